@@ -1,0 +1,209 @@
+//! Finds and loads the application, and says clearly why it cannot.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+use link::{
+    app::Source,
+    entry::{Code, Entry},
+    launch::Launch,
+    page::Status,
+};
+use pyo3::{
+    exceptions::{PyModuleNotFoundError, PySystemExit},
+    prelude::*,
+    types::PyDict,
+};
+
+use crate::wsgi::{Setting, format_exception, interruption};
+
+/// Names under which an application is looked for when none is given.
+const USUAL_NAMES: [&str; 2] = ["application", "app"];
+
+/// Most names that a message lists.
+const NAMES_SHOWN: usize = 12;
+
+/// An application that can be called.
+pub(crate) struct Loaded<'py> {
+    /// The callable.
+    pub(crate) application: Bound<'py, PyAny>,
+    /// The name it was found by.
+    pub(crate) name: String,
+}
+
+/// Why there is no application.
+pub(crate) struct Failure {
+    /// For the log.
+    pub(crate) entry: Entry,
+    /// For the client.
+    pub(crate) status: Status,
+}
+
+impl From<Entry> for Failure {
+    fn from(entry: Entry) -> Self {
+        Self { entry, status: Status::InternalServerError }
+    }
+}
+
+/// Loads the application that `launch` names.
+pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
+    let module = import(py, &launch.app.source).map_err(|error| failed_import(py, launch, setting, &error))?;
+    let (mut application, name) = find(&module, launch)?;
+    if launch.app.factory {
+        application = application.call0().map_err(|error| failed_import(py, launch, setting, &error))?;
+    }
+    if !application.is_callable() {
+        return Err(Entry::error(
+            Code::NoCallable,
+            format!("`{name}` in `{}` is of type `{}`, which cannot be called", launch.app, type_name(&application)),
+        )
+        .hint("a WSGI application is a function or object that is called with environ and start_response")
+        .into());
+    }
+    Ok(Loaded { application, name })
+}
+
+/// Runs the code of the module.
+fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> {
+    let path = match source {
+        Source::Module(name) => return Ok(py.import("importlib")?.call_method1("import_module", (name,))?),
+        Source::File(path) => OsStr::from_bytes(path),
+    };
+    let external = py.import("_frozen_importlib_external")?;
+    let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?;
+    let is_python = path.as_bytes().ends_with(b".py");
+    let name = module_name(path, is_python, &modules)?;
+    let loader = external.getattr("SourceFileLoader")?.call1((&name, path))?;
+    let options = PyDict::new(py);
+    options.set_item("loader", &loader)?;
+    let spec = external.getattr("spec_from_file_location")?.call((&name, path), Some(&options))?;
+    let module = py.import("_frozen_importlib")?.call_method1("module_from_spec", (&spec,))?;
+    modules.set_item(&name, &module)?;
+    let run = || -> PyResult<()> {
+        if is_python {
+            loader.call_method1("exec_module", (&module,))?;
+        } else {
+            // Python would cache `site.wsgi` under the name of `site.py`, and each would throw the other's code away.
+            let source = loader.call_method1("get_data", (path,))?;
+            let code = loader.call_method1("source_to_code", (source, path))?;
+            py.import("builtins")?.call_method1("exec", (code, module.getattr("__dict__")?))?;
+        }
+        Ok(())
+    };
+    run().inspect_err(|_| {
+        // As the import statement does: a module that failed is not there. It may have taken itself away already.
+        let _ = modules.del_item(&name);
+    })?;
+    Ok(module)
+}
+
+/// Name of the module made from the file at `path`. A `.py` file keeps its own, so that other modules that import it get the
+/// same one; a script is given one that hides no package, since `flask.wsgi` imports `flask`.
+fn module_name(path: &OsStr, is_python: bool, modules: &Bound<'_, PyDict>) -> PyResult<String> {
+    let file = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let stem = file.split(|&byte| byte == b'.').find(|part| !part.is_empty()).unwrap_or_default();
+    let stem: String = String::from_utf8_lossy(stem)
+        .chars()
+        .map(|character| if character.is_alphanumeric() { character } else { '_' })
+        .collect();
+    if is_python && !modules.contains(&stem)? { Ok(stem) } else { Ok(format!("wsgi_{stem}")) }
+}
+
+fn find<'py>(module: &Bound<'py, PyAny>, launch: &Launch) -> Result<(Bound<'py, PyAny>, String), Failure> {
+    let walk = |name: &str| name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok();
+    let asked: Vec<&str> = match &launch.app.callable {
+        Some(name) => vec![name],
+        None => USUAL_NAMES.to_vec(),
+    };
+    for name in &asked {
+        if let Some(found) = walk(name) {
+            return Ok((found, (*name).to_owned()));
+        }
+    }
+    let callables = callables(module);
+    let there = if callables.is_empty() { "nothing that can be called".to_owned() } else { callables.join("`, `") };
+    let names = asked.join("` or `");
+    Err(Entry::error(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
+        .detail(format!("found there: `{there}`"))
+        .hint(if launch.app.callable.is_some() {
+            "name one of those behind the colon of APP"
+        } else {
+            "name the WSGI callable `application` in the file: `application = …`"
+        })
+        .into())
+}
+
+/// Names in a module that look as if they were meant to be called from outside.
+fn callables(module: &Bound<'_, PyAny>) -> Vec<String> {
+    let names = || -> PyResult<Vec<String>> {
+        let mut names = Vec::new();
+        for item in module.getattr("__dict__")?.call_method0("items")?.try_iter()? {
+            let (name, value): (String, Bound<'_, PyAny>) = item?.extract()?;
+            if !name.starts_with('_') && value.is_callable() && names.len() < NAMES_SHOWN {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    };
+    names().unwrap_or_default()
+}
+
+fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyErr) -> Failure {
+    if let Some((entry, status)) = interruption(py, error, setting) {
+        return Failure { entry, status };
+    }
+    let app = &launch.app;
+    let trace = format_exception(py, error);
+    if error.is_instance_of::<PySystemExit>(py) {
+        return Entry::error(Code::ExitAtImport, format!("`{app}` called `sys.exit` while it was loaded"))
+            .detail(trace)
+            .hint("code that runs a program of its own belongs under `if __name__ == \"__main__\":`")
+            .into();
+    }
+    if error.is_instance_of::<PyModuleNotFoundError>(py) {
+        return missing_module(py, launch, error, &trace).into();
+    }
+    let value = error.value(py);
+    let unreadable = value.is_instance_of::<pyo3::exceptions::PyOSError>()
+        && matches!(&app.source, Source::File(path) if value.getattr("filename").is_ok_and(|name| {
+            name.extract::<std::ffi::OsString>().is_ok_and(|name| name.as_bytes() == path)
+        }));
+    if unreadable {
+        return Entry::error(Code::UnreadableScript, format!("`{app}` cannot be read: {value}"))
+            .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
+            .into();
+    }
+    Entry::error(Code::ImportRaised, format!("`{app}` raised `{}` while it was loaded", type_name(value)))
+        .detail(trace)
+        .hint("the last lines of the traceback name the place; `wsgate check` loads it again from a shell")
+        .into()
+}
+
+fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> Entry {
+    let name: String = error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
+    let version = py.version_info();
+    let running = format!("{}.{}", version.major, version.minor);
+    let path = py
+        .import("sys")
+        .and_then(|sys| sys.getattr("path"))
+        .and_then(|path| path.try_iter()?.map(|entry| Ok(format!("  {}\n", entry?.str()?))).collect::<PyResult<String>>())
+        .unwrap_or_default();
+    let hint = match &launch.venv {
+        Some(venv) => {
+            let directory = String::from_utf8_lossy(&venv.directory);
+            match &venv.version {
+                Some(made_by) if *made_by != running => format!(
+                    "the virtualenv `{directory}` was made by Python {made_by}, but its python is {running} now and does not see its packages; make it anew"
+                ),
+                _ => format!("install it there: {directory}/bin/python -m pip install {name}"),
+            }
+        }
+        None => "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside the script".to_owned(),
+    };
+    Entry::error(Code::ModuleNotFound, format!("`{}` needs the module `{name}`, which was not found", launch.app))
+        .detail(format!("{trace}Python {running} searched:\n{path}"))
+        .hint(hint)
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().qualname().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}

@@ -1,0 +1,278 @@
+//! CGI/1.1 (RFC 3875): variables from the process environment, the body from one descriptor, the reply to another.
+//!
+//! Web servers write the whole request body before they read the first byte of the reply. An application that replies without
+//! reading would wait for them while they wait for it; so, while a reply cannot be written, what comes of the body is put
+//! aside, where the application finds it when it does read.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::sendfile,
+    io::{Errno, read, writev},
+    net::{Shutdown, shutdown},
+};
+
+use crate::{
+    reporter::Reporter,
+    wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
+};
+use link::report::Report;
+
+/// Bytes that a pipe or socket surely takes without blocking once it is writable (`PIPE_BUF`).
+const SURE: usize = 4096;
+
+/// Bytes of an unread body that are kept in memory; more go to a file without a name.
+const IN_MEMORY: usize = 1 << 20;
+
+/// What an application writes to `wsgi.errors`, `sys.stdout` or `sys.stderr`.
+pub(crate) struct StandardError;
+
+impl ErrorSink for StandardError {
+    fn write(&self, bytes: &[u8]) {
+        crate::log::write_all(bytes);
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(2)
+    }
+}
+
+/// The request body of a CGI invocation, shared by its reader and by the reply that must make way for it.
+#[derive(Clone)]
+pub(crate) struct Body {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Gone once the reply is over, so that the web server sees the end of the connection.
+    descriptor: Option<Arc<OwnedFd>>,
+    /// Bytes still to come, if that is known.
+    left: Option<u64>,
+    announced: u64,
+    ended: bool,
+    aside: Aside,
+}
+
+/// Body that was read ahead of the application.
+enum Aside {
+    Memory(VecDeque<u8>),
+    File {
+        file: std::fs::File,
+        read: u64,
+        written: u64,
+    },
+}
+
+impl Aside {
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Self::Memory(kept) = self
+            && kept.len() + bytes.len() > IN_MEMORY
+        {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(kept.make_contiguous())?;
+            *self = Self::File { file, read: 0, written: kept.len() as u64 };
+        }
+        match self {
+            Self::Memory(kept) => kept.extend(bytes),
+            Self::File { file, written, .. } => {
+                file.seek(SeekFrom::Start(*written))?;
+                file.write_all(bytes)?;
+                *written += bytes.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(kept) => kept.read(into),
+            Self::File { file, read, .. } => {
+                file.seek(SeekFrom::Start(*read))?;
+                let got = file.read(into)?;
+                *read += got as u64;
+                Ok(got)
+            }
+        }
+    }
+}
+
+impl State {
+    /// Most bytes that may be read now (RFC 3875 4.2: never more than CONTENT_LENGTH).
+    fn allowed(&self, wanted: usize) -> usize {
+        match self.left {
+            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
+            None => wanted,
+        }
+    }
+
+    /// Takes note of `got` bytes that were read where some were wanted.
+    fn account(&mut self, got: usize) -> io::Result<()> {
+        if let Some(left) = &mut self.left {
+            if got == 0 {
+                let announced = self.announced;
+                let received = announced - *left;
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("the request body ended after {received} of {announced} bytes"),
+                ));
+            }
+            *left -= got as u64;
+        }
+        self.ended = self.left == Some(0) || got == 0;
+        Ok(())
+    }
+}
+
+impl Body {
+    /// The body on `descriptor`.
+    pub(crate) fn new(descriptor: OwnedFd, length: BodyLength) -> Self {
+        let left = match length {
+            BodyLength::Exactly(length) => Some(length),
+            BodyLength::UntilEnd => None,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    descriptor: Some(Arc::new(descriptor)),
+                    left,
+                    announced: left.unwrap_or(0),
+                    ended: left == Some(0),
+                    aside: Aside::Memory(VecDeque::new()),
+                }),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor, while something is still to be read from it.
+    fn pending(&self) -> Option<Arc<OwnedFd>> {
+        let state = self.state();
+        if state.ended { None } else { state.descriptor.clone() }
+    }
+
+    /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends the reading ahead.
+    fn put_aside(&self, descriptor: &OwnedFd) {
+        let mut piece = [0; 64 * 1024];
+        let mut state = self.state();
+        let allowed = state.allowed(piece.len());
+        let taken = match read(descriptor, &mut piece[..allowed]) {
+            Ok(got) => state.account(got).and_then(|()| state.aside.push(&piece[..got])),
+            Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if taken.is_err() {
+            state.descriptor = None;
+        }
+    }
+
+    fn close(&self) {
+        self.state().descriptor = None;
+    }
+}
+
+impl BodySource for Body {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (descriptor, allowed) = {
+            let mut state = self.state();
+            let put_aside = state.aside.pop(into)?;
+            if put_aside > 0 || state.ended {
+                return Ok(put_aside);
+            }
+            let Some(descriptor) = state.descriptor.clone() else {
+                // Reading ahead has met the end or an error; it comes out here, where the application sees it.
+                state.account(0)?;
+                return Ok(0);
+            };
+            (descriptor, state.allowed(into.len()))
+        };
+        let got = read(&*descriptor, &mut into[..allowed])?;
+        self.state().account(got)?;
+        Ok(got)
+    }
+}
+
+/// The reply of a CGI invocation.
+pub(crate) struct Reply {
+    descriptor: Option<OwnedFd>,
+    body: Body,
+    reporter: Reporter,
+}
+
+impl Reply {
+    /// The reply that goes to `descriptor`, to a request whose body is `body`.
+    pub(crate) fn new(descriptor: OwnedFd, body: Body, reporter: Reporter) -> Self {
+        Self { descriptor: Some(descriptor), body, reporter }
+    }
+
+    /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
+    /// cannot block.
+    fn clear_way(&self, wanted: usize) -> io::Result<usize> {
+        let Some(reply) = &self.descriptor else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        while let Some(pending) = self.body.pending() {
+            let mut both = [PollFd::new(reply, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
+            poll(&mut both, None)?;
+            if !both[0].revents().is_empty() {
+                return Ok(wanted.min(SURE));
+            }
+            self.body.put_aside(&pending);
+        }
+        Ok(wanted)
+    }
+}
+
+impl ReplySink for Reply {
+    fn head_leaves(&mut self) {
+        self.reporter.send(&Report::HeadLeaves);
+    }
+
+    fn write(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize> {
+        let room = self.clear_way(head.len() + block.len())?;
+        let head = &head[..head.len().min(room)];
+        let block = &block[..block.len().min(room - head.len())];
+        let Some(reply) = &self.descriptor else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        Ok(writev(reply, &[io::IoSlice::new(head), io::IoSlice::new(block)])?)
+    }
+
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        let room = self.clear_way(count)?;
+        let Some(reply) = &self.descriptor else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let mut position = offset;
+        match sendfile(reply, file, Some(&mut position), room) {
+            // The file system or the descriptor has no such path; then by way of a buffer.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                let mut piece = vec![0; room.min(64 * 1024)];
+                let got = rustix::io::pread(file, &mut piece, offset)?;
+                Ok(rustix::io::write(reply, &piece[..got])?)
+            }
+            sent => Ok(sent?),
+        }
+    }
+
+    fn finish(&mut self, complete: bool) {
+        // A socket may have other holders, such as children of the application; for a pipe this fails, and closing does it.
+        if let Some(reply) = self.descriptor.take() {
+            let _ = shutdown(reply.as_fd(), Shutdown::Write);
+        }
+        self.body.close();
+        self.reporter.send(&Report::Done { complete });
+    }
+}

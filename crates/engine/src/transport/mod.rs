@@ -1,0 +1,3 @@
+//! What brings requests to the engine. Each transport makes an [`crate::wsgi::Exchange`].
+
+pub(crate) mod cgi;

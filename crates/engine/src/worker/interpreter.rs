@@ -1,0 +1,90 @@
+//! The interpreter itself: made fit for an application, and left in good order.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, sync::Arc};
+
+use link::{app::Source, launch::Launch, report::Stop};
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyDict, PyList, PyTuple},
+};
+use rustix::process::Signal;
+
+use crate::{
+    reporter::Reporter,
+    transport::cgi::StandardError,
+    wsgi::{Interrupted, text_stream},
+};
+
+/// Sets up `sys`, crash reports and the way in which the gateway ends a request.
+pub(super) fn settle(py: Python<'_>, launch: &Launch, reporter: &Reporter) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    settle_path(&sys, launch)?;
+    let name: &OsStr = match &launch.app.source {
+        Source::File(path) => OsStr::from_bytes(path),
+        Source::Module(name) => OsStr::new(name),
+    };
+    sys.setattr("argv", PyList::new(py, [name])?)?;
+    if let Some(prefix) = &launch.pycache_prefix {
+        sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
+    }
+    // What an application prints belongs in the log line by line, and must not fail it when the log cannot be written.
+    for name in ["stdout", "stderr"] {
+        sys.setattr(name, text_stream(py, Arc::new(StandardError))?)?;
+    }
+    // A crash in C code then leaves the Python stack in the log.
+    py.import("faulthandler")?.call_method1("enable", (2,))?;
+    let reporter = reporter.clone();
+    let interrupt = PyCFunction::new_closure(
+        py,
+        Some(c"interrupt"),
+        None,
+        move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+            let reason = match reporter.stop() {
+                Some(Stop::Timeout) => "timeout",
+                Some(Stop::Terminated) | None => "terminated",
+            };
+            Err(Interrupted::new_err(reason))
+        },
+    )?;
+    py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), interrupt))?;
+    Ok(())
+}
+
+fn settle_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
+    let path = sys.getattr("path")?.cast_into::<PyList>()?;
+    // `python -c` puts the working directory first; what an application imports must not depend on that.
+    if path.get_item(0).is_ok_and(|first| first.eq("").unwrap_or(false)) {
+        path.del_item(0)?;
+    }
+    for (position, directory) in launch.sys_path.iter().enumerate() {
+        path.insert(position, OsStr::from_bytes(directory))?;
+    }
+    Ok(())
+}
+
+/// Ends the process as a Python program ends, without taking the interpreter down piece by piece.
+pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    let report = |result: PyResult<()>| {
+        if let Err(error) = result {
+            error.print(py);
+        }
+    };
+    // Threads that are no daemons are waited for.
+    if let Ok(threading) = sys.getattr("modules")?.get_item("threading") {
+        report(threading.call_method0("_shutdown").map(drop));
+    }
+    report(py.import("atexit")?.call_method0("_run_exitfuncs").map(drop));
+    for name in ["stdout", "stderr"] {
+        if let Ok(stream) = sys.getattr(name)
+            && !stream.is_none()
+        {
+            report(stream.call_method0("flush").map(drop));
+        }
+    }
+    // SAFETY: flushing all C streams is allowed at any time; ending the process has no requirements.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(0)
+    }
+}

@@ -1,0 +1,160 @@
+//! What can end a request before it is done.
+
+use std::io;
+
+use link::{
+    entry::{Code, Entry},
+    page::Status,
+    report::Stop,
+};
+use pyo3::{create_exception, exceptions::{PySystemExit, PyValueError}, prelude::*};
+
+use super::{Setting, traceback::format_exception};
+
+create_exception!(
+    wsgate,
+    Interrupted,
+    PySystemExit,
+    "Raised in the application when the gateway ends its request: the argument is `timeout` or `terminated`."
+);
+
+create_exception!(wsgate, InvalidResponse, PyValueError, "The application's response breaks PEP 3333.");
+
+/// Why a request could not be served to its end.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The application raised an exception, or was made to.
+    Raised(PyErr),
+    /// The response is none that PEP 3333 allows.
+    BadResponse {
+        /// What is wrong with it.
+        sentence: String,
+        /// How to mend it.
+        hint: &'static str,
+    },
+    /// Nobody reads the reply any more.
+    ClientGone,
+    /// The reply could not be written, and not because the client had gone.
+    NotWritten(io::Error),
+}
+
+impl From<PyErr> for Fault {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl Fault {
+    /// A response that PEP 3333 does not allow.
+    pub(super) fn bad_response(sentence: impl Into<String>, hint: &'static str) -> Self {
+        Self::BadResponse { sentence: sentence.into(), hint }
+    }
+
+    /// What writing a reply has come to, if not to its end.
+    pub(super) fn of_write(error: io::Error) -> Self {
+        if is_clients_end(&error) { Self::ClientGone } else { Self::NotWritten(error) }
+    }
+
+    /// As the application sees it, out of `write()`.
+    pub(super) fn into_error(self) -> PyErr {
+        match self {
+            Self::Raised(error) => error,
+            Self::BadResponse { sentence, hint } => InvalidResponse::new_err(format!("{sentence} ({hint})")),
+            Self::ClientGone => io::Error::from(io::ErrorKind::BrokenPipe).into(),
+            Self::NotWritten(error) => error.into(),
+        }
+    }
+
+    /// Status of the stand-in reply, if one can still be sent.
+    pub(super) fn status(&self, py: Python<'_>) -> Status {
+        match self {
+            Self::Raised(error) => stop_of(py, error).map_or(Status::InternalServerError, status_of),
+            _ => Status::InternalServerError,
+        }
+    }
+
+    /// The log entry; nothing for a client that went away, which is its right.
+    pub(super) fn entry(&self, py: Python<'_>, setting: &Setting, head_left: bool) -> Option<Entry> {
+        let entry = match self {
+            Self::Raised(error) => raised(py, error, setting, head_left),
+            Self::BadResponse { sentence, hint } => Entry::error(Code::BadResponse, sentence.clone()).hint(*hint),
+            Self::ClientGone => return None,
+            Self::NotWritten(error) => Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
+                .hint("look at what the standard output of the gateway is connected to"),
+        };
+        Some(entry)
+    }
+}
+
+fn raised(py: Python<'_>, error: &PyErr, setting: &Setting, head_left: bool) -> Entry {
+    let trace = format_exception(py, error);
+    if error.is_instance_of::<InvalidResponse>(py) {
+        return Entry::error(Code::BadResponse, one_line(py, error))
+            .detail(trace)
+            .hint("the last lines of the traceback name the call to mend");
+    }
+    if let Some((entry, _)) = interruption(py, error, setting) {
+        return entry;
+    }
+    let what = if error.is_instance_of::<PySystemExit>(py) {
+        format!("the application called `sys.exit`: `{}`", one_line(py, error))
+    } else {
+        format!("the application raised `{}`", one_line(py, error))
+    };
+    if head_left {
+        Entry::error(Code::RaisedAfterHead, format!("{what} after the head of its reply had left"))
+            .detail(trace)
+            .hint("the reply was cut there; the last lines of the traceback name the place")
+    } else {
+        Entry::error(Code::ApplicationRaised, what)
+            .detail(trace)
+            .hint("the last lines of the traceback name the place; `wsgate call` repeats a request from a shell")
+    }
+}
+
+/// The entry and the status for a request that the gateway ended, if that is what `error` says.
+pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> Option<(Entry, Status)> {
+    let stop = stop_of(py, error)?;
+    let entry = match stop {
+        Stop::Timeout => {
+            Entry::error(Code::TimedOut, format!("the request took longer than {} s", setting.timeout_seconds))
+                .hint("the last lines of the traceback are where it was; make that faster, or raise `--timeout`")
+        }
+        Stop::Terminated => {
+            Entry::error(Code::Terminated, "the request was ended from outside while the application worked on it")
+                .hint("the client went away, or the web server stopped or lost its patience; the traceback says where the application was")
+        }
+    };
+    Some((entry.detail(format_exception(py, error)), status_of(stop)))
+}
+
+fn status_of(stop: Stop) -> Status {
+    match stop {
+        Stop::Timeout => Status::GatewayTimeout,
+        Stop::Terminated => Status::ServiceUnavailable,
+    }
+}
+
+/// Why the gateway interrupted the application, if that is what `error` says.
+fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
+    if !error.is_instance_of::<Interrupted>(py) {
+        return None;
+    }
+    let reason: Option<String> = error.value(py).getattr("code").and_then(|code| code.extract()).ok();
+    Some(if reason.as_deref() == Some("timeout") { Stop::Timeout } else { Stop::Terminated })
+}
+
+/// `Type: message` on one line.
+fn one_line(py: Python<'_>, error: &PyErr) -> String {
+    let name = error.get_type(py).qualname().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
+    // A `__str__` that raises is the application's affair; its type is named all the same.
+    match error.value(py).str().ok().and_then(|message| message.to_cow().map(std::borrow::Cow::into_owned).ok()) {
+        Some(message) if !message.is_empty() => format!("{name}: {}", message.lines().next().unwrap_or_default()),
+        _ => name,
+    }
+}
+
+/// Does `error` say that the other end of the connection is closed?
+pub(crate) fn is_clients_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
+}

@@ -1,0 +1,165 @@
+//! `wsgi.input`: one buffered reader over the body of the request (PEP 3333 *Input and Error Streams*).
+//!
+//! Every method is a few lines over [`State::fill`]. The source ends the stream where the request ends, so that no call can
+//! block beyond it; a body that ends early raises, since an application must not take a part for the whole.
+
+use std::{io, sync::Mutex};
+
+use pyo3::{
+    exceptions::{PyConnectionResetError, PyRuntimeError, PyStopIteration},
+    prelude::*,
+    sync::MutexExt,
+    types::{PyBytes, PyList},
+};
+
+use super::BodySource;
+
+/// Bytes that are asked of the source at a time.
+const PIECE: usize = 64 * 1024;
+
+/// The stream that applications read.
+#[pyclass(frozen, module = "wsgate")]
+pub(super) struct Input {
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Gone when the request is over: its descriptors may serve another by then.
+    source: Option<Box<dyn BodySource>>,
+    buffer: Vec<u8>,
+    start: usize,
+    ended: bool,
+}
+
+/// What a reading step has come to.
+enum Step {
+    /// There is something in the buffer, or the body is over.
+    Ready,
+    /// A signal came; Python wants to see it before the next step.
+    Signal,
+    /// The request is over.
+    Closed,
+    Failed(io::Error),
+}
+
+impl State {
+    fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Makes sure that something is buffered unless the body is over.
+    fn fill(&mut self) -> Step {
+        if self.start < self.buffer.len() || self.ended {
+            return Step::Ready;
+        }
+        let Some(source) = &mut self.source else {
+            return Step::Closed;
+        };
+        self.start = 0;
+        self.buffer.resize(PIECE, 0);
+        let got = source.read(&mut self.buffer);
+        self.buffer.truncate(*got.as_ref().unwrap_or(&0));
+        match got {
+            Ok(0) => {
+                self.ended = true;
+                Step::Ready
+            }
+            Ok(_) => Step::Ready,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Signal,
+            Err(error) => Step::Failed(error),
+        }
+    }
+
+    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`. Tells whether `until` was met.
+    fn take(&mut self, most: usize, until: Option<u8>, taken: &mut Vec<u8>) -> bool {
+        let available = &self.buffered()[..self.buffered().len().min(most)];
+        let end = until.and_then(|byte| available.iter().position(|&other| other == byte));
+        let count = end.map_or(available.len(), |position| position + 1);
+        taken.extend_from_slice(&available[..count]);
+        self.start += count;
+        end.is_some()
+    }
+}
+
+impl Input {
+    /// A stream over `source`.
+    pub(super) fn new(source: Box<dyn BodySource>) -> Self {
+        Self { state: Mutex::new(State { source: Some(source), buffer: Vec::new(), start: 0, ended: false }) }
+    }
+
+    /// Ends the stream: what is kept of it beyond the request reads nothing more.
+    pub(super) fn close(&self, py: Python<'_>) {
+        let mut state = self.state.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.source = None;
+    }
+
+    /// Reads at most `most` bytes (all without it), and none behind the byte `until`.
+    fn collect(&self, py: Python<'_>, most: Option<usize>, until: Option<u8>) -> PyResult<Vec<u8>> {
+        let most = most.unwrap_or(usize::MAX);
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            let mut state = self.state.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
+            let filler: &mut State = &mut state;
+            let step = if filler.buffered().is_empty() { py.detach(|| filler.fill()) } else { Step::Ready };
+            match step {
+                Step::Ready if state.buffered().is_empty() => break,
+                Step::Ready => {
+                    if state.take(most - taken.len(), until, &mut taken) {
+                        break;
+                    }
+                }
+                Step::Signal => {
+                    drop(state);
+                    py.check_signals()?;
+                }
+                Step::Closed => return Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
+                Step::Failed(error) => return Err(PyConnectionResetError::new_err(error.to_string())),
+            }
+        }
+        Ok(taken)
+    }
+}
+
+#[pymethods]
+impl Input {
+    #[pyo3(signature = (size = None, /))]
+    fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.collect(py, limit(size), None)?))
+    }
+
+    #[pyo3(signature = (size = None, /))]
+    fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.collect(py, limit(size), Some(b'\n'))?))
+    }
+
+    /// Stops after the line that makes the lines together as long as `hint`, as files do.
+    #[pyo3(signature = (hint = None, /))]
+    fn readlines<'py>(&self, py: Python<'py>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
+        let most = limit(hint).filter(|&hint| hint > 0).unwrap_or(usize::MAX);
+        let lines = PyList::empty(py);
+        let mut length = 0;
+        while length < most {
+            let line = self.collect(py, None, Some(b'\n'))?;
+            if line.is_empty() {
+                break;
+            }
+            length += line.len();
+            lines.append(PyBytes::new(py, &line))?;
+        }
+        Ok(lines)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let line = self.readline(py, None)?;
+        if line.as_bytes().is_empty() { Err(PyStopIteration::new_err(())) } else { Ok(line) }
+    }
+}
+
+/// Sizes below zero mean "all", as for files.
+fn limit(size: Option<isize>) -> Option<usize> {
+    size.and_then(|size| usize::try_from(size).ok())
+}

@@ -1,0 +1,105 @@
+//! PEP 3333: one request through an application, whatever brought it here.
+//!
+//! A transport hands over an [`Exchange`]; [`serve`] makes the environ, calls the application, and sends what it answers.
+//! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
+//!
+//! - environ: *environ Variables* → `environ`, `mount`
+//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`
+//! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`, `response`
+//! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
+//! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`
+
+mod environ;
+mod errors;
+mod fault;
+mod file_wrapper;
+mod head;
+mod input;
+mod mount;
+mod response;
+mod serve;
+mod traceback;
+
+use std::{io, os::fd::BorrowedFd, sync::Arc};
+
+use link::page::Form;
+
+pub(crate) use environ::{BodyLength, Variables};
+pub(crate) use errors::text_stream;
+pub(crate) use fault::{Interrupted, interruption};
+pub(crate) use serve::{Outcome, refuse, serve};
+pub(crate) use traceback::format_exception;
+
+use crate::log::Log;
+
+/// One request as a transport hands it over.
+pub(crate) struct Exchange {
+    /// The variables of the request, checked.
+    pub(crate) variables: Variables,
+    /// Where the request body comes from.
+    pub(crate) body: Box<dyn BodySource>,
+    /// Where the reply goes.
+    pub(crate) reply: Box<dyn ReplySink>,
+    /// What `wsgi.errors` writes to.
+    pub(crate) errors: Arc<dyn ErrorSink>,
+    /// How the head of the reply is written.
+    pub(crate) form: Form,
+    /// What else is true of the process that serves it.
+    pub(crate) setting: Setting,
+    /// Where entries about this request go.
+    pub(crate) log: Log,
+}
+
+/// What is true of every request of a process.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// May another thread of this process call the application meanwhile?
+    pub(crate) multithread: bool,
+    /// May another process call an equivalent application meanwhile?
+    pub(crate) multiprocess: bool,
+    /// Will the application be called this once only?
+    pub(crate) run_once: bool,
+    /// May the client see tracebacks?
+    pub(crate) debug: bool,
+    /// Seconds that a request may take, for the message when they are over.
+    pub(crate) timeout_seconds: u64,
+}
+
+/// A request body. It ends by itself where the request says that it ends.
+pub(crate) trait BodySource: Send {
+    /// Reads some bytes, at least one unless the body is over.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came first.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Where a reply goes. Bytes leave in the order in which they are given.
+pub(crate) trait ReplySink: Send {
+    /// Called once, before the first byte: from here on no other reply can be sent.
+    fn head_leaves(&mut self);
+
+    /// Sends some bytes of `head` and then `block` in one go.
+    ///
+    /// # Errors
+    /// `Interrupted` if a signal came first; anything else means that nobody reads the reply any more.
+    fn write(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize>;
+
+    /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends there.
+    ///
+    /// # Errors
+    /// As [`ReplySink::write`].
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize>;
+
+    /// Ends the reply: all of it was sent (`complete`), or it had to be cut.
+    fn finish(&mut self, complete: bool);
+}
+
+/// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for a full log disk.
+pub(crate) trait ErrorSink: Send + Sync {
+    /// Writes all of `bytes`.
+    fn write(&self, bytes: &[u8]);
+
+    /// The descriptor behind it, if there is one.
+    fn descriptor(&self) -> Option<i32>;
+}

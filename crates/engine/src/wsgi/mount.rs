@@ -1,0 +1,74 @@
+//! `SCRIPT_NAME` and `PATH_INFO`: where the application is mounted, and what is left of the path.
+//!
+//! RFC 3875 3.3: the URL that is put together from them must lead back here. Rewriting fronts break that, since they
+//! name the script that they rewrote to and not the URL that the client asked for; `REQUEST_URI` has it still.
+//! An encoded slash that the front decoded is lost; one that it left encoded stays so (RFC 3875 4.1.5).
+
+use link::percent;
+
+use super::Variables;
+
+/// Sets both variables right.
+pub(super) fn settle(variables: &mut Variables) {
+    let mut script_name = variables.get(b"SCRIPT_NAME").unwrap_or_default().to_vec();
+    let mut path_info = variables.get(b"PATH_INFO").unwrap_or_default().to_vec();
+    if let Some(uri) = variables.filled(b"REQUEST_URI")
+        && variables.filled(b"REDIRECT_STATUS").is_none_or(|status| status == b"200")
+        && let Some(mounted) = from_request_uri(&path_of(uri), &script_name, &path_info)
+    {
+        (script_name, path_info) = mounted;
+    }
+    // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ Variables*).
+    if script_name.ends_with(b"/") {
+        script_name.truncate(script_name.len() - 1);
+        if !path_info.starts_with(b"/") {
+            path_info.insert(0, b'/');
+        }
+    }
+    if (path_info.is_empty() && script_name.is_empty()) || (!path_info.is_empty() && !path_info.starts_with(b"/")) {
+        path_info.insert(0, b'/');
+    }
+    variables.set(b"SCRIPT_NAME", script_name);
+    variables.set(b"PATH_INFO", path_info);
+}
+
+/// Mount and rest of the path as the client sees them, if the front's differ from what it asked for.
+fn from_request_uri(uri: &[u8], script_name: &[u8], path_info: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    if is_below(uri, script_name) {
+        return None;
+    }
+    if path_info.is_empty() {
+        // Rewritten to the script, or the index of a directory: the script's directory is the mount.
+        let directory = &script_name[..script_name.iter().rposition(|&byte| byte == b'/')?];
+        let rest = uri.strip_prefix(directory)?;
+        return rest.starts_with(b"/").then(|| (directory.to_vec(), rest.to_vec()));
+    }
+    // Fronts merge slashes in what they give out as PATH_INFO, but not here.
+    let merged = merge_slashes(uri);
+    let uri = if path_info.windows(2).any(|pair| pair == b"//") { uri } else { &merged };
+    let mount = uri.strip_suffix(path_info)?;
+    Some((mount.to_vec(), path_info.to_vec()))
+}
+
+/// Is `uri` the script's own URL, or one below it?
+fn is_below(uri: &[u8], script_name: &[u8]) -> bool {
+    uri.strip_prefix(script_name).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The decoded path of a request target, which may be a whole URL (RFC 9112 3.2).
+fn path_of(target: &[u8]) -> Vec<u8> {
+    let target = match target.windows(3).position(|three| three == b"://") {
+        Some(end) if !target.starts_with(b"/") => {
+            let authority = &target[end + 3..];
+            authority.iter().position(|&byte| byte == b'/').map_or(&b"/"[..], |start| &authority[start..])
+        }
+        _ => target,
+    };
+    percent::decode(target.split(|&byte| byte == b'?').next().unwrap_or_default())
+}
+
+fn merge_slashes(path: &[u8]) -> Vec<u8> {
+    let mut merged = path.to_vec();
+    merged.dedup_by(|next, last| *next == b'/' && *last == b'/');
+    merged
+}

@@ -1,0 +1,403 @@
+//! `start_response`, `write`, and where a response stands (PEP 3333 *The start_response() Callable*).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use link::{
+    entry::{Code, Entry},
+    page::{Form, Page, Status},
+};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyTypeError},
+    intern,
+    prelude::*,
+    sync::MutexExt,
+    types::{PyBytes, PyList, PyString, PyTuple},
+};
+
+use super::{
+    ReplySink,
+    fault::{Fault, InvalidResponse},
+    file_wrapper::FilePart,
+    head::Head,
+};
+use crate::log::Log;
+
+/// Bytes of a file that are sent before signals are looked at again.
+const FILE_PIECE: u64 = 1 << 20;
+
+/// The response to one request. Its methods are what the application is handed.
+#[pyclass(frozen, module = "wsgate")]
+pub(super) struct Response {
+    state: Mutex<State>,
+    form: Form,
+    /// The reply to a `HEAD` request.
+    head_only: bool,
+    log: Log,
+}
+
+struct State {
+    stage: Stage,
+    /// `start_response` was called, whether it raised or not.
+    called: bool,
+    sink: Box<dyn ReplySink>,
+    /// Bytes of the body that were sent.
+    sent: u64,
+    /// The application gave more than may be sent, and the log says so.
+    excess: bool,
+}
+
+/// Where a response stands.
+enum Stage {
+    /// The application has said nothing.
+    Nothing,
+    /// `start_response` was called; nothing has left, and it may be called again with `exc_info`.
+    Started(Head),
+    /// The head has left.
+    HeadSent {
+        /// Bytes of body that may follow.
+        limit: Option<u64>,
+        /// No body may follow.
+        bodiless: bool,
+    },
+    /// Nothing more may be sent.
+    Done,
+}
+
+/// Whether more of the body can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// More may follow.
+    Open,
+    /// This reply has no body.
+    Bodiless,
+    /// The body was cut at its announced length.
+    Cut,
+}
+
+#[pymethods]
+impl Response {
+    #[pyo3(signature = (status, headers, exc_info = None, /))]
+    fn start_response<'py>(
+        slf: &Bound<'py, Self>,
+        status: &Bound<'py, PyAny>,
+        headers: &Bound<'py, PyAny>,
+        exc_info: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        slf.get().start(py, status, headers, exc_info)?;
+        slf.getattr(intern!(py, "write"))
+    }
+
+    #[pyo3(signature = (data, /))]
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(block) = data.cast::<PyBytes>() else {
+            return Err(PyTypeError::new_err(format!("write() takes bytes, not `{}`", type_name(data))));
+        };
+        if self.send(py, block, None).map_err(Fault::into_error)? == Flow::Cut {
+            return Err(InvalidResponse::new_err("write() was given more bytes than Content-Length announces"));
+        }
+        Ok(())
+    }
+}
+
+impl Response {
+    /// A response that nothing is known of yet, to be sent to `sink`.
+    pub(super) fn new(sink: Box<dyn ReplySink>, form: Form, head_only: bool, log: Log) -> Self {
+        let state = State { stage: Stage::Nothing, called: false, sink, sent: 0, excess: false };
+        Self { state: Mutex::new(state), form, head_only, log }
+    }
+
+    fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        // No panic happens under this lock that would leave the state half-way.
+        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(
+        &self,
+        py: Python<'_>,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        exc_info: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let exception = exc_info.map(exception_of).transpose()?;
+        {
+            let mut state = self.state(py);
+            let called_before = std::mem::replace(&mut state.called, true);
+            match (&state.stage, exception) {
+                (Stage::HeadSent { .. } | Stage::Done, Some(exception)) => return Err(exception),
+                (Stage::Nothing | Stage::Started(_), Some(_)) => state.stage = Stage::Nothing,
+                (_, None) if called_before => {
+                    return Err(PyRuntimeError::new_err("start_response() was called a second time without exc_info"));
+                }
+                (_, None) => {}
+            }
+        }
+        // Looking at the arguments runs no code of the application's, but may raise.
+        let head = Head::new(status_bytes(status)?, field_bytes(headers)?)
+            .map_err(|bad| InvalidResponse::new_err(bad.to_string()))?;
+        self.state(py).stage = Stage::Started(head);
+        Ok(())
+    }
+
+    /// Has the application called `start_response` without an exception, or has a reply left already?
+    pub(super) fn is_started(&self, py: Python<'_>) -> bool {
+        !matches!(self.state(py).stage, Stage::Nothing)
+    }
+
+    /// May an error page still be sent?
+    pub(super) fn may_be_replaced(&self, py: Python<'_>) -> bool {
+        matches!(self.state(py).stage, Stage::Nothing | Stage::Started(_))
+    }
+
+    /// Has the head of the response left, and the response not ended?
+    pub(super) fn head_left(&self, py: Python<'_>) -> bool {
+        matches!(self.state(py).stage, Stage::HeadSent { .. })
+    }
+
+    /// Sends a block, with the head before it if that is still here. `whole` is the length of the whole body in bytes, where
+    /// that is known.
+    pub(super) fn send(&self, py: Python<'_>, block: &Bound<'_, PyBytes>, whole: Option<u64>) -> Result<Flow, Fault> {
+        let block = block.as_bytes();
+        let head = self.take_head(py, whole, true)?;
+        let room = self.room(py, block.len() as u64);
+        // Slices have at most `isize::MAX` bytes, so that the room within one fits `usize`.
+        let block = &block[..usize::try_from(room).unwrap_or(block.len())];
+        self.transmit(py, &head, block)?;
+        Ok(self.flow(py))
+    }
+
+    /// Sends a part of a file, with the head before it.
+    pub(super) fn send_file(&self, py: Python<'_>, part: &FilePart) -> Result<(), Fault> {
+        let head = self.take_head(py, Some(part.length), true)?;
+        let room = self.room(py, part.length);
+        self.transmit(py, &head, b"")?;
+        let mut done = 0;
+        while done < room {
+            let count = usize::try_from((room - done).min(FILE_PIECE)).unwrap_or(usize::MAX);
+            let mut state = self.state(py);
+            let sink = &mut state.sink;
+            let sent = py.detach(|| sink.send_file(std::os::fd::AsFd::as_fd(&part.file), part.offset + done, count));
+            drop(state);
+            match sent {
+                Ok(0) => break,
+                Ok(sent) => {
+                    done += sent as u64;
+                    self.state(py).sent += sent as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(py, error)),
+            }
+            py.check_signals()?;
+        }
+        Ok(())
+    }
+
+    /// Sends the head if it is still here: the application has given all it has.
+    pub(super) fn complete(&self, py: Python<'_>) -> Result<(), Fault> {
+        if matches!(self.state(py).stage, Stage::Started(_)) {
+            let head = self.take_head(py, (!self.head_only).then_some(0), false)?;
+            self.transmit(py, &head, b"")?;
+        }
+        let state = self.state(py);
+        if let Stage::HeadSent { limit: Some(limit), bodiless: false } = state.stage
+            && state.sent < limit
+        {
+            self.log.entry(
+                &Entry::error(
+                    Code::BodyTooShort,
+                    format!("the body ended after {} of the {limit} bytes that Content-Length announces", state.sent),
+                )
+                .hint("leave Content-Length out, or compute it from the encoded bytes, not from the text"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends the reply: all of it was sent, or it had to be cut.
+    pub(super) fn finish(&self, py: Python<'_>, complete: bool) {
+        let mut state = self.state(py);
+        state.stage = Stage::Done;
+        let sink = &mut state.sink;
+        py.detach(|| sink.finish(complete));
+    }
+
+    /// Sends `page` in place of what the application has begun, if that may still be. Tells whether it could.
+    pub(super) fn replace(&self, py: Python<'_>, status: Status, detail: Option<&str>) -> bool {
+        if !self.may_be_replaced(py) {
+            return false;
+        }
+        let page = Page { status, request_id: self.log.request_id(), detail, head_only: self.head_only };
+        let reply = page.render(self.form);
+        {
+            let mut state = self.state(py);
+            state.stage = Stage::HeadSent { limit: None, bodiless: true };
+            state.sink.head_leaves();
+        }
+        self.transmit(py, &reply, b"").is_ok()
+    }
+
+    /// The head as it leaves now, if it has not left before.
+    fn take_head(&self, py: Python<'_>, whole: Option<u64>, body_follows: bool) -> Result<Vec<u8>, Fault> {
+        let mut state = self.state(py);
+        let mut head = match std::mem::replace(&mut state.stage, Stage::Done) {
+            Stage::Started(head) => head,
+            stage @ Stage::HeadSent { .. } => {
+                state.stage = stage;
+                return Ok(Vec::new());
+            }
+            Stage::Nothing => {
+                state.stage = Stage::Nothing;
+                return Err(Fault::bad_response(
+                    "the application gave a body before it called `start_response`",
+                    "call start_response(status, headers) before the first block of the body",
+                ));
+            }
+            Stage::Done => return Err(Fault::ClientGone),
+        };
+        let bodiless = self.head_only || head.is_bodiless();
+        if let Some(whole) = whole
+            && head.content_length().is_none()
+            && !head.is_bodiless()
+        {
+            head.set_content_length(whole);
+        }
+        if head.remove_redirect_of_success() {
+            self.log.entry(
+                &Entry::warning(Code::LocationLeftOut, "a `Location` came with status 200 and was left out")
+                    .hint("web servers make such a CGI reply a redirect; use a 3xx status to redirect, 201 for what was created"),
+            );
+        }
+        if body_follows && !head.is_bodiless() && !head.has(b"Content-Type") {
+            head.set_unknown_type();
+            self.log.entry(
+                &Entry::warning(Code::NoContentType, "the reply has a body but no `Content-Type`")
+                    .hint("it was sent as application/octet-stream; pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response"),
+            );
+        }
+        state.stage = Stage::HeadSent { limit: head.content_length(), bodiless };
+        state.sink.head_leaves();
+        Ok(head.render(self.form))
+    }
+
+    /// How many of `length` bytes may be sent; says so in the log when that is not all.
+    fn room(&self, py: Python<'_>, length: u64) -> u64 {
+        let mut state = self.state(py);
+        let Stage::HeadSent { limit, bodiless } = state.stage else {
+            return 0;
+        };
+        let room = match (bodiless, limit) {
+            (true, _) => 0,
+            (false, Some(limit)) => limit.saturating_sub(state.sent),
+            (false, None) => u64::MAX,
+        };
+        if length > room && !std::mem::replace(&mut state.excess, true) && !self.head_only {
+            let entry = match limit {
+                Some(limit) if !bodiless => Entry::error(
+                    Code::BodyTooLong,
+                    format!("the body is longer than the {limit} bytes that Content-Length announces"),
+                )
+                .hint("it was cut there; compute Content-Length from the encoded bytes, not from the text"),
+                _ => Entry::warning(Code::UnwantedBody, "a body came with a status that has none")
+                    .hint("it was left out; return [] with 204, 304 and 1xx"),
+            };
+            self.log.entry(&entry);
+        }
+        length.min(room)
+    }
+
+    fn flow(&self, py: Python<'_>) -> Flow {
+        let state = self.state(py);
+        match state.stage {
+            Stage::HeadSent { bodiless: true, .. } => Flow::Bodiless,
+            // Only a block beyond the limit ends the body: the application may still have something to do after its last.
+            Stage::HeadSent { .. } if state.excess => Flow::Cut,
+            _ => Flow::Open,
+        }
+    }
+
+    /// Writes `head` and `block`, however many calls that takes.
+    fn transmit(&self, py: Python<'_>, head: &[u8], block: &[u8]) -> Result<(), Fault> {
+        let (mut head, mut block) = (head, block);
+        while !head.is_empty() || !block.is_empty() {
+            let mut state = self.state(py);
+            let sink = &mut state.sink;
+            let written = py.detach(|| sink.write(head, block));
+            if let Ok(count) = written {
+                let of_head = count.min(head.len());
+                head = &head[of_head..];
+                block = &block[count - of_head..];
+                state.sent += (count - of_head) as u64;
+            }
+            drop(state);
+            match written {
+                Ok(_) => {}
+                // Not under the lock: a signal handler of the application's may call write().
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => py.check_signals()?,
+                Err(error) => return Err(self.broken(py, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self, py: Python<'_>, error: std::io::Error) -> Fault {
+        self.state(py).stage = Stage::Done;
+        Fault::of_write(error)
+    }
+}
+
+/// The exception of an `exc_info` tuple, as it is to be raised again. No reference to it is kept.
+fn exception_of(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let wrong = || PyTypeError::new_err("exc_info must be a tuple of type, exception and traceback, as sys.exc_info() gives");
+    let tuple = exc_info.cast::<PyTuple>().map_err(|_| wrong())?;
+    let (_, exception, traceback): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
+        tuple.extract().map_err(|_| wrong())?;
+    if exception.is_none() {
+        return Err(wrong());
+    }
+    let exception = exception.call_method1(intern!(exc_info.py(), "with_traceback"), (traceback,))?;
+    Ok(PyErr::from_value(exception))
+}
+
+fn status_bytes(status: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let status = status
+        .cast::<PyString>()
+        .map_err(|_| PyTypeError::new_err(format!("status must be str, not `{}`", type_name(status))))?;
+    latin1(status, "status")
+}
+
+fn field_bytes(headers: &Bound<'_, PyAny>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> {
+    let headers = headers
+        .cast::<PyList>()
+        .map_err(|_| PyTypeError::new_err(format!("headers must be a list, not `{}`", type_name(headers))))?;
+    headers
+        .iter()
+        .map(|field| {
+            let wrong = || PyTypeError::new_err("each header must be a tuple of two str: name and value");
+            let pair = field.cast::<PyTuple>().map_err(|_| wrong())?;
+            if pair.len() != 2 {
+                return Err(wrong());
+            }
+            let text = |index| -> PyResult<Vec<u8>> {
+                latin1(pair.get_item(index)?.cast::<PyString>().map_err(|_| wrong())?, "a header")
+            };
+            Ok((text(0)?, text(1)?))
+        })
+        .collect()
+}
+
+/// A native string of the PEP as the bytes it stands for (*Unicode Issues*).
+fn latin1(text: &Bound<'_, PyString>, what: &str) -> PyResult<Vec<u8>> {
+    // Lone surrogates have no UTF-8, and no latin-1 either.
+    let utf8 = text.to_cow().ok();
+    utf8.and_then(|utf8| utf8.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect())
+        .ok_or_else(|| {
+            InvalidResponse::new_err(format!(
+                "{what} holds characters outside latin-1: {text:?}; encode them first, as urllib.parse.quote does"
+            ))
+        })
+}
+
+/// Name of an object's type, for messages.
+pub(super) fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().qualname().map_or_else(|_| "object".to_owned(), |name| name.to_string())
+}

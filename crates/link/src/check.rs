@@ -1,0 +1,59 @@
+//! What the engine found when it was asked to check an application.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Findings about one application, as the interpreter that would serve it sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Version of the interpreter, such as `3.11.2`.
+    pub python_version: String,
+    /// Path of the interpreter (`sys.executable`).
+    pub executable: String,
+    /// `sys.prefix`: the virtualenv, if one is active.
+    pub prefix: String,
+    /// Is a virtualenv active?
+    pub in_venv: bool,
+    /// `sys.path` as the application saw it.
+    pub sys_path: Vec<String>,
+    /// How long loading took.
+    pub import_time: Duration,
+    /// What was found, or the entry that says why not.
+    pub loaded: Result<Loaded, String>,
+}
+
+/// An application that could be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Name under which the callable was found.
+    pub callable: String,
+    /// Its type, as Python names it.
+    pub kind: String,
+    /// Files of the modules that were loaded, as bytes.
+    pub files: Vec<Vec<u8>>,
+    /// Status of the first request under `wsgiref.validate`, or the entry that says what went wrong.
+    pub first_request: Result<String, String>,
+    /// How long that request took.
+    pub request_time: Duration,
+    /// Threads that were running after loading, beside the main one.
+    pub threads: usize,
+}
+
+impl Findings {
+    /// The findings as bytes.
+    ///
+    /// # Errors
+    /// If the encoder refuses a value; none of the types here can bring that about.
+    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_allocvec(self)
+    }
+
+    /// Reads findings back.
+    ///
+    /// # Errors
+    /// If the bytes are cut or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
+}

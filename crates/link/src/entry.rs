@@ -1,0 +1,220 @@
+//! Log entries: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and which request it was about.
+//!
+//! An entry is one string, made to leave in one `write`, so that entries of parallel requests do not mix. The codes are
+//! permanent and listed in `docs/errors.md`.
+
+use std::fmt::{self, Write as _};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// Permanent code of a message.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum Code { $($(#[$doc])* $name = $number,)* }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+codes! {
+    /// No script can be told from the request.
+    NoScript = 101,
+    /// The script cannot be read, or is no file.
+    UnreadableScript = 102,
+    /// The options on the `#!` line are wrong.
+    BadScriptOptions = 103,
+    /// The program itself was requested, not a script.
+    CalledDirectly = 104,
+    /// An argument or setting is wrong.
+    BadSetting = 105,
+    /// The virtualenv cannot be used.
+    BadVenv = 201,
+    /// The python interpreter cannot be used.
+    BadPython = 202,
+    /// The engine was not found.
+    NoEngine = 203,
+    /// Python could not be started.
+    NoProcess = 204,
+    /// Python ended before the engine was loaded.
+    PythonEnded = 205,
+    /// Python cannot load the engine, or the engine is of another build.
+    UnfitEngine = 206,
+    /// The application raised an exception while it was loaded.
+    ImportRaised = 301,
+    /// A module that the application needs was not found.
+    ModuleNotFound = 302,
+    /// No callable was found in the application's file or module.
+    NoCallable = 303,
+    /// The application ended the process while it was loaded.
+    ExitAtImport = 304,
+    /// The variables of the request are wrong.
+    BadRequest = 401,
+    /// The application raised an exception.
+    ApplicationRaised = 501,
+    /// The application's response breaks PEP 3333.
+    BadResponse = 502,
+    /// The application raised an exception after the head of its reply had left.
+    RaisedAfterHead = 503,
+    /// The body is shorter than its `Content-Length`.
+    BodyTooShort = 504,
+    /// The body is longer than its `Content-Length`.
+    BodyTooLong = 505,
+    /// The reply has a body but no `Content-Type`.
+    NoContentType = 506,
+    /// A body came with a status that has none.
+    UnwantedBody = 507,
+    /// A `Location` was left out because the web server would have acted on it.
+    LocationLeftOut = 508,
+    /// `close()` of the response raised an exception.
+    CloseRaised = 509,
+    /// The process ended by itself before it replied.
+    ProcessEnded = 601,
+    /// The process was killed by a signal before it replied.
+    ProcessKilled = 602,
+    /// The request took longer than `--timeout`.
+    TimedOut = 603,
+    /// The web server ended the request.
+    Terminated = 604,
+    /// The process ended after the head of its reply had left.
+    EndedAfterHead = 605,
+    /// The reply could not be written.
+    NotWritten = 606,
+    /// Something that must not happen.
+    Internal = 901,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "W{:04}", *self as u16)
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The request failed.
+    Error,
+    /// The request went on.
+    Warning,
+}
+
+/// A message for the operator.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    severity: Severity,
+    code: Code,
+    sentence: String,
+    detail: Option<String>,
+    hint: Option<String>,
+}
+
+impl Entry {
+    /// An error: `sentence` is lower-case, has values in backticks and no full stop.
+    pub fn error(code: Code, sentence: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, code, sentence: sentence.into(), detail: None, hint: None }
+    }
+
+    /// A warning, worded as an error is.
+    pub fn warning(code: Code, sentence: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, sentence) }
+    }
+
+    /// Adds lines that explain, such as a traceback.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds the next step.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Sentence, detail and hint, as a client sees them with `--debug`.
+    pub fn for_client(&self) -> String {
+        self.render(None)
+    }
+
+    /// The entry as it goes to the log; `about` names the request.
+    pub fn for_log(&self, about: &dyn fmt::Display) -> String {
+        self.render(Some(about))
+    }
+
+    fn render(&self, about: Option<&dyn fmt::Display>) -> String {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let mut text = format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(&self.sentence));
+        // Writing to a string cannot fail.
+        if let Some(detail) = &self.detail {
+            for line in detail.lines() {
+                let _ = writeln!(text, "  {}", Visible(line));
+            }
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {}", Visible(hint));
+        }
+        if let Some(about) = about {
+            let _ = writeln!(text, "request: {}", Visible(&about.to_string()));
+        }
+        text
+    }
+}
+
+/// Text with control characters made visible, so that nothing from the network can forge a line of the log.
+struct Visible<'a>(&'a str);
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| {
+            if character.is_control() && character != '\t' {
+                write!(f, "{}", character.escape_default())
+            } else {
+                f.write_char(character)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_its_four_parts_in_order() {
+        let entry = Entry::error(Code::NoCallable, "no `application` in `x.wsgi`")
+            .detail("found: a\nfound: b")
+            .hint("name it");
+        assert_eq!(
+            entry.for_log(&"abc GET /"),
+            "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: name it\nrequest: abc GET /\n"
+        );
+        assert!(!entry.for_client().contains("request:"));
+    }
+
+    #[test]
+    fn no_value_can_forge_a_line() {
+        let entry = Entry::error(Code::BadRequest, "bad `a\nwsgate: error`");
+        assert_eq!(entry.for_log(&"x\r\ny"), "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n");
+    }
+
+    #[test]
+    fn no_code_is_given_twice() {
+        let mut numbers: Vec<u16> = Code::ALL.iter().map(|&code| code as u16).collect();
+        numbers.dedup();
+        assert_eq!(numbers.len(), Code::ALL.len());
+        assert!(numbers.is_sorted());
+    }
+}

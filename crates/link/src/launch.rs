@@ -1,0 +1,154 @@
+//! The launch frame: all that the engine must know before it can serve, written by the gateway into a descriptor
+//! that python inherits.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BUILD, app::App, page::Form};
+
+/// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
+/// its layout matters.
+const MAGIC: &[u8] = b"wsgate-launch ";
+
+/// What the engine is started for and with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// What is to be done.
+    pub work: Work,
+    /// The application.
+    pub app: App,
+    /// Directories that go to the front of `sys.path`, in this order, as bytes.
+    pub sys_path: Vec<Vec<u8>>,
+    /// Where `.pyc` files go when the user cannot write beside the sources (`sys.pycache_prefix`).
+    pub pycache_prefix: Option<Vec<u8>>,
+    /// The virtualenv that was chosen and the Python version that it says it was made by.
+    pub venv: Option<Venv>,
+    /// May the client see tracebacks?
+    pub debug: bool,
+    /// Names the request in the log and on error pages.
+    pub request_id: String,
+    /// How the head of a reply is written.
+    pub form: Form,
+    /// Seconds the gateway grants the request, for the message when they are over; 0 is without end.
+    pub timeout_seconds: u64,
+    /// Process that started python; when it is gone, nobody guards the request.
+    pub gateway_pid: i32,
+    /// Descriptor that the request body is read from.
+    pub body_fd: i32,
+    /// Descriptor that the reply (or the findings of a check) is written to.
+    pub reply_fd: i32,
+    /// Descriptor that [`crate::report::Report`]s go to.
+    pub report_fd: i32,
+}
+
+/// What the engine is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Serve one CGI request whose variables are the process environment.
+    Cgi,
+    /// Load the application, try one request under `wsgiref.validate`, and say what was found.
+    Check,
+}
+
+/// A virtualenv as its `pyvenv.cfg` describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Venv {
+    /// Its directory, as bytes.
+    pub directory: Vec<u8>,
+    /// `major.minor` of the Python that made it, if the file says so.
+    pub version: Option<String>,
+}
+
+impl Launch {
+    /// The frame as bytes.
+    ///
+    /// # Errors
+    /// If the encoder refuses a value; none of the types here can bring that about.
+    pub fn encode(&self) -> Result<Vec<u8>, BadLaunch> {
+        let mut frame = [MAGIC, BUILD.as_bytes(), b"\n"].concat();
+        frame.extend(postcard::to_allocvec(self).map_err(|_| BadLaunch::Layout)?);
+        Ok(frame)
+    }
+
+    /// Reads a frame back.
+    ///
+    /// # Errors
+    /// If the bytes are no launch frame, or one of another build.
+    pub fn decode(frame: &[u8]) -> Result<Self, BadLaunch> {
+        let rest = frame.strip_prefix(MAGIC).ok_or(BadLaunch::NoFrame)?;
+        let end = rest.iter().position(|&byte| byte == b'\n').ok_or(BadLaunch::NoFrame)?;
+        let (build, layout) = rest.split_at(end);
+        if build != BUILD.as_bytes() {
+            return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(build).into_owned()));
+        }
+        postcard::from_bytes(&layout[1..]).map_err(|_| BadLaunch::Layout)
+    }
+}
+
+/// Why bytes are no launch frame for this build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadLaunch {
+    /// They do not begin as a launch frame does.
+    NoFrame,
+    /// The frame was written by the build named.
+    OtherBuild(String),
+    /// The right build, but not its layout.
+    Layout,
+}
+
+impl fmt::Display for BadLaunch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoFrame => f.write_str("the descriptor holds no launch frame"),
+            Self::OtherBuild(build) => {
+                write!(f, "the gateway is of build `{build}`, this engine of build `{BUILD}`")
+            }
+            Self::Layout => f.write_str("the launch frame is damaged"),
+        }
+    }
+}
+
+impl std::error::Error for BadLaunch {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch() -> Launch {
+        Launch {
+            work: Work::Cgi,
+            app: App::in_file("/srv/caf\u{e9}.wsgi"),
+            sys_path: vec![b"/srv/\xff".to_vec()],
+            pycache_prefix: None,
+            venv: Some(Venv { directory: b"/srv/venv".to_vec(), version: Some("3.11".into()) }),
+            debug: true,
+            request_id: "0123456789abcdef".into(),
+            form: Form::Cgi,
+            timeout_seconds: 30,
+            gateway_pid: 4711,
+            body_fd: 3,
+            reply_fd: 4,
+            report_fd: 5,
+        }
+    }
+
+    #[test]
+    fn a_frame_comes_back_as_it_went() {
+        assert_eq!(Launch::decode(&launch().encode().unwrap()), Ok(launch()));
+    }
+
+    #[test]
+    fn every_truncation_is_an_error_and_none_a_panic() {
+        let frame = launch().encode().unwrap();
+        for length in 0..frame.len() {
+            assert!(Launch::decode(&frame[..length]).is_err(), "{length} of {} bytes", frame.len());
+        }
+    }
+
+    #[test]
+    fn another_build_is_named() {
+        let frame = b"wsgate-launch 0.0.9+feed\nrest";
+        assert_eq!(Launch::decode(frame), Err(BadLaunch::OtherBuild("0.0.9+feed".into())));
+    }
+}

@@ -1,0 +1,16 @@
+//! What the gateway and the engine say to each other, and the words both of them use towards the web server and
+//! the error log. Knows neither Python nor any transport.
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod check;
+pub mod entry;
+pub mod launch;
+pub mod page;
+pub mod percent;
+pub mod report;
+
+/// Name of this build: the version and a digest of this crate. Gateway and engine work together only if theirs are
+/// equal, since everything they exchange is laid out by this crate.
+pub const BUILD: &str = env!("WSGATE_BUILD");

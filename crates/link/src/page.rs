@@ -1,0 +1,155 @@
+//! The reply that stands in for an application's own when that fails: complete, short, and silent about causes
+//! unless the deployer asked for them (RFC 3875 6.2, 6.3.3).
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+/// How the head of a reply is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// `Status:` and headers, which the web server completes (RFC 3875 6.2).
+    Cgi,
+    /// A whole HTTP response, for scripts whose name begins with `nph-` (RFC 3875 5).
+    NonParsed,
+}
+
+/// Status of a stand-in reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The request itself is wrong.
+    BadRequest,
+    /// The program was called in a way that the deployer has not allowed.
+    Forbidden,
+    /// The application or its set-up is at fault.
+    InternalServerError,
+    /// The process that served the request died.
+    BadGateway,
+    /// The request was ended from outside, or the machine has nothing left to serve it with.
+    ServiceUnavailable,
+    /// The request took longer than it may.
+    GatewayTimeout,
+}
+
+impl Status {
+    /// Code and reason phrase as they stand in a status line.
+    pub const fn line(self) -> &'static str {
+        match self {
+            Self::BadRequest => "400 Bad Request",
+            Self::Forbidden => "403 Forbidden",
+            Self::InternalServerError => "500 Internal Server Error",
+            Self::BadGateway => "502 Bad Gateway",
+            Self::ServiceUnavailable => "503 Service Unavailable",
+            Self::GatewayTimeout => "504 Gateway Timeout",
+        }
+    }
+
+    /// The reason phrase alone.
+    const fn reason(self) -> &'static str {
+        // Three digits and a space stand before it in every line above.
+        self.line().split_at(4).1
+    }
+}
+
+impl Form {
+    /// First line of a head with the status `status`, such as `200 OK`, and what must follow it, line ends included.
+    pub fn status_line(self, status: &str) -> String {
+        match self {
+            Self::Cgi => format!("Status: {status}\r\n"),
+            // The connection ends with the reply, since nothing says how long the body is (RFC 3875 5.2).
+            Self::NonParsed => format!("HTTP/1.1 {status}\r\nConnection: close\r\n"),
+        }
+    }
+}
+
+/// A stand-in reply.
+#[derive(Clone, Debug)]
+pub struct Page<'a> {
+    /// What went wrong, in a number.
+    pub status: Status,
+    /// Ties the page to its log entry.
+    pub request_id: &'a str,
+    /// What the client is shown beside the id; only with `--debug`.
+    pub detail: Option<&'a str>,
+    /// A `HEAD` request: no body (RFC 3875 4.3.3).
+    pub head_only: bool,
+}
+
+impl Page<'_> {
+    /// The whole reply.
+    pub fn render(&self, form: Form) -> Vec<u8> {
+        let mut body = format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{status}</title></head>\n\
+             <body>\n<h1>{reason}</h1>\n<p>Request id: <code>{id}</code></p>\n",
+            status = self.status.line(),
+            reason = self.status.reason(),
+            id = Escaped(self.request_id),
+        );
+        if let Some(detail) = self.detail {
+            // Writing to a string cannot fail.
+            let _ = writeln!(body, "<pre>{}</pre>", Escaped(detail));
+        }
+        body.push_str("</body>\n</html>\n");
+        let mut reply = form.status_line(self.status.line());
+        let _ = write!(
+            reply,
+            "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        if !self.head_only {
+            reply.push_str(&body);
+        }
+        reply.into_bytes()
+    }
+}
+
+/// Text as it may stand in HTML.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            other => f.write_char(other),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(detail: Option<&str>, head_only: bool) -> String {
+        let page = Page { status: Status::BadGateway, request_id: "abc", detail, head_only };
+        String::from_utf8(page.render(Form::Cgi)).unwrap()
+    }
+
+    #[test]
+    fn the_length_of_the_body_is_the_length_that_is_announced() {
+        let reply = page(None, false);
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("Status: 502 Bad Gateway\r\n"), "{head}");
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
+        assert!(body.contains("<h1>Bad Gateway</h1>"), "{body}");
+    }
+
+    #[test]
+    fn a_head_request_gets_the_head_alone() {
+        assert!(page(None, true).ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_detail_cannot_become_markup() {
+        assert!(page(Some("<script>'\"&"), false).contains("&lt;script&gt;&#39;&quot;&amp;"));
+    }
+
+    #[test]
+    fn a_non_parsed_reply_is_a_whole_http_response() {
+        let page = Page { status: Status::GatewayTimeout, request_id: "abc", detail: None, head_only: true };
+        assert!(page.render(Form::NonParsed).starts_with(b"HTTP/1.1 504 Gateway Timeout\r\nConnection: close\r\n"));
+    }
+}

@@ -1,0 +1,33 @@
+//! Percent-encoding (RFC 3986 2.1).
+
+/// Decodes every escape in `encoded`; what is none stays as it is.
+pub fn decode(encoded: &[u8]) -> Vec<u8> {
+    let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        if let (b'%', [high, low, after @ ..]) = (byte, after)
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            decoded.push(high << 4 | low);
+            rest = after;
+        } else {
+            decoded.push(*byte);
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn escapes_are_decoded_and_nothing_else_is() {
+        assert_eq!(decode(b"/a%20b%C3%a9+%2F"), b"/a b\xc3\xa9+/");
+        assert_eq!(decode(b"%"), b"%");
+        assert_eq!(decode(b"%4"), b"%4");
+        assert_eq!(decode(b"%zz%%41"), b"%zz%A");
+    }
+}

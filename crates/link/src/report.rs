@@ -1,0 +1,113 @@
+//! What the engine tells the gateway while a request runs: one packet a message, on a `SOCK_SEQPACKET` socket.
+//!
+//! The gateway decides from these alone what it may still send: it never reads an application's own bytes.
+
+/// Longest packet in bytes; a longer text is cut.
+pub const LONGEST: usize = 8192;
+
+/// A message of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The engine is loaded and understands this gateway.
+    Ready,
+    /// The first bytes of the reply leave now: from here on nobody else may write one.
+    HeadLeaves,
+    /// The reply is over.
+    Done {
+        /// All of it was written; otherwise it was cut.
+        complete: bool,
+    },
+    /// Python or the engine could not get that far; the text says why.
+    Unfit(String),
+}
+
+/// Why the gateway ends a request, as the engine is told before the signal comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The request took longer than it may.
+    Timeout,
+    /// The web server has told the gateway to end.
+    Terminated,
+}
+
+impl Report {
+    /// The packet.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Ready => b"R".to_vec(),
+            Self::HeadLeaves => b"H".to_vec(),
+            Self::Done { complete: true } => b"D".to_vec(),
+            Self::Done { complete: false } => b"C".to_vec(),
+            Self::Unfit(text) => {
+                let mut packet = b"!".to_vec();
+                packet.extend(text.bytes().take(LONGEST - 1));
+                packet
+            }
+        }
+    }
+
+    /// Reads a packet; `None` if it is none of ours.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        match packet {
+            b"R" => Some(Self::Ready),
+            b"H" => Some(Self::HeadLeaves),
+            b"D" => Some(Self::Done { complete: true }),
+            b"C" => Some(Self::Done { complete: false }),
+            [b'!', text @ ..] => Some(Self::Unfit(String::from_utf8_lossy(text).into_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl Stop {
+    /// The packet.
+    pub fn encode(self) -> &'static [u8] {
+        match self {
+            Self::Timeout => b"T",
+            Self::Terminated => b"X",
+        }
+    }
+
+    /// Reads a packet; `None` if it is none of ours.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        match packet {
+            b"T" => Some(Self::Timeout),
+            b"X" => Some(Self::Terminated),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_comes_back_as_it_went() {
+        for report in [
+            Report::Ready,
+            Report::HeadLeaves,
+            Report::Done { complete: true },
+            Report::Done { complete: false },
+            Report::Unfit("no such module".into()),
+        ] {
+            assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+        for stop in [Stop::Timeout, Stop::Terminated] {
+            assert_eq!(Stop::decode(stop.encode()), Some(stop));
+        }
+    }
+
+    #[test]
+    fn strange_packets_are_nothing() {
+        for packet in [&b""[..], b"r", b"RR", b"\0"] {
+            assert_eq!(Report::decode(packet), None);
+            assert_eq!(Stop::decode(packet), None);
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_to_a_packet() {
+        assert_eq!(Report::Unfit("x".repeat(20_000)).encode().len(), LONGEST);
+    }
+}

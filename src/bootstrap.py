@@ -1,0 +1,17 @@
+import sys
+try:
+    if sys.version_info < (3, 9):
+        raise ImportError("Python %d.%d is too old, 3.9 is the least" % sys.version_info[:2])
+    if sys.implementation.name != "cpython":
+        raise ImportError("%s is not CPython" % sys.implementation.name)
+    if "t" in sys.abiflags:
+        raise ImportError("this is a free-threaded build of Python")
+    from _frozen_importlib import ModuleSpec, _load
+    from _frozen_importlib_external import ExtensionFileLoader
+    engine = _load(ModuleSpec("_wsgate", ExtensionFileLoader("_wsgate", sys.argv[1]), origin=sys.argv[1]))
+    work = engine.prepare(int(sys.argv[2]))
+except BaseException as error:
+    import posix
+    posix.write(int(sys.argv[3]), ("!%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace"))
+    posix._exit(70)
+work.run()

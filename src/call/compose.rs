@@ -1,0 +1,219 @@
+//! The variables and the body of a request that is described on the command line (RFC 3875 4.1).
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Seek as _, Write as _},
+    os::{fd::OwnedFd, unix::ffi::{OsStrExt as _, OsStringExt as _}},
+};
+
+use anyhow::{Context as _, Result, bail};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use link::app::{App, Source};
+
+use crate::{cgi::request::Request, cli::call::Call};
+
+/// A request that can be made.
+pub(super) struct Composed {
+    pub(super) request: Request,
+    pub(super) body: OwnedFd,
+}
+
+/// Variables in the making; a header that comes again joins the first.
+#[derive(Default)]
+struct Variables(Vec<(OsString, OsString)>);
+
+impl Variables {
+    fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        let value = value.as_ref().to_owned();
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.into(), value)),
+        }
+    }
+
+    fn header(&mut self, name: &str, value: &str) {
+        let variable = match name.to_ascii_uppercase().replace('-', "_") {
+            name if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" => return self.set(&name, value),
+            name => format!("HTTP_{name}"),
+        };
+        match self.0.iter_mut().find(|(known, _)| *known == *variable) {
+            Some((_, old)) => {
+                old.push(if variable == "HTTP_COOKIE" { "; " } else { ", " });
+                old.push(value);
+            }
+            None => self.0.push((variable.into(), value.into())),
+        }
+    }
+}
+
+impl Composed {
+    /// Composes the request that `call` describes.
+    pub(super) fn new(call: &Call, app: &App) -> Result<Self> {
+        let target = Target::parse(call)?;
+        let method = call.method.as_deref().unwrap_or(if call.data.is_empty() { "GET" } else { "POST" });
+        let mut variables = Variables::default();
+        let port = match target.host.rsplit_once(':') {
+            Some((_, port)) if !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit()) => port.to_owned(),
+            _ => if target.https { "443" } else { "80" }.to_owned(),
+        };
+        let name = target.host.strip_suffix(&format!(":{port}")).unwrap_or(&target.host);
+        for (name, value) in [
+            ("GATEWAY_INTERFACE", "CGI/1.1"),
+            ("SERVER_SOFTWARE", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            ("SERVER_NAME", name),
+            ("SERVER_PORT", &port),
+            ("REMOTE_ADDR", "127.0.0.1"),
+            ("REQUEST_METHOD", method),
+            ("REQUEST_URI", &target.request_uri),
+            ("SCRIPT_NAME", &call.script_name),
+            ("QUERY_STRING", &target.query),
+            ("HTTP_HOST", &target.host),
+            ("HTTP_USER_AGENT", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
+            ("HTTP_ACCEPT", "*/*"),
+        ] {
+            variables.set(name, value);
+        }
+        variables.set("PATH_INFO", OsString::from_vec(target.path_info));
+        if target.https {
+            variables.set("HTTPS", "on");
+        }
+        if let Source::File(path) = &app.source {
+            variables.set("SCRIPT_FILENAME", OsStr::from_bytes(path));
+        }
+        if let Some(credentials) = &call.auth {
+            variables.set("HTTP_AUTHORIZATION", format!("Basic {}", BASE64_STANDARD.encode(credentials)));
+        }
+        if let Some(user) = &call.remote_user {
+            variables.set("REMOTE_USER", user);
+            variables.set("AUTH_TYPE", "Basic");
+        }
+        let body = match body(&call.data)? {
+            Some((body, length)) => {
+                variables.set("CONTENT_LENGTH", length.to_string());
+                variables.set("CONTENT_TYPE", "application/x-www-form-urlencoded");
+                body
+            }
+            None => File::open("/dev/null").context("an empty request body")?.into(),
+        };
+        // What is said explicitly wins over all that was made up.
+        let mut given: Vec<&str> = Vec::new();
+        for header in &call.headers {
+            let (name, value) = header
+                .split_once(':')
+                .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
+                .with_context(|| format!("`{header}` is no header: write `Name: value`"))?;
+            if !given.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                variables.0.retain(|(known, _)| *known != *format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_")));
+                given.push(name);
+            }
+            variables.header(name, value.trim());
+        }
+        Ok(Self { request: Request::made(method, &target.request_uri, variables.0), body })
+    }
+
+    /// Shows the variables on standard error.
+    pub(super) fn show(&self) {
+        let mut names: Vec<_> = self.request.variables.iter().collect();
+        names.sort();
+        let mut text = Vec::new();
+        for (name, value) in names {
+            text.extend_from_slice(b"> ");
+            text.extend_from_slice(name.as_bytes());
+            text.push(b'=');
+            text.extend_from_slice(value.as_bytes());
+            text.push(b'\n');
+        }
+        // If standard error is closed there is nobody to show them to.
+        let _ = io::stderr().lock().write_all(&text);
+    }
+}
+
+/// What is requested, taken apart.
+struct Target {
+    https: bool,
+    host: String,
+    request_uri: String,
+    path_info: Vec<u8>,
+    query: String,
+}
+
+impl Target {
+    fn parse(call: &Call) -> Result<Self> {
+        let mut https = call.https;
+        let mut host = call.host.clone();
+        let mut target = call.target.as_str();
+        if let Some((scheme @ ("http" | "https"), rest)) = target.split_once("://") {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            https |= scheme == "https";
+            host = rest[..end].to_owned();
+            target = &rest[end..];
+        }
+        if host.is_empty() || host.contains(|character: char| character.is_whitespace() || character == '/') {
+            bail!("`{host}` is no host: write NAME or NAME:PORT");
+        }
+        let script_name = &call.script_name;
+        if !(script_name.is_empty() || script_name.starts_with('/') && !script_name.ends_with('/')) {
+            bail!("`{script_name}` is no mount: it begins with `/` and does not end with one");
+        }
+        if !(target.is_empty() || target.starts_with('/') || target.starts_with('?')) {
+            bail!("`{target}` is no target: write /path?query, or a whole URL");
+        }
+        // A fragment is the browser's affair.
+        let target = target.split('#').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = if path.is_empty() && script_name.is_empty() { "/" } else { path };
+        let question = if query.is_empty() { "" } else { "?" };
+        Ok(Self {
+            https,
+            host,
+            request_uri: format!("{script_name}{path}{question}{query}"),
+            path_info: link::percent::decode(path.as_bytes()),
+            query: query.to_owned(),
+        })
+    }
+}
+
+/// The request body and its length in bytes.
+fn body(data: &[String]) -> Result<Option<(OwnedFd, u64)>> {
+    if data.is_empty() {
+        return Ok(None);
+    }
+    let mut file = match data {
+        // Read from where it is, however large it may be.
+        [only] if only.starts_with('@') && only != "@-" => open(&only[1..])?,
+        _ => {
+            let mut file = tempfile::tempfile().context("a temporary file for the request body")?;
+            for (position, piece) in data.iter().enumerate() {
+                if position > 0 {
+                    file.write_all(b"&")?;
+                }
+                match piece.strip_prefix('@') {
+                    Some("-") => io::copy(&mut io::stdin().lock(), &mut file).context("standard input as request body")?,
+                    Some(path) => io::copy(&mut open(path)?, &mut file).with_context(|| format!("`{path}` as request body"))?,
+                    None => file.write_all(piece.as_bytes()).map(|()| 0)?,
+                };
+            }
+            file.rewind()?;
+            file
+        }
+    };
+    let found = file.metadata()?;
+    if found.is_dir() {
+        bail!("a directory is no request body");
+    }
+    if !found.is_file() {
+        // A pipe or device: only reading it tells how long it is.
+        let mut copy = tempfile::tempfile().context("a temporary file for the request body")?;
+        io::copy(&mut file, &mut copy)?;
+        copy.rewind()?;
+        file = copy;
+    }
+    let length = file.metadata()?.len();
+    Ok(Some((file.into(), length)))
+}
+
+fn open(path: &str) -> Result<File> {
+    File::open(path).with_context(|| format!("the file `{path}` for the request body cannot be opened"))
+}

@@ -1,0 +1,109 @@
+//! One CGI invocation: who called us for which script, and the run of it.
+
+mod origin;
+pub(crate) mod request;
+pub(crate) mod script_line;
+
+use std::{
+    env,
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
+};
+
+use link::{
+    app::App,
+    entry::{Code, Entry},
+    launch::Work,
+    page::Status,
+};
+
+use crate::{
+    cli::options::Options,
+    exit::Exit,
+    guard::{self, Channels},
+    settings::Settings,
+};
+pub(crate) use origin::executed_script;
+use origin::Origin;
+use request::Request;
+
+/// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?
+pub(crate) fn is_invocation() -> bool {
+    env::var_os("GATEWAY_INTERFACE").is_some_and(|interface| interface.into_vec().starts_with(b"CGI/"))
+}
+
+/// What a CGI invocation comes to.
+pub(crate) enum Invocation {
+    /// A request was served.
+    Served(Exit),
+    /// The arguments were written by the deployer, in a program of his that started us.
+    Arguments,
+}
+
+/// Serves the request if the script is told by the kernel or the web server; the arguments are not looked at for that
+/// (RFC 3875 4.4 lets a query string become arguments).
+pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
+    match Origin::find(arguments) {
+        Origin::Arguments => Invocation::Arguments,
+        Origin::Script(script) => Invocation::Served(serve_script(&script, Request::from_environment())),
+        Origin::Handler { script, variables } => {
+            let mut request = Request::from_environment();
+            request.variables = variables;
+            Invocation::Served(serve_script(&script, request))
+        }
+        Origin::Program => Invocation::Served(refuse(
+            Status::Forbidden,
+            &Entry::error(Code::CalledDirectly, "wsgate itself was requested, not a script")
+                .hint("give a script the first line `#!` and wsgate's path, or make wsgate the handler of .wsgi files by `Action`"),
+        )),
+        Origin::Unknown => Invocation::Served(refuse(
+            Status::InternalServerError,
+            &Entry::error(Code::NoScript, "no script can be told from the request: SCRIPT_FILENAME is not set")
+                .hint("make the script executable and give it the first line `#!` and wsgate's path"),
+        )),
+    }
+}
+
+/// Serves the request with the application `app`, as `options` say. Relative paths are taken from `base`.
+pub(crate) fn serve(app: App, options: &Options, base: &Path) -> Exit {
+    serve_request(app, options, base, Request::from_environment())
+}
+
+/// Answers a request that cannot be served with `status`, and logs why.
+pub(crate) fn refuse(status: Status, entry: &Entry) -> Exit {
+    let request = Request::from_environment();
+    match Channels::standard() {
+        Ok(channels) => request.refuse(status, entry, channels.reply),
+        Err(error) => no_channels(&request, &error),
+    }
+}
+
+fn serve_script(script: &Path, request: Request) -> Exit {
+    let script = match env::current_dir() {
+        Ok(here) => here.join(script),
+        Err(_) => script.to_owned(),
+    };
+    let base = script.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    match script_line::options_of(&script) {
+        Ok(options) => serve_request(App::in_file(script.into_os_string().into_vec()), &options, &base, request),
+        Err(entry) => refuse(Status::InternalServerError, &entry),
+    }
+}
+
+fn serve_request(app: App, options: &Options, base: &Path, mut request: Request) -> Exit {
+    request.debug = options.debug;
+    let channels = match Channels::standard() {
+        Ok(channels) => channels,
+        Err(error) => return no_channels(&request, &error),
+    };
+    match Settings::resolve(options, app, base) {
+        Ok(settings) => guard::run(&settings, Work::Cgi, &request, channels),
+        Err(entry) => request.refuse(Status::InternalServerError, &entry, channels.reply),
+    }
+}
+
+fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
+    request.log(&Entry::error(Code::Internal, format!("standard input and output cannot be taken over: {error}")));
+    Exit::Bug
+}

@@ -1,0 +1,119 @@
+//! What the gateway itself knows of a request: enough to name it in the log and to answer it when nobody else can.
+
+use std::{
+    env,
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io::{self, Write as _},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::OsStrExt as _,
+    },
+};
+
+use link::{
+    entry::Entry,
+    page::{Form, Page, Status},
+};
+use rustix::{
+    process::getpid,
+    rand::{GetRandomFlags, getrandom},
+};
+
+use crate::exit::Exit;
+
+/// One request.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Names it in the log and on error pages.
+    pub(crate) id: String,
+    /// How the head of its reply is written.
+    pub(crate) form: Form,
+    /// May the client see why it failed?
+    pub(crate) debug: bool,
+    /// Variables that differ from those of the process.
+    pub(crate) variables: Vec<(OsString, OsString)>,
+    method: String,
+    target: String,
+}
+
+impl Request {
+    /// The request that the process environment describes.
+    pub(crate) fn from_environment() -> Self {
+        let text = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let script = text("SCRIPT_NAME").or_else(|| text("SCRIPT_FILENAME")).unwrap_or_default();
+        let is_non_parsed = script.rsplit('/').next().is_some_and(|name| name.starts_with("nph-"));
+        Self {
+            id: text("UNIQUE_ID").filter(|id| is_id(id)).unwrap_or_else(new_id),
+            form: if is_non_parsed { Form::NonParsed } else { Form::Cgi },
+            debug: false,
+            variables: Vec::new(),
+            method: text("REQUEST_METHOD").unwrap_or_default(),
+            target: text("REQUEST_URI").unwrap_or(script),
+        }
+    }
+
+    /// A request of our own making.
+    pub(crate) fn made(method: &str, target: &str, variables: Vec<(OsString, OsString)>) -> Self {
+        Self {
+            id: new_id(),
+            form: Form::Cgi,
+            debug: false,
+            variables,
+            method: method.to_owned(),
+            target: target.to_owned(),
+        }
+    }
+
+    /// Does its reply have no body (RFC 3875 4.3.3)?
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// Writes an entry about it to the error log.
+    pub(crate) fn log(&self, entry: &Entry) {
+        // A log that cannot be written leaves nowhere to say so.
+        let _ = io::stderr().lock().write_all(entry.for_log(self).as_bytes());
+    }
+
+    /// Logs `entry` and answers with `status`. To have sent a whole error page is to be done.
+    pub(crate) fn refuse(&self, status: Status, entry: &Entry, reply: OwnedFd) -> Exit {
+        self.log(entry);
+        let detail = self.debug.then(|| entry.for_client());
+        let page = Page {
+            status,
+            request_id: &self.id,
+            detail: detail.as_deref(),
+            head_only: self.is_head(),
+        };
+        match File::from(reply).write_all(&page.render(self.form)) {
+            Ok(()) => Exit::Done,
+            // Nobody reads it, which nobody needs to hear of.
+            Err(_) => Exit::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} pid {}", self.id, self.method, self.target, getpid().as_raw_nonzero())
+    }
+}
+
+/// Is this the kind of word that Apache's `mod_unique_id` makes?
+fn is_id(word: &str) -> bool {
+    (8..=64).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
+}
+
+fn new_id() -> String {
+    let mut bytes = [0; 8];
+    // Without random numbers, which only a very old kernel withholds, requests are still told apart by their process ids.
+    let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Is the variable `name` there and not empty?
+pub(super) fn filled(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.as_bytes().is_empty())
+}

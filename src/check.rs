@@ -1,0 +1,237 @@
+//! `wsgate check`: what an application looks like to the interpreter that would serve it, and what a web server's user could
+//! not read.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fmt::Write as _,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use link::{
+    app::{App, Source},
+    check::{Findings, Loaded},
+    entry::{Code, Entry},
+    launch::Work,
+};
+use nix::unistd::{User, getgrouplist};
+
+use crate::{
+    call::through_pipe,
+    cgi::{request::Request, script_line},
+    cli::{complain, options::Options},
+    exit::Exit,
+    guard,
+    settings::Settings,
+};
+
+/// Users that web servers run CGI programs as, by distribution.
+const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
+
+/// Most files that are listed as unreadable.
+const FILES_SHOWN: usize = 10;
+
+/// Checks `app` and prints what is found; `user` is who the web server runs programs as.
+pub(crate) fn run(options: &Options, app: App, base: &Path, user: Option<&str>) -> Exit {
+    let reader = match Reader::find(user) {
+        Ok(reader) => reader,
+        Err(entry) => {
+            complain(&entry);
+            return Exit::Usage;
+        }
+    };
+    let mut report = Report::default();
+    report.line("application", &app);
+    if let Source::File(path) = &app.source {
+        report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
+    }
+    let resolved = options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
+    let settings = match resolved {
+        Ok(settings) => settings,
+        Err(entry) => {
+            report.print_what_was_found();
+            complain(&entry);
+            return Exit::Settings;
+        }
+    };
+    let interpreter = &settings.interpreter;
+    report.line("interpreter", format!("{} ({})", interpreter.program.display(), interpreter.chosen_by));
+    report.line("engine", format!("{}, build {}", settings.engine.display(), link::BUILD));
+    match findings(&settings) {
+        Some(findings) => describe(&mut report, &settings, &findings, reader.as_ref()),
+        None => report.problem("python did not get far enough to say more; the entry above says why".to_owned()),
+    }
+    report.print()
+}
+
+/// Lines for standard output, and what is wrong.
+#[derive(Default)]
+struct Report {
+    text: String,
+    problems: Vec<String>,
+}
+
+impl Report {
+    fn line(&mut self, name: &str, value: impl std::fmt::Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{name:<14} {value}");
+    }
+
+    fn problem(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    fn print(mut self) -> Exit {
+        if self.problems.is_empty() {
+            self.text.push_str("no problem was found\n");
+        }
+        self.print_what_was_found();
+        if self.problems.is_empty() { Exit::Done } else { Exit::Failed }
+    }
+
+    fn print_what_was_found(&self) {
+        let mut text = self.text.clone();
+        for problem in &self.problems {
+            let _ = writeln!(text, "{:<14} {}", "problem", problem.trim_end().replace('\n', "\n               "));
+        }
+        // If standard output is closed there is nobody to tell.
+        let _ = io::stdout().lock().write_all(text.as_bytes());
+    }
+}
+
+/// What the engine finds, if python gets that far.
+fn findings(settings: &Settings) -> Option<Findings> {
+    let request = Request::made("GET", "/", Vec::new());
+    let nothing = File::open("/dev/null").ok()?.into();
+    let read = |reply| {
+        let mut bytes = Vec::new();
+        File::from(reply).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let (bytes, _) = through_pipe(nothing, |channels| guard::run(settings, Work::Check, &request, channels), read).ok()?;
+    Findings::decode(&bytes.ok()?).ok()
+}
+
+fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reader: Option<&Reader>) {
+    report.line("python", &findings.python_version);
+    match &settings.interpreter.venv {
+        Some(venv) => {
+            let made_by = venv.version.as_deref().unwrap_or("an unknown version");
+            report.line("virtualenv", format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)));
+            if !findings.in_venv {
+                report.problem(format!("`{}` does not see its virtualenv; make it anew", settings.interpreter.program.display()));
+            }
+            if venv.version.as_ref().is_some_and(|version| !findings.python_version.starts_with(&format!("{version}."))) {
+                report.problem(format!(
+                    "the virtualenv was made by Python {made_by}, its python is {} now and does not see its packages; make it anew",
+                    findings.python_version
+                ));
+            }
+        }
+        None => report.line("virtualenv", "none"),
+    }
+    report.line("sys.path", findings.sys_path.join("\n               "));
+    report.line("import", format!("{} ms", findings.import_time.as_millis()));
+    match &findings.loaded {
+        Err(entry) => report.problem(entry.clone()),
+        Ok(loaded) => {
+            report.line("callable", format!("{}, a {}", loaded.callable, loaded.kind));
+            match &loaded.first_request {
+                Ok(status) => report.line(
+                    "first request",
+                    format!("GET / gave {status} in {} ms, valid under wsgiref.validate", loaded.request_time.as_millis()),
+                ),
+                Err(entries) => report.problem(entries.clone()),
+            }
+            if loaded.threads > 0 {
+                report.line("threads", format!("{} beside the main one after import", loaded.threads));
+            }
+            if let Some(reader) = reader {
+                readability(report, settings, loaded, reader);
+            }
+        }
+    }
+    if std::env::var_os("PYTHONDONTWRITEBYTECODE").is_some() {
+        report.line("note", "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled at each start");
+    }
+    if let Some(prefix) = &settings.pycache_prefix {
+        report.line("pycache", prefix.display());
+    }
+}
+
+fn readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader: &Reader) {
+    let mut paths: BTreeSet<PathBuf> = loaded.files.iter().map(|file| PathBuf::from(OsStr::from_bytes(file))).collect();
+    if let Source::File(path) = &settings.app.source {
+        paths.insert(PathBuf::from(OsStr::from_bytes(path)));
+    }
+    paths.insert(settings.engine.clone());
+    paths.insert(settings.interpreter.program.clone());
+    let closed: BTreeSet<PathBuf> = paths.iter().filter_map(|path| reader.first_closed(path)).collect();
+    if closed.is_empty() {
+        report.line("readable", format!("all {} files, by the user {}", paths.len(), reader.name));
+        return;
+    }
+    let mut text = format!("the user {} could not read, and would need to:", reader.name);
+    for path in closed.iter().take(FILES_SHOWN) {
+        let _ = write!(text, "\n{}", path.display());
+    }
+    if closed.len() > FILES_SHOWN {
+        let _ = write!(text, "\nand {} more", closed.len() - FILES_SHOWN);
+    }
+    report.problem(text);
+}
+
+/// A user, in the eyes of file permissions.
+struct Reader {
+    name: String,
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl Reader {
+    /// The user `name`, or the usual one here; nobody if there is none of them.
+    fn find(name: Option<&str>) -> Result<Option<Self>, Entry> {
+        let lookup = |name: &str| User::from_name(name).ok().flatten();
+        let user = match name {
+            Some(name) => Some(lookup(name).ok_or_else(|| {
+                Entry::error(Code::BadSetting, format!("there is no user `{name}`")).hint("name one that /etc/passwd knows")
+            })?),
+            None => USUAL_USERS.iter().find_map(|name| lookup(name)),
+        };
+        Ok(user.map(|user| {
+            let groups = std::ffi::CString::new(user.name.as_str())
+                .ok()
+                .and_then(|name| getgrouplist(&name, user.gid).ok())
+                .unwrap_or_else(|| vec![user.gid]);
+            Self {
+                name: user.name,
+                uid: user.uid.as_raw(),
+                groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+            }
+        }))
+    }
+
+    /// The first thing on the way to `path`, or `path` itself, that this user may not use.
+    fn first_closed(&self, path: &Path) -> Option<PathBuf> {
+        let mut steps: Vec<&Path> = path.ancestors().filter(|step| !step.as_os_str().is_empty()).collect();
+        steps.reverse();
+        steps
+            .into_iter()
+            .find(|step| fs::metadata(step).is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 })))
+            .map(Path::to_owned)
+    }
+
+    /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter)?
+    fn may(&self, found: &fs::Metadata, wanted: u32) -> bool {
+        let shift = if found.uid() == self.uid {
+            6
+        } else if self.groups.contains(&found.gid()) {
+            3
+        } else {
+            0
+        };
+        self.uid == 0 || found.mode() >> shift & wanted == wanted
+    }
+}

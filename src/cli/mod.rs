@@ -1,0 +1,185 @@
+//! The words of the command line. Help, man page and completions are made from these structures alone.
+
+pub(crate) mod call;
+mod check;
+pub(crate) mod options;
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use link::{
+    app::App,
+    entry::{Code, Entry},
+    page::Status,
+};
+
+use crate::{
+    cgi::{self, Invocation},
+    exit::Exit,
+};
+use options::Options;
+
+const EXAMPLES: &str = "\
+A WSGI file with the first line `#!/usr/local/bin/wsgate` is a CGI script: copy it into cgi-bin, make it executable.
+The same file answers from a shell:
+
+  wsgate call hello.wsgi /path?query       one request, the body to standard output
+  wsgate check hello.wsgi                  what is found, and what is wrong
+
+APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory().
+Exit codes: 0 done, 1 the thing asked for failed, 2 usage, 70 a bug of ours, 78 settings.";
+
+/// Run Python WSGI applications behind CGI, and one request from the shell
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsgate",
+    version,
+    after_help = EXAMPLES,
+    override_usage = "wsgate [OPTIONS] SCRIPT [TARGET]\n       wsgate <COMMAND>",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Words {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer one CGI request from the environment and standard input
+    Cgi(Cgi),
+    /// Make one request from the shell
+    Call(call::Call),
+    /// Load an application, say what is found and what is wrong
+    Check(check::Check),
+    /// Print the man page
+    #[command(hide = true)]
+    Man,
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Cgi {
+    #[command(flatten)]
+    options: Options,
+
+    /// The application
+    #[arg(value_name = "APP")]
+    app: String,
+}
+
+/// Runs what the arguments and the environment ask for.
+pub(crate) fn run() -> Exit {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    if cgi::is_invocation() {
+        return match cgi::enter(&arguments) {
+            Invocation::Served(exit) => exit,
+            Invocation::Arguments => match parse(arguments, "cgi") {
+                Ok(words) => dispatch(words.command),
+                Err(error) => cgi::refuse(
+                    Status::InternalServerError,
+                    &Entry::error(Code::BadSetting, "the arguments that wsgate was started with are wrong")
+                        .detail(error.render().to_string())
+                        .hint("correct the program that starts it; `wsgate cgi --help` lists the options"),
+                ),
+            },
+        };
+    }
+    match parse(of_script_or_words(arguments), "call") {
+        Ok(words) => dispatch(words.command),
+        Err(error) => {
+            // Help goes to standard output, complaints to standard error; if that is closed there is nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
+        }
+    }
+}
+
+/// Words without a command are those of `command`: `wsgate [OPTIONS] SCRIPT`.
+fn parse(arguments: Vec<OsString>, command: &str) -> Result<Words, clap::Error> {
+    let first = arguments.first().and_then(|first| first.to_str());
+    let has_command = first.is_none_or(|first| {
+        matches!(first, "-h" | "--help" | "-V" | "--version")
+            || Words::command().get_subcommands().any(|known| known.get_name() == first)
+    });
+    let inserted = (!has_command).then(|| OsString::from(command));
+    Words::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(inserted).chain(arguments))
+}
+
+/// The arguments; in a script that was started from a shell by its `#!` line, with the words of that line set apart, which the
+/// kernel hands over as one.
+fn of_script_or_words(arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(script) = cgi::executed_script() else {
+        return arguments;
+    };
+    let Some(position) = arguments.iter().position(|argument| Path::new(argument) == script) else {
+        return arguments;
+    };
+    let Ok(options) = cgi::script_line::words_of(&script) else {
+        return arguments;
+    };
+    std::iter::once(OsString::from("call")).chain(options).chain(arguments.into_iter().skip(position)).collect()
+}
+
+fn dispatch(command: Command) -> Exit {
+    match command {
+        Command::Cgi(Cgi { options, app }) => match app_and_base(&app) {
+            Ok((app, base)) => cgi::serve(app, &options, &base),
+            Err(entry) => cgi::refuse(Status::InternalServerError, &entry),
+        },
+        Command::Call(call) => call.run(),
+        Command::Check(check) => check.run(),
+        Command::Man => print(|| {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Words::command()).render(&mut page)?;
+            Ok(page)
+        }),
+        Command::Completions { shell } => print(|| {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Words::command(), "wsgate", &mut script);
+            Ok(script)
+        }),
+    }
+}
+
+/// The application that a word names, and the directory that relative paths are taken from.
+fn app_and_base(word: &str) -> Result<(App, std::path::PathBuf), Entry> {
+    let app = App::parse(word, |name| Path::new(name).is_file()).map_err(|bad| {
+        Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}"))
+            .hint("APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory()")
+    })?;
+    let base = env::current_dir().map_err(|error| {
+        Entry::error(Code::BadSetting, format!("the working directory cannot be used: {error}"))
+            .hint("start from a directory that exists")
+    })?;
+    Ok((app, base))
+}
+
+/// Writes a message of ours to standard error, where messages go.
+pub(crate) fn complain(entry: &Entry) {
+    // If standard error is closed there is nobody to tell.
+    let _ = io::stderr().lock().write_all(entry.for_client().as_bytes());
+}
+
+fn print(make: impl FnOnce() -> io::Result<Vec<u8>>) -> Exit {
+    match make().and_then(|text| io::stdout().lock().write_all(&text)) {
+        Ok(()) => Exit::Done,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error) => {
+            complain(&Entry::error(Code::Internal, format!("standard output cannot be written: {error}")));
+            Exit::Failed
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Exit codes: all there are.
+
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done; in CGI, a complete reply was sent, even if it was an error page.
+    Done,
+    /// The thing asked for failed.
+    Failed,
+    /// The words of the command line are wrong.
+    Usage,
+    /// A defect of ours.
+    Bug,
+    /// The settings are wrong: a file, a virtualenv, an interpreter.
+    Settings,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            // EX_SOFTWARE and EX_CONFIG of sysexits.h.
+            Exit::Bug => 70,
+            Exit::Settings => 78,
+        })
+    }
+}

@@ -1,0 +1,20 @@
+//! wsgate: runs Python WSGI applications behind CGI, and one request from the shell.
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod cgi;
+mod check;
+mod cli;
+mod engine;
+mod exit;
+mod guard;
+mod python;
+mod runtime_directory;
+mod settings;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run().into()
+}

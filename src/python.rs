@@ -1,0 +1,150 @@
+//! Which interpreter runs the application, and why another one cannot.
+//!
+//! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside the script or above it, else
+//! `python3`. A virtualenv is nothing but its own `bin/python`: that path is run as it stands, links unresolved, since
+//! it is how Python finds the packages.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fs, io,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use link::{
+    entry::{Code, Entry},
+    launch::Venv,
+};
+use rustix::{
+    fs::{Access, access},
+    process::geteuid,
+};
+
+/// Directories that are searched where the web server gives no `PATH`.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// An interpreter that can be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interpreter {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// The virtualenv it belongs to.
+    pub(crate) venv: Option<Venv>,
+    /// What made it the one, for `wsgate check`.
+    pub(crate) chosen_by: &'static str,
+}
+
+/// Finds the interpreter. `beside` is the directory of the script, or the working directory.
+///
+/// # Errors
+/// The log entry, if what was asked for, or found first, cannot be used.
+pub(crate) fn find(python: Option<&Path>, venv: Option<&Path>, beside: &[PathBuf]) -> Result<Interpreter, Entry> {
+    if let Some(program) = python {
+        let program = if program.components().count() == 1 { on_path(program.as_os_str())? } else { program.to_owned() };
+        can_run(&program).map_err(|reason| bad_python(&program, &reason))?;
+        let venv = program.parent().and_then(Path::parent).and_then(|directory| read_venv(directory).ok());
+        return Ok(Interpreter { program, venv, chosen_by: "--python" });
+    }
+    if let Some(directory) = venv {
+        return of_venv(directory, "--venv");
+    }
+    if let Some(directory) = env::var_os("VIRTUAL_ENV").filter(|directory| !directory.is_empty()) {
+        return of_venv(Path::new(&directory), "the variable VIRTUAL_ENV");
+    }
+    for directory in beside.iter().flat_map(|directory| directory.ancestors()) {
+        for name in [".venv", "venv"] {
+            let candidate = directory.join(name);
+            if is_trusted_venv(&candidate, beside) {
+                return of_venv(&candidate, "found beside the script or above it");
+            }
+        }
+    }
+    Ok(Interpreter { program: on_path(OsStr::new("python3"))?, venv: None, chosen_by: "the first python3 on PATH" })
+}
+
+/// The interpreter of a virtualenv.
+fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Entry> {
+    let bad = |reason: String, hint: String| {
+        Entry::error(
+            Code::BadVenv,
+            format!("the virtualenv `{}` ({chosen_by}) cannot be used: {reason}", directory.display()),
+        )
+        .hint(hint)
+    };
+    let anew = || format!("make it anew: python3 -m venv {}", directory.display());
+    if let Some(closed) = first_closed(directory) {
+        return Err(bad(
+            format!("user {} may not enter `{}`", geteuid().as_raw(), closed.display()),
+            format!("let that user in: chmod o+x {}", closed.display()),
+        ));
+    }
+    if !directory.is_dir() {
+        return Err(bad("there is no such directory".to_owned(), anew()));
+    }
+    let venv = read_venv(directory).map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), anew()))?;
+    let program = directory.join("bin/python");
+    can_run(&program).map_err(|reason| bad(format!("its bin/python {reason}"), anew()))?;
+    Ok(Interpreter { program, venv: Some(venv), chosen_by })
+}
+
+/// The description that a virtualenv keeps of itself.
+fn read_venv(directory: &Path) -> io::Result<Venv> {
+    let description = fs::read_to_string(directory.join("pyvenv.cfg"))?;
+    let version = description.lines().find_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        let mut numbers = value.trim().split('.');
+        matches!(name.trim(), "version" | "version_info")
+            .then(|| Some(format!("{}.{}", numbers.next()?, numbers.next()?)))
+            .flatten()
+    });
+    Ok(Venv { directory: directory.as_os_str().as_bytes().to_vec(), version })
+}
+
+/// Is there a virtualenv that was put there by root, by this user, or by the owner of the script? Anybody may make a directory
+/// `/tmp/venv`.
+fn is_trusted_venv(candidate: &Path, beside: &[PathBuf]) -> bool {
+    let Ok(description) = fs::metadata(candidate.join("pyvenv.cfg")) else {
+        return false;
+    };
+    let owner = description.uid();
+    let owns_script = beside.iter().any(|directory| fs::metadata(directory).is_ok_and(|found| found.uid() == owner));
+    (owner == 0 || owner == geteuid().as_raw() || owns_script) && description.mode() & 0o002 == 0
+}
+
+/// The first directory on the way to `path` that this user may not enter.
+fn first_closed(path: &Path) -> Option<PathBuf> {
+    let mut ancestors: Vec<&Path> = path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).collect();
+    ancestors.reverse();
+    ancestors.into_iter().find(|ancestor| ancestor.is_dir() && access(*ancestor, Access::EXEC_OK).is_err()).map(Path::to_owned)
+}
+
+/// Can `program` be run? If not, the reason, to stand behind its name.
+fn can_run(program: &Path) -> Result<(), String> {
+    match fs::metadata(program) {
+        Ok(found) if !found.is_file() => Err("is no program".to_owned()),
+        Ok(_) => access(program, Access::EXEC_OK).map_err(|_| format!("may not be run by user {}", geteuid().as_raw())),
+        Err(error) => match fs::read_link(program) {
+            Ok(target) if error.kind() == io::ErrorKind::NotFound => {
+                Err(format!("points to `{}`, which is not there any more", target.display()))
+            }
+            _ if error.kind() == io::ErrorKind::NotFound => Err("is not there".to_owned()),
+            _ => Err(format!("cannot be reached: {error}")),
+        },
+    }
+}
+
+fn on_path(name: &OsStr) -> Result<PathBuf, Entry> {
+    let path = env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into());
+    env::split_paths(&path)
+        // A relative entry would mean whatever directory the web server started us in.
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name))
+        .find(|program| can_run(program).is_ok())
+        .ok_or_else(|| bad_python(Path::new(name), &format!("is in none of the directories `{}`", path.display())))
+}
+
+fn bad_python(program: &Path, reason: &str) -> Entry {
+    Entry::error(Code::BadPython, format!("the interpreter `{}` {reason}", program.display()))
+        .hint("name another with --python EXE, or a virtualenv with --venv DIR")
+}
