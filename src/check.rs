@@ -48,7 +48,8 @@ pub(crate) fn run(options: &Options, app: App, base: &Path, user: Option<&str>) 
     if let Source::File(path) = &app.source {
         report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
     }
-    let resolved = options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
+    let resolved =
+        options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
     let settings = match resolved {
         Ok(settings) => settings,
         Err(entry) => {
@@ -110,7 +111,8 @@ fn findings(settings: &Settings) -> Option<Findings> {
         let mut bytes = Vec::new();
         File::from(reply).read_to_end(&mut bytes).map(|_| bytes)
     };
-    let (bytes, _) = through_pipe(nothing, |channels| guard::run(settings, Work::Check, &request, channels), read).ok()?;
+    let (bytes, _) =
+        through_pipe(nothing, |channels| guard::run(settings, Work::Check, &request, channels), read).ok()?;
     Findings::decode(&bytes.ok()?).ok()
 }
 
@@ -119,11 +121,16 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
     match &settings.interpreter.venv {
         Some(venv) => {
             let made_by = venv.version.as_deref().unwrap_or("an unknown version");
-            report.line("virtualenv", format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)));
+            report
+                .line("virtualenv", format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)));
             if !findings.in_venv {
-                report.problem(format!("`{}` does not see its virtualenv; make it anew", settings.interpreter.program.display()));
+                report.problem(format!(
+                    "`{}` does not see its virtualenv; make it anew",
+                    settings.interpreter.program.display()
+                ));
             }
-            if venv.version.as_ref().is_some_and(|version| !findings.python_version.starts_with(&format!("{version}."))) {
+            if venv.version.as_ref().is_some_and(|version| !findings.python_version.starts_with(&format!("{version}.")))
+            {
                 report.problem(format!(
                     "the virtualenv was made by Python {made_by}, its python is {} now and does not see its packages; make it anew",
                     findings.python_version
@@ -141,7 +148,10 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
             match &loaded.first_request {
                 Ok(status) => report.line(
                     "first request",
-                    format!("GET / gave {status} in {} ms, valid under wsgiref.validate", loaded.request_time.as_millis()),
+                    format!(
+                        "GET / gave {status} in {} ms, valid under wsgiref.validate",
+                        loaded.request_time.as_millis()
+                    ),
                 ),
                 Err(entries) => report.problem(entries.clone()),
             }
@@ -154,7 +164,10 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
         }
     }
     if std::env::var_os("PYTHONDONTWRITEBYTECODE").is_some() {
-        report.line("note", "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled at each start");
+        report.line(
+            "note",
+            "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled at each start",
+        );
     }
     if let Some(prefix) = &settings.pycache_prefix {
         report.line("pycache", prefix.display());
@@ -196,7 +209,8 @@ impl Reader {
         let lookup = |name: &str| User::from_name(name).ok().flatten();
         let user = match name {
             Some(name) => Some(lookup(name).ok_or_else(|| {
-                Entry::error(Code::BadSetting, format!("there is no user `{name}`")).hint("name one that /etc/passwd knows")
+                Entry::error(Code::BadSetting, format!("there is no user `{name}`"))
+                    .hint("name one that /etc/passwd knows")
             })?),
             None => USUAL_USERS.iter().find_map(|name| lookup(name)),
         };
@@ -219,7 +233,9 @@ impl Reader {
         steps.reverse();
         steps
             .into_iter()
-            .find(|step| fs::metadata(step).is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 })))
+            .find(|step| {
+                fs::metadata(step).is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
+            })
             .map(Path::to_owned)
     }
 

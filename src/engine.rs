@@ -29,11 +29,9 @@ pub(crate) fn find() -> Result<PathBuf, Entry> {
     })?;
     let beside = program.parent().unwrap_or(Path::new("/"));
     let places = [beside.join(FILE), beside.join("../lib/wsgate").join(FILE)];
-    places
-        .iter()
-        .find(|place| place.is_file())
-        .cloned()
-        .ok_or_else(|| missing(&places).hint("install it with `make install`, or name it by the variable WSGATE_ENGINE"))
+    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
+        missing(&places).hint("install it with `make install`, or name it by the variable WSGATE_ENGINE")
+    })
 }
 
 fn missing(places: &[PathBuf]) -> Entry {

@@ -8,7 +8,11 @@ use std::{
     io::{self, Write as _},
     os::{
         fd::{AsFd, AsRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, net::UnixStream, process::{CommandExt as _, ExitStatusExt as _}},
+        unix::{
+            ffi::OsStrExt as _,
+            net::UnixStream,
+            process::{CommandExt as _, ExitStatusExt as _},
+        },
     },
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -139,6 +143,7 @@ impl<'a> Guard<'a> {
             venv: settings.interpreter.venv.clone(),
             debug: settings.debug,
             request_id: request.id.clone(),
+            request: request.line(),
             form: request.form,
             timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
@@ -197,7 +202,9 @@ impl<'a> Guard<'a> {
             if self.signals.ended() {
                 self.stop(Stop::Terminated);
             }
-            if self.settings.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout) && self.seen.done.is_none() {
+            if self.settings.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout)
+                && self.seen.done.is_none()
+            {
                 self.stop(Stop::Timeout);
             }
             self.escalate();
@@ -344,7 +351,9 @@ impl<'a> Guard<'a> {
                         self.settings.interpreter.program.display()
                     ),
                 )
-                .hint("it needs CPython 3.9 or later and the gateway of the same build; install both with `make install`"),
+                .hint(
+                    "it needs CPython 3.9 or later and the gateway of the same build; install both with `make install`",
+                ),
             );
         }
         let python = self.settings.interpreter.program.display();
@@ -358,10 +367,14 @@ impl<'a> Guard<'a> {
         match status.signal() {
             Some(signal) => (
                 Status::BadGateway,
-                Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(match Signal::from_named_raw(signal) {
-                    Some(Signal::KILL) => "the system may have run out of memory, or a limit was reached: look at its log",
-                    _ => "a C extension crashed, most likely; the Python stack stands just above",
-                }),
+                Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(
+                    match Signal::from_named_raw(signal) {
+                        Some(Signal::KILL) => {
+                            "the system may have run out of memory, or a limit was reached: look at its log"
+                        }
+                        _ => "a C extension crashed, most likely; the Python stack stands just above",
+                    },
+                ),
             ),
             None => (
                 Status::InternalServerError,
@@ -420,16 +433,17 @@ fn launch_frame(launch: &Launch) -> io::Result<OwnedFd> {
 
 fn no_process(settings: &Settings, error: &io::Error) -> Entry {
     let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::TOOBIG) => "the variables of the request are too large together: lower the web server's limits on headers",
-        Some(Errno::AGAIN) => "this user has as many processes as it may have: raise the limit, or serve fewer requests at once",
+        Some(Errno::TOOBIG) => {
+            "the variables of the request are too large together: lower the web server's limits on headers"
+        }
+        Some(Errno::AGAIN) => {
+            "this user has as many processes as it may have: raise the limit, or serve fewer requests at once"
+        }
         Some(Errno::NOEXEC) => "it is no program for this machine",
         _ => "see whether this user can run it from a shell",
     };
-    Entry::error(
-        Code::NoProcess,
-        format!("`{}` could not be started: {error}", settings.interpreter.program.display()),
-    )
-    .hint(hint)
+    Entry::error(Code::NoProcess, format!("`{}` could not be started: {error}", settings.interpreter.program.display()))
+        .hint(hint)
 }
 
 fn signal_name(signal: i32) -> String {

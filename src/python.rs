@@ -41,7 +41,8 @@ pub(crate) struct Interpreter {
 /// The log entry, if what was asked for, or found first, cannot be used.
 pub(crate) fn find(python: Option<&Path>, venv: Option<&Path>, beside: &[PathBuf]) -> Result<Interpreter, Entry> {
     if let Some(program) = python {
-        let program = if program.components().count() == 1 { on_path(program.as_os_str())? } else { program.to_owned() };
+        let program =
+            if program.components().count() == 1 { on_path(program.as_os_str())? } else { program.to_owned() };
         can_run(&program).map_err(|reason| bad_python(&program, &reason))?;
         let venv = program.parent().and_then(Path::parent).and_then(|directory| read_venv(directory).ok());
         return Ok(Interpreter { program, venv, chosen_by: "--python" });
@@ -116,7 +117,10 @@ fn is_trusted_venv(candidate: &Path, beside: &[PathBuf]) -> bool {
 fn first_closed(path: &Path) -> Option<PathBuf> {
     let mut ancestors: Vec<&Path> = path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).collect();
     ancestors.reverse();
-    ancestors.into_iter().find(|ancestor| ancestor.is_dir() && access(*ancestor, Access::EXEC_OK).is_err()).map(Path::to_owned)
+    ancestors
+        .into_iter()
+        .find(|ancestor| ancestor.is_dir() && access(*ancestor, Access::EXEC_OK).is_err())
+        .map(Path::to_owned)
 }
 
 /// Can `program` be run? If not, the reason, to stand behind its name.

@@ -111,9 +111,10 @@ fn readable_file(path: &Path) -> Result<(), Entry> {
     let shown = path.display();
     let unreadable = |sentence: String, hint: &str| Err(Entry::error(Code::UnreadableScript, sentence).hint(hint));
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            unreadable(format!("`{shown}` is a directory, not a WSGI file"), "name the file in it that defines `application`")
-        }
+        Ok(found) if found.is_dir() => unreadable(
+            format!("`{shown}` is a directory, not a WSGI file"),
+            "name the file in it that defines `application`",
+        ),
         Ok(found) if !found.is_file() => {
             unreadable(format!("`{shown}` is no regular file"), "name a Python file that defines `application`")
         }

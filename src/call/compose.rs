@@ -4,7 +4,10 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Seek as _, Write as _},
-    os::{fd::OwnedFd, unix::ffi::{OsStrExt as _, OsStringExt as _}},
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -105,7 +108,9 @@ impl Composed {
                 .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
                 .with_context(|| format!("`{header}` is no header: write `Name: value`"))?;
             if !given.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-                variables.0.retain(|(known, _)| *known != *format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_")));
+                variables
+                    .0
+                    .retain(|(known, _)| *known != *format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_")));
                 given.push(name);
             }
             variables.header(name, value.trim());
@@ -190,8 +195,12 @@ fn body(data: &[String]) -> Result<Option<(OwnedFd, u64)>> {
                     file.write_all(b"&")?;
                 }
                 match piece.strip_prefix('@') {
-                    Some("-") => io::copy(&mut io::stdin().lock(), &mut file).context("standard input as request body")?,
-                    Some(path) => io::copy(&mut open(path)?, &mut file).with_context(|| format!("`{path}` as request body"))?,
+                    Some("-") => {
+                        io::copy(&mut io::stdin().lock(), &mut file).context("standard input as request body")?
+                    }
+                    Some(path) => {
+                        io::copy(&mut open(path)?, &mut file).with_context(|| format!("`{path}` as request body"))?
+                    }
                     None => file.write_all(piece.as_bytes()).map(|()| 0)?,
                 };
             }

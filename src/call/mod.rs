@@ -3,12 +3,7 @@
 mod compose;
 mod print;
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    path::Path,
-    thread,
-};
+use std::{io, os::fd::OwnedFd, path::Path, thread};
 
 use link::{
     app::App,
@@ -32,11 +27,14 @@ pub(crate) fn run(call: &Call, app: App, base: &Path) -> Exit {
     let composed = match Composed::new(call, &app) {
         Ok(composed) => composed,
         Err(error) => {
-            complain(&Entry::error(Code::BadSetting, format!("{error:#}")).hint("`wsgate call --help` shows the forms"));
+            complain(
+                &Entry::error(Code::BadSetting, format!("{error:#}")).hint("`wsgate call --help` shows the forms"),
+            );
             return Exit::Usage;
         }
     };
-    let resolved = call.options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
+    let resolved =
+        call.options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
     let settings = match resolved {
         Ok(settings) => settings,
         Err(entry) => {
@@ -49,9 +47,11 @@ pub(crate) fn run(call: &Call, app: App, base: &Path) -> Exit {
     }
     let Composed { mut request, body } = composed;
     request.debug = settings.debug;
-    let printed = through_pipe(body, |channels| guard::run(&settings, Work::Cgi, &request, channels), |reply| {
-        print::reply(reply, call.include, request.is_head())
-    });
+    let printed = through_pipe(
+        body,
+        |channels| guard::run(&settings, Work::Cgi, &request, channels),
+        |reply| print::reply(reply, call.include, request.is_head()),
+    );
     match printed {
         Ok((Ok(Printed::Reply { status }), Exit::Done)) if status < 400 => Exit::Done,
         Ok((Ok(Printed::ReaderGone), _)) => Exit::Done,

@@ -24,8 +24,8 @@ use crate::{
     guard::{self, Channels},
     settings::Settings,
 };
-pub(crate) use origin::executed_script;
 use origin::Origin;
+pub(crate) use origin::executed_script;
 use request::Request;
 
 /// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?

@@ -6,10 +6,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Write as _},
-    os::{
-        fd::OwnedFd,
-        unix::ffi::OsStrExt as _,
-    },
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
 };
 
 use link::{
@@ -66,6 +63,11 @@ impl Request {
         }
     }
 
+    /// Method and target, for the log.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+
     /// Does its reply have no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
@@ -81,12 +83,7 @@ impl Request {
     pub(crate) fn refuse(&self, status: Status, entry: &Entry, reply: OwnedFd) -> Exit {
         self.log(entry);
         let detail = self.debug.then(|| entry.for_client());
-        let page = Page {
-            status,
-            request_id: &self.id,
-            detail: detail.as_deref(),
-            head_only: self.is_head(),
-        };
+        let page = Page { status, request_id: &self.id, detail: detail.as_deref(), head_only: self.is_head() };
         match File::from(reply).write_all(&page.render(self.form)) {
             Ok(()) => Exit::Done,
             // Nobody reads it, which nobody needs to hear of.
@@ -97,7 +94,7 @@ impl Request {
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} pid {}", self.id, self.method, self.target, getpid().as_raw_nonzero())
+        write!(f, "{} {} pid {}", self.id, self.line(), getpid().as_raw_nonzero())
     }
 }
 

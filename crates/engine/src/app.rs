@@ -14,7 +14,7 @@ use pyo3::{
     types::PyDict,
 };
 
-use crate::wsgi::{Setting, format_exception, interruption};
+use crate::wsgi::{Setting, format_exception, interruption, one_line, type_name};
 
 /// Names under which an application is looked for when none is given.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
@@ -65,7 +65,7 @@ pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> 
 /// Runs the code of the module.
 fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> {
     let path = match source {
-        Source::Module(name) => return Ok(py.import("importlib")?.call_method1("import_module", (name,))?),
+        Source::Module(name) => return py.import("importlib")?.call_method1("import_module", (name,)),
         Source::File(path) => OsStr::from_bytes(path),
     };
     let external = py.import("_frozen_importlib_external")?;
@@ -109,7 +109,8 @@ fn module_name(path: &OsStr, is_python: bool, modules: &Bound<'_, PyDict>) -> Py
 }
 
 fn find<'py>(module: &Bound<'py, PyAny>, launch: &Launch) -> Result<(Bound<'py, PyAny>, String), Failure> {
-    let walk = |name: &str| name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok();
+    let walk =
+        |name: &str| name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok();
     let asked: Vec<&str> = match &launch.app.callable {
         Some(name) => vec![name],
         None => USUAL_NAMES.to_vec(),
@@ -172,7 +173,7 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
             .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
             .into();
     }
-    Entry::error(Code::ImportRaised, format!("`{app}` raised `{}` while it was loaded", type_name(value)))
+    Entry::error(Code::ImportRaised, format!("`{app}` raised `{}` while it was loaded", one_line(py, error)))
         .detail(trace)
         .hint("the last lines of the traceback name the place; `wsgate check` loads it again from a shell")
         .into()
@@ -185,7 +186,9 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
     let path = py
         .import("sys")
         .and_then(|sys| sys.getattr("path"))
-        .and_then(|path| path.try_iter()?.map(|entry| Ok(format!("  {}\n", entry?.str()?))).collect::<PyResult<String>>())
+        .and_then(|path| {
+            path.try_iter()?.map(|entry| Ok(format!("  {}\n", entry?.str()?))).collect::<PyResult<String>>()
+        })
         .unwrap_or_default();
     let hint = match &launch.venv {
         Some(venv) => {
@@ -197,13 +200,11 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
                 _ => format!("install it there: {directory}/bin/python -m pip install {name}"),
             }
         }
-        None => "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside the script".to_owned(),
+        None => {
+            "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside the script".to_owned()
+        }
     };
     Entry::error(Code::ModuleNotFound, format!("`{}` needs the module `{name}`, which was not found", launch.app))
         .detail(format!("{trace}Python {running} searched:\n{path}"))
         .hint(hint)
-}
-
-fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object.get_type().qualname().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }

@@ -29,11 +29,7 @@ pub enum Source {
 impl App {
     /// An application in the file at `path`, whatever the path looks like: a colon in it is part of the name.
     pub fn in_file(path: impl Into<Vec<u8>>) -> Self {
-        Self {
-            source: Source::File(path.into()),
-            callable: None,
-            factory: false,
-        }
+        Self { source: Source::File(path.into()), callable: None, factory: false }
     }
 }
 

@@ -194,9 +194,8 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_four_parts_in_order() {
-        let entry = Entry::error(Code::NoCallable, "no `application` in `x.wsgi`")
-            .detail("found: a\nfound: b")
-            .hint("name it");
+        let entry =
+            Entry::error(Code::NoCallable, "no `application` in `x.wsgi`").detail("found: a\nfound: b").hint("name it");
         assert_eq!(
             entry.for_log(&"abc GET /"),
             "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: name it\nrequest: abc GET /\n"

@@ -28,6 +28,8 @@ pub struct Launch {
     pub debug: bool,
     /// Names the request in the log and on error pages.
     pub request_id: String,
+    /// Method and target of the request, for the log.
+    pub request: String,
     /// How the head of a reply is written.
     pub form: Form,
     /// Seconds the gateway grants the request, for the message when they are over; 0 is without end.
@@ -124,6 +126,7 @@ mod tests {
             venv: Some(Venv { directory: b"/srv/venv".to_vec(), version: Some("3.11".into()) }),
             debug: true,
             request_id: "0123456789abcdef".into(),
+            request: "GET /".into(),
             form: Form::Cgi,
             timeout_seconds: 30,
             gateway_pid: 4711,

@@ -66,11 +66,7 @@ struct State {
 /// Body that was read ahead of the application.
 enum Aside {
     Memory(VecDeque<u8>),
-    File {
-        file: std::fs::File,
-        read: u64,
-        written: u64,
-    },
+    File { file: std::fs::File, read: u64, written: u64 },
 }
 
 impl Aside {

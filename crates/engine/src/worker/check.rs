@@ -28,16 +28,20 @@ use crate::{
 pub(super) fn run(py: Python<'_>, handed: Handed) -> PyResult<()> {
     let findings = findings(py, &handed.launch)?;
     handed.reporter.send(&Report::HeadLeaves);
-    let written = findings
-        .encode()
-        .map_err(io::Error::other)
-        .and_then(|bytes| File::from(handed.reply).write_all(&bytes));
+    let written =
+        findings.encode().map_err(io::Error::other).and_then(|bytes| File::from(handed.reply).write_all(&bytes));
     handed.reporter.send(&Report::Done { complete: written.is_ok() });
     Ok(())
 }
 
 fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
-    let setting = Setting { multithread: false, multiprocess: true, run_once: true, debug: true, timeout_seconds: launch.timeout_seconds };
+    let setting = Setting {
+        multithread: false,
+        multiprocess: true,
+        run_once: true,
+        debug: true,
+        timeout_seconds: launch.timeout_seconds,
+    };
     let begin = Instant::now();
     let loaded = app::load(py, launch, &setting);
     let import_time = begin.elapsed();
@@ -103,7 +107,8 @@ fn first_request(
         ("REMOTE_ADDR", "127.0.0.1"),
     ];
     let received = received.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-    let variables = Variables::new(received).map_err(|bad| pyo3::exceptions::PyRuntimeError::new_err(bad.to_string()))?;
+    let variables =
+        Variables::new(received).map_err(|bad| pyo3::exceptions::PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::kept();
     let reply = Kept::default();
     let begin = Instant::now();

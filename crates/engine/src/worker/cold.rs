@@ -10,23 +10,23 @@ use crate::{
     app,
     log::Log,
     transport::cgi::{Body, Reply, StandardError},
-    wsgi::{BodyLength, Exchange, Setting, Variables, refuse, serve},
+    wsgi::{BodyLength, Exchange, Response, Setting, Variables, refuse, serve},
 };
 
 /// Serves the request that the process environment describes.
 pub(super) fn run(py: Python<'_>, handed: Handed) {
     let Handed { launch, body, reply, reporter } = handed;
+    let log = Log::new(launch.request_id.clone(), launch.request.clone());
     let received = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
     let variables = match Variables::new(received) {
         Ok(variables) => variables,
         Err(bad) => {
-            let log = Log::new(launch.request_id, "(no valid request)".to_owned());
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));
-            refuse(py, reply, launch.form, false, launch.debug, &log, Status::BadRequest, &bad.entry());
+            let response = Response::new(reply, launch.form, false, log);
+            refuse(py, response, launch.debug, Status::BadRequest, &bad.entry());
             return;
         }
     };
-    let log = Log::new(launch.request_id.clone(), variables.target());
     let body = Body::new(body, variables.body_length());
     let reply = Box::new(Reply::new(reply, body.clone(), reporter));
     let setting = Setting {
@@ -52,7 +52,8 @@ pub(super) fn run(py: Python<'_>, handed: Handed) {
             );
         }
         Err(failure) => {
-            refuse(py, reply, launch.form, variables.is_head(), launch.debug, &log, failure.status, &failure.entry);
+            let response = Response::new(reply, launch.form, variables.is_head(), log);
+            refuse(py, response, launch.debug, failure.status, &failure.entry);
         }
     }
 }

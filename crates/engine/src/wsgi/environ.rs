@@ -6,8 +6,7 @@ use std::{fmt, sync::Arc};
 
 use link::entry::{Code, Entry};
 use pyo3::{
-    ffi,
-    intern,
+    ffi, intern,
     prelude::*,
     types::{PyDict, PyString},
 };
@@ -114,11 +113,7 @@ impl Variables {
         let tls = |name: &[u8], values: [&[u8]; 3]| {
             self.get(name).is_some_and(|value| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
         };
-        if tls(b"HTTPS", [b"on", b"1", b"yes"]) || tls(b"REQUEST_SCHEME", [b"https"; 3]) {
-            "https"
-        } else {
-            "http"
-        }
+        if tls(b"HTTPS", [b"on", b"1", b"yes"]) || tls(b"REQUEST_SCHEME", [b"https"; 3]) { "https" } else { "http" }
     }
 
     fn check(&self) -> Result<(), BadVariable> {
@@ -165,11 +160,9 @@ impl Variables {
     /// What the PEP promises to every application, for fronts that leave it out.
     fn complete(&mut self) {
         let port: &[u8] = if self.scheme() == "https" { b"443" } else { b"80" };
-        for (name, value) in [
-            (&b"SERVER_NAME"[..], &b"localhost"[..]),
-            (b"SERVER_PORT", port),
-            (b"SERVER_PROTOCOL", b"HTTP/1.0"),
-        ] {
+        for (name, value) in
+            [(&b"SERVER_NAME"[..], &b"localhost"[..]), (b"SERVER_PORT", port), (b"SERVER_PROTOCOL", b"HTTP/1.0")]
+        {
             if self.filled(name).is_none() {
                 self.set(name, value);
             }
@@ -181,15 +174,6 @@ impl Variables {
         if self.get(b"QUERY_STRING").is_none() {
             self.set(b"QUERY_STRING", b"");
         }
-    }
-
-    /// The target of the request as the client wrote it, for the log.
-    pub(crate) fn target(&self) -> String {
-        let method = String::from_utf8_lossy(self.get(b"REQUEST_METHOD").unwrap_or_default());
-        let target = self.filled(b"REQUEST_URI").map(<[u8]>::to_vec).unwrap_or_else(|| {
-            [self.get(b"SCRIPT_NAME"), self.get(b"PATH_INFO")].into_iter().flatten().flatten().copied().collect()
-        });
-        format!("{method} {}", String::from_utf8_lossy(&target))
     }
 }
 

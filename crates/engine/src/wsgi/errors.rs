@@ -18,7 +18,10 @@ impl ErrorBuffer {
         // bytearray and memoryview as well; the stable ABI of 3.9 has no buffers, so Python itself copies them.
         let data = match data.cast::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
-            Err(_) => py.get_type::<PyBytes>().call1((py.import("builtins")?.getattr("memoryview")?.call1((data,))?,))?.cast_into()?,
+            Err(_) => py
+                .get_type::<PyBytes>()
+                .call1((py.import("builtins")?.getattr("memoryview")?.call1((data,))?,))?
+                .cast_into()?,
         };
         let bytes = data.as_bytes();
         py.detach(|| self.sink.write(bytes));
@@ -61,9 +64,7 @@ impl ErrorBuffer {
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
         match self.sink.descriptor() {
             Some(descriptor) => Ok(descriptor),
-            None => Err(PyErr::from_value(
-                py.import("_io")?.getattr("UnsupportedOperation")?.call1(("fileno",))?,
-            )),
+            None => Err(PyErr::from_value(py.import("_io")?.getattr("UnsupportedOperation")?.call1(("fileno",))?)),
         }
     }
 }

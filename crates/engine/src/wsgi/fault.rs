@@ -7,7 +7,11 @@ use link::{
     page::Status,
     report::Stop,
 };
-use pyo3::{create_exception, exceptions::{PySystemExit, PyValueError}, prelude::*};
+use pyo3::{
+    create_exception,
+    exceptions::{PySystemExit, PyValueError},
+    prelude::*,
+};
 
 use super::{Setting, traceback::format_exception};
 
@@ -79,8 +83,10 @@ impl Fault {
             Self::Raised(error) => raised(py, error, setting, head_left),
             Self::BadResponse { sentence, hint } => Entry::error(Code::BadResponse, sentence.clone()).hint(*hint),
             Self::ClientGone => return None,
-            Self::NotWritten(error) => Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
-                .hint("look at what the standard output of the gateway is connected to"),
+            Self::NotWritten(error) => {
+                Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
+                    .hint("look at what the standard output of the gateway is connected to")
+            }
         };
         Some(entry)
     }
@@ -145,7 +151,7 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
 }
 
 /// `Type: message` on one line.
-fn one_line(py: Python<'_>, error: &PyErr) -> String {
+pub(crate) fn one_line(py: Python<'_>, error: &PyErr) -> String {
     let name = error.get_type(py).qualname().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
     // A `__str__` that raises is the application's affair; its type is named all the same.
     match error.value(py).str().ok().and_then(|message| message.to_cow().map(std::borrow::Cow::into_owned).ok()) {
@@ -156,5 +162,8 @@ fn one_line(py: Python<'_>, error: &PyErr) -> String {
 
 /// Does `error` say that the other end of the connection is closed?
 pub(crate) fn is_clients_end(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use pyo3::{exceptions::PyStopIteration, intern, prelude::*, sync::MutexExt};
-use rustix::{fs::{FileType, fstat}, io::fcntl_dupfd_cloexec};
+use rustix::{
+    fs::{FileType, fstat},
+    io::fcntl_dupfd_cloexec,
+};
 
 /// Bytes that iteration reads at a time, unless the application chooses.
 const BLOCK: isize = 8192;

@@ -51,17 +51,17 @@ impl fmt::Display for BadHead {
                 write!(f, "the value of header `{name}` holds a control character, such as a line end")
             }
             Self::HopByHop(name) => write!(f, "header `{name}` is hop-by-hop: only the web server may send it"),
-            Self::StatusField => f.write_str("header `Status` is how CGI sends the status; pass that as the first argument"),
+            Self::StatusField => {
+                f.write_str("header `Status` is how CGI sends the status; pass that as the first argument")
+            }
             Self::Twice(name) => write!(f, "header `{name}` is given twice"),
             Self::ContentLength(value) => write!(f, "Content-Length `{value}` is not a number of bytes"),
-            Self::FieldTooLong(name, length) => write!(
-                f,
-                "header `{name}` is {length} bytes long; web servers take no more than {LONGEST_FIELD}"
-            ),
-            Self::HeadTooLong(length) => write!(
-                f,
-                "the headers are {length} bytes long together; web servers take no more than {LONGEST_HEAD}"
-            ),
+            Self::FieldTooLong(name, length) => {
+                write!(f, "header `{name}` is {length} bytes long; web servers take no more than {LONGEST_FIELD}")
+            }
+            Self::HeadTooLong(length) => {
+                write!(f, "the headers are {length} bytes long together; web servers take no more than {LONGEST_HEAD}")
+            }
         }
     }
 }
@@ -70,7 +70,9 @@ impl Head {
     /// Checks what an application gave to `start_response`, as latin-1 bytes.
     pub(super) fn new(status: Vec<u8>, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Self, BadHead> {
         let code = match status.as_slice() {
-            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..] if !reason.iter().any(|&byte| is_control(byte)) => {
+            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..]
+                if !reason.iter().any(|&byte| is_control(byte)) =>
+            {
                 status[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
             }
             _ => return Err(BadHead::Status(text(&status))),
@@ -79,7 +81,8 @@ impl Head {
         for (name, value) in fields {
             head.add(name, value)?;
         }
-        let length = head.status.len() + head.fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
+        let length =
+            head.status.len() + head.fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
         if length > LONGEST_HEAD {
             return Err(BadHead::HeadTooLong(length));
         }
@@ -99,8 +102,14 @@ impl Head {
         }
         match name.to_ascii_lowercase().as_slice() {
             b"status" => return Err(BadHead::StatusField),
-            b"connection" | b"keep-alive" | b"proxy-authenticate" | b"proxy-authorization" | b"te" | b"trailers"
-            | b"transfer-encoding" | b"upgrade" => return Err(BadHead::HopByHop(text(&name))),
+            b"connection"
+            | b"keep-alive"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"te"
+            | b"trailers"
+            | b"transfer-encoding"
+            | b"upgrade" => return Err(BadHead::HopByHop(text(&name))),
             b"content-length" => {
                 let length = decimal(&value).ok_or_else(|| BadHead::ContentLength(text(&value)))?;
                 if self.content_length.replace(length).is_some() {

@@ -26,7 +26,8 @@ use link::page::Form;
 
 pub(crate) use environ::{BodyLength, Variables};
 pub(crate) use errors::text_stream;
-pub(crate) use fault::{Interrupted, interruption};
+pub(crate) use fault::{Interrupted, interruption, one_line};
+pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, refuse, serve};
 pub(crate) use traceback::format_exception;
 

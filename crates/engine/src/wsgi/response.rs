@@ -27,7 +27,7 @@ const FILE_PIECE: u64 = 1 << 20;
 
 /// The response to one request. Its methods are what the application is handed.
 #[pyclass(frozen, module = "wsgate")]
-pub(super) struct Response {
+pub(crate) struct Response {
     state: Mutex<State>,
     form: Form,
     /// The reply to a `HEAD` request.
@@ -102,9 +102,14 @@ impl Response {
 
 impl Response {
     /// A response that nothing is known of yet, to be sent to `sink`.
-    pub(super) fn new(sink: Box<dyn ReplySink>, form: Form, head_only: bool, log: Log) -> Self {
+    pub(crate) fn new(sink: Box<dyn ReplySink>, form: Form, head_only: bool, log: Log) -> Self {
         let state = State { stage: Stage::Nothing, called: false, sink, sent: 0, excess: false };
         Self { state: Mutex::new(state), form, head_only, log }
+    }
+
+    /// Where entries about the request go.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
     }
 
     fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
@@ -347,7 +352,8 @@ impl Response {
 
 /// The exception of an `exc_info` tuple, as it is to be raised again. No reference to it is kept.
 fn exception_of(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let wrong = || PyTypeError::new_err("exc_info must be a tuple of type, exception and traceback, as sys.exc_info() gives");
+    let wrong =
+        || PyTypeError::new_err("exc_info must be a tuple of type, exception and traceback, as sys.exc_info() gives");
     let tuple = exc_info.cast::<PyTuple>().map_err(|_| wrong())?;
     let (_, exception, traceback): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
         tuple.extract().map_err(|_| wrong())?;
@@ -389,15 +395,16 @@ fn field_bytes(headers: &Bound<'_, PyAny>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> 
 fn latin1(text: &Bound<'_, PyString>, what: &str) -> PyResult<Vec<u8>> {
     // Lone surrogates have no UTF-8, and no latin-1 either.
     let utf8 = text.to_cow().ok();
-    utf8.and_then(|utf8| utf8.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect())
-        .ok_or_else(|| {
+    utf8.and_then(|utf8| utf8.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()).ok_or_else(
+        || {
             InvalidResponse::new_err(format!(
                 "{what} holds characters outside latin-1: {text:?}; encode them first, as urllib.parse.quote does"
             ))
-        })
+        },
+    )
 }
 
 /// Name of an object's type, for messages.
-pub(super) fn type_name(object: &Bound<'_, PyAny>) -> String {
+pub(crate) fn type_name(object: &Bound<'_, PyAny>) -> String {
     object.get_type().qualname().map_or_else(|_| "object".to_owned(), |name| name.to_string())
 }

@@ -4,7 +4,7 @@
 
 use link::{
     entry::{Code, Entry},
-    page::{Form, Status},
+    page::Status,
 };
 use pyo3::{
     intern,
@@ -13,7 +13,7 @@ use pyo3::{
 };
 
 use super::{
-    Exchange, ReplySink, environ,
+    Exchange, environ,
     fault::Fault,
     file_wrapper::FileWrapper,
     input::Input,
@@ -39,7 +39,8 @@ pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outco
     let served = (|| -> PyResult<_> {
         let input = Bound::new(py, Input::new(body))?;
         let response = Bound::new(py, response)?;
-        let environ = environ::dictionary(py, &variables, &setting, errors, log.request_id(), input.clone().into_any())?;
+        let environ =
+            environ::dictionary(py, &variables, &setting, errors, log.request_id(), input.clone().into_any())?;
         Ok((input, response, environ))
     })();
     let (input, response, environ) = match served {
@@ -69,18 +70,8 @@ pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outco
 }
 
 /// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
-pub(crate) fn refuse(
-    py: Python<'_>,
-    reply: Box<dyn ReplySink>,
-    form: Form,
-    head_only: bool,
-    debug: bool,
-    log: &Log,
-    status: Status,
-    entry: &Entry,
-) -> Outcome {
-    log.entry(entry);
-    let response = Response::new(reply, form, head_only, log.clone());
+pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: Status, entry: &Entry) -> Outcome {
+    response.log().entry(entry);
     let sent = response.replace(py, status, debug.then(|| entry.for_client()).as_deref());
     response.finish(py, sent);
     if sent { Outcome::Replied } else { Outcome::Cut }

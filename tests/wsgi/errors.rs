@@ -1,0 +1,70 @@
+//! *Input and Error Streams*, the writing half: W25, W26, and what else an application prints.
+
+use crate::probe::{Probe, Server, full_disk};
+
+fn writing(code: &str) -> Probe {
+    Probe::new(&format!(
+        "
+        import sys
+        def application(environ, start_response):
+            errors = environ['wsgi.errors']
+            answer = {code}
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [repr(answer).encode()]
+        "
+    ))
+}
+
+#[test]
+fn w25_errors_has_write_writelines_and_flush_and_goes_to_the_log() {
+    writing("[errors.write('one\\n'), errors.writelines(['two\\n', 'three\\n']), errors.flush()]").both(|reply| {
+        assert_eq!(reply.text(), "[4, None, None]");
+        assert_eq!(reply.log, "one\ntwo\nthree\n");
+    });
+}
+
+#[test]
+fn w25_what_has_no_line_end_is_not_lost() {
+    writing("errors.write('half a line')").both(|reply| assert_eq!(reply.log, "half a line"));
+}
+
+#[test]
+fn w26_errors_takes_any_unicode_without_raising() {
+    let reply = writing(r"errors.write('\u20ac \ud800 \x00')").run();
+    assert_eq!(reply.log, "\u{20ac} \\ud800 \0");
+    assert_eq!(reply.text(), "5");
+}
+
+#[test]
+fn w25_the_buffer_takes_all_kinds_of_bytes() {
+    let reply = writing("[errors.buffer.write(data) for data in (b'a', bytearray(b'b'), memoryview(b'c'))]").run();
+    assert_eq!((reply.log.as_str(), reply.text().as_str()), ("abc", "[1, 1, 1]"));
+}
+
+#[test]
+fn w25_text_is_refused_by_the_buffer_and_bytes_by_the_stream() {
+    for call in ["errors.buffer.write('text')", "errors.write(b'bytes')"] {
+        assert_eq!(writing(call).run().codes(), ["W0501"], "{call}");
+    }
+}
+
+#[test]
+fn c42_what_is_printed_lands_in_the_log_and_never_in_the_reply() {
+    let reply = writing("[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]").run();
+    assert_eq!(reply.text(), "[None, 6, 0]");
+    assert_eq!(reply.log, "printed\nerror\nchild\n");
+}
+
+#[test]
+fn w26_a_full_log_disk_fails_no_application() {
+    let probe = writing("[errors.write('lost\\n'), print('lost'), sys.stderr.write('lost\\n'), errors.flush()]");
+    let output = probe.command(Server::Wsgate).stderr(full_disk()).output().unwrap();
+    assert!(output.stdout.ends_with(b"[5, None, 5, None]"), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_stream_that_is_closed_stays_open_for_the_others() {
+    let reply = writing("[sys.stdout.close(), errors.write('still here\\n')]").run();
+    assert_eq!(reply.log, "still here\n");
+}

@@ -1,0 +1,128 @@
+//! *Optional Platform-Specific File Handling*: W54, W55.
+
+use std::fs;
+
+use crate::probe::{Probe, Server};
+
+/// An application that answers with what `expression` is worth; `wrapper` is `wsgi.file_wrapper`, `path` a file whose content
+/// is `0123456789` a thousand times.
+fn wrapping(headers: &str, expression: &str) -> Probe {
+    let probe = Probe::new(&format!(
+        "
+        import gzip, io, tempfile
+        class Closing:
+            def __init__(self, file):
+                self.file = file
+            def read(self, size):
+                return self.file.read(size)
+            def close(self):
+                print('closed')
+        def moved(file, offset):
+            file.seek(offset)
+            return file
+        def application(environ, start_response):
+            wrapper, path = environ['wsgi.file_wrapper'], 'data'
+            start_response('200 OK', [('Content-Type', 'text/plain')] + {headers})
+            return {expression}
+        "
+    ));
+    fs::write(probe.directory().join("data"), "0123456789".repeat(1000)).unwrap();
+    probe
+}
+
+fn whole() -> String {
+    "0123456789".repeat(1000)
+}
+
+#[test]
+fn w54_the_wrapper_takes_a_file_and_a_block_size_and_iterates() {
+    for expression in [
+        "wrapper(open(path, 'rb'))",
+        "wrapper(open(path, 'rb'), 7)",
+        "wrapper(open(path, 'rb', buffering=0))",
+        "wrapper(io.BytesIO(open(path, 'rb').read()))",
+        "[b''.join(wrapper(open(path, 'rb'), 10))]",
+        "(block for block in wrapper(open(path, 'rb')))",
+    ] {
+        wrapping("[]", expression).both(|reply| assert_eq!(reply.text(), whole(), "{expression}"));
+    }
+}
+
+#[test]
+fn w54_close_reaches_the_file_and_nothing_leaves_before_the_return() {
+    let reply = wrapping("[]", "wrapper(Closing(open(path, 'rb')))").run();
+    assert_eq!((reply.body.len(), reply.log.as_str()), (10_000, "closed\n"));
+    let dropped = wrapping("[]", "[wrapper(open(path, 'rb')) and b'only this']");
+    dropped.both(|reply| assert_eq!(reply.text(), "only this"));
+    let without_close = "wrapper(type('F', (), {'read': lambda self, n, f=iter([b'ab']): next(f, b'')})())";
+    wrapping("[]", without_close).both(|reply| assert_eq!(reply.text(), "ab"));
+}
+
+#[test]
+fn w55_a_file_is_sent_from_where_it_stands() {
+    for expression in [
+        "wrapper(moved(open(path, 'rb'), 9995))",
+        "wrapper(moved(open(path, 'rb', buffering=0), 9995))",
+        // Reading a little fills the buffer, so that the descriptor stands elsewhere than the file.
+        "(lambda file: file.seek(9990) and file.read(5) and wrapper(file))(open(path, 'rb'))",
+    ] {
+        let reply = wrapping("[]", expression).run();
+        assert_eq!((reply.text().as_str(), reply.header("Content-Length")), ("56789", Some("5")), "{expression}");
+    }
+}
+
+#[test]
+fn w55_content_length_is_honoured() {
+    let short = wrapping("[('Content-Length', '4')]", "wrapper(open(path, 'rb'))").run();
+    assert_eq!((short.text().as_str(), short.codes().as_slice()), ("0123", &["W0505"][..]));
+    let long = wrapping("[('Content-Length', '10001')]", "wrapper(open(path, 'rb'))").run();
+    assert_eq!((long.body.len(), long.codes().as_slice()), (10_000, &["W0504"][..]));
+}
+
+#[test]
+fn w55_an_iteration_that_has_begun_is_continued_not_sent_again() {
+    let expression = "(lambda w: next(w) and w)(wrapper(open(path, 'rb'), 9000))";
+    wrapping("[]", expression).both(|reply| assert_eq!(reply.body.len(), 1000));
+}
+
+#[test]
+fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
+    let code = "
+        import gzip, io
+        def application(environ, start_response):
+            with gzip.open('packed', 'wb') as file:
+                file.write(b'unpacked ' * 3)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return environ['wsgi.file_wrapper'](gzip.open('packed', 'rb'))
+        ";
+    Probe::new(code).both(|reply| assert_eq!(reply.text(), "unpacked ".repeat(3)));
+    let pipe = "wrapper(__import__('subprocess').Popen(['echo', 'from a pipe'], stdout=-1).stdout)";
+    wrapping("[]", pipe).both(|reply| assert_eq!(reply.text(), "from a pipe\n"));
+    // Files of the kernel's have a size of zero.
+    let kernel = wrapping("[]", "wrapper(open('/proc/self/cmdline', 'rb'))").run_on(Server::Wsgate);
+    assert!(kernel.text().contains("python"), "{}", kernel.text());
+    let unflushed = "(lambda file: file.write(b'just written') and file.seek(0) == 0 and wrapper(file))(tempfile.TemporaryFile())";
+    wrapping("[]", unflushed).both(|reply| assert_eq!(reply.text(), "just written"));
+}
+
+#[test]
+fn w55_a_text_file_is_refused_and_an_empty_file_is_empty() {
+    let text = wrapping("[]", "wrapper(open(path))").run();
+    assert_eq!((text.status.as_str(), text.codes().as_slice()), ("500 Internal Server Error", &["W0502"][..]));
+    wrapping("[]", "wrapper(open('/dev/null', 'rb'))").both(|reply| assert_eq!(reply.text(), ""));
+}
+
+#[test]
+fn w57_a_head_request_for_a_file_gets_its_length_alone() {
+    let reply = wrapping("[]", "wrapper(open(path, 'rb'))").variable("REQUEST_METHOD", "HEAD").run();
+    assert_eq!((reply.body.as_slice(), reply.header("Content-Length")), (&b""[..], Some("10000")));
+    assert_eq!(reply.log, "");
+}
+
+#[test]
+fn w55_a_file_too_large_for_memory_arrives_whole() {
+    let probe = wrapping("[]", "wrapper(open('large', 'rb'))");
+    let large: Vec<u8> = (0..30_000_000_u32).map(|index| (index % 251) as u8).collect();
+    fs::write(probe.directory().join("large"), &large).unwrap();
+    assert!(probe.run().body == large);
+}
