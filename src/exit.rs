@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use link::entry::Entry;
+
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -27,5 +29,31 @@ impl From<Exit> for ExitCode {
             Exit::Bug => 70,
             Exit::Settings => 78,
         })
+    }
+}
+
+/// A command that could not do what was asked, for a reason to be told to whoever typed it.
+#[derive(Debug)]
+pub(crate) struct Complaint {
+    /// How the program ends.
+    pub(crate) exit: Exit,
+    /// Why.
+    pub(crate) entry: Entry,
+}
+
+impl Complaint {
+    /// The words of the command line are wrong.
+    pub(crate) fn usage(entry: Entry) -> Self {
+        Self { exit: Exit::Usage, entry }
+    }
+
+    /// The settings are wrong.
+    pub(crate) fn settings(entry: Entry) -> Self {
+        Self { exit: Exit::Settings, entry }
+    }
+
+    /// The thing asked for failed.
+    pub(crate) fn failed(entry: Entry) -> Self {
+        Self { exit: Exit::Failed, entry }
     }
 }

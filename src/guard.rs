@@ -36,7 +36,7 @@ use signal_hook::{
     low_level::pipe,
 };
 
-use crate::{cgi::request::Request, exit::Exit, settings::Settings};
+use crate::{exit::Exit, request::Request, settings::Settings};
 
 /// The lines of Python that load the engine.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");

@@ -9,8 +9,11 @@ mod cli;
 mod engine;
 mod exit;
 mod guard;
+mod options;
 mod python;
+mod request;
 mod runtime_directory;
+mod script_line;
 mod settings;
 
 use std::process::ExitCode;

@@ -16,8 +16,8 @@ use link::{
 use rustix::fs::{Access, access};
 
 use crate::{
-    cli::options::Options,
     engine,
+    options::Options,
     python::{self, Interpreter},
     runtime_directory,
 };
@@ -90,6 +90,22 @@ impl Settings {
             timeout: options.timeout.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         })
     }
+}
+
+/// The application that a word of the command line names, and the directory that relative paths are taken from.
+///
+/// # Errors
+/// The log entry, if it names none.
+pub(crate) fn application(word: &str) -> Result<(App, PathBuf), Entry> {
+    let app = App::parse(word, |name| Path::new(name).is_file()).map_err(|bad| {
+        Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}"))
+            .hint("APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory()")
+    })?;
+    let base = env::current_dir().map_err(|error| {
+        Entry::error(Code::BadSetting, format!("the working directory cannot be used: {error}"))
+            .hint("start from a directory that exists")
+    })?;
+    Ok((app, base))
 }
 
 /// A path from `base` on; a bare name stays one, since a program of that name is looked for on `PATH`.

@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use link::app::{App, Source};
 
-use crate::{cgi::request::Request, cli::call::Call};
+use super::words::Call;
+use crate::request::Request;
 
 /// A request that can be made.
 pub(super) struct Composed {
@@ -117,22 +118,18 @@ impl Composed {
         }
         Ok(Self { request: Request::made(method, &target.request_uri, variables.0), body })
     }
+}
 
-    /// Shows the variables on standard error.
-    pub(super) fn show(&self) {
-        let mut names: Vec<_> = self.request.variables.iter().collect();
-        names.sort();
-        let mut text = Vec::new();
-        for (name, value) in names {
-            text.extend_from_slice(b"> ");
-            text.extend_from_slice(name.as_bytes());
-            text.push(b'=');
-            text.extend_from_slice(value.as_bytes());
-            text.push(b'\n');
-        }
-        // If standard error is closed there is nobody to show them to.
-        let _ = io::stderr().lock().write_all(&text);
+/// Shows the variables of `request` on standard error.
+pub(super) fn show(request: &Request) {
+    let mut variables: Vec<_> = request.variables.iter().collect();
+    variables.sort();
+    let mut text = Vec::new();
+    for (name, value) in variables {
+        text.extend([b"> ", name.as_bytes(), b"=", value.as_bytes(), b"\n"].concat());
     }
+    // If standard error is closed there is nobody to show them to.
+    let _ = io::stderr().lock().write_all(&text);
 }
 
 /// What is requested, taken apart.

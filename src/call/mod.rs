@@ -2,66 +2,64 @@
 
 mod compose;
 mod print;
+pub(crate) mod words;
 
-use std::{io, os::fd::OwnedFd, path::Path, thread};
+use std::{io, os::fd::OwnedFd, thread};
 
 use link::{
-    app::App,
     entry::{Code, Entry},
     launch::Work,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::{
-    cli::{call::Call, complain},
-    exit::Exit,
+    exit::{Complaint, Exit},
     guard::{self, Channels},
-    settings::Settings,
+    script_line,
+    settings::{Settings, application},
 };
 use compose::Composed;
 use print::Printed;
+use words::Call;
 
 /// Makes the request and prints the reply.
-pub(crate) fn run(call: &Call, app: App, base: &Path) -> Exit {
-    // Before the working directory or anything else is looked at: the words themselves.
-    let composed = match Composed::new(call, &app) {
-        Ok(composed) => composed,
-        Err(error) => {
-            complain(
-                &Entry::error(Code::BadSetting, format!("{error:#}")).hint("`wsgate call --help` shows the forms"),
-            );
-            return Exit::Usage;
-        }
-    };
-    let resolved =
-        call.options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
-    let settings = match resolved {
-        Ok(settings) => settings,
-        Err(entry) => {
-            complain(&entry);
-            return Exit::Settings;
-        }
-    };
-    if call.verbose {
-        composed.show();
+///
+/// # Errors
+/// If it cannot be made.
+pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
+    let (app, base) = application(&words.app).map_err(Complaint::usage)?;
+    // Files for the body are opened before the working directory changes.
+    let Composed { mut request, body } = Composed::new(words, &app).map_err(|error| {
+        Complaint::usage(
+            Entry::error(Code::BadSetting, format!("{error:#}")).hint("`wsgate call --help` shows the forms"),
+        )
+    })?;
+    let settings = script_line::complete(words.options.clone(), &app, &base)
+        .and_then(|options| Settings::resolve(&options, app, &base))
+        .map_err(Complaint::settings)?;
+    if words.verbose {
+        compose::show(&request);
     }
-    let Composed { mut request, body } = composed;
     request.debug = settings.debug;
-    let printed = through_pipe(
+    let (printed, exit) = through_pipe(
         body,
         |channels| guard::run(&settings, Work::Cgi, &request, channels),
-        |reply| print::reply(reply, call.include, request.is_head()),
-    );
-    match printed {
-        Ok((Ok(Printed::Reply { status }), Exit::Done)) if status < 400 => Exit::Done,
-        Ok((Ok(Printed::ReaderGone), _)) => Exit::Done,
+        |reply| print::reply(reply, words.include, request.is_head()),
+    )
+    .map_err(not_passed_on)?;
+    Ok(match printed.map_err(not_passed_on)? {
+        Printed::Reply { status } if status < 400 && exit == Exit::Done => Exit::Done,
         // The page or the log entry has said why.
-        Ok((Ok(Printed::Reply { .. }), _)) => Exit::Failed,
-        Ok((Err(error), _)) | Err(error) => {
-            complain(&Entry::error(Code::NotWritten, format!("the reply could not be passed on: {error}")));
-            Exit::Failed
-        }
-    }
+        Printed::Reply { .. } => Exit::Failed,
+        Printed::ReaderGone => Exit::Done,
+    })
+}
+
+fn not_passed_on(error: io::Error) -> Complaint {
+    Complaint::failed(
+        Entry::error(Code::NotWritten, format!("the reply could not be passed on: {error}"))
+            .hint("look at what standard output is connected to"),
+    )
 }
 
 /// Runs `work` with the body `body`, while `read` gets its reply through a pipe.

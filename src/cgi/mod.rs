@@ -1,8 +1,6 @@
 //! One CGI invocation: who called us for which script, and the run of it.
 
 mod origin;
-pub(crate) mod request;
-pub(crate) mod script_line;
 
 use std::{
     env,
@@ -19,14 +17,15 @@ use link::{
 };
 
 use crate::{
-    cli::options::Options,
     exit::Exit,
     guard::{self, Channels},
+    options::Options,
+    request::Request,
+    script_line,
     settings::Settings,
 };
 use origin::Origin;
 pub(crate) use origin::executed_script;
-use request::Request;
 
 /// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?
 pub(crate) fn is_invocation() -> bool {

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{request::filled, script_line::Beginning};
+use crate::{request::filled, script_line::Beginning};
 
 /// What a CGI invocation is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use super::{app_and_base, complain, options::Options};
-use crate::{call, exit::Exit};
+use crate::options::Options;
 
 /// One request, described on the command line.
 #[derive(Args, Clone, Debug)]
@@ -58,16 +57,4 @@ pub(crate) struct Call {
     /// User that the web server has authenticated
     #[arg(long, value_name = "USER")]
     pub(crate) remote_user: Option<String>,
-}
-
-impl Call {
-    pub(super) fn run(&self) -> Exit {
-        match app_and_base(&self.app) {
-            Ok((app, base)) => call::run(self, app, &base),
-            Err(entry) => {
-                complain(&entry);
-                Exit::Usage
-            }
-        }
-    }
 }

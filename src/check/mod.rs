@@ -1,63 +1,57 @@
 //! `wsgate check`: what an application looks like to the interpreter that would serve it, and what a web server's user could
 //! not read.
 
+mod reader;
+pub(crate) mod words;
+
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fmt::Write as _,
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _, Write as _},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-    path::{Path, PathBuf},
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
 };
 
 use link::{
-    app::{App, Source},
+    app::Source,
     check::{Findings, Loaded},
-    entry::{Code, Entry},
     launch::Work,
 };
-use nix::unistd::{User, getgrouplist};
 
 use crate::{
     call::through_pipe,
-    cgi::{request::Request, script_line},
-    cli::{complain, options::Options},
-    exit::Exit,
+    exit::{Complaint, Exit},
     guard,
-    settings::Settings,
+    request::Request,
+    script_line,
+    settings::{Settings, application},
 };
-
-/// Users that web servers run CGI programs as, by distribution.
-const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
+use reader::Reader;
+use words::Check;
 
 /// Most files that are listed as unreadable.
 const FILES_SHOWN: usize = 10;
 
-/// Checks `app` and prints what is found; `user` is who the web server runs programs as.
-pub(crate) fn run(options: &Options, app: App, base: &Path, user: Option<&str>) -> Exit {
-    let reader = match Reader::find(user) {
-        Ok(reader) => reader,
-        Err(entry) => {
-            complain(&entry);
-            return Exit::Usage;
-        }
-    };
+/// Checks an application and prints what is found.
+///
+/// # Errors
+/// If it cannot be checked.
+pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
+    let (app, base) = application(&words.app).map_err(Complaint::usage)?;
+    let reader = Reader::find(words.user.as_deref()).map_err(Complaint::usage)?;
     let mut report = Report::default();
     report.line("application", &app);
     if let Source::File(path) = &app.source {
         report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
     }
-    let resolved =
-        options.clone().with_script_line(&app, base).and_then(|options| Settings::resolve(&options, app, base));
-    let settings = match resolved {
-        Ok(settings) => settings,
-        Err(entry) => {
+    let settings = script_line::complete(words.options.clone(), &app, &base)
+        .and_then(|options| Settings::resolve(&options, app, &base))
+        .map_err(|entry| {
             report.print_what_was_found();
-            complain(&entry);
-            return Exit::Settings;
-        }
-    };
+            Complaint::settings(entry)
+        })?;
     let interpreter = &settings.interpreter;
     report.line("interpreter", format!("{} ({})", interpreter.program.display(), interpreter.chosen_by));
     report.line("engine", format!("{}, build {}", settings.engine.display(), link::BUILD));
@@ -65,7 +59,7 @@ pub(crate) fn run(options: &Options, app: App, base: &Path, user: Option<&str>) 
         Some(findings) => describe(&mut report, &settings, &findings, reader.as_ref()),
         None => report.problem("python did not get far enough to say more; the entry above says why".to_owned()),
     }
-    report.print()
+    Ok(report.print())
 }
 
 /// Lines for standard output, and what is wrong.
@@ -194,60 +188,4 @@ fn readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader
         let _ = write!(text, "\nand {} more", closed.len() - FILES_SHOWN);
     }
     report.problem(text);
-}
-
-/// A user, in the eyes of file permissions.
-struct Reader {
-    name: String,
-    uid: u32,
-    groups: Vec<u32>,
-}
-
-impl Reader {
-    /// The user `name`, or the usual one here; nobody if there is none of them.
-    fn find(name: Option<&str>) -> Result<Option<Self>, Entry> {
-        let lookup = |name: &str| User::from_name(name).ok().flatten();
-        let user = match name {
-            Some(name) => Some(lookup(name).ok_or_else(|| {
-                Entry::error(Code::BadSetting, format!("there is no user `{name}`"))
-                    .hint("name one that /etc/passwd knows")
-            })?),
-            None => USUAL_USERS.iter().find_map(|name| lookup(name)),
-        };
-        Ok(user.map(|user| {
-            let groups = std::ffi::CString::new(user.name.as_str())
-                .ok()
-                .and_then(|name| getgrouplist(&name, user.gid).ok())
-                .unwrap_or_else(|| vec![user.gid]);
-            Self {
-                name: user.name,
-                uid: user.uid.as_raw(),
-                groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-            }
-        }))
-    }
-
-    /// The first thing on the way to `path`, or `path` itself, that this user may not use.
-    fn first_closed(&self, path: &Path) -> Option<PathBuf> {
-        let mut steps: Vec<&Path> = path.ancestors().filter(|step| !step.as_os_str().is_empty()).collect();
-        steps.reverse();
-        steps
-            .into_iter()
-            .find(|step| {
-                fs::metadata(step).is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
-            })
-            .map(Path::to_owned)
-    }
-
-    /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter)?
-    fn may(&self, found: &fs::Metadata, wanted: u32) -> bool {
-        let shift = if found.uid() == self.uid {
-            6
-        } else if self.groups.contains(&found.gid()) {
-            3
-        } else {
-            0
-        };
-        self.uid == 0 || found.mode() >> shift & wanted == wanted
-    }
 }

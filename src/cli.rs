@@ -1,9 +1,5 @@
 //! The words of the command line. Help, man page and completions are made from these structures alone.
 
-pub(crate) mod call;
-mod check;
-pub(crate) mod options;
-
 use std::{
     env,
     ffi::OsString,
@@ -14,16 +10,19 @@ use std::{
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use link::{
-    app::App,
     entry::{Code, Entry},
     page::Status,
 };
 
 use crate::{
+    call,
     cgi::{self, Invocation},
-    exit::Exit,
+    check,
+    exit::{Complaint, Exit},
+    options::Options,
+    script_line,
+    settings::application,
 };
-use options::Options;
 
 const EXAMPLES: &str = "\
 A WSGI file with the first line `#!/usr/local/bin/wsgate` is a CGI script: copy it into cgi-bin, make it executable.
@@ -56,9 +55,9 @@ enum Command {
     /// Answer one CGI request from the environment and standard input
     Cgi(Cgi),
     /// Make one request from the shell
-    Call(call::Call),
+    Call(call::words::Call),
     /// Load an application, say what is found and what is wrong
-    Check(check::Check),
+    Check(check::words::Check),
     /// Print the man page
     #[command(hide = true)]
     Man,
@@ -127,7 +126,7 @@ fn of_script_or_words(arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(position) = arguments.iter().position(|argument| Path::new(argument) == script) else {
         return arguments;
     };
-    let Ok(options) = cgi::script_line::words_of(&script) else {
+    let Ok(options) = script_line::words_of(&script) else {
         return arguments;
     };
     std::iter::once(OsString::from("call")).chain(options).chain(arguments.into_iter().skip(position)).collect()
@@ -135,12 +134,12 @@ fn of_script_or_words(arguments: Vec<OsString>) -> Vec<OsString> {
 
 fn dispatch(command: Command) -> Exit {
     match command {
-        Command::Cgi(Cgi { options, app }) => match app_and_base(&app) {
+        Command::Cgi(Cgi { options, app }) => match application(&app) {
             Ok((app, base)) => cgi::serve(app, &options, &base),
             Err(entry) => cgi::refuse(Status::InternalServerError, &entry),
         },
-        Command::Call(call) => call.run(),
-        Command::Check(check) => check.run(),
+        Command::Call(words) => ended(call::run(&words)),
+        Command::Check(words) => ended(check::run(&words)),
         Command::Man => print(|| {
             let mut page = Vec::new();
             clap_mangen::Man::new(Words::command()).render(&mut page)?;
@@ -154,32 +153,22 @@ fn dispatch(command: Command) -> Exit {
     }
 }
 
-/// The application that a word names, and the directory that relative paths are taken from.
-fn app_and_base(word: &str) -> Result<(App, std::path::PathBuf), Entry> {
-    let app = App::parse(word, |name| Path::new(name).is_file()).map_err(|bad| {
-        Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}"))
-            .hint("APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory()")
-    })?;
-    let base = env::current_dir().map_err(|error| {
-        Entry::error(Code::BadSetting, format!("the working directory cannot be used: {error}"))
-            .hint("start from a directory that exists")
-    })?;
-    Ok((app, base))
-}
-
-/// Writes a message of ours to standard error, where messages go.
-pub(crate) fn complain(entry: &Entry) {
-    // If standard error is closed there is nobody to tell.
-    let _ = io::stderr().lock().write_all(entry.for_client().as_bytes());
+/// How a command ended, with its complaint told to standard error, where messages go.
+fn ended(result: Result<Exit, Complaint>) -> Exit {
+    result.unwrap_or_else(|complaint| {
+        // If standard error is closed there is nobody to tell.
+        let _ = io::stderr().lock().write_all(complaint.entry.for_client().as_bytes());
+        complaint.exit
+    })
 }
 
 fn print(make: impl FnOnce() -> io::Result<Vec<u8>>) -> Exit {
     match make().and_then(|text| io::stdout().lock().write_all(&text)) {
         Ok(()) => Exit::Done,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-        Err(error) => {
-            complain(&Entry::error(Code::Internal, format!("standard output cannot be written: {error}")));
-            Exit::Failed
-        }
+        Err(error) => ended(Err(Complaint::failed(
+            Entry::error(Code::NotWritten, format!("standard output cannot be written: {error}"))
+                .hint("look at what it is connected to"),
+        ))),
     }
 }

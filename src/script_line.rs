@@ -9,14 +9,20 @@ use std::{
     fs::File,
     io::{self, BufRead as _, Read as _},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use clap::Parser as _;
-use link::entry::{Code, Entry};
+use link::{
+    app::{App, Source},
+    entry::{Code, Entry},
+};
 use rustix::fs::{Access, access};
 
-use crate::cli::options::{Options, ScriptLine};
+use crate::{
+    options::{Options, ScriptLine},
+    settings,
+};
 
 /// Longest line that the kernel reads as a `#!` line, and more than any needs.
 const LONGEST: u64 = 4096;
@@ -26,7 +32,7 @@ const OUR_NAME: &[u8] = b"wsgate";
 
 /// What a file begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Beginning {
+pub(crate) enum Beginning {
     /// A `#!` line that starts us, with these words behind our name.
     Ours(Vec<OsString>),
     /// A `#!` line that starts another program, or a program.
@@ -40,7 +46,7 @@ impl Beginning {
     ///
     /// # Errors
     /// If the file cannot be read, or its `#!` line has an open quote.
-    pub(super) fn of(script: &Path) -> io::Result<Self> {
+    pub(crate) fn of(script: &Path) -> io::Result<Self> {
         let mut line = Vec::new();
         io::BufReader::new(File::open(script)?.take(LONGEST)).read_until(b'\n', &mut line)?;
         if line.starts_with(b"\x7fELF") {
@@ -89,6 +95,39 @@ pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
         .detail(error.render().to_string())
         .hint("`wsgate cgi --help` lists the options that may stand there")),
     }
+}
+
+/// `options`, with those of the application's own `#!` line where they say nothing.
+///
+/// # Errors
+/// The log entry, if that line has words that are no options.
+pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Options, Entry> {
+    let Source::File(path) = &app.source else {
+        return Ok(options);
+    };
+    let script = base.join(OsStr::from_bytes(path));
+    if !script.is_file() {
+        // Settings say so in full.
+        return Ok(options);
+    }
+    let line = options_of(&script)?;
+    let home = script.parent().unwrap_or(base);
+    let of_line = |named: Option<PathBuf>| named.map(|named| home.join(named));
+    let (venv, python) = if options.venv.is_some() || options.python.is_some() {
+        (options.venv, options.python)
+    } else {
+        (of_line(line.venv), line.python.map(|named| settings::at(home, &named)))
+    };
+    Ok(Options {
+        venv,
+        python,
+        chdir: options.chdir.or_else(|| of_line(line.chdir)),
+        path: line.path.iter().map(|named| home.join(named)).chain(options.path).collect(),
+        env: line.env.into_iter().chain(options.env).collect(),
+        debug: options.debug || line.debug,
+        timeout: options.timeout.or(line.timeout),
+        mode: options.mode,
+    })
 }
 
 /// What keeps a web server from running `script` by its `#!` line. The kernel reports these to the web server alone, in words

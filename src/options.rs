@@ -1,18 +1,8 @@
 //! Options that every way of running an application shares.
 
-use std::{
-    ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, ValueEnum};
-use link::{
-    app::{App, Source},
-    entry::Entry,
-};
-
-use crate::{cgi::script_line, settings};
 
 /// Options about the application and its interpreter.
 #[derive(Args, Clone, Debug)]
@@ -54,40 +44,6 @@ pub(crate) struct Options {
     /// How a CGI request is served: `cold` starts a new interpreter for each
     #[arg(long, value_enum, default_value_t = Mode::Cold)]
     pub(crate) mode: Mode,
-}
-
-impl Options {
-    /// These options, with those of the application's own `#!` line where these say nothing.
-    ///
-    /// # Errors
-    /// The log entry, if that line has words that are no options.
-    pub(crate) fn with_script_line(self, app: &App, base: &Path) -> Result<Self, Entry> {
-        let Source::File(path) = &app.source else {
-            return Ok(self);
-        };
-        let script = base.join(OsStr::from_bytes(path));
-        if !script.is_file() {
-            return Ok(self);
-        }
-        let line = script_line::options_of(&script)?;
-        let home = script.parent().unwrap_or(base);
-        let of_line = |named: Option<PathBuf>| named.map(|named| home.join(named));
-        let (venv, python) = if self.venv.is_some() || self.python.is_some() {
-            (self.venv, self.python)
-        } else {
-            (of_line(line.venv), line.python.map(|named| settings::at(home, &named)))
-        };
-        Ok(Self {
-            venv,
-            python,
-            chdir: self.chdir.or_else(|| of_line(line.chdir)),
-            path: line.path.iter().map(|named| home.join(named)).chain(self.path).collect(),
-            env: line.env.into_iter().chain(self.env).collect(),
-            debug: self.debug || line.debug,
-            timeout: self.timeout.or(line.timeout),
-            mode: self.mode,
-        })
-    }
 }
 
 /// How a CGI request is served.

@@ -111,6 +111,6 @@ fn new_id() -> String {
 }
 
 /// Is the variable `name` there and not empty?
-pub(super) fn filled(name: &str) -> Option<OsString> {
+pub(crate) fn filled(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.as_bytes().is_empty())
 }

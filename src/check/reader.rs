@@ -1,0 +1,69 @@
+//! What a user could read, by the permissions of files alone, whoever asks.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use link::entry::{Code, Entry};
+use nix::unistd::{User, getgrouplist};
+
+/// Users that web servers run CGI programs as, by distribution.
+const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
+
+/// A user, in the eyes of file permissions.
+pub(super) struct Reader {
+    pub(super) name: String,
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl Reader {
+    /// The user `name`, or the usual one here; nobody if there is none of them.
+    pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, Entry> {
+        let lookup = |name: &str| User::from_name(name).ok().flatten();
+        let user = match name {
+            Some(name) => Some(lookup(name).ok_or_else(|| {
+                Entry::error(Code::BadSetting, format!("there is no user `{name}`"))
+                    .hint("name one that /etc/passwd knows")
+            })?),
+            None => USUAL_USERS.iter().find_map(|name| lookup(name)),
+        };
+        Ok(user.map(|user| {
+            let groups = std::ffi::CString::new(user.name.as_str())
+                .ok()
+                .and_then(|name| getgrouplist(&name, user.gid).ok())
+                .unwrap_or_else(|| vec![user.gid]);
+            Self {
+                name: user.name,
+                uid: user.uid.as_raw(),
+                groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+            }
+        }))
+    }
+
+    /// The first thing on the way to `path`, or `path` itself, that this user may not use.
+    pub(super) fn first_closed(&self, path: &Path) -> Option<PathBuf> {
+        let mut steps: Vec<&Path> = path.ancestors().filter(|step| !step.as_os_str().is_empty()).collect();
+        steps.reverse();
+        steps
+            .into_iter()
+            .find(|step| {
+                fs::metadata(step).is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
+            })
+            .map(Path::to_owned)
+    }
+
+    /// Do the permissions of `found` grant this user `wanted` (4 to read, 1 to enter)?
+    fn may(&self, found: &fs::Metadata, wanted: u32) -> bool {
+        let shift = if found.uid() == self.uid {
+            6
+        } else if self.groups.contains(&found.gid()) {
+            3
+        } else {
+            0
+        };
+        self.uid == 0 || found.mode() >> shift & wanted == wanted
+    }
+}
