@@ -6,7 +6,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead as _, Read as _},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
@@ -47,6 +47,10 @@ impl Beginning {
     /// # Errors
     /// If the file cannot be read, or its `#!` line has an open quote.
     pub(crate) fn of(script: &Path) -> io::Result<Self> {
+        // Opening a pipe would wait for somebody to write to it.
+        if !fs::metadata(script)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         let mut line = Vec::new();
         io::BufReader::new(File::open(script)?.take(LONGEST)).read_until(b'\n', &mut line)?;
         if line.starts_with(b"\x7fELF") {

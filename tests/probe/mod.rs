@@ -153,7 +153,12 @@ impl Probe {
 
     /// Starts the built binary; the test talks to it by itself.
     pub(crate) fn start(&self) -> Child {
-        self.command(Server::Wsgate).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.command(Server::Wsgate)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// The command that would be run, without its standard streams.
@@ -236,7 +241,8 @@ pub(crate) fn collect(mut stream: impl std::io::Read + Send + 'static) -> JoinHa
 
 /// Takes the common indentation away.
 pub(crate) fn dedent(code: &str) -> String {
-    let depth = code.lines().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len()).min();
+    let depth =
+        code.lines().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len()).min();
     code.lines().map(|line| line.get(depth.unwrap_or(0)..).unwrap_or("")).collect::<Vec<_>>().join("\n")
 }
 

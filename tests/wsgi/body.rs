@@ -37,7 +37,8 @@ fn w04_start_response_may_be_called_in_the_first_step_of_a_generator() {
             start_response('203 Late', [('Content-Type', 'text/plain')])
             yield b'generated'
         ";
-    Probe::new(code).both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("203 Late", "generated")));
+    Probe::new(code)
+        .both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("203 Late", "generated")));
 }
 
 #[test]
@@ -60,7 +61,14 @@ fn w04_start_response_may_be_called_when_the_iterable_ends() {
 
 #[test]
 fn w04_every_kind_of_iterable_is_a_body() {
-    for iterable in ["[b'a', b'b']", "(b'a', b'b')", "iter([b'a', b'b'])", "(x for x in (b'a', b'b'))", "{b'ab': 1}", "map(bytes, [[97], [98]])"] {
+    for iterable in [
+        "[b'a', b'b']",
+        "(b'a', b'b')",
+        "iter([b'a', b'b'])",
+        "(x for x in (b'a', b'b'))",
+        "{b'ab': 1}",
+        "map(bytes, [[97], [98]])",
+    ] {
         returning("[]", iterable).both(|reply| assert_eq!(reply.text(), "ab", "{iterable}"));
     }
     // The old protocol of sequences is an iterable, too.
@@ -124,9 +132,8 @@ fn w08_no_byte_of_a_body_is_changed() {
 #[test]
 fn w09_a_length_that_cannot_be_had_is_none() {
     for error in ["TypeError", "AttributeError", "NotImplementedError", "ValueError"] {
-        let iterable = format!(
-            "type('L', (list,), {{'__len__': lambda self: (_ for _ in ()).throw({error}())}})([b'a', b'b'])"
-        );
+        let iterable =
+            format!("type('L', (list,), {{'__len__': lambda self: (_ for _ in ()).throw({error}())}})([b'a', b'b'])");
         let reply = returning("[]", &iterable).run();
         assert_eq!(reply.text(), "ab", "{error}");
     }
@@ -253,7 +260,13 @@ fn w46_every_exception_is_logged_with_its_traceback() {
     assert_error_page(&reply, "W0501");
     assert!(reply.log.contains("app.wsgi\", line "), "{}", reply.log);
     assert!(reply.log.contains("RuntimeError: broken off"), "{}", reply.log);
-    for raised in ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException('base')", "type('E', (Exception,), {'__str__': lambda s: 1/0})()"] {
+    for raised in [
+        "SystemExit(3)",
+        "KeyboardInterrupt()",
+        "GeneratorExit()",
+        "BaseException('base')",
+        "type('E', (Exception,), {'__str__': lambda s: 1/0})()",
+    ] {
         let code = format!("def application(environ, start_response):\n    raise {raised}\n");
         assert_error_page(&Probe::new(&code).run(), "W0501");
     }

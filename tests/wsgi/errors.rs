@@ -50,7 +50,8 @@ fn w25_text_is_refused_by_the_buffer_and_bytes_by_the_stream() {
 
 #[test]
 fn c42_what_is_printed_lands_in_the_log_and_never_in_the_reply() {
-    let reply = writing("[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]").run();
+    let reply =
+        writing("[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]").run();
     assert_eq!(reply.text(), "[None, 6, 0]");
     assert_eq!(reply.log, "printed\nerror\nchild\n");
 }

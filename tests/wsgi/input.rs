@@ -96,7 +96,8 @@ fn w21_sizes_around_the_buffer_come_back_byte_for_byte() {
         let body: Vec<u8> = (0..length).map(|index| (index * 7 % 251) as u8).collect();
         let digest = format!("__import__('hashlib').sha256(input.read()).hexdigest() == {:?}", sha256(&body));
         reading(&digest).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
-        let by_pieces = format!("b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in range({length}))");
+        let by_pieces =
+            format!("b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in range({length}))");
         reading(&by_pieces).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
     }
 }

@@ -25,7 +25,11 @@ fn starting(arguments: &str) -> Probe {
 
 fn assert_refused(arguments: &str, words: &str) {
     let reply = starting(arguments).run();
-    assert!(reply.text().contains(words) && reply.text().contains("Error") | reply.text().contains("InvalidResponse"), "{arguments}: {}", reply.text());
+    assert!(
+        reply.text().contains(words) && reply.text().contains("Error") | reply.text().contains("InvalidResponse"),
+        "{arguments}: {}",
+        reply.text()
+    );
 }
 
 fn assert_accepted(arguments: &str) {
@@ -136,7 +140,8 @@ fn w31_exc_info_after_the_head_raises_the_original() {
                         frames, step = frames + 1, step.tb_next
                     yield ('%s %s' % (raised is original, frames > 0)).encode()
         ";
-    Probe::new(code).both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "begun True True")));
+    Probe::new(code)
+        .both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "begun True True")));
 }
 
 #[test]
@@ -204,7 +209,21 @@ fn w34_the_application_sees_the_error_where_it_made_it() {
 
 #[test]
 fn w35_a_status_is_three_digits_a_space_and_a_reason() {
-    for wrong in ["200", "2x0 OK", "OK", "2000 OK", "200OK", "20 OK", " 200 OK", "200\\tOK", "", "099 Low", "200 O\\r\\nK", "200 O\\x00K", "200 O\\x7fK"] {
+    for wrong in [
+        "200",
+        "2x0 OK",
+        "OK",
+        "2000 OK",
+        "200OK",
+        "20 OK",
+        " 200 OK",
+        "200\\tOK",
+        "",
+        "099 Low",
+        "200 O\\r\\nK",
+        "200 O\\x00K",
+        "200 O\\x7fK",
+    ] {
         assert_refused(&format!("'{wrong}', []"), "three digits, a space and a reason");
     }
     for right in ["200 OK", "299 Whatever it means", "999 Message here", "200 Caf\u{e9}"] {
@@ -247,7 +266,16 @@ fn w36_headers_are_a_list_of_pairs_of_str() {
 
 #[test]
 fn w37_hop_by_hop_headers_are_an_error() {
-    for name in ["Connection", "keep-alive", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailers", "TRANSFER-ENCODING", "Upgrade"] {
+    for name in [
+        "Connection",
+        "keep-alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "TE",
+        "Trailers",
+        "TRANSFER-ENCODING",
+        "Upgrade",
+    ] {
         assert_refused(&format!("'200 OK', [('{name}', 'x')]"), "hop-by-hop");
         let reference = starting(&format!("'200 OK', [('{name}', 'x')]")).run_on(Server::Reference);
         assert!(reference.text().contains("AssertionError"), "{}", reference.text());

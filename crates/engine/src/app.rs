@@ -65,7 +65,7 @@ pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> 
 /// Runs the code of the module.
 fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> {
     let path = match source {
-        Source::Module(name) => return py.import("importlib")?.call_method1("import_module", (name,)),
+        Source::Module(name) => return py.import(name.as_str()).map(Bound::into_any),
         Source::File(path) => OsStr::from_bytes(path),
     };
     let external = py.import("_frozen_importlib_external")?;
@@ -190,6 +190,13 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
             path.try_iter()?.map(|entry| Ok(format!("  {}\n", entry?.str()?))).collect::<PyResult<String>>()
         })
         .unwrap_or_default();
+    if let Source::Module(module) = &launch.app.source
+        && (*module == name || module.starts_with(&format!("{name}.")))
+    {
+        return Entry::error(Code::ModuleNotFound, format!("there is no module `{name}`, and no file `{module}`"))
+            .detail(format!("Python {running} searched:\n{path}"))
+            .hint("name a file by its path, or give the directory of the module with --path DIR");
+    }
     let hint = match &launch.venv {
         Some(venv) => {
             let directory = String::from_utf8_lossy(&venv.directory);

@@ -1,0 +1,126 @@
+//! What a python that ended without a whole reply means, for the visitor and for the log.
+
+use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+
+use link::{
+    entry::{Code, Entry},
+    page::Status,
+    report::Stop,
+};
+use rustix::{io::Errno, process::Signal};
+
+use crate::settings::Settings;
+
+/// How python ended, and how far it had got.
+pub(super) struct Ending<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) status: ExitStatus,
+    /// How long it ran.
+    pub(super) after: Duration,
+    /// Why it was told to end, if it was.
+    pub(super) stopped: Option<Stop>,
+    /// The engine was loaded.
+    pub(super) ready: bool,
+    /// Why the engine could not be loaded, in Python's words.
+    pub(super) unfit: Option<String>,
+}
+
+impl Ending<'_> {
+    /// The entry for a reply that had to be cut.
+    pub(super) fn after_head(&self) -> Entry {
+        Entry::error(Code::EndedAfterHead, format!("python {} after the head of the reply had left", self.how()))
+            .hint("the reply was cut there; look for what ended it just above, and in the system's log")
+    }
+
+    /// Status and entry for a python that ended without a reply.
+    pub(super) fn before_head(&self) -> (Status, Entry) {
+        let how = self.how();
+        if let Some(stopped) = self.stopped {
+            return match stopped {
+                Stop::Timeout => (
+                    Status::GatewayTimeout,
+                    Entry::error(Code::TimedOut, format!("the request took longer than {} s", self.timeout_seconds()))
+                        .hint("it did not react to being told; its stack may stand just above"),
+                ),
+                Stop::Terminated => (
+                    Status::ServiceUnavailable,
+                    Entry::error(Code::Terminated, format!("the web server ended the request, and python {how}"))
+                        .hint("the client went away, or the web server stopped or lost its patience"),
+                ),
+            };
+        }
+        if let Some(reason) = &self.unfit {
+            return (
+                Status::InternalServerError,
+                Entry::error(
+                    Code::UnfitEngine,
+                    format!(
+                        "the engine `{}` does not work in `{}`: {reason}",
+                        self.settings.engine.display(),
+                        self.settings.interpreter.program.display()
+                    ),
+                )
+                .hint(
+                    "it needs CPython 3.9 or later and the gateway of the same build; install both with `make install`",
+                ),
+            );
+        }
+        let python = self.settings.interpreter.program.display();
+        if !self.ready {
+            return (
+                Status::InternalServerError,
+                Entry::error(Code::PythonEnded, format!("`{python}` {how} before the engine was loaded"))
+                    .hint(format!("see what `{python} -c pass` says to the user that the request runs as")),
+            );
+        }
+        match self.status.signal() {
+            Some(signal) => (
+                Status::BadGateway,
+                Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(
+                    match Signal::from_named_raw(signal) {
+                        Some(Signal::KILL) => {
+                            "the system may have run out of memory, or a limit was reached: look at its log"
+                        }
+                        _ => "a C extension crashed, most likely; the Python stack stands just above",
+                    },
+                ),
+            ),
+            None => (
+                Status::InternalServerError,
+                Entry::error(Code::ProcessEnded, format!("python {how} before it replied"))
+                    .hint("the application, or a library it uses, called `os._exit`"),
+            ),
+        }
+    }
+
+    fn how(&self) -> String {
+        let after = self.after.as_millis();
+        match self.status.signal() {
+            Some(signal) => format!("was killed by {} after {after} ms", signal_name(signal)),
+            None => format!("exited with status {} after {after} ms", self.status.code().unwrap_or(-1)),
+        }
+    }
+
+    fn timeout_seconds(&self) -> u64 {
+        self.settings.timeout.map_or(0, |timeout| timeout.as_secs())
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+}
+/// The entry for a python that could not be started.
+pub(super) fn not_started(settings: &Settings, error: &io::Error) -> Entry {
+    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::TOOBIG) => {
+            "the variables of the request are too large together: lower the web server's limits on headers"
+        }
+        Some(Errno::AGAIN) => {
+            "this user has as many processes as it may have: raise the limit, or serve fewer requests at once"
+        }
+        Some(Errno::NOEXEC) => "it is no program for this machine",
+        _ => "see whether this user can run it from a shell",
+    };
+    Entry::error(Code::NoProcess, format!("`{}` could not be started: {error}", settings.interpreter.program.display()))
+        .hint(hint)
+}

@@ -1,0 +1,244 @@
+//! The guard of a cold run: starts python, passes on what the web server wants, and sees to it that a reply is made.
+//!
+//! It holds a copy of the reply's descriptor and knows from the engine's reports whether a head has left. Until then it can
+//! still answer by itself, whatever becomes of python; from then on it can only cut.
+
+mod channels;
+mod ending;
+mod signals;
+mod start;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    process::{Child, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use link::{
+    entry::{Code, Entry},
+    launch::Work,
+    page::Status,
+    report::{LONGEST, Report, Stop},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
+
+use crate::{exit::Exit, request::Request, settings::Settings};
+pub(crate) use channels::Channels;
+use ending::{Ending, not_started};
+use signals::Signals;
+
+/// How long an application may take to end after it was told to. Apache kills three seconds after it has told us.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// How long python then has to write its stack to the log.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if it is ours.
+pub(crate) fn run(settings: &Settings, work: Work, request: &Request, channels: Channels) -> Exit {
+    let reply = match channels.reply.try_clone() {
+        Ok(reply) => reply,
+        Err(error) => {
+            return request.refuse(Status::ServiceUnavailable, &not_started(settings, &error), channels.reply);
+        }
+    };
+    match Guard::start(settings, work, request, channels) {
+        Ok(guard) => guard.watch(reply),
+        Err(error) => {
+            let status = match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Status::ServiceUnavailable,
+                _ => Status::InternalServerError,
+            };
+            request.refuse(status, &not_started(settings, &error), reply)
+        }
+    }
+}
+
+struct Guard<'a> {
+    request: &'a Request,
+    settings: &'a Settings,
+    child: Child,
+    reports: OwnedFd,
+    signals: Signals,
+    started: Instant,
+    seen: Seen,
+    stopping: Option<Stopping>,
+}
+
+/// What the engine has reported.
+#[derive(Debug, Default)]
+struct Seen {
+    ready: bool,
+    head_left: bool,
+    done: Option<bool>,
+    unfit: Option<String>,
+    /// Nothing more can be reported.
+    closed: bool,
+}
+
+/// A request that is being ended.
+struct Stopping {
+    reason: Stop,
+    next: Step,
+    due: Instant,
+}
+
+/// The next thing that is done to a process that does not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Python writes its stack to the log and dies.
+    Abort,
+    Kill,
+}
+
+impl<'a> Guard<'a> {
+    /// Waits until python has ended, and makes good what it has left undone. `reply` is the reply's descriptor.
+    fn watch(mut self, reply: OwnedFd) -> Exit {
+        let mut reply = Some(reply);
+        loop {
+            if let Err(error) = self.wait() {
+                // Only a lack of memory does this; without eyes there is nothing left but to end it.
+                self.request.log(&Entry::error(Code::Internal, format!("waiting failed: {error}")));
+                self.stop(Stop::Terminated);
+                self.signal_group(Signal::KILL);
+            }
+            self.take_reports();
+            if self.seen.done.is_some() {
+                // The web server takes the reply for over when its last holder closes it.
+                reply = None;
+            }
+            if self.signals.ended() {
+                self.stop(Stop::Terminated);
+            }
+            if self.settings.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout)
+                && self.seen.done.is_none()
+            {
+                self.stop(Stop::Timeout);
+            }
+            self.escalate();
+            if self.signals.child_changed() {
+                if self.stopping.is_some() {
+                    // While its leader is not reaped, the group's number is nobody else's.
+                    self.signal_group(Signal::KILL);
+                }
+                if let Ok(Some(status)) = self.child.try_wait() {
+                    // What it said last may have come after the last look.
+                    self.take_reports();
+                    return self.conclude(status, reply);
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let now = Instant::now();
+        let due = match (&self.stopping, self.settings.timeout) {
+            (Some(stopping), _) => Some(stopping.due),
+            (None, Some(timeout)) if self.seen.done.is_none() => Some(self.started + timeout),
+            _ => None,
+        };
+        let patience = due
+            .map(|due| Timespec::try_from(due.saturating_duration_since(now)))
+            .transpose()
+            .map_err(io::Error::other)?;
+        let mut watched = [
+            PollFd::from_borrowed_fd(self.signals.child(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.signals.end(), PollFlags::IN),
+            PollFd::new(&self.reports, PollFlags::IN),
+        ];
+        let count = if self.seen.closed { 2 } else { 3 };
+        match poll(&mut watched[..count], patience.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_reports(&mut self) {
+        let mut packet = [0; LONGEST];
+        while let Ok((length, _)) = recv(&self.reports, &mut packet[..], RecvFlags::DONTWAIT) {
+            if length == 0 {
+                self.seen.closed = true;
+                return;
+            }
+            match Report::decode(&packet[..length]) {
+                Some(Report::Ready) => self.seen.ready = true,
+                Some(Report::HeadLeaves) => self.seen.head_left = true,
+                Some(Report::Done { complete }) => self.seen.done = Some(complete),
+                Some(Report::Unfit(reason)) => self.seen.unfit = Some(reason),
+                // Whatever else comes is not the engine's: an application may have found the descriptor.
+                None => {}
+            }
+        }
+    }
+
+    /// Tells the engine, once, that the request is to end.
+    fn stop(&mut self, reason: Stop) {
+        if self.stopping.is_some() {
+            return;
+        }
+        // If python has ended already, its end is dealt with as that.
+        let _ = send(&self.reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        self.signal(Signal::TERM);
+        self.stopping = Some(Stopping { reason, next: Step::Abort, due: Instant::now() + GRACE });
+    }
+
+    fn escalate(&mut self) {
+        let Some(stopping) = &mut self.stopping else {
+            return;
+        };
+        if Instant::now() < stopping.due {
+            return;
+        }
+        stopping.due = Instant::now() + LAST_WORDS;
+        match std::mem::replace(&mut stopping.next, Step::Kill) {
+            Step::Abort => self.signal(Signal::ABORT),
+            Step::Kill => self.signal_group(Signal::KILL),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            // It may have ended a moment ago.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn signal_group(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    fn conclude(self, status: ExitStatus, reply: Option<OwnedFd>) -> Exit {
+        match (self.seen.done, reply) {
+            (Some(true), _) => Exit::Done,
+            (Some(false), _) | (None, None) => Exit::Failed,
+            (None, Some(reply)) => {
+                let ending = Ending {
+                    settings: self.settings,
+                    status,
+                    after: self.started.elapsed(),
+                    stopped: self.stopping.map(|stopping| stopping.reason),
+                    ready: self.seen.ready,
+                    unfit: self.seen.unfit,
+                };
+                if self.seen.head_left {
+                    self.request.log(&ending.after_head());
+                    Exit::Failed
+                } else {
+                    let (page, entry) = ending.before_head();
+                    self.request.refuse(page, &entry, reply)
+                }
+            }
+        }
+    }
+}

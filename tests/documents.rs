@@ -1,0 +1,158 @@
+//! The documents say what is so: codes, rows, links, options.
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use crate::front::source;
+
+fn text(relative: &str) -> String {
+    fs::read_to_string(source(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
+/// All Rust source below a directory of the tree.
+fn rust_below(relative: &str) -> String {
+    fn collect(directory: &Path, into: &mut String) {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut all = String::new();
+    collect(&source(relative), &mut all);
+    all
+}
+
+#[test]
+fn every_code_is_in_the_table_of_errors_and_no_other_is() {
+    let page = text("docs/errors.md");
+    let listed: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("| W")?.get(..4)).collect();
+    let source = text("crates/link/src/entry.rs");
+    let defined: BTreeSet<String> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "))
+        .filter_map(|(_, number)| number.parse::<u16>().ok())
+        .map(|number| format!("{number:04}"))
+        .collect();
+    assert!(defined.len() > 20, "{defined:?}");
+    assert_eq!(listed.iter().map(|&code| code.to_owned()).collect::<BTreeSet<_>>(), defined);
+}
+
+#[test]
+fn every_code_is_used() {
+    let used = rust_below("src") + &rust_below("crates/engine/src");
+    let source = text("crates/link/src/entry.rs");
+    for line in source.lines().filter(|line| line.ends_with(',')) {
+        if let Some((name, number)) = line.trim().trim_end_matches(',').split_once(" = ")
+            && number.parse::<u16>().is_ok()
+        {
+            assert!(used.contains(&format!("Code::{name}")), "{name} is never used");
+        }
+    }
+}
+
+/// Rows of the table: id, tests that are named, state.
+fn rows() -> Vec<(String, Vec<String>, String)> {
+    text("docs/conformance.md")
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let id = *cells.first()?;
+            let is_row = id.len() == 3 && id.starts_with(['W', 'C', 'F']) && id[1..].parse::<u8>().is_ok();
+            is_row.then(|| {
+                let tests = cells[4].split('`').filter(|word| word.contains('_')).map(str::to_owned).collect();
+                (id.to_owned(), tests, cells[5].to_owned())
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn the_conformance_table_has_all_158_rows_once() {
+    let ids: BTreeSet<String> = rows().into_iter().map(|(id, ..)| id).collect();
+    assert_eq!((ids.len(), rows().len()), (158, 158));
+}
+
+#[test]
+fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
+    let tests = rust_below("tests") + &rust_below("crates");
+    for (id, named, state) in rows() {
+        match state.as_str() {
+            "met" => {
+                assert!(!named.is_empty(), "{id} names no test");
+                for test in named {
+                    assert!(test.starts_with(&format!("{}_", id.to_lowercase())), "{id}: {test}");
+                    assert!(tests.contains(&format!("fn {test}(")), "{id}: there is no test {test}");
+                }
+            }
+            "not yet" => assert!(named.is_empty(), "{id} is not met, and names {named:?}"),
+            other => panic!("{id}: `{other}` is no state"),
+        }
+    }
+}
+
+#[test]
+fn every_test_of_a_row_belongs_to_a_row_that_is_met() {
+    let met: BTreeSet<String> =
+        rows().into_iter().filter(|(.., state)| state == "met").map(|(id, ..)| id.to_lowercase()).collect();
+    for line in (rust_below("tests") + &rust_below("crates")).lines() {
+        if let Some(name) = line.trim().strip_prefix("fn ")
+            && name.get(3..4) == Some("_")
+            && name.starts_with(['w', 'c', 'f'])
+            && name[1..3].parse::<u8>().is_ok()
+        {
+            assert!(met.contains(&name[..3]), "{name}");
+        }
+    }
+}
+
+#[test]
+fn links_and_code_of_the_documents_are_there() {
+    for page in ["README.md", "docs/architecture.md", "docs/environ.md", "docs/errors.md", "docs/conformance.md"] {
+        let content = text(page);
+        let base = source(page);
+        for link in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !link.starts_with("http") {
+                assert!(base.parent().unwrap().join(link).exists(), "{page} links to {link}");
+            }
+        }
+    }
+    // What the README shows first is what lies in cgi-bin.
+    let readme = text("README.md");
+    let shown = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    for line in shown.lines() {
+        assert!(text("cgi-bin/hello.wsgi").contains(line), "cgi-bin/hello.wsgi has no line {line:?}");
+    }
+}
+
+#[test]
+fn every_make_target_that_the_readme_names_exists() {
+    let makefile = text("Makefile");
+    let readme = text("README.md");
+    for target in readme.split("make ").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next()) {
+        if !target.is_empty() {
+            assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+        }
+    }
+}
+
+#[test]
+fn every_option_that_the_readme_names_exists() {
+    let mut help = String::new();
+    for command in ["cgi", "call", "check"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_wsgate")).args([command, "--help"]).output().unwrap();
+        help.push_str(&String::from_utf8(output.stdout).unwrap());
+    }
+    for word in text("README.md").split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
+        if word.starts_with("--") && word.len() > 2 {
+            assert!(help.contains(word), "{word}");
+        }
+    }
+}
+
+#[test]
+fn the_changelog_knows_the_version() {
+    assert!(text("CHANGELOG.md").contains(&format!("## {}", env!("CARGO_PKG_VERSION"))));
+}
