@@ -1,0 +1,133 @@
+//! The forms of APP, and what the module of a script looks like from inside.
+
+use crate::{
+    place::Place,
+    probe::{Probe, python},
+    running::run,
+};
+
+fn answer(place: &Place, app: &str) -> String {
+    let mut command = std::process::Command::new(place.wsgate());
+    command.args(["call", "--python"]).arg(python()).arg(app).current_dir(place.path("site")).env_remove("VIRTUAL_ENV");
+    let ended = run(&mut command, "");
+    format!("{}{}", ended.text(), ended.stderr)
+}
+
+fn site() -> Place {
+    let place = Place::new();
+    let code = "
+        def named(name):
+            def application(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [name.encode()]
+            return application
+        class Container:
+            inner = named('inner')
+        application, app, other = named('application'), named('app'), named('other')
+        Container.inner = staticmethod(Container.inner)
+        number = 42
+        ";
+    place.file("site/hello.wsgi", code);
+    place.file("site/package/__init__.py", "");
+    place.file("site/package/module.py", code);
+    place.file(
+        "site/only_app.py",
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n",
+    );
+    place
+}
+
+#[test]
+fn every_form_of_app_names_its_application() {
+    let place = site();
+    for (app, expected) in [
+        ("hello.wsgi", "application"),
+        ("./hello.wsgi:app", "app"),
+        ("hello.wsgi:other", "other"),
+        ("hello.wsgi:Container.inner", "inner"),
+        ("package.module", "application"),
+        ("package.module:other", "other"),
+        ("only_app.py", ""),
+        ("only_app", ""),
+    ] {
+        assert_eq!(answer(&place, app), expected, "{app}");
+    }
+}
+
+#[test]
+fn a_factory_is_called_once_for_its_application() {
+    let place = site();
+    place.file(
+        "site/factory.py",
+        "def make():\n    print('made')\n    from package.module import other\n    return other\n",
+    );
+    for app in ["factory.py:make()", "factory:make()"] {
+        assert_eq!(answer(&place, app), "othermade\n", "{app}");
+    }
+}
+
+#[test]
+fn what_cannot_be_called_or_is_not_there_is_named_with_what_is() {
+    let place = site();
+    assert!(answer(&place, "hello.wsgi:number").contains("is of type `int`, which cannot be called"));
+    let missing = answer(&place, "hello.wsgi:missing");
+    assert!(missing.contains("W0303") && missing.contains("found there: `named`, `Container`"), "{missing}");
+    assert!(answer(&place, "package.nothing").contains("W0302"));
+    assert!(answer(&place, "nowhere/app.wsgi").contains("W0102"));
+}
+
+#[test]
+fn a_script_has_a_module_of_its_own_that_hides_no_package() {
+    let code = "
+        import sys
+        mine = sys.modules[__name__]
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            facts = (__name__, __file__.endswith('/app.wsgi'), mine.application is application, __spec__.origin == __file__,
+                     sys.argv == [__file__], sys.path[0] == __file__.rpartition('/')[0], '' in sys.path)
+            return [repr(facts).encode()]
+        ";
+    assert_eq!(Probe::new(code).run().text(), "('wsgi_app', True, True, True, True, True, False)");
+}
+
+#[test]
+fn a_file_of_python_keeps_its_name_so_that_others_get_the_same_module() {
+    let place = Place::new();
+    place.file("site/main_site.py", "import other\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    return [str(other.same()).encode()]\n");
+    place.file(
+        "site/other.py",
+        "import sys\ndef same():\n    import main_site\n    return main_site.application.__module__ == 'main_site'\n",
+    );
+    assert!(answer(&place, "main_site.py").starts_with("True"));
+}
+
+#[test]
+fn path_and_chdir_are_taken_from_where_the_script_stands() {
+    let place = Place::new();
+    place.file("lib/extra.py", "WORD = 'extra'\n");
+    place.file("work/here.txt", "");
+    let line = format!("#!WSGATE --path ../lib --chdir ../work --python {}", python().display());
+    let code = "
+        import os, extra
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [repr((extra.WORD, os.listdir())).encode()]
+        ";
+    let script = place.script("site/app.wsgi", &line, code);
+    let mut command = place.request(&script);
+    // The web server may have started it from anywhere.
+    let ended = run(command.current_dir("/"), "");
+    assert!(ended.text().ends_with("('extra', ['here.txt'])"), "{ended:?}");
+}
+
+#[test]
+fn a_script_that_is_run_as_a_program_by_itself_is_not_run_so_here() {
+    let code = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'as an application']
+        if __name__ == '__main__':
+            raise SystemExit('as a program')
+        ";
+    assert_eq!(Probe::new(code).run().text(), "as an application");
+}

@@ -1,0 +1,64 @@
+//! How a process is left: everything that a Python program does at its end, and the reply not a moment later than it is made.
+
+use crate::probe::{Probe, python};
+use crate::{
+    place::Place,
+    running::{Running, piped},
+};
+
+#[test]
+fn what_a_program_does_at_its_end_is_done() {
+    let code = "
+        import atexit, sys, threading
+        atexit.register(print, 'at exit')
+        def application(environ, start_response):
+            def late(event=threading.Event()):
+                event.wait(0.05)
+                print('thread')
+            threading.Thread(target=late).start()
+            sys.stdout.write('no line end; ')
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'x']
+        ";
+    let reply = Probe::new(code).run();
+    assert_eq!(reply.log, "no line end; thread\nat exit\n");
+}
+
+#[test]
+fn c37_the_reply_ends_when_it_is_made_not_when_the_process_does() {
+    let place = Place::new();
+    let go = place.fifo("go");
+    let code = format!(
+        "
+        import threading
+        def application(environ, start_response):
+            threading.Thread(target=lambda: print('went on', open({go:?}).read())).start()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'early']
+        "
+    );
+    let line = format!("#!WSGATE --python {}", python().display());
+    let script = place.script("site/app.wsgi", &line, &code);
+    let mut running = Running::start(piped(&mut place.request(&script)));
+    // The thread waits for us, and with it the process; the web server has its reply already.
+    assert!(running.await_end_of_output().ends_with(b"early"));
+    std::fs::write(&go, "afterwards").unwrap();
+    let ended = running.end();
+    assert_eq!((ended.stderr.as_str(), ended.code()), ("went on afterwards\n", Some(0)));
+}
+
+#[test]
+fn a_child_of_the_application_gets_neither_body_nor_reply() {
+    let code = "
+        import os, subprocess
+        def application(environ, start_response):
+            listing = 'import os; print([os.readlink(\"/proc/self/fd/%s\" % n) for n in os.listdir(\"/proc/self/fd\") if int(n) > 2])'
+            out = subprocess.run(['python3', '-c', listing], stdout=subprocess.PIPE, close_fds=False).stdout
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [out, os.readlink('/proc/self/fd/0').encode()]
+        ";
+    let reply = Probe::new(code).post("a body").run();
+    let text = reply.text();
+    assert!(!text.contains("pipe:") && !text.contains("socket:") && !text.contains("memfd:"), "{text}");
+    assert!(text.ends_with("/dev/null"), "{text}");
+}

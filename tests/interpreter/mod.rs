@@ -1,0 +1,6 @@
+//! Which interpreter runs an application, how it is set up, and how it is left.
+
+mod caching;
+mod choosing;
+mod forms;
+mod leaving;
