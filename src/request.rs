@@ -10,6 +10,7 @@ use std::{
 };
 
 use link::{
+    ending::end_reply,
     entry::Entry,
     page::{Form, Page, Status},
 };
@@ -84,8 +85,12 @@ impl Request {
         self.log(entry);
         let detail = self.debug.then(|| entry.for_client());
         let page = Page { status, request_id: &self.id, detail: detail.as_deref(), head_only: self.is_head() };
-        match File::from(reply).write_all(&page.render(self.form)) {
-            Ok(()) => Exit::Done,
+        let mut reply = File::from(reply);
+        match reply.write_all(&page.render(self.form)) {
+            Ok(()) => {
+                end_reply(reply.into(), true);
+                Exit::Done
+            }
             // Nobody reads it, which nobody needs to hear of.
             Err(_) => Exit::Failed,
         }

@@ -65,7 +65,7 @@ impl Origin {
             return Self::Program;
         };
         let translated = PathBuf::from(translated);
-        let Some(script) = translated.ancestors().find(|path| path.is_file()) else {
+        let Some(script) = file_on_the_way(&translated) else {
             return Self::Script(translated);
         };
         // What follows the file in the one follows the script's URL in the other.
@@ -92,6 +92,14 @@ impl Origin {
 pub(crate) fn executed_script() -> Option<PathBuf> {
     let executed = PathBuf::from(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
     (executed.is_file() && !is_this_program(&executed)).then_some(executed)
+}
+
+/// The file that `path` leads to or passes through. A slash behind it is the beginning of the rest.
+fn file_on_the_way(path: &Path) -> Option<&Path> {
+    let bytes = path.as_os_str().as_bytes();
+    let ends = (0..bytes.len()).rev().filter(|&end| bytes[end] == b'/');
+    let mut paths = std::iter::once(bytes.len()).chain(ends).map(|end| Path::new(OsStr::from_bytes(&bytes[..end])));
+    paths.find(|path| path.is_file())
 }
 
 fn is_this_program(path: &Path) -> bool {

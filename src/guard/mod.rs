@@ -181,6 +181,11 @@ impl<'a> Guard<'a> {
         if self.stopping.is_some() {
             return;
         }
+        if self.seen.done.is_some() {
+            // What is left is the application's own affair, and needs no stack in the log if it takes too long.
+            self.stopping = Some(Stopping { reason, next: Step::Kill, due: Instant::now() + GRACE });
+            return;
+        }
         // If python has ended already, its end is dealt with as that.
         let _ = send(&self.reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         self.signal(Signal::TERM);

@@ -55,6 +55,7 @@ impl<'a> Guard<'a> {
         for inherited in [channels.body.as_fd(), channels.reply.as_fd(), engines_end.as_fd(), frame.as_fd()] {
             fcntl_setfd(inherited, FdFlags::empty())?;
         }
+        let environment: Vec<_> = std::env::vars_os().collect();
         let mut command = Command::new(&settings.interpreter.program);
         command
             .args(["-c", BOOTSTRAP])
@@ -62,6 +63,9 @@ impl<'a> Guard<'a> {
             .arg(frame.as_raw_fd().to_string())
             .arg(engines_end.as_raw_fd().to_string())
             .current_dir(&settings.working_directory)
+            // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are unique).
+            .env_clear()
+            .envs(environment.into_iter().rev())
             .envs(settings.variables.iter().map(|(name, value)| (name, value)))
             .envs(request.variables.iter().map(|(name, value)| (name, value)))
             // A header that HTTP clients take for a setting (CVE-2016-1000110).

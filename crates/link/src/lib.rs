@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod check;
+pub mod ending;
 pub mod entry;
 pub mod launch;
 pub mod page;

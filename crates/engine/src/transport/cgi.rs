@@ -7,28 +7,30 @@
 use std::{
     collections::VecDeque,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
     io::{Errno, read, writev},
-    net::{Shutdown, shutdown},
 };
 
 use crate::{
     reporter::Reporter,
     wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
 };
-use link::report::Report;
+use link::{ending::end_reply, report::Report};
 
 /// Bytes that a pipe or socket surely takes without blocking once it is writable (`PIPE_BUF`).
 const SURE: usize = 4096;
 
 /// Bytes of an unread body that are kept in memory; more go to a file without a name.
 const IN_MEMORY: usize = 1 << 20;
+
+/// How long a web server may take between ending this process and closing its end of the reply.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// What an application writes to `wsgi.errors`, `sys.stdout` or `sys.stderr`.
 pub(crate) struct StandardError;
@@ -263,12 +265,25 @@ impl ReplySink for Reply {
         }
     }
 
+    fn is_whole(&mut self) {
+        self.reporter.send(&Report::Done { complete: true });
+    }
+
+    fn is_abandoned(&mut self) -> bool {
+        let Some(reply) = &self.descriptor else {
+            return true;
+        };
+        // Asked for nothing, the kernel tells of errors and of closed ends alone.
+        let mut watched = [PollFd::new(reply, PollFlags::empty())];
+        matches!(poll(&mut watched, Some(&MOMENT)), Ok(1..))
+    }
+
     fn finish(&mut self, complete: bool) {
-        // A socket may have other holders, such as children of the application; for a pipe this fails, and closing does it.
-        if let Some(reply) = self.descriptor.take() {
-            let _ = shutdown(reply.as_fd(), Shutdown::Write);
-        }
+        let body_left = self.body.pending().is_some();
         self.body.close();
         self.reporter.send(&Report::Done { complete });
+        if let Some(reply) = self.descriptor.take() {
+            end_reply(reply, body_left);
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     app,
     log::Log,
     transport::cgi::StandardError,
-    wsgi::{BodySource, Exchange, Outcome, ReplySink, Setting, Variables, serve},
+    wsgi::{BodySource, Exchange, Interruptible, Outcome, ReplySink, Setting, Variables, serve},
 };
 
 /// Writes the findings about the application to the reply descriptor.
@@ -122,6 +122,7 @@ fn first_request(
             form: Form::Cgi,
             setting,
             log,
+            interruptible: Interruptible::yes(),
         },
     );
     let time = begin.elapsed();
@@ -158,6 +159,12 @@ impl ReplySink for Kept {
 
     fn send_file(&mut self, _: BorrowedFd<'_>, _: u64, count: usize) -> io::Result<usize> {
         Ok(count)
+    }
+
+    fn is_whole(&mut self) {}
+
+    fn is_abandoned(&mut self) -> bool {
+        false
     }
 
     fn finish(&mut self, _: bool) {}

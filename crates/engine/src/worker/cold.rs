@@ -15,14 +15,15 @@ use crate::{
 
 /// Serves the request that the process environment describes.
 pub(super) fn run(py: Python<'_>, handed: Handed) {
-    let Handed { launch, body, reply, reporter } = handed;
+    let Handed { launch, body, reply, reporter, interruptible } = handed;
     let log = Log::new(launch.request_id.clone(), launch.request.clone());
     let received = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
     let variables = match Variables::new(received) {
         Ok(variables) => variables,
         Err(bad) => {
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));
-            let response = Response::new(reply, launch.form, false, log);
+            let is_head = std::env::var_os("REQUEST_METHOD").is_some_and(|method| method == "HEAD");
+            let response = Response::new(reply, launch.form, is_head, log, interruptible);
             refuse(py, response, launch.debug, Status::BadRequest, &bad.entry());
             return;
         }
@@ -48,11 +49,12 @@ pub(super) fn run(py: Python<'_>, handed: Handed) {
                     form: launch.form,
                     setting,
                     log,
+                    interruptible,
                 },
             );
         }
         Err(failure) => {
-            let response = Response::new(reply, launch.form, variables.is_head(), log);
+            let response = Response::new(reply, launch.form, variables.is_head(), log, interruptible);
             refuse(py, response, launch.debug, failure.status, &failure.entry);
         }
     }

@@ -9,14 +9,15 @@ use pyo3::{
 };
 use rustix::process::Signal;
 
+use super::Handed;
 use crate::{
-    reporter::Reporter,
     transport::cgi::StandardError,
     wsgi::{Interrupted, text_stream},
 };
 
 /// Sets up `sys`, crash reports and the way in which the gateway ends a request.
-pub(super) fn settle(py: Python<'_>, launch: &Launch, reporter: &Reporter) -> PyResult<()> {
+pub(super) fn settle(py: Python<'_>, handed: &Handed) -> PyResult<()> {
+    let Handed { launch, reporter, interruptible, .. } = handed;
     let sys = py.import("sys")?;
     settle_path(&sys, launch)?;
     let name: &OsStr = match &launch.app.source {
@@ -33,12 +34,16 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch, reporter: &Reporter) -> Py
     }
     // A crash in C code then leaves the Python stack in the log.
     py.import("faulthandler")?.call_method1("enable", (2,))?;
-    let reporter = reporter.clone();
+    let (reporter, interruptible) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
         py,
         Some(c"interrupt"),
         None,
         move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+            if !interruptible.get() {
+                // The reply is whole, and what is left to do is short. The gateway sees to it if it is not.
+                return Ok(());
+            }
             let reason = match reporter.stop() {
                 Some(Stop::Timeout) => "timeout",
                 Some(Stop::Terminated) | None => "terminated",

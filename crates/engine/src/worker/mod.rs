@@ -24,7 +24,7 @@ use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 
-use crate::reporter::Reporter;
+use crate::{reporter::Reporter, wsgi::Interruptible};
 
 /// What the gateway handed over.
 pub(crate) struct Handed {
@@ -32,6 +32,7 @@ pub(crate) struct Handed {
     body: OwnedFd,
     reply: OwnedFd,
     reporter: Reporter,
+    interruptible: Interruptible,
 }
 
 /// A process that has everything it needs and has not begun.
@@ -50,7 +51,15 @@ pub(crate) fn prepare(launch: i32) -> PyResult<Prepared> {
     let launch = Launch::decode(&frame).map_err(|bad| PyImportError::new_err(bad.to_string()))?;
     // SAFETY: as above; the frame names three different descriptors, each once.
     let (body, reply, report) = unsafe { (own(launch.body_fd)?, own(launch.reply_fd)?, own(launch.report_fd)?) };
-    Ok(Prepared { handed: Mutex::new(Some(Handed { launch, body, reply, reporter: Reporter::new(report) })) })
+    Ok(Prepared {
+        handed: Mutex::new(Some(Handed {
+            launch,
+            body,
+            reply,
+            reporter: Reporter::new(report),
+            interruptible: Interruptible::yes(),
+        })),
+    })
 }
 
 #[pymethods]
@@ -61,7 +70,7 @@ impl Prepared {
         let handed = handed.ok_or_else(|| PyRuntimeError::new_err("this work was begun before"))?;
         stay_with(handed.launch.gateway_pid)?;
         handed.reporter.send(&Report::Ready);
-        interpreter::settle(py, &handed.launch, &handed.reporter)?;
+        interpreter::settle(py, &handed)?;
         match handed.launch.work {
             Work::Cgi => cold::run(py, handed),
             Work::Check => check::run(py, handed)?,

@@ -2,7 +2,7 @@
 //!
 //! PEP 3333 *environ Variables*, RFC 3875 section 4.1. Bytes become `str` here, once, as latin-1.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use link::entry::{Code, Entry};
 use pyo3::{
@@ -11,7 +11,7 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-use super::{ErrorSink, Setting, file_wrapper::FileWrapper, mount};
+use super::{Setting, file_wrapper::FileWrapper, mount};
 
 /// The variables of one request, checked and completed.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ pub(super) fn dictionary<'py>(
     py: Python<'py>,
     variables: &Variables,
     setting: &Setting,
-    errors: Arc<dyn ErrorSink>,
+    errors: Bound<'py, PyAny>,
     request_id: &str,
     input: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -213,7 +213,7 @@ pub(super) fn dictionary<'py>(
     environ.set_item(intern!(py, "wsgi.url_scheme"), variables.scheme())?;
     environ.set_item(intern!(py, "wsgi.input"), input)?;
     environ.set_item(intern!(py, "wsgi.input_terminated"), true)?;
-    environ.set_item(intern!(py, "wsgi.errors"), super::text_stream(py, errors)?)?;
+    environ.set_item(intern!(py, "wsgi.errors"), errors)?;
     environ.set_item(intern!(py, "wsgi.multithread"), setting.multithread)?;
     environ.set_item(intern!(py, "wsgi.multiprocess"), setting.multiprocess)?;
     environ.set_item(intern!(py, "wsgi.run_once"), setting.run_once)?;

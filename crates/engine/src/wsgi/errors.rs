@@ -76,9 +76,8 @@ pub(crate) fn text_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<
         buffer,
         "utf-8",
         "backslashreplace",
-        // Newlines stay as they are; lines leave when they end, and everything leaves when it is written.
+        // Newlines stay as they are. A line leaves when it ends, as a whole: other processes write to the same log.
         "\n",
-        true,
         true,
     ))
 }

@@ -69,6 +69,11 @@ impl Fault {
         }
     }
 
+    /// Was the process told to end, by the web server or from elsewhere?
+    pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
+        matches!(self, Self::Raised(error) if stop_of(py, error) == Some(Stop::Terminated))
+    }
+
     /// Status of the stand-in reply, if one can still be sent.
     pub(super) fn status(&self, py: Python<'_>) -> Status {
         match self {

@@ -20,7 +20,14 @@ mod response;
 mod serve;
 mod traceback;
 
-use std::{io, os::fd::BorrowedFd, sync::Arc};
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use link::page::Form;
 
@@ -49,6 +56,30 @@ pub(crate) struct Exchange {
     pub(crate) setting: Setting,
     /// Where entries about this request go.
     pub(crate) log: Log,
+    /// Whether the application may be interrupted now.
+    pub(crate) interruptible: Interruptible,
+}
+
+/// Whether an application may be interrupted: only until its reply is whole. Web servers end a CGI program as soon as they have
+/// all of its reply, and what it does afterwards (`close()`, `atexit`) must not suffer from that.
+#[derive(Clone, Debug)]
+pub(crate) struct Interruptible(Arc<AtomicBool>);
+
+impl Interruptible {
+    /// It may.
+    pub(crate) fn yes() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// May it?
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// From now on it may not.
+    fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// What is true of every request of a process.
@@ -91,6 +122,14 @@ pub(crate) trait ReplySink: Send {
     /// # Errors
     /// As [`ReplySink::write`].
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize>;
+
+    /// Called when all bytes that the head announced have left: to the client the reply is whole, whatever becomes of the
+    /// application.
+    fn is_whole(&mut self);
+
+    /// Has the other end gone? To be asked when this process was told to end: whoever does that closes the other end just
+    /// before or just after, so this waits a moment.
+    fn is_abandoned(&mut self) -> bool;
 
     /// Ends the reply: all of it was sent (`complete`), or it had to be cut.
     fn finish(&mut self, complete: bool);

@@ -34,17 +34,21 @@ pub(super) fn settle(variables: &mut Variables) {
 
 /// Mount and rest of the path as the client sees them, if the front's differ from what it asked for.
 fn from_request_uri(uri: &[u8], script_name: &[u8], path_info: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    if is_below(uri, script_name) {
+    // Fronts merge slashes in all that they give out but the target itself.
+    let merged = merge_slashes(uri);
+    if is_below(uri, script_name) || is_below(&merged, script_name) {
+        return None;
+    }
+    // Where dots lead to is for the front to say, which looks at its access rules there. Clients follow them by themselves.
+    if uri.split(|&byte| byte == b'/').any(|segment| segment == b"." || segment == b"..") {
         return None;
     }
     if path_info.is_empty() {
         // Rewritten to the script, or the index of a directory: the script's directory is the mount.
         let directory = &script_name[..script_name.iter().rposition(|&byte| byte == b'/')?];
-        let rest = uri.strip_prefix(directory)?;
+        let rest = uri.strip_prefix(directory).or_else(|| merged.strip_prefix(directory))?;
         return rest.starts_with(b"/").then(|| (directory.to_vec(), rest.to_vec()));
     }
-    // Fronts merge slashes in what they give out as PATH_INFO, but not here.
-    let merged = merge_slashes(uri);
     let uri = if path_info.windows(2).any(|pair| pair == b"//") { uri } else { &merged };
     let mount = uri.strip_suffix(path_info)?;
     Some((mount.to_vec(), path_info.to_vec()))

@@ -7,7 +7,7 @@ use link::{
     page::{Form, Page, Status},
 };
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError},
+    exceptions::{PyConnectionError, PyRuntimeError, PyTypeError},
     intern,
     prelude::*,
     sync::MutexExt,
@@ -15,7 +15,7 @@ use pyo3::{
 };
 
 use super::{
-    ReplySink,
+    Interruptible, ReplySink,
     fault::{Fault, InvalidResponse},
     file_wrapper::FilePart,
     head::Head,
@@ -33,6 +33,7 @@ pub(crate) struct Response {
     /// The reply to a `HEAD` request.
     head_only: bool,
     log: Log,
+    interruptible: Interruptible,
 }
 
 struct State {
@@ -44,6 +45,8 @@ struct State {
     sent: u64,
     /// The application gave more than may be sent, and the log says so.
     excess: bool,
+    /// Nobody reads the reply any more.
+    client_gone: bool,
 }
 
 /// Where a response stands.
@@ -102,9 +105,15 @@ impl Response {
 
 impl Response {
     /// A response that nothing is known of yet, to be sent to `sink`.
-    pub(crate) fn new(sink: Box<dyn ReplySink>, form: Form, head_only: bool, log: Log) -> Self {
-        let state = State { stage: Stage::Nothing, called: false, sink, sent: 0, excess: false };
-        Self { state: Mutex::new(state), form, head_only, log }
+    pub(crate) fn new(
+        sink: Box<dyn ReplySink>,
+        form: Form,
+        head_only: bool,
+        log: Log,
+        interruptible: Interruptible,
+    ) -> Self {
+        let state = State { stage: Stage::Nothing, called: false, sink, sent: 0, excess: false, client_gone: false };
+        Self { state: Mutex::new(state), form, head_only, log, interruptible }
     }
 
     /// Where entries about the request go.
@@ -168,6 +177,7 @@ impl Response {
         // Slices have at most `isize::MAX` bytes, so that the room within one fits `usize`.
         let block = &block[..usize::try_from(room).unwrap_or(block.len())];
         self.transmit(py, &head, block)?;
+        self.note_whole(py);
         Ok(self.flow(py))
     }
 
@@ -192,6 +202,7 @@ impl Response {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.broken(py, error)),
             }
+            self.note_whole(py);
             py.check_signals()?;
         }
         Ok(())
@@ -216,6 +227,27 @@ impl Response {
             );
         }
         Ok(())
+    }
+
+    /// Takes note if all that the head announced has left.
+    fn note_whole(&self, py: Python<'_>) {
+        let mut state = self.state(py);
+        if matches!(state.stage, Stage::HeadSent { limit: Some(limit), bodiless: false } if state.sent == limit) {
+            self.interruptible.end();
+            state.sink.is_whole();
+        }
+    }
+
+    /// The reply is being cut because this process was told to end: has the client gone?
+    fn is_abandoned(&self, py: Python<'_>) -> bool {
+        let mut state = self.state(py);
+        let sink = &mut state.sink;
+        py.detach(|| sink.is_abandoned())
+    }
+
+    /// The application has done its part; what follows is not to be interrupted.
+    pub(super) fn end_interruption(&self) {
+        self.interruptible.end();
     }
 
     /// Ends the reply: all of it was sent, or it had to be cut.
@@ -345,8 +377,23 @@ impl Response {
     }
 
     fn broken(&self, py: Python<'_>, error: std::io::Error) -> Fault {
-        self.state(py).stage = Stage::Done;
-        Fault::of_write(error)
+        let fault = Fault::of_write(error);
+        let mut state = self.state(py);
+        state.stage = Stage::Done;
+        state.client_gone = matches!(fault, Fault::ClientGone);
+        fault
+    }
+
+    /// What `fault` comes from: an application that `write()` told of a client that went away passes that on.
+    pub(super) fn cause_of(&self, py: Python<'_>, fault: Fault) -> Fault {
+        match fault {
+            Fault::Raised(error) if error.is_instance_of::<PyConnectionError>(py) && self.state(py).client_gone => {
+                Fault::ClientGone
+            }
+            // Web servers end a program when they have lost its client.
+            fault if fault.is_termination(py) && self.head_left(py) && self.is_abandoned(py) => Fault::ClientGone,
+            fault => fault,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use pyo3::{
 
 use super::{
     Exchange, environ,
+    errors::text_stream,
     fault::Fault,
     file_wrapper::FileWrapper,
     input::Input,
@@ -34,16 +35,17 @@ pub(crate) enum Outcome {
 /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
 pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outcome {
     let py = application.py();
-    let Exchange { variables, body, reply, errors, form, setting, log } = exchange;
-    let response = Response::new(reply, form, variables.is_head(), log.clone());
+    let Exchange { variables, body, reply, errors, form, setting, log, interruptible } = exchange;
+    let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible);
     let served = (|| -> PyResult<_> {
         let input = Bound::new(py, Input::new(body))?;
         let response = Bound::new(py, response)?;
+        let errors = text_stream(py, errors)?;
         let environ =
-            environ::dictionary(py, &variables, &setting, errors, log.request_id(), input.clone().into_any())?;
-        Ok((input, response, environ))
+            environ::dictionary(py, &variables, &setting, errors.clone(), log.request_id(), input.clone().into_any())?;
+        Ok((input, response, errors, environ))
     })();
-    let (input, response, environ) = match served {
+    let (input, response, errors, environ) = match served {
         Ok(parts) => parts,
         Err(error) => {
             // Only memory can be short here; the sink went with the response, so the gateway replies.
@@ -54,9 +56,11 @@ pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outco
     let result = run(application, &environ, &response, &log);
     input.get().close(py);
     let response = response.get();
+    response.end_interruption();
     let complete = match result {
         Ok(()) => true,
         Err(fault) => {
+            let fault = response.cause_of(py, fault);
             let entry = fault.entry(py, &setting, response.head_left(py));
             if let Some(entry) = &entry {
                 log.entry(entry);
@@ -65,12 +69,15 @@ pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outco
             response.replace(py, fault.status(py), detail.as_deref())
         }
     };
+    // What has no line end yet. The stream never fails, unless the application has closed it.
+    let _ = errors.call_method0(intern!(py, "flush"));
     response.finish(py, complete);
     if complete { Outcome::Replied } else { Outcome::Cut }
 }
 
 /// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
 pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: Status, entry: &Entry) -> Outcome {
+    response.end_interruption();
     response.log().entry(entry);
     let sent = response.replace(py, status, debug.then(|| entry.for_client()).as_deref());
     response.finish(py, sent);
@@ -86,9 +93,9 @@ fn run(
     let start_response = response.getattr(intern!(application.py(), "start_response"))?;
     let iterable = application.call1((environ, start_response))?;
     let sent = stream(&iterable, response.get());
+    response.get().end_interruption();
     let closed = close(&iterable);
     match (sent, closed) {
-        (Ok(()), Err(error)) if error.is_instance_of::<super::Interrupted>(application.py()) => Err(error.into()),
         (sent, Err(error)) => {
             log.entry(
                 &Entry::error(Code::CloseRaised, "`close()` of the response raised an exception")

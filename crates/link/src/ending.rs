@@ -1,0 +1,77 @@
+//! The end of a reply, so that all of it arrives.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, read},
+    net::{Shutdown, shutdown},
+};
+
+/// How long a web server may send nothing of a request body that nobody reads.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends the reply on `reply` and closes it. With `body_left` something of the request body may still be unread.
+///
+/// Apache's mod_cgid gives a program one socket as standard input and output, sends the whole request body on it before it reads
+/// the reply, and loses that if the socket is closed while body is still in it: the kernel resets the connection then. So
+/// what is left of the body is read and dropped, until the web server closes its end.
+pub fn end_reply(reply: OwnedFd, body_left: bool) {
+    // Other holders of a socket, such as children of the application, do not keep the reply open then. A pipe has no such end,
+    // and needs none: it has nothing but the reply in it.
+    if shutdown(reply.as_fd(), Shutdown::Write).is_err() || !body_left {
+        return;
+    }
+    let patience = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let mut dropped = [0; 64 * 1024];
+    loop {
+        match poll(&mut [PollFd::new(&reply, PollFlags::IN)], Some(&patience)) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return,
+        }
+        match read(&reply, &mut dropped) {
+            Ok(1..) | Err(Errno::INTR) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        os::unix::net::UnixStream,
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_reply_arrives_though_its_body_is_still_being_sent() {
+        let (mut server, program) = UnixStream::pair().unwrap();
+        let sent = thread::spawn(move || {
+            server.write_all(&vec![b'x'; 5_000_000]).unwrap();
+            let mut reply = String::new();
+            server.read_to_string(&mut reply).unwrap();
+            reply
+        });
+        (&program).write_all(b"the reply").unwrap();
+        end_reply(program.into(), true);
+        assert_eq!(sent.join().unwrap(), "the reply");
+    }
+
+    #[test]
+    fn a_reply_ends_though_another_holds_its_socket() {
+        let (mut server, program) = UnixStream::pair().unwrap();
+        let another = program.try_clone().unwrap();
+        end_reply(program.into(), false);
+        let mut reply = String::new();
+        server.read_to_string(&mut reply).unwrap();
+        drop(another);
+    }
+}
