@@ -1,0 +1,23 @@
+#!/usr/local/bin/wsgate
+"""Has sent all that it announced, and goes on until somebody writes a line into `var/gate`; its close() then writes one
+into `var/closed`."""
+
+import os
+
+VAR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "var")
+
+
+class Body:
+    def __iter__(self):
+        yield b"all\n"
+
+    def close(self):
+        with open(os.path.join(VAR, "gate"), "rb") as gate:
+            gate.readline()
+        with open(os.path.join(VAR, "closed"), "wb") as closed:
+            closed.write(b"closed\n")
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+    return Body()

@@ -1,0 +1,143 @@
+//! Apache httpd, configured by the files in `apache/` as they stand.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::server::{Server, command};
+use super::site::{ServerUser, Site};
+use super::{Front, source};
+
+/// How Apache runs CGI programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CgiModule {
+    /// mod_cgid under the event MPM: a daemon of Apache's forks them.
+    Cgid,
+    /// mod_cgi under the prefork MPM: each child forks its own.
+    Cgi,
+}
+
+/// Which of the configurations of `apache/` is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// `scriptalias.conf`: scripts at `/cgi-bin/`.
+    ScriptAlias,
+    /// `public_html.conf` and `public_html.htaccess`: `app.wsgi` behind all of `/~alice/`.
+    PublicHtml,
+    /// `action.conf`: WSGI files among the pages.
+    Action,
+}
+
+/// A running Apache.
+pub(crate) struct Apache {
+    server: Server,
+    site: Site,
+}
+
+impl Apache {
+    /// Starts one over the files of `site`.
+    pub(crate) fn start(module: CgiModule, setup: Setup, site: Site) -> Self {
+        let log = site.path("run/error.log");
+        let server = Server::start(&site.path("run/httpd.pid"), &log, |port| {
+            let configuration = site.path("run/httpd.conf");
+            fs::write(&configuration, httpd_conf(module, setup, &site, port)).unwrap();
+            // Debian's name, and everybody else's.
+            let name = if Path::new("/usr/sbin/apache2").exists() { "apache2" } else { "httpd" };
+            let mut command = command(name, &log);
+            command.arg("-f").arg(configuration).args(["-D", "FOREGROUND"]);
+            command
+        });
+        Self { server, site }
+    }
+
+    /// What everybody runs: scripts in `/cgi-bin/`.
+    pub(crate) fn with(module: CgiModule) -> Self {
+        Self::start(module, Setup::ScriptAlias, Site::new())
+    }
+}
+
+impl Front for Apache {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.server.url(path)
+    }
+
+    fn log(&self) -> String {
+        self.server.log()
+    }
+
+    fn stop(&mut self) -> String {
+        self.server.stop();
+        self.server.log()
+    }
+}
+
+/// All that is the test's own: who, where, which modules. What a deployer would write is included from `apache/`.
+fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String {
+    let modules =
+        ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules", "/usr/libexec/httpd"]
+            .into_iter()
+            .find(|directory| Path::new(directory).exists())
+            .expect("Apache's modules");
+    let mut names = match module {
+        CgiModule::Cgid => vec!["mpm_event", "cgid"],
+        CgiModule::Cgi => vec!["mpm_prefork", "cgi"],
+    };
+    names.extend(["authn_core", "authz_core", "authz_host", "env", "alias", "dir", "mime"]);
+    match setup {
+        Setup::ScriptAlias => {}
+        Setup::PublicHtml => names.extend(["userdir", "rewrite"]),
+        Setup::Action => names.push("actions"),
+    }
+
+    let root = site.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    let mut text = String::new();
+    for name in names {
+        writeln!(text, "LoadModule {name}_module {modules}/mod_{name}.so").unwrap();
+    }
+    if let Some(ServerUser { name, gid, .. }) = ServerUser::get() {
+        writeln!(text, "User {name}\nGroup #{gid}").unwrap();
+    }
+    if module == CgiModule::Cgid {
+        writeln!(text, "ScriptSock {root}/run/cgid.sock").unwrap();
+    }
+    write!(
+        text,
+        r#"ServerName 127.0.0.1
+Listen 127.0.0.1:{port}
+ServerRoot "{root}"
+DefaultRuntimeDir "{root}/run"
+PidFile "{root}/run/httpd.pid"
+ErrorLog "{root}/run/error.log"
+LogLevel warn
+TypesConfig /dev/null
+DocumentRoot "{root}/htdocs"
+StartServers 1
+<Directory />
+    AllowOverride None
+    Require all denied
+</Directory>
+<Directory "{root}/htdocs">
+    Require all granted
+</Directory>
+Define WSGATE_CGI_BIN "{root}/cgi-bin"
+Define WSGATE_HOMES "{root}/home"
+Define WSGATE_PROGRAM "{root}/bin/wsgate"
+Define WSGATE_PAGES "{root}/htdocs"
+SetEnv DJANGO_DB "{root}/var/django.sqlite3"
+Include "{}"
+"#,
+        source(match setup {
+            Setup::ScriptAlias => "apache/scriptalias.conf",
+            Setup::PublicHtml => "apache/public_html.conf",
+            Setup::Action => "apache/action.conf",
+        })
+        .display()
+    )
+    .unwrap();
+    text
+}

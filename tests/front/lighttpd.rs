@@ -1,0 +1,67 @@
+//! lighttpd, configured by `apache/lighttpd.conf` as it stands.
+
+use std::fs;
+
+use super::server::{Server, command};
+use super::site::{ServerUser, Site};
+use super::{Front, source};
+
+/// A running lighttpd.
+pub(crate) struct Lighttpd {
+    server: Server,
+    site: Site,
+}
+
+impl Lighttpd {
+    /// Starts one over a site of its own.
+    pub(crate) fn start() -> Self {
+        let site = Site::new();
+        let log = site.path("run/error.log");
+        let server = Server::start(&site.path("run/lighttpd.pid"), &log, |port| {
+            let configuration = site.path("run/lighttpd.conf");
+            fs::write(&configuration, lighttpd_conf(&site, port)).unwrap();
+            let mut command = command("lighttpd", &log);
+            command.arg("-D").arg("-f").arg(configuration);
+            command
+        });
+        Self { server, site }
+    }
+}
+
+impl Front for Lighttpd {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.server.url(path)
+    }
+
+    fn log(&self) -> String {
+        self.server.log()
+    }
+
+    fn stop(&mut self) -> String {
+        self.server.stop();
+        self.server.log()
+    }
+}
+
+fn lighttpd_conf(site: &Site, port: u16) -> String {
+    let root = site.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    let user = ServerUser::get().map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
+    format!(
+        r#"server.bind = "127.0.0.1"
+server.port = {port}
+{user}server.document-root = "{root}/htdocs"
+server.pid-file = "{root}/run/lighttpd.pid"
+server.upload-dirs = ( "{root}/var" )
+server.modules = ( "mod_setenv" )
+setenv.add-environment = ( "DJANGO_DB" => "{root}/var/django.sqlite3" )
+var.wsgate_cgi_bin = "{root}/cgi-bin"
+include "{}"
+"#,
+        source("apache/lighttpd.conf").display()
+    )
+}

@@ -1,0 +1,53 @@
+//! Real web servers with the built binary behind them, started and ended by the test that wants one.
+//!
+//! A test gets a server of its own: its log is the test's alone, and nothing outlives it.
+
+mod apache;
+mod client;
+mod lighttpd;
+mod process;
+mod server;
+mod site;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use apache::{Apache, CgiModule, Setup};
+pub(crate) use client::{Client, Response};
+pub(crate) use lighttpd::Lighttpd;
+pub(crate) use process::{eventually, exists, wait_for_exit};
+pub(crate) use site::Site;
+
+/// A web server that runs WSGI files.
+pub(crate) trait Front {
+    /// The files that it serves.
+    fn site(&self) -> &Site;
+
+    /// The address of `path`, which begins with a slash.
+    fn url(&self, path: &str) -> String;
+
+    /// What stands in its error log by now.
+    fn log(&self) -> String;
+
+    /// Ends the server, so that nothing is written to the log any more, and reads it.
+    fn stop(&mut self) -> String;
+
+    /// Asks for a script of cgi-bin: `rest` is the script's name and all that comes after it.
+    fn script(&self, rest: &str) -> String {
+        self.url(&format!("/cgi-bin/{rest}"))
+    }
+}
+
+/// A file of the source tree.
+pub(crate) fn source(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+/// The virtualenv with Flask and Django that `tests/setup.sh` makes.
+pub(crate) fn venv() -> PathBuf {
+    let venv = std::env::var_os("WSGATE_TEST_VENV").map_or_else(
+        || PathBuf::from(format!("/var/tmp/wsgate-test-{}/venv", rustix::process::getuid().as_raw())),
+        PathBuf::from,
+    );
+    assert!(venv.join("bin/python").exists(), "no virtualenv in {}: run tests/setup.sh", venv.display());
+    venv
+}

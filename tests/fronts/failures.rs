@@ -1,0 +1,60 @@
+//! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of the cause, and the
+//! error log one entry that says it all.
+
+use super::behind_every_front;
+use crate::front::{Client, Front, eventually};
+
+/// Each application of `tests/apps/` that fails, with the status that a visitor gets.
+macro_rules! each_gets_its_status_and_one_log_entry {
+    ($($app:ident $status:literal)*) => {
+        $(fn $app(front: &mut dyn Front) { fails_well(front, stringify!($app), $status); })*
+        behind_every_front! { $($app)* }
+    };
+}
+
+each_gets_its_status_and_one_log_entry! {
+    raises 500
+    raises_in_first_block 500
+    raises_at_import 500
+    missing_module 500
+    no_application 500
+    syntax_error 500
+    returns_str 500
+    returns_none 500
+    no_start_response 500
+    injects_header 500
+    recurses 500
+    calls_sys_exit 500
+    calls_os_exit 500
+    calls_os_exit_at_import 500
+    segfaults 502
+    kills_itself 502
+    hangs 504
+    hangs_without_python 504
+    python_not_there 500
+    venv_not_there 500
+}
+
+fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
+    let page = Client::get(front.script(&format!("{app}.wsgi"))).run().expect(status);
+    let text = page.text();
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
+        assert!(!text.contains(word), "the page has `{word}`: {text}");
+    }
+    let id = text.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap_or_default();
+    assert!(!id.is_empty(), "the page names no request id: {text}");
+
+    // The entry may be on its way still; a second one would be when nothing of ours runs any more.
+    eventually("the log has an entry", || front.log().contains("hint: "));
+    eventually("no process of ours is left", || front.site().processes().is_empty());
+    let log = front.stop();
+    let entries = log.matches("wsgate: error[W").count();
+    assert_eq!(entries, 1, "entries in the log: {log}");
+    let entry = &log[log.find("wsgate: error[W").unwrap()..];
+    let (code, rest) = entry.strip_prefix("wsgate: error[W").unwrap().split_at(4);
+    assert!(code.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with("]: "), "{entry}");
+    assert_eq!(log.matches("hint: ").count(), 1, "hints in the log: {log}");
+    assert!(log.contains(id), "the log does not name request {id}: {log}");
+    assert!(!log.contains("End of script output before headers"), "{log}");
+}

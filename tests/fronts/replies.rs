@@ -1,0 +1,58 @@
+//! What of an application's reply reaches the client.
+
+use super::behind_every_front;
+use crate::front::{Client, Front, eventually};
+
+behind_every_front! {
+    a_head_has_the_headers_of_its_get_and_no_body
+    a_redirect_by_path_is_the_browsers_to_follow
+    every_cookie_is_set_and_comes_back
+    the_page_for_debugging_cannot_be_written_into
+    what_is_printed_lands_in_the_log
+}
+
+fn a_head_has_the_headers_of_its_get_and_no_body(front: &mut dyn Front) {
+    let get = Client::get(front.script("hello.wsgi")).run().expect(200);
+    let head = Client::head(front.script("hello.wsgi")).run().expect(200);
+    assert_eq!(head.header("content-type"), get.header("content-type"));
+    assert!(head.body.is_empty(), "{head:?}");
+}
+
+/// RFC 3875 6.2.2: a path in `Location` alone would have the server answer with that page under this address.
+fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
+    let response = Client::get(front.script("redirects.wsgi")).run().expect(302);
+    let location = response.header("location");
+    // Servers may complete it to a whole address.
+    assert!(location.ends_with("/cgi-bin/hello.wsgi"), "{location}");
+    assert_eq!(response.text(), "Over there\n");
+}
+
+fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {
+    let jar = tempfile::NamedTempFile::new().unwrap();
+    let response = Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
+    assert_eq!(response.all("set-cookie"), ["first=1; Path=/", "second=2; Path=/"]);
+    assert_eq!(response.text(), "none");
+    let response = Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
+    // In whatever order curl sends them.
+    let text = response.text();
+    let mut cookies: Vec<&str> = text.split("; ").collect();
+    cookies.sort_unstable();
+    assert_eq!(cookies, ["first=1", "second=2"]);
+}
+
+fn the_page_for_debugging_cannot_be_written_into(front: &mut dyn Front) {
+    let request =
+        Client::get(front.script("environ.wsgi/%3Cscript%3E?%3Cb%3E")).header("X-Name", "<script>alert(1)</script>");
+    let response = request.run().expect(200);
+    assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
+    assert!(!response.text().contains("<script>"), "{}", response.text());
+    assert!(response.text().contains("&lt;script&gt;alert(1)"), "{}", response.text());
+}
+
+fn what_is_printed_lands_in_the_log(front: &mut dyn Front) {
+    let response = Client::get(front.script("prints.wsgi")).run().expect(200);
+    assert_eq!(response.text(), "only this\n");
+    for line in ["printed by Python", "written to descriptor 1", "echoed by a child"] {
+        eventually(&format!("the log has `{line}`"), || front.log().contains(line));
+    }
+}

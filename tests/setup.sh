@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Puts in place what the tests need beside Rust: real web servers, curl, and a virtualenv with Flask and Django.
+# May be run any number of times; when all is there it takes a moment and changes nothing.
+#
+# The virtualenv stands where the web server's user can enter it, outside the source tree: in WSGATE_TEST_VENV, else
+# in /var/tmp/wsgate-test-UID/venv.
+set -euo pipefail
+cd "$(dirname "$0")"
+# What is installed here is read by a user who cannot write it: its .pyc files must be there already.
+unset PYTHONDONTWRITEBYTECODE
+umask 022
+
+absent=0
+say() { printf 'tests/setup.sh: %s\n' "$*"; }
+miss() {
+    say "missing: $*" >&2
+    absent=1
+}
+
+# apache2 and lighttpd live in /usr/sbin, which is not on everybody's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
+python=/usr/bin/python3
+[ -x "$python" ] || python=$(command -v python3 || true)
+
+needed() {
+    command -v apache2 >/dev/null || echo apache2
+    command -v lighttpd >/dev/null || echo lighttpd
+    command -v curl >/dev/null || echo curl
+    { [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv
+}
+
+install_packages() {
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        if ! sudo -n true 2>/dev/null; then
+            miss "$* (not root, and no sudo without a password)"
+            return
+        fi
+        as_root=(sudo -n)
+    fi
+    if ! command -v apt-get >/dev/null; then
+        miss "$* (no apt-get here: install them by hand)"
+        return
+    fi
+    say "installing $*"
+    # Tests start servers of their own: the packages' services must not be started for that, nor hold a port.
+    local policy=/usr/sbin/policy-rc.d made=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+        "${as_root[@]}" chmod 755 "$policy"
+        made=yes
+    fi
+    local installed=yes
+    "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the lists that are here" >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+        installed=
+    [ -z "$made" ] || "${as_root[@]}" rm -f "$policy"
+    [ -n "$installed" ] || miss "$* (apt-get could not install them)"
+}
+
+mapfile -t packages < <(needed)
+if [ "${#packages[@]}" -gt 0 ]; then
+    install_packages "${packages[@]}"
+    python=/usr/bin/python3
+    [ -x "$python" ] || python=$(command -v python3 || true)
+fi
+
+make_venv() {
+    local venv=$1
+    if [ -z "$python" ]; then
+        miss "python3"
+        return
+    fi
+    # The name of the default place can be guessed by anybody on this machine.
+    mkdir -p "$(dirname "$venv")"
+    if [ ! -O "$(dirname "$venv")" ]; then
+        miss "$(dirname "$venv") belongs to somebody else (set WSGATE_TEST_VENV to another place)"
+        return
+    fi
+    # The copy of the requirements is written last, so that a virtualenv that was left half made is made again.
+    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django' 2>/dev/null; then
+        return
+    fi
+    say "making $venv with $("$python" --version)"
+    "$python" -m venv --clear "$venv" || { miss "a virtualenv in $venv"; return; }
+    if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt; then
+        miss "the packages of tests/requirements.txt (pip could not install them)"
+        return
+    fi
+    cp requirements.txt "$venv/requirements.txt"
+}
+make_venv "${WSGATE_TEST_VENV:-/var/tmp/wsgate-test-$(id -u)/venv}"
+
+if [ "$absent" = 0 ]; then
+    say "all there"
+elif [ "${CI:-}" = true ]; then
+    exit 1
+else
+    say "the tests that use what is missing will fail" >&2
+fi

@@ -1,0 +1,21 @@
+//! Black-box tests of the built binary, alone and behind real web servers.
+//!
+//! `front` starts web servers, `fronts` asks them what visitors ask; applications that misbehave stand in `apps/`.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod call;
+mod cgi;
+mod check;
+mod cli;
+mod documents;
+mod front;
+mod fronts;
+mod guard;
+mod interpreter;
+mod matrix;
+mod place;
+mod probe;
+mod running;
+mod verdict;
+mod wsgi;
