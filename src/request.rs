@@ -82,15 +82,21 @@ impl Request {
 
     /// Logs `entry` and answers with `status`. To have sent a whole error page is to be done.
     pub(crate) fn refuse(&self, status: Status, entry: &Entry, reply: OwnedFd) -> Exit {
+        let mut reply = File::from(reply);
+        let exit = self.refuse_on(status, entry, &mut reply);
+        if exit == Exit::Done {
+            end_reply(reply.into(), true);
+        }
+        exit
+    }
+
+    /// As [`Self::refuse`], with a reply that is not closed.
+    pub(crate) fn refuse_on(&self, status: Status, entry: &Entry, mut reply: impl io::Write) -> Exit {
         self.log(entry);
         let detail = self.debug.then(|| entry.for_client());
         let page = Page { status, request_id: &self.id, detail: detail.as_deref(), head_only: self.is_head() };
-        let mut reply = File::from(reply);
-        match reply.write_all(&page.render(self.form)) {
-            Ok(()) => {
-                end_reply(reply.into(), true);
-                Exit::Done
-            }
+        match reply.write_all(&page.render(self.form)).and_then(|()| reply.flush()) {
+            Ok(()) => Exit::Done,
             // Nobody reads it, which nobody needs to hear of.
             Err(_) => Exit::Failed,
         }

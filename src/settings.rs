@@ -22,6 +22,9 @@ use crate::{
     runtime_directory,
 };
 
+/// Longest time that is counted, in seconds: clocks end somewhere.
+const LONGEST: u64 = u32::MAX as u64;
+
 /// All that is known before python is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -87,7 +90,10 @@ impl Settings {
             variables: options.env.clone(),
             pycache_prefix: pycache_prefix(&home),
             debug: options.debug,
-            timeout: options.timeout.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+            timeout: options
+                .timeout
+                .filter(|&seconds| seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
         })
     }
 }

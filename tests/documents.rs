@@ -80,7 +80,8 @@ fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
     let tests = rust_below("tests") + &rust_below("crates");
     for (id, named, state) in rows() {
         match state.as_str() {
-            "met" => {
+            // `protocol`: the crate of the protocol proves it, and no socket is served with it yet.
+            "met" | "protocol" => {
                 assert!(!named.is_empty(), "{id} names no test");
                 for test in named {
                     assert!(test.starts_with(&format!("{}_", id.to_lowercase())), "{id}: {test}");
@@ -96,7 +97,7 @@ fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
 #[test]
 fn every_test_of_a_row_belongs_to_a_row_that_is_met() {
     let met: BTreeSet<String> =
-        rows().into_iter().filter(|(.., state)| state == "met").map(|(id, ..)| id.to_lowercase()).collect();
+        rows().into_iter().filter(|(.., state)| state != "not yet").map(|(id, ..)| id.to_lowercase()).collect();
     for line in (rust_below("tests") + &rust_below("crates")).lines() {
         if let Some(name) = line.trim().strip_prefix("fn ")
             && name.get(3..4) == Some("_")
@@ -131,10 +132,14 @@ fn links_and_code_of_the_documents_are_there() {
 fn every_make_target_that_the_readme_names_exists() {
     let makefile = text("Makefile");
     let readme = text("README.md");
-    for target in readme.split("make ").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next()) {
-        if !target.is_empty() {
-            assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
-        }
+    let mut targets = BTreeSet::new();
+    for command in ["`make ", "    make ", "sudo make "] {
+        let named = readme.split(command).skip(1);
+        targets.extend(named.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next()));
+    }
+    assert!(targets.len() > 4, "{targets:?}");
+    for target in targets {
+        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
     }
 }
 
@@ -146,7 +151,7 @@ fn every_option_that_the_readme_names_exists() {
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }
     for word in text("README.md").split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
-        if word.starts_with("--") && word.len() > 2 {
+        if word.starts_with("--") && word.len() > 3 {
             assert!(help.contains(word), "{word}");
         }
     }

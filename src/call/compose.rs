@@ -56,6 +56,9 @@ impl Composed {
     pub(super) fn new(call: &Call, app: &App) -> Result<Self> {
         let target = Target::parse(call)?;
         let method = call.method.as_deref().unwrap_or(if call.data.is_empty() { "GET" } else { "POST" });
+        if !is_token(method) {
+            bail!("`{method}` is no method: write GET, POST or any other word");
+        }
         let mut variables = Variables::default();
         let port = match target.host.rsplit_once(':') {
             Some((_, port)) if !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit()) => port.to_owned(),
@@ -106,7 +109,7 @@ impl Composed {
         for header in &call.headers {
             let (name, value) = header
                 .split_once(':')
-                .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
+                .filter(|(name, value)| is_token(name) && !value.contains(|c: char| c.is_control() && c != '\t'))
                 .with_context(|| format!("`{header}` is no header: write `Name: value`"))?;
             if !given.iter().any(|known| known.eq_ignore_ascii_case(name)) {
                 variables
@@ -130,6 +133,11 @@ pub(super) fn show(request: &Request) {
     }
     // If standard error is closed there is nobody to show them to.
     let _ = io::stderr().lock().write_all(&text);
+}
+
+/// Is it what methods and header names are made of (RFC 9110 5.6.2)?
+fn is_token(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
 }
 
 /// What is requested, taken apart.

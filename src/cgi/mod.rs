@@ -102,7 +102,9 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
     }
 }
 
+/// Answers on standard output itself, of which no copy can be made.
 fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
-    request.log(&Entry::error(Code::Internal, format!("standard input and output cannot be taken over: {error}")));
-    Exit::Bug
+    let entry = Entry::error(Code::NoProcess, format!("standard input and output cannot be taken over: {error}"))
+        .hint("too few files may be open: raise the limit, or serve fewer requests at once");
+    request.refuse_on(Status::ServiceUnavailable, &entry, std::io::stdout().lock())
 }

@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use link::{
@@ -30,6 +30,9 @@ use crate::{
 };
 use reader::Reader;
 use words::Check;
+
+/// Begins a line below the value of the line before.
+const NEXT_LINE: &str = "\n               ";
 
 /// Most files that are listed as unreadable.
 const FILES_SHOWN: usize = 10;
@@ -72,7 +75,7 @@ struct Report {
 impl Report {
     fn line(&mut self, name: &str, value: impl std::fmt::Display) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "{name:<14} {value}");
+        let _ = writeln!(self.text, "{name:<14} {}", value.to_string().replace('\n', NEXT_LINE));
     }
 
     fn problem(&mut self, problem: String) {
@@ -90,7 +93,7 @@ impl Report {
     fn print_what_was_found(&self) {
         let mut text = self.text.clone();
         for problem in &self.problems {
-            let _ = writeln!(text, "{:<14} {}", "problem", problem.trim_end().replace('\n', "\n               "));
+            let _ = writeln!(text, "{:<14} {}", "problem", problem.trim_end().replace('\n', NEXT_LINE));
         }
         // If standard output is closed there is nobody to tell.
         let _ = io::stdout().lock().write_all(text.as_bytes());
@@ -117,6 +120,16 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
             let made_by = venv.version.as_deref().unwrap_or("an unknown version");
             report
                 .line("virtualenv", format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)));
+            if let Source::File(script) = &settings.app.source
+                && Path::new(OsStr::from_bytes(&venv.directory)).parent()
+                    == Path::new(OsStr::from_bytes(script)).parent()
+            {
+                report.line(
+                    "note",
+                    "the virtualenv lies beside the script: where the web server runs all that is in that directory\n\
+                     as programs (ScriptAlias), visitors can run its python; move it one directory up",
+                );
+            }
             if !findings.in_venv {
                 report.problem(format!(
                     "`{}` does not see its virtualenv; make it anew",
@@ -133,7 +146,7 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
         }
         None => report.line("virtualenv", "none"),
     }
-    report.line("sys.path", findings.sys_path.join("\n               "));
+    report.line("sys.path", findings.sys_path.join("\n"));
     report.line("import", format!("{} ms", findings.import_time.as_millis()));
     match &findings.loaded {
         Err(entry) => report.problem(entry.clone()),

@@ -118,6 +118,9 @@ pub(super) fn not_started(settings: &Settings, error: &io::Error) -> Entry {
         Some(Errno::AGAIN) => {
             "this user has as many processes as it may have: raise the limit, or serve fewer requests at once"
         }
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "too few files may be open: raise the limit, or serve fewer requests at once"
+        }
         Some(Errno::NOEXEC) => "it is no program for this machine",
         _ => "see whether this user can run it from a shell",
     };

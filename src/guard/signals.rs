@@ -6,6 +6,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::{
     consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM},
     low_level::pipe,
@@ -28,6 +29,8 @@ impl Signals {
         for signal in [SIGTERM, SIGINT, SIGHUP] {
             pipe::register(signal, ends_end.try_clone()?)?;
         }
+        // A web server may have blocked them for threads of its own, and programs inherit that.
+        SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).thread_unblock()?;
         Ok(Self { child, end })
     }
 

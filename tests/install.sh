@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# `make install` puts a whole wsgate in place, that works from there and can be taken away again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+
+make install DESTDIR="$place" PREFIX=/opt/wsgate >/dev/null
+cp cgi-bin/hello.wsgi "$place/hello.wsgi"
+answer=$(cd "$place" && opt/wsgate/bin/wsgate call hello.wsgi)
+[ "$answer" = "Hello from WSGI" ] || { echo "the installed wsgate answers: $answer"; exit 1; }
+for file in share/man/man1/wsgate.1 share/bash-completion/completions/wsgate share/zsh/site-functions/_wsgate \
+    share/fish/vendor_completions.d/wsgate.fish; do
+    [ -s "$place/opt/wsgate/$file" ] || { echo "$file is missing"; exit 1; }
+done
+bash -n "$place/opt/wsgate/share/bash-completion/completions/wsgate"
+make uninstall DESTDIR="$place" PREFIX=/opt/wsgate >/dev/null
+left=$(find "$place/opt" ! -type d)
+[ -z "$left" ] || { echo "left behind: $left"; exit 1; }
+echo "install: passed"
