@@ -77,7 +77,7 @@ fn the_conformance_table_has_all_158_rows_once() {
 
 #[test]
 fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
-    let tests = rust_below("tests") + &rust_below("crates");
+    let tests = rust_below("tests") + &rust_below("crates") + &rust_below("src");
     for (id, named, state) in rows() {
         match state.as_str() {
             // `protocol`: the crate of the protocol proves it, and no socket is served with it yet.
@@ -98,7 +98,7 @@ fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
 fn every_test_of_a_row_belongs_to_a_row_that_is_met() {
     let met: BTreeSet<String> =
         rows().into_iter().filter(|(.., state)| state != "not yet").map(|(id, ..)| id.to_lowercase()).collect();
-    for line in (rust_below("tests") + &rust_below("crates")).lines() {
+    for line in (rust_below("tests") + &rust_below("crates") + &rust_below("src")).lines() {
         if let Some(name) = line.trim().strip_prefix("fn ")
             && name.get(3..4) == Some("_")
             && name.starts_with(['w', 'c', 'f'])
@@ -146,7 +146,7 @@ fn every_make_target_that_the_readme_names_exists() {
 #[test]
 fn every_option_that_the_readme_names_exists() {
     let mut help = String::new();
-    for command in ["cgi", "call", "check"] {
+    for command in ["cgi", "fastcgi", "call", "check"] {
         let output = Command::new(env!("CARGO_BIN_EXE_wsgate")).args([command, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }

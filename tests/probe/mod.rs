@@ -136,10 +136,10 @@ impl Probe {
     }
 
     /// Asks the built binary, and the reference as well: `assert` must hold for both.
+    #[expect(clippy::print_stdout, reason = "shown only if an assertion fails")]
     pub(crate) fn both(&self, assert: impl Fn(&Reply)) {
         for server in [Server::Wsgate, Server::Reference] {
             let reply = self.run_on(server);
-            // Shown only if an assertion fails.
             println!("{server:?}: {reply:?}");
             assert(&reply);
         }

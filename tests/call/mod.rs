@@ -1,0 +1,95 @@
+//! `wsgate call`: one request from the shell.
+
+mod bodies;
+mod outcome;
+mod printing;
+mod requests;
+mod scripts;
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    place::Place,
+    probe::python,
+    running::{self, Ended},
+};
+
+/// A directory with some applications and a shell in it.
+struct Shell {
+    place: Place,
+}
+
+impl Shell {
+    fn new() -> Self {
+        let place = Place::new();
+        place.file(
+            "site/environ.wsgi",
+            "
+            import json, os, sys
+            def application(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'application/json')])
+                shown = {name: value for name, value in environ.items() if isinstance(value, str)}
+                shown['SET'] = os.environ.get('SET')
+                shown['cwd'] = os.getcwd()
+                shown['path'] = sys.path
+                return [json.dumps(shown).encode()]
+            ",
+        );
+        place.file(
+            "site/echo.wsgi",
+            "
+            def application(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'application/octet-stream')])
+                return [environ['wsgi.input'].read()]
+            ",
+        );
+        place.file(
+            "site/status.wsgi",
+            "
+            def application(environ, start_response):
+                status = environ['QUERY_STRING'] or '200'
+                start_response(status + ' Odd', [('Content-Type', 'text/plain'), ('X-A', 'b')])
+                return [b'body'] if status[0] != '1' and status not in ('204', '304') else []
+            ",
+        );
+        Self { place }
+    }
+
+    /// Adds an application; gives its path.
+    fn file(&self, name: &str, code: &str) -> PathBuf {
+        self.place.file(&format!("site/{name}"), code)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path("site").join(name)
+    }
+
+    /// The command `wsgate call` with `words`, in the directory of the applications.
+    fn call(&self, words: &[&str]) -> Command {
+        self.command(&self.place.wsgate(), &[&["call"], words].concat())
+    }
+
+    /// Any program, as from a shell with few variables.
+    fn command(&self, program: &std::path::Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", python().parent().unwrap().display());
+        command.args(words).env_clear().env("PATH", path).current_dir(self.place.path("site"));
+        command
+    }
+
+    /// Calls with `words`; what it gives.
+    #[track_caller]
+    fn run(&self, words: &[&str]) -> Ended {
+        running::run(&mut self.call(words), "")
+    }
+
+    /// The environ that an application sees when it is called with `words`.
+    #[track_caller]
+    fn seen(&self, words: &[&str]) -> Value {
+        let ended = self.run(&[&["environ.wsgi"], words].concat());
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{}", ended.text());
+        serde_json::from_slice(&ended.stdout).unwrap()
+    }
+}

@@ -1,0 +1,136 @@
+//! Exit codes: 0 for a reply, 1 for one that says or is a failure, 2 for wrong words, 78 for wrong settings.
+
+use rustix::process::Signal;
+
+use super::Shell;
+use crate::running::{Running, piped};
+
+#[test]
+fn a_reply_below_400_is_a_success_and_any_other_a_failure() {
+    let shell = Shell::new();
+    for (status, code) in [
+        ("200", 0),
+        ("201", 0),
+        ("204", 0),
+        ("301", 0),
+        ("304", 0),
+        ("399", 0),
+        ("400", 1),
+        ("404", 1),
+        ("500", 1),
+        ("503", 1),
+        ("999", 1),
+    ] {
+        let ended = shell.run(&["status.wsgi", &format!("/?{status}")]);
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(code), ""), "{status}");
+    }
+}
+
+#[test]
+fn an_application_that_fails_is_a_failure() {
+    let shell = Shell::new();
+    for (code, entry) in [
+        ("raise RuntimeError()", "W0301"),
+        ("import nowhere", "W0302"),
+        ("", "W0303"),
+        ("def application(environ, start_response): raise RuntimeError()", "W0501"),
+        ("def application(environ, start_response): return 'text'", "W0502"),
+        ("import os; os._exit(0)", "W0601"),
+        ("import os; os.abort()", "W0602"),
+    ] {
+        shell.file("fails.wsgi", code);
+        let ended = shell.run(&["fails.wsgi"]);
+        assert_eq!(ended.code(), Some(1), "{code}: {ended:?}");
+        assert_eq!(crate::verdict::codes(&ended.stderr), [entry], "{code}");
+    }
+}
+
+#[test]
+fn a_reply_that_is_cut_is_a_failure() {
+    let shell = Shell::new();
+    shell.file(
+        "cut.wsgi",
+        "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield b'begun'
+            raise RuntimeError()
+        ",
+    );
+    let ended = shell.run(&["cut.wsgi"]);
+    assert_eq!((ended.text().as_str(), ended.code()), ("begun", Some(1)));
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_a_failure() {
+    let shell = Shell::new();
+    shell.file("hangs.wsgi", "import time\ntime.sleep(1000)\n");
+    let ended = shell.run(&["hangs.wsgi", "--timeout", "1", "-i"]);
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.text().starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{}", ended.text());
+}
+
+#[test]
+fn an_interrupt_from_the_keyboard_ends_it() {
+    let shell = Shell::new();
+    shell.file("hangs.wsgi", "import time\nprint('works')\ntime.sleep(1000)\n");
+    let mut running = Running::start(piped(&mut shell.call(&["hangs.wsgi"])));
+    running.await_log("works\n");
+    running.signal(Signal::INT);
+    assert_eq!(running.end().code(), Some(1));
+}
+
+#[test]
+fn wrong_words_are_said_with_code_2() {
+    let shell = Shell::new();
+    for (words, said) in [
+        (&[][..], "<APP>"),
+        (&["status.wsgi", "--bogus"], "--bogus"),
+        (&["status.wsgi", "/", "more"], "more"),
+        (&["status.wsgi", "-H", "no colon"], "`no colon` is no header"),
+        (&["status.wsgi", "-H", "sp ace: x"], "is no header"),
+        (&["status.wsgi", "-H", ": x"], "is no header"),
+        (&["status.wsgi", "-H", "X: a\nb"], "X"),
+        (&["status.wsgi", "path"], "`path` is no target"),
+        (&["status.wsgi", "ftp://h/"], "is no target"),
+        (&["status.wsgi", "--host", ""], "is no host"),
+        (&["status.wsgi", "--host", "a b"], "is no host"),
+        (&["status.wsgi", "--host", "a/b"], "is no host"),
+        (&["status.wsgi", "http:///a"], "is no host"),
+        (&["status.wsgi", "--script-name", "shop"], "is no mount"),
+        (&["status.wsgi", "--script-name", "/shop/"], "is no mount"),
+        (&["status.wsgi", "--env", "novalue"], "novalue"),
+        (&["status.wsgi", "--env", "=x"], "=x"),
+        (&["status.wsgi", "--timeout", "soon"], "soon"),
+        (&["status.wsgi", "--mode", "lukewarm"], "lukewarm"),
+        (&["status.wsgi", "-X", "GE T"], "GE T"),
+        (&["status.wsgi", "-X", ""], "method"),
+        (&["status.wsgi:1x"], "1x"),
+        (&[""], "names no application"),
+    ] {
+        let ended = shell.run(words);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn wrong_settings_are_said_with_code_78() {
+    let shell = Shell::new();
+    let lined = shell.file("lined.wsgi", "#!/usr/local/bin/wsgate --bogus\n");
+    for (words, code) in [
+        (&["./absent.wsgi"][..], "W0102"),
+        (&["../site"], "W0102"),
+        (&["/dev/null"], "W0102"),
+        (&["status.wsgi", "--venv", "absent"], "W0201"),
+        (&["status.wsgi", "--python", "/absent"], "W0202"),
+        (&["status.wsgi", "--python", "no-such-python"], "W0202"),
+        (&["status.wsgi", "--chdir", "absent"], "W0105"),
+        (&[lined.to_str().unwrap()], "W0103"),
+    ] {
+        let ended = shell.run(words);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(78), ""), "{words:?}: {}", ended.stderr);
+        assert_eq!(crate::verdict::codes(&ended.stderr), [code], "{}", ended.stderr);
+        assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
+    }
+}

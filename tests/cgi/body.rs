@@ -1,0 +1,182 @@
+//! The body of a request: RFC 3875 section 4.2.
+
+use std::{
+    fs::File,
+    io::{Seek as _, Write as _},
+};
+
+use crate::{
+    probe::{Probe, Server},
+    running::{self, Running, piped},
+    verdict::{codes, only_entry, whole},
+};
+
+/// Answers with what `read()` gives, or with the exception that it raises.
+const READ: &str = "
+    def application(environ, start_response):
+        try:
+            body = environ['wsgi.input'].read()
+        except OSError as error:
+            body = ('%s: %s' % (type(error).__name__, error)).encode()
+        start_response('200 OK', [('Content-Type', 'application/octet-stream')])
+        return [body]
+    ";
+
+#[test]
+fn c20_no_more_is_read_than_content_length_even_if_more_is_there() {
+    // CGIHandler hands out the whole stream.
+    for (length, expected) in [("5", "12345"), ("1", "1"), ("0", ""), ("10", "1234567890")] {
+        let reply = Probe::new(READ).post("1234567890").variable("CONTENT_LENGTH", length).run();
+        assert_eq!((reply.text().as_str(), reply.log.as_str()), (expected, ""));
+    }
+}
+
+#[test]
+fn c20_the_stream_need_not_end_behind_the_body() {
+    // A front may keep its end open: whoever waits for the end of the stream waits for ever.
+    let probe = Probe::new(READ).post("12345");
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut stdin = running.stdin.take().unwrap();
+    stdin.write_all(b"12345").unwrap();
+    running.await_end_of_output();
+    drop(stdin);
+    assert_eq!(whole(&running.end().stdout).body, b"12345");
+}
+
+#[test]
+fn c21_a_body_that_nobody_reads_does_not_break_the_reply() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'not read']
+        ";
+    for length in [1, 70_000, 3_000_000] {
+        Probe::new(app).post(vec![b'x'; length]).both(|reply| {
+            assert_eq!((reply.text().as_str(), reply.exit.code(), reply.log.as_str()), ("not read", Some(0), ""));
+        });
+    }
+}
+
+#[test]
+fn c21_a_body_that_nobody_reads_does_not_break_an_error_page() {
+    for app in ["raise RuntimeError()", "def application(environ, start_response): raise RuntimeError()"] {
+        let reply = Probe::new(app).post(vec![b'x'; 3_000_000]).run();
+        assert_eq!(whole(&reply.raw).status, 500);
+        assert_eq!(reply.codes().len(), 1, "{}", reply.log);
+    }
+}
+
+#[test]
+fn c22_a_body_that_ends_early_is_an_error_that_the_application_sees() {
+    // CGIHandler gives out what has come, and a cut upload looks like a whole one.
+    for (body, length) in [("", "1"), ("12345", "6"), ("12345", "9000000000000000000")] {
+        let reply = Probe::new(READ).post(body).variable("CONTENT_LENGTH", length).run();
+        let expected = format!("ConnectionResetError: the request body ended after {} of {length} bytes", body.len());
+        assert_eq!((reply.text(), reply.log.as_str()), (expected, ""));
+    }
+}
+
+#[test]
+fn c22_what_has_come_of_a_body_that_ends_early_can_be_read() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield environ['wsgi.input'].read(3)
+            yield environ['wsgi.input'].read(2)
+            try:
+                environ['wsgi.input'].read(1)
+            except OSError:
+                yield b' and no more'
+        ";
+    let reply = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
+    assert_eq!(reply.text(), "12345 and no more");
+}
+
+#[test]
+fn c22_an_application_that_does_not_expect_an_early_end_gives_an_error_page() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [environ['wsgi.input'].read()]
+        ";
+    let reply = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
+    assert_eq!(whole(&reply.raw).status, 500);
+    assert!(only_entry(&reply.log, "W0501").contains("after 5 of 6 bytes"), "{}", reply.log);
+}
+
+#[test]
+fn c23_a_chunked_body_is_read_to_its_end() {
+    // The front has taken the coding off and left the field as a sign.
+    let body = vec![b'c'; 200_000];
+    for coding in ["chunked", "Chunked", "gzip, chunked"] {
+        let probe = Probe::new(READ).post(&body).without("CONTENT_LENGTH").variable("HTTP_TRANSFER_ENCODING", coding);
+        assert_eq!(probe.run().body, body, "{coding}");
+    }
+}
+
+#[test]
+fn c23_without_a_length_and_without_chunks_there_is_no_body() {
+    // CGIHandler would wait here for the end of a stream that may never come.
+    for length in [None, Some("")] {
+        let probe = Probe::new(READ).post("12345");
+        let probe = match length {
+            None => probe.without("CONTENT_LENGTH"),
+            Some(empty) => probe.variable("CONTENT_LENGTH", empty),
+        };
+        let reply = probe.run();
+        assert_eq!((reply.text().as_str(), reply.log.as_str()), ("", ""));
+    }
+}
+
+#[test]
+fn c23_a_length_counts_more_than_a_coding() {
+    let probe =
+        Probe::new(READ).post("12345").variable("CONTENT_LENGTH", "3").variable("HTTP_TRANSFER_ENCODING", "chunked");
+    assert_eq!(probe.run().text(), "123");
+}
+
+#[test]
+fn c20_a_body_may_come_from_a_file_and_from_its_middle() {
+    // lighttpd keeps large bodies in files and hands these over.
+    let probe = Probe::new(READ).post("12345");
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"before|12345|behind").unwrap();
+    file.seek(std::io::SeekFrom::Start(7)).unwrap();
+    let mut command = probe.command(Server::Wsgate);
+    let ended = Running::start(piped(&mut command).stdin(file)).end();
+    assert_eq!(whole(&ended.stdout).body, b"12345");
+}
+
+#[test]
+fn c20_every_byte_arrives_through_every_kind_of_call() {
+    let body: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let app = "
+        import hashlib, io
+        def application(environ, start_response):
+            stream, whole = environ['wsgi.input'], io.BytesIO()
+            whole.write(stream.read(1000))
+            whole.write(stream.readline())
+            whole.write(stream.readline(7))
+            for line in stream.readlines(5000):
+                whole.write(line)
+            for line in stream:
+                whole.write(line)
+                if whole.tell() > 200000:
+                    break
+            whole.write(stream.read(10) + stream.read())
+            start_response('200 OK', [('Content-Type', 'application/octet-stream')])
+            return [whole.getvalue()]
+        ";
+    Probe::new(app).post(&body).both(|reply| assert!(reply.body == body, "{} bytes", reply.body.len()));
+}
+
+#[test]
+fn c22_without_standard_input_a_body_is_one_that_ends_early() {
+    let probe = Probe::new(READ).post("12345");
+    let nothing = File::open("/dev/null").unwrap();
+    let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stdin(nothing)).end();
+    assert!(ended.text().contains("ended after 0 of 5 bytes"), "{}", ended.text());
+    assert_eq!(codes(&ended.stderr), [""; 0]);
+    let ended = running::run(&mut probe.command(Server::Wsgate), "");
+    assert!(ended.text().contains("ended after 0 of 5 bytes"), "{}", ended.text());
+}

@@ -1,0 +1,202 @@
+//! How a script is started, and what is true of the process it runs in: RFC 3875 4.1.4, 5, 7.2, 9.8.
+
+use std::{path::Path, process::Command};
+
+use crate::{
+    place::Place,
+    probe::{Probe, Server},
+    running,
+    verdict::{only_entry, whole},
+};
+
+/// Tells its working directory and the file that it stands in.
+const WHERE: &str = "
+    import os
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [os.getcwd().encode() + b' ' + __file__.encode()]
+    ";
+
+#[test]
+fn c07_gateway_interface_tells_a_request_from_a_shell() {
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", WHERE);
+    for interface in ["CGI/1.1", "CGI/1.0", "CGI/1.2", "CGI/2.0"] {
+        let ended = running::run(place.request(&script).env("GATEWAY_INTERFACE", interface), "");
+        assert_eq!(whole(&ended.stdout).status, 200, "{interface}");
+    }
+    for interface in [None, Some(""), Some("FastCGI"), Some("cgi"), Some("XCGI/1.1")] {
+        let mut command = place.request(&script);
+        match interface {
+            Some(value) => command.env("GATEWAY_INTERFACE", value),
+            None => command.env_remove("GATEWAY_INTERFACE"),
+        };
+        let ended = running::run(&mut command, "");
+        let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
+        assert_eq!((ended.text(), ended.code()), (here, Some(0)), "the body alone for a shell, with {interface:?}");
+    }
+}
+
+#[test]
+fn c26_a_script_whose_name_begins_with_nph_sends_a_whole_http_response() {
+    let place = Place::new();
+    let app = "
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/fail':
+                raise RuntimeError()
+            start_response('203 Odd', [('Content-Type', 'text/plain')])
+            return [b'body']
+        ";
+    let script = place.script("cgi-bin/nph-app.wsgi", "#!WSGATE", app);
+    let ended = running::run(&mut place.request(&script), "");
+    let expected = "HTTP/1.1 203 Odd\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbody";
+    assert_eq!((ended.text().as_str(), ended.stderr.as_str()), (expected, ""));
+    let ended = running::run(place.request(&script).env("PATH_INFO", "/fail"), "");
+    let beginning = "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n";
+    assert!(ended.text().starts_with(beginning), "{}", ended.text());
+    only_entry(&ended.stderr, "W0501");
+    // The gateway's own pages, too.
+    let broken = place.script("cgi-bin/nph-broken.wsgi", "#!WSGATE --python /absent", "");
+    let ended = running::run(&mut place.request(&broken), "");
+    assert!(ended.text().starts_with(beginning), "{}", ended.text());
+}
+
+#[test]
+fn c38_the_working_directory_is_the_scripts_wherever_it_was_started_from() {
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", WHERE);
+    let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
+    for from in [Path::new("/"), &place.path("cgi-bin"), &place.path("bin")] {
+        let ended = running::run(place.request(&script).current_dir(from), "");
+        assert_eq!(String::from_utf8(whole(&ended.stdout).body).unwrap(), here, "from {}", from.display());
+    }
+}
+
+#[test]
+fn c40_a_script_that_is_named_by_a_relative_path_is_found() {
+    // suexec starts a script by its bare name, in its directory.
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", WHERE);
+    let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
+    for (name, from) in [("./app.wsgi", "cgi-bin"), ("cgi-bin/app.wsgi", ""), ("../cgi-bin/app.wsgi", "bin")] {
+        let mut command = Command::new(name);
+        place.describe(&mut command, &script);
+        let ended = running::run(command.current_dir(place.path(from)), "");
+        let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
+        assert_eq!(body.split(' ').next(), here.split(' ').next(), "{name}");
+        assert_eq!(std::fs::canonicalize(body.split(' ').nth(1).unwrap()).unwrap(), script, "{name}");
+    }
+}
+
+#[test]
+fn c40_a_script_finds_its_own_modules_wherever_it_was_started_from() {
+    let place = Place::new();
+    place.file("cgi-bin/neighbour.py", "NAME = b'neighbour'");
+    place.file("cgi-bin/lib/below.py", "NAME = b'below'");
+    let app = "
+        import below, neighbour
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [neighbour.NAME, b' ', below.NAME]
+        ";
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --path lib", app);
+    // A module of the same name where the request comes from must not be found.
+    place.file("elsewhere/neighbour.py", "NAME = b'wrong'");
+    let ended = running::run(place.request(&script).current_dir(place.path("elsewhere")), "");
+    assert_eq!(whole(&ended.stdout).body, b"neighbour below");
+}
+
+#[test]
+fn c40_chdir_is_taken_from_the_script_on() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("cgi-bin/data")).unwrap();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --chdir data", WHERE);
+    let ended = running::run(place.request(&script).current_dir("/"), "");
+    let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
+    assert_eq!(body.split(' ').next(), Some(place.path("cgi-bin/data").to_str().unwrap()));
+}
+
+#[test]
+fn c38_several_options_on_the_first_line_arrive_as_several() {
+    // The kernel hands them over as one argument.
+    let place = Place::new();
+    let app = "
+        import os, sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [repr([os.environ.get('A'), os.environ.get('B'), sys.path[1]]).encode()]
+        ";
+    let expected = format!("['1', 'two words', '{}']", place.path("cgi-bin/lib").display());
+    for line in [
+        "#!WSGATE --env A=1 --path lib --env 'B=two words'",
+        "#! WSGATE   --env=A=1\t--path=lib   --env \"B=two words\"  ",
+        "#!/usr/bin/env -S wsgate --env A=1 --path lib --env 'B=two words'",
+    ] {
+        let script = place.script("cgi-bin/app.wsgi", line, app);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", place.path("bin").display());
+        let ended = running::run(place.request(&script).env("PATH", path), "");
+        assert_eq!(String::from_utf8(whole(&ended.stdout).body).unwrap(), expected, "{line}");
+    }
+}
+
+#[test]
+fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_started() {
+    let place = Place::new();
+    let text =
+        format!("#!{} --env A=1\r\n{}", place.wsgate().display(), WHERE.replace("    ", "").replace('\n', "\r\n"));
+    let text = text.replace("start_response('", " start_response('").replace("return", " return");
+    let script = place.executable("cgi-bin/app.wsgi", text);
+    // With words behind the program's path, the kernel takes the CR for a part of them.
+    let ended = running::run(&mut place.request(&script), "");
+    assert_eq!(whole(&ended.stdout).status, 200, "{}", ended.stderr);
+    // Without, the front cannot start it; where the front hands the file to us, it works.
+    let text = std::fs::read_to_string(&script).unwrap().replace(" --env A=1\r", "\r");
+    let script = place.executable("cgi-bin/other.wsgi", text);
+    assert!(place.request(&script).spawn().is_err(), "the kernel has learnt to take a CR for a line end");
+    let mut command = Command::new(place.wsgate());
+    place.describe(&mut command, &script);
+    let ended = running::run(command.arg(&script), "");
+    assert_eq!(whole(&ended.stdout).status, 200, "{}", ended.stderr);
+}
+
+#[test]
+fn c38_wrong_options_on_the_first_line_are_an_error_page_that_says_nothing_and_an_entry_that_does() {
+    let place = Place::new();
+    for line in ["#!WSGATE --no-such-option", "#!WSGATE --timeout soon", "#!WSGATE word", "#!WSGATE --env 'A=1"] {
+        let script = place.script("cgi-bin/app.wsgi", line, WHERE);
+        let ended = running::run(&mut place.request(&script), "");
+        let page = whole(&ended.stdout);
+        assert_eq!((page.status, ended.code()), (500, Some(0)), "{line}");
+        assert!(!String::from_utf8(page.body).unwrap().contains("app.wsgi"));
+        assert_eq!(crate::verdict::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains("app.wsgi") && ended.stderr.contains("hint: "), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn c38_a_script_without_a_first_line_of_ours_gets_no_options() {
+    // Its first line names another program, which may understand `--debug` in another way.
+    let place = Place::new();
+    let script = place.executable("cgi-bin/app.wsgi", "#!/usr/bin/python3 --debug\nraise RuntimeError('secret')\n");
+    let mut command = Command::new(place.wsgate());
+    place.describe(&mut command, &script);
+    let ended = running::run(&mut command, "");
+    assert!(!String::from_utf8(whole(&ended.stdout).body).unwrap().contains("secret"));
+    only_entry(&ended.stderr, "W0301");
+}
+
+#[test]
+fn c38_values_beyond_ascii_arrive_in_environ_as_latin_1_and_in_os_environ_as_pythons_own() {
+    let app = "
+        import os
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [repr(environ['HTTP_X'] + ' ' + str(os.environb[b'HTTP_X'])).encode()]
+        ";
+    let probe = Probe::new(app).variable("HTTP_X", b"caf\xc3\xa9\xff");
+    for locale in ["C", "C.UTF-8", "POSIX", "de_DE.ISO-8859-1", "absent"] {
+        let ended = running::run(probe.command(Server::Wsgate).env("LC_ALL", locale), "");
+        let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
+        assert_eq!(body, "\"caf\u{c3}\u{a9}\u{ff} b'caf\\\\xc3\\\\xa9\\\\xff'\"", "{locale}");
+    }
+}

@@ -1,0 +1,285 @@
+//! The process that serves a request: its streams, its signals, its end (RFC 3875 3.4, 6.1, 6.4).
+
+use std::{fs, io::Read as _};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{
+    probe::{Probe, Server},
+    running::{Gate, Running, piped},
+    verdict::{codes, judge, only_entry, whole},
+};
+
+/// Streams a block, and leaves a mark when it is closed.
+const LEAVES_A_MARK: &str = "
+    import time
+    class Body:
+        def __iter__(self):
+            yield b'first'
+            print('streaming')
+            while True:
+                time.sleep(1)
+        def close(self):
+            open('closed', 'a').write('x')
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return Body()
+    ";
+
+/// How often `close()` was called.
+fn closed(probe: &Probe) -> usize {
+    fs::read(probe.directory().join("closed")).map_or(0, |marks| marks.len())
+}
+
+#[test]
+fn c01_an_application_that_is_told_to_end_is_closed_and_its_reply_is_cut() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let probe = Probe::new(LEAVES_A_MARK);
+        let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+        running.await_output("first");
+        running.await_log("streaming");
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(judge(&ended.stdout).unwrap().body, b"first", "{signal:?}");
+        assert_eq!((ended.code(), closed(&probe)), (Some(1), 1), "{signal:?}: {}", ended.stderr);
+        only_entry(&ended.stderr, "W0604");
+    }
+}
+
+#[test]
+fn c01_an_application_that_is_told_to_end_before_it_replies_gives_a_valid_reply() {
+    let app = "
+        import atexit, time
+        atexit.register(lambda: print('atexit ran'))
+        def application(environ, start_response):
+            try:
+                print('working')
+                time.sleep(1000)
+            finally:
+                print('finally ran')
+        ";
+    let probe = Probe::new(app);
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    running.await_log("working");
+    running.signal(Signal::TERM);
+    let ended = running.end();
+    assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(0)));
+    only_entry(&ended.stderr, "W0604");
+    assert!(ended.stderr.contains("finally ran") && ended.stderr.contains("atexit ran"), "{}", ended.stderr);
+}
+
+#[test]
+fn c01_what_an_application_has_printed_is_in_the_log_when_it_is_told_to_end() {
+    let app = "
+        import sys, time
+        def application(environ, start_response):
+            sys.stdout.write('no line end')
+            environ['wsgi.errors'].write('not flushed')
+            print('working', file=sys.stderr)
+            time.sleep(1000)
+        ";
+    let probe = Probe::new(app);
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    running.await_log("working");
+    running.signal(Signal::TERM);
+    let log = running.end().stderr;
+    assert!(log.contains("no line end") && log.contains("not flushed"), "{log}");
+}
+
+#[test]
+fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
+    for app in [
+        "while True: pass",
+        "def application(environ, start_response):\n    while True: pass",
+        "import time; time.sleep(1000)",
+        "import threading; threading.Event().wait()",
+    ] {
+        let reply = Probe::new(app).options(&["--timeout", "1"]).run();
+        assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{app}");
+        assert!(only_entry(&reply.log, "W0603").contains("1 s"), "{}", reply.log);
+    }
+}
+
+#[test]
+fn c37_the_reply_ends_when_it_is_over_and_not_when_the_process_is() {
+    // The front waits for the end of the stream; a visitor must not wait for what an application does at its exit.
+    let room = TempDir::new().unwrap();
+    let gate = Gate::new(room.path());
+    let app = "
+        import atexit, os, threading
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/thread':
+                threading.Thread(target=lambda: open(os.environ['GATE']).readline()).start()
+            else:
+                atexit.register(lambda: open(os.environ['GATE']).readline())
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return (block for block in [b'all ', b'of it'])
+        ";
+    for path_info in ["/atexit", "/thread"] {
+        let probe = Probe::new(app).variable("GATE", gate.path()).variable("PATH_INFO", path_info);
+        let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+        assert_eq!(whole(running.await_end_of_output()).body, b"all of it");
+        // Only now may it go on.
+        gate.open();
+        let ended = running.end();
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{path_info}");
+    }
+}
+
+#[test]
+fn c37_an_error_page_ends_when_it_is_over_too() {
+    let room = TempDir::new().unwrap();
+    let gate = Gate::new(room.path());
+    let app = "
+        import atexit, os
+        atexit.register(lambda: open(os.environ['GATE']).readline())
+        raise RuntimeError()
+        ";
+    let probe = Probe::new(app).variable("GATE", gate.path());
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    assert_eq!(whole(running.await_end_of_output()).status, 500);
+    gate.open();
+    only_entry(&running.end().stderr, "W0301");
+}
+
+#[test]
+fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_reply() {
+    let app = "
+        import ctypes, os, subprocess, sys
+        print('at import')
+        def application(environ, start_response):
+            print('by print')
+            print('by __stdout__', file=sys.__stdout__, flush=True)
+            sys.stdout.buffer.write(b'by buffer\\n')
+            os.write(1, b'by descriptor\\n')
+            subprocess.run(['echo', 'by child'])
+            os.system('echo by shell')
+            libc = ctypes.CDLL(None)
+            libc.puts(b'by C')
+            libc.fflush(None)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield b'body'
+            print('in the middle')
+        ";
+    // CGIHandler mixes them all into its reply.
+    let reply = Probe::new(app).run();
+    assert_eq!(whole(&reply.raw).body, b"body");
+    for line in [
+        "at import",
+        "by print",
+        "by __stdout__",
+        "by buffer",
+        "by descriptor",
+        "by child",
+        "by shell",
+        "by C",
+        "in the middle",
+    ] {
+        assert!(reply.log.lines().any(|found| found == line), "no `{line}` in the log: {}", reply.log);
+    }
+}
+
+#[test]
+fn c42_standard_input_is_empty_and_the_body_whole() {
+    let app = "
+        import os, subprocess, sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            found = [sys.stdin.read(), os.read(0, 10), subprocess.run(['cat'], stdout=subprocess.PIPE).stdout]
+            return [repr(found).encode() + environ['wsgi.input'].read()]
+        ";
+    // CGIHandler lets a child process read the body away.
+    let reply = Probe::new(app).post("body").run();
+    assert_eq!((reply.text().as_str(), reply.log.as_str()), ("['', b'', b'']body", ""));
+}
+
+#[test]
+fn c42_a_child_process_that_lives_on_holds_no_end_of_the_request() {
+    let room = TempDir::new().unwrap();
+    let gate = Gate::new(room.path());
+    let app = "
+        import os, subprocess
+        def application(environ, start_response):
+            subprocess.Popen(['head', '-n', '1', os.environ['GATE']], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             close_fds=False, start_new_session=True)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    let probe = Probe::new(app).variable("GATE", gate.path());
+    let ended = Running::start(piped(&mut probe.command(Server::Wsgate))).end();
+    assert_eq!(whole(&ended.stdout).body, b"done");
+    // Until here it cannot have ended.
+    gate.open();
+}
+
+#[test]
+fn c43_an_error_page_that_was_delivered_is_a_success_of_the_gateway() {
+    for (app, status) in [
+        ("def application(environ, start_response): raise RuntimeError()", 500),
+        ("raise RuntimeError()", 500),
+        ("import nowhere", 500),
+        ("import os; os.abort()", 502),
+        ("", 500),
+    ] {
+        let reply = Probe::new(app).run();
+        assert_eq!((whole(&reply.raw).status, reply.exit.code()), (status, Some(0)), "{app}");
+        assert_eq!(codes(&reply.log).len(), 1, "{}", reply.log);
+    }
+}
+
+#[test]
+fn c43_a_reply_that_could_not_be_made_whole_is_a_failure_of_the_gateway() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield b'begun'
+            raise RuntimeError()
+        ";
+    let reply = Probe::new(app).run();
+    assert_eq!((reply.text().as_str(), reply.exit.code()), ("begun", Some(1)));
+    only_entry(&reply.log, "W0503");
+}
+
+#[test]
+fn c44_a_client_that_goes_away_ends_the_request_quietly_and_with_close() {
+    let app = "
+        class Body:
+            def __iter__(self):
+                while True:
+                    yield b'x' * 10000
+            def close(self):
+                open('closed', 'a').write('x')
+        def application(environ, start_response):
+            write = start_response('200 OK', [('Content-Type', 'text/plain')])
+            while environ['PATH_INFO'] == '/write':
+                write(b'x' * 10000)
+            return Body()
+        ";
+    for (path_info, closes) in [("/iterable", 1), ("/write", 0)] {
+        let probe = Probe::new(app).variable("PATH_INFO", path_info);
+        let (mut client, reply) = std::io::pipe().unwrap();
+        let mut command = probe.command(Server::Wsgate);
+        let running = Running::start(piped(&mut command).stdout(reply));
+        drop(command);
+        client.read_exact(&mut [0; 100_000]).unwrap();
+        drop(client);
+        let ended = running.end();
+        assert_eq!((ended.code(), ended.stderr.as_str(), closed(&probe)), (Some(1), "", closes), "{path_info}");
+    }
+}
+
+#[test]
+fn c44_a_client_that_is_gone_before_the_reply_begins_ends_it_quietly() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'nobody reads this']
+        ";
+    let probe = Probe::new(app);
+    let (client, reply) = std::io::pipe().unwrap();
+    drop(client);
+    let mut command = probe.command(Server::Wsgate);
+    let ended = Running::start(piped(&mut command).stdout(reply)).end();
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(1), ""));
+}

@@ -1,0 +1,267 @@
+//! The reply: RFC 3875 section 6.
+
+use crate::{
+    probe::Probe,
+    verdict::{judge, only_entry, whole},
+};
+
+/// An application that answers with this status, these headers and this body, each as Python has it.
+fn answering(status: &str, headers: &str, body: &str) -> Probe {
+    Probe::new(&format!(
+        "
+        def application(environ, start_response):
+            start_response({status}, {headers})
+            return {body}
+        "
+    ))
+}
+
+const TEXT: &str = "[('Content-Type', 'text/plain')]";
+
+#[test]
+fn c24_a_reply_to_head_is_the_head_alone() {
+    // CGIHandler leaves it to the front to take the body away.
+    let long = "[('Content-Type', 'text/plain'), ('Content-Length', '100000')]";
+    for (headers, body) in [
+        (TEXT, "[b'body']"),
+        (long, "[b'x' * 100000]"),
+        (TEXT, "(b'x' for _ in range(3))"),
+        (TEXT, "environ['wsgi.file_wrapper'](open(__file__, 'rb'))"),
+    ] {
+        let reply = answering("'200 OK'", headers, body).variable("REQUEST_METHOD", "HEAD").run();
+        let head = judge(&reply.raw).unwrap();
+        assert_eq!((head.status, head.body.len(), reply.log.as_str()), (200, 0, ""), "{body}");
+        if headers == long {
+            assert_eq!(head.all("Content-Length"), ["100000"]);
+        }
+    }
+}
+
+#[test]
+fn c24_an_error_page_for_head_is_its_head_alone() {
+    for app in [
+        "raise RuntimeError()",
+        "def application(environ, start_response): raise RuntimeError()",
+        "import os; os._exit(3)",
+    ] {
+        let reply = Probe::new(app).variable("REQUEST_METHOD", "HEAD").run();
+        let head = judge(&reply.raw).unwrap();
+        assert!(head.status >= 500 && head.body.is_empty(), "{head:?}");
+        assert_eq!(reply.codes().len(), 1, "{}", reply.log);
+    }
+    let reply = Probe::new("").variable("REQUEST_METHOD", "HEAD").variable("CONTENT_LENGTH", "-1").run();
+    let head = judge(&reply.raw).unwrap();
+    assert_eq!((head.status, head.body.len()), (400, 0));
+}
+
+#[test]
+fn c24_head_in_another_case_is_another_method() {
+    let probe = answering("'200 OK'", TEXT, "[b'body']").variable("REQUEST_METHOD", "head");
+    probe.both(|reply| assert_eq!(reply.text(), "body"));
+}
+
+#[test]
+fn c27_a_reply_is_never_empty() {
+    for (status, headers) in
+        [("'200 OK'", TEXT), ("'200 OK'", "[]"), ("'204 No Content'", "[]"), ("'304 Not Modified'", "[]")]
+    {
+        for body in ["[]", "iter(())", "[b'', b'']", "()"] {
+            let probe = answering(status, headers, body);
+            let status = &status[1..status.len() - 1];
+            probe.both(|reply| {
+                assert_eq!((reply.status.as_str(), reply.exit.code()), (status, Some(0)));
+                assert!(reply.raw.starts_with(b"Status: ") && reply.raw.ends_with(b"\r\n\r\n"), "{reply:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn c29_a_reply_is_fields_a_blank_line_and_the_body() {
+    let headers = "[('Content-Type', 'text/plain'), ('X-A', 'b: c'), ('X-Empty', ''), ('x-a', '\\xe9\\t!'), ('Set-Cookie', 'a=1'),
+                    ('Set-Cookie', 'b=2')]";
+    answering("'200 OK'", headers, "[b'\\r\\n\\r\\nStatus: 404 x\\r\\n\\r\\nbody']").both(|reply| {
+        let head = whole(&reply.raw);
+        assert_eq!(
+            head.fields[..6].iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>(),
+            [
+                ("Content-Type", "text/plain"),
+                ("X-A", "b: c"),
+                ("X-Empty", ""),
+                ("x-a", "\u{e9}\t!"),
+                ("Set-Cookie", "a=1"),
+                ("Set-Cookie", "b=2"),
+            ]
+        );
+        assert_eq!(head.body, b"\r\n\r\nStatus: 404 x\r\n\r\nbody");
+    });
+}
+
+#[test]
+fn c30_a_document_has_a_content_type_even_if_the_application_gave_none() {
+    // CGIHandler sends it without, and Apache takes the first bytes of the body for what they are not.
+    let reply = answering("'200 OK'", "[]", "[b'<h1>']").run();
+    assert_eq!(whole(&reply.raw).all("Content-Type"), ["application/octet-stream"]);
+    only_entry(&reply.log, "W0506");
+    let reply = answering("'404 Not Found'", "[('X-A', 'b')]", "[b'<h1>']").run();
+    assert_eq!(whole(&reply.raw).all("Content-Type"), ["application/octet-stream"]);
+}
+
+#[test]
+fn c30_a_reply_without_a_document_needs_no_content_type() {
+    for status in ["'204 No Content'", "'304 Not Modified'", "'200 OK'"] {
+        answering(status, "[]", "[]").both(|reply| {
+            assert_eq!((reply.header("Content-Type"), reply.log.as_str()), (None, ""));
+        });
+    }
+}
+
+#[test]
+fn c31_the_status_comes_once_and_first_and_keeps_its_reason() {
+    for status in ["200 OK", "404 Not Found", "299 Whatever it is", "500 Caf\u{e9}", "999 Odd", "418 A teapot: short"] {
+        answering(&format!("'{status}'"), TEXT, "[b'x']").both(|reply| {
+            whole(&reply.raw);
+            assert_eq!(reply.status, status);
+            assert!(reply.raw.starts_with(b"Status: "), "{reply:?}");
+        });
+    }
+}
+
+#[test]
+fn c31_a_status_that_is_none_is_an_error_page() {
+    // CGIHandler checks some of these by `assert`, which python -O leaves out.
+    for status in
+        ["'200'", "'20 OK'", "'2000 OK'", "'OK'", "''", "' 200 OK'", "'200 OK\\r\\nX: y'", "'200 \\x00'", "'2e2 OK'"]
+    {
+        let reply = answering(status, TEXT, "[b'x']").run();
+        assert_eq!(whole(&reply.raw).status, 500, "{status}");
+        only_entry(&reply.log, "W0502");
+    }
+}
+
+#[test]
+fn c31_a_status_among_the_headers_is_an_error_page() {
+    for name in ["Status", "status", "STATUS"] {
+        // CGIHandler passes it on, and the front sees two.
+        let reply = answering("'200 OK'", &format!("[('{name}', '404 Not Found')]"), "[b'x']").run();
+        assert_eq!(whole(&reply.raw).status, 500);
+        assert!(only_entry(&reply.log, "W0502").contains("`Status`"), "{}", reply.log);
+    }
+}
+
+#[test]
+fn c32_a_redirect_to_a_path_is_the_clients_and_not_an_internal_one() {
+    // Only `Location: /path` without a status makes the front fetch it by itself.
+    for location in ["/elsewhere?q=1", "elsewhere", "http://example.org/"] {
+        let headers = format!("[('Location', '{location}')]");
+        for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "201 Created"] {
+            answering(&format!("'{status}'"), &headers, "[]").both(|reply| {
+                assert_eq!((reply.status.as_str(), reply.header("Location")), (status, Some(location)));
+                assert!(reply.raw.starts_with(b"Status: "), "{reply:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn c32_a_location_with_status_200_does_not_become_a_redirect() {
+    // CGIHandler sends it, and Apache answers with 302 in place of the application's 200.
+    for location in ["/elsewhere", "http://example.org/"] {
+        let headers = format!("[('Content-Type', 'text/plain'), ('location', '{location}')]");
+        let reply = answering("'200 OK'", &headers, "[b'here']").run();
+        let head = whole(&reply.raw);
+        assert_eq!((head.status, head.all("Location").len(), head.body), (200, 0, b"here".to_vec()));
+        only_entry(&reply.log, "W0508");
+    }
+}
+
+#[test]
+fn c33_a_redirect_may_have_a_document() {
+    let headers = "[('Location', 'http://example.org/'), ('Content-Type', 'text/html')]";
+    answering("'302 Found'", headers, "[b'<a>there</a>']").both(|reply| {
+        let head = whole(&reply.raw);
+        assert_eq!((head.status, head.body), (302, b"<a>there</a>".to_vec()));
+    });
+}
+
+#[test]
+fn c34_a_cgi_field_that_comes_twice_is_an_error_page() {
+    for (name, value) in [("Content-Type", "text/plain"), ("Location", "/x"), ("Content-Length", "1")] {
+        let other = name.to_uppercase();
+        let headers = format!("[('{name}', '{value}'), ('{other}', '{value}')]");
+        // CGIHandler sends both.
+        let reply = answering("'302 Found'", &headers, "[b'x']").run();
+        assert_eq!(whole(&reply.raw).status, 500, "{name}");
+        assert!(only_entry(&reply.log, "W0502").contains("twice"), "{}", reply.log);
+    }
+}
+
+#[test]
+fn c35_what_would_be_a_second_field_or_a_folded_one_is_an_error_page() {
+    for field in [
+        "'X-A', 'b\\r\\nX-Evil: 1'",
+        "'X-A', 'b\\nX-Evil: 1'",
+        "'X-A', 'b\\r\\n folded'",
+        "'X-A', 'b\\rX-Evil: 1'",
+        "'X-A', 'b\\x00'",
+        "'X-A ', 'b'",
+        "'X A', 'b'",
+        "' X-A', 'b'",
+        "'X-A:', 'b'",
+        "'X-A\\r\\nX-Evil', 'b'",
+        "'', 'b'",
+        "'X-\\xe9', 'b'",
+    ] {
+        let reply = answering("'200 OK'", &format!("[('Content-Type', 'text/plain'), ({field})]"), "[b'x']").run();
+        assert_eq!(whole(&reply.raw).status, 500, "{field}");
+        assert!(!reply.raw.windows(6).any(|six| six == b"X-Evil"), "{reply:?}");
+        only_entry(&reply.log, "W0502");
+    }
+}
+
+#[test]
+fn c36_fields_of_the_connection_are_an_error_page() {
+    for name in [
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "TE",
+        "Trailers",
+        "Transfer-Encoding",
+        "Upgrade",
+        "transfer-encoding",
+    ] {
+        let headers = format!("[('Content-Type', 'text/plain'), ('{name}', 'close')]");
+        answering("'200 OK'", &headers, "[b'x']").both(|reply| {
+            assert_eq!(reply.status, "500 Internal Server Error");
+            assert!(reply.header(name).is_none() && !reply.log.is_empty(), "{reply:?}");
+        });
+    }
+}
+
+#[test]
+fn c37_every_byte_of_a_body_arrives() {
+    let all: Vec<u8> = (0..=255).collect();
+    answering("'200 OK'", TEXT, "[bytes(range(256)), bytes(range(256))]").both(|reply| {
+        assert_eq!(reply.body, [all.clone(), all.clone()].concat());
+    });
+}
+
+#[test]
+fn c39_a_head_that_no_front_takes_is_an_error_page() {
+    // Apache answers a line above 8 KiB with a bare 500, and lighttpd a head above 64 KiB.
+    for headers in [
+        "[('Content-Type', 'text/plain'), ('X-Long', 'x' * 9000)]",
+        "[('Content-Type', 'text/plain'), ('X-Long', 'x' * 10000000)]",
+        "[('Content-Type', 'text/plain')] + [('X-%d' % n, 'x' * 1000) for n in range(100)]",
+        "[('Content-Type', 'text/plain')] + [('X-%d' % n, '') for n in range(100000)]",
+        "[('X' * 9000, 'x')]",
+    ] {
+        let reply = answering("'200 OK'", headers, "[b'x']").run();
+        assert_eq!(whole(&reply.raw).status, 500, "{headers}");
+        let entry = only_entry(&reply.log, "W0502");
+        assert!(entry.len() < 1000, "the log repeats it: {entry}");
+        assert!(reply.log.len() < 10_000, "the log repeats it");
+    }
+}

@@ -1,0 +1,85 @@
+//! What the web server's user could not read.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use super::{HELLO, Site, line, only_problem};
+
+fn set_mode(site: &Site, relative: &str, mode: u32) {
+    fs::set_permissions(site.place.path(relative), Permissions::from_mode(mode)).unwrap();
+}
+
+/// A site with a module beside the script and one below it.
+fn site() -> Site {
+    let site = Site::new();
+    let code = format!("import beside, package.below\n{}", crate::probe::dedent(HELLO));
+    site.place.script("site/app.wsgi", "#!WSGATE", &code);
+    site.place.file("site/beside.py", "");
+    site.place.file("site/package/__init__.py", "");
+    site.place.file("site/package/below.py", "");
+    site
+}
+
+#[test]
+fn a_script_that_the_servers_user_could_not_read_is_a_problem() {
+    let site = site();
+    set_mode(&site, "site/app.wsgi", 0o700);
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "the user daemon could not read");
+    assert!(ended.text().contains("site/app.wsgi\n"), "{}", ended.text());
+}
+
+#[test]
+fn a_module_that_the_servers_user_could_not_read_is_named() {
+    let site = site();
+    set_mode(&site, "site/beside.py", 0o600);
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "the user daemon could not read");
+    let text = ended.text();
+    assert!(text.contains("site/beside.py") && !text.contains("below.py"), "{text}");
+}
+
+#[test]
+fn a_directory_that_the_servers_user_could_not_enter_is_named_in_place_of_what_is_in_it() {
+    let site = site();
+    set_mode(&site, "site/package", 0o700);
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "the user daemon could not read");
+    let text = ended.text();
+    assert!(text.contains("site/package\n") && !text.contains("below.py"), "{text}");
+}
+
+#[test]
+fn an_engine_and_a_gateway_that_the_servers_user_could_not_read_are_named() {
+    let site = site();
+    set_mode(&site, "bin", 0o700);
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "the user daemon could not read");
+    assert!(
+        ended.text().lines().any(|line| line.trim_start() == site.place.path("bin").to_str().unwrap()),
+        "{}",
+        ended.text()
+    );
+}
+
+#[test]
+fn many_files_that_could_not_be_read_are_counted() {
+    let site = site();
+    let names: Vec<String> = (0..15).map(|number| format!("module{number}")).collect();
+    for name in &names {
+        let module = site.place.file(&format!("site/{name}.py"), "");
+        fs::set_permissions(module, Permissions::from_mode(0o600)).unwrap();
+    }
+    let code = format!("import {}\n{}", names.join(", "), crate::probe::dedent(HELLO));
+    let ended = site.check_code(&code);
+    only_problem(&ended, "and 5 more");
+}
+
+#[test]
+fn what_everybody_can_read_is_no_problem() {
+    let ended = site().check(&["app.wsgi"]);
+    assert_eq!(ended.code(), Some(0), "{}", ended.text());
+    assert!(line(&ended.text(), "readable ").starts_with("all "), "{}", ended.text());
+}

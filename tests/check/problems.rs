@@ -1,0 +1,145 @@
+//! What is wrong with an application.
+
+use std::{fs, process::Command};
+
+use super::{HELLO, Site, line, only_problem};
+use crate::{probe::python, running};
+
+#[test]
+fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
+    let site = Site::new();
+    for (code, words) in [
+        ("import nowhere", "needs the module `nowhere`, which was not found"),
+        ("raise RuntimeError('why')", "RuntimeError: why"),
+        ("def broken(:", "SyntaxError"),
+        ("def page(environ, start_response): pass", "found there: `page`"),
+        ("", "there is no `application` or `app`"),
+        ("application = 'text'", "which cannot be called"),
+        ("import sys; sys.exit(1)", "called `sys.exit` while it was loaded"),
+    ] {
+        let ended = site.check_code(code);
+        let text = ended.text();
+        only_problem(&ended, words);
+        assert!(text.contains("hint: "), "{text}");
+        assert!(line(&text, "python ").starts_with("3."), "what was found before is told all the same: {text}");
+    }
+}
+
+#[test]
+fn an_application_that_takes_python_down_is_a_problem_with_its_entry_in_the_log() {
+    let site = Site::new();
+    for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0602")] {
+        let ended = site.check_code(code);
+        only_problem(&ended, "python did not get far enough");
+        assert_eq!(crate::verdict::codes(&ended.stderr), [entry], "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_application_that_does_not_come_to_an_end_is_ended() {
+    let site = Site::new();
+    site.place.script("site/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
+    let ended = site.check(&["app.wsgi"]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.text());
+    assert!(format!("{}{}", ended.text(), ended.stderr).contains("W0603"), "{}{}", ended.text(), ended.stderr);
+}
+
+#[test]
+fn a_first_request_that_fails_is_a_problem() {
+    let site = Site::new();
+    for (body, words) in [
+        ("raise RuntimeError('why')", "RuntimeError: why"),
+        ("return 'text'", "bytes"),
+        // What follows, only the strictest judge sees.
+        ("pass", "must return an iterator"),
+        ("start_response('204 No Content', [('Content-Type', 'text/plain')]); return []", "Content-Type"),
+        ("start_response('200 OK', []); return [b'x']", "Content-Type"),
+    ] {
+        let ended = site.check_code(&format!("def application(environ, start_response):\n    {body}\n"));
+        only_problem(&ended, words);
+        assert!(line(&ended.text(), "callable ").starts_with("application"), "{}", ended.text());
+    }
+}
+
+#[test]
+fn a_first_line_with_the_line_end_of_another_system_is_a_problem() {
+    let site = Site::new();
+    let text = format!("#!{}\r\n{}", site.place.wsgate().display(), crate::probe::dedent(HELLO).replace('\n', "\r\n"));
+    site.place.executable("site/app.wsgi", text);
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "ends with CR LF");
+    assert!(ended.text().contains("sed -i"), "{}", ended.text());
+}
+
+#[test]
+fn a_first_line_that_names_nothing_is_a_problem() {
+    let site = Site::new();
+    site.place.script("site/app.wsgi", "#!/absent/wsgate --debug", HELLO);
+    only_problem(&site.check(&["app.wsgi"]), "names `/absent/wsgate`, which is not there");
+}
+
+#[test]
+fn a_script_that_is_not_executable_is_a_problem_and_a_module_is_none() {
+    let site = Site::new();
+    let script = site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "is not executable");
+    assert!(ended.text().contains("hint: chmod +x"), "{}", ended.text());
+    // Without a first line it is started by another program.
+    site.place.file("site/plain.wsgi", HELLO);
+    assert_eq!(site.check(&["plain.wsgi"]).code(), Some(0));
+}
+
+#[test]
+fn wrong_options_on_the_first_line_are_told_with_code_78() {
+    let site = Site::new();
+    site.place.script("site/app.wsgi", "#!WSGATE --bogus", HELLO);
+    let ended = site.check(&["app.wsgi"]);
+    assert_eq!(ended.code(), Some(78));
+    assert!(ended.stderr.contains("W0103") && ended.stderr.contains("--bogus"), "{}", ended.stderr);
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_told_with_code_78() {
+    let site = Site::new();
+    site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
+    for (words, code) in [
+        (&["./absent.wsgi"][..], "W0102"),
+        (&["../site"], "W0102"),
+        (&["app.wsgi", "--venv", "absent"], "W0201"),
+        (&["app.wsgi", "--python", "/absent"], "W0202"),
+        (&["app.wsgi", "--chdir", "absent"], "W0105"),
+    ] {
+        let ended = site.check(words);
+        assert_eq!(ended.code(), Some(78), "{words:?}: {}", ended.text());
+        assert_eq!(crate::verdict::codes(&ended.stderr), [code], "{words:?}");
+        assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
+    }
+    let ended = running::run(site.command(&["app.wsgi"]).env("WSGATE_ENGINE", "/absent"), "");
+    assert_eq!(ended.code(), Some(78));
+    assert_eq!(crate::verdict::codes(&ended.stderr), ["W0203"]);
+}
+
+#[test]
+fn a_virtualenv_is_told_with_the_version_that_made_it() {
+    let site = Site::new();
+    site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
+    let venv = site.place.path("site/venv");
+    let made = Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
+    assert!(made.success());
+    let ended = site.check(&["app.wsgi"]);
+    let text = ended.text();
+    assert_eq!(ended.code(), Some(0), "{text}");
+    assert!(line(&text, "virtualenv ").starts_with(&format!("{}, made by Python 3.", venv.display())), "{text}");
+    assert!(line(&text, "interpreter ").contains("venv/bin/python (found beside the script"), "{text}");
+
+    let description = fs::read_to_string(venv.join("pyvenv.cfg")).unwrap();
+    let other: String = description
+        .lines()
+        .map(|line| if line.starts_with("version") { "version = 3.1.4\n".to_owned() } else { format!("{line}\n") })
+        .collect();
+    fs::write(venv.join("pyvenv.cfg"), other).unwrap();
+    let ended = site.check(&["app.wsgi"]);
+    only_problem(&ended, "the virtualenv was made by Python 3.1, its python is 3.");
+}

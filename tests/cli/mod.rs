@@ -1,0 +1,209 @@
+//! The command line's own words: help, man page, completions, complaints.
+
+use std::{path::Path, process::Command};
+
+use crate::running::{self, Ended};
+
+const COMMANDS: [&str; 6] = ["cgi", "fastcgi", "call", "check", "man", "completions"];
+
+#[track_caller]
+fn wsgate(words: &[&str]) -> Ended {
+    // From a directory where nothing is, and without the variables of whoever runs the tests.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    running::run(command.args(words).env_clear().current_dir("/"), "")
+}
+
+/// Standard output of a command that succeeds.
+#[track_caller]
+fn output(words: &[&str]) -> String {
+    let ended = wsgate(words);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{words:?}");
+    ended.text()
+}
+
+/// Each option of a help text, with the text that explains it.
+fn options(help: &str) -> Vec<(String, String)> {
+    let mut options: Vec<(String, String)> = Vec::new();
+    let mut inside = false;
+    for line in help.lines() {
+        let text = line.trim_start();
+        if text.starts_with("- ") {
+            // A possible value of the option above.
+        } else if text.starts_with('-') && line.starts_with(' ') {
+            let (option, help) = text.split_once("  ").unwrap_or((text, ""));
+            options.push((option.to_owned(), help.trim().to_owned()));
+            inside = true;
+        } else if !line.starts_with(' ') && !line.is_empty() {
+            inside = false;
+        } else if let Some((_, help)) = options.last_mut().filter(|_| inside) {
+            help.push_str(text);
+        }
+    }
+    options
+}
+
+/// The long names in an option as help writes it: `-X, --request <METHOD>`.
+fn long_names(option: &str) -> impl Iterator<Item = &str> {
+    option.split([' ', ',']).filter(|word| word.starts_with("--"))
+}
+
+#[test]
+fn every_command_stands_in_the_help_or_is_hidden_on_purpose() {
+    let help = output(&["--help"]);
+    let listed: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(listed, ["cgi", "fastcgi", "call", "check"]);
+    for command in COMMANDS {
+        assert!(output(&[command, "--help"]).contains("Usage: wsgate"), "{command}");
+    }
+}
+
+#[test]
+fn every_option_of_every_command_has_help_in_both_lengths() {
+    for command in [&[][..], &["cgi"], &["fastcgi"], &["call"], &["check"], &["man"], &["completions"]] {
+        let mut names: Vec<Vec<String>> = Vec::new();
+        for help in ["-h", "--help"] {
+            let text = output(&[command, &[help]].concat());
+            let options = options(&text);
+            assert!(!options.is_empty(), "{command:?}: {text}");
+            for (option, explanation) in &options {
+                let without_values = explanation.split('[').next().unwrap_or_default();
+                assert!(without_values.trim().len() > 8, "{command:?} {help}: `{option}` has no help in {text}");
+            }
+            names.push(options.iter().flat_map(|(option, _)| long_names(option)).map(str::to_owned).collect());
+        }
+        assert_eq!(names[0], names[1], "{command:?}: the lengths differ in their options");
+    }
+}
+
+#[test]
+fn every_argument_has_help() {
+    for command in ["cgi", "fastcgi", "call", "check", "completions"] {
+        let text = output(&[command, "-h"]);
+        let arguments =
+            text.lines().skip_while(|line| *line != "Arguments:").skip(1).take_while(|line| !line.is_empty());
+        for line in arguments {
+            let help = line.trim().split_once(' ').map_or("", |(_, help)| help.trim());
+            assert!(!help.is_empty(), "{command}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_man_page_is_one_and_names_every_command() {
+    let page = output(&["man"]);
+    let first = page.lines().next().unwrap();
+    assert!(first.starts_with(".TH") || first.starts_with(".ie"), "{first}");
+    for section in [".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH OPTIONS"] {
+        assert!(page.contains(section), "no {section}");
+    }
+    for command in ["cgi", "fastcgi", "call", "check"] {
+        assert!(page.contains(command), "no {command}");
+    }
+    assert!(page.contains("Exit codes"));
+}
+
+#[test]
+fn the_man_page_can_be_formatted() {
+    let place = tempfile::TempDir::new().unwrap();
+    let path = place.path().join("wsgate.1");
+    std::fs::write(&path, output(&["man"])).unwrap();
+    // Not every machine has it.
+    let Ok(formatted) = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).output() else { return };
+    assert_eq!(String::from_utf8_lossy(&formatted.stderr), "");
+}
+
+#[test]
+fn completions_know_every_option_of_every_command() {
+    let mut expected: Vec<(&str, String)> = Vec::new();
+    for command in COMMANDS {
+        for (option, _) in options(&output(&[command, "-h"])) {
+            expected.extend(long_names(&option).map(|name| (command, name.trim_end_matches('=').to_owned())));
+        }
+    }
+    assert!(expected.iter().any(|(command, name)| (*command, name.as_str()) == ("call", "--script-name")));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = output(&["completions", shell]);
+        for (command, name) in &expected {
+            let word = if shell == "fish" { name.trim_start_matches("--") } else { name };
+            assert!(script.contains(word), "{shell} does not complete {command} {name}");
+        }
+    }
+}
+
+#[test]
+fn completions_are_scripts_that_their_shells_read() {
+    for (shell, check) in [("bash", &["-n"][..]), ("zsh", &["-n"]), ("fish", &["--no-execute"])] {
+        let place = tempfile::TempDir::new().unwrap();
+        let path = place.path().join("completions");
+        std::fs::write(&path, output(&["completions", shell])).unwrap();
+        // Not every machine has each.
+        let Ok(read) = Command::new(shell).args(check).arg(&path).output() else { continue };
+        assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {}", String::from_utf8_lossy(&read.stderr));
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    for word in ["--version", "-V"] {
+        assert_eq!(output(&[word]), format!("wsgate {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_said_with_code_2() {
+    for (words, said) in [
+        (&["--bogus"][..], "--bogus"),
+        (&["cgi", "--bogus", "app.wsgi"], "--bogus"),
+        (&["call", "--bogus", "app.wsgi"], "--bogus"),
+        (&["check", "--bogus", "app.wsgi"], "--bogus"),
+        (&["man", "--bogus"], "--bogus"),
+        (&["completions", "--bogus"], "--bogus"),
+        (&["completions"], "<SHELL>"),
+        (&["completions", "cmd"], "cmd"),
+        (&["cgi"], "<APP>"),
+        (&["call"], "<APP>"),
+        (&["check"], "<APP>"),
+        (&["call", "app.wsgi", "--timeout"], "--timeout"),
+        (&["call", "app.wsgi", "--timeout", "-1"], "-1"),
+        (&["call", "app.wsgi", "--debug=yes"], "--debug"),
+    ] {
+        let ended = wsgate(words);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said) && ended.stderr.starts_with("error: "), "{words:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn without_words_the_help_is_shown_and_nothing_else_happens() {
+    let ended = wsgate(&[]);
+    assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""));
+    assert!(ended.stderr.contains("Usage: wsgate [OPTIONS] SCRIPT [TARGET]"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_help_tells_the_exit_codes_and_the_forms_of_app() {
+    let help = output(&["--help"]);
+    for words in ["0 done", "1 the thing asked for failed", "2 usage", "70", "78 settings", "package.module[:callable]"]
+    {
+        assert!(help.contains(words), "no `{words}` in {help}");
+    }
+    assert!(!Path::new("/hello.wsgi").exists(), "the examples are examples");
+}
+
+#[test]
+fn words_that_are_not_utf_8_do_no_harm() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"caf\xe9.wsgi");
+    for command in ["cgi", "fastcgi", "call", "check"] {
+        let mut gateway = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let ended = running::run(gateway.arg(command).arg(odd).env_clear().current_dir("/"), "");
+        assert!(ended.code().is_some_and(|code| [0, 1, 2, 78].contains(&code)), "{command}: {ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    }
+}

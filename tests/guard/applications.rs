@@ -1,0 +1,215 @@
+//! Applications that end otherwise than by returning.
+
+use super::page;
+use crate::{
+    probe::Probe,
+    running::{self},
+    verdict::{judge, only_entry, whole},
+};
+
+/// A table of ways to fail: in the application before its reply.
+const FAILING: [(&str, u16, &str, &str); 22] = [
+    ("raise ValueError('secret')", 500, "W0501", "ValueError: secret"),
+    ("raise KeyboardInterrupt()", 500, "W0501", "KeyboardInterrupt"),
+    ("raise GeneratorExit()", 500, "W0501", "GeneratorExit"),
+    ("raise StopIteration()", 500, "W0501", "StopIteration"),
+    ("raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})()", 500, "W0501", "Odd"),
+    ("raise ValueError('\\ud800\\x00\\n\\u20ac')", 500, "W0501", "ValueError"),
+    ("raise ValueError('x' * 10000000)", 500, "W0501", "ValueError"),
+    ("(lambda f: f(f))(lambda f: f(f))", 500, "W0501", "RecursionError"),
+    ("return [b'x' * (1 << 62)]", 500, "W0501", "MemoryError"),
+    ("sys.exit()", 500, "W0501", "sys.exit"),
+    ("sys.exit('words')", 500, "W0501", "words"),
+    ("sys.exit(0)", 500, "W0501", "sys.exit"),
+    ("raise SystemExit(3)", 500, "W0501", "sys.exit"),
+    ("os._exit(0)", 500, "W0601", "exited with status 0"),
+    ("os._exit(7)", 500, "W0601", "exited with status 7"),
+    ("os.abort()", 502, "W0602", "SIGABRT"),
+    ("ctypes.string_at(0)", 502, "W0602", "SIGSEGV"),
+    ("os.kill(os.getpid(), signal.SIGKILL)", 502, "W0602", "SIGKILL"),
+    ("os.kill(os.getpid(), signal.SIGALRM)", 502, "W0602", "SIGALRM"),
+    ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)", 503, "W0604", "ended from outside"),
+    ("return None", 500, "W0502", "None"),
+    ("return 'text'", 500, "W0502", "str"),
+];
+
+#[test]
+fn an_application_that_fails_before_it_replies_is_answered_for() {
+    for (statement, status, code, words) in FAILING {
+        let app = format!(
+            "import ctypes, os, signal, sys, time\n\
+             def application(environ, start_response):\n    \
+             start_response('200 OK', [('Content-Type', 'text/plain')])\n    {statement}\n"
+        );
+        let reply = Probe::new(&app).run();
+        let entry = page(&reply, status, code);
+        assert!(entry.contains(words), "{statement}: {entry}");
+    }
+}
+
+#[test]
+fn an_application_that_fails_while_it_is_loaded_is_answered_for() {
+    for (statement, status, code, words) in FAILING {
+        if statement.starts_with("return") {
+            continue;
+        }
+        let reply = Probe::new(&format!("import ctypes, os, signal, sys, time\n{statement}\n")).run();
+        let code = match code {
+            "W0501" if words.contains("exit") || words == "words" => "W0304",
+            "W0501" => "W0301",
+            other => other,
+        };
+        page(&reply, status, code);
+    }
+}
+
+#[test]
+fn an_application_that_fails_after_the_head_has_left_is_cut_and_no_second_head_follows() {
+    for (statement, _, code, _) in FAILING {
+        if statement.starts_with("return") || statement == "raise GeneratorExit()" {
+            continue;
+        }
+        let app = format!(
+            "import ctypes, os, signal, sys, time\n\
+             def application(environ, start_response):\n    \
+             start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '100')])\n    \
+             yield b'begun'\n    {statement}\n"
+        );
+        let reply = Probe::new(&app).run();
+        let head = judge(&reply.raw).unwrap();
+        assert_eq!(
+            (head.status, head.body.as_slice(), reply.exit.code()),
+            (200, &b"begun"[..], Some(1)),
+            "{statement}"
+        );
+        let code = match code {
+            "W0501" => "W0503",
+            "W0601" | "W0602" => "W0605",
+            other => other,
+        };
+        only_entry(&reply.log, code);
+    }
+}
+
+#[test]
+fn a_crash_leaves_the_python_stack_in_the_log() {
+    let app = "
+        import ctypes
+        def the_guilty_one():
+            ctypes.string_at(0)
+        def application(environ, start_response):
+            the_guilty_one()
+        ";
+    let reply = Probe::new(app).run();
+    page(&reply, 502, "W0602");
+    assert!(reply.log.contains("in the_guilty_one"), "{}", reply.log);
+}
+
+#[test]
+fn a_failing_import_is_named_with_its_kind() {
+    for (app, code, words) in [
+        ("import nowhere.at_all", "W0302", "`nowhere`"),
+        ("def application(:", "W0301", "SyntaxError"),
+        ("\0", "W0301", "raised"),
+        ("\u{feff}def broken", "W0301", "SyntaxError"),
+        ("application = 1", "W0303", "cannot be called"),
+        ("def app1(environ, start_response): pass", "W0303", "there is no `application` or `app`"),
+        ("", "W0303", "there is no `application` or `app`"),
+        ("from os import nowhere", "W0301", "ImportError"),
+        ("# coding: latin-9-and-a-half\n", "W0301", "SyntaxError"),
+    ] {
+        let reply = Probe::new(app).run();
+        assert!(page(&reply, 500, code).contains(words), "{app:?}: {}", reply.log);
+    }
+}
+
+#[test]
+fn with_debug_the_page_shows_the_traceback() {
+    for app in
+        ["raise ValueError('<secret>')", "def application(environ, start_response): raise ValueError('<secret>')"]
+    {
+        let reply = Probe::new(app).options(&["--debug"]).run();
+        let text = String::from_utf8(whole(&reply.raw).body).unwrap();
+        assert!(text.contains("Traceback") && text.contains("&lt;secret&gt;") && !text.contains("<secret>"), "{text}");
+    }
+}
+
+#[test]
+fn the_page_and_the_entry_name_the_same_request() {
+    for (statement, ..) in [FAILING[0], FAILING[14], FAILING[17]] {
+        let app = format!("import os, signal\ndef application(environ, start_response): {statement}\n");
+        let probe = Probe::new(&app).variable("REQUEST_URI", "/cgi-bin/app.wsgi?q=1");
+        let reply = probe.run();
+        let text = reply.text();
+        let id = text.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap();
+        assert!(reply.log.contains(&format!("request: {id} GET /cgi-bin/app.wsgi?q=1 pid ")), "{id}: {}", reply.log);
+        // Apache's mod_unique_id names it in the access log, too.
+        let reply = probe.variable("UNIQUE_ID", "ZzUnIqUe-0@_Id").run();
+        assert!(
+            reply.text().contains("ZzUnIqUe-0@_Id") && reply.log.contains("request: ZzUnIqUe-0@_Id GET"),
+            "{reply:?}"
+        );
+    }
+}
+
+#[test]
+fn an_application_that_closes_all_descriptors_gets_a_valid_reply_all_the_same() {
+    // Code that makes itself a daemon does this.
+    let app = "
+        import os
+        def application(environ, start_response):
+            os.closerange(3, 256)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'hello']
+        ";
+    let reply = Probe::new(app).run();
+    let page = whole(&reply.raw);
+    assert!([500, 502].contains(&page.status) && reply.exit.code() == Some(0), "{reply:?}");
+    assert!(!reply.codes().is_empty());
+}
+
+#[test]
+fn a_forked_child_that_falls_out_of_the_application_sends_no_second_reply() {
+    let falling = "
+        import os
+        def application(environ, start_response):
+            child = os.fork()
+            if child == 0:
+                FALL
+            os.waitpid(child, 0)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'the parent']
+        ";
+    for fall in [
+        "raise RuntimeError('in the child')",
+        "return []",
+        "start_response('404 Not Found', []); return [b'the child']",
+    ] {
+        let reply = Probe::new(&falling.replace("FALL", fall)).run();
+        assert_eq!(
+            (whole(&reply.raw).body.as_slice(), reply.exit.code()),
+            (&b"the parent"[..], Some(0)),
+            "{fall}: {reply:?}"
+        );
+    }
+}
+
+#[test]
+fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_the_reply() {
+    let app = "
+        import os, subprocess
+        def application(environ, start_response):
+            subprocess.Popen(['sleep', '1000'], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, close_fds=False)
+            os._exit(1)
+        ";
+    let probe = Probe::new(app);
+    let mark = format!("MARK={}", probe.directory().display());
+    let mut command = probe.command(crate::probe::Server::Wsgate);
+    let ended = running::run(command.env("MARK", probe.directory()), "");
+    super::page_of(&ended, 500, "W0601");
+    for pid in super::marked(&mark) {
+        // It had a right to live on, and the test must clean up.
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+    }
+}

@@ -1,0 +1,159 @@
+//! Machines that are busy or have nothing left.
+
+use std::{fs::File, io::Read as _, process::Command};
+
+use super::page_of;
+use crate::{
+    place::Place,
+    probe::{ORDINARY, Probe, Server},
+    running::{self, Running, piped},
+    verdict::{codes, whole},
+};
+
+const HELLO: &str = "
+    def application(environ, start_response):
+        body = environ['wsgi.input'].read()
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [environ['QUERY_STRING'].encode(), b' ', body]
+    ";
+
+#[test]
+fn two_hundred_requests_at_once_get_each_its_own_reply() {
+    let probe = Probe::new(HELLO);
+    let log_path = probe.directory().join("log");
+    let log = File::create(&log_path).unwrap();
+    let all: Vec<Running> = (0..200)
+        .map(|number| {
+            let mut command = probe.command(Server::Wsgate);
+            command.env("QUERY_STRING", format!("n={number}")).env("REQUEST_METHOD", "POST");
+            command.env("CONTENT_LENGTH", if number % 50 == 7 { "-1".to_owned() } else { "1000".to_owned() });
+            let mut running = Running::start(piped(&mut command).stderr(log.try_clone().unwrap()));
+            running.give(format!("{number:1000}"));
+            running
+        })
+        .collect();
+    for (number, running) in all.into_iter().enumerate() {
+        let ended = running.end();
+        let page = whole(&ended.stdout);
+        assert_eq!(ended.code(), Some(0));
+        if number % 50 == 7 {
+            assert_eq!(page.status, 400);
+        } else {
+            assert_eq!(String::from_utf8(page.body).unwrap(), format!("n={number} {number:1000}"));
+        }
+    }
+    let mut text = String::new();
+    File::open(log_path).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(codes(&text), ["W0401"; 4], "{text}");
+}
+
+#[test]
+fn a_user_who_may_have_no_more_processes_gets_a_valid_reply() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let script = place.file("cgi-bin/app.wsgi", HELLO);
+    let mut command = Command::new("prlimit");
+    // A user of its own, so that one process, the gateway, is all there may be.
+    command
+        .args(["--nproc=1", "setpriv", "--reuid=64217", "--regid=64217", "--clear-groups", "--"])
+        .arg(place.wsgate());
+    place.describe(&mut command, &script);
+    let ended = running::run(command.arg(&script), "");
+    assert!(page_of(&ended, 503, "W0204").contains("Resource temporarily unavailable"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_gateway_that_may_open_no_more_files_gives_a_valid_reply() {
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let mut valid = 0;
+    for limit in 4..24 {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}")).arg(&script);
+        place.describe(&mut command, &script);
+        let ended = running::run(&mut command, "");
+        if ended.code() == Some(127) || ended.stderr.contains("error while loading shared libraries") {
+            // Too few for the program to be loaded at all.
+            continue;
+        }
+        let page = whole(&ended.stdout);
+        assert!([200, 500, 503].contains(&page.status), "{limit}: {ended:?}");
+        assert_eq!(codes(&ended.stderr).len(), usize::from(page.status != 200), "{limit}: {}", ended.stderr);
+        valid += 1;
+    }
+    assert!(valid > 10, "{valid}");
+}
+
+#[test]
+fn an_application_that_may_have_no_more_memory_gets_a_valid_reply() {
+    let place = Place::new();
+    let code = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'x' * 1000000000]
+        ";
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", code);
+    let mut command = Command::new("prlimit");
+    command.arg("--as=600000000").arg(&script);
+    place.describe(&mut command, &script);
+    assert!(page_of(&running::run(&mut command, ""), 500, "W0501").contains("MemoryError"));
+}
+
+#[test]
+fn variables_that_leave_no_room_for_a_python_are_a_valid_reply() {
+    // The kernel bounds arguments and variables together. Between what a gateway can be started with and what a python can
+    // lie the arguments of the latter.
+    let probe = Probe::new(HELLO);
+    let mut room = 0;
+    let with = |length: usize| {
+        let mut command = probe.command(Server::Wsgate);
+        let full = length / 100_000;
+        for number in 0..full {
+            command.env(format!("HTTP_X_{number}"), "x".repeat(100_000));
+        }
+        command.env("HTTP_X_LAST", "x".repeat(length % 100_000));
+        command
+    };
+    // The largest that can be started, by halves.
+    let mut step = 4_000_000;
+    while step >= 16 {
+        let mut command = with(room + step);
+        command.env("REQUEST_METHOD", "");
+        match piped(&mut command).spawn() {
+            Ok(mut child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                room += step;
+            }
+            Err(error) => assert_eq!(error.raw_os_error(), Some(7), "{error}"),
+        }
+        step /= 2;
+    }
+    let ended = running::run(&mut with(room - 64), "");
+    assert!(page_of(&ended, 500, "W0204").contains("Argument list too long"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("too large together"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_request_with_nothing_but_its_method_is_served() {
+    let probe = Probe::new(
+        "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [environ['PATH_INFO'].encode()]
+        ",
+    );
+    let keep = ["GATEWAY_INTERFACE", "SCRIPT_FILENAME", "REQUEST_METHOD"];
+    let mut command = probe.command(Server::Wsgate);
+    for (name, _) in ORDINARY {
+        if !keep.contains(&name) {
+            command.env_remove(name);
+        }
+    }
+    let ended = running::run(&mut command, "");
+    assert_eq!((whole(&ended.stdout).body.as_slice(), ended.stderr.as_str()), (&b"/"[..], ""));
+}
+
+// A variable with a NUL inside cannot be tested: the kernel ends each at its first.

@@ -1,0 +1,214 @@
+//! Scripts that are not there, not files, not readable, or go away.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+};
+
+use super::{page, page_of};
+use crate::{
+    place::Place,
+    probe::{Probe, Server},
+    running::{self, Gate, Running, piped},
+    verdict::whole,
+};
+
+const HELLO: &str = "
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'hello']
+    ";
+
+/// The request for `script`, made by a user who owns nothing; by the user of the tests if that may not become another.
+pub(super) fn as_nobody(place: &Place, script: &Path) -> Command {
+    let mut command = if rustix::process::getuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(place.wsgate());
+        command
+    } else {
+        Command::new(place.wsgate())
+    };
+    place.describe(&mut command, script);
+    // The front hands the file over: the kernel would refuse to execute what this user cannot read.
+    command.arg(script).current_dir("/").env("WSGATE_RUNTIME_DIR", place.path("nowhere/to/write"));
+    command
+}
+
+#[test]
+fn a_script_that_nobody_may_read_is_named() {
+    let place = Place::new();
+    let script = place.file("cgi-bin/app.wsgi", HELLO);
+    assert_eq!(whole(&running::run(&mut as_nobody(&place, &script), "").stdout).body, b"hello");
+    fs::set_permissions(&script, Permissions::from_mode(0o000)).unwrap();
+    let ended = running::run(&mut as_nobody(&place, &script), "");
+    assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/app.wsgi"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("chmod a+r"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_script_that_may_be_executed_and_not_read_is_named() {
+    // The kernel reads its first line all the same, and starts us.
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    fs::set_permissions(&script, Permissions::from_mode(0o111)).unwrap();
+    let is_root = rustix::process::getuid().is_root();
+    let mut command = Command::new(if is_root { Path::new("setpriv") } else { &script });
+    if is_root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&script);
+    }
+    place.describe(&mut command, &script);
+    let ended = running::run(&mut command, "");
+    assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/app.wsgi"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_directory_that_nobody_may_enter_is_a_valid_reply() {
+    let place = Place::new();
+    let script = place.file("cgi-bin/closed/app.wsgi", HELLO);
+    fs::set_permissions(place.path("cgi-bin/closed"), Permissions::from_mode(0o000)).unwrap();
+    let ended = running::run(&mut as_nobody(&place, &script), "");
+    fs::set_permissions(place.path("cgi-bin/closed"), Permissions::from_mode(0o755)).unwrap();
+    assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/closed/app.wsgi"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_module_that_nobody_may_read_is_named() {
+    let place = Place::new();
+    let script = place.file("cgi-bin/app.wsgi", "import closed");
+    let module = place.file("cgi-bin/closed.py", "x = 1");
+    fs::set_permissions(module, Permissions::from_mode(0o000)).unwrap();
+    let ended = running::run(&mut as_nobody(&place, &script), "");
+    page_of(&ended, 500, "W0301");
+    assert!(ended.stderr.contains("closed.py"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_script_is_named() {
+    let place = Place::new();
+    let directory = place.path("cgi-bin/app.wsgi");
+    fs::create_dir_all(&directory).unwrap();
+    for with_argument in [true, false] {
+        let mut command = Command::new(place.wsgate());
+        place.describe(&mut command, &directory);
+        if with_argument {
+            command.arg(&directory);
+        }
+        let ended = running::run(&mut command, "");
+        assert!(page_of(&ended, 500, "W0102").contains("app.wsgi"), "{}", ended.stderr);
+    }
+    let mut command = Probe::new("").command(Server::Wsgate);
+    command.current_dir("/").arg("cgi").env_remove("SCRIPT_FILENAME");
+    let mut command = Command::new(place.wsgate());
+    place.describe(&mut command, Path::new("/bin/sh"));
+    let ended = running::run(command.args(["cgi".as_ref(), directory.as_os_str()]).current_dir("/"), "");
+    assert!(page_of(&ended, 500, "W0102").contains("is a directory"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_is_no_file_is_not_read() {
+    // Reading a named pipe would wait for ever.
+    let place = Place::new();
+    let pipe = place.fifo("bin/pipe.wsgi");
+    for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/null")] {
+        let mut command = Command::new(place.wsgate());
+        place.describe(&mut command, path);
+        let ended = running::run(command.arg(path).current_dir("/"), "");
+        assert!(page_of(&ended, 500, "W0102").contains(path.to_str().unwrap()), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_script_that_is_not_there_is_named() {
+    let place = Place::new();
+    let absent = place.path("bin/absent.wsgi");
+    for with_argument in [true, false] {
+        let mut command = Command::new(place.wsgate());
+        place.describe(&mut command, &absent);
+        if with_argument {
+            command.arg(&absent);
+        }
+        let ended = running::run(&mut command, "");
+        assert!(page_of(&ended, 500, "W0102").contains("absent.wsgi"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_script_that_is_deleted_during_its_request_serves_it() {
+    let app = "
+        def application(environ, start_response):
+            print('working')
+            open(environ['GATE']).readline()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    let probe = Probe::new(app);
+    let room = tempfile::TempDir::new().unwrap();
+    let gate = Gate::new(room.path());
+    let probe = probe.variable("GATE", gate.path());
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    running.await_log("working\n");
+    fs::remove_dir_all(probe.directory()).unwrap();
+    gate.open();
+    let ended = running.end();
+    assert_eq!(
+        (whole(&ended.stdout).body.as_slice(), ended.code(), ended.stderr.as_str()),
+        (&b"done"[..], Some(0), "working\n")
+    );
+}
+
+#[test]
+fn a_script_that_is_deleted_before_python_reads_it_is_named() {
+    let place = Place::new();
+    let python = crate::probe::python();
+    let probe = Probe::new(HELLO);
+    let app = probe.directory().join("app.wsgi");
+    let content = format!("#!/bin/sh\nrm '{}'\nexec '{}' \"$@\"\n", app.display(), python.display());
+    let probe = probe.python(place.executable("python", content));
+    let reply = probe.run();
+    let entry = page(&reply, 500, "W0102");
+    assert!(entry.contains("app.wsgi"), "{}", reply.log);
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_a_valid_reply() {
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    // Started in a directory that is removed at once.
+    let mut command = Command::new("sh");
+    place.describe(&mut command, &script);
+    fs::create_dir(place.path("gone")).unwrap();
+    command.current_dir(place.path("gone")).args(["-c", "rmdir \"$PWD\" && exec \"$0\"", script.to_str().unwrap()]);
+    let ended = running::run(&mut command, "");
+    assert_eq!((whole(&ended.stdout).body.as_slice(), ended.code()), (&b"hello"[..], Some(0)), "{}", ended.stderr);
+}
+
+#[test]
+fn a_working_directory_that_is_not_there_is_named() {
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --chdir absent", HELLO);
+    let ended = running::run(&mut place.request(&script), "");
+    assert!(page_of(&ended, 500, "W0105").contains("cgi-bin/absent"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_script_with_any_name_and_any_beginning_is_served() {
+    let place = Place::new();
+    for (name, beginning) in [
+        ("sp ace.wsgi", ""),
+        ("caf\u{e9}:x.wsgi", ""),
+        ("no_suffix", ""),
+        ("-dash.wsgi", ""),
+        ("bom.wsgi", "\u{feff}"),
+        ("flask.wsgi", "# -*- coding: utf-8 -*-\n"),
+        ("back\\slash'quote\".wsgi", ""),
+        ("new\nline.wsgi", ""),
+    ] {
+        let script = place.file(&format!("cgi-bin/{name}"), &format!("{beginning}{}", crate::probe::dedent(HELLO)));
+        let mut command = Command::new(place.wsgate());
+        place.describe(&mut command, &script);
+        let ended = running::run(command.arg(&script), "");
+        assert_eq!(whole(&ended.stdout).body, b"hello", "{name}: {}", ended.stderr);
+    }
+}

@@ -1,0 +1,137 @@
+//! Interpreters that cannot be started, or not be used.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::page;
+use crate::{place::Place, probe::Probe, verdict::whole};
+
+const HELLO: &str = "
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'hello']
+    ";
+
+/// Interpreters of versions that are too old, as far as this machine has them.
+fn too_old() -> Vec<PathBuf> {
+    let Some(home) = std::env::var_os("HOME") else { return Vec::new() };
+    let versions = Path::new(&home).join(".pyenv/versions");
+    let Ok(found) = fs::read_dir(versions) else { return Vec::new() };
+    let names = ["2.7.", "3.6.", "3.7.", "3.8."];
+    let mut programs: Vec<PathBuf> = found
+        .map(|entry| entry.unwrap())
+        .filter(|entry| names.iter().any(|name| entry.file_name().to_string_lossy().starts_with(name)))
+        .map(|entry| entry.path().join("bin/python"))
+        .filter(|program| program.exists())
+        .collect();
+    programs.sort();
+    programs
+}
+
+#[test]
+fn an_interpreter_that_is_not_there_is_named() {
+    let reply = Probe::new(HELLO).python("/absent/python").run();
+    assert!(page(&reply, 500, "W0202").contains("`/absent/python` is not there"), "{}", reply.log);
+    let reply = Probe::new(HELLO).python("no-such-python").run();
+    assert!(page(&reply, 500, "W0202").contains("`no-such-python` is in none of the directories"), "{}", reply.log);
+}
+
+#[test]
+fn an_interpreter_that_is_no_program_is_named() {
+    let place = Place::new();
+    let text = place.file("text", "no program");
+    let reply = Probe::new(HELLO).python(&text).run();
+    assert!(page(&reply, 500, "W0202").contains("may not be run"), "{}", reply.log);
+    let reply = Probe::new(HELLO).python(place.path("bin")).run();
+    assert!(page(&reply, 500, "W0202").contains("is no program"), "{}", reply.log);
+    let reply = Probe::new(HELLO).python(text.join("below")).run();
+    assert!(page(&reply, 500, "W0202").contains("cannot be reached"), "{}", reply.log);
+}
+
+#[test]
+fn an_interpreter_that_the_kernel_refuses_is_named() {
+    let place = Place::new();
+    for (content, reason) in
+        [(&b"\x7fELF for another machine"[..], "Exec format error"), (b"#!/absent/interpreter\n", "No such file")]
+    {
+        let program = place.executable("broken", content);
+        let reply = Probe::new(HELLO).python(&program).run();
+        let entry = page(&reply, 500, "W0204");
+        assert!(entry.contains(program.to_str().unwrap()) && entry.contains(reason), "{entry}");
+    }
+}
+
+#[test]
+fn a_virtualenv_whose_python_has_gone_is_named_with_what_it_points_to() {
+    let place = Place::new();
+    let venv = place.path("venv");
+    fs::create_dir_all(venv.join("bin")).unwrap();
+    fs::write(venv.join("pyvenv.cfg"), "version = 3.9.1\n").unwrap();
+    std::os::unix::fs::symlink("/absent/python3.9", venv.join("bin/python")).unwrap();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    for line in ["#!WSGATE --venv ../venv", "#!WSGATE"] {
+        let script = place.script("cgi-bin/app.wsgi", line, HELLO);
+        let ended = crate::running::run(&mut place.request(&script), "");
+        assert!(super::page_of(&ended, 500, "W0201").contains("points to `/absent/python3.9`"), "{}", ended.stderr);
+    }
+    let mut command = place.request(&script);
+    let ended = crate::running::run(command.env("VIRTUAL_ENV", &venv), "");
+    assert!(super::page_of(&ended, 500, "W0201").contains("VIRTUAL_ENV"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_program_that_is_no_python_is_named_with_how_it_ended() {
+    let place = Place::new();
+    for (body, how) in [
+        ("exit 0", "exited with status 0"),
+        ("exit 3", "exited with status 3"),
+        ("kill -9 $$", "was killed by SIGKILL"),
+        ("kill -15 $$", "was killed by SIGTERM"),
+        ("echo Status: 200 OK; echo; echo evil", "exited with status 0"),
+    ] {
+        let program = place.executable("python", format!("#!/bin/sh\n{body}\n"));
+        let reply = Probe::new(HELLO).python(&program).run();
+        let entry = page(&reply, 500, "W0205");
+        assert!(entry.contains(how) && entry.contains("before the engine was loaded"), "{entry}");
+    }
+}
+
+#[test]
+fn what_an_interpreter_says_when_it_fails_is_in_the_log() {
+    let place = Place::new();
+    let program = place.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
+    let reply = Probe::new(HELLO).python(&program).run();
+    page(&reply, 500, "W0205");
+    assert!(reply.log.starts_with("on stdout\non stderr\nwsgate: error"), "{}", reply.log);
+}
+
+#[test]
+fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
+    let place = Place::new();
+    let program = place.executable("python", "#!/bin/sh\nsleep 1000\n");
+    let reply = Probe::new(HELLO)
+        .python(&program)
+        .options(&["--timeout", "1"])
+        .variable("MARK", program.to_str().unwrap())
+        .run();
+    page(&reply, 504, "W0603");
+    super::nothing_is_left_of(&format!("MARK={}", program.display()));
+}
+
+#[test]
+fn a_version_that_is_too_old_is_named_with_the_least() {
+    for program in too_old() {
+        let reply = Probe::new(HELLO).python(&program).run();
+        let entry = page(&reply, 500, "W0206");
+        assert!(entry.contains("is too old, 3.9 is the least"), "{entry}");
+        assert!(entry.contains(program.to_str().unwrap()), "{entry}");
+    }
+}
+
+#[test]
+fn with_debug_the_page_says_what_the_log_says() {
+    let reply = Probe::new(HELLO).python("/absent/python").options(&["--debug"]).run();
+    assert!(String::from_utf8(whole(&reply.raw).body).unwrap().contains("/absent/python"), "{reply:?}");
+}

@@ -1,0 +1,66 @@
+//! Whatever goes wrong, the web server gets a valid reply or a quiet end, the log one entry that says what to do, and nothing
+//! stays behind.
+
+mod applications;
+mod conditions;
+mod deadlocks;
+mod engine;
+mod files;
+mod interpreter;
+mod signals;
+mod streams;
+mod timeout;
+
+use std::fs;
+
+use crate::{
+    front::eventually,
+    probe::Reply,
+    running::Ended,
+    verdict::{only_entry, whole},
+};
+
+/// The reply is an error page with this status, the log has an entry with this code, and the gateway has done its work.
+/// Gives the entry's first line.
+#[track_caller]
+fn page<'a>(reply: &'a Reply, status: u16, code: &str) -> &'a str {
+    let page = whole(&reply.raw);
+    assert_eq!((page.status, reply.exit.code()), (status, Some(0)), "{reply:?}");
+    silent(&page.body);
+    only_entry(&reply.log, code)
+}
+
+/// As [`page`], of a process.
+#[track_caller]
+fn page_of<'a>(ended: &'a Ended, status: u16, code: &str) -> &'a str {
+    let page = whole(&ended.stdout);
+    assert_eq!((page.status, ended.code()), (status, Some(0)), "{ended:?}");
+    silent(&page.body);
+    only_entry(&ended.stderr, code)
+}
+
+/// An error page shows nobody what is behind it.
+#[track_caller]
+fn silent(page: &[u8]) {
+    let page = String::from_utf8_lossy(page);
+    for word in ["Traceback", "File", "python", "/", "wsgi"] {
+        let told = page.replace("</", "").contains(word);
+        assert!(!told, "the page has `{word}`: {page}");
+    }
+}
+
+/// Processes, other than zombies, that have `mark` among their variables.
+fn marked(mark: &str) -> Vec<i32> {
+    let has_mark = |pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.windows(mark.len()).any(|window| window == mark.as_bytes())
+    };
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(has_mark).collect()
+}
+
+/// Waits until no process has `mark` among its variables.
+#[track_caller]
+fn nothing_is_left_of(mark: &str) {
+    eventually(&format!("no process with {mark} is left"), || marked(mark).is_empty());
+}

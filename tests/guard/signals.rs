@@ -1,0 +1,173 @@
+//! Signals from the web server and from elsewhere.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{marked, nothing_is_left_of, page_of};
+use crate::{
+    front::wait_for_exit,
+    place::Place,
+    probe::{Probe, Server},
+    running::{Running, piped},
+    verdict::{codes, judge, only_entry},
+};
+
+/// Says its process id and works on.
+const WORKING: &str = "
+    import os, signal, subprocess, time
+    def application(environ, start_response):
+        if 'DEAF' in os.environ:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if 'CHILDREN' in os.environ:
+            subprocess.Popen(['sleep', '1000'])
+        if 'BEGUN' in os.environ:
+            start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')
+        print('pid', os.getpid(), 'works')
+        time.sleep(1000)
+    ";
+
+/// The gateway at work, and the process id of its python.
+fn working(variables: &[&str]) -> (Probe, Running, i32) {
+    let probe = variables.iter().fold(Probe::new(WORKING), |probe, name| probe.variable(name, "1"));
+    let mark = probe.directory().display().to_string();
+    let probe = probe.variable("MARK", mark);
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    running.await_log(" works\n");
+    let log = running.log();
+    let pid = log.split_whitespace().skip_while(|&word| word != "pid").nth(1).unwrap().parse().unwrap();
+    (probe, running, pid)
+}
+
+fn mark_of(probe: &Probe) -> String {
+    format!("MARK={}", probe.directory().display())
+}
+
+#[test]
+fn an_end_that_the_web_server_orders_is_passed_on_and_leaves_nothing_behind() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let (probe, running, _) = working(&["CHILDREN"]);
+        assert!(!marked(&mark_of(&probe)).is_empty());
+        running.signal(signal);
+        page_of(&running.end(), 503, "W0604");
+        nothing_is_left_of(&mark_of(&probe));
+    }
+}
+
+#[test]
+fn an_application_that_does_not_hear_of_its_end_is_ended() {
+    let (probe, running, _) = working(&["DEAF", "CHILDREN"]);
+    running.signal(Signal::TERM);
+    page_of(&running.end(), 503, "W0604");
+    nothing_is_left_of(&mark_of(&probe));
+}
+
+#[test]
+fn an_end_after_the_head_cuts_the_reply() {
+    for deaf in [&["BEGUN"][..], &["BEGUN", "DEAF"]] {
+        let (_, running, _) = working(deaf);
+        running.signal(Signal::TERM);
+        let ended = running.end();
+        assert_eq!(judge(&ended.stdout).unwrap().body, b"begun");
+        assert_eq!(ended.code(), Some(1));
+        only_entry(&ended.stderr, if deaf.len() == 1 { "W0604" } else { "W0605" });
+    }
+}
+
+#[test]
+fn a_second_signal_changes_nothing() {
+    let (_, running, _) = working(&["DEAF"]);
+    running.signal(Signal::TERM);
+    running.signal(Signal::HUP);
+    running.signal(Signal::TERM);
+    page_of(&running.end(), 503, "W0604");
+}
+
+#[test]
+fn python_does_not_outlive_a_gateway_that_is_killed() {
+    for variables in [&[][..], &["DEAF"], &["BEGUN"]] {
+        let (_, running, python) = working(variables);
+        running.signal(Signal::KILL);
+        wait_for_exit(python);
+        assert_eq!(codes(&running.end().stderr), [""; 0]);
+    }
+}
+
+#[test]
+fn a_python_that_is_killed_from_outside_is_answered_for() {
+    for (signal, status, code) in
+        [(Signal::KILL, 502, "W0602"), (Signal::SEGV, 502, "W0602"), (Signal::TERM, 503, "W0604")]
+    {
+        let (_, running, python) = working(&[]);
+        kill_process(Pid::from_raw(python).unwrap(), signal).unwrap();
+        page_of(&running.end(), status, code);
+    }
+}
+
+#[test]
+fn a_python_that_is_stopped_and_goes_on_serves_its_request() {
+    let app = "
+        import os
+        def application(environ, start_response):
+            print('pid', os.getpid(), 'works')
+            os.read(os.open(environ['GATE'], os.O_RDONLY), 1)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    let probe = Probe::new(app);
+    let gate = crate::running::Gate::new(probe.directory());
+    let path = gate.path().to_owned();
+    let probe = probe.variable("GATE", path);
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    running.await_log(" works\n");
+    let log = running.log();
+    let python = Pid::from_raw(log.split_whitespace().nth(1).unwrap().parse().unwrap()).unwrap();
+    // The gateway hears of both and must not take either for an end.
+    kill_process(python, Signal::STOP).unwrap();
+    kill_process(python, Signal::CONT).unwrap();
+    gate.open();
+    let ended = running.end();
+    assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{}", ended.stderr);
+    assert!(ended.text().ends_with("done"));
+}
+
+#[test]
+fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
+    // Web servers block or ignore signals for themselves, and programs that they start inherit that.
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
+    for setting in [
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGABRT, signal.SIGHUP})",
+    ] {
+        let mut command = std::process::Command::new(crate::probe::python());
+        place.describe(&mut command, &script);
+        let start = format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
+        let ended = crate::running::run(command.args(["-c", &start]).arg(&script), "");
+        page_of(&ended, 504, "W0603");
+    }
+}
+
+#[test]
+fn an_end_that_comes_when_the_reply_is_over_is_quiet() {
+    // Web servers tell a program to end that still runs when they have its reply.
+    let app = "
+        import atexit, os, signal, time
+        def application(environ, start_response):
+            if 'DEAF' in os.environ:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            atexit.register(time.sleep, 1000)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    for deaf in [None, Some("DEAF")] {
+        let probe = Probe::new(app);
+        let mark = probe.directory().display().to_string();
+        let probe = deaf.iter().fold(probe.variable("MARK", mark), |probe, name| probe.variable(name, "1"));
+        let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+        assert!(running.await_end_of_output().ends_with(b"done"));
+        running.signal(Signal::TERM);
+        let ended = running.end();
+        assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{deaf:?}: {}", ended.stderr);
+        nothing_is_left_of(&mark_of(&probe));
+    }
+}

@@ -1,0 +1,213 @@
+//! `--timeout`: a request that takes longer is ended, whatever it is doing.
+
+use std::{io::Write as _, thread};
+
+use super::{nothing_is_left_of, page};
+use crate::{
+    probe::{Probe, Server},
+    running::{Running, piped},
+    verdict::{judge, only_entry, whole},
+};
+
+/// Ways not to come to an end, from the mildest to the worst.
+const ENDLESS: [(&str, &str); 9] = [
+    ("a loop", "while True: pass"),
+    ("asleep", "time.sleep(1000)"),
+    ("waiting for a thread", "threading.Event().wait()"),
+    ("waiting for a child", "subprocess.run(['sleep', '1000'])"),
+    ("in a system call without Python's knowledge", "ctypes.PyDLL(None).poll(None, 0, -1)"),
+    ("catching everything", "exec(CATCHING)"),
+    ("ignoring the signal", "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"),
+    (
+        "blocking the signals",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGABRT, signal.SIGINT}); time.sleep(1000)",
+    ),
+    (
+        "stuck in C with the interpreter locked",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); ctypes.PyDLL(None).sleep(1000)",
+    ),
+];
+
+fn probe(before: &str, statement: &str) -> Probe {
+    Probe::new(&format!(
+        "
+        import ctypes, os, signal, subprocess, threading, time
+        CATCHING = 'while True:\\n try: time.sleep(1000)\\n except BaseException: pass'
+        def application(environ, start_response):
+            {before}
+            {statement}
+        "
+    ))
+    .options(&["--timeout", "1"])
+}
+
+#[test]
+fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
+    at_once(|how, statement| {
+        let probe = marked(probe("pass", statement));
+        let reply = probe.run();
+        assert!(page(&reply, 504, "W0603").contains("took longer than 1 s"), "{how}: {}", reply.log);
+        nothing_is_left_of(&mark_of(&probe));
+    });
+}
+
+#[test]
+fn a_request_without_end_whose_head_has_left_is_cut() {
+    at_once(|how, statement| {
+        let probe = marked(probe("start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')", statement));
+        let reply = probe.run();
+        let head = judge(&reply.raw).unwrap();
+        assert_eq!((head.status, head.body.as_slice(), reply.exit.code()), (200, &b"begun"[..], Some(1)), "{how}");
+        assert!(["W0603", "W0605"].contains(&reply.codes()[0]), "{how}: {}", reply.log);
+        only_entry(&reply.log, reply.codes()[0]);
+        nothing_is_left_of(&mark_of(&probe));
+    });
+}
+
+/// Tries each of the endless ways, all at the same time: they do little but wait.
+fn at_once(attempt: impl Fn(&str, &str) + Sync) {
+    thread::scope(|scope| {
+        for (how, statement) in ENDLESS {
+            let attempt = &attempt;
+            scope.spawn(move || attempt(how, statement));
+        }
+    });
+}
+
+fn marked(probe: Probe) -> Probe {
+    let mark = probe.directory().display().to_string();
+    probe.variable("MARK", mark)
+}
+
+fn mark_of(probe: &Probe) -> String {
+    format!("MARK={}", probe.directory().display())
+}
+
+#[test]
+fn the_entry_shows_where_the_application_was() {
+    let app = "
+        import time
+        def the_slow_one():
+            time.sleep(1000)
+        def application(environ, start_response):
+            the_slow_one()
+        ";
+    let reply = Probe::new(app).options(&["--timeout", "1"]).run();
+    page(&reply, 504, "W0603");
+    assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
+    // What does not react is made to show its stack, too.
+    let deaf = app.replace("time.sleep", "__import__('signal').signal(15, __import__('signal').SIG_IGN); time.sleep");
+    let reply = Probe::new(&deaf).options(&["--timeout", "1"]).run();
+    page(&reply, 504, "W0603");
+    assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
+}
+
+#[test]
+fn children_and_their_children_end_with_a_request_that_took_too_long() {
+    let probe = marked(probe(
+        "subprocess.Popen(['sh', '-c', 'sleep 1000 & sleep 1000 & wait'])",
+        "subprocess.Popen(['sleep', '1000']); os.system('sleep 1000')",
+    ));
+    let reply = probe.run();
+    page(&reply, 504, "W0603");
+    nothing_is_left_of(&mark_of(&probe));
+}
+
+#[test]
+fn an_application_that_is_told_that_its_time_is_over_can_clean_up() {
+    let app = "
+        import time
+        def application(environ, start_response):
+            try:
+                time.sleep(1000)
+            except Exception:
+                print('taken for an ordinary error')
+            finally:
+                print('cleaned up')
+        ";
+    let reply = Probe::new(app).options(&["--timeout", "1"]).run();
+    page(&reply, 504, "W0603");
+    assert!(reply.log.contains("cleaned up\n") && !reply.log.contains("taken for"), "{}", reply.log);
+}
+
+#[test]
+fn an_application_that_hangs_in_its_clean_up_is_ended_all_the_same() {
+    let app = "
+        import atexit, time
+        def application(environ, start_response):
+            try:
+                time.sleep(1000)
+            finally:
+                time.sleep(1000)
+        atexit.register(lambda: time.sleep(1000))
+        ";
+    let reply = marked(Probe::new(app)).options(&["--timeout", "1"]).run();
+    page(&reply, 504, "W0603");
+}
+
+#[test]
+fn an_exit_that_hangs_after_a_request_that_took_too_long_ends_too() {
+    let app = "
+        import atexit, time
+        atexit.register(lambda: time.sleep(1000))
+        def application(environ, start_response):
+            time.sleep(1000)
+        ";
+    let probe = marked(Probe::new(app)).options(&["--timeout", "1"]);
+    let reply = probe.run();
+    page(&reply, 504, "W0603");
+    nothing_is_left_of(&mark_of(&probe));
+}
+
+#[test]
+fn a_client_that_sends_too_slowly_is_answered_with_504() {
+    let app = "
+        def application(environ, start_response):
+            environ['wsgi.input'].read()
+        ";
+    let probe = Probe::new(app).variable("REQUEST_METHOD", "POST").variable("CONTENT_LENGTH", "10");
+    let probe = probe.options(&["--timeout", "1"]);
+    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut stdin = running.stdin.take().unwrap();
+    stdin.write_all(b"12345").unwrap();
+    assert_eq!(whole(running.await_end_of_output()).status, 504);
+    drop(stdin);
+    let ended = running.end();
+    assert_eq!(ended.code(), Some(0));
+    only_entry(&ended.stderr, "W0603");
+}
+
+#[test]
+fn a_client_that_does_not_read_on_is_cut_off() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            while True:
+                yield b'x' * 10000
+        ";
+    let probe = Probe::new(app).options(&["--timeout", "1"]);
+    let (client, reply) = std::io::pipe().unwrap();
+    let mut command = probe.command(Server::Wsgate);
+    let running = Running::start(piped(&mut command).stdout(reply));
+    let ended = running.end();
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    assert_eq!(crate::verdict::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
+    drop(client);
+}
+
+#[test]
+fn a_request_that_is_in_time_is_left_alone() {
+    let app = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'in time']
+        ";
+    for seconds in ["0", "1", "1000", "18446744073709551615"] {
+        let reply = Probe::new(app).options(&["--timeout", seconds]).run();
+        assert_eq!(
+            (reply.text().as_str(), reply.log.as_str(), reply.exit.code()),
+            ("in time", "", Some(0)),
+            "{seconds}"
+        );
+    }
+}

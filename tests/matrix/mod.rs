@@ -1,0 +1,355 @@
+//! One engine, every CPython: the same applications on each version that this machine has.
+//!
+//! `WSGATE_TEST_PYTHONS` names the interpreters, with colons between them; without it, those of pyenv and those named
+//! `python3.9` to `python3.13` on the PATH. Where `CI` is `true`, none of the versions may be missing.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use crate::{
+    probe::Probe,
+    verdict::{judge, only_entry, whole},
+};
+
+/// Versions that are promised to work.
+const VERSIONS: [&str; 5] = ["3.9", "3.10", "3.11", "3.12", "3.13"];
+
+/// An interpreter for each version that was found.
+#[expect(clippy::print_stdout, reason = "what was tested is for the log of a test run")]
+fn pythons() -> &'static BTreeMap<String, PathBuf> {
+    static FOUND: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let mut found = BTreeMap::new();
+        for program in candidates() {
+            if let Some(version) = version_of(&program).filter(|version| VERSIONS.contains(&version.as_str())) {
+                found.entry(version).or_insert(program);
+            }
+        }
+        let missing: Vec<&str> = VERSIONS.into_iter().filter(|&version| !found.contains_key(version)).collect();
+        println!("found {found:?}, missing {missing:?}");
+        assert!(!found.is_empty(), "no interpreter was found");
+        let must_be_complete = env::var_os("CI").is_some_and(|ci| ci == "true");
+        assert!(!must_be_complete || missing.is_empty(), "missing: {missing:?}");
+        found
+    })
+}
+
+fn candidates() -> Vec<PathBuf> {
+    if let Some(named) = env::var_os("WSGATE_TEST_PYTHONS") {
+        return env::split_paths(&named).collect();
+    }
+    let root = env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
+    let installed = root.and_then(|root| fs::read_dir(root.join("versions")).ok());
+    let mut programs: Vec<PathBuf> =
+        installed.into_iter().flatten().flatten().map(|entry| entry.path().join("bin/python3")).collect();
+    programs.sort();
+    let path = env::var_os("PATH").unwrap_or_default();
+    for directory in env::split_paths(&path) {
+        programs.extend(VERSIONS.map(|version| directory.join(format!("python{version}"))));
+    }
+    programs.retain(|program| program.is_file());
+    programs
+}
+
+/// `major.minor` of an interpreter that works.
+fn version_of(program: &Path) -> Option<String> {
+    // A build without the global lock is another interpreter.
+    let print = "import sys; print('t' in sys.abiflags or '%d.%d' % sys.version_info[:2])";
+    let output = Command::new(program).args(["-c", print]).env_clear().output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Asks the application in `code` on every version, after `prepare`.
+#[track_caller]
+fn on_each(code: &str, prepare: impl Fn(Probe) -> Probe, assert: impl Fn(&str, &crate::probe::Reply)) {
+    for (version, program) in pythons() {
+        let reply = prepare(Probe::new(code).python(program)).run();
+        assert(version, &reply);
+    }
+}
+
+#[test]
+fn the_hello_of_the_samples_works() {
+    let code = fs::read_to_string(crate::front::source("cgi-bin/hello.wsgi")).unwrap();
+    on_each(
+        &code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!(
+                (reply.status.as_str(), reply.log.as_str(), reply.exit.code()),
+                ("200 OK", "", Some(0)),
+                "{version}"
+            );
+            assert!(whole(&reply.raw).body.starts_with(b"Hello"), "{version}: {reply:?}");
+        },
+    );
+}
+
+#[test]
+fn the_application_runs_in_the_interpreter_that_was_named() {
+    let code = "
+        import sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [('%d.%d' % sys.version_info[:2]).encode()]
+        ";
+    on_each(code, |probe| probe, |version, reply| assert_eq!(reply.text(), version));
+}
+
+#[test]
+fn the_input_can_be_read_in_every_way() {
+    let code = "
+        def application(environ, start_response):
+            stream = environ['wsgi.input']
+            read = [stream.read(3), stream.readline(), stream.readline(2), stream.readlines(4), next(stream), list(stream)]
+            read += [stream.read(), stream.readline(), stream.readlines()]
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [repr(read).encode()]
+        ";
+    let expected = "[b'fir', b'st\\n', b'se', [b'cond\\n'], b'third\\n', [b'fourth\\n', b'fifth'], b'', b'', []]";
+    on_each(
+        code,
+        |probe| probe.post("first\nsecond\nthird\nfourth\nfifth"),
+        |version, reply| {
+            assert_eq!((reply.text().as_str(), reply.log.as_str()), (expected, ""), "{version}");
+        },
+    );
+}
+
+#[test]
+fn a_large_input_arrives_whole() {
+    let code = "
+        import hashlib
+        def application(environ, start_response):
+            body = environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [str(len(body)).encode(), b' ', hashlib.md5(body).hexdigest().encode()]
+        ";
+    // MD5 of two million times `x`, as md5sum(1) has it.
+    let expected = format!("2000000 {}", md5_of_x(2_000_000));
+    on_each(
+        code,
+        |probe| probe.post(vec![b'x'; 2_000_000]),
+        |version, reply| {
+            assert_eq!(reply.text(), expected, "{version}");
+        },
+    );
+}
+
+fn md5_of_x(count: usize) -> String {
+    let command = format!("head -c {count} /dev/zero | tr '\\0' x | md5sum");
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_generator_is_streamed_and_closed() {
+    let code = "
+        def application(environ, start_response):
+            try:
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                for number in range(3):
+                    yield b'%d ' % number
+            finally:
+                print('closed')
+        ";
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!((reply.text().as_str(), reply.log.as_str()), ("0 1 2 ", "closed\n"), "{version}");
+            assert_eq!(reply.header("Content-Length"), None, "{version}");
+        },
+    );
+}
+
+#[test]
+fn write_and_file_wrapper_send_bytes() {
+    let code = "
+        import tempfile
+        def application(environ, start_response):
+            write = start_response('200 OK', [('Content-Type', 'text/plain')])
+            write(b'written ')
+            file = tempfile.TemporaryFile()
+            file.write(b'skipped from a file')
+            file.seek(8)
+            return environ['wsgi.file_wrapper'](file)
+        ";
+    on_each(code, |probe| probe, |version, reply| assert_eq!(reply.text(), "written from a file", "{version}"));
+}
+
+#[test]
+fn an_error_handler_replaces_a_reply_that_has_not_begun() {
+    let code = "
+        import sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            try:
+                raise ValueError('why')
+            except ValueError:
+                start_response('503 Sorry', [('Content-Type', 'text/html')], sys.exc_info())
+                return [b'sorry']
+        ";
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!(
+                (reply.status.as_str(), reply.text().as_str(), reply.log.as_str()),
+                ("503 Sorry", "sorry", ""),
+                "{version}"
+            );
+            assert_eq!(reply.header("Content-Type"), Some("text/html"), "{version}");
+        },
+    );
+}
+
+#[test]
+fn an_error_handler_that_comes_too_late_gets_its_exception_back() {
+    let code = "
+        import sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield b'begun'
+            try:
+                raise ValueError('why')
+            except ValueError:
+                start_response('503 Sorry', [], sys.exc_info())
+        ";
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!(
+                (judge(&reply.raw).unwrap().status, reply.text().as_str(), reply.exit.code()),
+                (200, "begun", Some(1))
+            );
+            assert!(only_entry(&reply.log, "W0503").contains("ValueError: why"), "{version}: {}", reply.log);
+        },
+    );
+}
+
+#[test]
+fn what_is_printed_goes_to_the_log() {
+    let code = "
+        import os, subprocess, sys
+        def application(environ, start_response):
+            print('printed \\u20ac \\udc80')
+            environ['wsgi.errors'].write('written\\n')
+            subprocess.run(['echo', 'child'])
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'body']
+        ";
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!(reply.text(), "body", "{version}");
+            assert_eq!(reply.log, "printed \u{20ac} \\udc80\nwritten\nchild\n", "{version}");
+        },
+    );
+}
+
+#[test]
+fn an_exception_is_logged_with_its_traceback() {
+    let code = "
+        def the_guilty_one():
+            raise ValueError('why')
+        def application(environ, start_response):
+            the_guilty_one()
+        ";
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!(whole(&reply.raw).status, 500, "{version}");
+            only_entry(&reply.log, "W0501");
+            assert!(
+                reply.log.contains("in the_guilty_one") && reply.log.contains("ValueError: why"),
+                "{version}: {}",
+                reply.log
+            );
+        },
+    );
+}
+
+#[test]
+fn a_crash_is_answered_for() {
+    let code = "
+        import ctypes
+        def application(environ, start_response):
+            ctypes.string_at(0)
+        ";
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| {
+            assert_eq!((whole(&reply.raw).status, reply.exit.code()), (502, Some(0)), "{version}");
+            only_entry(&reply.log, "W0602");
+            assert!(reply.log.contains("in application"), "{version}: {}", reply.log);
+        },
+    );
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_ended() {
+    let code = "
+        def application(environ, start_response):
+            while True: pass
+        ";
+    on_each(
+        code,
+        |probe| probe.options(&["--timeout", "1"]),
+        |version, reply| {
+            assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{version}");
+            only_entry(&reply.log, "W0603");
+        },
+    );
+}
+
+#[test]
+fn a_virtualenv_sees_its_own_packages() {
+    for (version, program) in pythons() {
+        let room = tempfile::TempDir::new().unwrap();
+        let venv = room.path().join("venv");
+        let made = Command::new(program).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
+        assert!(made.success(), "{version}");
+        let packages = venv.join(format!("lib/python{version}/site-packages"));
+        fs::write(packages.join("only_here.py"), "NAME = b'only here'").unwrap();
+        let code = "
+            import only_here
+            def application(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [only_here.NAME]
+            ";
+        let reply = Probe::new(code).python(venv.join("bin/python")).run();
+        assert_eq!((reply.text().as_str(), reply.log.as_str()), ("only here", ""), "{version}");
+    }
+}
+
+#[test]
+fn check_tells_the_version() {
+    for (version, program) in pythons() {
+        let room = tempfile::TempDir::new().unwrap();
+        fs::write(
+            room.path().join("app.py"),
+            "def app(environ, start_response): start_response('204 No', []); return []",
+        )
+        .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let ended = crate::running::run(
+            command.args(["check", "app.py", "--python"]).arg(program).env_clear().current_dir(&room),
+            "",
+        );
+        let text = ended.text();
+        let told = text.lines().find_map(|line| line.strip_prefix("python ")).unwrap().trim();
+        assert!(told.starts_with(&format!("{version}.")), "{version}: {text}");
+        assert!(text.contains("valid under wsgiref.validate"), "{version}: {text}");
+    }
+}

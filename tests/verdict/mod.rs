@@ -1,0 +1,97 @@
+//! What a valid CGI reply is, to the letter, and what a good error log is.
+
+/// The head of a CGI reply that has passed.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Three digits.
+    pub(crate) status: u16,
+    /// Fields but `Status`, in their order; bytes are characters.
+    pub(crate) fields: Vec<(String, String)>,
+    /// What follows the head.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Head {
+    /// Values of the fields with the name `name`, in whatever case.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.fields.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+/// Reads `reply` as a CGI reply of ours: `Status` first, every line `Name: value` and CR LF, a blank line, and fields that
+/// occur once if CGI says so (RFC 3875 6.2, 6.3).
+pub(crate) fn judge(reply: &[u8]) -> Result<Head, String> {
+    let wrong = |what: &str| Err(format!("{what}: {:?}", String::from_utf8_lossy(&reply[..reply.len().min(2000)])));
+    let mut fields = Vec::new();
+    let mut rest = reply;
+    loop {
+        let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+            return wrong("the head does not end");
+        };
+        let Some(line) = rest[..end].strip_suffix(b"\r") else {
+            return wrong("a line of the head does not end with CR LF");
+        };
+        rest = &rest[end + 1..];
+        if line.is_empty() {
+            break;
+        }
+        let line: String = line.iter().map(|&byte| char::from(byte)).collect();
+        let Some((name, value)) = line.split_once(": ") else {
+            return wrong("a line of the head is not `Name: value`");
+        };
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(is_token) {
+            return wrong("a name is no token");
+        }
+        if value.chars().any(|c| c != '\t' && (c < ' ' || c == '\x7f')) {
+            return wrong("a value holds a control character");
+        }
+        fields.push((name.to_owned(), value.to_owned()));
+    }
+    if fields.first().is_none_or(|(name, _)| name != "Status") {
+        return wrong("the head does not begin with `Status`");
+    }
+    let (_, status) = fields.remove(0);
+    let Some((code, _)) = status.split_once(' ').filter(|(code, _)| code.len() == 3) else {
+        return wrong("`Status` is not three digits, a space and a reason");
+    };
+    let Ok(status) = code.parse() else {
+        return wrong("`Status` is no number");
+    };
+    let head = Head { status, fields, body: rest.to_vec() };
+    for name in ["Status", "Content-Type", "Location", "Content-Length"] {
+        if head.all(name).len() > usize::from(name != "Status") {
+            return wrong(&format!("`{name}` comes more than once"));
+        }
+    }
+    if !head.body.is_empty() && head.all("Content-Type").is_empty() {
+        return wrong("a body comes without `Content-Type`");
+    }
+    Ok(head)
+}
+
+/// A reply that is valid and whole: no shorter and no longer than it says.
+#[track_caller]
+pub(crate) fn whole(reply: &[u8]) -> Head {
+    let head = judge(reply).unwrap_or_else(|wrong| panic!("{wrong}"));
+    if let [length] = head.all("Content-Length")[..] {
+        assert_eq!(length, head.body.len().to_string(), "a body that is not as long as it says");
+    }
+    head
+}
+
+/// The codes of all entries of a log, in their order.
+pub(crate) fn codes(log: &str) -> Vec<&str> {
+    let entries = log.lines().filter_map(|line| line.strip_prefix("wsgate: ")?.split_once('['));
+    entries.filter(|(severity, _)| ["error", "warning"].contains(severity)).map(|(_, rest)| &rest[..5]).collect()
+}
+
+/// Asserts that `log` has one entry, with this code and with all its parts, and gives its first line.
+#[track_caller]
+pub(crate) fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
+    assert_eq!(codes(log), [code], "{log}");
+    let beginning = |word: &str| log.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!((beginning("hint: "), beginning("request: ")), (1, 1), "{log}");
+    log.lines().find(|line| line.starts_with("wsgate: ")).unwrap()
+}
