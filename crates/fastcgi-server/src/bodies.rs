@@ -1,0 +1,256 @@
+//! Contents of the records that are laid out in a fixed way, and the numbers in them (FastCGI 1.0, 4.2, 5.1, 5.5, 8).
+//!
+//! The same words on each: `LEN`, `from_bytes`, `to_bytes`. All are eight bytes, and every eight bytes are one.
+
+use std::fmt;
+
+/// What the web server wants of the application (FastCGI 1.0, 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `FCGI_RESPONDER`: the application answers a request, as a CGI program does (6.2).
+    Responder,
+    /// `FCGI_AUTHORIZER`: the application lets a request pass or answers why not (6.3). It has parameters and no other
+    /// input; a reply of status 200 means "pass", and its `Variable-` headers go with the request.
+    Authorizer,
+    /// `FCGI_FILTER`: a responder with a file of the web server's as a second input (6.4).
+    Filter,
+}
+
+/// Bits of `FCGI_BEGIN_REQUEST` (FastCGI 1.0, 5.1). Bits without a meaning are kept and ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(
+    /// The byte on the wire.
+    pub u8,
+);
+
+/// Content of `FCGI_BEGIN_REQUEST` (FastCGI 1.0, 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeginRequest {
+    /// Number of the role, which need not be one that is known; [`BeginRequest::role`] says.
+    pub role_number: u16,
+    /// Whether the connection outlives the request.
+    pub flags: Flags,
+}
+
+/// How a request ended (FastCGI 1.0, 5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProtocolStatus {
+    /// `FCGI_REQUEST_COMPLETE`: in the normal way.
+    RequestComplete,
+    /// `FCGI_CANT_MPX_CONN`: refused, since another request of the same connection is not over.
+    CantMpxConn,
+    /// `FCGI_OVERLOADED`: refused, since the application has run out of something.
+    Overloaded,
+    /// `FCGI_UNKNOWN_ROLE`: refused, since the application does not play that role.
+    UnknownRole,
+    /// A number that this version of the protocol gives no meaning.
+    Other(u8),
+}
+
+/// Content of `FCGI_END_REQUEST` (FastCGI 1.0, 5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndRequest {
+    /// What a CGI program would have given to `exit` (6.2); 0 if all went well.
+    pub app_status: u32,
+    /// How the request ended.
+    pub protocol_status: ProtocolStatus,
+}
+
+/// Content of `FCGI_UNKNOWN_TYPE` (FastCGI 1.0, 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownType {
+    /// The type that was not known.
+    pub record_type: u8,
+}
+
+impl Role {
+    /// The role with this number; `None` if the protocol gives it no meaning.
+    pub const fn from_number(number: u16) -> Option<Self> {
+        match number {
+            1 => Some(Self::Responder),
+            2 => Some(Self::Authorizer),
+            3 => Some(Self::Filter),
+            _ => None,
+        }
+    }
+
+    /// The number of the role on the wire.
+    pub const fn to_number(self) -> u16 {
+        match self {
+            Self::Responder => 1,
+            Self::Authorizer => 2,
+            Self::Filter => 3,
+        }
+    }
+
+    /// Whether `FCGI_STDIN` is an input of the role.
+    pub const fn has_stdin(self) -> bool {
+        matches!(self, Self::Responder | Self::Filter)
+    }
+
+    /// Whether `FCGI_DATA` is an input of the role.
+    pub const fn has_data(self) -> bool {
+        matches!(self, Self::Filter)
+    }
+}
+
+impl Flags {
+    /// `FCGI_KEEP_CONN`: the application leaves the connection open after the request.
+    pub const KEEP_CONN: Self = Self(1);
+
+    /// Whether `FCGI_KEEP_CONN` is set; if not, the application closes the connection after the request.
+    pub const fn keep_connection(self) -> bool {
+        self.0 & Self::KEEP_CONN.0 != 0
+    }
+}
+
+impl BeginRequest {
+    /// Bytes of the content.
+    pub const LEN: usize = 8;
+
+    /// Content that asks for `role`, with the connection kept or not.
+    pub const fn new(role: Role, keep_connection: bool) -> Self {
+        let flags = if keep_connection { Flags::KEEP_CONN } else { Flags(0) };
+        Self { role_number: role.to_number(), flags }
+    }
+
+    /// The role, if it is one that is known.
+    pub const fn role(&self) -> Option<Role> {
+        Role::from_number(self.role_number)
+    }
+
+    /// Reads the content. The reserved bytes may hold anything.
+    pub const fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let [role1, role0, flags, ..] = *bytes;
+        Self { role_number: u16::from_be_bytes([role1, role0]), flags: Flags(flags) }
+    }
+
+    /// The content as it stands on the wire.
+    pub const fn to_bytes(&self) -> [u8; Self::LEN] {
+        let [role1, role0] = self.role_number.to_be_bytes();
+        [role1, role0, self.flags.0, 0, 0, 0, 0, 0]
+    }
+}
+
+impl ProtocolStatus {
+    /// The status with this number; [`ProtocolStatus::Other`] if the protocol gives it no meaning.
+    pub const fn from_byte(number: u8) -> Self {
+        match number {
+            0 => Self::RequestComplete,
+            1 => Self::CantMpxConn,
+            2 => Self::Overloaded,
+            3 => Self::UnknownRole,
+            other => Self::Other(other),
+        }
+    }
+
+    /// The number of the status on the wire.
+    pub const fn to_byte(self) -> u8 {
+        match self {
+            Self::RequestComplete => 0,
+            Self::CantMpxConn => 1,
+            Self::Overloaded => 2,
+            Self::UnknownRole => 3,
+            Self::Other(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for ProtocolStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestComplete => f.write_str("FCGI_REQUEST_COMPLETE"),
+            Self::CantMpxConn => f.write_str("FCGI_CANT_MPX_CONN"),
+            Self::Overloaded => f.write_str("FCGI_OVERLOADED"),
+            Self::UnknownRole => f.write_str("FCGI_UNKNOWN_ROLE"),
+            Self::Other(number) => write!(f, "status {number}"),
+        }
+    }
+}
+
+impl EndRequest {
+    /// Bytes of the content.
+    pub const LEN: usize = 8;
+
+    /// Reads the content. The reserved bytes may hold anything.
+    pub const fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let [status3, status2, status1, status0, protocol_status, ..] = *bytes;
+        Self {
+            app_status: u32::from_be_bytes([status3, status2, status1, status0]),
+            protocol_status: ProtocolStatus::from_byte(protocol_status),
+        }
+    }
+
+    /// The content as it stands on the wire.
+    pub const fn to_bytes(&self) -> [u8; Self::LEN] {
+        let [status3, status2, status1, status0] = self.app_status.to_be_bytes();
+        [status3, status2, status1, status0, self.protocol_status.to_byte(), 0, 0, 0]
+    }
+}
+
+impl UnknownType {
+    /// Bytes of the content.
+    pub const LEN: usize = 8;
+
+    /// Reads the content. The reserved bytes may hold anything.
+    pub const fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let [record_type, ..] = *bytes;
+        Self { record_type }
+    }
+
+    /// The content as it stands on the wire.
+    pub const fn to_bytes(&self) -> [u8; Self::LEN] {
+        [self.record_type, 0, 0, 0, 0, 0, 0, 0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f22_begin_request_is_role_flags_and_five_reserved_bytes() {
+        let body = BeginRequest::new(Role::Filter, true);
+        assert_eq!(body.to_bytes(), [0, 3, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(BeginRequest::from_bytes(&[0, 3, 1, 9, 9, 9, 9, 9]), body);
+        assert_eq!(BeginRequest::from_bytes(&[1, 1, 0, 0, 0, 0, 0, 0]).role_number, 0x0101);
+    }
+
+    #[test]
+    fn f18_keep_conn_is_the_lowest_bit_and_the_others_mean_nothing() {
+        assert!(Flags(0xff).keep_connection());
+        assert!(!Flags(0xfe).keep_connection());
+    }
+
+    #[test]
+    fn f23_three_roles_have_a_meaning_and_no_other_number_has() {
+        for number in 0..=0xffff {
+            assert_eq!(Role::from_number(number).is_some(), (1..=3).contains(&number));
+            assert!(Role::from_number(number).is_none_or(|role| role.to_number() == number));
+        }
+    }
+
+    #[test]
+    fn f29_end_request_is_app_status_protocol_status_and_three_reserved_bytes() {
+        let body = EndRequest { app_status: 0x0102_0304, protocol_status: ProtocolStatus::Overloaded };
+        assert_eq!(body.to_bytes(), [1, 2, 3, 4, 2, 0, 0, 0]);
+        assert_eq!(EndRequest::from_bytes(&[1, 2, 3, 4, 2, 9, 9, 9]), body);
+        // The status of the third example in the specification's appendix B.
+        let failed = EndRequest { app_status: 938, protocol_status: ProtocolStatus::RequestComplete };
+        assert_eq!(failed.to_bytes(), [0, 0, 3, 0xaa, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn f29_every_protocol_status_comes_back_as_it_went() {
+        for number in 0..=0xff {
+            assert_eq!(ProtocolStatus::from_byte(number).to_byte(), number);
+        }
+    }
+
+    #[test]
+    fn f21_unknown_type_is_the_type_and_seven_reserved_bytes() {
+        let body = UnknownType { record_type: 200 };
+        assert_eq!(body.to_bytes(), [200, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(UnknownType::from_bytes(&[200, 1, 2, 3, 4, 5, 6, 7]), body);
+    }
+}

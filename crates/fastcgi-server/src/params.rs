@@ -1,0 +1,182 @@
+//! The parameters of a request, whole and checked (FastCGI 1.0, 5.2 and 6.1).
+
+use std::{error, fmt};
+
+use crate::pairs::Pairs;
+
+/// The parameters of one request, in one buffer and in the order in which they came.
+///
+/// The buffer is known to hold whole pairs, so reading it cannot fail. Hand it back with
+/// [`Connection::reuse`](crate::Connection::reuse) when it is no longer needed: then a connection allocates for its first
+/// request only.
+///
+/// The order means nothing (FastCGI 1.0, 5.2). Of two parameters with one name the *last* wins: [`Params::get`] does so,
+/// and so does whoever puts what [`Params::iter`] yields into a map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params {
+    /// Whole pairs; `Params::new` is the only way in.
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+/// Why the parameters of a request cannot be used. The request can be answered all the same, since its end is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamsError {
+    /// The stream had more bytes than [`Limits::params_bytes`](crate::Limits::params_bytes). None of them were kept, and the
+    /// rest was dropped as it came, since no reply may begin before the stream is over (FastCGI 1.0, 6.2). Answer with
+    /// status 431.
+    TooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// There were more pairs than [`Limits::params_count`](crate::Limits::params_count). Answer with status 431.
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The stream ended within a pair, or a length in it lied (FastCGI 1.0, 3.4). Answer with status 400.
+    Truncated {
+        /// Where the pair begins, in bytes from the start of the stream.
+        at: usize,
+    },
+}
+
+/// The parameters in the order in which they came; see [`Params::iter`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    pairs: Pairs<'a>,
+    left: usize,
+}
+
+impl Params {
+    /// Takes the bytes of a whole stream, if they are at most `limit` whole pairs.
+    pub(crate) fn new(bytes: Vec<u8>, limit: usize) -> Result<Self, ParamsError> {
+        let mut count = 0;
+        for pair in Pairs::new(&bytes) {
+            pair.map_err(|truncated| ParamsError::Truncated { at: truncated.at })?;
+            if count == limit {
+                return Err(ParamsError::TooMany { limit });
+            }
+            count += 1;
+        }
+        Ok(Self { bytes, count })
+    }
+
+    /// How many there are, repeated names included.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All names with their values, repeated names included.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { pairs: Pairs::new(&self.bytes), left: self.count }
+    }
+
+    /// The value of `name`, compared byte by byte; the last one if there are several.
+    ///
+    /// Looks at every parameter. Who wants more than a few of them should walk over all once.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().filter(|(candidate, _)| *candidate == name).map(|(_, value)| value).last()
+    }
+
+    /// The first parameter with a NUL byte in its name or value; `None` if all can become `environ(7)`.
+    ///
+    /// Textual values hold none (FastCGI 1.0, 6.1). A value with one would be cut short in the environment of a process,
+    /// so reject the request before building such an environment.
+    pub fn with_nul(&self) -> Option<(&[u8], &[u8])> {
+        self.iter().find(|(name, value)| name.contains(&0) || value.contains(&0))
+    }
+
+    /// The pairs as they came over the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The buffer, to be used for something else.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl<'a> IntoIterator for &'a Params {
+    type Item = (&'a [u8], &'a [u8]);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        // `Params::new` has seen every pair, so there is no error to lose.
+        let pair = self.pairs.next()?.ok()?;
+        self.left -= 1;
+        Some(pair)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+impl std::iter::FusedIterator for Iter<'_> {}
+
+impl fmt::Display for ParamsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { limit } => write!(f, "more than `{limit}` bytes of parameters"),
+            Self::TooMany { limit } => write!(f, "more than `{limit}` parameters"),
+            Self::Truncated { at } => write!(f, "the parameter at byte `{at}` is cut off"),
+        }
+    }
+}
+
+impl error::Error for ParamsError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(bytes: &[u8]) -> Params {
+        Params::new(bytes.to_vec(), 10).unwrap()
+    }
+
+    #[test]
+    fn f24_of_two_values_the_last_wins_and_both_are_listed() {
+        let params = params(b"\x01\x01A1\x01\x01B2\x01\x01A3");
+        assert_eq!(params.get(b"A"), Some(&b"3"[..]));
+        assert_eq!(params.get(b"a"), None);
+        assert_eq!(params.iter().map(|(name, _)| name).collect::<Vec<_>>(), [b"A", b"B", b"A"]);
+        assert_eq!((params.len(), params.iter().len(), params.is_empty()), (3, 3, false));
+    }
+
+    #[test]
+    fn f35_a_nul_in_a_name_or_value_is_found() {
+        assert_eq!(params(b"\x01\x01A1\0\0").with_nul(), None);
+        assert_eq!(params(b"\x01\x01A1\x01\x03Bx\0y").with_nul(), Some((&b"B"[..], &b"x\0y"[..])));
+        assert_eq!(params(b"\x02\x01A\x001").with_nul(), Some((&b"A\0"[..], &b"1"[..])));
+    }
+
+    #[test]
+    fn f52_as_many_parameters_as_the_limit_are_taken_and_no_more() {
+        let bytes = b"\0\0\0\0".to_vec();
+        assert_eq!(Params::new(bytes.clone(), 2).map(|params| params.len()), Ok(2));
+        assert_eq!(Params::new(bytes, 1), Err(ParamsError::TooMany { limit: 1 }));
+        assert_eq!(Params::new(Vec::new(), 0), Ok(Params::default()));
+    }
+
+    #[test]
+    fn f16_bytes_that_end_within_a_pair_are_no_parameters() {
+        assert_eq!(Params::new(b"\0\0\x01\x05Aabc".to_vec(), 10), Err(ParamsError::Truncated { at: 2 }));
+    }
+}

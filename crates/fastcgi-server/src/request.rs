@@ -1,0 +1,75 @@
+//! One request of a connection: which of its inputs comes next (FastCGI 1.0, 6.1 to 6.4).
+
+use std::mem;
+
+use crate::{
+    bodies::Role,
+    events::{Event, Input},
+    limits::Limits,
+    params::{Params, ParamsError},
+    record::RequestId,
+};
+
+/// A request whose id is active.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) id: RequestId,
+    pub(crate) role: Role,
+    pub(crate) keep_connection: bool,
+    pub(crate) aborted: bool,
+    pub(crate) phase: Phase,
+    pub(crate) params: Vec<u8>,
+    /// Bytes of the current input that have come.
+    pub(crate) length: u64,
+}
+
+/// Which input of a request comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Params,
+    /// Parameters, more than are kept.
+    Overlong,
+    Body(Input),
+    Over,
+}
+
+impl Request {
+    /// A request that has just begun, with an empty buffer for its parameters.
+    pub(crate) fn new(id: RequestId, role: Role, keep_connection: bool, params: Vec<u8>) -> Self {
+        Self { id, role, keep_connection, aborted: false, phase: Phase::Params, params, length: 0 }
+    }
+
+    /// The parameters are over.
+    pub(crate) fn end_params<'i>(&mut self, limits: Limits) -> Event<'i> {
+        let id = self.id;
+        let params = match self.phase {
+            Phase::Overlong => Err(ParamsError::TooLong { limit: limits.params_bytes }),
+            _ => Params::new(mem::take(&mut self.params), limits.params_count),
+        };
+        match params {
+            Ok(params) => {
+                self.phase = if self.role.has_stdin() { Phase::Body(Input::Stdin) } else { Phase::Over };
+                Event::Params { id, params }
+            }
+            Err(error) => {
+                self.phase = Phase::Over;
+                Event::BadParams { id, error }
+            }
+        }
+    }
+
+    /// The body or the file is over.
+    pub(crate) fn end_body<'i>(&mut self, input: Input) -> Event<'i> {
+        let (id, length) = (self.id, mem::take(&mut self.length));
+        match input {
+            Input::Stdin => {
+                self.phase = if self.role.has_data() { Phase::Body(Input::Data) } else { Phase::Over };
+                Event::StdinEnd { id, length }
+            }
+            Input::Data => {
+                self.phase = Phase::Over;
+                Event::DataEnd { id, length }
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! A connection as the application sees it: bytes in, events out (FastCGI 1.0, 3.3, 4, 5 and 6).
+//!
+//! Knows nothing of sockets, and writes nothing: what has to be sent is an event, and replies are the business of
+//! `output`. What the specification leaves open is decided here as follows.
+//!
+//! - A stream that comes too early is an error, since its bytes would be lost or misread. One that comes too late (after its
+//!   own end, or for a role that has no such stream) is ignored.
+//! - `FCGI_BEGIN_REQUEST` for an active id is an error: `FCGI_END_REQUEST` could not say which of the two it ends.
+//! - Types that are not known, and those that only applications send, are ignored in application records. In management
+//!   records every type that belongs to requests counts as unknown.
+
+use std::mem;
+
+use crate::{
+    bodies::{BeginRequest, ProtocolStatus},
+    events::{Error, Event, Expected, Input, Reply, Step},
+    limits::Limits,
+    params::Params,
+    reader::Reader,
+    record::{Header, RecordType, RequestId},
+    request::{Phase, Request},
+};
+
+/// Largest buffer of parameters that is kept for the next request, in bytes.
+const KEPT: usize = 1 << 16;
+
+/// The state of one connection from a web server.
+///
+/// Give [`Connection::receive`] what was read, until it has no event left; send what [`Event::Reply`] holds; and say with
+/// [`Connection::finish`] when `FCGI_END_REQUEST` has been sent.
+#[derive(Debug)]
+pub struct Connection {
+    limits: Limits,
+    reader: Reader,
+    current: Current,
+    requests: Vec<Request>,
+    /// An empty buffer for the parameters of the next request.
+    spare: Vec<u8>,
+    /// A request that does not keep the connection is over.
+    closing: bool,
+    failed: Option<Error>,
+}
+
+/// What the content of the current record is for.
+#[derive(Clone, Copy, Debug)]
+enum Current {
+    Ignored,
+    Begin(RequestId),
+    GetValues,
+    Params(RequestId),
+    Body(RequestId, Input),
+}
+
+impl Connection {
+    /// A connection over which nothing has come yet. Allocates nothing.
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            reader: Reader::new(),
+            current: Current::Ignored,
+            requests: Vec::new(),
+            spare: Vec::new(),
+            closing: false,
+            failed: None,
+        }
+    }
+
+    /// Makes this a new connection with the same limits, and keeps the buffers.
+    pub fn reset(&mut self) {
+        let requests = mem::take(&mut self.requests);
+        let spare = mem::take(&mut self.spare);
+        *self = Self { requests, spare, ..Self::new(self.limits) };
+        self.requests.clear();
+    }
+
+    /// Takes bytes from the peer, up to the first of them that mean something.
+    ///
+    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed then, and nothing has to be
+    /// kept. It makes no difference how the peer's bytes are divided among the calls, except that the content of a stream
+    /// comes in other pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the peer breaks the protocol. Every later call fails in the same way.
+    #[inline]
+    pub fn receive<'i>(&mut self, input: &'i [u8]) -> Result<Step<'i>, Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut rest = input;
+        match self.advance(&mut rest) {
+            Ok(event) => Ok(Step { consumed: input.len() - rest.len(), event }),
+            Err(error) => {
+                self.failed = Some(error);
+                Err(error)
+            }
+        }
+    }
+
+    /// The content of `FCGI_STDIN` or `FCGI_DATA` that comes next, if the last record is one of these and has not come
+    /// whole.
+    ///
+    /// An application that has given all of its input to [`Connection::receive`] may read up to so many bytes from the socket
+    /// into a buffer of its own. It says so with [`Connection::took`].
+    pub fn expected(&self) -> Option<Expected> {
+        let remaining = self.reader.remaining();
+        match self.current {
+            Current::Body(id, input) if remaining > 0 && self.failed.is_none() => {
+                Some(Expected { id, input, remaining })
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts `length` bytes of the content that [`Connection::expected`] announces as received, without an event.
+    ///
+    /// # Panics
+    ///
+    /// If that is more than `expected` announces.
+    pub fn took(&mut self, length: usize) {
+        let Some(expected) = self.expected() else {
+            assert!(length == 0, "`{length}` bytes taken where none are expected");
+            return;
+        };
+        assert!(length <= expected.remaining, "`{length}` bytes taken where `{}` are expected", expected.remaining);
+        self.reader.took(length);
+        self.count(expected.id, length);
+    }
+
+    /// Says that `FCGI_END_REQUEST` has been sent for `id`, so that the id is inactive: all that still comes of the request
+    /// is ignored (FastCGI 1.0, 3.3). Does nothing if it is not active.
+    pub fn finish(&mut self, id: RequestId) {
+        let Some(position) = self.requests.iter().position(|request| request.id == id) else { return };
+        let request = self.requests.swap_remove(position);
+        self.closing |= !request.keep_connection;
+        self.keep_buffer(request.params);
+        if matches!(self.current, Current::Params(current) | Current::Body(current, _) if current == id) {
+            self.current = Current::Ignored;
+        }
+    }
+
+    /// Refuses a request after [`Event::Begin`], for reasons of the application's: [`ProtocolStatus::Overloaded`], or
+    /// [`ProtocolStatus::UnknownRole`] for a role that it does not play (FastCGI 1.0, 5.5). The id is inactive from then
+    /// on; send the reply.
+    #[must_use]
+    pub fn refuse(&mut self, id: RequestId, status: ProtocolStatus) -> Reply {
+        self.finish(id);
+        Reply::Refused { id, status }
+    }
+
+    /// Takes back the buffer of parameters that are no longer needed.
+    pub fn reuse(&mut self, params: Params) {
+        self.keep_buffer(params.into_buffer());
+    }
+
+    /// Whether the connection has to be closed now: a request that did not ask to keep it is over, and no other is active
+    /// (FastCGI 1.0, 3.5 and 5.1).
+    pub fn must_close(&self) -> bool {
+        self.closing && self.requests.is_empty()
+    }
+
+    /// The ids that are active. If the peer closes the connection, these requests are aborted (FastCGI 1.0, 5.4).
+    pub fn active(&self) -> impl ExactSizeIterator<Item = RequestId> {
+        self.requests.iter().map(|request| request.id)
+    }
+
+    /// Whether `id` is active.
+    pub fn is_active(&self, id: RequestId) -> bool {
+        self.requests.iter().any(|request| request.id == id)
+    }
+
+    /// Whether nothing is lost if either side closes the connection now: no request is active and no record has come in
+    /// part.
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.reader.is_between_records()
+    }
+
+    fn advance<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, Error> {
+        loop {
+            let event = if self.reader.remaining() == 0 {
+                match self.reader.header(input)? {
+                    Some(header) => self.open(header)?,
+                    None => return Ok(None),
+                }
+            } else {
+                match self.reader.content(input) {
+                    [] => return Ok(None),
+                    content => self.content(content),
+                }
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Decides what the record is for. `Some` if the header alone says it all.
+    fn open<'i>(&mut self, header: Header) -> Result<Option<Event<'i>>, Error> {
+        self.current = Current::Ignored;
+        let Some(id) = header.request_id else { return Ok(self.open_management(header)) };
+        match header.record_type {
+            RecordType::Params | RecordType::Stdin | RecordType::Data => self.open_stream(id, header),
+            RecordType::BeginRequest if self.is_active(id) => Err(Error::AlreadyActive { id }),
+            RecordType::BeginRequest if usize::from(header.content_length) != BeginRequest::LEN => {
+                Err(Error::BeginLength { id, length: header.content_length })
+            }
+            RecordType::BeginRequest => {
+                self.current = Current::Begin(id);
+                Ok(None)
+            }
+            RecordType::AbortRequest => Ok(self.abort(id)),
+            // Only applications send these, or this version knows nothing of them.
+            RecordType::EndRequest
+            | RecordType::Stdout
+            | RecordType::Stderr
+            | RecordType::GetValues
+            | RecordType::GetValuesResult
+            | RecordType::UnknownType
+            | RecordType::Other(_) => Ok(None),
+        }
+    }
+
+    fn open_management<'i>(&mut self, header: Header) -> Option<Event<'i>> {
+        match header.record_type {
+            RecordType::GetValues if header.content_length == 0 => {
+                Some(Event::Reply(Reply::Values(self.limits.values().requested(&[]))))
+            }
+            RecordType::GetValues => {
+                self.current = Current::GetValues;
+                None
+            }
+            // Answers to questions that were never asked; two applications that talk to each other would not come to an end.
+            RecordType::GetValuesResult | RecordType::UnknownType => None,
+            unknown => Some(Event::Reply(Reply::UnknownType(unknown.to_byte()))),
+        }
+    }
+
+    fn open_stream<'i>(&mut self, id: RequestId, header: Header) -> Result<Option<Event<'i>>, Error> {
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return Ok(None) };
+        let ends = header.content_length == 0;
+        let input = match header.record_type {
+            RecordType::Params => {
+                return Ok(match request.phase {
+                    Phase::Params | Phase::Overlong if ends => Some(request.end_params(self.limits)),
+                    Phase::Params => {
+                        self.current = Current::Params(id);
+                        None
+                    }
+                    Phase::Overlong | Phase::Body(_) | Phase::Over => None,
+                });
+            }
+            RecordType::Stdin if request.role.has_stdin() => Input::Stdin,
+            RecordType::Data if request.role.has_data() => Input::Data,
+            _ => return Ok(None),
+        };
+        match (request.phase, input) {
+            (Phase::Params | Phase::Overlong, _) | (Phase::Body(Input::Stdin), Input::Data) => {
+                Err(Error::OutOfOrder { id, record_type: header.record_type })
+            }
+            (Phase::Over, _) | (Phase::Body(Input::Data), Input::Stdin) => Ok(None),
+            (Phase::Body(_), _) if ends => Ok(Some(request.end_body(input))),
+            (Phase::Body(_), _) => {
+                self.current = Current::Body(id, input);
+                Ok(None)
+            }
+        }
+    }
+
+    fn abort<'i>(&mut self, id: RequestId) -> Option<Event<'i>> {
+        let request = self.requests.iter_mut().find(|request| request.id == id && !request.aborted)?;
+        request.aborted = true;
+        request.phase = Phase::Over;
+        let params = mem::take(&mut request.params);
+        self.keep_buffer(params);
+        Some(Event::Abort { id })
+    }
+
+    /// Takes a piece of the current record's content.
+    fn content<'i>(&mut self, content: &'i [u8]) -> Option<Event<'i>> {
+        match self.current {
+            Current::Ignored => None,
+            Current::Params(id) => {
+                self.add_params(id, content);
+                None
+            }
+            Current::Body(id, input) => {
+                self.count(id, content.len());
+                Some(match input {
+                    Input::Stdin => Event::Stdin { id, bytes: content },
+                    Input::Data => Event::Data { id, bytes: content },
+                })
+            }
+            Current::Begin(id) => {
+                if let Ok(body) = content.try_into() {
+                    return Some(self.begin(id, BeginRequest::from_bytes(body)));
+                }
+                let body = self.reader.gather(content)?;
+                // As long as `open` has seen to.
+                let body = body.as_slice().try_into().ok()?;
+                Some(self.begin(id, BeginRequest::from_bytes(body)))
+            }
+            Current::GetValues => {
+                let query = self.reader.gather(content)?;
+                Some(Event::Reply(Reply::Values(self.limits.values().requested(&query))))
+            }
+        }
+    }
+
+    fn begin<'i>(&mut self, id: RequestId, body: BeginRequest) -> Event<'i> {
+        let keep_connection = body.flags.keep_connection();
+        let status = match body.role() {
+            Some(role) if self.requests.len() < self.limits.active_requests.max(1) => {
+                let params = mem::take(&mut self.spare);
+                self.requests.push(Request::new(id, role, keep_connection, params));
+                return Event::Begin { id, role, keep_connection };
+            }
+            Some(_) if self.limits.multiplex() => ProtocolStatus::Overloaded,
+            Some(_) => ProtocolStatus::CantMpxConn,
+            None => ProtocolStatus::UnknownRole,
+        };
+        self.closing |= !keep_connection;
+        Event::Reply(Reply::Refused { id, status })
+    }
+
+    fn add_params(&mut self, id: RequestId, content: &[u8]) {
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
+        if content.len() <= self.limits.params_bytes - request.params.len() {
+            request.params.extend_from_slice(content);
+        } else {
+            request.phase = Phase::Overlong;
+            self.current = Current::Ignored;
+            let params = mem::take(&mut request.params);
+            self.keep_buffer(params);
+        }
+    }
+
+    fn count(&mut self, id: RequestId, length: usize) {
+        if let Some(request) = self.requests.iter_mut().find(|request| request.id == id) {
+            request.length += length as u64;
+        }
+    }
+
+    /// Keeps a buffer for the next request, unless there is a better one or it is too large to be kept for ever.
+    fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= KEPT && buffer.capacity() > self.spare.capacity() {
+            buffer.clear();
+            self.spare = buffer;
+        }
+    }
+}

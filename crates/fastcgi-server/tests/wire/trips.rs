@@ -1,0 +1,207 @@
+//! From the crate's client to its server and back.
+
+use fastcgi_server::{
+    Input, Limits, Output, Stream,
+    bodies::{EndRequest, ProtocolStatus, Role},
+    client::{self, Event},
+    values::Values,
+};
+use proptest::{collection::vec, prelude::*, sample::select};
+
+use crate::{
+    bytes::id,
+    drive::{Policy, Seen, in_pieces, whole},
+};
+
+/// What a client's connection says to `bytes` in pieces of `size`, with all that each stream said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    ends: Vec<Stream>,
+    results: Vec<EndRequest>,
+    values: Option<Values>,
+    unknown: Option<u8>,
+}
+
+fn told(bytes: &[u8], size: usize) -> Told {
+    let mut connection = client::Connection::default();
+    let mut told = Told::default();
+    for piece in bytes.chunks(size) {
+        let mut rest = piece;
+        loop {
+            let step = connection.receive(rest).unwrap();
+            rest = &rest[step.consumed..];
+            match step.event {
+                None => break,
+                Some(Event::Stdout { bytes, .. }) => told.stdout.extend(bytes),
+                Some(Event::Stderr { bytes, .. }) => told.stderr.extend(bytes),
+                Some(Event::StdoutEnd { .. }) => told.ends.push(Stream::Stdout),
+                Some(Event::StderrEnd { .. }) => told.ends.push(Stream::Stderr),
+                Some(Event::End { result, .. }) => told.results.push(result),
+                Some(Event::Values(values)) => told.values = Some(values),
+                Some(Event::UnknownType(record_type)) => told.unknown = Some(record_type),
+            }
+        }
+        assert!(rest.is_empty());
+    }
+    told
+}
+
+#[test]
+fn f19_a_client_asks_and_is_answered() {
+    let mut query = Vec::new();
+    Values::append_query(&mut query);
+    let limits = Limits { max_conns: Some(1), max_reqs: Some(2), ..Limits::default() };
+    let [Seen::Reply { bytes }] = &whole(&query, limits, Policy::NEVER)[..] else { panic!("no reply") };
+    for size in [1, bytes.len()] {
+        assert_eq!(told(bytes, size), Told { values: Some(limits.values()), ..Told::default() });
+    }
+    assert_eq!(told(b"\x01\x0a\0\0\0\0\0\0", 8).values, Some(Values::default()));
+}
+
+#[test]
+fn f21_a_client_learns_which_type_was_unknown() {
+    let [Seen::Reply { bytes }] = &whole(b"\x01\x63\0\0\0\0\0\0", Limits::default(), Policy::NEVER)[..] else {
+        panic!("no reply")
+    };
+    assert_eq!(told(bytes, 3).unknown, Some(0x63));
+}
+
+#[test]
+fn f26_a_client_aborts_and_is_answered() {
+    let mut bytes = Vec::new();
+    let request = client::Request::new(id(5));
+    request.append_begin(Role::Responder, true, &mut bytes);
+    request.append_abort(&mut bytes);
+    assert_eq!(whole(&bytes, Limits::default(), Policy::NEVER).last(), Some(&Seen::Abort { id: 5 }));
+    let answer = Output::new(id(5)).end_request(9, ProtocolStatus::RequestComplete);
+    let result = EndRequest { app_status: 9, protocol_status: ProtocolStatus::RequestComplete };
+    assert_eq!(told(&answer, 5), Told { results: vec![result], ..Told::default() });
+}
+
+#[test]
+fn f14_parameters_are_divided_between_pairs_where_that_is_possible() {
+    let mut bytes = Vec::new();
+    // Pairs of 30 000, 30 000, 5 537, 70 000 and 5 bytes: the third is two too long for the record of the first two.
+    let values = [29_994, 29_994, 5_531, 69_994, 2].map(|length| vec![b'v'; length]);
+    client::Request::new(id(1)).append_params(values.iter().map(|value| ("A", value)), &mut bytes).unwrap();
+    let mut lengths = Vec::new();
+    let mut rest = &bytes[..];
+    while let [1, 4, 0, 1, length1, length0, 0, 0, after @ ..] = rest {
+        lengths.push(u16::from_be_bytes([*length1, *length0]));
+        rest = &after[usize::from(lengths[lengths.len() - 1])..];
+    }
+    assert_eq!(lengths, [60_000, 5_537, 65_528, 4_472, 5, 0]);
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn f16_parameters_that_cannot_be_written_leave_nothing_behind() {
+    let mut bytes = vec![b'x'];
+    // The pages of a buffer of zeros are never touched.
+    let params = [("A", vec![b'v'; 70_000]), ("B", vec![0; fastcgi_server::pairs::MAX_LENGTH + 1])];
+    let error = client::Request::new(id(1)).append_params(params, &mut bytes).unwrap_err();
+    assert_eq!(error.length, 1 << 31);
+    assert_eq!(bytes, b"x");
+}
+
+#[test]
+fn f09_a_client_refuses_another_version() {
+    let mut connection = client::Connection::new();
+    let error = connection.receive(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
+    assert!(matches!(error, client::Error::UnknownVersion(_)));
+    assert_eq!(connection.receive(b""), Err(error));
+}
+
+#[test]
+fn f29_a_client_refuses_an_end_of_another_length() {
+    let error = client::Connection::new().receive(b"\x01\x03\0\x01\0\x07\0\0").unwrap_err();
+    assert_eq!(error.to_string(), "`FCGI_END_REQUEST` of `7` bytes where 8 belong");
+}
+
+#[test]
+fn a_client_ignores_what_only_web_servers_send_and_what_nobody_knows() {
+    for record_type in [1, 2, 4, 5, 8, 9, 12, 200] {
+        for id in [0, 1] {
+            assert_eq!(told(&[1, record_type, 0, id, 0, 1, 1, 0, b'x', 0], 4), Told::default());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn f24_requests_arrive_as_they_were_sent(
+        number in 1..=0xffff_u16,
+        role in select(vec![Role::Responder, Role::Authorizer, Role::Filter]),
+        keep_connection in any::<bool>(),
+        params in vec((vec(any::<u8>(), 0..200), vec(any::<u8>(), 0..300)), 0..40),
+        bodies in (vec(any::<u8>(), 0..3000), vec(any::<u8>(), 0..3000)),
+        sizes in vec(1..500_usize, 1..10),
+    ) {
+        let mut bytes = Vec::new();
+        let request = client::Request::new(id(number));
+        let mut expected = vec![Seen::Begin { id: number, role, keep_connection }];
+        request.append_begin(role, keep_connection, &mut bytes);
+        request.append_params(params.iter().map(|(name, value)| (name, value)), &mut bytes).unwrap();
+        expected.push(Seen::Params { id: number, pairs: params });
+        let inputs = [(Input::Stdin, role.has_stdin(), bodies.0), (Input::Data, role.has_data(), bodies.1)];
+        for (input, _, body) in inputs.into_iter().filter(|(_, has, _)| *has) {
+            request.append_input(input, &body, &mut bytes);
+            request.append_end_of_input(input, &mut bytes);
+            let length = body.len() as u64;
+            expected.extend((length > 0).then_some(Seen::Content { id: number, input, bytes: body }));
+            expected.push(Seen::ContentEnd { id: number, input, length });
+        }
+        prop_assert_eq!(in_pieces(&bytes, &sizes, Limits::default(), Policy::NEVER, true), expected);
+    }
+
+    #[test]
+    fn f41_replies_arrive_as_they_were_sent(
+        number in 1..=0xffff_u16,
+        pieces in vec((any::<bool>(), vec(any::<u8>(), 0..300)), 0..20),
+        long in prop_oneof![4 => Just(0), 1 => 60_000..200_000_usize],
+        padded in any::<bool>(),
+        app_status in any::<u32>(),
+        size in 1..5000_usize,
+    ) {
+        let output = Output::new(id(number));
+        let output = if padded { output.padded() } else { output };
+        let (mut reply, mut expected) = (Vec::new(), Told::default());
+        output.append(Stream::Stdout, &vec![b'l'; long], &mut reply);
+        expected.stdout.extend(vec![b'l'; long]);
+        for (is_error, content) in pieces {
+            let (stream, told) =
+                if is_error { (Stream::Stderr, &mut expected.stderr) } else { (Stream::Stdout, &mut expected.stdout) };
+            output.append(stream, &content, &mut reply);
+            told.extend(content);
+        }
+        let stderr_used = !expected.stderr.is_empty();
+        reply.extend_from_slice(&output.ending(app_status, stderr_used));
+        expected.ends.push(Stream::Stdout);
+        expected.ends.extend(stderr_used.then_some(Stream::Stderr));
+        expected.results.push(EndRequest { app_status, protocol_status: ProtocolStatus::RequestComplete });
+        prop_assert_eq!(told(&reply, size), expected);
+    }
+
+    #[test]
+    fn f06_frames_around_contents_that_are_not_copied_are_the_same_records(
+        length in prop_oneof![0..100_usize, 65_500..65_600_usize, 131_000..132_000_usize],
+        padded in any::<bool>(),
+    ) {
+        let output = Output::new(id(1));
+        let output = if padded { output.padded() } else { output };
+        let content = vec![b'c'; length];
+        let (mut copied, mut framed, mut rest) = (Vec::new(), Vec::new(), &content[..]);
+        output.append(Stream::Stdout, &content, &mut copied);
+        for frame in output.frames(Stream::Stdout, length) {
+            let (piece, after) = rest.split_at(frame.content_length());
+            framed.extend([frame.header(), piece, frame.padding()].concat());
+            rest = after;
+        }
+        prop_assert!(rest.is_empty());
+        prop_assert!(copied == framed);
+        let request = client::Request::new(id(1));
+        prop_assert_eq!(request.frames(Input::Stdin, length).len(), output.frames(Stream::Stdout, length).len());
+    }
+}
