@@ -20,7 +20,7 @@ use crate::{
     check,
     exit::{Complaint, Exit},
     options::Options,
-    script_line,
+    pool, script_line,
     settings::application,
 };
 
@@ -54,6 +54,8 @@ struct Words {
 enum Command {
     /// Answer one CGI request from the environment and standard input
     Cgi(Cgi),
+    /// Serve a pool of FastCGI workers
+    Fastcgi(pool::words::Fastcgi),
     /// Make one request from the shell
     Call(call::words::Call),
     /// Load an application, say what is found and what is wrong
@@ -82,6 +84,9 @@ struct Cgi {
 /// Runs what the arguments and the environment ask for.
 pub(crate) fn run() -> Exit {
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    if pool::stdin_listens() {
+        return serve_standard_input(arguments);
+    }
     if cgi::is_invocation() {
         return match cgi::enter(&arguments) {
             Invocation::Served(exit) => exit,
@@ -100,6 +105,25 @@ pub(crate) fn run() -> Exit {
         Ok(words) => dispatch(words.command),
         Err(error) => {
             // Help goes to standard output, complaints to standard error; if that is closed there is nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
+        }
+    }
+}
+
+/// Serves the listening socket that a process manager has put on standard input (FastCGI 1.0, 2.2).
+fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
+    if let Some(script) = cgi::executed_script() {
+        return ended(
+            cgi::script_and_base(&script)
+                .map_err(Complaint::settings)
+                .and_then(|(app, options, base)| Err(pool::serve_standard_input(app, &options, &base))),
+        );
+    }
+    match parse(arguments, "fastcgi") {
+        Ok(words) => dispatch(words.command),
+        Err(error) => {
+            // If standard error is closed there is nobody to tell.
             let _ = error.print();
             if error.use_stderr() { Exit::Usage } else { Exit::Done }
         }
@@ -138,6 +162,7 @@ fn dispatch(command: Command) -> Exit {
             Ok((app, base)) => cgi::serve(app, &options, &base),
             Err(entry) => cgi::refuse(Status::InternalServerError, &entry),
         },
+        Command::Fastcgi(words) => ended(pool::run(&words)),
         Command::Call(words) => ended(call::run(&words)),
         Command::Check(words) => ended(check::run(&words)),
         Command::Man => print(|| {

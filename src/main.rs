@@ -10,11 +10,14 @@ mod engine;
 mod exit;
 mod guard;
 mod options;
+mod pool;
 mod python;
 mod request;
 mod runtime_directory;
 mod script_line;
 mod settings;
+mod signals;
+mod start;
 
 use std::process::ExitCode;
 

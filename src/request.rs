@@ -13,11 +13,9 @@ use link::{
     ending::end_reply,
     entry::Entry,
     page::{Form, Page, Status},
+    request_id,
 };
-use rustix::{
-    process::getpid,
-    rand::{GetRandomFlags, getrandom},
-};
+use rustix::process::getpid;
 
 use crate::exit::Exit;
 
@@ -43,7 +41,7 @@ impl Request {
         let script = text("SCRIPT_NAME").or_else(|| text("SCRIPT_FILENAME")).unwrap_or_default();
         let is_non_parsed = script.rsplit('/').next().is_some_and(|name| name.starts_with("nph-"));
         Self {
-            id: text("UNIQUE_ID").filter(|id| is_id(id)).unwrap_or_else(new_id),
+            id: text("UNIQUE_ID").filter(|id| request_id::is_one(id)).unwrap_or_else(request_id::new),
             form: if is_non_parsed { Form::NonParsed } else { Form::Cgi },
             debug: false,
             variables: Vec::new(),
@@ -55,7 +53,7 @@ impl Request {
     /// A request of our own making.
     pub(crate) fn made(method: &str, target: &str, variables: Vec<(OsString, OsString)>) -> Self {
         Self {
-            id: new_id(),
+            id: request_id::new(),
             form: Form::Cgi,
             debug: false,
             variables,
@@ -107,18 +105,6 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} pid {}", self.id, self.line(), getpid().as_raw_nonzero())
     }
-}
-
-/// Is this the kind of word that Apache's `mod_unique_id` makes?
-fn is_id(word: &str) -> bool {
-    (8..=64).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
-}
-
-fn new_id() -> String {
-    let mut bytes = [0; 8];
-    // Without random numbers, which only a very old kernel withholds, requests are still told apart by their process ids.
-    let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Is the variable `name` there and not empty?

@@ -58,7 +58,7 @@ pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
         )),
         Origin::Unknown => Invocation::Served(refuse(
             Status::InternalServerError,
-            &Entry::error(Code::NoScript, "no script can be told from the request: SCRIPT_FILENAME is not set")
+            &Entry::error(Code::NoScript, "the web server does not say which script is meant: SCRIPT_FILENAME is not set, or names none that is there")
                 .hint("make the script executable and give it the first line `#!` and wsgate's path"),
         )),
     }
@@ -78,14 +78,23 @@ pub(crate) fn refuse(status: Status, entry: &Entry) -> Exit {
     }
 }
 
-fn serve_script(script: &Path, request: Request) -> Exit {
+/// The application in `script`, the options on its `#!` line, and the directory that their paths are taken from.
+///
+/// # Errors
+/// The log entry, if that line cannot be used.
+pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), Entry> {
     let script = match env::current_dir() {
         Ok(here) => here.join(script),
         Err(_) => script.to_owned(),
     };
     let base = script.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    match script_line::options_of(&script) {
-        Ok(options) => serve_request(App::in_file(script.into_os_string().into_vec()), &options, &base, request),
+    let options = script_line::options_of(&script)?;
+    Ok((App::in_file(script.into_os_string().into_vec()), options, base))
+}
+
+fn serve_script(script: &Path, request: Request) -> Exit {
+    match script_and_base(script) {
+        Ok((app, options, base)) => serve_request(app, &options, &base, request),
         Err(entry) => refuse(Status::InternalServerError, &entry),
     }
 }

@@ -47,6 +47,9 @@ impl Origin {
                 // A file that cannot be read is dealt with where it is opened.
                 Err(_) if names(arguments, &script) => Self::Script(script),
                 _ if arguments.is_empty() => Self::Script(script),
+                Ok(Beginning::Anothers) => Self::Arguments,
+                // Whoever wrote these arguments, a query may stand behind them.
+                _ if is_indexed_query() => Self::Unknown,
                 _ => Self::Arguments,
             },
             None if arguments.is_empty() || is_indexed_query() => Self::Unknown,

@@ -5,22 +5,21 @@
 
 mod channels;
 mod ending;
-mod signals;
-mod start;
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
 
 use link::{
     entry::{Code, Entry},
-    launch::Work,
+    launch::{Ends, Work},
     page::Status,
     report::{LONGEST, Report, Stop},
 };
+use nix::sys::signal::Signal as Caught;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -28,10 +27,9 @@ use rustix::{
     process::{Pid, Signal, kill_process, kill_process_group},
 };
 
-use crate::{exit::Exit, request::Request, settings::Settings};
+use crate::{exit::Exit, request::Request, settings::Settings, signals::Bell, start::Start};
 pub(crate) use channels::Channels;
 use ending::{Ending, not_started};
-use signals::Signals;
 
 /// How long an application may take to end after it was told to. Apache kills three seconds after it has told us.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -40,7 +38,7 @@ const GRACE: Duration = Duration::from_millis(1500);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if it is ours.
-pub(crate) fn run(settings: &Settings, work: Work, request: &Request, channels: Channels) -> Exit {
+pub(crate) fn run(settings: &Settings, work: fn(Ends) -> Work, request: &Request, channels: Channels) -> Exit {
     let reply = match channels.reply.try_clone() {
         Ok(reply) => reply,
         Err(error) => {
@@ -64,7 +62,8 @@ struct Guard<'a> {
     settings: &'a Settings,
     child: Child,
     reports: OwnedFd,
-    signals: Signals,
+    child_bell: Bell,
+    end_bell: Bell,
     started: Instant,
     seen: Seen,
     stopping: Option<Stopping>,
@@ -97,6 +96,31 @@ enum Step {
 }
 
 impl<'a> Guard<'a> {
+    /// Starts python for `work`.
+    fn start(
+        settings: &'a Settings,
+        work: fn(Ends) -> Work,
+        request: &'a Request,
+        channels: Channels,
+    ) -> io::Result<Self> {
+        let child_bell = Bell::on(&[Caught::SIGCHLD])?;
+        let end_bell = Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP])?;
+        let work = work(Ends { body_fd: channels.body.as_raw_fd(), reply_fd: channels.reply.as_raw_fd() });
+        let mut start = Start::new(settings, work, request, &[channels.body.as_fd(), channels.reply.as_fd()])?;
+        let child = start.command.spawn()?;
+        Ok(Self {
+            request,
+            settings,
+            child,
+            reports: start.channel,
+            child_bell,
+            end_bell,
+            started: Instant::now(),
+            seen: Seen::default(),
+            stopping: None,
+        })
+    }
+
     /// Waits until python has ended, and makes good what it has left undone. `reply` is the reply's descriptor.
     fn watch(mut self, reply: OwnedFd) -> Exit {
         let mut reply = Some(reply);
@@ -112,7 +136,7 @@ impl<'a> Guard<'a> {
                 // The web server takes the reply for over when its last holder closes it.
                 reply = None;
             }
-            if self.signals.ended() {
+            if self.end_bell.rang() {
                 self.stop(Stop::Terminated);
             }
             if self.settings.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout)
@@ -121,7 +145,7 @@ impl<'a> Guard<'a> {
                 self.stop(Stop::Timeout);
             }
             self.escalate();
-            if self.signals.child_changed() {
+            if self.child_bell.rang() {
                 if self.stopping.is_some() {
                     // While its leader is not reaped, the group's number is nobody else's.
                     self.signal_group(Signal::KILL);
@@ -147,8 +171,8 @@ impl<'a> Guard<'a> {
             .transpose()
             .map_err(io::Error::other)?;
         let mut watched = [
-            PollFd::from_borrowed_fd(self.signals.child(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.signals.end(), PollFlags::IN),
+            PollFd::new(&self.child_bell, PollFlags::IN),
+            PollFd::new(&self.end_bell, PollFlags::IN),
             PollFd::new(&self.reports, PollFlags::IN),
         ];
         let count = if self.seen.closed { 2 } else { 3 };

@@ -30,6 +30,8 @@ codes! {
     CalledDirectly = 104,
     /// An argument or setting is wrong.
     BadSetting = 105,
+    /// A listening socket cannot be had.
+    BadListener = 106,
     /// The virtualenv cannot be used.
     BadVenv = 201,
     /// The python interpreter cannot be used.
@@ -50,6 +52,8 @@ codes! {
     NoCallable = 303,
     /// The application ended the process while it was loaded.
     ExitAtImport = 304,
+    /// The application started threads while it was loaded in a process that is to be forked.
+    ThreadsAtImport = 305,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// The application raised an exception.
@@ -82,6 +86,20 @@ codes! {
     EndedAfterHead = 605,
     /// The reply could not be written.
     NotWritten = 606,
+    /// A worker of a pool ended by itself.
+    WorkerDied = 701,
+    /// The template of a pool ended by itself.
+    TemplateDied = 702,
+    /// New code could not be loaded.
+    ReloadFailed = 703,
+    /// No worker could be forked.
+    WorkerUnborn = 704,
+    /// A pool begins to serve.
+    PoolReady = 710,
+    /// New code takes over.
+    PoolReloaded = 711,
+    /// A pool ends.
+    PoolEnds = 712,
     /// Something that must not happen.
     Internal = 901,
 }
@@ -99,6 +117,8 @@ pub enum Severity {
     Error,
     /// The request went on.
     Warning,
+    /// All is as it should be.
+    Notice,
 }
 
 /// A message for the operator.
@@ -120,6 +140,11 @@ impl Entry {
     /// A warning, worded as an error is.
     pub fn warning(code: Code, sentence: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, sentence) }
+    }
+
+    /// A notice, worded as an error is.
+    pub fn notice(code: Code, sentence: impl Into<String>) -> Self {
+        Self { severity: Severity::Notice, ..Self::error(code, sentence) }
     }
 
     /// Adds lines that explain, such as a traceback.
@@ -155,6 +180,7 @@ impl Entry {
         let severity = match self.severity {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Notice => "notice",
         };
         let mut text = format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(&self.sentence));
         // Writing to a string cannot fail.

@@ -36,21 +36,43 @@ pub struct Launch {
     pub timeout_seconds: u64,
     /// Process that started python; when it is gone, nobody guards the request.
     pub gateway_pid: i32,
-    /// Descriptor that the request body is read from.
-    pub body_fd: i32,
-    /// Descriptor that the reply (or the findings of a check) is written to.
-    pub reply_fd: i32,
-    /// Descriptor that [`crate::report::Report`]s go to.
+    /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news of [`crate::pool`].
     pub report_fd: i32,
 }
 
 /// What the engine is started for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// Serve one CGI request whose variables are the process environment.
-    Cgi,
-    /// Load the application, try one request under `wsgiref.validate`, and say what was found.
-    Check,
+    Cgi(Ends),
+    /// Load the application, try one request under `wsgiref.validate`, and write what was found as the reply.
+    Check(Ends),
+    /// Load the application, then fork a worker whenever the supervisor asks for one.
+    Template(Service),
+    /// Be the only worker.
+    Worker(Service),
+}
+
+/// Descriptors of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// The request body is read from it.
+    pub body_fd: i32,
+    /// The reply is written to it.
+    pub reply_fd: i32,
+}
+
+/// What every worker of a FastCGI pool does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Listening sockets, as descriptors.
+    pub listeners: Vec<i32>,
+    /// Requests that a worker serves at the same time.
+    pub threads: u32,
+    /// Workers of the pool: whether other processes serve the application, too.
+    pub workers: u32,
+    /// Requests after which a worker ends; 0 is without end.
+    pub max_requests: u64,
 }
 
 /// A virtualenv as its `pyvenv.cfg` describes it.
@@ -119,7 +141,7 @@ mod tests {
 
     fn launch() -> Launch {
         Launch {
-            work: Work::Cgi,
+            work: Work::Cgi(Ends { body_fd: 3, reply_fd: 4 }),
             app: App::in_file("/srv/caf\u{e9}.wsgi"),
             sys_path: vec![b"/srv/\xff".to_vec()],
             pycache_prefix: None,
@@ -130,8 +152,6 @@ mod tests {
             form: Form::Cgi,
             timeout_seconds: 30,
             gateway_pid: 4711,
-            body_fd: 3,
-            reply_fd: 4,
             report_fd: 5,
         }
     }

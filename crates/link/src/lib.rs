@@ -10,7 +10,9 @@ pub mod entry;
 pub mod launch;
 pub mod page;
 pub mod percent;
+pub mod pool;
 pub mod report;
+pub mod request_id;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together only if theirs are
 /// equal, since everything they exchange is laid out by this crate.

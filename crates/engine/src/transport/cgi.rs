@@ -218,7 +218,7 @@ impl Reply {
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
     /// cannot block.
     fn clear_way(&self, wanted: usize) -> io::Result<usize> {
-        let Some(reply) = &self.descriptor else {
+        let Some(reply) = self.descriptor.as_ref().filter(|_| self.reporter.is_ours()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         while let Some(pending) = self.body.pending() {
@@ -238,7 +238,7 @@ impl ReplySink for Reply {
         self.reporter.send(&Report::HeadLeaves);
     }
 
-    fn write(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
         let room = self.clear_way(head.len() + block.len())?;
         let head = &head[..head.len().min(room)];
         let block = &block[..block.len().min(room - head.len())];
@@ -282,7 +282,10 @@ impl ReplySink for Reply {
         let body_left = self.body.pending().is_some();
         self.body.close();
         self.reporter.send(&Report::Done { complete });
-        if let Some(reply) = self.descriptor.take() {
+        // In a child that the application has forked, closing is all: the connection is its parent's.
+        if let Some(reply) = self.descriptor.take()
+            && self.reporter.is_ours()
+        {
             end_reply(reply, body_left);
         }
     }

@@ -1,3 +1,4 @@
 //! What brings requests to the engine. Each transport makes an [`crate::wsgi::Exchange`].
 
 pub(crate) mod cgi;
+pub(crate) mod fastcgi;

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    os::fd::BorrowedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,21 +16,20 @@ use link::{
 };
 use pyo3::{prelude::*, types::PyDict};
 
-use super::Handed;
 use crate::{
     app,
     log::Log,
+    reporter::Reporter,
     transport::cgi::StandardError,
     wsgi::{BodySource, Exchange, Interruptible, Outcome, ReplySink, Setting, Variables, serve},
 };
 
 /// Writes the findings about the application to the reply descriptor.
-pub(super) fn run(py: Python<'_>, handed: Handed) -> PyResult<()> {
-    let findings = findings(py, &handed.launch)?;
-    handed.reporter.send(&Report::HeadLeaves);
-    let written =
-        findings.encode().map_err(io::Error::other).and_then(|bytes| File::from(handed.reply).write_all(&bytes));
-    handed.reporter.send(&Report::Done { complete: written.is_ok() });
+pub(super) fn run(py: Python<'_>, launch: &Launch, reply: OwnedFd, reporter: &Reporter) -> PyResult<()> {
+    let findings = findings(py, launch)?;
+    reporter.send(&Report::HeadLeaves);
+    let written = findings.encode().map_err(io::Error::other).and_then(|bytes| File::from(reply).write_all(&bytes));
+    reporter.send(&Report::Done { complete: written.is_ok() });
     Ok(())
 }
 
@@ -152,7 +151,7 @@ struct Kept {
 impl ReplySink for Kept {
     fn head_leaves(&mut self) {}
 
-    fn write(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(head);
         Ok(head.len() + block.len())
     }

@@ -1,21 +1,27 @@
 //! One CGI request in a process of its own: what PEP 3333 shows as the CGI gateway.
 
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::{fd::OwnedFd, unix::ffi::OsStringExt as _};
 
-use link::page::Status;
+use link::{launch::Launch, page::Status};
 use pyo3::prelude::*;
 
-use super::Handed;
 use crate::{
     app,
     log::Log,
+    reporter::Reporter,
     transport::cgi::{Body, Reply, StandardError},
-    wsgi::{BodyLength, Exchange, Response, Setting, Variables, refuse, serve},
+    wsgi::{BodyLength, Exchange, Interruptible, Response, Setting, Variables, refuse, serve},
 };
 
 /// Serves the request that the process environment describes.
-pub(super) fn run(py: Python<'_>, handed: Handed) {
-    let Handed { launch, body, reply, reporter, interruptible } = handed;
+pub(super) fn run(
+    py: Python<'_>,
+    launch: &Launch,
+    body: OwnedFd,
+    reply: OwnedFd,
+    reporter: Reporter,
+    interruptible: Interruptible,
+) {
     let log = Log::new(launch.request_id.clone(), launch.request.clone());
     let received = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
     let variables = match Variables::new(received) {
@@ -37,7 +43,7 @@ pub(super) fn run(py: Python<'_>, handed: Handed) {
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
     };
-    match app::load(py, &launch, &setting) {
+    match app::load(py, launch, &setting) {
         Ok(loaded) => {
             serve(
                 &loaded.application,

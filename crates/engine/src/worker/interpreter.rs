@@ -9,15 +9,14 @@ use pyo3::{
 };
 use rustix::process::Signal;
 
-use super::Handed;
 use crate::{
+    reporter::Reporter,
     transport::cgi::StandardError,
-    wsgi::{Interrupted, text_stream},
+    wsgi::{Interrupted, Interruptible, text_stream},
 };
 
-/// Sets up `sys`, crash reports and the way in which the gateway ends a request.
-pub(super) fn settle(py: Python<'_>, handed: &Handed) -> PyResult<()> {
-    let Handed { launch, reporter, interruptible, .. } = handed;
+/// Sets up `sys` and crash reports.
+pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     let sys = py.import("sys")?;
     settle_path(&sys, launch)?;
     let name: &OsStr = match &launch.app.source {
@@ -34,13 +33,19 @@ pub(super) fn settle(py: Python<'_>, handed: &Handed) -> PyResult<()> {
     }
     // A crash in C code then leaves the Python stack in the log.
     py.import("faulthandler")?.call_method1("enable", (2,))?;
-    let (reporter, interruptible) = (reporter.clone(), interruptible.clone());
+    Ok(())
+}
+
+/// Makes SIGTERM raise an exception in the application, as long as what is returned says that it may.
+pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter) -> PyResult<Interruptible> {
+    let interruptible = Interruptible::yes();
+    let (reporter, asked) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
         py,
         Some(c"interrupt"),
         None,
         move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-            if !interruptible.get() {
+            if !asked.get() {
                 // The reply is whole, and what is left to do is short. The gateway sees to it if it is not.
                 return Ok(());
             }
@@ -52,7 +57,7 @@ pub(super) fn settle(py: Python<'_>, handed: &Handed) -> PyResult<()> {
         },
     )?;
     py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), interrupt))?;
-    Ok(())
+    Ok(interruptible)
 }
 
 fn settle_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
@@ -68,7 +73,7 @@ fn settle_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
 }
 
 /// Ends the process as a Python program ends, without taking the interpreter down piece by piece.
-pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
+pub(super) fn leave(py: Python<'_>, status: i32) -> PyResult<()> {
     let sys = py.import("sys")?;
     let report = |result: PyResult<()>| {
         if let Err(error) = result {
@@ -90,6 +95,6 @@ pub(super) fn leave(py: Python<'_>) -> PyResult<()> {
     // SAFETY: flushing all C streams is allowed at any time; ending the process has no requirements.
     unsafe {
         libc::fflush(std::ptr::null_mut());
-        libc::_exit(0)
+        libc::_exit(status)
     }
 }

@@ -2,7 +2,10 @@
 
 mod check;
 mod cold;
+mod fork;
 mod interpreter;
+mod serving;
+mod template;
 
 use std::{
     io::Read as _,
@@ -11,7 +14,7 @@ use std::{
 };
 
 use link::{
-    launch::{Launch, Work},
+    launch::{Launch, Service, Work},
     report::Report,
 };
 use pyo3::{
@@ -24,15 +27,22 @@ use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 
-use crate::{reporter::Reporter, wsgi::Interruptible};
+use crate::reporter::Reporter;
 
 /// What the gateway handed over.
-pub(crate) struct Handed {
+struct Handed {
     launch: Launch,
-    body: OwnedFd,
-    reply: OwnedFd,
-    reporter: Reporter,
-    interruptible: Interruptible,
+    /// The socket to the gateway.
+    channel: OwnedFd,
+    task: Task,
+}
+
+/// What is to be done, with the descriptors for it.
+enum Task {
+    Cgi { body: OwnedFd, reply: OwnedFd },
+    Check { reply: OwnedFd },
+    Template { service: Service, listeners: Vec<OwnedFd> },
+    Worker { service: Service, listeners: Vec<OwnedFd> },
 }
 
 /// A process that has everything it needs and has not begun.
@@ -49,17 +59,35 @@ pub(crate) fn prepare(launch: i32) -> PyResult<Prepared> {
     let mut frame = Vec::new();
     file.read_to_end(&mut frame)?;
     let launch = Launch::decode(&frame).map_err(|bad| PyImportError::new_err(bad.to_string()))?;
-    // SAFETY: as above; the frame names three different descriptors, each once.
-    let (body, reply, report) = unsafe { (own(launch.body_fd)?, own(launch.reply_fd)?, own(launch.report_fd)?) };
-    Ok(Prepared {
-        handed: Mutex::new(Some(Handed {
-            launch,
-            body,
-            reply,
-            reporter: Reporter::new(report),
-            interruptible: Interruptible::yes(),
-        })),
-    })
+    // SAFETY: as above; the frame names different descriptors, each once.
+    let channel = unsafe { own(launch.report_fd)? };
+    // SAFETY: as above.
+    let task = unsafe { Task::take_over(&launch.work) }?;
+    Ok(Prepared { handed: Mutex::new(Some(Handed { launch, channel, task })) })
+}
+
+impl Task {
+    /// Takes over the descriptors that `work` names.
+    ///
+    /// # Safety
+    /// They must be open, different, and owned by nothing else.
+    unsafe fn take_over(work: &Work) -> PyResult<Self> {
+        // SAFETY: the caller's promise, for this and all that follow.
+        let listeners = |service: &Service| -> PyResult<Vec<OwnedFd>> {
+            service.listeners.iter().map(|&number| unsafe { own(number) }).collect()
+        };
+        Ok(match work {
+            // SAFETY: as above.
+            Work::Cgi(ends) => unsafe { Self::Cgi { body: own(ends.body_fd)?, reply: own(ends.reply_fd)? } },
+            Work::Check(ends) => {
+                // SAFETY: as above. There is no request, so no body.
+                let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
+                Self::Check { reply }
+            }
+            Work::Template(service) => Self::Template { listeners: listeners(service)?, service: service.clone() },
+            Work::Worker(service) => Self::Worker { listeners: listeners(service)?, service: service.clone() },
+        })
+    }
 }
 
 #[pymethods]
@@ -68,14 +96,31 @@ impl Prepared {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let handed = self.handed.lock_py_attached(py).ok().and_then(|mut handed| handed.take());
         let handed = handed.ok_or_else(|| PyRuntimeError::new_err("this work was begun before"))?;
-        stay_with(handed.launch.gateway_pid)?;
-        handed.reporter.send(&Report::Ready);
-        interpreter::settle(py, &handed)?;
-        match handed.launch.work {
-            Work::Cgi => cold::run(py, handed),
-            Work::Check => check::run(py, handed)?,
-        }
-        interpreter::leave(py)
+        let Handed { launch, channel, task } = handed;
+        interpreter::settle(py, &launch)?;
+        let status = match task {
+            Task::Cgi { body, reply } => {
+                stay_with(launch.gateway_pid)?;
+                let reporter = Reporter::new(channel);
+                let interruptible = interpreter::end_by_exception(py, &reporter)?;
+                reporter.send(&Report::Ready);
+                cold::run(py, &launch, body, reply, reporter, interruptible);
+                0
+            }
+            Task::Check { reply } => {
+                stay_with(launch.gateway_pid)?;
+                let reporter = Reporter::new(channel);
+                reporter.send(&Report::Ready);
+                check::run(py, &launch, reply, &reporter)?;
+                0
+            }
+            Task::Template { service, listeners } => {
+                stay_with(launch.gateway_pid)?;
+                template::run(py, &launch, &service, listeners, channel)?
+            }
+            Task::Worker { service, listeners } => serving::run_alone(py, &launch, &service, listeners)?,
+        };
+        interpreter::leave(py, status)
     }
 }
 

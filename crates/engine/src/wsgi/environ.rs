@@ -93,13 +93,17 @@ impl Variables {
         self.get(b"REQUEST_METHOD") == Some(b"HEAD")
     }
 
-    /// How far the request body reaches (RFC 3875 4.1.2, 4.2).
+    /// How far the request body reaches (RFC 3875 4.1.2, 4.2), where only the variables tell.
     pub(crate) fn body_length(&self) -> BodyLength {
-        match self.filled(b"CONTENT_LENGTH").and_then(decimal) {
-            Some(length) => BodyLength::Exactly(length),
-            None if self.is_chunked() => BodyLength::UntilEnd,
-            None => BodyLength::Exactly(0),
+        match self.body_length_in_stream() {
+            BodyLength::UntilEnd if !self.is_chunked() => BodyLength::Exactly(0),
+            length => length,
         }
+    }
+
+    /// How far the request body reaches, where the end of the stream that it comes in is certain (FastCGI 1.0, 6.2).
+    pub(crate) fn body_length_in_stream(&self) -> BodyLength {
+        self.filled(b"CONTENT_LENGTH").and_then(decimal).map_or(BodyLength::UntilEnd, BodyLength::Exactly)
     }
 
     /// Did the client send its body in chunks? The front has put them together, and has not counted them.

@@ -111,11 +111,11 @@ pub(crate) trait ReplySink: Send {
     /// Called once, before the first byte: from here on no other reply can be sent.
     fn head_leaves(&mut self);
 
-    /// Sends some bytes of `head` and then `block` in one go.
+    /// Sends some bytes of `head` and then `block` in one go. With `last`, the reply is over when all of them are sent.
     ///
     /// # Errors
     /// `Interrupted` if a signal came first; anything else means that nobody reads the reply any more.
-    fn write(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize>;
+    fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize>;
 
     /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends there.
     ///

@@ -176,7 +176,8 @@ impl Response {
         let room = self.room(py, block.len() as u64);
         // Slices have at most `isize::MAX` bytes, so that the room within one fits `usize`.
         let block = &block[..usize::try_from(room).unwrap_or(block.len())];
-        self.transmit(py, &head, block)?;
+        let last = self.is_last(py, room);
+        self.transmit(py, &head, block, last)?;
         self.note_whole(py);
         Ok(self.flow(py))
     }
@@ -185,7 +186,7 @@ impl Response {
     pub(super) fn send_file(&self, py: Python<'_>, part: &FilePart) -> Result<(), Fault> {
         let head = self.take_head(py, Some(part.length), true)?;
         let room = self.room(py, part.length);
-        self.transmit(py, &head, b"")?;
+        self.transmit(py, &head, b"", false)?;
         let mut done = 0;
         while done < room {
             let count = usize::try_from((room - done).min(FILE_PIECE)).unwrap_or(usize::MAX);
@@ -212,7 +213,7 @@ impl Response {
     pub(super) fn complete(&self, py: Python<'_>) -> Result<(), Fault> {
         if matches!(self.state(py).stage, Stage::Started(_)) {
             let head = self.take_head(py, (!self.head_only).then_some(0), false)?;
-            self.transmit(py, &head, b"")?;
+            self.transmit(py, &head, b"", false)?;
         }
         let state = self.state(py);
         if let Stage::HeadSent { limit: Some(limit), bodiless: false } = state.stage
@@ -227,6 +228,12 @@ impl Response {
             );
         }
         Ok(())
+    }
+
+    /// Are these `length` bytes the last that the head announced?
+    fn is_last(&self, py: Python<'_>, length: u64) -> bool {
+        let state = self.state(py);
+        matches!(state.stage, Stage::HeadSent { limit: Some(limit), bodiless: false } if state.sent + length == limit)
     }
 
     /// Takes note if all that the head announced has left.
@@ -270,7 +277,7 @@ impl Response {
             state.stage = Stage::HeadSent { limit: None, bodiless: true };
             state.sink.head_leaves();
         }
-        self.transmit(py, &reply, b"").is_ok()
+        self.transmit(py, &reply, b"", true).is_ok()
     }
 
     /// The head as it leaves now, if it has not left before.
@@ -353,12 +360,12 @@ impl Response {
     }
 
     /// Writes `head` and `block`, however many calls that takes.
-    fn transmit(&self, py: Python<'_>, head: &[u8], block: &[u8]) -> Result<(), Fault> {
+    fn transmit(&self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> Result<(), Fault> {
         let (mut head, mut block) = (head, block);
         while !head.is_empty() || !block.is_empty() {
             let mut state = self.state(py);
             let sink = &mut state.sink;
-            let written = py.detach(|| sink.write(head, block));
+            let written = py.detach(|| sink.write(head, block, last));
             if let Ok(count) = written {
                 let of_head = count.min(head.len());
                 head = &head[of_head..];

@@ -1,0 +1,64 @@
+//! fork, with everything that Python and the kernel want around it.
+//!
+//! Only where one thread lives: what other threads hold locked would stay locked for ever in the child.
+
+use pyo3::{ffi, prelude::*};
+use rustix::process::Pid;
+
+/// Which side of the fork this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The new process.
+    Child,
+    /// The process that forked it.
+    Parent(Pid),
+}
+
+/// Threads of this process.
+pub(super) fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// Forks. In the child all signals stay blocked until [`unblock_signals`]; in the parent they are as before.
+///
+/// # Errors
+/// If the kernel has no process or memory left for the child.
+pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
+    // SAFETY: all-zero is a valid signal set, and is overwritten at once; the calls take pointers to live sets.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+    }
+    // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in the order that Python's own
+    // os.fork has them in, the parent's even if there is no child.
+    let pid = unsafe {
+        ffi::PyOS_BeforeFork();
+        let pid = libc::fork();
+        if pid == 0 {
+            ffi::PyOS_AfterFork_Child();
+        } else {
+            ffi::PyOS_AfterFork_Parent();
+        }
+        pid
+    };
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    let error = std::io::Error::last_os_error();
+    // SAFETY: `before` was filled by the kernel above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    Pid::from_raw(pid).filter(|_| pid > 0).map(Side::Parent).ok_or(error)
+}
+
+/// Lets signals through again, when the child is ready for them.
+pub(super) fn unblock_signals() {
+    // SAFETY: an all-zero set that `sigemptyset` initialises; the call takes a pointer to it.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}

@@ -1,0 +1,369 @@
+//! The serve loop of a FastCGI worker: leader and follower on one epoll set.
+//!
+//! Every thread waits on the same set; the one that wakes accepts, reads, runs the application and writes. Nothing is handed from
+//! thread to thread, an idle connection costs none of them, and with one thread there is but one in the process.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    net::SocketAddr,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fastcgi_server::{Limits, Params, addresses::Addresses};
+use link::{
+    entry::{Code, Entry},
+    launch::{Launch, Service},
+    page::{Form, Status},
+};
+use pyo3::prelude::*;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    io::{Errno, ioctl_fionbio},
+    net::{SocketFlags, acceptfrom_with, sockopt},
+    process::Signal,
+};
+use signal_hook::{consts::SIGTERM, low_level::pipe};
+
+use super::fork;
+use crate::{
+    app,
+    log::Log,
+    transport::{
+        cgi::StandardError,
+        fastcgi::{Incomplete, Peer, Progress},
+    },
+    wsgi::{BodyLength, Exchange, Interruptible, Response, Setting, Variables, refuse, serve},
+};
+
+/// How long a connection that is only drained may stay.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Epoll data of what is no connection; connections count on from there.
+const STOP: u64 = 0;
+const FIRST_LISTENER: u64 = 1;
+
+/// What is true of every request of the pool.
+pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
+    Setting {
+        multithread: service.threads > 1,
+        multiprocess: service.workers > 1,
+        run_once: false,
+        debug: launch.debug,
+        timeout_seconds: launch.timeout_seconds,
+    }
+}
+
+/// Loads the application and serves it in this process. Returns the exit status.
+pub(super) fn run_alone(py: Python<'_>, launch: &Launch, service: &Service, listeners: Vec<OwnedFd>) -> PyResult<i32> {
+    match app::load(py, launch, &setting(launch, service)) {
+        Ok(loaded) => run(py, &loaded.application, launch, service, listeners),
+        Err(failure) => {
+            Log::new(launch.request_id.clone(), launch.request.clone()).entry(&failure.entry);
+            Ok(1)
+        }
+    }
+}
+
+/// Serves `application` until this process is told to end, or has served as many requests as it may. Returns the exit status.
+pub(super) fn run(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    service: &Service,
+    listeners: Vec<OwnedFd>,
+) -> PyResult<i32> {
+    let worker = Worker::new(launch, service, listeners)?;
+    // A terminal's interrupt is for the supervisor, which tells us.
+    py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
+    fork::unblock_signals();
+    let unbound = application.clone().unbind();
+    std::thread::scope(|scope| {
+        let followers: Vec<_> = (1..service.threads)
+            .map(|_| scope.spawn(|| Python::attach(|py| worker.run_thread(unbound.bind(py)))))
+            .collect();
+        worker.run_thread(application);
+        // They need the interpreter to come to their ends.
+        py.detach(|| followers.into_iter().for_each(|follower| drop(follower.join())));
+    });
+    Ok(0)
+}
+
+/// One worker process.
+struct Worker {
+    epoll: OwnedFd,
+    listeners: Vec<OwnedFd>,
+    /// Readable when the worker is to end, and never read: every thread is to see it.
+    _stop: UnixStream,
+    stopper: UnixStream,
+    draining: AtomicBool,
+    /// Connections that wait for more, by their epoll data.
+    waiting: Mutex<HashMap<u64, Peer>>,
+    next: AtomicU64,
+    served: AtomicU64,
+    service: Service,
+    setting: Setting,
+    debug: bool,
+    limits: Limits,
+    allowed: Option<Addresses>,
+}
+
+impl Worker {
+    fn new(launch: &Launch, service: &Service, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let (stop, stopper) = UnixStream::pair()?;
+        pipe::register(SIGTERM, stopper.try_clone()?)?;
+        epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
+        for (position, listener) in listeners.iter().enumerate() {
+            // Another worker may have taken the connection that woke us.
+            ioctl_fionbio(listener, true)?;
+            let data = epoll::EventData::new_u64(FIRST_LISTENER + position as u64);
+            epoll::add(&epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)?;
+        }
+        let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
+        Ok(Self {
+            epoll,
+            next: AtomicU64::new(FIRST_LISTENER + listeners.len() as u64),
+            listeners,
+            _stop: stop,
+            stopper,
+            draining: AtomicBool::new(false),
+            waiting: Mutex::new(HashMap::new()),
+            served: AtomicU64::new(0),
+            service: service.clone(),
+            setting: setting(launch, service),
+            debug: launch.debug,
+            limits: Limits { max_reqs: Some(conns), ..Limits::default() },
+            allowed: allowed_addresses(launch),
+        })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Peer>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Waits for connections and serves them, until the worker is to end.
+    fn run_thread(&self, application: &Bound<'_, PyAny>) {
+        let py = application.py();
+        while !self.is_draining() {
+            match py.detach(|| self.next_event()) {
+                Ok(Some(STOP)) => break,
+                Ok(Some(data)) => {
+                    match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
+                        Some(listener) => self.accept(application, listener),
+                        None => {
+                            let peer = self.waiting().remove(&data);
+                            if let Some(peer) = peer {
+                                self.drive(application, data, peer, true);
+                            }
+                        }
+                    }
+                }
+                Ok(None) => self.sweep(),
+                Err(error) => {
+                    Log::new("-".to_owned(), "(worker)".to_owned())
+                        .entry(&Entry::error(Code::Internal, format!("waiting for connections failed: {error}")));
+                    break;
+                }
+            }
+        }
+        self.drain(application);
+    }
+
+    /// The data of the next event, or nothing if it is time to look after connections that linger.
+    fn next_event(&self) -> io::Result<Option<u64>> {
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
+        let lingers = self.waiting().values().any(|peer| peer.lingering_since().is_some());
+        let patience = lingers.then_some(Timespec { tv_sec: 1, tv_nsec: 0 });
+        match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
+            Ok(1..) => Ok(Some(events[0].data.u64())),
+            Ok(0) | Err(Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn accept(&self, application: &Bound<'_, PyAny>, listener: &OwnedFd) {
+        // Taken by another worker, or gone again: either is nothing to us. Out of descriptors the backlog waits.
+        let Ok((socket, address)) = acceptfrom_with(listener, SocketFlags::CLOEXEC) else {
+            return;
+        };
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
+        if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
+            return;
+        }
+        if address.is_some() {
+            // Replies leave in one piece; nothing is gained by waiting for more. A socket that cannot do that still works.
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
+        }
+        let data = self.next.fetch_add(1, Ordering::Relaxed);
+        self.drive(application, data, Peer::new(socket, self.limits), false);
+    }
+
+    /// Goes on with a connection until it waits for more, or is closed.
+    fn drive(&self, application: &Bound<'_, PyAny>, data: u64, peer: Peer, known: bool) {
+        loop {
+            match peer.advance() {
+                Progress::Request(request) => {
+                    self.serve(application, &peer, request);
+                    let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+                    if self.service.max_requests > 0 && served == self.service.max_requests {
+                        self.end();
+                    }
+                    match peer.after_request() {
+                        Progress::Close => return,
+                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
+                        _ if self.is_draining() && peer.is_idle() => return,
+                        _ => {}
+                    }
+                }
+                Progress::Wait => break,
+                Progress::Close => return,
+            }
+        }
+        self.wait_for(data, peer, known);
+    }
+
+    /// Waits for more on a connection.
+    fn wait_for(&self, data: u64, peer: Peer, known: bool) {
+        // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
+        let alone = self.service.threads <= 1;
+        let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
+        let mut waiting = self.waiting();
+        let socket = peer.socket();
+        let watched = match (known, alone) {
+            (false, _) => epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
+            (true, false) => epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
+            (true, true) => Ok(()),
+        };
+        // What cannot be watched is closed; only a lack of memory does that.
+        if watched.is_ok() {
+            waiting.insert(data, peer);
+        }
+    }
+
+    /// Closes connections that have lingered long enough.
+    fn sweep(&self) {
+        self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
+    }
+
+    /// Lets every thread come to its end.
+    fn end(&self) {
+        self.draining.store(true, Ordering::Release);
+        // The other end is never read, and has room for a byte.
+        let _ = (&self.stopper).write_all(b"x");
+    }
+
+    /// Serves out the connections that are in the middle of a request, and closes those between two.
+    fn drain(&self, application: &Bound<'_, PyAny>) {
+        self.end();
+        let py = application.py();
+        let begin = Instant::now();
+        let mut left: Vec<(u64, Peer)> = self.waiting().drain().collect();
+        while !left.is_empty() && begin.elapsed() < LINGER {
+            left.retain(|(_, peer)| !peer.is_idle());
+            for (data, peer) in std::mem::take(&mut left) {
+                let more = py.detach(|| {
+                    let patience = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+                    matches!(
+                        poll(&mut [PollFd::from_borrowed_fd(peer.socket(), PollFlags::IN)], Some(&patience)),
+                        Ok(1..)
+                    )
+                });
+                if more {
+                    self.drive(application, data, peer, true);
+                } else {
+                    left.push((data, peer));
+                }
+            }
+            left.extend(self.waiting().drain());
+        }
+    }
+
+    fn serve(&self, application: &Bound<'_, PyAny>, peer: &Peer, request: Incomplete) {
+        let py = application.py();
+        let Incomplete { id, params } = request;
+        let log = Log::new(request_id(&params), target(&params));
+        let interruptible = Interruptible::yes();
+        let has_nul = params.with_nul().is_some();
+        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
+        let mut received: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        received.reverse();
+        let variables = Variables::new(received);
+        let refused = match &variables {
+            _ if has_nul => Some(
+                Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
+                    .hint("the request was answered with 400"),
+            ),
+            Err(bad) => Some(bad.entry()),
+            Ok(_) => None,
+        };
+        match (refused, variables) {
+            (None, Ok(variables)) => {
+                let (body, reply) = peer.begin(id, variables.body_length_in_stream());
+                serve(
+                    application,
+                    Exchange {
+                        variables,
+                        body: Box::new(body),
+                        reply: Box::new(reply),
+                        errors: Arc::new(StandardError),
+                        form: Form::Cgi,
+                        setting: self.setting.clone(),
+                        log,
+                        interruptible,
+                    },
+                );
+            }
+            (entry, _) => {
+                let (_, reply) = peer.begin(id, BodyLength::UntilEnd);
+                let response = Response::new(Box::new(reply), Form::Cgi, false, log, interruptible);
+                if let Some(entry) = entry {
+                    refuse(py, response, self.debug, Status::BadRequest, &entry);
+                }
+            }
+        }
+        peer.reuse(params);
+    }
+}
+
+/// The peers that may connect (FastCGI 1.0, 2.3). A list that cannot be read lets nobody in, and the log says so.
+fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
+    let list = std::env::var_os(Addresses::VARIABLE)?;
+    match Addresses::parse(&list.to_string_lossy()) {
+        Ok(addresses) => Some(addresses),
+        Err(error) => {
+            Log::new(launch.request_id.clone(), launch.request.clone()).entry(
+                &Entry::error(
+                    Code::BadSetting,
+                    format!("FCGI_WEB_SERVER_ADDRS holds `{}`, which is no address", error.item),
+                )
+                .hint("nobody can connect until it is a list of addresses with commas between them"),
+            );
+            Addresses::parse("0.0.0.0").ok()
+        }
+    }
+}
+
+/// The web server's id of the request, or a new one.
+fn request_id(params: &Params) -> String {
+    match params.get(b"UNIQUE_ID").and_then(|id| std::str::from_utf8(id).ok()).filter(|id| link::request_id::is_one(id))
+    {
+        Some(id) => id.to_owned(),
+        None => link::request_id::new(),
+    }
+}
+
+/// Method and target, for the log.
+fn target(params: &Params) -> String {
+    let text = |name: &[u8]| String::from_utf8_lossy(params.get(name).unwrap_or_default()).into_owned();
+    format!("{} {}", text(b"REQUEST_METHOD"), text(b"REQUEST_URI"))
+}

@@ -1,0 +1,128 @@
+//! What the supervisor of a pool and its template say to each other: packets of one size on a `SOCK_SEQPACKET` socket.
+//!
+//! The template is Python and may be hurt by the application it has loaded; so the supervisor reads nothing from it but these.
+
+/// Length of a packet in bytes.
+pub const LENGTH: usize = 16;
+
+/// What the supervisor wants of the template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Fork a worker for the slot with this number.
+    Fork {
+        /// Names the worker's place in the pool.
+        slot: u32,
+    },
+}
+
+/// What the template has to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The application is loaded: workers can be forked.
+    Ready,
+    /// The application cannot be loaded; the log says why.
+    Unfit,
+    /// A worker was forked.
+    Born {
+        /// Its place in the pool.
+        slot: u32,
+        /// Its process.
+        pid: i32,
+    },
+    /// A worker could not be forked, for want of processes or memory.
+    Unborn {
+        /// Its place in the pool.
+        slot: u32,
+    },
+    /// A worker has ended.
+    Gone {
+        /// Its process.
+        pid: i32,
+        /// How, as `waitpid` gives it.
+        status: i32,
+    },
+}
+
+impl Order {
+    /// The packet.
+    pub fn encode(self) -> [u8; LENGTH] {
+        match self {
+            Self::Fork { slot } => packet(1, slot.cast_signed(), 0),
+        }
+    }
+
+    /// Reads a packet; `None` if it is none of ours.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        match fields(packet)? {
+            (1, slot, 0) => Some(Self::Fork { slot: slot.cast_unsigned() }),
+            _ => None,
+        }
+    }
+}
+
+impl News {
+    /// The packet.
+    pub fn encode(self) -> [u8; LENGTH] {
+        match self {
+            Self::Ready => packet(1, 0, 0),
+            Self::Unfit => packet(2, 0, 0),
+            Self::Born { slot, pid } => packet(3, slot.cast_signed(), pid),
+            Self::Unborn { slot } => packet(4, slot.cast_signed(), 0),
+            Self::Gone { pid, status } => packet(5, pid, status),
+        }
+    }
+
+    /// Reads a packet; `None` if it is none of ours.
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        match fields(packet)? {
+            (1, 0, 0) => Some(Self::Ready),
+            (2, 0, 0) => Some(Self::Unfit),
+            (3, slot, pid) => Some(Self::Born { slot: slot.cast_unsigned(), pid }),
+            (4, slot, 0) => Some(Self::Unborn { slot: slot.cast_unsigned() }),
+            (5, pid, status) => Some(Self::Gone { pid, status }),
+            _ => None,
+        }
+    }
+}
+
+fn packet(kind: u32, first: i32, second: i32) -> [u8; LENGTH] {
+    let mut packet = [0; LENGTH];
+    packet[..4].copy_from_slice(&kind.to_ne_bytes());
+    packet[4..8].copy_from_slice(&first.to_ne_bytes());
+    packet[8..12].copy_from_slice(&second.to_ne_bytes());
+    packet
+}
+
+fn fields(packet: &[u8]) -> Option<(u32, i32, i32)> {
+    let packet: &[u8; LENGTH] = packet.try_into().ok()?;
+    let word = |at: usize| [packet[at], packet[at + 1], packet[at + 2], packet[at + 3]];
+    Some((u32::from_ne_bytes(word(0)), i32::from_ne_bytes(word(4)), i32::from_ne_bytes(word(8))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_packet_comes_back_as_it_went() {
+        let order = Order::Fork { slot: 7 };
+        assert_eq!(Order::decode(&order.encode()), Some(order));
+        for news in [
+            News::Ready,
+            News::Unfit,
+            News::Born { slot: 3, pid: 4711 },
+            News::Unborn { slot: 3 },
+            News::Gone { pid: 4711, status: 0x8b },
+        ] {
+            assert_eq!(News::decode(&news.encode()), Some(news));
+        }
+    }
+
+    #[test]
+    fn strange_packets_are_nothing() {
+        for strange in [&b""[..], &[0; LENGTH], &[255; LENGTH], &[1; 15], &[1; 17]] {
+            assert_eq!(Order::decode(strange), None);
+            assert_eq!(News::decode(strange), None);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Listening sockets: made with the right owner before anybody can connect, taken away again at the end (FastCGI 1.0, 2.2).
+
+use std::{
+    fmt, fs, io,
+    net::TcpListener,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::unistd::{Group, User};
+use rustix::net::{listen, sockopt};
+
+/// Connections that may wait to be accepted; the kernel's own limit may be lower.
+const BACKLOG: i32 = 1024;
+
+/// Longest path of a Unix socket on Linux, in bytes.
+const LONGEST_PATH: usize = 107;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+    /// A TCP socket at HOST:PORT.
+    Tcp(String),
+    /// Standard input, where whoever started us has put a listening socket.
+    StandardInput,
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if let Some(path) = word.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err("`unix:` names no path".to_owned()),
+                length if length > LONGEST_PATH => {
+                    Err(format!("the path is {length} bytes long, the kernel takes {LONGEST_PATH}"))
+                }
+                _ => Ok(Self::Unix(PathBuf::from(path))),
+            };
+        }
+        if word == "fd:0" {
+            return Ok(Self::StandardInput);
+        }
+        match word.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(word.to_owned())),
+            _ => Err(format!("`{word}` is none of unix:PATH, HOST:PORT and fd:0")),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => f.write_str(address),
+            Self::StandardInput => f.write_str("fd:0"),
+        }
+    }
+}
+
+/// Who may connect to Unix sockets.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// Permissions.
+    pub(crate) mode: u32,
+    /// User and group, by number.
+    pub(crate) owner: (Option<u32>, Option<u32>),
+}
+
+impl Access {
+    /// Looks up `owner`, which is USER or USER:GROUP.
+    pub(crate) fn new(mode: u32, owner: Option<&str>) -> Result<Self> {
+        let Some(owner) = owner else {
+            return Ok(Self { mode, owner: (None, None) });
+        };
+        let (user, group) = owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
+        let user = match user {
+            "" => None,
+            name => Some(User::from_name(name)?.with_context(|| format!("there is no user `{name}`"))?),
+        };
+        let group = match group {
+            Some(name) => Some(Group::from_name(name)?.with_context(|| format!("there is no group `{name}`"))?.gid),
+            None => user.as_ref().map(|user| user.gid),
+        };
+        Ok(Self { mode, owner: (user.map(|user| user.uid.as_raw()), group.map(nix::unistd::Gid::as_raw)) })
+    }
+}
+
+/// A socket that web servers connect to.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The socket.
+    pub(crate) socket: OwnedFd,
+    /// The address, with the port that the kernel chose if it was 0.
+    pub(crate) address: Address,
+    /// The file that is ours to take away.
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Listener {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// If somebody listens there already, or the kernel does not allow it.
+    pub(crate) fn open(address: &Address, access: &Access) -> Result<Self> {
+        match address {
+            Address::Unix(path) => open_unix(path, access),
+            Address::Tcp(name) => {
+                let listener = TcpListener::bind(name).with_context(|| format!("`{name}` cannot be listened at"))?;
+                listen(&listener, BACKLOG)?;
+                let address = Address::Tcp(listener.local_addr()?.to_string());
+                Ok(Self { socket: listener.into(), address, file: None })
+            }
+            Address::StandardInput => {
+                if !stdin_listens() {
+                    bail!("standard input is no listening socket; name an address with --listen");
+                }
+                let socket = io::stdin().as_fd().try_clone_to_owned()?;
+                Ok(Self { socket, address: Address::StandardInput, file: None })
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file
+            && fs::symlink_metadata(&file.path).is_ok_and(|found| found.ino() == file.inode)
+        {
+            // Somebody may have taken it away already.
+            let _ = fs::remove_file(&file.path);
+        }
+    }
+}
+
+/// Is standard input a listening socket, as FastCGI's process managers leave it (FastCGI 1.0, 2.2)?
+pub(crate) fn stdin_listens() -> bool {
+    sockopt::socket_acceptconn(io::stdin()).unwrap_or(false)
+}
+
+fn open_unix(path: &Path, access: &Access) -> Result<Listener> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => bail!("`{shown}` is there and no socket; it is left alone"),
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            bail!("somebody listens at `{shown}` already; end that first, or name another path")
+        }
+        // What a process that was killed has left behind is replaced below.
+        _ => {}
+    }
+    // Made under another name, so that nobody connects before owner and permissions are right.
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = fs::remove_file(&draft);
+    let made = (|| -> io::Result<(UnixListener, u64)> {
+        let listener = UnixListener::bind(&draft)?;
+        let (user, group) = access.owner;
+        chown(&draft, user, group)?;
+        fs::set_permissions(&draft, fs::Permissions::from_mode(access.mode))?;
+        listen(&listener, BACKLOG)?;
+        let inode = fs::symlink_metadata(&draft)?.ino();
+        fs::rename(&draft, path)?;
+        Ok((listener, inode))
+    })();
+    match made {
+        Ok((listener, inode)) => Ok(Listener {
+            socket: listener.into(),
+            address: Address::Unix(path.to_owned()),
+            file: Some(SocketFile { path: path.to_owned(), inode }),
+        }),
+        Err(error) => {
+            let _ = fs::remove_file(&draft);
+            Err(error).with_context(|| format!("`{shown}` cannot be listened at"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_an_address_is_told_apart() {
+        assert_eq!("unix:/run/a.sock".parse(), Ok(Address::Unix("/run/a.sock".into())));
+        assert_eq!("127.0.0.1:9000".parse(), Ok(Address::Tcp("127.0.0.1:9000".into())));
+        assert_eq!("[::1]:0".parse(), Ok(Address::Tcp("[::1]:0".into())));
+        assert_eq!("fd:0".parse(), Ok(Address::StandardInput));
+        for wrong in ["", "unix:", "9000", ":9000", "host:", "host:99999", "fd:x"] {
+            assert!(wrong.parse::<Address>().is_err(), "{wrong}");
+        }
+        assert!(format!("unix:/{}", "x".repeat(107)).parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn f55_a_live_socket_is_refused_and_a_dead_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.sock");
+        let access = Access { mode: 0o600, owner: (None, None) };
+        let first = Listener::open(&Address::Unix(path.clone()), &access).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = Listener::open(&Address::Unix(path.clone()), &access).unwrap_err();
+        assert!(refused.to_string().contains("already"), "{refused}");
+        drop(first);
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "left behind");
+        let second = Listener::open(&Address::Unix(path.clone()), &access).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn f55_a_file_that_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        fs::write(&path, "content").unwrap();
+        let access = Access { mode: 0o600, owner: (None, None) };
+        assert!(Listener::open(&Address::Unix(path.clone()), &access).is_err());
+        assert_eq!(fs::read_to_string(path).unwrap(), "content");
+    }
+}

@@ -1,0 +1,116 @@
+//! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python and reads no FastCGI.
+
+mod listen;
+mod supervisor;
+mod template;
+pub(crate) mod words;
+
+use std::{
+    os::{fd::AsFd as _, fd::AsRawFd as _, unix::process::CommandExt as _},
+    path::Path,
+    thread,
+};
+
+use link::{
+    app::App,
+    entry::{Code, Entry},
+    launch::{Service, Work},
+};
+
+use crate::{
+    exit::{Complaint, Exit},
+    options::Options,
+    request::Request,
+    script_line,
+    settings::{Settings, application},
+    start::Start,
+};
+pub(crate) use listen::stdin_listens;
+use listen::{Access, Address, Listener};
+use supervisor::{Supervisor, Terms};
+use words::Fastcgi;
+
+/// Serves a pool until it is told to end.
+///
+/// # Errors
+/// If it cannot begin.
+pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
+    let (app, base) = application(&words.app).map_err(Complaint::usage)?;
+    let settings = script_line::complete(words.options.clone(), &app, &base)
+        .and_then(|options| Settings::resolve(&options, app, &base))
+        .map_err(Complaint::settings)?;
+    let bad_address = |error: anyhow::Error| {
+        Complaint::settings(
+            Entry::error(Code::BadListener, format!("{error:#}"))
+                .hint("`wsgate fastcgi --help` shows the forms of --listen"),
+        )
+    };
+    let access = Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(bad_address)?;
+    let listeners = words
+        .listen
+        .iter()
+        .map(|address| Listener::open(address, &access))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(bad_address)?;
+    let inherited = words.listen.iter().all(|address| *address == Address::StandardInput);
+    let workers = words.workers.unwrap_or_else(|| if inherited { 1 } else { processors() });
+    let service = service(&listeners, workers, words.threads, words.max_requests);
+    if inherited && workers == 1 {
+        // Whoever gave us the socket manages processes already.
+        return Err(become_worker(&settings, service, &listeners));
+    }
+    let terms = Terms { service, drain: std::time::Duration::from_secs(words.drain) };
+    Supervisor::new(&settings, terms, listeners).map_err(cannot_begin)?.run()
+}
+
+/// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect it.
+///
+/// # Errors
+/// If it cannot; this process is another when it can.
+pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> Complaint {
+    let settings = match Settings::resolve(options, app, base) {
+        Ok(settings) => settings,
+        Err(entry) => return Complaint::settings(entry),
+    };
+    let access = Access { mode: 0o600, owner: (None, None) };
+    match Listener::open(&Address::StandardInput, &access) {
+        Ok(listener) => {
+            let listeners = [listener];
+            become_worker(&settings, service(&listeners, 1, 1, 0), &listeners)
+        }
+        Err(error) => Complaint::settings(
+            Entry::error(Code::BadListener, format!("{error:#}")).hint("start it by the web server's process manager"),
+        ),
+    }
+}
+
+fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64) -> Service {
+    Service {
+        listeners: listeners.iter().map(|listener| listener.socket.as_raw_fd()).collect(),
+        threads,
+        workers,
+        max_requests,
+    }
+}
+
+/// Makes this process the worker. Returns only if that fails.
+fn become_worker(settings: &Settings, service: Service, listeners: &[Listener]) -> Complaint {
+    let inherited: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
+    let request = Request::made("pool", &settings.app.to_string(), Vec::new());
+    match Start::new(settings, Work::Worker(service), &request, &inherited) {
+        // The process group is the process manager's to choose.
+        Ok(mut start) => cannot_begin(start.command.exec()),
+        Err(error) => cannot_begin(error),
+    }
+}
+
+fn cannot_begin(error: std::io::Error) -> Complaint {
+    Complaint::failed(
+        Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}"))
+            .hint("see whether this user can run python from a shell"),
+    )
+}
+
+fn processors() -> u32 {
+    thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(1)
+}

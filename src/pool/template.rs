@@ -1,0 +1,100 @@
+//! A template process, as its supervisor sees it.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    process::{Child, ExitStatus},
+};
+
+use link::{
+    launch::{Service, Work},
+    pool::{LENGTH, News, Order},
+};
+use rustix::{
+    net::{RecvFlags, SendFlags, recv, send},
+    process::{Pid, Signal, kill_process},
+};
+
+use super::listen::Listener;
+use crate::{request::Request, settings::Settings, start::Start};
+
+/// A python that has loaded the application, or is about to, and forks workers.
+pub(super) struct Template {
+    child: Child,
+    channel: Option<OwnedFd>,
+    /// Counts templates: a worker of an older one runs older code.
+    pub(super) generation: u64,
+    /// Workers can be forked.
+    pub(super) ready: bool,
+    /// Workers that live.
+    pub(super) workers: usize,
+}
+
+impl Template {
+    /// Starts one.
+    pub(super) fn start(
+        settings: &Settings,
+        service: &Service,
+        request: &Request,
+        listeners: &[Listener],
+        generation: u64,
+    ) -> io::Result<Self> {
+        let inherited: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
+        let mut start = Start::new(settings, Work::Template(service.clone()), request, &inherited)?;
+        let child = start.command.spawn()?;
+        Ok(Self { child, channel: Some(start.channel), generation, ready: false, workers: 0 })
+    }
+
+    /// Readable when there is news.
+    pub(super) fn channel(&self) -> Option<BorrowedFd<'_>> {
+        self.channel.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Asks for a worker. If that cannot be said, the template is about to be found dead.
+    pub(super) fn fork(&self, slot: u32) {
+        if let Some(channel) = &self.channel {
+            let _ = send(channel, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+
+    /// The next of its news, if there is any.
+    pub(super) fn news(&mut self) -> Option<News> {
+        let mut packet = [0; LENGTH];
+        loop {
+            match recv(self.channel.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    self.channel = None;
+                    return None;
+                }
+                // What is none of ours does not come from the engine: an application may have found the descriptor.
+                Ok((length, _)) => match News::decode(&packet[..length]) {
+                    Some(news) => return Some(news),
+                    None => {}
+                },
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Lets it end once its last worker has.
+    pub(super) fn retire(&mut self) {
+        if self.workers == 0 {
+            self.channel = None;
+        }
+    }
+
+    /// Ends it at once, and its workers with it.
+    pub(super) fn kill(&mut self) {
+        self.channel = None;
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended a moment ago.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}

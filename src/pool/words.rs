@@ -1,0 +1,52 @@
+//! The words of `wsgate fastcgi`.
+
+use clap::Args;
+
+use super::listen::Address;
+use crate::options::Options;
+
+/// A pool, described on the command line.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Fastcgi {
+    #[command(flatten)]
+    pub(crate) options: Options,
+
+    /// The application
+    #[arg(value_name = "APP")]
+    pub(crate) app: String,
+
+    /// Where to listen: unix:PATH, HOST:PORT, or fd:0 for standard input (repeatable)
+    #[arg(long, value_name = "ADDRESS", default_value = "fd:0")]
+    pub(crate) listen: Vec<Address>,
+
+    /// Permissions of Unix sockets, in octal
+    #[arg(long, value_name = "MODE", default_value = "660", value_parser = mode)]
+    pub(crate) socket_mode: u32,
+
+    /// Owner of Unix sockets, as USER or USER:GROUP
+    #[arg(long, value_name = "OWNER")]
+    pub(crate) socket_owner: Option<String>,
+
+    /// Worker processes; without it one for each processor, or one alone for standard input
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) workers: Option<u32>,
+
+    /// Requests that a worker serves at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) threads: u32,
+
+    /// Requests after which a worker is replaced; 0 is never
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) max_requests: u64,
+
+    /// Seconds that workers have to finish their requests when they are to end
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) drain: u64,
+}
+
+fn mode(word: &str) -> Result<u32, String> {
+    u32::from_str_radix(word, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("`{word}` is no octal number up to 777"))
+}

@@ -1,0 +1,94 @@
+//! Starts python with the engine, and with everything it inherits.
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    },
+    process::{Command, Stdio},
+};
+
+use link::launch::{Launch, Work};
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    io::{FdFlags, fcntl_setfd},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+};
+
+use crate::{request::Request, settings::Settings};
+
+/// The lines of Python that load the engine.
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// A python that can be started.
+pub(crate) struct Start {
+    /// The command; whoever runs it may change what is around it.
+    pub(crate) command: Command,
+    /// Our end of the socket to the engine.
+    pub(crate) channel: OwnedFd,
+    /// What python inherits by number and must stay open until it is started.
+    _inherited: [OwnedFd; 2],
+}
+
+impl Start {
+    /// A python for `work`, which inherits the descriptors `inherited` that it names. `request` names in the log what it is for.
+    ///
+    /// # Errors
+    /// If descriptors or memory are short.
+    pub(crate) fn new(
+        settings: &Settings,
+        work: Work,
+        request: &Request,
+        inherited: &[BorrowedFd<'_>],
+    ) -> io::Result<Self> {
+        let (channel, engines_end) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let frame = frame(&Launch {
+            work,
+            app: settings.app.clone(),
+            sys_path: settings.sys_path.iter().map(|directory| directory.as_os_str().as_bytes().to_vec()).collect(),
+            pycache_prefix: settings.pycache_prefix.as_ref().map(|directory| directory.as_os_str().as_bytes().to_vec()),
+            venv: settings.interpreter.venv.clone(),
+            debug: settings.debug,
+            request_id: request.id.clone(),
+            request: request.line(),
+            form: request.form,
+            timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
+            gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            report_fd: engines_end.as_raw_fd(),
+        })?;
+        for descriptor in [engines_end.as_fd(), frame.as_fd()].iter().chain(inherited) {
+            fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        let environment: Vec<_> = std::env::vars_os().collect();
+        let mut command = Command::new(&settings.interpreter.program);
+        command
+            .args(["-c", BOOTSTRAP])
+            .arg(&settings.engine)
+            .arg(frame.as_raw_fd().to_string())
+            .arg(engines_end.as_raw_fd().to_string())
+            .current_dir(&settings.working_directory)
+            // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are unique).
+            .env_clear()
+            .envs(environment.into_iter().rev())
+            .envs(settings.variables.iter().map(|(name, value)| (name, value)))
+            .envs(request.variables.iter().map(|(name, value)| (name, value)))
+            // A header that HTTP clients take for a setting (CVE-2016-1000110).
+            .env_remove("HTTP_PROXY")
+            // Body and reply are the engine's; what the application prints goes to the log.
+            .stdin(Stdio::null())
+            .stdout(io::stderr().as_fd().try_clone_to_owned()?)
+            // A group of its own, so that what it has started can be ended with it.
+            .process_group(0);
+        Ok(Self { command, channel, _inherited: [engines_end, frame] })
+    }
+}
+
+fn frame(launch: &Launch) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("wsgate-launch", MemfdFlags::CLOEXEC)?);
+    file.write_all(&launch.encode().map_err(io::Error::other)?)?;
+    io::Seek::rewind(&mut file)?;
+    Ok(file.into())
+}
