@@ -67,10 +67,11 @@ impl Template {
                     return None;
                 }
                 // What is none of ours does not come from the engine: an application may have found the descriptor.
-                Ok((length, _)) => match News::decode(&packet[..length]) {
-                    Some(news) => return Some(news),
-                    None => {}
-                },
+                Ok((length, _)) => {
+                    if let Some(news) = News::decode(&packet[..length]) {
+                        return Some(news);
+                    }
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return None,
             }

@@ -74,7 +74,6 @@
 //! How long a peer may take is not known here. A connection that is not [idle](Connection::is_idle) needs a deadline.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 pub mod addresses;
 pub mod bodies;

@@ -8,7 +8,10 @@ use std::{
     io,
     ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -42,6 +45,8 @@ pub(crate) struct Peer {
 
 struct Shared {
     socket: OwnedFd,
+    /// Set in a child that the application has forked: the connection is its parent's.
+    forked: Arc<AtomicBool>,
     incoming: Mutex<Incoming>,
 }
 
@@ -91,7 +96,7 @@ pub(crate) struct Incomplete {
 
 impl Peer {
     /// The connection on `socket`.
-    pub(crate) fn new(socket: OwnedFd, limits: Limits) -> Self {
+    pub(crate) fn new(socket: OwnedFd, limits: Limits, forked: Arc<AtomicBool>) -> Self {
         let incoming = Incoming {
             protocol: Connection::new(limits),
             buffer: vec![0; BUFFER],
@@ -101,7 +106,7 @@ impl Peer {
             current: None,
             lingering: None,
         };
-        Self { shared: Arc::new(Shared { socket, incoming: Mutex::new(incoming) }) }
+        Self { shared: Arc::new(Shared { socket, forked, incoming: Mutex::new(incoming) }) }
     }
 
     /// The socket, to be waited on.
@@ -187,6 +192,11 @@ impl Peer {
 }
 
 impl Shared {
+    /// The socket, if this process may write to it.
+    fn socket_of_ours(&self) -> io::Result<&OwnedFd> {
+        if self.forked.load(Ordering::Relaxed) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(&self.socket) }
+    }
+
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -394,7 +404,7 @@ impl ReplySink for Reply {
     fn head_leaves(&mut self) {}
 
     fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
-        let socket = &self.shared.socket;
+        let socket = self.shared.socket_of_ours()?;
         let slice = io::IoSlice::new;
         if self.in_record > 0 {
             let head = &head[..head.len().min(self.in_record)];
@@ -430,7 +440,7 @@ impl ReplySink for Reply {
             self.open_record(count)?;
         }
         let mut position = offset;
-        match sendfile(&self.shared.socket, file, Some(&mut position), self.in_record.min(count)) {
+        match sendfile(self.shared.socket_of_ours()?, file, Some(&mut position), self.in_record.min(count)) {
             // The record was announced longer than the file turns out to be.
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
             Ok(sent) => {
@@ -449,6 +459,9 @@ impl ReplySink for Reply {
     }
 
     fn finish(&mut self, complete: bool) {
+        if self.shared.socket_of_ours().is_err() {
+            return;
+        }
         let whole = complete && self.in_record == 0;
         let ended = self.ended || (whole && self.send_all(&self.output.ending(0, false)).is_ok());
         let mut incoming = self.shared.incoming();

@@ -74,6 +74,7 @@ impl Task {
     unsafe fn take_over(work: &Work) -> PyResult<Self> {
         // SAFETY: the caller's promise, for this and all that follow.
         let listeners = |service: &Service| -> PyResult<Vec<OwnedFd>> {
+            // SAFETY: as above.
             service.listeners.iter().map(|&number| unsafe { own(number) }).collect()
         };
         Ok(match work {

@@ -21,7 +21,10 @@ use link::{
     launch::{Launch, Service},
     page::{Form, Status},
 };
-use pyo3::prelude::*;
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyDict, PyTuple},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::{Errno, ioctl_fionbio},
@@ -79,6 +82,7 @@ pub(super) fn run(
     listeners: Vec<OwnedFd>,
 ) -> PyResult<i32> {
     let worker = Worker::new(launch, service, listeners)?;
+    note_forks(py, &worker.forked)?;
     // A terminal's interrupt is for the supervisor, which tells us.
     py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
     fork::unblock_signals();
@@ -94,6 +98,23 @@ pub(super) fn run(
     Ok(0)
 }
 
+/// Takes note in every child that the application forks: what it does is not the worker's.
+fn note_forks(py: Python<'_>, forked: &Arc<AtomicBool>) -> PyResult<()> {
+    let forked = forked.clone();
+    let note = PyCFunction::new_closure(
+        py,
+        Some(c"note_fork"),
+        None,
+        move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            forked.store(true, Ordering::Relaxed);
+        },
+    )?;
+    let hooks = PyDict::new(py);
+    hooks.set_item("after_in_child", note)?;
+    py.import("posix")?.getattr("register_at_fork")?.call((), Some(&hooks))?;
+    Ok(())
+}
+
 /// One worker process.
 struct Worker {
     epoll: OwnedFd,
@@ -102,6 +123,8 @@ struct Worker {
     _stop: UnixStream,
     stopper: UnixStream,
     draining: AtomicBool,
+    /// This is no worker, but a child that the application has forked.
+    forked: Arc<AtomicBool>,
     /// Connections that wait for more, by their epoll data.
     waiting: Mutex<HashMap<u64, Peer>>,
     next: AtomicU64,
@@ -133,6 +156,7 @@ impl Worker {
             _stop: stop,
             stopper,
             draining: AtomicBool::new(false),
+            forked: Arc::default(),
             waiting: Mutex::new(HashMap::new()),
             served: AtomicU64::new(0),
             service: service.clone(),
@@ -176,7 +200,9 @@ impl Worker {
                 }
             }
         }
-        self.drain(application);
+        if !self.forked.load(Ordering::Relaxed) {
+            self.drain(application);
+        }
     }
 
     /// The data of the next event, or nothing if it is time to look after connections that linger.
@@ -205,7 +231,7 @@ impl Worker {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
-        self.drive(application, data, Peer::new(socket, self.limits), false);
+        self.drive(application, data, Peer::new(socket, self.limits, self.forked.clone()), false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
@@ -214,6 +240,10 @@ impl Worker {
             match peer.advance() {
                 Progress::Request(request) => {
                     self.serve(application, &peer, request);
+                    if self.forked.load(Ordering::Relaxed) {
+                        self.draining.store(true, Ordering::Release);
+                        return;
+                    }
                     let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
                     if self.service.max_requests > 0 && served == self.service.max_requests {
                         self.end();

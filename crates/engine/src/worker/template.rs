@@ -141,7 +141,7 @@ impl Signals {
         })?;
         let mut bytes = [0; 64];
         while matches!((&self.ours).read(&mut bytes), Ok(1..)) {}
-        Ok(py.check_signals()?)
+        py.check_signals()
     }
 
     fn unregister(self) {
