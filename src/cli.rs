@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 use link::{
     entry::{Code, Entry},
@@ -133,12 +133,17 @@ fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
 /// Words without a command are those of `command`: `wsgate [OPTIONS] SCRIPT`.
 fn parse(arguments: Vec<OsString>, command: &str) -> Result<Words, clap::Error> {
     let first = arguments.first().and_then(|first| first.to_str());
+    let mut known = Words::command();
     let has_command = first.is_none_or(|first| {
         matches!(first, "-h" | "--help" | "-V" | "--version")
-            || Words::command().get_subcommands().any(|known| known.get_name() == first)
+            || known.get_subcommands().any(|known| known.get_name() == first)
     });
     let inserted = (!has_command).then(|| OsString::from(command));
-    Words::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(inserted).chain(arguments))
+    let words = std::iter::once(OsString::from("wsgate")).chain(inserted).chain(arguments);
+    known
+        .try_get_matches_from_mut(words)
+        .and_then(|found| Words::from_arg_matches(&found))
+        .map_err(|error| error.format(&mut known))
 }
 
 /// The arguments; in a script that was started from a shell by its `#!` line, with the words of that line set apart, which the

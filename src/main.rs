@@ -18,6 +18,7 @@ mod script_line;
 mod settings;
 mod signals;
 mod start;
+mod users;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,8 @@ use std::{
 };
 
 use link::entry::{Code, Entry};
-use nix::unistd::{User, getgrouplist};
+
+use crate::users;
 
 /// Users that web servers run CGI programs as, by distribution.
 const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
@@ -22,25 +23,16 @@ pub(super) struct Reader {
 impl Reader {
     /// The user `name`, or the usual one here; nobody if there is none of them.
     pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, Entry> {
-        let lookup = |name: &str| User::from_name(name).ok().flatten();
-        let user = match name {
-            Some(name) => Some(lookup(name).ok_or_else(|| {
-                Entry::error(Code::BadSetting, format!("there is no user `{name}`"))
-                    .hint("name one that /etc/passwd knows")
-            })?),
-            None => USUAL_USERS.iter().find_map(|name| lookup(name)),
-        };
-        Ok(user.map(|user| {
-            let groups = std::ffi::CString::new(user.name.as_str())
-                .ok()
-                .and_then(|name| getgrouplist(&name, user.gid).ok())
-                .unwrap_or_else(|| vec![user.gid]);
-            Self {
-                name: user.name,
-                uid: user.uid.as_raw(),
-                groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-            }
-        }))
+        match name {
+            Some(name) => Self::named(name).map(Some).ok_or_else(|| {
+                Entry::error(Code::BadSetting, format!("there is no user `{name}`")).hint("name one that `id` knows")
+            }),
+            None => Ok(USUAL_USERS.iter().find_map(|name| Self::named(name))),
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Some(Self { name: name.to_owned(), uid: users::user(name)?, groups: users::groups(name)? })
     }
 
     /// The first thing on the way to `path`, or `path` itself, that this user may not use.

@@ -15,8 +15,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::unistd::{Group, User};
 use rustix::net::{listen, sockopt};
+
+use crate::users;
 
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: i32 = 1024;
@@ -84,15 +85,15 @@ impl Access {
             return Ok(Self { mode, owner: (None, None) });
         };
         let (user, group) = owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
-        let user = match user {
+        let number = match user {
             "" => None,
-            name => Some(User::from_name(name)?.with_context(|| format!("there is no user `{name}`"))?),
+            name => Some(users::user(name).with_context(|| format!("there is no user `{name}`"))?),
         };
         let group = match group {
-            Some(name) => Some(Group::from_name(name)?.with_context(|| format!("there is no group `{name}`"))?.gid),
-            None => user.as_ref().map(|user| user.gid),
+            Some(name) => Some(users::group(name).with_context(|| format!("there is no group `{name}`"))?),
+            None => users::groups(user).and_then(|groups| groups.first().copied()),
         };
-        Ok(Self { mode, owner: (user.map(|user| user.uid.as_raw()), group.map(nix::unistd::Gid::as_raw)) })
+        Ok(Self { mode, owner: (number, group) })
     }
 }
 

@@ -3,18 +3,24 @@
 mod listen;
 mod supervisor;
 mod template;
+mod watch;
 pub(crate) mod words;
 
 use std::{
-    os::{fd::AsFd as _, fd::AsRawFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::Path,
     thread,
+    time::Duration,
 };
 
 use link::{
     app::App,
     entry::{Code, Entry},
     launch::{Service, Work},
+    scoreboard::Scoreboard,
 };
 
 use crate::{
@@ -54,13 +60,19 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         .map_err(bad_address)?;
     let inherited = words.listen.iter().all(|address| *address == Address::StandardInput);
     let workers = words.workers.unwrap_or_else(|| if inherited { 1 } else { processors() });
-    let service = service(&listeners, workers, words.threads, words.max_requests);
+    let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
+    let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
+    let service = service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd);
     if inherited && workers == 1 {
         // Whoever gave us the socket manages processes already.
-        return Err(become_worker(&settings, service, &listeners));
+        return Err(become_worker(&settings, service, &listeners, &scoreboard_fd));
     }
-    let terms = Terms { service, drain: std::time::Duration::from_secs(words.drain) };
-    Supervisor::new(&settings, terms, listeners).map_err(cannot_begin)?.run()
+    let terms = Terms {
+        service,
+        drain: Duration::from_secs(words.drain),
+        slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+    };
+    Supervisor::new(&settings, terms, listeners, scoreboard, scoreboard_fd).map_err(cannot_begin)?.run()
 }
 
 /// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect it.
@@ -76,7 +88,12 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
     match Listener::open(&Address::StandardInput, &access) {
         Ok(listener) => {
             let listeners = [listener];
-            become_worker(&settings, service(&listeners, 1, 1, 0), &listeners)
+            match Scoreboard::create(1) {
+                Ok((_, scoreboard)) => {
+                    become_worker(&settings, service(&listeners, 1, 1, 0, &scoreboard), &listeners, &scoreboard)
+                }
+                Err(error) => cannot_begin(error),
+            }
         }
         Err(error) => Complaint::settings(
             Entry::error(Code::BadListener, format!("{error:#}")).hint("start it by the web server's process manager"),
@@ -84,18 +101,20 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
     }
 }
 
-fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64) -> Service {
+fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64, scoreboard: &OwnedFd) -> Service {
     Service {
         listeners: listeners.iter().map(|listener| listener.socket.as_raw_fd()).collect(),
         threads,
         workers,
         max_requests,
+        scoreboard_fd: scoreboard.as_raw_fd(),
     }
 }
 
 /// Makes this process the worker. Returns only if that fails.
-fn become_worker(settings: &Settings, service: Service, listeners: &[Listener]) -> Complaint {
-    let inherited: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
+fn become_worker(settings: &Settings, service: Service, listeners: &[Listener], scoreboard: &OwnedFd) -> Complaint {
+    let inherited: Vec<_> =
+        listeners.iter().map(|listener| listener.socket.as_fd()).chain([scoreboard.as_fd()]).collect();
     let request = Request::made("pool", &settings.app.to_string(), Vec::new());
     match Start::new(settings, Work::Worker(service), &request, &inherited) {
         // The process group is the process manager's to choose.

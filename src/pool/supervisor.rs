@@ -7,7 +7,7 @@
 use std::{
     fmt, io,
     io::Write as _,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use link::{
     entry::{Code, Entry},
     launch::Service,
     pool::News,
+    scoreboard::Scoreboard,
 };
 use nix::sys::signal::Signal as Caught;
 use rustix::{
@@ -25,7 +26,11 @@ use rustix::{
     process::{Pid, Signal, getpid, kill_process},
 };
 
-use super::{listen::Listener, template::Template};
+use super::{
+    listen::Listener,
+    template::Template,
+    watch::{Action, Watch},
+};
 use crate::{
     exit::{Complaint, Exit},
     request::Request,
@@ -46,6 +51,8 @@ pub(super) struct Terms {
     pub(super) service: Service,
     /// How long a worker that is to end may take for its requests.
     pub(super) drain: Duration,
+    /// How long a request may take before it is logged.
+    pub(super) slow: Option<Duration>,
 }
 
 /// A pool that runs.
@@ -65,6 +72,9 @@ pub(super) struct Supervisor<'a> {
     template_due: Instant,
     failures: u32,
     stopping: bool,
+    scoreboard: Scoreboard,
+    scoreboard_fd: OwnedFd,
+    watch: Watch,
     child: Bell,
     end: Bell,
     hang_up: Bell,
@@ -99,8 +109,15 @@ struct Leaving {
 
 impl<'a> Supervisor<'a> {
     /// A pool that has not begun.
-    pub(super) fn new(settings: &'a Settings, terms: Terms, listeners: Vec<Listener>) -> io::Result<Self> {
+    pub(super) fn new(
+        settings: &'a Settings,
+        terms: Terms,
+        listeners: Vec<Listener>,
+        scoreboard: Scoreboard,
+        scoreboard_fd: OwnedFd,
+    ) -> io::Result<Self> {
         let now = Instant::now();
+        let watch = Watch::new(terms.slow, settings.timeout, scoreboard.lines());
         let place = Place { worker: None, asked: None, due: now, failures: 0 };
         Ok(Self {
             settings,
@@ -116,6 +133,9 @@ impl<'a> Supervisor<'a> {
             template_due: now,
             failures: 0,
             stopping: false,
+            watch,
+            scoreboard,
+            scoreboard_fd,
             child: Bell::on(&[Caught::SIGCHLD])?,
             end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
             hang_up: Bell::on(&[Caught::SIGHUP])?,
@@ -145,6 +165,7 @@ impl<'a> Supervisor<'a> {
             }
             self.fill_places();
             self.kill_those_who_stay();
+            self.watch_requests();
             if self.stopping && self.current.is_none() && self.retired.is_empty() {
                 return Ok(Exit::Done);
             }
@@ -174,12 +195,19 @@ impl<'a> Supervisor<'a> {
         let places =
             self.places.iter().filter(|place| place.worker.is_none() && place.asked.is_none()).map(|place| place.due);
         let template = self.current.is_none().then_some(self.template_due);
-        if self.stopping { leaving.min() } else { leaving.chain(places).chain(template).min() }
+        let watch = self.watch.next_due(&self.scoreboard);
+        if self.stopping {
+            leaving.chain(watch).min()
+        } else {
+            leaving.chain(places).chain(template).chain(watch).min()
+        }
     }
 
     fn start_template(&mut self) -> io::Result<Template> {
         self.generations += 1;
-        Template::start(self.settings, &self.terms.service, &self.request, &self.listeners, self.generations)
+        let inherited: Vec<_> =
+            self.listeners.iter().map(|listener| listener.socket.as_fd()).chain([self.scoreboard_fd.as_fd()]).collect();
+        Template::start(self.settings, &self.terms.service, &self.request, &inherited, self.generations)
     }
 
     /// Starts a new template, which takes over when it is ready.
@@ -237,6 +265,61 @@ impl<'a> Supervisor<'a> {
             let _ = kill_process(leaving.pid, Signal::KILL);
             leaving.due = now + LONGEST_WAIT;
         }
+    }
+
+    /// Tells of slow requests, and ends those that take longer than they may.
+    fn watch_requests(&mut self) {
+        for (action, reading) in self.watch.look(&self.scoreboard) {
+            let Some(pid) = Pid::from_raw(reading.pid).filter(|pid| self.is_worker(*pid)) else {
+                continue;
+            };
+            let seconds = reading.lasts().as_secs_f32();
+            let (signal, entry) = match action {
+                Action::Tell => (
+                    Signal::USR1,
+                    Some(
+                        Entry::warning(
+                            Code::SlowRequest,
+                            format!("the request `{}` has been taking {seconds:.1} s in worker {pid}", reading.request),
+                        )
+                        .hint("the stacks of the worker's threads follow, the innermost call first"),
+                    ),
+                ),
+                Action::Interrupt => (Signal::USR2, None),
+                Action::Abort => (
+                    Signal::ABORT,
+                    Some(
+                        Entry::error(
+                            Code::TimedOut,
+                            format!(
+                                "the request `{}` could not be interrupted after {seconds:.1} s; its worker is ended",
+                                reading.request
+                            ),
+                        )
+                        .hint("the stacks follow; it waits in C code, or the application catches the exception"),
+                    ),
+                ),
+                Action::Kill => (Signal::KILL, None),
+            };
+            if let Some(entry) = entry {
+                self.log(&entry);
+            }
+            // It may have ended a moment ago.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Is `pid` a worker of ours, so that its number is nobody else's?
+    fn is_worker(&self, pid: Pid) -> bool {
+        self.places.iter().any(|place| place.worker.is_some_and(|live| live.pid == pid))
+            || self.leaving.iter().any(|leaving| leaving.pid == pid)
+    }
+
+    /// What the worker with this number was serving when it ended.
+    fn last_requests(&self, pid: Pid) -> String {
+        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let served = lines.filter(|reading| reading.busy && reading.pid == pid.as_raw_nonzero().get());
+        served.map(|reading| format!("it was serving `{}`\n", reading.request)).collect()
     }
 
     /// Asks for workers where they are missing, or are of older code.
@@ -391,6 +474,7 @@ impl<'a> Supervisor<'a> {
                 Code::WorkerDied,
                 format!("worker {slot} {} after {:.1} s", How(status), lived.as_secs_f32()),
             )
+            .detail(self.last_requests(pid))
             .hint("its place is filled again; look for its last words just above, and in the system's log"),
         );
     }

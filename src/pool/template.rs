@@ -15,7 +15,6 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::listen::Listener;
 use crate::{request::Request, settings::Settings, start::Start};
 
 /// A python that has loaded the application, or is about to, and forks workers.
@@ -36,11 +35,10 @@ impl Template {
         settings: &Settings,
         service: &Service,
         request: &Request,
-        listeners: &[Listener],
+        inherited: &[BorrowedFd<'_>],
         generation: u64,
     ) -> io::Result<Self> {
-        let inherited: Vec<_> = listeners.iter().map(|listener| listener.socket.as_fd()).collect();
-        let mut start = Start::new(settings, Work::Template(service.clone()), request, &inherited)?;
+        let mut start = Start::new(settings, Work::Template(service.clone()), request, inherited)?;
         let child = start.command.spawn()?;
         Ok(Self { child, channel: Some(start.channel), generation, ready: false, workers: 0 })
     }

@@ -39,6 +39,10 @@ pub(crate) struct Fastcgi {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_requests: u64,
 
+    /// Seconds after which a request that is still being served is logged, with the stacks of its worker
+    #[arg(long, value_name = "S")]
+    pub(crate) slow: Option<u64>,
+
     /// Seconds that workers have to finish their requests when they are to end
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(crate) drain: u64,

@@ -1,6 +1,9 @@
 //! Finds and loads the application, and says clearly why it cannot.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+use std::{
+    ffi::{CString, OsStr},
+    os::unix::ffi::OsStrExt as _,
+};
 
 use link::{
     app::Source,
@@ -9,9 +12,10 @@ use link::{
     page::Status,
 };
 use pyo3::{
-    exceptions::{PyModuleNotFoundError, PySystemExit},
+    exceptions::{PyModuleNotFoundError, PySyntaxError, PySystemExit},
+    ffi,
     prelude::*,
-    types::PyDict,
+    types::{PyBytes, PyDict},
 };
 
 use crate::wsgi::{Setting, format_exception, interruption, one_line, type_name};
@@ -83,8 +87,8 @@ fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> 
             loader.call_method1("exec_module", (&module,))?;
         } else {
             // Python would cache `site.wsgi` under the name of `site.py`, and each would throw the other's code away.
-            let source = loader.call_method1("get_data", (path,))?;
-            let code = loader.call_method1("source_to_code", (source, path))?;
+            let source = loader.call_method1("get_data", (path,))?.cast_into::<PyBytes>()?;
+            let code = compile(&source, path)?;
             py.import("builtins")?.call_method1("exec", (code, module.getattr("__dict__")?))?;
         }
         Ok(())
@@ -94,6 +98,17 @@ fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> 
         let _ = modules.del_item(&name);
     })?;
     Ok(module)
+}
+
+/// Compiles the source of a module. `compile()` of Python's builtins would first make all types of the `ast` module, which takes
+/// longer than everything else that is done for a small request.
+fn compile<'py>(source: &Bound<'py, PyBytes>, path: &OsStr) -> PyResult<Bound<'py, PyAny>> {
+    let py = source.py();
+    let text = CString::new(source.as_bytes())
+        .map_err(|_| PySyntaxError::new_err("source code string cannot contain null bytes"))?;
+    let path = CString::new(path.as_bytes())?;
+    // SAFETY: both are strings that end with NUL and outlive the call, which returns a new reference or null with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::Py_CompileString(text.as_ptr(), path.as_ptr(), ffi::Py_file_input)) }
 }
 
 /// Name of the module made from the file at `path`. A `.py` file keeps its own, so that other modules that import it get the

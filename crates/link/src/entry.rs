@@ -86,6 +86,8 @@ codes! {
     EndedAfterHead = 605,
     /// The reply could not be written.
     NotWritten = 606,
+    /// A request takes long.
+    SlowRequest = 607,
     /// A worker of a pool ended by itself.
     WorkerDied = 701,
     /// The template of a pool ended by itself.

@@ -73,6 +73,8 @@ pub struct Service {
     pub workers: u32,
     /// Requests after which a worker ends; 0 is without end.
     pub max_requests: u64,
+    /// Descriptor of the pool's scoreboard; the line of a thread is the worker's place times threads plus its number.
+    pub scoreboard_fd: i32,
 }
 
 /// A virtualenv as its `pyvenv.cfg` describes it.

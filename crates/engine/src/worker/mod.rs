@@ -6,6 +6,7 @@ mod fork;
 mod interpreter;
 mod serving;
 mod template;
+mod watched;
 
 use std::{
     io::Read as _,
@@ -41,8 +42,8 @@ struct Handed {
 enum Task {
     Cgi { body: OwnedFd, reply: OwnedFd },
     Check { reply: OwnedFd },
-    Template { service: Service, listeners: Vec<OwnedFd> },
-    Worker { service: Service, listeners: Vec<OwnedFd> },
+    Template { service: Service, listeners: Vec<OwnedFd>, scoreboard: OwnedFd },
+    Worker { service: Service, listeners: Vec<OwnedFd>, scoreboard: OwnedFd },
 }
 
 /// A process that has everything it needs and has not begun.
@@ -85,8 +86,18 @@ impl Task {
                 let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
                 Self::Check { reply }
             }
-            Work::Template(service) => Self::Template { listeners: listeners(service)?, service: service.clone() },
-            Work::Worker(service) => Self::Worker { listeners: listeners(service)?, service: service.clone() },
+            Work::Template(service) => Self::Template {
+                listeners: listeners(service)?,
+                // SAFETY: as above.
+                scoreboard: unsafe { own(service.scoreboard_fd) }?,
+                service: service.clone(),
+            },
+            Work::Worker(service) => Self::Worker {
+                listeners: listeners(service)?,
+                // SAFETY: as above.
+                scoreboard: unsafe { own(service.scoreboard_fd) }?,
+                service: service.clone(),
+            },
         })
     }
 }
@@ -115,11 +126,13 @@ impl Prepared {
                 check::run(py, &launch, reply, &reporter)?;
                 0
             }
-            Task::Template { service, listeners } => {
+            Task::Template { service, listeners, scoreboard } => {
                 stay_with(launch.gateway_pid)?;
-                template::run(py, &launch, &service, listeners, channel)?
+                template::run(py, &launch, &service, listeners, scoreboard, channel)?
             }
-            Task::Worker { service, listeners } => serving::run_alone(py, &launch, &service, listeners)?,
+            Task::Worker { service, listeners, scoreboard } => {
+                serving::run_alone(py, &launch, &service, listeners, scoreboard)?
+            }
         };
         interpreter::leave(py, status)
     }

@@ -33,7 +33,7 @@ use rustix::{
 };
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
-use super::fork;
+use super::{fork, watched::Watched};
 use crate::{
     app,
     log::Log,
@@ -63,9 +63,15 @@ pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
 }
 
 /// Loads the application and serves it in this process. Returns the exit status.
-pub(super) fn run_alone(py: Python<'_>, launch: &Launch, service: &Service, listeners: Vec<OwnedFd>) -> PyResult<i32> {
+pub(super) fn run_alone(
+    py: Python<'_>,
+    launch: &Launch,
+    service: &Service,
+    listeners: Vec<OwnedFd>,
+    scoreboard: OwnedFd,
+) -> PyResult<i32> {
     match app::load(py, launch, &setting(launch, service)) {
-        Ok(loaded) => run(py, &loaded.application, launch, service, listeners),
+        Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (scoreboard, 0)),
         Err(failure) => {
             Log::new(launch.request_id.clone(), launch.request.clone()).entry(&failure.entry);
             Ok(1)
@@ -80,8 +86,11 @@ pub(super) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<OwnedFd>,
+    (scoreboard, slot): (OwnedFd, u32),
 ) -> PyResult<i32> {
-    let worker = Worker::new(launch, service, listeners)?;
+    let watched = Watched::new(scoreboard, slot, service.threads, launch.timeout_seconds)?;
+    watched.listen(py)?;
+    let worker = Worker::new(launch, service, listeners, watched)?;
     note_forks(py, &worker.forked)?;
     // A terminal's interrupt is for the supervisor, which tells us.
     py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
@@ -89,9 +98,12 @@ pub(super) fn run(
     let unbound = application.clone().unbind();
     std::thread::scope(|scope| {
         let followers: Vec<_> = (1..service.threads)
-            .map(|_| scope.spawn(|| Python::attach(|py| worker.run_thread(unbound.bind(py)))))
+            .map(|thread| {
+                let (worker, unbound) = (&worker, &unbound);
+                scope.spawn(move || Python::attach(|py| worker.run_thread(unbound.bind(py), thread)))
+            })
             .collect();
-        worker.run_thread(application);
+        worker.run_thread(application, 0);
         // They need the interpreter to come to their ends.
         py.detach(|| followers.into_iter().for_each(|follower| drop(follower.join())));
     });
@@ -134,10 +146,11 @@ struct Worker {
     debug: bool,
     limits: Limits,
     allowed: Option<Addresses>,
+    watched: Arc<Watched>,
 }
 
 impl Worker {
-    fn new(launch: &Launch, service: &Service, listeners: Vec<OwnedFd>) -> io::Result<Self> {
+    fn new(launch: &Launch, service: &Service, listeners: Vec<OwnedFd>, watched: Arc<Watched>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (stop, stopper) = UnixStream::pair()?;
         pipe::register(SIGTERM, stopper.try_clone()?)?;
@@ -164,6 +177,7 @@ impl Worker {
             debug: launch.debug,
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
             allowed: allowed_addresses(launch),
+            watched,
         })
     }
 
@@ -176,23 +190,29 @@ impl Worker {
     }
 
     /// Waits for connections and serves them, until the worker is to end.
-    fn run_thread(&self, application: &Bound<'_, PyAny>) {
+    fn run_thread(&self, application: &Bound<'_, PyAny>, thread: u32) {
         let py = application.py();
         while !self.is_draining() {
             match py.detach(|| self.next_event()) {
                 Ok(Some(STOP)) => break,
                 Ok(Some(data)) => {
                     match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
-                        Some(listener) => self.accept(application, listener),
+                        Some(listener) => self.accept(application, thread, listener),
                         None => {
                             let peer = self.waiting().remove(&data);
                             if let Some(peer) = peer {
-                                self.drive(application, data, peer, true);
+                                self.drive(application, thread, data, peer, true);
                             }
                         }
                     }
                 }
-                Ok(None) => self.sweep(),
+                Ok(None) => {
+                    self.sweep();
+                    // A signal may have ended the wait. Handlers of the application's run here, and what they raise is theirs.
+                    if let Err(error) = py.check_signals() {
+                        error.print(py);
+                    }
+                }
                 Err(error) => {
                     Log::new("-".to_owned(), "(worker)".to_owned())
                         .entry(&Entry::error(Code::Internal, format!("waiting for connections failed: {error}")));
@@ -201,7 +221,7 @@ impl Worker {
             }
         }
         if !self.forked.load(Ordering::Relaxed) {
-            self.drain(application);
+            self.drain(application, thread);
         }
     }
 
@@ -217,7 +237,7 @@ impl Worker {
         }
     }
 
-    fn accept(&self, application: &Bound<'_, PyAny>, listener: &OwnedFd) {
+    fn accept(&self, application: &Bound<'_, PyAny>, thread: u32, listener: &OwnedFd) {
         // Taken by another worker, or gone again: either is nothing to us. Out of descriptors the backlog waits.
         let Ok((socket, address)) = acceptfrom_with(listener, SocketFlags::CLOEXEC) else {
             return;
@@ -231,15 +251,15 @@ impl Worker {
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
-        self.drive(application, data, Peer::new(socket, self.limits, self.forked.clone()), false);
+        self.drive(application, thread, data, Peer::new(socket, self.limits, self.forked.clone()), false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
-    fn drive(&self, application: &Bound<'_, PyAny>, data: u64, peer: Peer, known: bool) {
+    fn drive(&self, application: &Bound<'_, PyAny>, thread: u32, data: u64, peer: Peer, known: bool) {
         loop {
             match peer.advance() {
                 Progress::Request(request) => {
-                    self.serve(application, &peer, request);
+                    self.serve(application, thread, &peer, request);
                     if self.forked.load(Ordering::Relaxed) {
                         self.draining.store(true, Ordering::Release);
                         return;
@@ -293,7 +313,7 @@ impl Worker {
     }
 
     /// Serves out the connections that are in the middle of a request, and closes those between two.
-    fn drain(&self, application: &Bound<'_, PyAny>) {
+    fn drain(&self, application: &Bound<'_, PyAny>, thread: u32) {
         self.end();
         let py = application.py();
         let begin = Instant::now();
@@ -309,7 +329,7 @@ impl Worker {
                     )
                 });
                 if more {
-                    self.drive(application, data, peer, true);
+                    self.drive(application, thread, data, peer, true);
                 } else {
                     left.push((data, peer));
                 }
@@ -318,11 +338,13 @@ impl Worker {
         }
     }
 
-    fn serve(&self, application: &Bound<'_, PyAny>, peer: &Peer, request: Incomplete) {
+    fn serve(&self, application: &Bound<'_, PyAny>, thread: u32, peer: &Peer, request: Incomplete) {
         let py = application.py();
         let Incomplete { id, params } = request;
-        let log = Log::new(request_id(&params), target(&params));
+        let (request_id, target) = (request_id(&params), target(&params));
         let interruptible = Interruptible::yes();
+        self.watched.begin(py, thread, &format!("{request_id} {target}"), interruptible.clone());
+        let log = Log::new(request_id, target);
         let has_nul = params.with_nul().is_some();
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
         let mut received: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
@@ -361,6 +383,7 @@ impl Worker {
                 }
             }
         }
+        self.watched.end(thread);
         peer.reuse(params);
     }
 }

@@ -36,6 +36,7 @@ pub(super) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<OwnedFd>,
+    scoreboard: OwnedFd,
     channel: OwnedFd,
 ) -> PyResult<i32> {
     let log = Log::new(launch.request_id.clone(), launch.request.clone());
@@ -75,7 +76,14 @@ pub(super) fn run(
                     match fork::fork(py) {
                         Ok(Side::Child) => {
                             begin_worker(signals, channel, template)?;
-                            return serving::run(py, &loaded.application, launch, service, listeners);
+                            return serving::run(
+                                py,
+                                &loaded.application,
+                                launch,
+                                service,
+                                listeners,
+                                (scoreboard, slot),
+                            );
                         }
                         Ok(Side::Parent(pid)) => {
                             workers += 1;

@@ -152,7 +152,7 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
         return None;
     }
     let reason: Option<String> = error.value(py).getattr("code").and_then(|code| code.extract()).ok();
-    Some(if reason.as_deref() == Some("timeout") { Stop::Timeout } else { Stop::Terminated })
+    Some(if reason.as_deref() == Some("terminated") { Stop::Terminated } else { Stop::Timeout })
 }
 
 /// `Type: message` on one line.

@@ -1,0 +1,32 @@
+"""What was measured on which machine, in a few lines."""
+
+import datetime
+import os
+import platform
+from pathlib import Path
+
+import workplace
+
+
+def describe(place, command):
+    """The lines that stand above a table."""
+    kernel = f"{platform.system()} {platform.release()}"
+    python = f"Python {first_line([str(place.python), '-c', 'import platform; print(platform.python_version())'])}"
+    load = f"load {os.getloadavg()[0]:.1f} at the start"
+    machine = ", ".join([processor(), kernel, python, first_line(["rustc", "--version"]), today(), load])
+    return f"machine: {machine}\ncommand: {command}"
+
+
+def processor():
+    """Model and number of cores that this process may use."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def today():
+    return datetime.date.today().isoformat()
+
+
+def first_line(words):
+    return workplace.call(words).stdout.decode().partition("\n")[0]

@@ -1,0 +1,117 @@
+"""Pairing and statistics: what is measured in turn, and what a ratio of two things is worth.
+
+The figures of a machine drift from hour to hour, the ratio of two figures taken one after the other hardly does. So
+the contenders of a row take turns, A B A B …; each turn is a batch of runs, which counts as one figure; the two figures
+of one turn make one ratio; and the median of these ratios, with their middle half, is the claim.
+"""
+
+import statistics
+from dataclasses import dataclass, field
+
+# Turns that a claim needs at the least.
+LEAST_TURNS = 5
+
+# A middle half wider than this part of the median is marked as unstable.
+UNSTABLE = 0.10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured; `quick` only shows that everything runs."""
+
+    quick: bool
+
+    def turns(self, wanted):
+        """Number of turns of a row that needs `wanted`."""
+        return 1 if self.quick else max(wanted, LEAST_TURNS)
+
+    def runs(self, wanted):
+        """Number of runs in a batch that needs `wanted`."""
+        return min(wanted, 2) if self.quick else wanted
+
+
+@dataclass
+class Figures:
+    """What one contender achieved: one figure a turn, and what went wrong."""
+
+    contender: object
+    of_turns: list = field(default_factory=list)
+    failures: list = field(default_factory=list)
+
+    @property
+    def median(self):
+        """Median over all turns; None if there is not one."""
+        figures = [figure for figure in self.of_turns if figure is not None]
+        return statistics.median(figures) if figures else None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How the figures of one contender compare with those of another, turn by turn."""
+
+    ours: Figures
+    against: Figures
+    goal: float
+
+    @property
+    def of_turns(self):
+        pairs = zip(self.ours.of_turns, self.against.of_turns)
+        return [one / other for one, other in pairs if one is not None and other]
+
+    @property
+    def median(self):
+        return statistics.median(self.of_turns) if self.of_turns else None
+
+    @property
+    def middle_half(self):
+        """First and third quartile."""
+        if len(self.of_turns) < 2:
+            return (self.median, self.median)
+        first, _, third = statistics.quantiles(self.of_turns, n=4, method="inclusive")
+        return (first, third)
+
+    @property
+    def is_met(self):
+        """Goals are upper limits."""
+        return self.median is not None and self.median <= self.goal
+
+    @property
+    def is_unstable(self):
+        first, third = self.middle_half
+        return third - first > UNSTABLE * self.median
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a row."""
+
+    row: str
+    title: str
+    ratios: list
+    # Measured for orientation only, such as the cost of measuring.
+    beside: list
+
+    @property
+    def figures(self):
+        """Every contender once, ours first."""
+        both = [figures for ratio in self.ratios for figures in (ratio.ours, ratio.against)] + self.beside
+        return list({id(figures): figures for figures in both}.values())
+
+    @property
+    def failures(self):
+        return [f"{figures.contender.name}: {text}" for figures in self.figures for text in figures.failures]
+
+
+def take_turns(contenders, turns, batch):
+    """Lets `contenders` take `turns` turns after one that is not counted; returns their figures in the same order.
+
+    `batch(contender)` returns one figure, None if there is none, and a list of what failed.
+    """
+    all_figures = [Figures(contender) for contender in contenders]
+    for turn in range(turns + 1):
+        for figures in all_figures:
+            figure, failures = batch(figures.contender)
+            figures.failures += failures
+            if turn > 0:
+                figures.of_turns.append(figure)
+    return all_figures

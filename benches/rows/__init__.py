@@ -1,0 +1,1 @@
+"""One module a row: `ID`, `TITLE`, and `run(place, plan)`, which returns a `measure.Result`."""

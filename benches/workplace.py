@@ -1,0 +1,121 @@
+"""Where contenders run: a directory of their own, with wsgate installed, a clean virtualenv and the compiled C programs.
+
+It is made anew for each run and taken away afterwards. What is missing on the machine is installed by apt.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TREE = HERE.parent
+PYTHON = "/usr/bin/python3"
+
+# Not the usual directory for temporary files, which may lie in memory or forbid programs.
+PARENT = "/var/tmp"
+
+
+class Unfit(Exception):
+    """Why nothing can be measured here."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The directory; contenders are started in it."""
+
+    directory: Path
+    # Takes what contenders say on standard error.
+    errors: object
+
+    @property
+    def wsgate(self):
+        """The gateway, installed with its engine."""
+        return self.directory / "bin/wsgate"
+
+    @property
+    def venv(self):
+        return self.directory / "venv"
+
+    @property
+    def python(self):
+        """The virtualenv's own."""
+        return self.venv / "bin/python"
+
+    def c_program(self, name):
+        """A program of `benches/c`, compiled."""
+        return self.directory / name
+
+    def script(self, name, text):
+        """Writes an executable file."""
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+
+@contextlib.contextmanager
+def make():
+    """The place, made ready."""
+    install({"gcc": "gcc"}, missing=lambda program: shutil.which(program) is None)
+    install({"ensurepip": "python3-venv"}, missing=lambda module: call([PYTHON, "-c", f"import {module}"]).returncode)
+    with tempfile.TemporaryDirectory(prefix="wsgate-bench-", dir=PARENT) as name, tempfile.TemporaryFile() as errors:
+        place = Place(Path(name), errors)
+        build(place)
+        for source in (HERE / "c").glob("*.c"):
+            check(["gcc", "-O2", "-Wall", "-o", str(place.c_program(source.stem)), str(source)])
+        check([PYTHON, "-m", "venv", "--without-pip", str(place.venv)])
+        forget(place.directory)
+        os.chdir(place.directory)
+        yield place
+        os.chdir(TREE)
+
+
+def install(packages, missing):
+    """Installs the packages of what is missing."""
+    wanted = [package for thing, package in packages.items() if missing(thing)]
+    if not wanted:
+        return
+    become_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+    words = ["apt-get", "install", "--yes", "--no-install-recommends", *wanted]
+    try:
+        subprocess.run([*become_root, *words], check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Unfit(f"{' and '.join(wanted)} cannot be installed: {error}") from error
+
+
+def build(place):
+    """Builds the tree and installs it, so that what is measured is what a user gets."""
+    words = ["make", "--no-print-directory", "build", "install", f"PREFIX={place.directory}", "DESTDIR="]
+    # What is said on the way is no part of the table.
+    if subprocess.run(words, cwd=TREE, stdout=sys.stderr, check=False).returncode != 0:
+        raise Unfit("the tree does not build")
+
+
+def forget(directory):
+    """Has the kernel read the files in `directory` from the disk again, as after a boot.
+
+    It keeps a file that was just written in larger pieces than one it has read, and programs start faster from these.
+    """
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def check(words):
+    done = call(words)
+    if done.returncode != 0:
+        raise Unfit(f"`{' '.join(words)}` failed:\n{done.stdout.decode('utf-8', 'replace')}")
+
+
+def call(words):
+    try:
+        return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    except OSError as error:
+        raise Unfit(f"`{words[0]}` cannot be run: {error}") from error
