@@ -56,6 +56,12 @@ enum Command {
     Cgi(Cgi),
     /// Serve a pool of FastCGI workers
     Fastcgi(pool::words::Fastcgi),
+    /// Show how pools are
+    Status(pool::ask::Status),
+    /// Make a pool change to new code
+    Reload(pool::ask::Told),
+    /// End a pool
+    Stop(pool::ask::Told),
     /// Make one request from the shell
     Call(call::words::Call),
     /// Load an application, say what is found and what is wrong
@@ -168,6 +174,9 @@ fn dispatch(command: Command) -> Exit {
             Err(entry) => cgi::refuse(Status::InternalServerError, &entry),
         },
         Command::Fastcgi(words) => ended(pool::run(&words)),
+        Command::Status(words) => ended(pool::ask::status(&words)),
+        Command::Reload(words) => ended(pool::ask::reload(&words)),
+        Command::Stop(words) => ended(pool::ask::stop(&words)),
         Command::Call(words) => ended(call::run(&words)),
         Command::Check(words) => ended(check::run(&words)),
         Command::Man => print(|| {

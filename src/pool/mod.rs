@@ -1,5 +1,7 @@
 //! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python and reads no FastCGI.
 
+pub(crate) mod ask;
+mod control;
 mod listen;
 mod supervisor;
 mod template;
@@ -7,9 +9,10 @@ mod watch;
 pub(crate) mod words;
 
 use std::{
+    ffi::OsStr,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::process::CommandExt as _,
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
     },
     path::Path,
     thread,
@@ -17,7 +20,7 @@ use std::{
 };
 
 use link::{
-    app::App,
+    app::{App, Source},
     entry::{Code, Entry},
     launch::{Service, Work},
     scoreboard::Scoreboard,
@@ -69,6 +72,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     }
     let terms = Terms {
         service,
+        name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
     };
@@ -128,6 +132,16 @@ fn cannot_begin(error: std::io::Error) -> Complaint {
         Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}"))
             .hint("see whether this user can run python from a shell"),
     )
+}
+
+/// The name of a pool that is given none: that of its file or module.
+fn name_of(app: &App) -> String {
+    let whole = match &app.source {
+        Source::File(path) => Path::new(OsStr::from_bytes(path)).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        Source::Module(name) => name.clone(),
+    };
+    let plain = whole.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '-' });
+    plain.take(40).collect()
 }
 
 fn processors() -> u32 {

@@ -19,6 +19,10 @@ pub(crate) struct Fastcgi {
     #[arg(long, value_name = "ADDRESS", default_value = "fd:0")]
     pub(crate) listen: Vec<Address>,
 
+    /// Name of the pool, for `wsgate status`; without it that of the file or module
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
     /// Permissions of Unix sockets, in octal
     #[arg(long, value_name = "MODE", default_value = "660", value_parser = mode)]
     pub(crate) socket_mode: u32,

@@ -96,12 +96,24 @@ codes! {
     ReloadFailed = 703,
     /// No worker could be forked.
     WorkerUnborn = 704,
+    /// No pool of that name runs.
+    NoPool = 705,
+    /// A pool cannot be asked anything.
+    NoControl = 706,
     /// A pool begins to serve.
     PoolReady = 710,
     /// New code takes over.
     PoolReloaded = 711,
     /// A pool ends.
     PoolEnds = 712,
+    /// No FastCGI server can be reached.
+    NoServer = 801,
+    /// A FastCGI server refused the request.
+    Refused = 802,
+    /// A FastCGI server did not reply to the end.
+    ReplyCut = 803,
+    /// What came is no FastCGI, or no reply.
+    NoReply = 804,
     /// Something that must not happen.
     Internal = 901,
 }

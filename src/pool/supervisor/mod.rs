@@ -4,11 +4,16 @@
 //! template beside the old one, and only when that is ready do its workers take the places of the old; one that cannot load the
 //! application leaves the old one serving.
 
+mod oversight;
+mod wording;
+
 use std::{
-    fmt, io,
+    io,
     io::Write as _,
-    os::fd::{AsFd as _, OwnedFd},
-    os::unix::process::ExitStatusExt as _,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{net::UnixStream, process::ExitStatusExt as _},
+    },
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -23,13 +28,14 @@ use nix::sys::signal::Signal as Caught;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, Signal, getpid, kill_process},
+    process::{Pid, Signal, kill_process},
 };
 
 use super::{
+    control::Control,
     listen::Listener,
     template::Template,
-    watch::{Action, Watch},
+    watch::Watch,
 };
 use crate::{
     exit::{Complaint, Exit},
@@ -37,6 +43,7 @@ use crate::{
     settings::Settings,
     signals::Bell,
 };
+use wording::{About, Addresses, How};
 
 /// A worker that lived shorter than this failed at its beginning.
 const INFANCY: Duration = Duration::from_secs(1);
@@ -47,6 +54,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// What the pool is to be.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
+    /// What it is called.
+    pub(super) name: String,
     /// What each worker does.
     pub(super) service: Service,
     /// How long a worker that is to end may take for its requests.
@@ -75,6 +84,11 @@ pub(super) struct Supervisor<'a> {
     scoreboard: Scoreboard,
     scoreboard_fd: OwnedFd,
     watch: Watch,
+    control: Option<Control>,
+    /// Who waits for the end of a reload.
+    reloaders: Vec<UnixStream>,
+    /// Who waits for the end of the pool: closing is the answer.
+    stoppers: Vec<UnixStream>,
     child: Bell,
     end: Bell,
     hang_up: Bell,
@@ -134,6 +148,9 @@ impl<'a> Supervisor<'a> {
             failures: 0,
             stopping: false,
             watch,
+            control: None,
+            reloaders: Vec::new(),
+            stoppers: Vec::new(),
             scoreboard,
             scoreboard_fd,
             child: Bell::on(&[Caught::SIGCHLD])?,
@@ -147,6 +164,13 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     /// If the application cannot be loaded at the beginning.
     pub(super) fn run(mut self) -> Result<Exit, Complaint> {
+        match Control::open(&self.terms.name) {
+            Ok(control) => self.control = Some(control),
+            Err(error) => self.log(
+                &Entry::warning(Code::NoControl, format!("the pool cannot be asked for its status: {error:#}"))
+                    .hint("give it another --name, or set WSGATE_RUNTIME_DIR; HUP reloads it and TERM ends it all the same"),
+            ),
+        }
         self.current = Some(self.start_template().map_err(super::cannot_begin)?);
         loop {
             self.wait();
@@ -156,6 +180,7 @@ impl<'a> Supervisor<'a> {
             if self.hang_up.rang() && !self.stopping {
                 self.reload();
             }
+            self.answer_questions();
             // Rung or not: news may have come before the bell.
             self.child.rang();
             self.hear_templates();
@@ -180,6 +205,7 @@ impl<'a> Supervisor<'a> {
         let mut watched: Vec<PollFd<'_>> = templates
             .filter_map(Template::channel)
             .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
+            .chain(self.control.iter().flat_map(Control::watched))
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
         match poll(&mut watched, patience.as_ref()) {
@@ -267,61 +293,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Tells of slow requests, and ends those that take longer than they may.
-    fn watch_requests(&mut self) {
-        for (action, reading) in self.watch.look(&self.scoreboard) {
-            let Some(pid) = Pid::from_raw(reading.pid).filter(|pid| self.is_worker(*pid)) else {
-                continue;
-            };
-            let seconds = reading.lasts().as_secs_f32();
-            let (signal, entry) = match action {
-                Action::Tell => (
-                    Signal::USR1,
-                    Some(
-                        Entry::warning(
-                            Code::SlowRequest,
-                            format!("the request `{}` has been taking {seconds:.1} s in worker {pid}", reading.request),
-                        )
-                        .hint("the stacks of the worker's threads follow, the innermost call first"),
-                    ),
-                ),
-                Action::Interrupt => (Signal::USR2, None),
-                Action::Abort => (
-                    Signal::ABORT,
-                    Some(
-                        Entry::error(
-                            Code::TimedOut,
-                            format!(
-                                "the request `{}` could not be interrupted after {seconds:.1} s; its worker is ended",
-                                reading.request
-                            ),
-                        )
-                        .hint("the stacks follow; it waits in C code, or the application catches the exception"),
-                    ),
-                ),
-                Action::Kill => (Signal::KILL, None),
-            };
-            if let Some(entry) = entry {
-                self.log(&entry);
-            }
-            // It may have ended a moment ago.
-            let _ = kill_process(pid, signal);
-        }
-    }
-
-    /// Is `pid` a worker of ours, so that its number is nobody else's?
-    fn is_worker(&self, pid: Pid) -> bool {
-        self.places.iter().any(|place| place.worker.is_some_and(|live| live.pid == pid))
-            || self.leaving.iter().any(|leaving| leaving.pid == pid)
-    }
-
-    /// What the worker with this number was serving when it ended.
-    fn last_requests(&self, pid: Pid) -> String {
-        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
-        let served = lines.filter(|reading| reading.busy && reading.pid == pid.as_raw_nonzero().get());
-        served.map(|reading| format!("it was serving `{}`\n", reading.request)).collect()
-    }
-
     /// Asks for workers where they are missing, or are of older code.
     fn fill_places(&mut self) {
         if self.stopping {
@@ -356,6 +327,7 @@ impl<'a> Supervisor<'a> {
             match (verdict, template.ended()) {
                 (Some(true), None) => {
                     self.log(&Entry::notice(Code::PoolReloaded, "the new code is loaded and takes over"));
+                    self.end_reload("done\n");
                     self.failures = 0;
                     self.retired.extend(self.current.replace(template));
                 }
@@ -366,6 +338,7 @@ impl<'a> Supervisor<'a> {
                     self.log(&Entry::error(Code::ReloadFailed, "the new code could not be loaded").hint(
                         "the pool goes on with the code it has; mend what the entry above names, and reload again",
                     ));
+                    self.end_reload("failed\n");
                 }
             }
         }
@@ -516,39 +489,4 @@ fn put_off(place: &mut Place) {
 /// Twice as long after each failure in a row.
 fn wait_after(failures: u32) -> Duration {
     Duration::from_millis(50).saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT)
-}
-
-/// What an entry of the supervisor is about.
-struct About<'a>(&'a Settings);
-
-impl fmt::Display for About<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "none, pool of {} pid {}", self.0.app, getpid().as_raw_nonzero())
-    }
-}
-
-/// How a process ended.
-struct How(ExitStatus);
-
-impl fmt::Display for How {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.signal() {
-            Some(signal) => match signal_hook::low_level::signal_name(signal) {
-                Some(name) => write!(f, "was killed by {name}"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
-            None => write!(f, "exited with status {}", self.0.code().unwrap_or(-1)),
-        }
-    }
-}
-
-struct Addresses<'a>(&'a [Listener]);
-
-impl fmt::Display for Addresses<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, listener) in self.0.iter().enumerate() {
-            write!(f, "{}`{}`", if position > 0 { ", " } else { "" }, listener.address)?;
-        }
-        Ok(())
-    }
 }

@@ -1,0 +1,192 @@
+//! The control socket of a pool: status, reload and stop, for the user that runs the pool and for root.
+//!
+//! It lies in the user's own directory and the peer's user is checked besides. The supervisor never waits for whoever is on the other
+//! end: a question is one short line, and what cannot be sent at once is not sent.
+
+use std::{
+    fs, io,
+    io::{Read as _, Write as _},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::{net::sockopt, process::geteuid};
+use serde::{Deserialize, Serialize};
+
+use crate::runtime_directory;
+
+/// What stands behind a pool's name in its socket's.
+const SUFFIX: &str = ".pool";
+
+/// Connections that may be open and say nothing.
+const MOST: usize = 16;
+
+/// What somebody wants of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// How it is.
+    Status,
+    /// Change to new code, and say whether that could be loaded.
+    Reload,
+    /// End, and say nothing more.
+    Stop,
+}
+
+impl Question {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Status => "status\n",
+            Self::Reload => "reload\n",
+            Self::Stop => "stop\n",
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        [Self::Status, Self::Reload, Self::Stop].into_iter().find(|question| question.word() == word)
+    }
+}
+
+/// How a pool is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PoolStatus {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its application, as APP.
+    pub(crate) app: String,
+    /// Process of the supervisor.
+    pub(crate) pid: i32,
+    /// Where it listens.
+    pub(crate) listen: Vec<String>,
+    /// How often code was loaded.
+    pub(crate) generation: u64,
+    /// New code is being loaded.
+    pub(crate) reloading: bool,
+    /// Each thread of each worker.
+    pub(crate) workers: Vec<WorkerStatus>,
+}
+
+/// How one thread of a worker is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkerStatus {
+    /// Its process.
+    pub(crate) pid: i32,
+    /// Serves a request.
+    pub(crate) busy: bool,
+    /// Milliseconds it has been doing so, or has been idle.
+    pub(crate) milliseconds: u64,
+    /// Requests it has served.
+    pub(crate) served: u64,
+    /// Id, method and target of the request, or of the last one.
+    pub(crate) request: String,
+}
+
+/// The supervisor's end.
+pub(super) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    open: Vec<UnixStream>,
+}
+
+impl Control {
+    /// Listens for questions to the pool `name`.
+    ///
+    /// # Errors
+    /// If there is no place for the socket, or a pool of that name already.
+    pub(super) fn open(name: &str) -> Result<Self> {
+        let path = path_of(name)?;
+        if UnixStream::connect(&path).is_ok() {
+            bail!("a pool named `{name}` runs already");
+        }
+        let draft = path.with_extension(format!("{}.new", std::process::id()));
+        // What a process of our number left behind is nobody's.
+        let _ = fs::remove_file(&draft);
+        let listener = UnixListener::bind(&draft).with_context(|| format!("`{}` cannot be made", draft.display()))?;
+        listener.set_nonblocking(true)?;
+        fs::rename(&draft, &path)?;
+        Ok(Self { listener, path, open: Vec::new() })
+    }
+
+    /// Readable when somebody asks.
+    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.listener.as_fd()).chain(self.open.iter().map(AsFd::as_fd))
+    }
+
+    /// Questions that have come, with whom to answer.
+    pub(super) fn questions(&mut self) -> Vec<(Question, UnixStream)> {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let peer = sockopt::socket_peercred(&stream).map(|peer| peer.uid);
+            let is_allowed = peer.is_ok_and(|uid| uid == geteuid() || uid.is_root());
+            if is_allowed && self.open.len() < MOST && stream.set_nonblocking(true).is_ok() {
+                self.open.push(stream);
+            }
+        }
+        let mut questions = Vec::new();
+        for mut stream in std::mem::take(&mut self.open) {
+            let mut line = [0; 16];
+            match stream.read(&mut line) {
+                Ok(length) => {
+                    let question = std::str::from_utf8(&line[..length]).ok().and_then(Question::of_word);
+                    questions.extend(question.map(|question| (question, stream)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.open.push(stream),
+                Err(_) => {}
+            }
+        }
+        questions
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Somebody may have taken it away already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Answers without waiting. Whoever asked and does not listen gets what fits.
+pub(super) fn answer(mut stream: &UnixStream, text: &str) {
+    let _ = stream.write_all(text.as_bytes());
+}
+
+/// Asks the pool `name`, and waits for what it says.
+///
+/// # Errors
+/// If there is no such pool, or it does not answer.
+pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
+    let path = path_of(name)?;
+    let mut stream = UnixStream::connect(&path)
+        .with_context(|| format!("no pool named `{name}` runs as this user (`{}`)", path.display()))?;
+    if question == Question::Status {
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    }
+    stream.write_all(question.word().as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("the pool does not answer")?;
+    Ok(answer)
+}
+
+/// Names of the pools that this user runs.
+///
+/// # Errors
+/// If the directory that they are listed in cannot be used.
+pub(crate) fn names() -> Result<Vec<String>> {
+    let mut names: Vec<String> = fs::read_dir(runtime_directory::open()?)?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
+        .filter(|name| path_of(name).is_ok_and(|path| UnixStream::connect(path).is_ok()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+fn path_of(name: &str) -> Result<PathBuf> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if name.is_empty() || name.len() > 40 || !is_plain {
+        bail!("`{name}` is no name of a pool: letters, digits, `-` and `_`, 40 at most");
+    }
+    Ok(runtime_directory::open()?.join(format!("{name}{SUFFIX}")))
+}

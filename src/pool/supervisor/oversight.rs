@@ -1,0 +1,118 @@
+//! What the supervisor sees of its workers without asking them, and whom it tells.
+
+use link::entry::{Code, Entry};
+use rustix::process::{Pid, Signal, getpid, kill_process};
+
+use super::Supervisor;
+use crate::pool::{
+    control::{Control, PoolStatus, Question, WorkerStatus, answer},
+    watch::Action,
+};
+
+impl Supervisor<'_> {
+    /// Answers what was asked on the control socket.
+    pub(super) fn answer_questions(&mut self) {
+        let questions = self.control.as_mut().map(Control::questions).unwrap_or_default();
+        for (question, asker) in questions {
+            match question {
+                // What cannot be put into words is not said; none of the types can bring that about.
+                Question::Status => answer(&asker, &serde_json::to_string(&self.status()).unwrap_or_default()),
+                Question::Reload if self.stopping => {}
+                Question::Reload => {
+                    self.reloaders.push(asker);
+                    self.reload();
+                }
+                Question::Stop => {
+                    self.stoppers.push(asker);
+                    if !self.stopping {
+                        self.stop();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells those who wait for a reload how it went.
+    pub(super) fn end_reload(&mut self, word: &str) {
+        for asker in self.reloaders.drain(..) {
+            answer(&asker, word);
+        }
+    }
+
+    fn status(&self) -> PoolStatus {
+        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        PoolStatus {
+            name: self.terms.name.clone(),
+            app: self.settings.app.to_string(),
+            pid: getpid().as_raw_nonzero().get(),
+            listen: self.listeners.iter().map(|listener| listener.address.to_string()).collect(),
+            generation: self.current.as_ref().map_or(0, |template| template.generation),
+            reloading: self.next.is_some(),
+            workers: lines
+                .filter(|reading| Pid::from_raw(reading.pid).is_some_and(|pid| self.is_worker(pid)))
+                .map(|reading| WorkerStatus {
+                    pid: reading.pid,
+                    busy: reading.busy,
+                    milliseconds: u64::try_from(reading.lasts().as_millis()).unwrap_or(u64::MAX),
+                    served: reading.served,
+                    request: reading.request,
+                })
+                .collect(),
+        }
+    }
+
+    /// Tells of slow requests, and ends those that take longer than they may.
+    pub(super) fn watch_requests(&mut self) {
+        for (action, reading) in self.watch.look(&self.scoreboard) {
+            let Some(pid) = Pid::from_raw(reading.pid).filter(|pid| self.is_worker(*pid)) else {
+                continue;
+            };
+            let seconds = reading.lasts().as_secs_f32();
+            let (signal, entry) = match action {
+                Action::Tell => (
+                    Signal::USR1,
+                    Some(
+                        Entry::warning(
+                            Code::SlowRequest,
+                            format!("the request `{}` has been taking {seconds:.1} s in worker {pid}", reading.request),
+                        )
+                        .hint("the stacks of the worker's threads follow, the innermost call first"),
+                    ),
+                ),
+                Action::Interrupt => (Signal::USR2, None),
+                Action::Abort => (
+                    Signal::ABORT,
+                    Some(
+                        Entry::error(
+                            Code::TimedOut,
+                            format!(
+                                "the request `{}` could not be interrupted after {seconds:.1} s; its worker is ended",
+                                reading.request
+                            ),
+                        )
+                        .hint("the stacks follow; it waits in C code, or the application catches the exception"),
+                    ),
+                ),
+                Action::Kill => (Signal::KILL, None),
+            };
+            if let Some(entry) = entry {
+                self.log(&entry);
+            }
+            // It may have ended a moment ago.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Is `pid` a worker of ours, so that its number is nobody else's?
+    fn is_worker(&self, pid: Pid) -> bool {
+        self.places.iter().any(|place| place.worker.is_some_and(|live| live.pid == pid))
+            || self.leaving.iter().any(|leaving| leaving.pid == pid)
+    }
+
+    /// What the worker with this number was serving when it ended.
+    pub(super) fn last_requests(&self, pid: Pid) -> String {
+        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let served = lines.filter(|reading| reading.busy && reading.pid == pid.as_raw_nonzero().get());
+        served.map(|reading| format!("it was serving `{}`\n", reading.request)).collect()
+    }
+}
