@@ -12,6 +12,11 @@ try:
     work = engine.prepare(int(sys.argv[2]))
 except BaseException as error:
     import posix
-    posix.write(int(sys.argv[3]), ("!%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace"))
+    reason = ("!%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")
+    try:
+        posix.write(int(sys.argv[3]), reason)
+    except OSError:
+        # Nobody is at the other end of a worker that has no supervisor.
+        posix.write(2, b"wsgate: error[W0206]: the engine does not work in this python: " + reason[1:] + b"\n")
     posix._exit(70)
 work.run()

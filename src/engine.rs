@@ -34,6 +34,15 @@ pub(crate) fn find() -> Result<PathBuf, Entry> {
     })
 }
 
+/// The entry for an engine that `python` cannot load, with its `reason`.
+pub(crate) fn unfit(engine: &Path, python: &Path, reason: &str) -> Entry {
+    Entry::error(
+        Code::UnfitEngine,
+        format!("the engine `{}` does not work in `{}`: {reason}", engine.display(), python.display()),
+    )
+    .hint("it needs CPython 3.9 or later and the gateway of the same build; install both with `make install`")
+}
+
 fn missing(places: &[PathBuf]) -> Entry {
     let places: Vec<String> = places.iter().map(|place| format!("`{}`", place.display())).collect();
     Entry::error(Code::NoEngine, format!("the engine was not found as {}", places.join(" or ")))

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+        unix::ffi::OsStrExt as _,
     },
     process::{Command, Stdio},
 };
@@ -79,9 +79,7 @@ impl Start {
             .env_remove("HTTP_PROXY")
             // Body and reply are the engine's; what the application prints goes to the log.
             .stdin(Stdio::null())
-            .stdout(io::stderr().as_fd().try_clone_to_owned()?)
-            // A group of its own, so that what it has started can be ended with it.
-            .process_group(0);
+            .stdout(io::stderr().as_fd().try_clone_to_owned()?);
         Ok(Self { command, channel, _inherited: [engines_end, frame] })
     }
 }

@@ -146,7 +146,7 @@ fn every_make_target_that_the_readme_names_exists() {
 #[test]
 fn every_option_that_the_readme_names_exists() {
     let mut help = String::new();
-    for command in ["cgi", "fastcgi", "call", "check"] {
+    for command in ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"] {
         let output = Command::new(env!("CARGO_BIN_EXE_wsgate")).args([command, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }

@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use link::app::{App, Source};
 
 use super::words::Call;
 use crate::request::Request;
@@ -52,9 +51,9 @@ impl Variables {
 }
 
 impl Composed {
-    /// Composes the request that `call` describes.
-    pub(super) fn new(call: &Call, app: &App) -> Result<Self> {
-        let target = Target::parse(call)?;
+    /// Composes the request for `target` that `call` describes; `script` is the file that it is for, if it is for one.
+    pub(super) fn new(call: &Call, target: &str, script: Option<&OsStr>) -> Result<Self> {
+        let target = Target::parse(call, target)?;
         let method = call.method.as_deref().unwrap_or(if call.data.is_empty() { "GET" } else { "POST" });
         if !is_token(method) {
             bail!("`{method}` is no method: write GET, POST or any other word");
@@ -86,8 +85,8 @@ impl Composed {
         if target.https {
             variables.set("HTTPS", "on");
         }
-        if let Source::File(path) = &app.source {
-            variables.set("SCRIPT_FILENAME", OsStr::from_bytes(path));
+        if let Some(script) = script {
+            variables.set("SCRIPT_FILENAME", script);
         }
         if let Some(credentials) = &call.auth {
             variables.set("HTTP_AUTHORIZATION", format!("Basic {}", BASE64_STANDARD.encode(credentials)));
@@ -150,10 +149,10 @@ struct Target {
 }
 
 impl Target {
-    fn parse(call: &Call) -> Result<Self> {
+    fn parse(call: &Call, target: &str) -> Result<Self> {
         let mut https = call.https;
         let mut host = call.host.clone();
-        let mut target = call.target.as_str();
+        let mut target = target;
         if let Some((scheme @ ("http" | "https"), rest)) = target.split_once("://") {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             https |= scheme == "https";

@@ -2,11 +2,20 @@
 
 mod compose;
 mod print;
+mod server;
+mod via;
 pub(crate) mod words;
 
-use std::{io, os::fd::OwnedFd, thread};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, BufReader},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    thread,
+};
 
 use link::{
+    app::Source,
     entry::{Code, Entry},
     launch::Work,
 };
@@ -27,32 +36,50 @@ use words::Call;
 /// # Errors
 /// If it cannot be made.
 pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
-    let (app, base) = application(&words.app).map_err(Complaint::usage)?;
+    if let Some(server) = &words.via {
+        return via::run(words, server);
+    }
+    let (app, base) = application(words.app.as_deref().unwrap_or_default()).map_err(Complaint::usage)?;
+    let script = match &app.source {
+        Source::File(path) => Some(OsStr::from_bytes(path)),
+        Source::Module(_) => None,
+    };
     // Files for the body are opened before the working directory changes.
-    let Composed { mut request, body } = Composed::new(words, &app).map_err(|error| {
-        Complaint::usage(
-            Entry::error(Code::BadSetting, format!("{error:#}")).hint("`wsgate call --help` shows the forms"),
-        )
-    })?;
+    let Composed { mut request, body } = composed(words, words.target.as_deref(), script)?;
     let settings = script_line::complete(words.options.clone(), &app, &base)
         .and_then(|options| Settings::resolve(&options, app, &base))
         .map_err(Complaint::settings)?;
-    if words.verbose {
-        compose::show(&request);
-    }
     request.debug = settings.debug;
     let (printed, exit) = through_pipe(
         body,
         |channels| guard::run(&settings, Work::Cgi, &request, channels),
-        |reply| print::reply(reply, words.include, request.is_head()),
+        |reply| print::reply(BufReader::new(File::from(reply)), words.include, request.is_head()),
     )
     .map_err(not_passed_on)?;
     Ok(match printed.map_err(not_passed_on)? {
         Printed::Reply { status } if status < 400 && exit == Exit::Done => Exit::Done,
         // The page or the log entry has said why.
         Printed::Reply { .. } => Exit::Failed,
+        // Only a reply that could not be made ends here, and the log says why.
+        Printed::NoHead(_) => {
+            return Err(not_passed_on(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within its head")));
+        }
         Printed::ReaderGone => Exit::Done,
     })
+}
+
+/// The request that `words` describe; shown, if they say so.
+fn composed(words: &Call, target: Option<&str>, script: Option<&OsStr>) -> Result<Composed, Complaint> {
+    let composed =
+        Composed::new(words, target.unwrap_or("/"), script).map_err(|error| wrong_words(format!("{error:#}")))?;
+    if words.verbose {
+        compose::show(&composed.request);
+    }
+    Ok(composed)
+}
+
+fn wrong_words(sentence: String) -> Complaint {
+    Complaint::usage(Entry::error(Code::BadSetting, sentence).hint("`wsgate call --help` shows the forms"))
 }
 
 fn not_passed_on(error: io::Error) -> Complaint {

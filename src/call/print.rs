@@ -1,48 +1,56 @@
 //! A CGI reply, as a web server would pass it on: the head taken apart, the body byte for byte.
 
-use std::{
-    fs::File,
-    io::{self, BufRead as _, BufReader, Read, Write},
-    os::fd::OwnedFd,
-};
+use std::io::{self, BufRead, Read as _, Write};
 
 /// Longest head that is read.
 const LONGEST_HEAD: u64 = 1 << 20;
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Printed {
     /// A reply with this status.
     Reply {
         /// Three digits; 200 where the reply names none.
         status: u16,
     },
+    /// What came is no head, or not the whole of one. Nothing was printed.
+    NoHead(Vec<u8>),
     /// Whoever read our output had enough.
     ReaderGone,
 }
 
 /// Prints the reply that comes from `reply`; its head too with `include`.
-pub(super) fn reply(reply: OwnedFd, include: bool, head_only: bool) -> io::Result<Printed> {
-    let mut reply = BufReader::new(File::from(reply));
+pub(super) fn reply(mut reply: impl BufRead, include: bool, head_only: bool) -> io::Result<Printed> {
     let mut fields = Vec::new();
-    let mut status = "200 OK".to_owned();
-    let mut head = reply.by_ref().take(LONGEST_HEAD);
-    let mut line = Vec::new();
+    let mut status = None;
+    let mut head = Vec::new();
+    let mut source = reply.by_ref().take(LONGEST_HEAD);
     loop {
-        line.clear();
-        head.read_until(b'\n', &mut line)?;
+        let begin = head.len();
+        source.read_until(b'\n', &mut head)?;
+        let line = &head[begin..];
         if !line.ends_with(b"\n") {
-            // Only a reply that could not be made ends here, and the log says why.
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within its head"));
+            return Ok(Printed::NoHead(head));
         }
-        match line.trim_ascii_end() {
-            b"" => break,
-            field => match field.strip_prefix(b"Status: ") {
-                Some(value) => status = String::from_utf8_lossy(value).into_owned(),
-                None => fields.extend([field, b"\r\n"].concat()),
-            },
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            break;
+        }
+        match line.iter().position(|&byte| byte == b':') {
+            None | Some(0) => return Ok(Printed::NoHead(head)),
+            Some(colon) if line[..colon].eq_ignore_ascii_case(b"Status") => {
+                status = Some(String::from_utf8_lossy(line[colon + 1..].trim_ascii()).into_owned());
+            }
+            Some(colon) => {
+                if line[..colon].eq_ignore_ascii_case(b"Location") {
+                    // A redirect need not say so by its status (RFC 3875 6.2.3).
+                    status.get_or_insert_with(|| "302 Found".to_owned());
+                }
+                fields.extend([line, b"\r\n"].concat());
+            }
         }
     }
+    let status = status.unwrap_or_else(|| "200 OK".to_owned());
     let mut output = io::stdout().lock();
     let passed = (|| {
         if include {
@@ -58,12 +66,17 @@ pub(super) fn reply(reply: OwnedFd, include: bool, head_only: bool) -> io::Resul
     match passed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::ReaderGone),
         Err(error) => Err(error),
-        Ok(()) => Ok(Printed::Reply { status: status.get(..3).and_then(|code| code.parse().ok()).unwrap_or(500) }),
+        Ok(()) => {
+            let code = status.get(..3).and_then(|code| code.parse().ok());
+            Ok(Printed::Reply { status: code.filter(|code| *code >= 100).unwrap_or(500) })
+        }
     }
 }
 
 /// Passes on what comes as it comes: a stream is to be seen while it runs.
-fn pass_on(from: &mut BufReader<impl Read>, to: &mut impl Write) -> io::Result<()> {
+fn pass_on(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
+    // A head that stands alone is to be seen, too.
+    to.flush()?;
     loop {
         let piece = match from.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -1,22 +1,39 @@
 //! The words of `wsgate call`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
+use super::server::Server;
 use crate::options::Options;
 
 /// One request, described on the command line.
 #[derive(Args, Clone, Debug)]
+#[command(
+    override_usage = "wsgate call [OPTIONS] <APP> [TARGET]\n       wsgate call [OPTIONS] --via <ADDRESS> [TARGET]"
+)]
 pub(crate) struct Call {
     #[command(flatten)]
     pub(crate) options: Options,
 
-    /// The application
-    #[arg(value_name = "APP")]
-    pub(crate) app: String,
+    /// The application; not with --via, where one runs already
+    #[arg(value_name = "APP", required_unless_present = "via")]
+    pub(crate) app: Option<String>,
 
-    /// What is requested: /path?query, or a whole URL
-    #[arg(value_name = "TARGET", default_value = "/")]
-    pub(crate) target: String,
+    /// What is requested: /path?query, or a whole URL; without it /
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+
+    /// Ask the FastCGI server at unix:PATH or HOST:PORT, as a web server does
+    ///
+    /// Any will do: a pool of `wsgate fastcgi`, php-fpm, flup. What concerns the process of an application is its own affair
+    /// then, and those options are refused.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        conflicts_with_all = ["venv", "python", "chdir", "path", "env", "debug", "mode"]
+    )]
+    pub(crate) via: Option<Server>,
 
     /// Request method; without it GET, or POST with --data
     #[arg(short = 'X', long = "request", value_name = "METHOD")]
@@ -49,6 +66,10 @@ pub(crate) struct Call {
     /// URL path that the application is mounted at
     #[arg(long, value_name = "PATH", default_value = "")]
     pub(crate) script_name: String,
+
+    /// File that the server of --via is to run, which php-fpm needs to know
+    #[arg(long, value_name = "PATH", requires = "via")]
+    pub(crate) script_filename: Option<PathBuf>,
 
     /// Credentials for the Authorization header (Basic)
     #[arg(long, value_name = "USER:PASSWORD")]

@@ -9,7 +9,7 @@ use link::{
 };
 use rustix::{io::Errno, process::Signal};
 
-use crate::settings::Settings;
+use crate::{engine, settings::Settings};
 
 /// How python ended, and how far it had got.
 pub(super) struct Ending<'a> {
@@ -52,17 +52,7 @@ impl Ending<'_> {
         if let Some(reason) = &self.unfit {
             return (
                 Status::InternalServerError,
-                Entry::error(
-                    Code::UnfitEngine,
-                    format!(
-                        "the engine `{}` does not work in `{}`: {reason}",
-                        self.settings.engine.display(),
-                        self.settings.interpreter.program.display()
-                    ),
-                )
-                .hint(
-                    "it needs CPython 3.9 or later and the gateway of the same build; install both with `make install`",
-                ),
+                engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason),
             );
         }
         let python = self.settings.interpreter.program.display();

@@ -8,7 +8,10 @@ mod ending;
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
@@ -107,7 +110,8 @@ impl<'a> Guard<'a> {
         let end_bell = Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP])?;
         let work = work(Ends { body_fd: channels.body.as_raw_fd(), reply_fd: channels.reply.as_raw_fd() });
         let mut start = Start::new(settings, work, request, &[channels.body.as_fd(), channels.reply.as_fd()])?;
-        let child = start.command.spawn()?;
+        // A group of its own, so that what it has started can be ended with it.
+        let child = start.command.process_group(0).spawn()?;
         Ok(Self {
             request,
             settings,

@@ -137,7 +137,9 @@ fn cannot_begin(error: std::io::Error) -> Complaint {
 /// The name of a pool that is given none: that of its file or module.
 fn name_of(app: &App) -> String {
     let whole = match &app.source {
-        Source::File(path) => Path::new(OsStr::from_bytes(path)).file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        Source::File(path) => {
+            Path::new(OsStr::from_bytes(path)).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        }
         Source::Module(name) => name.clone(),
     };
     let plain = whole.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '-' });

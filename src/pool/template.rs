@@ -2,13 +2,17 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     process::{Child, ExitStatus},
 };
 
 use link::{
     launch::{Service, Work},
-    pool::{LENGTH, News, Order},
+    pool::{News, Order},
+    report::{LONGEST, Report},
 };
 use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
@@ -27,6 +31,8 @@ pub(super) struct Template {
     pub(super) ready: bool,
     /// Workers that live.
     pub(super) workers: usize,
+    /// Why the engine could not be loaded.
+    pub(super) unfit: Option<String>,
 }
 
 impl Template {
@@ -39,8 +45,9 @@ impl Template {
         generation: u64,
     ) -> io::Result<Self> {
         let mut start = Start::new(settings, Work::Template(service.clone()), request, inherited)?;
-        let child = start.command.spawn()?;
-        Ok(Self { child, channel: Some(start.channel), generation, ready: false, workers: 0 })
+        // A group of its own, so that what it has started can be ended with it.
+        let child = start.command.process_group(0).spawn()?;
+        Ok(Self { child, channel: Some(start.channel), generation, ready: false, workers: 0, unfit: None })
     }
 
     /// Readable when there is news.
@@ -57,7 +64,7 @@ impl Template {
 
     /// The next of its news, if there is any.
     pub(super) fn news(&mut self) -> Option<News> {
-        let mut packet = [0; LENGTH];
+        let mut packet = [0; LONGEST];
         loop {
             match recv(self.channel.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
@@ -68,6 +75,10 @@ impl Template {
                 Ok((length, _)) => {
                     if let Some(news) = News::decode(&packet[..length]) {
                         return Some(news);
+                    }
+                    // Before the engine is loaded, the lines of Python that load it say why it cannot be.
+                    if let Some(Report::Unfit(reason)) = Report::decode(&packet[..length]) {
+                        self.unfit = Some(reason);
                     }
                 }
                 Err(rustix::io::Errno::INTR) => {}

@@ -5,6 +5,7 @@ mod outcome;
 mod printing;
 mod requests;
 mod scripts;
+mod via;
 
 use std::{path::PathBuf, process::Command};
 

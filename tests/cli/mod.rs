@@ -4,7 +4,11 @@ use std::{path::Path, process::Command};
 
 use crate::running::{self, Ended};
 
-const COMMANDS: [&str; 6] = ["cgi", "fastcgi", "call", "check", "man", "completions"];
+/// What `--help` lists, in its order.
+const LISTED: [&str; 7] = ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"];
+
+/// What it does not list: their output is for other programs.
+const HIDDEN: [&str; 2] = ["man", "completions"];
 
 #[track_caller]
 fn wsgate(words: &[&str]) -> Ended {
@@ -57,18 +61,19 @@ fn every_command_stands_in_the_help_or_is_hidden_on_purpose() {
         .take_while(|line| line.starts_with(' '))
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(listed, ["cgi", "fastcgi", "call", "check"]);
-    for command in COMMANDS {
+    assert_eq!(listed, LISTED);
+    for command in LISTED.into_iter().chain(HIDDEN) {
         assert!(output(&[command, "--help"]).contains("Usage: wsgate"), "{command}");
     }
 }
 
 #[test]
 fn every_option_of_every_command_has_help_in_both_lengths() {
-    for command in [&[][..], &["cgi"], &["fastcgi"], &["call"], &["check"], &["man"], &["completions"]] {
+    let alone = LISTED.into_iter().chain(HIDDEN).map(|command| vec![command]);
+    for command in std::iter::once(Vec::new()).chain(alone) {
         let mut names: Vec<Vec<String>> = Vec::new();
         for help in ["-h", "--help"] {
-            let text = output(&[command, &[help]].concat());
+            let text = output(&[command.as_slice(), &[help]].concat());
             let options = options(&text);
             assert!(!options.is_empty(), "{command:?}: {text}");
             for (option, explanation) in &options {
@@ -83,7 +88,7 @@ fn every_option_of_every_command_has_help_in_both_lengths() {
 
 #[test]
 fn every_argument_has_help() {
-    for command in ["cgi", "fastcgi", "call", "check", "completions"] {
+    for command in LISTED.into_iter().chain(["completions"]) {
         let text = output(&[command, "-h"]);
         let arguments =
             text.lines().skip_while(|line| *line != "Arguments:").skip(1).take_while(|line| !line.is_empty());
@@ -102,7 +107,7 @@ fn the_man_page_is_one_and_names_every_command() {
     for section in [".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH OPTIONS"] {
         assert!(page.contains(section), "no {section}");
     }
-    for command in ["cgi", "fastcgi", "call", "check"] {
+    for command in LISTED {
         assert!(page.contains(command), "no {command}");
     }
     assert!(page.contains("Exit codes"));
@@ -121,7 +126,7 @@ fn the_man_page_can_be_formatted() {
 #[test]
 fn completions_know_every_option_of_every_command() {
     let mut expected: Vec<(&str, String)> = Vec::new();
-    for command in COMMANDS {
+    for command in LISTED.into_iter().chain(HIDDEN) {
         for (option, _) in options(&output(&[command, "-h"])) {
             expected.extend(long_names(&option).map(|name| (command, name.trim_end_matches('=').to_owned())));
         }
@@ -200,7 +205,7 @@ fn the_help_tells_the_exit_codes_and_the_forms_of_app() {
 fn words_that_are_not_utf_8_do_no_harm() {
     use std::os::unix::ffi::OsStrExt as _;
     let odd = std::ffi::OsStr::from_bytes(b"caf\xe9.wsgi");
-    for command in ["cgi", "fastcgi", "call", "check"] {
+    for command in LISTED {
         let mut gateway = Command::new(env!("CARGO_BIN_EXE_wsgate"));
         let ended = running::run(gateway.arg(command).arg(odd).env_clear().current_dir("/"), "");
         assert!(ended.code().is_some_and(|code| [0, 1, 2, 78].contains(&code)), "{command}: {ended:?}");

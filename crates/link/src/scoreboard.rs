@@ -148,7 +148,7 @@ impl Line {
     pub fn read(&self) -> Option<Reading> {
         for _ in 0..1000 {
             let before = self.version.load(Ordering::Acquire);
-            if before % 2 == 0 {
+            if before.is_multiple_of(2) {
                 let reading = self.read_once();
                 fence(Ordering::Acquire);
                 if self.version.load(Ordering::Relaxed) == before {

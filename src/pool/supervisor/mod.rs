@@ -31,13 +31,9 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::{
-    control::Control,
-    listen::Listener,
-    template::Template,
-    watch::Watch,
-};
+use super::{control::Control, listen::Listener, template::Template, watch::Watch};
 use crate::{
+    engine,
     exit::{Complaint, Exit},
     request::Request,
     settings::Settings,
@@ -167,8 +163,9 @@ impl<'a> Supervisor<'a> {
         match Control::open(&self.terms.name) {
             Ok(control) => self.control = Some(control),
             Err(error) => self.log(
-                &Entry::warning(Code::NoControl, format!("the pool cannot be asked for its status: {error:#}"))
-                    .hint("give it another --name, or set WSGATE_RUNTIME_DIR; HUP reloads it and TERM ends it all the same"),
+                &Entry::warning(Code::NoControl, format!("the pool cannot be asked for its status: {error:#}")).hint(
+                    "give it another --name, or set WSGATE_RUNTIME_DIR; HUP reloads it and TERM ends it all the same",
+                ),
             ),
         }
         self.current = Some(self.start_template().map_err(super::cannot_begin)?);
@@ -430,10 +427,11 @@ impl<'a> Supervisor<'a> {
         let Some(slot) = self.places.iter().position(|place| place.worker.is_some_and(|live| live.pid == pid)) else {
             return;
         };
+        let requests = self.last_requests(pid);
         let place = &mut self.places[slot];
         let lived = place.worker.take().map_or(Duration::ZERO, |live| live.since.elapsed());
-        if status.success() {
-            // It has served as many requests as it may.
+        if status.success() && requests.is_empty() {
+            // It has served as many requests as it may. Amid a request it is the application that ends its process.
             place.failures = 0;
             return;
         }
@@ -447,7 +445,7 @@ impl<'a> Supervisor<'a> {
                 Code::WorkerDied,
                 format!("worker {slot} {} after {:.1} s", How(status), lived.as_secs_f32()),
             )
-            .detail(self.last_requests(pid))
+            .detail(requests)
             .hint("its place is filled again; look for its last words just above, and in the system's log"),
         );
     }
@@ -462,7 +460,9 @@ impl<'a> Supervisor<'a> {
             place.asked = None;
         }
         self.put_off_template();
-        if !explained {
+        if let Some(reason) = &template.unfit {
+            self.log(&engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason));
+        } else if !explained {
             self.log(
                 &Entry::error(Code::TemplateDied, format!("the template {}", How(status)))
                     .hint("its workers ended with it; another one is started"),

@@ -5,8 +5,7 @@
 //! aside, where the application finds it when it does read.
 
 use std::{
-    collections::VecDeque,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,6 +16,7 @@ use rustix::{
     io::{Errno, read, writev},
 };
 
+use super::aside::Aside;
 use crate::{
     reporter::Reporter,
     wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
@@ -25,9 +25,6 @@ use link::{ending::end_reply, report::Report};
 
 /// Bytes that a pipe or socket surely takes without blocking once it is writable (`PIPE_BUF`).
 const SURE: usize = 4096;
-
-/// Bytes of an unread body that are kept in memory; more go to a file without a name.
-const IN_MEMORY: usize = 1 << 20;
 
 /// How long a web server may take between ending this process and closing its end of the reply.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
@@ -63,45 +60,6 @@ struct State {
     announced: u64,
     ended: bool,
     aside: Aside,
-}
-
-/// Body that was read ahead of the application.
-enum Aside {
-    Memory(VecDeque<u8>),
-    File { file: std::fs::File, read: u64, written: u64 },
-}
-
-impl Aside {
-    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Self::Memory(kept) = self
-            && kept.len() + bytes.len() > IN_MEMORY
-        {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(kept.make_contiguous())?;
-            *self = Self::File { file, read: 0, written: kept.len() as u64 };
-        }
-        match self {
-            Self::Memory(kept) => kept.extend(bytes),
-            Self::File { file, written, .. } => {
-                file.seek(SeekFrom::Start(*written))?;
-                file.write_all(bytes)?;
-                *written += bytes.len() as u64;
-            }
-        }
-        Ok(())
-    }
-
-    fn pop(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Memory(kept) => kept.read(into),
-            Self::File { file, read, .. } => {
-                file.seek(SeekFrom::Start(*read))?;
-                let got = file.read(into)?;
-                *read += got as u64;
-                Ok(got)
-            }
-        }
-    }
 }
 
 impl State {
@@ -145,7 +103,7 @@ impl Body {
                     left,
                     announced: left.unwrap_or(0),
                     ended: left == Some(0),
-                    aside: Aside::Memory(VecDeque::new()),
+                    aside: Aside::default(),
                 }),
             }),
         }

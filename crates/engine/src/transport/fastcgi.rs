@@ -3,6 +3,9 @@
 //! The parameters are gathered without ever waiting, so that a web server that is slow to send them occupies no thread. From the
 //! first parameter-end on the connection belongs to the thread that serves the request, and reading its body waits. Replies leave
 //! in records around the application's own bytes, which are not copied.
+//!
+//! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply cannot be sent, what comes of the
+//! body is put aside, where the application finds it when it does read.
 
 use std::{
     io,
@@ -12,7 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fastcgi_server::{
@@ -23,10 +26,11 @@ use link::page::{Form, Page, Status};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
-    io::{Errno, read, write, writev},
-    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
+    io::{Errno, read},
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown},
 };
 
+use super::aside::Aside;
 use crate::wsgi::{BodyLength, BodySource, ReplySink};
 
 /// Bytes that are read at a time. A request without a body fits well.
@@ -34,6 +38,15 @@ const BUFFER: usize = 16 * 1024;
 
 /// Reads of a body that ask for this much or more go past the buffer.
 const DIRECT: usize = 4096;
+
+/// How often a reply that goes on and on looks whether the web server still wants it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Bytes that a socket surely takes without blocking once it is writable.
+const SURE: usize = 4096;
+
+/// Something can be sent, or has come.
+const EITHER: PollFlags = PollFlags::OUT.union(PollFlags::IN);
 
 /// No wait at all.
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -57,6 +70,8 @@ struct Incoming {
     unread: Range<usize>,
     /// Body content at the front of the buffer that the application has not taken.
     content: Range<usize>,
+    /// Body content that came before that, while a reply could not be sent.
+    aside: Aside,
     /// The whole body of the request that was served last has come.
     last_body_over: bool,
     /// The request that is served, and what is known of its body.
@@ -102,6 +117,7 @@ impl Peer {
             buffer: vec![0; BUFFER],
             unread: 0..0,
             content: 0..0,
+            aside: Aside::default(),
             last_body_over: true,
             current: None,
             lingering: None,
@@ -157,9 +173,18 @@ impl Peer {
             // Without a length the end of the stream is the end of the body.
             BodyLength::UntilEnd => None,
         };
-        self.shared.incoming().current =
+        let mut incoming = self.shared.incoming();
+        incoming.aside = Aside::default();
+        incoming.current =
             Some(Current { id, left, announced: left.unwrap_or(0), received: 0, stream_over: false, aborted: false });
-        let reply = Reply { shared: self.shared.clone(), output: Output::new(id), in_record: 0, ended: false };
+        drop(incoming);
+        let reply = Reply {
+            shared: self.shared.clone(),
+            output: Output::new(id),
+            in_record: 0,
+            ended: false,
+            looked: Instant::now(),
+        };
         (Body { shared: self.shared.clone() }, reply)
     }
 
@@ -259,6 +284,22 @@ impl Incoming {
         Ok(())
     }
 
+    /// Looks for an abort, without waiting, as far as no body is in the way.
+    fn look(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+        if self.unread.is_empty() && self.content.is_empty() {
+            match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Ok((_, count)) => self.unread = 0..count,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        while !self.unread.is_empty() && self.content.is_empty() && !current.aborted {
+            self.body_step(socket, current)?;
+        }
+        if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
     /// Waits for more of the connection. Nothing may be buffered.
     fn wait_for_more(&mut self, socket: &OwnedFd) -> io::Result<()> {
         match read(socket, &mut self.buffer[..])? {
@@ -275,7 +316,55 @@ impl Incoming {
         self.last_body_over
     }
 
+    /// May more of the body come? Its end is looked for in what is buffered.
+    fn body_pending(&mut self, socket: &OwnedFd) -> io::Result<bool> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(false);
+        };
+        let mut stepped = Ok(());
+        while stepped.is_ok() && current.may_go_on() && self.content.is_empty() && !self.unread.is_empty() {
+            stepped = self.body_step(socket, &mut current);
+        }
+        self.current = Some(current);
+        stepped.map(|()| current.may_go_on())
+    }
+
+    /// Takes what is there of the body and puts it aside. Never waits.
+    fn put_aside(&mut self, socket: &OwnedFd) -> io::Result<()> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(());
+        };
+        let done = self.put_aside_of(socket, &mut current);
+        self.current = Some(current);
+        done
+    }
+
+    fn put_aside_of(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+        if self.unread.is_empty() && self.content.is_empty() {
+            match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => current.aborted = true,
+                Ok((_, count)) => self.unread = 0..count,
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        loop {
+            let count = current.allowed(self.content.len());
+            self.aside.push(&self.buffer[self.content.start..][..count])?;
+            current.account(count);
+            self.content = 0..0;
+            if self.unread.is_empty() || current.stream_over {
+                return Ok(());
+            }
+            self.body_step(socket, current)?;
+        }
+    }
+
     fn read_body(&mut self, socket: &OwnedFd, current: &mut Current, into: &mut [u8]) -> io::Result<usize> {
+        let put_aside = self.aside.pop(into)?;
+        if put_aside > 0 {
+            return Ok(put_aside);
+        }
         loop {
             let allowed = current.allowed(into.len());
             if allowed == 0 {
@@ -320,6 +409,11 @@ impl Incoming {
 }
 
 impl Current {
+    /// May more of the body come?
+    fn may_go_on(&self) -> bool {
+        !self.stream_over && !self.aborted && self.left != Some(0)
+    }
+
     /// Most bytes that may be read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
     fn allowed(&self, wanted: usize) -> usize {
         match self.left {
@@ -375,19 +469,68 @@ pub(crate) struct Reply {
     in_record: usize,
     /// The end of the request has been sent.
     ended: bool,
+    looked: Instant,
 }
 
 impl Reply {
+    /// Sends some of these bytes.
+    fn send(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.shared.socket_of_ours()?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            match sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags) {
+                Err(Errno::AGAIN) => self.clear_way()?,
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
+    /// Waits until something can be sent, and puts aside what of the body is in its way.
+    fn clear_way(&self) -> io::Result<()> {
+        let socket = self.shared.socket_of_ours()?;
+        loop {
+            let pending = self.shared.incoming().body_pending(socket)?;
+            let mut watched = [PollFd::new(socket, if pending { EITHER } else { PollFlags::OUT })];
+            poll(&mut watched, None)?;
+            let ready = watched[0].revents();
+            if ready.contains(PollFlags::IN) {
+                self.shared.incoming().put_aside(socket)?;
+            }
+            if ready != PollFlags::IN {
+                return Ok(());
+            }
+        }
+    }
+
     /// Sends bytes of ours whole, whatever signals come.
     fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match write(&self.shared.socket, bytes) {
+            match self.send(&[io::IoSlice::new(bytes)]) {
                 Ok(count) => bytes = &bytes[count..],
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind body which nobody reads is not
+    /// seen.
+    fn look_for_abort(&mut self) -> io::Result<()> {
+        if self.looked.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        // Another thread of the application's reads the body, and sees the abort there.
+        let Ok(mut incoming) = self.shared.incoming.try_lock() else {
+            return Ok(());
+        };
+        let Some(mut current) = incoming.current.take() else {
+            return Ok(());
+        };
+        let looked = incoming.look(&self.shared.socket, &mut current);
+        incoming.current = Some(current);
+        looked
     }
 
     /// Begins a record for the first of `wanted` bytes.
@@ -404,12 +547,14 @@ impl ReplySink for Reply {
     fn head_leaves(&mut self) {}
 
     fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
-        let socket = self.shared.socket_of_ours()?;
+        if self.in_record == 0 {
+            self.look_for_abort()?;
+        }
         let slice = io::IoSlice::new;
         if self.in_record > 0 {
             let head = &head[..head.len().min(self.in_record)];
             let block = &block[..block.len().min(self.in_record - head.len())];
-            let count = writev(socket, &[slice(head), slice(block)])?;
+            let count = self.send(&[slice(head), slice(block)])?;
             self.in_record -= count;
             return Ok(count);
         }
@@ -423,7 +568,7 @@ impl ReplySink for Reply {
         let ending = self.output.ending(0, false);
         let tail: &[u8] = if is_last { &ending } else { &[] };
         let header = frame.header();
-        let sent = writev(socket, &[slice(header), slice(head), slice(block), slice(tail)])?;
+        let sent = self.send(&[slice(header), slice(head), slice(block), slice(tail)])?;
         // What is ours is sent whole, so that only the application's bytes can be left over.
         self.send_all(&header[sent.min(header.len())..])?;
         let content = sent.saturating_sub(header.len()).min(length);
@@ -437,10 +582,18 @@ impl ReplySink for Reply {
 
     fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
         if self.in_record == 0 {
+            self.look_for_abort()?;
             self.open_record(count)?;
         }
+        let socket = self.shared.socket_of_ours()?;
+        // The kernel's own copying cannot be told not to wait.
+        let pending = self.shared.incoming().body_pending(socket)?;
+        if pending {
+            self.clear_way()?;
+        }
+        let room = if pending { self.in_record.min(SURE) } else { self.in_record };
         let mut position = offset;
-        match sendfile(self.shared.socket_of_ours()?, file, Some(&mut position), self.in_record.min(count)) {
+        match sendfile(socket, file, Some(&mut position), room.min(count)) {
             // The record was announced longer than the file turns out to be.
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
             Ok(sent) => {
@@ -468,6 +621,7 @@ impl ReplySink for Reply {
         let Some(mut current) = incoming.current.take() else {
             return;
         };
+        incoming.aside = Aside::default();
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
         while !incoming.unread.is_empty() && !current.stream_over {
@@ -476,6 +630,11 @@ impl ReplySink for Reply {
             }
         }
         incoming.content = 0..0;
+        // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4).
+        let ended = ended
+            || (current.aborted
+                && self.in_record == 0
+                && self.send_all(&self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok());
         if ended {
             incoming.last_body_over = current.stream_over;
             incoming.protocol.finish(current.id);

@@ -18,7 +18,7 @@ use std::{
 use fastcgi_server::{Limits, Params, addresses::Addresses};
 use link::{
     entry::{Code, Entry},
-    launch::{Launch, Service},
+    launch::{Launch, Service, Work},
     page::{Form, Status},
 };
 use pyo3::{
@@ -55,7 +55,8 @@ const FIRST_LISTENER: u64 = 1;
 pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
     Setting {
         multithread: service.threads > 1,
-        multiprocess: service.workers > 1,
+        // How many processes a manager of another make starts is not known here.
+        multiprocess: service.workers > 1 || matches!(launch.work, Work::Worker(_)),
         run_once: false,
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,

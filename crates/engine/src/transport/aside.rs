@@ -1,0 +1,56 @@
+//! Request bodies that must make way for a reply.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+};
+
+/// Bytes of an unread body that are kept in memory; more go to a file without a name.
+const IN_MEMORY: usize = 1 << 20;
+
+/// Body that was read ahead of the application.
+pub(super) enum Aside {
+    Memory(VecDeque<u8>),
+    File { file: std::fs::File, read: u64, written: u64 },
+}
+
+impl Default for Aside {
+    fn default() -> Self {
+        Self::Memory(VecDeque::new())
+    }
+}
+
+impl Aside {
+    /// Keeps `bytes` behind what is kept already.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Self::Memory(kept) = self
+            && kept.len() + bytes.len() > IN_MEMORY
+        {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(kept.make_contiguous())?;
+            *self = Self::File { file, read: 0, written: kept.len() as u64 };
+        }
+        match self {
+            Self::Memory(kept) => kept.extend(bytes),
+            Self::File { file, written, .. } => {
+                file.seek(SeekFrom::Start(*written))?;
+                file.write_all(bytes)?;
+                *written += bytes.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the first bytes out; 0 if there are none.
+    pub(super) fn pop(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(kept) => kept.read(into),
+            Self::File { file, read, .. } => {
+                file.seek(SeekFrom::Start(*read))?;
+                let got = file.read(into)?;
+                *read += got as u64;
+                Ok(got)
+            }
+        }
+    }
+}

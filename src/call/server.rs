@@ -1,0 +1,102 @@
+//! Where a FastCGI server listens, and the way there.
+
+use std::{
+    fmt, io,
+    net::ToSocketAddrs as _,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use link::entry::{Code, Entry};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, connect, socket_with, sockopt},
+};
+
+/// Where a FastCGI server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// At a Unix socket.
+    Unix(PathBuf),
+    /// At HOST:PORT.
+    Tcp(String),
+}
+
+impl Server {
+    /// Connects, and gives up at `deadline`.
+    ///
+    /// # Errors
+    /// If nobody listens there, or nobody accepts in time.
+    pub(super) fn connect(&self, deadline: Option<Instant>) -> Result<OwnedFd, Entry> {
+        self.try_to_connect(deadline).map_err(|error| {
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "run it as a user who may write to the socket, such as the web server's"
+                }
+                io::ErrorKind::TimedOut => "the server is there and takes no connections: look at what it is doing",
+                _ => "start the server there, or correct the address",
+            };
+            Entry::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}")).hint(hint)
+        })
+    }
+
+    fn try_to_connect(&self, deadline: Option<Instant>) -> io::Result<OwnedFd> {
+        match self {
+            Self::Unix(path) => connected(AddressFamily::UNIX, &SocketAddrUnix::new(path.as_path())?, deadline),
+            Self::Tcp(name) => {
+                let mut failure = io::Error::from(io::ErrorKind::NotFound);
+                for address in name.to_socket_addrs()? {
+                    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                    match connected(family, &address, deadline) {
+                        Ok(socket) => return Ok(socket),
+                        Err(error) => failure = error,
+                    }
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn connected(family: AddressFamily, address: &impl SocketAddrArg, deadline: Option<Instant>) -> io::Result<OwnedFd> {
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if let Some(deadline) = deadline {
+        // The kernel applies this to `connect`, too, and a time of nothing would be one without end.
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(left))?;
+    }
+    match connect(&socket, address) {
+        Ok(()) => Ok(socket),
+        Err(Errno::AGAIN | Errno::INPROGRESS) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        if let Some(path) = word.strip_prefix("unix:") {
+            return match SocketAddrUnix::new(path) {
+                _ if path.is_empty() => Err("`unix:` names no path".to_owned()),
+                Err(error) => Err(format!("`{path}` is no path of a socket: {error}")),
+                Ok(_) => Ok(Self::Unix(path.into())),
+            };
+        }
+        match word.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(word.to_owned())),
+            _ => Err(format!("`{word}` is neither unix:PATH nor HOST:PORT")),
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(name) => f.write_str(name),
+        }
+    }
+}

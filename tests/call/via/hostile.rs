@@ -1,0 +1,219 @@
+//! Servers that are not there, refuse, die, hang, or speak something else.
+
+use std::{fs, net::TcpListener, os::unix::net::UnixListener};
+
+use super::{
+    super::Shell,
+    ask,
+    server::{Script, Server},
+};
+use crate::{running::Gate, verdict::codes};
+
+/// What stands on standard output, and the codes on standard error, after the server did `script`.
+#[track_caller]
+fn served(shell: &Shell, words: &[&str], script: impl FnOnce(Script) -> Script + Send + 'static) -> (String, String) {
+    let server = Server::listen(shell, script);
+    let ended = ask(shell, words);
+    server.asked();
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("\nhint: ") && !ended.stderr.contains("panicked"), "{}", ended.stderr);
+    assert_eq!(codes(&ended.stderr).len(), 1, "{}", ended.stderr);
+    (ended.text(), ended.stderr)
+}
+
+#[test]
+fn where_nobody_listens_that_is_said() {
+    let shell = Shell::new();
+    drop(UnixListener::bind(shell.path("dead.sock")).unwrap());
+    fs::write(shell.path("file"), "").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for address in ["unix:absent.sock", "unix:dead.sock", "unix:file", &format!("127.0.0.1:{port}"), "no..name:1"] {
+        let ended = shell.run(&["--via", address, "/path"]);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(1), ""), "{address}: {}", ended.stderr);
+        assert!(ended.stderr.starts_with(&format!("wsgate: error[W0801]: `{address}` cannot")), "{}", ended.stderr);
+        assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn wrong_words_are_said_with_code_2() {
+    let shell = Shell::new();
+    for (words, said) in [
+        (&["--via", "unix:"][..], "names no path"),
+        (&["--via", &format!("unix:{}", "x".repeat(200))], "no path of a socket"),
+        (&["--via", "app.sock"], "neither unix:PATH nor HOST:PORT"),
+        (&["--via", "localhost"], "neither"),
+        (&["--via", ":9000"], "neither"),
+        (&["--via", "localhost:70000"], "neither"),
+        (&["--via", "unix:a", "app.wsgi"], "`app.wsgi` is no target"),
+        (&["--via", "unix:a", "/", "/"], "one word too many"),
+        (&["--via", "unix:a", "--venv", "v"], "--venv"),
+        (&["--via", "unix:a", "--env", "A=b"], "--env"),
+        (&["--via", "unix:a", "--debug"], "--debug"),
+        (&["status.wsgi", "--script-filename", "/x"], "--via"),
+        (&["--via", "unix:a", "-d", "@absent"], "absent"),
+        (&["--via", "unix:a", "-X", ""], "method"),
+    ] {
+        let ended = shell.run(words);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_refuses_says_why() {
+    let shell = Shell::new();
+    for (status, name) in
+        [(1, "`FCGI_CANT_MPX_CONN`"), (2, "`FCGI_OVERLOADED`"), (3, "`FCGI_UNKNOWN_ROLE`"), (77, "`status 77`")]
+    {
+        let (text, log) = served(&shell, &["-i"], move |script| script.end(0, status));
+        assert_eq!(text, "");
+        assert!(log.starts_with("wsgate: error[W0802]: ") && log.contains(name), "{log}");
+        // After a reply, too.
+        let (text, log) = served(&shell, &[], move |script| script.stdout("Status: 200 OK\r\n\r\nx").end(0, status));
+        assert_eq!(text, "x");
+        assert!(log.starts_with("wsgate: error[W0802]: ") && log.contains(name), "{log}");
+    }
+}
+
+#[test]
+fn an_application_that_reports_a_failure_is_one() {
+    let shell = Shell::new();
+    let (text, log) = served(&shell, &[], |script| script.stdout("Status: 200 OK\r\n\r\nx").end(938, 0));
+    assert_eq!(text, "x");
+    assert!(log.starts_with("wsgate: error[W0803]: ") && log.contains("`938`"), "{log}");
+}
+
+#[test]
+fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_printed() {
+    let shell = Shell::new();
+    let cut = |words: &[&str], script: fn(Script) -> Script| {
+        let (text, log) = served(&shell, words, script);
+        assert!(log.contains("wsgate: error[W0803]: ") && log.contains("FCGI_END_REQUEST"), "{log}");
+        (text, log)
+    };
+    assert_eq!(cut(&[], |script| script).0, "");
+    let (text, log) = cut(&[], |script| script.stdout("Status: 200 OK\r\nX-Half"));
+    assert_eq!(text, "");
+    assert!(log.contains("  Status: 200 OK\n  X-Half\n"), "{log}");
+    assert_eq!(cut(&[], |script| script.stdout("Status: 200 OK\r\n\r\nhalf")).0, "half");
+    assert_eq!(cut(&["-i"], |script| script.stdout("Status: 200 OK\r\n\r\n")).0, "HTTP/1.1 200 OK\r\n\r\n");
+    // Even if the reply was whole.
+    assert_eq!(cut(&[], |script| script.stdout("X: y\r\n\r\nall").bytes([1, 6, 0, 1, 0, 0, 0, 0])).0, "all");
+    // Within a record, within a header, within the last record.
+    assert_eq!(cut(&[], |script| script.bytes(*b"\x01\x06\0\x01\0\x09\0\0X: y\n\nab")).0, "ab");
+    assert_eq!(cut(&[], |script| script.stdout("X: y\n\nab").bytes([1, 3, 0])).0, "ab");
+    assert_eq!(cut(&[], |script| script.stdout("X: y\n\nab").bytes([1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0])).0, "ab");
+    let (_, log) = cut(&[], |script| script.stderr("last words"));
+    assert!(log.starts_with("last words\nwsgate: error["), "{log}");
+}
+
+#[test]
+fn bytes_that_are_not_fastcgi_are_said_to_be() {
+    let shell = Shell::new();
+    for bytes in [
+        &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
+        b"\x01\x03\0\x01\0\x07\0\0\0\0\0\0\0\0\0",
+        b"\x01\x03\0\x02\0\x08\0\0\0\0\0\0\0\0\0\0",
+        b"\x01\x06\0\x07\0\x01\0\0x",
+        b"\x01\x07\0\x07\0\0\0\0",
+        &[0xff; 1000],
+    ] {
+        let (text, log) = served(&shell, &["-i"], move |script| script.bytes(bytes));
+        assert_eq!(text, "");
+        assert!(log.starts_with("wsgate: error[W0804]: what came is not FastCGI: "), "{log}");
+        let (text, log) = served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
+        assert_eq!(text, "reply");
+        assert!(log.starts_with("wsgate: error[W0804]: what came is not FastCGI: "), "{log}");
+    }
+}
+
+#[test]
+fn records_that_mean_nothing_to_a_client_are_ignored() {
+    let shell = Shell::new();
+    let server = Server::listen(&shell, |script| {
+        script
+            .bytes(*b"\x01\x0b\0\0\0\x08\0\0\x63\0\0\0\0\0\0\0")
+            .bytes(*b"\x01\x0a\0\0\0\0\0\0")
+            .bytes(*b"\x01\x63\0\x01\0\x03\x05\0abcpaddi")
+            .stdout("X: y\r\n\r\nbody")
+            .bytes([1, 7, 0, 1, 0, 0, 0, 0])
+            .end(0, 0)
+            .bytes(*b"and whatever follows")
+    });
+    let ended = ask(&shell, &[]);
+    assert_eq!((ended.text().as_str(), ended.stderr.as_str(), ended.code()), ("body", "", Some(0)));
+    server.asked();
+}
+
+#[test]
+fn what_is_no_head_is_shown_in_the_entry() {
+    let shell = Shell::new();
+    let long = "X".repeat(2 << 20);
+    for (reply, shown) in [
+        ("", ""),
+        ("Hello\n\nworld", "  Hello\n"),
+        ("HTTP/1.1 200 OK\r\nX: y\r\n\r\n", "  HTTP/1.1 200 OK\n"),
+        (": y\r\n\r\n", "  : y\n"),
+        ("X: y\r\n", "  X: y\n"),
+        ("\x1b[31m", "  \\u{1b}[31m\n"),
+        (&long, "  XXXX"),
+    ] {
+        let text = reply.to_owned();
+        let (text, log) = served(&shell, &["-i"], move |script| script.stdout(&text).end(0, 0));
+        assert_eq!(text, "", "{reply:.20?}");
+        assert!(log.starts_with("wsgate: error[W0804]: the reply has no head") && log.contains(shown), "{log}");
+        assert!(log.len() < 2000, "{}", log.len());
+    }
+}
+
+#[test]
+fn a_server_that_replies_without_reading_the_body_is_understood() {
+    let shell = Shell::new();
+    fs::File::create(shell.path("large")).unwrap().set_len(100 << 20).unwrap();
+    let server =
+        Server::listen(&shell, |script| script.without_reading().stdout("Status: 413 Too Large\r\n\r\nno").end(0, 0));
+    let ended = ask(&shell, &["-d", "@large"]);
+    assert_eq!((ended.text().as_str(), ended.stderr.as_str(), ended.code()), ("no", "", Some(1)));
+    server.asked();
+    let (text, log) = served(&shell, &["-d", "@large"], Script::without_reading);
+    assert!(text.is_empty() && log.starts_with("wsgate: error[W0803]: "), "{log}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_left_after_the_timeout() {
+    let shell = Shell::new();
+    let gate = Gate::new(&shell.path(""));
+    for said in ["", "Status: 200 OK\r\n\r\nhalf"] {
+        let path = gate.path().to_owned();
+        let server = Server::listen(&shell, move |script| {
+            let script = if said.is_empty() { script } else { script.stdout(said) };
+            script.then(move || drop(std::io::Read::read_exact(&mut fs::File::open(path).unwrap(), &mut [0])))
+        });
+        let ended = ask(&shell, &["--timeout", "1"]);
+        gate.open();
+        server.asked();
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(1), said.rsplit('\n').next().unwrap()));
+        assert!(
+            ended.stderr.starts_with("wsgate: error[W0603]: the request took longer than 1 s\n"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn a_server_that_accepts_nobody_is_left_after_the_timeout() {
+    let shell = Shell::new();
+    let listener = UnixListener::bind(shell.path("app.sock")).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    // Fills the queue.
+    let _waiting = std::os::unix::net::UnixStream::connect(shell.path("app.sock")).unwrap();
+    let ended = ask(&shell, &["--timeout", "1"]);
+    assert_eq!((ended.code(), ended.text().as_str()), (Some(1), ""));
+    assert!(
+        ended.stderr.starts_with("wsgate: error[W0801]: ") && ended.stderr.contains("\nhint: "),
+        "{}",
+        ended.stderr
+    );
+}
