@@ -35,6 +35,7 @@ pub(crate) struct Loaded<'py> {
 }
 
 /// Why there is no application.
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// For the log.
     pub(crate) entry: Entry,

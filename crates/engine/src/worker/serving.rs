@@ -35,7 +35,7 @@ use signal_hook::{consts::SIGTERM, low_level::pipe};
 
 use super::{fork, watched::Watched};
 use crate::{
-    app,
+    app::{self, Failure},
     log::Log,
     transport::{
         cgi::StandardError,
@@ -63,7 +63,8 @@ pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
     }
 }
 
-/// Loads the application and serves it in this process. Returns the exit status.
+/// Loads the application and serves it in this process. If it cannot be loaded, one request is answered with the error page, so that
+/// the process manager's next process tries again. Returns the exit status.
 pub(super) fn run_alone(
     py: Python<'_>,
     launch: &Launch,
@@ -74,8 +75,14 @@ pub(super) fn run_alone(
     match app::load(py, launch, &setting(launch, service)) {
         Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (scoreboard, 0)),
         Err(failure) => {
-            Log::new(launch.request_id.clone(), launch.request.clone()).entry(&failure.entry);
-            Ok(1)
+            let once = Service { max_requests: 1, threads: 1, ..service.clone() };
+            let worker = Worker {
+                unfit: Some(failure),
+                ..Worker::new(launch, &once, listeners, Watched::new(scoreboard, 0, 1, 0)?)?
+            };
+            fork::unblock_signals();
+            worker.run_thread(&py.None().into_bound(py), 0);
+            Ok(0)
         }
     }
 }
@@ -148,6 +155,8 @@ struct Worker {
     limits: Limits,
     allowed: Option<Addresses>,
     watched: Arc<Watched>,
+    /// Why there is no application to be served.
+    unfit: Option<Failure>,
 }
 
 impl Worker {
@@ -179,6 +188,7 @@ impl Worker {
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
             allowed: allowed_addresses(launch),
             watched,
+            unfit: None,
         })
     }
 
@@ -357,8 +367,9 @@ impl Worker {
                     .hint("the request was answered with 400"),
             ),
             Err(bad) => Some(bad.entry()),
-            Ok(_) => None,
+            Ok(_) => self.unfit.as_ref().map(|failure| failure.entry.clone()),
         };
+        let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
             (None, Ok(variables)) => {
                 let (body, reply) = peer.begin(id, variables.body_length_in_stream());
@@ -380,7 +391,7 @@ impl Worker {
                 let (_, reply) = peer.begin(id, BodyLength::UntilEnd);
                 let response = Response::new(Box::new(reply), Form::Cgi, false, log, interruptible);
                 if let Some(entry) = entry {
-                    refuse(py, response, self.debug, Status::BadRequest, &entry);
+                    refuse(py, response, self.debug, status, &entry);
                 }
             }
         }

@@ -1,0 +1,282 @@
+//! What has come on a connection and is not dealt with yet.
+
+use std::{io, ops::Range, os::fd::OwnedFd, time::Instant};
+
+use fastcgi_server::{
+    Connection, Event, Input, Output, Reply as OwnReply, RequestId, Stream,
+    bodies::{ProtocolStatus, Role},
+};
+use link::page::{Form, Page, Status};
+use rustix::{
+    io::{Errno, read},
+    net::{RecvFlags, SendFlags, recv, send},
+};
+
+use super::Incomplete;
+use crate::transport::aside::Aside;
+
+/// Reads of a body that ask for this much or more go past the buffer.
+const DIRECT: usize = 4096;
+
+/// What has come.
+pub(super) struct Incoming {
+    pub(super) protocol: Connection,
+    pub(super) buffer: Vec<u8>,
+    pub(super) unread: Range<usize>,
+    /// Body content at the front of the buffer that the application has not taken.
+    pub(super) content: Range<usize>,
+    /// Body content that came before that, while a reply could not be sent.
+    pub(super) aside: Aside,
+    /// The whole body of the request that was served last has come.
+    pub(super) last_body_over: bool,
+    /// The request that is served, and what is known of its body.
+    pub(super) current: Option<Current>,
+    /// Since when the connection is only drained before it is closed.
+    pub(super) lingering: Option<Instant>,
+}
+
+/// The request that is served, and its body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub(super) id: RequestId,
+    /// Bytes of the body still to come, if that is known.
+    pub(super) left: Option<u64>,
+    pub(super) announced: u64,
+    pub(super) received: u64,
+    pub(super) stream_over: bool,
+    pub(super) aborted: bool,
+}
+
+impl Incoming {
+    /// Deals with what is buffered, up to the parameters of the next request.
+    pub(super) fn next_request(&mut self, socket: &OwnedFd) -> io::Result<Option<Incomplete>> {
+        while !self.unread.is_empty() {
+            let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
+            self.unread.start += step.consumed;
+            match step.event {
+                None => break,
+                Some(Event::Params { id, params }) => return Ok(Some(Incomplete { id, params })),
+                Some(Event::Begin { id, role: Role::Filter, .. }) => {
+                    let refusal = self.protocol.refuse(id, ProtocolStatus::UnknownRole);
+                    send_own(socket, refusal)?;
+                }
+                Some(Event::BadParams { id, .. }) => {
+                    let page = Page { status: Status::BadRequest, request_id: "-", detail: None, head_only: false };
+                    let output = Output::new(id);
+                    let mut reply = Vec::new();
+                    output.append(Stream::Stdout, &page.render(Form::Cgi), &mut reply);
+                    reply.extend_from_slice(&output.ending(0, false));
+                    send_at_once(socket, &reply)?;
+                    self.protocol.finish(id);
+                }
+                Some(Event::Abort { id }) => {
+                    send_at_once(socket, &Output::new(id).end_request(0, ProtocolStatus::RequestComplete))?;
+                    self.protocol.finish(id);
+                }
+                Some(Event::Reply(reply)) => send_own(socket, reply)?,
+                // A responder or authorizer begins with its parameters; of a body that was not read the end is left.
+                Some(
+                    Event::Begin { .. }
+                    | Event::Stdin { .. }
+                    | Event::StdinEnd { .. }
+                    | Event::Data { .. }
+                    | Event::DataEnd { .. },
+                ) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deals with one record of what is buffered, while the request `current` is served.
+    pub(super) fn body_step(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+        let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
+        self.unread.start += step.consumed;
+        match step.event {
+            Some(Event::Stdin { id, bytes }) if id == current.id => {
+                self.content = self.unread.start - bytes.len()..self.unread.start;
+            }
+            Some(Event::StdinEnd { id, .. }) if id == current.id => current.stream_over = true,
+            Some(Event::Abort { id }) if id == current.id => current.aborted = true,
+            Some(Event::Reply(reply)) => send_own(socket, reply)?,
+            Some(_) => {}
+            None => self.unread = 0..0,
+        }
+        Ok(())
+    }
+
+    /// Looks for an abort, without waiting, as far as no body is in the way.
+    pub(super) fn look(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+        if self.unread.is_empty() && self.content.is_empty() {
+            match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Ok((_, count)) => self.unread = 0..count,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        while !self.unread.is_empty() && self.content.is_empty() && !current.aborted {
+            self.body_step(socket, current)?;
+        }
+        if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// Waits for more of the connection. Nothing may be buffered.
+    pub(super) fn wait_for_more(&mut self, socket: &OwnedFd) -> io::Result<()> {
+        match read(socket, &mut self.buffer[..])? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => {
+                self.unread = 0..count;
+                Ok(())
+            }
+        }
+    }
+
+    /// Has the whole body of the request that was served last come?
+    pub(super) fn stdin_over(&self) -> bool {
+        self.last_body_over
+    }
+
+    /// May more of the body come? Its end is looked for in what is buffered.
+    pub(super) fn body_pending(&mut self, socket: &OwnedFd) -> io::Result<bool> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(false);
+        };
+        let mut stepped = Ok(());
+        while stepped.is_ok() && current.may_go_on() && self.content.is_empty() && !self.unread.is_empty() {
+            stepped = self.body_step(socket, &mut current);
+        }
+        self.current = Some(current);
+        stepped.map(|()| current.may_go_on())
+    }
+
+    /// Takes what is there of the body and puts it aside. Never waits.
+    pub(super) fn put_aside(&mut self, socket: &OwnedFd) -> io::Result<()> {
+        let Some(mut current) = self.current.take() else {
+            return Ok(());
+        };
+        let done = self.put_aside_of(socket, &mut current);
+        self.current = Some(current);
+        done
+    }
+
+    pub(super) fn put_aside_of(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+        if self.unread.is_empty() && self.content.is_empty() {
+            match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => current.aborted = true,
+                Ok((_, count)) => self.unread = 0..count,
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        loop {
+            let count = current.allowed(self.content.len());
+            self.aside.push(&self.buffer[self.content.start..][..count])?;
+            current.account(count);
+            self.content = 0..0;
+            if self.unread.is_empty() || current.stream_over {
+                return Ok(());
+            }
+            self.body_step(socket, current)?;
+        }
+    }
+
+    pub(super) fn read_body(&mut self, socket: &OwnedFd, current: &mut Current, into: &mut [u8]) -> io::Result<usize> {
+        let put_aside = self.aside.pop(into)?;
+        if put_aside > 0 {
+            return Ok(put_aside);
+        }
+        loop {
+            let allowed = current.allowed(into.len());
+            if allowed == 0 {
+                return Ok(0);
+            }
+            if !self.content.is_empty() {
+                let count = allowed.min(self.content.len());
+                into[..count].copy_from_slice(&self.buffer[self.content.start..][..count]);
+                self.content.start += count;
+                current.account(count);
+                return Ok(count);
+            }
+            if current.stream_over || current.aborted {
+                return current.end();
+            }
+            if !self.unread.is_empty() {
+                self.body_step(socket, current)?;
+                continue;
+            }
+            let direct = self.protocol.expected().filter(|expected| {
+                expected.id == current.id && expected.input == Input::Stdin && allowed.min(expected.remaining) >= DIRECT
+            });
+            if let Some(expected) = direct {
+                let count = read(socket, &mut into[..allowed.min(expected.remaining)])?;
+                if count == 0 {
+                    current.aborted = true;
+                    return current.end();
+                }
+                self.protocol.took(count);
+                current.account(count);
+                return Ok(count);
+            }
+            match self.wait_for_more(socket) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    current.aborted = true;
+                    return current.end();
+                }
+                waited => waited?,
+            }
+        }
+    }
+}
+
+impl Current {
+    /// May more of the body come?
+    pub(super) fn may_go_on(&self) -> bool {
+        !self.stream_over && !self.aborted && self.left != Some(0)
+    }
+
+    /// Most bytes that may be read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
+    pub(super) fn allowed(&self, wanted: usize) -> usize {
+        match self.left {
+            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
+            None => wanted,
+        }
+    }
+
+    pub(super) fn account(&mut self, count: usize) {
+        self.received += count as u64;
+        if let Some(left) = &mut self.left {
+            *left -= count as u64;
+        }
+    }
+
+    /// The stream is over before the announced length, or where it may be.
+    pub(super) fn end(&self) -> io::Result<usize> {
+        match self.left {
+            None if self.stream_over => Ok(0),
+            _ => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                match self.left {
+                    Some(_) => format!("the request body ended after {} of {} bytes", self.received, self.announced),
+                    None => format!("the connection ended after {} bytes of the request body", self.received),
+                },
+            )),
+        }
+    }
+}
+
+pub(super) fn broken(error: fastcgi_server::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Sends what the protocol says by itself.
+pub(super) fn send_own(socket: &OwnedFd, reply: OwnReply) -> io::Result<()> {
+    let mut record = Vec::new();
+    reply.append_to(&mut record);
+    send_at_once(socket, &record)
+}
+
+/// Sends a few bytes without waiting: a peer that does not read them loses the connection, not our time.
+pub(super) fn send_at_once(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    let sent = send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+}

@@ -1,0 +1,200 @@
+//! FastCGI 1.0: requests from one connection, one after the other.
+//!
+//! The parameters are gathered without ever waiting, so that a web server that is slow to send them occupies no thread. From the
+//! first parameter-end on the connection belongs to the thread that serves the request, and reading its body waits. Replies leave
+//! in records around the application's own bytes, which are not copied.
+//!
+//! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply cannot be sent, what comes of the
+//! body is put aside, where the application finds it when it does read.
+
+mod incoming;
+mod reply;
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use fastcgi_server::{Connection, Limits, Output, Params, RequestId};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, Shutdown, recv, shutdown},
+};
+
+use super::aside::Aside;
+use crate::wsgi::{BodyLength, BodySource};
+use incoming::{Current, Incoming};
+pub(crate) use reply::Reply;
+
+/// Bytes that are read at a time. A request without a body fits well.
+const BUFFER: usize = 16 * 1024;
+
+/// A connection from a web server.
+pub(crate) struct Peer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    socket: OwnedFd,
+    /// Set in a child that the application has forked: the connection is its parent's.
+    forked: Arc<AtomicBool>,
+    incoming: Mutex<Incoming>,
+}
+
+/// What a connection has come to.
+pub(crate) enum Progress {
+    /// Nothing more can be done before more comes.
+    Wait,
+    /// A request is to be served.
+    Request(Incomplete),
+    /// It is to be closed.
+    Close,
+}
+
+/// A request whose parameters are here.
+pub(crate) struct Incomplete {
+    /// Its name on the connection.
+    pub(crate) id: RequestId,
+    /// Its parameters.
+    pub(crate) params: Params,
+}
+
+impl Peer {
+    /// The connection on `socket`.
+    pub(crate) fn new(socket: OwnedFd, limits: Limits, forked: Arc<AtomicBool>) -> Self {
+        let incoming = Incoming {
+            protocol: Connection::new(limits),
+            buffer: vec![0; BUFFER],
+            unread: 0..0,
+            content: 0..0,
+            aside: Aside::default(),
+            last_body_over: true,
+            current: None,
+            lingering: None,
+        };
+        Self { shared: Arc::new(Shared { socket, forked, incoming: Mutex::new(incoming) }) }
+    }
+
+    /// The socket, to be waited on.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.shared.socket.as_fd()
+    }
+
+    /// Since when the connection is only drained.
+    pub(crate) fn lingering_since(&self) -> Option<Instant> {
+        self.shared.incoming().lingering
+    }
+
+    /// May the connection be closed without loss (FastCGI 1.0, 3.5)?
+    pub(crate) fn is_idle(&self) -> bool {
+        let incoming = self.shared.incoming();
+        incoming.protocol.is_idle() && incoming.unread.is_empty()
+    }
+
+    /// Reads what is there, up to the next request. Never waits.
+    pub(crate) fn advance(&self) -> Progress {
+        let mut incoming = self.shared.incoming();
+        loop {
+            match incoming.next_request(&self.shared.socket) {
+                Ok(Some(request)) => return Progress::Request(request),
+                Ok(None) => {}
+                // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3).
+                Err(_) => return Progress::Close,
+            }
+            if incoming.protocol.must_close() && incoming.lingering.is_none() {
+                return self.end_connection(&mut incoming);
+            }
+            incoming.unread = 0..0;
+            let buffer = &mut incoming.buffer;
+            match recv(&self.shared.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Progress::Close,
+                Ok((_, count)) if incoming.lingering.is_none() => incoming.unread = 0..count,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Progress::Wait,
+                Err(_) => return Progress::Close,
+            }
+        }
+    }
+
+    /// Body and reply of the request `id`, whose body reaches as far as `length` says.
+    pub(crate) fn begin(&self, id: RequestId, length: BodyLength) -> (Body, Reply) {
+        let left = match length {
+            BodyLength::Exactly(length) => Some(length),
+            // Without a length the end of the stream is the end of the body.
+            BodyLength::UntilEnd => None,
+        };
+        let mut incoming = self.shared.incoming();
+        incoming.aside = Aside::default();
+        incoming.current =
+            Some(Current { id, left, announced: left.unwrap_or(0), received: 0, stream_over: false, aborted: false });
+        drop(incoming);
+        let reply = Reply {
+            shared: self.shared.clone(),
+            output: Output::new(id),
+            in_record: 0,
+            ended: false,
+            looked: Instant::now(),
+        };
+        (Body { shared: self.shared.clone() }, reply)
+    }
+
+    /// Whether the request that was served last has left the connection usable.
+    pub(crate) fn after_request(&self) -> Progress {
+        let mut incoming = self.shared.incoming();
+        match incoming.current.take() {
+            // Cut: only closing tells the web server so.
+            Some(_) => Progress::Close,
+            None if incoming.protocol.must_close() => self.end_connection(&mut incoming),
+            None => Progress::Wait,
+        }
+    }
+
+    /// Gives the parameters' buffer back.
+    pub(crate) fn reuse(&self, params: Params) {
+        self.shared.incoming().protocol.reuse(params);
+    }
+
+    /// Closes a connection whose last request is over. If the web server may still be sending, it is heard out first: a
+    /// reset would take the reply back.
+    fn end_connection(&self, incoming: &mut Incoming) -> Progress {
+        if incoming.stdin_over() || shutdown(&self.shared.socket, Shutdown::Write).is_err() {
+            return Progress::Close;
+        }
+        incoming.lingering = Some(Instant::now());
+        incoming.unread = 0..0;
+        Progress::Wait
+    }
+}
+
+impl Shared {
+    /// The socket, if this process may write to it.
+    fn socket_of_ours(&self) -> io::Result<&OwnedFd> {
+        if self.forked.load(Ordering::Relaxed) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(&self.socket) }
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, Incoming> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of a request.
+pub(crate) struct Body {
+    shared: Arc<Shared>,
+}
+
+impl BodySource for Body {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut incoming = self.shared.incoming();
+        let Some(mut current) = incoming.current.take() else {
+            return Ok(0);
+        };
+        let got = incoming.read_body(&self.shared.socket, &mut current, into);
+        incoming.current = Some(current);
+        got
+    }
+}

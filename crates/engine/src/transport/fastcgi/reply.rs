@@ -1,0 +1,215 @@
+//! The reply to a request: records around the application's own bytes.
+
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::sendfile,
+    io::Errno,
+    net::{SendAncillaryBuffer, SendFlags, sendmsg},
+};
+
+use super::Shared;
+use crate::{transport::aside::Aside, wsgi::ReplySink};
+
+/// How often a reply that goes on and on looks whether the web server still wants it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Bytes that a socket surely takes without blocking once it is writable.
+const SURE: usize = 4096;
+
+/// Something can be sent, or has come.
+const EITHER: PollFlags = PollFlags::OUT.union(PollFlags::IN);
+
+/// No wait at all.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// The reply to a request.
+pub(crate) struct Reply {
+    pub(super) shared: Arc<Shared>,
+    pub(super) output: Output,
+    /// Content that the record which is being sent still lacks.
+    pub(super) in_record: usize,
+    /// The end of the request has been sent.
+    pub(super) ended: bool,
+    pub(super) looked: Instant,
+}
+
+impl Reply {
+    /// Sends some of these bytes.
+    fn send(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        let socket = self.shared.socket_of_ours()?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            match sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags) {
+                Err(Errno::AGAIN) => self.clear_way()?,
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
+    /// Waits until something can be sent, and puts aside what of the body is in its way.
+    fn clear_way(&self) -> io::Result<()> {
+        let socket = self.shared.socket_of_ours()?;
+        loop {
+            let pending = self.shared.incoming().body_pending(socket)?;
+            let mut watched = [PollFd::new(socket, if pending { EITHER } else { PollFlags::OUT })];
+            poll(&mut watched, None)?;
+            let ready = watched[0].revents();
+            if ready.contains(PollFlags::IN) {
+                self.shared.incoming().put_aside(socket)?;
+            }
+            if ready != PollFlags::IN {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends bytes of ours whole, whatever signals come.
+    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.send(&[io::IoSlice::new(bytes)]) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind body which nobody reads is not
+    /// seen.
+    fn look_for_abort(&mut self) -> io::Result<()> {
+        if self.looked.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        // Another thread of the application's reads the body, and sees the abort there.
+        let Ok(mut incoming) = self.shared.incoming.try_lock() else {
+            return Ok(());
+        };
+        let Some(mut current) = incoming.current.take() else {
+            return Ok(());
+        };
+        let looked = incoming.look(&self.shared.socket, &mut current);
+        incoming.current = Some(current);
+        looked
+    }
+
+    /// Begins a record for the first of `wanted` bytes.
+    fn open_record(&mut self, wanted: usize) -> io::Result<()> {
+        if let Some(frame) = self.output.frames(Stream::Stdout, wanted).next() {
+            self.send_all(frame.header())?;
+            self.in_record = frame.content_length();
+        }
+        Ok(())
+    }
+}
+
+impl ReplySink for Reply {
+    fn head_leaves(&mut self) {}
+
+    fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
+        if self.in_record == 0 {
+            self.look_for_abort()?;
+        }
+        let slice = io::IoSlice::new;
+        if self.in_record > 0 {
+            let head = &head[..head.len().min(self.in_record)];
+            let block = &block[..block.len().min(self.in_record - head.len())];
+            let count = self.send(&[slice(head), slice(block)])?;
+            self.in_record -= count;
+            return Ok(count);
+        }
+        let Some(frame) = self.output.frames(Stream::Stdout, head.len() + block.len()).next() else {
+            return Ok(0);
+        };
+        let length = frame.content_length();
+        let is_last = last && length == head.len() + block.len();
+        let head = &head[..head.len().min(length)];
+        let block = &block[..block.len().min(length - head.len())];
+        let ending = self.output.ending(0, false);
+        let tail: &[u8] = if is_last { &ending } else { &[] };
+        let header = frame.header();
+        let sent = self.send(&[slice(header), slice(head), slice(block), slice(tail)])?;
+        // What is ours is sent whole, so that only the application's bytes can be left over.
+        self.send_all(&header[sent.min(header.len())..])?;
+        let content = sent.saturating_sub(header.len()).min(length);
+        if is_last && content == length {
+            self.send_all(&tail[sent - header.len() - length..])?;
+            self.ended = true;
+        }
+        self.in_record = length - content;
+        Ok(content)
+    }
+
+    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        if self.in_record == 0 {
+            self.look_for_abort()?;
+            self.open_record(count)?;
+        }
+        let socket = self.shared.socket_of_ours()?;
+        // The kernel's own copying cannot be told not to wait.
+        let pending = self.shared.incoming().body_pending(socket)?;
+        if pending {
+            self.clear_way()?;
+        }
+        let room = if pending { self.in_record.min(SURE) } else { self.in_record };
+        let mut position = offset;
+        match sendfile(socket, file, Some(&mut position), room.min(count)) {
+            // The record was announced longer than the file turns out to be.
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
+            Ok(sent) => {
+                self.in_record -= sent;
+                Ok(sent)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_whole(&mut self) {}
+
+    fn is_abandoned(&mut self) -> bool {
+        let mut watched = [PollFd::new(&self.shared.socket, PollFlags::empty())];
+        matches!(poll(&mut watched, Some(&AT_ONCE)), Ok(1..))
+    }
+
+    fn finish(&mut self, complete: bool) {
+        if self.shared.socket_of_ours().is_err() {
+            return;
+        }
+        let whole = complete && self.in_record == 0;
+        let ended = self.ended || (whole && self.send_all(&self.output.ending(0, false)).is_ok());
+        let mut incoming = self.shared.incoming();
+        let Some(mut current) = incoming.current.take() else {
+            return;
+        };
+        incoming.aside = Aside::default();
+        // The end of the body often stands behind it in the buffer.
+        incoming.content = 0..0;
+        while !incoming.unread.is_empty() && !current.stream_over {
+            if incoming.body_step(&self.shared.socket, &mut current).is_err() {
+                break;
+            }
+        }
+        incoming.content = 0..0;
+        // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4).
+        let ended = ended
+            || (current.aborted
+                && self.in_record == 0
+                && self.send_all(&self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok());
+        if ended {
+            incoming.last_body_over = current.stream_over;
+            incoming.protocol.finish(current.id);
+        } else {
+            // Cut: what is left of the request stays, and with it the connection is closed.
+            incoming.current = Some(current);
+        }
+    }
+}
