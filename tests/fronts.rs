@@ -1,18 +1,32 @@
-//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd.
+//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd; and with long-lived
+//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi, nginx, lighttpd.
 //!
 //! A behaviour is a function over a front; every front is asked the same. Here belongs what a web server takes part in;
 //! what the reply to given variables and bytes is, other files test without one.
 
 mod addresses;
 mod bodies;
+mod deaths;
+mod directories;
 mod failures;
 mod frameworks;
+mod managers;
 mod replies;
 mod requests;
 mod streams;
+mod workers;
 
 /// A test for each of the behaviours behind each of the fronts.
 macro_rules! behind_every_front {
+    ($($behaviour:ident)*) => {
+        $crate::fronts::behind_every_cgi_front! { $($behaviour)* }
+        $crate::fronts::behind_every_fastcgi_front! { $($behaviour)* }
+    };
+}
+use behind_every_front;
+
+/// The same behind those that start a process for each request.
+macro_rules! behind_every_cgi_front {
     ($($behaviour:ident)*) => {
         mod apache_cgid {
             use crate::front::{Apache, CgiModule};
@@ -28,4 +42,35 @@ macro_rules! behind_every_front {
         }
     };
 }
-use behind_every_front;
+use behind_every_cgi_front;
+
+/// The same behind those that talk to workers which stay.
+macro_rules! behind_every_fastcgi_front {
+    ($($behaviour:ident)*) => {
+        mod apache_fcgid {
+            use crate::front::ApacheFcgid;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut ApacheFcgid::start()); })*
+        }
+        mod lighttpd_fastcgi {
+            use crate::front::LighttpdFastcgi;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut LighttpdFastcgi::start()); })*
+        }
+        $crate::fronts::behind_every_pool_front! { $($behaviour)* }
+    };
+}
+use behind_every_fastcgi_front;
+
+/// The same behind those that talk to a pool, which somebody else has started.
+macro_rules! behind_every_pool_front {
+    ($($behaviour:ident)*) => {
+        mod apache_proxy_fcgi {
+            use crate::front::ApacheProxyFcgi;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut ApacheProxyFcgi::start()); })*
+        }
+        mod nginx {
+            use crate::front::Nginx;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Nginx::start()); })*
+        }
+    };
+}
+use behind_every_pool_front;

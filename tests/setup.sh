@@ -17,7 +17,7 @@ miss() {
     absent=1
 }
 
-# apache2 and lighttpd live in /usr/sbin, which is not on everybody's PATH.
+# apache2, lighttpd and nginx live in /usr/sbin, which is not on everybody's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 
 python=/usr/bin/python3
@@ -26,6 +26,10 @@ python=/usr/bin/python3
 needed() {
     command -v apache2 >/dev/null || echo apache2
     command -v lighttpd >/dev/null || echo lighttpd
+    command -v nginx >/dev/null || echo nginx-light
+    [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || echo libapache2-mod-fcgid
+    command -v spawn-fcgi >/dev/null || echo spawn-fcgi
+    command -v cgi-fcgi >/dev/null || echo libfcgi-bin
     command -v curl >/dev/null || echo curl
     { [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv
 }

@@ -15,6 +15,7 @@ mod guard;
 mod interpreter;
 mod matrix;
 mod place;
+mod pool;
 mod probe;
 mod running;
 mod verdict;

@@ -37,16 +37,7 @@ pub(crate) struct Apache {
 impl Apache {
     /// Starts one over the files of `site`.
     pub(crate) fn start(module: CgiModule, setup: Setup, site: Site) -> Self {
-        let log = site.path("run/error.log");
-        let server = Server::start(&site.path("run/httpd.pid"), &log, |port| {
-            let configuration = site.path("run/httpd.conf");
-            fs::write(&configuration, httpd_conf(module, setup, &site, port)).unwrap();
-            // Debian's name, and everybody else's.
-            let name = if Path::new("/usr/sbin/apache2").exists() { "apache2" } else { "httpd" };
-            let mut command = command(name, &log);
-            command.arg("-f").arg(configuration).args(["-D", "FOREGROUND"]);
-            command
-        });
+        let server = httpd(&site, |port| httpd_conf(module, setup, &site, port));
         Self { server, site }
     }
 
@@ -75,35 +66,38 @@ impl Front for Apache {
     }
 }
 
-/// All that is the test's own: who, where, which modules. What a deployer would write is included from `apache/`.
-fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String {
+/// Starts Apache over the files of `site` with the configuration that `text` makes for a port.
+pub(super) fn httpd(site: &Site, text: impl Fn(u16) -> String) -> Server {
+    let log = site.path("run/error.log");
+    Server::start(&site.path("run/httpd.pid"), &log, |port| {
+        let configuration = site.path("run/httpd.conf");
+        fs::write(&configuration, text(port)).unwrap();
+        // Debian's name, and everybody else's.
+        let name = if Path::new("/usr/sbin/apache2").exists() { "apache2" } else { "httpd" };
+        let mut command = command(name, &log);
+        command.arg("-f").arg(configuration).args(["-D", "FOREGROUND"]);
+        command
+    })
+}
+
+/// The module of the processes with many threads.
+pub(super) const MPM_EVENT: &str = "mpm_event";
+
+/// All that is the test's own: who, where, which modules beside those that every Apache has.
+pub(super) fn preamble(site: &Site, port: u16, names: &[&str]) -> String {
     let modules =
         ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules", "/usr/libexec/httpd"]
             .into_iter()
             .find(|directory| Path::new(directory).exists())
             .expect("Apache's modules");
-    let mut names = match module {
-        CgiModule::Cgid => vec!["mpm_event", "cgid"],
-        CgiModule::Cgi => vec!["mpm_prefork", "cgi"],
-    };
-    names.extend(["authn_core", "authz_core", "authz_host", "env", "alias", "dir", "mime"]);
-    match setup {
-        Setup::ScriptAlias => {}
-        Setup::PublicHtml => names.extend(["userdir", "rewrite"]),
-        Setup::Action => names.push("actions"),
-    }
-
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let mut text = String::new();
-    for name in names {
+    for name in names.iter().chain(&["authn_core", "authz_core", "authz_host", "env", "dir", "mime"]) {
         writeln!(text, "LoadModule {name}_module {modules}/mod_{name}.so").unwrap();
     }
     if let Some(ServerUser { name, gid, .. }) = ServerUser::get() {
         writeln!(text, "User {name}\nGroup #{gid}").unwrap();
-    }
-    if module == CgiModule::Cgid {
-        writeln!(text, "ScriptSock {root}/run/cgid.sock").unwrap();
     }
     write!(
         text,
@@ -124,7 +118,32 @@ StartServers 1
 <Directory "{root}/htdocs">
     Require all granted
 </Directory>
-Define WSGATE_CGI_BIN "{root}/cgi-bin"
+"#
+    )
+    .unwrap();
+    text
+}
+
+/// What a deployer would write is included from `apache/`.
+fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String {
+    let mut names = match module {
+        CgiModule::Cgid => vec![MPM_EVENT, "cgid", "alias"],
+        CgiModule::Cgi => vec!["mpm_prefork", "cgi", "alias"],
+    };
+    match setup {
+        Setup::ScriptAlias => {}
+        Setup::PublicHtml => names.extend(["userdir", "rewrite"]),
+        Setup::Action => names.push("actions"),
+    }
+    let mut text = preamble(site, port, &names);
+    let root = site.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    if module == CgiModule::Cgid {
+        writeln!(text, "ScriptSock {root}/run/cgid.sock").unwrap();
+    }
+    write!(
+        text,
+        r#"Define WSGATE_CGI_BIN "{root}/cgi-bin"
 Define WSGATE_HOMES "{root}/home"
 Define WSGATE_PROGRAM "{root}/bin/wsgate"
 Define WSGATE_PAGES "{root}/htdocs"

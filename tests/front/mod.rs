@@ -3,8 +3,12 @@
 //! A test gets a server of its own: its log is the test's alone, and nothing outlives it.
 
 mod apache;
+mod apache_fastcgi;
 mod client;
 mod lighttpd;
+mod lighttpd_fastcgi;
+mod nginx;
+mod pools;
 mod process;
 mod server;
 mod site;
@@ -12,8 +16,11 @@ mod site;
 use std::path::{Path, PathBuf};
 
 pub(crate) use apache::{Apache, CgiModule, Setup};
+pub(crate) use apache_fastcgi::{ApacheFcgid, ApacheProxyFcgi};
 pub(crate) use client::{Client, Response};
 pub(crate) use lighttpd::Lighttpd;
+pub(crate) use lighttpd_fastcgi::LighttpdFastcgi;
+pub(crate) use nginx::Nginx;
 pub(crate) use process::{eventually, exists, wait_for_exit};
 pub(crate) use site::Site;
 
@@ -30,6 +37,11 @@ pub(crate) trait Front {
 
     /// Ends the server, so that nothing is written to the log any more, and reads it.
     fn stop(&mut self) -> String;
+
+    /// Does it join the values of a header that comes more than once (RFC 3875 4.1.18)?
+    fn joins_repeated_headers(&self) -> bool {
+        true
+    }
 
     /// Asks for a script of cgi-bin: `rest` is the script's name and all that comes after it.
     fn script(&self, rest: &str) -> String {

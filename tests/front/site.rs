@@ -101,15 +101,18 @@ impl Site {
         command
     }
 
-    /// Processes that serve a request: those of our binary, those that have loaded our engine, and what they started.
+    /// Processes that serve: those of our binary, those that work in the scripts' directory or for one of the scripts, and
+    /// what they started.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let mut script = b"SCRIPT_FILENAME=".to_vec();
         script.extend(self.root.path().as_os_str().as_encoded_bytes());
+        let directory = self.path("cgi-bin");
         let serves = |pid: &i32| {
             let file = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
             // Files of a process that has just ended cannot be read: then it serves nothing.
             fs::read_link(file("exe")).is_ok_and(|exe| exe == binary)
+                || fs::read_link(file("cwd")).is_ok_and(|cwd| cwd == directory)
                 || fs::read(file("environ"))
                     .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(&script)))
         };

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::front::{Apache, CgiModule, Client, Front, Setup, Site, source};
+use crate::front::{Apache, ApacheProxyFcgi, CgiModule, Client, Front, Nginx, Setup, Site, source};
 
 /// Alice's pages, with `script` behind all of them.
 fn public_html(module: CgiModule, script: &str) -> Apache {
@@ -23,7 +23,7 @@ fn pages(module: CgiModule, script: &str) -> Apache {
     Apache::start(module, Setup::Action, site)
 }
 
-fn seen(front: &Apache, path: &str) -> serde_json::Value {
+fn seen(front: &dyn Front, path: &str) -> serde_json::Value {
     let (path, separator) = (path, if path.contains('?') { '&' } else { '?' });
     Client::get(front.url(&format!("{path}{separator}format=json"))).run().expect(200).json()
 }
@@ -140,5 +140,19 @@ fn a_handler_cannot_be_asked_for_by_itself() {
     ] {
         let response = Client::get(front.url(path)).header("Redirect-Status", "200").run();
         assert_eq!(response.status, 403, "{path}: {response:?}");
+    }
+}
+
+#[test]
+fn a_pool_at_the_root_has_no_script_name() {
+    let fronts: [Box<dyn Front>; 2] =
+        [Box::new(ApacheProxyFcgi::at_the_root("environ.wsgi")), Box::new(Nginx::at_the_root("environ.wsgi"))];
+    for front in fronts {
+        for path_info in ["/", "/a/b/", "/cgi-bin/environ.wsgi", HARD.0] {
+            let seen = seen(&*front, &format!("{path_info}?q=%26"));
+            let expected = if path_info == HARD.0 { latin_1(HARD.1) } else { path_info.to_owned() };
+            assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"".into(), &expected.into()));
+            assert_eq!(seen["QUERY_STRING"], "q=%26&format=json");
+        }
     }
 }

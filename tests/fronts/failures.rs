@@ -1,14 +1,14 @@
 //! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of the cause, and the
-//! error log one entry that says it all.
+//! error log one entry that says it all. What is other where workers stay stands in `workers`.
 
-use super::behind_every_front;
+use super::behind_every_cgi_front;
 use crate::front::{Client, Front, eventually};
 
 /// Each application of `tests/apps/` that fails, with the status that a visitor gets.
 macro_rules! each_gets_its_status_and_one_log_entry {
     ($($app:ident $status:literal)*) => {
         $(fn $app(front: &mut dyn Front) { fails_well(front, stringify!($app), $status); })*
-        behind_every_front! { $($app)* }
+        behind_every_cgi_front! { $($app)* }
     };
 }
 

@@ -5,14 +5,19 @@ use std::io::{Read as _, Write as _};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::behind_every_front;
+use super::{behind_every_cgi_front, behind_every_fastcgi_front};
 use crate::front::{Client, Front, eventually, exists, wait_for_exit};
 
-behind_every_front! {
+behind_every_cgi_front! {
     a_block_arrives_while_the_next_is_being_made
     a_client_that_goes_away_ends_the_application_and_its_processes
     a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving
     a_served_request_leaves_no_process_and_no_entry_in_the_log
+}
+
+// What is other where workers stay stands in `workers`.
+behind_every_fastcgi_front! {
+    a_block_arrives_while_the_next_is_being_made
 }
 
 fn a_block_arrives_while_the_next_is_being_made(front: &mut dyn Front) {
@@ -74,7 +79,7 @@ fn nothing_is_left(front: &dyn Front) {
 }
 
 /// The next bytes of the pipe; empty if none come.
-fn line_of(mut pipe: File) -> String {
+pub(super) fn line_of(mut pipe: File) -> String {
     let (sender, line) = channel();
     // Not joined: if nothing comes, it waits for as long as the test binary runs.
     std::thread::spawn(move || {

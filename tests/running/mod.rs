@@ -130,6 +130,16 @@ impl Running {
         assert!(met, "no `{word}` on standard error: {}", self.so_far());
     }
 
+    /// Waits until its standard error holds `word` so many times.
+    #[track_caller]
+    pub(crate) fn await_log_times(&mut self, word: &str, times: usize) {
+        let deadline = self.begin + DEADLINE;
+        while self.log().matches(word).count() < times {
+            let met = !self.stderr.over && self.stderr.read_more(deadline);
+            assert!(met, "`{word}` is not {times} times on standard error: {}", self.so_far());
+        }
+    }
+
     /// Waits until its standard output is closed by whoever holds it, and gives all that came.
     #[track_caller]
     pub(crate) fn await_end_of_output(&mut self) -> &[u8] {

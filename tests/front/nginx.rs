@@ -1,0 +1,116 @@
+//! nginx, configured by `apache/nginx.conf` as it stands, in front of pools.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use super::pools::{Pools, scripts};
+use super::server::{Server, command};
+use super::site::{ServerUser, Site};
+use super::{Front, source};
+
+/// A running nginx.
+pub(crate) struct Nginx {
+    server: Server,
+    pools: Pools,
+    site: Site,
+}
+
+impl Nginx {
+    /// Starts one over a site of its own.
+    pub(crate) fn start() -> Self {
+        Self::with(r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#, "$script")
+    }
+
+    /// With `script` alone, at the root.
+    pub(crate) fn at_the_root(script: &str) -> Self {
+        let front = Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script);
+        front.pools.want(&front.site, &format!("/cgi-bin/{script}"));
+        front
+    }
+
+    fn with(location: &str, upstream: &str) -> Self {
+        let site = Site::new();
+        let log = site.path("run/error.log");
+        let server = Server::start(&site.path("run/nginx.pid"), &log, |port| {
+            let configuration = site.path("run/nginx.conf");
+            fs::write(&configuration, nginx_conf(&site, port, location, upstream)).unwrap();
+            let mut command = command("nginx", &log);
+            command.arg("-p").arg(site.path("run")).arg("-e").arg(&log).arg("-c").arg(configuration);
+            command
+        });
+        Self { server, pools: Pools::new(&site, &log), site }
+    }
+}
+
+impl Front for Nginx {
+    /// Since 1.23. Before that every value comes as a parameter of its own.
+    fn joins_repeated_headers(&self) -> bool {
+        let log = self.site.path("run/version");
+        assert!(command("nginx", &log).arg("-v").status().unwrap().success());
+        let said = fs::read_to_string(log).unwrap();
+        let version = said.split("nginx/").nth(1).expect("a version");
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(1), Some(23))
+    }
+
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.pools.want(&self.site, path);
+        self.server.url(path)
+    }
+
+    fn log(&self) -> String {
+        self.server.log()
+    }
+
+    fn stop(&mut self) -> String {
+        self.server.stop();
+        self.pools.stop();
+        self.server.log()
+    }
+}
+
+/// All that is the test's own: who, where, and which pool at which address.
+fn nginx_conf(site: &Site, port: u16, location: &str, upstream: &str) -> String {
+    let root = site.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    let user = ServerUser::get().map_or_else(String::new, |user| format!("user {};\n", user.name));
+    let mut text = format!(
+        r#"{user}daemon off;
+worker_processes 1;
+pid {root}/run/nginx.pid;
+error_log {root}/run/error.log warn;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {root}/run/body;
+    fastcgi_temp_path {root}/run/fastcgi;
+    proxy_temp_path {root}/run/proxy;
+    uwsgi_temp_path {root}/run/uwsgi;
+    scgi_temp_path {root}/run/scgi;
+"#
+    );
+    for script in scripts(site) {
+        let socket = Pools::socket(site, &script);
+        writeln!(text, "    upstream {script} {{ server unix:{}; keepalive 4; }}", socket.display()).unwrap();
+    }
+    write!(
+        text,
+        r#"    server {{
+        listen 127.0.0.1:{port};
+        server_name 127.0.0.1;
+        location ~ {location} {{
+            set $wsgate_pool {upstream};
+            include {};
+        }}
+    }}
+}}
+"#,
+        source("apache/nginx.conf").display()
+    )
+    .unwrap();
+    text
+}

@@ -1,0 +1,26 @@
+//! What can be asked for of a directory of scripts.
+
+use super::behind_every_cgi_front;
+use crate::front::{ApacheFcgid, Client, Front};
+
+behind_every_cgi_front! {
+    only_wsgi_files_can_be_asked_for
+}
+
+// The other fronts of long-lived workers serve one application at one address, and no directory.
+mod apache_fcgid {
+    #[test]
+    fn only_wsgi_files_can_be_asked_for() {
+        super::only_wsgi_files_can_be_asked_for(&mut super::ApacheFcgid::start());
+    }
+}
+
+/// A virtualenv's python under cgi-bin would be a program that runs whatever a visitor posts.
+fn only_wsgi_files_can_be_asked_for(front: &mut dyn Front) {
+    std::os::unix::fs::symlink(crate::front::venv(), front.site().path("cgi-bin/.venv")).unwrap();
+    for path in [".venv/bin/python", ".venv/bin/python/x.wsgi", "djangosite/settings.py", "djangosite/"] {
+        let response =
+            Client::post(front.script(path), "print('Content-Type: text/plain'); print(); print('in')").run();
+        assert_eq!((response.status, response.text().contains("SECRET_KEY")), (403, false), "{path}: {response:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The process managers and clients that come with FastCGI's own library and with lighttpd: spawn-fcgi and cgi-fcgi.
+
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::front::{Site, eventually, wait_for_exit};
+
+/// A script that spawn-fcgi has started; ended with the test.
+struct Spawned(i32);
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.0) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+/// What cgi-fcgi prints for a `GET` of the application at `socket`.
+fn cgi_fcgi(site: &Site, socket: &str, variables: &[(&str, &str)]) -> String {
+    let mut command = site.as_server("cgi-fcgi");
+    command.args(["-bind", "-connect", socket]).envs(variables.iter().copied());
+    command.env("REQUEST_METHOD", "GET").env("SCRIPT_NAME", "/app").env("PATH_INFO", "/a b").env("QUERY_STRING", "q=1");
+    command.env("SERVER_NAME", "localhost").env("SERVER_PORT", "80").env("SERVER_PROTOCOL", "HTTP/1.1");
+    let output = command.output().expect("cgi-fcgi: run tests/setup.sh");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// `command`, which spawn-fcgi starts with a listening socket at `socket` and is then the process itself.
+fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
+    let pid_file = site.path("var/pid");
+    let mut command: Command = site.as_server("spawn-fcgi");
+    command.arg("-s").arg(socket).arg("-P").arg(&pid_file).arg("--").arg(site.path("cgi-bin").join(script));
+    let output = command.output().expect("spawn-fcgi: run tests/setup.sh");
+    assert!(output.status.success(), "{output:?}");
+    Spawned(std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap())
+}
+
+#[test]
+fn what_spawn_fcgi_starts_answers_cgi_fcgi_until_it_is_told_to_end() {
+    let site = Site::new();
+    let socket = site.path("var/hello.sock").display().to_string();
+    let process = spawn_fcgi(&site, &socket, "hello.wsgi");
+    for _ in 0..3 {
+        let page = cgi_fcgi(&site, &socket, &[]);
+        let (head, body) = page.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {page}"));
+        assert_eq!(body, "Hello from WSGI\n");
+        assert!(head.contains("Content-Type: text/plain; charset=utf-8"), "{head}");
+    }
+    kill_process(Pid::from_raw(process.0).unwrap(), Signal::TERM).unwrap();
+    wait_for_exit(process.0);
+}
+
+/// In the foreground, as a supervisor of services runs it.
+#[test]
+fn spawn_fcgi_may_stay_in_the_foreground() {
+    let site = Site::new();
+    let socket = site.path("var/hello.sock");
+    let mut command = site.as_server("spawn-fcgi");
+    command.arg("-n").arg("-s").arg(&socket).arg("--").arg(site.path("cgi-bin/hello.wsgi"));
+    let mut child = command.spawn().expect("spawn-fcgi: run tests/setup.sh");
+    let process = Spawned(child.id().cast_signed());
+    eventually("the socket is there", || socket.exists());
+    let page = cgi_fcgi(&site, &socket.display().to_string(), &[]);
+    assert!(page.ends_with("\r\n\r\nHello from WSGI\n"), "{page}");
+    drop(process);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn cgi_fcgi_hands_over_its_environment() {
+    let site = Site::new();
+    let socket = site.path("var/environ.sock").display().to_string();
+    let _process = spawn_fcgi(&site, &socket, "environ.wsgi");
+    let long = "x".repeat(20_000);
+    let page = cgi_fcgi(&site, &socket, &[("HTTP_ACCEPT", "application/json"), ("HTTP_X_LONG", &long)]);
+    let (_, body) = page.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {page}"));
+    let seen: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/app".into(), &"/a b".into()));
+    assert_eq!(seen["QUERY_STRING"], "q=1");
+    assert_eq!(seen["HTTP_X_LONG"], long.as_str());
+}

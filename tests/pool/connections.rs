@@ -1,0 +1,287 @@
+//! The life of connections, and what is said about them (FastCGI 1.0, 3.5, 4, 5.5).
+
+use fastcgi_server::{
+    bodies::{EndRequest, ProtocolStatus},
+    values::Values,
+};
+
+use super::{
+    ECHO, GATED,
+    process::{Pool, Setup},
+    wire::{Ask, GET_VALUES, Said, Wire, record},
+};
+
+fn echo() -> Pool {
+    Setup::new(ECHO).start()
+}
+
+/// The address of a pool that listens at `127.0.0.1:0`.
+fn address(pool: &Pool) -> String {
+    pool.log().split('`').nth(3).unwrap().to_owned()
+}
+
+#[test]
+fn f17_a_connection_that_is_to_be_kept_is_not_closed_by_anything_that_is_no_end_of_the_pool() {
+    let pool = Setup::new(
+        "
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/raises':
+                raise RuntimeError
+            start_response(environ['PATH_INFO'][1:], [])
+            return []
+        ",
+    )
+    .start();
+    let mut wire = pool.connect();
+    for (path, status) in [("/404 Not Found", 404), ("/204 No Content", 204), ("/raises", 500), ("/200 OK", 200)] {
+        assert_eq!(wire.ask(&Ask::get(path).keep()).head().status, status);
+    }
+    assert_eq!(wire.ask(&Ask::get("/").keep().param("CONTENT_LENGTH", "x")).head().status, 400);
+    assert_eq!(wire.ask(&Ask::get("/200 OK").keep()).head().status, 200);
+    pool.stop();
+}
+
+#[test]
+fn f18_the_flag_of_each_request_decides_what_becomes_of_the_connection() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    for _ in 0..10 {
+        assert_eq!(wire.ask(&Ask::post("/", "body").keep()).text(), "/|body");
+    }
+    assert_eq!(wire.ask(&Ask::post("/last", "body")).text(), "/last|body");
+    wire.assert_closed();
+    pool.stop();
+}
+
+#[test]
+fn f19_questions_are_answered_at_any_time_and_unknown_names_left_out() {
+    let pool = Setup::new(ECHO).words(&["--workers", "2", "--threads", "3"]).start();
+    let mut wire = pool.connect();
+    let mut query = Vec::new();
+    Values::append_query(&mut query);
+    let all = |values: &Values| assert_eq!(values.mpxs_conns, Some(false));
+    wire.send(&query);
+    let Some(Said::Values(values)) = wire.next() else { panic!("no values") };
+    all(&values);
+    // Only what was asked for.
+    wire.send(&record(GET_VALUES, 0, b"\x0f\0FCGI_MPXS_CONNS\x09\0FCGI_ELSE"));
+    let expected = Values { mpxs_conns: Some(false), ..Values::default() };
+    assert_eq!(wire.next(), Some(Said::Values(expected)));
+    wire.send(&record(GET_VALUES, 0, b"\x09\0FCGI_ELSE"));
+    assert_eq!(wire.next(), Some(Said::Values(Values::default())));
+    // In the middle of a request, whose reply follows.
+    let ask = Ask::post("/", "body").keep();
+    wire.send(&ask.begin());
+    wire.send(&query);
+    assert!(matches!(wire.next(), Some(Said::Values(_))));
+    wire.send(&ask.before_body()[ask.begin().len()..]);
+    wire.send(&ask.stdin(b"bo"));
+    wire.send(&query);
+    assert!(matches!(wire.next(), Some(Said::Values(_))));
+    wire.send(&ask.stdin(b"dy"));
+    wire.send(&ask.end_of_stdin());
+    assert_eq!(wire.answer().text(), "/|body");
+    pool.stop();
+}
+
+#[test]
+fn f20_the_numbers_are_those_of_the_whole_pool() {
+    for (workers, threads, requests) in [("1", "1", 1), ("3", "1", 3), ("1", "4", 4), ("2", "3", 6)] {
+        let pool = Setup::new(ECHO).words(&["--workers", workers, "--threads", threads]).start();
+        let mut wire = pool.connect();
+        let mut query = Vec::new();
+        Values::append_query(&mut query);
+        wire.send(&query);
+        let Some(Said::Values(values)) = wire.next() else { panic!("no values") };
+        assert_eq!((values.max_reqs, values.mpxs_conns), (Some(requests), Some(false)));
+        // Idle connections cost nobody anything: more of them than requests are accepted.
+        assert!(values.max_conns.is_none_or(|connections| connections >= requests), "{values:?}");
+        pool.stop();
+    }
+}
+
+#[test]
+fn f21_a_management_record_of_an_unknown_type_is_answered_with_that_type() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    for kind in [12, 100, 255] {
+        wire.send(&record(kind, 0, b"whatever"));
+        assert_eq!(wire.next(), Some(Said::UnknownType(kind)));
+    }
+    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+    pool.stop();
+}
+
+#[test]
+fn f23_a_request_in_an_unknown_role_is_refused_as_such() {
+    let pool = echo();
+    let refusal = EndRequest { app_status: 0, protocol_status: ProtocolStatus::UnknownRole };
+    for role in [0, 4, 0x0101, 0xffff] {
+        let mut wire = pool.connect();
+        let answer = wire.ask(&Ask::post("/", "body").keep().role(role).id(5));
+        assert_eq!((answer.said.as_slice(), answer.end), (&[Said::End(5, refusal)][..], refusal));
+        assert_eq!(wire.ask(&Ask::get("/after").keep().id(5)).text(), "/after|");
+        let answer = wire.ask(&Ask::get("/").role(role));
+        assert_eq!(answer.end, refusal);
+        wire.assert_closed();
+    }
+    pool.stop();
+}
+
+#[test]
+fn f30_a_second_request_on_a_busy_connection_is_refused_and_the_first_goes_on() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    let first = Ask::post("/first", "body").keep();
+    wire.send(&first.before_body());
+    wire.send(&first.stdin(b"bo"));
+    let second = Ask::post("/second", "other").keep().id(2);
+    wire.send(&second.bytes());
+    let refusal = EndRequest { app_status: 0, protocol_status: ProtocolStatus::CantMpxConn };
+    assert_eq!(wire.next(), Some(Said::End(2, refusal)));
+    wire.send(&first.stdin(b"dy"));
+    wire.send(&first.end_of_stdin());
+    assert_eq!(wire.answer().text(), "/first|body");
+    assert_eq!(wire.ask(&second).text(), "/second|other");
+    pool.stop();
+}
+
+#[test]
+fn f30_a_second_request_while_parameters_come_is_refused_and_the_first_goes_on() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    let first = Ask::post("/first", "body").keep();
+    wire.send(&first.begin());
+    wire.send(&Ask::get("/second").keep().id(2).bytes());
+    let refusal = EndRequest { app_status: 0, protocol_status: ProtocolStatus::CantMpxConn };
+    assert_eq!(wire.next(), Some(Said::End(2, refusal)));
+    wire.send(&first.bytes()[first.begin().len()..]);
+    assert_eq!(wire.answer().text(), "/first|body");
+    pool.stop();
+}
+
+/// Replies without reading its body.
+const UNREAD: &str = "
+    def application(environ, start_response):
+        start_response('413 Content Too Large', [('Content-Type', 'text/plain')])
+        return [b'too large'] * 1000
+    ";
+
+/// Sends 5 MB that nobody reads, and reads the reply only when all of it is sent or cannot be.
+fn unread(mut wire: Wire) {
+    let ask = Ask::post("/", "").param("CONTENT_LENGTH", "5000000");
+    wire.send(&ask.before_body());
+    let mut body = ask.stdin(&vec![b'x'; 5_000_000]);
+    body.extend(ask.end_of_stdin());
+    wire.send_beside(body).join().unwrap().unwrap();
+    let answer = wire.answer();
+    assert_eq!((answer.head().status, answer.head().body.len()), (413, 9000));
+    wire.assert_closed();
+}
+
+#[test]
+fn f48_a_body_that_is_not_read_costs_no_byte_of_the_reply() {
+    let pool = Setup::new(UNREAD).start();
+    unread(pool.connect());
+    pool.stop();
+    let pool = Setup::new(UNREAD).listen(&["127.0.0.1:0"]).start();
+    let address = address(&pool);
+    for _ in 0..5 {
+        unread(Wire::tcp(&address));
+    }
+    pool.stop();
+}
+
+#[test]
+fn f48_a_body_that_is_not_read_costs_nothing_even_if_its_worker_ends_with_the_request() {
+    let pool = Setup::new(UNREAD).words(&["--max-requests", "1"]).listen(&["127.0.0.1:0"]).start();
+    let address = address(&pool);
+    for _ in 0..3 {
+        unread(Wire::tcp(&address));
+    }
+    pool.stop();
+}
+
+#[test]
+fn f48_a_connection_that_is_kept_is_good_for_another_request_after_a_body_that_was_not_read() {
+    let pool = Setup::new(UNREAD).start();
+    let mut wire = pool.connect();
+    for id in 1..5 {
+        let ask = Ask::post("/", vec![b'x'; 1_000_000]).keep().id(id);
+        let sent = wire.send_beside(ask.bytes());
+        assert_eq!(wire.answer().head().status, 413);
+        sent.join().unwrap().unwrap();
+    }
+    pool.stop();
+}
+
+#[test]
+fn f49_a_worker_that_has_served_enough_closes_its_connections_between_requests_only() {
+    let pool = Setup::new(ECHO).words(&["--max-requests", "5"]).start();
+    let mut wires = vec![pool.connect(), pool.connect()];
+    let (mut answered, mut pids) = (0, std::collections::HashSet::new());
+    while answered < 60 {
+        for wire in &mut wires {
+            // Web servers look whether a connection has been closed before they use it again, and so does this.
+            let ask = Ask::post("/", "body").keep();
+            wire.send_beside(ask.bytes()).join().unwrap().ok();
+            match wire.try_answer() {
+                Ok(Some(answer)) => {
+                    assert_eq!(answer.text(), "/|body");
+                    pids.insert(answer.pid());
+                    answered += 1;
+                }
+                Ok(None) => *wire = pool.connect(),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => *wire = pool.connect(),
+                Err(error) => panic!("a reply was cut: {error}"),
+            }
+        }
+    }
+    assert!(pids.len() >= 10, "{pids:?}");
+    pool.stop();
+}
+
+#[test]
+fn f49_a_request_that_waits_on_a_kept_connection_is_served_before_its_worker_ends() {
+    let mut pool = Setup::new(GATED).gated().words(&["--max-requests", "3"]).start();
+    let mut other = pool.connect();
+    let worker = other.ask(&Ask::get("/").keep()).pid();
+    let mut busy = pool.connect();
+    assert_eq!(busy.ask(&Ask::get("/").keep()).pid(), worker);
+    busy.send(&Ask::get("/slow").keep().bytes());
+    pool.await_log("at the gate");
+    // The connection is open, and nobody has said that it will not be.
+    other.send(&Ask::post("/waiting", "body").keep().bytes());
+    pool.open_gate();
+    assert_eq!(busy.answer().text(), "/slow|");
+    let answer = other.answer();
+    assert_eq!((answer.text().as_str(), answer.pid()), ("/waiting|body", worker));
+    busy.assert_closed();
+    other.assert_closed();
+    pool.stop();
+}
+
+#[test]
+fn f50_idle_connections_do_not_keep_a_single_thread_from_others() {
+    let pool = echo();
+    let mut kept: Vec<Wire> = (0..20).map(|_| pool.connect()).collect();
+    for wire in &mut kept {
+        assert_eq!(wire.ask(&Ask::get("/kept").keep()).text(), "/kept|");
+    }
+    // Neither do those that have said nothing, or half of their parameters.
+    let silent = pool.connect();
+    let slow = pool.connect();
+    let ask = Ask::post("/slow", "body");
+    slow.send(&ask.bytes()[..100]);
+    for _ in 0..3 {
+        assert_eq!(pool.ask(&Ask::get("/other")).text(), "/other|");
+    }
+    for wire in &mut kept {
+        assert_eq!(wire.ask(&Ask::get("/kept").keep()).text(), "/kept|");
+    }
+    let mut slow = slow;
+    slow.send(&ask.bytes()[100..]);
+    assert_eq!(slow.answer().text(), "/slow|body");
+    drop(silent);
+    pool.stop();
+}

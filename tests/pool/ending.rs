@@ -1,0 +1,196 @@
+//! The end of a pool: requests are finished, nothing is left, and nobody waits longer than was said.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::{
+    ECHO, GATED,
+    process::{Setup, count},
+    wire::Ask,
+};
+use crate::verdict::codes;
+
+#[test]
+fn f45_f46_a_pool_that_is_told_to_end_ends_at_once_and_exits_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+        let mut kept = pool.connect();
+        kept.ask(&Ask::get("/").keep());
+        let begin = Instant::now();
+        pool.signal(signal);
+        kept.assert_closed();
+        let ended = pool.end();
+        assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{}", ended.stderr);
+        assert!(ended.stderr.contains("W0712"), "{}", ended.stderr);
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+}
+
+#[test]
+fn a_request_that_is_being_served_is_finished() {
+    let mut pool = Setup::new(GATED).gated().start();
+    let mut slow = pool.connect();
+    slow.send(&Ask::post("/slow", "body").bytes());
+    pool.await_log("at the gate");
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    pool.open_gate();
+    assert_eq!(slow.answer().text(), "/slow|body");
+    slow.assert_closed();
+    let (ended, setup) = pool.end_and_leave();
+    assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false));
+    assert_eq!(codes(&ended.stderr), [""; 0], "{}", ended.stderr);
+}
+
+#[test]
+fn a_request_whose_body_is_still_coming_is_finished() {
+    let mut pool = Setup::new(
+        "
+        def application(environ, start_response):
+            print('reads')
+            body = environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [body]
+        ",
+    )
+    .start();
+    let mut wire = pool.connect();
+    let ask = Ask::post("/", "the body");
+    wire.send(&ask.before_body());
+    wire.send(&ask.stdin(b"the "));
+    pool.await_log("reads");
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    wire.send(&ask.stdin(b"body"));
+    wire.send(&ask.end_of_stdin());
+    assert_eq!(wire.answer().text(), "the body");
+    assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn a_request_that_waits_on_a_kept_connection_is_finished() {
+    let mut pool = Setup::new(GATED).gated().start();
+    let mut kept = pool.connect();
+    kept.ask(&Ask::get("/").keep());
+    let mut slow = pool.connect();
+    slow.send(&Ask::get("/slow").keep().bytes());
+    pool.await_log("at the gate");
+    kept.send(&Ask::post("/waits", "body").keep().bytes());
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    pool.open_gate();
+    assert_eq!(slow.answer().text(), "/slow|");
+    assert_eq!(kept.answer().text(), "/waits|body");
+    kept.assert_closed();
+    assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_pool_at_once() {
+    let mut pool = Setup::new(GATED).gated().words(&["--drain", "1000"]).start();
+    let mut slow = pool.connect();
+    slow.send(&Ask::get("/slow").bytes());
+    pool.await_log("at the gate");
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    pool.signal(Signal::TERM);
+    assert!(!matches!(slow.try_answer(), Ok(Some(_))));
+    let (ended, setup) = pool.end_and_leave();
+    assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false));
+}
+
+#[test]
+fn a_request_that_takes_longer_than_it_may_is_ended() {
+    let mut pool = Setup::new(GATED).gated().words(&["--drain", "1"]).start();
+    let mut slow = pool.connect();
+    slow.send(&Ask::get("/slow").bytes());
+    pool.await_log("at the gate");
+    pool.signal(Signal::TERM);
+    assert!(!matches!(slow.try_answer(), Ok(Some(_))));
+    assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn a_pool_that_is_told_to_end_right_after_its_start_ends() {
+    for _ in 0..10 {
+        let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
+        pool.signal(Signal::TERM);
+        assert_eq!(pool.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_pool_that_is_told_to_end_while_the_application_is_loaded_ends() {
+    let setup = Setup::new(
+        "
+        import os
+        print('loading')
+        os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
+        def application(environ, start_response):
+            raise RuntimeError
+        ",
+    )
+    .gated();
+    let mut pool = setup.launch();
+    pool.await_log("loading");
+    pool.signal(Signal::TERM);
+    let (ended, setup) = pool.end_and_leave();
+    assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false), "{}", ended.stderr);
+}
+
+#[test]
+fn a_pool_that_is_told_to_end_while_new_code_is_loaded_ends() {
+    let mut pool = Setup::new(ECHO).gated().start();
+    pool.setup().release(
+        "
+        import os
+        print('loading')
+        os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
+        ",
+    );
+    pool.signal(Signal::HUP);
+    pool.await_log("loading");
+    assert_eq!(pool.ask(&Ask::get("/meanwhile")).text(), "/meanwhile|");
+    pool.stop();
+}
+
+#[test]
+fn what_an_application_leaves_for_its_end_is_done() {
+    let mut pool = Setup::new(
+        "
+        import atexit
+        def application(environ, start_response):
+            atexit.register(print, 'the last word')
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'']
+        ",
+    )
+    .start();
+    pool.ask(&Ask::get("/"));
+    pool.signal(Signal::TERM);
+    pool.await_log("the last word\n");
+    assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn all_threads_of_a_worker_finish_their_requests() {
+    let mut pool = Setup::new(GATED).gated().words(&["--threads", "3"]).start();
+    let worker = pool.workers(1)[0];
+    let mut slow = ["/slow/1", "/slow/2"].map(|path| {
+        let wire = pool.connect();
+        wire.send(&Ask::get(path).bytes());
+        wire
+    });
+    pool.await_log("at the gate: /slow/1");
+    pool.await_log("at the gate: /slow/2");
+    assert_eq!(count(worker, "task"), 3);
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    pool.open_gate();
+    pool.open_gate();
+    for wire in &mut slow {
+        assert!(wire.answer().text().starts_with("/slow/"));
+    }
+    assert_eq!(pool.end().code(), Some(0));
+}

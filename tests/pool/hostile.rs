@@ -1,0 +1,217 @@
+//! Web servers that are none: too much, too little, or nothing that means anything (rows of the practice).
+
+use proptest::{
+    collection::vec,
+    prelude::{Strategy as _, any},
+    test_runner::TestRunner,
+};
+
+use super::{
+    ECHO,
+    process::{Pool, Setup, count, resident},
+    wire::{Ask, PARAMS, STDIN, Wire, record},
+};
+use crate::{front::eventually, verdict::codes};
+
+/// The only worker, once it has served a request, and how many descriptors it has open then.
+#[track_caller]
+fn at_rest(pool: &Pool) -> (i32, usize) {
+    let worker = pool.ask(&Ask::get("/")).pid();
+    let mut open = 0;
+    eventually("the worker has closed its connection", || {
+        let before = std::mem::replace(&mut open, count(worker, "fd"));
+        before == open
+    });
+    (worker, open)
+}
+
+/// The same worker serves, and has no more descriptors open than before.
+#[track_caller]
+fn is_as_before(pool: &Pool, worker: i32, open: usize) {
+    assert_eq!(pool.ask(&Ask::get("/after")).pid(), worker, "{}", pool.log());
+    eventually("all connections are closed", || count(worker, "fd") <= open);
+}
+
+#[test]
+fn f52_parameters_without_end_are_refused_and_kept_nowhere() {
+    let pool = Setup::new(ECHO).start();
+    let (worker, open) = at_rest(&pool);
+    let mut wire = pool.connect();
+    let ask = Ask::get("/").keep();
+    wire.send(&ask.begin());
+    wire.send(&record(PARAMS, 1, &ask.pairs()));
+    let before = resident(worker);
+    let mut pair = vec![1, 0x80, 0, 0xff, 0x00, b'X'];
+    pair.resize(6 + 0xff00, b'x');
+    // 2 MB are refused, and 64 MB are no more in memory than that.
+    for pairs in [32, 1000] {
+        for _ in 0..pairs {
+            wire.send(&record(PARAMS, 1, &pair));
+        }
+        if pairs == 1000 {
+            wire.send(&record(PARAMS, 1, b""));
+            wire.send(&ask.end_of_stdin());
+        }
+    }
+    let status = wire.answer().head().status;
+    assert!((400..500).contains(&status), "{status}");
+    let grown = resident(worker).saturating_sub(before);
+    assert!(grown < 16 * 1024, "{grown} KiB more");
+    assert_eq!(wire.ask(&Ask::get("/same connection").keep()).text(), "/same connection|");
+    drop(wire);
+    is_as_before(&pool, worker, open);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0401"], "{log}");
+}
+
+#[test]
+fn f52_too_many_parameters_are_refused() {
+    let pool = Setup::new(ECHO).start();
+    let mut wire = pool.connect();
+    let ask = (0..5000).fold(Ask::get("/").keep(), |ask, number| ask.param(&format!("HTTP_X_{number}"), "x"));
+    let status = wire.ask(&ask).head().status;
+    assert!((400..500).contains(&status), "{status}");
+    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0401"], "{log}");
+}
+
+#[test]
+fn f52_a_length_that_lies_allocates_nothing() {
+    let pool = Setup::new(ECHO).start();
+    let (worker, _) = at_rest(&pool);
+    let before = resident(worker);
+    let mut wire = pool.connect();
+    for _ in 0..20 {
+        wire.send(&Ask::get("/").keep().begin());
+        wire.send(&record(PARAMS, 1, b"\xff\xff\xff\xff\xff\xff\xff\xffNAME"));
+        wire.send(&record(PARAMS, 1, b""));
+        wire.send(&record(STDIN, 1, b""));
+        assert_eq!(wire.answer().head().status, 400);
+    }
+    let grown = resident(worker).saturating_sub(before);
+    assert!(grown < 4 * 1024, "{grown} KiB more");
+    pool.stop();
+}
+
+#[test]
+fn f54_connections_that_say_nothing_are_harmless() {
+    let pool = Setup::new(ECHO).start();
+    let (worker, open) = at_rest(&pool);
+    let silent: Vec<Wire> = (0..2000).map(|_| pool.connect()).collect();
+    for _ in 0..5 {
+        assert_eq!(pool.ask(&Ask::post("/live", "body")).text(), "/live|body");
+    }
+    drop(silent);
+    is_as_before(&pool, worker, open);
+    // One after the other, as a monitor does it.
+    for _ in 0..2000 {
+        drop(pool.connect());
+    }
+    is_as_before(&pool, worker, open);
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn f54_more_silent_connections_than_a_worker_may_have_descriptors_do_not_stop_it() {
+    let pool = Setup::new(&format!(
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n{}",
+        crate::probe::dedent(ECHO)
+    ))
+    .start();
+    let (worker, open) = at_rest(&pool);
+    let silent: Vec<Wire> = (0..300).map(|_| pool.connect()).collect();
+    for _ in 0..5 {
+        assert_eq!(pool.ask(&Ask::get("/live")).text(), "/live|");
+    }
+    drop(silent);
+    is_as_before(&pool, worker, open);
+    pool.stop();
+}
+
+#[test]
+fn f54_random_bytes_are_harmless() {
+    let pool = Setup::new(ECHO).start();
+    let (worker, open) = at_rest(&pool);
+    let mut runner = TestRunner::deterministic();
+    for case in 0..500 {
+        let noise = vec(any::<u8>(), 0..2000).new_tree(&mut runner).unwrap();
+        let mut noise = proptest::strategy::ValueTree::current(&noise);
+        // Half of them look like records at first.
+        if case % 2 == 0 && noise.len() > 8 {
+            noise[0] = 1;
+            noise[1] = 1 + noise[1] % 12;
+            noise[2] = 0;
+            noise[3] %= 2;
+        }
+        let wire = pool.connect();
+        // The worker may have closed it by then.
+        wire.send_beside(noise).join().unwrap().ok();
+    }
+    is_as_before(&pool, worker, open);
+    pool.stop();
+}
+
+#[test]
+fn f54_requests_that_are_changed_anywhere_are_harmless() {
+    let pool = Setup::new(ECHO).start();
+    let (worker, open) = at_rest(&pool);
+    let whole = Ask::post("/", "body").bytes();
+    for position in (0..whole.len()).step_by(3) {
+        for value in [0, 1, 0x80, 0xff] {
+            let mut changed = whole.clone();
+            changed[position] = value;
+            let wire = pool.connect();
+            wire.send_beside(changed).join().unwrap().ok();
+            drop(wire);
+        }
+    }
+    is_as_before(&pool, worker, open);
+    pool.stop();
+}
+
+#[test]
+fn f54_half_records_are_harmless_and_their_connections_are_given_back() {
+    let pool = Setup::new(ECHO).start();
+    let (worker, open) = at_rest(&pool);
+    let whole = Ask::post("/", "body").bytes();
+    let before_body = Ask::post("/", "body").before_body().len();
+    // A body that does not come keeps a thread, so only what is before it is left open.
+    let halves: Vec<Wire> = (0..before_body)
+        .map(|length| {
+            let wire = pool.connect();
+            wire.send(&whole[..length]);
+            wire
+        })
+        .collect();
+    for _ in 0..5 {
+        assert_eq!(pool.ask(&Ask::get("/live")).text(), "/live|");
+    }
+    drop(halves);
+    for length in before_body..whole.len() {
+        pool.connect().send(&whole[..length]);
+    }
+    is_as_before(&pool, worker, open);
+    pool.stop();
+}
+
+#[test]
+fn f54_empty_records_of_every_type_are_harmless() {
+    let pool = Setup::new(ECHO).start();
+    let mut wire = pool.connect();
+    for kind in [2, 3, 4, 5, 6, 7, 8, 10, 11, 100] {
+        wire.send(&record(kind, 1, b""));
+    }
+    let ask = Ask::post("/", "body").keep();
+    wire.send(&ask.before_body());
+    wire.send(&record(7, 1, b""));
+    wire.send(&record(8, 1, b""));
+    wire.send(&record(PARAMS, 1, b""));
+    wire.send(&ask.stdin(b"body"));
+    wire.send(&ask.end_of_stdin());
+    wire.send(&ask.end_of_stdin());
+    assert_eq!(wire.answer().text(), "/|body");
+    assert_eq!(wire.ask(&ask).text(), "/|body");
+    pool.stop();
+}

@@ -1,0 +1,278 @@
+//! A pool that a test has started, and what the kernel says of its processes.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::wire::{Answer, Ask, Wire};
+use crate::{
+    front::eventually,
+    probe::{dedent, python},
+    running::{Ended, Gate, Running},
+};
+
+/// A pool that is to be started.
+pub(super) struct Setup {
+    directory: TempDir,
+    words: Vec<OsString>,
+    listen: Vec<String>,
+    variables: Vec<(String, OsString)>,
+    gate: Option<Gate>,
+}
+
+/// A pool that runs. Without [`Pool::stop`] or [`Pool::end`] it is killed.
+pub(super) struct Pool {
+    running: Running,
+    setup: Setup,
+}
+
+impl Setup {
+    /// A pool of one worker for the application in `code`, which need not be indented to the left.
+    pub(super) fn new(code: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let listen = vec![format!("unix:{}", directory.path().join("app.sock").display())];
+        let mark = directory.path().into();
+        let setup =
+            Self { directory, words: Vec::new(), listen, variables: vec![("MARK".to_owned(), mark)], gate: None };
+        setup.release(code);
+        setup.words(&["--workers", "1"])
+    }
+
+    /// Puts other code in the place of the application's.
+    pub(super) fn release(&self, code: &str) {
+        let draft = self.path("app.draft");
+        fs::write(&draft, dedent(code)).unwrap();
+        fs::rename(draft, self.path("app.wsgi")).unwrap();
+    }
+
+    /// More words for the command line; later ones win where a word may come once.
+    pub(super) fn words(mut self, words: &[&str]) -> Self {
+        for pair in words.chunks(2) {
+            if let Some(known) = self.words.iter().position(|known| *known == pair[0]) {
+                self.words.drain(known..known + 2);
+            }
+            self.words.extend(pair.iter().map(OsString::from));
+        }
+        self
+    }
+
+    /// Other addresses.
+    pub(super) fn listen(mut self, addresses: &[&str]) -> Self {
+        self.listen = addresses.iter().map(|&address| address.to_owned()).collect();
+        self
+    }
+
+    /// A variable of the processes.
+    pub(super) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A gate, which the application knows as `GATE`.
+    pub(super) fn gated(mut self) -> Self {
+        let gate = Gate::new(self.directory.path());
+        let path = gate.path().to_owned();
+        self.gate = Some(gate);
+        self.variable("GATE", path)
+    }
+
+    /// A path beside the application.
+    pub(super) fn path(&self, relative: &str) -> PathBuf {
+        self.directory.path().join(relative)
+    }
+
+    /// The command that starts the pool.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        command.args(["fastcgi", "--python"]).arg(python()).args(&self.words);
+        for address in &self.listen {
+            command.args(["--listen", address]);
+        }
+        command
+            .arg(self.path("app.wsgi"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("WSGATE_RUNTIME_DIR", self.path("run"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it, without waiting for anything.
+    #[track_caller]
+    pub(super) fn launch(self) -> Pool {
+        Pool { running: Running::start(&mut self.command()), setup: self }
+    }
+
+    /// Starts it and waits until it serves.
+    #[track_caller]
+    pub(super) fn start(self) -> Pool {
+        let mut pool = self.launch();
+        pool.await_log("W0710");
+        pool
+    }
+
+    /// Starts it as process managers do: one worker, with `listener` on standard input.
+    #[track_caller]
+    pub(super) fn start_on(mut self, listener: impl Into<OwnedFd>) -> Pool {
+        self.listen.clear();
+        let mut command = self.command();
+        command.stdin(Stdio::from(listener.into()));
+        Pool { running: Running::start(&mut command), setup: self }
+    }
+}
+
+impl Pool {
+    /// A connection to its Unix socket.
+    #[track_caller]
+    pub(super) fn connect(&self) -> Wire {
+        Wire::unix(&self.socket())
+    }
+
+    /// The answer to a request over a connection of its own.
+    #[track_caller]
+    pub(super) fn ask(&self, ask: &Ask) -> Answer {
+        self.connect().ask(ask)
+    }
+
+    /// The path of its Unix socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.setup.path("app.sock")
+    }
+
+    /// Its setup.
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Lets one request pass the gate.
+    pub(super) fn open_gate(&self) {
+        self.setup.gate.as_ref().unwrap().open();
+    }
+
+    /// Waits until its log holds `word`.
+    #[track_caller]
+    pub(super) fn await_log(&mut self, word: &str) {
+        self.running.await_log(word);
+    }
+
+    /// Waits until its log holds `word` so many times.
+    #[track_caller]
+    pub(super) fn await_times(&mut self, word: &str, times: usize) {
+        self.running.await_log_times(word, times);
+    }
+
+    /// What stands in its log by now.
+    pub(super) fn log(&self) -> String {
+        self.running.log()
+    }
+
+    /// Sends the supervisor a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// The process that was started.
+    pub(super) fn pid(&self) -> i32 {
+        self.running.pid().as_raw_nonzero().get()
+    }
+
+    /// Its template, which there must be one of.
+    #[track_caller]
+    pub(super) fn template(&self) -> i32 {
+        let mut found = None;
+        eventually("there is one template", || {
+            found = if let [one] = children(self.pid())[..] { Some(one) } else { None };
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Its workers, once there are `count` of them.
+    #[track_caller]
+    pub(super) fn workers(&self, count: usize) -> Vec<i32> {
+        let mut workers = Vec::new();
+        eventually(&format!("there are {count} workers"), || {
+            workers = children(self.pid()).into_iter().flat_map(children).collect();
+            workers.len() == count
+        });
+        workers
+    }
+
+    /// Waits for its end, which something has brought about, and for that of all its processes.
+    #[track_caller]
+    pub(super) fn end(self) -> Ended {
+        self.end_and_leave().0
+    }
+
+    /// As [`Pool::end`]; what stood in its directory stands there still.
+    #[track_caller]
+    pub(super) fn end_and_leave(self) -> (Ended, Setup) {
+        let Self { running, setup } = self;
+        let ended = running.end();
+        eventually("none of its processes is left", || marked(&setup).is_empty());
+        (ended, setup)
+    }
+
+    /// Tells it to end and waits until it has, in good order.
+    #[track_caller]
+    pub(super) fn stop(self) -> String {
+        self.signal(Signal::TERM);
+        let ended = self.end();
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        ended.stderr
+    }
+}
+
+/// Sends a signal to a process.
+#[track_caller]
+pub(super) fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Processes of the pool that run, whoever their parent is.
+pub(super) fn marked(setup: &Setup) -> Vec<i32> {
+    let mark = format!("MARK={}", setup.directory.path().display());
+    let has_mark = |pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    pids().filter(has_mark).collect()
+}
+
+/// Children of a process that run.
+pub(super) fn children(parent: i32) -> Vec<i32> {
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        fields.next() != Some("Z") && fields.next() == Some(&parent.to_string())
+    };
+    pids().filter(is_child).collect()
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+}
+
+/// How many entries a directory of `/proc` has for a process.
+#[track_caller]
+pub(super) fn count(pid: i32, what: &str) -> usize {
+    fs::read_dir(Path::new("/proc").join(pid.to_string()).join(what)).unwrap().count()
+}
+
+/// Memory of a process that is in use, in KiB.
+#[track_caller]
+pub(super) fn resident(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

@@ -1,0 +1,285 @@
+//! How a pool or a lone worker comes by its sockets (FastCGI 1.0, 2.2, 2.3).
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use rustix::process::Signal;
+
+use super::{
+    ECHO,
+    process::{Pool, Setup, children, signal},
+    wire::{Ask, Wire},
+};
+use crate::{
+    place::Place,
+    probe::python,
+    running::{Running, piped, run},
+    verdict::{only_entry, whole},
+};
+
+/// A script that FastCGI's process managers and web servers execute by its path.
+fn script(place: &Place) -> std::path::PathBuf {
+    let first_line = format!("#!WSGATE --python {}", python().display());
+    let code = "
+        import os, sys
+        def application(environ, start_response):
+            print('printed')
+            print('complained', file=sys.stderr)
+            environ['wsgi.errors'].write('logged\\n')
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [environ['PATH_INFO'].encode('latin-1'), b'|' + environ['wsgi.input'].read()]
+        ";
+    place.script("cgi-bin/app.fcgi", &first_line, code)
+}
+
+/// `script`, with nothing but a path among its variables.
+fn bare(script: &Path) -> Command {
+    let mut command = Command::new(script);
+    command.env_clear().env("PATH", "/usr/bin:/bin");
+    command
+}
+
+#[test]
+fn f01_a_script_with_a_listening_socket_on_descriptor_0_is_a_worker_even_if_1_and_2_are_closed() {
+    let place = Place::new();
+    let script = script(&place);
+    let path = place.path("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" >&- 2>&-"]).arg(&script).env_clear().env("PATH", "/usr/bin:/bin");
+    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running::start(&mut command);
+    let mut wire = Wire::unix(&path);
+    // What is printed must not meet the connection or the listening socket.
+    for _ in 0..3 {
+        assert_eq!(wire.ask(&Ask::post("/x", "body").keep()).text(), "/x|body");
+    }
+    let worker = wire.ask(&Ask::get("/").keep()).pid();
+    for number in 0..3 {
+        let open = fs::read_link(format!("/proc/{worker}/fd/{number}")).unwrap();
+        assert_eq!(open, Path::new("/dev/null"), "descriptor {number}");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code(), Some(0));
+}
+
+#[test]
+fn f02_a_listening_socket_means_fastcgi_and_anything_else_a_cgi_request_or_a_shell() {
+    let place = Place::new();
+    let script = script(&place);
+    let path = place.path("app.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Web servers that know nothing of FastCGI's rules have their own variables set while they start it.
+    let mut command = bare(&script);
+    place.describe(&mut command, &script);
+    piped(&mut command).stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    let running = Running::start(&mut command);
+    assert_eq!(Wire::unix(&path).ask(&Ask::get("/fastcgi")).text(), "/fastcgi|");
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code(), Some(0));
+    // A socket that is connected has a peer.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = place.request(&script);
+    command.env("PATH_INFO", "/cgi").stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+    let running = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    assert_eq!(whole(&running.end().stdout).body, b"/cgi|");
+    drop(ours);
+    // No socket at all.
+    let ended = run(place.request(&script).env("PATH_INFO", "/pipe"), "");
+    assert_eq!(whole(&ended.stdout).body, b"/pipe|");
+    let ended = run(&mut bare(&script), "");
+    assert!(ended.text().ends_with('|'), "{ended:?}");
+}
+
+/// Addresses in the line that says that the pool serves.
+fn addresses(log: &str) -> Vec<String> {
+    let line = log.lines().find(|line| line.contains("W0710")).unwrap();
+    line.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn f03_a_pool_listens_at_unix_ipv4_and_ipv6_sockets_alike() {
+    let setup = Setup::new(ECHO);
+    let unix = format!("unix:{}", setup.path("app.sock").display());
+    let pool = setup.listen(&[&unix, "127.0.0.1:0", "[::1]:0"]).start();
+    let [first, ipv4, ipv6] = &addresses(&pool.log())[..] else { panic!("{}", pool.log()) };
+    assert_eq!(first, &unix);
+    assert!(ipv4.starts_with("127.0.0.1:") && ipv6.starts_with("[::1]:"), "{ipv4} {ipv6}");
+    for (connect, path) in [
+        (Box::new(|| pool.connect()) as Box<dyn Fn() -> Wire>, "/unix"),
+        (Box::new(|| Wire::tcp(ipv4)), "/ipv4"),
+        (Box::new(|| Wire::tcp(ipv6)), "/ipv6"),
+    ] {
+        assert_eq!(connect().ask(&Ask::post(path, "body")).text(), format!("{path}|body"));
+        let mut kept = connect();
+        for _ in 0..2 {
+            assert_eq!(kept.ask(&Ask::get(path).keep()).text(), format!("{path}|"));
+        }
+    }
+    pool.stop();
+}
+
+#[test]
+fn f03_a_lone_worker_serves_a_socket_of_any_family_on_descriptor_0() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let pool = Setup::new(ECHO).start_on(listener);
+        assert_eq!(Wire::tcp(&address).ask(&Ask::post("/", "body")).text(), "/|body");
+        pool.stop();
+    }
+}
+
+#[test]
+fn f04_only_listed_web_servers_may_connect() {
+    let start = |list: &str| {
+        let pool = Setup::new(ECHO).listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", list).start();
+        let address = addresses(&pool.log()).remove(0);
+        (pool, address)
+    };
+    let (pool, address) = start("192.0.2.1,127.0.0.1");
+    assert_eq!(Wire::tcp(&address).ask(&Ask::get("/listed")).text(), "/listed|");
+    pool.stop();
+    let (pool, address) = start("192.0.2.1,127.0.0.2");
+    for _ in 0..3 {
+        Wire::tcp(&address).assert_closed();
+    }
+    pool.stop();
+}
+
+#[test]
+fn f04_a_list_that_is_none_lets_nobody_in_and_is_logged() {
+    let setup = Setup::new(ECHO).listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost");
+    let mut pool = setup.start();
+    Wire::tcp(&addresses(&pool.log())[0]).assert_closed();
+    pool.await_log("hint: ");
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0105").contains("`localhost`"), "{log}");
+}
+
+/// The pool's worker, which is the process that was started.
+#[track_caller]
+fn lone(pool: &Pool) -> i32 {
+    assert_eq!(children(pool.pid()), [0; 0]);
+    pool.pid()
+}
+
+#[test]
+fn f45_a_lone_worker_that_is_told_to_end_exits_with_0_and_one_that_crashes_does_not() {
+    let code = "
+        import os
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/crash':
+                os.kill(os.getpid(), 11)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'fine']
+        ";
+    for (path, code_at_end) in [("/fine", Some(0)), ("/crash", None)] {
+        let setup = Setup::new(code);
+        let socket = setup.path("app.sock");
+        let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
+        let mut wire = Wire::unix(&socket);
+        wire.send(&Ask::get(path).bytes());
+        if path == "/fine" {
+            assert_eq!(wire.answer().text(), "fine");
+            signal(lone(&pool), Signal::TERM);
+        } else {
+            assert!(wire.try_answer().is_ok_and(|answer| answer.is_none()));
+        }
+        assert_eq!(pool.end().code(), code_at_end);
+    }
+}
+
+#[test]
+fn f45_a_lone_worker_whose_application_cannot_be_loaded_does_not_exit_with_0() {
+    let setup = Setup::new("import there_is_no_such_module");
+    let socket = setup.path("app.sock");
+    let ended = setup.start_on(UnixListener::bind(socket).unwrap()).end();
+    assert_eq!(ended.code(), Some(1));
+    only_entry(&ended.stderr, "W0302");
+}
+
+#[test]
+fn f46_a_lone_worker_with_idle_connections_ends_as_soon_as_it_is_told() {
+    let setup = Setup::new(ECHO);
+    let socket = setup.path("app.sock");
+    let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
+    let mut kept = Wire::unix(&socket);
+    kept.ask(&Ask::get("/").keep());
+    let mut silent = Wire::unix(&socket);
+    // Taken by the worker for certain: its connections are served in their order.
+    Wire::unix(&socket).ask(&Ask::get("/"));
+    let begin = std::time::Instant::now();
+    signal(lone(&pool), Signal::TERM);
+    kept.assert_closed();
+    silent.assert_closed();
+    assert_eq!(pool.end().code(), Some(0));
+    // Process managers kill after three seconds.
+    assert!(begin.elapsed().as_secs() < 2, "{:?}", begin.elapsed());
+}
+
+#[test]
+fn f46_a_lone_worker_that_is_told_to_end_finishes_its_request() {
+    let setup = Setup::new(super::GATED).gated();
+    let socket = setup.path("app.sock");
+    let mut pool = setup.start_on(UnixListener::bind(&socket).unwrap());
+    let mut wire = Wire::unix(&socket);
+    wire.send(&Ask::post("/slow", "body").keep().bytes());
+    pool.await_log("at the gate");
+    signal(lone(&pool), Signal::TERM);
+    pool.open_gate();
+    assert_eq!(wire.answer().text(), "/slow|body");
+    wire.assert_closed();
+    assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn f55_a_socket_has_the_mode_that_was_asked_for_and_goes_with_its_pool() {
+    for (words, mode) in [(&[][..], 0o660), (&["--socket-mode", "600"], 0o600), (&["--socket-mode", "666"], 0o666)] {
+        let pool = Setup::new(ECHO).words(words).start();
+        assert_eq!(fs::metadata(pool.socket()).unwrap().permissions().mode() & 0o777, mode);
+        let mut found: Vec<_> = fs::read_dir(pool.socket().parent().unwrap()).unwrap().collect();
+        found.retain(|entry| entry.as_ref().unwrap().file_name() != "run");
+        assert_eq!(found.len(), 2, "application and socket: {found:?}");
+        pool.signal(Signal::TERM);
+        let (ended, setup) = pool.end_and_leave();
+        assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false));
+    }
+}
+
+#[test]
+fn f55_a_second_pool_does_not_take_the_socket_of_the_first() {
+    let first = Setup::new(ECHO).start();
+    let ended = run(first.setup().command().stdin(Stdio::piped()), "");
+    assert_eq!(ended.code(), Some(78));
+    assert!(ended.stderr.contains("error[W0106]"), "{}", ended.stderr);
+    assert_eq!(first.ask(&Ask::get("/still")).text(), "/still|");
+    first.stop();
+}
+
+#[test]
+fn f55_a_socket_that_a_killed_pool_has_left_is_replaced() {
+    let setup = Setup::new(ECHO);
+    drop(UnixListener::bind(setup.path("app.sock")).unwrap());
+    let pool = setup.start();
+    assert_eq!(pool.ask(&Ask::get("/new")).text(), "/new|");
+    pool.stop();
+}
+
+#[test]
+fn f55_a_file_at_the_sockets_path_that_is_no_socket_is_left_alone() {
+    let setup = Setup::new(ECHO);
+    fs::write(setup.path("app.sock"), "precious").unwrap();
+    let ended = run(setup.command().stdin(Stdio::piped()), "");
+    assert_eq!(ended.code(), Some(78));
+    assert!(ended.stderr.contains("error[W0106]"), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(setup.path("app.sock")).unwrap(), "precious");
+}

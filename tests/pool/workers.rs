@@ -1,0 +1,244 @@
+//! Workers come, are replaced, and come back after whatever ends them.
+
+use std::{collections::HashSet, fs, process::Stdio, time::Instant};
+
+use rustix::process::Signal;
+
+use super::{
+    ECHO, GATED,
+    process::{Setup, signal},
+    wire::{Ask, Said},
+};
+use crate::{
+    front::eventually,
+    running::run,
+    verdict::{codes, only_entry},
+};
+
+#[test]
+fn a_pool_has_as_many_workers_as_it_was_told() {
+    for count in ["1", "3"] {
+        let pool = Setup::new(ECHO).words(&["--workers", count]).start();
+        pool.workers(count.parse().unwrap());
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_is_replaced_and_named_in_the_log() {
+    let mut pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+    let before = pool.workers(2);
+    signal(before[0], Signal::KILL);
+    pool.await_log("hint: ");
+    eventually("another worker is there", || {
+        let now = pool.workers(2);
+        now.contains(&before[1]) && !now.contains(&before[0])
+    });
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    let log = pool.stop();
+    let entry = only_entry(&log, "W0701");
+    assert!(entry.contains("KILL"), "{entry}");
+}
+
+#[test]
+fn a_worker_that_crashes_takes_only_its_own_request_with_it() {
+    let mut pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/crash':
+                os.kill(os.getpid(), 11)
+            if environ['PATH_INFO'] == '/exit':
+                os._exit(7)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'fine']
+        ",
+    )
+    .start();
+    for (path, how) in [("/crash", "killed by SIGSEGV"), ("/exit", "exited with status 7")] {
+        let mut wire = pool.connect();
+        wire.send(&Ask::get(path).bytes());
+        // The connection is closed without a word, which web servers answer with 502 or 503.
+        assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+        pool.await_log(how);
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "fine");
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0701", "W0701"], "{log}");
+}
+
+#[test]
+fn a_worker_that_an_application_ends_in_good_order_is_replaced_and_not_lost_in_silence() {
+    let mut pool = Setup::new("import os\ndef application(environ, start_response):\n    os._exit(0)\n").start();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/").bytes());
+    assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+    pool.await_log("exited with status 0");
+    let log = pool.stop();
+    only_entry(&log, "W0701");
+}
+
+#[test]
+fn workers_that_end_at_their_beginning_are_not_forked_without_a_pause() {
+    for status in ["3", "0"] {
+        let mut pool = Setup::new(
+            "
+            import os
+            def end():
+                os.write(2, b'forked\\n')
+                os._exit(int(os.environ['STATUS']))
+            os.register_at_fork(after_in_child=end)
+            def application(environ, start_response):
+                raise RuntimeError
+            ",
+        )
+        .variable("STATUS", status)
+        .start();
+        let begin = Instant::now();
+        // Each waits longer than the one before: 50 in 2 s would be none of that.
+        pool.await_times("forked\n", 4);
+        assert!(begin.elapsed().as_millis() > 300, "status {status}: {:?}", begin.elapsed());
+        eventually("two seconds are over", || begin.elapsed().as_secs() >= 2);
+        pool.await_times("forked\n", 5);
+        let forks = pool.log().matches("forked\n").count();
+        assert!(forks < 12, "status {status}: {forks} forks in {:?}", begin.elapsed());
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_worker_is_replaced_after_so_many_requests_and_none_of_them_fails() {
+    for words in [&["--workers", "1"][..], &["--workers", "2"], &["--threads", "2"]] {
+        let pool = Setup::new(ECHO).words(words).words(&["--max-requests", "5"]).start();
+        let mut served: std::collections::HashMap<i32, u32> = Default::default();
+        for _ in 0..60 {
+            let answer = pool.ask(&Ask::post("/", "body"));
+            assert_eq!(answer.text(), "/|body");
+            *served.entry(answer.pid()).or_default() += 1;
+        }
+        assert!(served.len() >= 12, "{served:?}");
+        assert!(served.values().all(|&count| count <= 5), "{served:?}");
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+    }
+}
+
+#[test]
+fn a_template_that_is_killed_is_replaced_and_its_workers_with_it() {
+    let mut pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+    let before = pool.workers(2);
+    signal(pool.template(), Signal::KILL);
+    pool.await_times("W0710", 2);
+    let after = pool.workers(2);
+    assert!(after.iter().all(|worker| !before.contains(worker)), "{before:?} {after:?}");
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0702").contains("KILL"), "{log}");
+}
+
+#[test]
+fn a_supervisor_that_is_killed_leaves_no_process_behind() {
+    let mut pool = Setup::new(GATED).gated().words(&["--workers", "2"]).start();
+    pool.workers(2);
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/slow").bytes());
+    pool.await_log("at the gate");
+    pool.signal(Signal::KILL);
+    assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+    let (ended, setup) = pool.end_and_leave();
+    assert_eq!(ended.code(), None);
+    // Its socket is left, and another pool takes that.
+    let pool = setup.start();
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    pool.stop();
+}
+
+#[test]
+fn an_application_that_cannot_be_loaded_at_the_start_ends_the_pool_and_says_why() {
+    for (code, expected) in [
+        ("import there_is_no_such_module", "W0302"),
+        ("raise RuntimeError('no')", "W0301"),
+        ("application = 1", "W0303"),
+        ("import sys; sys.exit(0)", "W0304"),
+        ("import os; os._exit(0)", "W0702"),
+        ("import os; os.kill(os.getpid(), 9)", "W0702"),
+    ] {
+        let setup = Setup::new(code);
+        let pool = setup.launch();
+        let (ended, setup) = pool.end_and_leave();
+        assert_eq!(ended.code(), Some(1), "{code}: {}", ended.stderr);
+        only_entry(&ended.stderr, expected);
+        assert!(!setup.path("app.sock").exists(), "{code}");
+    }
+}
+
+#[test]
+fn an_interpreter_that_cannot_load_the_engine_ends_the_pool_and_says_why() {
+    let setup = Setup::new(ECHO);
+    let engine = setup.path("broken.so");
+    fs::write(&engine, "no library").unwrap();
+    let ended = run(setup.command().env("WSGATE_ENGINE", &engine).stdin(Stdio::piped()), "");
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    only_entry(&ended.stderr, "W0206");
+}
+
+#[test]
+fn threads_that_are_started_at_import_are_warned_of() {
+    let mut pool = Setup::new(&format!(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n{}",
+        crate::probe::dedent(ECHO)
+    ))
+    .start();
+    assert_eq!(pool.ask(&Ask::get("/works")).text(), "/works|");
+    pool.await_log("hint: ");
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0305").contains("1 thread"), "{log}");
+}
+
+#[test]
+fn requests_that_wait_for_a_worker_are_served_when_there_is_one() {
+    let mut pool = Setup::new(GATED).gated().words(&["--workers", "2"]).start();
+    let slow = ["/slow/1", "/slow/2"].map(|path| {
+        let wire = pool.connect();
+        wire.send(&Ask::get(path).bytes());
+        wire
+    });
+    pool.await_log("at the gate: /slow/1");
+    pool.await_log("at the gate: /slow/2");
+    let mut waiting = (0..10).map(|_| pool.connect()).collect::<Vec<_>>();
+    waiting.iter().for_each(|wire| wire.send(&Ask::get("/waits").bytes()));
+    pool.open_gate();
+    pool.open_gate();
+    for mut wire in slow {
+        assert!(wire.answer().text().starts_with("/slow/"));
+    }
+    for wire in &mut waiting {
+        assert_eq!(wire.answer().text(), "/waits|");
+    }
+    pool.stop();
+}
+
+#[test]
+fn workers_that_are_killed_one_after_the_other_cost_only_the_requests_they_were_serving() {
+    let pool = Setup::new(ECHO).words(&["--workers", "3"]).start();
+    let (mut failed, mut pids) = (0, HashSet::new());
+    for round in 0..200 {
+        if round % 20 == 10 {
+            let worker = pool.ask(&Ask::get("/")).pid();
+            signal(worker, Signal::KILL);
+        }
+        let mut wire = pool.connect();
+        wire.send_beside(Ask::post("/", "body").bytes()).join().unwrap().ok();
+        match wire.try_answer() {
+            Ok(Some(answer)) => {
+                assert_eq!(answer.text(), "/|body");
+                assert!(matches!(answer.said.last(), Some(Said::End(1, _))));
+                pids.insert(answer.pid());
+            }
+            _ => failed += 1,
+        }
+    }
+    assert!(failed <= 10, "{failed} requests failed for 10 workers that were killed");
+    pool.workers(3);
+    pool.stop();
+}
