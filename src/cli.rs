@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
+use clap_mangen::Man;
 use link::{
     entry::{Code, Entry},
     page::Status,
@@ -179,11 +180,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Stop(words) => ended(pool::ask::stop(&words)),
         Command::Call(words) => ended(call::run(&words)),
         Command::Check(words) => ended(check::run(&words)),
-        Command::Man => print(|| {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Words::command()).render(&mut page)?;
-            Ok(page)
-        }),
+        Command::Man => print(man_page),
         Command::Completions { shell } => print(|| {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Words::command(), "wsgate", &mut script);
@@ -199,6 +196,29 @@ fn ended(result: Result<Exit, Complaint>) -> Exit {
         let _ = io::stderr().lock().write_all(complaint.entry.for_client().as_bytes());
         complaint.exit
     })
+}
+
+/// One page for the program and all its commands.
+fn man_page() -> io::Result<Vec<u8>> {
+    let command = Words::command();
+    let page = Man::new(command.clone());
+    let mut text = Vec::new();
+    page.render_title(&mut text)?;
+    page.render_name_section(&mut text)?;
+    page.render_synopsis_section(&mut text)?;
+    page.render_description_section(&mut text)?;
+    page.render_options_section(&mut text)?;
+    for known in command.get_subcommands().filter(|known| !known.is_hide_set()) {
+        let about = known.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(text, ".SH \"wsgate {}\"\n{about}", known.get_name())?;
+        let mut options = Vec::new();
+        Man::new(known.clone()).render_options_section(&mut options)?;
+        // A part of this command's section, not a section of its own.
+        text.extend_from_slice(String::from_utf8_lossy(&options).replace(".SH OPTIONS\n", "").as_bytes());
+    }
+    page.render_extra_section(&mut text)?;
+    page.render_version_section(&mut text)?;
+    Ok(text)
 }
 
 fn print(make: impl FnOnce() -> io::Result<Vec<u8>>) -> Exit {

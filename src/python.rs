@@ -35,11 +35,17 @@ pub(crate) struct Interpreter {
     pub(crate) chosen_by: &'static str,
 }
 
-/// Finds the interpreter. `beside` is the directory of the script, or the working directory.
+/// Finds the interpreter. `beside` is the directory of the script, or the working directory; `owners` are the users who could put
+/// what they like there.
 ///
 /// # Errors
 /// The log entry, if what was asked for, or found first, cannot be used.
-pub(crate) fn find(python: Option<&Path>, venv: Option<&Path>, beside: &[PathBuf]) -> Result<Interpreter, Entry> {
+pub(crate) fn find(
+    python: Option<&Path>,
+    venv: Option<&Path>,
+    beside: &[PathBuf],
+    owners: &[u32],
+) -> Result<Interpreter, Entry> {
     if let Some(program) = python {
         let program =
             if program.components().count() == 1 { on_path(program.as_os_str())? } else { program.to_owned() };
@@ -56,7 +62,7 @@ pub(crate) fn find(python: Option<&Path>, venv: Option<&Path>, beside: &[PathBuf
     for directory in beside.iter().flat_map(|directory| directory.ancestors()) {
         for name in [".venv", "venv"] {
             let candidate = directory.join(name);
-            if is_trusted_venv(&candidate, beside) {
+            if is_trusted_venv(&candidate, owners) {
                 return of_venv(&candidate, "found beside the script or above it");
             }
         }
@@ -102,15 +108,23 @@ fn read_venv(directory: &Path) -> io::Result<Venv> {
     Ok(Venv { directory: directory.as_os_str().as_bytes().to_vec(), version })
 }
 
-/// Is there a virtualenv that was put there by root, by this user, or by the owner of the script? Anybody may make a directory
-/// `/tmp/venv`.
-fn is_trusted_venv(candidate: &Path, beside: &[PathBuf]) -> bool {
-    let Ok(description) = fs::metadata(candidate.join("pyvenv.cfg")) else {
-        return false;
+/// Is there a virtualenv, each part of which was put there by root, by this user, or by an owner of the script? Anybody may make
+/// a directory `/tmp/venv`, and links in it.
+fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
+    let is_theirs = |path: &Path| {
+        // The link itself, since whoever made that chose what it leads to.
+        fs::symlink_metadata(path).is_ok_and(|found| {
+            let owner = found.uid();
+            let is_open = !found.is_symlink() && found.mode() & 0o002 != 0;
+            (owner == 0 || owner == geteuid().as_raw() || owners.contains(&owner)) && !is_open
+        })
     };
-    let owner = description.uid();
-    let owns_script = beside.iter().any(|directory| fs::metadata(directory).is_ok_and(|found| found.uid() == owner));
-    (owner == 0 || owner == geteuid().as_raw() || owns_script) && description.mode() & 0o002 == 0
+    candidate.join("pyvenv.cfg").is_file()
+        && is_theirs(candidate)
+        // Where a link leads to is looked at, too.
+        && fs::canonicalize(candidate).is_ok_and(|directory| {
+            is_theirs(&directory) && ["pyvenv.cfg", "bin", "bin/python"].iter().all(|part| is_theirs(&directory.join(part)))
+        })
 }
 
 /// The first directory on the way to `path` that this user may not enter.

@@ -153,6 +153,13 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
     }
     let program = words.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let program = Path::new(OsStr::from_bytes(program));
+    let words: Vec<&[u8]> = words.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+    if base_name(program.as_os_str().as_bytes()) == b"env" && words.len() > 2 && !words[1].starts_with(b"-") {
+        problems.push(format!(
+            "the `#!` line of `{shown}` gives `env` more than a name, and `env` takes all of it for one name\n\
+             hint: write `env -S` in place of `env`"
+        ));
+    }
     if !program.is_file() {
         problems.push(format!(
             "the `#!` line of `{shown}` names `{}`, which is not there\nhint: write the path that `command -v wsgate` prints",

@@ -4,7 +4,10 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    os::unix::{
+        ffi::{OsStrExt as _, OsStringExt as _},
+        fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -80,6 +83,7 @@ impl Settings {
             options.python.as_ref().map(|program| at(base, program)).as_deref(),
             options.venv.as_ref().map(|directory| base.join(directory)).as_deref(),
             &homes,
+            &owners_of(&app, &homes),
         )?;
         Ok(Self {
             app,
@@ -127,6 +131,19 @@ fn homes_of(file: &Path) -> Vec<PathBuf> {
         [fs::canonicalize(file).ok().as_deref().and_then(directory), directory(file)].into_iter().flatten().collect();
     homes.dedup();
     homes
+}
+
+/// Users who own the script, or a directory that it stands in: what they put there is as good as the script.
+fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
+    let script = match &app.source {
+        Source::File(path) => Some(Path::new(OsStr::from_bytes(path))),
+        Source::Module(_) => None,
+    };
+    script
+        .into_iter()
+        .chain(homes.iter().map(PathBuf::as_path))
+        .filter_map(|path| Some(fs::metadata(path).ok()?.uid()))
+        .collect()
 }
 
 fn readable_file(path: &Path) -> Result<(), Entry> {

@@ -28,6 +28,26 @@ pub(super) struct Ending<'a> {
 impl Ending<'_> {
     /// The entry for a reply that had to be cut.
     pub(super) fn after_head(&self) -> Entry {
+        match self.stopped {
+            Some(Stop::Timeout) => {
+                return Entry::error(
+                    Code::TimedOut,
+                    format!(
+                        "the request took longer than {} s, and the application did not react to being told",
+                        self.timeout_seconds()
+                    ),
+                )
+                .hint("the reply was cut where it was; its stack may stand just above");
+            }
+            Some(Stop::Terminated) => {
+                return Entry::error(
+                    Code::Terminated,
+                    format!("the web server ended the request amid its reply, and python {}", self.how()),
+                )
+                .hint("the client went away, or the web server stopped or lost its patience");
+            }
+            None => {}
+        }
         Entry::error(Code::EndedAfterHead, format!("python {} after the head of the reply had left", self.how()))
             .hint("the reply was cut there; look for what ended it just above, and in the system's log")
     }

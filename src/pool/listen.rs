@@ -22,8 +22,8 @@ use crate::users;
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: i32 = 1024;
 
-/// Longest path of a Unix socket on Linux, in bytes.
-const LONGEST_PATH: usize = 107;
+/// Longest path of a Unix socket, in bytes: what the kernel takes, less room for the name under which it is made.
+const LONGEST_PATH: usize = 96;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl FromStr for Address {
             return match path.len() {
                 0 => Err("`unix:` names no path".to_owned()),
                 length if length > LONGEST_PATH => {
-                    Err(format!("the path is {length} bytes long, the kernel takes {LONGEST_PATH}"))
+                    Err(format!("the path is {length} bytes long, and may have {LONGEST_PATH}"))
                 }
                 _ => Ok(Self::Unix(PathBuf::from(path))),
             };

@@ -322,7 +322,7 @@ fn w57_a_head_reply_without_a_body_stays_one_when_it_is_an_error() {
 
 #[test]
 fn w58_a_status_without_a_body_gets_none() {
-    for status in ["204 No Content", "304 Not Modified", "100 Continue", "199 Odd"] {
+    for status in ["204 No Content", "304 Not Modified"] {
         let code = format!(
             "
             def application(environ, start_response):
@@ -335,6 +335,15 @@ fn w58_a_status_without_a_body_gets_none() {
         assert_eq!(reply.header("X-Kept"), Some("1"));
         assert_eq!(reply.header("Content-Length"), None);
         assert_eq!(reply.codes(), ["W0507"], "{status}");
+    }
+}
+
+#[test]
+fn w58_a_status_that_is_not_final_is_refused() {
+    for status in ["100 Continue", "103 Early Hints", "199 Odd"] {
+        let code =
+            format!("def application(environ, start_response):\n    start_response('{status}', [])\n    return []\n");
+        assert_error_page(&Probe::new(&code).run(), "W0502");
     }
 }
 

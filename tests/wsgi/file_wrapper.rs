@@ -101,6 +101,12 @@ fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
     // Files of the kernel's have a size of zero.
     let kernel = wrapping("[]", "wrapper(open('/proc/self/cmdline', 'rb'))").run_on(Server::Wsgate);
     assert!(kernel.text().contains("python"), "{}", kernel.text());
+    // Or one that is not that of their content.
+    let system = wrapping("[]", "wrapper(open('/sys/devices/system/cpu/online', 'rb'))").run_on(Server::Wsgate);
+    assert_eq!(
+        (system.text().as_bytes(), system.log.as_str()),
+        (std::fs::read("/sys/devices/system/cpu/online").unwrap().as_slice(), "")
+    );
     let unflushed =
         "(lambda file: file.write(b'just written') and file.seek(0) == 0 and wrapper(file))(tempfile.TemporaryFile())";
     wrapping("[]", unflushed).both(|reply| assert_eq!(reply.text(), "just written"));

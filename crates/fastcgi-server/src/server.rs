@@ -105,9 +105,7 @@ impl Connection {
     pub fn expected(&self) -> Option<Expected> {
         let remaining = self.reader.remaining();
         match self.current {
-            Current::Body(id, input) if remaining > 0 && self.failed.is_none() => {
-                Some(Expected { id, input, remaining })
-            }
+            Current::Body(id, input) if remaining > 0 => Some(Expected { id, input, remaining }),
             _ => None,
         }
     }
@@ -346,5 +344,30 @@ impl Connection {
             buffer.clear();
             self.spare = buffer;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f52_parameters_above_the_limit_are_not_kept_even_within_their_record() {
+        let mut connection = Connection::new(Limits { params_bytes: 4, ..Limits::default() });
+        connection.receive(b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0").unwrap();
+        for piece in [&b"\x01\x04\0\x01\0\x0b\0\0"[..], b"abc", b"def", b"ghi", b"j"] {
+            connection.receive(piece).unwrap();
+        }
+        assert_eq!(connection.requests[0].phase, Phase::Overlong);
+        assert_eq!(connection.requests[0].params, b"");
+    }
+
+    #[test]
+    fn f52_a_large_buffer_is_not_kept_for_the_next_request() {
+        let mut connection = Connection::new(Limits::default());
+        connection.keep_buffer(Vec::with_capacity(KEPT + 1));
+        assert_eq!(connection.spare.capacity(), 0);
+        connection.keep_buffer(Vec::with_capacity(KEPT));
+        assert_eq!(connection.spare.capacity(), KEPT);
     }
 }

@@ -56,6 +56,8 @@ codes! {
     ThreadsAtImport = 305,
     /// The variables of the request are wrong.
     BadRequest = 401,
+    /// What came on a connection is not FastCGI.
+    BadRecord = 402,
     /// The application raised an exception.
     ApplicationRaised = 501,
     /// The application's response breaks PEP 3333.
@@ -123,6 +125,10 @@ impl fmt::Display for Code {
         write!(f, "W{:04}", *self as u16)
     }
 }
+
+/// Most bytes of a sentence, a line, and all lines of a detail together: an exception may carry a whole upload.
+const LONGEST_SENTENCE: usize = 2_000;
+const LONGEST_DETAIL: usize = 32_000;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,11 +202,17 @@ impl Entry {
             Severity::Warning => "warning",
             Severity::Notice => "notice",
         };
-        let mut text = format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(&self.sentence));
+        let mut text =
+            format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(cut(&self.sentence, LONGEST_SENTENCE)));
         // Writing to a string cannot fail.
         if let Some(detail) = &self.detail {
-            for line in detail.lines() {
-                let _ = writeln!(text, "  {}", Visible(line));
+            // The last lines of a traceback are the ones that matter.
+            let end = last(detail, LONGEST_DETAIL);
+            if end.len() < detail.len() {
+                text.push_str("  (what stood before is left out)\n");
+            }
+            for line in end.lines() {
+                let _ = writeln!(text, "  {}", Visible(cut(line, LONGEST_SENTENCE)));
             }
         }
         if let Some(hint) = &self.hint {
@@ -211,6 +223,19 @@ impl Entry {
         }
         text
     }
+}
+
+/// The beginning of `text`, at most so many bytes.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
+}
+
+/// The end of `text`, at most so many bytes.
+fn last(text: &str, most: usize) -> &str {
+    let start = text.len().saturating_sub(most);
+    let start = (start..=text.len()).find(|&start| text.is_char_boundary(start)).unwrap_or(text.len());
+    &text[start..]
 }
 
 /// Text with control characters made visible, so that nothing from the network can forge a line of the log.
@@ -247,6 +272,14 @@ mod tests {
     fn no_value_can_forge_a_line() {
         let entry = Entry::error(Code::BadRequest, "bad `a\nwsgate: error`");
         assert_eq!(entry.for_log(&"x\r\ny"), "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n");
+    }
+
+    #[test]
+    fn an_entry_has_an_end_however_much_it_is_given() {
+        let entry = Entry::error(Code::ApplicationRaised, "é".repeat(1_000_000))
+            .detail(format!("{}\nlast", "é".repeat(1_000_000)));
+        let text = entry.for_client();
+        assert!(text.len() < 40_000 && text.ends_with("last\n"), "{}", text.len());
     }
 
     #[test]

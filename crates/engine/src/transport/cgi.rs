@@ -60,6 +60,8 @@ struct State {
     announced: u64,
     ended: bool,
     aside: Aside,
+    /// Why no more could be put aside.
+    failure: Option<(io::ErrorKind, String)>,
 }
 
 impl State {
@@ -104,6 +106,7 @@ impl Body {
                     announced: left.unwrap_or(0),
                     ended: left == Some(0),
                     aside: Aside::default(),
+                    failure: None,
                 }),
             }),
         }
@@ -129,7 +132,8 @@ impl Body {
             Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         };
-        if taken.is_err() {
+        if let Err(error) = taken {
+            state.failure = Some((error.kind(), format!("the request body could not be put aside: {error}")));
             state.descriptor = None;
         }
     }
@@ -148,9 +152,11 @@ impl BodySource for Body {
                 return Ok(put_aside);
             }
             let Some(descriptor) = state.descriptor.clone() else {
-                // Reading ahead has met the end or an error; it comes out here, where the application sees it.
-                state.account(0)?;
-                return Ok(0);
+                // Reading ahead has met an error, which comes out here, where the application sees it; or the request is over.
+                return match &state.failure {
+                    Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
+                    None => state.account(0).map(|()| 0),
+                };
             };
             (descriptor, state.allowed(into.len()))
         };

@@ -97,11 +97,13 @@ impl FileWrapper {
             return Ok(None);
         };
         let size = match fstat(&file_of_ours) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat.st_size.cast_unsigned(),
+            // Files of the kernel's own have no blocks, and content of another length than they say.
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_blocks > 0 => {
+                stat.st_size.cast_unsigned()
+            }
             _ => return Ok(None),
         };
         let offset: u64 = file.call_method0(intern!(py, "tell"))?.extract()?;
-        // Files of /proc and the like have content, but no size.
         let length = size.saturating_sub(offset);
         Ok((length > 0).then_some(FilePart { file: file_of_ours, offset, length }))
     }

@@ -29,6 +29,7 @@ pub(super) struct Head {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BadHead {
     Status(String),
+    Interim(String),
     Name(String),
     ControlCharacter(String),
     HopByHop(String),
@@ -46,6 +47,9 @@ impl fmt::Display for BadHead {
                 f,
                 "status `{status}` is not three digits, a space and a reason without control characters, such as `200 OK`"
             ),
+            Self::Interim(status) => {
+                write!(f, "status `{status}` is no final one; interim responses are the web server's to send")
+            }
             Self::Name(name) => write!(f, "header name `{name}` is not an HTTP token"),
             Self::ControlCharacter(name) => {
                 write!(f, "the value of header `{name}` holds a control character, such as a line end")
@@ -70,7 +74,8 @@ impl Head {
     /// Checks what an application gave to `start_response`, as latin-1 bytes.
     pub(super) fn new(status: Vec<u8>, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Self, BadHead> {
         let code = match status.as_slice() {
-            [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..]
+            [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => return Err(BadHead::Interim(text(&status))),
+            [b'2'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..]
                 if !reason.iter().any(|&byte| is_control(byte)) =>
             {
                 status[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
@@ -131,7 +136,7 @@ impl Head {
 
     /// Does this status come without a body (RFC 9110 15)?
     pub(super) fn is_bodiless(&self) -> bool {
-        matches!(self.code, 100..=199 | 204 | 304)
+        matches!(self.code, 204 | 304)
     }
 
     /// Length of the body as the application announced it, in bytes.

@@ -68,6 +68,8 @@ fn f43_a_filter_gets_its_file_after_its_body() {
         record(DATA, 1, b"fi"),
         record(DATA, 1, b"le!"),
         record(DATA, 1, b""),
+        record(DATA, 1, b"late"),
+        record(DATA, 1, b""),
     ];
     let expected = [
         begun(Role::Filter),

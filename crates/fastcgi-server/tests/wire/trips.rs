@@ -97,6 +97,18 @@ fn f14_parameters_are_divided_between_pairs_where_that_is_possible() {
 }
 
 #[test]
+fn f14_parameters_that_fill_a_record_take_one_record() {
+    let mut bytes = Vec::new();
+    let value = vec![b'v'; 65_535 - 5 - 6];
+    client::Request::new(id(1)).append_params([("A", &value[..]), ("B", b"abc")], &mut bytes).unwrap();
+    assert_eq!(bytes[..8], *b"\x01\x04\0\x01\xff\xfa\0\0");
+    bytes.clear();
+    client::Request::new(id(1)).append_params([("A", &value[..]), ("B", b"ab")], &mut bytes).unwrap();
+    assert_eq!(bytes[..8], *b"\x01\x04\0\x01\xff\xff\0\0");
+    assert_eq!(bytes.len(), 8 + 65_535 + 8);
+}
+
+#[test]
 fn f16_parameters_that_cannot_be_written_leave_nothing_behind() {
     let mut bytes = vec![b'x'];
     // The pages of a buffer of zeros are never touched.
