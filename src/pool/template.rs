@@ -30,7 +30,11 @@ pub(super) struct Template {
     /// Workers can be forked.
     pub(super) ready: bool,
     /// Workers that live.
-    pub(super) workers: usize,
+    workers: usize,
+    /// Workers that were asked for and not heard of yet.
+    owed: usize,
+    /// It cannot load the application, and the log says why.
+    pub(super) explained: bool,
     /// Why the engine could not be loaded.
     pub(super) unfit: Option<String>,
 }
@@ -47,7 +51,16 @@ impl Template {
         let mut start = Start::new(settings, Work::Template(service.clone()), request, inherited)?;
         // A group of its own, so that what it has started can be ended with it.
         let child = start.command.process_group(0).spawn()?;
-        Ok(Self { child, channel: Some(start.channel), generation, ready: false, workers: 0, unfit: None })
+        Ok(Self {
+            child,
+            channel: Some(start.channel),
+            generation,
+            ready: false,
+            workers: 0,
+            owed: 0,
+            explained: false,
+            unfit: None,
+        })
     }
 
     /// Readable when there is news.
@@ -55,10 +68,29 @@ impl Template {
         self.channel.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Asks for a worker. If that cannot be said, the template is about to be found dead.
-    pub(super) fn fork(&self, slot: u32) {
-        if let Some(channel) = &self.channel {
-            let _ = send(channel, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    /// Asks for a worker. Tells whether it could: a template that has very many orders takes no more, and one that is about to be
+    /// found dead takes none.
+    pub(super) fn fork(&mut self, slot: u32) -> bool {
+        let order = Order::Fork { slot }.encode();
+        let asked = self
+            .channel
+            .as_ref()
+            .is_some_and(|channel| send(channel, &order, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok());
+        self.owed += usize::from(asked);
+        asked
+    }
+
+    /// Counts what `news` says of its workers.
+    fn count(&mut self, news: News) {
+        match news {
+            News::Born { .. } => {
+                self.owed = self.owed.saturating_sub(1);
+                self.workers += 1;
+            }
+            News::Unborn { .. } => self.owed = self.owed.saturating_sub(1),
+            News::Gone { .. } => self.workers = self.workers.saturating_sub(1),
+            News::Ready => self.ready = true,
+            News::Unfit => self.explained = true,
         }
     }
 
@@ -74,6 +106,7 @@ impl Template {
                 // What is none of ours does not come from the engine: an application may have found the descriptor.
                 Ok((length, _)) => {
                     if let Some(news) = News::decode(&packet[..length]) {
+                        self.count(news);
                         return Some(news);
                     }
                     // Before the engine is loaded, the lines of Python that load it say why it cannot be.
@@ -87,9 +120,11 @@ impl Template {
         }
     }
 
-    /// Lets it end once its last worker has.
+    /// Lets it end once its last worker has. One that has not loaded the application yet need not do that any more.
     pub(super) fn retire(&mut self) {
-        if self.workers == 0 {
+        if !self.ready {
+            self.kill();
+        } else if self.workers + self.owed == 0 {
             self.channel = None;
         }
     }

@@ -3,11 +3,10 @@
 use fastcgi_server::bodies::ProtocolStatus;
 
 use super::{
-    ECHO,
+    ECHO, only_entry,
     process::{Pool, Setup},
     wire::{ABORT_REQUEST, Ask, PARAMS, STDIN, Wire, record},
 };
-use crate::verdict::only_entry;
 
 fn echo() -> Pool {
     Setup::new(ECHO).start()

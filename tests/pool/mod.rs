@@ -1,8 +1,9 @@
 //! A FastCGI pool as web servers and administrators see it: records over its socket, signals, processes, and the log.
 //!
 //! Every test starts a pool of its own and is its web server. Rows of the conformance table stand in `starting`, `framing`,
-//! `connections`, `requests` and `hostile`; the life of the processes in the other files.
+//! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
 
+mod aborts;
 mod connections;
 mod ending;
 mod endurance;
@@ -15,6 +16,20 @@ mod separation;
 mod starting;
 mod wire;
 mod workers;
+
+use crate::verdict::codes;
+
+/// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and gives its first line.
+#[track_caller]
+fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
+    assert_eq!(codes(log), [code], "{log}");
+    let mut entry = log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
+    let first = entry.next().unwrap();
+    let rest: Vec<_> = entry.take_while(|line| !line.starts_with("wsgate: ")).collect();
+    let beginning = |word: &str| rest.iter().filter(|line| line.starts_with(word)).count();
+    assert_eq!((beginning("hint: "), beginning("request: ")), (1, 1), "{log}");
+    first
+}
 
 /// Answers with its process id, its path and its body.
 const ECHO: &str = "
@@ -38,4 +53,33 @@ const GATED: &str = "
         body = environ['wsgi.input'].read()
         start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
         return [path.encode('latin-1') + b'|' + body]
+    ";
+
+/// Says in the log how its body was read, how its blocks were sent, and that it was closed.
+const TELLS: &str = "
+    class Blocks:
+        def __init__(self, path, count):
+            self.path, self.left = path, count
+        def __iter__(self):
+            return self
+        def __next__(self):
+            self.left -= 1
+            if self.left < 0:
+                raise StopIteration
+            return b'x' * 1000
+        def close(self):
+            print('closed', self.path)
+
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        print('begun', path)
+        if 'body' in path:
+            try:
+                print('read', path, len(environ['wsgi.input'].read()))
+            except Exception as error:
+                print('not read', path, type(error).__name__, isinstance(error, OSError))
+                if 'raise' in path:
+                    raise
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return Blocks(path, 2 if 'short' in path else 10 ** 9)
     ";

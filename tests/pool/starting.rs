@@ -14,7 +14,7 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    ECHO,
+    ECHO, only_entry,
     process::{Pool, Setup, children, signal},
     wire::{Ask, Wire},
 };
@@ -22,7 +22,7 @@ use crate::{
     place::Place,
     probe::python,
     running::{Running, piped, run},
-    verdict::{only_entry, whole},
+    verdict::whole,
 };
 
 /// A script that FastCGI's process managers and web servers execute by its path.
@@ -199,11 +199,13 @@ fn f45_a_lone_worker_that_is_told_to_end_exits_with_0_and_one_that_crashes_does_
 }
 
 #[test]
-fn f45_a_lone_worker_whose_application_cannot_be_loaded_does_not_exit_with_0() {
+fn f45_a_lone_worker_whose_application_cannot_be_loaded_says_so_and_makes_way_for_another() {
     let setup = Setup::new("import there_is_no_such_module");
     let socket = setup.path("app.sock");
-    let ended = setup.start_on(UnixListener::bind(socket).unwrap()).end();
-    assert_eq!(ended.code(), Some(1));
+    let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
+    assert_eq!(Wire::unix(&socket).ask(&Ask::get("/")).head().status, 500);
+    let ended = pool.end();
+    assert_eq!(ended.code(), Some(0));
     only_entry(&ended.stderr, "W0302");
 }
 

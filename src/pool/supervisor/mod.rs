@@ -44,6 +44,9 @@ use wording::{About, Addresses, How};
 /// A worker that lived shorter than this failed at its beginning.
 const INFANCY: Duration = Duration::from_secs(1);
 
+/// Wait until a template that takes no more orders is asked again.
+const A_MOMENT: Duration = Duration::from_millis(50);
+
 /// Longest wait before a place is filled again.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -74,6 +77,8 @@ pub(super) struct Supervisor<'a> {
     next: Option<Template>,
     retired: Vec<Template>,
     generations: u64,
+    /// The application could be loaded once at least.
+    has_begun: bool,
     template_due: Instant,
     failures: u32,
     stopping: bool,
@@ -140,6 +145,7 @@ impl<'a> Supervisor<'a> {
             next: None,
             retired: Vec::new(),
             generations: 0,
+            has_begun: false,
             template_due: now,
             failures: 0,
             stopping: false,
@@ -181,7 +187,7 @@ impl<'a> Supervisor<'a> {
             // Rung or not: news may have come before the bell.
             self.child.rang();
             self.hear_templates();
-            if self.generations == 1 && self.current.is_none() && !self.stopping {
+            if !self.has_begun && self.current.is_none() && self.next.is_none() && !self.stopping {
                 // The log says why.
                 return Ok(Exit::Failed);
             }
@@ -251,10 +257,7 @@ impl<'a> Supervisor<'a> {
     fn stop(&mut self) {
         if self.stopping {
             // Told twice: whoever does that will not wait.
-            for leaving in &mut self.leaving {
-                leaving.due = Instant::now();
-            }
-            return;
+            return self.retired.iter_mut().for_each(Template::kill);
         }
         self.stopping = true;
         self.log(&Entry::notice(Code::PoolEnds, "the pool ends; its workers finish their requests"));
@@ -304,15 +307,18 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
-        let Some(template) = self.current.as_ref().filter(|template| template.ready) else {
+        let Some(template) = self.current.as_mut().filter(|template| template.ready) else {
             return;
         };
         let now = Instant::now();
         for (slot, place) in (0..).zip(&mut self.places) {
             let up_to_date = place.worker.is_some_and(|live| live.generation == template.generation);
             if !up_to_date && place.asked != Some(template.generation) && now >= place.due {
-                place.asked = Some(template.generation);
-                template.fork(slot);
+                if template.fork(slot) {
+                    place.asked = Some(template.generation);
+                } else {
+                    place.due = now + A_MOMENT;
+                }
             }
         }
     }
@@ -326,6 +332,7 @@ impl<'a> Supervisor<'a> {
                     self.log(&Entry::notice(Code::PoolReloaded, "the new code is loaded and takes over"));
                     self.end_reload("done\n");
                     self.failures = 0;
+                    self.has_begun = true;
                     self.retired.extend(self.current.replace(template));
                 }
                 (None, None) => self.next = Some(template),
@@ -343,6 +350,7 @@ impl<'a> Supervisor<'a> {
             let verdict = self.hear(&mut template);
             if verdict == Some(true) {
                 self.failures = 0;
+                self.has_begun = true;
                 self.log(&Entry::notice(
                     Code::PoolReady,
                     format!("the pool serves `{}` at {}", self.settings.app, Addresses(&self.listeners)),
@@ -350,13 +358,18 @@ impl<'a> Supervisor<'a> {
             }
             match template.ended() {
                 None => self.current = Some(template),
-                Some(status) => self.template_died(&template, status, verdict == Some(false)),
+                Some(status) => self.template_died(&template, status),
             }
         }
         let mut retired = std::mem::take(&mut self.retired);
         retired.retain_mut(|template| {
             self.hear(template);
-            template.ended().is_none()
+            let lives = template.ended().is_none();
+            if !lives {
+                // Whatever workers it had left have ended with it.
+                self.leaving.retain(|leaving| leaving.generation != template.generation);
+            }
+            lives
         });
         self.retired = retired;
         self.retire();
@@ -371,20 +384,11 @@ impl<'a> Supervisor<'a> {
         let mut verdict = None;
         while let Some(news) = template.news() {
             match news {
-                News::Ready => {
-                    template.ready = true;
-                    verdict = Some(true);
-                }
+                News::Ready => verdict = Some(true),
                 News::Unfit => verdict = Some(false),
-                News::Born { slot, pid } => {
-                    template.workers += 1;
-                    self.born(template.generation, slot, pid);
-                }
+                News::Born { slot, pid } => self.born(template.generation, slot, pid),
                 News::Unborn { slot } => self.unborn(slot),
-                News::Gone { pid, status } => {
-                    template.workers = template.workers.saturating_sub(1);
-                    self.gone(pid, ExitStatus::from_raw(status));
-                }
+                News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
             }
         }
         verdict
@@ -427,11 +431,12 @@ impl<'a> Supervisor<'a> {
         let Some(slot) = self.places.iter().position(|place| place.worker.is_some_and(|live| live.pid == pid)) else {
             return;
         };
-        let requests = self.last_requests(pid);
+        let (requests, has_served) = (self.last_requests(pid), self.has_served(pid));
         let place = &mut self.places[slot];
         let lived = place.worker.take().map_or(Duration::ZERO, |live| live.since.elapsed());
-        if status.success() && requests.is_empty() {
-            // It has served as many requests as it may. Amid a request it is the application that ends its process.
+        if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
+            // It has served as many requests as it may, or was told to end. Amid a request, or before the first, it is the
+            // application that ends its process.
             place.failures = 0;
             return;
         }
@@ -450,7 +455,7 @@ impl<'a> Supervisor<'a> {
         );
     }
 
-    fn template_died(&mut self, template: &Template, status: ExitStatus, explained: bool) {
+    fn template_died(&mut self, template: &Template, status: ExitStatus) {
         // The kernel has ended its workers with it.
         self.leaving.retain(|leaving| leaving.generation != template.generation);
         for place in &mut self.places {
@@ -462,7 +467,7 @@ impl<'a> Supervisor<'a> {
         self.put_off_template();
         if let Some(reason) = &template.unfit {
             self.log(&engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason));
-        } else if !explained {
+        } else if !template.explained {
             self.log(
                 &Entry::error(Code::TemplateDied, format!("the template {}", How(status)))
                     .hint("its workers ended with it; another one is started"),

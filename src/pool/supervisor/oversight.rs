@@ -109,6 +109,12 @@ impl Supervisor<'_> {
             || self.leaving.iter().any(|leaving| leaving.pid == pid)
     }
 
+    /// Has the worker with this number served a request?
+    pub(super) fn has_served(&self, pid: Pid) -> bool {
+        let mut lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        lines.any(|reading| reading.pid == pid.as_raw_nonzero().get() && reading.served > 0)
+    }
+
     /// What the worker with this number was serving when it ended.
     pub(super) fn last_requests(&self, pid: Pid) -> String {
         let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());

@@ -47,6 +47,9 @@ use crate::{
 /// How long a connection that is only drained may stay.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Wait until descriptors may be free again.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
@@ -206,6 +209,8 @@ impl Worker {
         while !self.is_draining() {
             match py.detach(|| self.next_event()) {
                 Ok(Some(STOP)) => break,
+                // Another thread has served the last request meanwhile.
+                Ok(Some(_)) if self.is_draining() => break,
                 Ok(Some(data)) => {
                     match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
                         Some(listener) => self.accept(application, thread, listener),
@@ -249,9 +254,11 @@ impl Worker {
     }
 
     fn accept(&self, application: &Bound<'_, PyAny>, thread: u32, listener: &OwnedFd) {
-        // Taken by another worker, or gone again: either is nothing to us. Out of descriptors the backlog waits.
-        let Ok((socket, address)) = acceptfrom_with(listener, SocketFlags::CLOEXEC) else {
-            return;
+        let (socket, address) = match acceptfrom_with(listener, SocketFlags::CLOEXEC) {
+            Ok(accepted) => accepted,
+            Err(Errno::MFILE | Errno::NFILE) => return application.py().detach(|| self.make_room()),
+            // Taken by another worker, or gone again: either is nothing to us.
+            Err(_) => return,
         };
         let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
@@ -282,7 +289,7 @@ impl Worker {
                     match peer.after_request() {
                         Progress::Close => return,
                         // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
-                        _ if self.is_draining() && peer.is_idle() => return,
+                        _ if self.is_draining() && peer.is_free() => return,
                         _ => {}
                     }
                 }
@@ -311,6 +318,18 @@ impl Worker {
         }
     }
 
+    /// Out of descriptors: closes the connection that is oldest of those between requests, which web servers have to expect at
+    /// any time. So nobody keeps others out by saying nothing.
+    fn make_room(&self) {
+        let mut waiting = self.waiting();
+        let oldest = waiting.iter().filter(|(_, peer)| peer.is_free()).map(|(data, _)| *data).min();
+        if oldest.and_then(|oldest| waiting.remove(&oldest)).is_none() {
+            drop(waiting);
+            // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Closes connections that have lingered long enough.
     fn sweep(&self) {
         self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
@@ -327,10 +346,14 @@ impl Worker {
     fn drain(&self, application: &Bound<'_, PyAny>, thread: u32) {
         self.end();
         let py = application.py();
+        // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
+        for listener in &self.listeners {
+            self.accept(application, thread, listener);
+        }
         let begin = Instant::now();
         let mut left: Vec<(u64, Peer)> = self.waiting().drain().collect();
         while !left.is_empty() && begin.elapsed() < LINGER {
-            left.retain(|(_, peer)| !peer.is_idle());
+            left.retain(|(_, peer)| !peer.is_free());
             for (data, peer) in std::mem::take(&mut left) {
                 let more = py.detach(|| {
                     let patience = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };

@@ -29,6 +29,8 @@ struct State {
     buffer: Vec<u8>,
     start: usize,
     ended: bool,
+    /// Reading failed: the body has not come whole.
+    cut: bool,
 }
 
 /// What a reading step has come to.
@@ -66,7 +68,10 @@ impl State {
             }
             Ok(_) => Step::Ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Signal,
-            Err(error) => Step::Failed(error),
+            Err(error) => {
+                self.cut = true;
+                Step::Failed(error)
+            }
         }
     }
 
@@ -84,13 +89,16 @@ impl State {
 impl Input {
     /// A stream over `source`.
     pub(super) fn new(source: Box<dyn BodySource>) -> Self {
-        Self { state: Mutex::new(State { source: Some(source), buffer: Vec::new(), start: 0, ended: false }) }
+        Self {
+            state: Mutex::new(State { source: Some(source), buffer: Vec::new(), start: 0, ended: false, cut: false }),
+        }
     }
 
-    /// Ends the stream: what is kept of it beyond the request reads nothing more.
-    pub(super) fn close(&self, py: Python<'_>) {
+    /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
+    pub(super) fn close(&self, py: Python<'_>) -> bool {
         let mut state = self.state.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
         state.source = None;
+        state.cut
     }
 
     /// Reads at most `most` bytes (all without it), and none behind the byte `until`.

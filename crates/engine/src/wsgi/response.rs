@@ -342,7 +342,7 @@ impl Response {
                 )
                 .hint("it was cut there; compute Content-Length from the encoded bytes, not from the text"),
                 _ => Entry::warning(Code::UnwantedBody, "a body came with a status that has none")
-                    .hint("it was left out; return [] with 204, 304 and 1xx"),
+                    .hint("it was left out; return [] with 204 and 304"),
             };
             self.log.entry(&entry);
         }
@@ -391,10 +391,14 @@ impl Response {
         fault
     }
 
-    /// What `fault` comes from: an application that `write()` told of a client that went away passes that on.
-    pub(super) fn cause_of(&self, py: Python<'_>, fault: Fault) -> Fault {
+    /// What `fault` comes from: an application that `write()`, or a body that did not come (`cut`), told of a client that went
+    /// away passes that on.
+    pub(super) fn cause_of(&self, py: Python<'_>, fault: Fault, cut: bool) -> Fault {
+        let client_gone = self.state(py).client_gone;
         match fault {
-            Fault::Raised(error) if error.is_instance_of::<PyConnectionError>(py) && self.state(py).client_gone => {
+            Fault::Raised(error)
+                if error.is_instance_of::<PyConnectionError>(py) && (client_gone || (cut && self.is_abandoned(py))) =>
+            {
                 Fault::ClientGone
             }
             // Web servers end a program when they have lost its client.

@@ -54,13 +54,13 @@ pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outco
         }
     };
     let result = run(application, &environ, &response, &log);
-    input.get().close(py);
+    let cut = input.get().close(py);
     let response = response.get();
     response.end_interruption();
     let complete = match result {
         Ok(()) => true,
         Err(fault) => {
-            let fault = response.cause_of(py, fault);
+            let fault = response.cause_of(py, fault, cut);
             let entry = fault.entry(py, &setting, response.head_left(py));
             if let Some(entry) = &entry {
                 log.entry(entry);

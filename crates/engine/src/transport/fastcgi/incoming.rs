@@ -6,14 +6,18 @@ use fastcgi_server::{
     Connection, Event, Input, Output, Reply as OwnReply, RequestId, Stream,
     bodies::{ProtocolStatus, Role},
 };
-use link::page::{Form, Page, Status};
+use link::{
+    entry::{Code, Entry},
+    page::{Form, Page, Status},
+    request_id,
+};
 use rustix::{
     io::{Errno, read},
     net::{RecvFlags, SendFlags, recv, send},
 };
 
 use super::Incomplete;
-use crate::transport::aside::Aside;
+use crate::{log::Log, transport::aside::Aside};
 
 /// Reads of a body that ask for this much or more go past the buffer.
 const DIRECT: usize = 4096;
@@ -27,6 +31,10 @@ pub(super) struct Incoming {
     pub(super) content: Range<usize>,
     /// Body content that came before that, while a reply could not be sent.
     pub(super) aside: Aside,
+    /// The request that is coming has no body.
+    pub(super) bodiless: bool,
+    /// Something has come at all.
+    pub(super) heard: bool,
     /// The whole body of the request that was served last has come.
     pub(super) last_body_over: bool,
     /// The request that is served, and what is known of its body.
@@ -60,8 +68,18 @@ impl Incoming {
                     let refusal = self.protocol.refuse(id, ProtocolStatus::UnknownRole);
                     send_own(socket, refusal)?;
                 }
-                Some(Event::BadParams { id, .. }) => {
-                    let page = Page { status: Status::BadRequest, request_id: "-", detail: None, head_only: false };
+                Some(Event::BadParams { id, error }) => {
+                    let log = Log::new(request_id::new(), "(unreadable)".to_owned());
+                    log.entry(
+                        &Entry::error(Code::BadRequest, format!("the parameters of a request cannot be used: {error}"))
+                            .hint("the request was answered with 400"),
+                    );
+                    let page = Page {
+                        status: Status::BadRequest,
+                        request_id: log.request_id(),
+                        detail: None,
+                        head_only: false,
+                    };
                     let output = Output::new(id);
                     let mut reply = Vec::new();
                     output.append(Stream::Stdout, &page.render(Form::Cgi), &mut reply);
@@ -74,14 +92,9 @@ impl Incoming {
                     self.protocol.finish(id);
                 }
                 Some(Event::Reply(reply)) => send_own(socket, reply)?,
-                // A responder or authorizer begins with its parameters; of a body that was not read the end is left.
-                Some(
-                    Event::Begin { .. }
-                    | Event::Stdin { .. }
-                    | Event::StdinEnd { .. }
-                    | Event::Data { .. }
-                    | Event::DataEnd { .. },
-                ) => {}
+                Some(Event::Begin { role, .. }) => self.bodiless = !role.has_stdin(),
+                // Of a body that was not read the end is left.
+                Some(Event::Stdin { .. } | Event::StdinEnd { .. } | Event::Data { .. } | Event::DataEnd { .. }) => {}
             }
         }
         Ok(None)
@@ -266,6 +279,16 @@ impl Current {
 
 pub(super) fn broken(error: fastcgi_server::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Tells the log of a peer that breaks the protocol; one that has gone is none of its business.
+pub(super) fn log_broken(error: &io::Error) {
+    if error.kind() == io::ErrorKind::InvalidData {
+        Log::new("-".to_owned(), "(connection)".to_owned()).entry(
+            &Entry::error(Code::BadRecord, format!("a connection was closed, since what came is not FastCGI: {error}"))
+                .hint("see what connects there; a web server must be told to speak FastCGI, not HTTP or uwsgi"),
+        );
+    }
 }
 
 /// Sends what the protocol says by itself.

@@ -17,7 +17,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fastcgi_server::{Connection, Limits, Output, Params, RequestId};
@@ -28,15 +28,19 @@ use rustix::{
 
 use super::aside::Aside;
 use crate::wsgi::{BodyLength, BodySource};
-use incoming::{Current, Incoming};
+use incoming::{Current, Incoming, log_broken};
 pub(crate) use reply::Reply;
 
 /// Bytes that are read at a time. A request without a body fits well.
 const BUFFER: usize = 16 * 1024;
 
+/// Within this time after a connection its first request is on its way, unless it is somebody who never says anything.
+const FRESH: Duration = Duration::from_millis(500);
+
 /// A connection from a web server.
 pub(crate) struct Peer {
     shared: Arc<Shared>,
+    opened: Instant,
 }
 
 struct Shared {
@@ -73,11 +77,13 @@ impl Peer {
             unread: 0..0,
             content: 0..0,
             aside: Aside::default(),
+            bodiless: false,
+            heard: false,
             last_body_over: true,
             current: None,
             lingering: None,
         };
-        Self { shared: Arc::new(Shared { socket, forked, incoming: Mutex::new(incoming) }) }
+        Self { shared: Arc::new(Shared { socket, forked, incoming: Mutex::new(incoming) }), opened: Instant::now() }
     }
 
     /// The socket, to be waited on.
@@ -90,10 +96,15 @@ impl Peer {
         self.shared.incoming().lingering
     }
 
-    /// May the connection be closed without loss (FastCGI 1.0, 3.5)?
-    pub(crate) fn is_idle(&self) -> bool {
+    /// May the connection be closed without loss (FastCGI 1.0, 3.5)? Not if a request has come that nobody has looked at.
+    pub(crate) fn is_free(&self) -> bool {
         let incoming = self.shared.incoming();
-        incoming.protocol.is_idle() && incoming.unread.is_empty()
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        (incoming.heard || self.opened.elapsed() >= FRESH)
+            && incoming.lingering.is_none()
+            && incoming.protocol.is_idle()
+            && incoming.unread.is_empty()
+            && !matches!(recv(&self.shared.socket, &mut [0; 1], flags), Ok((1.., _)))
     }
 
     /// Reads what is there, up to the next request. Never waits.
@@ -103,17 +114,25 @@ impl Peer {
             match incoming.next_request(&self.shared.socket) {
                 Ok(Some(request)) => return Progress::Request(request),
                 Ok(None) => {}
-                // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3).
-                Err(_) => return Progress::Close,
+                // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3 and 7).
+                Err(error) => {
+                    log_broken(&error);
+                    return Progress::Close;
+                }
             }
             if incoming.protocol.must_close() && incoming.lingering.is_none() {
+                // What was refused may have a body.
+                incoming.last_body_over = false;
                 return self.end_connection(&mut incoming);
             }
             incoming.unread = 0..0;
             let buffer = &mut incoming.buffer;
             match recv(&self.shared.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Progress::Close,
-                Ok((_, count)) if incoming.lingering.is_none() => incoming.unread = 0..count,
+                Ok((_, count)) if incoming.lingering.is_none() => {
+                    incoming.heard = true;
+                    incoming.unread = 0..count;
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Progress::Wait,
                 Err(_) => return Progress::Close,
@@ -130,8 +149,17 @@ impl Peer {
         };
         let mut incoming = self.shared.incoming();
         incoming.aside = Aside::default();
-        incoming.current =
-            Some(Current { id, left, announced: left.unwrap_or(0), received: 0, stream_over: false, aborted: false });
+        // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
+        let bodiless = incoming.bodiless;
+        let left = left.filter(|_| !bodiless);
+        incoming.current = Some(Current {
+            id,
+            left,
+            announced: left.unwrap_or(0),
+            received: 0,
+            stream_over: bodiless,
+            aborted: false,
+        });
         drop(incoming);
         let reply = Reply {
             shared: self.shared.clone(),

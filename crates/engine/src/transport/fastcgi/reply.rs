@@ -177,7 +177,8 @@ impl ReplySink for Reply {
 
     fn is_abandoned(&mut self) -> bool {
         let mut watched = [PollFd::new(&self.shared.socket, PollFlags::empty())];
-        matches!(poll(&mut watched, Some(&AT_ONCE)), Ok(1..))
+        self.shared.incoming().current.is_some_and(|current| current.aborted)
+            || matches!(poll(&mut watched, Some(&AT_ONCE)), Ok(1..))
     }
 
     fn finish(&mut self, complete: bool) {

@@ -1,0 +1,161 @@
+//! Requests that end before their time: aborted, or left by the web server (FastCGI 1.0, 5.4).
+
+use fastcgi_server::bodies::{EndRequest, ProtocolStatus};
+
+use super::{
+    ECHO, GATED, TELLS,
+    process::Setup,
+    wire::{Ask, PARAMS, Said, record},
+};
+use crate::verdict::codes;
+
+/// A request that was aborted: it is over, in the sense of the protocol.
+#[track_caller]
+fn is_over(end: EndRequest) {
+    assert_eq!(end.protocol_status, ProtocolStatus::RequestComplete);
+}
+
+#[test]
+fn f26_a_request_that_is_aborted_before_its_parameters_ends_and_reaches_no_application() {
+    let pool = Setup::new(TELLS).start();
+    let mut wire = pool.connect();
+    let ask = Ask::get("/never").keep();
+    for pieces in [0, 1] {
+        wire.send(&ask.begin());
+        if pieces > 0 {
+            wire.send(&record(PARAMS, 1, &ask.pairs()[..50]));
+        }
+        wire.send(&ask.abort());
+        let answer = wire.answer();
+        is_over(answer.end);
+        assert_eq!(answer.said.len(), 1, "{answer:?}");
+    }
+    wire.ask(&Ask::get("/short").keep());
+    let mut last = pool.connect();
+    let ask = Ask::get("/never");
+    last.send(&ask.begin());
+    last.send(&ask.abort());
+    is_over(last.answer().end);
+    last.assert_closed();
+    let log = pool.stop();
+    assert!(log.contains("begun /short") && !log.contains("/never"), "{log}");
+}
+
+#[test]
+fn f26_an_application_whose_request_is_aborted_within_the_body_hears_of_it_when_it_reads() {
+    let mut pool = Setup::new(TELLS).start();
+    for path in ["/body/short", "/body/raise"] {
+        let mut wire = pool.connect();
+        let ask = Ask::post(path, vec![b'x'; 100_000]).keep();
+        wire.send(&ask.before_body());
+        wire.send(&ask.stdin(&[b'x'; 50_000]));
+        pool.await_log(&format!("begun {path}"));
+        wire.send(&ask.abort());
+        is_over(wire.answer().end);
+        pool.await_log(&format!("not read {path} ConnectionResetError True"));
+        // The connection is as good as before.
+        assert!(!wire.ask(&Ask::get("/short").keep().id(2)).stdout.is_empty());
+    }
+    pool.await_log("closed /body/short");
+    let log = pool.stop();
+    // It is the client's right to go.
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn f26_an_endless_reply_is_ended_by_an_abort() {
+    let mut pool = Setup::new(TELLS).start();
+    let mut wire = pool.connect();
+    let ask = Ask::get("/endless").keep();
+    wire.send(&ask.bytes());
+    assert!(matches!(wire.next(), Some(Said::Stdout(1, _))));
+    wire.send(&ask.abort());
+    let mut end = None;
+    while end.is_none() {
+        match wire.try_next() {
+            Ok(Some(Said::End(1, result))) => end = Some(result),
+            Ok(Some(Said::Stdout(1, _) | Said::StdoutEnd(1))) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    is_over(end.unwrap());
+    pool.await_log("closed /endless");
+    assert!(!wire.ask(&Ask::get("/short").keep()).stdout.is_empty());
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn f27_a_connection_that_is_closed_within_the_body_is_an_abort() {
+    let mut pool = Setup::new(TELLS).start();
+    for path in ["/body/short", "/body/raise"] {
+        let wire = pool.connect();
+        let ask = Ask::post(path, vec![b'x'; 100_000]);
+        wire.send(&ask.before_body());
+        wire.send(&ask.stdin(&[b'x'; 50_000]));
+        pool.await_log(&format!("begun {path}"));
+        drop(wire);
+        pool.await_log(&format!("not read {path} ConnectionResetError True"));
+    }
+    pool.await_log("closed /body/short");
+    pool.ask(&Ask::get("/short"));
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn f27_a_connection_that_is_closed_within_the_reply_ends_it_and_closes_the_response() {
+    let mut pool = Setup::new(TELLS).start();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/endless").bytes());
+    assert!(matches!(wire.next(), Some(Said::Stdout(1, _))));
+    drop(wire);
+    pool.await_log("closed /endless");
+    pool.ask(&Ask::get("/short"));
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn f27_a_connection_that_is_closed_before_the_application_runs_is_quiet() {
+    let pool = Setup::new(ECHO).start();
+    for length in [0, 4, 8, 16, 20, 100, 290] {
+        let wire = pool.connect();
+        wire.send(&Ask::post("/", "body").bytes()[..length]);
+    }
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn f28_an_abort_of_a_request_that_is_over_is_ignored() {
+    let pool = Setup::new(ECHO).start();
+    let mut wire = pool.connect();
+    for id in [1, 1, 2] {
+        let ask = Ask::post("/", "body").keep().id(id);
+        assert_eq!(wire.ask(&ask).text(), "/|body");
+        wire.send(&ask.abort());
+    }
+    // Both at once: whichever is seen first, the request ends once.
+    let ask = Ask::post("/", "body").keep().id(3);
+    let mut bytes = ask.bytes();
+    bytes.extend(ask.abort());
+    wire.send(&bytes);
+    is_over(wire.answer().end);
+    assert_eq!(wire.ask(&Ask::get("/after").keep().id(4)).text(), "/after|");
+    pool.stop();
+}
+
+#[test]
+fn f27_a_client_that_goes_while_the_application_works_costs_one_request() {
+    let mut pool = Setup::new(GATED).gated().start();
+    let wire = pool.connect();
+    wire.send(&Ask::post("/slow", "body").bytes());
+    pool.await_log("at the gate");
+    drop(wire);
+    pool.open_gate();
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
