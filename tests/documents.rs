@@ -111,7 +111,16 @@ fn every_test_of_a_row_belongs_to_a_row_that_is_met() {
 
 #[test]
 fn links_and_code_of_the_documents_are_there() {
-    for page in ["README.md", "docs/architecture.md", "docs/environ.md", "docs/errors.md", "docs/conformance.md"] {
+    for page in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/environ.md",
+        "docs/errors.md",
+        "docs/conformance.md",
+        "docs/deploy-apache.md",
+        "docs/deploy-lighttpd.md",
+        "docs/deploy-nginx.md",
+    ] {
         let content = text(page);
         let base = source(page);
         for link in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -1,6 +1,6 @@
 //! PEP 3333: one request through an application, whatever brought it here.
 //!
-//! A transport hands over an [`Exchange`]; [`serve`] makes the environ, calls the application, and sends what it answers.
+//! A transport hands over an [`Exchange`]; [`serve()`] makes the environ, calls the application, and sends what it answers.
 //! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
 //!
 //! - environ: *environ Variables* → `environ`, `mount`
