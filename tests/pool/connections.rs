@@ -285,3 +285,36 @@ fn f50_idle_connections_do_not_keep_a_single_thread_from_others() {
     drop(silent);
     pool.stop();
 }
+
+#[test]
+fn f05_many_connections_are_open_at_once_and_each_has_one_request_at_a_time() {
+    let pool = Setup::new(ECHO).words(&["--workers", "2", "--threads", "2"]).start();
+    let mut wires: Vec<Wire> = (0..50).map(|_| pool.connect()).collect();
+    let mut query = Vec::new();
+    Values::append_query(&mut query);
+    for _ in 0..3 {
+        wires.iter().for_each(|wire| wire.send(&Ask::post("/", "body").keep().bytes()));
+        wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/|body"));
+    }
+    for wire in &mut wires {
+        wire.send(&query);
+        let Some(Said::Values(values)) = wire.next() else { panic!("no values") };
+        assert_eq!((values.max_reqs, values.mpxs_conns), (Some(4), Some(false)));
+    }
+    pool.stop();
+}
+
+#[test]
+fn f43_a_filter_is_refused_as_a_role_that_is_not_played() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    let ask = Ask::post("/", "body").keep().role(3);
+    let answer = wire.ask(&ask);
+    assert_eq!(answer.end.protocol_status, ProtocolStatus::UnknownRole);
+    assert_eq!(answer.said.len(), 1, "{answer:?}");
+    // Its data, too, is for nobody.
+    wire.send(&record(8, 1, b"data"));
+    wire.send(&record(8, 1, b""));
+    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+    pool.stop();
+}

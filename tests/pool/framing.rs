@@ -5,7 +5,7 @@ use fastcgi_server::bodies::ProtocolStatus;
 use super::{
     ECHO, only_entry,
     process::{Pool, Setup},
-    wire::{ABORT_REQUEST, Ask, PARAMS, STDIN, Wire, record},
+    wire::{ABORT_REQUEST, Ask, BEGIN_REQUEST, PARAMS, STDIN, Said, Wire, record},
 };
 
 fn echo() -> Pool {
@@ -252,4 +252,71 @@ fn f53_parameters_and_body_in_one_piece_and_several_requests_behind_each_other()
     }
     wire.assert_closed();
     pool.stop();
+}
+
+#[test]
+fn f07_padding_of_any_length_is_skipped_by_a_worker() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    for padding in [1, 7, 8, 255] {
+        let padded = |bytes: Vec<u8>| {
+            let mut rest = bytes.as_slice();
+            let mut out = Vec::new();
+            while !rest.is_empty() {
+                let (record, more) = rest.split_at(8 + usize::from(u16::from_be_bytes([rest[4], rest[5]])));
+                out.extend(&record[..6]);
+                out.extend([padding, 0xff]);
+                out.extend(&record[8..]);
+                // It may hold anything, even what looks like a record.
+                out.extend(std::iter::repeat_n(1, usize::from(padding)));
+                rest = more;
+            }
+            out
+        };
+        wire.send(&padded(Ask::post("/", "body").keep().bytes()));
+        assert_eq!(wire.answer().text(), "/|body", "{padding} bytes of padding");
+    }
+    pool.stop();
+}
+
+#[test]
+fn f13_what_belongs_to_requests_is_an_unknown_type_under_the_id_of_none() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    for kind in [BEGIN_REQUEST, ABORT_REQUEST, PARAMS, STDIN] {
+        wire.send(&record(kind, 0, b"\0\x01\0\0\0\0\0\0"));
+        assert_eq!(wire.next(), Some(Said::UnknownType(kind)));
+    }
+    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+    pool.stop();
+}
+
+#[test]
+fn f22_reserved_bytes_and_unknown_flags_of_a_beginning_mean_nothing() {
+    let pool = echo();
+    let mut wire = pool.connect();
+    let ask = Ask::get("/").keep();
+    wire.send(&record(BEGIN_REQUEST, 1, b"\0\x01\xff\xff\xff\xff\xff\xff"));
+    wire.send(&ask.bytes()[ask.begin().len()..]);
+    assert_eq!(wire.answer().text(), "/|");
+    assert_eq!(wire.ask(&ask).text(), "/|");
+    pool.stop();
+}
+
+#[test]
+fn f47_a_breach_of_the_protocol_is_told_to_the_log_and_not_to_the_peer() {
+    for breach in [
+        // A body before the end of the parameters, a beginning of another length, and one under an active id.
+        [Ask::get("/").begin(), record(STDIN, 1, b"body")].concat(),
+        record(BEGIN_REQUEST, 1, b"\0\x01\0"),
+        [Ask::get("/").begin(), Ask::get("/").begin()].concat(),
+    ] {
+        let mut pool = echo();
+        let mut wire = pool.connect();
+        wire.send(&breach);
+        assert!(matches!(wire.try_next(), Ok(None) | Err(_)));
+        pool.await_log("W0402");
+        assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+        only_entry(&pool.stop(), "W0402");
+    }
 }

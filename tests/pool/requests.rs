@@ -49,6 +49,27 @@ fn f33_nothing_comes_on_stderr_whatever_an_application_writes_there() {
 }
 
 #[test]
+fn f51_the_head_is_the_first_that_is_said_however_much_is_logged_before_it() {
+    let mut pool = Setup::new(
+        "
+        import sys
+        def application(environ, start_response):
+            environ['wsgi.errors'].write('long before the head\\n' * 10000)
+            environ['wsgi.errors'].flush()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'reply']
+        ",
+    )
+    .start();
+    let answer = pool.ask(&Ask::get("/"));
+    let Some(Said::Stdout(1, first)) = answer.said.first() else { panic!("{answer:?}") };
+    assert!(first.starts_with(b"Status: 200 OK\r\n"), "{answer:?}");
+    assert_eq!(answer.text(), "reply");
+    pool.await_times("long before the head\n", 10_000);
+    pool.stop();
+}
+
+#[test]
 fn f34_a_reply_without_a_body_has_a_head_and_the_end_of_stdout() {
     let pool = Setup::new(
         "

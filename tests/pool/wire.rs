@@ -131,9 +131,12 @@ impl Wire {
                 return Ok(said);
             }
             let mut piece = [0; 64 * 1024];
-            match self.stream.read(&mut piece)? {
-                0 => return Ok(None),
-                length => self.unread.extend_from_slice(&piece[..length]),
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Ok(None),
+                Ok(length) => self.unread.extend_from_slice(&piece[..length]),
+                // A read with a deadline is not taken up again by the kernel after a signal, such as that of a child's end.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

@@ -195,7 +195,7 @@ fn threads_that_are_started_at_import_are_warned_of() {
 }
 
 #[test]
-fn requests_that_wait_for_a_worker_are_served_when_there_is_one() {
+fn f31_requests_above_the_number_of_workers_wait_and_are_served() {
     let mut pool = Setup::new(GATED).gated().words(&["--workers", "2"]).start();
     let slow = ["/slow/1", "/slow/2"].map(|path| {
         let wire = pool.connect();

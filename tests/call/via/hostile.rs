@@ -149,7 +149,7 @@ fn records_that_mean_nothing_to_a_client_are_ignored() {
 #[test]
 fn what_is_no_head_is_shown_in_the_entry() {
     let shell = Shell::new();
-    let long = "X".repeat(2 << 20);
+    let long = "Y".repeat(2 << 20);
     for (reply, shown) in [
         ("", ""),
         ("Hello\n\nworld", "  Hello\n"),
@@ -157,7 +157,7 @@ fn what_is_no_head_is_shown_in_the_entry() {
         (": y\r\n\r\n", "  : y\n"),
         ("X: y\r\n", "  X: y\n"),
         ("\x1b[31m", "  \\u{1b}[31m\n"),
-        (&long, "  XXXX"),
+        (&long, "  YYYY"),
     ] {
         let text = reply.to_owned();
         let (text, log) = served(&shell, &["-i"], move |script| script.stdout(&text).end(0, 0));
