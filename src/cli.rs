@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use link::{
@@ -137,19 +137,36 @@ fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
     }
 }
 
-/// Words without a command are those of `command`: `wsgate [OPTIONS] SCRIPT`.
-fn parse(arguments: Vec<OsString>, command: &str) -> Result<Words, clap::Error> {
+/// Words without a command are those of `default`: `wsgate [OPTIONS] SCRIPT`.
+fn parse(arguments: Vec<OsString>, default: &'static str) -> Result<Words, clap::Error> {
     let first = arguments.first().and_then(|first| first.to_str());
-    let mut known = Words::command();
-    let has_command = first.is_none_or(|first| {
-        matches!(first, "-h" | "--help" | "-V" | "--version")
-            || known.get_subcommands().any(|known| known.get_name() == first)
-    });
-    let inserted = (!has_command).then(|| OsString::from(command));
-    let words = std::iter::once(OsString::from("wsgate")).chain(inserted).chain(arguments);
+    let has_command = first
+        .is_none_or(|first| matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first));
+    if has_command {
+        return Words::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(arguments));
+    }
+    // Every request begins so: the words of all the other commands are not even made for it.
+    let command = match default {
+        "cgi" => one(default, &arguments).map(Command::Cgi),
+        "fastcgi" => one(default, &arguments).map(Command::Fastcgi),
+        _ => one(default, &arguments).map(Command::Call),
+    };
+    match command {
+        Err(error) if !error.use_stderr() => {
+            // Help is to be the same, however it is asked for.
+            Words::try_parse_from(["wsgate", default].map(OsString::from).into_iter().chain(arguments))
+        }
+        command => command.map(|command| Words { command }),
+    }
+}
+
+/// Reads the words of one command alone.
+fn one<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::Error> {
+    let known = clap::Command::new(name).bin_name(format!("wsgate {name}")).no_binary_name(true);
+    let mut known = T::augment_args(known);
     known
-        .try_get_matches_from_mut(words)
-        .and_then(|found| Words::from_arg_matches(&found))
+        .try_get_matches_from_mut(arguments)
+        .and_then(|found| T::from_arg_matches(&found))
         .map_err(|error| error.format(&mut known))
 }
 
