@@ -64,7 +64,7 @@ fn a_reply_that_is_cut_is_a_failure() {
 #[test]
 fn a_request_that_takes_too_long_is_a_failure() {
     let shell = Shell::new();
-    shell.file("hangs.wsgi", "import time\ntime.sleep(1000)\n");
+    shell.file("hangs.wsgi", "import signal\nsignal.pause()\n");
     let ended = shell.run(&["hangs.wsgi", "--timeout", "1", "-i"]);
     assert_eq!(ended.code(), Some(1));
     assert!(ended.text().starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{}", ended.text());
@@ -73,7 +73,7 @@ fn a_request_that_takes_too_long_is_a_failure() {
 #[test]
 fn an_interrupt_from_the_keyboard_ends_it() {
     let shell = Shell::new();
-    shell.file("hangs.wsgi", "import time\nprint('works')\ntime.sleep(1000)\n");
+    shell.file("hangs.wsgi", "import signal\nprint('works')\nsignal.pause()\n");
     let mut running = Running::start(piped(&mut shell.call(&["hangs.wsgi"])));
     running.await_log("works\n");
     running.signal(Signal::INT);

@@ -13,13 +13,13 @@ use crate::{
 
 /// Streams a block, and leaves a mark when it is closed.
 const LEAVES_A_MARK: &str = "
-    import time
+    import signal
     class Body:
         def __iter__(self):
             yield b'first'
             print('streaming')
             while True:
-                time.sleep(1)
+                signal.pause()
         def close(self):
             open('closed', 'a').write('x')
     def application(environ, start_response):
