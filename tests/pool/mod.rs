@@ -12,6 +12,7 @@ mod hostile;
 mod process;
 mod reloading;
 mod requests;
+mod reuse;
 mod separation;
 mod starting;
 mod wire;

@@ -67,7 +67,7 @@ pub(super) struct Ask {
     pub(super) id: u16,
     role: u16,
     keep: bool,
-    params: Vec<(String, Vec<u8>)>,
+    pub(super) params: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
 }
 

@@ -19,26 +19,28 @@ pub(crate) struct Log {
 /// Which request an entry is about.
 #[derive(Debug)]
 struct About {
-    request_id: String,
-    request: String,
+    /// Id, method and target.
+    line: String,
+    id_length: usize,
 }
 
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} pid {}", self.request_id, self.request, getpid().as_raw_nonzero())
+        write!(f, "{} pid {}", self.line, getpid().as_raw_nonzero())
     }
 }
 
 impl Log {
     /// Entries about the request with the id `request_id`; `request` is its method and target.
-    pub(crate) fn new(request_id: String, request: String) -> Self {
-        Self { about: Arc::new(About { request_id, request }), kept: None }
+    pub(crate) fn new(request_id: &str, request: &str) -> Self {
+        let line = [request_id, " ", request].concat();
+        Self { about: Arc::new(About { line, id_length: request_id.len() }), kept: None }
     }
 
     /// A log that keeps its entries in place of writing them, and what it keeps.
     pub(crate) fn kept() -> (Self, Arc<Mutex<String>>) {
         let entries = Arc::new(Mutex::new(String::new()));
-        let log = Self { kept: Some(entries.clone()), ..Self::new("check".to_owned(), "GET /".to_owned()) };
+        let log = Self { kept: Some(entries.clone()), ..Self::new("check", "GET /") };
         (log, entries)
     }
 
@@ -52,7 +54,12 @@ impl Log {
 
     /// Names the request on error pages.
     pub(crate) fn request_id(&self) -> &str {
-        &self.about.request_id
+        &self.about.line[..self.about.id_length]
+    }
+
+    /// Id, method and target of the request.
+    pub(crate) fn line(&self) -> &str {
+        &self.about.line
     }
 }
 

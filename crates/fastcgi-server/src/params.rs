@@ -89,6 +89,18 @@ impl Params {
     /// Textual values hold none (FastCGI 1.0, 6.1). A value with one would be cut short in the environment of a process,
     /// so reject the request before building such an environment.
     pub fn with_nul(&self) -> Option<(&[u8], &[u8])> {
+        // Counting them in one go is many times faster than looking at each name and value. Beside those in the text there are only
+        // zeros in the lengths, and these are the fewest when each length is written in its shortest form.
+        let zeros = self.bytes.iter().map(|&byte| usize::from(byte == 0)).sum::<usize>();
+        let in_lengths = |text: &[u8]| match u32::try_from(text.len()) {
+            Ok(length) if length > 0x7f => {
+                (length | 0x8000_0000).to_be_bytes().iter().filter(|&&byte| byte == 0).count()
+            }
+            _ => usize::from(text.is_empty()),
+        };
+        if zeros == self.iter().map(|(name, value)| in_lengths(name) + in_lengths(value)).sum::<usize>() {
+            return None;
+        }
         self.iter().find(|(name, value)| name.contains(&0) || value.contains(&0))
     }
 

@@ -52,12 +52,12 @@ impl Status {
 }
 
 impl Form {
-    /// First line of a head with the status `status`, such as `200 OK`, and what must follow it, line ends included.
-    pub fn status_line(self, status: &str) -> String {
+    /// What stands before and after a status such as `200 OK` at the beginning of a head, line ends included.
+    pub const fn around_status(self) -> (&'static str, &'static str) {
         match self {
-            Self::Cgi => format!("Status: {status}\r\n"),
+            Self::Cgi => ("Status: ", "\r\n"),
             // The connection ends with the reply, since nothing says how long the body is (RFC 3875 5.2).
-            Self::NonParsed => format!("HTTP/1.1 {status}\r\nConnection: close\r\n"),
+            Self::NonParsed => ("HTTP/1.1 ", "\r\nConnection: close\r\n"),
         }
     }
 }
@@ -90,7 +90,8 @@ impl Page<'_> {
             let _ = writeln!(body, "<pre>{}</pre>", Escaped(detail));
         }
         body.push_str("</body>\n</html>\n");
-        let mut reply = form.status_line(self.status.line());
+        let (before, after) = form.around_status();
+        let mut reply = format!("{before}{}{after}", self.status.line());
         let _ = write!(
             reply,
             "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: {}\r\n\r\n",

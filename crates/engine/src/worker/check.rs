@@ -21,7 +21,7 @@ use crate::{
     log::Log,
     reporter::Reporter,
     transport::cgi::StandardError,
-    wsgi::{BodySource, Exchange, Interruptible, Outcome, ReplySink, Setting, Variables, serve},
+    wsgi::{BodySource, Exchange, Interruptible, Outcome, ReplySink, Server, Setting, Twice, Variables},
 };
 
 /// Writes the findings about the application to the reply descriptor.
@@ -105,25 +105,21 @@ fn first_request(
         ("HTTP_HOST", "localhost"),
         ("REMOTE_ADDR", "127.0.0.1"),
     ];
-    let received = received.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-    let variables =
-        Variables::new(received).map_err(|bad| pyo3::exceptions::PyRuntimeError::new_err(bad.to_string()))?;
+    let received = received.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let variables = Variables::new(received, Twice::First)
+        .map_err(|bad| pyo3::exceptions::PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::kept();
     let reply = Kept::default();
     let begin = Instant::now();
-    let outcome = serve(
-        &validated,
-        Exchange {
-            variables,
-            body: Box::new(Empty),
-            reply: Box::new(reply.clone()),
-            errors: Arc::new(StandardError),
-            form: Form::Cgi,
-            setting,
-            log,
-            interruptible: Interruptible::yes(),
-        },
-    );
+    let exchange = Exchange {
+        variables,
+        body: Box::new(Empty),
+        reply: Box::new(reply.clone()),
+        form: Form::Cgi,
+        log,
+        interruptible: Interruptible::yes(),
+    };
+    let outcome = Server::new(py, setting, Arc::new(StandardError))?.serve(&validated, exchange);
     let time = begin.elapsed();
     let entries = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let bytes = reply.bytes.lock().unwrap_or_else(PoisonError::into_inner);

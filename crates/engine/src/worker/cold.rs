@@ -1,6 +1,9 @@
 //! One CGI request in a process of its own: what PEP 3333 shows as the CGI gateway.
 
-use std::os::{fd::OwnedFd, unix::ffi::OsStringExt as _};
+use std::{
+    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
+    sync::Arc,
+};
 
 use link::{launch::Launch, page::Status};
 use pyo3::prelude::*;
@@ -10,7 +13,7 @@ use crate::{
     log::Log,
     reporter::Reporter,
     transport::cgi::{Body, Reply, StandardError},
-    wsgi::{BodyLength, Exchange, Interruptible, Response, Setting, Variables, refuse, serve},
+    wsgi::{BodyLength, Exchange, Interruptible, Response, Server, Setting, Twice, Variables, refuse},
 };
 
 /// Serves the request that the process environment describes.
@@ -21,17 +24,18 @@ pub(super) fn run(
     reply: OwnedFd,
     reporter: Reporter,
     interruptible: Interruptible,
-) {
-    let log = Log::new(launch.request_id.clone(), launch.request.clone());
-    let received = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec()));
-    let variables = match Variables::new(received) {
+) -> PyResult<()> {
+    let log = Log::new(&launch.request_id, &launch.request);
+    let received: Vec<_> = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
+    let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let variables = match Variables::new(received, Twice::First) {
         Ok(variables) => variables,
         Err(bad) => {
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));
             let is_head = std::env::var_os("REQUEST_METHOD").is_some_and(|method| method == "HEAD");
             let response = Response::new(reply, launch.form, is_head, log, interruptible);
             refuse(py, response, launch.debug, Status::BadRequest, &bad.entry());
-            return;
+            return Ok(());
         }
     };
     let body = Body::new(body, variables.body_length());
@@ -45,23 +49,13 @@ pub(super) fn run(
     };
     match app::load(py, launch, &setting) {
         Ok(loaded) => {
-            serve(
-                &loaded.application,
-                Exchange {
-                    variables,
-                    body: Box::new(body),
-                    reply,
-                    errors: std::sync::Arc::new(StandardError),
-                    form: launch.form,
-                    setting,
-                    log,
-                    interruptible,
-                },
-            );
+            let exchange = Exchange { variables, body: Box::new(body), reply, form: launch.form, log, interruptible };
+            Server::new(py, setting, Arc::new(StandardError))?.serve(&loaded.application, exchange);
         }
         Err(failure) => {
             let response = Response::new(reply, launch.form, variables.is_head(), log, interruptible);
             refuse(py, response, launch.debug, failure.status, &failure.entry);
         }
     }
+    Ok(())
 }

@@ -116,7 +116,7 @@ impl Prepared {
                 let reporter = Reporter::new(channel);
                 let interruptible = interpreter::end_by_exception(py, &reporter)?;
                 reporter.send(&Report::Ready);
-                cold::run(py, &launch, body, reply, reporter, interruptible);
+                cold::run(py, &launch, body, reply, reporter, interruptible)?;
                 0
             }
             Task::Check { reply } => {

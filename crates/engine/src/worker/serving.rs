@@ -20,6 +20,7 @@ use link::{
     entry::{Code, Entry},
     launch::{Launch, Service, Work},
     page::{Form, Status},
+    request_id::Ids,
 };
 use pyo3::{
     prelude::*,
@@ -28,7 +29,7 @@ use pyo3::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::{Errno, ioctl_fionbio},
-    net::{SocketFlags, acceptfrom_with, sockopt},
+    net::{AddressFamily, SocketFlags, accept_with, acceptfrom_with, getsockname, sockopt},
     process::Signal,
 };
 use signal_hook::{consts::SIGTERM, low_level::pipe};
@@ -39,9 +40,9 @@ use crate::{
     log::Log,
     transport::{
         cgi::StandardError,
-        fastcgi::{Incomplete, Peer, Progress},
+        fastcgi::{Buffers, Incomplete, Peer, Progress},
     },
-    wsgi::{BodyLength, Exchange, Interruptible, Response, Setting, Variables, refuse, serve},
+    wsgi::{BodyLength, Exchange, Interruptible, Response, Server, Setting, Twice, Variables, refuse},
 };
 
 /// How long a connection that is only drained may stay.
@@ -49,6 +50,9 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// Wait until descriptors may be free again.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Buffers of connections that a thread keeps.
+const SPARE: usize = 8;
 
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
@@ -138,10 +142,33 @@ fn note_forks(py: Python<'_>, forked: &Arc<AtomicBool>) -> PyResult<()> {
     Ok(())
 }
 
+/// One thread of a worker, and what it serves with.
+struct Seat<'a, 'py> {
+    thread: u32,
+    application: &'a Bound<'py, PyAny>,
+    server: Server,
+    /// Of connections that are over.
+    buffers: Vec<Buffers>,
+}
+
+/// A socket that web servers connect to.
+struct Listener {
+    socket: OwnedFd,
+    /// Its connections can be told not to wait for more before they send (`TCP_NODELAY`).
+    is_tcp: bool,
+}
+
+impl Listener {
+    fn new(socket: OwnedFd) -> Self {
+        let is_tcp = getsockname(&socket).is_ok_and(|address| address.address_family() != AddressFamily::UNIX);
+        Self { socket, is_tcp }
+    }
+}
+
 /// One worker process.
 struct Worker {
     epoll: OwnedFd,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Listener>,
     /// Readable when the worker is to end, and never read: every thread is to see it.
     _stop: UnixStream,
     stopper: UnixStream,
@@ -158,6 +185,7 @@ struct Worker {
     limits: Limits,
     allowed: Option<Addresses>,
     watched: Arc<Watched>,
+    ids: Ids,
     /// Why there is no application to be served.
     unfit: Option<Failure>,
 }
@@ -178,7 +206,7 @@ impl Worker {
         Ok(Self {
             epoll,
             next: AtomicU64::new(FIRST_LISTENER + listeners.len() as u64),
-            listeners,
+            listeners: listeners.into_iter().map(Listener::new).collect(),
             _stop: stop,
             stopper,
             draining: AtomicBool::new(false),
@@ -191,6 +219,7 @@ impl Worker {
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
             allowed: allowed_addresses(launch),
             watched,
+            ids: Ids::new(),
             unfit: None,
         })
     }
@@ -206,6 +235,11 @@ impl Worker {
     /// Waits for connections and serves them, until the worker is to end.
     fn run_thread(&self, application: &Bound<'_, PyAny>, thread: u32) {
         let py = application.py();
+        let server = match Server::new(py, self.setting.clone(), Arc::new(StandardError)) {
+            Ok(server) => server,
+            Err(error) => return error.print(py),
+        };
+        let seat = &mut Seat { thread, application, server, buffers: Vec::new() };
         while !self.is_draining() {
             match py.detach(|| self.next_event()) {
                 Ok(Some(STOP)) => break,
@@ -213,11 +247,11 @@ impl Worker {
                 Ok(Some(_)) if self.is_draining() => break,
                 Ok(Some(data)) => {
                     match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
-                        Some(listener) => self.accept(application, thread, listener),
+                        Some(listener) => self.accept(seat, listener),
                         None => {
                             let peer = self.waiting().remove(&data);
                             if let Some(peer) = peer {
-                                self.drive(application, thread, data, peer, true);
+                                self.drive(seat, data, peer, true);
                             }
                         }
                     }
@@ -230,14 +264,14 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    Log::new("-".to_owned(), "(worker)".to_owned())
+                    Log::new("-", "(worker)")
                         .entry(&Entry::error(Code::Internal, format!("waiting for connections failed: {error}")));
                     break;
                 }
             }
         }
         if !self.forked.load(Ordering::Relaxed) {
-            self.drain(application, thread);
+            self.drain(seat);
         }
     }
 
@@ -253,10 +287,14 @@ impl Worker {
         }
     }
 
-    fn accept(&self, application: &Bound<'_, PyAny>, thread: u32, listener: &OwnedFd) {
-        let (socket, address) = match acceptfrom_with(listener, SocketFlags::CLOEXEC) {
+    fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
+        let accepted = match self.allowed {
+            None => accept_with(&listener.socket, SocketFlags::CLOEXEC).map(|socket| (socket, None)),
+            Some(_) => acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC),
+        };
+        let (socket, address) = match accepted {
             Ok(accepted) => accepted,
-            Err(Errno::MFILE | Errno::NFILE) => return application.py().detach(|| self.make_room()),
+            Err(Errno::MFILE | Errno::NFILE) => return seat.application.py().detach(|| self.make_room()),
             // Taken by another worker, or gone again: either is nothing to us.
             Err(_) => return,
         };
@@ -264,40 +302,52 @@ impl Worker {
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
             return;
         }
-        if address.is_some() {
+        if listener.is_tcp {
             // Replies leave in one piece; nothing is gained by waiting for more. A socket that cannot do that still works.
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
-        self.drive(application, thread, data, Peer::new(socket, self.limits, self.forked.clone()), false);
+        let buffers = seat.buffers.pop();
+        self.drive(seat, data, Peer::new(socket, self.limits, self.forked.clone(), buffers), false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
-    fn drive(&self, application: &Bound<'_, PyAny>, thread: u32, data: u64, peer: Peer, known: bool) {
+    fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
+        if self.advance(seat, &peer) {
+            self.wait_for(data, peer, known);
+        } else if !self.forked.load(Ordering::Relaxed)
+            && let Some(buffers) = peer.close()
+            && seat.buffers.len() < SPARE
+        {
+            seat.buffers.push(buffers);
+        }
+    }
+
+    /// Serves the requests of a connection that have come. Tells whether more may come.
+    fn advance(&self, seat: &mut Seat<'_, '_>, peer: &Peer) -> bool {
         loop {
             match peer.advance() {
                 Progress::Request(request) => {
-                    self.serve(application, thread, &peer, request);
+                    self.serve(seat, peer, request);
                     if self.forked.load(Ordering::Relaxed) {
                         self.draining.store(true, Ordering::Release);
-                        return;
+                        return false;
                     }
                     let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
                     if self.service.max_requests > 0 && served == self.service.max_requests {
                         self.end();
                     }
                     match peer.after_request() {
-                        Progress::Close => return,
+                        Progress::Close => return false,
                         // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
-                        _ if self.is_draining() && peer.is_free() => return,
+                        _ if self.is_draining() && peer.is_free() => return false,
                         _ => {}
                     }
                 }
-                Progress::Wait => break,
-                Progress::Close => return,
+                Progress::Wait => return true,
+                Progress::Close => return false,
             }
         }
-        self.wait_for(data, peer, known);
     }
 
     /// Waits for more on a connection.
@@ -343,12 +393,12 @@ impl Worker {
     }
 
     /// Serves out the connections that are in the middle of a request, and closes those between two.
-    fn drain(&self, application: &Bound<'_, PyAny>, thread: u32) {
+    fn drain(&self, seat: &mut Seat<'_, '_>) {
         self.end();
-        let py = application.py();
+        let py = seat.application.py();
         // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
         for listener in &self.listeners {
-            self.accept(application, thread, listener);
+            self.accept(seat, listener);
         }
         let begin = Instant::now();
         let mut left: Vec<(u64, Peer)> = self.waiting().drain().collect();
@@ -363,7 +413,7 @@ impl Worker {
                     )
                 });
                 if more {
-                    self.drive(application, thread, data, peer, true);
+                    self.drive(seat, data, peer, true);
                 } else {
                     left.push((data, peer));
                 }
@@ -372,20 +422,16 @@ impl Worker {
         }
     }
 
-    fn serve(&self, application: &Bound<'_, PyAny>, thread: u32, peer: &Peer, request: Incomplete) {
-        let py = application.py();
+    fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
+        let py = seat.application.py();
         let Incomplete { id, params } = request;
-        let (request_id, target) = (request_id(&params), target(&params));
+        let log = self.log(&params);
         let interruptible = Interruptible::yes();
-        self.watched.begin(py, thread, &format!("{request_id} {target}"), interruptible.clone());
-        let log = Log::new(request_id, target);
-        let has_nul = params.with_nul().is_some();
+        self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
-        let mut received: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-        received.reverse();
-        let variables = Variables::new(received);
+        let variables = Variables::new(&params, Twice::Last);
         let refused = match &variables {
-            _ if has_nul => Some(
+            _ if params.with_nul().is_some() => Some(
                 Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
                     .hint("the request was answered with 400"),
             ),
@@ -396,19 +442,9 @@ impl Worker {
         match (refused, variables) {
             (None, Ok(variables)) => {
                 let (body, reply) = peer.begin(id, variables.body_length_in_stream());
-                serve(
-                    application,
-                    Exchange {
-                        variables,
-                        body: Box::new(body),
-                        reply: Box::new(reply),
-                        errors: Arc::new(StandardError),
-                        form: Form::Cgi,
-                        setting: self.setting.clone(),
-                        log,
-                        interruptible,
-                    },
-                );
+                let (body, reply) = (Box::new(body), Box::new(reply));
+                let exchange = Exchange { variables, body, reply, form: Form::Cgi, log, interruptible };
+                seat.server.serve(seat.application, exchange);
             }
             (entry, _) => {
                 let (_, reply) = peer.begin(id, BodyLength::UntilEnd);
@@ -418,8 +454,27 @@ impl Worker {
                 }
             }
         }
-        self.watched.end(thread);
+        self.watched.end(seat.thread);
         peer.reuse(params);
+    }
+
+    /// Where entries about a request go, under the web server's id for it or a new one.
+    fn log(&self, params: &Params) -> Log {
+        let [mut unique_id, mut method, mut target] = [&b""[..]; 3];
+        for (name, value) in params {
+            match name {
+                b"UNIQUE_ID" => unique_id = value,
+                b"REQUEST_METHOD" => method = value,
+                b"REQUEST_URI" => target = value,
+                _ => {}
+            }
+        }
+        let request = [method, b" ", target].concat();
+        let request = String::from_utf8_lossy(&request);
+        match std::str::from_utf8(unique_id) {
+            Ok(id) if link::request_id::is_one(id) => Log::new(id, &request),
+            _ => Log::new(&self.ids.next(), &request),
+        }
     }
 }
 
@@ -429,7 +484,7 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
     match Addresses::parse(&list.to_string_lossy()) {
         Ok(addresses) => Some(addresses),
         Err(error) => {
-            Log::new(launch.request_id.clone(), launch.request.clone()).entry(
+            Log::new(&launch.request_id, &launch.request).entry(
                 &Entry::error(
                     Code::BadSetting,
                     format!("FCGI_WEB_SERVER_ADDRS holds `{}`, which is no address", error.item),
@@ -439,19 +494,4 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
             Addresses::parse("0.0.0.0").ok()
         }
     }
-}
-
-/// The web server's id of the request, or a new one.
-fn request_id(params: &Params) -> String {
-    match params.get(b"UNIQUE_ID").and_then(|id| std::str::from_utf8(id).ok()).filter(|id| link::request_id::is_one(id))
-    {
-        Some(id) => id.to_owned(),
-        None => link::request_id::new(),
-    }
-}
-
-/// Method and target, for the log.
-fn target(params: &Params) -> String {
-    let text = |name: &[u8]| String::from_utf8_lossy(params.get(name).unwrap_or_default()).into_owned();
-    format!("{} {}", text(b"REQUEST_METHOD"), text(b"REQUEST_URI"))
 }

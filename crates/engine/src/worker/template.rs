@@ -39,7 +39,7 @@ pub(super) fn run(
     scoreboard: OwnedFd,
     channel: OwnedFd,
 ) -> PyResult<i32> {
-    let log = Log::new(launch.request_id.clone(), launch.request.clone());
+    let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
     let loaded = match app::load(py, launch, &setting) {
         Ok(loaded) => loaded,

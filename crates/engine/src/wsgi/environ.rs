@@ -1,230 +1,171 @@
-//! The variables of a request: which of them reach the application, and what they are worth.
+//! The environ dictionary (PEP 3333 *environ Variables*). Bytes become `str` here, once, as latin-1.
 //!
-//! PEP 3333 *environ Variables*, RFC 3875 section 4.1. Bytes become `str` here, once, as latin-1.
+//! Requests resemble each other: a web server sends the same names in the same order, and most values again. What was the same
+//! last time is the same `str` this time, and an environ with the same names is made by copying the one before.
 
-use std::fmt;
-
-use link::entry::{Code, Entry};
 use pyo3::{
     ffi, intern,
     prelude::*,
     types::{PyDict, PyString},
 };
 
-use super::{Setting, file_wrapper::FileWrapper, mount};
+use super::{Setting, Variables, file_wrapper::FileWrapper, input::Input};
 
-/// The variables of one request, checked and completed.
-#[derive(Debug)]
-pub(crate) struct Variables {
-    pairs: Vec<(Vec<u8>, Vec<u8>)>,
+/// Variables that are remembered. An attacker who makes up names gains no more than this.
+const MOST_ENTRIES: usize = 256;
+
+/// Longest value that is remembered, in bytes.
+const LONGEST_VALUE: usize = 1024;
+
+/// Makes the environs of one thread.
+pub(super) struct Environs {
+    /// What does not come from the request.
+    constant: Py<PyDict>,
+    /// The last environ, as it was before the application had it.
+    last: Py<PyDict>,
+    entries: Vec<Entry>,
+    /// Names the request that entries were used by.
+    serial: u64,
+    /// How many entries `last` was made of.
+    used: usize,
+    /// How many names were interned; Python may keep these for ever.
+    interned: usize,
 }
 
-/// How far a request body reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyLength {
-    /// So many bytes (RFC 3875 4.2).
-    Exactly(u64),
-    /// To the end of the stream: the front has taken a chunked coding off and does not know the length.
-    UntilEnd,
+/// A variable that was sent before.
+struct Entry {
+    name: Vec<u8>,
+    key: Py<PyString>,
+    value: Vec<u8>,
+    /// `value` is all of it.
+    remembered: bool,
+    text: Py<PyString>,
+    /// The last request that had it; 0 for none.
+    serial: u64,
+    /// Its value is another one than at the request before.
+    changed: bool,
 }
 
-/// A variable that makes the request unfit to be served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BadVariable {
-    name: &'static str,
-    value: String,
-    expected: &'static str,
-}
-
-impl fmt::Display for BadVariable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the variable {} is `{}`, which is not {}", self.name, self.value, self.expected)
+impl Environs {
+    /// Environs of a thread for which `setting` and the error stream `errors` are true.
+    pub(super) fn new(py: Python<'_>, setting: &Setting, errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let constant = PyDict::new(py);
+        constant.set_item(intern!(py, "wsgi.version"), (1, 0))?;
+        constant.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
+        constant.set_item(intern!(py, "wsgi.input"), py.None())?;
+        constant.set_item(intern!(py, "wsgi.input_terminated"), true)?;
+        constant.set_item(intern!(py, "wsgi.errors"), errors)?;
+        constant.set_item(intern!(py, "wsgi.multithread"), setting.multithread)?;
+        constant.set_item(intern!(py, "wsgi.multiprocess"), setting.multiprocess)?;
+        constant.set_item(intern!(py, "wsgi.run_once"), setting.run_once)?;
+        constant.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
+        constant.set_item(intern!(py, "wsgate.version"), env!("CARGO_PKG_VERSION"))?;
+        constant.set_item(intern!(py, "wsgate.request_id"), py.None())?;
+        Ok(Self {
+            last: constant.copy()?.unbind(),
+            constant: constant.unbind(),
+            entries: Vec::new(),
+            serial: 0,
+            used: 0,
+            interned: 0,
+        })
     }
-}
 
-impl BadVariable {
-    /// The log entry.
-    pub(crate) fn entry(&self) -> Entry {
-        Entry::error(Code::BadRequest, self.to_string())
-            .hint("the request was answered with 400; if the web server sent this for an ordinary request, look at its settings")
+    /// The environ of one request.
+    pub(super) fn make<'py>(
+        &mut self,
+        py: Python<'py>,
+        variables: &Variables<'_>,
+        request_id: &str,
+        input: &Bound<'py, Input>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let made = self.make_of(py, variables);
+        if made.is_err() || self.entries.len() > MOST_ENTRIES {
+            self.forget();
+        }
+        let environ = made?;
+        environ.set_item(intern!(py, "wsgi.input"), input)?;
+        environ.set_item(intern!(py, "wsgate.request_id"), request_id)?;
+        if variables.scheme() == "https" {
+            environ.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "https"))?;
+        }
+        Ok(environ)
     }
-}
 
-impl Variables {
-    /// Takes the variables as they came, in their order.
-    ///
-    /// # Errors
-    /// If one that a WSGI server must rely on is malformed.
-    pub(crate) fn new(received: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Result<Self, BadVariable> {
-        let mut variables = Self { pairs: Vec::new() };
-        for (name, value) in received {
-            // A name comes once (RFC 3875 4.1); as in C's getenv the first one counts.
-            if !is_withheld(&name) && variables.get(&name).is_none() {
-                variables.pairs.push((name, value));
+    fn make_of<'py>(&mut self, py: Python<'py>, variables: &Variables<'_>) -> PyResult<Bound<'py, PyDict>> {
+        let same_names = self.remember(py, variables)?;
+        if same_names {
+            let last = self.last.bind(py);
+            for entry in self.entries.iter().filter(|entry| entry.serial == self.serial && entry.changed) {
+                last.set_item(&entry.key, &entry.text)?;
             }
+            return last.copy();
         }
-        variables.check()?;
-        variables.recover_authorization();
-        variables.complete();
-        mount::settle(&mut variables);
-        Ok(variables)
-    }
-
-    /// Value of `name`; an empty one is there all the same.
-    pub(crate) fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
-    }
-
-    /// Value of `name` unless it is missing or empty, which mean the same (RFC 3875 4.1).
-    pub(crate) fn filled(&self, name: &[u8]) -> Option<&[u8]> {
-        self.get(name).filter(|value| !value.is_empty())
-    }
-
-    /// Gives `name` a value, in place of an earlier one.
-    pub(super) fn set(&mut self, name: &[u8], value: impl Into<Vec<u8>>) {
-        match self.pairs.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value.into(),
-            None => self.pairs.push((name.to_vec(), value.into())),
+        let environ = self.constant.bind(py).copy()?;
+        for entry in self.entries.iter().filter(|entry| entry.serial == self.serial) {
+            environ.set_item(&entry.key, &entry.text)?;
         }
+        self.last = environ.copy()?.unbind();
+        Ok(environ)
     }
 
-    /// Is this a `HEAD` request, whose reply has no body (RFC 3875 4.3.3)?
-    pub(crate) fn is_head(&self) -> bool {
-        self.get(b"REQUEST_METHOD") == Some(b"HEAD")
-    }
-
-    /// How far the request body reaches (RFC 3875 4.1.2, 4.2), where only the variables tell.
-    pub(crate) fn body_length(&self) -> BodyLength {
-        match self.body_length_in_stream() {
-            BodyLength::UntilEnd if !self.is_chunked() => BodyLength::Exactly(0),
-            length => length,
-        }
-    }
-
-    /// How far the request body reaches, where the end of the stream that it comes in is certain (FastCGI 1.0, 6.2).
-    pub(crate) fn body_length_in_stream(&self) -> BodyLength {
-        self.filled(b"CONTENT_LENGTH").and_then(decimal).map_or(BodyLength::UntilEnd, BodyLength::Exactly)
-    }
-
-    /// Did the client send its body in chunks? The front has put them together, and has not counted them.
-    fn is_chunked(&self) -> bool {
-        self.get(b"HTTP_TRANSFER_ENCODING")
-            .is_some_and(|coding| coding.to_ascii_lowercase().windows(7).any(|word| word == b"chunked"))
-    }
-
-    /// Is the request one over TLS? Only what the front itself says counts, never a header.
-    fn scheme(&self) -> &'static str {
-        let tls = |name: &[u8], values: [&[u8]; 3]| {
-            self.get(name).is_some_and(|value| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
-        };
-        if tls(b"HTTPS", [b"on", b"1", b"yes"]) || tls(b"REQUEST_SCHEME", [b"https"; 3]) { "https" } else { "http" }
-    }
-
-    fn check(&self) -> Result<(), BadVariable> {
-        let refuse = |name: &'static str, value: &[u8], expected| {
-            Err(BadVariable { name, value: String::from_utf8_lossy(value).into_owned(), expected })
-        };
-        match self.get(b"REQUEST_METHOD") {
-            Some(method) if is_token(method) => {}
-            method => return refuse("REQUEST_METHOD", method.unwrap_or_default(), "a method"),
-        }
-        if let Some(length) = self.filled(b"CONTENT_LENGTH")
-            && decimal(length).is_none()
-        {
-            return refuse("CONTENT_LENGTH", length, "a number of bytes");
-        }
-        if let Some(port) = self.filled(b"SERVER_PORT")
-            && decimal(port).is_none()
-        {
-            return refuse("SERVER_PORT", port, "a port number");
-        }
-        Ok(())
-    }
-
-    /// Web servers keep credentials from CGI programs; deployers pass them on in one of these spellings
-    /// (RFC 3875 4.1.18).
-    fn recover_authorization(&mut self) {
-        if self.filled(b"HTTP_AUTHORIZATION").is_some() {
-            return;
-        }
-        let spelling = |name: &[u8]| {
-            let mut rest = name;
-            while let Some(inner) = rest.strip_prefix(b"REDIRECT_") {
-                rest = inner;
+    /// Takes note of the variables. Tells whether their names are those of the request before.
+    fn remember(&mut self, py: Python<'_>, variables: &Variables<'_>) -> PyResult<bool> {
+        let before = self.serial;
+        self.serial += 1;
+        let (mut same, mut used, mut at) = (true, 0, 0);
+        for (name, value) in variables.iter() {
+            used += 1;
+            let found = self.entries[at..].iter().position(|entry| entry.name == name);
+            let place = match found {
+                Some(distance) => at + distance,
+                None => {
+                    let entry = Entry {
+                        name: name.to_vec(),
+                        key: self.key(py, name)?,
+                        value: Vec::new(),
+                        remembered: false,
+                        text: intern!(py, "").clone().unbind(),
+                        serial: 0,
+                        changed: true,
+                    };
+                    self.entries.insert(at, entry);
+                    at
+                }
+            };
+            let entry = &mut self.entries[place];
+            same &= entry.serial == before && before > 0;
+            entry.serial = self.serial;
+            entry.changed = !entry.remembered || entry.value != value;
+            if entry.changed {
+                entry.text = latin1(py, value)?.unbind();
+                entry.value.clear();
+                entry.remembered = value.len() <= LONGEST_VALUE;
+                if entry.remembered {
+                    entry.value.extend_from_slice(value);
+                }
             }
-            rest == b"HTTP_AUTHORIZATION" || rest.eq_ignore_ascii_case(b"Authorization")
-        };
-        let found = self.pairs.iter().find(|(name, value)| !value.is_empty() && spelling(name));
-        if let Some((_, credentials)) = found {
-            let credentials = credentials.clone();
-            self.set(b"HTTP_AUTHORIZATION", credentials);
+            at = place + 1;
         }
+        same &= used == self.used;
+        self.used = used;
+        Ok(same)
     }
 
-    /// What the PEP promises to every application, for fronts that leave it out.
-    fn complete(&mut self) {
-        let port: &[u8] = if self.scheme() == "https" { b"443" } else { b"80" };
-        for (name, value) in
-            [(&b"SERVER_NAME"[..], &b"localhost"[..]), (b"SERVER_PORT", port), (b"SERVER_PROTOCOL", b"HTTP/1.0")]
-        {
-            if self.filled(name).is_none() {
-                self.set(name, value);
+    fn key(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<Py<PyString>> {
+        match std::str::from_utf8(name) {
+            Ok(name) if name.is_ascii() && self.interned < MOST_ENTRIES => {
+                self.interned += 1;
+                Ok(PyString::intern(py, name).unbind())
             }
-        }
-        // A server-side include is served as HTTP/1.0 (RFC 3875 4.1.16).
-        if self.get(b"SERVER_PROTOCOL") == Some(b"INCLUDED") {
-            self.set(b"SERVER_PROTOCOL", b"HTTP/1.0");
-        }
-        if self.get(b"QUERY_STRING").is_none() {
-            self.set(b"QUERY_STRING", b"");
+            _ => Ok(latin1(py, name)?.unbind()),
         }
     }
-}
 
-/// Variables that no application may see: `HTTP_PROXY` is a header that HTTP clients take for a setting
-/// (CVE-2016-1000110); the other two repeat `CONTENT_…` under a name that RFC 3875 4.1.18 gives to other headers.
-fn is_withheld(name: &[u8]) -> bool {
-    name == b"HTTP_PROXY" || name == b"HTTP_CONTENT_LENGTH" || name == b"HTTP_CONTENT_TYPE"
-}
-
-/// An RFC 9110 token: what methods and header names are made of.
-pub(super) fn is_token(word: &[u8]) -> bool {
-    !word.is_empty() && word.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-}
-
-/// A number written in decimal digits and nothing else.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+    fn forget(&mut self) {
+        self.entries.clear();
+        self.used = 0;
     }
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Makes the environ dictionary.
-pub(super) fn dictionary<'py>(
-    py: Python<'py>,
-    variables: &Variables,
-    setting: &Setting,
-    errors: Bound<'py, PyAny>,
-    request_id: &str,
-    input: Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let environ = PyDict::new(py);
-    for (name, value) in &variables.pairs {
-        environ.set_item(latin1(py, name)?, latin1(py, value)?)?;
-    }
-    environ.set_item(intern!(py, "wsgi.version"), (1, 0))?;
-    environ.set_item(intern!(py, "wsgi.url_scheme"), variables.scheme())?;
-    environ.set_item(intern!(py, "wsgi.input"), input)?;
-    environ.set_item(intern!(py, "wsgi.input_terminated"), true)?;
-    environ.set_item(intern!(py, "wsgi.errors"), errors)?;
-    environ.set_item(intern!(py, "wsgi.multithread"), setting.multithread)?;
-    environ.set_item(intern!(py, "wsgi.multiprocess"), setting.multiprocess)?;
-    environ.set_item(intern!(py, "wsgi.run_once"), setting.run_once)?;
-    environ.set_item(intern!(py, "wsgi.file_wrapper"), py.get_type::<FileWrapper>())?;
-    environ.set_item(intern!(py, "wsgate.version"), env!("CARGO_PKG_VERSION"))?;
-    environ.set_item(intern!(py, "wsgate.request_id"), request_id)?;
-    Ok(environ.into_any())
 }
 
 /// Bytes as the PEP's native strings: each byte one character (*Unicode Issues*).

@@ -3,11 +3,11 @@
 //! PEP 3333 *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3. What would let an application's data
 //! become a header of its own is refused, not mended.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use link::page::Form;
 
-use super::environ::{decimal, is_token};
+use super::variables::{decimal, is_token};
 
 /// Longest field, name and separator included. Apache's CGI modules take lines below 8,190 bytes and answer longer ones with
 /// a bare 500.
@@ -16,13 +16,31 @@ const LONGEST_FIELD: usize = 8_180;
 /// Longest head in bytes; lighttpd takes no more.
 const LONGEST_HEAD: usize = 65_000;
 
-/// A valid head.
+/// Room for a head as most are, in bytes.
+const USUAL_HEAD: usize = 512;
+
+/// Fields between two neighbours, which only the web server may send (RFC 9110 7.6.1; PEP 3333 *Other HTTP Features*).
+const HOP_BY_HOP: [&[u8]; 8] = [
+    b"Connection",
+    b"Keep-Alive",
+    b"Proxy-Authenticate",
+    b"Proxy-Authorization",
+    b"TE",
+    b"Trailers",
+    b"Transfer-Encoding",
+    b"Upgrade",
+];
+
+/// A valid head, written as it will leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    status: Vec<u8>,
+    /// All but the blank line at the end.
+    bytes: Vec<u8>,
     code: u16,
-    fields: Vec<(Vec<u8>, Vec<u8>)>,
     content_length: Option<u64>,
+    has_type: bool,
+    /// Where in `bytes` the field stands.
+    location: Option<Range<usize>>,
 }
 
 /// Why a status or header cannot be sent.
@@ -71,67 +89,79 @@ impl fmt::Display for BadHead {
 }
 
 impl Head {
-    /// Checks what an application gave to `start_response`, as latin-1 bytes.
-    pub(super) fn new(status: Vec<u8>, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Self, BadHead> {
-        let code = match status.as_slice() {
-            [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => return Err(BadHead::Interim(text(&status))),
+    /// A head with a status and no field yet, as latin-1 bytes.
+    pub(super) fn new(form: Form, status: &[u8]) -> Result<Self, BadHead> {
+        let code = match status {
+            [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => return Err(BadHead::Interim(text(status))),
             [b'2'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..]
                 if !reason.iter().any(|&byte| is_control(byte)) =>
             {
                 status[..3].iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'))
             }
-            _ => return Err(BadHead::Status(text(&status))),
+            _ => return Err(BadHead::Status(text(status))),
         };
-        let mut head = Self { status, code, fields: Vec::with_capacity(fields.len() + 2), content_length: None };
-        for (name, value) in fields {
-            head.add(name, value)?;
+        let (before, after) = form.around_status();
+        let mut bytes = Vec::with_capacity(USUAL_HEAD);
+        bytes.extend_from_slice(before.as_bytes());
+        bytes.extend_from_slice(status);
+        bytes.extend_from_slice(after.as_bytes());
+        if bytes.len() > LONGEST_HEAD {
+            return Err(BadHead::HeadTooLong(bytes.len()));
         }
-        let length =
-            head.status.len() + head.fields.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
-        if length > LONGEST_HEAD {
-            return Err(BadHead::HeadTooLong(length));
-        }
-        Ok(head)
+        Ok(Self { bytes, code, content_length: None, has_type: false, location: None })
     }
 
-    fn add(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), BadHead> {
-        if !is_token(&name) {
-            return Err(BadHead::Name(text(&name)));
+    /// Adds a field as the application gave it.
+    pub(super) fn add(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadHead> {
+        if !is_token(name) {
+            return Err(BadHead::Name(text(name)));
         }
         if value.iter().any(|&byte| byte != b'\t' && is_control(byte)) {
-            return Err(BadHead::ControlCharacter(text(&name)));
+            return Err(BadHead::ControlCharacter(text(name)));
         }
         let length = name.len() + 2 + value.len();
         if length > LONGEST_FIELD {
-            return Err(BadHead::FieldTooLong(text(&name), length));
+            return Err(BadHead::FieldTooLong(text(name), length));
         }
-        match name.to_ascii_lowercase().as_slice() {
-            b"status" => return Err(BadHead::StatusField),
-            b"connection"
-            | b"keep-alive"
-            | b"proxy-authenticate"
-            | b"proxy-authorization"
-            | b"te"
-            | b"trailers"
-            | b"transfer-encoding"
-            | b"upgrade" => return Err(BadHead::HopByHop(text(&name))),
-            b"content-length" => {
-                let length = decimal(&value).ok_or_else(|| BadHead::ContentLength(text(&value)))?;
-                if self.content_length.replace(length).is_some() {
-                    return Err(BadHead::Twice(text(&name)));
-                }
-            }
-            // A CGI field comes once (RFC 3875 6.3).
-            b"content-type" | b"location" if self.has(&name) => return Err(BadHead::Twice(text(&name))),
-            _ => {}
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if is(b"Status") {
+            return Err(BadHead::StatusField);
         }
-        self.fields.push((name, value));
+        if HOP_BY_HOP.iter().any(|known| is(known)) {
+            return Err(BadHead::HopByHop(text(name)));
+        }
+        // A CGI field comes once (RFC 3875 6.3).
+        let is_twice = if is(b"Content-Length") {
+            let length = decimal(value).ok_or_else(|| BadHead::ContentLength(text(value)))?;
+            self.content_length.replace(length).is_some()
+        } else if is(b"Content-Type") {
+            std::mem::replace(&mut self.has_type, true)
+        } else if is(b"Location") {
+            let place = self.bytes.len()..self.bytes.len() + length + 2;
+            self.location.replace(place).is_some()
+        } else {
+            false
+        };
+        if is_twice {
+            return Err(BadHead::Twice(text(name)));
+        }
+        self.push(name, value);
+        if self.bytes.len() > LONGEST_HEAD {
+            return Err(BadHead::HeadTooLong(self.bytes.len()));
+        }
         Ok(())
     }
 
-    /// Is there a field of that name, in whatever case?
-    pub(super) fn has(&self, name: &[u8]) -> bool {
-        self.fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Is there a `Content-Type`?
+    pub(super) fn has_type(&self) -> bool {
+        self.has_type
     }
 
     /// Does this status come without a body (RFC 9110 15)?
@@ -147,38 +177,31 @@ impl Head {
     /// Announces the length of the body.
     pub(super) fn set_content_length(&mut self, length: u64) {
         self.content_length = Some(length);
-        self.fields.push((b"Content-Length".to_vec(), length.to_string().into_bytes()));
+        self.push(b"Content-Length", length.to_string().as_bytes());
     }
 
     /// Gives a document the type that CGI demands of it (RFC 3875 6.3.1), where the application gave none.
     pub(super) fn set_unknown_type(&mut self) {
-        self.fields.push((b"Content-Type".to_vec(), b"application/octet-stream".to_vec()));
+        self.has_type = true;
+        self.push(b"Content-Type", b"application/octet-stream");
     }
 
     /// A CGI reply of status 200 with a `Location` is a redirect in the eyes of the web server, whatever the application
     /// meant (RFC 3875 6.2.2 to 6.2.4). Takes such a field away; tells whether there was one.
     pub(super) fn remove_redirect_of_success(&mut self) -> bool {
-        let before = self.fields.len();
-        if self.code == 200 {
-            self.fields.retain(|(name, _)| !name.eq_ignore_ascii_case(b"location"));
+        match self.location.take_if(|_| self.code == 200) {
+            Some(place) => {
+                self.bytes.drain(place);
+                true
+            }
+            None => false,
         }
-        self.fields.len() < before
     }
 
     /// The head as it leaves, blank line included.
-    pub(super) fn render(&self, form: Form) -> Vec<u8> {
-        let mut head = form.status_line("").into_bytes();
-        // The status line stands first in either form; its text goes where the empty one ends.
-        let end = head.iter().position(|&byte| byte == b'\r').unwrap_or(head.len());
-        head.splice(end..end, self.status.iter().copied());
-        for (name, value) in &self.fields {
-            head.extend_from_slice(name);
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value);
-            head.extend_from_slice(b"\r\n");
-        }
-        head.extend_from_slice(b"\r\n");
-        head
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes
     }
 }
 

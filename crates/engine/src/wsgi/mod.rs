@@ -1,9 +1,9 @@
 //! PEP 3333: one request through an application, whatever brought it here.
 //!
-//! A transport hands over an [`Exchange`]; [`serve()`] makes the environ, calls the application, and sends what it answers.
+//! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application, and sends what it answers.
 //! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
 //!
-//! - environ: *environ Variables* → `environ`, `mount`
+//! - environ: *environ Variables* → `variables`, `mount`, `environ`
 //! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`
 //! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`, `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
@@ -18,7 +18,9 @@ mod input;
 mod mount;
 mod response;
 mod serve;
+mod text;
 mod traceback;
+mod variables;
 
 use std::{
     io,
@@ -31,29 +33,25 @@ use std::{
 
 use link::page::Form;
 
-pub(crate) use environ::{BodyLength, Variables};
 pub(crate) use errors::text_stream;
 pub(crate) use fault::{Interrupted, interruption, one_line};
 pub(crate) use response::{Response, type_name};
-pub(crate) use serve::{Outcome, refuse, serve};
+pub(crate) use serve::{Outcome, Server, refuse};
 pub(crate) use traceback::format_exception;
+pub(crate) use variables::{BodyLength, Twice, Variables};
 
 use crate::log::Log;
 
 /// One request as a transport hands it over.
-pub(crate) struct Exchange {
+pub(crate) struct Exchange<'a> {
     /// The variables of the request, checked.
-    pub(crate) variables: Variables,
+    pub(crate) variables: Variables<'a>,
     /// Where the request body comes from.
     pub(crate) body: Box<dyn BodySource>,
     /// Where the reply goes.
     pub(crate) reply: Box<dyn ReplySink>,
-    /// What `wsgi.errors` writes to.
-    pub(crate) errors: Arc<dyn ErrorSink>,
     /// How the head of the reply is written.
     pub(crate) form: Form,
-    /// What else is true of the process that serves it.
-    pub(crate) setting: Setting,
     /// Where entries about this request go.
     pub(crate) log: Log,
     /// Whether the application may be interrupted now.

@@ -4,20 +4,28 @@
 //! name the script that they rewrote to and not the URL that the client asked for; `REQUEST_URI` has it still.
 //! An encoded slash that the front decoded is lost; one that it left encoded stays so (RFC 3875 4.1.5).
 
+use std::borrow::Cow;
+
 use link::percent;
 
-use super::Variables;
+use super::{Variables, variables::Known};
 
 /// Sets both variables right.
-pub(super) fn settle(variables: &mut Variables) {
-    let mut script_name = variables.get(b"SCRIPT_NAME").unwrap_or_default().to_vec();
-    let mut path_info = variables.get(b"PATH_INFO").unwrap_or_default().to_vec();
-    if let Some(uri) = variables.filled(b"REQUEST_URI")
-        && variables.filled(b"REDIRECT_STATUS").is_none_or(|status| status == b"200")
-        && let Some(mounted) = from_request_uri(&path_of(uri), &script_name, &path_info)
-    {
-        (script_name, path_info) = mounted;
+pub(super) fn settle(variables: &mut Variables<'_>) {
+    let script_name = variables.get(Known::ScriptName).unwrap_or_default();
+    let path_info = variables.get(Known::PathInfo).unwrap_or_default();
+    let mounted = variables
+        .filled(Known::RequestUri)
+        .filter(|_| variables.filled(Known::RedirectStatus).is_none_or(|status| status == b"200"))
+        .and_then(|uri| from_request_uri(&path_of(uri), script_name, path_info));
+    let are_right = variables.get(Known::ScriptName).is_some()
+        && variables.get(Known::PathInfo).is_some()
+        && !script_name.ends_with(b"/")
+        && is_settled(script_name, path_info);
+    if mounted.is_none() && are_right {
+        return;
     }
+    let (mut script_name, mut path_info) = mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
     // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ Variables*).
     if script_name.ends_with(b"/") {
         script_name.truncate(script_name.len() - 1);
@@ -25,18 +33,26 @@ pub(super) fn settle(variables: &mut Variables) {
             path_info.insert(0, b'/');
         }
     }
-    if (path_info.is_empty() && script_name.is_empty()) || (!path_info.is_empty() && !path_info.starts_with(b"/")) {
+    if !is_settled(&script_name, &path_info) {
         path_info.insert(0, b'/');
     }
-    variables.set(b"SCRIPT_NAME", script_name);
-    variables.set(b"PATH_INFO", path_info);
+    variables.set(Known::ScriptName, script_name);
+    variables.set(Known::PathInfo, path_info);
+}
+
+/// Does what follows the mount begin with a slash, or is there nothing and nothing need be?
+fn is_settled(script_name: &[u8], path_info: &[u8]) -> bool {
+    path_info.starts_with(b"/") || (path_info.is_empty() && !script_name.is_empty())
 }
 
 /// Mount and rest of the path as the client sees them, if the front's differ from what it asked for.
 fn from_request_uri(uri: &[u8], script_name: &[u8], path_info: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    if is_below(uri, script_name) {
+        return None;
+    }
     // Fronts merge slashes in all that they give out but the target itself.
     let merged = merge_slashes(uri);
-    if is_below(uri, script_name) || is_below(&merged, script_name) {
+    if is_below(&merged, script_name) {
         return None;
     }
     // Where dots lead to is for the front to say, which looks at its access rules there. Clients follow them by themselves.
@@ -60,15 +76,17 @@ fn is_below(uri: &[u8], script_name: &[u8]) -> bool {
 }
 
 /// The decoded path of a request target, which may be a whole URL (RFC 9112 3.2).
-fn path_of(target: &[u8]) -> Vec<u8> {
-    let target = match target.windows(3).position(|three| three == b"://") {
-        Some(end) if !target.starts_with(b"/") => {
+fn path_of(target: &[u8]) -> Cow<'_, [u8]> {
+    let scheme_end = if target.starts_with(b"/") { None } else { target.windows(3).position(|three| three == b"://") };
+    let target = match scheme_end {
+        Some(end) => {
             let authority = &target[end + 3..];
             authority.iter().position(|&byte| byte == b'/').map_or(&b"/"[..], |start| &authority[start..])
         }
-        _ => target,
+        None => target,
     };
-    percent::decode(target.split(|&byte| byte == b'?').next().unwrap_or_default())
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
+    if path.contains(&b'%') { percent::decode(path).into() } else { path.into() }
 }
 
 fn merge_slashes(path: &[u8]) -> Vec<u8> {

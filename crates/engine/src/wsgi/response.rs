@@ -1,6 +1,9 @@
 //! `start_response`, `write`, and where a response stands (PEP 3333 *The start_response() Callable*).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use link::{
     entry::{Code, Entry},
@@ -18,7 +21,8 @@ use super::{
     Interruptible, ReplySink,
     fault::{Fault, InvalidResponse},
     file_wrapper::FilePart,
-    head::Head,
+    head::{BadHead, Head},
+    text::utf8,
 };
 use crate::log::Log;
 
@@ -40,7 +44,8 @@ struct State {
     stage: Stage,
     /// `start_response` was called, whether it raised or not.
     called: bool,
-    sink: Box<dyn ReplySink>,
+    /// Gone when the reply has ended: its connection may serve another by then, and an application may keep the response.
+    sink: Option<Box<dyn ReplySink>>,
     /// Bytes of the body that were sent.
     sent: u64,
     /// The application gave more than may be sent, and the log says so.
@@ -112,6 +117,7 @@ impl Response {
         log: Log,
         interruptible: Interruptible,
     ) -> Self {
+        let sink = Some(sink);
         let state = State { stage: Stage::Nothing, called: false, sink, sent: 0, excess: false, client_gone: false };
         Self { state: Mutex::new(state), form, head_only, log, interruptible }
     }
@@ -147,8 +153,7 @@ impl Response {
             }
         }
         // Looking at the arguments runs no code of the application's, but may raise.
-        let head = Head::new(status_bytes(status)?, field_bytes(headers)?)
-            .map_err(|bad| InvalidResponse::new_err(bad.to_string()))?;
+        let head = head_of(self.form, status, headers)?;
         self.state(py).stage = Stage::Started(head);
         Ok(())
     }
@@ -191,7 +196,9 @@ impl Response {
         while done < room {
             let count = usize::try_from((room - done).min(FILE_PIECE)).unwrap_or(usize::MAX);
             let mut state = self.state(py);
-            let sink = &mut state.sink;
+            let Some(sink) = &mut state.sink else {
+                return Err(Fault::ClientGone);
+            };
             let sent = py.detach(|| sink.send_file(std::os::fd::AsFd::as_fd(&part.file), part.offset + done, count));
             drop(state);
             match sent {
@@ -241,15 +248,14 @@ impl Response {
         let mut state = self.state(py);
         if matches!(state.stage, Stage::HeadSent { limit: Some(limit), bodiless: false } if state.sent == limit) {
             self.interruptible.end();
-            state.sink.is_whole();
+            state.sink.iter_mut().for_each(|sink| sink.is_whole());
         }
     }
 
     /// The reply is being cut because this process was told to end: has the client gone?
     fn is_abandoned(&self, py: Python<'_>) -> bool {
         let mut state = self.state(py);
-        let sink = &mut state.sink;
-        py.detach(|| sink.is_abandoned())
+        state.sink.as_mut().is_some_and(|sink| py.detach(|| sink.is_abandoned()))
     }
 
     /// The application has done its part; what follows is not to be interrupted.
@@ -261,8 +267,9 @@ impl Response {
     pub(super) fn finish(&self, py: Python<'_>, complete: bool) {
         let mut state = self.state(py);
         state.stage = Stage::Done;
-        let sink = &mut state.sink;
-        py.detach(|| sink.finish(complete));
+        if let Some(mut sink) = state.sink.take() {
+            py.detach(move || sink.finish(complete));
+        }
     }
 
     /// Sends `page` in place of what the application has begun, if that may still be. Tells whether it could.
@@ -275,7 +282,7 @@ impl Response {
         {
             let mut state = self.state(py);
             state.stage = Stage::HeadSent { limit: None, bodiless: true };
-            state.sink.head_leaves();
+            state.sink.iter_mut().for_each(|sink| sink.head_leaves());
         }
         self.transmit(py, &reply, b"", true).is_ok()
     }
@@ -311,7 +318,7 @@ impl Response {
                     .hint("web servers make such a CGI reply a redirect; use a 3xx status to redirect, 201 for what was created"),
             );
         }
-        if body_follows && !head.is_bodiless() && !head.has(b"Content-Type") {
+        if body_follows && !head.is_bodiless() && !head.has_type() {
             head.set_unknown_type();
             self.log.entry(
                 &Entry::warning(Code::NoContentType, "the reply has a body but no `Content-Type`")
@@ -319,8 +326,8 @@ impl Response {
             );
         }
         state.stage = Stage::HeadSent { limit: head.content_length(), bodiless };
-        state.sink.head_leaves();
-        Ok(head.render(self.form))
+        state.sink.iter_mut().for_each(|sink| sink.head_leaves());
+        Ok(head.into_bytes())
     }
 
     /// How many of `length` bytes may be sent; says so in the log when that is not all.
@@ -364,7 +371,9 @@ impl Response {
         let (mut head, mut block) = (head, block);
         while !head.is_empty() || !block.is_empty() {
             let mut state = self.state(py);
-            let sink = &mut state.sink;
+            let Some(sink) = &mut state.sink else {
+                return Err(Fault::ClientGone);
+            };
             let written = py.detach(|| sink.write(head, block, last));
             if let Ok(count) = written {
                 let of_head = count.min(head.len());
@@ -422,44 +431,46 @@ fn exception_of(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
     Ok(PyErr::from_value(exception))
 }
 
-fn status_bytes(status: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+/// Checks what an application gave to `start_response`.
+fn head_of(form: Form, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head> {
+    let invalid = |bad: BadHead| InvalidResponse::new_err(bad.to_string());
     let status = status
         .cast::<PyString>()
         .map_err(|_| PyTypeError::new_err(format!("status must be str, not `{}`", type_name(status))))?;
-    latin1(status, "status")
-}
-
-fn field_bytes(headers: &Bound<'_, PyAny>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> {
     let headers = headers
         .cast::<PyList>()
         .map_err(|_| PyTypeError::new_err(format!("headers must be a list, not `{}`", type_name(headers))))?;
-    headers
-        .iter()
-        .map(|field| {
-            let wrong = || PyTypeError::new_err("each header must be a tuple of two str: name and value");
-            let pair = field.cast::<PyTuple>().map_err(|_| wrong())?;
-            if pair.len() != 2 {
-                return Err(wrong());
-            }
-            let text = |index| -> PyResult<Vec<u8>> {
-                latin1(pair.get_item(index)?.cast::<PyString>().map_err(|_| wrong())?, "a header")
-            };
-            Ok((text(0)?, text(1)?))
-        })
-        .collect()
+    let mut head = Head::new(form, &latin1(status, "status")?).map_err(invalid)?;
+    for field in headers {
+        let wrong = || PyTypeError::new_err("each header must be a tuple of two str: name and value");
+        let pair = field.cast::<PyTuple>().map_err(|_| wrong())?;
+        if pair.len() != 2 {
+            return Err(wrong());
+        }
+        let text = |index| pair.get_item(index)?.cast_into::<PyString>().map_err(|_| wrong());
+        let (name, value) = (text(0)?, text(1)?);
+        head.add(&latin1(&name, "a header")?, &latin1(&value, "a header")?).map_err(invalid)?;
+    }
+    Ok(head)
 }
 
 /// A native string of the PEP as the bytes it stands for (*Unicode Issues*).
-fn latin1(text: &Bound<'_, PyString>, what: &str) -> PyResult<Vec<u8>> {
+fn latin1<'a>(text: &'a Bound<'_, PyString>, what: &str) -> PyResult<Cow<'a, [u8]>> {
     // Lone surrogates have no UTF-8, and no latin-1 either.
-    let utf8 = text.to_cow().ok();
-    utf8.and_then(|utf8| utf8.chars().map(|character| u8::try_from(u32::from(character)).ok()).collect()).ok_or_else(
-        || {
-            InvalidResponse::new_err(format!(
-                "{what} holds characters outside latin-1: {text:?}; encode them first, as urllib.parse.quote does"
-            ))
-        },
-    )
+    let bytes = utf8(text).and_then(|utf8| {
+        if utf8.is_ascii() {
+            return Some(Cow::Borrowed(utf8.as_bytes()));
+        }
+        utf8.chars()
+            .map(|character| u8::try_from(u32::from(character)).ok())
+            .collect::<Option<Vec<u8>>>()
+            .map(Cow::Owned)
+    });
+    bytes.ok_or_else(|| {
+        InvalidResponse::new_err(format!(
+            "{what} holds characters outside latin-1: {text:?}; encode them first, as urllib.parse.quote does"
+        ))
+    })
 }
 
 /// Name of an object's type, for messages.

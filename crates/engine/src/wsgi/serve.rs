@@ -2,6 +2,8 @@
 //!
 //! PEP 3333 *Specification Details*, *Buffering and Streaming*, *Error Handling*.
 
+use std::sync::Arc;
+
 use link::{
     entry::{Code, Entry},
     page::Status,
@@ -9,11 +11,12 @@ use link::{
 use pyo3::{
     intern,
     prelude::*,
-    types::{PyBytes, PyString},
+    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
 };
 
 use super::{
-    Exchange, environ,
+    ErrorSink, Exchange, Setting,
+    environ::Environs,
     errors::text_stream,
     fault::Fault,
     file_wrapper::FileWrapper,
@@ -32,47 +35,75 @@ pub(crate) enum Outcome {
     Cut,
 }
 
-/// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
-pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outcome {
-    let py = application.py();
-    let Exchange { variables, body, reply, errors, form, setting, log, interruptible } = exchange;
-    let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible);
-    let served = (|| -> PyResult<_> {
-        let input = Bound::new(py, Input::new(body))?;
-        let response = Bound::new(py, response)?;
-        let errors = text_stream(py, errors)?;
-        let environ =
-            environ::dictionary(py, &variables, &setting, errors.clone(), log.request_id(), input.clone().into_any())?;
-        Ok((input, response, errors, environ))
-    })();
-    let (input, response, errors, environ) = match served {
-        Ok(parts) => parts,
-        Err(error) => {
-            // Only memory can be short here; the sink went with the response, so the gateway replies.
-            log.entry(&Entry::error(Code::Internal, format!("the environ could not be made: {error}")));
-            return Outcome::Cut;
-        }
-    };
-    let result = run(application, &environ, &response, &log);
-    let cut = input.get().close(py);
-    let response = response.get();
-    response.end_interruption();
-    let complete = match result {
-        Ok(()) => true,
-        Err(fault) => {
-            let fault = response.cause_of(py, fault, cut);
-            let entry = fault.entry(py, &setting, response.head_left(py));
-            if let Some(entry) = &entry {
-                log.entry(entry);
+/// The server, in the PEP's sense, that one thread is: what is the same for all its requests.
+pub(crate) struct Server {
+    setting: Setting,
+    /// What `wsgi.errors` writes to.
+    sink: Arc<dyn ErrorSink>,
+    errors: Py<PyAny>,
+    environs: Environs,
+}
+
+impl Server {
+    /// A server of which `setting` is true, and whose `wsgi.errors` writes to `sink`.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub(crate) fn new(py: Python<'_>, setting: Setting, sink: Arc<dyn ErrorSink>) -> PyResult<Self> {
+        let errors = text_stream(py, sink.clone())?;
+        let environs = Environs::new(py, &setting, &errors)?;
+        Ok(Self { setting, sink, errors: errors.unbind(), environs })
+    }
+
+    /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
+    pub(crate) fn serve(&mut self, application: &Bound<'_, PyAny>, exchange: Exchange<'_>) -> Outcome {
+        let py = application.py();
+        let Exchange { variables, body, reply, form, log, interruptible } = exchange;
+        let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible);
+        let made = (|| -> PyResult<_> {
+            let input = Bound::new(py, Input::new(body))?;
+            let response = Bound::new(py, response)?;
+            let environ = self.environs.make(py, &variables, log.request_id(), &input)?;
+            Ok((input, response, environ))
+        })();
+        let (input, response, environ) = match made {
+            Ok(parts) => parts,
+            Err(error) => {
+                // Only memory can be short here; the sink went with the response, so the gateway replies.
+                log.entry(&Entry::error(Code::Internal, format!("the environ could not be made: {error}")));
+                return Outcome::Cut;
             }
-            let detail = entry.filter(|_| setting.debug).map(|entry| entry.for_client());
-            response.replace(py, fault.status(py), detail.as_deref())
+        };
+        let result = run(application, &environ, &response, &log);
+        let cut = input.get().close(py);
+        let response = response.get();
+        response.end_interruption();
+        let complete = match result {
+            Ok(()) => true,
+            Err(fault) => {
+                let fault = response.cause_of(py, fault, cut);
+                let entry = fault.entry(py, &self.setting, response.head_left(py));
+                if let Some(entry) = &entry {
+                    log.entry(entry);
+                }
+                let detail = entry.filter(|_| self.setting.debug).map(|entry| entry.for_client());
+                response.replace(py, fault.status(py), detail.as_deref())
+            }
+        };
+        self.flush_errors(py);
+        response.finish(py, complete);
+        if complete { Outcome::Replied } else { Outcome::Cut }
+    }
+
+    /// Writes what has no line end yet. The stream never fails, unless the application has taken it apart; then the next request
+    /// gets a new one.
+    fn flush_errors(&mut self, py: Python<'_>) {
+        if self.errors.call_method0(py, intern!(py, "flush")).is_err()
+            && let Ok(fresh) = Self::new(py, self.setting.clone(), self.sink.clone())
+        {
+            *self = fresh;
         }
-    };
-    // What has no line end yet. The stream never fails, unless the application has closed it.
-    let _ = errors.call_method0(intern!(py, "flush"));
-    response.finish(py, complete);
-    if complete { Outcome::Replied } else { Outcome::Cut }
+    }
 }
 
 /// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
@@ -86,7 +117,7 @@ pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: St
 
 fn run(
     application: &Bound<'_, PyAny>,
-    environ: &Bound<'_, PyAny>,
+    environ: &Bound<'_, PyDict>,
     response: &Bound<'_, Response>,
     log: &Log,
 ) -> Result<(), Fault> {
@@ -171,6 +202,10 @@ fn refuse_what_is_no_body(iterable: &Bound<'_, PyAny>) -> Result<(), Fault> {
 
 /// Calls `close()` where there is one; whoever gets here does so once.
 fn close(iterable: &Bound<'_, PyAny>) -> PyResult<()> {
+    // To find out that an attribute is missing costs an exception, and these never have it.
+    if iterable.is_exact_instance_of::<PyList>() || iterable.is_exact_instance_of::<PyTuple>() {
+        return Ok(());
+    }
     let name = intern!(iterable.py(), "close");
     if iterable.hasattr(name)? {
         iterable.call_method0(name)?;

@@ -3,7 +3,7 @@
 use std::{io, ops::Range, os::fd::OwnedFd, time::Instant};
 
 use fastcgi_server::{
-    Connection, Event, Input, Output, Reply as OwnReply, RequestId, Stream,
+    Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream,
     bodies::{ProtocolStatus, Role},
 };
 use link::{
@@ -18,6 +18,9 @@ use rustix::{
 
 use super::Incomplete;
 use crate::{log::Log, transport::aside::Aside};
+
+/// Bytes that are read at a time. A request without a body fits well.
+const BUFFER: usize = 16 * 1024;
 
 /// Reads of a body that ask for this much or more go past the buffer.
 const DIRECT: usize = 4096;
@@ -56,6 +59,33 @@ pub(super) struct Current {
 }
 
 impl Incoming {
+    /// Nothing has come.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self::over(Connection::new(limits), vec![0; BUFFER])
+    }
+
+    /// Nothing has come on this other connection, which uses the same buffers.
+    pub(super) fn reset(self) -> Self {
+        let Self { mut protocol, buffer, .. } = self;
+        protocol.reset();
+        Self::over(protocol, buffer)
+    }
+
+    fn over(protocol: Connection, buffer: Vec<u8>) -> Self {
+        Self {
+            protocol,
+            buffer,
+            unread: 0..0,
+            content: 0..0,
+            aside: Aside::default(),
+            bodiless: false,
+            heard: false,
+            last_body_over: true,
+            current: None,
+            lingering: None,
+        }
+    }
+
     /// Deals with what is buffered, up to the parameters of the next request.
     pub(super) fn next_request(&mut self, socket: &OwnedFd) -> io::Result<Option<Incomplete>> {
         while !self.unread.is_empty() {
@@ -69,7 +99,7 @@ impl Incoming {
                     send_own(socket, refusal)?;
                 }
                 Some(Event::BadParams { id, error }) => {
-                    let log = Log::new(request_id::new(), "(unreadable)".to_owned());
+                    let log = Log::new(&request_id::new(), "(unreadable)");
                     log.entry(
                         &Entry::error(Code::BadRequest, format!("the parameters of a request cannot be used: {error}"))
                             .hint("the request was answered with 400"),
@@ -284,7 +314,7 @@ pub(super) fn broken(error: fastcgi_server::Error) -> io::Error {
 /// Tells the log of a peer that breaks the protocol; one that has gone is none of its business.
 pub(super) fn log_broken(error: &io::Error) {
     if error.kind() == io::ErrorKind::InvalidData {
-        Log::new("-".to_owned(), "(connection)".to_owned()).entry(
+        Log::new("-", "(connection)").entry(
             &Entry::error(Code::BadRecord, format!("a connection was closed, since what came is not FastCGI: {error}"))
                 .hint("see what connects there; a web server must be told to speak FastCGI, not HTTP or uwsgi"),
         );

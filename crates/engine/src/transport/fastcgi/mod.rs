@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fastcgi_server::{Connection, Limits, Output, Params, RequestId};
+use fastcgi_server::{Limits, Output, Params, RequestId};
 use rustix::{
     io::Errno,
     net::{RecvFlags, Shutdown, recv, shutdown},
@@ -30,9 +30,6 @@ use super::aside::Aside;
 use crate::wsgi::{BodyLength, BodySource};
 use incoming::{Current, Incoming, log_broken};
 pub(crate) use reply::Reply;
-
-/// Bytes that are read at a time. A request without a body fits well.
-const BUFFER: usize = 16 * 1024;
 
 /// Within this time after a connection its first request is on its way, unless it is somebody who never says anything.
 const FRESH: Duration = Duration::from_millis(500);
@@ -49,6 +46,9 @@ struct Shared {
     forked: Arc<AtomicBool>,
     incoming: Mutex<Incoming>,
 }
+
+/// Buffers of a connection that is over.
+pub(crate) struct Buffers(Incoming);
 
 /// What a connection has come to.
 pub(crate) enum Progress {
@@ -69,21 +69,17 @@ pub(crate) struct Incomplete {
 }
 
 impl Peer {
-    /// The connection on `socket`.
-    pub(crate) fn new(socket: OwnedFd, limits: Limits, forked: Arc<AtomicBool>) -> Self {
-        let incoming = Incoming {
-            protocol: Connection::new(limits),
-            buffer: vec![0; BUFFER],
-            unread: 0..0,
-            content: 0..0,
-            aside: Aside::default(),
-            bodiless: false,
-            heard: false,
-            last_body_over: true,
-            current: None,
-            lingering: None,
-        };
+    /// The connection on `socket`, with the buffers of one that is over.
+    pub(crate) fn new(socket: OwnedFd, limits: Limits, forked: Arc<AtomicBool>, buffers: Option<Buffers>) -> Self {
+        let incoming = buffers.map_or_else(|| Incoming::new(limits), |buffers| buffers.0);
         Self { shared: Arc::new(Shared { socket, forked, incoming: Mutex::new(incoming) }), opened: Instant::now() }
+    }
+
+    /// Closes the connection, and keeps its buffers for another with the same limits.
+    pub(crate) fn close(self) -> Option<Buffers> {
+        // An application may have kept something that belongs to a request.
+        let incoming = Arc::into_inner(self.shared)?.incoming;
+        Some(Buffers(incoming.into_inner().unwrap_or_else(PoisonError::into_inner).reset()))
     }
 
     /// The socket, to be waited on.

@@ -1,0 +1,324 @@
+//! The variables of a request: which of them reach the application, and what they are worth.
+//!
+//! PEP 3333 *environ Variables*, RFC 3875 section 4.1. All are bytes here; they become `str` in `environ`.
+
+use std::{borrow::Cow, fmt};
+
+use link::entry::{Code, Entry};
+
+use super::mount;
+
+/// The variables of one request, checked and completed.
+#[derive(Debug)]
+pub(crate) struct Variables<'a> {
+    pairs: Vec<(&'a [u8], Cow<'a, [u8]>)>,
+    /// Where in `pairs` the variables stand that a server itself looks at.
+    places: [Option<usize>; Known::COUNT],
+}
+
+/// Which one counts of two variables with one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twice {
+    /// As in C's `getenv`.
+    First,
+    /// As in a map that is filled in the order in which they come.
+    Last,
+}
+
+/// How far a request body reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    /// So many bytes (RFC 3875 4.2).
+    Exactly(u64),
+    /// To the end of the stream: the front has taken a chunked coding off and does not know the length.
+    UntilEnd,
+}
+
+/// A variable that makes the request unfit to be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadVariable {
+    name: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+impl fmt::Display for BadVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the variable {} is `{}`, which is not {}", self.name, self.value, self.expected)
+    }
+}
+
+impl BadVariable {
+    /// The log entry.
+    pub(crate) fn entry(&self) -> Entry {
+        Entry::error(Code::BadRequest, self.to_string())
+            .hint("the request was answered with 400; if the web server sent this for an ordinary request, look at its settings")
+    }
+}
+
+macro_rules! known {
+    ($($variable:ident = $name:literal,)*) => {
+        /// The variables that a server itself looks at.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Known { $(#[doc = $name] $variable,)* }
+
+        impl Known {
+            const COUNT: usize = [$($name),*].len();
+
+            /// Its name.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variable => $name,)* }
+            }
+
+            fn of(name: &[u8]) -> Option<Self> {
+                $(if name == $name.as_bytes() { return Some(Self::$variable); })*
+                None
+            }
+        }
+    };
+}
+
+known! {
+    RequestMethod = "REQUEST_METHOD",
+    RequestUri = "REQUEST_URI",
+    ScriptName = "SCRIPT_NAME",
+    PathInfo = "PATH_INFO",
+    QueryString = "QUERY_STRING",
+    ContentLength = "CONTENT_LENGTH",
+    ServerName = "SERVER_NAME",
+    ServerPort = "SERVER_PORT",
+    ServerProtocol = "SERVER_PROTOCOL",
+    Https = "HTTPS",
+    RequestScheme = "REQUEST_SCHEME",
+    RedirectStatus = "REDIRECT_STATUS",
+    HttpAuthorization = "HTTP_AUTHORIZATION",
+    HttpTransferEncoding = "HTTP_TRANSFER_ENCODING",
+}
+
+impl<'a> Variables<'a> {
+    /// Takes the variables as they came, in their order.
+    ///
+    /// # Errors
+    /// If one that a WSGI server must rely on is malformed.
+    pub(crate) fn new(
+        received: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        twice: Twice,
+    ) -> Result<Self, BadVariable> {
+        let received = received.into_iter();
+        let mut variables = Self {
+            // A few are added below.
+            pairs: Vec::with_capacity(received.size_hint().0 + 8),
+            places: [None; Known::COUNT],
+        };
+        let mut names = Names::default();
+        let mut credentials = None;
+        for (name, value) in received {
+            if is_withheld(name) {
+                continue;
+            }
+            let value = Cow::Borrowed(value);
+            // A name comes once (RFC 3875 4.1).
+            if names.may_have(name)
+                && let Some((_, earlier)) = variables.pairs.iter_mut().find(|(known, _)| *known == name)
+            {
+                if twice == Twice::Last {
+                    *earlier = value;
+                }
+                continue;
+            }
+            if let Some(known) = Known::of(name) {
+                variables.places[known as usize] = Some(variables.pairs.len());
+            } else if may_spell_authorization(name) && credentials.is_none() {
+                credentials = Some(variables.pairs.len());
+            }
+            variables.pairs.push((name, value));
+        }
+        variables.check()?;
+        variables.recover_authorization(credentials);
+        variables.complete();
+        mount::settle(&mut variables);
+        Ok(variables)
+    }
+
+    /// All of them, each name once.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pairs.iter().map(|(name, value)| (*name, value.as_ref()))
+    }
+
+    /// Value of `variable`; an empty one is there all the same.
+    pub(crate) fn get(&self, variable: Known) -> Option<&[u8]> {
+        self.places[variable as usize].map(|place| self.pairs[place].1.as_ref())
+    }
+
+    /// Value of `variable` unless it is missing or empty, which mean the same (RFC 3875 4.1).
+    pub(crate) fn filled(&self, variable: Known) -> Option<&[u8]> {
+        self.get(variable).filter(|value| !value.is_empty())
+    }
+
+    /// Gives `variable` a value, in place of an earlier one.
+    pub(super) fn set(&mut self, variable: Known, value: impl Into<Cow<'a, [u8]>>) {
+        match self.places[variable as usize] {
+            Some(place) => self.pairs[place].1 = value.into(),
+            None => {
+                self.places[variable as usize] = Some(self.pairs.len());
+                self.pairs.push((variable.name().as_bytes(), value.into()));
+            }
+        }
+    }
+
+    /// Is this a `HEAD` request, whose reply has no body (RFC 3875 4.3.3)?
+    pub(crate) fn is_head(&self) -> bool {
+        self.get(Known::RequestMethod) == Some(b"HEAD")
+    }
+
+    /// How far the request body reaches (RFC 3875 4.1.2, 4.2), where only the variables tell.
+    pub(crate) fn body_length(&self) -> BodyLength {
+        match self.body_length_in_stream() {
+            BodyLength::UntilEnd if !self.is_chunked() => BodyLength::Exactly(0),
+            length => length,
+        }
+    }
+
+    /// How far the request body reaches, where the end of the stream that it comes in is certain (FastCGI 1.0, 6.2).
+    pub(crate) fn body_length_in_stream(&self) -> BodyLength {
+        self.filled(Known::ContentLength).and_then(decimal).map_or(BodyLength::UntilEnd, BodyLength::Exactly)
+    }
+
+    /// Did the client send its body in chunks? The front has put them together, and has not counted them.
+    fn is_chunked(&self) -> bool {
+        self.get(Known::HttpTransferEncoding)
+            .is_some_and(|coding| coding.to_ascii_lowercase().windows(7).any(|word| word == b"chunked"))
+    }
+
+    /// Is the request one over TLS? Only what the front itself says counts, never a header.
+    pub(super) fn scheme(&self) -> &'static str {
+        let tls = |variable, values: [&[u8]; 3]| {
+            self.get(variable).is_some_and(|value| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
+        };
+        if tls(Known::Https, [b"on", b"1", b"yes"]) || tls(Known::RequestScheme, [b"https"; 3]) {
+            "https"
+        } else {
+            "http"
+        }
+    }
+
+    fn check(&self) -> Result<(), BadVariable> {
+        let refuse = |variable: Known, value: &[u8], expected| {
+            let value = String::from_utf8_lossy(value).into_owned();
+            Err(BadVariable { name: variable.name(), value, expected })
+        };
+        match self.get(Known::RequestMethod) {
+            Some(method) if is_token(method) => {}
+            method => return refuse(Known::RequestMethod, method.unwrap_or_default(), "a method"),
+        }
+        for (variable, expected) in [(Known::ContentLength, "a number of bytes"), (Known::ServerPort, "a port number")]
+        {
+            if let Some(value) = self.filled(variable)
+                && decimal(value).is_none()
+            {
+                return refuse(variable, value, expected);
+            }
+        }
+        Ok(())
+    }
+
+    /// Web servers keep credentials from CGI programs; deployers pass them on in one of several spellings
+    /// (RFC 3875 4.1.18), the first of which stands at `spelt`.
+    fn recover_authorization(&mut self, spelt: Option<usize>) {
+        let Some(first) = spelt.filter(|_| self.filled(Known::HttpAuthorization).is_none()) else {
+            return;
+        };
+        let found = self.pairs[first..].iter().find(|(name, value)| !value.is_empty() && spells_authorization(name));
+        if let Some((_, credentials)) = found {
+            let credentials = credentials.clone();
+            self.set(Known::HttpAuthorization, credentials);
+        }
+    }
+
+    /// What the PEP promises to every application, for fronts that leave it out.
+    fn complete(&mut self) {
+        let port: &[u8] = if self.scheme() == "https" { b"443" } else { b"80" };
+        for (variable, value) in
+            [(Known::ServerName, &b"localhost"[..]), (Known::ServerPort, port), (Known::ServerProtocol, b"HTTP/1.0")]
+        {
+            if self.filled(variable).is_none() {
+                self.set(variable, value);
+            }
+        }
+        // A server-side include is served as HTTP/1.0 (RFC 3875 4.1.16).
+        if self.get(Known::ServerProtocol) == Some(b"INCLUDED") {
+            self.set(Known::ServerProtocol, &b"HTTP/1.0"[..]);
+        }
+        if self.get(Known::QueryString).is_none() {
+            self.set(Known::QueryString, &b""[..]);
+        }
+    }
+}
+
+/// Names that have come, in so far as one that has not come is mostly known at once.
+#[derive(Default)]
+struct Names([u64; 4]);
+
+impl Names {
+    /// May `name` have come before? Now it has.
+    fn may_have(&mut self, name: &[u8]) -> bool {
+        let (first, last) = match (name.first_chunk(), name.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last)),
+            _ => (name.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), 0),
+        };
+        let mixed = first.rotate_left(29) ^ last ^ name.len() as u64;
+        let number = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        let (word, bit) = (&mut self.0[usize::from(number as u8 >> 6)], 1 << (number & 63));
+        let had = *word & bit != 0;
+        *word |= bit;
+        had
+    }
+}
+
+/// Variables that no application may see: `HTTP_PROXY` is a header that HTTP clients take for a setting
+/// (CVE-2016-1000110); the other two repeat `CONTENT_…` under a name that RFC 3875 4.1.18 gives to other headers.
+fn is_withheld(name: &[u8]) -> bool {
+    name == b"HTTP_PROXY" || name == b"HTTP_CONTENT_LENGTH" || name == b"HTTP_CONTENT_TYPE"
+}
+
+fn may_spell_authorization(name: &[u8]) -> bool {
+    name.starts_with(b"REDIRECT_") || name.len() == b"Authorization".len()
+}
+
+fn spells_authorization(name: &[u8]) -> bool {
+    let mut rest = name;
+    while let Some(inner) = rest.strip_prefix(b"REDIRECT_") {
+        rest = inner;
+    }
+    rest == b"HTTP_AUTHORIZATION" || rest.eq_ignore_ascii_case(b"Authorization")
+}
+
+/// An RFC 9110 token: what methods and header names are made of.
+pub(super) fn is_token(word: &[u8]) -> bool {
+    !word.is_empty() && word.iter().all(|&byte| TOKEN[usize::from(byte)])
+}
+
+/// Which bytes a token is made of.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut place = 0;
+    while place < marks.len() {
+        table[marks[place] as usize] = true;
+        place += 1;
+    }
+    table
+};
+
+/// A number written in decimal digits and nothing else.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
