@@ -9,6 +9,8 @@ mod ending;
 mod endurance;
 mod framing;
 mod hostile;
+mod inherited;
+mod notify;
 mod process;
 mod reloading;
 mod requests;
