@@ -67,9 +67,10 @@ impl FromStr for Address {
             };
         }
         if let Some(number) = word.strip_prefix("fd:") {
-            return match number.parse::<u16>() {
-                Ok(number) => Ok(Self::Descriptor(number.into())),
-                Err(_) => Err(format!("`{number}` is no number of a descriptor")),
+            let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+            return match number.parse() {
+                Ok(number) if is_plain => Ok(Self::Descriptor(number)),
+                _ => Err(format!("`{number}` is no number of a descriptor")),
             };
         }
         match word.rsplit_once(':') {
@@ -154,7 +155,7 @@ impl Listener {
                     .with_context(|| format!("descriptor `{number}` is served already; name it once"))?;
                 inherited::check(number, &socket)?;
                 let address = Address::of(&socket).unwrap_or(Address::Descriptor(number));
-                // Its file is whose who made it.
+                // Whoever made it takes its file away, too.
                 Ok(Self { socket, address, file: None })
             }
         }
@@ -224,7 +225,9 @@ mod tests {
         assert_eq!("[::1]:0".parse(), Ok(Address::Tcp("[::1]:0".into())));
         assert_eq!("fd:0".parse(), Ok(Address::STANDARD_INPUT));
         assert_eq!("fd:17".parse(), Ok(Address::Descriptor(17)));
-        for wrong in ["", "unix:", "9000", ":9000", "host:", "host:99999", "fd:x", "fd:", "fd:-1", "fd:65536"] {
+        for wrong in
+            ["", "unix:", "9000", ":9000", "host:", "host:99999", "fd:x", "fd:", "fd:-1", "fd:+1", "fd:2147483648"]
+        {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
         assert!(format!("unix:/{}", "x".repeat(107)).parse::<Address>().is_err());

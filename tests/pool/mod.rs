@@ -16,6 +16,7 @@ mod reloading;
 mod requests;
 mod separation;
 mod starting;
+mod units;
 mod wire;
 mod workers;
 
