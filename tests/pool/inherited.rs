@@ -120,7 +120,7 @@ fn applications_and_what_they_start_know_nothing_of_systemd_and_its_sockets() {
 }
 
 #[test]
-fn a_listening_socket_may_have_any_number_and_family() {
+fn f03_an_inherited_socket_may_have_any_number_and_family() {
     let code = "
 have(7, listener())
 for number, family, host in (19, socket.AF_INET, '127.0.0.1'), (3, socket.AF_INET6, '::1'):

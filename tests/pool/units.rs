@@ -139,7 +139,7 @@ fn what_cannot_mend_itself_is_not_started_again() {
     let prevented: Vec<i32> =
         values(&service, "RestartPreventExitStatus")[0].split(' ').map(|code| code.parse().unwrap()).collect();
     for words in [&["fastcgi", "--no-such-option"][..], &["fastcgi", "/there/is/no/app.wsgi"]] {
-        let ended = run(piped(&mut Command::new(WSGATE).args(words)), "");
+        let ended = run(piped(Command::new(WSGATE).args(words)), "");
         assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{words:?}: {ended:?}");
     }
 }
