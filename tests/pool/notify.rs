@@ -1,11 +1,13 @@
 //! What a service manager hears of a pool (sd_notify(3)). The tests are the manager.
 
 use std::{
+    fs,
     os::{
         linux::net::SocketAddrExt as _,
         unix::net::{SocketAddr, UnixDatagram},
     },
     path::Path,
+    process::Command,
 };
 
 use rustix::{
@@ -18,7 +20,7 @@ use super::{
     process::{Pool, Setup},
     wire::Ask,
 };
-use crate::running::DEADLINE;
+use crate::running::{DEADLINE, piped, run};
 
 /// A service manager that listens.
 struct Manager {
@@ -119,6 +121,27 @@ fn a_reload_that_fails_ends_with_ready_too_and_the_status_says_so_until_one_succ
     pool.stop();
     let reloads = ["RELOADING=1", "READY=1"].repeat(2);
     assert_eq!(manager.sequence(), [&["READY=1"][..], &reloads, &["STOPPING=1"]].concat());
+}
+
+#[test]
+fn a_reload_that_cannot_even_begin_ends_at_once_for_all_who_wait() {
+    let (setup, mut manager) = managed(ECHO);
+    let home = setup.path("home");
+    fs::create_dir(&home).unwrap();
+    let setup = setup.words(&["--chdir", home.to_str().unwrap()]);
+    let runtime_directory = setup.path("run");
+    let pool = setup.launch();
+    manager.await_line("STATUS=1 worker, generation 1");
+    // No process can be started there any more.
+    fs::remove_dir(&home).unwrap();
+    let mut reload = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let ended = run(piped(reload.args(["reload", "app"]).env("WSGATE_RUNTIME_DIR", runtime_directory)), "");
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    manager.await_line("RELOADING=1");
+    manager.await_line("READY=1");
+    manager.await_line("STATUS=1 worker, generation 1; the last reload failed");
+    assert_eq!(pool.ask(&Ask::get("/still")).text(), "/still|");
+    pool.stop();
 }
 
 #[test]
