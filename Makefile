@@ -20,6 +20,9 @@ MAN := $(PLACE)/share/man/man1/wsgate.1
 BASH_WORDS := $(PLACE)/share/bash-completion/completions/wsgate
 ZSH_WORDS := $(PLACE)/share/zsh/site-functions/_wsgate
 FISH_WORDS := $(PLACE)/share/fish/vendor_completions.d/wsgate.fish
+UNITS := $(PLACE)/lib/systemd/system
+SERVICE := $(UNITS)/wsgate@.service
+SOCKET := $(UNITS)/wsgate@.socket
 
 .PHONY: help build demo test bench install uninstall ci fmt clippy doc
 
@@ -54,15 +57,17 @@ $(GATEWAY) $(ENGINE):
 install: $(GATEWAY) $(ENGINE) ## put a release build under PREFIX (/usr/local); DESTDIR is honoured
 	$(INSTALL) -D -m 755 $(GATEWAY) $(PLACE)/bin/wsgate
 	$(INSTALL) -D -m 755 $(ENGINE) $(PLACE)/lib/wsgate/libwsgate_engine.so
-	$(INSTALL) -d $(dir $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS))
+	$(INSTALL) -d $(dir $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS)) $(UNITS)
 	$(GATEWAY) man > $(MAN)
 	$(GATEWAY) completions bash > $(BASH_WORDS)
 	$(GATEWAY) completions zsh > $(ZSH_WORDS)
 	$(GATEWAY) completions fish > $(FISH_WORDS)
-	chmod 644 $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS)
+	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' docs/systemd/wsgate@.service > $(SERVICE)
+	cat docs/systemd/wsgate@.socket > $(SOCKET)
+	chmod 644 $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
 
 uninstall: ## take it away again
-	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS)
+	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
 	rmdir $(PLACE)/lib/wsgate || true
 
 ci: fmt clippy doc test demo ## what the continuous integration runs

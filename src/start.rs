@@ -22,6 +22,11 @@ use crate::{request::Request, settings::Settings};
 /// The lines of Python that load the engine.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
+/// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)): an
+/// application that finds them would take descriptors of ours for its own, or speak in our place.
+const OF_THE_MANAGER: [&str; 7] =
+    ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+
 /// A python that can be started.
 pub(crate) struct Start {
     /// The command; whoever runs it may change what is around it.
@@ -62,7 +67,8 @@ impl Start {
         for descriptor in [engines_end.as_fd(), frame.as_fd()].iter().chain(inherited) {
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
-        let environment: Vec<_> = std::env::vars_os().collect();
+        let environment: Vec<_> =
+            std::env::vars_os().filter(|(name, _)| !OF_THE_MANAGER.iter().any(|known| name == known)).collect();
         let mut command = Command::new(&settings.interpreter.program);
         command
             .args(["-c", BOOTSTRAP])

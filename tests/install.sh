@@ -18,9 +18,11 @@ status=0
 (cd "$place" && opt/wsgate/bin/wsgate fastcgi plain.wsgi --listen unix:app.sock --socket-owner no-such-user 2>/dev/null) || status=$?
 [ "$status" = 78 ] || { echo "the installed wsgate ends with $status on an unknown user"; exit 1; }
 for file in share/man/man1/wsgate.1 share/bash-completion/completions/wsgate share/zsh/site-functions/_wsgate \
-    share/fish/vendor_completions.d/wsgate.fish; do
+    share/fish/vendor_completions.d/wsgate.fish lib/systemd/system/wsgate@.service lib/systemd/system/wsgate@.socket; do
     [ -s "$place/opt/wsgate/$file" ] || { echo "$file is missing"; exit 1; }
 done
+grep -q '^ExecStart=/opt/wsgate/bin/wsgate fastcgi ' "$place/opt/wsgate/lib/systemd/system/wsgate@.service" ||
+    { echo "the unit starts another wsgate than the installed one"; exit 1; }
 bash -n "$place/opt/wsgate/share/bash-completion/completions/wsgate"
 make uninstall DESTDIR="$place" PREFIX=/opt/wsgate >/dev/null
 left=$(find "$place/opt" ! -type d)

@@ -31,6 +31,8 @@ needed() {
     command -v spawn-fcgi >/dev/null || echo spawn-fcgi
     command -v cgi-fcgi >/dev/null || echo libfcgi-bin
     command -v curl >/dev/null || echo curl
+    # Its tools work without it running.
+    command -v systemd-socket-activate >/dev/null || echo systemd
     { [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv
 }
 

@@ -1,11 +1,13 @@
 //! Listening sockets: made with the right owner before anybody can connect, taken away again at the end (FastCGI 1.0, 2.2).
 
 use std::{
+    ffi::OsStr,
     fmt, fs, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{OwnedFd, RawFd},
         unix::{
+            ffi::OsStrExt as _,
             fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
             net::{UnixListener, UnixStream},
         },
@@ -15,8 +17,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::net::{listen, sockopt};
+use rustix::net::{SocketAddrUnix, getsockname, listen, sockopt};
 
+use super::inherited::{self, Inherited};
 use crate::users;
 
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
@@ -32,8 +35,22 @@ pub(crate) enum Address {
     Unix(PathBuf),
     /// A TCP socket at HOST:PORT.
     Tcp(String),
-    /// Standard input, where whoever started us has put a listening socket.
-    StandardInput,
+    /// A descriptor that is a listening socket, since whoever started us has made it one.
+    Descriptor(RawFd),
+}
+
+impl Address {
+    /// Where FastCGI's process managers put a listening socket (FastCGI 1.0, 2.2).
+    pub(crate) const STANDARD_INPUT: Self = Self::Descriptor(0);
+
+    /// Where a socket listens, if that can be said in words.
+    fn of(socket: &OwnedFd) -> Option<Self> {
+        let name = getsockname(socket).ok()?;
+        if let Ok(name) = SocketAddrUnix::try_from(name.clone()) {
+            return Some(Self::Unix(PathBuf::from(OsStr::from_bytes(name.path_bytes()?))));
+        }
+        SocketAddr::try_from(name).ok().map(|name| Self::Tcp(name.to_string()))
+    }
 }
 
 impl FromStr for Address {
@@ -49,12 +66,16 @@ impl FromStr for Address {
                 _ => Ok(Self::Unix(PathBuf::from(path))),
             };
         }
-        if word == "fd:0" {
-            return Ok(Self::StandardInput);
+        if let Some(number) = word.strip_prefix("fd:") {
+            let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+            return match number.parse() {
+                Ok(number) if is_plain => Ok(Self::Descriptor(number)),
+                _ => Err(format!("`{number}` is no number of a descriptor")),
+            };
         }
         match word.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(word.to_owned())),
-            _ => Err(format!("`{word}` is none of unix:PATH, HOST:PORT and fd:0")),
+            _ => Err(format!("`{word}` is none of unix:PATH, HOST:PORT and fd:N")),
         }
     }
 }
@@ -64,7 +85,7 @@ impl fmt::Display for Address {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(address) => f.write_str(address),
-            Self::StandardInput => f.write_str("fd:0"),
+            Self::Descriptor(number) => write!(f, "fd:{number}"),
         }
     }
 }
@@ -115,11 +136,11 @@ struct SocketFile {
 }
 
 impl Listener {
-    /// Listens at `address`.
+    /// Listens at `address`; a descriptor is taken from those that were inherited.
     ///
     /// # Errors
-    /// If somebody listens there already, or the kernel does not allow it.
-    pub(crate) fn open(address: &Address, access: &Access) -> Result<Self> {
+    /// If somebody listens there already, the kernel does not allow it, or the descriptor is no listening socket.
+    pub(super) fn open(address: &Address, access: &Access, inherited: &mut Inherited) -> Result<Self> {
         match address {
             Address::Unix(path) => open_unix(path, access),
             Address::Tcp(name) => {
@@ -128,12 +149,14 @@ impl Listener {
                 let address = Address::Tcp(listener.local_addr()?.to_string());
                 Ok(Self { socket: listener.into(), address, file: None })
             }
-            Address::StandardInput => {
-                if !stdin_listens() {
-                    bail!("standard input is no listening socket; name an address with --listen");
-                }
-                let socket = io::stdin().as_fd().try_clone_to_owned()?;
-                Ok(Self { socket, address: Address::StandardInput, file: None })
+            &Address::Descriptor(number) => {
+                let socket = inherited
+                    .give(number)
+                    .with_context(|| format!("descriptor `{number}` is served already; name it once"))?;
+                inherited::check(number, &socket)?;
+                let address = Address::of(&socket).unwrap_or(Address::Descriptor(number));
+                // Whoever made it takes its file away, too.
+                Ok(Self { socket, address, file: None })
             }
         }
     }
@@ -200,8 +223,11 @@ mod tests {
         assert_eq!("unix:/run/a.sock".parse(), Ok(Address::Unix("/run/a.sock".into())));
         assert_eq!("127.0.0.1:9000".parse(), Ok(Address::Tcp("127.0.0.1:9000".into())));
         assert_eq!("[::1]:0".parse(), Ok(Address::Tcp("[::1]:0".into())));
-        assert_eq!("fd:0".parse(), Ok(Address::StandardInput));
-        for wrong in ["", "unix:", "9000", ":9000", "host:", "host:99999", "fd:x"] {
+        assert_eq!("fd:0".parse(), Ok(Address::STANDARD_INPUT));
+        assert_eq!("fd:17".parse(), Ok(Address::Descriptor(17)));
+        for wrong in
+            ["", "unix:", "9000", ":9000", "host:", "host:99999", "fd:x", "fd:", "fd:-1", "fd:+1", "fd:2147483648"]
+        {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
         assert!(format!("unix:/{}", "x".repeat(107)).parse::<Address>().is_err());
@@ -212,15 +238,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("app.sock");
         let access = Access { mode: 0o600, owner: (None, None) };
-        let first = Listener::open(&Address::Unix(path.clone()), &access).unwrap();
+        let mut inherited = Inherited::default();
+        let first = Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let refused = Listener::open(&Address::Unix(path.clone()), &access).unwrap_err();
+        let refused = Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).unwrap_err();
         assert!(refused.to_string().contains("already"), "{refused}");
         drop(first);
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind");
-        let second = Listener::open(&Address::Unix(path.clone()), &access).unwrap();
+        let second = Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
         assert!(!path.exists());
@@ -232,7 +259,8 @@ mod tests {
         let path = directory.path().join("precious");
         fs::write(&path, "content").unwrap();
         let access = Access { mode: 0o600, owner: (None, None) };
-        assert!(Listener::open(&Address::Unix(path.clone()), &access).is_err());
+        let mut inherited = Inherited::default();
+        assert!(Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).is_err());
         assert_eq!(fs::read_to_string(path).unwrap(), "content");
     }
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod ask;
 mod control;
+mod inherited;
 mod listen;
+mod notify;
 mod supervisor;
 mod template;
 mod watch;
@@ -34,6 +36,7 @@ use crate::{
     settings::{Settings, application},
     start::Start,
 };
+use inherited::Inherited;
 pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
 use supervisor::{Supervisor, Terms};
@@ -54,19 +57,22 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
                 .hint("`wsgate fastcgi --help` shows the forms of --listen"),
         )
     };
+    let mut inherited = Inherited::take(&words.listen).map_err(bad_address)?;
     let access = Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(bad_address)?;
-    let listeners = words
-        .listen
+    let addresses = inherited.addresses(&words.listen);
+    let listeners = addresses
         .iter()
-        .map(|address| Listener::open(address, &access))
+        .map(|address| Listener::open(address, &access, &mut inherited))
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad_address)?;
-    let inherited = words.listen.iter().all(|address| *address == Address::StandardInput);
-    let workers = words.workers.unwrap_or_else(|| if inherited { 1 } else { processors() });
+    warn_of_left(&settings, inherited);
+    // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard input and start more of us.
+    let managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
+    let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
     let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
     let service = service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd);
-    if inherited && workers == 1 {
+    if managed && workers == 1 {
         // Whoever gave us the socket manages processes already.
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd));
     }
@@ -89,7 +95,9 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
         Err(entry) => return Complaint::settings(entry),
     };
     let access = Access { mode: 0o600, owner: (None, None) };
-    match Listener::open(&Address::StandardInput, &access) {
+    let listener = Inherited::take(&[Address::STANDARD_INPUT])
+        .and_then(|mut inherited| Listener::open(&Address::STANDARD_INPUT, &access, &mut inherited));
+    match listener {
         Ok(listener) => {
             let listeners = [listener];
             match Scoreboard::create(1) {
@@ -102,6 +110,19 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
         Err(error) => Complaint::settings(
             Entry::error(Code::BadListener, format!("{error:#}")).hint("start it by the web server's process manager"),
         ),
+    }
+}
+
+/// Closes sockets that were passed and that nobody asked for, and says so: connections to them would wait for ever.
+fn warn_of_left(settings: &Settings, inherited: Inherited) {
+    for number in inherited.left() {
+        Request::made("pool", &settings.app.to_string(), Vec::new()).log(
+            &Entry::warning(
+                Code::SocketLeft,
+                format!("descriptor `{number}` was passed by a service manager, and no --listen names it"),
+            )
+            .hint("leave --listen away to serve all that are passed, or name it with `--listen fd:N`"),
+        );
     }
 }
 

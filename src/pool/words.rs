@@ -15,8 +15,11 @@ pub(crate) struct Fastcgi {
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 
-    /// Where to listen: unix:PATH, HOST:PORT, or fd:0 for standard input (repeatable)
-    #[arg(long, value_name = "ADDRESS", default_value = "fd:0")]
+    /// Where to listen: unix:PATH, HOST:PORT, or fd:N for descriptor N, an inherited listening socket (repeatable)
+    ///
+    /// Without it: all sockets that systemd passes (LISTEN_FDS), or else fd:0, standard input, as FastCGI's process managers
+    /// leave it. Files of inherited sockets are never taken away.
+    #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Address>,
 
     /// Name of the pool, for `wsgate status`; without it that of the file or module

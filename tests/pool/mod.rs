@@ -1,6 +1,6 @@
 //! A FastCGI pool as web servers and administrators see it: records over its socket, signals, processes, and the log.
 //!
-//! Every test starts a pool of its own and is its web server. Rows of the conformance table stand in `starting`, `framing`,
+//! Every test starts a pool of its own and is its web server. Rows of the conformance table stand in `starting`, `inherited`, `framing`,
 //! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
 
 mod aborts;
@@ -9,12 +9,15 @@ mod ending;
 mod endurance;
 mod framing;
 mod hostile;
+mod inherited;
+mod notify;
 mod process;
 mod reloading;
 mod requests;
 mod reuse;
 mod separation;
 mod starting;
+mod units;
 mod wire;
 mod workers;
 

@@ -83,6 +83,12 @@ impl Setup {
         self.variable("GATE", path)
     }
 
+    /// Variables of the processes, as `NAME=VALUE`.
+    pub(super) fn assignments(&self) -> Vec<String> {
+        let known = self.variables.iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
+        known.chain([format!("WSGATE_RUNTIME_DIR={}", self.path("run").display())]).collect()
+    }
+
     /// A path beside the application.
     pub(super) fn path(&self, relative: &str) -> PathBuf {
         self.directory.path().join(relative)
@@ -111,6 +117,17 @@ impl Setup {
     #[track_caller]
     pub(super) fn launch(self) -> Pool {
         Pool { running: Running::start(&mut self.command()), setup: self }
+    }
+
+    /// Starts it through a program that gets its command as last words and becomes it.
+    #[track_caller]
+    pub(super) fn launch_by(self, words: &[&str]) -> Pool {
+        let pool = self.command();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(pool.get_program()).args(pool.get_args()).env_clear();
+        command.envs(pool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Pool { running: Running::start(&mut command), setup: self }
     }
 
     /// Starts it and waits until it serves.

@@ -54,6 +54,10 @@ codes! {
     ExitAtImport = 304,
     /// The application started threads while it was loaded in a process that is to be forked.
     ThreadsAtImport = 305,
+    /// A service manager has passed a socket that is not served.
+    SocketLeft = 360,
+    /// A service manager cannot be told anything.
+    ManagerNotTold = 361,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.

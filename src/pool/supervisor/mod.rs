@@ -31,7 +31,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::{control::Control, listen::Listener, template::Template, watch::Watch};
+use super::{control::Control, listen::Listener, notify::Notify, template::Template, watch::Watch};
 use crate::{
     engine,
     exit::{Complaint, Exit},
@@ -86,6 +86,8 @@ pub(super) struct Supervisor<'a> {
     scoreboard_fd: OwnedFd,
     watch: Watch,
     control: Option<Control>,
+    /// The service manager, if there is one.
+    notify: Notify,
     /// Who waits for the end of a reload.
     reloaders: Vec<UnixStream>,
     /// Who waits for the end of the pool: closing is the answer.
@@ -133,6 +135,7 @@ impl<'a> Supervisor<'a> {
     ) -> io::Result<Self> {
         let now = Instant::now();
         let watch = Watch::new(terms.slow, settings.timeout, scoreboard.lines());
+        let notify = Notify::from_environment(terms.drain);
         let place = Place { worker: None, asked: None, due: now, failures: 0 };
         Ok(Self {
             settings,
@@ -151,6 +154,7 @@ impl<'a> Supervisor<'a> {
             stopping: false,
             watch,
             control: None,
+            notify,
             reloaders: Vec::new(),
             stoppers: Vec::new(),
             scoreboard,
@@ -194,6 +198,7 @@ impl<'a> Supervisor<'a> {
             self.fill_places();
             self.kill_those_who_stay();
             self.watch_requests();
+            self.tell_manager();
             if self.stopping && self.current.is_none() && self.retired.is_empty() {
                 return Ok(Exit::Done);
             }
@@ -224,7 +229,7 @@ impl<'a> Supervisor<'a> {
         let places =
             self.places.iter().filter(|place| place.worker.is_none() && place.asked.is_none()).map(|place| place.due);
         let template = self.current.is_none().then_some(self.template_due);
-        let watch = self.watch.next_due(&self.scoreboard);
+        let watch = self.watch.next_due(&self.scoreboard).into_iter().chain(self.notify.next_due());
         if self.stopping {
             leaving.chain(watch).min()
         } else {
@@ -241,16 +246,20 @@ impl<'a> Supervisor<'a> {
 
     /// Starts a new template, which takes over when it is ready.
     fn reload(&mut self) {
+        self.notify.reloading();
         if let Some(mut unfinished) = self.next.take() {
             unfinished.kill();
             self.retired.push(unfinished);
         }
         match self.start_template() {
             Ok(template) => self.next = Some(template),
-            Err(error) => self.log(
-                &Entry::error(Code::ReloadFailed, format!("no new template could be started: {error}"))
-                    .hint("the pool goes on with the code it has"),
-            ),
+            Err(error) => {
+                self.log(
+                    &Entry::error(Code::ReloadFailed, format!("no new template could be started: {error}"))
+                        .hint("the pool goes on with the code it has"),
+                );
+                self.end_reload("failed\n");
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 use super::Supervisor;
 use crate::pool::{
     control::{Control, PoolStatus, Question, WorkerStatus, answer},
+    notify::State,
     watch::Action,
 };
 
@@ -34,8 +35,22 @@ impl Supervisor<'_> {
 
     /// Tells those who wait for a reload how it went.
     pub(super) fn end_reload(&mut self, word: &str) {
+        self.notify.reloaded(word == "done\n");
         for asker in self.reloaders.drain(..) {
             answer(&asker, word);
+        }
+    }
+
+    /// Tells the service manager how the pool is.
+    pub(super) fn tell_manager(&mut self) {
+        let trouble = self.notify.tell(State {
+            serves: self.has_begun,
+            stopping: self.stopping,
+            workers: self.places.iter().filter(|place| place.worker.is_some()).count(),
+            generation: self.current.as_ref().map_or(0, |template| template.generation),
+        });
+        if let Some(entry) = trouble {
+            self.log(&entry);
         }
     }
 

@@ -1,0 +1,145 @@
+//! The units in `docs/systemd`, as they stand: systemd reads them without a complaint, and what they say works.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{
+    ECHO,
+    wire::{Ask, Wire},
+};
+use crate::{
+    front::source,
+    probe::{dedent, python},
+    running::{Running, piped, run},
+    verdict::codes,
+};
+
+const WSGATE: &str = env!("CARGO_BIN_EXE_wsgate");
+
+fn unit(name: &str) -> String {
+    fs::read_to_string(source("docs/systemd").join(name)).unwrap()
+}
+
+/// Values of a setting in a unit.
+fn values<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
+}
+
+/// A machine in small, on which the site `shop` has its files.
+struct Machine(TempDir);
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self(TempDir::new().unwrap());
+        for directory in ["srv/shop", "run/wsgate", "etc"] {
+            fs::create_dir_all(machine.path(directory)).unwrap();
+        }
+        machine
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.0.path().join(relative)
+    }
+
+    fn release(&self, code: &str) {
+        fs::write(self.path("srv/shop/app.wsgi"), dedent(code)).unwrap();
+    }
+
+    /// A value of a unit as systemd gives it to the instance `shop`, with the options of its `EnvironmentFile`.
+    fn instance(&self, value: &str) -> String {
+        let root = self.0.path().display().to_string();
+        let value = value.replace("%i", "shop").replace("%t", &format!("{root}/run"));
+        let value = value.replace("/srv/", &format!("{root}/srv/")).replace("/usr/local/bin/wsgate", WSGATE);
+        value.replace("$WSGATE_OPTIONS", &format!("--workers 1 --python {}", python().display()))
+    }
+
+    /// A command of a unit, as its process finds itself.
+    fn command(&self, unit: &str, setting: &str, before: &[String]) -> Command {
+        let line = self.instance(values(unit, setting)[0]);
+        let words: Vec<String> = before.iter().cloned().chain(line.split_whitespace().map(str::to_owned)).collect();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().env("PATH", "/usr/bin:/bin");
+        for assignment in values(unit, "Environment") {
+            let assignment = self.instance(assignment);
+            let (name, value) = assignment.split_once('=').unwrap();
+            command.env(name, value);
+        }
+        command
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let directory = TempDir::new().unwrap();
+    let names = ["wsgate@.service", "wsgate@.socket"];
+    let paths = names.map(|name| directory.path().join(name));
+    for (name, path) in names.iter().zip(&paths) {
+        // Whether the program is there, too, is looked at.
+        fs::write(path, unit(name).replace("/usr/local/bin/wsgate", WSGATE)).unwrap();
+    }
+    let verify =
+        |paths: &[PathBuf]| run(piped(Command::new("systemd-analyze").args(["--man=no", "verify"]).args(paths)), "");
+    let ended = verify(&paths);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
+    // It looks closely enough to find what is wrong.
+    let broken = unit(names[0]).replace("/usr/local/bin/wsgate", WSGATE).replace("WatchdogSec", "WatchdogSecond");
+    fs::write(&paths[0], broken).unwrap();
+    assert!(verify(&paths[..1]).stderr.contains("WatchdogSecond"));
+}
+
+#[test]
+fn what_the_units_say_serves_a_site_and_reloads_it() {
+    let machine = Machine::new();
+    machine.release(ECHO);
+    let (service, socket) = (unit("wsgate@.service"), unit("wsgate@.socket"));
+    // What systemd does before it starts the pool: the directory, the socket, the variables.
+    let directory = machine.path("run").join(machine.instance(values(&service, "RuntimeDirectory")[0]));
+    let mode = u32::from_str_radix(values(&service, "RuntimeDirectoryMode")[0], 8).unwrap();
+    fs::DirBuilder::new().mode(mode).create(&directory).unwrap();
+    let path = machine.instance(values(&socket, "ListenStream")[0]);
+    let variable = machine.instance(values(&service, "Environment")[0]);
+    let before = ["systemd-socket-activate", "-l", &path, "-E", &variable].map(str::to_owned);
+    let mut command = machine.command(&service, "ExecStart", &before);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running::start(&mut command);
+    running.await_log("Listening on");
+    assert_eq!(Wire::unix(Path::new(&path)).ask(&Ask::get("/shop")).text(), "/shop|");
+    running.await_log("W0710");
+    let log = running.log();
+    assert!(log.contains(&format!("`unix:{path}`")), "{log}");
+    // Nobody else comes near its control socket.
+    assert!(directory.join("shop.pool").exists());
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let reload = || run(piped(&mut machine.command(&service, "ExecReload", &[])), "");
+    machine.release("import there_is_no_such_module");
+    let ended = reload();
+    assert_eq!((ended.code(), codes(&ended.stderr)), (Some(1), vec!["W0703"]), "{}", ended.stderr);
+    assert_eq!(Wire::unix(Path::new(&path)).ask(&Ask::get("/still")).text(), "/still|");
+    machine.release(&ECHO.replace("b'|'", "b'+'"));
+    assert_eq!(reload().code(), Some(0));
+    crate::front::eventually("the new code answers", || {
+        Wire::unix(Path::new(&path)).ask(&Ask::get("/new")).text() == "/new+"
+    });
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code(), Some(0));
+    assert!(Path::new(&path).exists(), "the socket is systemd's");
+}
+
+#[test]
+fn what_cannot_mend_itself_is_not_started_again() {
+    let service = unit("wsgate@.service");
+    let prevented: Vec<i32> =
+        values(&service, "RestartPreventExitStatus")[0].split(' ').map(|code| code.parse().unwrap()).collect();
+    for words in [&["fastcgi", "--no-such-option"][..], &["fastcgi", "/there/is/no/app.wsgi"]] {
+        let ended = run(piped(Command::new(WSGATE).args(words)), "");
+        assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{words:?}: {ended:?}");
+    }
+}
