@@ -383,6 +383,9 @@ impl Worker {
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
         let mut received: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         received.reverse();
+        // Go's HTTP server says so of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
+        // own (FastCGI 1.0, 5.3).
+        received.retain(|(name, value)| name != b"CONTENT_LENGTH" || value != b"-1");
         let variables = Variables::new(received);
         let refused = match &variables {
             _ if has_nul => Some(
