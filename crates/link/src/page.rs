@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Form {
     /// `Status:` and headers, which the web server completes (RFC 3875 6.2).
     Cgi,
+    /// The same over FastCGI, in an order of fields that every web server understands.
+    FastCgi,
     /// A whole HTTP response, for scripts whose name begins with `nph-` (RFC 3875 5).
     NonParsed,
 }
@@ -55,7 +57,7 @@ impl Form {
     /// First line of a head with the status `status`, such as `200 OK`, and what must follow it, line ends included.
     pub fn status_line(self, status: &str) -> String {
         match self {
-            Self::Cgi => format!("Status: {status}\r\n"),
+            Self::Cgi | Self::FastCgi => format!("Status: {status}\r\n"),
             // The connection ends with the reply, since nothing says how long the body is (RFC 3875 5.2).
             Self::NonParsed => format!("HTTP/1.1 {status}\r\nConnection: close\r\n"),
         }

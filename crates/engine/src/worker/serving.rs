@@ -406,7 +406,7 @@ impl Worker {
                         body: Box::new(body),
                         reply: Box::new(reply),
                         errors: Arc::new(StandardError),
-                        form: Form::Cgi,
+                        form: Form::FastCgi,
                         setting: self.setting.clone(),
                         log,
                         interruptible,

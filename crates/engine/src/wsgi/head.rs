@@ -167,18 +167,30 @@ impl Head {
 
     /// The head as it leaves, blank line included.
     pub(super) fn render(&self, form: Form) -> Vec<u8> {
-        let mut head = form.status_line("").into_bytes();
-        // The status line stands first in either form; its text goes where the empty one ends.
-        let end = head.iter().position(|&byte| byte == b'\r').unwrap_or(head.len());
-        head.splice(end..end, self.status.iter().copied());
-        for (name, value) in &self.fields {
-            head.extend_from_slice(name);
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value);
-            head.extend_from_slice(b"\r\n");
-        }
+        let mut line = form.status_line("").into_bytes();
+        // The text of the status line goes where the empty one ends.
+        let end = line.iter().position(|&byte| byte == b'\r').unwrap_or(line.len());
+        line.splice(end..end, self.status.iter().copied());
+        // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302. Fields may stand in any order
+        // (RFC 3875 6.3).
+        let is_at_risk = form == Form::FastCgi && self.code != 302;
+        let goes_first = |name: &[u8]| is_at_risk && name.eq_ignore_ascii_case(b"location");
+        let (first, rest): (Vec<_>, Vec<_>) = self.fields.iter().partition(|(name, _)| goes_first(name));
+        let mut head = Vec::new();
+        append(&mut head, &first);
+        head.extend(line);
+        append(&mut head, &rest);
         head.extend_from_slice(b"\r\n");
         head
+    }
+}
+
+fn append(head: &mut Vec<u8>, fields: &[&(Vec<u8>, Vec<u8>)]) {
+    for (name, value) in fields {
+        head.extend_from_slice(name);
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value);
+        head.extend_from_slice(b"\r\n");
     }
 }
 
