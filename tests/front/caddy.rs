@@ -17,7 +17,9 @@ pub(crate) struct Caddy;
 impl Caddy {
     /// Starts one over a site of its own.
     pub(crate) fn start() -> BehindPools {
-        Self::with(|site| {
+        let site = Site::new();
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, |site, _| {
             let line = |script: &String| {
                 let socket = Pools::socket(site, script);
                 format!("\timport wsgate /cgi-bin/{script} unix/{}\n", socket.display())
@@ -26,15 +28,18 @@ impl Caddy {
         })
     }
 
-    /// With `script` alone, at the root.
+    /// With `script` alone, at the root, over TCP.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
-        let front =
-            Self::with(|site| format!("\timport wsgate_at_root unix/{}\n", Pools::socket(site, script).display()));
-        front.at_the_root(script)
+        let site = Site::new();
+        let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
+        let line = |_: &Site, pools: &Pools| {
+            let port = pools.port(script).unwrap();
+            format!("\timport wsgate_at_root 127.0.0.1:{port}\n")
+        };
+        Self::with(site, pools, line).at_the_root(script)
     }
 
-    fn with(lines: impl Fn(&Site) -> String) -> BehindPools {
-        let site = Site::new();
+    fn with(site: Site, pools: Pools, lines: impl Fn(&Site, &Pools) -> String) -> BehindPools {
         let log = site.path("run/error.log");
         // It writes its pid file as the user that it runs as, and the configuration that it has had last.
         let own = site.path("run/caddy");
@@ -44,7 +49,7 @@ impl Caddy {
         }
         let server = Server::start(&own.join("pid"), &log, |port| {
             let configuration = site.path("run/Caddyfile");
-            fs::write(&configuration, caddyfile(port, &lines(&site))).unwrap();
+            fs::write(&configuration, caddyfile(port, &lines(&site, &pools))).unwrap();
             let mut command = command("caddy", &log);
             command.args(["run", "--adapter", "caddyfile", "--config"]).arg(configuration);
             command.arg("--pidfile").arg(own.join("pid"));
@@ -57,7 +62,6 @@ impl Caddy {
             }
             command
         });
-        let pools = Pools::new(&site, &log);
         // Each request has a connection of its own.
         BehindPools::new(server, pools, site, Habits::default())
     }

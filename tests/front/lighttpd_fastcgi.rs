@@ -17,7 +17,7 @@ impl LighttpdFastcgi {
     }
 }
 
-fn server(site: &Site, script: &str) -> Server {
+fn server(site: &Site, script: &str, _: Option<u16>) -> Server {
     let log = site.path("run/error.log");
     Server::start(&site.path(&format!("run/{script}.pid")), &log, |port| {
         let configuration = site.path(&format!("run/{script}.conf"));

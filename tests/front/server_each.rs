@@ -9,10 +9,13 @@ use super::server::Server;
 use super::site::Site;
 use super::{Front, Habits};
 
+/// Starts the server of a script, whose pool has a port if it is not at a Unix socket.
+pub(super) type Start = fn(&Site, &str, Option<u16>) -> Server;
+
 /// Running web servers, by the names of their scripts.
 pub(crate) struct ServerEach {
     servers: Mutex<BTreeMap<String, Server>>,
-    start: fn(&Site, &str) -> Server,
+    start: Start,
     /// For servers that start no processes of their own.
     pools: Option<Pools>,
     /// The script that is at the root, if it is not each at its own address.
@@ -23,7 +26,7 @@ pub(crate) struct ServerEach {
 
 impl ServerEach {
     /// None yet: `start` starts the one of a script. All have the log `run/error.log`.
-    pub(super) fn new(site: Site, start: fn(&Site, &str) -> Server, pools: Option<Pools>, habits: Habits) -> Self {
+    pub(super) fn new(site: Site, start: Start, pools: Option<Pools>, habits: Habits) -> Self {
         fs::File::options().create(true).append(true).open(site.path("run/error.log")).unwrap();
         Self { servers: Mutex::default(), start, pools, at_the_root: None, site, habits }
     }
@@ -46,8 +49,9 @@ impl Front for ServerEach {
         if let Some(pools) = &self.pools {
             pools.want(&self.site, script);
         }
+        let port = self.pools.as_ref().and_then(|pools| pools.port(script));
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.entry(script.to_owned()).or_insert_with(|| (self.start)(&self.site, script)).url(path)
+        servers.entry(script.to_owned()).or_insert_with(|| (self.start)(&self.site, script, port)).url(path)
     }
 
     fn log(&self) -> String {
