@@ -118,6 +118,8 @@ fn links_and_code_of_the_documents_are_there() {
         "docs/errors.md",
         "docs/conformance.md",
         "docs/deploy-apache.md",
+        "docs/deploy-caddy.md",
+        "docs/deploy-haproxy.md",
         "docs/deploy-lighttpd.md",
         "docs/deploy-nginx.md",
         "docs/deploy-systemd.md",

@@ -1,5 +1,6 @@
 //! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd; and with long-lived
-//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi, nginx, lighttpd.
+//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy,
+//! lighttpd.
 //!
 //! A behaviour is a function over a front; every front is asked the same. Here belongs what a web server takes part in;
 //! what the reply to given variables and bytes is, other files test without one.
@@ -10,6 +11,7 @@ mod deaths;
 mod directories;
 mod failures;
 mod frameworks;
+mod kept;
 mod managers;
 mod replies;
 mod requests;
@@ -67,9 +69,21 @@ macro_rules! behind_every_pool_front {
             use crate::front::ApacheProxyFcgi;
             $(#[test] fn $behaviour() { super::$behaviour(&mut ApacheProxyFcgi::start()); })*
         }
+        mod apache_proxy_fcgi_tcp {
+            use crate::front::ApacheProxyFcgi;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut ApacheProxyFcgi::over_tcp()); })*
+        }
         mod nginx {
             use crate::front::Nginx;
             $(#[test] fn $behaviour() { super::$behaviour(&mut Nginx::start()); })*
+        }
+        mod caddy {
+            use crate::front::Caddy;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Caddy::start()); })*
+        }
+        mod haproxy {
+            use crate::front::Haproxy;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Haproxy::start()); })*
         }
     };
 }

@@ -17,7 +17,7 @@ miss() {
     absent=1
 }
 
-# apache2, lighttpd and nginx live in /usr/sbin, which is not on everybody's PATH.
+# apache2, haproxy, lighttpd and nginx live in /usr/sbin, which is not on everybody's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 
 python=/usr/bin/python3
@@ -27,6 +27,8 @@ needed() {
     command -v apache2 >/dev/null || echo apache2
     command -v lighttpd >/dev/null || echo lighttpd
     command -v nginx >/dev/null || echo nginx-light
+    command -v caddy >/dev/null || echo caddy
+    command -v haproxy >/dev/null || echo haproxy
     [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || echo libapache2-mod-fcgid
     command -v spawn-fcgi >/dev/null || echo spawn-fcgi
     command -v cgi-fcgi >/dev/null || echo libfcgi-bin

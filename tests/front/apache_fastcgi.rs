@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use super::apache::{MPM_EVENT, httpd, preamble};
+use super::behind_pools::BehindPools;
 use super::pools::{Pools, scripts};
 use super::server::Server;
 use super::site::Site;
-use super::{Front, source};
+use super::{Front, Habits, source};
 
 /// Apache with mod_fcgid, which starts the scripts itself.
 pub(crate) struct ApacheFcgid {
@@ -59,64 +60,51 @@ impl Front for ApacheFcgid {
 }
 
 /// Apache with mod_proxy_fcgi, in front of pools.
-pub(crate) struct ApacheProxyFcgi {
-    server: Server,
-    pools: Pools,
-    site: Site,
-}
+pub(crate) struct ApacheProxyFcgi;
 
 impl ApacheProxyFcgi {
-    /// Starts one over a site of its own.
-    pub(crate) fn start() -> Self {
+    /// Starts one over a site of its own, with pools at Unix sockets.
+    pub(crate) fn start() -> BehindPools {
         let site = Site::new();
-        let mounts = scripts(&site).into_iter().map(|script| (format!("/cgi-bin/{script}"), script)).collect();
-        Self::with(site, mounts)
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, &each_at_its_address)
+    }
+
+    /// With pools at TCP ports.
+    pub(crate) fn over_tcp() -> BehindPools {
+        let site = Site::new();
+        let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
+        Self::with(site, pools, &each_at_its_address)
     }
 
     /// With `script` alone, at the root.
-    pub(crate) fn at_the_root(script: &str) -> Self {
-        let front = Self::with(Site::new(), vec![("/".to_owned(), script.to_owned())]);
-        front.pools.want(&front.site, &format!("/cgi-bin/{script}"));
-        front
+    pub(crate) fn at_the_root(script: &str) -> BehindPools {
+        let site = Site::new();
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, &|_| vec![("/".to_owned(), script.to_owned())]).at_the_root(script)
     }
 
-    fn with(site: Site, mounts: Vec<(String, String)>) -> Self {
+    fn with(site: Site, pools: Pools, mounts: &dyn Fn(&Site) -> Vec<(String, String)>) -> BehindPools {
         let server = httpd(&site, |port| {
             let mut text = preamble(&site, port, &[MPM_EVENT, "proxy", "proxy_fcgi"]);
-            for (mount, script) in &mounts {
-                let socket = Pools::socket(&site, script);
+            for (mount, script) in mounts(&site) {
+                let pool = match pools.port(&script) {
+                    Some(port) => format!("fcgi://127.0.0.1:{port}"),
+                    None => format!("unix:{}|fcgi://wsgate", Pools::socket(&site, &script).display()),
+                };
                 writeln!(
                     text,
-                    "Define WSGATE_MOUNT \"{mount}\"\nDefine WSGATE_SOCKET \"{}\"\nInclude \"{}\"",
-                    socket.display(),
+                    "Define WSGATE_MOUNT \"{mount}\"\nDefine WSGATE_POOL \"{pool}\"\nInclude \"{}\"",
                     source("apache/proxy_fcgi.conf").display()
                 )
                 .unwrap();
             }
             text
         });
-        let pools = Pools::new(&site, &site.path("run/error.log"));
-        Self { server, pools, site }
+        BehindPools::new(server, pools, site, Habits { keeps_connections: true, ..Habits::default() })
     }
 }
 
-impl Front for ApacheProxyFcgi {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn url(&self, path: &str) -> String {
-        self.pools.want(&self.site, path);
-        self.server.url(path)
-    }
-
-    fn log(&self) -> String {
-        self.server.log()
-    }
-
-    fn stop(&mut self) -> String {
-        self.server.stop();
-        self.pools.stop();
-        self.server.log()
-    }
+fn each_at_its_address(site: &Site) -> Vec<(String, String)> {
+    scripts(site).into_iter().map(|script| (format!("/cgi-bin/{script}"), script)).collect()
 }

@@ -1,59 +1,31 @@
 //! lighttpd, configured by `apache/lighttpd-fastcgi.conf` as it stands: it starts the scripts itself.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::sync::{Mutex, PoisonError};
 
-use super::pools::script_of;
 use super::server::{Server, command};
+use super::server_each::ServerEach;
 use super::site::{ServerUser, Site};
-use super::{Front, source};
+use super::{Habits, source};
 
-/// A lighttpd for each script that is asked for: it starts all that its configuration names, whether asked for or not.
-pub(crate) struct LighttpdFastcgi {
-    servers: Mutex<BTreeMap<String, Server>>,
-    site: Site,
-}
+/// lighttpd with a process for the script: it starts all that its configuration names, whether asked for or not.
+pub(crate) struct LighttpdFastcgi;
 
 impl LighttpdFastcgi {
-    /// Starts none yet, over a site of its own.
-    pub(crate) fn start() -> Self {
-        let site = Site::new();
-        fs::write(site.path("run/error.log"), "").unwrap();
-        Self { servers: Mutex::default(), site }
-    }
-
-    fn server(&self, script: &str) -> Server {
-        let log = self.site.path("run/error.log");
-        Server::start(&self.site.path(&format!("run/{script}.pid")), &log, |port| {
-            let configuration = self.site.path(&format!("run/{script}.conf"));
-            fs::write(&configuration, lighttpd_conf(&self.site, script, port)).unwrap();
-            let mut command = command("lighttpd", &log);
-            command.arg("-D").arg("-f").arg(configuration).env("DJANGO_DB", self.site.path("var/django.sqlite3"));
-            command
-        })
+    /// One for each script that is asked for, over a site of its own.
+    pub(crate) fn start() -> ServerEach {
+        ServerEach::new(Site::new(), server, None, Habits::default())
     }
 }
 
-impl Front for LighttpdFastcgi {
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn url(&self, path: &str) -> String {
-        let script = script_of(&self.site, path).unwrap_or_else(|| panic!("{path} asks for no script"));
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.entry(script.to_owned()).or_insert_with(|| self.server(script)).url(path)
-    }
-
-    fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.site.path("run/error.log")).unwrap()).into_owned()
-    }
-
-    fn stop(&mut self) -> String {
-        self.servers.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        self.log()
-    }
+fn server(site: &Site, script: &str, _: Option<u16>) -> Server {
+    let log = site.path("run/error.log");
+    Server::start(&site.path(&format!("run/{script}.pid")), &log, |port| {
+        let configuration = site.path(&format!("run/{script}.conf"));
+        fs::write(&configuration, lighttpd_conf(site, script, port)).unwrap();
+        let mut command = command("lighttpd", &log);
+        command.arg("-D").arg("-f").arg(configuration).env("DJANGO_DB", site.path("var/django.sqlite3"));
+        command
+    })
 }
 
 fn lighttpd_conf(site: &Site, script: &str, port: u16) -> String {

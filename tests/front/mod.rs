@@ -4,20 +4,26 @@
 
 mod apache;
 mod apache_fastcgi;
+mod behind_pools;
+mod caddy;
 mod client;
+mod haproxy;
 mod lighttpd;
 mod lighttpd_fastcgi;
 mod nginx;
 mod pools;
 mod process;
 mod server;
+mod server_each;
 mod site;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use apache::{Apache, CgiModule, Setup};
 pub(crate) use apache_fastcgi::{ApacheFcgid, ApacheProxyFcgi};
+pub(crate) use caddy::Caddy;
 pub(crate) use client::{Client, Response};
+pub(crate) use haproxy::Haproxy;
 pub(crate) use lighttpd::Lighttpd;
 pub(crate) use lighttpd_fastcgi::LighttpdFastcgi;
 pub(crate) use nginx::Nginx;
@@ -38,14 +44,36 @@ pub(crate) trait Front {
     /// Ends the server, so that nothing is written to the log any more, and reads it.
     fn stop(&mut self) -> String;
 
-    /// Does it join the values of a header that comes more than once (RFC 3875 4.1.18)?
-    fn joins_repeated_headers(&self) -> bool {
-        true
+    /// What it does in its own way.
+    fn habits(&self) -> Habits {
+        Habits::default()
+    }
+
+    /// The ports of what is behind it, over TCP.
+    fn ports(&self) -> Vec<u16> {
+        Vec::new()
     }
 
     /// Asks for a script of cgi-bin: `rest` is the script's name and all that comes after it.
     fn script(&self, rest: &str) -> String {
         self.url(&format!("/cgi-bin/{rest}"))
+    }
+}
+
+/// What servers may each do in their own way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    /// The values of a header that comes more than once are joined (RFC 3875 4.1.18).
+    pub(crate) joins_repeated_headers: bool,
+    /// A connection to a process behind it serves more than one request (FastCGI 1.0, 5.1).
+    pub(crate) keeps_connections: bool,
+    /// Bytes of a body in chunks that pass for certain, where larger ones are refused.
+    pub(crate) most_in_chunks: Option<usize>,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { joins_repeated_headers: true, keeps_connections: false, most_in_chunks: None }
     }
 }
 

@@ -3,32 +3,27 @@
 use std::fmt::Write as _;
 use std::fs;
 
+use super::behind_pools::BehindPools;
 use super::pools::{Pools, scripts};
 use super::server::{Server, command};
 use super::site::{ServerUser, Site};
-use super::{Front, source};
+use super::{Habits, source};
 
-/// A running nginx.
-pub(crate) struct Nginx {
-    server: Server,
-    pools: Pools,
-    site: Site,
-}
+/// nginx.
+pub(crate) struct Nginx;
 
 impl Nginx {
     /// Starts one over a site of its own.
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start() -> BehindPools {
         Self::with(r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#, "$script")
     }
 
     /// With `script` alone, at the root.
-    pub(crate) fn at_the_root(script: &str) -> Self {
-        let front = Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script);
-        front.pools.want(&front.site, &format!("/cgi-bin/{script}"));
-        front
+    pub(crate) fn at_the_root(script: &str) -> BehindPools {
+        Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script).at_the_root(script)
     }
 
-    fn with(location: &str, upstream: &str) -> Self {
+    fn with(location: &str, upstream: &str) -> BehindPools {
         let site = Site::new();
         let log = site.path("run/error.log");
         let server = Server::start(&site.path("run/nginx.pid"), &log, |port| {
@@ -38,39 +33,24 @@ impl Nginx {
             command.arg("-p").arg(site.path("run")).arg("-e").arg(&log).arg("-c").arg(configuration);
             command
         });
-        Self { server, pools: Pools::new(&site, &log), site }
+        let pools = Pools::new(&site, &log);
+        let habits = Habits {
+            joins_repeated_headers: joins_repeated_headers(&site),
+            keeps_connections: true,
+            ..Habits::default()
+        };
+        BehindPools::new(server, pools, site, habits)
     }
 }
 
-impl Front for Nginx {
-    /// Since 1.23. Before that every value comes as a parameter of its own.
-    fn joins_repeated_headers(&self) -> bool {
-        let log = self.site.path("run/version");
-        assert!(command("nginx", &log).arg("-v").status().unwrap().success());
-        let said = fs::read_to_string(log).unwrap();
-        let version = said.split("nginx/").nth(1).expect("a version");
-        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
-        (numbers.next(), numbers.next()) >= (Some(1), Some(23))
-    }
-
-    fn site(&self) -> &Site {
-        &self.site
-    }
-
-    fn url(&self, path: &str) -> String {
-        self.pools.want(&self.site, path);
-        self.server.url(path)
-    }
-
-    fn log(&self) -> String {
-        self.server.log()
-    }
-
-    fn stop(&mut self) -> String {
-        self.server.stop();
-        self.pools.stop();
-        self.server.log()
-    }
+/// It does since 1.23. Before that every value comes as a parameter of its own.
+fn joins_repeated_headers(site: &Site) -> bool {
+    let log = site.path("run/version");
+    assert!(command("nginx", &log).arg("-v").status().unwrap().success());
+    let said = fs::read_to_string(log).unwrap();
+    let version = said.split("nginx/").nth(1).expect("a version");
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(1), Some(23))
 }
 
 /// All that is the test's own: who, where, and which pool at which address.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -16,6 +18,10 @@ use super::site::{ServerUser, Site};
 pub(crate) struct Pools {
     log: PathBuf,
     running: Mutex<BTreeMap<String, Child>>,
+    /// Over TCP, the port of each script's pool.
+    ports: BTreeMap<String, u16>,
+    /// What the pools that have not been started are going to listen at.
+    listeners: Mutex<BTreeMap<String, TcpListener>>,
 }
 
 impl Pools {
@@ -26,7 +32,29 @@ impl Pools {
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
             chown(&sockets, Some(uid), Some(gid)).unwrap();
         }
-        Self { log: log.to_owned(), running: Mutex::default() }
+        Self { log: log.to_owned(), running: Mutex::default(), ports: BTreeMap::new(), listeners: Mutex::default() }
+    }
+
+    /// None yet, for TCP: all ports are taken now, so that a web server can be told of them.
+    pub(crate) fn over_tcp(site: &Site, log: &Path) -> Self {
+        let mut pools = Self::new(site, log);
+        let listeners = pools.listeners.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for script in scripts(site) {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            pools.ports.insert(script.clone(), listener.local_addr().unwrap().port());
+            listeners.insert(script, listener);
+        }
+        pools
+    }
+
+    /// The port of a script's pool, over TCP.
+    pub(crate) fn port(&self, script: &str) -> Option<u16> {
+        self.ports.get(script).copied()
+    }
+
+    /// The ports of all.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.ports.values().copied().collect()
     }
 
     /// Where the pool of a script listens.
@@ -34,24 +62,36 @@ impl Pools {
         site.path(&format!("run/pools/{script}.sock"))
     }
 
-    /// Has the pool of the script that `path` asks for serve, or end because it cannot.
-    pub(crate) fn want(&self, site: &Site, path: &str) {
-        let Some(script) = script_of(site, path) else { return };
+    /// Has the pool of the script that `path` asks for serve, if it asks for one.
+    pub(crate) fn want_for(&self, site: &Site, path: &str) {
+        if let Some(script) = script_of(site, path) {
+            self.want(site, script);
+        }
+    }
+
+    /// Has the pool of `script` serve, or end because it cannot.
+    pub(crate) fn want(&self, site: &Site, script: &str) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.contains_key(script) {
             return;
         }
         let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let socket = Self::socket(site, script);
+        let listener = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(script);
+        let (address, input) = match listener {
+            Some(listener) => ("fd:0".to_owned(), Stdio::from(OwnedFd::from(listener))),
+            None => (format!("unix:{}", Self::socket(site, script).display()), Stdio::null()),
+        };
+        let file = site.path("cgi-bin").join(script);
         let mut command = site.as_server("setpriv");
         // A test run that is interrupted takes its pools along.
         command.args(["--pdeathsig", "TERM", "--"]).arg(site.path("bin/wsgate"));
-        command.arg("fastcgi").arg(site.path("cgi-bin").join(script));
-        command.arg("--listen").arg(format!("unix:{}", socket.display())).args(["--workers", "2"]);
+        command.arg("fastcgi").arg(&file).arg("--listen").arg(address).args(["--workers", "2"]);
         command.env("DJANGO_DB", site.path("var/django.sqlite3"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(input).stdout(Stdio::null()).stderr(log);
         let mut pool = command.spawn().unwrap();
-        let ready = format!("at `unix:{}`", socket.display());
+        // Over TCP the pool alone may hold the listening socket: when it ends, nobody waits there.
+        drop(command);
+        let ready = format!("`{}`", file.display());
         eventually("the pool serves or has ended", || {
             let serves = |line: &str| line.contains("[W0710]") && line.contains(&ready);
             fs::read_to_string(&self.log).unwrap().lines().any(serves) || pool.try_wait().unwrap().is_some()

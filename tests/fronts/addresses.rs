@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::front::{Apache, ApacheProxyFcgi, CgiModule, Client, Front, Nginx, Setup, Site, source};
+use crate::front::{Apache, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Nginx, Setup, Site, source};
 
 /// Alice's pages, with `script` behind all of them.
 fn public_html(module: CgiModule, script: &str) -> Apache {
@@ -143,10 +143,61 @@ fn a_handler_cannot_be_asked_for_by_itself() {
     }
 }
 
+/// PATH_INFO may hold any byte but NUL, and expressions stop at line ends where they are not told to go on.
+#[test]
+fn a_line_end_in_a_path_is_part_of_it_or_refused() {
+    let fronts: [(Box<dyn Front>, bool); 4] = [
+        (Box::new(ApacheProxyFcgi::start()), true),
+        (Box::new(Nginx::start()), true),
+        (Box::new(Caddy::start()), true),
+        // HAProxy cannot be told so, and takes no such path.
+        (Box::new(Haproxy::start()), false),
+    ];
+    for (front, is_taken) in fronts {
+        let response = Client::get(front.script("environ.wsgi/a%0Ab?format=json")).run();
+        if is_taken {
+            let seen = response.expect(200).json();
+            assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/cgi-bin/environ.wsgi".into(), &"/a\nb".into()));
+        } else {
+            assert!((400..=599).contains(&response.status), "{response:?}");
+        }
+    }
+}
+
+/// What an address is, is for one place to say: below the mount, and nothing that only begins like it.
+#[test]
+fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
+    let fronts: [Box<dyn Front>; 4] = [
+        Box::new(ApacheProxyFcgi::start()),
+        Box::new(Nginx::start()),
+        Box::new(Caddy::start()),
+        Box::new(Haproxy::start()),
+    ];
+    for front in fronts {
+        let address = front.script("environ.wsgi");
+        Client::get(&address).run().expect(200);
+        let response = Client::get(format!("{address}x/y?format=json")).run();
+        assert!(!response.text().contains("SCRIPT_NAME"), "{response:?}");
+    }
+}
+
+/// SCRIPT_NAME is as it was asked for, so that it leads back there (RFC 3875 3.3).
+#[test]
+fn caddy_takes_an_address_in_another_case_for_the_same() {
+    let front = Caddy::start();
+    Client::get(front.script("environ.wsgi")).run().expect(200);
+    let seen = seen(&front, "/CGI-BIN/environ.wsgi/x");
+    assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/CGI-BIN/environ.wsgi".into(), &"/x".into()));
+}
+
 #[test]
 fn a_pool_at_the_root_has_no_script_name() {
-    let fronts: [Box<dyn Front>; 2] =
-        [Box::new(ApacheProxyFcgi::at_the_root("environ.wsgi")), Box::new(Nginx::at_the_root("environ.wsgi"))];
+    let fronts: [Box<dyn Front>; 4] = [
+        Box::new(ApacheProxyFcgi::at_the_root("environ.wsgi")),
+        Box::new(Nginx::at_the_root("environ.wsgi")),
+        Box::new(Caddy::at_the_root("environ.wsgi")),
+        Box::new(Haproxy::at_the_root("environ.wsgi")),
+    ];
     for front in fronts {
         for path_info in ["/", "/a/b/", "/cgi-bin/environ.wsgi", HARD.0] {
             let seen = seen(&*front, &format!("{path_info}?q=%26"));

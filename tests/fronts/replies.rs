@@ -6,6 +6,7 @@ use crate::front::{Client, Front, eventually};
 behind_every_front! {
     a_head_has_the_headers_of_its_get_and_no_body
     a_redirect_by_path_is_the_browsers_to_follow
+    a_reply_that_points_elsewhere_keeps_its_status
     every_cookie_is_set_and_comes_back
     the_page_for_debugging_cannot_be_written_into
     what_is_printed_lands_in_the_log
@@ -25,6 +26,14 @@ fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
     // Servers may complete it to a whole address.
     assert!(location.ends_with("/cgi-bin/hello.wsgi"), "{location}");
     assert_eq!(response.text(), "Over there\n");
+}
+
+/// RFC 3875 6.2.4: a `Location` does not make a status. To some servers it does, if it comes behind that.
+fn a_reply_that_points_elsewhere_keeps_its_status(front: &mut dyn Front) {
+    for status in [201, 301, 303, 307, 308] {
+        let response = Client::get(front.script(&format!("points_elsewhere.wsgi?{status}"))).run().expect(status);
+        assert_eq!(response.header("location"), "http://elsewhere.example/");
+    }
 }
 
 fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {

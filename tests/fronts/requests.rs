@@ -86,5 +86,5 @@ fn a_proxy_header_does_not_arrive(front: &mut dyn Front) {
 fn a_repeated_header_arrives_joined(front: &mut dyn Front) {
     let request = Client::get(front.script("environ.wsgi?format=json")).header("X-Part", "one").header("X-Part", "two");
     let seen = request.run().expect(200).json();
-    assert_eq!(seen["HTTP_X_PART"], if front.joins_repeated_headers() { "one, two" } else { "two" });
+    assert_eq!(seen["HTTP_X_PART"], if front.habits().joins_repeated_headers { "one, two" } else { "two" });
 }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Form {
     /// `Status:` and headers, which the web server completes (RFC 3875 6.2).
     Cgi,
+    /// The same over FastCGI, in an order of fields that every web server understands.
+    FastCgi,
     /// A whole HTTP response, for scripts whose name begins with `nph-` (RFC 3875 5).
     NonParsed,
 }
@@ -55,7 +57,7 @@ impl Form {
     /// What stands before and after a status such as `200 OK` at the beginning of a head, line ends included.
     pub const fn around_status(self) -> (&'static str, &'static str) {
         match self {
-            Self::Cgi => ("Status: ", "\r\n"),
+            Self::Cgi | Self::FastCgi => ("Status: ", "\r\n"),
             // The connection ends with the reply, since nothing says how long the body is (RFC 3875 5.2).
             Self::NonParsed => ("HTTP/1.1 ", "\r\nConnection: close\r\n"),
         }

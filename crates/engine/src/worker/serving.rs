@@ -429,7 +429,10 @@ impl Worker {
         let interruptible = Interruptible::yes();
         self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
-        let variables = Variables::new(&params, Twice::Last);
+        // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
+        // own (FastCGI 1.0, 5.3).
+        let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
+        let variables = Variables::new(received, Twice::Last);
         let refused = match &variables {
             _ if params.with_nul().is_some() => Some(
                 Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
@@ -443,7 +446,7 @@ impl Worker {
             (None, Ok(variables)) => {
                 let (body, reply) = peer.begin(id, variables.body_length_in_stream());
                 let (body, reply) = (Box::new(body), Box::new(reply));
-                let exchange = Exchange { variables, body, reply, form: Form::Cgi, log, interruptible };
+                let exchange = Exchange { variables, body, reply, form: Form::FastCgi, log, interruptible };
                 seat.server.serve(seat.application, exchange);
             }
             (entry, _) => {

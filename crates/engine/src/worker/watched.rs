@@ -59,13 +59,14 @@ impl Watched {
 
     /// The thread with the number `thread` begins to serve `request`.
     pub(super) fn begin(&self, py: Python<'_>, thread: u32, request: &str, interruptible: Interruptible) {
-        if let Some(line) = self.line(thread) {
-            line.begin(request);
-        }
+        // Before the scoreboard knows of it: what is overdue for the supervisor, which interrupts once, must be so here.
         if self.timeout_milliseconds > 0 {
             let ident = py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract());
             // A thread without a name is not interrupted; the supervisor ends the process in the end.
             *self.serving(thread) = ident.ok().map(|ident| Serving { thread: ident, since: now(), interruptible });
+        }
+        if let Some(line) = self.line(thread) {
+            line.begin(request);
         }
     }
 

@@ -36,6 +36,7 @@ const HOP_BY_HOP: [&[u8]; 8] = [
 pub(super) struct Head {
     /// All but the blank line at the end.
     bytes: Vec<u8>,
+    form: Form,
     code: u16,
     content_length: Option<u64>,
     has_type: bool,
@@ -108,7 +109,7 @@ impl Head {
         if bytes.len() > LONGEST_HEAD {
             return Err(BadHead::HeadTooLong(bytes.len()));
         }
-        Ok(Self { bytes, code, content_length: None, has_type: false, location: None })
+        Ok(Self { bytes, form, code, content_length: None, has_type: false, location: None })
     }
 
     /// Adds a field as the application gave it.
@@ -200,6 +201,11 @@ impl Head {
 
     /// The head as it leaves, blank line included.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302. Fields may stand in any order
+        // (RFC 3875 6.3).
+        if let Some(place) = self.location.filter(|_| self.form == Form::FastCgi && self.code != 302) {
+            self.bytes[..place.end].rotate_right(place.len());
+        }
         self.bytes.extend_from_slice(b"\r\n");
         self.bytes
     }

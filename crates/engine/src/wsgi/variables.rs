@@ -107,7 +107,7 @@ impl<'a> Variables<'a> {
         let received = received.into_iter();
         let mut variables = Self {
             // A few are added below.
-            pairs: Vec::with_capacity(received.size_hint().0 + 8),
+            pairs: Vec::with_capacity(received.size_hint().1.unwrap_or(0) + 8),
             places: [None; Known::COUNT],
         };
         let mut names = Names::default();
