@@ -4,11 +4,13 @@
 //! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
 
 mod aborts;
+mod changes;
 mod connections;
 mod ending;
 mod endurance;
 mod framing;
 mod hostile;
+mod preloading;
 mod process;
 mod reloading;
 mod requests;

@@ -54,6 +54,14 @@ codes! {
     ExitAtImport = 304,
     /// The application started threads while it was loaded in a process that is to be forked.
     ThreadsAtImport = 305,
+    /// The application opened sockets while it was loaded in a process that is to be forked.
+    SocketsAtImport = 350,
+    /// The application started threads or opened sockets while it was loaded, so that each worker loads it by itself.
+    NotPreloaded = 351,
+    /// A worker ended while it loaded the application.
+    WorkerUnloaded = 352,
+    /// A file has changed, and new code is loaded.
+    ChangeSeen = 353,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.
