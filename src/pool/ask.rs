@@ -88,12 +88,13 @@ fn unknown(error: anyhow::Error) -> Complaint {
 fn table(status: &PoolStatus) -> String {
     let busy = status.workers.iter().filter(|worker| worker.busy).count();
     let mut text = format!(
-        "{} {} pid {} at {}: {busy} of {} busy{}\n",
+        "{} {} pid {} at {}: {busy} of {} busy, preload {}{}\n",
         status.name,
         status.app,
         status.pid,
         status.listen.join(", "),
         status.workers.len(),
+        status.preload,
         if status.reloading { ", reloading" } else { "" }
     );
     // Writing to a string cannot fail.

@@ -64,6 +64,8 @@ pub(crate) struct PoolStatus {
     pub(crate) listen: Vec<String>,
     /// How often code was loaded.
     pub(crate) generation: u64,
+    /// Whether workers are forked from a process that has loaded the application: `yes`, `no`, or `auto` until that is known.
+    pub(crate) preload: String,
     /// New code is being loaded.
     pub(crate) reloading: bool,
     /// Each thread of each worker.

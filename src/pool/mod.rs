@@ -1,10 +1,12 @@
 //! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python and reads no FastCGI.
 
 pub(crate) mod ask;
+mod changes;
 mod control;
 mod inherited;
 mod listen;
 mod notify;
+mod origin;
 mod supervisor;
 mod template;
 mod watch;
@@ -24,7 +26,7 @@ use std::{
 use link::{
     app::{App, Source},
     entry::{Code, Entry},
-    launch::{Service, Work},
+    launch::{Preload, Service, Work},
     scoreboard::Scoreboard,
 };
 
@@ -32,13 +34,13 @@ use crate::{
     exit::{Complaint, Exit},
     options::Options,
     request::Request,
-    script_line,
-    settings::{Settings, application},
+    settings::Settings,
     start::Start,
 };
 use inherited::Inherited;
 pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
+use origin::Origin;
 use supervisor::{Supervisor, Terms};
 use words::Fastcgi;
 
@@ -47,10 +49,8 @@ use words::Fastcgi;
 /// # Errors
 /// If it cannot begin.
 pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
-    let (app, base) = application(&words.app).map_err(Complaint::usage)?;
-    let settings = script_line::complete(words.options.clone(), &app, &base)
-        .and_then(|options| Settings::resolve(&options, app, &base))
-        .map_err(Complaint::settings)?;
+    let origin = Origin::new(&words.app, &words.options).map_err(Complaint::usage)?;
+    let settings = origin.resolve().map_err(Complaint::settings)?;
     let bad_address = |error: anyhow::Error| {
         Complaint::settings(
             Entry::error(Code::BadListener, format!("{error:#}"))
@@ -71,15 +71,23 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
     let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
-    let service = service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd);
-    if managed && workers == 1 {
-        // Whoever gave us the socket manages processes already.
+    let service = Service {
+        preload: words.preload.into(),
+        reload: words.reload,
+        ..service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd)
+    };
+    let is_watched = words.reload || !words.reload_on.is_empty();
+    if managed && workers == 1 && !is_watched {
+        // Whoever gave us the socket manages processes already. Not all of them start another worker when one ends, so that this
+        // one does not end for a change; who wants that gets a supervisor.
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd));
     }
     let terms = Terms {
         service,
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
+        watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
+        origin,
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
     };
     Supervisor::new(&settings, terms, listeners, scoreboard, scoreboard_fd).map_err(cannot_begin)?.run()
@@ -133,6 +141,9 @@ fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64
         workers,
         max_requests,
         scoreboard_fd: scoreboard.as_raw_fd(),
+        // A worker that nothing is forked from loads for itself.
+        preload: Preload::No,
+        reload: false,
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use link::{
-    launch::{Service, Work},
+    launch::{Preload, Service, Work},
     pool::{News, Order},
     report::{LONGEST, Report},
 };
@@ -33,6 +33,14 @@ pub(super) struct Template {
     workers: usize,
     /// Workers that were asked for and not heard of yet.
     owed: usize,
+    /// What its code comes from.
+    pub(super) settings: Settings,
+    /// What it was told about loading the application.
+    pub(super) preload: Preload,
+    /// Loading the application has done what cannot be forked; it ends.
+    pub(super) is_not_forkable: bool,
+    /// It was told that workers which are not there yet are not wanted.
+    abandoned: bool,
     /// It cannot load the application, and the log says why.
     pub(super) explained: bool,
     /// Why the engine could not be loaded.
@@ -42,13 +50,13 @@ pub(super) struct Template {
 impl Template {
     /// Starts one.
     pub(super) fn start(
-        settings: &Settings,
+        settings: Settings,
         service: &Service,
         request: &Request,
         inherited: &[BorrowedFd<'_>],
         generation: u64,
     ) -> io::Result<Self> {
-        let mut start = Start::new(settings, Work::Template(service.clone()), request, inherited)?;
+        let mut start = Start::new(&settings, Work::Template(service.clone()), request, inherited)?;
         // A group of its own, so that what it has started can be ended with it.
         let child = start.command.process_group(0).spawn()?;
         Ok(Self {
@@ -58,6 +66,10 @@ impl Template {
             ready: false,
             workers: 0,
             owed: 0,
+            settings,
+            preload: service.preload,
+            is_not_forkable: false,
+            abandoned: false,
             explained: false,
             unfit: None,
         })
@@ -71,11 +83,7 @@ impl Template {
     /// Asks for a worker. Tells whether it could: a template that has very many orders takes no more, and one that is about to be
     /// found dead takes none.
     pub(super) fn fork(&mut self, slot: u32) -> bool {
-        let order = Order::Fork { slot }.encode();
-        let asked = self
-            .channel
-            .as_ref()
-            .is_some_and(|channel| send(channel, &order, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok());
+        let asked = self.send(Order::Fork { slot });
         self.owed += usize::from(asked);
         asked
     }
@@ -87,10 +95,11 @@ impl Template {
                 self.owed = self.owed.saturating_sub(1);
                 self.workers += 1;
             }
-            News::Unborn { .. } => self.owed = self.owed.saturating_sub(1),
+            News::Unborn { .. } | News::Stillborn { .. } => self.owed = self.owed.saturating_sub(1),
             News::Gone { .. } => self.workers = self.workers.saturating_sub(1),
             News::Ready => self.ready = true,
             News::Unfit => self.explained = true,
+            News::NotForkable => self.is_not_forkable = true,
         }
     }
 
@@ -126,13 +135,31 @@ impl Template {
             self.kill();
         } else if self.workers + self.owed == 0 {
             self.channel = None;
+        } else if self.owed > 0 && !self.abandoned {
+            // They may be loading the application, without an end. One that could not be told is told the next time.
+            self.abandoned = self.send(Order::Abandon);
         }
+    }
+
+    fn send(&self, order: Order) -> bool {
+        let told = |channel| send(channel, &order.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok();
+        self.channel.as_ref().is_some_and(told)
+    }
+
+    /// Its process, while it has not been found ended.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Which process loads the application, as far as that is known.
+    pub(super) fn loads(&self) -> Preload {
+        if self.ready && self.preload == Preload::Auto { Preload::Yes } else { self.preload }
     }
 
     /// Ends it at once, and its workers with it.
     pub(super) fn kill(&mut self) {
         self.channel = None;
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = self.pid() {
             // It may have ended a moment ago.
             let _ = kill_process(pid, Signal::KILL);
         }

@@ -1,6 +1,8 @@
 //! The words of `wsgate fastcgi`.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
 
 use super::listen::Address;
 use crate::options::Options;
@@ -42,6 +44,21 @@ pub(crate) struct Fastcgi {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) threads: u32,
 
+    /// Which process loads the application: the one that workers are forked from, or each worker
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Preload::Auto)]
+    pub(crate) preload: Preload,
+
+    /// File or directory whose change makes the pool reload, as that of the script does (repeatable)
+    ///
+    /// It need not be there yet. Of a directory, entries that come and go count, not what is in them. A worker on standard input without
+    /// `--workers` has a supervisor only with this option or `--reload`, and does not notice that its script has changed without one.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) reload_on: Vec<PathBuf>,
+
+    /// Reload when the file of any module that is loaded changes; for development
+    #[arg(long)]
+    pub(crate) reload: bool,
+
     /// Requests after which a worker is replaced; 0 is never
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_requests: u64,
@@ -53,6 +70,27 @@ pub(crate) struct Fastcgi {
     /// Seconds that workers have to finish their requests when they are to end
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(crate) drain: u64,
+}
+
+/// Which process loads the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preload {
+    /// As `yes`, unless that starts threads or opens sockets; then as `no`
+    Auto,
+    /// Once, before workers are forked: they share its memory
+    Yes,
+    /// Each worker by itself, after the fork
+    No,
+}
+
+impl From<Preload> for link::launch::Preload {
+    fn from(word: Preload) -> Self {
+        match word {
+            Preload::Auto => Self::Auto,
+            Preload::Yes => Self::Yes,
+            Preload::No => Self::No,
+        }
+    }
 }
 
 fn mode(word: &str) -> Result<u32, String> {

@@ -4,6 +4,7 @@
 //! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
 
 mod aborts;
+mod changes;
 mod connections;
 mod ending;
 mod endurance;
@@ -11,6 +12,7 @@ mod framing;
 mod hostile;
 mod inherited;
 mod notify;
+mod preloading;
 mod process;
 mod reloading;
 mod requests;

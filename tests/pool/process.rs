@@ -130,6 +130,14 @@ impl Setup {
         Pool { running: Running::start(&mut command), setup: self }
     }
 
+    /// Starts it by `command`, which is its own with more words, and waits until it serves.
+    #[track_caller]
+    pub(super) fn launch_as(self, command: &mut Command) -> Pool {
+        let mut pool = Pool { running: Running::start(command), setup: self };
+        pool.await_log("W0710");
+        pool
+    }
+
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(super) fn start(self) -> Pool {

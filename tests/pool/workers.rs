@@ -187,6 +187,7 @@ fn threads_that_are_started_at_import_are_warned_of() {
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n{}",
         crate::probe::dedent(ECHO)
     ))
+    .words(&["--preload", "yes"])
     .start();
     assert_eq!(pool.ask(&Ask::get("/works")).text(), "/works|");
     pool.await_log("hint: ");

@@ -58,6 +58,14 @@ codes! {
     SocketLeft = 360,
     /// A service manager cannot be told anything.
     ManagerNotTold = 361,
+    /// The application opened sockets while it was loaded in a process that is to be forked.
+    SocketsAtImport = 350,
+    /// The application started threads or opened sockets while it was loaded, so that each worker loads it by itself.
+    NotPreloaded = 351,
+    /// A worker ended while it loaded the application.
+    WorkerUnloaded = 352,
+    /// A file has changed, and new code is loaded.
+    ChangeSeen = 353,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.

@@ -47,7 +47,7 @@ pub enum Work {
     Cgi(Ends),
     /// Load the application, try one request under `wsgiref.validate`, and write what was found as the reply.
     Check(Ends),
-    /// Load the application, then fork a worker whenever the supervisor asks for one.
+    /// Fork a worker whenever the supervisor asks for one; before that, load the application if [`Service::preload`] says so.
     Template(Service),
     /// Be the only worker.
     Worker(Service),
@@ -75,6 +75,21 @@ pub struct Service {
     pub max_requests: u64,
     /// Descriptor of the pool's scoreboard; the line of a thread is the worker's place times threads plus its number.
     pub scoreboard_fd: i32,
+    /// Which process of the pool loads the application.
+    pub preload: Preload,
+    /// The supervisor wants SIGHUP when the file of a module has changed.
+    pub reload: bool,
+}
+
+/// Which process of a pool loads the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Preload {
+    /// The template, unless that starts threads or opens sockets: neither can be forked with it.
+    Auto,
+    /// The template. Workers share its memory.
+    Yes,
+    /// Each worker, after it was forked.
+    No,
 }
 
 /// A virtualenv as its `pyvenv.cfg` describes it.

@@ -13,16 +13,18 @@ pub enum Order {
         /// Names the worker's place in the pool.
         slot: u32,
     },
+    /// Workers that are loading the application are not wanted any more.
+    Abandon,
 }
 
 /// What the template has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The application is loaded: workers can be forked.
+    /// The application could be loaded: workers can be forked. From a worker to its template: it has loaded the application.
     Ready,
     /// The application cannot be loaded; the log says why.
     Unfit,
-    /// A worker was forked.
+    /// A worker is there, with the application.
     Born {
         /// Its place in the pool.
         slot: u32,
@@ -41,6 +43,13 @@ pub enum News {
         /// How, as `waitpid` gives it.
         status: i32,
     },
+    /// A worker ended before it had loaded the application; the log says why.
+    Stillborn {
+        /// Its place in the pool.
+        slot: u32,
+    },
+    /// The application is loaded, but what it did meanwhile cannot be forked; the log says what. The template ends.
+    NotForkable,
 }
 
 impl Order {
@@ -48,6 +57,7 @@ impl Order {
     pub fn encode(self) -> [u8; LENGTH] {
         match self {
             Self::Fork { slot } => packet(1, slot.cast_signed(), 0),
+            Self::Abandon => packet(2, 0, 0),
         }
     }
 
@@ -55,6 +65,7 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Option<Self> {
         match fields(packet)? {
             (1, slot, 0) => Some(Self::Fork { slot: slot.cast_unsigned() }),
+            (2, 0, 0) => Some(Self::Abandon),
             _ => None,
         }
     }
@@ -69,6 +80,8 @@ impl News {
             Self::Born { slot, pid } => packet(3, slot.cast_signed(), pid),
             Self::Unborn { slot } => packet(4, slot.cast_signed(), 0),
             Self::Gone { pid, status } => packet(5, pid, status),
+            Self::Stillborn { slot } => packet(6, slot.cast_signed(), 0),
+            Self::NotForkable => packet(7, 0, 0),
         }
     }
 
@@ -80,6 +93,8 @@ impl News {
             (3, slot, pid) => Some(Self::Born { slot: slot.cast_unsigned(), pid }),
             (4, slot, 0) => Some(Self::Unborn { slot: slot.cast_unsigned() }),
             (5, pid, status) => Some(Self::Gone { pid, status }),
+            (6, slot, 0) => Some(Self::Stillborn { slot: slot.cast_unsigned() }),
+            (7, 0, 0) => Some(Self::NotForkable),
             _ => None,
         }
     }
@@ -105,14 +120,17 @@ mod tests {
 
     #[test]
     fn every_packet_comes_back_as_it_went() {
-        let order = Order::Fork { slot: 7 };
-        assert_eq!(Order::decode(&order.encode()), Some(order));
+        for order in [Order::Fork { slot: 7 }, Order::Abandon] {
+            assert_eq!(Order::decode(&order.encode()), Some(order));
+        }
         for news in [
             News::Ready,
             News::Unfit,
             News::Born { slot: 3, pid: 4711 },
             News::Unborn { slot: 3 },
             News::Gone { pid: 4711, status: 0x8b },
+            News::Stillborn { slot: 3 },
+            News::NotForkable,
         ] {
             assert_eq!(News::decode(&news.encode()), Some(news));
         }

@@ -4,6 +4,7 @@
 //! template beside the old one, and only when that is ready do its workers take the places of the old; one that cannot load the
 //! application leaves the old one serving.
 
+mod loading;
 mod oversight;
 mod wording;
 
@@ -14,13 +15,14 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt as _},
     },
+    path::PathBuf,
     process::ExitStatus,
     time::{Duration, Instant},
 };
 
 use link::{
     entry::{Code, Entry},
-    launch::Service,
+    launch::{Preload, Service},
     pool::News,
     scoreboard::Scoreboard,
 };
@@ -31,7 +33,10 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::{control::Control, listen::Listener, notify::Notify, template::Template, watch::Watch};
+use super::{
+    changes::Changes, control::Control, listen::Listener, notify::Notify, origin::Origin, template::Template,
+    watch::Watch,
+};
 use crate::{
     engine,
     exit::{Complaint, Exit},
@@ -57,6 +62,10 @@ pub(super) struct Terms {
     pub(super) name: String,
     /// What each worker does.
     pub(super) service: Service,
+    /// Where the application comes from.
+    pub(super) origin: Origin,
+    /// What makes the pool reload when it changes, beside the script.
+    pub(super) watched: Vec<PathBuf>,
     /// How long a worker that is to end may take for its requests.
     pub(super) drain: Duration,
     /// How long a request may take before it is logged.
@@ -77,6 +86,8 @@ pub(super) struct Supervisor<'a> {
     next: Option<Template>,
     retired: Vec<Template>,
     generations: u64,
+    /// What a new template for the code of the current one is told about loading it.
+    preload: Preload,
     /// The application could be loaded once at least.
     has_begun: bool,
     template_due: Instant,
@@ -85,6 +96,7 @@ pub(super) struct Supervisor<'a> {
     scoreboard: Scoreboard,
     scoreboard_fd: OwnedFd,
     watch: Watch,
+    changes: Changes,
     control: Option<Control>,
     /// The service manager, if there is one.
     notify: Notify,
@@ -136,10 +148,12 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let watch = Watch::new(terms.slow, settings.timeout, scoreboard.lines());
         let notify = Notify::from_environment(terms.drain);
+        let changes = loading::changes(settings, &terms);
         let place = Place { worker: None, asked: None, due: now, failures: 0 };
         Ok(Self {
             settings,
             places: vec![place; usize::try_from(terms.service.workers).unwrap_or(1)],
+            preload: terms.service.preload,
             terms,
             listeners,
             request: Request::made("pool", &settings.app.to_string(), Vec::new()),
@@ -153,6 +167,7 @@ impl<'a> Supervisor<'a> {
             failures: 0,
             stopping: false,
             watch,
+            changes,
             control: None,
             notify,
             reloaders: Vec::new(),
@@ -178,7 +193,7 @@ impl<'a> Supervisor<'a> {
                 ),
             ),
         }
-        self.current = Some(self.start_template().map_err(super::cannot_begin)?);
+        self.current = Some(self.start_template(self.preload).map_err(super::cannot_begin)?);
         loop {
             self.wait();
             if self.end.rang() {
@@ -187,6 +202,7 @@ impl<'a> Supervisor<'a> {
             if self.hang_up.rang() && !self.stopping {
                 self.reload();
             }
+            self.reload_on_change();
             self.answer_questions();
             // Rung or not: news may have come before the bell.
             self.child.rang();
@@ -233,15 +249,18 @@ impl<'a> Supervisor<'a> {
         if self.stopping {
             leaving.chain(watch).min()
         } else {
-            leaving.chain(places).chain(template).chain(watch).min()
+            leaving.chain(places).chain(template).chain(watch).chain(self.changes.next_due()).min()
         }
     }
 
-    fn start_template(&mut self) -> io::Result<Template> {
+    fn start_template(&mut self, preload: Preload) -> io::Result<Template> {
         self.generations += 1;
+        self.changes.note();
+        let settings = self.settings_now()?;
         let inherited: Vec<_> =
             self.listeners.iter().map(|listener| listener.socket.as_fd()).chain([self.scoreboard_fd.as_fd()]).collect();
-        Template::start(self.settings, &self.terms.service, &self.request, &inherited, self.generations)
+        let service = Service { preload, ..self.terms.service.clone() };
+        Template::start(settings, &service, &self.request, &inherited, self.generations)
     }
 
     /// Starts a new template, which takes over when it is ready.
@@ -251,15 +270,9 @@ impl<'a> Supervisor<'a> {
             unfinished.kill();
             self.retired.push(unfinished);
         }
-        match self.start_template() {
+        match self.start_template(self.terms.service.preload) {
             Ok(template) => self.next = Some(template),
-            Err(error) => {
-                self.log(
-                    &Entry::error(Code::ReloadFailed, format!("no new template could be started: {error}"))
-                        .hint("the pool goes on with the code it has"),
-                );
-                self.end_reload("failed\n");
-            }
+            Err(error) => self.reload_failed(&error),
         }
     }
 
@@ -308,7 +321,7 @@ impl<'a> Supervisor<'a> {
             return;
         }
         if self.current.is_none() && Instant::now() >= self.template_due {
-            match self.start_template() {
+            match self.start_template(self.preload) {
                 Ok(template) => self.current = Some(template),
                 Err(error) => {
                     self.put_off_template();
@@ -337,7 +350,11 @@ impl<'a> Supervisor<'a> {
         if let Some(mut template) = self.next.take() {
             let verdict = self.hear(&mut template);
             match (verdict, template.ended()) {
+                (None, ended) if template.is_not_forkable => {
+                    self.next = self.go_on_unloaded(template, ended);
+                }
                 (Some(true), None) => {
+                    self.preload = template.preload;
                     self.log(&Entry::notice(Code::PoolReloaded, "the new code is loaded and takes over"));
                     self.end_reload("done\n");
                     self.failures = 0;
@@ -366,6 +383,10 @@ impl<'a> Supervisor<'a> {
                 ));
             }
             match template.ended() {
+                ended if template.is_not_forkable => {
+                    self.preload = Preload::No;
+                    self.current = self.go_on_unloaded(template, ended);
+                }
                 None => self.current = Some(template),
                 Some(status) => self.template_died(&template, status),
             }
@@ -394,9 +415,14 @@ impl<'a> Supervisor<'a> {
         while let Some(news) = template.news() {
             match news {
                 News::Ready => verdict = Some(true),
-                News::Unfit => verdict = Some(false),
+                News::Unfit => {
+                    verdict = Some(false);
+                    self.see_out(template);
+                }
+                News::NotForkable => self.see_out(template),
                 News::Born { slot, pid } => self.born(template.generation, slot, pid),
                 News::Unborn { slot } => self.unborn(slot),
+                News::Stillborn { slot } => self.stillborn(template.generation, slot),
                 News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
             }
         }
@@ -475,7 +501,7 @@ impl<'a> Supervisor<'a> {
         }
         self.put_off_template();
         if let Some(reason) = &template.unfit {
-            self.log(&engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason));
+            self.log(&engine::unfit(&template.settings.engine, &template.settings.interpreter.program, reason));
         } else if !template.explained {
             self.log(
                 &Entry::error(Code::TemplateDied, format!("the template {}", How(status)))

@@ -3,10 +3,11 @@
 use link::entry::{Code, Entry};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use super::Supervisor;
+use super::{Supervisor, loading::preload_word};
 use crate::pool::{
     control::{Control, PoolStatus, Question, WorkerStatus, answer},
     notify::State,
+    template::Template,
     watch::Action,
 };
 
@@ -62,6 +63,7 @@ impl Supervisor<'_> {
             pid: getpid().as_raw_nonzero().get(),
             listen: self.listeners.iter().map(|listener| listener.address.to_string()).collect(),
             generation: self.current.as_ref().map_or(0, |template| template.generation),
+            preload: preload_word(self.current.as_ref().map_or(self.preload, Template::loads)).to_owned(),
             reloading: self.next.is_some(),
             workers: lines
                 .filter(|reading| Pid::from_raw(reading.pid).is_some_and(|pid| self.is_worker(pid)))

@@ -3,9 +3,12 @@
 mod check;
 mod cold;
 mod fork;
+mod forkable;
 mod interpreter;
+mod modules;
 mod serving;
 mod template;
+mod unborn;
 mod watched;
 
 use std::{

@@ -34,7 +34,11 @@ use rustix::{
 };
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
-use super::{fork, watched::Watched};
+use super::{
+    fork,
+    modules::{self, Modules},
+    watched::Watched,
+};
 use crate::{
     app::{self, Failure},
     log::Log,
@@ -80,7 +84,7 @@ pub(super) fn run_alone(
     scoreboard: OwnedFd,
 ) -> PyResult<i32> {
     match app::load(py, launch, &setting(launch, service)) {
-        Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (scoreboard, 0)),
+        Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (scoreboard, 0), None),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
             let worker = Worker {
@@ -102,10 +106,11 @@ pub(super) fn run(
     service: &Service,
     listeners: Vec<OwnedFd>,
     (scoreboard, slot): (OwnedFd, u32),
+    modules: Option<Modules>,
 ) -> PyResult<i32> {
     let watched = Watched::new(scoreboard, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
-    let worker = Worker::new(launch, service, listeners, watched)?;
+    let worker = Worker { modules, ..Worker::new(launch, service, listeners, watched)? };
     note_forks(py, &worker.forked)?;
     // A terminal's interrupt is for the supervisor, which tells us.
     py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
@@ -188,6 +193,8 @@ struct Worker {
     ids: Ids,
     /// Why there is no application to be served.
     unfit: Option<Failure>,
+    /// The modules of this process, if somebody wants to know when they change.
+    modules: Option<Modules>,
 }
 
 impl Worker {
@@ -221,6 +228,7 @@ impl Worker {
             watched,
             ids: Ids::new(),
             unfit: None,
+            modules: None,
         })
     }
 
@@ -269,6 +277,9 @@ impl Worker {
                     break;
                 }
             }
+            if let Some(modules) = &self.modules {
+                modules.look(py);
+            }
         }
         if !self.forked.load(Ordering::Relaxed) {
             self.drain(seat);
@@ -279,7 +290,9 @@ impl Worker {
     fn next_event(&self) -> io::Result<Option<u64>> {
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
         let lingers = self.waiting().values().any(|peer| peer.lingering_since().is_some());
-        let patience = lingers.then_some(Timespec { tv_sec: 1, tv_nsec: 0 });
+        let looks = self.modules.as_ref().map(|_| modules::PERIOD);
+        let patience = looks.and_then(|period| Timespec::try_from(period).ok());
+        let patience = patience.or(lingers.then_some(Timespec { tv_sec: 1, tv_nsec: 0 }));
         match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
             Ok(1..) => Ok(Some(events[0].data.u64())),
             Ok(0) | Err(Errno::INTR) => Ok(None),

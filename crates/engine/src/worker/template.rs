@@ -1,17 +1,24 @@
-//! The template of a pool: loads the application once, then forks a worker whenever the supervisor asks for one.
+//! The template of a pool: forks a worker whenever the supervisor asks for one, and loads the application once before that.
+//!
+//! Where the application is not to be loaded before a fork, the template is the engine alone, and its workers load for themselves.
 
 use std::{
     io::Read as _,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Duration,
 };
 
 use link::{
-    launch::{Launch, Service},
+    entry::{Code, Entry},
+    launch::{Launch, Preload, Service},
     pool::{LENGTH, News, Order},
 };
 use pyo3::prelude::*;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
     process::{Pid, Signal, WaitOptions, getpid, kill_process, set_parent_process_death_signal, wait},
@@ -24,13 +31,15 @@ use signal_hook::{
 
 use super::{
     fork::{self, Side},
+    forkable::{Before, judge},
+    modules::{self, Modules},
     serving,
+    unborn::{Cord, Nursery, Outcome},
 };
 use crate::{app, log::Log};
-use link::entry::{Code, Entry};
 
-/// Loads and forks until the supervisor closes `channel` and the last worker has ended. Returns the exit status of this
-/// process, which may by then be a worker.
+/// Forks workers until the supervisor closes `channel` and the last has ended. Returns the exit status of this process, which may by
+/// then be a worker.
 pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
@@ -41,80 +50,246 @@ pub(super) fn run(
 ) -> PyResult<i32> {
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
-    let loaded = match app::load(py, launch, &setting) {
-        Ok(loaded) => loaded,
-        Err(failure) => {
-            log.entry(&failure.entry);
+    let load = || app::load(py, launch, &setting).map_err(|failure| log.entry(&failure.entry));
+    let mut modules = Modules::watched(launch, service);
+    let mut loaded = None;
+    if service.preload != Preload::No {
+        let before = Before::now();
+        let Ok(application) = load() else {
             tell(&channel, News::Unfit);
             return Ok(1);
+        };
+        let (goes_on, entries) = judge(service.preload, &before.left(), &launch.app);
+        entries.iter().for_each(|entry| log.entry(entry));
+        if !goes_on {
+            tell(&channel, News::NotForkable);
+            return Ok(0);
         }
-    };
-    let threads = fork::thread_count();
-    if threads > 1 {
-        log.entry(
-            &Entry::warning(Code::ThreadsAtImport, format!("`{}` started {} threads while it was loaded", launch.app, threads - 1))
-                .hint("they do not live in the workers, which are forked from this process; start threads when they are first needed"),
-        );
+        loaded = Some(application);
     }
     // What is there now stays for ever: a collection in a worker then leaves these pages shared.
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
-    let signals = Signals::register()?;
-    tell(&channel, News::Ready);
-    let template = getpid();
-    let mut workers = 0_usize;
-    let mut retired = false;
-    while !(retired && workers == 0) {
-        signals.wait(py, &channel, retired)?;
+    let template = Template {
+        channel,
+        signals: Signals::register()?,
+        pid: getpid(),
+        workers: 0,
+        unborn: Nursery::default(),
+        loads: loaded.is_some(),
+        retired: false,
+    };
+    let birth = match template.tend(py, &log, modules.as_ref())? {
+        Life::Over(status) => return Ok(status),
+        Life::Worker(birth) => birth,
+    };
+    let (application, slot) = match (birth, loaded) {
+        (Birth::Whole { slot }, Some(loaded)) => (loaded.application, slot),
+        (Birth::Loading { slot, cord }, _) => {
+            // What the application starts while it is loaded must not inherit that signals are blocked.
+            fork::unblock_signals();
+            modules = Modules::watched(launch, service);
+            let Ok(loaded) = load() else {
+                cord.tell(News::Unfit);
+                return Ok(1);
+            };
+            cord.tell(News::Ready);
+            match slot.or_else(|| py.detach(|| cord.place())) {
+                Some(slot) => (loaded.application, slot),
+                None => return Ok(0),
+            }
+        }
+        (Birth::Whole { .. }, None) => return Ok(1),
+    };
+    serving::run(py, &application, launch, service, listeners, (scoreboard, slot), modules)
+}
+
+/// A process that forks workers.
+struct Template {
+    channel: OwnedFd,
+    signals: Signals,
+    pid: Pid,
+    /// Workers that live, of those that the supervisor knows.
+    workers: usize,
+    /// Workers that load the application by themselves.
+    unborn: Nursery,
+    /// The application is loaded here, and workers have it from the beginning.
+    loads: bool,
+    /// The supervisor has closed the channel.
+    retired: bool,
+}
+
+/// What this process has become.
+enum Life {
+    /// The template, which ends with this status.
+    Over(i32),
+    /// A worker.
+    Worker(Birth),
+}
+
+/// What a worker begins with.
+enum Birth {
+    /// The application, and its place.
+    Whole { slot: u32 },
+    /// It loads the application, and tells the template how that went.
+    Loading { slot: Option<u32>, cord: Cord },
+}
+
+impl Template {
+    /// Does what the supervisor wants, in this process; returns in each worker, too.
+    fn tend(mut self, py: Python<'_>, log: &Log, modules: Option<&Modules>) -> PyResult<Life> {
+        if self.loads {
+            tell(&self.channel, News::Ready);
+        } else {
+            match self.fork(py, None)? {
+                Some(birth) => return self.begin_worker(birth),
+                None if self.unborn.len() == 0 => {
+                    log.entry(
+                        &Entry::error(Code::WorkerUnborn, "the first worker could not be forked")
+                            .hint("this user has as many processes as it may have, or memory is short"),
+                    );
+                    tell(&self.channel, News::Unfit);
+                    return Ok(Life::Over(1));
+                }
+                None => {}
+            }
+        }
+        while !(self.retired && self.workers + self.unborn.len() == 0) {
+            // Before the first wait, too: what changes from now on is compared with what there is now.
+            if let Some(modules) = modules {
+                modules.look(py);
+            }
+            self.wait(py, modules.map(|_| modules::PERIOD))?;
+            while let Some(order) = self.order() {
+                match order {
+                    Order::Fork { slot } => {
+                        if let Some(birth) = self.fork(py, Some(slot))? {
+                            return self.begin_worker(birth);
+                        }
+                    }
+                    Order::Abandon => self.unborn.abandon(),
+                }
+            }
+            if self.retired {
+                self.unborn.abandon();
+            }
+            // In this order: what a worker has said comes before its end.
+            let mut ended = Vec::new();
+            while let Ok(Some(end)) = wait(WaitOptions::NOHANG) {
+                ended.push(end);
+            }
+            let said = self.unborn.hear();
+            let mut is_hopeless = said.contains(&Outcome::Hopeless);
+            said.into_iter().for_each(|outcome| self.report(outcome));
+            for (pid, status) in ended {
+                if let Some((outcome, entry)) = self.unborn.ended(pid, status) {
+                    entry.iter().for_each(|entry| log.entry(entry));
+                    is_hopeless |= outcome == Some(Outcome::Hopeless);
+                    outcome.into_iter().for_each(|outcome| self.report(outcome));
+                } else {
+                    self.workers = self.workers.saturating_sub(1);
+                    tell(&self.channel, News::Gone { pid: pid.as_raw_nonzero().get(), status: status.as_raw() });
+                }
+            }
+            if is_hopeless {
+                // The kernel ends what is left of the first worker with this process.
+                return Ok(Life::Over(1));
+            }
+        }
+        Ok(Life::Over(0))
+    }
+
+    /// Waits for something to do, or until `patience` is over.
+    fn wait(&self, py: Python<'_>, patience: Option<Duration>) -> PyResult<()> {
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        py.detach(|| {
+            // A channel that is closed would be readable for ever.
+            let channel = (!self.retired).then(|| self.channel.as_fd());
+            let watched = self.unborn.watched().chain([self.signals.ours.as_fd()]).chain(channel);
+            let mut watched: Vec<_> = watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+            match poll(&mut watched, patience.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => Ok(()),
+                Err(error) => Err(std::io::Error::from(error)),
+            }
+        })?;
+        self.signals.take();
+        py.check_signals()
+    }
+
+    /// The next order, if there is one.
+    fn order(&mut self) -> Option<Order> {
         let mut order = [0; LENGTH];
-        while !retired {
-            match recv(&channel, &mut order[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => retired = true,
+        while !self.retired {
+            match recv(&self.channel, &mut order[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => self.retired = true,
                 Ok((length, _)) => {
-                    let Some(Order::Fork { slot }) = Order::decode(&order[..length]) else { continue };
-                    match fork::fork(py) {
-                        Ok(Side::Child) => {
-                            begin_worker(signals, channel, template)?;
-                            return serving::run(
-                                py,
-                                &loaded.application,
-                                launch,
-                                service,
-                                listeners,
-                                (scoreboard, slot),
-                            );
-                        }
-                        Ok(Side::Parent(pid)) => {
-                            workers += 1;
-                            tell(&channel, News::Born { slot, pid: pid.as_raw_nonzero().get() });
-                        }
-                        Err(_) => tell(&channel, News::Unborn { slot }),
+                    let order = Order::decode(&order[..length]);
+                    if order.is_some() {
+                        return order;
                     }
                 }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            workers = workers.saturating_sub(1);
-            tell(&channel, News::Gone { pid: pid.as_raw_nonzero().get(), status: status.as_raw() });
+        None
+    }
+
+    /// Forks a worker for the place `slot`, or the first one, which is given its place later. `Some` in that worker.
+    fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<Birth>> {
+        self.unborn.end_failed();
+        if let Some(outcome) = slot.and_then(|slot| self.unborn.give_place(slot)) {
+            self.report(outcome);
+            return Ok(None);
+        }
+        let cords = if self.loads { None } else { Nursery::cord().map(Some)? };
+        match (fork::fork(py), slot) {
+            (Ok(Side::Child), slot) => Ok(match (cords, slot) {
+                (Some((_, cord)), slot) => Some(Birth::Loading { slot, cord }),
+                (None, slot) => slot.map(|slot| Birth::Whole { slot }),
+            }),
+            (Ok(Side::Parent(pid)), slot) => {
+                match (cords, slot) {
+                    (Some((socket, _)), slot) => self.unborn.take_in(pid, slot, socket),
+                    (None, Some(slot)) => self.report(Outcome::Born { slot, pid }),
+                    (None, None) => {}
+                }
+                Ok(None)
+            }
+            (Err(_), Some(slot)) => {
+                tell(&self.channel, News::Unborn { slot });
+                Ok(None)
+            }
+            (Err(_), None) => Ok(None),
         }
     }
-    Ok(0)
-}
 
-/// What a worker does first, in this order: it belongs to the template's life, leaves the template's signals and channel behind,
-/// and only then lets signals through.
-fn begin_worker(signals: Signals, channel: OwnedFd, template: Pid) -> PyResult<()> {
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
-    if rustix::process::getppid() != Some(template) {
-        // The template ended before the kernel was asked to watch it; then so does this.
-        let _ = kill_process(getpid(), Signal::KILL);
+    /// Tells the supervisor.
+    fn report(&mut self, outcome: Outcome) {
+        let news = match outcome {
+            Outcome::First => News::Ready,
+            Outcome::Hopeless => News::Unfit,
+            Outcome::Born { slot, pid } => {
+                self.workers += 1;
+                News::Born { slot, pid: pid.as_raw_nonzero().get() }
+            }
+            Outcome::Stillborn { slot } => News::Stillborn { slot },
+        };
+        tell(&self.channel, news);
     }
-    signals.unregister();
-    drop(channel);
-    Ok(())
+
+    /// What a worker does first, in this order: it belongs to the template's life, leaves the template's signals and sockets behind,
+    /// and only then lets signals through.
+    fn begin_worker(self, birth: Birth) -> PyResult<Life> {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
+        if rustix::process::getppid() != Some(self.pid) {
+            // The template ended before the kernel was asked to watch it; then so does this.
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+        self.signals.unregister();
+        Ok(Life::Worker(birth))
+    }
 }
 
 /// The supervisor reads these; if it is gone, the kernel ends this process.
@@ -137,19 +312,10 @@ impl Signals {
         Ok(Self { ours, registered })
     }
 
-    /// Waits for a signal or, unless that is closed, for the channel.
-    fn wait(&self, py: Python<'_>, channel: &OwnedFd, closed: bool) -> PyResult<()> {
-        py.detach(|| {
-            let mut watched = [PollFd::new(&self.ours, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
-            let count = if closed { 1 } else { 2 };
-            match poll(&mut watched[..count], None) {
-                Ok(_) | Err(Errno::INTR) => Ok(()),
-                Err(error) => Err(std::io::Error::from(error)),
-            }
-        })?;
+    /// Takes note of those that have come.
+    fn take(&self) {
         let mut bytes = [0; 64];
         while matches!((&self.ours).read(&mut bytes), Ok(1..)) {}
-        py.check_signals()
     }
 
     fn unregister(self) {

@@ -1,0 +1,43 @@
+//! What the kernel says of a file, to be compared with what it says later.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// A file or directory, links followed, at one moment. Two that are equal are of a file that nobody has changed or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds of the last change to the content, which programs can set.
+    modified: (i64, i64),
+    /// The same for the file as a whole, which only the kernel sets.
+    changed: (i64, i64),
+}
+
+impl Snapshot {
+    /// What is at `path` now; `None` if nothing is, or nothing that this user may see.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = fs::metadata(path).ok()?;
+        Some(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+
+    /// Was it changed between two times? What seems to come from the future was not: some clock is wrong, and stays so.
+    pub fn is_changed_between(&self, begin: SystemTime, end: SystemTime) -> bool {
+        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
+            return false;
+        };
+        let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds));
+        changed.is_some_and(|changed| changed > begin && changed <= end)
+    }
+}

@@ -1,0 +1,45 @@
+//! Where the code of a pool comes from: looked up anew for each template, since the path of the application may lead to another
+//! release by then, with modules and a virtualenv of its own.
+
+use std::path::{Path, PathBuf};
+
+use link::{app::App, entry::Entry};
+
+use crate::{
+    options::Options,
+    script_line,
+    settings::{Settings, application},
+};
+
+/// What was said on the command line about the application.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    options: Options,
+    app: App,
+    base: PathBuf,
+}
+
+impl Origin {
+    /// The application that `word` names, with `options`.
+    ///
+    /// # Errors
+    /// The log entry, if it names none.
+    pub(super) fn new(word: &str, options: &Options) -> Result<Self, Entry> {
+        let (app, base) = application(word)?;
+        Ok(Self { options: options.clone(), app, base })
+    }
+
+    /// What it comes to now.
+    ///
+    /// # Errors
+    /// The log entry that says what cannot be used.
+    pub(super) fn resolve(&self) -> Result<Settings, Entry> {
+        let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
+        Settings::resolve(&options, self.app.clone(), &self.base)
+    }
+
+    /// A path of the command line.
+    pub(super) fn path(&self, word: &Path) -> PathBuf {
+        self.base.join(word)
+    }
+}

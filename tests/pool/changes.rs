@@ -1,0 +1,230 @@
+//! A pool that notices by itself that its code has changed.
+
+use std::{
+    fs,
+    os::unix::{fs::symlink, net::UnixListener},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::{
+    process::{Pool, Setup, children},
+    wire::{Ask, Wire},
+};
+use crate::{
+    front::eventually,
+    probe::{dedent, python},
+    running::Running,
+    verdict::codes,
+};
+
+/// A release that answers with `word`, which is a Python expression.
+fn release(word: &str) -> String {
+    dedent(&format!(
+        "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [str({word}).encode()]
+        "
+    ))
+}
+
+/// Waits until the pool answers with `word`.
+#[track_caller]
+fn answers(pool: &Pool, word: &str) {
+    eventually(&format!("the pool answers `{word}`"), || pool.ask(&Ask::get("/")).text() == word);
+}
+
+/// Ends a pool in which nothing has gone wrong.
+#[track_caller]
+fn stop(pool: Pool) -> String {
+    eventually("one template is left", || children(pool.pid()).len() == 1);
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+    log
+}
+
+#[test]
+fn a_script_that_is_edited_in_its_place_is_loaded_anew() {
+    for preload in ["yes", "no"] {
+        let pool = Setup::new(&release("1")).words(&["--workers", "2", "--preload", preload]).start();
+        for word in ["2", "three"] {
+            fs::write(pool.setup().path("app.wsgi"), release(&format!("'{word}'"))).unwrap();
+            answers(&pool, word);
+            // A worker that is loading must not meet a file that is being written.
+            eventually("one template is left", || children(pool.pid()).len() == 1);
+        }
+        let log = stop(pool);
+        assert_eq!(log.matches("app.wsgi` has changed").count(), 2, "{log}");
+    }
+}
+
+#[test]
+fn a_script_that_another_file_takes_the_place_of_is_loaded_anew() {
+    let pool = Setup::new(&release("1")).start();
+    let path = pool.setup().path("app.wsgi");
+    pool.setup().release(&release("2"));
+    answers(&pool, "2");
+    // Gone for a while, which is no reason to load anything.
+    let draft = pool.setup().path("draft");
+    fs::write(&draft, release("3")).unwrap();
+    fs::remove_file(&path).unwrap();
+    answers(&pool, "2");
+    fs::rename(draft, &path).unwrap();
+    answers(&pool, "3");
+    stop(pool);
+}
+
+/// A directory with a script that imports a module beside it.
+fn directory(setup: &Setup, name: &str) {
+    let directory = setup.path(name);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("beside.py"), format!("name = '{name}'\n")).unwrap();
+    fs::write(directory.join("app.wsgi"), format!("import beside\n{}", release("beside.name"))).unwrap();
+}
+
+#[test]
+fn a_link_that_leads_to_another_release_changes_the_script_and_the_modules_beside_it() {
+    let setup = Setup::new("");
+    fs::remove_file(setup.path("app.wsgi")).unwrap();
+    for name in ["first", "second", "third"] {
+        directory(&setup, name);
+    }
+    let swap = |setup: &Setup, name: &str| {
+        symlink(name, setup.path("current.new")).unwrap();
+        fs::rename(setup.path("current.new"), setup.path("current")).unwrap();
+    };
+    swap(&setup, "first");
+    symlink("current/app.wsgi", setup.path("app.wsgi")).unwrap();
+    let pool = setup.words(&["--workers", "2"]).start();
+    answers(&pool, "first");
+    for name in ["second", "third", "first"] {
+        swap(pool.setup(), name);
+        answers(&pool, name);
+    }
+    stop(pool);
+}
+
+#[test]
+fn a_broken_edit_leaves_the_old_code_serving_until_it_is_mended() {
+    let mut pool = Setup::new(&release("1")).start();
+    for (number, broken) in ["def application(:\n", "#!wsgate --no-such-option\n"].into_iter().enumerate() {
+        fs::write(pool.setup().path("app.wsgi"), broken).unwrap();
+        pool.await_times("W0703", number + 1);
+        answers(&pool, "1");
+    }
+    fs::write(pool.setup().path("app.wsgi"), release("2")).unwrap();
+    answers(&pool, "2");
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0301", "W0703", "W0103", "W0703"], "{log}");
+}
+
+#[test]
+fn a_file_that_is_named_reloads_the_pool_when_it_comes_and_whenever_it_is_touched() {
+    let setup = Setup::new(&release("drawn"));
+    let code = fs::read_to_string(setup.path("app.wsgi")).unwrap();
+    setup.release(&format!("import os\ndrawn = os.urandom(8).hex()\n{code}"));
+    fs::create_dir(setup.path("tmp")).unwrap();
+    let touched = setup.path("tmp/restart.txt");
+    let directory = setup.path("releases");
+    fs::create_dir(&directory).unwrap();
+    let pool = setup.words(&["--reload-on", touched.to_str().unwrap()]);
+    // An option of its own kind: it may come twice.
+    let mut command = pool.command();
+    command.arg("--reload-on").arg(&directory);
+    let pool = pool.launch_as(&mut command);
+    let mut before = pool.ask(&Ask::get("/")).text();
+    let mut changes = |what: &str| {
+        eventually(&format!("the pool has reloaded after {what}"), || {
+            let now = pool.ask(&Ask::get("/")).text();
+            let is_new = now != before;
+            before = now;
+            is_new
+        });
+    };
+    fs::write(&touched, "").unwrap();
+    changes("it was made");
+    assert!(Command::new("touch").arg(&touched).status().unwrap().success());
+    changes("it was touched");
+    fs::create_dir(directory.join("one")).unwrap();
+    changes("something came into a directory");
+    let log = stop(pool);
+    assert!(log.contains("/restart.txt` has changed") && log.contains("/releases` has changed"), "{log}");
+}
+
+#[test]
+fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a_request() {
+    for (preload, threads) in [("yes", "1"), ("auto", "2"), ("no", "1")] {
+        let setup = Setup::new(
+            "
+            import at_once
+            def application(environ, start_response):
+                import on_demand
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [at_once.word, b' ', on_demand.word]
+            ",
+        );
+        // In one piece: a request must not meet half a module.
+        let write = |setup: &Setup, name: &str, code: &str| {
+            fs::write(setup.path("draft"), code).unwrap();
+            fs::rename(setup.path("draft"), setup.path(name)).unwrap();
+        };
+        write(&setup, "at_once.py", "word = b'one'\n");
+        write(&setup, "on_demand.py", "word = b'one'\n");
+        let setup = setup.words(&["--workers", "2", "--preload", preload, "--threads", threads]);
+        let mut command = setup.command();
+        let mut pool = setup.launch_as(command.arg("--reload"));
+        answers(&pool, "one one");
+        write(pool.setup(), "at_once.py", "word = b'other'\n");
+        answers(&pool, "other one");
+        // All that have noticed that are gone, and their signals have come.
+        eventually("one template is left", || children(pool.pid()).len() == 1);
+        write(pool.setup(), "on_demand.py", "word = b'other'\n");
+        answers(&pool, "other other");
+        write(pool.setup(), "at_once.py", "raise RuntimeError\n");
+        pool.await_log("W0703");
+        answers(&pool, "other other");
+        write(pool.setup(), "at_once.py", "word = b'mended'\n");
+        answers(&pool, "mended other");
+        eventually("one template is left", || children(pool.pid()).len() == 1);
+        let log = pool.stop();
+        assert!(log.contains("at_once.py` has changed") && log.contains("on_demand.py` has changed"), "{log}");
+        // Each process that has the module may notice it.
+        let codes = codes(&log);
+        assert!(codes.len() >= 2 && codes.chunks(2).all(|pair| pair == ["W0301", "W0703"]), "{log}");
+    }
+}
+
+#[test]
+fn modules_are_not_watched_without_being_told() {
+    let setup = Setup::new(&format!("import beside\n{}", release("beside.word")));
+    fs::write(setup.path("beside.py"), "word = 'one'\n").unwrap();
+    let pool = setup.start();
+    let worker = pool.workers(1)[0];
+    fs::write(pool.setup().path("beside.py"), "word = 'other'\n").unwrap();
+    // This is noticed, and loads the module, too: whoever had noticed that would have been first.
+    let touched = Path::new(&pool.setup().path("app.wsgi")).to_owned();
+    assert!(Command::new("touch").arg(touched).status().unwrap().success());
+    answers(&pool, "other");
+    assert!(pool.workers(1)[0] != worker);
+    let log = stop(pool);
+    assert!(!log.contains("beside.py"), "{log}");
+}
+
+#[test]
+fn a_worker_on_standard_input_gets_a_supervisor_if_its_code_is_to_be_watched() {
+    let setup = Setup::new(&release("1"));
+    let socket = setup.path("app.sock");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    command.args(["fastcgi", "--reload", "--python"]).arg(python()).arg(setup.path("app.wsgi"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("run"));
+    let listener = UnixListener::bind(&socket).unwrap();
+    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running::start(&mut command);
+    let ask = || Wire::unix(&socket).ask(&Ask::get("/")).text();
+    assert_eq!(ask(), "1");
+    setup.release(&release("2"));
+    eventually("the new code answers", || ask() == "2");
+    running.signal(rustix::process::Signal::TERM);
+    assert_eq!(running.end().code(), Some(0));
+}

@@ -1,0 +1,297 @@
+//! Which process loads the application: the template that workers are forked from, or each worker.
+
+use std::{collections::HashSet, fs, net::TcpListener, process::Command};
+
+use rustix::process::Signal;
+
+use super::{
+    only_entry,
+    process::{Pool, Setup, children, count, signal},
+    wire::Ask,
+};
+use crate::{front::eventually, probe::dedent, verdict::codes};
+
+/// Answers with what was drawn when its module was loaded, and the process. As with all applications here, a request for `/held`
+/// waits at the gate.
+const DRAWN: &str = "
+    import os
+    drawn = os.urandom(8).hex()
+    def application(environ, start_response):
+        if environ['PATH_INFO'] == '/held':
+            print('held')
+            gate = os.open(os.environ['GATE'], os.O_RDONLY)
+            os.read(gate, 1)
+            os.close(gate)
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [str(drawn).encode()]
+    ";
+
+/// Starts a thread that counts, and answers with the count.
+fn counts() -> String {
+    let code = "
+        import threading
+        drawn, over = 0, threading.Event()
+        def go_on():
+            global drawn
+            while not over.wait(0.01):
+                drawn += 1
+        threading.Thread(target=go_on, daemon=True).start()
+        ";
+    DRAWN.replace("    drawn = os.urandom(8).hex()\n", &indented(code))
+}
+
+/// Connects to 127.0.0.1:PORT, and answers with the connection's name.
+fn connects() -> String {
+    let code = "
+        import socket
+        connection = socket.create_connection(('127.0.0.1', int(os.environ['PORT'])))
+        drawn = connection.getsockname()
+        ";
+    DRAWN.replace("    drawn = os.urandom(8).hex()\n", &indented(code))
+}
+
+fn indented(code: &str) -> String {
+    dedent(code).lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// What each of two workers answers: each waits at the gate while the other is asked.
+#[track_caller]
+fn of_both(pool: &mut Pool) -> Vec<String> {
+    let held = pool.log().matches("held\n").count();
+    let mut wires = [1, 2].map(|number| {
+        let wire = pool.connect();
+        wire.send(&Ask::get("/held").bytes());
+        // A worker that waits there takes no other connection.
+        pool.await_times("held\n", held + number);
+        wire
+    });
+    wires.iter().for_each(|_| pool.open_gate());
+    let answers = wires.each_mut().map(super::wire::Wire::answer);
+    assert_ne!(answers[0].pid(), answers[1].pid());
+    answers.iter().map(super::wire::Answer::text).collect()
+}
+
+/// The pool's own word on `preload`, for machines and for people.
+#[track_caller]
+fn preload(pool: &Pool) -> String {
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        command.arg("status").args(words).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let json = ask(&["--json"]);
+    let word = json.split("\"preload\":\"").nth(1).unwrap_or_else(|| panic!("{json}")).split('"').next().unwrap();
+    let table = ask(&[]);
+    assert!(table.lines().next().unwrap().contains(&format!("preload {word}")), "{table}");
+    word.to_owned()
+}
+
+#[test]
+fn a_module_is_loaded_once_for_all_workers_or_by_each() {
+    for (when, in_force, values) in [("auto", "yes", 1), ("yes", "yes", 1), ("no", "no", 2)] {
+        let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", when]).start();
+        let drawn: HashSet<String> = of_both(&mut pool).into_iter().collect();
+        assert_eq!(drawn.len(), values, "--preload {when}");
+        assert_eq!(preload(&pool), in_force);
+        // A worker that comes later is as those before it.
+        let before = pool.workers(2);
+        signal(before[0], Signal::KILL);
+        eventually("another worker is there", || pool.workers(2).iter().all(|worker| *worker != before[0]));
+        let drawn: HashSet<String> = of_both(&mut pool).into_iter().chain(drawn).collect();
+        assert_eq!(drawn.len(), if values == 1 { 1 } else { 3 }, "--preload {when}");
+        let log = pool.stop();
+        only_entry(&log, "W0701");
+    }
+}
+
+#[test]
+fn a_thread_that_is_started_at_import_lives_in_the_workers_unless_the_pool_is_to_be_preloaded() {
+    for when in ["auto", "no"] {
+        let mut pool = Setup::new(&counts()).gated().words(&["--workers", "2", "--preload", when]).start();
+        for worker in 0..2 {
+            eventually("the thread of each worker counts", || of_both(&mut pool)[worker].parse::<u64>().unwrap() > 1);
+        }
+        assert_eq!((preload(&pool).as_str(), count(pool.template(), "task")), ("no", 1));
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+        let notices = log.matches("notice[W0351]").count();
+        assert_eq!(notices, usize::from(when == "auto"), "{log}");
+        assert!(when == "no" || log.contains("started 1 thread while it was loaded"), "{log}");
+    }
+    let mut pool = Setup::new(&counts()).words(&["--preload", "yes"]).start();
+    assert_eq!(preload(&pool), "yes");
+    let first = pool.ask(&Ask::get("/")).text();
+    pool.await_log("hint: ");
+    assert_eq!(pool.ask(&Ask::get("/")).text(), first);
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0305").contains("started 1 thread while"), "{log}");
+}
+
+#[test]
+fn a_connection_that_is_opened_at_import_is_each_workers_own_unless_the_pool_is_to_be_preloaded() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for (when, connections) in [("auto", 2), ("no", 2), ("yes", 1)] {
+        let setup = Setup::new(&connects()).variable("PORT", address.port().to_string());
+        let mut pool = setup.gated().words(&["--workers", "2", "--preload", when]).start();
+        let names: HashSet<String> = of_both(&mut pool).into_iter().collect();
+        assert_eq!(names.len(), connections, "--preload {when}: {names:?}");
+        let log = pool.stop();
+        let code = match when {
+            "auto" => "notice[W0351]",
+            "yes" => "warning[W0350]",
+            _ => {
+                assert_eq!(codes(&log), [""; 0], "{log}");
+                continue;
+            }
+        };
+        let entry = log.split("wsgate: ").find(|entry| entry.starts_with(code)).unwrap_or_else(|| panic!("{log}"));
+        assert!(entry.contains("opened 1 socket while"), "{entry}");
+        assert!(entry.contains(&format!(": connected to `{address}` from `127.0.0.1:")), "{entry}");
+        assert!(entry.contains("\nhint: ") && entry.contains("--preload"), "{entry}");
+    }
+}
+
+#[test]
+fn a_listening_socket_that_is_opened_at_import_is_free_again_when_a_worker_loads_for_itself() {
+    let code = "
+        import os, socket
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind('\\0' + os.environ['MARK'])
+        listener.listen()
+        unnamed = socket.socket()
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'fine']
+        ";
+    let pool = Setup::new(code).start();
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "fine");
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+    assert!(log.contains("opened 2 sockets while") && log.contains(": listens at `@/"), "{log}");
+    assert!(log.contains(": a socket without an address"), "{log}");
+}
+
+#[test]
+fn what_came_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
+    let mut pool = Setup::new(&counts()).start();
+    assert_eq!(preload(&pool), "no");
+    signal(pool.template(), Signal::KILL);
+    pool.await_times("W0710", 2);
+    pool.workers(1);
+    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("no", 1));
+    pool.setup().release(DRAWN);
+    pool.signal(Signal::HUP);
+    pool.await_log("W0711");
+    assert_eq!(preload(&pool), "yes");
+    pool.setup().release(&counts());
+    pool.signal(Signal::HUP);
+    pool.await_times("W0711", 2);
+    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("no", 2));
+    eventually("one template is left", || children(pool.pid()).len() == 1);
+    let log = pool.stop();
+    only_entry(&log, "W0702");
+}
+
+#[test]
+fn a_thread_that_does_not_end_keeps_no_template_that_has_loaded_for_nothing() {
+    // The interpreter would wait for it for ever.
+    let stuck = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n";
+    let mut pool = Setup::new(&format!("{stuck}{}", dedent(DRAWN))).words(&["--drain", "1"]).start();
+    pool.ask(&Ask::get("/"));
+    assert_eq!(children(pool.pid()).len(), 1);
+    pool.setup().release(&format!("{stuck}raise RuntimeError"));
+    pool.signal(Signal::HUP);
+    pool.await_log("W0703");
+    eventually("one template is left", || children(pool.pid()).len() == 1);
+    // The thread of the worker outlives what TERM asks for; then it is killed.
+    pool.stop();
+    for when in ["auto", "yes", "no"] {
+        let setup = Setup::new(&format!("{stuck}raise RuntimeError")).words(&["--preload", when]);
+        let ended = setup.launch().end();
+        assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+        only_entry(&ended.stderr, "W0301");
+    }
+}
+
+#[test]
+fn an_application_that_no_worker_can_load_ends_the_pool_and_says_why() {
+    for (code, expected) in [
+        ("import there_is_no_such_module", "W0302"),
+        ("raise RuntimeError('no')", "W0301"),
+        ("application = 1", "W0303"),
+        ("import sys; sys.exit(0)", "W0304"),
+        ("import os; os._exit(0)", "W0352"),
+        ("import os; os.kill(os.getpid(), 9)", "W0352"),
+    ] {
+        let pool = Setup::new(code).words(&["--preload", "no", "--workers", "2"]).launch();
+        let (ended, setup) = pool.end_and_leave();
+        assert_eq!(ended.code(), Some(1), "{code}: {}", ended.stderr);
+        only_entry(&ended.stderr, expected);
+        assert!(!setup.path("app.sock").exists(), "{code}");
+    }
+}
+
+#[test]
+fn a_broken_release_leaves_the_old_code_serving_where_workers_load_for_themselves() {
+    let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", "no"]).start();
+    let before = of_both(&mut pool);
+    for (number, code) in ["raise RuntimeError", "import os; os._exit(3)"].into_iter().enumerate() {
+        pool.setup().release(code);
+        pool.signal(Signal::HUP);
+        pool.await_times("W0703", number + 1);
+    }
+    assert_eq!(of_both(&mut pool), before);
+    pool.setup().release(&DRAWN.replace("str(drawn)", "('new ' + drawn)"));
+    pool.signal(Signal::HUP);
+    pool.await_log("W0711");
+    eventually("new workers serve", || of_both(&mut pool).iter().all(|drawn| drawn.starts_with("new ")));
+    eventually("one template is left", || children(pool.pid()).len() == 1);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0301", "W0703", "W0352", "W0703"], "{log}");
+}
+
+#[test]
+fn a_worker_that_fails_to_load_later_is_put_off_and_the_others_serve() {
+    // What breaks is no file that the pool looks at.
+    let code = format!(
+        "import os\nif os.path.exists(os.environ['MARK'] + '/broken'):\n    raise RuntimeError\n{}",
+        dedent(DRAWN)
+    );
+    let mut pool = Setup::new(&code).words(&["--workers", "2", "--preload", "no"]).start();
+    let broken = pool.setup().path("broken");
+    let before = pool.workers(2);
+    fs::write(&broken, "").unwrap();
+    let begin = std::time::Instant::now();
+    signal(before[0], Signal::KILL);
+    pool.await_times("W0301", 4);
+    // Each waits longer than the one before: 100 ms, 200 ms, 400 ms.
+    assert!(begin.elapsed().as_millis() > 600, "{:?}", begin.elapsed());
+    assert_eq!(pool.ask(&Ask::get("/")).pid(), before[1]);
+    fs::remove_file(&broken).unwrap();
+    assert!(pool.workers(2).contains(&before[1]));
+    let log = pool.stop();
+    let mut codes = codes(&log);
+    assert_eq!(codes.remove(0), "W0701", "{log}");
+    assert!(codes.iter().all(|code| *code == "W0301"), "{log}");
+}
+
+#[test]
+fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_nothing() {
+    let gated =
+        format!("import os\nprint('loads')\nos.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)\n{}", dedent(DRAWN));
+    let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", "no"]).start();
+    let before = pool.workers(2);
+    pool.setup().release(&gated);
+    pool.signal(Signal::HUP);
+    pool.await_times("loads", 1);
+    assert!(before.contains(&pool.ask(&Ask::get("/")).pid()));
+    // The first worker shows that the code can be loaded, and takes its place; the second is still at it.
+    pool.open_gate();
+    pool.await_times("loads", 2);
+    let alive = |worker: &i32| fs::exists(format!("/proc/{worker}")).unwrap();
+    eventually("one of the old workers has ended", || before.iter().filter(|worker| alive(worker)).count() == 1);
+    // It is neither waited for at the end of the pool nor left behind.
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
