@@ -10,6 +10,7 @@ mod deaths;
 mod directories;
 mod failures;
 mod frameworks;
+mod kills;
 mod managers;
 mod replies;
 mod requests;

@@ -6,9 +6,9 @@
 mod aborts;
 mod connections;
 mod ending;
-mod endurance;
 mod framing;
 mod hostile;
+pub(crate) mod load;
 mod process;
 mod reloading;
 mod requests;
