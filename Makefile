@@ -24,7 +24,7 @@ UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
 
-.PHONY: help build demo test bench install uninstall ci fmt clippy doc
+.PHONY: help build demo test bench fuzz install uninstall ci fmt clippy doc
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,6 +48,9 @@ test: ## all tests, through real web servers too (installs these where they are 
 
 bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it
 	benches/run $(ROWS)
+
+fuzz: ## the protocol under AFL++, a minute each target; SECONDS_EACH=600 for more
+	crates/fastcgi-server/fuzz/run
 
 # Builds only what is not there at all, so that after `make build` a `sudo make install` needs no cargo and leaves no
 # file of root's in the tree.

@@ -12,6 +12,7 @@ mod directories;
 mod failures;
 mod frameworks;
 mod kept;
+mod kills;
 mod managers;
 mod replies;
 mod requests;

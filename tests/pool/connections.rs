@@ -318,3 +318,37 @@ fn f43_a_filter_is_refused_as_a_role_that_is_not_played() {
     assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
     pool.stop();
 }
+
+#[test]
+fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
+    let mut pool = Setup::new(
+        "
+        import os
+        served = 0
+        def application(environ, start_response):
+            global served
+            if environ['PATH_INFO'] == '/slow':
+                print('at the gate')
+                os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
+            served += 1
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [str(served).encode()]
+        ",
+    )
+    .gated()
+    .start();
+    let mut busy = pool.connect();
+    busy.send(&Ask::get("/slow").keep().bytes());
+    pool.await_log("at the gate");
+    // More than is read at a time, so that there is always more to be read.
+    let sending = busy.send_beside(Ask::get("/").keep().bytes().repeat(200));
+    let mut other = pool.connect();
+    other.send(&Ask::get("/").bytes());
+    pool.open_gate();
+    let place: u32 = other.answer().text().parse().unwrap();
+    assert!(place < 150, "served as number {place}");
+    let answers: Vec<String> = (0..201).map(|_| busy.answer().text()).collect();
+    assert_eq!(answers.last().map(String::as_str), Some("202"));
+    sending.join().unwrap().unwrap();
+    pool.stop();
+}

@@ -1,12 +1,15 @@
 //! Records and the streams in them, however they are divided (FastCGI 1.0, 3.3 and 3.4).
 
+use std::time::{Duration, Instant};
+
 use fastcgi_server::bodies::ProtocolStatus;
 
 use super::{
-    ECHO, only_entry,
+    ECHO, GATED, only_entry,
     process::{Pool, Setup},
     wire::{ABORT_REQUEST, Ask, BEGIN_REQUEST, PARAMS, STDIN, Said, Wire, record},
 };
+use crate::front::eventually;
 
 fn echo() -> Pool {
     Setup::new(ECHO).start()
@@ -249,6 +252,23 @@ fn f53_parameters_and_body_in_one_piece_and_several_requests_behind_each_other()
         let answer = wire.answer();
         assert_eq!(answer.end.protocol_status, ProtocolStatus::RequestComplete);
         assert_eq!(answer.text(), expected);
+    }
+    wire.assert_closed();
+    pool.stop();
+}
+
+#[test]
+fn requests_behind_one_that_takes_long_are_served_after_it() {
+    let mut pool = Setup::new(GATED).gated().start();
+    let mut wire = pool.connect();
+    let all = [Ask::get("/slow").keep(), Ask::post("/second", "2").keep(), Ask::get("/third")];
+    wire.send(&all.iter().flat_map(Ask::bytes).collect::<Vec<_>>());
+    pool.await_log("at the gate");
+    let begin = Instant::now();
+    eventually("the worker looks for an abort", || begin.elapsed() > Duration::from_millis(500));
+    pool.open_gate();
+    for expected in ["/slow|", "/second|2", "/third|"] {
+        assert_eq!(wire.answer().text(), expected);
     }
     wire.assert_closed();
     pool.stop();

@@ -15,7 +15,7 @@ use super::wire::{Answer, Ask, Wire};
 use crate::{
     front::eventually,
     probe::{dedent, python},
-    running::{Ended, Gate, Running},
+    running::{Ended, Gate, Running, run},
 };
 
 /// A pool that is to be started.
@@ -199,6 +199,13 @@ impl Pool {
     /// What stands in its log by now.
     pub(super) fn log(&self) -> String {
         self.running.log()
+    }
+
+    /// Runs `wsgate` as an administrator of this pool does, which is named `app`.
+    pub(super) fn tell(&self, words: &[&str]) -> Ended {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", self.setup.path("run"));
+        run(&mut command, "")
     }
 
     /// Sends the supervisor a signal.

@@ -1,20 +1,11 @@
 //! A reload changes the code and costs nobody anything.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
-};
-
 use rustix::process::Signal;
 
 use super::{
     GATED,
     process::{Pool, Setup, children, signal},
-    wire::{Ask, Wire},
+    wire::Ask,
 };
 use crate::{front::eventually, running::DEADLINE, verdict::codes};
 
@@ -28,60 +19,6 @@ fn release(number: u32) -> String {
             return [b'release {number}']
         "
     )
-}
-
-/// A client that asks again and again.
-struct Client {
-    over: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    thread: JoinHandle<Result<(), String>>,
-}
-
-impl Client {
-    /// Asks over kept connections, or over a new one each time.
-    fn start(socket: PathBuf, keep: bool) -> Self {
-        let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (seen, counted) = (over.clone(), asked.clone());
-        let thread = thread::spawn(move || {
-            let ask = Ask::post("/", "body");
-            let ask = if keep { ask.keep() } else { ask };
-            let mut kept = None;
-            while !seen.load(Ordering::Relaxed) {
-                let used_before = kept.is_some();
-                let mut wire = kept.take().unwrap_or_else(|| Wire::unix(&socket));
-                let sent = wire.send_beside(ask.bytes()).join().unwrap();
-                match wire.try_answer() {
-                    Ok(Some(answer)) if answer.head().status == 200 && answer.text().starts_with("release ") => {}
-                    // A connection that was used before may be closed between requests: web servers ask anew.
-                    Ok(None) if used_before => continue,
-                    Err(error) if used_before && error.kind() == std::io::ErrorKind::ConnectionReset => continue,
-                    other => return Err(format!("{other:?}, sent: {sent:?}, over a kept connection: {used_before}")),
-                }
-                counted.fetch_add(1, Ordering::Relaxed);
-                if keep {
-                    kept = Some(wire);
-                }
-            }
-            Ok(())
-        });
-        Self { over, asked, thread }
-    }
-
-    #[track_caller]
-    fn end(self) {
-        self.over.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap().unwrap();
-    }
-}
-
-/// Waits until all clients together have had so many more answers.
-#[track_caller]
-fn answered(clients: &[Client], more: u64) {
-    let total = || clients.iter().map(|client| client.asked.load(Ordering::Relaxed)).sum::<u64>();
-    let before = total();
-    eventually(&format!("{more} more requests are answered"), || {
-        total() >= before + more || clients.iter().any(|client| client.thread.is_finished())
-    });
 }
 
 /// Waits until the pool answers with a release.
@@ -107,35 +44,6 @@ fn new_code_answers_after_a_reload() {
     }
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
-}
-
-#[test]
-fn reloads_under_load_fail_no_request_and_a_broken_release_changes_nothing() {
-    let mut pool = Setup::new(&release(1)).words(&["--workers", "2"]).start();
-    let clients: Vec<_> = (0..4).map(|number| Client::start(pool.socket(), number % 2 == 1)).collect();
-    let (mut good, mut broken) = (0, 0);
-    let mut serving = 1;
-    for number in 2..=6 {
-        answered(&clients, 50);
-        if number % 2 == 1 {
-            pool.setup().release(if number == 3 { "import there_is_no_such_module" } else { "def application(:" });
-            broken += 1;
-        } else {
-            pool.setup().release(&release(number));
-            serving = number;
-            good += 1;
-        }
-        pool.signal(Signal::HUP);
-        pool.await_times("W0711", good);
-        pool.await_times("W0703", broken);
-        answers(&pool, serving);
-        answered(&clients, 50);
-        assert_eq!(pool.ask(&Ask::get("/")).text(), format!("release {serving}"));
-    }
-    assert_eq!((good, broken), (3, 2));
-    clients.into_iter().for_each(Client::end);
-    let log = pool.stop();
-    assert_eq!(codes(&log), ["W0302", "W0703", "W0301", "W0703"], "{log}");
 }
 
 #[test]

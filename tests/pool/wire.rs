@@ -101,6 +101,11 @@ impl Wire {
         (&self.stream).write_all(bytes).unwrap();
     }
 
+    /// Sends bytes as they are, if it can: the other end may have closed the connection.
+    pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
+        (&self.stream).write_all(bytes)
+    }
+
     /// Sends bytes beside everything else; whether they could be sent is the thread's result.
     pub(super) fn send_beside(&self, bytes: Vec<u8>) -> JoinHandle<io::Result<()>> {
         let stream = self.stream.try_clone().unwrap();
@@ -159,7 +164,11 @@ impl Wire {
         let mut said = Vec::new();
         let mut stdout = Vec::new();
         loop {
-            match self.try_next()? {
+            let next = self.try_next().map_err(|error| match said.is_empty() {
+                true => error,
+                false => io::Error::new(io::ErrorKind::UnexpectedEof, format!("{error} after {said:?}")),
+            })?;
+            match next {
                 Some(Said::End(id, end)) => {
                     said.push(Said::End(id, end));
                     return Ok(Some(Answer { said, stdout, end }));

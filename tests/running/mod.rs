@@ -25,7 +25,6 @@ pub(crate) struct Running {
     pub(crate) stdin: Option<ChildStdin>,
     stdout: Stream,
     stderr: Stream,
-    begin: Instant,
 }
 
 /// A process that has ended, and what it wrote to the streams that were pipes.
@@ -105,7 +104,6 @@ impl Running {
             stdout: Stream::of(child.stdout.take()),
             stderr: Stream::of(child.stderr.take()),
             child,
-            begin: Instant::now(),
         }
     }
 
@@ -119,21 +117,21 @@ impl Running {
     /// Waits until its standard output holds `word`.
     #[track_caller]
     pub(crate) fn await_output(&mut self, word: &str) {
-        let met = self.stdout.read_until(word, self.begin + DEADLINE);
+        let met = self.stdout.read_until(word, Instant::now() + DEADLINE);
         assert!(met, "no `{word}` on standard output: {}", self.so_far());
     }
 
     /// Waits until its standard error holds `word`.
     #[track_caller]
     pub(crate) fn await_log(&mut self, word: &str) {
-        let met = self.stderr.read_until(word, self.begin + DEADLINE);
+        let met = self.stderr.read_until(word, Instant::now() + DEADLINE);
         assert!(met, "no `{word}` on standard error: {}", self.so_far());
     }
 
     /// Waits until its standard error holds `word` so many times.
     #[track_caller]
     pub(crate) fn await_log_times(&mut self, word: &str, times: usize) {
-        let deadline = self.begin + DEADLINE;
+        let deadline = Instant::now() + DEADLINE;
         while self.log().matches(word).count() < times {
             let met = !self.stderr.over && self.stderr.read_more(deadline);
             assert!(met, "`{word}` is not {times} times on standard error: {}", self.so_far());
@@ -143,7 +141,7 @@ impl Running {
     /// Waits until its standard output is closed by whoever holds it, and gives all that came.
     #[track_caller]
     pub(crate) fn await_end_of_output(&mut self) -> &[u8] {
-        let met = self.stdout.read_to_end(self.begin + DEADLINE);
+        let met = self.stdout.read_to_end(Instant::now() + DEADLINE);
         assert!(met, "standard output is not closed: {}", self.so_far());
         &self.stdout.bytes
     }
@@ -167,7 +165,7 @@ impl Running {
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
         self.stdin = None;
-        let deadline = self.begin + DEADLINE;
+        let deadline = Instant::now() + DEADLINE;
         let met = self.stdout.read_to_end(deadline) && self.stderr.read_to_end(deadline);
         assert!(met, "it does not come to an end: {}", self.so_far());
         let ended = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();

@@ -46,7 +46,7 @@ use crate::{
 };
 use wording::{About, Addresses, How};
 
-/// A worker that lived shorter than this failed at its beginning.
+/// A worker that lived shorter than this and has served nothing failed at its beginning.
 const INFANCY: Duration = Duration::from_secs(1);
 
 /// Wait until a template that takes no more orders is asked again.
@@ -475,7 +475,9 @@ impl<'a> Supervisor<'a> {
             place.failures = 0;
             return;
         }
-        if lived < INFANCY {
+        // One that has served at all is no failure of its beginning: whoever kills workers, or asks for what crashes them, is not
+        // to leave others without a pool.
+        if lived < INFANCY && !has_served {
             put_off(place);
         } else {
             place.failures = 0;

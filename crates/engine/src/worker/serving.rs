@@ -182,6 +182,8 @@ struct Worker {
     forked: Arc<AtomicBool>,
     /// Connections that wait for more, by their epoll data.
     waiting: Mutex<HashMap<u64, Peer>>,
+    /// One of them may be drained only. Changed while `waiting` is locked.
+    may_linger: AtomicBool,
     next: AtomicU64,
     served: AtomicU64,
     service: Service,
@@ -219,6 +221,7 @@ impl Worker {
             draining: AtomicBool::new(false),
             forked: Arc::default(),
             waiting: Mutex::new(HashMap::new()),
+            may_linger: AtomicBool::new(false),
             served: AtomicU64::new(0),
             service: service.clone(),
             setting: setting(launch, service),
@@ -289,15 +292,25 @@ impl Worker {
     /// The data of the next event, or nothing if it is time to look after connections that linger.
     fn next_event(&self) -> io::Result<Option<u64>> {
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-        let lingers = self.waiting().values().any(|peer| peer.lingering_since().is_some());
         let looks = self.modules.as_ref().map(|_| modules::PERIOD);
         let patience = looks.and_then(|period| Timespec::try_from(period).ok());
-        let patience = patience.or(lingers.then_some(Timespec { tv_sec: 1, tv_nsec: 0 }));
+        let patience = patience.or(self.lingers().then_some(Timespec { tv_sec: 1, tv_nsec: 0 }));
         match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
             Ok(1..) => Ok(Some(events[0].data.u64())),
             Ok(0) | Err(Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Does a connection linger? Looked for only if one may: there may be thousands that do not.
+    fn lingers(&self) -> bool {
+        if !self.may_linger.load(Ordering::Relaxed) {
+            return false;
+        }
+        let waiting = self.waiting();
+        let lingers = waiting.values().any(|peer| peer.lingering_since().is_some());
+        self.may_linger.store(lingers, Ordering::Relaxed);
+        lingers
     }
 
     fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
@@ -354,6 +367,8 @@ impl Worker {
                         Progress::Close => return false,
                         // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
                         _ if self.is_draining() && peer.is_free() => return false,
+                        // Whatever comes next on it waits its turn, so that one busy connection keeps no other from being served.
+                        _ if !peer.has_unread() => return true,
                         _ => {}
                     }
                 }
@@ -377,6 +392,9 @@ impl Worker {
         };
         // What cannot be watched is closed; only a lack of memory does that.
         if watched.is_ok() {
+            if peer.lingering_since().is_some() {
+                self.may_linger.store(true, Ordering::Relaxed);
+            }
             waiting.insert(data, peer);
         }
     }

@@ -2,9 +2,9 @@
 //!
 //!     cargo build --release
 //!     target/release/fastcgi-server-fuzz server < seeds/server/everything
-//!     cargo afl build --release && cargo afl fuzz -i seeds/server -o found target/release/fastcgi-server-fuzz server
+//!     SECONDS_EACH=600 ./run server
 //!
-//! Needs no nightly compiler. The tests of the crate run the same functions over many generated inputs.
+//! The second builds it for AFL++ and runs that. Needs no nightly compiler. The tests of the crate run the same functions over many generated inputs.
 
 use std::{env, io::Read as _, process::ExitCode};
 

@@ -157,10 +157,17 @@ impl Incoming {
                 Err(error) => return Err(error.into()),
             }
         }
-        while !self.unread.is_empty() && self.content.is_empty() && !current.aborted {
+        while !self.unread.is_empty() && self.content.is_empty() && !current.aborted && !self.another_begins(current) {
             self.body_step(socket, current)?;
         }
         if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// Does another request stand behind the one that is served? Its turn comes when that one is over.
+    fn another_begins(&self, current: &Current) -> bool {
+        // Version and type of the next record. Bytes that only look like those cost no more than an abort that is not seen.
+        let next = &self.buffer[self.unread.clone()];
+        current.stream_over && (next.len() < 2 || next.starts_with(&[1, 1]))
     }
 
     /// Waits for more of the connection. Nothing may be buffered.

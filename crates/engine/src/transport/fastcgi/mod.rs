@@ -178,6 +178,11 @@ impl Peer {
         }
     }
 
+    /// Has more been read than was dealt with?
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.shared.incoming().unread.is_empty()
+    }
+
     /// Gives the parameters' buffer back.
     pub(crate) fn reuse(&self, params: Params) {
         self.shared.incoming().protocol.reuse(params);

@@ -1,0 +1,122 @@
+//! Bytes that mean nothing, in great numbers, while others are served.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::{Clients, Random, compare, turn};
+use crate::{
+    front::eventually,
+    pool::{
+        ECHO,
+        process::{Pool, Setup, count, resident},
+        wire::{Ask, Wire},
+    },
+    verdict::codes,
+};
+
+/// Connections that are left open behind those that were opened after them.
+const LEFT_OPEN: usize = 50;
+
+/// Connections without a word, of one run.
+const SILENT: usize = 100_000;
+
+/// Bytes that mean nothing; every other time they look like a record at first.
+fn noise(random: &mut Random) -> Vec<u8> {
+    let length = random.below(2000);
+    let mut noise = random.bytes(length);
+    if noise.len() > 8 && random.below(2) == 0 {
+        let header = [1, 1 + noise[1] % 12, 0, noise[3] % 2];
+        noise[..4].copy_from_slice(&header);
+    }
+    noise
+}
+
+/// A request that ends anywhere.
+fn cut(random: &mut Random) -> Vec<u8> {
+    let mut bytes = request(random);
+    let length = random.below(bytes.len());
+    bytes.truncate(length);
+    bytes
+}
+
+/// A request with a byte that is not its own.
+fn changed(random: &mut Random) -> Vec<u8> {
+    let mut bytes = request(random);
+    let position = random.below(bytes.len());
+    bytes[position] = random.bytes(1)[0];
+    bytes
+}
+
+fn request(random: &mut Random) -> Vec<u8> {
+    let length = random.below(300);
+    Ask::post("/noise", random.bytes(length)).bytes()
+}
+
+/// Sends all of that, so many of each kind, between so many connections without a word.
+fn disturb(pool: &Pool, random: &mut Random, each: usize, silent: usize) {
+    let mut open: VecDeque<Wire> = VecDeque::new();
+    for number in 0..each {
+        // The worker may have closed the connection before all is sent.
+        let wire = pool.connect();
+        let _ = wire.try_send(&noise(random));
+        open.push_back(wire);
+        if open.len() > LEFT_OPEN {
+            open.remove(random.below(open.len()));
+        }
+        // A request without the rest of its body would hold a worker as long as its connection is open, as it should.
+        let _ = pool.connect().try_send(&cut(random));
+        let _ = pool.connect().try_send(&changed(random));
+        for _ in 0..silent * (number + 1) / each - silent * number / each {
+            drop(pool.connect());
+        }
+    }
+}
+
+#[test]
+fn f54_random_bytes_cut_requests_and_100_000_connections_without_a_word_are_harmless() {
+    let _turn = turn();
+    let mut random = Random::new();
+    let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+    let live = || {
+        Clients::start(
+            &pool,
+            2,
+            || 0,
+            |asked| match &asked.outcome {
+                Ok(answer) => compare(answer, &format!("/|{}", asked.body)),
+                Err(lost) => Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker)),
+            },
+        )
+    };
+    let mut workers = pool.workers(2);
+    workers.sort_unstable();
+    let held = || {
+        let mut seen: Vec<(usize, u64)> = Vec::new();
+        eventually("all connections are closed", || {
+            let before = std::mem::take(&mut seen);
+            seen = workers.iter().map(|&pid| (count(pid, "fd"), resident(pid))).collect();
+            before == seen
+        });
+        seen
+    };
+    let clients = live();
+    disturb(&pool, &mut random, 300, 3000);
+    clients.end();
+    let before = held();
+    let clients = live();
+    disturb(&pool, &mut random, 2000, SILENT);
+    clients.each_answered(10);
+    clients.end();
+    let after = held();
+    for ((open, memory), (open_now, memory_now)) in before.iter().zip(&after) {
+        assert_eq!(open, open_now, "{before:?}, then {after:?}");
+        assert!(*memory_now <= memory + 1024, "{before:?}, then {after:?}");
+    }
+    let mut now = pool.workers(2);
+    now.sort_unstable();
+    assert_eq!(now, workers, "no worker has ended");
+    let log = pool.stop();
+    // A connection that breaks the protocol, and a request that was refused or whose body was cut.
+    let expected = BTreeSet::from(["W0401", "W0402", "W0501"]);
+    let said: BTreeSet<&str> = codes(&log).into_iter().collect();
+    assert!(said.is_subset(&expected), "{said:?}");
+}

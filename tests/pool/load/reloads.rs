@@ -1,0 +1,93 @@
+//! Release after release, half of them broken, and nobody notices.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{Clients, Lost, compare, turn};
+use crate::{
+    front::eventually,
+    pool::process::{Setup, children},
+    verdict::codes,
+};
+
+/// A release of the application.
+fn release(number: u64) -> String {
+    format!(
+        "
+        import os
+        def application(environ, start_response):
+            body = environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [b'release {number}|', body]
+        "
+    )
+}
+
+/// Releases that cannot be loaded, and the code that says why. The last one ends its process without a word.
+const BROKEN: [(&str, Option<&str>); 5] = [
+    ("def application(:", Some("W0301")),
+    ("import there_is_no_such_module", Some("W0302")),
+    ("raise RuntimeError('not today')", Some("W0301")),
+    ("application = None", Some("W0303")),
+    ("import os; os._exit(1)", None),
+];
+
+#[test]
+fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
+    let _turn = turn();
+    let pool = Setup::new(&release(0)).words(&["--workers", "2", "--threads", "2"]).start();
+    // Releases from the oldest to the newest may answer: the old workers stay until the new ones are there.
+    let (oldest, newest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (clock, latest) = (oldest.clone(), newest.clone());
+    let clients = Clients::start(
+        &pool,
+        8,
+        move || clock.load(Ordering::SeqCst),
+        move |asked| {
+            let answer = match &asked.outcome {
+                Ok(answer) => answer,
+                // A kept connection may be closed between requests: web servers ask anew.
+                Err(Lost::Closed) if asked.worker.is_some() => return Ok(()),
+                Err(lost) => return Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker)),
+            };
+            let text = answer.text();
+            let number: Option<u64> =
+                text.strip_prefix("release ").and_then(|rest| rest.split('|').next()?.parse().ok());
+            let number = number.ok_or_else(|| format!("`{text}` is of no release"))?;
+            compare(answer, &format!("release {number}|{}", asked.body))?;
+            let current = asked.began..=latest.load(Ordering::SeqCst);
+            if current.contains(&number) {
+                Ok(())
+            } else {
+                Err(format!("release {number}, when {current:?} was current"))
+            }
+        },
+    );
+    let mut expected = Vec::new();
+    for number in 1..=100 {
+        let (code, outcome) = if number % 2 == 0 {
+            newest.store(number, Ordering::SeqCst);
+            (release(number), Some(0))
+        } else {
+            let (code, cause) = BROKEN[usize::try_from(number / 2).unwrap() % BROKEN.len()];
+            expected.extend(cause);
+            expected.push("W0703");
+            (code.to_owned(), Some(1))
+        };
+        pool.setup().release(&code);
+        let told = pool.tell(&["reload", "app"]);
+        assert_eq!(told.code(), outcome, "reload {number}: {}", told.stderr);
+        assert_eq!(told.stderr.contains("error[W0703]"), outcome == Some(1), "reload {number}: {}", told.stderr);
+        if outcome == Some(0) {
+            eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
+            oldest.store(number, Ordering::SeqCst);
+        }
+        clients.each_answered(2);
+    }
+    clients.end();
+    pool.workers(2);
+    let log = pool.stop();
+    assert_eq!(codes(&log), expected, "{log}");
+}
