@@ -41,11 +41,11 @@ def load(place, running, name, *words, **figure):
     return client.Load(name, running, ("--connections", CLIENTS, *words), body, FIELDS, **figure)
 
 
-def take(place, plan, loads):
+def take(place, plan, loads, turns=TURNS, seconds=SECONDS):
     """Has `loads` take turns; their figures."""
-    words = ("--seconds", plan.seconds(SECONDS), "--warm-up", plan.seconds(WARM_UP))
+    words = ("--seconds", plan.seconds(seconds), "--warm-up", plan.seconds(WARM_UP))
     program = peers.prepare(place).load
-    return take_turns(loads, plan.turns(TURNS), lambda load: client.batch(program, load, words))
+    return take_turns(loads, plan.turns(turns), lambda load: client.batch(program, load, words))
 
 
 def result(place, row, title, ratios, beside):

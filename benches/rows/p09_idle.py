@@ -12,6 +12,10 @@ TITLE = f"a connection a request, {hello.CLIENTS} clients, {hello.WORKERS} proce
 
 IDLE = 1000
 
+# A percentile of short turns drifts more than a rate: many of them.
+TURNS = 31
+SECONDS = 0.5
+
 
 def run(place, plan):
     """Measures the row."""
@@ -24,5 +28,5 @@ def run(place, plan):
         idle = plan.size(IDLE, 20)
         beside = hello.load(place, running, f"wsgate, {idle} idle", "--idle", idle, **figure)
         alone = hello.load(place, running, "wsgate, none", **figure)
-        beside, alone = hello.take(place, plan, [beside, alone])
+        beside, alone = hello.take(place, plan, [beside, alone], TURNS, SECONDS)
     return hello.result(place, ID, TITLE, [Ratio(beside, alone, goal=1.20)], [])
