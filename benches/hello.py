@@ -16,6 +16,8 @@ WARM_UP = 0.1
 WORKERS = 2
 CLIENTS = 2
 
+WHO = f"{CLIENTS} clients, {WORKERS} processes"
+
 FIELDS = ("content-length: 16", "content-type: text/plain; charset=utf-8", "status: 200 OK")
 
 

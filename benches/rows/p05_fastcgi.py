@@ -4,7 +4,7 @@ import hello
 from measure import Ratio
 
 ID = "P5"
-TITLE = f"a hello page by FastCGI, a connection a request, {hello.CLIENTS} clients, {hello.WORKERS} processes, requests a second"
+TITLE = f"a hello page by FastCGI, a connection a request, {hello.WHO}, requests a second"
 
 
 def run(place, plan):

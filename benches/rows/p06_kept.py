@@ -4,7 +4,7 @@ import hello
 from measure import Ratio
 
 ID = "P6"
-TITLE = f"a hello page by FastCGI, kept connections, {hello.CLIENTS} clients, {hello.WORKERS} processes, requests a second"
+TITLE = f"a hello page by FastCGI, kept connections, {hello.WHO}, requests a second"
 
 # Ends the connection after each request, whatever the web server asks for.
 CLOSES = "uWSGI"

@@ -18,7 +18,7 @@ TITLE = "100 MB upload read in pieces of 64 KiB, 100 MB file by wsgi.file_wrappe
 
 TURNS = 11
 # Transfers in a batch, one after the other.
-RUNS = 3
+RUNS = 9
 SIZE = 100_000_000
 ENOUGH = 3_000_000
 # Of the upload that is looked at closely; small, so that what a large one takes is counted.

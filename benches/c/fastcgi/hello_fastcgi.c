@@ -1,4 +1,5 @@
-/* The page of rows/fastcgi.py from C, by libfcgi: `hello_fastcgi SOCKET PROCESSES`. Each process serves one connection at a time. */
+/* The page of apps/hello.wsgi from C, by libfcgi: `hello_fastcgi SOCKET PROCESSES`. Each process serves one connection at
+ * a time. */
 
 #include <fcgiapp.h>
 #include <stdlib.h>

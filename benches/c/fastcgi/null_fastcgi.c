@@ -1,5 +1,6 @@
-/* The least that can answer a FastCGI request: `null_fastcgi SOCKET PROCESSES`. It waits for the end of the request, reads
- * nothing in it but whether to keep the connection, and writes the same bytes each time. What it takes is the cost of measuring. */
+/* The least that can answer a FastCGI request: `null_fastcgi SOCKET PROCESSES`. It waits for the end of the
+ * request, reads nothing in it but whether to keep the connection, and writes the same bytes each time. What it takes is
+ * the cost of measuring. */
 
 #include <stdlib.h>
 #include <string.h>
