@@ -29,6 +29,14 @@ class Plan:
         """Number of runs in a batch that needs `wanted`."""
         return min(wanted, 2) if self.quick else wanted
 
+    def seconds(self, wanted):
+        """How long a batch takes that needs `wanted` seconds."""
+        return 0.1 if self.quick else wanted
+
+    def size(self, wanted, enough):
+        """How much of something a row needs; `enough` of it shows that everything runs."""
+        return enough if self.quick else wanted
+
 
 @dataclass
 class Figures:
@@ -45,18 +53,8 @@ class Figures:
         return statistics.median(figures) if figures else None
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How the figures of one contender compare with those of another, turn by turn."""
-
-    ours: Figures
-    against: Figures
-    goal: float
-
-    @property
-    def of_turns(self):
-        pairs = zip(self.ours.of_turns, self.against.of_turns)
-        return [one / other for one, other in pairs if one is not None and other]
+class Claim:
+    """A figure that each turn gives anew, and a goal for the median of all turns."""
 
     @property
     def median(self):
@@ -72,13 +70,53 @@ class Ratio:
 
     @property
     def is_met(self):
-        """Goals are upper limits."""
-        return self.median is not None and self.median <= self.goal
+        """None if there is no goal."""
+        if self.goal is None:
+            return None
+        if self.median is None:
+            return False
+        return self.median >= self.goal if self.goal_is_least else self.median <= self.goal
+
+
+@dataclass(frozen=True)
+class Ratio(Claim):
+    """How the figures of one contender compare with those of another, turn by turn."""
+
+    ours: Figures
+    against: Figures
+    goal: float | None
+    # Goals are upper limits, as of times, unless more is better, as of requests a second.
+    goal_is_least: bool = False
+    unit = ""
+
+    @property
+    def of_turns(self):
+        pairs = zip(self.ours.of_turns, self.against.of_turns)
+        return [one / other for one, other in pairs if one is not None and other]
 
     @property
     def is_unstable(self):
         first, third = self.middle_half
         return third - first > UNSTABLE * self.median
+
+
+@dataclass(frozen=True)
+class Limit(Claim):
+    """A figure of one contender that is a claim by itself, since no clock is in it."""
+
+    ours: Figures
+    goal: float
+    against = None
+    goal_is_least = False
+    is_unstable = False
+
+    @property
+    def unit(self):
+        return self.ours.contender.unit
+
+    @property
+    def of_turns(self):
+        return [figure for figure in self.ours.of_turns if figure is not None]
 
 
 @dataclass(frozen=True)
@@ -90,11 +128,14 @@ class Result:
     ratios: list
     # Measured for orientation only, such as the cost of measuring.
     beside: list
+    # What else has to be known, such as the versions of peers.
+    notes: str = ""
 
     @property
     def figures(self):
         """Every contender once, ours first."""
-        both = [figures for ratio in self.ratios for figures in (ratio.ours, ratio.against)] + self.beside
+        both = [figures for ratio in self.ratios for figures in (ratio.ours, ratio.against) if figures]
+        both += self.beside
         return list({id(figures): figures for figures in both}.values())
 
     @property

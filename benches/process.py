@@ -19,6 +19,7 @@ class Program:
     output: bytes = b""
     # Makes of the output what is compared with `output`.
     compared: object = bytes
+    unit: str = " ms"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 # Most different failures that are shown of one row.
 MOST_SHOWN = 5
 
-HEAD = ("row", "what", "against", "ratio", "middle half", "goal", "", "ms", "against ms")
+HEAD = ("row", "what", "against", "ratio", "middle half", "goal", "", "figure", "the other's")
 
 
 def render(results, quick):
@@ -25,25 +25,32 @@ def line(row, ratio, quick):
     return (
         row,
         ours.contender.name,
-        against.contender.name,
-        number(ratio.median),
+        against.contender.name if against else "–",
+        number(ratio.median) + ratio.unit,
         "–" if first is None else f"{number(first)}–{number(third)}",
-        f"≤ {ratio.goal:.2f}",
+        goal(ratio),
         "–" if quick else verdict(ratio),
-        number(ours.median),
-        number(against.median),
+        figure(ours),
+        figure(against) if against else "–",
     )
 
 
 def verdict(ratio):
     if ratio.median is None:
         return "failed"
+    failures = [figures.failures for figures in (ratio.ours, ratio.against) if figures]
     remarks = [
-        "met" if ratio.is_met else "missed",
+        {True: "met", False: "missed", None: ""}[ratio.is_met],
         "unstable" if ratio.is_unstable else "",
-        "with failures" if ratio.ours.failures or ratio.against.failures else "",
+        "with failures" if any(failures) else "",
     ]
     return ", ".join(filter(None, remarks))
+
+
+def goal(ratio):
+    if ratio.goal is None:
+        return "–"
+    return f"{'≥' if ratio.goal_is_least else '≤'} {ratio.goal:.2f}{ratio.unit}"
 
 
 def section(result):
@@ -51,9 +58,18 @@ def section(result):
     lines = [f"{result.row}: {result.title}"]
     for figures in result.figures:
         contender = figures.contender
-        lines.append(f"  {contender.name}: {number(figures.median)} ms, `{shlex.join(map(str, contender.argv))}`")
+        lines.append(f"  {contender.name}: {figure(figures)}, `{shlex.join(map(str, contender.argv))}`")
+    lines += [f"  {result.notes}"] * bool(result.notes)
     lines += [f"  failed {count} ×: {failure}" for failure, count in Counter(result.failures).most_common(MOST_SHOWN)]
     return "\n".join(lines)
+
+
+def figure(figures):
+    """The median of a contender, with its unit."""
+    if figures.median is None:
+        return "–"
+    text = f"{figures.median:,.0f}" if figures.median >= 1000 else number(figures.median)
+    return f"{text}{figures.contender.unit}"
 
 
 def number(value):

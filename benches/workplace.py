@@ -90,7 +90,11 @@ def install(packages, missing):
 
 def build(place):
     """Builds the tree and installs it, so that what is measured is what a user gets."""
-    words = ["make", "--no-print-directory", "build", "install", f"PREFIX={place.directory}", "DESTDIR="]
+    make_in_tree(["make", "--no-print-directory", "build", "install", f"PREFIX={place.directory}", "DESTDIR="])
+
+
+def make_in_tree(words):
+    """Runs a build in the tree."""
     # What is said on the way is no part of the table.
     if subprocess.run(words, cwd=TREE, stdout=sys.stderr, check=False).returncode != 0:
         raise Unfit("the tree does not build")

@@ -1,0 +1,156 @@
+//! What is not a right reply is a failure, and no speed.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+/// The directory of one test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("load-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("body"), "page\n").unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Records of standard output with `content`, then the end of the request with `app_status`.
+fn reply(content: &str, app_status: u8) -> Vec<u8> {
+    let length = u8::try_from(content.len()).unwrap();
+    let mut bytes = vec![1, 6, 0, 1, 0, length, 0, 0];
+    bytes.extend_from_slice(content.as_bytes());
+    bytes.extend_from_slice(&[1, 6, 0, 1, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0, app_status, 0, 0, 0, 0]);
+    bytes
+}
+
+fn right() -> Vec<u8> {
+    reply("Status: 200 OK\r\nX-Own: yes\r\n\r\npage\n", 0)
+}
+
+/// What `load` reports of one client, which makes as many requests as there are answers.
+///
+/// With `keep` the server keeps connections, without it closes them after each answer, whatever it is asked for.
+fn report(words: &[&str], keep: bool, answers: &[Vec<u8>]) -> Value {
+    let place = Place::new();
+    let socket = place.0.join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let done = thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut answers = answers.iter();
+            while answers.len() > 0 {
+                let (mut stream, _) = listener.accept().unwrap();
+                while await_request(&mut stream)
+                    && let Some(answer) = answers.next()
+                {
+                    // The client may have turned away.
+                    let _ = stream.write_all(answer);
+                    if !keep {
+                        break;
+                    }
+                }
+            }
+        });
+        Command::new(env!("CARGO_BIN_EXE_load"))
+            .arg(format!("unix:{}", socket.display()))
+            .args(["--connections", "1", "--body"])
+            .arg(place.0.join("body"))
+            .args(words)
+            .output()
+            .unwrap()
+    });
+    assert!(done.status.success(), "{done:?}");
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+/// Reads to the end of a request; false if there is none.
+fn await_request(stream: &mut UnixStream) -> bool {
+    let mut request = Vec::new();
+    let mut buffer = [0; 65536];
+    while !request.ends_with(&[1, 5, 0, 1, 0, 0, 0, 0]) {
+        match stream.read(&mut buffer) {
+            Ok(length) if length > 0 => request.extend_from_slice(&buffer[..length]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Counts of failures, in the order of the names.
+fn failed(connection: u64, framing: u64, status: u64, body: u64, idle: u64) -> Value {
+    json!({"connection": connection, "framing": framing, "status": status, "body": body, "idle": idle})
+}
+
+#[test]
+fn each_failure_is_counted_as_what_it_is_and_in_no_other_figure() {
+    let mut too_much = right();
+    too_much.push(1);
+    let answers = [
+        right(),
+        reply("Status: 500 Internal Server Error\r\n\r\npage\n", 0),
+        reply("Status: 200 OK\r\n\r\nPAGE\n", 0),
+        reply("Status: 200 OK\r\n\r\npage\nand more\n", 0),
+        reply("Status: 200 OK\r\n\r\npag", 0),
+        reply("Status: 200 OK\r\n\r\npage\n", 1),
+        too_much,
+        b"HTTP/1.1 200 OK\r\n\r\npage\n".to_vec(),
+        right()[..20].to_vec(),
+        Vec::new(),
+        right(),
+    ];
+    let report = report(&["--requests", "11"], false, &answers);
+    assert_eq!(report["requests"], 2);
+    assert_eq!(report["failed"], failed(2, 3, 1, 3, 0));
+    assert_eq!(report["head"], "Status: 200 OK\r\nX-Own: yes");
+}
+
+#[test]
+fn a_right_reply_in_other_records_is_right() {
+    let mut other = vec![1, 6, 0, 1, 0, 4, 0, 0];
+    other.extend_from_slice(b"Stat");
+    other.extend_from_slice(&reply("us: 200 OK\r\n\r\npage\n", 0));
+    let report = report(&["--requests", "3", "--keep"], true, &[right(), other, right()]);
+    assert_eq!(report["requests"], 3);
+    assert_eq!(report["failed"], failed(0, 0, 0, 0, 0));
+}
+
+#[test]
+fn a_connection_that_should_be_kept_and_is_not_fails() {
+    let report = report(&["--requests", "4", "--keep"], false, &[right(), right()]);
+    assert_eq!(report["requests"], 2);
+    assert_eq!(report["failed"], failed(2, 0, 0, 0, 0));
+}
+
+#[test]
+fn idle_connections_that_serve_nothing_afterwards_are_counted() {
+    // One at a time: the idle connection's, which is closed, then the client's.
+    let report = report(&["--requests", "1", "--idle", "1"], false, &[right(), right()]);
+    assert_eq!(report["requests"], 1);
+    assert_eq!(report["failed"], failed(0, 0, 0, 0, 1));
+}
+
+#[test]
+fn a_body_arrives_whole() {
+    let report = report(&["--requests", "1", "--post", "1000000"], false, &[right()]);
+    assert_eq!(report["requests"], 1);
+}

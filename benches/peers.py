@@ -1,0 +1,95 @@
+"""The FastCGI servers that wsgate is measured against, and the load: installed, built, and how each is started.
+
+All serve the same WSGI file in the same virtualenv with as many processes, each as its documentation advises.
+"""
+
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import workplace
+from server import Server
+from workplace import HERE, PYTHON, TREE, call, check
+
+PACKAGES = {
+    "/usr/bin/uwsgi-core": "uwsgi-core",
+    "/usr/lib/uwsgi/plugins/python3_plugin.so": "uwsgi-plugin-python3",
+    "/usr/include/fcgiapp.h": "libfcgi-dev",
+}
+
+# Libraries of the C programs in `c/fastcgi`.
+LIBRARIES = {"hello_fastcgi": ["-lfcgi"]}
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What is installed, and the servers made of it."""
+
+    place: object
+    load: Path
+    # A virtualenv with `requirements.txt` in it, for all.
+    venv: Path
+
+    def app(self, name, **constants):
+        """The file `apps/NAME`, put beside the servers, with `constants` set at its start."""
+        path = self.place.directory / name
+        lines = [f"{constant} = {value!r}\n" for constant, value in constants.items()]
+        path.write_text("".join(lines) + (HERE / "apps" / name).read_text())
+        return path
+
+    def file(self, name, content):
+        path = self.place.directory / name
+        path.write_bytes(content)
+        return path
+
+    def wsgate(self, app, workers):
+        path = self.socket("wsgate")
+        words = ("--venv", self.venv, "--workers", workers, "--listen", f"unix:{path}", app)
+        return Server("wsgate", (self.place.wsgate, "fastcgi", *words), path)
+
+    def uwsgi(self, app, workers, *more, name="uWSGI"):
+        """As "Things to know" and "Serializing accept()" in uWSGI's documentation advise."""
+        path = self.socket(name)
+        advised = ("--master", "--thunder-lock", "--single-interpreter", "--need-app", "--die-on-term")
+        words = ("--processes", workers, "--disable-logging", "--virtualenv", self.venv, *more)
+        serve = ("--fastcgi-socket", path, "--wsgi-file", app)
+        return Server(name, ("/usr/bin/uwsgi-core", "--plugin", "python3", *advised, *words, *serve), path)
+
+    def flup(self, app, workers):
+        path = self.socket("flup6")
+        program = self.app("by_flup.py")
+        return Server("flup6", (self.venv / "bin/python", program, path, workers, app), path)
+
+    def c_program(self, name, program, workers):
+        path = self.socket(program)
+        return Server(name, (self.place.c_program(program), path, workers), path)
+
+    def socket(self, name):
+        return self.place.directory / f"{name}.sock"
+
+    @property
+    def versions(self):
+        """What the peers are, in a line."""
+        uwsgi = call(["/usr/bin/uwsgi-core", "--version"]).stdout.decode().strip()
+        libfcgi = call(["dpkg-query", "--show", "--showformat", "${Version}", "libfcgi-dev"]).stdout.decode().strip()
+        pinned = [line for line in (HERE / "requirements.txt").read_text().splitlines() if "==" in line]
+        return ", ".join([f"uWSGI {uwsgi}", f"libfcgi {libfcgi}", *(line.replace("==", " ") for line in pinned)])
+
+
+@functools.cache
+def prepare(place):
+    """Has everything installed and built. The rows of one run share it."""
+    workplace.install(PACKAGES, missing=lambda path: not Path(path).exists())
+    for source in (HERE / "c/fastcgi").glob("*.c"):
+        program = place.c_program(source.stem)
+        check(["gcc", "-O2", "-Wall", "-o", str(program), str(source), *LIBRARIES.get(source.stem, [])])
+    load = place.directory / "load"
+    workplace.make_in_tree(["cargo", "build", "--release", "--package", "wsgate-load"])
+    shutil.copy(Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/load", load)
+    venv = place.directory / "peers"
+    check([PYTHON, "-m", "venv", str(venv)])
+    wanted = ["--quiet", "--disable-pip-version-check", "--requirement", str(HERE / "requirements.txt")]
+    check([str(venv / "bin/python"), "-m", "pip", "install", *wanted])
+    return Peers(place, load, venv)

@@ -1,0 +1,28 @@
+"""P6: a hello page by FastCGI over kept connections."""
+
+import hello
+from measure import Ratio
+
+ID = "P6"
+TITLE = f"a hello page by FastCGI, kept connections, {hello.WHO}, requests a second"
+
+# Ends the connection after each request, whatever the web server asks for.
+CLOSES = "uWSGI"
+
+
+def run(place, plan):
+    """Measures the row."""
+    with hello.servers(place) as running:
+        loads = [
+            hello.load(place, each, f"{name}, a connection a request")
+            if name == CLOSES
+            else hello.load(place, each, name, "--keep")
+            for name, each in running.items()
+        ]
+        wsgate, uwsgi, libfcgi, flup, null = hello.take(place, plan, loads)
+    ratios = [
+        Ratio(wsgate, uwsgi, goal=2.50, goal_is_least=True),
+        Ratio(wsgate, libfcgi, goal=0.80, goal_is_least=True),
+        Ratio(wsgate, flup, goal=None, goal_is_least=True),
+    ]
+    return hello.result(place, ID, TITLE, ratios, [null])

@@ -1,0 +1,122 @@
+"""A FastCGI server as a contender: started, awaited, looked at, ended."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from workplace import Unfit
+
+# Seconds that a server has to begin.
+PATIENCE = 60
+
+# Seconds that it has to end by itself. Not all hear the signal while they are starting.
+GRACE = 3
+
+# What every server is started with, and no more.
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, and how to start it."""
+
+    name: str
+    argv: tuple
+    socket: Path
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs."""
+
+    server: Server
+    pid: int
+
+    @property
+    def processes(self):
+        """The ids of all its processes, the first one first."""
+        found = [self.pid]
+        for pid in found:
+            found += children(pid)
+        return found
+
+    @property
+    def workers(self):
+        """The ids of the processes that serve requests: those that have no others below them."""
+        return [pid for pid in self.processes if not children(pid)]
+
+
+@contextlib.contextmanager
+def start(place, server):
+    """Starts `server` and waits until it listens; ends all its processes afterwards."""
+    environment = ENVIRONMENT | {"WSGATE_RUNTIME_DIR": str(place.directory / "run"), "HOME": str(place.directory)}
+    log = place.directory / f"{server.name}.log"
+    server.socket.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(map(str, server.argv)), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    running = Running(server, process.pid)
+    try:
+        await_listening(process, server, log)
+        yield running
+    finally:
+        end(process, running)
+
+
+def await_listening(process, server, log):
+    deadline = time.monotonic() + PATIENCE
+    while not listens(server.socket):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+        if process.returncode is not None or time.monotonic() > deadline:
+            text = log.read_text("utf-8", "replace")[-2000:]
+            raise Unfit(f"`{server.name}` does not listen at {server.socket}:\n{text}")
+
+
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def end(process, running):
+    """Ends the server as its user would, and then what is left of it."""
+    # A number may be another process's once the process has ended; what is opened here stays the same process.
+    watched = []
+    for pid in running.processes:
+        with contextlib.suppress(ProcessLookupError):
+            watched.append(os.pidfd_open(pid))
+    process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=GRACE)
+    # The first one first, so that none is started anew.
+    for pidfd in watched:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [])
+        os.close(pidfd)
+    process.wait()
+
+
+def children(pid):
+    """The ids of the processes that `pid` has started, by any of its threads; none if it is gone."""
+    found = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, tasks.read_text().split())
+    return found
+
+
+def memory(pid, file, field):
+    """A figure of `/proc/PID/FILE` in MiB."""
+    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) / 1024
+    raise KeyError(field)
