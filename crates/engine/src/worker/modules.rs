@@ -48,7 +48,7 @@ impl Modules {
     pub(super) fn watched(launch: &Launch, service: &Service) -> Option<Self> {
         service.reload.then(|| Self {
             supervisor: Pid::from_raw(launch.gateway_pid),
-            log: Log::new(launch.request_id.clone(), launch.request.clone()),
+            log: Log::new(&launch.request_id, &launch.request),
             seen: Mutex::new(Seen { files: HashMap::new(), last: SystemTime::now(), due: Instant::now() }),
         })
     }
