@@ -120,6 +120,7 @@ fn links_and_code_of_the_documents_are_there() {
         "docs/deploy-apache.md",
         "docs/deploy-lighttpd.md",
         "docs/deploy-nginx.md",
+        "docs/logs.md",
     ] {
         let content = text(page);
         let base = source(page);

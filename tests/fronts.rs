@@ -10,6 +10,7 @@ mod deaths;
 mod directories;
 mod failures;
 mod frameworks;
+mod logs;
 mod managers;
 mod replies;
 mod requests;

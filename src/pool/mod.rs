@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 mod control;
 mod listen;
+mod logs;
 mod supervisor;
 mod template;
 mod watch;
@@ -36,6 +37,7 @@ use crate::{
 };
 pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
+use logs::Logs;
 use supervisor::{Supervisor, Terms};
 use words::Fastcgi;
 
@@ -54,6 +56,11 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
                 .hint("`wsgate fastcgi --help` shows the forms of --listen"),
         )
     };
+    let inherited = words.listen.iter().all(|address| *address == Address::StandardInput);
+    let workers = words.workers.unwrap_or_else(|| if inherited { 1 } else { processors() });
+    // Whoever gave us the socket manages processes already.
+    let is_alone = inherited && workers == 1;
+    let logs = Logs::open(&words.logs, !is_alone).map_err(Complaint::settings)?;
     let access = Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(bad_address)?;
     let listeners = words
         .listen
@@ -61,17 +68,17 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         .map(|address| Listener::open(address, &access))
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad_address)?;
-    let inherited = words.listen.iter().all(|address| *address == Address::StandardInput);
-    let workers = words.workers.unwrap_or_else(|| if inherited { 1 } else { processors() });
     let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
-    let service = service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd);
-    if inherited && workers == 1 {
-        // Whoever gave us the socket manages processes already.
-        return Err(become_worker(&settings, service, &listeners, &scoreboard_fd));
+    logs.begin().map_err(cannot_begin)?;
+    let mut service = service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd);
+    if is_alone {
+        service.logs = logs.terms(&scoreboard);
+        return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
     let terms = Terms {
         service,
+        logs,
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
@@ -94,7 +101,8 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    become_worker(&settings, service(&listeners, 1, 1, 0, &scoreboard), &listeners, &scoreboard)
+                    let service = service(&listeners, 1, 1, 0, &scoreboard);
+                    become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
                 }
                 Err(error) => cannot_begin(error),
             }
@@ -112,13 +120,20 @@ fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64
         workers,
         max_requests,
         scoreboard_fd: scoreboard.as_raw_fd(),
+        logs: link::logs::Logs::default(),
     }
 }
 
 /// Makes this process the worker. Returns only if that fails.
-fn become_worker(settings: &Settings, service: Service, listeners: &[Listener], scoreboard: &OwnedFd) -> Complaint {
-    let inherited: Vec<_> =
-        listeners.iter().map(|listener| listener.socket.as_fd()).chain([scoreboard.as_fd()]).collect();
+fn become_worker(
+    settings: &Settings,
+    service: Service,
+    listeners: &[Listener],
+    scoreboard: &OwnedFd,
+    logs: &Logs,
+) -> Complaint {
+    let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
+    let inherited: Vec<_> = sockets.chain([scoreboard.as_fd()]).chain(logs.inherited()).collect();
     let request = Request::made("pool", &settings.app.to_string(), Vec::new());
     match Start::new(settings, Work::Worker(service), &request, &inherited) {
         // The process group is the process manager's to choose.

@@ -80,6 +80,12 @@ impl ApacheProxyFcgi {
         front
     }
 
+    /// With more words for the pools.
+    pub(crate) fn with_words(words: &[&str]) -> Self {
+        let front = Self::start();
+        Self { pools: front.pools.with_words(words), ..front }
+    }
+
     fn with(site: Site, mounts: Vec<(String, String)>) -> Self {
         let server = httpd(&site, |port| {
             let mut text = preamble(&site, port, &[MPM_EVENT, "proxy", "proxy_fcgi"]);

@@ -28,6 +28,12 @@ impl Nginx {
         front
     }
 
+    /// With more words for the pools.
+    pub(crate) fn with_words(words: &[&str]) -> Self {
+        let front = Self::start();
+        Self { pools: front.pools.with_words(words), ..front }
+    }
+
     fn with(location: &str, upstream: &str) -> Self {
         let site = Site::new();
         let log = site.path("run/error.log");

@@ -16,6 +16,7 @@ use super::site::{ServerUser, Site};
 pub(crate) struct Pools {
     log: PathBuf,
     running: Mutex<BTreeMap<String, Child>>,
+    words: Vec<String>,
 }
 
 impl Pools {
@@ -26,7 +27,13 @@ impl Pools {
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
             chown(&sockets, Some(uid), Some(gid)).unwrap();
         }
-        Self { log: log.to_owned(), running: Mutex::default() }
+        Self { log: log.to_owned(), running: Mutex::default(), words: Vec::new() }
+    }
+
+    /// With more words for their command lines.
+    pub(crate) fn with_words(mut self, words: &[&str]) -> Self {
+        self.words.extend(words.iter().map(|&word| word.to_owned()));
+        self
     }
 
     /// Where the pool of a script listens.
@@ -48,6 +55,7 @@ impl Pools {
         command.args(["--pdeathsig", "TERM", "--"]).arg(site.path("bin/wsgate"));
         command.arg("fastcgi").arg(site.path("cgi-bin").join(script));
         command.arg("--listen").arg(format!("unix:{}", socket.display())).args(["--workers", "2"]);
+        command.args(&self.words);
         command.env("DJANGO_DB", site.path("var/django.sqlite3"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut pool = command.spawn().unwrap();

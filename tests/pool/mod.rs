@@ -4,16 +4,19 @@
 //! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
 
 mod aborts;
+mod access;
 mod connections;
 mod ending;
 mod endurance;
 mod framing;
 mod hostile;
+mod logs;
 mod process;
 mod reloading;
 mod requests;
 mod separation;
 mod starting;
+mod stderr;
 mod wire;
 mod workers;
 

@@ -54,6 +54,12 @@ codes! {
     ExitAtImport = 304,
     /// The application started threads while it was loaded in a process that is to be forked.
     ThreadsAtImport = 305,
+    /// A line of the access log could not be written.
+    AccessNotLogged = 370,
+    /// A log could not be opened anew.
+    LogNotReopened = 371,
+    /// The logs were opened anew.
+    LogsReopened = 372,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BUILD, app::App, page::Form};
+use crate::{BUILD, app::App, logs::Logs, page::Form};
 
 /// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
 /// its layout matters.
@@ -75,6 +75,8 @@ pub struct Service {
     pub max_requests: u64,
     /// Descriptor of the pool's scoreboard; the line of a thread is the worker's place times threads plus its number.
     pub scoreboard_fd: i32,
+    /// What is logged where.
+    pub logs: Logs,
 }
 
 /// A virtualenv as its `pyvenv.cfg` describes it.

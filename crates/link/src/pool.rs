@@ -13,6 +13,8 @@ pub enum Order {
         /// Names the worker's place in the pool.
         slot: u32,
     },
+    /// Open the logs anew, as the scoreboard says.
+    ReopenLogs,
 }
 
 /// What the template has to tell.
@@ -48,6 +50,7 @@ impl Order {
     pub fn encode(self) -> [u8; LENGTH] {
         match self {
             Self::Fork { slot } => packet(1, slot.cast_signed(), 0),
+            Self::ReopenLogs => packet(2, 0, 0),
         }
     }
 
@@ -55,6 +58,7 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Option<Self> {
         match fields(packet)? {
             (1, slot, 0) => Some(Self::Fork { slot: slot.cast_unsigned() }),
+            (2, 0, 0) => Some(Self::ReopenLogs),
             _ => None,
         }
     }
@@ -105,8 +109,9 @@ mod tests {
 
     #[test]
     fn every_packet_comes_back_as_it_went() {
-        let order = Order::Fork { slot: 7 };
-        assert_eq!(Order::decode(&order.encode()), Some(order));
+        for order in [Order::Fork { slot: 7 }, Order::ReopenLogs] {
+            assert_eq!(Order::decode(&order.encode()), Some(order));
+        }
         for news in [
             News::Ready,
             News::Unfit,

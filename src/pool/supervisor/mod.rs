@@ -31,7 +31,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use super::{control::Control, listen::Listener, template::Template, watch::Watch};
+use super::{control::Control, listen::Listener, logs::Logs, template::Template, watch::Watch};
 use crate::{
     engine,
     exit::{Complaint, Exit},
@@ -51,12 +51,14 @@ const A_MOMENT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What the pool is to be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Terms {
     /// What it is called.
     pub(super) name: String,
     /// What each worker does.
     pub(super) service: Service,
+    /// What it logs where.
+    pub(super) logs: Logs,
     /// How long a worker that is to end may take for its requests.
     pub(super) drain: Duration,
     /// How long a request may take before it is logged.
@@ -93,6 +95,7 @@ pub(super) struct Supervisor<'a> {
     child: Bell,
     end: Bell,
     hang_up: Bell,
+    reopen: Bell,
 }
 
 /// Room for one worker.
@@ -158,6 +161,7 @@ impl<'a> Supervisor<'a> {
             child: Bell::on(&[Caught::SIGCHLD])?,
             end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
             hang_up: Bell::on(&[Caught::SIGHUP])?,
+            reopen: Bell::on(&[Caught::SIGUSR1])?,
         })
     }
 
@@ -183,6 +187,9 @@ impl<'a> Supervisor<'a> {
             if self.hang_up.rang() && !self.stopping {
                 self.reload();
             }
+            if self.reopen.rang() {
+                self.reopen_logs();
+            }
             self.answer_questions();
             // Rung or not: news may have come before the bell.
             self.child.rang();
@@ -207,7 +214,7 @@ impl<'a> Supervisor<'a> {
         let templates = self.current.iter().chain(&self.next).chain(&self.retired);
         let mut watched: Vec<PollFd<'_>> = templates
             .filter_map(Template::channel)
-            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
+            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd(), self.reopen.as_fd()])
             .chain(self.control.iter().flat_map(Control::watched))
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
@@ -234,9 +241,18 @@ impl<'a> Supervisor<'a> {
 
     fn start_template(&mut self) -> io::Result<Template> {
         self.generations += 1;
+        let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let inherited: Vec<_> =
-            self.listeners.iter().map(|listener| listener.socket.as_fd()).chain([self.scoreboard_fd.as_fd()]).collect();
-        Template::start(self.settings, &self.terms.service, &self.request, &inherited, self.generations)
+            sockets.chain([self.scoreboard_fd.as_fd()]).chain(self.terms.logs.inherited()).collect();
+        let service = Service { logs: self.terms.logs.terms(&self.scoreboard), ..self.terms.service.clone() };
+        Template::start(self.settings, &service, &self.request, &inherited, self.generations)
+    }
+
+    /// Opens the logs anew, and has all processes of the pool do so.
+    fn reopen_logs(&mut self) {
+        let entries = self.terms.logs.reopen(&self.scoreboard);
+        self.current.iter().chain(&self.next).chain(&self.retired).for_each(Template::reopen_logs);
+        entries.iter().for_each(|entry| self.log(entry));
     }
 
     /// Starts a new template, which takes over when it is ready.

@@ -33,15 +33,16 @@ use rustix::{
 };
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
-use super::{fork, watched::Watched};
+use super::{access::Account, fork, watched::Watched};
 use crate::{
     app::{self, Failure},
-    log::Log,
+    log::{Log, Transcript},
+    log_files,
     transport::{
         cgi::StandardError,
-        fastcgi::{Incomplete, Peer, Progress},
+        fastcgi::{Copied, Incomplete, Peer, Progress, Reply},
     },
-    wsgi::{BodyLength, Exchange, Interruptible, Response, Setting, Variables, refuse, serve},
+    wsgi::{BodyLength, Exchange, Interruptible, ReplySink, Response, Setting, Variables, refuse, serve},
 };
 
 /// How long a connection that is only drained may stay.
@@ -53,6 +54,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
+/// Never reached by counting.
+const REOPEN_LOGS: u64 = u64::MAX;
 
 /// What is true of every request of the pool.
 pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
@@ -168,6 +171,11 @@ impl Worker {
         let (stop, stopper) = UnixStream::pair()?;
         pipe::register(SIGTERM, stopper.try_clone()?)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
+        if let Some(bell) = log_files::bell() {
+            // Nobody reads it: each ring is an edge for every worker.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&epoll, bell, epoll::EventData::new_u64(REOPEN_LOGS), flags)?;
+        }
         for (position, listener) in listeners.iter().enumerate() {
             // Another worker may have taken the connection that woke us.
             ioctl_fionbio(listener, true)?;
@@ -211,6 +219,7 @@ impl Worker {
                 Ok(Some(STOP)) => break,
                 // Another thread has served the last request meanwhile.
                 Ok(Some(_)) if self.is_draining() => break,
+                Ok(Some(REOPEN_LOGS)) => log_files::look(),
                 Ok(Some(data)) => {
                     match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
                         Some(listener) => self.accept(application, thread, listener),
@@ -377,8 +386,10 @@ impl Worker {
         let Incomplete { id, params } = request;
         let (request_id, target) = (request_id(&params), target(&params));
         let interruptible = Interruptible::yes();
+        let account = Account::open(&request_id);
         self.watched.begin(py, thread, &format!("{request_id} {target}"), interruptible.clone());
-        let log = Log::new(request_id, target);
+        let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
+        let log = Log::new(request_id, target).copied_to(transcript.clone());
         let has_nul = params.with_nul().is_some();
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
         let mut received: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
@@ -396,13 +407,17 @@ impl Worker {
         match (refused, variables) {
             (None, Ok(variables)) => {
                 let (body, reply) = peer.begin(id, variables.body_length_in_stream());
+                let reply = observed(account.as_ref(), reply.with_errors(transcript.clone()));
                 serve(
                     application,
                     Exchange {
                         variables,
                         body: Box::new(body),
-                        reply: Box::new(reply),
-                        errors: Arc::new(StandardError),
+                        reply,
+                        errors: match transcript {
+                            Some(transcript) => Arc::new(Copied(transcript)),
+                            None => Arc::new(StandardError),
+                        },
                         form: Form::Cgi,
                         setting: self.setting.clone(),
                         log,
@@ -412,14 +427,26 @@ impl Worker {
             }
             (entry, _) => {
                 let (_, reply) = peer.begin(id, BodyLength::UntilEnd);
-                let response = Response::new(Box::new(reply), Form::Cgi, false, log, interruptible);
+                let reply = observed(account.as_ref(), reply.with_errors(transcript));
+                let response = Response::new(reply, Form::Cgi, false, log, interruptible);
                 if let Some(entry) = entry {
                     refuse(py, response, self.debug, status, &entry);
                 }
             }
         }
+        if let Some(account) = account {
+            account.close(py, &params);
+        }
         self.watched.end(thread);
         peer.reuse(params);
+    }
+}
+
+/// `reply`, observed if there is an account to be given of it.
+fn observed(account: Option<&Account>, reply: Reply) -> Box<dyn ReplySink> {
+    match account {
+        Some(account) => account.observe(reply),
+        None => Box::new(reply),
     }
 }
 

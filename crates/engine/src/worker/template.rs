@@ -18,7 +18,7 @@ use rustix::{
 };
 use signal_hook::{
     SigId,
-    consts::{SIGCHLD, SIGTERM},
+    consts::{SIGCHLD, SIGTERM, SIGUSR1},
     low_level::{pipe, unregister},
 };
 
@@ -26,7 +26,7 @@ use super::{
     fork::{self, Side},
     serving,
 };
-use crate::{app, log::Log};
+use crate::{app, log::Log, log_files};
 use link::entry::{Code, Entry};
 
 /// Loads and forks until the supervisor closes `channel` and the last worker has ended. Returns the exit status of this
@@ -72,7 +72,14 @@ pub(super) fn run(
             match recv(&channel, &mut order[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => retired = true,
                 Ok((length, _)) => {
-                    let Some(Order::Fork { slot }) = Order::decode(&order[..length]) else { continue };
+                    let slot = match Order::decode(&order[..length]) {
+                        Some(Order::Fork { slot }) => slot,
+                        Some(Order::ReopenLogs) => {
+                            log_files::look();
+                            continue;
+                        }
+                        None => continue,
+                    };
                     match fork::fork(py) {
                         Ok(Side::Child) => {
                             begin_worker(signals, channel, template)?;
@@ -133,7 +140,11 @@ impl Signals {
         let (ours, handlers) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         // The template ends when its last worker has, and not by a signal that a terminal or a service manager gives to all.
-        let registered = vec![pipe::register(SIGCHLD, handlers.try_clone()?)?, pipe::register(SIGTERM, handlers)?];
+        let signals = [SIGCHLD, SIGTERM, SIGUSR1];
+        let registered = signals
+            .map(|signal| pipe::register(signal, handlers.try_clone()?))
+            .into_iter()
+            .collect::<std::io::Result<_>>()?;
         Ok(Self { ours, registered })
     }
 

@@ -7,6 +7,7 @@
 //! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply cannot be sent, what comes of the
 //! body is put aside, where the application finds it when it does read.
 
+mod errors;
 mod incoming;
 mod reply;
 
@@ -28,6 +29,7 @@ use rustix::{
 
 use super::aside::Aside;
 use crate::wsgi::{BodyLength, BodySource};
+pub(crate) use errors::Copied;
 use incoming::{Current, Incoming, log_broken};
 pub(crate) use reply::Reply;
 
@@ -165,6 +167,10 @@ impl Peer {
             shared: self.shared.clone(),
             output: Output::new(id),
             in_record: 0,
+            begun: false,
+            transcript: None,
+            late: Vec::new(),
+            stderr_used: false,
             ended: false,
             looked: Instant::now(),
         };
