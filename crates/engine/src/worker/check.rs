@@ -116,6 +116,7 @@ fn first_request(
         Exchange {
             variables,
             body: Box::new(Empty),
+            data: None,
             reply: Box::new(reply.clone()),
             errors: Arc::new(StandardError),
             form: Form::Cgi,

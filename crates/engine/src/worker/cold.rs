@@ -50,6 +50,7 @@ pub(super) fn run(
                 Exchange {
                     variables,
                     body: Box::new(body),
+                    data: None,
                     reply,
                     errors: std::sync::Arc::new(StandardError),
                     form: launch.form,

@@ -42,7 +42,7 @@ use crate::{
         cgi::StandardError,
         fastcgi::{Copied, Incomplete, Peer, Progress, Reply},
     },
-    wsgi::{BodyLength, Exchange, Interruptible, ReplySink, Response, Setting, Variables, refuse, serve},
+    wsgi::{BodyLength, Exchange, Interruptible, ReplySink, Response, Setting, Variables, interruption, refuse, serve},
 };
 
 /// How long a connection that is only drained may stay.
@@ -395,24 +395,36 @@ impl Worker {
         let mut received: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
         received.reverse();
         let variables = Variables::new(received);
+        let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
+        let (body, reply) = peer.begin(id, length);
+        let (data, bad_data) = match data_length(&params) {
+            Ok(length) => (peer.file(length), None),
+            Err(entry) => {
+                let data = peer.file(None);
+                let is_filter = data.is_some();
+                (data, Some(entry).filter(|_| is_filter))
+            }
+        };
+        let mut reply = observed(account.as_ref(), reply.with_errors(transcript.clone()));
+        let is_here = data.is_none() || self.await_body(py, peer, &log);
         let refused = match &variables {
             _ if has_nul => Some(
                 Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
                     .hint("the request was answered with 400"),
             ),
             Err(bad) => Some(bad.entry()),
-            Ok(_) => self.unfit.as_ref().map(|failure| failure.entry.clone()),
+            Ok(_) => bad_data.or_else(|| self.unfit.as_ref().map(|failure| failure.entry.clone())),
         };
         let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
+            _ if !is_here => reply.finish(false),
             (None, Ok(variables)) => {
-                let (body, reply) = peer.begin(id, variables.body_length_in_stream());
-                let reply = observed(account.as_ref(), reply.with_errors(transcript.clone()));
                 serve(
                     application,
                     Exchange {
                         variables,
                         body: Box::new(body),
+                        data: data.map(|data| Box::new(data) as _),
                         reply,
                         errors: match transcript {
                             Some(transcript) => Arc::new(Copied(transcript)),
@@ -426,8 +438,6 @@ impl Worker {
                 );
             }
             (entry, _) => {
-                let (_, reply) = peer.begin(id, BodyLength::UntilEnd);
-                let reply = observed(account.as_ref(), reply.with_errors(transcript));
                 let response = Response::new(reply, Form::Cgi, false, log, interruptible);
                 if let Some(entry) = entry {
                     refuse(py, response, self.debug, status, &entry);
@@ -440,6 +450,25 @@ impl Worker {
         self.watched.end(thread);
         peer.reuse(params);
     }
+
+    /// Waits for the body of a filter's request, before whose end nothing may be said. Tells whether it is here.
+    fn await_body(&self, py: Python<'_>, peer: &Peer, log: &Log) -> bool {
+        loop {
+            match py.detach(|| peer.await_body()) {
+                Ok(is_here) => return is_here,
+                // A signal came. Handlers of the application's run here, and so does the one that ends what takes too long.
+                Err(_) => {
+                    if let Err(error) = py.check_signals() {
+                        match interruption(py, &error, &self.setting) {
+                            Some((entry, _)) => log.entry(&entry),
+                            None => error.print(py),
+                        }
+                        return false;
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// `reply`, observed if there is an account to be given of it.
@@ -447,6 +476,23 @@ fn observed(account: Option<&Account>, reply: Reply) -> Box<dyn ReplySink> {
     match account {
         Some(account) => account.observe(reply),
         None => Box::new(reply),
+    }
+}
+
+/// What a filter's file has to be as long as, if the web server says so (FastCGI 1.0, 6.4).
+fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
+    let Some(digits) = params.get(b"FCGI_DATA_LENGTH").filter(|digits| !digits.is_empty()) else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(digits);
+    // Digits alone, as in CONTENT_LENGTH: no sign.
+    match text.parse() {
+        Ok(length) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(length)),
+        _ => Err(Entry::error(
+            Code::BadRequest,
+            format!("the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes"),
+        )
+        .hint("the request was answered with 400")),
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Exchange {
     pub(crate) variables: Variables,
     /// Where the request body comes from.
     pub(crate) body: Box<dyn BodySource>,
+    /// A second input, which the application finds as `wsgate.data`.
+    pub(crate) data: Option<Box<dyn BodySource>>,
     /// Where the reply goes.
     pub(crate) reply: Box<dyn ReplySink>,
     /// What `wsgi.errors` writes to.

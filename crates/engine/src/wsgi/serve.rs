@@ -35,17 +35,21 @@ pub(crate) enum Outcome {
 /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
 pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outcome {
     let py = application.py();
-    let Exchange { variables, body, reply, errors, form, setting, log, interruptible } = exchange;
+    let Exchange { variables, body, data, reply, errors, form, setting, log, interruptible } = exchange;
     let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible);
     let served = (|| -> PyResult<_> {
         let input = Bound::new(py, Input::new(body))?;
+        let data = data.map(|data| Bound::new(py, Input::new(data))).transpose()?;
         let response = Bound::new(py, response)?;
         let errors = text_stream(py, errors)?;
         let environ =
             environ::dictionary(py, &variables, &setting, errors.clone(), log.request_id(), input.clone().into_any())?;
-        Ok((input, response, errors, environ))
+        if let Some(data) = &data {
+            environ.set_item(intern!(py, "wsgate.data"), data)?;
+        }
+        Ok((input, data, response, errors, environ))
     })();
-    let (input, response, errors, environ) = match served {
+    let (input, data, response, errors, environ) = match served {
         Ok(parts) => parts,
         Err(error) => {
             // Only memory can be short here; the sink went with the response, so the gateway replies.
@@ -54,7 +58,10 @@ pub(crate) fn serve(application: &Bound<'_, PyAny>, exchange: Exchange) -> Outco
         }
     };
     let result = run(application, &environ, &response, &log);
-    let cut = input.get().close(py);
+    let mut cut = input.get().close(py);
+    if let Some(data) = data {
+        cut |= data.get().close(py);
+    }
     let response = response.get();
     response.end_interruption();
     let complete = match result {

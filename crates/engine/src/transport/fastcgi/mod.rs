@@ -8,6 +8,7 @@
 //! body is put aside, where the application finds it when it does read.
 
 mod errors;
+mod filter;
 mod incoming;
 mod reply;
 
@@ -80,6 +81,8 @@ impl Peer {
             content: 0..0,
             aside: Aside::default(),
             bodiless: false,
+            filters: false,
+            file: None,
             heard: false,
             last_body_over: true,
             current: None,
@@ -151,6 +154,7 @@ impl Peer {
         };
         let mut incoming = self.shared.incoming();
         incoming.aside = Aside::default();
+        incoming.file = None;
         // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
         let bodiless = incoming.bodiless;
         let left = left.filter(|_| !bodiless);

@@ -223,7 +223,7 @@ impl ReplySink for Reply {
         incoming.aside = Aside::default();
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
-        while !incoming.unread.is_empty() && !current.stream_over {
+        while !incoming.unread.is_empty() && !incoming.inputs_over(&current) {
             if incoming.body_step(&self.shared.socket, &mut current).is_err() {
                 break;
             }
@@ -236,7 +236,7 @@ impl ReplySink for Reply {
                 && self.send_all(&self.end_of_errors()).is_ok()
                 && self.send_all(&self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok());
         if ended {
-            incoming.last_body_over = current.stream_over;
+            incoming.last_body_over = incoming.inputs_over(&current);
             incoming.protocol.finish(current.id);
         } else {
             // Cut: what is left of the request stays, and with it the connection is closed.
