@@ -2,6 +2,8 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use super::{
     ECHO, only_entry,
     process::{Pool, Setup},
@@ -240,6 +242,47 @@ fn a_full_disk_costs_lines_and_one_entry_and_no_reply() {
     }
     let log = pool.stop();
     assert!(only_entry(&log, "W0370").contains("No space left"), "{log}");
+}
+
+/// A file system that is full to the last byte takes a part of a line.
+#[test]
+fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
+    let mut pool = logged(ECHO, &[]);
+    let worker = Pid::from_raw(pool.workers(1)[0]);
+    pool.ask(&Ask::get("/whole"));
+    let size: u64 = lines(&pool, 1)[0].len() as u64 + 1;
+    let limit = |bytes| prlimit(worker, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    limit(Some(size + 20));
+    assert_eq!(pool.ask(&Ask::get("/torn")).text(), "/torn|");
+    pool.await_log("W0370");
+    limit(None);
+    pool.ask(&Ask::get("/after"));
+    let lines = lines(&pool, 3);
+    assert!(lines[1].len() == 20 && !lines[1].contains('"'), "{lines:?}");
+    assert!(lines[0].contains("\"GET /whole ") && parts(&lines[2]).0[0] == "GET /after HTTP/1.1", "{lines:?}");
+    let log = pool.stop();
+    only_entry(&log, "W0370");
+}
+
+#[test]
+fn a_child_that_falls_out_of_the_application_writes_no_line() {
+    let pool = logged(
+        "
+        import os
+        def application(environ, start_response):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'reply']
+        ",
+        &[],
+    );
+    for _ in 0..3 {
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "reply");
+    }
+    lines(&pool, 3);
+    pool.stop();
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Account {
     }
 
     /// `reply`, with an eye on it.
-    pub(super) fn observe(&self, reply: impl ReplySink + 'static) -> Box<dyn ReplySink> {
+    fn observe(&self, reply: impl ReplySink + 'static) -> Box<dyn ReplySink> {
         Box::new(Observed { reply, tally: self.tally.clone() })
     }
 
@@ -82,6 +82,14 @@ impl Account {
             LineForm::Json => line.json(),
         };
         py.detach(|| log_files::write_access(&line));
+    }
+}
+
+/// `reply`, observed if there is an account to be given of it.
+pub(super) fn observed(account: Option<&Account>, reply: impl ReplySink + 'static) -> Box<dyn ReplySink> {
+    match account {
+        Some(account) => account.observe(reply),
+        None => Box::new(reply),
     }
 }
 

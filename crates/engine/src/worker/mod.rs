@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod cold;
+mod filter;
 mod fork;
 mod interpreter;
 mod serving;

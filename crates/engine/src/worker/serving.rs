@@ -33,16 +33,20 @@ use rustix::{
 };
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
-use super::{access::Account, fork, watched::Watched};
+use super::{
+    access::{self, Account},
+    filter, fork,
+    watched::Watched,
+};
 use crate::{
     app::{self, Failure},
     log::{Log, Transcript},
     log_files,
     transport::{
         cgi::StandardError,
-        fastcgi::{Copied, Incomplete, Peer, Progress, Reply},
+        fastcgi::{Copied, Incomplete, Peer, Progress},
     },
-    wsgi::{BodyLength, Exchange, Interruptible, ReplySink, Response, Setting, Variables, interruption, refuse, serve},
+    wsgi::{BodyLength, Exchange, Interruptible, Response, Setting, Variables, refuse, serve},
 };
 
 /// How long a connection that is only drained may stay.
@@ -397,7 +401,7 @@ impl Worker {
         let variables = Variables::new(received);
         let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
         let (body, reply) = peer.begin(id, length);
-        let (data, bad_data) = match data_length(&params) {
+        let (data, bad_data) = match filter::data_length(&params) {
             Ok(length) => (peer.file(length), None),
             Err(entry) => {
                 let data = peer.file(None);
@@ -405,8 +409,8 @@ impl Worker {
                 (data, Some(entry).filter(|_| is_filter))
             }
         };
-        let mut reply = observed(account.as_ref(), reply.with_errors(transcript.clone()));
-        let is_here = data.is_none() || self.await_body(py, peer, &log);
+        let mut reply = access::observed(account.as_ref(), reply.with_errors(transcript.clone()));
+        let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
         let refused = match &variables {
             _ if has_nul => Some(
                 Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
@@ -444,55 +448,12 @@ impl Worker {
                 }
             }
         }
-        if let Some(account) = account {
+        // A child that the application has forked has come here, too; the request is its parent's.
+        if let Some(account) = account.filter(|_| !self.forked.load(Ordering::Relaxed)) {
             account.close(py, &params);
         }
         self.watched.end(thread);
         peer.reuse(params);
-    }
-
-    /// Waits for the body of a filter's request, before whose end nothing may be said. Tells whether it is here.
-    fn await_body(&self, py: Python<'_>, peer: &Peer, log: &Log) -> bool {
-        loop {
-            match py.detach(|| peer.await_body()) {
-                Ok(is_here) => return is_here,
-                // A signal came. Handlers of the application's run here, and so does the one that ends what takes too long.
-                Err(_) => {
-                    if let Err(error) = py.check_signals() {
-                        match interruption(py, &error, &self.setting) {
-                            Some((entry, _)) => log.entry(&entry),
-                            None => error.print(py),
-                        }
-                        return false;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `reply`, observed if there is an account to be given of it.
-fn observed(account: Option<&Account>, reply: Reply) -> Box<dyn ReplySink> {
-    match account {
-        Some(account) => account.observe(reply),
-        None => Box::new(reply),
-    }
-}
-
-/// What a filter's file has to be as long as, if the web server says so (FastCGI 1.0, 6.4).
-fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
-    let Some(digits) = params.get(b"FCGI_DATA_LENGTH").filter(|digits| !digits.is_empty()) else {
-        return Ok(None);
-    };
-    let text = String::from_utf8_lossy(digits);
-    // Digits alone, as in CONTENT_LENGTH: no sign.
-    match text.parse() {
-        Ok(length) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(length)),
-        _ => Err(Entry::error(
-            Code::BadRequest,
-            format!("the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes"),
-        )
-        .hint("the request was answered with 400")),
     }
 }
 
