@@ -151,3 +151,28 @@ fn a_reply_that_is_cut_says_why_before_the_connection_ends() {
     assert!(matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0503]")), "{last:?}");
     pool.stop();
 }
+
+#[test]
+fn what_is_written_when_the_reply_is_whole_goes_to_the_pools_own_log_alone() {
+    let pool = Setup::new(
+        "
+        class Reply(list):
+            def close(self):
+                self.errors.write('when all is said\\n')
+
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '5')])
+            reply = Reply([b'reply'])
+            reply.errors = environ['wsgi.errors']
+            return reply
+        ",
+    )
+    .words(&["--errors-to-server"])
+    .start();
+    let mut wire = pool.connect();
+    for _ in 0..3 {
+        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "reply");
+    }
+    let log = pool.stop();
+    assert_eq!(log.matches("when all is said\n").count(), 3, "{log}");
+}
