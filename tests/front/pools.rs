@@ -56,6 +56,8 @@ impl Pools {
         command.arg("fastcgi").arg(site.path("cgi-bin").join(script));
         command.arg("--listen").arg(format!("unix:{}", socket.display())).args(["--workers", "2"]);
         command.args(&self.words);
+        // Another test has pools of the same names at the same time.
+        command.env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
         command.env("DJANGO_DB", site.path("var/django.sqlite3"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut pool = command.spawn().unwrap();
