@@ -13,6 +13,7 @@ mod failures;
 mod frameworks;
 mod kept;
 mod kills;
+mod logs;
 mod managers;
 mod replies;
 mod requests;

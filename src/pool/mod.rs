@@ -5,6 +5,7 @@ mod changes;
 mod control;
 mod inherited;
 mod listen;
+mod logs;
 mod notify;
 mod origin;
 mod supervisor;
@@ -40,6 +41,7 @@ use crate::{
 use inherited::Inherited;
 pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
+use logs::Logs;
 use origin::Origin;
 use supervisor::{Supervisor, Terms};
 use words::Fastcgi;
@@ -65,25 +67,29 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         .map(|address| Listener::open(address, &access, &mut inherited))
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad_address)?;
-    warn_of_left(&settings, inherited);
     // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard input and start more of us.
     let managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
     let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
+    // Whoever gave us the socket manages processes already. Not all of them start another worker when one ends, so that a lone one
+    // does not end for a change; who wants that gets a supervisor.
+    let is_alone = managed && workers == 1 && !words.reload && words.reload_on.is_empty();
+    let logs = Logs::open(&words.logs, !is_alone).map_err(Complaint::settings)?;
     let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
-    let service = Service {
+    logs.begin().map_err(cannot_begin)?;
+    warn_of_left(&settings, inherited);
+    let mut service = Service {
         preload: words.preload.into(),
         reload: words.reload,
         ..service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd)
     };
-    let is_watched = words.reload || !words.reload_on.is_empty();
-    if managed && workers == 1 && !is_watched {
-        // Whoever gave us the socket manages processes already. Not all of them start another worker when one ends, so that this
-        // one does not end for a change; who wants that gets a supervisor.
-        return Err(become_worker(&settings, service, &listeners, &scoreboard_fd));
+    if is_alone {
+        service.logs = logs.terms(&scoreboard);
+        return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
     let terms = Terms {
         service,
+        logs,
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
         watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
@@ -110,7 +116,8 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    become_worker(&settings, service(&listeners, 1, 1, 0, &scoreboard), &listeners, &scoreboard)
+                    let service = service(&listeners, 1, 1, 0, &scoreboard);
+                    become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
                 }
                 Err(error) => cannot_begin(error),
             }
@@ -144,13 +151,20 @@ fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,
         reload: false,
+        logs: link::logs::Logs::default(),
     }
 }
 
 /// Makes this process the worker. Returns only if that fails.
-fn become_worker(settings: &Settings, service: Service, listeners: &[Listener], scoreboard: &OwnedFd) -> Complaint {
-    let inherited: Vec<_> =
-        listeners.iter().map(|listener| listener.socket.as_fd()).chain([scoreboard.as_fd()]).collect();
+fn become_worker(
+    settings: &Settings,
+    service: Service,
+    listeners: &[Listener],
+    scoreboard: &OwnedFd,
+    logs: &Logs,
+) -> Complaint {
+    let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
+    let inherited: Vec<_> = sockets.chain([scoreboard.as_fd()]).chain(logs.inherited()).collect();
     let request = Request::made("pool", &settings.app.to_string(), Vec::new());
     match Start::new(settings, Work::Worker(service), &request, &inherited) {
         // The process group is the process manager's to choose.

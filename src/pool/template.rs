@@ -88,6 +88,14 @@ impl Template {
         asked
     }
 
+    /// Has it open its logs anew.
+    pub(super) fn reopen_logs(&self) {
+        if let Some(channel) = &self.channel {
+            // One that takes no more orders now opens them before it writes the next time.
+            let _ = send(channel, &Order::ReopenLogs.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+
     /// Counts what `news` says of its workers.
     fn count(&mut self, news: News) {
         match news {

@@ -70,6 +70,36 @@ pub(crate) struct Fastcgi {
     /// Seconds that workers have to finish their requests when they are to end
     #[arg(long, value_name = "S", default_value_t = 30)]
     pub(crate) drain: u64,
+
+    #[command(flatten)]
+    pub(crate) logs: LogWords,
+}
+
+/// What a pool logs where.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LogWords {
+    /// File that gets a line for each request, or - for standard error; USR1 opens it anew
+    #[arg(long, value_name = "FILE")]
+    pub(crate) access_log: Option<PathBuf>,
+
+    /// Form of these lines: Apache's combined form with duration, request id and end behind it, or JSON
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessFormat::Combined)]
+    pub(crate) access_format: AccessFormat,
+
+    /// File in place of standard error, for all processes of the pool; USR1 opens it anew
+    #[arg(long, value_name = "FILE")]
+    pub(crate) error_log: Option<PathBuf>,
+
+    /// Send what a request says in the error log to the web server, too, for the log that it keeps
+    #[arg(long)]
+    pub(crate) errors_to_server: bool,
+}
+
+/// The form of the lines of an access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AccessFormat {
+    Combined,
+    Json,
 }
 
 /// Which process loads the application.

@@ -84,6 +84,11 @@ impl ApacheProxyFcgi {
         Self::with(site, pools, &|_| vec![("/".to_owned(), script.to_owned())]).at_the_root(script)
     }
 
+    /// With more words for the pools.
+    pub(crate) fn with_words(words: &[&str]) -> BehindPools {
+        Self::start().with_words(words)
+    }
+
     fn with(site: Site, pools: Pools, mounts: &dyn Fn(&Site) -> Vec<(String, String)>) -> BehindPools {
         let server = httpd(&site, |port| {
             let mut text = preamble(&site, port, &[MPM_EVENT, "proxy", "proxy_fcgi"]);

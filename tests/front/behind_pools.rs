@@ -19,6 +19,11 @@ impl BehindPools {
         Self { server, pools, site, habits }
     }
 
+    /// With more words for the command lines of the pools.
+    pub(super) fn with_words(self, words: &[&str]) -> Self {
+        Self { pools: self.pools.with_words(words), ..self }
+    }
+
     /// With the pool of `script`, which is at the root.
     pub(super) fn at_the_root(self, script: &str) -> Self {
         self.pools.want(&self.site, script);

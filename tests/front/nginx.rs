@@ -23,6 +23,11 @@ impl Nginx {
         Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script).at_the_root(script)
     }
 
+    /// With more words for the pools.
+    pub(crate) fn with_words(words: &[&str]) -> BehindPools {
+        Self::start().with_words(words)
+    }
+
     fn with(location: &str, upstream: &str) -> BehindPools {
         let site = Site::new();
         let log = site.path("run/error.log");

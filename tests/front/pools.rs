@@ -22,6 +22,7 @@ pub(crate) struct Pools {
     ports: BTreeMap<String, u16>,
     /// What the pools that have not been started are going to listen at.
     listeners: Mutex<BTreeMap<String, TcpListener>>,
+    words: Vec<String>,
 }
 
 impl Pools {
@@ -32,7 +33,13 @@ impl Pools {
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
             chown(&sockets, Some(uid), Some(gid)).unwrap();
         }
-        Self { log: log.to_owned(), running: Mutex::default(), ports: BTreeMap::new(), listeners: Mutex::default() }
+        Self {
+            log: log.to_owned(),
+            running: Mutex::default(),
+            ports: BTreeMap::new(),
+            listeners: Mutex::default(),
+            words: Vec::new(),
+        }
     }
 
     /// None yet, for TCP: all ports are taken now, so that a web server can be told of them.
@@ -55,6 +62,12 @@ impl Pools {
     /// The ports of all.
     pub(crate) fn ports(&self) -> Vec<u16> {
         self.ports.values().copied().collect()
+    }
+
+    /// With more words for their command lines.
+    pub(crate) fn with_words(mut self, words: &[&str]) -> Self {
+        self.words.extend(words.iter().map(|&word| word.to_owned()));
+        self
     }
 
     /// Where the pool of a script listens.
@@ -86,6 +99,9 @@ impl Pools {
         // A test run that is interrupted takes its pools along.
         command.args(["--pdeathsig", "TERM", "--"]).arg(site.path("bin/wsgate"));
         command.arg("fastcgi").arg(&file).arg("--listen").arg(address).args(["--workers", "2"]);
+        command.args(&self.words);
+        // Another test has pools of the same names at the same time.
+        command.env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
         command.env("DJANGO_DB", site.path("var/django.sqlite3"));
         command.stdin(input).stdout(Stdio::null()).stderr(log);
         let mut pool = command.spawn().unwrap();

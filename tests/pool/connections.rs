@@ -305,21 +305,6 @@ fn f05_many_connections_are_open_at_once_and_each_has_one_request_at_a_time() {
 }
 
 #[test]
-fn f43_a_filter_is_refused_as_a_role_that_is_not_played() {
-    let pool = echo();
-    let mut wire = pool.connect();
-    let ask = Ask::post("/", "body").keep().role(3);
-    let answer = wire.ask(&ask);
-    assert_eq!(answer.end.protocol_status, ProtocolStatus::UnknownRole);
-    assert_eq!(answer.said.len(), 1, "{answer:?}");
-    // Its data, too, is for nobody.
-    wire.send(&record(8, 1, b"data"));
-    wire.send(&record(8, 1, b""));
-    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
-    pool.stop();
-}
-
-#[test]
 fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
     let mut pool = Setup::new(
         "

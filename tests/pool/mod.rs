@@ -4,21 +4,26 @@
 //! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
 
 mod aborts;
+mod access;
 mod changes;
 mod connections;
 mod ending;
+mod filter;
 mod framing;
 mod hostile;
 mod inherited;
 pub(crate) mod load;
+mod logs;
 mod notify;
 mod preloading;
 mod process;
+mod records;
 mod reloading;
 mod requests;
 mod reuse;
 mod separation;
 mod starting;
+mod stderr;
 mod units;
 mod wire;
 mod workers;

@@ -53,6 +53,14 @@ pub(super) enum Said {
     UnknownType(u8),
 }
 
+/// A record as it stands on the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) header: [u8; 8],
+    pub(super) content: Vec<u8>,
+    pub(super) padding: Vec<u8>,
+}
+
 /// All that was said until a request ended.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -150,6 +158,23 @@ impl Wire {
     #[track_caller]
     pub(super) fn next(&mut self) -> Option<Said> {
         self.try_next().unwrap_or_else(|error| panic!("nothing can be read: {error}"))
+    }
+
+    /// The records up to the end of a request, byte for byte.
+    #[track_caller]
+    pub(super) fn records(&mut self) -> Vec<Record> {
+        let take = |length: usize| {
+            let mut bytes = vec![0; length];
+            (&self.stream).read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let mut records: Vec<Record> = Vec::new();
+        while records.last().is_none_or(|record| record.header[1] != 3) {
+            let header: [u8; 8] = take(8).try_into().unwrap();
+            let content = take(usize::from(u16::from_be_bytes([header[4], header[5]])));
+            records.push(Record { header, content, padding: take(usize::from(header[6])) });
+        }
+        records
     }
 
     /// Has it said anything that was not looked at?

@@ -5,6 +5,7 @@
 
 mod app;
 mod log;
+mod log_files;
 mod reporter;
 mod transport;
 mod worker;

@@ -14,6 +14,47 @@ use rustix::process::getpid;
 pub(crate) struct Log {
     about: Arc<About>,
     kept: Option<Arc<Mutex<String>>>,
+    transcript: Option<Arc<Transcript>>,
+}
+
+/// Most bytes that a transcript holds between two takings.
+const MOST: usize = 64 * 1024;
+
+/// What stands in the place of what it does not hold.
+const MORE: &str = "(more was written; the pool's own log has it)\n";
+
+/// A copy of what the log is told about one request, for somebody who takes it away piece by piece.
+#[derive(Debug, Default)]
+pub(crate) struct Transcript {
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    pieces: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Transcript {
+    /// Keeps a copy of `piece`, or of as much of it as there is room for.
+    pub(crate) fn add(&self, piece: &[u8]) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(room) = MOST.checked_sub(held.bytes).filter(|_| !piece.is_empty()) else {
+            return;
+        };
+        let mut copy = piece[..piece.len().min(room)].to_vec();
+        if piece.len() > room {
+            // Beyond the limit now, so that this is said once.
+            copy.extend(MORE.as_bytes());
+        }
+        held.bytes += copy.len();
+        held.pieces.push(copy);
+    }
+
+    /// Takes all that was added since the last time.
+    pub(crate) fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner)).pieces
+    }
 }
 
 /// Which request an entry is about.
@@ -34,7 +75,12 @@ impl Log {
     /// Entries about the request with the id `request_id`; `request` is its method and target.
     pub(crate) fn new(request_id: &str, request: &str) -> Self {
         let line = [request_id, " ", request].concat();
-        Self { about: Arc::new(About { line, id_length: request_id.len() }), kept: None }
+        Self { about: Arc::new(About { line, id_length: request_id.len() }), kept: None, transcript: None }
+    }
+
+    /// The same, with a copy of each entry for `transcript`.
+    pub(crate) fn copied_to(self, transcript: Option<Arc<Transcript>>) -> Self {
+        Self { transcript, ..self }
     }
 
     /// A log that keeps its entries in place of writing them, and what it keeps.
@@ -48,7 +94,13 @@ impl Log {
     pub(crate) fn entry(&self, entry: &Entry) {
         match &self.kept {
             Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&entry.for_client()),
-            None => write_all(entry.for_log(&*self.about).as_bytes()),
+            None => {
+                let text = entry.for_log(&*self.about);
+                write_all(text.as_bytes());
+                if let Some(transcript) = &self.transcript {
+                    transcript.add(text.as_bytes());
+                }
+            }
         }
     }
 
@@ -65,6 +117,7 @@ impl Log {
 
 /// Writes `bytes` to the error log.
 pub(crate) fn write_all(bytes: &[u8]) {
+    crate::log_files::look();
     // A log that cannot be written leaves nowhere to say so, and no reason to fail the request.
     let _ = io::stderr().lock().write_all(bytes);
 }

@@ -66,6 +66,12 @@ codes! {
     WorkerUnloaded = 352,
     /// A file has changed, and new code is loaded.
     ChangeSeen = 353,
+    /// A line of the access log could not be written.
+    AccessNotLogged = 370,
+    /// A log could not be opened anew.
+    LogNotReopened = 371,
+    /// The logs were opened anew.
+    LogsReopened = 372,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.

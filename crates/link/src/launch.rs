@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BUILD, app::App, page::Form};
+use crate::{BUILD, app::App, logs::Logs, page::Form};
 
 /// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
 /// its layout matters.
@@ -79,6 +79,8 @@ pub struct Service {
     pub preload: Preload,
     /// The supervisor wants SIGHUP when the file of a module has changed.
     pub reload: bool,
+    /// What is logged where.
+    pub logs: Logs,
 }
 
 /// Which process of a pool loads the application.

@@ -19,9 +19,30 @@ pub fn decode(encoded: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// Encodes a path: what may stand in one stays as it is (RFC 3986 3.3).
+pub fn encode_path(path: &[u8]) -> Vec<u8> {
+    const HEX: [u8; 16] = *b"0123456789ABCDEF";
+    let mut encoded = Vec::with_capacity(path.len());
+    for &byte in path {
+        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) {
+            encoded.push(byte);
+        } else {
+            encoded.extend([b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
-    use super::decode;
+    use super::{decode, encode_path};
+
+    #[test]
+    fn a_path_is_encoded_so_that_it_comes_back() {
+        assert_eq!(encode_path(b"/a b\xc3\xa9?%2F"), b"/a%20b%C3%A9%3F%252F");
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode_path(&all)), all);
+    }
 
     #[test]
     fn escapes_are_decoded_and_nothing_else_is() {

@@ -15,6 +15,8 @@ pub enum Order {
     },
     /// Workers that are loading the application are not wanted any more.
     Abandon,
+    /// Open the logs anew, as the scoreboard says.
+    ReopenLogs,
 }
 
 /// What the template has to tell.
@@ -58,6 +60,7 @@ impl Order {
         match self {
             Self::Fork { slot } => packet(1, slot.cast_signed(), 0),
             Self::Abandon => packet(2, 0, 0),
+            Self::ReopenLogs => packet(3, 0, 0),
         }
     }
 
@@ -66,6 +69,7 @@ impl Order {
         match fields(packet)? {
             (1, slot, 0) => Some(Self::Fork { slot: slot.cast_unsigned() }),
             (2, 0, 0) => Some(Self::Abandon),
+            (3, 0, 0) => Some(Self::ReopenLogs),
             _ => None,
         }
     }
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_packet_comes_back_as_it_went() {
-        for order in [Order::Fork { slot: 7 }, Order::Abandon] {
+        for order in [Order::Fork { slot: 7 }, Order::Abandon, Order::ReopenLogs] {
             assert_eq!(Order::decode(&order.encode()), Some(order));
         }
         for news in [

@@ -17,8 +17,20 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::logs::Which;
+
 /// Bytes of a request's id, method and target that are kept, in words.
 const WORDS: usize = 24;
+
+/// Bytes before the first line.
+const HEADER: usize = 64;
+
+/// What concerns the whole pool. It fits before the first line.
+#[repr(C)]
+struct Header {
+    /// How often the error log and the access log were opened anew.
+    logs: [AtomicU32; 2],
+}
 
 /// Memory that holds the lines of a pool.
 #[derive(Debug)]
@@ -77,7 +89,7 @@ impl Scoreboard {
     /// If memory is short.
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
         let descriptor = memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC)?;
-        ftruncate(&descriptor, (lines * size_of::<Line>()) as u64)?;
+        ftruncate(&descriptor, (HEADER + lines * size_of::<Line>()) as u64)?;
         Ok((Self::attach(descriptor.try_clone()?)?, descriptor))
     }
 
@@ -88,7 +100,9 @@ impl Scoreboard {
     pub fn attach(descriptor: OwnedFd) -> io::Result<Self> {
         let file = File::from(descriptor);
         let memory = MmapRaw::map_raw(&file)?;
-        let lines = memory.len() / size_of::<Line>();
+        let Some(lines) = memory.len().checked_sub(HEADER).map(|bytes| bytes / size_of::<Line>()) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
         Ok(Self { memory, lines })
     }
 
@@ -97,12 +111,33 @@ impl Scoreboard {
         self.lines
     }
 
+    /// How often a log was opened anew. A process that has it open from before then does the same.
+    pub fn log_generation(&self, which: Which) -> u32 {
+        self.log(which).load(Ordering::Acquire)
+    }
+
+    /// A log was opened anew.
+    pub fn next_log_generation(&self, which: Which) {
+        self.log(which).fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn log(&self, which: Which) -> &AtomicU32 {
+        // SAFETY: the mapping begins at a page, is at least as long as `HEADER`, which `attach` has seen to, and lives as long as
+        // `self`. Every field is an atomic, as in lines.
+        let header = unsafe { &*self.memory.as_ptr().cast::<Header>() };
+        match which {
+            Which::Error => &header.logs[0],
+            Which::Access => &header.logs[1],
+        }
+    }
+
     /// One of the lines.
     pub fn line(&self, number: usize) -> Option<&Line> {
         (number < self.lines).then(|| {
-            // SAFETY: the mapping begins at a page, is as long as so many lines, and lives as long as `self`. Every field is an
-            // atomic, for which any bytes are a value; all that share the memory change it through such atomics alone.
-            unsafe { &*self.memory.as_ptr().cast::<Line>().add(number) }
+            // SAFETY: the mapping begins at a page, is as long as the header and so many lines, and lives as long as `self`. Every
+            // field is an atomic, for which any bytes are a value; all that share the memory change it through such atomics alone.
+            // `HEADER` is a multiple of a line's alignment.
+            unsafe { &*self.memory.as_ptr().add(HEADER).cast::<Line>().add(number) }
         })
     }
 }
@@ -200,6 +235,16 @@ mod tests {
         line.end();
         assert!(!board.line(2).unwrap().read().unwrap().busy);
         assert!(board.line(3).is_none());
+    }
+
+    #[test]
+    fn the_logs_are_counted_beside_the_lines() {
+        let (board, descriptor) = Scoreboard::create(1).unwrap();
+        let other = Scoreboard::attach(descriptor).unwrap();
+        other.line(0).unwrap().take(4711, 0);
+        board.next_log_generation(Which::Access);
+        assert_eq!((other.log_generation(Which::Error), other.log_generation(Which::Access)), (0, 1));
+        assert_eq!(other.line(0).unwrap().read().map(|reading| reading.pid), Some(4711));
     }
 
     #[test]

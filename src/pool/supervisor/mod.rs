@@ -34,8 +34,8 @@ use rustix::{
 };
 
 use super::{
-    changes::Changes, control::Control, listen::Listener, notify::Notify, origin::Origin, template::Template,
-    watch::Watch,
+    changes::Changes, control::Control, listen::Listener, logs::Logs, notify::Notify, origin::Origin,
+    template::Template, watch::Watch,
 };
 use crate::{
     engine,
@@ -56,7 +56,7 @@ const A_MOMENT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What the pool is to be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Terms {
     /// What it is called.
     pub(super) name: String,
@@ -66,6 +66,8 @@ pub(super) struct Terms {
     pub(super) origin: Origin,
     /// What makes the pool reload when it changes, beside the script.
     pub(super) watched: Vec<PathBuf>,
+    /// What it logs where.
+    pub(super) logs: Logs,
     /// How long a worker that is to end may take for its requests.
     pub(super) drain: Duration,
     /// How long a request may take before it is logged.
@@ -107,6 +109,7 @@ pub(super) struct Supervisor<'a> {
     child: Bell,
     end: Bell,
     hang_up: Bell,
+    reopen: Bell,
 }
 
 /// Room for one worker.
@@ -177,6 +180,7 @@ impl<'a> Supervisor<'a> {
             child: Bell::on(&[Caught::SIGCHLD])?,
             end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
             hang_up: Bell::on(&[Caught::SIGHUP])?,
+            reopen: Bell::on(&[Caught::SIGUSR1])?,
         })
     }
 
@@ -201,6 +205,9 @@ impl<'a> Supervisor<'a> {
             }
             if self.hang_up.rang() && !self.stopping {
                 self.reload();
+            }
+            if self.reopen.rang() {
+                self.reopen_logs();
             }
             self.reload_on_change();
             self.answer_questions();
@@ -228,7 +235,7 @@ impl<'a> Supervisor<'a> {
         let templates = self.current.iter().chain(&self.next).chain(&self.retired);
         let mut watched: Vec<PollFd<'_>> = templates
             .filter_map(Template::channel)
-            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
+            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd(), self.reopen.as_fd()])
             .chain(self.control.iter().flat_map(Control::watched))
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
@@ -257,10 +264,19 @@ impl<'a> Supervisor<'a> {
         self.generations += 1;
         self.changes.note();
         let settings = self.settings_now()?;
+        let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let inherited: Vec<_> =
-            self.listeners.iter().map(|listener| listener.socket.as_fd()).chain([self.scoreboard_fd.as_fd()]).collect();
-        let service = Service { preload, ..self.terms.service.clone() };
+            sockets.chain([self.scoreboard_fd.as_fd()]).chain(self.terms.logs.inherited()).collect();
+        let logs = self.terms.logs.terms(&self.scoreboard);
+        let service = Service { logs, preload, ..self.terms.service.clone() };
         Template::start(settings, &service, &self.request, &inherited, self.generations)
+    }
+
+    /// Opens the logs anew, and has all processes of the pool do so.
+    fn reopen_logs(&mut self) {
+        let entries = self.terms.logs.reopen(&self.scoreboard);
+        self.current.iter().chain(&self.next).chain(&self.retired).for_each(Template::reopen_logs);
+        entries.iter().for_each(|entry| self.log(entry));
     }
 
     /// Starts a new template, which takes over when it is ready.

@@ -114,6 +114,8 @@ fn first_request(
     let exchange = Exchange {
         variables,
         body: Box::new(Empty),
+        data: None,
+        errors: None,
         reply: Box::new(reply.clone()),
         form: Form::Cgi,
         log,

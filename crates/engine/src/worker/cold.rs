@@ -49,7 +49,16 @@ pub(super) fn run(
     };
     match app::load(py, launch, &setting) {
         Ok(loaded) => {
-            let exchange = Exchange { variables, body: Box::new(body), reply, form: launch.form, log, interruptible };
+            let exchange = Exchange {
+                variables,
+                body: Box::new(body),
+                data: None,
+                reply,
+                errors: None,
+                form: launch.form,
+                log,
+                interruptible,
+            };
             Server::new(py, setting, Arc::new(StandardError))?.serve(&loaded.application, exchange);
         }
         Err(failure) => {

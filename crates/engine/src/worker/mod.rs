@@ -1,7 +1,9 @@
 //! The life of one python process: taken over from the gateway, made ready, put to its work, left.
 
+mod access;
 mod check;
 mod cold;
+mod filter;
 mod fork;
 mod forkable;
 mod interpreter;
@@ -13,7 +15,7 @@ mod watched;
 
 use std::{
     io::Read as _,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
     sync::Mutex,
 };
 
@@ -31,7 +33,7 @@ use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 
-use crate::reporter::Reporter;
+use crate::{log_files, reporter::Reporter};
 
 /// What the gateway handed over.
 struct Handed {
@@ -67,6 +69,8 @@ pub(crate) fn prepare(launch: i32) -> PyResult<Prepared> {
     let channel = unsafe { own(launch.report_fd)? };
     // SAFETY: as above.
     let task = unsafe { Task::take_over(&launch.work) }?;
+    // SAFETY: as above.
+    unsafe { take_over_logs(&launch.work, &task) }?;
     Ok(Prepared { handed: Mutex::new(Some(Handed { launch, channel, task })) })
 }
 
@@ -103,6 +107,24 @@ impl Task {
             },
         })
     }
+}
+
+/// Takes over the logs of a pool.
+///
+/// # Safety
+/// As for [`Task::take_over`].
+unsafe fn take_over_logs(work: &Work, task: &Task) -> PyResult<()> {
+    let (Work::Template(service) | Work::Worker(service)) = work else {
+        return Ok(());
+    };
+    let (Task::Template { scoreboard, .. } | Task::Worker { scoreboard, .. }) = task else {
+        return Ok(());
+    };
+    let access = service.logs.access.as_ref().and_then(|access| access.file.as_ref()).map(|file| file.fd);
+    // SAFETY: the caller's promise.
+    let take = |number: Option<i32>| number.map(|number| unsafe { own(number) }).transpose();
+    let handed = log_files::Handed { access: take(access)?, bell: take(service.logs.bell_fd)? };
+    Ok(log_files::take_over(&service.logs, handed, scoreboard.as_fd())?)
 }
 
 #[pymethods]

@@ -35,16 +35,18 @@ use rustix::{
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
 use super::{
-    fork,
+    access::{self, Account},
+    filter, fork,
     modules::{self, Modules},
     watched::Watched,
 };
 use crate::{
     app::{self, Failure},
-    log::Log,
+    log::{Log, Transcript},
+    log_files,
     transport::{
         cgi::StandardError,
-        fastcgi::{Buffers, Incomplete, Peer, Progress},
+        fastcgi::{Buffers, Copied, Incomplete, Peer, Progress},
     },
     wsgi::{BodyLength, Exchange, Interruptible, Response, Server, Setting, Twice, Variables, refuse},
 };
@@ -61,6 +63,8 @@ const SPARE: usize = 8;
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
+/// Never reached by counting.
+const REOPEN_LOGS: u64 = u64::MAX;
 
 /// What is true of every request of the pool.
 pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
@@ -205,6 +209,11 @@ impl Worker {
         let (stop, stopper) = UnixStream::pair()?;
         pipe::register(SIGTERM, stopper.try_clone()?)?;
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
+        if let Some(bell) = log_files::bell() {
+            // Nobody reads it: each ring is an edge for every worker.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&epoll, bell, epoll::EventData::new_u64(REOPEN_LOGS), flags)?;
+        }
         for (position, listener) in listeners.iter().enumerate() {
             // Another worker may have taken the connection that woke us.
             ioctl_fionbio(listener, true)?;
@@ -256,6 +265,7 @@ impl Worker {
                 Ok(Some(STOP)) => break,
                 // Another thread has served the last request meanwhile.
                 Ok(Some(_)) if self.is_draining() => break,
+                Ok(Some(REOPEN_LOGS)) => log_files::look(),
                 Ok(Some(data)) => {
                     match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
                         Some(listener) => self.accept(seat, listener),
@@ -458,35 +468,61 @@ impl Worker {
         let Incomplete { id, params } = request;
         let log = self.log(&params);
         let interruptible = Interruptible::yes();
+        let account = Account::open(log.request_id());
         self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
+        let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
+        let log = log.copied_to(transcript.clone());
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
         // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
         // own (FastCGI 1.0, 5.3).
         let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
         let variables = Variables::new(received, Twice::Last);
+        let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
+        let (body, reply) = peer.begin(id, length);
+        let (data, bad_data) = match filter::data_length(&params) {
+            Ok(length) => (peer.file(length), None),
+            Err(entry) => {
+                let data = peer.file(None);
+                let is_filter = data.is_some();
+                (data, Some(entry).filter(|_| is_filter))
+            }
+        };
+        let mut reply = access::observed(account.as_ref(), reply.with_errors(transcript.clone()));
+        let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
         let refused = match &variables {
             _ if params.with_nul().is_some() => Some(
                 Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
                     .hint("the request was answered with 400"),
             ),
             Err(bad) => Some(bad.entry()),
-            Ok(_) => self.unfit.as_ref().map(|failure| failure.entry.clone()),
+            Ok(_) => bad_data.or_else(|| self.unfit.as_ref().map(|failure| failure.entry.clone())),
         };
         let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
+            _ if !is_here => reply.finish(false),
             (None, Ok(variables)) => {
-                let (body, reply) = peer.begin(id, variables.body_length_in_stream());
-                let (body, reply) = (Box::new(body), Box::new(reply));
-                let exchange = Exchange { variables, body, reply, form: Form::FastCgi, log, interruptible };
+                let exchange = Exchange {
+                    variables,
+                    body: Box::new(body),
+                    data: data.map(|data| Box::new(data) as _),
+                    reply,
+                    errors: transcript.map(|transcript| Arc::new(Copied(transcript)) as _),
+                    form: Form::FastCgi,
+                    log,
+                    interruptible,
+                };
                 seat.server.serve(seat.application, exchange);
             }
             (entry, _) => {
-                let (_, reply) = peer.begin(id, BodyLength::UntilEnd);
-                let response = Response::new(Box::new(reply), Form::Cgi, false, log, interruptible);
+                let response = Response::new(reply, Form::Cgi, false, log, interruptible);
                 if let Some(entry) = entry {
                     refuse(py, response, self.debug, status, &entry);
                 }
             }
+        }
+        // A child that the application has forked has come here, too; the request is its parent's.
+        if let Some(account) = account.filter(|_| !self.forked.load(Ordering::Relaxed)) {
+            account.close(py, &params);
         }
         self.watched.end(seat.thread);
         peer.reuse(params);

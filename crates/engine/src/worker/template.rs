@@ -25,7 +25,7 @@ use rustix::{
 };
 use signal_hook::{
     SigId,
-    consts::{SIGCHLD, SIGTERM},
+    consts::{SIGCHLD, SIGTERM, SIGUSR1},
     low_level::{pipe, unregister},
 };
 
@@ -36,7 +36,7 @@ use super::{
     serving,
     unborn::{Cord, Nursery, Outcome},
 };
-use crate::{app, log::Log};
+use crate::{app, log::Log, log_files};
 
 /// Forks workers until the supervisor closes `channel` and the last has ended. Returns the exit status of this process, which may by
 /// then be a worker.
@@ -169,6 +169,7 @@ impl Template {
                         }
                     }
                     Order::Abandon => self.unborn.abandon(),
+                    Order::ReopenLogs => log_files::look(),
                 }
             }
             if self.retired {
@@ -308,7 +309,11 @@ impl Signals {
         let (ours, handlers) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         // The template ends when its last worker has, and not by a signal that a terminal or a service manager gives to all.
-        let registered = vec![pipe::register(SIGCHLD, handlers.try_clone()?)?, pipe::register(SIGTERM, handlers)?];
+        let signals = [SIGCHLD, SIGTERM, SIGUSR1];
+        let registered = signals
+            .map(|signal| pipe::register(signal, handlers.try_clone()?))
+            .into_iter()
+            .collect::<std::io::Result<_>>()?;
         Ok(Self { ours, registered })
     }
 

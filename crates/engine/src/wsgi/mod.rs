@@ -48,8 +48,12 @@ pub(crate) struct Exchange<'a> {
     pub(crate) variables: Variables<'a>,
     /// Where the request body comes from.
     pub(crate) body: Box<dyn BodySource>,
+    /// A second input, which the application finds as `wsgate.data`.
+    pub(crate) data: Option<Box<dyn BodySource>>,
     /// Where the reply goes.
     pub(crate) reply: Box<dyn ReplySink>,
+    /// Where `wsgi.errors` of this request writes to, if not to where that of others does.
+    pub(crate) errors: Option<Arc<dyn ErrorSink>>,
     /// How the head of the reply is written.
     pub(crate) form: Form,
     /// Where entries about this request go.

@@ -58,15 +58,23 @@ impl Server {
     /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
     pub(crate) fn serve(&mut self, application: &Bound<'_, PyAny>, exchange: Exchange<'_>) -> Outcome {
         let py = application.py();
-        let Exchange { variables, body, reply, form, log, interruptible } = exchange;
+        let Exchange { variables, body, data, reply, errors, form, log, interruptible } = exchange;
         let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body))?;
             let response = Bound::new(py, response)?;
             let environ = self.environs.make(py, &variables, log.request_id(), &input)?;
-            Ok((input, response, environ))
+            let data = data.map(|data| Bound::new(py, Input::new(data))).transpose()?;
+            if let Some(data) = &data {
+                environ.set_item(intern!(py, "wsgate.data"), data)?;
+            }
+            let errors = errors.map(|sink| text_stream(py, sink)).transpose()?;
+            if let Some(errors) = &errors {
+                environ.set_item(intern!(py, "wsgi.errors"), errors)?;
+            }
+            Ok((input, data, errors, response, environ))
         })();
-        let (input, response, environ) = match made {
+        let (input, data, errors, response, environ) = match made {
             Ok(parts) => parts,
             Err(error) => {
                 // Only memory can be short here; the sink went with the response, so the gateway replies.
@@ -75,7 +83,10 @@ impl Server {
             }
         };
         let result = run(application, &environ, &response, &log);
-        let cut = input.get().close(py);
+        let mut cut = input.get().close(py);
+        if let Some(data) = data {
+            cut |= data.get().close(py);
+        }
         let response = response.get();
         response.end_interruption();
         let complete = match result {
@@ -90,7 +101,11 @@ impl Server {
                 response.replace(py, fault.status(py), detail.as_deref())
             }
         };
-        self.flush_errors(py);
+        match errors {
+            // What has no line end yet. The stream never fails, unless the application has taken it apart.
+            Some(errors) => drop(errors.call_method0(intern!(py, "flush"))),
+            None => self.flush_errors(py),
+        }
         response.finish(py, complete);
         if complete { Outcome::Replied } else { Outcome::Cut }
     }

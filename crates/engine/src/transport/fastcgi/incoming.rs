@@ -3,8 +3,7 @@
 use std::{io, ops::Range, os::fd::OwnedFd, time::Instant};
 
 use fastcgi_server::{
-    Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream,
-    bodies::{ProtocolStatus, Role},
+    Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
 };
 use link::{
     entry::{Code, Entry},
@@ -16,7 +15,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::Incomplete;
+use super::{Incomplete, filter::FileInput};
 use crate::{log::Log, transport::aside::Aside};
 
 /// Bytes that are read at a time. A request without a body fits well.
@@ -36,6 +35,10 @@ pub(super) struct Incoming {
     pub(super) aside: Aside,
     /// The request that is coming has no body.
     pub(super) bodiless: bool,
+    /// The request that is coming is one for a filter.
+    pub(super) filters: bool,
+    /// The file of the filter that is served.
+    pub(super) file: Option<FileInput>,
     /// Something has come at all.
     pub(super) heard: bool,
     /// The whole body of the request that was served last has come.
@@ -79,6 +82,8 @@ impl Incoming {
             content: 0..0,
             aside: Aside::default(),
             bodiless: false,
+            filters: false,
+            file: None,
             heard: false,
             last_body_over: true,
             current: None,
@@ -94,10 +99,6 @@ impl Incoming {
             match step.event {
                 None => break,
                 Some(Event::Params { id, params }) => return Ok(Some(Incomplete { id, params })),
-                Some(Event::Begin { id, role: Role::Filter, .. }) => {
-                    let refusal = self.protocol.refuse(id, ProtocolStatus::UnknownRole);
-                    send_own(socket, refusal)?;
-                }
                 Some(Event::BadParams { id, error }) => {
                     let log = Log::new(&request_id::new(), "(unreadable)");
                     log.entry(
@@ -112,8 +113,13 @@ impl Incoming {
                     };
                     let output = Output::new(id);
                     let mut reply = Vec::new();
-                    output.append(Stream::Stdout, &page.render(Form::Cgi), &mut reply);
-                    reply.extend_from_slice(&output.ending(0, false));
+                    if self.filters {
+                        // It has nothing to say before its body is over (FastCGI 1.0, 6.4).
+                        reply.extend_from_slice(&output.end_request(1, ProtocolStatus::RequestComplete));
+                    } else {
+                        output.append(Stream::Stdout, &page.render(Form::Cgi), &mut reply);
+                        reply.extend_from_slice(&output.ending(0, false));
+                    }
                     send_at_once(socket, &reply)?;
                     self.protocol.finish(id);
                 }
@@ -122,7 +128,10 @@ impl Incoming {
                     self.protocol.finish(id);
                 }
                 Some(Event::Reply(reply)) => send_own(socket, reply)?,
-                Some(Event::Begin { role, .. }) => self.bodiless = !role.has_stdin(),
+                Some(Event::Begin { role, .. }) => {
+                    self.bodiless = !role.has_stdin();
+                    self.filters = role.has_data();
+                }
                 // Of a body that was not read the end is left.
                 Some(Event::Stdin { .. } | Event::StdinEnd { .. } | Event::Data { .. } | Event::DataEnd { .. }) => {}
             }
@@ -135,10 +144,15 @@ impl Incoming {
         let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
         self.unread.start += step.consumed;
         match step.event {
-            Some(Event::Stdin { id, bytes }) if id == current.id => {
+            Some(Event::Stdin { id, bytes } | Event::Data { id, bytes }) if id == current.id => {
                 self.content = self.unread.start - bytes.len()..self.unread.start;
             }
             Some(Event::StdinEnd { id, .. }) if id == current.id => current.stream_over = true,
+            Some(Event::DataEnd { id, .. }) if id == current.id => {
+                if let Some(file) = &mut self.file {
+                    file.over = true;
+                }
+            }
             Some(Event::Abort { id }) if id == current.id => current.aborted = true,
             Some(Event::Reply(reply)) => send_own(socket, reply)?,
             Some(_) => {}
@@ -192,11 +206,11 @@ impl Incoming {
             return Ok(false);
         };
         let mut stepped = Ok(());
-        while stepped.is_ok() && current.may_go_on() && self.content.is_empty() && !self.unread.is_empty() {
+        while stepped.is_ok() && self.inputs_may_go_on(&current) && self.content.is_empty() && !self.unread.is_empty() {
             stepped = self.body_step(socket, &mut current);
         }
         self.current = Some(current);
-        stepped.map(|()| current.may_go_on())
+        stepped.map(|()| self.inputs_may_go_on(&current))
     }
 
     /// Takes what is there of the body and puts it aside. Never waits.
@@ -219,11 +233,8 @@ impl Incoming {
             }
         }
         loop {
-            let count = current.allowed(self.content.len());
-            self.aside.push(&self.buffer[self.content.start..][..count])?;
-            current.account(count);
-            self.content = 0..0;
-            if self.unread.is_empty() || current.stream_over {
+            self.put_content_aside(current)?;
+            if self.unread.is_empty() || self.inputs_over(current) {
                 return Ok(());
             }
             self.body_step(socket, current)?;
@@ -240,15 +251,16 @@ impl Incoming {
             if allowed == 0 {
                 return Ok(0);
             }
+            // What is buffered then is the file of a filter.
+            if current.stream_over || current.aborted {
+                return current.end();
+            }
             if !self.content.is_empty() {
                 let count = allowed.min(self.content.len());
                 into[..count].copy_from_slice(&self.buffer[self.content.start..][..count]);
                 self.content.start += count;
                 current.account(count);
                 return Ok(count);
-            }
-            if current.stream_over || current.aborted {
-                return current.end();
             }
             if !self.unread.is_empty() {
                 self.body_step(socket, current)?;

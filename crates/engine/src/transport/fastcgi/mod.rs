@@ -7,6 +7,8 @@
 //! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply cannot be sent, what comes of the
 //! body is put aside, where the application finds it when it does read.
 
+mod errors;
+mod filter;
 mod incoming;
 mod reply;
 
@@ -28,6 +30,7 @@ use rustix::{
 
 use super::aside::Aside;
 use crate::wsgi::{BodyLength, BodySource};
+pub(crate) use errors::Copied;
 use incoming::{Current, Incoming, log_broken};
 pub(crate) use reply::Reply;
 
@@ -145,6 +148,7 @@ impl Peer {
         };
         let mut incoming = self.shared.incoming();
         incoming.aside = Aside::default();
+        incoming.file = None;
         // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
         let bodiless = incoming.bodiless;
         let left = left.filter(|_| !bodiless);
@@ -161,6 +165,10 @@ impl Peer {
             shared: self.shared.clone(),
             output: Output::new(id),
             in_record: 0,
+            begun: false,
+            transcript: None,
+            late: Vec::new(),
+            stderr_used: false,
             ended: false,
             looked: Instant::now(),
         };

@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::Shared;
-use crate::{transport::aside::Aside, wsgi::ReplySink};
+use crate::{log::Transcript, transport::aside::Aside, wsgi::ReplySink};
 
 /// How often a reply that goes on and on looks whether the web server still wants it.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,6 +36,14 @@ pub(crate) struct Reply {
     pub(super) output: Output,
     /// Content that the record which is being sent still lacks.
     pub(super) in_record: usize,
+    /// The record with the head has been begun.
+    pub(super) begun: bool,
+    /// What is to go to `FCGI_STDERR`, if anything ever is.
+    pub(super) transcript: Option<Arc<Transcript>>,
+    /// Records for it that could not leave yet.
+    pub(super) late: Vec<u8>,
+    /// Something went there.
+    pub(super) stderr_used: bool,
     /// The end of the request has been sent.
     pub(super) ended: bool,
     pub(super) looked: Instant,
@@ -104,6 +112,8 @@ impl Reply {
 
     /// Begins a record for the first of `wanted` bytes.
     fn open_record(&mut self, wanted: usize) -> io::Result<()> {
+        let errors = self.errors();
+        self.send_all(&errors)?;
         if let Some(frame) = self.output.frames(Stream::Stdout, wanted).next() {
             self.send_all(frame.header())?;
             self.in_record = frame.content_length();
@@ -127,25 +137,39 @@ impl ReplySink for Reply {
             self.in_record -= count;
             return Ok(count);
         }
+        let errors = self.errors();
+        self.send_all(&errors)?;
         let Some(frame) = self.output.frames(Stream::Stdout, head.len() + block.len()).next() else {
             return Ok(0);
         };
+        self.begun = true;
         let length = frame.content_length();
         let is_last = last && length == head.len() + block.len();
         let head = &head[..head.len().min(length)];
         let block = &block[..block.len().min(length - head.len())];
-        let ending = self.output.ending(0, false);
+        // Messages that were written before the head stand behind it.
+        let errors = if is_last { self.errors() } else { Vec::new() };
+        let ending = self.output.ending(0, self.stderr_used);
         let tail: &[u8] = if is_last { &ending } else { &[] };
         let header = frame.header();
-        let sent = self.send(&[slice(header), slice(head), slice(block), slice(tail)])?;
+        let sent = self.send(&[slice(header), slice(head), slice(block), slice(&errors), slice(tail)])?;
         // What is ours is sent whole, so that only the application's bytes can be left over.
         self.send_all(&header[sent.min(header.len())..])?;
         let content = sent.saturating_sub(header.len()).min(length);
         if is_last && content == length {
-            self.send_all(&tail[sent - header.len() - length..])?;
+            let behind = sent - header.len() - length;
+            self.send_all(&errors[behind.min(errors.len())..])?;
+            self.send_all(&tail[behind.saturating_sub(errors.len())..])?;
             self.ended = true;
         }
+        if content < length {
+            self.late = errors;
+        }
         self.in_record = length - content;
+        if self.in_record == 0 && !self.ended {
+            let errors = self.errors();
+            self.send_all(&errors)?;
+        }
         Ok(content)
     }
 
@@ -186,7 +210,12 @@ impl ReplySink for Reply {
             return;
         }
         let whole = complete && self.in_record == 0;
-        let ended = self.ended || (whole && self.send_all(&self.output.ending(0, false)).is_ok());
+        if !self.ended && self.in_record == 0 {
+            let errors = self.errors();
+            // Whoever does not take these does not take the end either.
+            let _ = self.send_all(&errors);
+        }
+        let ended = self.ended || (whole && self.send_all(&self.output.ending(0, self.stderr_used)).is_ok());
         let mut incoming = self.shared.incoming();
         let Some(mut current) = incoming.current.take() else {
             return;
@@ -194,7 +223,7 @@ impl ReplySink for Reply {
         incoming.aside = Aside::default();
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
-        while !incoming.unread.is_empty() && !current.stream_over {
+        while !incoming.unread.is_empty() && !incoming.inputs_over(&current) {
             if incoming.body_step(&self.shared.socket, &mut current).is_err() {
                 break;
             }
@@ -204,9 +233,10 @@ impl ReplySink for Reply {
         let ended = ended
             || (current.aborted
                 && self.in_record == 0
+                && self.send_all(&self.end_of_errors()).is_ok()
                 && self.send_all(&self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok());
         if ended {
-            incoming.last_body_over = current.stream_over;
+            incoming.last_body_over = incoming.inputs_over(&current);
             incoming.protocol.finish(current.id);
         } else {
             // Cut: what is left of the request stays, and with it the connection is closed.

@@ -1,0 +1,210 @@
+//! The log files of a process of a pool, which are opened anew when a rotation has renamed them.
+//!
+//! The supervisor opens a file anew, and then counts that in the scoreboard. Whoever is about to write compares; so no line goes
+//! to the old file once the supervisor has said that there is a new one. An event wakes those that have nothing to write.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use link::{
+    entry::{Code, Entry},
+    logs::{LineForm, Which, open_file},
+    scoreboard::Scoreboard,
+};
+use rustix::{
+    fs::fstat,
+    io::{DupFlags, Errno, dup3, write},
+    stdio::{dup2_stderr, dup2_stdout, stderr, stdout},
+};
+
+use crate::log::{self, Log};
+
+/// How often a log that cannot be written may be told of.
+const SELDOM: Duration = Duration::from_secs(60);
+
+static FILES: OnceLock<Files> = OnceLock::new();
+
+/// The files of this process.
+struct Files {
+    scoreboard: Scoreboard,
+    error: Option<Place>,
+    access: Option<Access>,
+    bell: Option<OwnedFd>,
+}
+
+/// Where a file is, and which one is open.
+struct Place {
+    which: Which,
+    path: Vec<u8>,
+    generation: AtomicU32,
+}
+
+struct Access {
+    form: LineForm,
+    file: Option<(Place, Mutex<Sink>)>,
+}
+
+/// An open access log.
+struct Sink {
+    file: OwnedFd,
+    /// A part of a line was written last, since the disk was full.
+    torn: bool,
+    /// When it was last said that lines are lost.
+    told: Option<Instant>,
+}
+
+/// Descriptors that were handed over for the logs.
+pub(crate) struct Handed {
+    /// The access log.
+    pub(crate) access: Option<OwnedFd>,
+    /// Rings when files are to be opened anew.
+    pub(crate) bell: Option<OwnedFd>,
+}
+
+/// Takes the files of this process over, once.
+///
+/// # Errors
+/// If the scoreboard cannot be mapped.
+pub(crate) fn take_over(logs: &link::logs::Logs, handed: Handed, scoreboard: BorrowedFd<'_>) -> io::Result<()> {
+    let place = |which, path: &[u8], generation: u32| Place {
+        which,
+        path: path.to_vec(),
+        generation: AtomicU32::new(generation),
+    };
+    let files = Files {
+        scoreboard: Scoreboard::attach(scoreboard.try_clone_to_owned()?)?,
+        error: logs.error.as_ref().map(|(path, generation)| place(Which::Error, path, *generation)),
+        access: logs.access.as_ref().map(|access| Access {
+            form: access.form,
+            file: access.file.as_ref().zip(handed.access).map(|(file, descriptor)| {
+                let sink = Sink { file: descriptor, torn: false, told: None };
+                (place(Which::Access, &file.path, file.generation), Mutex::new(sink))
+            }),
+        }),
+        bell: handed.bell,
+    };
+    // There are none yet: this is called once.
+    drop(FILES.set(files));
+    Ok(())
+}
+
+/// Opens anew what the supervisor has opened anew since.
+pub(crate) fn look() {
+    if let Some(files) = FILES.get() {
+        files.look();
+    }
+}
+
+/// Rings when [`look`] is due, again and again once it has rung: only edges of it mean something.
+pub(crate) fn bell() -> Option<BorrowedFd<'static>> {
+    Some(FILES.get()?.bell.as_ref()?.as_fd())
+}
+
+/// The form of the access log's lines, if there is an access log.
+pub(crate) fn access_form() -> Option<LineForm> {
+    Some(FILES.get()?.access.as_ref()?.form)
+}
+
+/// Writes one whole line, with its end, to the access log.
+pub(crate) fn write_access(line: &[u8]) {
+    let Some(access) = FILES.get().and_then(|files| files.access.as_ref()) else {
+        return;
+    };
+    let Some((_, sink)) = &access.file else {
+        return log::write_all(line);
+    };
+    look();
+    let failure = lock(sink).write(line);
+    if let Some(error) = failure {
+        Log::new("-", "(access log)").entry(
+            &Entry::warning(Code::AccessNotLogged, format!("lines of the access log are lost: {error}"))
+                .hint("make room on its disk; this is told once a minute"),
+        );
+    }
+}
+
+impl Files {
+    fn look(&self) {
+        if let Some(place) = self.error.as_ref().filter(|place| place.is_old(&self.scoreboard)) {
+            place.reopen(|file| {
+                let both = [fstat(stdout()), fstat(stderr())].map(|stat| stat.map(|stat| (stat.st_dev, stat.st_ino)));
+                // What is printed goes to the same file, unless the application has led it elsewhere.
+                if matches!(both, [Ok(printed), Ok(logged)] if printed == logged) {
+                    dup2_stdout(&file)?;
+                }
+                Ok(dup2_stderr(&file)?)
+            });
+        }
+        if let Some((place, sink)) = self.access.as_ref().and_then(|access| access.file.as_ref())
+            && place.is_old(&self.scoreboard)
+        {
+            place.reopen(|file| Ok(dup3(&file, &mut lock(sink).file, DupFlags::CLOEXEC)?));
+        }
+    }
+}
+
+impl Place {
+    /// Has another thread not seen yet that there is a new file?
+    fn is_old(&self, scoreboard: &Scoreboard) -> bool {
+        let generation = scoreboard.log_generation(self.which);
+        self.generation.load(Ordering::Relaxed) != generation
+            && self.generation.swap(generation, Ordering::Relaxed) != generation
+    }
+
+    fn reopen(&self, replace: impl FnOnce(OwnedFd) -> io::Result<()>) {
+        if let Err(error) = open_file(&self.path).and_then(replace) {
+            // The supervisor could.
+            let path = String::from_utf8_lossy(&self.path);
+            Log::new("-", "(worker)").entry(
+                &Entry::warning(Code::LogNotReopened, format!("the log `{path}` cannot be opened anew: {error}")).hint(
+                    "this process goes on with the file that it has; see whether its user may write in that directory",
+                ),
+            );
+        }
+    }
+}
+
+impl Sink {
+    /// Writes a line, or gives the reason for which lines are lost if it is time to tell.
+    fn write(&mut self, line: &[u8]) -> Option<io::Error> {
+        // A disk that has become full tears a line; the next one is whole again.
+        let mended;
+        let line = if self.torn {
+            mended = [b"\n", line].concat();
+            &mended
+        } else {
+            line
+        };
+        let written = loop {
+            match write(&self.file, line) {
+                Err(Errno::INTR) => {}
+                written => break written,
+            }
+        };
+        match written {
+            Ok(count) if count == line.len() => {
+                self.torn = false;
+                None
+            }
+            written => {
+                self.torn |= matches!(written, Ok(1..));
+                if self.told.is_some_and(|told| told.elapsed() < SELDOM) {
+                    return None;
+                }
+                self.told = Some(Instant::now());
+                Some(written.map_or_else(Into::into, |_| Errno::NOSPC.into()))
+            }
+        }
+    }
+}
+
+fn lock(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
+    sink.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,153 @@
+//! The log files of a pool, as its supervisor keeps them: opened at the beginning, inherited by every process, and opened anew
+//! when a rotation has renamed them.
+//!
+//! The supervisor opens a file anew first, and only then tells the others by the scoreboard. So a path that cannot be opened
+//! costs one entry, and every process goes on with the file that it has.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use link::{
+    entry::{Code, Entry},
+    logs::{self, Access, AccessFile, LineForm, Which, open_file},
+    scoreboard::Scoreboard,
+};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    io::{DupFlags, dup3, write},
+    stdio::dup2_stderr,
+};
+
+use super::words::{AccessFormat, LogWords};
+
+/// The logs of a pool.
+#[derive(Debug)]
+pub(super) struct Logs {
+    error: Option<(PathBuf, OwnedFd)>,
+    access: Option<(LineForm, Option<(PathBuf, OwnedFd)>)>,
+    bell: Option<OwnedFd>,
+    to_server: bool,
+}
+
+impl Logs {
+    /// Standard error alone.
+    pub(super) fn none() -> Self {
+        Self { error: None, access: None, bell: None, to_server: false }
+    }
+
+    /// Opens what `words` ask for. `rings` if there will be somebody who has them opened anew.
+    ///
+    /// # Errors
+    /// If a file cannot be opened: the entry says which.
+    pub(super) fn open(words: &LogWords, rings: bool) -> Result<Self, Entry> {
+        let file = |path: &Path| -> Result<Option<(PathBuf, OwnedFd)>, Entry> {
+            if path.as_os_str() == "-" {
+                return Ok(None);
+            }
+            let opened = std::path::absolute(path).and_then(|path| {
+                let file = open_file(path.as_os_str().as_bytes())?;
+                Ok((path, file))
+            });
+            opened.map(Some).map_err(|error| {
+                Entry::error(Code::BadSetting, format!("the log `{}` cannot be opened: {error}", path.display()))
+                    .hint("its directory must be there, and this user must be allowed to write in it")
+            })
+        };
+        let form = match words.access_format {
+            AccessFormat::Combined => LineForm::Combined,
+            AccessFormat::Json => LineForm::Json,
+        };
+        let error = words.error_log.as_deref().map(file).transpose()?.flatten();
+        let access = words.access_log.as_deref().map(file).transpose()?.map(|file| (form, file));
+        let bell = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let bell = rings.then(bell).transpose().map_err(|error| {
+            Entry::error(Code::BadSetting, format!("the logs cannot be kept: {error}"))
+                .hint("see the limits of this user")
+        })?;
+        Ok(Self { error, access, bell, to_server: words.errors_to_server })
+    }
+
+    /// From now on standard error is the error log.
+    ///
+    /// # Errors
+    /// If descriptors are short.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        match &self.error {
+            Some((_, file)) => Ok(dup2_stderr(file)?),
+            None => Ok(()),
+        }
+    }
+
+    /// What a process that is started now has to know, which inherits [`Logs::inherited`].
+    pub(super) fn terms(&self, scoreboard: &Scoreboard) -> logs::Logs {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        logs::Logs {
+            error: self.error.as_ref().map(|(path, _)| (bytes(path), scoreboard.log_generation(Which::Error))),
+            access: self.access.as_ref().map(|(form, file)| Access {
+                form: *form,
+                file: file.as_ref().map(|(path, file)| AccessFile {
+                    path: bytes(path),
+                    fd: file.as_raw_fd(),
+                    generation: scoreboard.log_generation(Which::Access),
+                }),
+            }),
+            bell_fd: self.bell.as_ref().map(|bell| bell.as_raw_fd()),
+            to_server: self.to_server,
+        }
+    }
+
+    /// Descriptors that processes inherit.
+    pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let access = self.access.iter().filter_map(|(_, file)| file.as_ref()).map(|(_, file)| file.as_fd());
+        access.chain(self.bell.iter().map(|bell| bell.as_fd()))
+    }
+
+    /// Opens all files anew and tells the workers so. What cannot be opened stays as it is; gives the entries about that.
+    pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut reopened = false;
+        if let Some((path, file)) = &mut self.error {
+            match anew(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
+                Ok(()) => {
+                    scoreboard.next_log_generation(Which::Error);
+                    reopened = true;
+                }
+                Err(error) => entries.push(not_reopened(path, &error)),
+            }
+        }
+        if let Some((_, Some((path, file)))) = &mut self.access {
+            match anew(path, file) {
+                Ok(()) => {
+                    scoreboard.next_log_generation(Which::Access);
+                    reopened = true;
+                }
+                Err(error) => entries.push(not_reopened(path, &error)),
+            }
+        }
+        if let Some(bell) = &self.bell {
+            // It counts how often it was rung, and has room for more than anybody could ring.
+            let _ = write(bell, &1_u64.to_ne_bytes());
+        }
+        if reopened {
+            entries.push(Entry::notice(Code::LogsReopened, "the logs were opened anew"));
+        }
+        entries
+    }
+}
+
+/// Opens the file at `path` anew under the same descriptor, whose number others were told.
+fn anew(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
+    let new = open_file(path.as_os_str().as_bytes())?;
+    Ok(dup3(&new, file, DupFlags::CLOEXEC)?)
+}
+
+fn not_reopened(path: &Path, error: &io::Error) -> Entry {
+    Entry::warning(Code::LogNotReopened, format!("the log `{}` cannot be opened anew: {error}", path.display()))
+        .hint("what is logged goes on into the file that is open; put the directory right and send USR1 again")
+}

@@ -1,0 +1,113 @@
+//! Records of a worker, byte for byte (FastCGI 1.0, 3.3 and 5.5).
+
+use super::{
+    process::{Pool, Setup},
+    wire::{Ask, Record, Wire},
+};
+use crate::verdict::whole;
+
+/// Replies with as many bytes as its query says, in one block, in two, or as a file.
+const LONG: &str = "
+    import tempfile
+    def application(environ, start_response):
+        count, path = int(environ['QUERY_STRING']), environ['PATH_INFO']
+        reply = bytes(number % 251 for number in range(count))
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        if path == '/file':
+            file = tempfile.TemporaryFile()
+            file.write(reply)
+            file.seek(0)
+            return environ['wsgi.file_wrapper'](file)
+        return [reply[:count // 2], reply[count // 2:]] if path == '/two' else [reply]
+    ";
+
+fn pool() -> Pool {
+    Setup::new(LONG).start()
+}
+
+/// The records of the reply to a request, whose content is what was asked for.
+#[track_caller]
+fn records(wire: &mut Wire, path: &str, count: usize) -> Vec<Record> {
+    wire.send(&Ask::get(path).param("QUERY_STRING", count.to_string()).keep().id(0x0304).bytes());
+    let records = wire.records();
+    let stdout: Vec<u8> =
+        records.iter().filter(|record| record.header[1] == 6).flat_map(|r| r.content.clone()).collect();
+    let body: Vec<u8> = (0..count).map(|number| u8::try_from(number % 251).unwrap()).collect();
+    assert!(whole(&stdout).body == body, "{path} {count}");
+    records
+}
+
+/// Around the most that a record holds, and far more.
+const COUNTS: [usize; 9] = [0, 1, 65_000, 65_527, 65_528, 65_535, 65_536, 131_070, 1_000_003];
+
+#[test]
+fn f06_records_of_a_long_reply_have_whole_headers_and_at_most_65535_bytes() {
+    let pool = pool();
+    let mut wire = pool.connect();
+    for path in ["/one", "/two", "/file"] {
+        for count in COUNTS {
+            let records = records(&mut wire, path, count);
+            let (end, streams) = records.split_last().unwrap();
+            assert_eq!(end.header, [1, 3, 3, 4, 0, 8, 0, 0]);
+            for record in streams {
+                let [high, low] = u16::try_from(record.content.len()).unwrap().to_be_bytes();
+                assert_eq!(record.header, [1, 6, 3, 4, high, low, 0, 0], "{path} {count}");
+            }
+            let empty = streams.iter().filter(|record| record.content.is_empty()).count();
+            assert!(empty == 1 && streams.last().unwrap().content.is_empty(), "{path} {count}: {empty}");
+            // As few as it takes, in each of at most two blocks and the head.
+            assert!(streams.len() <= count / 65_528 + 4, "{path} {count}: {}", streams.len());
+        }
+    }
+    pool.stop();
+}
+
+#[test]
+fn f08_a_worker_pads_nothing_and_divides_long_blocks_at_multiples_of_eight() {
+    let pool = pool();
+    let mut wire = pool.connect();
+    for count in COUNTS {
+        let records = records(&mut wire, "/one", count);
+        assert!(records.iter().all(|record| record.header[6] == 0 && record.padding.is_empty()), "{count}");
+        let contents: Vec<_> = records.iter().map(|record| record.content.len()).collect();
+        // All but the last of a block, the end of the stream and the end of the request.
+        let full = &contents[..contents.len() - 3];
+        assert!(full.iter().all(|length| *length == 65_528), "{count}: {contents:?}");
+    }
+    pool.stop();
+}
+
+#[test]
+fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_and_three_of_nothing() {
+    let mut pool = Setup::new(
+        "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield b'reply'
+            if environ['PATH_INFO'] == '/body':
+                print('reads')
+                yield environ['wsgi.input'].read()
+        ",
+    )
+    .start();
+    let mut wire = pool.connect();
+    let end = |wire: &mut Wire| wire.records().pop().unwrap();
+    wire.send(&Ask::get("/").keep().id(0x0102).bytes());
+    let record = end(&mut wire);
+    // FCGI_REQUEST_COMPLETE, as a CGI program that exits with 0.
+    assert_eq!((record.header, &record.content[..]), ([1, 3, 1, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 0][..]));
+    // FCGI_UNKNOWN_ROLE.
+    wire.send(&Ask::get("/").keep().role(4).bytes());
+    assert_eq!(end(&mut wire).content, [0, 0, 0, 0, 3, 0, 0, 0]);
+    // FCGI_CANT_MPX_CONN for the second, and the first aborted: as a program that did not come to its end.
+    let ask = Ask::post("/body", "body").keep().id(0xffff);
+    wire.send(&ask.before_body());
+    pool.await_log("reads");
+    wire.send(&Ask::get("/").keep().id(2).bytes());
+    let record = end(&mut wire);
+    assert_eq!((record.header, &record.content[..]), ([1, 3, 0, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 1, 0, 0, 0][..]));
+    wire.send(&ask.abort());
+    let record = end(&mut wire);
+    assert_eq!((record.header, &record.content[..]), ([1, 3, 0xff, 0xff, 0, 8, 0, 0], &[0, 0, 0, 1, 0, 0, 0, 0][..]));
+    pool.stop();
+}

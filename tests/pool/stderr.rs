@@ -1,0 +1,178 @@
+//! `FCGI_STDERR`: what a request says in the error log, for the web server's log (FastCGI 1.0, 5.3 and 6.1).
+
+use fastcgi_server::bodies::ProtocolStatus;
+
+use super::{
+    process::{Pool, Setup},
+    wire::{Answer, Ask, Said},
+};
+use crate::verdict::whole;
+
+/// Writes to its log before the head, between blocks, and when all blocks are out.
+const TALKS: &str = "
+    def application(environ, start_response):
+        errors = environ['wsgi.errors']
+        path = environ['PATH_INFO']
+        if path == '/silent':
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'reply']
+        return talk(path, errors, start_response)
+
+    def talk(path, errors, start_response):
+        errors.write('before the head\\n')
+        if path == '/raises':
+            raise ValueError('nothing has left')
+        if path == '/much':
+            for number in range(100000):
+                errors.write('line %d\\n' % number)
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        yield b'one,'
+        errors.write('between blocks\\n')
+        errors.write('twice\\n')
+        if path == '/cut':
+            raise ValueError('the head has left')
+        yield b'two'
+        errors.write('at the end')
+    ";
+
+fn talking() -> Pool {
+    Setup::new(TALKS).words(&["--errors-to-server"]).start()
+}
+
+/// What was said on `FCGI_STDERR`, record by record.
+fn stderr(answer: &Answer) -> Vec<String> {
+    let records = answer.said.iter().filter_map(|said| match said {
+        Said::Stderr(_, bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    });
+    records.collect()
+}
+
+#[test]
+fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_reply_on_stdout() {
+    let pool = talking();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/").keep().id(0x0102).bytes());
+    let records = wire.records();
+    let kinds: Vec<_> = records.iter().map(|record| (record.header[1], record.content.len())).collect();
+    // 6 is FCGI_STDOUT, 7 FCGI_STDERR, 3 FCGI_END_REQUEST (FastCGI 1.0, 8).
+    assert_eq!(kinds[1..], [(7, 16), (7, 15), (7, 6), (6, 3), (7, 10), (6, 0), (7, 0), (3, 8)], "{records:?}");
+    assert_eq!(kinds[0].0, 6, "{records:?}");
+    assert!(records.iter().all(|record| record.header[0] == 1 && record.header[2..4] == [1, 2]), "{records:?}");
+    let stdout: Vec<u8> =
+        records.iter().filter(|record| record.header[1] == 6).flat_map(|r| r.content.clone()).collect();
+    assert_eq!(whole(&stdout).body, b"one,two");
+    assert_eq!(records[1].content, b"before the head\n");
+    let log = pool.stop();
+    for words in ["before the head\n", "between blocks\n", "twice\n", "at the end"] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
+}
+
+#[test]
+fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
+    let pool = talking();
+    let answer = pool.ask(&Ask::get("/"));
+    let kinds: String = answer
+        .said
+        .iter()
+        .map(|said| match said {
+            Said::Stdout(..) => 'o',
+            Said::StdoutEnd(_) => 'O',
+            Said::Stderr(..) => 'e',
+            Said::StderrEnd(_) => 'E',
+            _ => '.',
+        })
+        .collect();
+    assert_eq!(kinds, "oeeeoeOE.", "{answer:?}");
+    assert_eq!(stderr(&answer), ["before the head\n", "between blocks\n", "twice\n", "at the end"]);
+    pool.stop();
+}
+
+#[test]
+fn f33_a_stderr_that_nothing_was_written_to_does_not_come_at_all() {
+    let pool = talking();
+    let mut wire = pool.connect();
+    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
+    // After a request that did write, too.
+    assert!(!stderr(&wire.ask(&Ask::get("/").keep())).is_empty());
+    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
+    pool.stop();
+}
+
+#[test]
+fn f51_what_is_written_before_the_head_waits_for_it_and_no_more_than_64_kib_of_it() {
+    let pool = talking();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/much").keep().bytes());
+    let answer = wire.answer();
+    let Some(Said::Stdout(1, first)) = answer.said.first() else { panic!("{answer:?}") };
+    assert!(first.starts_with(b"Status: 200 OK\r\n") && first.ends_with(b"one,"), "{answer:?}");
+    let said = stderr(&answer).concat();
+    assert!(said.starts_with("before the head\nline 0\nline 1\n"), "{said}");
+    assert!((60_000..70_000).contains(&said.len()), "{}", said.len());
+    assert_eq!(said.matches("the pool's own log has it").count(), 1, "{said}");
+    // There is room again for what comes later.
+    assert!(said.ends_with("between blocks\ntwice\nat the end"), "{said}");
+    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
+    let log = pool.stop();
+    assert!(log.contains("line 99999\n"));
+}
+
+#[test]
+fn f51_the_entry_of_an_error_page_comes_behind_the_head_of_the_page() {
+    let pool = talking();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/raises").param("UNIQUE_ID", "the_id_of_the_request").bytes());
+    let answer = wire.answer();
+    assert_eq!(answer.end.protocol_status, ProtocolStatus::RequestComplete);
+    assert!(matches!(&answer.said[0], Said::Stdout(1, page) if page.starts_with(b"Status: 500 ")), "{answer:?}");
+    let said = stderr(&answer);
+    assert_eq!((said.len(), said[0].as_str()), (2, "before the head\n"), "{said:?}");
+    for words in ["wsgate: error[W0501]", "ValueError: nothing has left", "request: the_id_of_the_request GET /raises"]
+    {
+        assert!(said[1].contains(words), "{said:?}");
+    }
+    wire.assert_closed();
+    let log = pool.stop();
+    assert_eq!(log.matches("W0501").count(), 1, "{log}");
+}
+
+#[test]
+fn a_reply_that_is_cut_says_why_before_the_connection_ends() {
+    let pool = talking();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/cut").keep().bytes());
+    let mut said = Vec::new();
+    while let Some(next) = wire.next() {
+        said.push(next);
+    }
+    let last = said.pop();
+    assert!(matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0503]")), "{last:?}");
+    pool.stop();
+}
+
+#[test]
+fn what_is_written_when_the_reply_is_whole_goes_to_the_pools_own_log_alone() {
+    let pool = Setup::new(
+        "
+        class Reply(list):
+            def close(self):
+                self.errors.write('when all is said\\n')
+
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '5')])
+            reply = Reply([b'reply'])
+            reply.errors = environ['wsgi.errors']
+            return reply
+        ",
+    )
+    .words(&["--errors-to-server"])
+    .start();
+    let mut wire = pool.connect();
+    for _ in 0..3 {
+        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "reply");
+    }
+    let log = pool.stop();
+    assert_eq!(log.matches("when all is said\n").count(), 3, "{log}");
+}
