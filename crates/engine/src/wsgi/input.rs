@@ -3,7 +3,11 @@
 //! Every method is a few lines over [`State::fill`]. The source ends the stream where the request ends, so that no call can
 //! block beyond it; a body that ends early raises, since an application must not take a part for the whole.
 
-use std::{io, sync::Mutex};
+use std::{
+    io,
+    ops::RangeInclusive,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use pyo3::{
     exceptions::{PyConnectionResetError, PyRuntimeError, PyStopIteration},
@@ -16,6 +20,10 @@ use super::BodySource;
 
 /// Bytes that are asked of the source at a time.
 const PIECE: usize = 64 * 1024;
+
+/// Sizes for which the result itself is read into. A smaller one would cost a system call each; a greater one is a limit rather
+/// than an expectation.
+const DIRECT: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
 /// The stream that applications read.
 #[pyclass(frozen, module = "wsgate")]
@@ -35,8 +43,8 @@ struct State {
 
 /// What a reading step has come to.
 enum Step {
-    /// There is something in the buffer, or the body is over.
-    Ready,
+    /// So many bytes have come; none if the body is over.
+    Got(usize),
     /// A signal came; Python wants to see it before the next step.
     Signal,
     /// The request is over.
@@ -49,30 +57,35 @@ impl State {
         &self.buffer[self.start..]
     }
 
-    /// Makes sure that something is buffered unless the body is over.
-    fn fill(&mut self) -> Step {
-        if self.start < self.buffer.len() || self.ended {
-            return Step::Ready;
+    /// Reads what comes next into `into`, past the buffer, which has to be empty.
+    fn read(&mut self, into: &mut [u8]) -> Step {
+        if self.ended {
+            return Step::Got(0);
         }
         let Some(source) = &mut self.source else {
             return Step::Closed;
         };
-        self.start = 0;
-        self.buffer.resize(PIECE, 0);
-        let got = source.read(&mut self.buffer);
-        self.buffer.truncate(*got.as_ref().unwrap_or(&0));
-        match got {
-            Ok(0) => {
-                self.ended = true;
-                Step::Ready
+        match source.read(into) {
+            Ok(count) => {
+                self.ended = count == 0;
+                Step::Got(count)
             }
-            Ok(_) => Step::Ready,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Signal,
             Err(error) => {
                 self.cut = true;
                 Step::Failed(error)
             }
         }
+    }
+
+    /// Reads what comes next into the buffer, which has to be empty.
+    fn fill(&mut self) -> Step {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(PIECE, 0);
+        let step = self.read(&mut buffer);
+        buffer.truncate(if let Step::Got(count) = step { count } else { 0 });
+        (self.buffer, self.start) = (buffer, 0);
+        step
     }
 
     /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`. Tells whether `until` was met.
@@ -96,9 +109,13 @@ impl Input {
 
     /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
     pub(super) fn close(&self, py: Python<'_>) -> bool {
-        let mut state = self.state.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state(py);
         state.source = None;
         state.cut
+    }
+
+    fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads at most `most` bytes (all without it), and none behind the byte `until`.
@@ -106,25 +123,58 @@ impl Input {
         let most = most.unwrap_or(usize::MAX);
         let mut taken = Vec::new();
         while taken.len() < most {
-            let mut state = self.state.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
-            let filler: &mut State = &mut state;
-            let step = if filler.buffered().is_empty() { py.detach(|| filler.fill()) } else { Step::Ready };
-            match step {
-                Step::Ready if state.buffered().is_empty() => break,
-                Step::Ready => {
-                    if state.take(most - taken.len(), until, &mut taken) {
-                        break;
-                    }
+            let mut state = self.state(py);
+            if !state.buffered().is_empty() {
+                if state.take(most - taken.len(), until, &mut taken) {
+                    break;
                 }
-                Step::Signal => {
-                    drop(state);
-                    py.check_signals()?;
-                }
-                Step::Closed => return Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
-                Step::Failed(error) => return Err(PyConnectionResetError::new_err(error.to_string())),
+            } else if self.step(py, state, State::fill)? == Some(0) {
+                break;
             }
         }
         Ok(taken)
+    }
+
+    /// Fills `into` as far as the body reaches, and tells how far that is.
+    fn collect_into(&self, py: Python<'_>, into: &mut [u8]) -> PyResult<usize> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let mut state = self.state(py);
+            let rest = &mut into[filled..];
+            let count = state.buffered().len().min(rest.len());
+            if count > 0 {
+                rest[..count].copy_from_slice(&state.buffered()[..count]);
+                state.start += count;
+                filled += count;
+                continue;
+            }
+            match self.step(py, state, |state| state.read(rest))? {
+                Some(0) => break,
+                count => filled += count.unwrap_or(0),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Takes a step without the interpreter, and tells how many bytes that brought; nothing if a signal came first, which Python has
+    /// seen then.
+    fn step(
+        &self,
+        py: Python<'_>,
+        mut state: MutexGuard<'_, State>,
+        step: impl FnOnce(&mut State) -> Step + Send,
+    ) -> PyResult<Option<usize>> {
+        let reading: &mut State = &mut state;
+        match py.detach(|| step(reading)) {
+            Step::Got(count) => Ok(Some(count)),
+            Step::Signal => {
+                drop(state);
+                py.check_signals()?;
+                Ok(None)
+            }
+            Step::Closed => Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
+            Step::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
+        }
     }
 }
 
@@ -132,7 +182,15 @@ impl Input {
 impl Input {
     #[pyo3(signature = (size = None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.collect(py, limit(size), None)?))
+        let Some(size) = limit(size).filter(|size| DIRECT.contains(size)) else {
+            return Ok(PyBytes::new(py, &self.collect(py, limit(size), None)?));
+        };
+        let mut filled = 0;
+        let bytes = PyBytes::new_with(py, size, |into| {
+            filled = self.collect_into(py, into)?;
+            Ok(())
+        })?;
+        Ok(if filled == size { bytes } else { PyBytes::new(py, &bytes.as_bytes()[..filled]) })
     }
 
     #[pyo3(signature = (size = None, /))]

@@ -11,7 +11,7 @@ use link::{
     request_id,
 };
 use rustix::{
-    io::{Errno, read},
+    io::{Errno, read, readv},
     net::{RecvFlags, SendFlags, recv, send},
 };
 
@@ -270,14 +270,19 @@ impl Incoming {
                 expected.id == current.id && expected.input == Input::Stdin && allowed.min(expected.remaining) >= DIRECT
             });
             if let Some(expected) = direct {
-                let count = read(socket, &mut into[..allowed.min(expected.remaining)])?;
+                // The record that follows comes along, as far as it is here and the buffer holds it.
+                let wanted = allowed.min(expected.remaining);
+                let room = if wanted == expected.remaining { &mut self.buffer[..] } else { &mut [] };
+                let count = readv(socket, &mut [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(room)])?;
                 if count == 0 {
                     current.aborted = true;
                     return current.end();
                 }
-                self.protocol.took(count);
-                current.account(count);
-                return Ok(count);
+                let content = count.min(wanted);
+                self.protocol.took(content);
+                self.unread = 0..count - content;
+                current.account(content);
+                return Ok(content);
             }
             match self.wait_for_more(socket) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
