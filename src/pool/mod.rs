@@ -26,6 +26,8 @@ use link::{
     scoreboard::Scoreboard,
 };
 
+use rustix::event::{EventfdFlags, eventfd};
+
 use crate::{
     exit::{Complaint, Exit},
     options::Options,
@@ -36,7 +38,7 @@ use crate::{
 };
 pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
-use supervisor::{Supervisor, Terms};
+use supervisor::{SLOTS, Shared, Supervisor, Terms};
 use words::Fastcgi;
 
 /// Serves a pool until it is told to end.
@@ -63,20 +65,43 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         .map_err(bad_address)?;
     let inherited = words.listen.iter().all(|address| *address == Address::StandardInput);
     let workers = words.workers.unwrap_or_else(|| if inherited { 1 } else { processors() });
-    let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
+    let workers = words.max.unwrap_or(workers);
+    let least = if words.max.is_some() { words.min } else { workers };
+    if least > workers {
+        return Err(Complaint::settings(
+            Entry::error(Code::BadSetting, format!("--min {least} is more than --max {workers}"))
+                .hint("--min is the number of workers that stay when there is no work"),
+        ));
+    }
+    // Whoever gave us the socket manages processes already, unless more is wished for.
+    let alone = inherited && workers == 1 && words.max.is_none();
+    let slots = if alone { 1 } else { u64::from(workers) * u64::from(SLOTS) };
+    let lines = usize::try_from(slots * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
-    let service = service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd);
-    if inherited && workers == 1 {
-        // Whoever gave us the socket manages processes already.
+    let service = Service {
+        workers,
+        threads: words.threads,
+        max_requests: words.max_requests,
+        max_age: words.max_age,
+        max_rss: words.max_rss,
+        ..service(&listeners, &scoreboard_fd)
+    };
+    if alone {
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd));
     }
+    let bell =
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
     let terms = Terms {
-        service,
+        service: Service { bell_fd: Some(bell.as_raw_fd()), ..service },
+        least,
+        idle: Duration::from_secs(words.idle),
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
     };
-    Supervisor::new(&settings, terms, listeners, scoreboard, scoreboard_fd).map_err(cannot_begin)?.run()
+    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
+        .map_err(cannot_begin)?
+        .run()
 }
 
 /// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect it.
@@ -94,7 +119,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    become_worker(&settings, service(&listeners, 1, 1, 0, &scoreboard), &listeners, &scoreboard)
+                    become_worker(&settings, service(&listeners, &scoreboard), &listeners, &scoreboard)
                 }
                 Err(error) => cannot_begin(error),
             }
@@ -105,13 +130,17 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
     }
 }
 
-fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64, scoreboard: &OwnedFd) -> Service {
+/// What one worker does that has one thread and no limits.
+fn service(listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
     Service {
         listeners: listeners.iter().map(|listener| listener.socket.as_raw_fd()).collect(),
-        threads,
-        workers,
-        max_requests,
+        threads: 1,
+        workers: 1,
+        max_requests: 0,
+        max_age: 0,
+        max_rss: 0,
         scoreboard_fd: scoreboard.as_raw_fd(),
+        bell_fd: None,
     }
 }
 

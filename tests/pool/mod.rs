@@ -5,12 +5,14 @@
 
 mod aborts;
 mod connections;
+mod dynamic;
 mod ending;
 mod endurance;
 mod framing;
 mod hostile;
 mod process;
 mod reloading;
+mod replacing;
 mod requests;
 mod separation;
 mod starting;

@@ -16,6 +16,7 @@ pub mod report;
 pub mod request_id;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
+pub mod spread;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together only if theirs are
 /// equal, since everything they exchange is laid out by this crate.

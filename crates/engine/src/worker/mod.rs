@@ -5,6 +5,7 @@ mod cold;
 mod fork;
 mod interpreter;
 mod serving;
+mod span;
 mod template;
 mod watched;
 
@@ -29,6 +30,7 @@ use rustix::{
 };
 
 use crate::reporter::Reporter;
+use watched::Board;
 
 /// What the gateway handed over.
 struct Handed {
@@ -42,8 +44,8 @@ struct Handed {
 enum Task {
     Cgi { body: OwnedFd, reply: OwnedFd },
     Check { reply: OwnedFd },
-    Template { service: Service, listeners: Vec<OwnedFd>, scoreboard: OwnedFd },
-    Worker { service: Service, listeners: Vec<OwnedFd>, scoreboard: OwnedFd },
+    Template { service: Service, listeners: Vec<OwnedFd>, board: Board },
+    Worker { service: Service, listeners: Vec<OwnedFd>, board: Board },
 }
 
 /// A process that has everything it needs and has not begun.
@@ -78,6 +80,14 @@ impl Task {
             // SAFETY: as above.
             service.listeners.iter().map(|&number| unsafe { own(number) }).collect()
         };
+        let board = |service: &Service| -> PyResult<Board> {
+            Ok(Board {
+                // SAFETY: as above.
+                scoreboard: unsafe { own(service.scoreboard_fd) }?,
+                // SAFETY: as above.
+                bell: service.bell_fd.map(|number| unsafe { own(number) }).transpose()?,
+            })
+        };
         Ok(match work {
             // SAFETY: as above.
             Work::Cgi(ends) => unsafe { Self::Cgi { body: own(ends.body_fd)?, reply: own(ends.reply_fd)? } },
@@ -86,18 +96,12 @@ impl Task {
                 let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
                 Self::Check { reply }
             }
-            Work::Template(service) => Self::Template {
-                listeners: listeners(service)?,
-                // SAFETY: as above.
-                scoreboard: unsafe { own(service.scoreboard_fd) }?,
-                service: service.clone(),
-            },
-            Work::Worker(service) => Self::Worker {
-                listeners: listeners(service)?,
-                // SAFETY: as above.
-                scoreboard: unsafe { own(service.scoreboard_fd) }?,
-                service: service.clone(),
-            },
+            Work::Template(service) => {
+                Self::Template { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
+            }
+            Work::Worker(service) => {
+                Self::Worker { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
+            }
         })
     }
 }
@@ -126,13 +130,11 @@ impl Prepared {
                 check::run(py, &launch, reply, &reporter)?;
                 0
             }
-            Task::Template { service, listeners, scoreboard } => {
+            Task::Template { service, listeners, board } => {
                 stay_with(launch.gateway_pid)?;
-                template::run(py, &launch, &service, listeners, scoreboard, channel)?
+                template::run(py, &launch, &service, listeners, board, channel)?
             }
-            Task::Worker { service, listeners, scoreboard } => {
-                serving::run_alone(py, &launch, &service, listeners, scoreboard)?
-            }
+            Task::Worker { service, listeners, board } => serving::run_alone(py, &launch, &service, listeners, board)?,
         };
         interpreter::leave(py, status)
     }

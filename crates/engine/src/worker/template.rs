@@ -25,6 +25,7 @@ use signal_hook::{
 use super::{
     fork::{self, Side},
     serving,
+    watched::Board,
 };
 use crate::{app, log::Log};
 use link::entry::{Code, Entry};
@@ -36,7 +37,7 @@ pub(super) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<OwnedFd>,
-    scoreboard: OwnedFd,
+    board: Board,
     channel: OwnedFd,
 ) -> PyResult<i32> {
     let log = Log::new(launch.request_id.clone(), launch.request.clone());
@@ -76,14 +77,7 @@ pub(super) fn run(
                     match fork::fork(py) {
                         Ok(Side::Child) => {
                             begin_worker(signals, channel, template)?;
-                            return serving::run(
-                                py,
-                                &loaded.application,
-                                launch,
-                                service,
-                                listeners,
-                                (scoreboard, slot),
-                            );
+                            return serving::run(py, &loaded.application, launch, service, listeners, (board, slot));
                         }
                         Ok(Side::Parent(pid)) => {
                             workers += 1;
