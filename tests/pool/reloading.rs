@@ -139,6 +139,26 @@ fn reloads_under_load_fail_no_request_and_a_broken_release_changes_nothing() {
 }
 
 #[test]
+fn a_dynamic_pool_that_changes_all_the_time_fails_no_request() {
+    let words = ["--max", "4", "--idle", "1", "--max-requests", "100", "--max-age", "1", "--threads", "2"];
+    let mut pool = Setup::new(&release(1)).dynamic(&words).start();
+    for round in 1..=3 {
+        let clients: Vec<_> = (0..6).map(|number| Client::start(pool.socket(), number % 2 == 1)).collect();
+        answered(&clients, 300);
+        pool.setup().release(&release(round + 1));
+        pool.signal(Signal::HUP);
+        pool.await_times("W0711", usize::try_from(round).unwrap());
+        answers(&pool, round + 1);
+        answered(&clients, 300);
+        clients.into_iter().for_each(Client::end);
+        // So that it grows from nothing each time.
+        pool.await_times("W0341", usize::try_from(round).unwrap());
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
 fn a_pool_that_has_kept_its_old_code_replaces_workers_with_the_same() {
     let mut pool = Setup::new(&release(1)).start();
     pool.setup().release("raise RuntimeError");

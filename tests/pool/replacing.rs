@@ -39,7 +39,7 @@ fn workers_end_after_so_many_requests_or_a_tenth_fewer() {
     whole.iter().for_each(|(_, count)| *counts.entry(count).or_insert(0) += 1);
     assert!(counts.len() > 1, "all have the same limit: {counts:?}");
     let log = pool.stop();
-    assert!(log.contains("notice[W0340]") && log.contains("it has served 30 requests"), "{log}");
+    assert!(log.contains("notice[W0340]") && log.contains("it has served "), "{log}");
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 

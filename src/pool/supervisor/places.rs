@@ -56,6 +56,8 @@ pub(super) struct Live {
     pub(super) until: Option<Instant>,
     /// Why it is to be replaced, once it is.
     pub(super) outworn: Option<Outworn>,
+    /// How long the worker before it had been idle, which counts for this one until it has served.
+    pub(super) idle_before: Duration,
 }
 
 /// Why a worker is replaced that has done nothing wrong.
@@ -146,19 +148,22 @@ impl Places {
 
     /// How long no thread of a worker has had anything to do; nothing if one has, or takes no connections any more.
     pub(super) fn idle_for(&self, live: &Live, scoreboard: &Scoreboard) -> Option<Duration> {
-        let lines = self.lines(live.slot).map(|line| scoreboard.line(line)?.read());
-        lines
-            .map(|reading| {
-                let reading = reading?;
-                let is_idle = reading.pid == live.pid.as_raw_nonzero().get() && !reading.busy && !reading.leaving;
-                is_idle.then(|| reading.lasts())
-            })
-            .try_fold(Duration::MAX, |least, idle| Some(least.min(idle?)))
+        let (mut least, mut served) = (Duration::MAX, 0);
+        for line in self.lines(live.slot) {
+            let reading = scoreboard.line(line)?.read()?;
+            if reading.pid != live.pid.as_raw_nonzero().get() || reading.busy || reading.leaving {
+                return None;
+            }
+            least = least.min(reading.lasts());
+            served += reading.served;
+        }
+        Some(if served == 0 { least.saturating_add(live.idle_before) } else { least })
     }
 
     /// A worker that was asked for is there. Gives its place, or nothing if nobody waits for it any more.
-    pub(super) fn settle(&mut self, asked: Asked, pid: Pid) -> Option<usize> {
+    pub(super) fn settle(&mut self, asked: Asked, pid: Pid, scoreboard: &Scoreboard) -> Option<usize> {
         let number = self.all.iter().position(|place| place.asked == Some(asked))?;
+        let idle_before = self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
         let since = Instant::now();
         let age =
             self.max_age.map(|age| Duration::from_millis(earlier(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))));
@@ -170,6 +175,7 @@ impl Places {
             since,
             until: age.and_then(|age| since.checked_add(age)),
             outworn: None,
+            idle_before: idle_before.unwrap_or_default(),
         });
         Some(number)
     }
@@ -219,21 +225,22 @@ pub(super) fn wait_after(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn settled(places: &mut Places, generation: u64, pid: i32) -> usize {
+    fn settled(places: &mut Places, generation: u64, pid: i32, board: &Scoreboard) -> usize {
         let wanting = places.wanting(generation, places.all.len(), Instant::now());
         let slot = places.take_slot(generation).unwrap();
         let asked = Asked { generation, slot };
         places.all[wanting[0]].asked = Some(asked);
-        places.settle(asked, Pid::from_raw(pid).unwrap()).unwrap()
+        places.settle(asked, Pid::from_raw(pid).unwrap(), board).unwrap()
     }
 
     #[test]
     fn as_many_places_want_a_worker_as_are_wanted() {
+        let (board, _descriptor) = Scoreboard::create(8).unwrap();
         let mut places = Places::new(4, 1, None);
         let now = Instant::now();
         assert_eq!(places.wanting(1, 0, now), [0; 0]);
         assert_eq!(places.wanting(1, 2, now), [0, 1]);
-        assert_eq!(settled(&mut places, 1, 100), 0);
+        assert_eq!(settled(&mut places, 1, 100, &board), 0);
         assert_eq!(places.wanting(1, 2, now), [1]);
         // New code: the worker that is there is replaced, and the missing one comes.
         assert_eq!(places.wanting(2, 2, now), [0, 1]);
@@ -268,7 +275,7 @@ mod tests {
     fn a_worker_is_idle_when_all_its_threads_are() {
         let (board, _descriptor) = Scoreboard::create(4).unwrap();
         let mut places = Places::new(1, 2, None);
-        settled(&mut places, 1, 100);
+        settled(&mut places, 1, 100, &board);
         let live = places.all[0].worker.unwrap();
         assert!(places.expect_one(&board, Instant::now()) && places.idle_for(&live, &board).is_none());
         (0..2).for_each(|line| board.line(line).unwrap().take(100, 0));
@@ -277,5 +284,21 @@ mod tests {
         assert!(places.idle_for(&live, &board).is_none());
         board.line(1).unwrap().leave();
         assert!(places.idle_for(&live, &board).is_none());
+    }
+
+    #[test]
+    fn a_worker_that_was_replaced_while_it_was_idle_leaves_that_to_the_next() {
+        let (board, _descriptor) = Scoreboard::create(2).unwrap();
+        let mut places = Places::new(1, 1, None);
+        settled(&mut places, 1, 100, &board);
+        board.line(0).unwrap().take(100, 0);
+        places.all[0].worker.as_mut().unwrap().idle_before = Duration::from_secs(100);
+        settled(&mut places, 2, 200, &board);
+        board.line(1).unwrap().take(200, 0);
+        let live = places.all[0].worker.unwrap();
+        assert!(places.idle_for(&live, &board).unwrap() >= Duration::from_secs(100));
+        board.line(1).unwrap().begin("request");
+        board.line(1).unwrap().end();
+        assert!(places.idle_for(&live, &board).unwrap() < Duration::from_secs(100));
     }
 }

@@ -53,7 +53,7 @@ impl Supervisor<'_> {
     /// A worker was forked.
     pub(super) fn born(&mut self, asked: Asked, pid: Pid) {
         let old = self.places.all.iter().find(|place| place.asked == Some(asked)).and_then(|place| place.worker);
-        if !self.phase.may_fork() || self.places.settle(asked, pid).is_none() {
+        if !self.phase.may_fork() || self.places.settle(asked, pid, &self.scoreboard).is_none() {
             return self.let_go(pid, asked.slot);
         }
         // The old one ends when the new one is there, so that the pool is never smaller.
