@@ -84,23 +84,46 @@ fn unknown(error: anyhow::Error) -> Complaint {
     )
 }
 
+/// What is to be said of the pool as a whole.
+fn state(status: &PoolStatus) -> &'static str {
+    match status {
+        PoolStatus { ending: true, .. } => ", ending",
+        PoolStatus { reloading: true, .. } => ", reloading",
+        PoolStatus { loading: true, .. } => ", loading",
+        PoolStatus { resting: true, .. } => ", no process of Python: the next connection starts one",
+        _ => "",
+    }
+}
+
 /// The status for people.
 fn table(status: &PoolStatus) -> String {
     let busy = status.workers.iter().filter(|worker| worker.busy).count();
+    let workers = if status.min == status.max {
+        format!("{} workers", status.max)
+    } else {
+        format!("{} to {} workers", status.min, status.max)
+    };
     let mut text = format!(
-        "{} {} pid {} at {}: {busy} of {} busy, preload {}{}\n",
+        "{} {} pid {} at {}: {workers}, {busy} of {} busy, preload {}{}\n",
         status.name,
         status.app,
         status.pid,
         status.listen.join(", "),
         status.workers.len(),
         status.preload,
-        if status.reloading { ", reloading" } else { "" }
+        state(status)
     );
+    if status.workers.is_empty() {
+        return text;
+    }
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  {:>8} {:<5} {:>10} {:>9} request", "pid", "state", "for", "served");
     for worker in &status.workers {
-        let state = if worker.busy { "busy" } else { "idle" };
+        let state = match (worker.busy, worker.leaving) {
+            (true, _) => "busy",
+            (false, true) => "ends",
+            (false, false) => "idle",
+        };
         let seconds = format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
         let _ = writeln!(text, "  {:>8} {state:<5} {seconds:>10} {:>9} {}", worker.pid, worker.served, worker.request);
     }

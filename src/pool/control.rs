@@ -66,8 +66,18 @@ pub(crate) struct PoolStatus {
     pub(crate) generation: u64,
     /// Whether workers are forked from a process that has loaded the application: `yes`, `no`, or `auto` until that is known.
     pub(crate) preload: String,
-    /// New code is being loaded.
+    /// Workers that it has at least.
+    pub(crate) min: usize,
+    /// Workers that it has at most.
+    pub(crate) max: usize,
+    /// New code is being loaded beside the old.
     pub(crate) reloading: bool,
+    /// Code is being loaded.
+    pub(crate) loading: bool,
+    /// There is no process of Python; the next connection starts one.
+    pub(crate) resting: bool,
+    /// It was told to end.
+    pub(crate) ending: bool,
     /// Each thread of each worker.
     pub(crate) workers: Vec<WorkerStatus>,
 }
@@ -79,6 +89,8 @@ pub(crate) struct WorkerStatus {
     pub(crate) pid: i32,
     /// Serves a request.
     pub(crate) busy: bool,
+    /// Was told to end, and takes no connection any more.
+    pub(crate) leaving: bool,
     /// Milliseconds it has been doing so, or has been idle.
     pub(crate) milliseconds: u64,
     /// Requests it has served.

@@ -31,6 +31,8 @@ use link::{
     scoreboard::Scoreboard,
 };
 
+use rustix::event::{EventfdFlags, eventfd};
+
 use crate::{
     exit::{Complaint, Exit},
     options::Options,
@@ -43,7 +45,7 @@ pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
 use logs::Logs;
 use origin::Origin;
-use supervisor::{Supervisor, Terms};
+use supervisor::{SLOTS, Shared, Supervisor, Terms};
 use words::Fastcgi;
 
 /// Serves a pool until it is told to end.
@@ -70,33 +72,53 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard input and start more of us.
     let managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
     let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
-    // Whoever gave us the socket manages processes already. Not all of them start another worker when one ends, so that a lone one
-    // does not end for a change; who wants that gets a supervisor.
-    let is_alone = managed && workers == 1 && !words.reload && words.reload_on.is_empty();
+    let workers = words.max.unwrap_or(workers);
+    let least = if words.max.is_some() { words.min } else { workers };
+    if least > workers {
+        return Err(Complaint::settings(
+            Entry::error(Code::BadSetting, format!("--min {least} is more than --max {workers}"))
+                .hint("--min is the number of workers that stay when there is no work"),
+        ));
+    }
+    // Whoever gave us the socket manages processes already, unless more is wished for. Not all of them start another worker when
+    // one ends, so that a lone one does not end for a change; who wants that gets a supervisor.
+    let is_alone = managed && workers == 1 && words.max.is_none() && !words.reload && words.reload_on.is_empty();
     let logs = Logs::open(&words.logs, !is_alone).map_err(Complaint::settings)?;
-    let lines = usize::try_from(u64::from(workers) * u64::from(words.threads)).unwrap_or(1);
+    let slots = if is_alone { 1 } else { u64::from(workers) * u64::from(SLOTS) };
+    let lines = usize::try_from(slots * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
     logs.begin().map_err(cannot_begin)?;
     warn_of_left(&settings, inherited);
     let mut service = Service {
+        workers,
+        threads: words.threads,
+        max_requests: words.max_requests,
+        max_age: words.max_age,
+        max_rss: words.max_rss,
         preload: words.preload.into(),
         reload: words.reload,
-        ..service(&listeners, workers, words.threads, words.max_requests, &scoreboard_fd)
+        ..service(&listeners, &scoreboard_fd)
     };
     if is_alone {
         service.logs = logs.terms(&scoreboard);
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
+    let bell =
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
     let terms = Terms {
-        service,
+        service: Service { bell_fd: Some(bell.as_raw_fd()), ..service },
         logs,
+        least,
+        idle: Duration::from_secs(words.idle),
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
         watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
         origin,
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
     };
-    Supervisor::new(&settings, terms, listeners, scoreboard, scoreboard_fd).map_err(cannot_begin)?.run()
+    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
+        .map_err(cannot_begin)?
+        .run()
 }
 
 /// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect it.
@@ -116,7 +138,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    let service = service(&listeners, 1, 1, 0, &scoreboard);
+                    let service = service(&listeners, &scoreboard);
                     become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
                 }
                 Err(error) => cannot_begin(error),
@@ -141,17 +163,21 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
     }
 }
 
-fn service(listeners: &[Listener], workers: u32, threads: u32, max_requests: u64, scoreboard: &OwnedFd) -> Service {
+/// What one worker does that has one thread and no limits.
+fn service(listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
     Service {
         listeners: listeners.iter().map(|listener| listener.socket.as_raw_fd()).collect(),
-        threads,
-        workers,
-        max_requests,
+        threads: 1,
+        workers: 1,
+        max_requests: 0,
+        max_age: 0,
+        max_rss: 0,
         scoreboard_fd: scoreboard.as_raw_fd(),
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,
         reload: false,
         logs: link::logs::Logs::default(),
+        bell_fd: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
         unix::process::CommandExt as _,
     },
     process::{Child, ExitStatus},
+    time::Instant,
 };
 
 use link::{
@@ -39,6 +40,8 @@ pub(super) struct Template {
     pub(super) preload: Preload,
     /// Loading the application has done what cannot be forked; it ends.
     pub(super) is_not_forkable: bool,
+    /// When it is killed, since it has not ended by itself.
+    pub(super) farewell: Option<Instant>,
     /// It was told that workers which are not there yet are not wanted.
     abandoned: bool,
     /// It cannot load the application, and the log says why.
@@ -69,6 +72,7 @@ impl Template {
             settings,
             preload: service.preload,
             is_not_forkable: false,
+            farewell: None,
             abandoned: false,
             explained: false,
             unfit: None,

@@ -63,6 +63,12 @@ impl Setup {
         self
     }
 
+    /// A pool of a dynamic number of workers, in place of the one worker.
+    pub(super) fn dynamic(mut self, words: &[&str]) -> Self {
+        self.words.drain(..2);
+        self.words(words)
+    }
+
     /// Other addresses.
     pub(super) fn listen(mut self, addresses: &[&str]) -> Self {
         self.listen = addresses.iter().map(|&address| address.to_owned()).collect();

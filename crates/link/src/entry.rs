@@ -54,6 +54,10 @@ codes! {
     ExitAtImport = 304,
     /// The application started threads while it was loaded in a process that is to be forked.
     ThreadsAtImport = 305,
+    /// A worker makes way for another.
+    WorkerReplaced = 340,
+    /// A pool without work has let its last process of Python go.
+    PoolRests = 341,
     /// A service manager has passed a socket that is not served.
     SocketLeft = 360,
     /// A service manager cannot be told anything.

@@ -69,11 +69,15 @@ pub struct Service {
     pub listeners: Vec<i32>,
     /// Requests that a worker serves at the same time.
     pub threads: u32,
-    /// Workers of the pool: whether other processes serve the application, too.
+    /// Workers that the pool may have: whether other processes serve the application, too.
     pub workers: u32,
-    /// Requests after which a worker ends; 0 is without end.
+    /// Requests after which a worker ends, or up to a tenth fewer; 0 is without end.
     pub max_requests: u64,
-    /// Descriptor of the pool's scoreboard; the line of a thread is the worker's place times threads plus its number.
+    /// Seconds after which a worker that has no supervisor ends, or up to a tenth fewer; 0 is without end.
+    pub max_age: u64,
+    /// Bytes of resident memory above which a worker is to be replaced; 0 is without limit.
+    pub max_rss: u64,
+    /// Descriptor of the pool's scoreboard; the line of a thread is the worker's slot times threads plus its number.
     pub scoreboard_fd: i32,
     /// Which process of the pool loads the application.
     pub preload: Preload,
@@ -81,6 +85,8 @@ pub struct Service {
     pub reload: bool,
     /// What is logged where.
     pub logs: Logs,
+    /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker without one has no supervisor.
+    pub bell_fd: Option<i32>,
 }
 
 /// Which process of a pool loads the application.

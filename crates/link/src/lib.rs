@@ -18,6 +18,7 @@ pub mod request_id;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
 pub mod snapshot;
+pub mod spread;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together only if theirs are
 /// equal, since everything they exchange is laid out by this crate.

@@ -10,7 +10,7 @@ pub const LENGTH: usize = 16;
 pub enum Order {
     /// Fork a worker for the slot with this number.
     Fork {
-        /// Names the worker's place in the pool.
+        /// Which lines of the scoreboard are the worker's.
         slot: u32,
     },
     /// Workers that are loading the application are not wanted any more.
@@ -28,14 +28,14 @@ pub enum News {
     Unfit,
     /// A worker is there, with the application.
     Born {
-        /// Its place in the pool.
+        /// Which lines of the scoreboard are its.
         slot: u32,
         /// Its process.
         pid: i32,
     },
     /// A worker could not be forked, for want of processes or memory.
     Unborn {
-        /// Its place in the pool.
+        /// Which lines of the scoreboard would have been its.
         slot: u32,
     },
     /// A worker has ended.

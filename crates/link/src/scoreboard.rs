@@ -22,14 +22,20 @@ use crate::logs::Which;
 /// Bytes of a request's id, method and target that are kept, in words.
 const WORDS: usize = 24;
 
-/// Bytes before the first line.
-const HEADER: usize = 64;
+/// What a thread does that is in a line's `state`.
+const IDLE: u32 = 0;
+const BUSY: u32 = 1;
+/// Takes no connection any more.
+const LEAVING: u32 = 2;
 
-/// What concerns the whole pool. It fits before the first line.
-#[repr(C)]
-struct Header {
+/// What concerns the whole pool. It stands before the lines.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Head {
     /// How often the error log and the access log were opened anew.
     logs: [AtomicU32; 2],
+    /// The supervisor wants to be told when no thread is idle.
+    wants_word: AtomicU32,
 }
 
 /// Memory that holds the lines of a pool.
@@ -45,12 +51,14 @@ pub struct Scoreboard {
 pub struct Line {
     /// Odd while the line is being changed.
     version: AtomicU32,
-    busy: AtomicU32,
+    state: AtomicU32,
     pid: AtomicI32,
     thread: AtomicU32,
     /// Milliseconds of the monotonic clock when it became busy or idle.
     since: AtomicU64,
     served: AtomicU64,
+    /// Bytes of resident memory of the worker's process after its last request, if that is measured.
+    resident: AtomicU64,
     request: [AtomicU64; WORDS],
 }
 
@@ -61,10 +69,14 @@ pub struct Reading {
     pub pid: i32,
     /// A request is being served.
     pub busy: bool,
+    /// The worker takes no connection any more.
+    pub leaving: bool,
     /// When that, or being idle, began, by [`now`].
     pub since: u64,
     /// Requests served, the present one included.
     pub served: u64,
+    /// Bytes of resident memory of the process after its last request; 0 if that was not measured.
+    pub resident: u64,
     /// Id, method and target of the request, or of the last one.
     pub request: String,
 }
@@ -89,7 +101,7 @@ impl Scoreboard {
     /// If memory is short.
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
         let descriptor = memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC)?;
-        ftruncate(&descriptor, (HEADER + lines * size_of::<Line>()) as u64)?;
+        ftruncate(&descriptor, (size_of::<Head>() + lines * size_of::<Line>()) as u64)?;
         Ok((Self::attach(descriptor.try_clone()?)?, descriptor))
     }
 
@@ -100,9 +112,10 @@ impl Scoreboard {
     pub fn attach(descriptor: OwnedFd) -> io::Result<Self> {
         let file = File::from(descriptor);
         let memory = MmapRaw::map_raw(&file)?;
-        let Some(lines) = memory.len().checked_sub(HEADER).map(|bytes| bytes / size_of::<Line>()) else {
-            return Err(io::ErrorKind::InvalidData.into());
+        let Some(room) = memory.len().checked_sub(size_of::<Head>()) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         };
+        let lines = room / size_of::<Line>();
         Ok(Self { memory, lines })
     }
 
@@ -122,23 +135,45 @@ impl Scoreboard {
     }
 
     fn log(&self, which: Which) -> &AtomicU32 {
-        // SAFETY: the mapping begins at a page, is at least as long as `HEADER`, which `attach` has seen to, and lives as long as
-        // `self`. Every field is an atomic, as in lines.
-        let header = unsafe { &*self.memory.as_ptr().cast::<Header>() };
         match which {
-            Which::Error => &header.logs[0],
-            Which::Access => &header.logs[1],
+            Which::Error => &self.head().logs[0],
+            Which::Access => &self.head().logs[1],
         }
     }
 
     /// One of the lines.
     pub fn line(&self, number: usize) -> Option<&Line> {
         (number < self.lines).then(|| {
-            // SAFETY: the mapping begins at a page, is as long as the header and so many lines, and lives as long as `self`. Every
-            // field is an atomic, for which any bytes are a value; all that share the memory change it through such atomics alone.
-            // `HEADER` is a multiple of a line's alignment.
-            unsafe { &*self.memory.as_ptr().add(HEADER).cast::<Line>().add(number) }
+            // SAFETY: the mapping begins at a page, is as long as the head and so many lines, and lives as long as `self`; the head
+            // is as long as its alignment, which is more than a line's. Every field is an atomic, for which any bytes are a value;
+            // all that share the memory change it through such atomics alone.
+            unsafe { &*self.memory.as_ptr().add(size_of::<Head>()).cast::<Line>().add(number) }
         })
+    }
+
+    /// Tells workers whether they are to ring when none of their threads is idle any more. Whoever asks for that looks at
+    /// [`Scoreboard::has_idle`] afterwards: either that says so, or a worker does.
+    pub fn want_word(&self, wants: bool) {
+        self.head().wants_word.store(u32::from(wants), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Does the supervisor want to be told that no thread is idle? Asked after a request has begun.
+    pub fn is_crowded(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.head().wants_word.load(Ordering::Relaxed) != 0 && !self.has_idle()
+    }
+
+    /// Can any thread take a connection?
+    pub fn has_idle(&self) -> bool {
+        (0..self.lines)
+            .filter_map(|number| self.line(number))
+            .any(|line| line.pid.load(Ordering::Relaxed) != 0 && line.state.load(Ordering::Relaxed) == IDLE)
+    }
+
+    fn head(&self) -> &Head {
+        // SAFETY: as for a line; `attach` has seen that there is room for it.
+        unsafe { &*self.memory.as_ptr().cast::<Head>() }
     }
 }
 
@@ -148,9 +183,18 @@ impl Line {
         self.change(|| {
             self.pid.store(pid, Ordering::Relaxed);
             self.thread.store(thread, Ordering::Relaxed);
-            self.busy.store(0, Ordering::Relaxed);
+            self.state.store(IDLE, Ordering::Relaxed);
             self.since.store(now(), Ordering::Relaxed);
             self.served.store(0, Ordering::Relaxed);
+            self.resident.store(0, Ordering::Relaxed);
+        });
+    }
+
+    /// The worker has ended: the line is nobody's. The supervisor calls this.
+    pub fn clear(&self) {
+        self.change(|| {
+            self.pid.store(0, Ordering::Relaxed);
+            self.state.store(IDLE, Ordering::Relaxed);
         });
     }
 
@@ -165,7 +209,7 @@ impl Line {
                 piece[..length].copy_from_slice(&rest[..length]);
                 word.store(u64::from_ne_bytes(piece), Ordering::Relaxed);
             }
-            self.busy.store(1, Ordering::Relaxed);
+            self.state.store(BUSY, Ordering::Relaxed);
             self.since.store(now(), Ordering::Relaxed);
             self.served.fetch_add(1, Ordering::Relaxed);
         });
@@ -173,8 +217,22 @@ impl Line {
 
     /// The request is over.
     pub fn end(&self) {
+        self.be(IDLE);
+    }
+
+    /// The thread takes no connection any more, and serves no request now.
+    pub fn leave(&self) {
+        self.be(LEAVING);
+    }
+
+    /// Notes how much memory the process has, in bytes.
+    pub fn measured(&self, resident: u64) {
+        self.change(|| self.resident.store(resident, Ordering::Relaxed));
+    }
+
+    fn be(&self, state: u32) {
         self.change(|| {
-            self.busy.store(0, Ordering::Relaxed);
+            self.state.store(state, Ordering::Relaxed);
             self.since.store(now(), Ordering::Relaxed);
         });
     }
@@ -198,11 +256,14 @@ impl Line {
     fn read_once(&self) -> Reading {
         let bytes: Vec<u8> = self.request.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
         let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        let state = self.state.load(Ordering::Relaxed);
         Reading {
             pid: self.pid.load(Ordering::Relaxed),
-            busy: self.busy.load(Ordering::Relaxed) == 1,
+            busy: state == BUSY,
+            leaving: state == LEAVING,
             since: self.since.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
+            resident: self.resident.load(Ordering::Relaxed),
             request: String::from_utf8_lossy(&bytes[..length]).into_owned(),
         }
     }
@@ -255,6 +316,30 @@ mod tests {
         assert_eq!(line.read().unwrap().request, "x".repeat(WORDS * 8));
         line.begin("short");
         assert_eq!(line.read().unwrap().request, "short");
+    }
+
+    #[test]
+    fn a_word_is_wanted_only_where_no_thread_of_any_worker_is_idle() {
+        let (board, descriptor) = Scoreboard::create(3).unwrap();
+        let worker = Scoreboard::attach(descriptor).unwrap();
+        assert!(!board.has_idle(), "there is no worker");
+        let (first, second) = (worker.line(0).unwrap(), worker.line(2).unwrap());
+        first.take(1, 0);
+        second.take(2, 0);
+        first.begin("request");
+        assert!(board.has_idle() && !worker.is_crowded());
+        second.begin("request");
+        assert!(!board.has_idle());
+        assert!(!worker.is_crowded(), "nobody wants to know");
+        board.want_word(true);
+        assert!(worker.is_crowded());
+        second.end();
+        assert!(!worker.is_crowded());
+        second.leave();
+        assert!(worker.is_crowded(), "it takes no connection any more");
+        first.end();
+        first.clear();
+        assert!(!board.has_idle(), "its worker has ended");
     }
 
     #[test]

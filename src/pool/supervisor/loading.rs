@@ -1,13 +1,6 @@
 //! Which process loads the application, and what becomes of those that cannot.
 
-use std::{
-    ffi::OsStr,
-    io,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-    process::ExitStatus,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus, time::Instant};
 
 use link::{
     app::Source,
@@ -15,25 +8,22 @@ use link::{
     launch::Preload,
 };
 
-use super::{Leaving, Supervisor, Terms, put_off};
+use super::{Supervisor, Terms, phase::Event};
 use crate::{
     pool::{changes::Changes, template::Template},
     settings::Settings,
 };
 
-/// How long a template that has loaded for nothing may take to end as programs do. A thread of the application may keep it.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 impl Supervisor<'_> {
     /// Does what SIGHUP does if a file that is watched has changed.
     pub(super) fn reload_on_change(&mut self) {
-        if self.stopping {
+        if self.phase.is_ending() {
             return;
         }
         if let Some(path) = self.changes.look() {
             let text = format!("`{}` has changed; the pool loads the new code", path.display());
             self.log(&Entry::notice(Code::ChangeSeen, text));
-            self.reload();
+            self.happened(Event::Reload);
         }
     }
 
@@ -48,52 +38,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What takes the place of a template that could load the application but must not be forked: one that leaves the loading to
-    /// its workers. That begins when the first has ended, so that whatever it has open is free again.
-    pub(super) fn go_on_unloaded(&mut self, template: Template, ended: Option<ExitStatus>) -> Option<Template> {
-        if ended.is_none() {
-            return Some(template);
+    /// In the place of a template that could load the application but must not be forked comes one that leaves the loading to its
+    /// workers. It comes when the first has ended, so that whatever that has open is free again.
+    pub(super) fn await_end_of_not_forkable(&mut self, mut template: Template, ended: Option<ExitStatus>) {
+        if ended.is_some() {
+            return self.load(Preload::No);
         }
-        self.forget_leaving(&template);
-        match self.start_template(Preload::No) {
-            Ok(template) => return Some(template),
-            // It was to take over from another, which goes on.
-            Err(error) if self.current.is_some() => self.reload_failed(&error),
-            Err(error) => {
-                self.put_off_template();
-                self.log(&Entry::error(Code::TemplateDied, format!("no template could be started: {error}")));
-            }
+        if template.farewell.take_if(|due| *due <= Instant::now()).is_some() {
+            template.kill();
         }
-        None
-    }
-
-    /// No template could be started for new code.
-    pub(super) fn reload_failed(&mut self, error: &io::Error) {
-        self.log(
-            &Entry::error(Code::ReloadFailed, format!("no new template could be started: {error}"))
-                .hint("the pool goes on with the code it has"),
-        );
-        self.end_reload("failed\n");
-    }
-
-    /// Sees to it that a template which ends by itself comes to its end.
-    pub(super) fn see_out(&mut self, template: &Template) {
-        let due = Instant::now() + FAREWELL;
-        self.leaving.extend(template.pid().map(|pid| Leaving { pid, generation: template.generation, due }));
-    }
-
-    /// Takes note that a template has ended: so have its workers, by the kernel.
-    pub(super) fn forget_leaving(&mut self, template: &Template) {
-        self.leaving.retain(|leaving| leaving.generation != template.generation);
-    }
-
-    /// A worker could not load the application, and the log says why: its place waits as after any failed beginning.
-    pub(super) fn stillborn(&mut self, generation: u64, slot: u32) {
-        let place = usize::try_from(slot).ok().and_then(|slot| self.places.get_mut(slot));
-        if let Some(place) = place.filter(|place| place.asked == Some(generation)) {
-            place.asked = None;
-            put_off(place);
-        }
+        self.templates.next = Some(template);
     }
 }
 

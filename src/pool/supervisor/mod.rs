@@ -3,34 +3,39 @@
 //! It cannot be hurt by an application: it holds no Python, and all that it reads are packets of one size. A reload starts a new
 //! template beside the old one, and only when that is ready do its workers take the places of the old; one that cannot load the
 //! application leaves the old one serving.
+//!
+//! `phase` says what may follow on what, `templates` and `workers` do it, `places` and `size` know which workers are wanted, and
+//! `oversight` looks at what they do.
 
 mod loading;
 mod oversight;
+mod phase;
+mod places;
+mod size;
+mod templates;
 mod wording;
+mod workers;
 
 use std::{
     io,
     io::Write as _,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{net::UnixStream, process::ExitStatusExt as _},
+        unix::net::UnixStream,
     },
     path::PathBuf,
-    process::ExitStatus,
     time::{Duration, Instant},
 };
 
 use link::{
     entry::{Code, Entry},
-    launch::{Preload, Service},
-    pool::News,
+    launch::Service,
     scoreboard::Scoreboard,
 };
 use nix::sys::signal::Signal as Caught;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, Signal, kill_process},
 };
 
 use super::{
@@ -38,29 +43,24 @@ use super::{
     template::Template, watch::Watch,
 };
 use crate::{
-    engine,
     exit::{Complaint, Exit},
     request::Request,
     settings::Settings,
     signals::Bell,
 };
-use wording::{About, Addresses, How};
-
-/// A worker that lived shorter than this and has served nothing failed at its beginning.
-const INFANCY: Duration = Duration::from_secs(1);
-
-/// Wait until a template that takes no more orders is asked again.
-const A_MOMENT: Duration = Duration::from_millis(50);
-
-/// Longest wait before a place is filled again.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+use phase::{Event, Phase, Step};
+use places::Places;
+pub(in crate::pool) use places::SLOTS;
+use size::Size;
+use templates::Templates;
+use wording::About;
 
 /// What the pool is to be.
 #[derive(Debug)]
 pub(super) struct Terms {
     /// What it is called.
     pub(super) name: String,
-    /// What each worker does.
+    /// What each worker does, and how many of them there may be.
     pub(super) service: Service,
     /// Where the application comes from.
     pub(super) origin: Origin,
@@ -68,10 +68,24 @@ pub(super) struct Terms {
     pub(super) watched: Vec<PathBuf>,
     /// What it logs where.
     pub(super) logs: Logs,
+    /// How many of them there are at least.
+    pub(super) least: u32,
+    /// How long a worker that is not needed stays.
+    pub(super) idle: Duration,
     /// How long a worker that is to end may take for its requests.
     pub(super) drain: Duration,
     /// How long a request may take before it is logged.
     pub(super) slow: Option<Duration>,
+}
+
+/// What workers and the supervisor share.
+pub(super) struct Shared {
+    /// What the workers do.
+    pub(super) scoreboard: Scoreboard,
+    /// It again, for them to inherit.
+    pub(super) scoreboard_fd: OwnedFd,
+    /// What they ring when the supervisor is to look at it.
+    pub(super) bell: OwnedFd,
 }
 
 /// A pool that runs.
@@ -80,23 +94,14 @@ pub(super) struct Supervisor<'a> {
     terms: Terms,
     listeners: Vec<Listener>,
     request: Request,
-    places: Vec<Place>,
-    /// Workers that were told to end, and when they will be killed.
-    leaving: Vec<Leaving>,
-    /// The template that new workers come from, the one that is to take over, and those whose workers are leaving.
-    current: Option<Template>,
-    next: Option<Template>,
-    retired: Vec<Template>,
-    generations: u64,
-    /// What a new template for the code of the current one is told about loading it.
-    preload: Preload,
-    /// The application could be loaded once at least.
-    has_begun: bool,
-    template_due: Instant,
-    failures: u32,
-    stopping: bool,
+    phase: Phase,
+    templates: Templates,
+    places: Places,
+    size: Size,
     scoreboard: Scoreboard,
     scoreboard_fd: OwnedFd,
+    /// Workers ring it when the scoreboard is to be looked at.
+    bell: OwnedFd,
     watch: Watch,
     changes: Changes,
     control: Option<Control>,
@@ -112,71 +117,36 @@ pub(super) struct Supervisor<'a> {
     reopen: Bell,
 }
 
-/// Room for one worker.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    worker: Option<Live>,
-    /// A worker of this generation was asked for.
-    asked: Option<u64>,
-    /// When the next may be asked for.
-    due: Instant,
-    /// How often in a row a worker failed at its beginning.
-    failures: u32,
-}
-
-/// A worker that serves.
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    pid: Pid,
-    generation: u64,
-    since: Instant,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Leaving {
-    pid: Pid,
-    generation: u64,
-    due: Instant,
-}
-
 impl<'a> Supervisor<'a> {
     /// A pool that has not begun.
     pub(super) fn new(
         settings: &'a Settings,
         terms: Terms,
         listeners: Vec<Listener>,
-        scoreboard: Scoreboard,
-        scoreboard_fd: OwnedFd,
+        shared: Shared,
     ) -> io::Result<Self> {
-        let now = Instant::now();
-        let watch = Watch::new(terms.slow, settings.timeout, scoreboard.lines());
-        let notify = Notify::from_environment(terms.drain);
-        let changes = loading::changes(settings, &terms);
-        let place = Place { worker: None, asked: None, due: now, failures: 0 };
+        let Shared { scoreboard, scoreboard_fd, bell } = shared;
+        let service = &terms.service;
+        let max_age = Some(service.max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs);
+        let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
         Ok(Self {
             settings,
-            places: vec![place; usize::try_from(terms.service.workers).unwrap_or(1)],
-            preload: terms.service.preload,
+            phase: Phase::Starting,
+            templates: Templates::new(service.preload),
+            places: Places::new(service.workers, service.threads, max_age),
+            size: Size::new(number(terms.least), number(service.workers), terms.idle),
+            watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
+            changes: loading::changes(settings, &terms),
+            notify: Notify::from_environment(terms.drain),
             terms,
             listeners,
             request: Request::made("pool", &settings.app.to_string(), Vec::new()),
-            leaving: Vec::new(),
-            current: None,
-            next: None,
-            retired: Vec::new(),
-            generations: 0,
-            has_begun: false,
-            template_due: now,
-            failures: 0,
-            stopping: false,
-            watch,
-            changes,
-            control: None,
-            notify,
-            reloaders: Vec::new(),
-            stoppers: Vec::new(),
             scoreboard,
             scoreboard_fd,
+            bell,
+            control: None,
+            reloaders: Vec::new(),
+            stoppers: Vec::new(),
             child: Bell::on(&[Caught::SIGCHLD])?,
             end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
             hang_up: Bell::on(&[Caught::SIGHUP])?,
@@ -197,14 +167,14 @@ impl<'a> Supervisor<'a> {
                 ),
             ),
         }
-        self.current = Some(self.start_template(self.preload).map_err(super::cannot_begin)?);
+        self.start_template(self.terms.service.preload).map_err(super::cannot_begin)?;
         loop {
             self.wait();
             if self.end.rang() {
-                self.stop();
+                self.happened(Event::Signal);
             }
-            if self.hang_up.rang() && !self.stopping {
-                self.reload();
+            if self.hang_up.rang() {
+                self.happened(Event::Reload);
             }
             if self.reopen.rang() {
                 self.reopen_logs();
@@ -214,29 +184,63 @@ impl<'a> Supervisor<'a> {
             // Rung or not: news may have come before the bell.
             self.child.rang();
             self.hear_templates();
-            if !self.has_begun && self.current.is_none() && self.next.is_none() && !self.stopping {
+            self.tell_manager();
+            match self.phase {
+                Phase::Ended => return Ok(Exit::Done),
                 // The log says why.
-                return Ok(Exit::Failed);
+                Phase::Failed => return Ok(Exit::Failed),
+                _ => {}
             }
+            self.fit();
             self.fill_places();
             self.kill_those_who_stay();
             self.watch_requests();
-            self.tell_manager();
-            if self.stopping && self.current.is_none() && self.retired.is_empty() {
-                return Ok(Exit::Done);
+        }
+    }
+
+    /// Takes the step that follows on `event` in this phase.
+    fn happened(&mut self, event: Event) {
+        let before = self.phase;
+        let (phase, step) = before.after(event);
+        self.phase = phase;
+        match step {
+            Step::Nothing => {}
+            Step::Load => {
+                if phase == Phase::Reloading {
+                    self.notify.reloading();
+                }
+                // New code may be another about what cannot be forked.
+                self.load(self.terms.service.preload);
             }
+            Step::TakeOver => self.take_over(before == Phase::Reloading),
+            Step::KeepOld => self.keep_old(),
+            Step::LoadAgain => self.load_again(),
+            Step::GiveUp => self.end_reload("failed\n"),
+            Step::Finish => {
+                self.log(&Entry::notice(Code::PoolEnds, "the pool ends; its workers finish their requests"));
+                for place in 0..self.places.all.len() {
+                    self.dismiss(place);
+                }
+                self.templates.give_up_next();
+                self.templates.retire_current();
+            }
+            Step::Kill => self.templates.retired.iter_mut().for_each(Template::kill),
         }
     }
 
     fn wait(&self) {
         let now = Instant::now();
-        let patience = self.next_due().map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
+        let patience = self.next_due(now).map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let templates = self.current.iter().chain(&self.next).chain(&self.retired);
-        let mut watched: Vec<PollFd<'_>> = templates
+        let waiting = self.listeners.iter().filter(|_| self.size.listens).map(|listener| listener.socket.as_fd());
+        let mut watched: Vec<PollFd<'_>> = self
+            .templates
+            .all()
             .filter_map(Template::channel)
-            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd(), self.reopen.as_fd()])
+            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
+            .chain([self.reopen.as_fd(), self.bell.as_fd()])
             .chain(self.control.iter().flat_map(Control::watched))
+            .chain(waiting)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
         match poll(&mut watched, patience.as_ref()) {
@@ -247,304 +251,30 @@ impl<'a> Supervisor<'a> {
     }
 
     /// When something is to be done that nobody tells us of.
-    fn next_due(&self) -> Option<Instant> {
-        let leaving = self.leaving.iter().map(|leaving| leaving.due);
-        let places =
-            self.places.iter().filter(|place| place.worker.is_none() && place.asked.is_none()).map(|place| place.due);
-        let template = self.current.is_none().then_some(self.template_due);
-        let watch = self.watch.next_due(&self.scoreboard).into_iter().chain(self.notify.next_due());
-        if self.stopping {
-            leaving.chain(watch).min()
-        } else {
-            leaving.chain(places).chain(template).chain(watch).chain(self.changes.next_due()).min()
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        let leaving = self.places.leaving.iter().map(|leaving| leaving.due).chain(self.templates.next_due());
+        let others = leaving.chain(self.watch.next_due(&self.scoreboard)).chain(self.notify.next_due());
+        if !self.phase.may_fork() {
+            return others.min();
         }
-    }
-
-    fn start_template(&mut self, preload: Preload) -> io::Result<Template> {
-        self.generations += 1;
-        self.changes.note();
-        let settings = self.settings_now()?;
-        let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
-        let inherited: Vec<_> =
-            sockets.chain([self.scoreboard_fd.as_fd()]).chain(self.terms.logs.inherited()).collect();
-        let logs = self.terms.logs.terms(&self.scoreboard);
-        let service = Service { logs, preload, ..self.terms.service.clone() };
-        Template::start(settings, &service, &self.request, &inherited, self.generations)
+        let template = self.lacks_template().then_some(self.templates.due);
+        others
+            .chain(self.places.next_due(now))
+            .chain(template)
+            .chain(self.size.look)
+            .chain(self.changes.next_due())
+            .min()
     }
 
     /// Opens the logs anew, and has all processes of the pool do so.
     fn reopen_logs(&mut self) {
         let entries = self.terms.logs.reopen(&self.scoreboard);
-        self.current.iter().chain(&self.next).chain(&self.retired).for_each(Template::reopen_logs);
+        self.templates.all().for_each(Template::reopen_logs);
         entries.iter().for_each(|entry| self.log(entry));
-    }
-
-    /// Starts a new template, which takes over when it is ready.
-    fn reload(&mut self) {
-        self.notify.reloading();
-        if let Some(mut unfinished) = self.next.take() {
-            unfinished.kill();
-            self.retired.push(unfinished);
-        }
-        match self.start_template(self.terms.service.preload) {
-            Ok(template) => self.next = Some(template),
-            Err(error) => self.reload_failed(&error),
-        }
-    }
-
-    fn stop(&mut self) {
-        if self.stopping {
-            // Told twice: whoever does that will not wait.
-            return self.retired.iter_mut().for_each(Template::kill);
-        }
-        self.stopping = true;
-        self.log(&Entry::notice(Code::PoolEnds, "the pool ends; its workers finish their requests"));
-        if let Some(mut unfinished) = self.next.take() {
-            unfinished.kill();
-            self.retired.push(unfinished);
-        }
-        for place in 0..self.places.len() {
-            self.dismiss(place);
-        }
-        self.retired.extend(self.current.take());
-        self.retire();
-    }
-
-    /// Tells the worker in a place to end; the place is free then.
-    fn dismiss(&mut self, place: usize) {
-        if let Some(live) = self.places[place].worker.take() {
-            self.let_go(live.pid, live.generation);
-        }
-    }
-
-    fn let_go(&mut self, pid: Pid, generation: u64) {
-        // It may have ended a moment ago.
-        let _ = kill_process(pid, Signal::TERM);
-        self.leaving.push(Leaving { pid, generation, due: Instant::now() + self.terms.drain });
-    }
-
-    fn kill_those_who_stay(&mut self) {
-        let now = Instant::now();
-        for leaving in self.leaving.iter_mut().filter(|leaving| leaving.due <= now) {
-            let _ = kill_process(leaving.pid, Signal::KILL);
-            leaving.due = now + LONGEST_WAIT;
-        }
-    }
-
-    /// Asks for workers where they are missing, or are of older code.
-    fn fill_places(&mut self) {
-        if self.stopping {
-            return;
-        }
-        if self.current.is_none() && Instant::now() >= self.template_due {
-            match self.start_template(self.preload) {
-                Ok(template) => self.current = Some(template),
-                Err(error) => {
-                    self.put_off_template();
-                    self.log(&Entry::error(Code::TemplateDied, format!("no template could be started: {error}")));
-                }
-            }
-        }
-        let Some(template) = self.current.as_mut().filter(|template| template.ready) else {
-            return;
-        };
-        let now = Instant::now();
-        for (slot, place) in (0..).zip(&mut self.places) {
-            let up_to_date = place.worker.is_some_and(|live| live.generation == template.generation);
-            if !up_to_date && place.asked != Some(template.generation) && now >= place.due {
-                if template.fork(slot) {
-                    place.asked = Some(template.generation);
-                } else {
-                    place.due = now + A_MOMENT;
-                }
-            }
-        }
-    }
-
-    /// Takes the news of all templates, and notices those that have ended.
-    fn hear_templates(&mut self) {
-        if let Some(mut template) = self.next.take() {
-            let verdict = self.hear(&mut template);
-            match (verdict, template.ended()) {
-                (None, ended) if template.is_not_forkable => {
-                    self.next = self.go_on_unloaded(template, ended);
-                }
-                (Some(true), None) => {
-                    self.preload = template.preload;
-                    self.log(&Entry::notice(Code::PoolReloaded, "the new code is loaded and takes over"));
-                    self.end_reload("done\n");
-                    self.failures = 0;
-                    self.has_begun = true;
-                    self.retired.extend(self.current.replace(template));
-                }
-                (None, None) => self.next = Some(template),
-                _ => {
-                    template.kill();
-                    self.retired.push(template);
-                    self.log(&Entry::error(Code::ReloadFailed, "the new code could not be loaded").hint(
-                        "the pool goes on with the code it has; mend what the entry above names, and reload again",
-                    ));
-                    self.end_reload("failed\n");
-                }
-            }
-        }
-        if let Some(mut template) = self.current.take() {
-            let verdict = self.hear(&mut template);
-            if verdict == Some(true) {
-                self.failures = 0;
-                self.has_begun = true;
-                self.log(&Entry::notice(
-                    Code::PoolReady,
-                    format!("the pool serves `{}` at {}", self.settings.app, Addresses(&self.listeners)),
-                ));
-            }
-            match template.ended() {
-                ended if template.is_not_forkable => {
-                    self.preload = Preload::No;
-                    self.current = self.go_on_unloaded(template, ended);
-                }
-                None => self.current = Some(template),
-                Some(status) => self.template_died(&template, status),
-            }
-        }
-        let mut retired = std::mem::take(&mut self.retired);
-        retired.retain_mut(|template| {
-            self.hear(template);
-            let lives = template.ended().is_none();
-            if !lives {
-                // Whatever workers it had left have ended with it.
-                self.leaving.retain(|leaving| leaving.generation != template.generation);
-            }
-            lives
-        });
-        self.retired = retired;
-        self.retire();
-    }
-
-    fn retire(&mut self) {
-        self.retired.iter_mut().for_each(Template::retire);
-    }
-
-    /// Takes the news of one template. `Some(true)` if it became ready just now, `Some(false)` if it cannot become so.
-    fn hear(&mut self, template: &mut Template) -> Option<bool> {
-        let mut verdict = None;
-        while let Some(news) = template.news() {
-            match news {
-                News::Ready => verdict = Some(true),
-                News::Unfit => {
-                    verdict = Some(false);
-                    self.see_out(template);
-                }
-                News::NotForkable => self.see_out(template),
-                News::Born { slot, pid } => self.born(template.generation, slot, pid),
-                News::Unborn { slot } => self.unborn(slot),
-                News::Stillborn { slot } => self.stillborn(template.generation, slot),
-                News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
-            }
-        }
-        verdict
-    }
-
-    fn born(&mut self, generation: u64, slot: u32, pid: i32) {
-        let (Some(pid), Ok(slot)) = (Pid::from_raw(pid), usize::try_from(slot)) else {
-            return;
-        };
-        let is_wanted = self.places.get(slot).is_some_and(|place| place.asked == Some(generation)) && !self.stopping;
-        if !is_wanted {
-            return self.let_go(pid, generation);
-        }
-        // The old one ends when the new one is there, so that the pool is never smaller.
-        self.dismiss(slot);
-        let place = &mut self.places[slot];
-        place.asked = None;
-        place.worker = Some(Live { pid, generation, since: Instant::now() });
-    }
-
-    fn unborn(&mut self, slot: u32) {
-        if let Some(place) = usize::try_from(slot).ok().and_then(|slot| self.places.get_mut(slot)) {
-            place.asked = None;
-            put_off(place);
-        }
-        self.log(
-            &Entry::error(Code::WorkerUnborn, format!("no worker could be forked for place {slot}"))
-                .hint("this user has as many processes as it may have, or memory is short; it is tried again"),
-        );
-    }
-
-    fn gone(&mut self, pid: i32, status: ExitStatus) {
-        let Some(pid) = Pid::from_raw(pid) else {
-            return;
-        };
-        if let Some(position) = self.leaving.iter().position(|leaving| leaving.pid == pid) {
-            self.leaving.swap_remove(position);
-            return;
-        }
-        let Some(slot) = self.places.iter().position(|place| place.worker.is_some_and(|live| live.pid == pid)) else {
-            return;
-        };
-        let (requests, has_served) = (self.last_requests(pid), self.has_served(pid));
-        let place = &mut self.places[slot];
-        let lived = place.worker.take().map_or(Duration::ZERO, |live| live.since.elapsed());
-        if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
-            // It has served as many requests as it may, or was told to end. Amid a request, or before the first, it is the
-            // application that ends its process.
-            place.failures = 0;
-            return;
-        }
-        // One that has served at all is no failure of its beginning: whoever kills workers, or asks for what crashes them, is not
-        // to leave others without a pool.
-        if lived < INFANCY && !has_served {
-            put_off(place);
-        } else {
-            place.failures = 0;
-        }
-        self.log(
-            &Entry::error(
-                Code::WorkerDied,
-                format!("worker {slot} {} after {:.1} s", How(status), lived.as_secs_f32()),
-            )
-            .detail(requests)
-            .hint("its place is filled again; look for its last words just above, and in the system's log"),
-        );
-    }
-
-    fn template_died(&mut self, template: &Template, status: ExitStatus) {
-        // The kernel has ended its workers with it.
-        self.leaving.retain(|leaving| leaving.generation != template.generation);
-        for place in &mut self.places {
-            if place.worker.is_some_and(|live| live.generation == template.generation) {
-                place.worker = None;
-            }
-            place.asked = None;
-        }
-        self.put_off_template();
-        if let Some(reason) = &template.unfit {
-            self.log(&engine::unfit(&template.settings.engine, &template.settings.interpreter.program, reason));
-        } else if !template.explained {
-            self.log(
-                &Entry::error(Code::TemplateDied, format!("the template {}", How(status)))
-                    .hint("its workers ended with it; another one is started"),
-            );
-        }
-    }
-
-    fn put_off_template(&mut self) {
-        self.failures = self.failures.saturating_add(1);
-        self.template_due = Instant::now() + wait_after(self.failures);
     }
 
     fn log(&self, entry: &Entry) {
         // A log that cannot be written leaves nowhere to say so.
         let _ = io::stderr().lock().write_all(entry.for_log(&About(self.settings)).as_bytes());
     }
-}
-
-fn put_off(place: &mut Place) {
-    place.failures = place.failures.saturating_add(1);
-    place.due = Instant::now() + wait_after(place.failures);
-}
-
-/// Twice as long after each failure in a row.
-fn wait_after(failures: u32) -> Duration {
-    Duration::from_millis(50).saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT)
 }

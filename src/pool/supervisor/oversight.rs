@@ -3,7 +3,11 @@
 use link::entry::{Code, Entry};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use super::{Supervisor, loading::preload_word};
+use super::{
+    Supervisor,
+    loading::preload_word,
+    phase::{Event, Phase},
+};
 use crate::pool::{
     control::{Control, PoolStatus, Question, WorkerStatus, answer},
     notify::State,
@@ -19,16 +23,15 @@ impl Supervisor<'_> {
             match question {
                 // What cannot be put into words is not said; none of the types can bring that about.
                 Question::Status => answer(&asker, &serde_json::to_string(&self.status()).unwrap_or_default()),
-                Question::Reload if self.stopping => {}
+                // A pool that ends closes the connection, which is an answer, too.
+                Question::Reload if self.phase.is_ending() => {}
                 Question::Reload => {
                     self.reloaders.push(asker);
-                    self.reload();
+                    self.happened(Event::Reload);
                 }
                 Question::Stop => {
                     self.stoppers.push(asker);
-                    if !self.stopping {
-                        self.stop();
-                    }
+                    self.happened(Event::Stop);
                 }
             }
         }
@@ -45,10 +48,10 @@ impl Supervisor<'_> {
     /// Tells the service manager how the pool is.
     pub(super) fn tell_manager(&mut self) {
         let trouble = self.notify.tell(State {
-            serves: self.has_begun,
-            stopping: self.stopping,
-            workers: self.places.iter().filter(|place| place.worker.is_some()).count(),
-            generation: self.current.as_ref().map_or(0, |template| template.generation),
+            serves: !matches!(self.phase, Phase::Starting | Phase::Failed),
+            stopping: self.phase.is_ending(),
+            workers: self.places.live().count(),
+            generation: self.templates.current.as_ref().map_or(0, |template| template.generation),
         });
         if let Some(entry) = trouble {
             self.log(&entry);
@@ -62,14 +65,25 @@ impl Supervisor<'_> {
             app: self.settings.app.to_string(),
             pid: getpid().as_raw_nonzero().get(),
             listen: self.listeners.iter().map(|listener| listener.address.to_string()).collect(),
-            generation: self.current.as_ref().map_or(0, |template| template.generation),
-            preload: preload_word(self.current.as_ref().map_or(self.preload, Template::loads)).to_owned(),
-            reloading: self.next.is_some(),
+            generation: self.templates.current.as_ref().map_or(0, |template| template.generation),
+            preload: preload_word(self.templates.current.as_ref().map_or(self.templates.preload, Template::loads))
+                .to_owned(),
+            min: self.size.least,
+            max: self.size.most,
+            reloading: self.phase == Phase::Reloading,
+            loading: self.templates.next.is_some(),
+            resting: self.templates.current.is_none() && self.templates.next.is_none(),
+            ending: self.phase.is_ending(),
             workers: lines
                 .filter(|reading| Pid::from_raw(reading.pid).is_some_and(|pid| self.is_worker(pid)))
                 .map(|reading| WorkerStatus {
                     pid: reading.pid,
                     busy: reading.busy,
+                    leaving: self
+                        .places
+                        .leaving
+                        .iter()
+                        .any(|leaving| leaving.pid.as_raw_nonzero().get() == reading.pid),
                     milliseconds: u64::try_from(reading.lasts().as_millis()).unwrap_or(u64::MAX),
                     served: reading.served,
                     request: reading.request,
@@ -122,8 +136,8 @@ impl Supervisor<'_> {
 
     /// Is `pid` a worker of ours, so that its number is nobody else's?
     fn is_worker(&self, pid: Pid) -> bool {
-        self.places.iter().any(|place| place.worker.is_some_and(|live| live.pid == pid))
-            || self.leaving.iter().any(|leaving| leaving.pid == pid)
+        self.places.live().any(|(_, live)| live.pid == pid)
+            || self.places.leaving.iter().any(|leaving| leaving.pid == pid)
     }
 
     /// Has the worker with this number served a request?

@@ -5,10 +5,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Clients, Lost, compare, turn};
+use super::{Asked, Clients, Lost, compare, turn};
 use crate::{
     front::eventually,
-    pool::process::{Setup, children},
+    pool::{
+        process::{Setup, children},
+        wire::Ask,
+    },
     verdict::codes,
 };
 
@@ -34,6 +37,20 @@ const BROKEN: [(&str, Option<&str>); 5] = [
     ("import os; os._exit(1)", None),
 ];
 
+/// The release that answered; none if a kept connection was closed between requests, upon which web servers ask anew.
+fn release_of(asked: &Asked) -> Result<Option<u64>, String> {
+    let answer = match &asked.outcome {
+        Ok(answer) => answer,
+        Err(Lost::Closed) if asked.worker.is_some() => return Ok(None),
+        Err(lost) => return Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker)),
+    };
+    let text = answer.text();
+    let number: Option<u64> = text.strip_prefix("release ").and_then(|rest| rest.split('|').next()?.parse().ok());
+    let number = number.ok_or_else(|| format!("`{text}` is of no release"))?;
+    compare(answer, &format!("release {number}|{}", asked.body))?;
+    Ok(Some(number))
+}
+
 #[test]
 fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
     let _turn = turn();
@@ -46,17 +63,7 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
         8,
         move || clock.load(Ordering::SeqCst),
         move |asked| {
-            let answer = match &asked.outcome {
-                Ok(answer) => answer,
-                // A kept connection may be closed between requests: web servers ask anew.
-                Err(Lost::Closed) if asked.worker.is_some() => return Ok(()),
-                Err(lost) => return Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker)),
-            };
-            let text = answer.text();
-            let number: Option<u64> =
-                text.strip_prefix("release ").and_then(|rest| rest.split('|').next()?.parse().ok());
-            let number = number.ok_or_else(|| format!("`{text}` is of no release"))?;
-            compare(answer, &format!("release {number}|{}", asked.body))?;
+            let Some(number) = release_of(asked)? else { return Ok(()) };
             let current = asked.began..=latest.load(Ordering::SeqCst);
             if current.contains(&number) {
                 Ok(())
@@ -90,4 +97,24 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
     pool.workers(2);
     let log = pool.stop();
     assert_eq!(codes(&log), expected, "{log}");
+}
+
+#[test]
+fn a_dynamic_pool_that_changes_all_the_time_fails_no_request() {
+    let _turn = turn();
+    let words = ["--max", "4", "--idle", "1", "--max-requests", "100", "--max-age", "1", "--threads", "2"];
+    let mut pool = Setup::new(&release(0)).dynamic(&words).start();
+    for round in 1..=3 {
+        let clients = Clients::start(&pool, 6, || 0, |asked| release_of(asked).map(drop));
+        clients.each_answered(300);
+        pool.setup().release(&release(round));
+        assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+        clients.each_answered(300);
+        assert!(pool.ask(&Ask::post("/", "")).text().starts_with(&format!("release {round}")));
+        clients.end();
+        // So that it grows from nothing each time.
+        pool.await_times("W0341", usize::try_from(round).unwrap());
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
 }

@@ -9,6 +9,7 @@ mod forkable;
 mod interpreter;
 mod modules;
 mod serving;
+mod span;
 mod template;
 mod unborn;
 mod watched;
@@ -34,6 +35,7 @@ use rustix::{
 };
 
 use crate::{log_files, reporter::Reporter};
+use watched::Board;
 
 /// What the gateway handed over.
 struct Handed {
@@ -47,8 +49,8 @@ struct Handed {
 enum Task {
     Cgi { body: OwnedFd, reply: OwnedFd },
     Check { reply: OwnedFd },
-    Template { service: Service, listeners: Vec<OwnedFd>, scoreboard: OwnedFd },
-    Worker { service: Service, listeners: Vec<OwnedFd>, scoreboard: OwnedFd },
+    Template { service: Service, listeners: Vec<OwnedFd>, board: Board },
+    Worker { service: Service, listeners: Vec<OwnedFd>, board: Board },
 }
 
 /// A process that has everything it needs and has not begun.
@@ -85,6 +87,14 @@ impl Task {
             // SAFETY: as above.
             service.listeners.iter().map(|&number| unsafe { own(number) }).collect()
         };
+        let board = |service: &Service| -> PyResult<Board> {
+            Ok(Board {
+                // SAFETY: as above.
+                scoreboard: unsafe { own(service.scoreboard_fd) }?,
+                // SAFETY: as above.
+                bell: service.bell_fd.map(|number| unsafe { own(number) }).transpose()?,
+            })
+        };
         Ok(match work {
             // SAFETY: as above.
             Work::Cgi(ends) => unsafe { Self::Cgi { body: own(ends.body_fd)?, reply: own(ends.reply_fd)? } },
@@ -93,18 +103,12 @@ impl Task {
                 let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
                 Self::Check { reply }
             }
-            Work::Template(service) => Self::Template {
-                listeners: listeners(service)?,
-                // SAFETY: as above.
-                scoreboard: unsafe { own(service.scoreboard_fd) }?,
-                service: service.clone(),
-            },
-            Work::Worker(service) => Self::Worker {
-                listeners: listeners(service)?,
-                // SAFETY: as above.
-                scoreboard: unsafe { own(service.scoreboard_fd) }?,
-                service: service.clone(),
-            },
+            Work::Template(service) => {
+                Self::Template { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
+            }
+            Work::Worker(service) => {
+                Self::Worker { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
+            }
         })
     }
 }
@@ -117,14 +121,14 @@ unsafe fn take_over_logs(work: &Work, task: &Task) -> PyResult<()> {
     let (Work::Template(service) | Work::Worker(service)) = work else {
         return Ok(());
     };
-    let (Task::Template { scoreboard, .. } | Task::Worker { scoreboard, .. }) = task else {
+    let (Task::Template { board, .. } | Task::Worker { board, .. }) = task else {
         return Ok(());
     };
     let access = service.logs.access.as_ref().and_then(|access| access.file.as_ref()).map(|file| file.fd);
     // SAFETY: the caller's promise.
     let take = |number: Option<i32>| number.map(|number| unsafe { own(number) }).transpose();
     let handed = log_files::Handed { access: take(access)?, bell: take(service.logs.bell_fd)? };
-    Ok(log_files::take_over(&service.logs, handed, scoreboard.as_fd())?)
+    Ok(log_files::take_over(&service.logs, handed, board.scoreboard.as_fd())?)
 }
 
 #[pymethods]
@@ -151,13 +155,11 @@ impl Prepared {
                 check::run(py, &launch, reply, &reporter)?;
                 0
             }
-            Task::Template { service, listeners, scoreboard } => {
+            Task::Template { service, listeners, board } => {
                 stay_with(launch.gateway_pid)?;
-                template::run(py, &launch, &service, listeners, scoreboard, channel)?
+                template::run(py, &launch, &service, listeners, board, channel)?
             }
-            Task::Worker { service, listeners, scoreboard } => {
-                serving::run_alone(py, &launch, &service, listeners, scoreboard)?
-            }
+            Task::Worker { service, listeners, board } => serving::run_alone(py, &launch, &service, listeners, board)?,
         };
         interpreter::leave(py, status)
     }

@@ -38,7 +38,8 @@ use super::{
     access::{self, Account},
     filter, fork,
     modules::{self, Modules},
-    watched::Watched,
+    span::{Span, Then},
+    watched::{Board, Watched},
 };
 use crate::{
     app::{self, Failure},
@@ -53,6 +54,9 @@ use crate::{
 
 /// How long a connection that is only drained may stay.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Wait until connections that linger are looked at again.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Wait until descriptors may be free again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -85,15 +89,15 @@ pub(super) fn run_alone(
     launch: &Launch,
     service: &Service,
     listeners: Vec<OwnedFd>,
-    scoreboard: OwnedFd,
+    board: Board,
 ) -> PyResult<i32> {
     match app::load(py, launch, &setting(launch, service)) {
-        Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (scoreboard, 0), None),
+        Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (board, 0), None),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
             let worker = Worker {
                 unfit: Some(failure),
-                ..Worker::new(launch, &once, listeners, Watched::new(scoreboard, 0, 1, 0)?)?
+                ..Worker::new(launch, &once, listeners, Watched::new(board, 0, 1, 0)?)?
             };
             fork::unblock_signals();
             worker.run_thread(&py.None().into_bound(py), 0);
@@ -109,10 +113,10 @@ pub(super) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<OwnedFd>,
-    (scoreboard, slot): (OwnedFd, u32),
+    (board, slot): (Board, u32),
     modules: Option<Modules>,
 ) -> PyResult<i32> {
-    let watched = Watched::new(scoreboard, slot, service.threads, launch.timeout_seconds)?;
+    let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
     let worker = Worker { modules, ..Worker::new(launch, service, listeners, watched)? };
     note_forks(py, &worker.forked)?;
@@ -190,6 +194,7 @@ struct Worker {
     may_linger: AtomicBool,
     next: AtomicU64,
     served: AtomicU64,
+    span: Span,
     service: Service,
     setting: Setting,
     debug: bool,
@@ -232,6 +237,7 @@ impl Worker {
             waiting: Mutex::new(HashMap::new()),
             may_linger: AtomicBool::new(false),
             served: AtomicU64::new(0),
+            span: Span::new(service)?,
             service: service.clone(),
             setting: setting(launch, service),
             debug: launch.debug,
@@ -279,6 +285,7 @@ impl Worker {
                 }
                 Ok(None) => {
                     self.sweep();
+                    self.go_on(seat.thread, self.span.now());
                     // A signal may have ended the wait. Handlers of the application's run here, and what they raise is theirs.
                     if let Err(error) = py.check_signals() {
                         error.print(py);
@@ -303,8 +310,8 @@ impl Worker {
     fn next_event(&self) -> io::Result<Option<u64>> {
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
         let looks = self.modules.as_ref().map(|_| modules::PERIOD);
-        let patience = looks.and_then(|period| Timespec::try_from(period).ok());
-        let patience = patience.or(self.lingers().then_some(Timespec { tv_sec: 1, tv_nsec: 0 }));
+        let patience = self.span.left().into_iter().chain(self.lingers().then_some(LOOK)).chain(looks).min();
+        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
             Ok(1..) => Ok(Some(events[0].data.u64())),
             Ok(0) | Err(Errno::INTR) => Ok(None),
@@ -370,9 +377,7 @@ impl Worker {
                         return false;
                     }
                     let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
-                    if self.service.max_requests > 0 && served == self.service.max_requests {
-                        self.end();
-                    }
+                    self.go_on(seat.thread, self.span.after(served));
                     match peer.after_request() {
                         Progress::Close => return false,
                         // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
@@ -426,6 +431,22 @@ impl Worker {
         self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
     }
 
+    /// Does what follows from the worker's age, memory and requests.
+    fn go_on(&self, thread: u32, then: Then) {
+        match then {
+            Then::Serve => {}
+            Then::Tell(resident) => self.watched.tell_memory(thread, resident),
+            Then::End(_) if self.is_draining() => {}
+            Then::End(why) => {
+                if self.unfit.is_none() {
+                    let sentence = format!("worker {} makes way for another: {why}", std::process::id());
+                    Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
+                }
+                self.end();
+            }
+        }
+    }
+
     /// Lets every thread come to its end.
     fn end(&self) {
         self.draining.store(true, Ordering::Release);
@@ -436,6 +457,7 @@ impl Worker {
     /// Serves out the connections that are in the middle of a request, and closes those between two.
     fn drain(&self, seat: &mut Seat<'_, '_>) {
         self.end();
+        self.watched.leave(seat.thread);
         let py = seat.application.py();
         // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
         for listener in &self.listeners {
@@ -525,6 +547,9 @@ impl Worker {
             account.close(py, &params);
         }
         self.watched.end(seat.thread);
+        if self.is_draining() {
+            self.watched.leave(seat.thread);
+        }
         peer.reuse(params);
     }
 

@@ -35,6 +35,7 @@ use super::{
     modules::{self, Modules},
     serving,
     unborn::{Cord, Nursery, Outcome},
+    watched::Board,
 };
 use crate::{app, log::Log, log_files};
 
@@ -45,7 +46,7 @@ pub(super) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<OwnedFd>,
-    scoreboard: OwnedFd,
+    board: Board,
     channel: OwnedFd,
 ) -> PyResult<i32> {
     let log = Log::new(&launch.request_id, &launch.request);
@@ -102,7 +103,7 @@ pub(super) fn run(
         }
         (Birth::Whole { .. }, None) => return Ok(1),
     };
-    serving::run(py, &application, launch, service, listeners, (scoreboard, slot), modules)
+    serving::run(py, &application, launch, service, listeners, (board, slot), modules)
 }
 
 /// A process that forks workers.

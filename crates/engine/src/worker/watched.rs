@@ -18,9 +18,17 @@ use rustix::process::{Signal, getpid};
 
 use crate::wsgi::{Interrupted, Interruptible};
 
+/// What the supervisor sees, and what makes it look.
+pub(super) struct Board {
+    pub(super) scoreboard: OwnedFd,
+    /// Without it there is no supervisor.
+    pub(super) bell: Option<OwnedFd>,
+}
+
 /// The threads of this worker.
 pub(super) struct Watched {
     scoreboard: Scoreboard,
+    bell: Option<OwnedFd>,
     first_line: usize,
     timeout_milliseconds: u64,
     serving: Vec<Mutex<Option<Serving>>>,
@@ -35,16 +43,12 @@ struct Serving {
 }
 
 impl Watched {
-    /// The threads of the worker in the place `slot`, none of which serves yet.
-    pub(super) fn new(
-        scoreboard: OwnedFd,
-        slot: u32,
-        threads: u32,
-        timeout_seconds: u64,
-    ) -> std::io::Result<Arc<Self>> {
+    /// The threads of the worker with the slot `slot`, none of which serves yet.
+    pub(super) fn new(board: Board, slot: u32, threads: u32, timeout_seconds: u64) -> std::io::Result<Arc<Self>> {
         let threads = threads.max(1);
         let watched = Self {
-            scoreboard: Scoreboard::attach(scoreboard)?,
+            scoreboard: Scoreboard::attach(board.scoreboard)?,
+            bell: board.bell,
             first_line: usize::try_from(u64::from(slot) * u64::from(threads)).map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
             serving: (0..threads).map(|_| Mutex::new(None)).collect(),
@@ -54,7 +58,40 @@ impl Watched {
                 line.take(getpid().as_raw_nonzero().get(), thread);
             }
         }
+        // The supervisor has been waiting for this worker to be there.
+        watched.ring();
         Ok(Arc::new(watched))
+    }
+
+    /// Tells the supervisor that no thread of any worker is idle, if it wants to know.
+    fn ring_if_crowded(&self) {
+        if self.bell.is_some() && self.scoreboard.is_crowded() {
+            self.ring();
+        }
+    }
+
+    /// Makes the supervisor look at the scoreboard.
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            // One that is full has rung already.
+            let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Has the supervisor replace this worker, which has so many bytes of memory.
+    pub(super) fn tell_memory(&self, thread: u32, resident: u64) {
+        if let Some(line) = self.line(thread) {
+            line.measured(resident);
+        }
+        self.ring();
+    }
+
+    /// The thread takes no connection any more.
+    pub(super) fn leave(&self, thread: u32) {
+        if let Some(line) = self.line(thread) {
+            line.leave();
+        }
+        self.ring_if_crowded();
     }
 
     /// The thread with the number `thread` begins to serve `request`.
@@ -68,6 +105,7 @@ impl Watched {
         if let Some(line) = self.line(thread) {
             line.begin(request);
         }
+        self.ring_if_crowded();
     }
 
     /// It has served it.

@@ -1,0 +1,262 @@
+//! Templates: the one that workers come from, the one that is being loaded, and those whose workers are leaving.
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use link::{
+    entry::{Code, Entry},
+    launch::{Preload, Service},
+    pool::News,
+};
+use rustix::process::Pid;
+
+use super::{
+    Supervisor,
+    phase::Event,
+    places::{Asked, wait_after},
+    wording::{Addresses, How},
+};
+use crate::{engine, pool::template::Template};
+
+/// How long a template that has loaded for nothing may take to end as programs do. A thread of the application may keep it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The templates of a pool.
+pub(super) struct Templates {
+    /// New workers come from it. There is none while a pool rests, or after a death.
+    pub(super) current: Option<Template>,
+    /// It is being loaded.
+    pub(super) next: Option<Template>,
+    /// They end when their workers have.
+    pub(super) retired: Vec<Template>,
+    /// Counts them.
+    generations: u64,
+    /// How often in a row one could not become or stay what it should be.
+    failures: u32,
+    /// When another may be started after that.
+    pub(super) due: Instant,
+    /// What a new one for the code of the current one is told about loading it.
+    pub(super) preload: Preload,
+}
+
+impl Templates {
+    /// None yet.
+    pub(super) fn new(preload: Preload) -> Self {
+        Self {
+            current: None,
+            next: None,
+            retired: Vec::new(),
+            generations: 0,
+            failures: 0,
+            due: Instant::now(),
+            preload,
+        }
+    }
+
+    /// When one that should have ended by itself is killed.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.next.as_ref().and_then(|template| template.farewell)
+    }
+
+    /// All that have not ended.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Template> {
+        self.current.iter().chain(&self.next).chain(&self.retired)
+    }
+
+    /// Is there no process of Python?
+    pub(super) fn are_none(&self) -> bool {
+        self.all().next().is_none()
+    }
+
+    /// The one that is ready lets its workers end, and ends then.
+    pub(super) fn retire_current(&mut self) {
+        self.retired.extend(self.current.take());
+        self.let_retired_end();
+    }
+
+    /// The one that is being loaded is not needed.
+    pub(super) fn give_up_next(&mut self) {
+        if let Some(mut unfinished) = self.next.take() {
+            unfinished.kill();
+            self.retired.push(unfinished);
+        }
+    }
+
+    fn let_retired_end(&mut self) {
+        self.retired.iter_mut().for_each(Template::retire);
+    }
+
+    fn put_off(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.due = Instant::now() + wait_after(self.failures);
+    }
+}
+
+impl Supervisor<'_> {
+    /// Starts a template, which is told `preload`, in the place of one that is being loaded.
+    ///
+    /// # Errors
+    /// If no process can be had.
+    pub(super) fn start_template(&mut self, preload: Preload) -> io::Result<()> {
+        self.templates.give_up_next();
+        self.templates.generations += 1;
+        self.changes.note();
+        let settings = self.settings_now()?;
+        let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
+        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
+        let inherited: Vec<_> = sockets.chain(shared).chain(self.terms.logs.inherited()).collect();
+        let logs = self.terms.logs.terms(&self.scoreboard);
+        let service = Service { logs, preload, ..self.terms.service.clone() };
+        let generation = self.templates.generations;
+        let template = Template::start(settings, &service, &self.request, &inherited, generation)?;
+        self.templates.next = Some(template);
+        Ok(())
+    }
+
+    /// As [`Supervisor::start_template`]; that none could be started is what happens to the pool then.
+    pub(super) fn load(&mut self, preload: Preload) {
+        if let Err(error) = self.start_template(preload) {
+            self.log(
+                &Entry::error(Code::TemplateDied, format!("no template could be started: {error}"))
+                    .hint("this user has as many processes as it may have, or memory is short"),
+            );
+            self.happened(Event::NotLoaded);
+        }
+    }
+
+    /// Takes the news of all templates, and notices those that have ended.
+    pub(super) fn hear_templates(&mut self) {
+        if let Some(mut template) = self.templates.next.take() {
+            let verdict = self.hear(&mut template);
+            let ended = template.ended();
+            if template.is_not_forkable {
+                return self.await_end_of_not_forkable(template, ended);
+            }
+            let event = match (verdict, ended) {
+                (Some(true), None) => Some(Event::Loaded),
+                (None, None) => None,
+                _ => Some(Event::NotLoaded),
+            };
+            if event == Some(Event::NotLoaded) {
+                self.explain(&template, ended);
+                template.kill();
+                self.templates.retired.push(template);
+            } else {
+                self.templates.next = Some(template);
+            }
+            if let Some(event) = event {
+                self.happened(event);
+            }
+        }
+        if let Some(mut template) = self.templates.current.take() {
+            self.hear(&mut template);
+            match template.ended() {
+                None => self.templates.current = Some(template),
+                Some(status) => {
+                    // The kernel has ended its workers with it.
+                    self.places.end_generation(template.generation, &self.scoreboard);
+                    self.explain(&template, Some(status));
+                    self.happened(Event::Died);
+                }
+            }
+        }
+        let mut retired = std::mem::take(&mut self.templates.retired);
+        retired.retain_mut(|template| {
+            self.hear(template);
+            let lives = template.ended().is_none();
+            if !lives {
+                // Whatever workers it had left have ended with it.
+                self.places.end_generation(template.generation, &self.scoreboard);
+            }
+            lives
+        });
+        self.templates.retired.extend(retired);
+        self.templates.let_retired_end();
+        if self.templates.are_none() {
+            self.happened(Event::Empty);
+        }
+    }
+
+    /// Takes the news of one template. `Some(true)` if it became ready just now, `Some(false)` if it cannot become so.
+    fn hear(&mut self, template: &mut Template) -> Option<bool> {
+        let mut verdict = None;
+        while let Some(news) = template.news() {
+            match news {
+                News::Ready => verdict = Some(true),
+                News::Unfit => verdict = Some(false),
+                News::Born { slot, pid } => {
+                    if let Some(pid) = Pid::from_raw(pid) {
+                        self.born(Asked { generation: template.generation, slot }, pid);
+                    }
+                }
+                News::NotForkable => template.farewell = Some(Instant::now() + FAREWELL),
+                News::Stillborn { slot } => self.put_off(Asked { generation: template.generation, slot }),
+                News::Unborn { slot } => self.unborn(Asked { generation: template.generation, slot }),
+                News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
+            }
+        }
+        verdict
+    }
+
+    /// Says why a template has ended, or cannot be used, unless it has said so itself.
+    fn explain(&self, template: &Template, ended: Option<ExitStatus>) {
+        if let Some(reason) = &template.unfit {
+            self.log(&engine::unfit(&template.settings.engine, &template.settings.interpreter.program, reason));
+        } else if !template.explained
+            && let Some(status) = ended
+        {
+            let (while_doing, hint) = if template.ready {
+                ("", "its workers ended with it; another one is started")
+            } else {
+                (" while it loaded the application", "look for its last words just above, and in the system's log")
+            };
+            self.log(
+                &Entry::error(Code::TemplateDied, format!("the template {}{while_doing}", How(status))).hint(hint),
+            );
+        }
+    }
+
+    /// New workers come from the template that is ready now.
+    pub(super) fn take_over(&mut self, is_reload: bool) {
+        self.templates.failures = 0;
+        if let Some(template) = self.templates.next.take() {
+            self.templates.preload = template.preload;
+            self.templates.retired.extend(self.templates.current.replace(template));
+            self.templates.let_retired_end();
+        }
+        self.log(&if is_reload {
+            Entry::notice(Code::PoolReloaded, "the new code is loaded and takes over")
+        } else {
+            Entry::notice(
+                Code::PoolReady,
+                format!("the pool serves `{}` at {}", self.settings.app, Addresses(&self.listeners)),
+            )
+        });
+        self.end_reload("done\n");
+    }
+
+    /// The new code cannot be loaded.
+    pub(super) fn keep_old(&mut self) {
+        let hint = if self.templates.current.is_some() {
+            "the pool goes on with the code it has; mend what the entry above names, and reload again"
+        } else {
+            "no code is loaded; mend what the entry above names, and the next connection has it loaded"
+        };
+        self.log(&Entry::error(Code::ReloadFailed, "the new code could not be loaded").hint(hint));
+        self.end_reload("failed\n");
+    }
+
+    /// Another template is started when one is wanted, and not at once.
+    pub(super) fn load_again(&mut self) {
+        self.templates.put_off();
+        if self.templates.current.is_none() {
+            // Where nobody waits for it, nothing is tried again.
+            self.size.shrink_to_least();
+        }
+    }
+}

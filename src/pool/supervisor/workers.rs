@@ -1,0 +1,160 @@
+//! Workers come, end, and are told to end.
+
+use std::{
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use link::entry::{Code, Entry};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    Supervisor,
+    places::{Asked, LONGEST_WAIT, Leaving, Live, Outworn},
+    wording::How,
+};
+
+/// A worker that lived shorter than this and has served nothing failed at its beginning.
+const INFANCY: Duration = Duration::from_secs(1);
+
+/// Wait until a template that takes no more orders is asked again.
+const A_MOMENT: Duration = Duration::from_millis(50);
+
+impl Supervisor<'_> {
+    /// Asks for workers where they are missing, or are to be replaced; has a template loaded for them if there is none.
+    pub(super) fn fill_places(&mut self) {
+        if !self.phase.may_fork() {
+            return;
+        }
+        let now = Instant::now();
+        if self.lacks_template() && now >= self.templates.due {
+            self.load(self.templates.preload);
+        }
+        let Some(template) = &mut self.templates.current else {
+            return;
+        };
+        for number in self.places.wanting(template.generation, self.size.wanted, now) {
+            // Without one they wait for a worker that ends.
+            let Some(slot) = self.places.take_slot(template.generation) else { break };
+            if template.fork(slot) {
+                self.places.all[number].asked = Some(Asked { generation: template.generation, slot });
+            } else {
+                self.places.free_slot(slot, &self.scoreboard);
+                self.places.all[number].due = now + A_MOMENT;
+            }
+        }
+    }
+
+    /// Is a template wanted that is not there, nor being loaded?
+    pub(super) fn lacks_template(&self) -> bool {
+        self.size.wanted > 0 && self.templates.current.is_none() && self.templates.next.is_none()
+    }
+
+    /// A worker was forked.
+    pub(super) fn born(&mut self, asked: Asked, pid: Pid) {
+        let old = self.places.all.iter().find(|place| place.asked == Some(asked)).and_then(|place| place.worker);
+        if !self.phase.may_fork() || self.places.settle(asked, pid, &self.scoreboard).is_none() {
+            return self.let_go(pid, asked.slot);
+        }
+        // The old one ends when the new one is there, so that the pool is never smaller.
+        if let Some(old) = old {
+            self.say_why(&old);
+            self.let_go(old.pid, old.slot);
+        }
+    }
+
+    /// A worker could not be forked.
+    pub(super) fn unborn(&mut self, asked: Asked) {
+        self.put_off(asked);
+        self.log(
+            &Entry::error(Code::WorkerUnborn, "no worker could be forked")
+                .hint("this user has as many processes as it may have, or memory is short; it is tried again"),
+        );
+    }
+
+    /// A worker did not come to be, and the log says why: its place waits as after any failed beginning.
+    pub(super) fn put_off(&mut self, asked: Asked) {
+        self.places.free_slot(asked.slot, &self.scoreboard);
+        if let Some(place) = self.places.all.iter_mut().find(|place| place.asked == Some(asked)) {
+            place.asked = None;
+            place.put_off();
+        }
+    }
+
+    /// A worker has ended.
+    pub(super) fn gone(&mut self, pid: i32, status: ExitStatus) {
+        let Some(pid) = Pid::from_raw(pid) else {
+            return;
+        };
+        if let Some(position) = self.places.leaving.iter().position(|leaving| leaving.pid == pid) {
+            let leaving = self.places.leaving.swap_remove(position);
+            return self.places.free_slot(leaving.slot, &self.scoreboard);
+        }
+        let Some((number, live)) = self.places.live().find(|(_, live)| live.pid == pid).map(|(n, live)| (n, *live))
+        else {
+            return;
+        };
+        let (requests, has_served) = (self.last_requests(pid), self.has_served(pid));
+        self.places.free_slot(live.slot, &self.scoreboard);
+        let lived = live.since.elapsed();
+        let place = &mut self.places.all[number];
+        place.worker = None;
+        if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
+            // It has served as many requests as it may, or was told to end. Amid a request, or before the first, it is the
+            // application that ends its process.
+            place.failures = 0;
+            return;
+        }
+        // One that has served at all is no failure of its beginning: whoever kills workers, or asks for what crashes them, is not
+        // to leave others without a pool.
+        if lived < INFANCY && !has_served {
+            place.put_off();
+            // Where nobody waits for it, nothing is tried again.
+            self.size.wanted = self.size.wanted.saturating_sub(1).max(self.size.least);
+        } else {
+            place.failures = 0;
+        }
+        self.log(
+            &Entry::error(
+                Code::WorkerDied,
+                format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32()),
+            )
+            .detail(requests)
+            .hint("its place is filled again; look for its last words just above, and in the system's log"),
+        );
+    }
+
+    /// Tells the worker in a place to end; the place is free then.
+    pub(super) fn dismiss(&mut self, place: usize) {
+        if let Some(live) = self.places.all[place].worker.take() {
+            self.let_go(live.pid, live.slot);
+        }
+    }
+
+    /// Tells a worker to end, and gives it some time for that.
+    fn let_go(&mut self, pid: Pid, slot: u32) {
+        // It may have ended a moment ago.
+        let _ = kill_process(pid, Signal::TERM);
+        self.places.leaving.push(Leaving { pid, slot, due: Instant::now() + self.terms.drain });
+    }
+
+    /// Kills workers whose time to end is over.
+    pub(super) fn kill_those_who_stay(&mut self) {
+        let now = Instant::now();
+        for leaving in self.places.leaving.iter_mut().filter(|leaving| leaving.due <= now) {
+            let _ = kill_process(leaving.pid, Signal::KILL);
+            leaving.due = now + LONGEST_WAIT;
+        }
+    }
+
+    /// Says why a worker was replaced, if that was for its own sake.
+    fn say_why(&self, live: &Live) {
+        let why = match live.outworn {
+            None => return,
+            Some(Outworn::Age) => format!("it is {:.0} s old", live.since.elapsed().as_secs_f32()),
+            Some(Outworn::Memory(resident)) => format!("it has {} MiB of memory", resident >> 20),
+        };
+        let pid = live.pid.as_raw_nonzero();
+        self.log(&Entry::notice(Code::WorkerReplaced, format!("worker {pid} makes way for another: {why}")));
+    }
+}

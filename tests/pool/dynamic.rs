@@ -1,0 +1,402 @@
+//! Pools whose number of workers follows the work, down to no process of Python at all.
+
+use std::{fs, process::Command};
+
+use fastcgi_server::values::Values;
+use rustix::process::Signal;
+
+use super::{
+    ECHO, GATED, only_entry,
+    process::{Pool, Setup, children, signal},
+    wire::{Ask, Said, Wire},
+};
+use crate::{
+    front::eventually,
+    running::{Ended, run},
+    verdict::codes,
+};
+
+/// A pool that rests between requests.
+fn resting(code: &str) -> Setup {
+    Setup::new(code).dynamic(&["--max", "3", "--idle", "1"])
+}
+
+/// Waits until the pool rests for the time with this number.
+#[track_caller]
+fn await_rest(pool: &mut Pool, times: usize) {
+    pool.await_times("W0341", times);
+    eventually("no process of Python is left", || children(pool.pid()).is_empty());
+}
+
+/// Runs `wsgate WORDS app`.
+#[track_caller]
+fn tell(pool: &Pool, words: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    command.args(words).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
+    run(&mut command, "")
+}
+
+#[track_caller]
+fn status(pool: &Pool) -> serde_json::Value {
+    let ended = tell(pool, &["status", "--json"]);
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    serde_json::from_slice(&ended.stdout).unwrap()
+}
+
+#[track_caller]
+fn slow(pool: &Pool, number: usize) -> Wire {
+    let wire = pool.connect();
+    wire.send(&Ask::get(&format!("/slow/{number}")).bytes());
+    wire
+}
+
+#[test]
+fn a_pool_grows_while_all_workers_are_busy_and_connections_wait_and_not_above_its_limit() {
+    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
+    pool.workers(1);
+    let mut slow: Vec<_> = (0..6).map(|number| slow(&pool, number)).collect();
+    pool.await_times("at the gate", 3);
+    assert_eq!(pool.workers(3).len(), 3);
+    for passed in 1..=6 {
+        pool.open_gate();
+        pool.await_times("at the gate", (passed + 3).min(6));
+        assert!(children(pool.template()).len() <= 3);
+    }
+    for wire in &mut slow {
+        assert!(wire.answer().text().starts_with("/slow/"));
+    }
+    pool.workers(3);
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn threads_are_used_before_another_worker_is_started() {
+    let mut pool =
+        Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--threads", "2", "--idle", "1000"]).start();
+    let mut wires: Vec<_> = (0..2).map(|number| slow(&pool, number)).collect();
+    pool.await_times("at the gate", 2);
+    pool.workers(1);
+    wires.extend((2..4).map(|number| slow(&pool, number)));
+    pool.await_times("at the gate", 4);
+    pool.workers(2);
+    (0..4).for_each(|_| pool.open_gate());
+    for wire in &mut wires {
+        assert!(wire.answer().text().starts_with("/slow/"));
+    }
+    pool.stop();
+}
+
+#[test]
+fn workers_that_are_idle_for_long_go_down_to_the_least_number() {
+    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "4", "--min", "1", "--idle", "1"]).start();
+    let mut wires: Vec<_> = (0..4).map(|number| slow(&pool, number)).collect();
+    pool.await_times("at the gate", 4);
+    let before = pool.workers(4);
+    (0..4).for_each(|_| pool.open_gate());
+    for wire in &mut wires {
+        wire.answer().text();
+    }
+    let after = pool.workers(1);
+    assert!(before.contains(&after[0]), "{before:?} {after:?}");
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn a_kept_connection_of_a_worker_that_goes_is_closed_between_requests() {
+    let pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
+    let mut kept = pool.connect();
+    assert_eq!(kept.ask(&Ask::get("/kept").keep()).text(), "/kept|");
+    kept.assert_closed();
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    pool.stop();
+}
+
+#[test]
+fn a_worker_that_serves_is_not_idle_however_long_it_takes() {
+    let mut pool = resting(GATED).gated().start();
+    let mut wire = slow(&pool, 1);
+    pool.await_log("at the gate");
+    let begin = std::time::Instant::now();
+    eventually("more than twice the idle time is over", || begin.elapsed().as_millis() > 2500);
+    pool.open_gate();
+    assert_eq!(wire.answer().text(), "/slow/1|");
+    await_rest(&mut pool, 1);
+    pool.stop();
+}
+
+#[test]
+fn a_pool_without_work_has_no_process_of_python_and_serves_the_next_request() {
+    let mut pool = resting(ECHO).start();
+    for times in 1..=2 {
+        await_rest(&mut pool, times);
+        assert_eq!(pool.ask(&Ask::post("/wakes", "body")).text(), "/wakes|body");
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn all_of_many_connections_to_a_pool_that_rests_are_served() {
+    let mut pool = resting(ECHO).start();
+    await_rest(&mut pool, 1);
+    let mut wires: Vec<_> = (0..50)
+        .map(|number| {
+            let wire = pool.connect();
+            wire.send(&Ask::get(&format!("/{number}")).bytes());
+            wire
+        })
+        .collect();
+    for (number, wire) in wires.iter_mut().enumerate() {
+        assert_eq!(wire.answer().text(), format!("/{number}|"));
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn requests_at_the_moment_when_workers_go_are_served() {
+    let pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
+    let begin = std::time::Instant::now();
+    // Each comes about when the worker of the one before is dismissed, a little earlier or later.
+    for early in [60, 30, 10, 0, 0] {
+        let next = std::time::Instant::now() + std::time::Duration::from_millis(1000 - early);
+        eventually("the next is due", || std::time::Instant::now() >= next);
+        for number in 0..5 {
+            assert_eq!(
+                pool.ask(&Ask::get(&format!("/{number}"))).text(),
+                format!("/{number}|"),
+                "{:?}",
+                begin.elapsed()
+            );
+        }
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn a_pool_that_rests_is_told_to_end_in_every_way_and_ends() {
+    for word in ["TERM", "INT", "stop"] {
+        let mut pool = resting(ECHO).start();
+        await_rest(&mut pool, 1);
+        match word {
+            "TERM" => pool.signal(Signal::TERM),
+            "INT" => pool.signal(Signal::INT),
+            _ => assert_eq!(tell(&pool, &["stop"]).code(), Some(0)),
+        }
+        let (ended, setup) = pool.end_and_leave();
+        assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false), "{word}: {}", ended.stderr);
+    }
+}
+
+/// Loads at once the first time, and waits at the gate later.
+const LOADS_SLOWLY: &str = "
+    import os
+    mark = os.path.join(os.environ['MARK'], 'loaded')
+    if os.path.exists(mark):
+        print('loading')
+        os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
+    open(mark, 'w').close()
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'loaded']
+    ";
+
+#[test]
+fn a_pool_that_is_told_to_end_while_it_wakes_ends() {
+    for word in ["TERM", "stop"] {
+        let mut pool = resting(LOADS_SLOWLY).gated().start();
+        await_rest(&mut pool, 1);
+        let mut wire = pool.connect();
+        wire.send(&Ask::get("/").bytes());
+        pool.await_log("loading");
+        assert_eq!((status(&pool)["loading"].as_bool(), status(&pool)["resting"].as_bool()), (Some(true), Some(false)));
+        match word {
+            "TERM" => pool.signal(Signal::TERM),
+            _ => assert_eq!(tell(&pool, &["stop"]).code(), Some(0)),
+        }
+        let ended = pool.end();
+        assert_eq!(ended.code(), Some(0), "{word}: {}", ended.stderr);
+        assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+    }
+}
+
+#[test]
+fn a_reload_while_a_pool_wakes_loads_the_new_code_alone() {
+    let mut pool = resting(LOADS_SLOWLY).gated().start();
+    await_rest(&mut pool, 1);
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/new").bytes());
+    pool.await_log("loading");
+    pool.setup().release(ECHO);
+    assert_eq!(tell(&pool, &["reload"]).code(), Some(0));
+    assert_eq!(wire.answer().text(), "/new|");
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn a_reload_of_a_pool_that_rests_loads_the_new_code_and_says_whether_it_could() {
+    let mut pool = resting(ECHO).start();
+    await_rest(&mut pool, 1);
+    pool.setup().release("import there_is_no_such_module");
+    let ended = tell(&pool, &["reload"]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    pool.setup().release(&ECHO.replace("b'|'", "b'|new|'"));
+    assert_eq!(tell(&pool, &["reload"]).code(), Some(0));
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|new|");
+    await_rest(&mut pool, 2);
+    pool.signal(Signal::HUP);
+    pool.await_times("W0711", 2);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0302", "W0703"], "{log}");
+}
+
+#[test]
+fn code_that_broke_while_a_pool_rested_is_loaded_again_while_somebody_waits() {
+    let mut pool = resting(ECHO).start();
+    await_rest(&mut pool, 1);
+    pool.setup().release("import there_is_no_such_module");
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/patient").bytes());
+    pool.await_times("W0302", 2);
+    pool.setup().release(ECHO);
+    assert_eq!(wire.answer().text(), "/patient|");
+    pool.stop();
+}
+
+#[test]
+fn an_application_that_cannot_be_loaded_at_the_start_ends_a_pool_that_may_rest_too() {
+    let ended = resting("raise RuntimeError('no')").launch().end();
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    only_entry(&ended.stderr, "W0301");
+}
+
+#[test]
+fn status_tells_how_large_a_pool_is_and_may_be_and_whether_it_rests() {
+    let mut pool = resting(GATED).gated().start();
+    let mut wire = slow(&pool, 1);
+    pool.await_log("at the gate");
+    let busy = status(&pool);
+    assert_eq!(
+        (busy["min"].as_u64(), busy["max"].as_u64(), busy["resting"].as_bool()),
+        (Some(0), Some(3), Some(false))
+    );
+    let [worker] = &busy["workers"].as_array().unwrap()[..] else { panic!("{busy}") };
+    assert_eq!((worker["busy"].as_bool(), worker["pid"].as_i64()), (Some(true), Some(pool.workers(1)[0].into())));
+    pool.open_gate();
+    wire.answer();
+    await_rest(&mut pool, 1);
+    let rests = status(&pool);
+    assert_eq!((rests["resting"].as_bool(), rests["workers"].as_array().unwrap().len()), (Some(true), 0), "{rests}");
+    let text = tell(&pool, &["status"]).text();
+    assert!(text.contains("0 to 3 workers, 0 of 0 busy, no process of Python"), "{text}");
+    pool.stop();
+    let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+    pool.workers(2);
+    eventually("both are there", || tell(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy\n"));
+    pool.stop();
+}
+
+#[test]
+fn f20_the_numbers_of_a_dynamic_pool_are_those_it_may_grow_to() {
+    let code = "
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [str(environ['wsgi.multiprocess']).encode()]
+        ";
+    for (most, multiprocess) in [("1", "False"), ("3", "True")] {
+        let pool = Setup::new(code).dynamic(&["--max", most, "--threads", "2"]).start();
+        assert_eq!(pool.ask(&Ask::get("/")).text(), multiprocess);
+        let mut wire = pool.connect();
+        let mut query = Vec::new();
+        Values::append_query(&mut query);
+        wire.send(&query);
+        let Some(Said::Values(values)) = wire.next() else { panic!("no values") };
+        assert_eq!(values.max_reqs, Some(most.parse::<u32>().unwrap() * 2));
+        pool.stop();
+    }
+}
+
+#[test]
+fn workers_of_a_dynamic_pool_that_are_killed_are_replaced_when_they_are_needed() {
+    let mut pool = Setup::new(ECHO).dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
+    for times in 1..=3 {
+        let worker = pool.workers(1)[0];
+        signal(worker, Signal::KILL);
+        pool.await_times("W0701", times);
+        assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    }
+    pool.stop();
+}
+
+#[test]
+fn crashes_in_a_pool_that_may_rest_do_not_keep_it_awake() {
+    let mut pool = resting(
+        "
+        import os
+        def application(environ, start_response):
+            os._exit(3)
+        ",
+    )
+    .start();
+    for times in 1..=3 {
+        let mut wire = pool.connect();
+        wire.send(&Ask::get("/").bytes());
+        assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+        pool.await_times("W0701", times);
+    }
+    await_rest(&mut pool, 1);
+    pool.stop();
+}
+
+#[test]
+fn a_template_that_is_killed_costs_a_dynamic_pool_nothing_but_its_requests() {
+    let mut pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1000"]).start();
+    pool.ask(&Ask::get("/before"));
+    signal(pool.template(), Signal::KILL);
+    pool.await_log("W0702");
+    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    pool.stop();
+}
+
+/// How often a process has gone to sleep.
+fn sleeps(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn the_supervisor_sleeps_while_idle_workers_serve() {
+    let pool = Setup::new(ECHO).dynamic(&["--max", "8", "--min", "4", "--idle", "1000"]).start();
+    pool.workers(4);
+    pool.ask(&Ask::get("/"));
+    let before = sleeps(pool.pid());
+    for _ in 0..300 {
+        pool.ask(&Ask::get("/"));
+    }
+    let more = sleeps(pool.pid()) - before;
+    assert!(more < 100, "it was woken {more} times for 300 requests");
+    pool.stop();
+}
+
+#[test]
+fn words_that_contradict_each_other_are_refused() {
+    for (words, code, complaint) in [
+        (&["--workers", "2", "--max", "3"][..], 2, "--workers"),
+        (&["--min", "1"], 2, "--max"),
+        (&["--idle", "5"], 2, "--max"),
+        (&["--max", "2", "--min", "3"], 78, "W0105"),
+        (&["--max", "2", "--idle", "0"], 2, "--idle"),
+        (&["--max-rss", "12X"], 2, "12X"),
+    ] {
+        let setup = Setup::new(ECHO).dynamic(words);
+        let ended = run(setup.command().stdin(std::process::Stdio::piped()), "");
+        assert_eq!(ended.code(), Some(code), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(complaint), "{words:?}: {}", ended.stderr);
+    }
+}

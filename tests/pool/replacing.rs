@@ -1,0 +1,132 @@
+//! Workers that have served, lived or grown long enough are replaced, and nobody notices.
+
+use std::{collections::BTreeMap, os::unix::net::UnixListener};
+
+use super::{
+    ECHO, GATED,
+    process::{Setup, children},
+    wire::{Ask, Wire},
+};
+use crate::{front::eventually, verdict::codes};
+
+/// Takes 30 MB more at each request, and keeps them.
+const GROWS: &str = "
+    import os
+    kept = []
+    def application(environ, start_response):
+        environ['wsgi.input'].read()
+        if environ['PATH_INFO'] == '/grow':
+            kept.append(b'x' * 30_000_000)
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [b'served']
+    ";
+
+#[test]
+fn workers_end_after_so_many_requests_or_a_tenth_fewer() {
+    let pool = Setup::new(ECHO).words(&["--max-requests", "30"]).start();
+    let mut workers: Vec<(i32, u32)> = Vec::new();
+    for _ in 0..400 {
+        let pid = pool.ask(&Ask::get("/")).pid();
+        match workers.iter_mut().find(|(known, _)| *known == pid) {
+            Some((_, count)) => *count += 1,
+            None => workers.push((pid, 1)),
+        }
+    }
+    // A worker that is to end takes one more connection, which it may have been woken for.
+    let (_, whole) = workers.split_last().unwrap();
+    assert!(whole.iter().all(|(_, count)| (27..=31).contains(count)), "{workers:?}");
+    let mut counts = BTreeMap::new();
+    whole.iter().for_each(|(_, count)| *counts.entry(count).or_insert(0) += 1);
+    assert!(counts.len() > 1, "all have the same limit: {counts:?}");
+    let log = pool.stop();
+    assert!(log.contains("notice[W0340]") && log.contains("it has served "), "{log}");
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn an_old_worker_is_replaced_and_none_of_its_requests_fails() {
+    for words in [&["--workers", "2"][..], &["--max", "2", "--min", "1"]] {
+        let setup = Setup::new(ECHO);
+        let setup = if words[0] == "--max" { setup.dynamic(words) } else { setup.words(words) };
+        let mut pool = setup.words(&["--max-age", "1"]).start();
+        let first = pool.ask(&Ask::get("/")).pid();
+        eventually("another worker answers", || pool.ask(&Ask::post("/", "body")).pid() != first);
+        pool.await_log("s old");
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+        assert!(log.contains("notice[W0340]"), "{log}");
+    }
+}
+
+#[test]
+fn the_next_worker_serves_while_the_old_one_finishes_its_request() {
+    let mut pool = Setup::new(GATED).gated().words(&["--max-age", "1", "--drain", "1000"]).start();
+    let mut slow = pool.connect();
+    slow.send(&Ask::get("/slow").keep().bytes());
+    pool.await_log("at the gate");
+    let old = pool.workers(1)[0];
+    let answer = pool.ask(&Ask::get("/meanwhile"));
+    assert_eq!(answer.text(), "/meanwhile|");
+    assert_ne!(answer.pid(), old);
+    pool.open_gate();
+    let answer = slow.answer();
+    assert_eq!((answer.text().as_str(), answer.pid()), ("/slow|", old));
+    slow.assert_closed();
+    pool.stop();
+}
+
+#[test]
+fn a_worker_that_has_grown_is_replaced_once_its_requests_are_over() {
+    for threads in ["1", "3"] {
+        let mut pool = Setup::new(GROWS).words(&["--max-rss", "100M", "--threads", threads]).start();
+        let first = pool.ask(&Ask::get("/small")).pid();
+        for _ in 0..4 {
+            assert_eq!(pool.ask(&Ask::get("/grow")).text(), "served");
+        }
+        pool.await_log("MiB of memory");
+        eventually("another worker answers", || pool.ask(&Ask::get("/small")).pid() != first);
+        eventually("the first has ended", || !pool.workers(1).contains(&first));
+        // Those that do not grow stay.
+        let second = pool.ask(&Ask::get("/small")).pid();
+        (0..20).for_each(|_| assert_eq!(pool.ask(&Ask::get("/small")).pid(), second));
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+        assert!(log.contains("notice[W0340]"), "{log}");
+    }
+}
+
+#[test]
+fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
+    let pool = Setup::new(ECHO).words(&["--max-rss", "1M", "--workers", "2"]).start();
+    for number in 0..30 {
+        assert_eq!(pool.ask(&Ask::post(&format!("/{number}"), "body")).text(), format!("/{number}|body"));
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn a_lone_worker_ends_when_it_has_served_lived_or_grown_long_enough() {
+    for (words, why) in [
+        (["--max-requests", "3"], "it has served 3 requests"),
+        (["--max-rss", "60M"], "MiB of memory"),
+        (["--max-age", "1"], "as old as it may become"),
+    ] {
+        let setup = Setup::new(GROWS).words(&words);
+        let socket = setup.path("app.sock");
+        let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
+        assert_eq!(children(pool.pid()), [0; 0]);
+        let mut asked = 0;
+        // It ends by itself. What waits then is for the next, which there is none of here.
+        while asked < 3 && (asked == 0 || words[0] != "--max-age") {
+            assert_eq!(Wire::unix(&socket).ask(&Ask::get("/grow")).text(), "served");
+            asked += 1;
+            if words[0] == "--max-rss" && asked == 2 {
+                break;
+            }
+        }
+        let ended = pool.end();
+        assert_eq!(ended.code(), Some(0), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(why), "{words:?}: {}", ended.stderr);
+    }
+}
