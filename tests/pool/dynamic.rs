@@ -293,11 +293,11 @@ fn status_tells_how_large_a_pool_is_and_may_be_and_whether_it_rests() {
     let rests = status(&pool);
     assert_eq!((rests["resting"].as_bool(), rests["workers"].as_array().unwrap().len()), (Some(true), 0), "{rests}");
     let text = tell(&pool, &["status"]).text();
-    assert!(text.contains("0 to 3 workers, 0 of 0 busy, no process of Python"), "{text}");
+    assert!(text.contains("0 to 3 workers, 0 of 0 busy, preload auto, no process of Python"), "{text}");
     pool.stop();
     let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
     pool.workers(2);
-    eventually("both are there", || tell(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy\n"));
+    eventually("both are there", || tell(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy, preload yes\n"));
     pool.stop();
 }
 

@@ -1,6 +1,6 @@
 //! Which process loads the application, and what becomes of those that cannot.
 
-use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus, time::Instant};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus, time::Instant};
 
 use link::{
     app::Source,
@@ -28,14 +28,11 @@ impl Supervisor<'_> {
     }
 
     /// What the application comes to now, but for what the supervisor itself goes by since the beginning.
-    pub(super) fn settings_now(&self) -> io::Result<Settings> {
-        match self.terms.origin.resolve() {
-            Ok(settings) => Ok(Settings { timeout: self.settings.timeout, ..settings }),
-            Err(entry) => {
-                self.log(&entry);
-                Err(io::Error::other("the application is not as it was, as the entry above says"))
-            }
-        }
+    ///
+    /// # Errors
+    /// If the application is not as it was: the entry for that.
+    pub(super) fn settings_now(&self) -> Result<Settings, Entry> {
+        self.terms.origin.resolve().map(|settings| Settings { timeout: self.settings.timeout, ..settings })
     }
 
     /// In the place of a template that could load the application but must not be forked comes one that leaves the loading to its

@@ -167,7 +167,7 @@ impl<'a> Supervisor<'a> {
                 ),
             ),
         }
-        self.start_template(self.terms.service.preload).map_err(super::cannot_begin)?;
+        self.start_template(self.settings.clone(), self.terms.service.preload).map_err(super::cannot_begin)?;
         loop {
             self.wait();
             if self.end.rang() {

@@ -21,7 +21,7 @@ use super::{
     places::{Asked, wait_after},
     wording::{Addresses, How},
 };
-use crate::{engine, pool::template::Template};
+use crate::{engine, pool::template::Template, settings::Settings};
 
 /// How long a template that has loaded for nothing may take to end as programs do. A thread of the application may keep it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -98,15 +98,13 @@ impl Templates {
 }
 
 impl Supervisor<'_> {
-    /// Starts a template, which is told `preload`, in the place of one that is being loaded.
+    /// Starts a template for `settings`, which is told `preload`, in the place of one that is being loaded.
     ///
     /// # Errors
     /// If no process can be had.
-    pub(super) fn start_template(&mut self, preload: Preload) -> io::Result<()> {
+    pub(super) fn start_template(&mut self, settings: Settings, preload: Preload) -> io::Result<()> {
         self.templates.give_up_next();
         self.templates.generations += 1;
-        self.changes.note();
-        let settings = self.settings_now()?;
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
         let inherited: Vec<_> = sockets.chain(shared).chain(self.terms.logs.inherited()).collect();
@@ -120,11 +118,15 @@ impl Supervisor<'_> {
 
     /// As [`Supervisor::start_template`]; that none could be started is what happens to the pool then.
     pub(super) fn load(&mut self, preload: Preload) {
-        if let Err(error) = self.start_template(preload) {
-            self.log(
-                &Entry::error(Code::TemplateDied, format!("no template could be started: {error}"))
-                    .hint("this user has as many processes as it may have, or memory is short"),
-            );
+        self.changes.note();
+        let started = self.settings_now().and_then(|settings| {
+            self.start_template(settings, preload).map_err(|error| {
+                Entry::error(Code::TemplateDied, format!("no template could be started: {error}"))
+                    .hint("this user has as many processes as it may have, or memory is short")
+            })
+        });
+        if let Err(entry) = started {
+            self.log(&entry);
             self.happened(Event::NotLoaded);
         }
     }

@@ -99,7 +99,8 @@ fn f54_random_bytes_cut_requests_and_100_000_connections_without_a_word_are_harm
         seen
     };
     let clients = live();
-    disturb(&pool, &mut random, 300, 3000);
+    // As often as below, so that all that a worker keeps for the next request is there.
+    disturb(&pool, &mut random, 2000, 3000);
     clients.end();
     let before = held();
     let clients = live();

@@ -68,6 +68,8 @@ pub(super) fn run(
         }
         loaded = Some(application);
     }
+    // The first exception needs it, and each worker would load it for itself.
+    py.import("traceback")?;
     // What is there now stays for ever: a collection in a worker then leaves these pages shared.
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
