@@ -337,3 +337,20 @@ fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
     sending.join().unwrap().unwrap();
     pool.stop();
 }
+
+#[test]
+fn connections_that_are_kept_are_spread_over_idle_workers() {
+    let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
+    pool.workers(4);
+    let mut kept: Vec<Wire> = Vec::new();
+    let mut pids: Vec<i32> = Vec::new();
+    for _ in 0..8 {
+        let mut wire = pool.connect();
+        pids.push(wire.ask(&Ask::get("/").keep()).pid());
+        kept.push(wire);
+    }
+    pids.sort_unstable();
+    let most = pids.chunk_by(|one, other| one == other).map(<[i32]>::len).max();
+    assert!(most <= Some(4), "{pids:?}");
+    pool.stop();
+}

@@ -28,6 +28,11 @@ pub(crate) struct File {
 }
 
 impl Peer {
+    /// Is the request that was begun last one for a filter?
+    pub(crate) fn is_for_filter(&self) -> bool {
+        self.shared.incoming().filters
+    }
+
     /// The file of the request that was begun last, if that is one for a filter. `length` is what `FCGI_DATA_LENGTH` says.
     pub(crate) fn file(&self, length: Option<u64>) -> Option<File> {
         let mut incoming = self.shared.incoming();

@@ -3,23 +3,24 @@
 //! Every thread waits on the same set; the one that wakes accepts, reads, runs the application and writes. Nothing is handed from
 //! thread to thread, an idle connection costs none of them, and with one thread there is but one in the process.
 
+mod connections;
+mod request;
+
 use std::{
     collections::HashMap,
     io::{self, Write as _},
-    net::SocketAddr,
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use fastcgi_server::{Limits, Params, addresses::Addresses};
+use fastcgi_server::{Limits, addresses::Addresses};
 use link::{
     entry::{Code, Entry},
     launch::{Launch, Service, Work},
-    page::{Form, Status},
     request_id::Ids,
 };
 use pyo3::{
@@ -27,42 +28,32 @@ use pyo3::{
     types::{PyCFunction, PyDict, PyTuple},
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    event::{Timespec, epoll},
     io::{Errno, ioctl_fionbio},
-    net::{AddressFamily, SocketFlags, accept_with, acceptfrom_with, getsockname, sockopt},
+    net::{AddressFamily, getsockname},
     process::Signal,
 };
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
 use super::{
-    access::{self, Account},
-    filter, fork,
+    fork,
     modules::{self, Modules},
     span::{Span, Then},
     watched::{Board, Watched},
 };
 use crate::{
     app::{self, Failure},
-    log::{Log, Transcript},
+    log::Log,
     log_files,
     transport::{
         cgi::StandardError,
-        fastcgi::{Buffers, Copied, Incomplete, Peer, Progress},
+        fastcgi::{Buffers, Peer},
     },
-    wsgi::{BodyLength, Exchange, Interruptible, Response, Server, Setting, Twice, Variables, refuse},
+    wsgi::{Server, Setting},
 };
-
-/// How long a connection that is only drained may stay.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Wait until connections that linger are looked at again.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// Wait until descriptors may be free again.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Buffers of connections that a thread keeps.
-const SPARE: usize = 8;
 
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
@@ -222,8 +213,7 @@ impl Worker {
         for (position, listener) in listeners.iter().enumerate() {
             // Another worker may have taken the connection that woke us.
             ioctl_fionbio(listener, true)?;
-            let data = epoll::EventData::new_u64(FIRST_LISTENER + position as u64);
-            epoll::add(&epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)?;
+            connections::watch_listener(&epoll, position, listener)?;
         }
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
@@ -330,107 +320,6 @@ impl Worker {
         lingers
     }
 
-    fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
-        let accepted = match self.allowed {
-            None => accept_with(&listener.socket, SocketFlags::CLOEXEC).map(|socket| (socket, None)),
-            Some(_) => acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC),
-        };
-        let (socket, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(Errno::MFILE | Errno::NFILE) => return seat.application.py().detach(|| self.make_room()),
-            // Taken by another worker, or gone again: either is nothing to us.
-            Err(_) => return,
-        };
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
-        if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
-            return;
-        }
-        if listener.is_tcp {
-            // Replies leave in one piece; nothing is gained by waiting for more. A socket that cannot do that still works.
-            let _ = sockopt::set_tcp_nodelay(&socket, true);
-        }
-        let data = self.next.fetch_add(1, Ordering::Relaxed);
-        let buffers = seat.buffers.pop();
-        self.drive(seat, data, Peer::new(socket, self.limits, self.forked.clone(), buffers), false);
-    }
-
-    /// Goes on with a connection until it waits for more, or is closed.
-    fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
-        if self.advance(seat, &peer) {
-            self.wait_for(data, peer, known);
-        } else if !self.forked.load(Ordering::Relaxed)
-            && let Some(buffers) = peer.close()
-            && seat.buffers.len() < SPARE
-        {
-            seat.buffers.push(buffers);
-        }
-    }
-
-    /// Serves the requests of a connection that have come. Tells whether more may come.
-    fn advance(&self, seat: &mut Seat<'_, '_>, peer: &Peer) -> bool {
-        loop {
-            match peer.advance() {
-                Progress::Request(request) => {
-                    self.serve(seat, peer, request);
-                    if self.forked.load(Ordering::Relaxed) {
-                        self.draining.store(true, Ordering::Release);
-                        return false;
-                    }
-                    let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
-                    self.go_on(seat.thread, self.span.after(served));
-                    match peer.after_request() {
-                        Progress::Close => return false,
-                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
-                        _ if self.is_draining() && peer.is_free() => return false,
-                        // Whatever comes next on it waits its turn, so that one busy connection keeps no other from being served.
-                        _ if !peer.has_unread() => return true,
-                        _ => {}
-                    }
-                }
-                Progress::Wait => return true,
-                Progress::Close => return false,
-            }
-        }
-    }
-
-    /// Waits for more on a connection.
-    fn wait_for(&self, data: u64, peer: Peer, known: bool) {
-        // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
-        let alone = self.service.threads <= 1;
-        let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
-        let mut waiting = self.waiting();
-        let socket = peer.socket();
-        let watched = match (known, alone) {
-            (false, _) => epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
-            (true, false) => epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
-            (true, true) => Ok(()),
-        };
-        // What cannot be watched is closed; only a lack of memory does that.
-        if watched.is_ok() {
-            if peer.lingering_since().is_some() {
-                self.may_linger.store(true, Ordering::Relaxed);
-            }
-            waiting.insert(data, peer);
-        }
-    }
-
-    /// Out of descriptors: closes the connection that is oldest of those between requests, which web servers have to expect at
-    /// any time. So nobody keeps others out by saying nothing.
-    fn make_room(&self) {
-        let mut waiting = self.waiting();
-        let oldest = waiting.iter().filter(|(_, peer)| peer.is_free()).map(|(data, _)| *data).min();
-        if oldest.and_then(|oldest| waiting.remove(&oldest)).is_none() {
-            drop(waiting);
-            // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    /// Closes connections that have lingered long enough.
-    fn sweep(&self) {
-        self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
-    }
-
     /// Does what follows from the worker's age, memory and requests.
     fn go_on(&self, thread: u32, then: Then) {
         match then {
@@ -452,124 +341,6 @@ impl Worker {
         self.draining.store(true, Ordering::Release);
         // The other end is never read, and has room for a byte.
         let _ = (&self.stopper).write_all(b"x");
-    }
-
-    /// Serves out the connections that are in the middle of a request, and closes those between two.
-    fn drain(&self, seat: &mut Seat<'_, '_>) {
-        self.end();
-        self.watched.leave(seat.thread);
-        let py = seat.application.py();
-        // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
-        for listener in &self.listeners {
-            self.accept(seat, listener);
-        }
-        let begin = Instant::now();
-        let mut left: Vec<(u64, Peer)> = self.waiting().drain().collect();
-        while !left.is_empty() && begin.elapsed() < LINGER {
-            left.retain(|(_, peer)| !peer.is_free());
-            for (data, peer) in std::mem::take(&mut left) {
-                let more = py.detach(|| {
-                    let patience = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-                    matches!(
-                        poll(&mut [PollFd::from_borrowed_fd(peer.socket(), PollFlags::IN)], Some(&patience)),
-                        Ok(1..)
-                    )
-                });
-                if more {
-                    self.drive(seat, data, peer, true);
-                } else {
-                    left.push((data, peer));
-                }
-            }
-            left.extend(self.waiting().drain());
-        }
-    }
-
-    fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
-        let py = seat.application.py();
-        let Incomplete { id, params } = request;
-        let log = self.log(&params);
-        let interruptible = Interruptible::yes();
-        let account = Account::open(log.request_id());
-        self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
-        let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
-        let log = log.copied_to(transcript.clone());
-        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
-        // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
-        // own (FastCGI 1.0, 5.3).
-        let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
-        let variables = Variables::new(received, Twice::Last);
-        let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
-        let (body, reply) = peer.begin(id, length);
-        let (data, bad_data) = match filter::data_length(&params) {
-            Ok(length) => (peer.file(length), None),
-            Err(entry) => {
-                let data = peer.file(None);
-                let is_filter = data.is_some();
-                (data, Some(entry).filter(|_| is_filter))
-            }
-        };
-        let mut reply = access::observed(account.as_ref(), reply.with_errors(transcript.clone()));
-        let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
-        let refused = match &variables {
-            _ if params.with_nul().is_some() => Some(
-                Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
-                    .hint("the request was answered with 400"),
-            ),
-            Err(bad) => Some(bad.entry()),
-            Ok(_) => bad_data.or_else(|| self.unfit.as_ref().map(|failure| failure.entry.clone())),
-        };
-        let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
-        match (refused, variables) {
-            _ if !is_here => reply.finish(false),
-            (None, Ok(variables)) => {
-                let exchange = Exchange {
-                    variables,
-                    body: Box::new(body),
-                    data: data.map(|data| Box::new(data) as _),
-                    reply,
-                    errors: transcript.map(|transcript| Arc::new(Copied(transcript)) as _),
-                    form: Form::FastCgi,
-                    log,
-                    interruptible,
-                };
-                seat.server.serve(seat.application, exchange);
-            }
-            (entry, _) => {
-                let response = Response::new(reply, Form::Cgi, false, log, interruptible);
-                if let Some(entry) = entry {
-                    refuse(py, response, self.debug, status, &entry);
-                }
-            }
-        }
-        // A child that the application has forked has come here, too; the request is its parent's.
-        if let Some(account) = account.filter(|_| !self.forked.load(Ordering::Relaxed)) {
-            account.close(py, &params);
-        }
-        self.watched.end(seat.thread);
-        if self.is_draining() {
-            self.watched.leave(seat.thread);
-        }
-        peer.reuse(params);
-    }
-
-    /// Where entries about a request go, under the web server's id for it or a new one.
-    fn log(&self, params: &Params) -> Log {
-        let [mut unique_id, mut method, mut target] = [&b""[..]; 3];
-        for (name, value) in params {
-            match name {
-                b"UNIQUE_ID" => unique_id = value,
-                b"REQUEST_METHOD" => method = value,
-                b"REQUEST_URI" => target = value,
-                _ => {}
-            }
-        }
-        let request = [method, b" ", target].concat();
-        let request = String::from_utf8_lossy(&request);
-        match std::str::from_utf8(unique_id) {
-            Ok(id) if link::request_id::is_one(id) => Log::new(id, &request),
-            _ => Log::new(&self.ids.next(), &request),
-        }
     }
 }
 

@@ -1,0 +1,184 @@
+//! Connections: accepted, served as long as requests come, waited for, closed.
+
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    io::Errno,
+    net::{SocketFlags, accept_with, acceptfrom_with, sockopt},
+};
+
+use super::{FIRST_LISTENER, Listener, Seat, Worker};
+use crate::transport::fastcgi::{Peer, Progress};
+
+/// How long a connection that is only drained may stay.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Wait until descriptors may be free again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Buffers of connections that a thread keeps.
+const SPARE: usize = 8;
+
+/// Watches the listener at `position`; of all workers that do, one is woken for a connection.
+pub(super) fn watch_listener(epoll: &OwnedFd, position: usize, listener: &OwnedFd) -> rustix::io::Result<()> {
+    let data = epoll::EventData::new_u64(FIRST_LISTENER + position as u64);
+    epoll::add(epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
+}
+
+impl Worker {
+    pub(super) fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
+        let accepted = match self.allowed {
+            None => accept_with(&listener.socket, SocketFlags::CLOEXEC).map(|socket| (socket, None)),
+            Some(_) => acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC),
+        };
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(Errno::MFILE | Errno::NFILE) => return seat.application.py().detach(|| self.make_room()),
+            // Taken by another worker, or gone again: either is nothing to us.
+            Err(_) => return,
+        };
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
+        if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
+            return;
+        }
+        if listener.is_tcp {
+            // Replies leave in one piece; nothing is gained by waiting for more. A socket that cannot do that still works.
+            let _ = sockopt::set_tcp_nodelay(&socket, true);
+        }
+        let data = self.next.fetch_add(1, Ordering::Relaxed);
+        let buffers = seat.buffers.pop();
+        self.drive(seat, data, Peer::new(socket, self.limits, self.forked.clone(), buffers), false);
+    }
+
+    /// Goes on with a connection until it waits for more, or is closed.
+    pub(super) fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
+        if self.advance(seat, &peer) {
+            self.wait_for(data, peer, known);
+        } else if !self.forked.load(Ordering::Relaxed)
+            && let Some(buffers) = peer.close()
+            && seat.buffers.len() < SPARE
+        {
+            seat.buffers.push(buffers);
+        }
+    }
+
+    /// Serves the requests of a connection that have come. Tells whether more may come.
+    fn advance(&self, seat: &mut Seat<'_, '_>, peer: &Peer) -> bool {
+        loop {
+            match peer.advance() {
+                Progress::Request(request) => {
+                    self.serve(seat, peer, request);
+                    if self.forked.load(Ordering::Relaxed) {
+                        self.draining.store(true, Ordering::Release);
+                        return false;
+                    }
+                    let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.go_on(seat.thread, self.span.after(served));
+                    match peer.after_request() {
+                        Progress::Close => return false,
+                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
+                        _ if self.is_draining() && peer.is_free() => return false,
+                        // Whatever comes next on it waits its turn, so that one busy connection keeps no other from being served.
+                        _ if !peer.has_unread() => return true,
+                        _ => {}
+                    }
+                }
+                Progress::Wait => return true,
+                Progress::Close => return false,
+            }
+        }
+    }
+
+    /// Waits for more on a connection.
+    fn wait_for(&self, data: u64, peer: Peer, known: bool) {
+        // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
+        let alone = self.service.threads <= 1;
+        let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
+        let mut waiting = self.waiting();
+        let socket = peer.socket();
+        let watched = match (known, alone) {
+            (false, _) => epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
+            (true, false) => epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
+            (true, true) => Ok(()),
+        };
+        // What cannot be watched is closed; only a lack of memory does that.
+        if watched.is_ok() {
+            if peer.lingering_since().is_some() {
+                self.may_linger.store(true, Ordering::Relaxed);
+            }
+            waiting.insert(data, peer);
+        }
+        drop(waiting);
+        if !known {
+            self.stand_behind_others();
+        }
+    }
+
+    /// Lets other workers have the next connections, now that this one holds one more. The kernel wakes them in the order in which
+    /// they began to watch, and would give all that are kept to the first.
+    fn stand_behind_others(&self) {
+        for (position, listener) in self.listeners.iter().enumerate() {
+            // Another thread may be doing the same.
+            let _ = epoll::delete(&self.epoll, &listener.socket);
+            match watch_listener(&self.epoll, position, &listener.socket) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                // Memory is short, and a worker that does not listen is none.
+                Err(_) => self.end(),
+            }
+        }
+    }
+
+    /// Out of descriptors: closes the connection that is oldest of those between requests, which web servers have to expect at
+    /// any time. So nobody keeps others out by saying nothing.
+    fn make_room(&self) {
+        let mut waiting = self.waiting();
+        let oldest = waiting.iter().filter(|(_, peer)| peer.is_free()).map(|(data, _)| *data).min();
+        if oldest.and_then(|oldest| waiting.remove(&oldest)).is_none() {
+            drop(waiting);
+            // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Closes connections that have lingered long enough.
+    pub(super) fn sweep(&self) {
+        self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
+    }
+
+    /// Serves out the connections that are in the middle of a request, and closes those between two.
+    pub(super) fn drain(&self, seat: &mut Seat<'_, '_>) {
+        self.end();
+        self.watched.leave(seat.thread);
+        let py = seat.application.py();
+        // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
+        for listener in &self.listeners {
+            self.accept(seat, listener);
+        }
+        let begin = Instant::now();
+        let mut left: Vec<(u64, Peer)> = self.waiting().drain().collect();
+        while !left.is_empty() && begin.elapsed() < LINGER {
+            left.retain(|(_, peer)| !peer.is_free());
+            for (data, peer) in std::mem::take(&mut left) {
+                let more = py.detach(|| {
+                    let patience = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+                    matches!(
+                        poll(&mut [PollFd::from_borrowed_fd(peer.socket(), PollFlags::IN)], Some(&patience)),
+                        Ok(1..)
+                    )
+                });
+                if more {
+                    self.drive(seat, data, peer, true);
+                } else {
+                    left.push((data, peer));
+                }
+            }
+            left.extend(self.waiting().drain());
+        }
+    }
+}

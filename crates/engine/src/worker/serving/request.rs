@@ -1,0 +1,104 @@
+//! One request: from its parameters to the exchange that the application is called with.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use fastcgi_server::Params;
+use link::{
+    entry::{Code, Entry},
+    page::{Form, Status},
+};
+
+use super::{Seat, Worker};
+use crate::{
+    log::{Log, Transcript},
+    transport::fastcgi::{Copied, Incomplete, Peer},
+    worker::{
+        access::{self, Account},
+        filter,
+    },
+    wsgi::{BodyLength, Exchange, Interruptible, Response, Twice, Variables, refuse},
+};
+
+impl Worker {
+    pub(super) fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
+        let py = seat.application.py();
+        let Incomplete { id, params } = request;
+        let log = self.log(&params);
+        let interruptible = Interruptible::yes();
+        let account = Account::open(log.request_id());
+        self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
+        let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
+        let log = log.copied_to(transcript.clone());
+        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
+        // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
+        // own (FastCGI 1.0, 5.3).
+        let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
+        let variables = Variables::new(received, Twice::Last);
+        let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
+        let (body, reply) = peer.begin(id, length);
+        let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
+        let data = peer.file(*length.as_ref().unwrap_or(&None));
+        let bad_data = length.err();
+        let mut reply = access::observed(account.as_ref(), reply.with_errors(transcript.clone()));
+        let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
+        let refused = match &variables {
+            _ if params.with_nul().is_some() => Some(
+                Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
+                    .hint("the request was answered with 400"),
+            ),
+            Err(bad) => Some(bad.entry()),
+            Ok(_) => bad_data.or_else(|| self.unfit.as_ref().map(|failure| failure.entry.clone())),
+        };
+        let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
+        match (refused, variables) {
+            _ if !is_here => reply.finish(false),
+            (None, Ok(variables)) => {
+                let exchange = Exchange {
+                    variables,
+                    body: Box::new(body),
+                    data: data.map(|data| Box::new(data) as _),
+                    reply,
+                    errors: transcript.map(|transcript| Arc::new(Copied(transcript)) as _),
+                    form: Form::FastCgi,
+                    log,
+                    interruptible,
+                };
+                seat.server.serve(seat.application, exchange);
+            }
+            (entry, _) => {
+                let response = Response::new(reply, Form::Cgi, false, log, interruptible);
+                if let Some(entry) = entry {
+                    refuse(py, response, self.debug, status, &entry);
+                }
+            }
+        }
+        // A child that the application has forked has come here, too; the request is its parent's.
+        if let Some(account) = account.filter(|_| !self.forked.load(Ordering::Relaxed)) {
+            account.close(py, &params);
+        }
+        self.watched.end(seat.thread);
+        if self.is_draining() {
+            self.watched.leave(seat.thread);
+        }
+        peer.reuse(params);
+    }
+
+    /// Where entries about a request go, under the web server's id for it or a new one.
+    fn log(&self, params: &Params) -> Log {
+        let [mut unique_id, mut method, mut target] = [&b""[..]; 3];
+        for (name, value) in params {
+            match name {
+                b"UNIQUE_ID" => unique_id = value,
+                b"REQUEST_METHOD" => method = value,
+                b"REQUEST_URI" => target = value,
+                _ => {}
+            }
+        }
+        let request = [method, b" ", target].concat();
+        let request = String::from_utf8_lossy(&request);
+        match std::str::from_utf8(unique_id) {
+            Ok(id) if link::request_id::is_one(id) => Log::new(id, &request),
+            _ => Log::new(&self.ids.next(), &request),
+        }
+    }
+}
