@@ -1,6 +1,6 @@
 //! Pools whose number of workers follows the work, down to no process of Python at all.
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::net::UnixListener, process::Command};
 
 use fastcgi_server::values::Values;
 use rustix::process::Signal;
@@ -236,6 +236,40 @@ fn a_reload_while_a_pool_wakes_loads_the_new_code_alone() {
     assert_eq!(wire.answer().text(), "/new|");
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn a_reload_while_a_pool_starts_begins_anew_and_tells_how_it_went() {
+    let waits = "
+        import os
+        print('loading')
+        os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
+        ";
+    for (code, exit) in [(ECHO, 0), ("import there_is_no_such_module", 1)] {
+        let mut pool = resting(waits).gated().launch();
+        pool.await_log("loading");
+        assert_eq!(status(&pool)["loading"].as_bool(), Some(true));
+        pool.setup().release(code);
+        assert_eq!(tell(&pool, &["reload"]).code(), Some(exit));
+        if exit == 0 {
+            assert_eq!(pool.ask(&Ask::get("/new")).text(), "/new|");
+            let log = pool.stop();
+            assert_eq!(codes(&log), [""; 0], "{log}");
+        } else {
+            let ended = pool.end();
+            assert_eq!((ended.code(), codes(&ended.stderr)), (Some(1), vec!["W0302"]), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_socket_on_standard_input_is_served_by_a_dynamic_pool_if_that_is_wished() {
+    let setup = Setup::new(ECHO).dynamic(&["--max", "1", "--idle", "1"]);
+    let socket = setup.path("app.sock");
+    let mut pool = setup.start_on(UnixListener::bind(&socket).unwrap());
+    await_rest(&mut pool, 1);
+    assert_eq!(pool.ask(&Ask::get("/wakes")).text(), "/wakes|");
+    pool.stop();
 }
 
 #[test]
