@@ -39,6 +39,8 @@ pub(super) struct Incoming {
     pub(super) filters: bool,
     /// The file of the filter that is served.
     pub(super) file: Option<FileInput>,
+    /// A request was served.
+    pub(super) has_served: bool,
     /// Something has come at all.
     pub(super) heard: bool,
     /// The whole body of the request that was served last has come.
@@ -84,6 +86,7 @@ impl Incoming {
             bodiless: false,
             filters: false,
             file: None,
+            has_served: false,
             heard: false,
             last_body_over: true,
             current: None,

@@ -95,6 +95,12 @@ impl Peer {
         self.shared.incoming().lingering
     }
 
+    /// Has it served a request, and is kept for another?
+    pub(crate) fn is_kept(&self) -> bool {
+        let incoming = self.shared.incoming();
+        incoming.has_served && incoming.lingering.is_none()
+    }
+
     /// May the connection be closed without loss (FastCGI 1.0, 3.5)? Not if a request has come that nobody has looked at.
     pub(crate) fn is_free(&self) -> bool {
         let incoming = self.shared.incoming();
@@ -147,6 +153,7 @@ impl Peer {
             BodyLength::UntilEnd => None,
         };
         let mut incoming = self.shared.incoming();
+        incoming.has_served = true;
         incoming.aside = Aside::default();
         incoming.file = None;
         // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).

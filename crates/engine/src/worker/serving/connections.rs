@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use link::scoreboard::now;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::Errno,
     net::{SocketFlags, accept_with, acceptfrom_with, sockopt},
 };
 
-use super::{FIRST_LISTENER, Listener, Seat, Worker};
+use super::{A_MOMENT, FIRST_LISTENER, Listener, Seat, Worker};
 use crate::transport::fastcgi::{Peer, Progress};
 
 /// How long a connection that is only drained may stay.
@@ -100,6 +101,7 @@ impl Worker {
         // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
         let alone = self.service.threads <= 1;
         let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
+        let is_kept = peer.is_kept();
         let mut waiting = self.waiting();
         let socket = peer.socket();
         let watched = match (known, alone) {
@@ -115,17 +117,26 @@ impl Worker {
             waiting.insert(data, peer);
         }
         drop(waiting);
-        if !known {
-            self.stand_behind_others();
+        if is_kept && !known && self.service.workers > 1 {
+            self.stand_back();
         }
     }
 
-    /// Lets other workers have the next connections, now that this one holds one more. The kernel wakes them in the order in which
-    /// they began to watch, and would give all that are kept to the first.
-    fn stand_behind_others(&self) {
-        for (position, listener) in self.listeners.iter().enumerate() {
+    /// Leaves the next connections to other workers for a moment, now that this one holds one more. The kernel wakes workers in the
+    /// order in which they began to listen, and the one that runs already is faster than the one that is woken: it would get all
+    /// that are kept, and a connection stays where it is.
+    fn stand_back(&self) {
+        self.stands_back.store(now() + A_MOMENT, Ordering::Release);
+        for listener in &self.listeners {
             // Another thread may be doing the same.
             let _ = epoll::delete(&self.epoll, &listener.socket);
+        }
+    }
+
+    /// Listens again, behind the others.
+    pub(super) fn listen_again(&self) {
+        self.stands_back.store(0, Ordering::Release);
+        for (position, listener) in self.listeners.iter().enumerate() {
             match watch_listener(&self.epoll, position, &listener.socket) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 // Memory is short, and a worker that does not listen is none.

@@ -22,6 +22,7 @@ use link::{
     entry::{Code, Entry},
     launch::{Launch, Service, Work},
     request_id::Ids,
+    scoreboard::now,
 };
 use pyo3::{
     prelude::*,
@@ -54,6 +55,9 @@ use crate::{
 
 /// Wait until connections that linger are looked at again.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others to the rest.
+const A_MOMENT: u64 = 2;
 
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
@@ -183,6 +187,8 @@ struct Worker {
     waiting: Mutex<HashMap<u64, Peer>>,
     /// One of them may be drained only. Changed while `waiting` is locked.
     may_linger: AtomicBool,
+    /// It does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
+    stands_back: AtomicU64,
     next: AtomicU64,
     served: AtomicU64,
     span: Span,
@@ -226,6 +232,7 @@ impl Worker {
             forked: Arc::default(),
             waiting: Mutex::new(HashMap::new()),
             may_linger: AtomicBool::new(false),
+            stands_back: AtomicU64::new(0),
             served: AtomicU64::new(0),
             span: Span::new(service)?,
             service: service.clone(),
@@ -300,9 +307,22 @@ impl Worker {
     fn next_event(&self) -> io::Result<Option<u64>> {
         let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
         let looks = self.modules.as_ref().map(|_| modules::PERIOD);
-        let patience = self.span.left().into_iter().chain(self.lingers().then_some(LOOK)).chain(looks).min();
+        let stands_back = self.stands_back.load(Ordering::Acquire);
+        let patience = self
+            .span
+            .left()
+            .into_iter()
+            .chain(self.lingers().then_some(LOOK))
+            .chain(looks)
+            .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
+            .min();
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        match epoll::wait(&self.epoll, &mut events, patience.as_ref()) {
+        let waited = epoll::wait(&self.epoll, &mut events, patience.as_ref());
+        // A thread that is about to serve a request may be away for long, and others of this process wait for connections.
+        if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
+            self.listen_again();
+        }
+        match waited {
             Ok(1..) => Ok(Some(events[0].data.u64())),
             Ok(0) | Err(Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
