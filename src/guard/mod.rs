@@ -188,11 +188,18 @@ impl<'a> Guard<'a> {
 
     fn take_reports(&mut self) {
         let mut packet = [0; LONGEST];
-        while let Ok((length, _)) = recv(&self.reports, &mut packet[..], RecvFlags::DONTWAIT) {
-            if length == 0 {
-                self.seen.closed = true;
-                return;
-            }
+        loop {
+            let length = match recv(&self.reports, &mut packet[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    self.seen.closed = true;
+                    return;
+                }
+                Ok((length, _)) => length,
+                // Python has ended without reading what it was told last. The kernel says that once, and before what python itself
+                // had still to say.
+                Err(Errno::CONNRESET | Errno::INTR) => continue,
+                Err(_) => return,
+            };
             match Report::decode(&packet[..length]) {
                 Some(Report::Ready) => self.seen.ready = true,
                 Some(Report::HeadLeaves) => self.seen.head_left = true,

@@ -135,7 +135,8 @@ impl Template {
                         self.unfit = Some(reason);
                     }
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                // One that ended without reading its last orders is told of once, before what it had still to say.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(_) => return None,
             }
         }
