@@ -103,8 +103,12 @@ fn table(status: &PoolStatus) -> String {
     } else {
         format!("{} to {} workers", status.min, status.max)
     };
+    let abandoned = match status.abandoned {
+        0 => String::new(),
+        number => format!(", {number} requests abandoned by their clients"),
+    };
     let mut text = format!(
-        "{} {} pid {} at {}: {workers}, {busy} of {} busy, preload {}{}\n",
+        "{} {} pid {} at {}: {workers}, {busy} of {} busy, preload {}{abandoned}{}\n",
         status.name,
         status.app,
         status.pid,

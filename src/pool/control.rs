@@ -76,6 +76,8 @@ pub(crate) struct PoolStatus {
     pub(crate) loading: bool,
     /// There is no process of Python; the next connection starts one.
     pub(crate) resting: bool,
+    /// Requests whose web server went away before the reply was whole.
+    pub(crate) abandoned: u64,
     /// It was told to end.
     pub(crate) ending: bool,
     /// Each thread of each worker.

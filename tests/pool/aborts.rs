@@ -7,7 +7,7 @@ use super::{
     process::Setup,
     wire::{Ask, PARAMS, Said, record},
 };
-use crate::verdict::codes;
+use crate::{front::eventually, verdict::codes};
 
 /// A request that was aborted: it is over, in the sense of the protocol.
 #[track_caller]
@@ -112,6 +112,12 @@ fn f27_a_connection_that_is_closed_within_the_reply_ends_it_and_closes_the_respo
     drop(wire);
     pool.await_log("closed /endless");
     pool.ask(&Ask::get("/short"));
+    // The one that served it may be a little behind its own `close()`.
+    eventually("it is counted, and the other is not", || {
+        let told = pool.tell(&["status", "--json", "app"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        status["abandoned"] == 1
+    });
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }

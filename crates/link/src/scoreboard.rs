@@ -36,6 +36,8 @@ struct Head {
     logs: [AtomicU32; 2],
     /// The supervisor wants to be told when no thread is idle.
     wants_word: AtomicU32,
+    /// Requests, of all workers there have been, whose web server went away before the reply was whole.
+    abandoned: AtomicU64,
 }
 
 /// Memory that holds the lines of a pool.
@@ -162,6 +164,16 @@ impl Scoreboard {
     pub fn is_crowded(&self) -> bool {
         fence(Ordering::SeqCst);
         self.head().wants_word.load(Ordering::Relaxed) != 0 && !self.has_idle()
+    }
+
+    /// A request's web server went away before the reply was whole.
+    pub fn count_abandoned(&self) {
+        self.head().abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests of all workers, those that have ended included, whose web server went away before the reply was whole.
+    pub fn abandoned(&self) -> u64 {
+        self.head().abandoned.load(Ordering::Relaxed)
     }
 
     /// Can any thread take a connection?

@@ -73,6 +73,7 @@ impl Supervisor<'_> {
             reloading: self.phase == Phase::Reloading,
             loading: self.templates.next.is_some(),
             resting: self.templates.current.is_none() && self.templates.next.is_none(),
+            abandoned: self.scoreboard.abandoned(),
             ending: self.phase.is_ending(),
             workers: lines
                 .filter(|reading| Pid::from_raw(reading.pid).is_some_and(|pid| self.is_worker(pid)))

@@ -118,6 +118,11 @@ impl Watched {
         }
     }
 
+    /// The web server of a request went away before the reply was whole.
+    pub(super) fn count_abandoned(&self) {
+        self.scoreboard.count_abandoned();
+    }
+
     /// Makes SIGUSR2 interrupt what is overdue, and SIGUSR1 write the stacks of all threads to the log at once, whoever holds the
     /// interpreter.
     pub(super) fn listen(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {

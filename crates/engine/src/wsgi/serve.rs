@@ -31,8 +31,10 @@ use crate::log::Log;
 pub(crate) enum Outcome {
     /// A whole reply was sent: the application's own, or an error page.
     Replied,
-    /// The reply was cut, or nobody was there to read it.
+    /// The reply was cut.
     Cut,
+    /// Nobody was there to read it.
+    Abandoned,
 }
 
 /// The server, in the PEP's sense, that one thread is: what is the same for all its requests.
@@ -89,10 +91,12 @@ impl Server {
         }
         let response = response.get();
         response.end_interruption();
+        let mut abandoned = false;
         let complete = match result {
             Ok(()) => true,
             Err(fault) => {
                 let fault = response.cause_of(py, fault, cut);
+                abandoned = matches!(fault, Fault::ClientGone);
                 let entry = fault.entry(py, &self.setting, response.head_left(py));
                 if let Some(entry) = &entry {
                     log.entry(entry);
@@ -107,7 +111,11 @@ impl Server {
             None => self.flush_errors(py),
         }
         response.finish(py, complete);
-        if complete { Outcome::Replied } else { Outcome::Cut }
+        match (complete, abandoned) {
+            (_, true) => Outcome::Abandoned,
+            (true, false) => Outcome::Replied,
+            (false, false) => Outcome::Cut,
+        }
     }
 
     /// Writes what has no line end yet. The stream never fails, unless the application has taken it apart; then the next request

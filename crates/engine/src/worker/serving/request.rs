@@ -16,7 +16,7 @@ use crate::{
         access::{self, Account},
         filter,
     },
-    wsgi::{BodyLength, Exchange, Interruptible, Response, Twice, Variables, refuse},
+    wsgi::{BodyLength, Exchange, Interruptible, Outcome, Response, Twice, Variables, refuse},
 };
 
 impl Worker {
@@ -63,7 +63,9 @@ impl Worker {
                     log,
                     interruptible,
                 };
-                seat.server.serve(seat.application, exchange);
+                if seat.server.serve(seat.application, exchange) == Outcome::Abandoned {
+                    self.watched.count_abandoned();
+                }
             }
             (entry, _) => {
                 let response = Response::new(reply, Form::Cgi, false, log, interruptible);
