@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what the tests need beside Rust: real web servers, curl, and a virtualenv with Flask and Django.
+# Puts in place what the tests need beside Rust: real web servers, php-fpm, curl, and a virtualenv with Flask, Django and flup.
 # May be run any number of times; when all is there it takes a moment and changes nothing.
 #
 # The virtualenv stands where the web server's user can enter it, outside the source tree: in WSGATE_TEST_VENV, else
@@ -32,6 +32,8 @@ needed() {
     [ -e /usr/lib/apache2/modules/mod_fcgid.so ] || echo libapache2-mod-fcgid
     command -v spawn-fcgi >/dev/null || echo spawn-fcgi
     command -v cgi-fcgi >/dev/null || echo libfcgi-bin
+    # Debian names the program by its version.
+    compgen -G '/usr/sbin/php-fpm*' >/dev/null || echo php-fpm
     command -v curl >/dev/null || echo curl
     # Its tools work without it running.
     command -v systemd-socket-activate >/dev/null || echo systemd
@@ -87,7 +89,7 @@ make_venv() {
         return
     fi
     # The copy of the requirements is written last, so that a virtualenv that was left half made is made again.
-    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django' 2>/dev/null; then
+    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup' 2>/dev/null; then
         return
     fi
     say "making $venv with $("$python" --version)"

@@ -1,6 +1,7 @@
 //! `wsgate call --via`: one request to a FastCGI server that runs, as a web server makes it.
 
 mod hostile;
+mod others;
 mod server;
 
 use std::{fs, io::Read as _};
