@@ -74,6 +74,7 @@ uninstall: ## take it away again
 	rmdir $(PLACE)/lib/wsgate || true
 
 ci: fmt clippy doc test demo ## what the continuous integration runs
+	$(MAKE) bench QUICK=1
 	tests/install.sh
 
 fmt:
