@@ -58,10 +58,6 @@ codes! {
     WorkerReplaced = 340,
     /// A pool without work has let its last process of Python go.
     PoolRests = 341,
-    /// A service manager has passed a socket that is not served.
-    SocketLeft = 360,
-    /// A service manager cannot be told anything.
-    ManagerNotTold = 361,
     /// The application opened sockets while it was loaded in a process that is to be forked.
     SocketsAtImport = 350,
     /// The application started threads or opened sockets while it was loaded, so that each worker loads it by itself.
@@ -70,6 +66,10 @@ codes! {
     WorkerUnloaded = 352,
     /// A file has changed, and new code is loaded.
     ChangeSeen = 353,
+    /// A service manager has passed a socket that is not served.
+    SocketLeft = 360,
+    /// A service manager cannot be told anything.
+    ManagerNotTold = 361,
     /// A line of the access log could not be written.
     AccessNotLogged = 370,
     /// A log could not be opened anew.
@@ -261,7 +261,7 @@ fn last(text: &str, most: usize) -> &str {
 }
 
 /// Text with control characters made visible, so that nothing from the network can forge a line of the log.
-struct Visible<'a>(&'a str);
+pub(crate) struct Visible<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
