@@ -7,6 +7,7 @@ mod aborts;
 mod access;
 mod changes;
 mod connections;
+mod control;
 mod dynamic;
 mod ending;
 mod filter;
