@@ -27,6 +27,7 @@ mod reuse;
 mod separation;
 mod starting;
 mod stderr;
+mod timeouts;
 mod units;
 mod wire;
 mod workers;
