@@ -4,6 +4,9 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, ValueEnum};
 
+/// Longest time that is counted, in seconds: clocks end somewhere.
+pub(crate) const LONGEST: u64 = u32::MAX as u64;
+
 /// Options about the application and its interpreter.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -38,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) debug: bool,
 
     /// Seconds that a request may take; without it or with 0 it has no end
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) timeout: Option<u64>,
 
     /// How a CGI request is served: `cold` starts a new interpreter for each

@@ -19,7 +19,9 @@ pub(crate) fn open() -> io::Result<PathBuf> {
         .filter(|directory| !directory.is_empty())
         .map_or_else(|| env::temp_dir().join(format!("wsgate-{user}")), PathBuf::from);
     match fs::DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(io::Error::new(error.kind(), format!("`{}` cannot be made: {error}", path.display())));
+        }
         _ => {}
     }
     // Not followed if it is a link: whoever made that could turn it elsewhere.

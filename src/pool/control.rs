@@ -23,7 +23,7 @@ use crate::runtime_directory;
 /// What stands behind a pool's name in its socket's.
 const SUFFIX: &str = ".pool";
 
-/// Connections that may be open and say nothing.
+/// Connections that may be open and say nothing; the oldest goes for one more.
 const MOST: usize = 16;
 
 /// What somebody wants of a pool.
@@ -123,7 +123,10 @@ impl Control {
         let _ = fs::remove_file(&draft);
         let listener = UnixListener::bind(&draft).with_context(|| format!("`{}` cannot be made", draft.display()))?;
         listener.set_nonblocking(true)?;
-        fs::rename(&draft, &path)?;
+        if let Err(error) = fs::rename(&draft, &path) {
+            let _ = fs::remove_file(&draft);
+            bail!("`{}` cannot be replaced: {error}", path.display());
+        }
         Ok(Self { listener, path, open: Vec::new() })
     }
 
@@ -137,7 +140,11 @@ impl Control {
         while let Ok((stream, _)) = self.listener.accept() {
             let peer = sockopt::socket_peercred(&stream).map(|peer| peer.uid);
             let is_allowed = peer.is_ok_and(|uid| uid == geteuid() || uid.is_root());
-            if is_allowed && self.open.len() < MOST && stream.set_nonblocking(true).is_ok() {
+            if is_allowed && stream.set_nonblocking(true).is_ok() {
+                if self.open.len() == MOST {
+                    // Whoever asks does so at once: the one that has been silent for longest makes room.
+                    self.open.remove(0);
+                }
                 self.open.push(stream);
             }
         }
@@ -199,10 +206,22 @@ pub(crate) fn names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn path_of(name: &str) -> Result<PathBuf> {
+/// Can a pool be called that?
+///
+/// # Errors
+/// If not: a name becomes that of a file, and is shown to people.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if name.is_empty() || name.len() > 40 || !is_plain {
-        bail!("`{name}` is no name of a pool: letters, digits, `-` and `_`, 40 at most");
+        return Err(format!(
+            "`{}` is no name of a pool: letters, digits, `-` and `_`, 40 at most",
+            name.escape_debug()
+        ));
     }
+    Ok(())
+}
+
+fn path_of(name: &str) -> Result<PathBuf> {
+    check_name(name).map_err(anyhow::Error::msg)?;
     Ok(runtime_directory::open()?.join(format!("{name}{SUFFIX}")))
 }

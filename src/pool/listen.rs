@@ -207,6 +207,9 @@ fn open_unix(path: &Path, access: &Access) -> Result<Listener> {
             address: Address::Unix(path.to_owned()),
             file: Some(SocketFile { path: path.to_owned(), inode }),
         }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("`{shown}` cannot be listened at: its directory is not there; wsgate makes none")
+        }
         Err(error) => {
             let _ = fs::remove_file(&draft);
             Err(error).with_context(|| format!("`{shown}` cannot be listened at"))
@@ -251,6 +254,15 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_in_a_directory_that_is_not_there_is_refused_for_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let access = Access { mode: 0o600, owner: (None, None) };
+        let address = Address::Unix(directory.path().join("run/app.sock"));
+        let refused = Listener::open(&address, &access, &mut Inherited::default()).unwrap_err();
+        assert!(refused.to_string().contains("its directory is not there"), "{refused}");
     }
 
     #[test]

@@ -142,12 +142,15 @@ impl Template {
         }
     }
 
-    /// Lets it end once its last worker has. One that has not loaded the application yet need not do that any more.
-    pub(super) fn retire(&mut self) {
+    /// Lets it end once its last worker has, by `due` at the latest. One that has not loaded the application yet need not do that any
+    /// more.
+    pub(super) fn retire(&mut self, due: Instant) {
         if !self.ready {
             self.kill();
         } else if self.workers + self.owed == 0 {
-            self.channel = None;
+            if self.channel.take().is_some() {
+                self.farewell.get_or_insert(due);
+            }
         } else if self.owed > 0 && !self.abandoned {
             // They may be loading the application, without an end. One that could not be told is told the next time.
             self.abandoned = self.send(Order::Abandon);

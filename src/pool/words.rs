@@ -4,11 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::listen::Address;
-use crate::options::Options;
-
-/// Longest time that is counted, in seconds: clocks end somewhere.
-const LONGEST: u64 = u32::MAX as u64;
+use super::{control::check_name, listen::Address};
+use crate::options::{LONGEST, Options};
 
 /// A pool, described on the command line.
 #[derive(Args, Clone, Debug)]
@@ -28,7 +25,7 @@ pub(crate) struct Fastcgi {
     pub(crate) listen: Vec<Address>,
 
     /// Name of the pool, for `wsgate status`; without it that of the file or module
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) name: Option<String>,
 
     /// Permissions of Unix sockets, in octal
@@ -87,11 +84,11 @@ pub(crate) struct Fastcgi {
     pub(crate) max_rss: u64,
 
     /// Seconds after which a request that is still being served is logged, with the stacks of its worker
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) slow: Option<u64>,
 
     /// Seconds that workers have to finish their requests when they are to end
-    #[arg(long, value_name = "S", default_value_t = 30)]
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) drain: u64,
 
     #[command(flatten)]
@@ -158,6 +155,10 @@ fn size(word: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| format!("`{word}` is no number with a unit, such as 200M"))?;
     number.checked_mul(factor).ok_or_else(|| format!("`{word}` is too much"))
+}
+
+fn name(word: &str) -> Result<String, String> {
+    check_name(word).map(|()| word.to_owned())
 }
 
 fn mode(word: &str) -> Result<u32, String> {

@@ -427,6 +427,7 @@ fn words_that_contradict_each_other_are_refused() {
         (&["--max", "2", "--min", "3"], 78, "W0105"),
         (&["--max", "2", "--idle", "0"], 2, "--idle"),
         (&["--max-rss", "12X"], 2, "12X"),
+        (&["--max", "0"], 2, "--max"),
     ] {
         let setup = Setup::new(ECHO).dynamic(words);
         let ended = run(setup.command().stdin(std::process::Stdio::piped()), "");

@@ -6,10 +6,10 @@ use rustix::process::Signal;
 
 use super::{
     ECHO, GATED,
-    process::{Setup, count},
+    process::{Setup, children, count, signal},
     wire::Ask,
 };
-use crate::verdict::codes;
+use crate::{front::eventually, verdict::codes};
 
 #[test]
 fn f45_f46_a_pool_that_is_told_to_end_ends_at_once_and_exits_with_0() {
@@ -193,4 +193,38 @@ fn all_threads_of_a_worker_finish_their_requests() {
         assert!(wire.answer().text().starts_with("/slow/"));
     }
     assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn a_template_that_the_application_keeps_from_its_end_does_not_keep_the_pool() {
+    let pool = Setup::new(
+        "
+        import atexit, os, signal
+        at = os.getpid()
+        def stay():
+            while os.getpid() == at:
+                signal.pause()
+        atexit.register(stay)
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'served']
+        ",
+    )
+    .words(&["--drain", "1"])
+    .start();
+    let old = pool.template();
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
+    // One that new code has taken the place of ends, too.
+    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+    eventually("the template of the old code has ended", || !children(pool.pid()).contains(&old));
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0702", "W0702"], "{log}");
+}
+
+#[test]
+fn a_template_that_is_stopped_does_not_keep_the_pool() {
+    let pool = Setup::new(ECHO).words(&["--drain", "1"]).start();
+    signal(pool.template(), Signal::STOP);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0702"], "{log}");
 }

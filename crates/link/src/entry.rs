@@ -261,7 +261,7 @@ fn last(text: &str, most: usize) -> &str {
 }
 
 /// Text with control characters made visible, so that nothing from the network can forge a line of the log.
-struct Visible<'a>(&'a str);
+pub(crate) struct Visible<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

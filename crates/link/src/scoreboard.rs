@@ -13,11 +13,11 @@ use std::{
 
 use memmap2::MmapRaw;
 use rustix::{
-    fs::{MemfdFlags, ftruncate, memfd_create},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
     time::{ClockId, clock_gettime},
 };
 
-use crate::logs::Which;
+use crate::{entry::Visible, logs::Which};
 
 /// Bytes of a request's id, method and target that are kept, in words.
 const WORDS: usize = 24;
@@ -79,7 +79,7 @@ pub struct Reading {
     pub served: u64,
     /// Bytes of resident memory of the process after its last request; 0 if that was not measured.
     pub resident: u64,
-    /// Id, method and target of the request, or of the last one.
+    /// Id, method and target of the request, or of the last one; control characters as escapes, since it is shown to people.
     pub request: String,
 }
 
@@ -102,8 +102,10 @@ impl Scoreboard {
     /// # Errors
     /// If memory is short.
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
-        let descriptor = memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC)?;
+        let descriptor = memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&descriptor, (size_of::<Head>() + lines * size_of::<Line>()) as u64)?;
+        // Workers have it, too: what one of them cut off would kill whoever looks at it.
+        fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Self::attach(descriptor.try_clone()?)?, descriptor))
     }
 
@@ -276,7 +278,7 @@ impl Line {
             since: self.since.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
             resident: self.resident.load(Ordering::Relaxed),
-            request: String::from_utf8_lossy(&bytes[..length]).into_owned(),
+            request: Visible(&String::from_utf8_lossy(&bytes[..length])).to_string(),
         }
     }
 
@@ -328,6 +330,23 @@ mod tests {
         assert_eq!(line.read().unwrap().request, "x".repeat(WORDS * 8));
         line.begin("short");
         assert_eq!(line.read().unwrap().request, "short");
+    }
+
+    #[test]
+    fn whoever_has_the_descriptor_cannot_cut_the_memory() {
+        let (board, descriptor) = Scoreboard::create(1).unwrap();
+        assert!(ftruncate(&descriptor, 0).is_err());
+        assert!(ftruncate(&descriptor, 1 << 20).is_err());
+        board.line(0).unwrap().take(4711, 0);
+        assert_eq!(board.line(0).unwrap().read().map(|reading| reading.pid), Some(4711));
+    }
+
+    #[test]
+    fn control_characters_of_a_request_are_visible() {
+        let (board, _descriptor) = Scoreboard::create(1).unwrap();
+        let line = board.line(0).unwrap();
+        line.begin("id GET /\x1b[2J\r\n  4711 idle");
+        assert_eq!(line.read().unwrap().request, "id GET /\\u{1b}[2J\\r\\n  4711 idle");
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl<'a> Supervisor<'a> {
         Ok(Self {
             settings,
             phase: Phase::Starting,
-            templates: Templates::new(service.preload),
+            templates: Templates::new(service.preload, terms.drain),
             places: Places::new(service.workers, service.threads, max_age),
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
             watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
@@ -223,6 +223,7 @@ impl<'a> Supervisor<'a> {
                 }
                 self.templates.give_up_next();
                 self.templates.retire_current();
+                self.templates.all_end();
             }
             Step::Kill => self.templates.retired.iter_mut().for_each(Template::kill),
         }

@@ -42,11 +42,13 @@ pub(super) struct Templates {
     pub(super) due: Instant,
     /// What a new one for the code of the current one is told about loading it.
     pub(super) preload: Preload,
+    /// How long one may take to end as programs do. A thread or an exit handler of the application may keep it.
+    patience: Duration,
 }
 
 impl Templates {
-    /// None yet.
-    pub(super) fn new(preload: Preload) -> Self {
+    /// None yet; each will have `patience` for its end.
+    pub(super) fn new(preload: Preload, patience: Duration) -> Self {
         Self {
             current: None,
             next: None,
@@ -55,12 +57,13 @@ impl Templates {
             failures: 0,
             due: Instant::now(),
             preload,
+            patience,
         }
     }
 
     /// When one that should have ended by itself is killed.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.next.as_ref().and_then(|template| template.farewell)
+        self.next.iter().chain(&self.retired).filter_map(|template| template.farewell).min()
     }
 
     /// All that have not ended.
@@ -88,7 +91,27 @@ impl Templates {
     }
 
     fn let_retired_end(&mut self) {
-        self.retired.iter_mut().for_each(Template::retire);
+        let due = Instant::now() + self.patience;
+        self.retired.iter_mut().for_each(|template| template.retire(due));
+    }
+
+    /// The pool ends, and workers have been told so: none of those that are left, stopped or not, is waited for without an end.
+    pub(super) fn all_end(&mut self) {
+        let due = Instant::now() + self.patience + FAREWELL;
+        for template in self.retired.iter_mut() {
+            template.farewell.get_or_insert(due);
+        }
+    }
+
+    /// Kills those that have not ended in time; tells of how many that was.
+    pub(super) fn kill_those_who_stay(&mut self) -> usize {
+        let now = Instant::now();
+        let late = self.retired.iter_mut().filter_map(|template| {
+            template.farewell.take_if(|due| *due <= now)?;
+            template.kill();
+            Some(())
+        });
+        late.count()
     }
 
     fn put_off(&mut self) {

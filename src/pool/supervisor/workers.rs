@@ -138,12 +138,18 @@ impl Supervisor<'_> {
         self.places.leaving.push(Leaving { pid, slot, due: Instant::now() + self.terms.drain });
     }
 
-    /// Kills workers whose time to end is over.
+    /// Kills workers and templates whose time to end is over.
     pub(super) fn kill_those_who_stay(&mut self) {
         let now = Instant::now();
         for leaving in self.places.leaving.iter_mut().filter(|leaving| leaving.due <= now) {
             let _ = kill_process(leaving.pid, Signal::KILL);
             leaving.due = now + LONGEST_WAIT;
+        }
+        for _ in 0..self.templates.kill_those_who_stay() {
+            self.log(
+                &Entry::warning(Code::TemplateDied, "a template that was to end did not, and is killed")
+                    .hint("an exit handler or a thread that the application has begun while it was loaded may be what it waits for"),
+            );
         }
     }
 

@@ -130,7 +130,8 @@ pub(super) fn run(
         // They need the interpreter to come to their ends.
         py.detach(|| followers.into_iter().for_each(|follower| drop(follower.join())));
     });
-    Ok(0)
+    // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
+    Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
 }
 
 /// Takes note in every child that the application forks: what it does is not the worker's.
@@ -183,6 +184,8 @@ struct Worker {
     draining: AtomicBool,
     /// This is no worker, but a child that the application has forked.
     forked: Arc<AtomicBool>,
+    /// Connections cannot be waited for any more.
+    failed: AtomicBool,
     /// Connections that wait for more, by their epoll data.
     waiting: Mutex<HashMap<u64, Peer>>,
     /// One of them may be drained only. Changed while `waiting` is locked.
@@ -230,6 +233,7 @@ impl Worker {
             stopper,
             draining: AtomicBool::new(false),
             forked: Arc::default(),
+            failed: AtomicBool::new(false),
             waiting: Mutex::new(HashMap::new()),
             may_linger: AtomicBool::new(false),
             stands_back: AtomicU64::new(0),
@@ -289,6 +293,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
+                    self.failed.store(true, Ordering::Relaxed);
                     Log::new("-", "(worker)")
                         .entry(&Entry::error(Code::Internal, format!("waiting for connections failed: {error}")));
                     break;

@@ -1,0 +1,125 @@
+//! What people and programs ask a pool, and what an application that means harm can do to whoever answers.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    process::Stdio,
+};
+
+use super::{ECHO, only_entry, process::Setup, wire::Ask};
+use crate::running::run;
+
+#[test]
+fn nothing_that_is_requested_reaches_the_terminal_of_whoever_asks_for_the_status() {
+    let pool = Setup::new(ECHO).start();
+    let ask = Ask::get("/").without("REQUEST_URI").param("REQUEST_URI", "/\x1b[2J\r\n  4711 busy");
+    pool.ask(&ask);
+    for words in [&["status", "app"][..], &["status", "--json"]] {
+        let told = pool.tell(words).text();
+        assert!(!told.trim_end().contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+        assert!(told.contains("[2J") && !told.lines().any(|line| line.starts_with("  4711")), "{told:?}");
+    }
+    pool.stop();
+}
+
+#[test]
+fn connections_that_ask_nothing_and_noise_keep_nobody_from_an_answer() {
+    let pool = Setup::new(ECHO).start();
+    let control = pool.setup().path("run/app.pool");
+    let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&control).unwrap()).collect();
+    for noise in [&b"stat"[..], b"\0\xff\xfe", b"status\nstop\n", &[b'x'; 4096]] {
+        UnixStream::connect(&control).unwrap().write_all(noise).unwrap();
+    }
+    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+    assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
+    drop(silent);
+    pool.stop();
+}
+
+#[test]
+fn an_application_cannot_cut_the_memory_that_its_supervisor_looks_at() {
+    let pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            cut = 0
+            for name in os.listdir('/proc/self/fd'):
+                try:
+                    if 'scoreboard' in os.readlink('/proc/self/fd/' + name):
+                        os.ftruncate(int(name), 0)
+                        cut += 1
+                except OSError:
+                    pass
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'%d cut' % cut]
+        ",
+    )
+    .start();
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "0 cut");
+    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "0 cut");
+    pool.stop();
+}
+
+#[test]
+fn a_worker_whose_application_closes_all_descriptors_is_replaced_and_not_lost_in_silence() {
+    let mut pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/close':
+                os.closerange(0, 4096)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'served']
+        ",
+    )
+    .start();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/close").bytes());
+    assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+    pool.await_log("W0701");
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
+    pool.stop();
+}
+
+#[test]
+fn times_beyond_all_clocks_and_names_that_are_none_are_refused() {
+    let far = u64::MAX.to_string();
+    let words: [[&str; 2]; 7] = [
+        ["--drain", &far],
+        ["--slow", &far],
+        ["--timeout", &far],
+        ["--max-age", &far],
+        ["--name", "two\nlines"],
+        ["--name", "../app"],
+        ["--name", ""],
+    ];
+    for words in words {
+        let setup = Setup::new(ECHO).words(&words);
+        let ended = run(setup.command().stdin(Stdio::piped()), "");
+        assert_eq!(ended.code(), Some(2), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(words[0]), "{words:?}: {}", ended.stderr);
+    }
+    // As far as clocks are sure to go.
+    let longest = u32::MAX.to_string();
+    let pool = Setup::new(ECHO).words(&["--drain", &longest, "--slow", &longest, "--timeout", &longest]).start();
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    pool.stop();
+}
+
+#[test]
+fn a_pool_without_a_place_for_its_socket_says_which_and_serves() {
+    let setup = Setup::new(ECHO);
+    fs::create_dir_all(setup.path("run/app.pool")).unwrap();
+    fs::set_permissions(setup.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
+    let pool = setup.start();
+    assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
+    assert_eq!(fs::read_dir(pool.setup().path("run")).unwrap().count(), 1, "nothing is left beside it");
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0706").contains("/run/app.pool` cannot be replaced: "), "{log}");
+
+    let nowhere = Setup::new(ECHO).variable("WSGATE_RUNTIME_DIR", "/nonexistent/run");
+    let log = nowhere.start().stop();
+    assert!(only_entry(&log, "W0706").contains("`/nonexistent/run` cannot be made: "), "{log}");
+}

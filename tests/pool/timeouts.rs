@@ -1,0 +1,98 @@
+//! Requests that take long: told of, interrupted, and in the end killed, while the pool answers for itself.
+
+use rustix::process::Signal;
+
+use super::{
+    GATED,
+    process::{Setup, signal},
+    wire::Ask,
+};
+use crate::{front::eventually, verdict::codes};
+
+/// Hangs at `/hang`, and takes no notice of being interrupted at `/hold`.
+const HANGS: &str = "
+    import os, time
+    def hold():
+        while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                print('caught')
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        if path == '/hang':
+            time.sleep(1000)
+        if path == '/hold':
+            hold()
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [path.encode('latin-1')]
+    ";
+
+#[test]
+fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_goes_on_to_its_end() {
+    let mut pool = Setup::new(GATED).gated().words(&["--slow", "1"]).start();
+    let mut slow = pool.connect();
+    slow.send(&Ask::get("/slow").bytes());
+    pool.await_log("W0607");
+    pool.await_log("in application\n");
+    pool.open_gate();
+    assert_eq!(slow.answer().text(), "/slow|");
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0607"], "{log}");
+    assert!(log.contains("GET /slow` has been taking "), "{log}");
+    assert!(log.contains("app.wsgi\", line "), "{log}");
+}
+
+#[test]
+fn a_request_that_hangs_is_interrupted_answered_with_504_and_its_worker_lives_on() {
+    let pool = Setup::new(HANGS).words(&["--timeout", "1"]).start();
+    let worker = pool.ask(&Ask::get("/")).pid();
+    let answer = pool.ask(&Ask::get("/hang"));
+    assert_eq!(answer.head().status, 504, "{answer:?}");
+    assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0603"], "{log}");
+    assert!(log.contains("in application\n") && log.contains("time.sleep(1000)"), "the stack: {log}");
+}
+
+#[test]
+fn a_worker_whose_request_cannot_be_interrupted_is_killed_and_named_with_it() {
+    let mut pool = Setup::new(HANGS).words(&["--timeout", "1"]).start();
+    let worker = pool.ask(&Ask::get("/")).pid();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/hold").bytes());
+    assert!(!matches!(wire.try_answer(), Ok(Some(_))), "a reply that was never made");
+    pool.await_log("W0701");
+    assert_ne!(pool.ask(&Ask::get("/after")).pid(), worker);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0603", "W0701"], "{log}");
+    assert!(log.contains("caught\n"), "it was interrupted first: {log}");
+    assert!(log.contains("could not be interrupted") && log.contains("in hold\n"), "{log}");
+    assert!(log.contains("was killed by SIGABRT") && log.contains("  it was serving `"), "{log}");
+    assert!(log.contains("GET /hold`"), "{log}");
+}
+
+#[test]
+fn the_pool_answers_for_itself_while_every_worker_is_stuck_and_can_be_told_to_end() {
+    let pool = Setup::new(HANGS).words(&["--workers", "2", "--drain", "1"]).start();
+    let stuck: Vec<_> = (0..2)
+        .map(|_| {
+            let wire = pool.connect();
+            wire.send(&Ask::get("/hold").bytes());
+            wire
+        })
+        .collect();
+    let busy = || {
+        let status: serde_json::Value =
+            serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
+        let workers = status["workers"].as_array().unwrap().clone();
+        workers.iter().filter(|worker| worker["busy"] == true).count()
+    };
+    eventually("both are busy", || busy() == 2);
+    pool.workers(2).into_iter().for_each(|worker| signal(worker, Signal::STOP));
+    assert_eq!(busy(), 2);
+    assert!(pool.tell(&["status", "app"]).text().contains(" GET /hold\n"));
+    assert_eq!(pool.tell(&["stop", "app"]).code(), Some(0));
+    assert_eq!(pool.end().code(), Some(0));
+    drop(stuck);
+}
