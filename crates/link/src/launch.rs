@@ -87,6 +87,8 @@ pub struct Service {
     pub logs: Logs,
     /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker without one has no supervisor.
     pub bell_fd: Option<i32>,
+    /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker serves one.
+    pub warm: bool,
 }
 
 /// Which process of a pool loads the application.
