@@ -19,7 +19,11 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{BUILD, launch::BadLaunch, page::Form};
+use crate::{
+    BUILD,
+    launch::{BadLaunch, layout_of},
+    page::Form,
+};
 
 /// First bytes of a greeting; the name of the build follows, as in a launch frame.
 const MAGIC: &[u8] = b"wsgate-warm ";
@@ -106,13 +110,7 @@ fn encode(what: &impl Serialize) -> Result<Vec<u8>, BadLaunch> {
 }
 
 fn decode<T: for<'a> Deserialize<'a>>(frame: &[u8]) -> Result<T, BadLaunch> {
-    let rest = frame.strip_prefix(MAGIC).ok_or(BadLaunch::NoFrame)?;
-    let end = rest.iter().position(|&byte| byte == b'\n').ok_or(BadLaunch::NoFrame)?;
-    let (build, layout) = rest.split_at(end);
-    if build != BUILD.as_bytes() {
-        return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(build).into_owned()));
-    }
-    match postcard::take_from_bytes(&layout[1..]) {
+    match postcard::take_from_bytes(layout_of(MAGIC, frame)?) {
         Ok((what, [])) => Ok(what),
         _ => Err(BadLaunch::Layout),
     }
