@@ -67,6 +67,9 @@ enum Command {
     Call(call::words::Call),
     /// Load an application, say what is found and what is wrong
     Check(check::words::Check),
+    /// Serve a warm pool, as a request starts it
+    #[command(hide = true)]
+    WarmPool(pool::warm::Words),
     /// Print the man page
     #[command(hide = true)]
     Man,
@@ -192,6 +195,7 @@ fn dispatch(command: Command) -> Exit {
             Err(entry) => cgi::refuse(Status::InternalServerError, &entry),
         },
         Command::Fastcgi(words) => ended(pool::run(&words)),
+        Command::WarmPool(words) => ended(pool::warm::run(&words)),
         Command::Status(words) => ended(pool::ask::status(&words)),
         Command::Reload(words) => ended(pool::ask::reload(&words)),
         Command::Stop(words) => ended(pool::ask::stop(&words)),

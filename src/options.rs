@@ -44,9 +44,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) timeout: Option<u64>,
 
-    /// How a CGI request is served: `cold` starts a new interpreter for each
+    /// How a CGI request is served: `cold` starts a new interpreter for each, `warm` forks one that has the application loaded
     #[arg(long, value_enum, default_value_t = Mode::Cold)]
     pub(crate) mode: Mode,
+
+    /// Seconds without requests after which the processes of `--mode warm` end
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    pub(crate) warm_idle: u64,
 }
 
 /// How a CGI request is served.
@@ -54,6 +58,35 @@ pub(crate) struct Options {
 pub(crate) enum Mode {
     /// A new interpreter for each request, as PEP 3333 shows it
     Cold,
+    /// A process for each request, forked from one that has loaded the application
+    Warm,
+}
+
+impl Options {
+    /// Words that mean the same, but for the mode.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words = Vec::new();
+        let mut pair = |name: &str, value: OsString| words.extend([OsString::from(name), value]);
+        for (name, value) in [("--venv", &self.venv), ("--python", &self.python), ("--chdir", &self.chdir)] {
+            if let Some(value) = value {
+                pair(name, value.into());
+            }
+        }
+        self.path.iter().for_each(|path| pair("--path", path.into()));
+        for (name, value) in &self.env {
+            let mut assignment = name.clone();
+            assignment.push("=");
+            assignment.push(value);
+            pair("--env", assignment);
+        }
+        if let Some(seconds) = self.timeout {
+            pair("--timeout", seconds.to_string().into());
+        }
+        if self.debug {
+            words.push("--debug".into());
+        }
+        words
+    }
 }
 
 /// What may stand behind our name on a `#!` line.

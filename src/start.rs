@@ -1,6 +1,8 @@
 //! Starts python with the engine, and with everything it inherits.
 
 use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write as _},
     os::{
@@ -24,7 +26,7 @@ const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
 /// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)): an
 /// application that finds them would take descriptors of ours for its own, or speak in our place.
-const OF_THE_MANAGER: [&str; 7] =
+pub(crate) const OF_THE_MANAGER: [&str; 7] =
     ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 
 /// A python that can be started.
@@ -67,8 +69,6 @@ impl Start {
         for descriptor in [engines_end.as_fd(), frame.as_fd()].iter().chain(inherited) {
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
-        let environment: Vec<_> =
-            std::env::vars_os().filter(|(name, _)| !OF_THE_MANAGER.iter().any(|known| name == known)).collect();
         let mut command = Command::new(&settings.interpreter.program);
         command
             .args(["-c", BOOTSTRAP])
@@ -76,18 +76,29 @@ impl Start {
             .arg(frame.as_raw_fd().to_string())
             .arg(engines_end.as_raw_fd().to_string())
             .current_dir(&settings.working_directory)
-            // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are unique).
             .env_clear()
-            .envs(environment.into_iter().rev())
-            .envs(settings.variables.iter().map(|(name, value)| (name, value)))
-            .envs(request.variables.iter().map(|(name, value)| (name, value)))
-            // A header that HTTP clients take for a setting (CVE-2016-1000110).
-            .env_remove("HTTP_PROXY")
+            .envs(environment(settings, request))
             // Body and reply are the engine's; what the application prints goes to the log.
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?);
         Ok(Self { command, channel, _inherited: [engines_end, frame] })
     }
+}
+
+/// The variables that an application finds, each name once.
+pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<OsString, OsString> {
+    // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are unique).
+    let inherited: Vec<_> = std::env::vars_os().collect();
+    let mut environment: BTreeMap<_, _> = inherited
+        .into_iter()
+        .rev()
+        .filter(|(name, _)| !OF_THE_MANAGER.iter().any(|known| name == known))
+        .chain(settings.variables.iter().cloned())
+        .chain(request.variables.iter().cloned())
+        .collect();
+    // A header that HTTP clients take for a setting (CVE-2016-1000110).
+    environment.remove(OsStr::new("HTTP_PROXY"));
+    environment
 }
 
 fn frame(launch: &Launch) -> io::Result<OwnedFd> {

@@ -19,4 +19,5 @@ mod pool;
 mod probe;
 mod running;
 mod verdict;
+mod warm;
 mod wsgi;

@@ -1,6 +1,7 @@
 //! One CGI invocation: who called us for which script, and the run of it.
 
 mod origin;
+mod warm;
 
 use std::{
     env,
@@ -19,13 +20,14 @@ use link::{
 use crate::{
     exit::Exit,
     guard::{self, Channels},
-    options::Options,
+    options::{Mode, Options},
     request::Request,
     script_line,
     settings::Settings,
 };
 use origin::Origin;
 pub(crate) use origin::executed_script;
+use warm::Attempt;
 
 /// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?
 pub(crate) fn is_invocation() -> bool {
@@ -106,7 +108,16 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
         Err(error) => return no_channels(&request, &error),
     };
     match Settings::resolve(options, app, base) {
-        Ok(settings) => guard::run(&settings, Work::Cgi, &request, channels),
+        Ok(settings) => {
+            let attempt = match options.mode {
+                Mode::Cold => Attempt::Cold(channels),
+                Mode::Warm => warm::serve(&settings, options, base, &request, channels),
+            };
+            match attempt {
+                Attempt::Served(exit) => exit,
+                Attempt::Cold(channels) => guard::run(&settings, Work::Cgi, &request, channels),
+            }
+        }
         Err(entry) => request.refuse(Status::InternalServerError, &entry, channels.reply),
     }
 }

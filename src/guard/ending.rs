@@ -1,6 +1,6 @@
 //! What a python that ended without a whole reply means, for the visitor and for the log.
 
-use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+use std::{io, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use link::{
     entry::{Code, Entry},
@@ -9,12 +9,13 @@ use link::{
 };
 use rustix::{io::Errno, process::Signal};
 
+use super::subject::Outcome;
 use crate::{engine, settings::Settings};
 
 /// How python ended, and how far it had got.
 pub(super) struct Ending<'a> {
     pub(super) settings: &'a Settings,
-    pub(super) status: ExitStatus,
+    pub(super) outcome: Outcome,
     /// How long it ran.
     pub(super) after: Duration,
     /// Why it was told to end, if it was.
@@ -83,7 +84,14 @@ impl Ending<'_> {
                     .hint(format!("see what `{python} -c pass` says to the user that the request runs as")),
             );
         }
-        match self.status.signal() {
+        let Outcome::Known(status) = self.outcome else {
+            return (
+                Status::BadGateway,
+                Entry::error(Code::ProcessEnded, format!("python {how} before it replied"))
+                    .hint("its pool says how it ended in an entry W0701 of its own; look at the system's log, too"),
+            );
+        };
+        match status.signal() {
             Some(signal) => (
                 Status::BadGateway,
                 Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(
@@ -105,9 +113,12 @@ impl Ending<'_> {
 
     fn how(&self) -> String {
         let after = self.after.as_millis();
-        match self.status.signal() {
+        let Outcome::Known(status) = self.outcome else {
+            return format!("ended after {after} ms");
+        };
+        match status.signal() {
             Some(signal) => format!("was killed by {} after {after} ms", signal_name(signal)),
-            None => format!("exited with status {} after {after} ms", self.status.code().unwrap_or(-1)),
+            None => format!("exited with status {} after {after} ms", status.code().unwrap_or(-1)),
         }
     }
 

@@ -1,10 +1,12 @@
-//! The guard of a cold run: starts python, passes on what the web server wants, and sees to it that a reply is made.
+//! The guard of a request: starts python, or takes over a process of a warm pool, passes on what the web server wants, and sees to it
+//! that a reply is made.
 //!
 //! It holds a copy of the reply's descriptor and knows from the engine's reports whether a head has left. Until then it can
 //! still answer by itself, whatever becomes of python; from then on it can only cut.
 
 mod channels;
 mod ending;
+mod subject;
 
 use std::{
     io,
@@ -12,7 +14,6 @@ use std::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
     },
-    process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -27,12 +28,14 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
-    process::{Pid, Signal, kill_process, kill_process_group},
+    process::Signal,
 };
 
 use crate::{exit::Exit, request::Request, settings::Settings, signals::Bell, start::Start};
 pub(crate) use channels::Channels;
 use ending::{Ending, not_started};
+use subject::Outcome;
+pub(crate) use subject::Subject;
 
 /// How long an application may take to end after it was told to. Apache kills three seconds after it has told us.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -60,12 +63,41 @@ pub(crate) fn run(settings: &Settings, work: fn(Ends) -> Work, request: &Request
     }
 }
 
+/// Watches a process of a warm pool that has taken the request, and reports on `reports`. The reply is made as by [`run`].
+pub(crate) fn take_over(
+    settings: &Settings,
+    request: &Request,
+    subject: Subject,
+    reports: OwnedFd,
+    end_bell: Bell,
+    reply: OwnedFd,
+) -> Exit {
+    let guard = Guard {
+        request,
+        settings,
+        subject,
+        reports,
+        end_bell,
+        started: Instant::now(),
+        seen: Seen { ready: true, ..Seen::default() },
+        stopping: None,
+    };
+    guard.watch(reply)
+}
+
+/// What has the web server's wish that a request ends.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(crate) fn end_bell() -> io::Result<Bell> {
+    Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP])
+}
+
 struct Guard<'a> {
     request: &'a Request,
     settings: &'a Settings,
-    child: Child,
+    subject: Subject,
     reports: OwnedFd,
-    child_bell: Bell,
     end_bell: Bell,
     started: Instant,
     seen: Seen,
@@ -107,7 +139,7 @@ impl<'a> Guard<'a> {
         channels: Channels,
     ) -> io::Result<Self> {
         let child_bell = Bell::on(&[Caught::SIGCHLD])?;
-        let end_bell = Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP])?;
+        let end_bell = end_bell()?;
         let work = work(Ends { body_fd: channels.body.as_raw_fd(), reply_fd: channels.reply.as_raw_fd() });
         let mut start = Start::new(settings, work, request, &[channels.body.as_fd(), channels.reply.as_fd()])?;
         // A group of its own, so that what it has started can be ended with it.
@@ -115,9 +147,8 @@ impl<'a> Guard<'a> {
         Ok(Self {
             request,
             settings,
-            child,
+            subject: Subject::Child { child, bell: child_bell },
             reports: start.channel,
-            child_bell,
             end_bell,
             started: Instant::now(),
             seen: Seen::default(),
@@ -133,7 +164,7 @@ impl<'a> Guard<'a> {
                 // Only a lack of memory does this; without eyes there is nothing left but to end it.
                 self.request.log(&Entry::error(Code::Internal, format!("waiting failed: {error}")));
                 self.stop(Stop::Terminated);
-                self.signal_group(Signal::KILL);
+                self.subject.signal_group(Signal::KILL);
             }
             self.take_reports();
             if self.seen.done.is_some() {
@@ -149,15 +180,15 @@ impl<'a> Guard<'a> {
                 self.stop(Stop::Timeout);
             }
             self.escalate();
-            if self.child_bell.rang() {
+            if self.subject.stirred() {
                 if self.stopping.is_some() {
                     // While its leader is not reaped, the group's number is nobody else's.
-                    self.signal_group(Signal::KILL);
+                    self.subject.signal_group(Signal::KILL);
                 }
-                if let Ok(Some(status)) = self.child.try_wait() {
+                if let Some(outcome) = self.subject.ended() {
                     // What it said last may have come after the last look.
                     self.take_reports();
-                    return self.conclude(status, reply);
+                    return self.conclude(outcome, reply);
                 }
             }
         }
@@ -175,7 +206,7 @@ impl<'a> Guard<'a> {
             .transpose()
             .map_err(io::Error::other)?;
         let mut watched = [
-            PollFd::new(&self.child_bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.subject.watched(), PollFlags::IN),
             PollFd::new(&self.end_bell, PollFlags::IN),
             PollFd::new(&self.reports, PollFlags::IN),
         ];
@@ -223,7 +254,7 @@ impl<'a> Guard<'a> {
         }
         // If python has ended already, its end is dealt with as that.
         let _ = send(&self.reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
-        self.signal(Signal::TERM);
+        self.subject.signal(Signal::TERM);
         self.stopping = Some(Stopping { reason, next: Step::Abort, due: Instant::now() + GRACE });
     }
 
@@ -236,36 +267,19 @@ impl<'a> Guard<'a> {
         }
         stopping.due = Instant::now() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
-            Step::Abort => self.signal(Signal::ABORT),
-            Step::Kill => self.signal_group(Signal::KILL),
+            Step::Abort => self.subject.signal(Signal::ABORT),
+            Step::Kill => self.subject.signal_group(Signal::KILL),
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid() {
-            // It may have ended a moment ago.
-            let _ = kill_process(pid, signal);
-        }
-    }
-
-    fn signal_group(&self, signal: Signal) {
-        if let Some(pid) = self.pid() {
-            let _ = kill_process_group(pid, signal);
-        }
-    }
-
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
-    }
-
-    fn conclude(self, status: ExitStatus, reply: Option<OwnedFd>) -> Exit {
+    fn conclude(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
         match (self.seen.done, reply) {
             (Some(true), _) => Exit::Done,
             (Some(false), _) | (None, None) => Exit::Failed,
             (None, Some(reply)) => {
                 let ending = Ending {
                     settings: self.settings,
-                    status,
+                    outcome,
                     after: self.started.elapsed(),
                     stopped: self.stopping.map(|stopping| stopping.reason),
                     ready: self.seen.ready,

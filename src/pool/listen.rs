@@ -17,7 +17,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::net::{SocketAddrUnix, getsockname, listen, sockopt};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
+};
 
 use super::inherited::{self, Inherited};
 use crate::users;
@@ -127,6 +129,8 @@ pub(crate) struct Listener {
     pub(crate) address: Address,
     /// The file that is ours to take away.
     file: Option<SocketFile>,
+    /// Where the file is to be, as soon as somebody is to find it.
+    public: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -147,7 +151,7 @@ impl Listener {
                 let listener = TcpListener::bind(name).with_context(|| format!("`{name}` cannot be listened at"))?;
                 listen(&listener, BACKLOG)?;
                 let address = Address::Tcp(listener.local_addr()?.to_string());
-                Ok(Self { socket: listener.into(), address, file: None })
+                Ok(Self { socket: listener.into(), address, file: None, public: None })
             }
             &Address::Descriptor(number) => {
                 let socket = inherited
@@ -156,20 +160,58 @@ impl Listener {
                 inherited::check(number, &socket)?;
                 let address = Address::of(&socket).unwrap_or(Address::Descriptor(number));
                 // Whoever made it takes its file away, too.
-                Ok(Self { socket, address, file: None })
+                Ok(Self { socket, address, file: None, public: None })
             }
+        }
+    }
+}
+
+impl Listener {
+    /// A socket for gateways of this user, which nobody finds at `path` before [`Listener::publish`].
+    ///
+    /// # Errors
+    /// If the kernel does not allow it.
+    pub(super) fn handoff(path: &Path) -> Result<Self> {
+        let draft = path.with_extension(format!("{}.draft", std::process::id()));
+        // What a process of our number left behind is nobody's.
+        let _ = fs::remove_file(&draft);
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        bind(&socket, &SocketAddrUnix::new(&draft)?)?;
+        let file = Some(SocketFile { inode: fs::symlink_metadata(&draft)?.ino(), path: draft.clone() });
+        let listener = Self { socket, address: Address::Unix(path.to_owned()), file, public: Some(path.to_owned()) };
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o600))?;
+        listen(&listener.socket, BACKLOG)?;
+        Ok(listener)
+    }
+
+    /// From now on the socket is found at its path. What stands there is of a pool that has ended.
+    ///
+    /// # Errors
+    /// If it cannot be put there.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        if let (Some(public), Some(file)) = (self.public.take(), &mut self.file) {
+            fs::rename(&file.path, &public)
+                .with_context(|| format!("the socket `{}` cannot be put in its place", public.display()))?;
+            file.path = public;
+        }
+        Ok(())
+    }
+
+    /// From now on the socket is not found any more.
+    pub(super) fn withdraw(&mut self) {
+        self.public = None;
+        if let Some(file) = self.file.take()
+            && fs::symlink_metadata(&file.path).is_ok_and(|found| found.ino() == file.inode)
+        {
+            // Somebody may have taken it away already.
+            let _ = fs::remove_file(&file.path);
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(file) = &self.file
-            && fs::symlink_metadata(&file.path).is_ok_and(|found| found.ino() == file.inode)
-        {
-            // Somebody may have taken it away already.
-            let _ = fs::remove_file(&file.path);
-        }
+        self.withdraw();
     }
 }
 
@@ -206,6 +248,7 @@ fn open_unix(path: &Path, access: &Access) -> Result<Listener> {
             socket: listener.into(),
             address: Address::Unix(path.to_owned()),
             file: Some(SocketFile { path: path.to_owned(), inode }),
+            public: None,
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!("`{shown}` cannot be listened at: its directory is not there; wsgate makes none")

@@ -10,6 +10,7 @@ mod notify;
 mod origin;
 mod supervisor;
 mod template;
+pub(crate) mod warm;
 mod watch;
 pub(crate) mod words;
 
@@ -115,6 +116,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
         origin,
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+        ends_after: None,
     };
     Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
         .map_err(cannot_begin)?
@@ -178,6 +180,7 @@ fn service(listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
         reload: false,
         logs: link::logs::Logs::default(),
         bell_fd: None,
+        warm: false,
     }
 }
 
@@ -207,7 +210,7 @@ fn cannot_begin(error: std::io::Error) -> Complaint {
 }
 
 /// The name of a pool that is given none: that of its file or module.
-fn name_of(app: &App) -> String {
+pub(crate) fn name_of(app: &App) -> String {
     let whole = match &app.source {
         Source::File(path) => {
             Path::new(OsStr::from_bytes(path)).file_stem().unwrap_or_default().to_string_lossy().into_owned()

@@ -29,6 +29,11 @@ impl Origin {
         Ok(Self { options: options.clone(), app, base })
     }
 
+    /// The application `app`, with `options`; relative paths are taken from `base`.
+    pub(super) fn of(app: App, options: Options, base: PathBuf) -> Self {
+        Self { options, app, base }
+    }
+
     /// What it comes to now.
     ///
     /// # Errors

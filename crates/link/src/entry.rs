@@ -76,6 +76,12 @@ codes! {
     LogNotReopened = 371,
     /// The logs were opened anew.
     LogsReopened = 372,
+    /// A request cannot be handed to a warm pool, and is served cold.
+    NotWarm = 380,
+    /// A warm pool could not be started, or has failed to.
+    NoWarmPool = 381,
+    /// Files of an application cannot be watched.
+    NotWatched = 382,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.

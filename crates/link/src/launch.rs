@@ -87,6 +87,8 @@ pub struct Service {
     pub logs: Logs,
     /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker without one has no supervisor.
     pub bell_fd: Option<i32>,
+    /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker serves one.
+    pub warm: bool,
 }
 
 /// Which process of a pool loads the application.
@@ -125,14 +127,23 @@ impl Launch {
     /// # Errors
     /// If the bytes are no launch frame, or one of another build.
     pub fn decode(frame: &[u8]) -> Result<Self, BadLaunch> {
-        let rest = frame.strip_prefix(MAGIC).ok_or(BadLaunch::NoFrame)?;
-        let end = rest.iter().position(|&byte| byte == b'\n').ok_or(BadLaunch::NoFrame)?;
-        let (build, layout) = rest.split_at(end);
-        if build != BUILD.as_bytes() {
-            return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(build).into_owned()));
-        }
-        postcard::from_bytes(&layout[1..]).map_err(|_| BadLaunch::Layout)
+        postcard::from_bytes(layout_of(MAGIC, frame)?).map_err(|_| BadLaunch::Layout)
     }
+}
+
+/// What follows in `frame` on `magic` and the name of this build.
+///
+/// # Errors
+/// If anything else stands there.
+pub(crate) fn layout_of<'a>(magic: &[u8], frame: &'a [u8]) -> Result<&'a [u8], BadLaunch> {
+    let rest = frame.strip_prefix(magic).ok_or(BadLaunch::NoFrame)?;
+    let end = rest.iter().position(|&byte| byte == b'\n').ok_or(BadLaunch::NoFrame)?;
+    let (build, layout) = rest.split_at(end);
+    // The name is to be in the program once, where a look at the file finds it.
+    if build != std::hint::black_box(BUILD).as_bytes() {
+        return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(build).into_owned()));
+    }
+    Ok(&layout[1..])
 }
 
 /// Why bytes are no launch frame for this build.

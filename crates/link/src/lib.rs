@@ -8,6 +8,7 @@ pub mod app;
 pub mod check;
 pub mod ending;
 pub mod entry;
+pub mod handoff;
 pub mod launch;
 pub mod logs;
 pub mod page;

@@ -21,9 +21,11 @@ impl Supervisor<'_> {
             return;
         }
         if let Some(path) = self.changes.look() {
-            let text = format!("`{}` has changed; the pool loads the new code", path.display());
-            self.log(&Entry::notice(Code::ChangeSeen, text));
-            self.happened(Event::Reload);
+            let path = path.display().to_string();
+            let event = self.renewal();
+            let what = if event == Event::Stop { "ends" } else { "loads the new code" };
+            self.log(&Entry::notice(Code::ChangeSeen, format!("`{path}` has changed; the pool {what}")));
+            self.happened(event);
         }
     }
 

@@ -13,6 +13,7 @@ mod phase;
 mod places;
 mod size;
 mod templates;
+mod warm;
 mod wording;
 mod workers;
 
@@ -53,6 +54,7 @@ use places::Places;
 pub(in crate::pool) use places::SLOTS;
 use size::Size;
 use templates::Templates;
+use warm::Activity;
 use wording::About;
 
 /// What the pool is to be.
@@ -76,6 +78,8 @@ pub(super) struct Terms {
     pub(super) drain: Duration,
     /// How long a request may take before it is logged.
     pub(super) slow: Option<Duration>,
+    /// How long a warm pool, which requests start, goes on without any.
+    pub(super) ends_after: Option<Duration>,
 }
 
 /// What workers and the supervisor share.
@@ -98,6 +102,7 @@ pub(super) struct Supervisor<'a> {
     templates: Templates,
     places: Places,
     size: Size,
+    activity: Activity,
     scoreboard: Scoreboard,
     scoreboard_fd: OwnedFd,
     /// Workers ring it when the scoreboard is to be looked at.
@@ -135,6 +140,7 @@ impl<'a> Supervisor<'a> {
             templates: Templates::new(service.preload, terms.drain),
             places: Places::new(service.workers, service.threads, max_age),
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
+            activity: Activity::new(terms.ends_after),
             watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
             changes: loading::changes(settings, &terms),
             notify: Notify::from_environment(terms.drain),
@@ -185,6 +191,7 @@ impl<'a> Supervisor<'a> {
             self.child.rang();
             self.hear_templates();
             self.tell_manager();
+            self.end_if_idle();
             match self.phase {
                 Phase::Ended => return Ok(Exit::Done),
                 // The log says why.
@@ -217,6 +224,7 @@ impl<'a> Supervisor<'a> {
             Step::LoadAgain => self.load_again(),
             Step::GiveUp => self.end_reload("failed\n"),
             Step::Finish => {
+                self.withdraw();
                 self.log(&Entry::notice(Code::PoolEnds, "the pool ends; its workers finish their requests"));
                 for place in 0..self.places.all.len() {
                     self.dismiss(place);
@@ -264,6 +272,7 @@ impl<'a> Supervisor<'a> {
             .chain(template)
             .chain(self.size.look)
             .chain(self.changes.next_due())
+            .chain(self.activity.due())
             .min()
     }
 

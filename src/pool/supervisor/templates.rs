@@ -263,6 +263,7 @@ impl Supervisor<'_> {
             )
         });
         self.end_reload("done\n");
+        self.publish();
     }
 
     /// The new code cannot be loaded.
@@ -274,6 +275,10 @@ impl Supervisor<'_> {
         };
         self.log(&Entry::error(Code::ReloadFailed, "the new code could not be loaded").hint(hint));
         self.end_reload("failed\n");
+        if self.renewal() == Event::Stop {
+            // Its processes find the code that they have stale.
+            self.happened(Event::Stop);
+        }
     }
 
     /// Another template is started when one is wanted, and not at once.

@@ -95,6 +95,9 @@ impl Supervisor<'_> {
             return;
         };
         let (requests, has_served) = (self.last_requests(pid), self.has_served(pid));
+        if has_served {
+            self.activity.note();
+        }
         self.places.free_slot(live.slot, &self.scoreboard);
         let lived = live.since.elapsed();
         let place = &mut self.places.all[number];

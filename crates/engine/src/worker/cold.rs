@@ -5,11 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use link::{launch::Launch, page::Status};
+use link::{
+    launch::Launch,
+    page::{Form, Status},
+};
 use pyo3::prelude::*;
 
 use crate::{
-    app,
+    app::{self, Failure},
     log::Log,
     reporter::Reporter,
     transport::cgi::{Body, Reply, StandardError},
@@ -25,21 +28,15 @@ pub(super) fn run(
     reporter: Reporter,
     interruptible: Interruptible,
 ) -> PyResult<()> {
-    let log = Log::new(&launch.request_id, &launch.request);
-    let received: Vec<_> = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
-    let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let variables = match Variables::new(received, Twice::First) {
-        Ok(variables) => variables,
-        Err(bad) => {
-            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));
-            let is_head = std::env::var_os("REQUEST_METHOD").is_some_and(|method| method == "HEAD");
-            let response = Response::new(reply, launch.form, is_head, log, interruptible);
-            refuse(py, response, launch.debug, Status::BadRequest, &bad.entry());
-            return Ok(());
-        }
+    let asked = Asked {
+        log: Log::new(&launch.request_id, &launch.request),
+        variables: std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
+        body,
+        reply,
+        reporter,
+        interruptible,
+        form: launch.form,
     };
-    let body = Body::new(body, variables.body_length());
-    let reply = Box::new(Reply::new(reply, body.clone(), reporter));
     let setting = Setting {
         multithread: false,
         multiprocess: true,
@@ -47,23 +44,50 @@ pub(super) fn run(
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
     };
-    match app::load(py, launch, &setting) {
-        Ok(loaded) => {
-            let exchange = Exchange {
-                variables,
-                body: Box::new(body),
-                data: None,
-                reply,
-                errors: None,
-                form: launch.form,
-                log,
-                interruptible,
-            };
-            Server::new(py, setting, Arc::new(StandardError))?.serve(&loaded.application, exchange);
+    serve(py, asked, setting, |setting| app::load(py, launch, setting).map(|loaded| loaded.application))
+}
+
+/// A CGI request, and all that belongs to it.
+pub(super) struct Asked {
+    pub(super) log: Log,
+    pub(super) variables: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) body: OwnedFd,
+    pub(super) reply: OwnedFd,
+    pub(super) reporter: Reporter,
+    pub(super) interruptible: Interruptible,
+    pub(super) form: Form,
+}
+
+/// Serves one request with the application that `load` gives, which is called once the request is known to be a good one.
+pub(super) fn serve<'py>(
+    py: Python<'py>,
+    asked: Asked,
+    setting: Setting,
+    load: impl FnOnce(&Setting) -> Result<Bound<'py, PyAny>, Failure>,
+) -> PyResult<()> {
+    let Asked { log, variables: received, body, reply, reporter, interruptible, form } = asked;
+    let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
+    let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let variables = match Variables::new(received, Twice::First) {
+        Ok(variables) => variables,
+        Err(bad) => {
+            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));
+            let response = Response::new(reply, form, is_head, log, interruptible);
+            refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
+            return Ok(());
+        }
+    };
+    let body = Body::new(body, variables.body_length());
+    let reply = Box::new(Reply::new(reply, body.clone(), reporter));
+    match load(&setting) {
+        Ok(application) => {
+            let exchange =
+                Exchange { variables, body: Box::new(body), data: None, reply, errors: None, form, log, interruptible };
+            Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange);
         }
         Err(failure) => {
-            let response = Response::new(reply, launch.form, variables.is_head(), log, interruptible);
-            refuse(py, response, launch.debug, failure.status, &failure.entry);
+            let response = Response::new(reply, form, variables.is_head(), log, interruptible);
+            refuse(py, response, setting.debug, failure.status, &failure.entry);
         }
     }
     Ok(())

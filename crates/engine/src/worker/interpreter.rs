@@ -36,8 +36,17 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     Ok(())
 }
 
+/// Whose SIGTERM ends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heeds {
+    /// Whoever sends it.
+    Anybody,
+    /// The gateway's, which says so before.
+    Gateway,
+}
+
 /// Makes SIGTERM raise an exception in the application, as long as what is returned says that it may.
-pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter) -> PyResult<Interruptible> {
+pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds) -> PyResult<Interruptible> {
     let interruptible = Interruptible::yes();
     let (reporter, asked) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
@@ -51,6 +60,8 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter) -> PyResult<
             }
             let reason = match reporter.stop() {
                 Some(Stop::Timeout) => "timeout",
+                // A supervisor: this process ends after its request in any case.
+                None if heeds == Heeds::Gateway => return Ok(()),
                 Some(Stop::Terminated) | None => "terminated",
             };
             Err(Interrupted::new_err(reason))

@@ -6,12 +6,15 @@ mod cold;
 mod filter;
 mod fork;
 mod forkable;
+mod fresh;
 mod interpreter;
+mod lifeline;
 mod modules;
 mod serving;
 mod span;
 mod template;
 mod unborn;
+mod warm;
 mod watched;
 
 use std::{
@@ -143,7 +146,7 @@ impl Prepared {
             Task::Cgi { body, reply } => {
                 stay_with(launch.gateway_pid)?;
                 let reporter = Reporter::new(channel);
-                let interruptible = interpreter::end_by_exception(py, &reporter)?;
+                let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
                 cold::run(py, &launch, body, reply, reporter, interruptible)?;
                 0

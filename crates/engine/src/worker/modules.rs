@@ -97,7 +97,7 @@ impl Seen {
 }
 
 /// Files of all modules. Looks into their dictionaries only: asking some modules for an attribute imports others.
-fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+pub(super) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     // A copy, since other threads may import meanwhile.
     let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.copy()?;
     let file = |module: &Bound<'_, PyAny>| -> Option<PathBuf> {

@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use link::{
@@ -32,9 +32,11 @@ use signal_hook::{
 use super::{
     fork::{self, Side},
     forkable::{Before, judge},
+    fresh::Fresh,
     modules::{self, Modules},
     serving,
     unborn::{Cord, Nursery, Outcome},
+    warm,
     watched::Board,
 };
 use crate::{app, log::Log, log_files};
@@ -54,6 +56,8 @@ pub(super) fn run(
     let load = || app::load(py, launch, &setting).map_err(|failure| log.entry(&failure.entry));
     let mut modules = Modules::watched(launch, service);
     let mut loaded = None;
+    let mut fresh = None;
+    let begun = SystemTime::now();
     if service.preload != Preload::No {
         let before = Before::now();
         let Ok(application) = load() else {
@@ -67,6 +71,11 @@ pub(super) fn run(
             return Ok(0);
         }
         loaded = Some(application);
+        let Ok(watched) = watch(py, service, &log, begun) else {
+            tell(&channel, News::Unfit);
+            return Ok(1);
+        };
+        fresh = watched;
     }
     // The first exception needs it, and each worker would load it for itself.
     py.import("traceback")?;
@@ -93,10 +102,12 @@ pub(super) fn run(
             // What the application starts while it is loaded must not inherit that signals are blocked.
             fork::unblock_signals();
             modules = Modules::watched(launch, service);
-            let Ok(loaded) = load() else {
+            let (begun, loaded) = (SystemTime::now(), load());
+            let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
                 cord.tell(News::Unfit);
                 return Ok(1);
             };
+            fresh = watched;
             cord.tell(News::Ready);
             match slot.or_else(|| py.detach(|| cord.place())) {
                 Some(slot) => (loaded.application, slot),
@@ -105,7 +116,23 @@ pub(super) fn run(
         }
         (Birth::Whole { .. }, None) => return Ok(1),
     };
-    serving::run(py, &application, launch, service, listeners, (board, slot), modules)
+    match fresh {
+        Some(fresh) => warm::run(py, &application, launch, service, listeners, (board, slot), fresh),
+        None => serving::run(py, &application, launch, service, listeners, (board, slot), modules),
+    }
+}
+
+/// For a warm pool: watches what was loaded since `begun`. If that cannot be watched, the log says so.
+fn watch(py: Python<'_>, service: &Service, log: &Log, begun: SystemTime) -> Result<Option<Fresh>, ()> {
+    if !service.warm {
+        return Ok(None);
+    }
+    Fresh::watch(py, begun).map(Some).map_err(|error| {
+        log.entry(
+            &Entry::error(Code::NotWatched, format!("the files of the application cannot be watched: {error}"))
+                .hint("raise fs.inotify.max_user_watches or max_user_instances; meanwhile requests are served cold"),
+        );
+    })
 }
 
 /// A process that forks workers.

@@ -1,0 +1,240 @@
+//! `--mode warm`: hands a request to a process that has the application loaded already.
+//!
+//! Until the request has been handed over and taken, anything that goes wrong means that it is served cold. From then on the guard
+//! watches over it, as over any other.
+
+mod identity;
+mod pool;
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use link::{
+    entry::{Code, Entry},
+    handoff::{self, Greeting, Handoff},
+    page::Status,
+    report::Report,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::Mode,
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, Signal, geteuid, pidfd_send_signal, umask},
+};
+
+use crate::{
+    exit::Exit,
+    guard::{self, Channels, Subject},
+    options::Options,
+    request::Request,
+    settings::Settings,
+    signals::Bell,
+    start,
+};
+use pool::Pool;
+
+/// How long a request waits for a process of the pool that is free. More are forked meanwhile.
+const QUEUE: Duration = Duration::from_secs(1);
+
+/// How long a process may take to begin with a request that it has offered to take.
+const BEGINNING: Duration = Duration::from_secs(5);
+
+/// What came of the attempt.
+pub(super) enum Attempt {
+    /// The request was served.
+    Served(Exit),
+    /// It is to be served cold.
+    Cold(Channels),
+}
+
+/// Serves `request` by a process of a warm pool, if there is one. If there is none, one is started for the requests that follow.
+pub(super) fn serve(
+    settings: &Settings,
+    options: &Options,
+    base: &Path,
+    request: &Request,
+    channels: Channels,
+) -> Attempt {
+    let pool = match Pool::of(settings, options) {
+        Ok(pool) => pool,
+        Err(entry) => {
+            request.log(&entry);
+            return Attempt::Cold(channels);
+        }
+    };
+    let connection = match dial(&pool.socket) {
+        Ok(connection) => connection,
+        Err(Errno::NOENT | Errno::CONNREFUSED) => {
+            if let Err(entry) = pool.start(settings, options, base) {
+                pool.tell(request, &entry);
+            }
+            return Attempt::Cold(channels);
+        }
+        Err(error) => {
+            pool.tell(request, &cold(format!("its socket `{}` cannot be used: {error}", pool.socket.display())));
+            return Attempt::Cold(channels);
+        }
+    };
+    match hand_over(settings, request, &channels, connection) {
+        Ok(Handed::Taken(taken)) => {
+            // The process has its own.
+            drop(channels.body);
+            let Taken { subject, connection, end_bell, lifeline } = taken;
+            let exit = guard::take_over(settings, request, subject, connection, end_bell, channels.reply);
+            drop(lifeline);
+            Attempt::Served(exit)
+        }
+        Ok(Handed::Ended) => Attempt::Served(
+            request.refuse(
+                Status::ServiceUnavailable,
+                &Entry::error(Code::Terminated, "the web server ended the request while it waited for a process")
+                    .hint("the client went away, or the web server stopped or lost its patience"),
+                channels.reply,
+            ),
+        ),
+        Ok(Handed::Gone) => Attempt::Cold(channels),
+        Err(reason) => {
+            pool.tell(request, &cold(reason));
+            Attempt::Cold(channels)
+        }
+    }
+}
+
+/// What came of a hand-over.
+enum Handed {
+    Taken(Taken),
+    /// The pool ends, or its code is not that of the files any more.
+    Gone,
+    /// The web server wants the request to end.
+    Ended,
+}
+
+/// A request that a process has taken.
+struct Taken {
+    subject: Subject,
+    connection: OwnedFd,
+    end_bell: Bell,
+    /// Closed when this process ends, whatever ends it.
+    lifeline: OwnedFd,
+}
+
+fn dial(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// Offers the request to whoever of the pool answers.
+///
+/// # Errors
+/// Why it is to be served cold, in words.
+fn hand_over(
+    settings: &Settings,
+    request: &Request,
+    channels: &Channels,
+    connection: OwnedFd,
+) -> Result<Handed, String> {
+    let words = |error: &dyn std::fmt::Display| format!("the request cannot be handed over: {error}");
+    // Whoever listens there would get the request, with its passwords.
+    if sockopt::socket_peercred(&connection).map_err(|error| words(&error))?.uid != geteuid() {
+        return Err("its socket is another user's".to_owned());
+    }
+    let end_bell = guard::end_bell().map_err(|error| words(&error))?;
+    let frame = frame(settings, request).and_then(|handoff| handoff.to_file()).map_err(|error| words(&error))?;
+    let (theirs, lifeline) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| words(&error))?;
+    match await_packet(&connection, &end_bell, QUEUE) {
+        Awaited::Packet => {}
+        Awaited::End => return Ok(Handed::Ended),
+        Awaited::Nothing => return Err(format!("none of its processes was free within {} s", QUEUE.as_secs())),
+    }
+    let (packet, descriptors) = handoff::receive(connection.as_fd()).map_err(|error| words(&error))?;
+    if packet.is_empty() {
+        return Ok(Handed::Gone);
+    }
+    let greeting = Greeting::decode(&packet).map_err(|error| words(&error))?;
+    let (Some(process), Some(pid)) = (descriptors.into_iter().next(), Pid::from_raw(greeting.pid)) else {
+        return Err("its process came without a descriptor".to_owned());
+    };
+    if greeting.stale {
+        return Ok(Handed::Gone);
+    }
+    let stderr = io::stderr();
+    let descriptors = [channels.body.as_fd(), channels.reply.as_fd(), stderr.as_fd(), frame.as_fd(), theirs.as_fd()];
+    if handoff::send(connection.as_fd(), b"request", &descriptors).is_err() {
+        return Ok(Handed::Gone);
+    }
+    drop(theirs);
+    // From here on it may begin at any moment. It says so before it does.
+    let begins = matches!(await_packet(&connection, &end_bell, BEGINNING), Awaited::Packet);
+    if !begins {
+        // Either it has begun by now, or it never will.
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], None);
+    }
+    let (packet, _) = handoff::receive(connection.as_fd()).unwrap_or_default();
+    match Report::decode(&packet) {
+        Some(Report::Ready) => {
+            Ok(Handed::Taken(Taken { subject: Subject::Another { pid, process }, connection, end_bell, lifeline }))
+        }
+        _ if begins => Err("its process ended before it began with the request".to_owned()),
+        _ => Err("its process did not begin with the request".to_owned()),
+    }
+}
+
+/// What came first.
+enum Awaited {
+    Packet,
+    End,
+    Nothing,
+}
+
+fn await_packet(connection: &OwnedFd, end: &Bell, patience: Duration) -> Awaited {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(left) = Timespec::try_from(left) else {
+            return Awaited::Nothing;
+        };
+        let mut watched = [PollFd::new(connection, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+        match poll(&mut watched, Some(&left)) {
+            Ok(0) => return Awaited::Nothing,
+            Ok(_) if !watched[0].revents().is_empty() => return Awaited::Packet,
+            Ok(_) => return Awaited::End,
+            Err(Errno::INTR) => {}
+            Err(_) => return Awaited::Nothing,
+        }
+    }
+}
+
+fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
+    // It can only be read by changing it. This process has one thread and makes no file between the two.
+    let mask = umask(Mode::from_raw_mode(0o077));
+    umask(mask);
+    Ok(Handoff {
+        environment: start::environment(settings, request)
+            .into_iter()
+            .map(|(name, value)| (name.into_vec(), value.into_vec()))
+            .collect(),
+        working_directory: settings.working_directory.as_os_str().as_bytes().to_vec(),
+        umask: mask.as_raw_mode(),
+        request_id: request.id.clone(),
+        request: request.line(),
+        form: request.form,
+    })
+}
+
+/// The entry for a request that is served cold for this reason.
+fn cold(reason: String) -> Entry {
+    Entry::warning(Code::NotWarm, format!("the warm pool does not serve this request: {reason}"))
+        .hint("it is served cold; if this goes on, `wsgate status` shows the pool, and `wsgate stop POOL` has it started anew")
+}

@@ -1,0 +1,84 @@
+//! The process that serves a request: one that the gateway has started, or one of a warm pool.
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    process::{Child, ExitStatus},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, kill_process, kill_process_group, pidfd_send_signal},
+};
+
+use crate::signals::Bell;
+
+/// A process that serves a request.
+pub(crate) enum Subject {
+    /// A child of this process. The bell rings when one ends.
+    Child { child: Child, bell: Bell },
+    /// A child of somebody else's, which leads a process group.
+    Another { pid: Pid, process: OwnedFd },
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// As its parent hears it.
+    Known(ExitStatus),
+    /// Only its parent knows.
+    Unknown,
+}
+
+impl Subject {
+    /// Readable when it may have ended.
+    pub(super) fn watched(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Child { bell, .. } => bell.as_fd(),
+            Self::Another { process, .. } => process.as_fd(),
+        }
+    }
+
+    /// May it have ended since the last look?
+    pub(super) fn stirred(&self) -> bool {
+        match self {
+            Self::Child { bell, .. } => bell.rang(),
+            Self::Another { process, .. } => has_ended(process),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<Outcome> {
+        match self {
+            Self::Child { child, .. } => child.try_wait().ok().flatten().map(Outcome::Known),
+            Self::Another { process, .. } => has_ended(process).then_some(Outcome::Unknown),
+        }
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        // It may have ended a moment ago.
+        let _ = match self {
+            Self::Child { .. } => self.pid().map(|pid| kill_process(pid, signal)),
+            Self::Another { process, .. } => Some(pidfd_send_signal(process, signal)),
+        };
+    }
+
+    /// Signals it and what it has started.
+    pub(super) fn signal_group(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Child { child, .. } => i32::try_from(child.id()).ok().and_then(Pid::from_raw),
+            Self::Another { pid, .. } => Some(*pid),
+        }
+    }
+}
+
+/// Has the process behind this descriptor ended?
+pub(crate) fn has_ended(process: &OwnedFd) -> bool {
+    let mut watched = [PollFd::new(process, PollFlags::IN)];
+    matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+}

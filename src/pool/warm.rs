@@ -1,0 +1,146 @@
+//! The pool behind `--mode warm`: a dynamic pool that the first request starts, whose workers are forked ahead and each serve one CGI
+//! request.
+//!
+//! Standard input is the pool's lock file, locked by whoever started it: as long as any descriptor of it is open, that is as long as
+//! the supervisor lives, nobody starts another.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use link::{
+    app::App,
+    entry::{Code, Entry},
+    launch::{Preload, Service},
+    scoreboard::Scoreboard,
+};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    process::setsid,
+};
+
+use super::{
+    cannot_begin,
+    listen::Listener,
+    logs::Logs,
+    origin::Origin,
+    service,
+    supervisor::{SLOTS, Shared, Supervisor, Terms},
+};
+use crate::{
+    exit::{Complaint, Exit},
+    options::Options,
+};
+
+/// Spare processes that wait for requests.
+const SPARES: u32 = 2;
+
+/// Processes at most: those that serve and those that wait.
+const MOST: u32 = 64;
+
+/// How long a spare process above [`SPARES`] stays without work.
+const SPARE_IDLE: Duration = Duration::from_secs(10);
+
+/// How long workers may take to finish when the pool ends. Their gateways watch over them.
+const DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What stands in the lock file of a pool that could not begin.
+pub(crate) const FAILED: &[u8] = b"failed\n";
+
+/// What a warm pool is started with, by a gateway and by nobody else.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Words {
+    #[command(flatten)]
+    options: Options,
+
+    /// Where to listen
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+
+    /// What `wsgate status` calls it
+    #[arg(long, value_name = "NAME")]
+    name: String,
+
+    /// What relative paths are taken from
+    #[arg(long, value_name = "DIR")]
+    base: PathBuf,
+
+    /// Seconds without requests after which it ends
+    #[arg(long, value_name = "S")]
+    ends_after: u64,
+
+    /// File whose change ends it (repeatable)
+    #[arg(long, value_name = "PATH")]
+    ends_on: Vec<PathBuf>,
+
+    /// The application, as JSON
+    #[arg(value_name = "APP")]
+    app: String,
+}
+
+/// Serves until nobody has asked for anything for a while.
+///
+/// # Errors
+/// If it cannot begin.
+pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
+    // What the web server does to its own group is not meant for us. One that leads a session already has that.
+    let _ = setsid();
+    let ended = serve(words);
+    if matches!(ended, Ok(Exit::Done)) {
+        // While it is locked: whoever opens it now finds that it is not the one at this path any more.
+        let _ = fs::remove_file(words.socket.with_extension("lock"));
+    } else {
+        // The next requests are not to try the same again at once.
+        let _ = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_begin)?).write_all(FAILED);
+    }
+    ended
+}
+
+fn serve(words: &Words) -> Result<Exit, Complaint> {
+    let app: App = serde_json::from_str(&words.app).map_err(|error| {
+        Complaint::usage(
+            Entry::error(Code::BadSetting, format!("the application cannot be read: {error}"))
+                .hint("warm pools are started by requests, with `--mode warm` on the `#!` line of a script"),
+        )
+    })?;
+    let origin = Origin::of(app, words.options.clone(), words.base.clone());
+    let settings = origin.resolve().map_err(Complaint::settings)?;
+    let listeners = vec![Listener::handoff(&words.socket).map_err(|error| {
+        Complaint::failed(
+            Entry::error(Code::NoWarmPool, format!("`{}` cannot be listened at: {error:#}", words.socket.display()))
+                .hint("set WSGATE_RUNTIME_DIR to a directory with a short path that this user alone may enter"),
+        )
+    })?];
+    let lines = usize::try_from(u64::from(MOST) * u64::from(SLOTS)).unwrap_or(1);
+    let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
+    let bell =
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
+    let terms = Terms {
+        service: Service {
+            workers: MOST,
+            preload: Preload::Auto,
+            bell_fd: Some(bell.as_raw_fd()),
+            warm: true,
+            ..service(&listeners, &scoreboard_fd)
+        },
+        logs: Logs::none(),
+        least: SPARES,
+        idle: SPARE_IDLE,
+        name: words.name.clone(),
+        drain: DRAIN,
+        watched: words.ends_on.clone(),
+        origin,
+        slow: None,
+        ends_after: Some(Duration::from_secs(words.ends_after)),
+    };
+    // The gateways count the time of their requests.
+    let settings = crate::settings::Settings { timeout: None, ..settings };
+    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
+        .map_err(cannot_begin)?
+        .run()
+}

@@ -1,0 +1,172 @@
+//! `--mode warm`: requests that are handed to processes with the application loaded, through the built binary as a CGI program.
+
+mod failures;
+mod process;
+mod stale;
+mod starting;
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    front::eventually,
+    place::Place,
+    probe::Reply,
+    running::{Running, run},
+};
+
+/// Tells who answers: where the application was loaded, and which process this is.
+pub(crate) const TELLS_ITSELF: &str = "
+    import os
+    BORN = os.getpid()
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+/// A script, and the pools that its requests start. They are ended with it.
+pub(crate) struct Site {
+    place: Place,
+    script: PathBuf,
+}
+
+/// Who answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Who {
+    born: i32,
+    pid: i32,
+}
+
+impl Who {
+    #[track_caller]
+    fn of(reply: &Reply) -> Self {
+        let text = reply.text();
+        let (born, pid) = text.split_once(' ').unwrap_or_else(|| panic!("{reply:?}"));
+        Self { born: born.parse().unwrap(), pid: pid.parse().unwrap() }
+    }
+
+    fn is_warm(self) -> bool {
+        self.born != self.pid
+    }
+}
+
+impl Site {
+    /// The application in `code`, which need not be indented to the left.
+    fn new(code: &str) -> Self {
+        Self::with("", code)
+    }
+
+    /// The same, with more options on the `#!` line.
+    fn with(options: &str, code: &str) -> Self {
+        let place = Place::new();
+        let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode warm {options}"), code);
+        // Of a file that is as young as this it cannot be told whether it was changed after it was loaded, and it is loaded again.
+        eventually("the script is no longer new", || {
+            let changed = fs::metadata(&script).unwrap().modified().unwrap();
+            changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))
+        });
+        Self { place, script }
+    }
+
+    /// Puts other code in the place of the application's.
+    fn release(&self, code: &str) {
+        self.place.script("site/app.wsgi", "#!WSGATE --mode warm", code);
+    }
+
+    /// A request.
+    fn request(&self) -> Command {
+        let mut command = self.place.request(&self.script);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.log_file());
+        command
+    }
+
+    /// The answer to a request, with `body`.
+    #[track_caller]
+    fn answer(&self, command: &mut Command, body: &str) -> Reply {
+        let mut running = Running::start(command);
+        running.give(body);
+        let ended = running.end();
+        Reply::parse(ended.stdout, self.log(), ended.status)
+    }
+
+    /// The answer to an ordinary request.
+    #[track_caller]
+    fn ask(&self) -> Reply {
+        self.answer(&mut self.request(), "")
+    }
+
+    /// Makes a request, and waits until the pool that it has started serves.
+    #[track_caller]
+    fn warm_up(&self) -> Reply {
+        let reply = self.ask();
+        self.await_pools(1);
+        reply
+    }
+
+    /// Waits until so many pools serve.
+    #[track_caller]
+    fn await_pools(&self, count: usize) {
+        eventually(&format!("{count} pools serve: {}", self.log()), || self.files(".sock").len() == count);
+    }
+
+    /// Files of the runtime directory whose names end so.
+    fn files(&self, suffix: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.place.path("run")) else { return Vec::new() };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.to_str().unwrap().ends_with(suffix)).collect()
+    }
+
+    /// The error log of the web server.
+    fn log_file(&self) -> File {
+        File::options().append(true).create(true).open(self.place.path("error.log")).unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.place.path("error.log")).unwrap_or_default()
+    }
+
+    /// What the administrator reads.
+    fn wsgate(&self, words: &[&str]) -> String {
+        let mut command = Command::new(self.place.wsgate());
+        command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", self.place.path("run"));
+        run(&mut command, "").text()
+    }
+
+    /// Supervisors and templates that run.
+    fn processes(&self) -> Vec<i32> {
+        let mark = format!("WSGATE_RUNTIME_DIR={}", self.place.path("run").display());
+        let is_ours = |pid: &i32| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+        };
+        let entries = fs::read_dir("/proc").unwrap();
+        entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    }
+
+    /// Supervisors that run.
+    fn supervisors(&self) -> Vec<i32> {
+        let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let is_supervisor = |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
+        self.processes().into_iter().filter(is_supervisor).collect()
+    }
+
+    #[track_caller]
+    fn await_no_process(&self) {
+        eventually("no process is left", || self.processes().is_empty());
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Templates and idle workers end with their supervisors, and requests with their gateways.
+        for pid in self.supervisors() {
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        }
+    }
+}

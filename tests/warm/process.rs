@@ -1,0 +1,185 @@
+//! A process that serves a warm request is as a new CGI process.
+
+use std::{collections::HashSet, fs, process::Stdio};
+
+use super::{Site, TELLS_ITSELF, Who};
+use crate::{front::eventually, probe::Reply, running::Running, verdict::whole};
+
+/// Replies with what a Python expression gives, which is the query.
+const EVALUATES: &str = "
+    import os, signal, sys, random, threading
+    BORN = os.getpid()
+    COUNT = [0]
+    def application(environ, start_response):
+        COUNT[0] += 1
+        value = eval(environ['QUERY_STRING'])
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [repr((BORN != os.getpid(), value)).encode()]
+    ";
+
+impl Site {
+    /// What `expression` is, once it is evaluated by a warm process.
+    #[track_caller]
+    fn evaluate(&self, expression: &str, variables: &[(&str, &str)], body: &str) -> String {
+        let mut found = None;
+        eventually(&format!("a warm process evaluates: {}", self.log()), || {
+            let mut command = self.request();
+            command.env("QUERY_STRING", expression).envs(variables.iter().copied());
+            let reply = self.answer(&mut command, body);
+            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+            let text = reply.text();
+            found = text.strip_prefix("(True, ").and_then(|rest| rest.strip_suffix(')')).map(str::to_owned);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+}
+
+impl Site {
+    /// What a cold process replies.
+    #[track_caller]
+    fn evaluate_cold(&self, expression: &str) -> String {
+        let mut command = self.request();
+        command.env("QUERY_STRING", expression).env("WSGATE_RUNTIME_DIR", "/proc/nowhere");
+        self.answer(&mut command, "").text()
+    }
+}
+
+#[test]
+fn the_first_request_is_served_cold_and_the_next_by_processes_that_are_forked() {
+    let site = Site::new(TELLS_ITSELF);
+    assert!(!Who::of(&site.warm_up()).is_warm());
+    let answers: Vec<Who> = (0..8).map(|_| Who::of(&site.ask())).filter(|who| who.is_warm()).collect();
+    assert!(answers.len() > 4, "{answers:?} {}", site.log());
+    assert_eq!(answers.iter().map(|who| who.born).collect::<HashSet<_>>().len(), 1, "{answers:?}");
+    assert_eq!(answers.iter().map(|who| who.pid).collect::<HashSet<_>>().len(), answers.len(), "{answers:?}");
+}
+
+#[test]
+fn environment_directory_and_umask_are_those_of_the_request() {
+    let site = Site::new(EVALUATES);
+    site.warm_up();
+    let names = "sorted(os.environ) == sorted(k.decode() for k in os.environb)";
+    assert_eq!(site.evaluate(names, &[], ""), "True");
+    assert_eq!(
+        site.evaluate("(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))", &[("HTTP_X_ONE", "1")], ""),
+        "('1', None)"
+    );
+    assert_eq!(
+        site.evaluate("(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))", &[("HTTP_X_TWO", "2")], ""),
+        "(None, '2')"
+    );
+    let child = "__import__('subprocess').check_output(['/bin/sh', '-c', 'echo $HTTP_X_ONE; pwd'], text=True).split()";
+    let directory = site.place.path("site").display().to_string();
+    assert_eq!(site.evaluate(child, &[("HTTP_X_ONE", "one")], ""), format!("['one', '{directory}']"));
+    assert_eq!(site.evaluate("os.getcwd()", &[], ""), format!("'{directory}'"));
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::umask(mask);
+    assert_eq!(site.evaluate("(os.umask(0), os.umask(0))[0]", &[], ""), mask.as_raw_mode().to_string());
+    assert_eq!(site.evaluate("'HTTP_PROXY' in os.environ", &[("HTTP_PROXY", "evil")], ""), "False");
+}
+
+#[test]
+fn nothing_of_a_request_is_left_for_the_next() {
+    let site = Site::new(EVALUATES);
+    site.warm_up();
+    for _ in 0..4 {
+        let spoil = "(COUNT, os.environ.__setitem__('SPOILT', '1'), setattr(sys, 'spoilt', 1), os.chdir('/'))[0]";
+        assert_eq!(site.evaluate(spoil, &[], ""), "[1]");
+        assert_eq!(
+            site.evaluate("('SPOILT' in os.environ, hasattr(sys, 'spoilt'), os.getcwd() == '/')", &[], ""),
+            "(False, False, False)"
+        );
+    }
+}
+
+#[test]
+fn body_and_standard_streams_are_those_of_the_request() {
+    let site = Site::new(EVALUATES);
+    site.warm_up();
+    let length = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "9")];
+    assert_eq!(site.evaluate("environ['wsgi.input'].read()", &length, "some body"), "b'some body'");
+    assert_eq!(site.evaluate("sys.stdin.read()", &length, "some body"), "''");
+    let says = "[print('printed'), print('to stderr', file=sys.stderr), environ['wsgi.errors'].write('no end'), os.write(1, b'raw\\n')] and 1";
+    assert_eq!(site.evaluate(says, &[], ""), "1");
+    let log = site.log();
+    for words in ["printed", "to stderr", "no end", "raw"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+}
+
+#[test]
+fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
+    let site = Site::new(EVALUATES);
+    site.warm_up();
+    let handlers = "[signal.getsignal(s).__class__.__name__ for s in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)]";
+    assert_eq!(format!("(False, {})", site.evaluate(handlers, &[], "")), site.evaluate_cold(handlers));
+    assert_eq!(site.evaluate("len(signal.pthread_sigmask(signal.SIG_BLOCK, []))", &[], ""), "0");
+    let numbers: HashSet<String> = (0..4).map(|_| site.evaluate("random.random()", &[], "")).collect();
+    assert_eq!(numbers.len(), 4, "{numbers:?}");
+    assert_eq!(site.evaluate("threading.active_count()", &[], ""), "1");
+    // Children of an application get the standard streams, and what the web server has left open by itself.
+    let open =
+        "__import__('subprocess').check_output(['/bin/ls', '/proc/self/fd'], close_fds=False, text=True).split()[:-1]";
+    assert_eq!(format!("(False, {})", site.evaluate(open, &[], "")), site.evaluate_cold(open));
+    assert_eq!(site.evaluate("os.getpgrp() == os.getpid()", &[], ""), "True");
+}
+
+#[test]
+fn what_is_to_be_done_at_the_exit_is_done_after_each_request() {
+    let site = Site::new(
+        "
+        import atexit, os
+        BORN = os.getpid()
+        def application(environ, start_response):
+            atexit.register(lambda: print('exit of %d' % os.getpid()))
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        ",
+    );
+    site.warm_up();
+    let who = Who::of(&site.ask());
+    assert!(site.log().contains(&format!("exit of {}", who.pid)), "{}", site.log());
+}
+
+#[test]
+fn large_bodies_go_both_ways_without_the_gateway() {
+    let site = Site::new(
+        "
+        import os
+        BORN = os.getpid()
+        def application(environ, start_response):
+            body = environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Warm', str(BORN != os.getpid()))])
+            return [body]
+        ",
+    );
+    site.warm_up();
+    let body = "0123456789abcdef".repeat(1 << 17);
+    let mut command = site.request();
+    command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", body.len().to_string());
+    let reply: Reply = site.answer(&mut command, &body);
+    assert_eq!((reply.header("X-Warm"), reply.body.len()), (Some("True"), body.len()));
+    assert_eq!(reply.text(), body);
+}
+
+#[test]
+fn a_web_server_that_waits_for_the_end_of_standard_error_gets_it() {
+    // As mod_cgi does: what the pool says must not go where somebody waits for the end.
+    let site = Site::new(TELLS_ITSELF);
+    let mut command = site.request();
+    command.stderr(Stdio::piped());
+    assert!(!Who::of(&site.answer(&mut command, "")).is_warm());
+    site.await_pools(1);
+    let mut command = site.request();
+    command.stderr(Stdio::piped());
+    let mut running = Running::start(&mut command);
+    running.give("");
+    let ended = running.end();
+    let log = fs::read_to_string(site.files(".log").remove(0));
+    assert!(
+        Who::of(&Reply::parse(ended.stdout, ended.stderr.clone(), ended.status)).is_warm(),
+        "{} {log:?}",
+        ended.stderr
+    );
+}

@@ -1,0 +1,108 @@
+//! Old code is never run by a request that comes after the change.
+
+use std::fs;
+
+use super::{Site, Who};
+use crate::{front::eventually, verdict::whole};
+
+/// An application that gives the value of a module beside it, and one of its own.
+fn versions(own: &str) -> String {
+    format!(
+        "
+        import os
+        import helper
+        BORN = os.getpid()
+        OWN = '{own}'
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', OWN + ' ' + helper.VALUE)])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        "
+    )
+}
+
+impl Site {
+    /// Asks until a warm process answers; every answer is of `version`.
+    #[track_caller]
+    fn await_version(&self, version: &str) {
+        eventually(&format!("a warm process answers: {}", self.log()), || {
+            let reply = self.ask();
+            assert_eq!((whole(&reply.raw).status, reply.header("X-Version")), (200, Some(version)), "{}", reply.log);
+            Who::of(&reply).is_warm()
+        });
+    }
+
+    fn helper(&self, value: &str) {
+        // As editors do: the file is another one.
+        let draft = self.place.file("site/helper.draft", &format!("VALUE = {value:?}\n"));
+        fs::rename(draft, self.place.path("site/helper.py")).unwrap();
+    }
+}
+
+#[test]
+fn a_script_that_has_changed_is_run_as_it_is_now() {
+    let site = Site::new(&versions("one"));
+    site.helper("x");
+    site.await_version("one x");
+    let mut supervisors = site.supervisors();
+    for own in ["two", "three", "four"] {
+        site.release(&versions(own));
+        site.await_version(&format!("{own} x"));
+        eventually("the old pool has ended", || site.supervisors().len() == 1);
+        assert_ne!(site.supervisors(), supervisors);
+        supervisors = site.supervisors();
+    }
+}
+
+#[test]
+fn a_module_that_has_changed_is_run_as_it_is_now() {
+    let site = Site::new(&versions("one"));
+    site.helper("a");
+    site.await_version("one a");
+    for value in ["b1", "c12", "d123"] {
+        site.helper(value);
+        site.await_version(&format!("one {value}"));
+    }
+    // In place, as some editors do.
+    fs::write(site.place.path("site/helper.py"), "VALUE = 'in place'\n").unwrap();
+    site.await_version("one in place");
+}
+
+#[test]
+fn a_module_that_is_broken_is_found_so_and_mended() {
+    let site = Site::new(&versions("one"));
+    site.helper("a");
+    site.await_version("one a");
+    fs::write(site.place.path("site/helper.py"), "VALUE = 'not closed\n").unwrap();
+    assert_eq!(whole(&site.ask().raw).status, 500);
+    eventually("the old pool has ended", || site.supervisors().is_empty());
+    assert_eq!(whole(&site.ask().raw).status, 500);
+    site.helper("mended");
+    let reply = site.ask();
+    assert_eq!(reply.header("X-Version"), Some("one mended"), "{}", reply.log);
+}
+
+#[test]
+fn a_restart_can_be_asked_for_by_a_file() {
+    let site = Site::new(&versions("one"));
+    site.helper("a");
+    site.await_version("one a");
+    let before = Who::of(&site.ask());
+    site.place.file("site/tmp/restart.txt", "");
+    let reply = site.ask();
+    assert!(Who::of(&reply).born != before.born, "{reply:?}");
+    site.await_version("one a");
+    eventually("the old pool has ended", || site.supervisors().len() == 1);
+}
+
+#[test]
+fn options_that_have_changed_count_at_once() {
+    let site = Site::new(&versions("one"));
+    site.helper("a");
+    site.await_version("one a");
+    site.place.script(
+        "site/app.wsgi",
+        "#!WSGATE --mode warm --env HELLO=1",
+        &versions("one").replace("OWN = 'one'", "OWN = os.environ['HELLO']"),
+    );
+    site.await_version("1 a");
+}

@@ -1,0 +1,157 @@
+//! A pool starts itself, once, and ends itself.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Site, TELLS_ITSELF, Who};
+use crate::{front::eventually, verdict::whole};
+
+#[test]
+fn a_hundred_first_requests_start_one_pool() {
+    let site = Site::new(TELLS_ITSELF);
+    thread::scope(|scope| {
+        let askers: Vec<_> = (0..100).map(|_| scope.spawn(|| site.ask())).collect();
+        for asker in askers {
+            assert_eq!(whole(&asker.join().unwrap().raw).status, 200);
+        }
+    });
+    site.await_pools(1);
+    assert_eq!(site.log().matches("W0710").count(), 1, "{}", site.log());
+    assert_eq!(site.supervisors().len(), 1);
+}
+
+#[test]
+fn a_pool_without_requests_ends_and_leaves_nothing() {
+    let site = Site::with("--warm-idle 1", TELLS_ITSELF);
+    site.ask();
+    eventually("the pool has served", || site.log().contains("W0710"));
+    site.await_no_process();
+    for suffix in [".sock", ".pool", ".lock", ".new", ".draft"] {
+        assert!(site.files(suffix).is_empty(), "{suffix}: {:?}", site.files(suffix));
+    }
+    assert_eq!(whole(&site.ask().raw).status, 200);
+}
+
+#[test]
+fn a_pool_that_is_killed_is_replaced_and_no_request_fails() {
+    let site = Site::new(TELLS_ITSELF);
+    site.warm_up();
+    for _ in 0..3 {
+        let supervisors = site.supervisors();
+        assert_eq!(supervisors.len(), 1, "{supervisors:?}");
+        kill_process(Pid::from_raw(supervisors[0]).unwrap(), Signal::KILL).unwrap();
+        assert_eq!(whole(&site.ask().raw).status, 200);
+        eventually("another pool serves", || {
+            let reply = site.ask();
+            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+            Who::of(&reply).is_warm() && site.supervisors() != supervisors
+        });
+    }
+}
+
+#[test]
+fn pools_can_be_seen_and_told() {
+    let site = Site::new(TELLS_ITSELF);
+    site.warm_up();
+    let status = site.wsgate(&["status"]);
+    let name = status.split_whitespace().next().unwrap().to_owned();
+    assert!(name.starts_with("warm-app-") && status.contains("app.wsgi"), "{status}");
+    let before = Who::of(&site.ask());
+    site.wsgate(&["reload", &name]);
+    eventually("other processes serve", || {
+        let who = Who::of(&site.ask());
+        who.is_warm() && who.born != before.born
+    });
+    site.wsgate(&["stop", &name]);
+    site.await_no_process();
+    assert!(site.files(".sock").is_empty());
+}
+
+#[test]
+fn without_a_directory_for_it_requests_are_served_cold_and_the_log_says_so() {
+    let site = Site::new(TELLS_ITSELF);
+    let open = site.place.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let file = site.place.file("file", "x");
+    for directory in [open, file, "/proc/nowhere".into()] {
+        let mut command = site.request();
+        command.env("WSGATE_RUNTIME_DIR", &directory);
+        let before = site.log().matches("W0380").count();
+        let reply = site.answer(&mut command, "");
+        assert!(!Who::of(&reply).is_warm());
+        assert_eq!(site.log().matches("W0380").count(), before + 1, "{}: {}", directory.display(), site.log());
+    }
+}
+
+#[test]
+fn what_stands_in_the_place_of_the_socket_does_no_harm() {
+    let site = Site::new(TELLS_ITSELF);
+    site.warm_up();
+    let socket = site.files(".sock").remove(0);
+    let name = socket.file_stem().unwrap().to_str().unwrap().to_owned();
+    site.wsgate(&["stop", &name]);
+    site.await_no_process();
+    // A file is taken for what a pool has left behind.
+    fs::write(&socket, "x").unwrap();
+    assert_eq!(whole(&site.ask().raw).status, 200);
+    eventually("a pool serves", || Who::of(&site.ask()).is_warm());
+    site.wsgate(&["stop", &name]);
+    site.await_no_process();
+    // A directory is not taken away; the log says what stands there.
+    fs::create_dir(&socket).unwrap();
+    assert!(!Who::of(&site.ask()).is_warm());
+    eventually("the log tells", || site.log().contains("W0381"));
+    site.await_no_process();
+    assert!(!Who::of(&site.ask()).is_warm());
+    assert!(socket.is_dir());
+}
+
+#[test]
+fn an_application_that_cannot_be_loaded_is_answered_cold_and_is_not_tried_each_time() {
+    let site = Site::new("raise RuntimeError('broken')");
+    for _ in 0..3 {
+        let reply = site.ask();
+        assert_eq!(whole(&reply.raw).status, 500);
+    }
+    site.await_no_process();
+    let before = site.log().matches("broken").count();
+    let reply = site.ask();
+    assert_eq!(whole(&reply.raw).status, 500);
+    site.await_no_process();
+    // Each entry names it twice: in its sentence and in its traceback.
+    let after = site.log().matches("broken").count();
+    assert!(after > before && site.log().matches("W0381").count() == 1, "{}", site.log());
+    site.release(TELLS_ITSELF);
+    site.ask();
+    site.await_pools(1);
+    assert!(Who::of(&site.ask()).is_warm());
+}
+
+#[test]
+fn different_settings_of_the_web_server_are_different_pools_and_not_too_many() {
+    let site = Site::new(
+        "
+        import os
+        SETTING = os.environ.get('SETTING')
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [('%s %s' % (SETTING, environ.get('SETTING'))).encode()]
+        ",
+    );
+    for number in 0..12 {
+        let mut command = site.request();
+        let setting = format!("{number}");
+        command.env("SETTING", &setting);
+        for _ in 0..2 {
+            assert_eq!(site.answer(&mut command, "").text(), format!("{setting} {setting}"));
+        }
+        if number < 8 {
+            site.await_pools(number + 1);
+            assert_eq!(site.answer(&mut command, "").text(), format!("{setting} {setting}"));
+        }
+    }
+    assert_eq!(site.supervisors().len(), 8);
+    assert_eq!(site.log().matches("W0381").count(), 1, "{}", site.log());
+}
