@@ -202,7 +202,7 @@ fn a_request_that_is_in_time_is_left_alone() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'in time']
         ";
-    for seconds in ["0", "1", "1000", "18446744073709551615"] {
+    for seconds in ["0", "1", "1000", "4294967295"] {
         let reply = Probe::new(app).options(&["--timeout", seconds]).run();
         assert_eq!(
             (reply.text().as_str(), reply.log.as_str(), reply.exit.code()),
