@@ -223,3 +223,28 @@ fn an_exception_is_logged_with_its_request_and_the_worker_lives_on() {
     let id = line.split(' ').nth(1).unwrap();
     assert!(String::from_utf8_lossy(&page.body).contains(id), "the page names the request");
 }
+
+#[test]
+fn children_that_fall_out_of_the_application_end_whichever_thread_has_forked_them() {
+    let pool = Setup::new(
+        "
+        import os, threading
+        together = threading.Barrier(4)
+        def application(environ, start_response):
+            together.wait()
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'parent' if child else b'child']
+        ",
+    )
+    .words(&["--threads", "4"])
+    .start();
+    let mut wires = [(); 4].map(|()| pool.connect());
+    wires.iter().for_each(|wire| wire.send(&Ask::get("/").bytes()));
+    for wire in &mut wires {
+        assert_eq!(wire.answer().text(), "parent");
+    }
+    pool.stop();
+}

@@ -127,6 +127,10 @@ pub(super) fn run(
             })
             .collect();
         worker.run_thread(application, 0);
+        if worker.forked.load(Ordering::Relaxed) && service.threads > 1 {
+            // The followers are the parent's: here they would be waited for without an end.
+            std::process::exit(0);
+        }
         // They need the interpreter to come to their ends.
         py.detach(|| followers.into_iter().for_each(|follower| drop(follower.join())));
     });
