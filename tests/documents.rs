@@ -115,6 +115,7 @@ fn links_and_code_of_the_documents_are_there() {
         "docs/architecture.md",
         "docs/environ.md",
         "docs/errors.md",
+        "docs/warm.md",
         "docs/conformance.md",
         "docs/deploy-apache.md",
         "docs/deploy-caddy.md",

@@ -18,6 +18,7 @@ mod managers;
 mod replies;
 mod requests;
 mod streams;
+mod warm;
 mod workers;
 
 /// A test for each of the behaviours behind each of the fronts.

@@ -110,6 +110,7 @@ fn a_request_that_takes_too_long_is_answered_with_504() {
     let ended = site.misbehave("wait").end();
     assert_eq!((whole(&ended.stdout).status, ended.code()), (504, Some(0)), "{}", site.log());
     assert_eq!(site.log().matches("W0603").count(), 1, "{}", site.log());
+    assert!(site.log().contains("longer than 1 s"), "{}", site.log());
     await_end(site.serving());
 }
 

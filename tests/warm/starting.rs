@@ -155,3 +155,24 @@ fn different_settings_of_the_web_server_are_different_pools_and_not_too_many() {
     assert_eq!(site.supervisors().len(), 8);
     assert_eq!(site.log().matches("W0381").count(), 1, "{}", site.log());
 }
+
+#[test]
+fn a_program_of_the_deployer_s_can_ask_for_it() {
+    let site = Site::new(TELLS_ITSELF);
+    let program = site.place.script(
+        "site/program",
+        "#!/bin/sh",
+        &format!("exec {} cgi --mode warm app.wsgi:application", site.place.wsgate().display()),
+    );
+    let ask = || {
+        let mut command = site.request();
+        command.env("SCRIPT_FILENAME", &program);
+        let mut by_program = std::process::Command::new(&program);
+        by_program.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        by_program.current_dir(program.parent().unwrap());
+        by_program.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(site.log_file());
+        Who::of(&site.answer(&mut by_program, ""))
+    };
+    assert!(!ask().is_warm());
+    eventually("a warm process answers", || ask().is_warm());
+}

@@ -59,6 +59,8 @@ pub struct Handoff {
     pub request: String,
     /// How the head of the reply is written.
     pub form: Form,
+    /// Seconds the gateway grants the request, for the message when they are over; 0 is without end.
+    pub timeout_seconds: u64,
 }
 
 impl Greeting {
@@ -168,6 +170,7 @@ mod tests {
             request_id: "0123456789abcdef".into(),
             request: "GET /".into(),
             form: Form::Cgi,
+            timeout_seconds: 30,
         }
     }
 

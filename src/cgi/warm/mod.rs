@@ -230,6 +230,7 @@ fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
         request_id: request.id.clone(),
         request: request.line(),
         form: request.form,
+        timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
     })
 }
 

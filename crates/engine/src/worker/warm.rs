@@ -38,7 +38,7 @@ use super::{
     lifeline, serving,
     watched::{Board, Watched},
 };
-use crate::{log::Log, reporter::Reporter};
+use crate::{log::Log, reporter::Reporter, wsgi::Setting};
 
 /// How long a gateway may take to send its request after it was greeted. It has it ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -84,7 +84,8 @@ pub(super) fn run(
     watched.begin(py, 0, log.line(), interruptible.clone());
     reporter.send(&Report::Ready);
     let asked = Asked { log, variables: handoff.environment, body, reply, reporter, interruptible, form: handoff.form };
-    let served = cold::serve(py, asked, serving::setting(launch, service), |_| Ok(application.clone()));
+    let setting = Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
+    let served = cold::serve(py, asked, setting, |_| Ok(application.clone()));
     watched.end(0);
     watched.leave(0);
     // Held until here; the kernel closes it with the process.

@@ -1,0 +1,95 @@
+//! Many requests at once, while the code changes and the pool is killed.
+
+use std::{
+    sync::{
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{RecvTimeoutError, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Site, Who};
+use crate::{front::eventually, running::Running, verdict::whole};
+
+const VISITORS: usize = 8;
+
+/// Requests that each of them makes.
+const VISITS: usize = 100;
+
+/// Between two changes; every third is a kill, too.
+const PACE: Duration = Duration::from_millis(300);
+
+fn release(number: usize) -> String {
+    format!(
+        "
+        import os
+        BORN = os.getpid()
+        SEEN = []
+        def application(environ, start_response):
+            SEEN.append(environ['QUERY_STRING'])
+            body = environ['wsgi.input'].read().decode()
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Release', '{number}'),
+                ('X-Seen', ' '.join(SEEN)), ('X-Body', body), ('X-Query', os.environ['QUERY_STRING'])])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        "
+    )
+}
+
+#[test]
+fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() {
+    let site = Site::with("--warm-idle 2", &release(0));
+    site.warm_up();
+    let (visible, warm, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let visit = &|visitor: usize| {
+        for number in 0..VISITS {
+            let (least, name) = (visible.load(Ordering::SeqCst), format!("{visitor}-{number}"));
+            let mut command = site.request();
+            command
+                .env("QUERY_STRING", &name)
+                .env("REQUEST_METHOD", "POST")
+                .env("CONTENT_LENGTH", name.len().to_string());
+            let mut running = Running::start(&mut command);
+            running.give(name.clone());
+            let ended = running.end();
+            let reply = crate::probe::Reply::parse(ended.stdout, String::new(), ended.status);
+            assert_eq!(whole(&reply.raw).status, 200, "{reply:?} {}", site.log());
+            assert!(reply.header("X-Release").unwrap().parse::<usize>().unwrap() >= least, "{least}: {reply:?}");
+            for header in ["X-Seen", "X-Body", "X-Query"] {
+                assert_eq!(reply.header(header), Some(name.as_str()), "{reply:?}");
+            }
+            warm.fetch_add(usize::from(Who::of(&reply).is_warm()), Ordering::SeqCst);
+        }
+    };
+    let (stop, stopped) = channel::<()>();
+    thread::scope(|scope| {
+        let (site, visible, over) = (&site, &visible, &over);
+        let disturber = scope.spawn(move || {
+            for number in 1.. {
+                match stopped.recv_timeout(PACE) {
+                    Err(RecvTimeoutError::Timeout) if !over.load(Ordering::SeqCst) => {}
+                    _ => break,
+                }
+                site.place.script("site/app.next", "#!WSGATE --mode warm --warm-idle 2", &release(number));
+                std::fs::rename(site.place.path("site/app.next"), site.place.path("site/app.wsgi")).unwrap();
+                visible.store(number, Ordering::SeqCst);
+                if number % 3 == 0 {
+                    for pid in site.supervisors() {
+                        // It may have ended by itself a moment ago.
+                        let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+                    }
+                }
+            }
+        });
+        let visitors: Vec<_> = (0..VISITORS).map(|visitor| scope.spawn(move || visit(visitor))).collect();
+        let ends: Vec<_> = visitors.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        over.store(true, Ordering::SeqCst);
+        drop(stop);
+        disturber.join().unwrap();
+        assert!(ends.iter().all(Result::is_ok), "{}", site.log());
+    });
+    assert!(warm.load(Ordering::SeqCst) > 0, "{}", site.log());
+    eventually("no process is left", || site.processes().is_empty());
+}
