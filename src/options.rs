@@ -44,11 +44,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) timeout: Option<u64>,
 
-    /// How a CGI request is served: `cold` starts a new interpreter for each, `warm` forks one that has the application loaded
+    /// How a CGI request is served: `cold` starts a new interpreter for each, `warm` forks one that has the application loaded,
+    /// `resident` has processes that stay
     #[arg(long, value_enum, default_value_t = Mode::Cold)]
     pub(crate) mode: Mode,
 
-    /// Seconds without requests after which the processes of `--mode warm` end
+    /// Seconds without requests after which the processes of `--mode warm` or `resident` end
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
     pub(crate) warm_idle: u64,
 }
@@ -60,6 +61,8 @@ pub(crate) enum Mode {
     Cold,
     /// A process for each request, forked from one that has loaded the application
     Warm,
+    /// Processes that stay, and serve one request after the other
+    Resident,
 }
 
 impl Options {

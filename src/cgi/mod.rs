@@ -111,7 +111,7 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
         Ok(settings) => {
             let attempt = match options.mode {
                 Mode::Cold => Attempt::Cold(channels),
-                Mode::Warm => warm::serve(&settings, options, base, &request, channels),
+                Mode::Warm | Mode::Resident => warm::serve(&settings, options, base, &request, channels),
             };
             match attempt {
                 Attempt::Served(exit) => exit,

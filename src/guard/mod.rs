@@ -171,6 +171,9 @@ impl<'a> Guard<'a> {
                 // The web server takes the reply for over when its last holder closes it.
                 reply = None;
             }
+            if self.seen.done.is_some() && self.seen.closed && self.subject.may_stay() {
+                return self.conclude(Outcome::Unknown, reply);
+            }
             if self.end_bell.rang() {
                 self.stop(Stop::Terminated);
             }

@@ -54,6 +54,11 @@ impl Subject {
         }
     }
 
+    /// May it live on after the request, for others?
+    pub(super) fn may_stay(&self) -> bool {
+        matches!(self, Self::Another { .. })
+    }
+
     pub(super) fn signal(&self, signal: Signal) {
         // It may have ended a moment ago.
         let _ = match self {

@@ -181,6 +181,7 @@ fn service(listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
         logs: link::logs::Logs::default(),
         bell_fd: None,
         warm: false,
+        resident: false,
     }
 }
 

@@ -70,6 +70,10 @@ pub(crate) struct Words {
     #[arg(long, value_name = "DIR")]
     base: PathBuf,
 
+    /// Its processes stay after a request
+    #[arg(long)]
+    resident: bool,
+
     /// Seconds without requests after which it ends
     #[arg(long, value_name = "S")]
     ends_after: u64,
@@ -126,6 +130,7 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
             preload: Preload::Auto,
             bell_fd: Some(bell.as_raw_fd()),
             warm: true,
+            resident: words.resident,
             ..service(&listeners, &scoreboard_fd)
         },
         logs: Logs::none(),

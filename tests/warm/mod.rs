@@ -3,6 +3,7 @@
 mod failures;
 mod load;
 mod process;
+mod resident;
 mod stale;
 mod starting;
 

@@ -89,6 +89,8 @@ pub struct Service {
     pub bell_fd: Option<i32>,
     /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker serves one.
     pub warm: bool,
+    /// With that, each worker serves one after the other.
+    pub resident: bool,
 }
 
 /// Which process of a pool loads the application.

@@ -19,7 +19,13 @@ use rustix::{
 };
 
 use super::identity;
-use crate::{options::Options, pool, request::Request, runtime_directory, settings::Settings};
+use crate::{
+    options::{Mode, Options},
+    pool,
+    request::Request,
+    runtime_directory,
+    settings::Settings,
+};
 
 /// How long a pool that could not begin is not tried again.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -100,6 +106,9 @@ impl Pool {
         let mut command = Command::new(OURSELVES);
         command.arg("warm-pool").args(options.words()).arg("--base").arg(base).arg("--socket").arg(&self.socket);
         command.args(["--name", &self.name, "--ends-after", &options.warm_idle.to_string()]);
+        if options.mode == Mode::Resident {
+            command.arg("--resident");
+        }
         for witness in identity::witnesses(settings) {
             command.arg("--ends-on").arg(witness);
         }

@@ -45,11 +45,16 @@ impl Supervisor<'_> {
         if self.phase.is_ending() || self.activity.due().is_none_or(|due| Instant::now() < due) {
             return;
         }
-        let mut lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
-        if lines.any(|line| line.pid != 0 && line.busy) {
-            return self.activity.note();
+        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let served = lines.filter(|line| line.pid != 0 && line.served > 0);
+        // How long ago the last request was over.
+        let ago = served.map(|line| if line.busy { Duration::ZERO } else { line.lasts() }).min();
+        if let Some(last) = ago.and_then(|ago| Instant::now().checked_sub(ago)) {
+            self.activity.last = self.activity.last.max(last);
         }
-        self.happened(Event::Stop);
+        if self.activity.due().is_some_and(|due| Instant::now() >= due) {
+            self.happened(Event::Stop);
+        }
     }
 
     /// What a change of the code, or a failure to load it, comes to: a pool that requests start is not kept.

@@ -30,6 +30,8 @@ pub(super) struct Fresh {
     token: OwnedFd,
     /// One had changed before it was watched.
     is_stale: bool,
+    /// How many there are.
+    modules: usize,
 }
 
 impl Fresh {
@@ -39,28 +41,41 @@ impl Fresh {
     /// If the kernel cannot watch as many.
     pub(super) fn watch(py: Python<'_>, begun: SystemTime) -> io::Result<Self> {
         let changes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let token = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let mut fresh = Self { changes, token, is_stale: false, modules: 0 };
+        fresh.watch_more(py, begun)?;
+        Ok(fresh)
+    }
+
+    /// Watches those, too, that were loaded since `begun`.
+    ///
+    /// # Errors
+    /// As [`Fresh::watch`].
+    pub(super) fn watch_more(&mut self, py: Python<'_>, begun: SystemTime) -> io::Result<()> {
         let what = inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::ATTRIB
             | inotify::WatchFlags::MOVE_SELF
             | inotify::WatchFlags::DELETE_SELF;
-        let mut is_stale = false;
         // Something else may stand in the place of `sys.modules`; then there is nothing to watch.
-        for file in modules::files(py).unwrap_or_default() {
+        let files = modules::files(py).unwrap_or_default();
+        if files.len() == std::mem::replace(&mut self.modules, files.len()) {
+            return Ok(());
+        }
+        for file in files {
             // The engine is the gateway's to compare: pools are told apart by it.
             if file.ends_with("libwsgate_engine.so") {
                 continue;
             }
-            match inotify::add_watch(&changes, &file, what) {
+            match inotify::add_watch(&self.changes, &file, what) {
                 // A module that is no file: a part of an archive, or one that has made its name up.
                 Ok(_) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
                 Err(error) => return Err(error.into()),
             }
             // In this order: what changes from now on is in the queue.
-            is_stale |=
+            self.is_stale |=
                 Snapshot::of(&file).is_some_and(|found| found.is_changed_between(begun - TICK, SystemTime::now()));
         }
-        let token = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { changes, token, is_stale })
+        Ok(())
     }
 
     /// Has one of them changed since it was loaded?

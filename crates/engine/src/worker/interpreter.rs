@@ -1,6 +1,13 @@
 //! The interpreter itself: made fit for an application, and left in good order.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, sync::Arc};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use link::{app::Source, launch::Launch, report::Stop};
 use pyo3::{
@@ -37,32 +44,33 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
 }
 
 /// Whose SIGTERM ends a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Heeds {
     /// Whoever sends it.
     Anybody,
-    /// The gateway's, which says so before.
-    Gateway,
+    /// The gateway's, which says so before. Another's is noted.
+    Gateway(Arc<AtomicBool>),
 }
 
 /// Makes SIGTERM raise an exception in the application, as long as what is returned says that it may.
-pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds) -> PyResult<Interruptible> {
+pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: &Heeds) -> PyResult<Interruptible> {
     let interruptible = Interruptible::yes();
-    let (reporter, asked) = (reporter.clone(), interruptible.clone());
+    let (reporter, asked, heeds) = (reporter.clone(), interruptible.clone(), heeds.clone());
     let interrupt = PyCFunction::new_closure(
         py,
         Some(c"interrupt"),
         None,
         move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-            if !asked.get() {
-                // The reply is whole, and what is left to do is short. The gateway sees to it if it is not.
-                return Ok(());
-            }
-            let reason = match reporter.stop() {
-                Some(Stop::Timeout) => "timeout",
+            let reason = match (reporter.stop(), &heeds) {
                 // A supervisor: this process ends after its request in any case.
-                None if heeds == Heeds::Gateway => return Ok(()),
-                Some(Stop::Terminated) | None => "terminated",
+                (None, Heeds::Gateway(told)) => {
+                    told.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                // The reply is whole, and what is left to do is short. The gateway sees to it if it is not.
+                _ if !asked.get() => return Ok(()),
+                (Some(Stop::Timeout), _) => "timeout",
+                (Some(Stop::Terminated) | None, _) => "terminated",
             };
             Err(Interrupted::new_err(reason))
         },

@@ -13,6 +13,7 @@ mod modules;
 mod serving;
 mod span;
 mod template;
+mod told;
 mod unborn;
 mod warm;
 mod watched;
@@ -146,7 +147,7 @@ impl Prepared {
             Task::Cgi { body, reply } => {
                 stay_with(launch.gateway_pid)?;
                 let reporter = Reporter::new(channel);
-                let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
+                let interruptible = interpreter::end_by_exception(py, &reporter, &interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
                 cold::run(py, &launch, body, reply, reporter, interruptible)?;
                 0

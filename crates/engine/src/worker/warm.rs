@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use link::{
@@ -22,13 +23,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, ioctl_fionbio},
-    net::{SocketFlags, accept_with, sockopt},
+    net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt},
     process::{
-        Pid, PidfdFlags, Signal, chdir, geteuid, getpid, pidfd_open, set_parent_process_death_signal, setpgid, umask,
+        Pid, PidfdFlags, Signal, chdir, geteuid, getpid, getppid, pidfd_open, set_parent_process_death_signal, setpgid,
+        umask,
     },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
-use signal_hook::{SigId, consts::SIGTERM, low_level};
 
 use super::{
     cold::{self, Asked},
@@ -36,6 +37,7 @@ use super::{
     fresh::Fresh,
     interpreter::{self, Heeds},
     lifeline, serving,
+    told::Told,
     watched::{Board, Watched},
 };
 use crate::{log::Log, reporter::Reporter, wsgi::Setting};
@@ -43,7 +45,8 @@ use crate::{log::Log, reporter::Reporter, wsgi::Setting};
 /// How long a gateway may take to send its request after it was greeted. It has it ready.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves one request, or none if it is told to end before that. Returns the exit status of this process.
+/// Serves one request, or one after the other in a resident pool, or none if it is told to end before that. Returns the exit status of
+/// this process.
 pub(super) fn run(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
@@ -54,30 +57,84 @@ pub(super) fn run(
     fresh: Fresh,
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, 1, 0)?;
-    let spare = Spare { listeners, stop: Stop::listen()?, fresh, supervisor: Pid::from_raw(launch.gateway_pid) };
-    fork::unblock_signals();
-    let Some(taken) = py.detach(|| spare.request())? else {
-        return Ok(0);
-    };
-    // What follows is the request's alone.
-    drop(spare);
-    let Taken { connection, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
-    chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?;
-    umask(Mode::from_raw_mode(handoff.umask));
-    take_environment(py, &handoff.environment)?;
-    let reporter = Reporter::new(connection);
-    let interruptible = interpreter::end_by_exception(py, &reporter, Heeds::Gateway)?;
+    let (ourselves, template) = (getpid(), getppid());
+    let mut spare = Some(Spare::new(listeners, fresh, launch)?);
     let signal = py.import("_signal")?;
     for ours in [Signal::CHILD, Signal::USR1] {
         signal.call_method1("signal", (ours.as_raw(), 0))?;
     }
     // A group of its own, as with any CGI request, so that what it has started can be ended with it.
     setpgid(None, None).map_err(io::Error::from)?;
+    let log = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3).map_err(io::Error::from)?;
+    while let Some(waiting) = &spare {
+        let Some(taken) = py.detach(|| waiting.request())? else {
+            return Ok(0);
+        };
+        // In a process that ends with the request, what belongs to the pool ends before it.
+        let kept = spare.take().filter(|_| service.resident);
+        let begun = SystemTime::now();
+        let served = serve(py, application, launch, service, &watched, taken)?;
+        let Some(mut kept) = kept.filter(|_| getpid() == ourselves) else {
+            // Connection and lifeline are the kernel's to close, with the process.
+            std::mem::forget(served);
+            break;
+        };
+        kept.told = Told::listen()?;
+        let was_told = served.end(py, &log)?;
+        if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
+            break;
+        }
+        watched.end(0);
+        spare = Some(kept);
+    }
+    if getpid() == ourselves {
+        watched.end(0);
+        watched.leave(0);
+    }
+    Ok(0)
+}
+
+/// What is left of a request that was served.
+struct Served {
+    connection: OwnedFd,
+    lifeline: OwnedFd,
+    told: Arc<AtomicBool>,
+}
+
+impl Served {
+    /// Leaves the request, in a process that stays. SIGTERM is held back. Tells whether it has come meanwhile.
+    fn end(self, py: Python<'_>, log: &OwnedFd) -> PyResult<bool> {
+        py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), 1))?;
+        leave_streams(py, log)?;
+        // Nobody guards this process now but its template, as before.
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+        drop(self.lifeline);
+        // Whatever of the application holds it still: this is the end that the gateway waits for.
+        let _ = shutdown(&self.connection, Shutdown::Both);
+        Ok(self.told.load(Ordering::Relaxed))
+    }
+}
+
+/// Serves one request.
+fn serve(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    service: &Service,
+    watched: &Watched,
+    taken: Taken,
+) -> PyResult<Served> {
+    let Taken { connection, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
+    chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?;
+    umask(Mode::from_raw_mode(handoff.umask));
+    take_environment(py, &handoff.environment)?;
+    let reporter = Reporter::new(connection.try_clone()?);
+    let told = Arc::new(AtomicBool::new(false));
+    let interruptible = interpreter::end_by_exception(py, &reporter, &Heeds::Gateway(told.clone()))?;
+    fork::unblock_signals();
     lifeline::hold_to(&lifeline)?;
     // From here on the request's life is the gateway's to watch, and no other process's.
     set_parent_process_death_signal(None).map_err(io::Error::from)?;
-    dup2_stdin(openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?)
-        .map_err(io::Error::from)?;
     dup2_stdout(&errors).map_err(io::Error::from)?;
     dup2_stderr(errors).map_err(io::Error::from)?;
     let log = Log::new(&handoff.request_id, &handoff.request);
@@ -85,18 +142,33 @@ pub(super) fn run(
     reporter.send(&Report::Ready);
     let asked = Asked { log, variables: handoff.environment, body, reply, reporter, interruptible, form: handoff.form };
     let setting = Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
-    let served = cold::serve(py, asked, setting, |_| Ok(application.clone()));
-    watched.end(0);
-    watched.leave(0);
-    // Held until here; the kernel closes it with the process.
-    std::mem::forget(lifeline);
-    served.map(|()| 0)
+    cold::serve(py, asked, setting, |_| Ok(application.clone()))?;
+    Ok(Served { connection, lifeline, told })
+}
+
+/// Makes the standard streams those of the pool again. What has no line end yet belongs to the request.
+fn leave_streams(py: Python<'_>, log: &OwnedFd) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    for name in ["stdout", "stderr"] {
+        if let Ok(stream) = sys.getattr(name)
+            && !stream.is_none()
+            && let Err(error) = stream.call_method0("flush")
+        {
+            error.print(py);
+        }
+    }
+    dup2_stdin(openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?)
+        .map_err(io::Error::from)?;
+    dup2_stdout(log).map_err(io::Error::from)?;
+    dup2_stderr(log).map_err(io::Error::from)?;
+    Ok(())
 }
 
 /// A process that waits for its request.
 struct Spare {
     listeners: Vec<OwnedFd>,
-    stop: Stop,
+    told: Told,
+    process: OwnedFd,
     fresh: Fresh,
     supervisor: Option<Pid>,
 }
@@ -109,17 +181,21 @@ struct Taken {
 }
 
 impl Spare {
-    /// Waits for a request; none if this process is to end.
-    fn request(&self) -> io::Result<Option<Taken>> {
-        let ourselves = pidfd_open(getpid(), PidfdFlags::empty())?;
-        for listener in &self.listeners {
+    /// From here on SIGTERM is held back.
+    fn new(listeners: Vec<OwnedFd>, fresh: Fresh, launch: &Launch) -> io::Result<Self> {
+        for listener in &listeners {
             // Another process may have taken the connection that woke us.
             ioctl_fionbio(listener, true)?;
         }
+        let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+        Ok(Self { listeners, told: Told::listen()?, process, fresh, supervisor: Pid::from_raw(launch.gateway_pid) })
+    }
+
+    /// Waits for a request; none if this process is to end.
+    fn request(&self) -> io::Result<Option<Taken>> {
         loop {
             let listeners = self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN));
-            let mut watched: Vec<_> =
-                [PollFd::new(&self.stop.ours, PollFlags::IN)].into_iter().chain(listeners).collect();
+            let mut watched: Vec<_> = [PollFd::new(&self.told, PollFlags::IN)].into_iter().chain(listeners).collect();
             match poll(&mut watched, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -129,7 +205,7 @@ impl Spare {
             }
             for listener in &self.listeners {
                 if let Ok(connection) = accept_with(listener, SocketFlags::CLOEXEC)
-                    && let Some(taken) = self.greet(connection, &ourselves)
+                    && let Some(taken) = self.greet(connection)
                 {
                     return Ok(Some(taken));
                 }
@@ -138,13 +214,13 @@ impl Spare {
     }
 
     /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has gone, or finds the code stale.
-    fn greet(&self, connection: OwnedFd, ourselves: &OwnedFd) -> Option<Taken> {
+    fn greet(&self, connection: OwnedFd) -> Option<Taken> {
         if sockopt::socket_peercred(&connection).ok()?.uid != geteuid() {
             return None;
         }
         let stale = self.fresh.is_stale();
         let greeting = Greeting { pid: getpid().as_raw_nonzero().get(), stale }.encode().ok()?;
-        handoff::send(connection.as_fd(), &greeting, &[ourselves.as_fd()]).ok()?;
+        handoff::send(connection.as_fd(), &greeting, &[self.process.as_fd()]).ok()?;
         if stale {
             self.fresh.tell(self.supervisor);
             return None;
@@ -156,25 +232,6 @@ impl Spare {
         let [body, reply, errors, frame, lifeline] = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).ok()?;
         let handoff = Handoff::from_file(frame).ok()?;
         Some(Taken { connection, handoff, descriptors: [body, reply, errors, lifeline] })
-    }
-}
-
-/// Readable when the supervisor has told this process to end.
-struct Stop {
-    ours: UnixStream,
-    registered: SigId,
-}
-
-impl Stop {
-    fn listen() -> io::Result<Self> {
-        let (ours, handlers) = UnixStream::pair()?;
-        Ok(Self { ours, registered: low_level::pipe::register(SIGTERM, handlers)? })
-    }
-}
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        low_level::unregister(self.registered);
     }
 }
 

@@ -1,0 +1,140 @@
+//! `--mode resident`: processes that stay, and still leave nothing of one request to the next but what the application keeps.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Site, Who};
+use crate::{front::eventually, probe::Reply, running::Running, verdict::whole};
+
+const COUNTS: &str = "
+    import os, sys, signal
+    BORN = os.getpid()
+    COUNT = [0]
+    def application(environ, start_response):
+        COUNT[0] += 1
+        query = environ['QUERY_STRING']
+        sys.stdout.write('no line end of %s' % query)
+        if query.startswith('import'):
+            import lazy
+            query = lazy.VALUE
+        if query == 'die' and BORN != os.getpid():
+            os.kill(os.getpid(), signal.SIGKILL)
+        if query == 'wait':
+            print('serving as %d.' % os.getpid())
+            signal.pause()
+        names = sorted(name for name in os.environ if name.startswith('HTTP_X_'))
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Count', str(COUNT[0])), ('X-Query', query),
+            ('X-Names', ' '.join(names)), ('X-Body', environ['wsgi.input'].read().decode())])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+fn resident(options: &str) -> Site {
+    let site = Site::new(COUNTS);
+    site.place.script("site/app.wsgi", &format!("#!WSGATE --mode resident {options}"), COUNTS);
+    site
+}
+
+impl Site {
+    /// The reply to a request that a process of the pool has served.
+    #[track_caller]
+    fn by_resident(&self, query: &str, variable: &str) -> Reply {
+        let mut found = None;
+        eventually(&format!("a process of the pool replies: {}", self.log()), || {
+            let mut command = self.request();
+            command.env("QUERY_STRING", query).env(variable, "1");
+            command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
+            let reply = self.answer(&mut command, "body");
+            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+            found = Some(reply).filter(|reply| Who::of(reply).is_warm());
+            found.is_some()
+        });
+        found.unwrap()
+    }
+}
+
+#[test]
+fn processes_stay_and_each_request_has_its_own_environment() {
+    let site = resident("");
+    let mut most = 0;
+    for number in 0..30 {
+        let (query, variable) = (format!("q{number}"), format!("HTTP_X_{number}"));
+        let reply = site.by_resident(&query, &variable);
+        assert_eq!((reply.header("X-Query"), reply.header("X-Names")), (Some(query.as_str()), Some(variable.as_str())));
+        assert_eq!(reply.header("X-Body"), Some("body"));
+        assert!(reply.log.contains(&format!("no line end of {query}")), "{}", reply.log);
+        most = most.max(reply.header("X-Count").unwrap().parse::<u32>().unwrap());
+    }
+    // Two processes, and now and then one that was added.
+    assert!(most >= 4, "{most}");
+}
+
+#[test]
+fn a_process_that_dies_is_answered_for_and_replaced() {
+    let site = resident("");
+    site.by_resident("x", "HTTP_X_A");
+    for _ in 0..3 {
+        let mut command = site.request();
+        let reply = site.answer(command.env("QUERY_STRING", "die"), "");
+        assert!([200, 502].contains(&whole(&reply.raw).status), "{reply:?}");
+        site.by_resident("x", "HTTP_X_A");
+    }
+    assert!(site.log().contains("W0601"), "{}", site.log());
+}
+
+#[test]
+fn modules_that_are_imported_late_are_watched_too() {
+    let site = resident("");
+    // Of different lengths: Python itself takes files of one size and second for the same.
+    for value in ["one", "four", "seven"] {
+        let draft = site.place.file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
+        fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
+        for _ in 0..6 {
+            let reply = site.by_resident("import", "HTTP_X_A");
+            assert_eq!(reply.header("X-Query"), Some(format!("{value}{value}").as_str()), "{}", reply.log);
+        }
+    }
+}
+
+#[test]
+fn a_web_server_that_ends_its_request_ends_the_process() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let site = resident("");
+        let pid = Who::of(&site.by_resident("x", "HTTP_X_A")).pid;
+        assert!(pid > 0);
+        let mut command = site.request();
+        let mut running = Running::start(command.env("QUERY_STRING", "wait"));
+        running.stdin = None;
+        let mut serving = None;
+        eventually("a process serves", || {
+            let log = site.log();
+            serving = log.split_once("serving as ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+            serving.is_some()
+        });
+        running.signal(signal);
+        let ended = running.end();
+        if signal == Signal::TERM {
+            assert_eq!(whole(&ended.stdout).status, 503, "{}", site.log());
+        } else {
+            let pid: i32 = serving.unwrap();
+            eventually("it has ended", || {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.is_empty() || stat.contains(") Z ")
+            });
+        }
+        site.by_resident("x", "HTTP_X_A");
+    }
+}
+
+#[test]
+fn a_pool_ends_when_it_is_told_and_when_nobody_comes() {
+    let site = resident("--warm-idle 1");
+    site.by_resident("x", "HTTP_X_A");
+    site.await_no_process();
+    let site = resident("");
+    site.by_resident("x", "HTTP_X_A");
+    for pid in site.supervisors() {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    }
+    site.await_no_process();
+}
