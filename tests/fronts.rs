@@ -1,7 +1,6 @@
 //! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd, each with scripts that are
-//! served cold and with scripts that are served warm; and with long-lived
-//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy,
-//! lighttpd.
+//! served cold and with scripts that are served warm; and with long-lived processes, over FastCGI: Apache with mod_fcgid, Apache
+//! with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy, lighttpd.
 //!
 //! A behaviour is a function over a front; every front is asked the same. Here belongs what a web server takes part in;
 //! what the reply to given variables and bytes is, other files test without one.
