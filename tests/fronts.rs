@@ -1,6 +1,6 @@
-//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd; and with long-lived
-//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy,
-//! lighttpd.
+//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd, each with scripts that are
+//! served cold and with scripts that are served warm; and with long-lived processes, over FastCGI: Apache with mod_fcgid, Apache
+//! with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy, lighttpd.
 //!
 //! A behaviour is a function over a front; every front is asked the same. Here belongs what a web server takes part in;
 //! what the reply to given variables and bytes is, other files test without one.
@@ -30,8 +30,18 @@ macro_rules! behind_every_front {
 }
 use behind_every_front;
 
-/// The same behind those that start a process for each request.
+/// The same behind those that start a process for each request, with scripts that are served cold and scripts that are served
+/// warm.
 macro_rules! behind_every_cgi_front {
+    ($($behaviour:ident)*) => {
+        $crate::fronts::behind_every_cold_front! { $($behaviour)* }
+        $crate::fronts::behind_every_warm_front! { $($behaviour)* }
+    };
+}
+use behind_every_cgi_front;
+
+/// The same behind those of them that run the application in a process of the request's own.
+macro_rules! behind_every_cold_front {
     ($($behaviour:ident)*) => {
         mod apache_cgid {
             use crate::front::{Apache, CgiModule};
@@ -47,7 +57,26 @@ macro_rules! behind_every_cgi_front {
         }
     };
 }
-use behind_every_cgi_front;
+use behind_every_cold_front;
+
+/// The same behind those of them that hand the request to a warm pool.
+macro_rules! behind_every_warm_front {
+    ($($behaviour:ident)*) => {
+        mod apache_cgid_warm {
+            use crate::front::{CgiModule, Warm};
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid)); })*
+        }
+        mod apache_cgi_warm {
+            use crate::front::{CgiModule, Warm};
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi)); })*
+        }
+        mod lighttpd_warm {
+            use crate::front::Warm;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::lighttpd()); })*
+        }
+    };
+}
+use behind_every_warm_front;
 
 /// The same behind those that talk to workers which stay.
 macro_rules! behind_every_fastcgi_front {

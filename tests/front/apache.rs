@@ -141,6 +141,9 @@ fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String
     if module == CgiModule::Cgid {
         writeln!(text, "ScriptSock {root}/run/cgid.sock").unwrap();
     }
+    if let Some(directory) = site.runtime_directory() {
+        writeln!(text, "SetEnv WSGATE_RUNTIME_DIR \"{}\"", directory.display()).unwrap();
+    }
     write!(
         text,
         r#"Define WSGATE_CGI_BIN "{root}/cgi-bin"

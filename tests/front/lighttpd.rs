@@ -15,7 +15,11 @@ pub(crate) struct Lighttpd {
 impl Lighttpd {
     /// Starts one over a site of its own.
     pub(crate) fn start() -> Self {
-        let site = Site::new();
+        Self::over(Site::new())
+    }
+
+    /// Starts one over the files of `site`.
+    pub(crate) fn over(site: Site) -> Self {
         let log = site.path("run/error.log");
         let server = Server::start(&site.path("run/lighttpd.pid"), &log, |port| {
             let configuration = site.path("run/lighttpd.conf");
@@ -51,6 +55,9 @@ fn lighttpd_conf(site: &Site, port: u16) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get().map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
+    let runtime = site.runtime_directory().map_or_else(String::new, |directory| {
+        format!("setenv.add-environment += ( \"WSGATE_RUNTIME_DIR\" => \"{}\" )\n", directory.display())
+    });
     format!(
         r#"server.bind = "127.0.0.1"
 server.port = {port}
@@ -59,7 +66,7 @@ server.pid-file = "{root}/run/lighttpd.pid"
 server.upload-dirs = ( "{root}/var" )
 server.modules = ( "mod_setenv" )
 setenv.add-environment = ( "DJANGO_DB" => "{root}/var/django.sqlite3" )
-var.wsgate_cgi_bin = "{root}/cgi-bin"
+{runtime}var.wsgate_cgi_bin = "{root}/cgi-bin"
 include "{}"
 "#,
         source("apache/lighttpd.conf").display()

@@ -16,6 +16,7 @@ mod process;
 mod server;
 mod server_each;
 mod site;
+mod warm;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,7 @@ pub(crate) use lighttpd_fastcgi::LighttpdFastcgi;
 pub(crate) use nginx::Nginx;
 pub(crate) use process::{eventually, exists, wait_for_exit};
 pub(crate) use site::Site;
+pub(crate) use warm::Warm;
 
 /// A web server that runs WSGI files.
 pub(crate) trait Front {

@@ -23,14 +23,24 @@ const INSTALLED: &str = "/usr/local/bin/wsgate";
 /// - `htdocs/`, `home/` pages, for the configurations that have them.
 pub(crate) struct Site {
     root: TempDir,
+    is_warm: bool,
 }
 
 impl Site {
     /// Puts everything in place.
     pub(crate) fn new() -> Self {
+        Self::put_in_place(false)
+    }
+
+    /// The same, with scripts that say `--mode warm` and tell who serves them.
+    pub(crate) fn warm() -> Self {
+        Self::put_in_place(true)
+    }
+
+    fn put_in_place(is_warm: bool) -> Self {
         let root = tempfile::Builder::new().prefix("wsgate-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
-        let site = Self { root };
+        let site = Self { root, is_warm };
         for directory in ["bin", "cgi-bin", "htdocs", "home", "var", "run"] {
             fs::create_dir(site.path(directory)).unwrap();
         }
@@ -53,6 +63,11 @@ impl Site {
     /// A path inside.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.path().join(relative)
+    }
+
+    /// Where warm pools are found, if scripts have them. The scripts make it.
+    pub(crate) fn runtime_directory(&self) -> Option<PathBuf> {
+        self.is_warm.then(|| self.path("var/wsgate"))
     }
 
     /// Copies a script of cgi-bin to another place inside, with the mode `mode`.
@@ -101,9 +116,35 @@ impl Site {
         command
     }
 
-    /// Processes that serve: those of our binary, those that work in the scripts' directory or for one of the scripts, and
-    /// what they started.
+    /// Processes that serve: all but those of warm pools that wait for requests.
     pub(crate) fn processes(&self) -> Vec<i32> {
+        let mut serving = self.all_processes();
+        let waiting = self.pool_processes();
+        serving.retain(|pid| !waiting.contains(pid));
+        serving
+    }
+
+    /// Processes of warm pools that serve nobody: supervisors, their templates, and children of those which have not been given
+    /// a request, upon which they lead a group.
+    pub(crate) fn pool_processes(&self) -> Vec<i32> {
+        let binary = self.path("bin/wsgate");
+        let is_supervisor = |pid: i32| {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)
+                && fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|words| words.split(|&byte| byte == 0).any(|word| word == b"warm-pool"))
+        };
+        let processes: Vec<(i32, i32, i32)> = all_pids().filter_map(parent_and_group).collect();
+        let supervisors: Vec<i32> = processes.iter().map(|found| found.0).filter(|&pid| is_supervisor(pid)).collect();
+        let templates: Vec<i32> =
+            processes.iter().filter(|found| supervisors.contains(&found.1)).map(|found| found.0).collect();
+        let spares = processes.iter().filter(|(pid, parent, group)| templates.contains(parent) && pid != group);
+        let spares: Vec<i32> = spares.map(|found| found.0).collect();
+        [supervisors, templates, spares].concat()
+    }
+
+    /// Those of our binary, those that work in the scripts' directory or for one of the scripts, and
+    /// what they started.
+    pub(crate) fn all_processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let mut script = b"SCRIPT_FILENAME=".to_vec();
         script.extend(self.root.path().as_os_str().as_encoded_bytes());
@@ -116,8 +157,7 @@ impl Site {
                 || fs::read(file("environ"))
                     .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(&script)))
         };
-        let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-        pids.filter(serves).collect()
+        all_pids().filter(serves).collect()
     }
 
     fn copy_scripts(&self, from: &Path, to: &Path) {
@@ -140,6 +180,11 @@ impl Site {
     fn with_our_binary(&self, script: &[u8]) -> Vec<u8> {
         let installed = format!("#!{INSTALLED}");
         match script.strip_prefix(installed.as_bytes()) {
+            Some(rest) if self.is_warm => {
+                let program = self.path("bin/wsgate");
+                let tells = include_bytes!("tells_who_serves.py");
+                [b"#!", program.as_os_str().as_encoded_bytes(), b" --mode warm", rest, tells].concat()
+            }
             Some(rest) => [b"#!", self.path("bin/wsgate").as_os_str().as_encoded_bytes(), rest].concat(),
             None => script.to_vec(),
         }
@@ -149,12 +194,25 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         // The server is gone by now. What a failed test has left behind goes too.
-        for pid in self.processes() {
+        for pid in self.all_processes() {
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
     }
+}
+
+/// All processes of the machine.
+fn all_pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+}
+
+/// A process with its parent and its group; none if it has ended.
+fn parent_and_group(pid: i32) -> Option<(i32, i32, i32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything: state, parent, group.
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(1);
+    Some((pid, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// Linked rather than copied where that can be: a debug build is large, and every test has a site.

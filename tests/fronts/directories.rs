@@ -1,9 +1,10 @@
 //! What can be asked for of a directory of scripts.
 
-use super::behind_every_cgi_front;
+use super::behind_every_cold_front;
 use crate::front::{ApacheFcgid, Client, Front};
 
-behind_every_cgi_front! {
+// No script is run, so that it is all one whether one would be warm.
+behind_every_cold_front! {
     only_wsgi_files_can_be_asked_for
 }
 

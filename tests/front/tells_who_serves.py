@@ -1,0 +1,26 @@
+
+# What follows is added to scripts behind warm pools: each request leaves a line in `var/served` which says whether the process
+# that serves it was forked from the one that loaded this file. A request for nothing but that reaches no application.
+def _tell_who_serves(application):
+    import os
+
+    born, here = os.getpid(), os.path.abspath(__file__)
+    served = os.path.join(os.path.dirname(here), "..", "var", "served")
+
+    def tells_who_serves(environ, start_response):
+        if "HTTP_X_WHO_SERVES" in environ:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [f"{born} {os.getpid()}".encode()]
+        line = f"{os.path.basename(here)} {'warm' if born != os.getpid() else 'cold'}\n"
+        file = os.open(served, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        os.write(file, line.encode())
+        os.close(file)
+        return application(environ, start_response)
+
+    return tells_who_serves
+
+
+for _name in "application", "app":
+    if _name in globals():
+        application = _tell_who_serves(globals()[_name])
+        break
