@@ -2,6 +2,7 @@
 //! not read.
 
 mod reader;
+mod warm;
 pub(crate) mod words;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use link::{
     app::Source,
     check::{Findings, Loaded},
-    launch::Work,
+    launch::{Ends, Work},
 };
 
 use crate::{
@@ -102,15 +103,19 @@ impl Report {
 
 /// What the engine finds, if python gets that far.
 fn findings(settings: &Settings) -> Option<Findings> {
+    Findings::decode(&reply(settings, Work::Check)?).ok()
+}
+
+/// All that the engine writes when it is put to `work`.
+fn reply(settings: &Settings, work: fn(Ends) -> Work) -> Option<Vec<u8>> {
     let request = Request::made("GET", "/", Vec::new());
     let nothing = File::open("/dev/null").ok()?.into();
     let read = |reply| {
         let mut bytes = Vec::new();
         File::from(reply).read_to_end(&mut bytes).map(|_| bytes)
     };
-    let (bytes, _) =
-        through_pipe(nothing, |channels| guard::run(settings, Work::Check, &request, channels), read).ok()?;
-    Findings::decode(&bytes.ok()?).ok()
+    let (bytes, _) = through_pipe(nothing, |channels| guard::run(settings, work, &request, channels), read).ok()?;
+    bytes.ok()
 }
 
 fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reader: Option<&Reader>) {
@@ -165,6 +170,7 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
             if loaded.threads > 0 {
                 report.line("threads", format!("{} beside the main one after import", loaded.threads));
             }
+            warm::fitness(report, settings, &loaded.remains);
             if let Some(reader) = reader {
                 readability(report, settings, loaded, reader);
             }

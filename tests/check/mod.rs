@@ -2,6 +2,7 @@
 
 mod files;
 mod problems;
+mod warm;
 
 use std::process::Command;
 

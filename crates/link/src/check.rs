@@ -38,6 +38,50 @@ pub struct Loaded {
     pub request_time: Duration,
     /// Threads that were running after loading, beside the main one.
     pub threads: usize,
+    /// What loading left open or running; which code did it is not known.
+    pub remains: Vec<Remains>,
+}
+
+/// Something that loading an application left open or running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remains {
+    /// What was done, such as `started 2 threads`.
+    pub what: String,
+    /// Do processes that are forked from this one miss it, or disturb each other through it?
+    pub is_spoilt: bool,
+    /// The code that did it, if that is known.
+    pub origin: Option<Origin>,
+}
+
+/// A place in Python code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Name of the module.
+    pub module: String,
+    /// Its file, as bytes.
+    pub file: Vec<u8>,
+    /// The line, from 1.
+    pub line: u32,
+    /// Module of the installed package that was called there and did it.
+    pub through: Option<String>,
+}
+
+impl Remains {
+    /// All of them as bytes.
+    ///
+    /// # Errors
+    /// As for [`Findings::encode`].
+    pub fn encode(all: &[Self]) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_allocvec(all)
+    }
+
+    /// Reads them back.
+    ///
+    /// # Errors
+    /// If the bytes are cut or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, postcard::Error> {
+        postcard::from_bytes(bytes)
+    }
 }
 
 impl Findings {

@@ -47,6 +47,8 @@ pub enum Work {
     Cgi(Ends),
     /// Load the application, try one request under `wsgiref.validate`, and write what was found as the reply.
     Check(Ends),
+    /// Load the application slowly, and write as the reply what that leaves behind and which code did it.
+    Trace(Ends),
     /// Fork a worker whenever the supervisor asks for one; before that, load the application if [`Service::preload`] says so.
     Template(Service),
     /// Be the only worker.

@@ -9,13 +9,14 @@ use std::{
 };
 
 use link::{
-    check::{Findings, Loaded},
+    check::{Findings, Loaded, Remains},
     launch::Launch,
     page::Form,
     report::Report,
 };
 use pyo3::{prelude::*, types::PyDict};
 
+use super::remains::{Origins, Present, Witness};
 use crate::{
     app,
     log::Log,
@@ -27,20 +28,41 @@ use crate::{
 /// Writes the findings about the application to the reply descriptor.
 pub(super) fn run(py: Python<'_>, launch: &Launch, reply: OwnedFd, reporter: &Reporter) -> PyResult<()> {
     let findings = findings(py, launch)?;
-    reporter.send(&Report::HeadLeaves);
-    let written = findings.encode().map_err(io::Error::other).and_then(|bytes| File::from(reply).write_all(&bytes));
-    reporter.send(&Report::Done { complete: written.is_ok() });
+    write(findings.encode().map_err(io::Error::other), reply, reporter);
     Ok(())
 }
 
-fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
-    let setting = Setting {
+/// Loads the application slowly, to see what does what, and writes to the reply descriptor what that leaves behind.
+pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: OwnedFd, reporter: &Reporter) -> PyResult<()> {
+    let witness = Witness::begin(py)?;
+    let before = Present::now();
+    // An application that is loaded is held until it was looked at what it holds.
+    let loaded = app::load(py, launch, &setting(launch));
+    let remains = before.remains(py, &witness.end(py)?);
+    drop(loaded);
+    write(Remains::encode(&remains).map_err(io::Error::other), reply, reporter);
+    Ok(())
+}
+
+fn write(bytes: io::Result<Vec<u8>>, reply: OwnedFd, reporter: &Reporter) {
+    reporter.send(&Report::HeadLeaves);
+    let written = bytes.and_then(|bytes| File::from(reply).write_all(&bytes));
+    reporter.send(&Report::Done { complete: written.is_ok() });
+}
+
+fn setting(launch: &Launch) -> Setting {
+    Setting {
         multithread: false,
         multiprocess: true,
         run_once: true,
         debug: true,
         timeout_seconds: launch.timeout_seconds,
-    };
+    }
+}
+
+fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
+    let setting = setting(launch);
+    let before = Present::now();
     let begin = Instant::now();
     let loaded = app::load(py, launch, &setting);
     let import_time = begin.elapsed();
@@ -58,6 +80,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
         loaded: match loaded {
             Err(failure) => Err(failure.entry.for_client()),
             Ok(loaded) => {
+                let remains = before.remains(py, &Origins::default());
                 let (first_request, request_time) = first_request(py, &loaded.application, setting)?;
                 Ok(Loaded {
                     callable: loaded.name,
@@ -65,6 +88,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
                     files: files(&sys)?,
                     first_request,
                     request_time,
+                    remains,
                     threads: std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count).saturating_sub(1),
                 })
             }

@@ -8,6 +8,8 @@ use std::{
     fs,
     net::SocketAddr,
     os::fd::{AsFd, FromRawFd as _, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use link::{
@@ -18,6 +20,9 @@ use link::{
 use rustix::net::{SocketAddrAny, SocketAddrUnix, getpeername, getsockname, sockopt};
 
 use super::fork::thread_count;
+
+/// What a thread may take to end when it has run its last code.
+const ENDING: Duration = Duration::from_millis(100);
 
 /// What there is before the application is loaded: all of it our own.
 pub(super) struct Before {
@@ -40,6 +45,7 @@ impl Before {
 
     /// What has come since then.
     pub(super) fn left(&self) -> Left {
+        settle(|| thread_count() <= self.threads);
         let new = sockets().into_iter().filter(|(_, name)| !self.sockets.contains(name));
         Left {
             threads: thread_count().saturating_sub(self.threads),
@@ -118,7 +124,16 @@ pub(super) fn judge(preload: Preload, left: &Left, app: &App) -> (bool, Vec<Entr
     }
 }
 
-fn count(number: usize, what: &str) -> String {
+/// Waits a moment until threads that are ending have ended: Python takes them for joined before the kernel has taken them away.
+pub(super) fn settle(is_settled: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_settled() && begin.elapsed() < ENDING {
+        thread::sleep(ENDING / 100);
+    }
+}
+
+/// `1 thread`, `2 threads`.
+pub(super) fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -140,7 +155,7 @@ fn sockets() -> Vec<(i32, OsString)> {
 }
 
 /// `descriptor 5: connected to …`.
-fn describe(number: i32) -> String {
+pub(super) fn describe(number: i32) -> String {
     // SAFETY: the call takes numbers and touches no memory. The descriptor may be closed by now; then there is no copy.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
     if copy < 0 {

@@ -10,6 +10,7 @@ mod fresh;
 mod interpreter;
 mod lifeline;
 mod modules;
+mod remains;
 mod serving;
 mod span;
 mod template;
@@ -53,6 +54,7 @@ struct Handed {
 enum Task {
     Cgi { body: OwnedFd, reply: OwnedFd },
     Check { reply: OwnedFd },
+    Trace { reply: OwnedFd },
     Template { service: Service, listeners: Vec<OwnedFd>, board: Board },
     Worker { service: Service, listeners: Vec<OwnedFd>, board: Board },
 }
@@ -107,6 +109,11 @@ impl Task {
                 let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
                 Self::Check { reply }
             }
+            Work::Trace(ends) => {
+                // SAFETY: as above.
+                let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
+                Self::Trace { reply }
+            }
             Work::Template(service) => {
                 Self::Template { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
             }
@@ -157,6 +164,13 @@ impl Prepared {
                 let reporter = Reporter::new(channel);
                 reporter.send(&Report::Ready);
                 check::run(py, &launch, reply, &reporter)?;
+                0
+            }
+            Task::Trace { reply } => {
+                stay_with(launch.gateway_pid)?;
+                let reporter = Reporter::new(channel);
+                reporter.send(&Report::Ready);
+                check::trace(py, &launch, reply, &reporter)?;
                 0
             }
             Task::Template { service, listeners, board } => {

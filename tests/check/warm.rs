@@ -1,0 +1,120 @@
+//! Whether an application is fit to be loaded once and forked, and whose doing it is if not.
+
+use std::os::unix::net::UnixListener;
+
+use super::{HELLO, Site, line};
+use crate::probe::dedent;
+
+impl Site {
+    /// What is said of the application made of `code`, a script that imports `app.db`, which is `module`.
+    #[track_caller]
+    fn fitness(&self, module: &str) -> String {
+        self.place.file("site/app/__init__.py", "");
+        self.place.file("site/app/db.py", module);
+        let ended = self.check_code(&format!("import app.db\n{}", dedent(HELLO)));
+        let text = ended.text();
+        assert_eq!(ended.code(), Some(0), "it is no problem for other modes: {text}{}", ended.stderr);
+        assert!(text.ends_with("no problem was found\n"), "{text}");
+        let (_, told) = text.split_once("\nwarm ").unwrap_or_else(|| panic!("{text}"));
+        let mut lines = told.lines();
+        let first = lines.next().unwrap().trim().to_owned();
+        let rest = lines.take_while(|line| line.starts_with(' ')).map(str::trim);
+        std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[test]
+fn an_application_that_leaves_nothing_behind_is_fit() {
+    let site = Site::new();
+    let closes = "
+        import socket, sqlite3, threading
+        with open(__file__) as file: file.read()
+        socket.socket().close()
+        sqlite3.connect(':memory:')
+        thread = threading.Thread(target=int)
+        thread.start(); thread.join()
+        null = open('/dev/null')
+        ";
+    for module in ["", closes] {
+        assert_eq!(site.fitness(module), "fit: nothing is left open or running after import");
+    }
+}
+
+#[test]
+fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
+    let site = Site::new();
+    let path = |name: &str| site.place.path("site").join(name).display().to_string();
+    let listener = UnixListener::bind(site.place.path("site/db.sock")).unwrap();
+    let cases = [
+        (
+            "import threading\ngo = threading.Event()\nfor _ in range(2): threading.Thread(target=go.wait, daemon=True).start()",
+            3,
+            "started 2 threads".to_owned(),
+        ),
+        (
+            &format!("import socket\n\nthe = socket.socket(socket.AF_UNIX)\nthe.connect('{}')", path("db.sock")),
+            3,
+            format!("connected to `{}`", path("db.sock")),
+        ),
+        (
+            "import sqlite3\ndef connect():\n  the = sqlite3.connect('db.sqlite')\n  the.execute('create table if not exists t (c)')\n  return the\nthe = connect()",
+            3,
+            format!("opened the SQLite database `{}`", path("db.sqlite")),
+        ),
+        ("the = open(__file__)", 1, format!("opened the file `{}`", path("app/db.py"))),
+        ("import os\nthe = os.pipe()", 2, "opened descriptor ".to_owned()),
+        ("import select\n\n\nthe = select.epoll()", 4, "`anon_inode:[eventpoll]`".to_owned()),
+    ];
+    for (module, number, what) in cases {
+        let told = site.fitness(module);
+        assert!(told.starts_with(&format!("not fit: module `app.db` (line {number}) ")), "{told}");
+        assert!(told.contains(&what), "{what}: {told}");
+        assert!(told.contains("--mode warm"), "{told}");
+    }
+    drop(listener);
+}
+
+#[test]
+fn several_things_are_told_each_with_its_own_module() {
+    let site = Site::new();
+    site.place
+        .file("site/jobs.py", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()");
+    let told = site.fitness("import jobs\nthe = open(__file__)");
+    assert!(
+        told.contains("module `jobs` (line 2) started 1 thread\nmodule `app.db` (line 2) opened the file "),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_script_itself_is_told_by_the_name_of_its_file() {
+    let site = Site::new();
+    let ended = site.check_code(&format!("the = open(__file__)\n{}", dedent(HELLO)));
+    let text = ended.text();
+    assert!(line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 2) opened the file "), "{text}");
+}
+
+#[test]
+fn what_an_installed_package_does_is_laid_to_the_code_that_calls_it() {
+    let site = Site::new();
+    // Its C code opens without telling Python.
+    site.place.file(
+        "site/site-packages/driver.py",
+        "
+        import ctypes
+        def connect():
+            libc = ctypes.CDLL(None)
+            assert libc.socket(1, 1, 0) > 2
+        ",
+    );
+    let told = site.fitness("import sys\nsys.path.append('site-packages')\nimport driver\n\ndriver.connect()");
+    assert!(told.starts_with("not fit: module `app.db` (line 5), through `driver`, opened a socket, "), "{told}");
+}
+
+#[test]
+fn a_file_that_is_only_appended_to_does_no_harm() {
+    let site = Site::new();
+    let told = site.fitness("import logging\nlogging.basicConfig(filename='app.log')");
+    assert!(told.starts_with("fit: module `app.db` (line 2) opened the file "), "{told}");
+    assert!(told.contains("app.log` to append to it\n"), "{told}");
+}
