@@ -1,5 +1,5 @@
 //! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd, each with scripts that are
-//! served cold and with scripts that are served warm; and with long-lived processes, over FastCGI: Apache with mod_fcgid, Apache
+//! served cold, warm, and by processes that stay; and with long-lived processes, over FastCGI: Apache with mod_fcgid, Apache
 //! with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy, lighttpd.
 //!
 //! A behaviour is a function over a front; every front is asked the same. Here belongs what a web server takes part in;
@@ -30,12 +30,13 @@ macro_rules! behind_every_front {
 }
 use behind_every_front;
 
-/// The same behind those that start a process for each request, with scripts that are served cold and scripts that are served
-/// warm.
+/// The same behind those that start a process for each request, with scripts that are served cold, warm, and by processes that
+/// stay.
 macro_rules! behind_every_cgi_front {
     ($($behaviour:ident)*) => {
         $crate::fronts::behind_every_cold_front! { $($behaviour)* }
         $crate::fronts::behind_every_warm_front! { $($behaviour)* }
+        $crate::fronts::behind_every_resident_front! { $($behaviour)* }
     };
 }
 use behind_every_cgi_front;
@@ -64,19 +65,38 @@ macro_rules! behind_every_warm_front {
     ($($behaviour:ident)*) => {
         mod apache_cgid_warm {
             use crate::front::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid)); })*
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "warm")); })*
         }
         mod apache_cgi_warm {
             use crate::front::{CgiModule, Warm};
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi)); })*
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi, "warm")); })*
         }
         mod lighttpd_warm {
             use crate::front::Warm;
-            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::lighttpd()); })*
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::lighttpd("warm")); })*
         }
     };
 }
 use behind_every_warm_front;
+
+/// The same behind those of them that hand the request to a warm pool whose processes stay.
+macro_rules! behind_every_resident_front {
+    ($($behaviour:ident)*) => {
+        mod apache_cgid_resident {
+            use crate::front::{CgiModule, Warm};
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "resident")); })*
+        }
+        mod apache_cgi_resident {
+            use crate::front::{CgiModule, Warm};
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgi, "resident")); })*
+        }
+        mod lighttpd_resident {
+            use crate::front::Warm;
+            $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::lighttpd("resident")); })*
+        }
+    };
+}
+use behind_every_resident_front;
 
 /// The same behind those that talk to workers which stay.
 macro_rules! behind_every_fastcgi_front {

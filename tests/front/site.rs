@@ -23,24 +23,25 @@ const INSTALLED: &str = "/usr/local/bin/wsgate";
 /// - `htdocs/`, `home/` pages, for the configurations that have them.
 pub(crate) struct Site {
     root: TempDir,
-    is_warm: bool,
+    /// What scripts say behind `--mode`, if they say it.
+    mode: Option<&'static str>,
 }
 
 impl Site {
     /// Puts everything in place.
     pub(crate) fn new() -> Self {
-        Self::put_in_place(false)
+        Self::put_in_place(None)
     }
 
-    /// The same, with scripts that say `--mode warm` and tell who serves them.
-    pub(crate) fn warm() -> Self {
-        Self::put_in_place(true)
+    /// The same, with scripts that say `--mode`, and tell who serves them.
+    pub(crate) fn of_mode(mode: &'static str) -> Self {
+        Self::put_in_place(Some(mode))
     }
 
-    fn put_in_place(is_warm: bool) -> Self {
+    fn put_in_place(mode: Option<&'static str>) -> Self {
         let root = tempfile::Builder::new().prefix("wsgate-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
-        let site = Self { root, is_warm };
+        let site = Self { root, mode };
         for directory in ["bin", "cgi-bin", "htdocs", "home", "var", "run"] {
             fs::create_dir(site.path(directory)).unwrap();
         }
@@ -67,7 +68,7 @@ impl Site {
 
     /// Where warm pools are found, if scripts have them. The scripts make it.
     pub(crate) fn runtime_directory(&self) -> Option<PathBuf> {
-        self.is_warm.then(|| self.path("var/wsgate"))
+        self.mode.map(|_| self.path("var/wsgate"))
     }
 
     /// Copies a script of cgi-bin to another place inside, with the mode `mode`.
@@ -124,8 +125,8 @@ impl Site {
         serving
     }
 
-    /// Processes of warm pools that serve nobody: supervisors, their templates, and children of those which have not been given
-    /// a request, upon which they lead a group.
+    /// Processes of warm pools that serve nobody: supervisors, their templates, and children of those which wait for a
+    /// request. As long as they do, they hold SIGTERM back.
     pub(crate) fn pool_processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let is_supervisor = |pid: i32| {
@@ -133,11 +134,11 @@ impl Site {
                 && fs::read(format!("/proc/{pid}/cmdline"))
                     .is_ok_and(|words| words.split(|&byte| byte == 0).any(|word| word == b"warm-pool"))
         };
-        let processes: Vec<(i32, i32, i32)> = all_pids().filter_map(parent_and_group).collect();
+        let processes: Vec<(i32, i32, bool)> = all_pids().filter_map(parent_and_patience).collect();
         let supervisors: Vec<i32> = processes.iter().map(|found| found.0).filter(|&pid| is_supervisor(pid)).collect();
         let templates: Vec<i32> =
             processes.iter().filter(|found| supervisors.contains(&found.1)).map(|found| found.0).collect();
-        let spares = processes.iter().filter(|(pid, parent, group)| templates.contains(parent) && pid != group);
+        let spares = processes.iter().filter(|(_, parent, is_held_back)| templates.contains(parent) && *is_held_back);
         let spares: Vec<i32> = spares.map(|found| found.0).collect();
         [supervisors, templates, spares].concat()
     }
@@ -179,14 +180,15 @@ impl Site {
     /// The script with the built binary on its first line in place of the installed one.
     fn with_our_binary(&self, script: &[u8]) -> Vec<u8> {
         let installed = format!("#!{INSTALLED}");
-        match script.strip_prefix(installed.as_bytes()) {
-            Some(rest) if self.is_warm => {
-                let program = self.path("bin/wsgate");
+        let Some(rest) = script.strip_prefix(installed.as_bytes()) else { return script.to_vec() };
+        let program = self.path("bin/wsgate");
+        let shebang = [b"#!", program.as_os_str().as_encoded_bytes()].concat();
+        match self.mode {
+            Some(mode) => {
                 let tells = include_bytes!("tells_who_serves.py");
-                [b"#!", program.as_os_str().as_encoded_bytes(), b" --mode warm", rest, tells].concat()
+                [&shebang[..], b" --mode ", mode.as_bytes(), rest, tells].concat()
             }
-            Some(rest) => [b"#!", self.path("bin/wsgate").as_os_str().as_encoded_bytes(), rest].concat(),
-            None => script.to_vec(),
+            None => [&shebang[..], rest].concat(),
         }
     }
 }
@@ -207,12 +209,12 @@ fn all_pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
-/// A process with its parent and its group; none if it has ended.
-fn parent_and_group(pid: i32) -> Option<(i32, i32, i32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything: state, parent, group.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(1);
-    Some((pid, fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+/// A process with its parent, and whether it holds SIGTERM back; none if it has ended.
+fn parent_and_patience(pid: i32) -> Option<(i32, i32, bool)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let blocked = u64::from_str_radix(field("SigBlk:")?, 16).ok()?;
+    Some((pid, field("PPid:")?.parse().ok()?, blocked & 1 << (rustix::process::Signal::TERM.as_raw() - 1) != 0))
 }
 
 /// Linked rather than copied where that can be: a debug build is large, and every test has a site.

@@ -1,4 +1,4 @@
-//! Web servers whose scripts say `--mode warm`: each script has its pool before it is asked what a test asks it.
+//! Web servers whose scripts say `--mode warm` or `--mode resident`: each script has its pool before it is asked what a test asks it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,13 +30,13 @@ pub(crate) struct Warm {
 
 impl Warm {
     /// Apache, which hands over one socket as both ends (mod_cgid), or two pipes (mod_cgi).
-    pub(crate) fn apache(module: CgiModule) -> Self {
-        Self::of(Box::new(Apache::start(module, Setup::ScriptAlias, Site::warm())))
+    pub(crate) fn apache(module: CgiModule, mode: &'static str) -> Self {
+        Self::of(Box::new(Apache::start(module, Setup::ScriptAlias, Site::of_mode(mode))))
     }
 
     /// lighttpd, which hands over a file that holds the body, and a pipe.
-    pub(crate) fn lighttpd() -> Self {
-        Self::of(Box::new(Lighttpd::over(Site::warm())))
+    pub(crate) fn lighttpd(mode: &'static str) -> Self {
+        Self::of(Box::new(Lighttpd::over(Site::of_mode(mode))))
     }
 
     fn of(front: Box<dyn Front>) -> Self {

@@ -1,7 +1,7 @@
 //! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of the cause, and the
 //! error log one entry that says it all. What is other where workers stay stands in `workers`.
 
-use super::{behind_every_cold_front, behind_every_warm_front};
+use super::{behind_every_cold_front, behind_every_resident_front, behind_every_warm_front};
 use crate::front::{Client, Front, eventually};
 
 /// Each application of `tests/apps/` that fails, with the status that a visitor gets.
@@ -11,6 +11,11 @@ macro_rules! each_gets_its_status_and_one_log_entry {
         $(fn $unloaded(front: &mut dyn Front) { fails_well(front, stringify!($unloaded), $its_status); })*
         behind_every_cold_front! { $($app)* $($unloaded)* }
         behind_every_warm_front! {
+            $($app)*
+            a_process_that_ends_without_a_word
+            an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
+        }
+        behind_every_resident_front! {
             $($app)*
             a_process_that_ends_without_a_word
             an_application_that_cannot_be_loaded_is_answered_as_without_a_pool

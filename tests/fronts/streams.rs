@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::{behind_every_cgi_front, behind_every_fastcgi_front};
-use crate::front::{Client, Front, eventually, exists, wait_for_exit};
+use crate::front::{Client, Front, eventually, exists};
 
 behind_every_cgi_front! {
     a_block_arrives_while_the_next_is_being_made
@@ -34,14 +34,9 @@ fn a_client_that_goes_away_ends_the_application_and_its_processes(front: &mut dy
     let seen = reply.read_until("\n");
     let pids: Vec<i32> = seen.lines().next().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert!(pids.iter().all(|&pid| exists(pid)), "{pids:?}");
-    // A warm process is the child of its template, which stays.
-    let stay = front.site().pool_processes();
     reply.abort();
 
     assert_eq!(line_of(closed), "closed\n", "the body's close() is called");
-    for pid in pids.into_iter().filter(|pid| !stay.contains(pid)) {
-        wait_for_exit(pid);
-    }
     nothing_is_left(front);
     // It is nobody's mistake.
     let log = front.stop();

@@ -2,41 +2,41 @@
 
 use std::collections::HashSet;
 
-use super::behind_every_cgi_front;
+use super::{behind_every_resident_front, behind_every_warm_front};
 use crate::front::{Client, Front, eventually};
 
-/// Visits until a warm process has replied. The first visit starts the pool.
-#[track_caller]
-fn warm_up(front: &impl Front) -> String {
-    let url = front.script("warm.wsgi");
-    eventually("a warm process replies", || {
-        let response = Client::get(&url).run();
-        response.expect(200).header("x-warm") == "True"
-    });
-    url
+fn each_visit_has_a_process_of_its_own(front: &mut dyn Front) {
+    assert_eq!(who_serve_ten_visits(front).len(), 10);
 }
 
-fn each_visit_has_a_process_of_its_own(front: &mut impl Front) {
-    let url = warm_up(front);
-    let mut pids = HashSet::new();
-    for number in 0..10 {
+fn visits_have_the_processes_that_are_there(front: &mut dyn Front) {
+    let pids = who_serve_ten_visits(front);
+    assert!(pids.len() <= 3, "{pids:?}");
+}
+
+/// The processes that serve ten visits, one after the other.
+#[track_caller]
+fn who_serve_ten_visits(front: &dyn Front) -> HashSet<String> {
+    let url = front.script("visits.wsgi");
+    let pids = (0..10).map(|number| {
         let body = format!("visit {number}");
         let response = Client::post(format!("{url}?{number}"), &body).run().expect(200);
         assert_eq!(response.text(), body);
-        assert!(pids.insert(response.header("x-pid").to_owned()), "{pids:?}");
-    }
-    eventually("what it prints is in the error log", || front.log().contains("warm.wsgi serves 9"));
+        response.header("x-pid").to_owned()
+    });
+    let pids = pids.collect();
+    eventually("what it prints is in the error log", || front.log().contains("visits.wsgi serves 9"));
+    pids
 }
 
-fn large_bodies_go_through(front: &mut impl Front) {
-    let url = warm_up(front);
+fn large_bodies_go_through(front: &mut dyn Front) {
     let file = front.site().big_file("upload", 3 << 20);
-    let response = Client::post_file(&url, &file).run().expect(200);
+    let response = Client::post_file(front.script("visits.wsgi"), &file).run().expect(200);
     assert!(response.body == std::fs::read(file).unwrap(), "{} bytes", response.body.len());
 }
 
-fn a_process_that_dies_is_answered_for(front: &mut impl Front) {
-    let url = warm_up(front);
+fn a_process_that_dies_is_answered_for(front: &mut dyn Front) {
+    let url = front.script("visits.wsgi");
     let status = Client::get(format!("{url}?dies")).run().status;
     // A request that was served cold is answered by who knows how its process ended.
     assert!([500, 502].contains(&status), "{status}");
@@ -45,8 +45,13 @@ fn a_process_that_dies_is_answered_for(front: &mut impl Front) {
     Client::get(&url).run().expect(200);
 }
 
-behind_every_cgi_front! {
+behind_every_warm_front! {
     each_visit_has_a_process_of_its_own
+    large_bodies_go_through
+    a_process_that_dies_is_answered_for
+}
+behind_every_resident_front! {
+    visits_have_the_processes_that_are_there
     large_bodies_go_through
     a_process_that_dies_is_answered_for
 }

@@ -78,7 +78,7 @@ fn supervisors(site: &Site) -> Vec<i32> {
 #[test]
 fn releases_and_kills_fail_no_request_and_no_reply_is_of_an_old_release() {
     let _turn = turn();
-    let site = Site::warm();
+    let site = Site::of_mode("warm");
     release(&site, 0);
     let mut apache = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site);
     let address = apache.url("").trim_start_matches("http://").to_owned();
