@@ -74,8 +74,16 @@ impl fmt::Display for About {
 impl Log {
     /// Entries about the request with the id `request_id`; `request` is its method and target.
     pub(crate) fn new(request_id: &str, request: &str) -> Self {
-        let line = [request_id, " ", request].concat();
-        Self { about: Arc::new(About { line, id_length: request_id.len() }), kept: None, transcript: None }
+        Self::about([request_id, " ", request].concat(), request_id.len())
+    }
+
+    /// The same, of a request to `target` by the method `method`.
+    pub(crate) fn of(request_id: &str, method: &str, target: &str) -> Self {
+        Self::about([request_id, " ", method, " ", target].concat(), request_id.len())
+    }
+
+    fn about(line: String, id_length: usize) -> Self {
+        Self { about: Arc::new(About { line, id_length }), kept: None, transcript: None }
     }
 
     /// The same, with a copy of each entry for `transcript`.

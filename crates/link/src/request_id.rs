@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// Is this the kind of word that Apache's `mod_unique_id` makes?
 pub fn is_one(word: &str) -> bool {
     (8..=64).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
@@ -35,8 +37,13 @@ impl Ids {
         id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         id ^= id >> 31;
-        let digit = |place: u32| char::from_digit(((id >> (place * 4)) & 15) as u32, 16).unwrap_or('0');
-        (0..16).rev().map(digit).collect()
+        let mut name = String::with_capacity(16);
+        for byte in id.to_be_bytes() {
+            for digit in [byte >> 4, byte & 15] {
+                name.push(char::from(DIGITS[usize::from(digit)]));
+            }
+        }
+        name
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     log::Log,
     reporter::Reporter,
     transport::cgi::StandardError,
-    wsgi::{BodySource, Exchange, Interruptible, Outcome, ReplySink, Server, Setting, Twice, Variables},
+    wsgi::{BodySource, Exchange, Interruptible, Names, Outcome, ReplySink, Server, Setting, Twice, Variables},
 };
 
 /// Writes the findings about the application to the reply descriptor.
@@ -130,7 +130,7 @@ fn first_request(
         ("REMOTE_ADDR", "127.0.0.1"),
     ];
     let received = received.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let variables = Variables::new(received, Twice::First)
+    let variables = Variables::new(received, Twice::First, &mut Names::default())
         .map_err(|bad| pyo3::exceptions::PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::kept();
     let reply = Kept::default();

@@ -16,7 +16,7 @@ use crate::{
     log::Log,
     reporter::Reporter,
     transport::cgi::{Body, Reply, StandardError},
-    wsgi::{BodyLength, Exchange, Interruptible, Response, Server, Setting, Twice, Variables, refuse},
+    wsgi::{BodyLength, Exchange, Interruptible, Names, Response, Server, Setting, Twice, Variables, refuse},
 };
 
 /// Serves the request that the process environment describes.
@@ -68,7 +68,7 @@ pub(super) fn serve<'py>(
     let Asked { log, variables: received, body, reply, reporter, interruptible, form } = asked;
     let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let variables = match Variables::new(received, Twice::First) {
+    let variables = match Variables::new(received, Twice::First, &mut Names::default()) {
         Ok(variables) => variables,
         Err(bad) => {
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));

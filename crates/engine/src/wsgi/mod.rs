@@ -3,7 +3,7 @@
 //! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application, and sends what it answers.
 //! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
 //!
-//! - environ: *environ Variables* → `variables`, `mount`, `environ`
+//! - environ: *environ Variables* → `names`, `variables`, `mount`, `environ`
 //! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`
 //! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`, `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
@@ -16,6 +16,7 @@ mod file_wrapper;
 mod head;
 mod input;
 mod mount;
+mod names;
 mod response;
 mod serve;
 mod text;
@@ -35,10 +36,11 @@ use link::page::Form;
 
 pub(crate) use errors::text_stream;
 pub(crate) use fault::{Interrupted, interruption, one_line};
+pub(crate) use names::Names;
 pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, Server, refuse};
 pub(crate) use traceback::format_exception;
-pub(crate) use variables::{BodyLength, Twice, Variables};
+pub(crate) use variables::{BadVariable, BodyLength, Known, Twice, Variables};
 
 use crate::log::Log;
 

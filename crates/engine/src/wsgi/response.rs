@@ -54,6 +54,29 @@ struct State {
     client_gone: bool,
 }
 
+impl State {
+    /// Will all that the head announced have left with the next `length` bytes?
+    fn is_whole_after(&self, length: u64) -> bool {
+        matches!(self.stage, Stage::HeadSent { limit: Some(limit), bodiless: false } if self.sent + length == limit)
+    }
+
+    fn flow(&self) -> Flow {
+        match self.stage {
+            Stage::HeadSent { bodiless: true, .. } => Flow::Bodiless,
+            // Only a block beyond the limit ends the body: the application may still have something to do after its last.
+            Stage::HeadSent { .. } if self.excess => Flow::Cut,
+            _ => Flow::Open,
+        }
+    }
+
+    fn broken(&mut self, error: std::io::Error) -> Fault {
+        let fault = Fault::of_write(error);
+        self.stage = Stage::Done;
+        self.client_gone = matches!(fault, Fault::ClientGone);
+        fault
+    }
+}
+
 /// Where a response stands.
 enum Stage {
     /// The application has said nothing.
@@ -177,21 +200,23 @@ impl Response {
     /// that is known.
     pub(super) fn send(&self, py: Python<'_>, block: &Bound<'_, PyBytes>, whole: Option<u64>) -> Result<Flow, Fault> {
         let block = block.as_bytes();
-        let head = self.take_head(py, whole, true)?;
-        let room = self.room(py, block.len() as u64);
+        let mut state = self.state(py);
+        let head = self.take_head(&mut state, whole, true)?;
+        let room = self.room(&mut state, block.len() as u64);
         // Slices have at most `isize::MAX` bytes, so that the room within one fits `usize`.
         let block = &block[..usize::try_from(room).unwrap_or(block.len())];
-        let last = self.is_last(py, room);
-        self.transmit(py, &head, block, last)?;
-        self.note_whole(py);
-        Ok(self.flow(py))
+        let last = state.is_whole_after(room);
+        let mut state = self.transmit(py, state, &head, block, last)?;
+        self.note_whole(&mut state);
+        Ok(state.flow())
     }
 
     /// Sends a part of a file, with the head before it.
     pub(super) fn send_file(&self, py: Python<'_>, part: &FilePart) -> Result<(), Fault> {
-        let head = self.take_head(py, Some(part.length), true)?;
-        let room = self.room(py, part.length);
-        self.transmit(py, &head, b"", false)?;
+        let mut state = self.state(py);
+        let head = self.take_head(&mut state, Some(part.length), true)?;
+        let room = self.room(&mut state, part.length);
+        drop(self.transmit(py, state, &head, b"", false)?);
         let mut done = 0;
         while done < room {
             let count = usize::try_from((room - done).min(FILE_PIECE)).unwrap_or(usize::MAX);
@@ -200,17 +225,18 @@ impl Response {
                 return Err(Fault::ClientGone);
             };
             let sent = py.detach(|| sink.send_file(std::os::fd::AsFd::as_fd(&part.file), part.offset + done, count));
-            drop(state);
             match sent {
                 Ok(0) => break,
                 Ok(sent) => {
                     done += sent as u64;
-                    self.state(py).sent += sent as u64;
+                    state.sent += sent as u64;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.broken(py, error)),
+                Err(error) => return Err(state.broken(error)),
             }
-            self.note_whole(py);
+            self.note_whole(&mut state);
+            // Not under the lock: a signal handler of the application's may call write().
+            drop(state);
             py.check_signals()?;
         }
         Ok(())
@@ -218,11 +244,11 @@ impl Response {
 
     /// Sends the head if it is still here: the application has given all it has.
     pub(super) fn complete(&self, py: Python<'_>) -> Result<(), Fault> {
-        if matches!(self.state(py).stage, Stage::Started(_)) {
-            let head = self.take_head(py, (!self.head_only).then_some(0), false)?;
-            self.transmit(py, &head, b"", false)?;
+        let mut state = self.state(py);
+        if matches!(state.stage, Stage::Started(_)) {
+            let head = self.take_head(&mut state, (!self.head_only).then_some(0), false)?;
+            state = self.transmit(py, state, &head, b"", false)?;
         }
-        let state = self.state(py);
         if let Stage::HeadSent { limit: Some(limit), bodiless: false } = state.stage
             && state.sent < limit
         {
@@ -237,16 +263,9 @@ impl Response {
         Ok(())
     }
 
-    /// Are these `length` bytes the last that the head announced?
-    fn is_last(&self, py: Python<'_>, length: u64) -> bool {
-        let state = self.state(py);
-        matches!(state.stage, Stage::HeadSent { limit: Some(limit), bodiless: false } if state.sent + length == limit)
-    }
-
     /// Takes note if all that the head announced has left.
-    fn note_whole(&self, py: Python<'_>) {
-        let mut state = self.state(py);
-        if matches!(state.stage, Stage::HeadSent { limit: Some(limit), bodiless: false } if state.sent == limit) {
+    fn note_whole(&self, state: &mut State) {
+        if state.is_whole_after(0) {
             self.interruptible.end();
             state.sink.iter_mut().for_each(|sink| sink.is_whole());
         }
@@ -279,17 +298,14 @@ impl Response {
         }
         let page = Page { status, request_id: self.log.request_id(), detail, head_only: self.head_only };
         let reply = page.render(self.form);
-        {
-            let mut state = self.state(py);
-            state.stage = Stage::HeadSent { limit: None, bodiless: true };
-            state.sink.iter_mut().for_each(|sink| sink.head_leaves());
-        }
-        self.transmit(py, &reply, b"", true).is_ok()
+        let mut state = self.state(py);
+        state.stage = Stage::HeadSent { limit: None, bodiless: true };
+        state.sink.iter_mut().for_each(|sink| sink.head_leaves());
+        self.transmit(py, state, &reply, b"", true).is_ok()
     }
 
     /// The head as it leaves now, if it has not left before.
-    fn take_head(&self, py: Python<'_>, whole: Option<u64>, body_follows: bool) -> Result<Vec<u8>, Fault> {
-        let mut state = self.state(py);
+    fn take_head(&self, state: &mut State, whole: Option<u64>, body_follows: bool) -> Result<Vec<u8>, Fault> {
         let mut head = match std::mem::replace(&mut state.stage, Stage::Done) {
             Stage::Started(head) => head,
             stage @ Stage::HeadSent { .. } => {
@@ -331,8 +347,7 @@ impl Response {
     }
 
     /// How many of `length` bytes may be sent; says so in the log when that is not all.
-    fn room(&self, py: Python<'_>, length: u64) -> u64 {
-        let mut state = self.state(py);
+    fn room(&self, state: &mut State, length: u64) -> u64 {
         let Stage::HeadSent { limit, bodiless } = state.stage else {
             return 0;
         };
@@ -356,21 +371,16 @@ impl Response {
         length.min(room)
     }
 
-    fn flow(&self, py: Python<'_>) -> Flow {
-        let state = self.state(py);
-        match state.stage {
-            Stage::HeadSent { bodiless: true, .. } => Flow::Bodiless,
-            // Only a block beyond the limit ends the body: the application may still have something to do after its last.
-            Stage::HeadSent { .. } if state.excess => Flow::Cut,
-            _ => Flow::Open,
-        }
-    }
-
     /// Writes `head` and `block`, however many calls that takes.
-    fn transmit(&self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> Result<(), Fault> {
-        let (mut head, mut block) = (head, block);
+    fn transmit<'a>(
+        &'a self,
+        py: Python<'_>,
+        mut state: MutexGuard<'a, State>,
+        mut head: &[u8],
+        mut block: &[u8],
+        last: bool,
+    ) -> Result<MutexGuard<'a, State>, Fault> {
         while !head.is_empty() || !block.is_empty() {
-            let mut state = self.state(py);
             let Some(sink) = &mut state.sink else {
                 return Err(Fault::ClientGone);
             };
@@ -381,23 +391,18 @@ impl Response {
                 block = &block[count - of_head..];
                 state.sent += (count - of_head) as u64;
             }
-            drop(state);
             match written {
                 Ok(_) => {}
-                // Not under the lock: a signal handler of the application's may call write().
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => py.check_signals()?,
-                Err(error) => return Err(self.broken(py, error)),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    // Not under the lock: a signal handler of the application's may call write().
+                    drop(state);
+                    py.check_signals()?;
+                    state = self.state(py);
+                }
+                Err(error) => return Err(state.broken(error)),
             }
         }
-        Ok(())
-    }
-
-    fn broken(&self, py: Python<'_>, error: std::io::Error) -> Fault {
-        let fault = Fault::of_write(error);
-        let mut state = self.state(py);
-        state.stage = Stage::Done;
-        state.client_gone = matches!(fault, Fault::ClientGone);
-        fault
+        Ok(state)
     }
 
     /// What `fault` comes from: an application that `write()`, or a body that did not come (`cut`), told of a client that went

@@ -6,15 +6,21 @@ use std::{borrow::Cow, fmt};
 
 use link::entry::{Code, Entry};
 
-use super::mount;
+use super::{
+    mount,
+    names::{Kind, Names, Next, spells_authorization},
+};
 
 /// The variables of one request, checked and completed.
 #[derive(Debug)]
 pub(crate) struct Variables<'a> {
-    pairs: Vec<(&'a [u8], Cow<'a, [u8]>)>,
+    pairs: Vec<Pair<'a>>,
     /// Where in `pairs` the variables stand that a server itself looks at.
     places: [Option<usize>; Known::COUNT],
 }
+
+/// A name and its value.
+pub(super) type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
 
 /// Which one counts of two variables with one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +76,7 @@ macro_rules! known {
                 match self { $(Self::$variable => $name,)* }
             }
 
-            fn of(name: &[u8]) -> Option<Self> {
+            pub(super) fn of(name: &[u8]) -> Option<Self> {
                 $(if name == $name.as_bytes() { return Some(Self::$variable); })*
                 None
             }
@@ -93,16 +99,18 @@ known! {
     RedirectStatus = "REDIRECT_STATUS",
     HttpAuthorization = "HTTP_AUTHORIZATION",
     HttpTransferEncoding = "HTTP_TRANSFER_ENCODING",
+    UniqueId = "UNIQUE_ID",
 }
 
 impl<'a> Variables<'a> {
-    /// Takes the variables as they came, in their order.
+    /// Takes the variables as they came, in their order. `names` are those of the request before, and then those of this one.
     ///
     /// # Errors
     /// If one that a WSGI server must rely on is malformed.
     pub(crate) fn new(
         received: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         twice: Twice,
+        names: &mut Names,
     ) -> Result<Self, BadVariable> {
         let received = received.into_iter();
         let mut variables = Self {
@@ -110,29 +118,29 @@ impl<'a> Variables<'a> {
             pairs: Vec::with_capacity(received.size_hint().1.unwrap_or(0) + 8),
             places: [None; Known::COUNT],
         };
-        let mut names = Names::default();
+        let mut names = names.begin();
         let mut credentials = None;
         for (name, value) in received {
-            if is_withheld(name) {
-                continue;
-            }
             let value = Cow::Borrowed(value);
-            // A name comes once (RFC 3875 4.1).
-            if names.may_have(name)
-                && let Some((_, earlier)) = variables.pairs.iter_mut().find(|(known, _)| *known == name)
-            {
-                if twice == Twice::Last {
-                    *earlier = value;
+            let kind = match names.next(name, &variables.pairs) {
+                Next::New(kind) => kind,
+                // A name comes once (RFC 3875 4.1).
+                Next::Twice(place) => {
+                    if twice == Twice::Last {
+                        variables.pairs[place].1 = value;
+                    }
+                    continue;
                 }
-                continue;
-            }
-            if let Some(known) = Known::of(name) {
-                variables.places[known as usize] = Some(variables.pairs.len());
-            } else if may_spell_authorization(name) && credentials.is_none() {
-                credentials = Some(variables.pairs.len());
+            };
+            match kind {
+                Kind::Withheld => continue,
+                Kind::Known(known) => variables.places[known as usize] = Some(variables.pairs.len()),
+                Kind::SpellsAuthorization if credentials.is_none() => credentials = Some(variables.pairs.len()),
+                Kind::SpellsAuthorization | Kind::Other => {}
             }
             variables.pairs.push((name, value));
         }
+        names.end();
         variables.check()?;
         variables.recover_authorization(credentials);
         variables.complete();
@@ -253,44 +261,6 @@ impl<'a> Variables<'a> {
             self.set(Known::QueryString, &b""[..]);
         }
     }
-}
-
-/// Names that have come, in so far as one that has not come is mostly known at once.
-#[derive(Default)]
-struct Names([u64; 4]);
-
-impl Names {
-    /// May `name` have come before? Now it has.
-    fn may_have(&mut self, name: &[u8]) -> bool {
-        let (first, last) = match (name.first_chunk(), name.last_chunk()) {
-            (Some(first), Some(last)) => (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last)),
-            _ => (name.iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), 0),
-        };
-        let mixed = first.rotate_left(29) ^ last ^ name.len() as u64;
-        let number = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-        let (word, bit) = (&mut self.0[usize::from(number as u8 >> 6)], 1 << (number & 63));
-        let had = *word & bit != 0;
-        *word |= bit;
-        had
-    }
-}
-
-/// Variables that no application may see: `HTTP_PROXY` is a header that HTTP clients take for a setting
-/// (CVE-2016-1000110); the other two repeat `CONTENT_…` under a name that RFC 3875 4.1.18 gives to other headers.
-fn is_withheld(name: &[u8]) -> bool {
-    name == b"HTTP_PROXY" || name == b"HTTP_CONTENT_LENGTH" || name == b"HTTP_CONTENT_TYPE"
-}
-
-fn may_spell_authorization(name: &[u8]) -> bool {
-    name.starts_with(b"REDIRECT_") || name.len() == b"Authorization".len()
-}
-
-fn spells_authorization(name: &[u8]) -> bool {
-    let mut rest = name;
-    while let Some(inner) = rest.strip_prefix(b"REDIRECT_") {
-        rest = inner;
-    }
-    rest == b"HTTP_AUTHORIZATION" || rest.eq_ignore_ascii_case(b"Authorization")
 }
 
 /// An RFC 9110 token: what methods and header names are made of.

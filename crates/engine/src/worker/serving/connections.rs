@@ -149,7 +149,7 @@ impl Worker {
     /// any time. So nobody keeps others out by saying nothing.
     fn make_room(&self) {
         let mut waiting = self.waiting();
-        let oldest = waiting.iter().filter(|(_, peer)| peer.is_free()).map(|(data, _)| *data).min();
+        let oldest = waiting.iter().find(|(_, peer)| peer.is_free()).map(|(data, _)| *data);
         if oldest.and_then(|oldest| waiting.remove(&oldest)).is_none() {
             drop(waiting);
             // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
@@ -172,7 +172,7 @@ impl Worker {
             self.accept(seat, listener);
         }
         let begin = Instant::now();
-        let mut left: Vec<(u64, Peer)> = self.waiting().drain().collect();
+        let mut left: Vec<(u64, Peer)> = std::mem::take(&mut *self.waiting()).into_iter().collect();
         while !left.is_empty() && begin.elapsed() < LINGER {
             left.retain(|(_, peer)| !peer.is_free());
             for (data, peer) in std::mem::take(&mut left) {
@@ -189,7 +189,7 @@ impl Worker {
                     left.push((data, peer));
                 }
             }
-            left.extend(self.waiting().drain());
+            left.append(&mut std::mem::take(&mut *self.waiting()).into_iter().collect());
         }
     }
 }

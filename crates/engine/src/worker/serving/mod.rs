@@ -7,7 +7,7 @@ mod connections;
 mod request;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
@@ -50,7 +50,7 @@ use crate::{
         cgi::StandardError,
         fastcgi::{Buffers, Peer},
     },
-    wsgi::{Server, Setting},
+    wsgi::{Names, Server, Setting},
 };
 
 /// Wait until connections that linger are looked at again.
@@ -160,6 +160,7 @@ struct Seat<'a, 'py> {
     thread: u32,
     application: &'a Bound<'py, PyAny>,
     server: Server,
+    names: Names,
     /// Of connections that are over.
     buffers: Vec<Buffers>,
 }
@@ -190,8 +191,8 @@ struct Worker {
     forked: Arc<AtomicBool>,
     /// Connections cannot be waited for any more.
     failed: AtomicBool,
-    /// Connections that wait for more, by their epoll data.
-    waiting: Mutex<HashMap<u64, Peer>>,
+    /// Connections that wait for more, by their epoll data, which is the order in which they came.
+    waiting: Mutex<BTreeMap<u64, Peer>>,
     /// One of them may be drained only. Changed while `waiting` is locked.
     may_linger: AtomicBool,
     /// It does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
@@ -238,7 +239,7 @@ impl Worker {
             draining: AtomicBool::new(false),
             forked: Arc::default(),
             failed: AtomicBool::new(false),
-            waiting: Mutex::new(HashMap::new()),
+            waiting: Mutex::new(BTreeMap::new()),
             may_linger: AtomicBool::new(false),
             stands_back: AtomicU64::new(0),
             served: AtomicU64::new(0),
@@ -255,7 +256,7 @@ impl Worker {
         })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Peer>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Peer>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -270,7 +271,7 @@ impl Worker {
             Ok(server) => server,
             Err(error) => return error.print(py),
         };
-        let seat = &mut Seat { thread, application, server, buffers: Vec::new() };
+        let seat = &mut Seat { thread, application, server, names: Names::default(), buffers: Vec::new() };
         while !self.is_draining() {
             match py.detach(|| self.next_event()) {
                 Ok(Some(STOP)) => break,

@@ -16,24 +16,24 @@ use crate::{
         access::{self, Account},
         filter,
     },
-    wsgi::{BodyLength, Exchange, Interruptible, Outcome, Response, Twice, Variables, refuse},
+    wsgi::{BadVariable, BodyLength, Exchange, Interruptible, Known, Outcome, Response, Twice, Variables, refuse},
 };
 
 impl Worker {
     pub(super) fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
         let py = seat.application.py();
         let Incomplete { id, params } = request;
-        let log = self.log(&params);
+        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
+        // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
+        // own (FastCGI 1.0, 5.3).
+        let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
+        let variables = Variables::new(received, Twice::Last, &mut seat.names);
+        let log = self.log(&variables, &params);
         let interruptible = Interruptible::yes();
         let account = Account::open(log.request_id());
         self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
         let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
-        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
-        // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
-        // own (FastCGI 1.0, 5.3).
-        let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
-        let variables = Variables::new(received, Twice::Last);
         let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
         let (body, reply) = peer.begin(id, length);
         let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
@@ -86,21 +86,17 @@ impl Worker {
     }
 
     /// Where entries about a request go, under the web server's id for it or a new one.
-    fn log(&self, params: &Params) -> Log {
-        let [mut unique_id, mut method, mut target] = [&b""[..]; 3];
-        for (name, value) in params {
-            match name {
-                b"UNIQUE_ID" => unique_id = value,
-                b"REQUEST_METHOD" => method = value,
-                b"REQUEST_URI" => target = value,
-                _ => {}
-            }
-        }
-        let request = [method, b" ", target].concat();
-        let request = String::from_utf8_lossy(&request);
+    fn log(&self, variables: &Result<Variables<'_>, BadVariable>, params: &Params) -> Log {
+        let value = |variable: Known| match variables {
+            Ok(variables) => variables.get(variable),
+            Err(_) => params.get(variable.name().as_bytes()),
+        };
+        let [unique_id, method, target] = [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
+            .map(|variable| value(variable).unwrap_or_default());
+        let (method, target) = (String::from_utf8_lossy(method), String::from_utf8_lossy(target));
         match std::str::from_utf8(unique_id) {
-            Ok(id) if link::request_id::is_one(id) => Log::new(id, &request),
-            _ => Log::new(&self.ids.next(), &request),
+            Ok(id) if link::request_id::is_one(id) => Log::of(id, &method, &target),
+            _ => Log::of(&self.ids.next(), &method, &target),
         }
     }
 }
