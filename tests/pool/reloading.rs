@@ -30,19 +30,21 @@ fn answers(pool: &Pool, number: u32) {
 
 #[test]
 fn new_code_answers_after_a_reload() {
-    let mut pool = Setup::new(&release(1)).words(&["--workers", "2"]).start();
+    let pool = Setup::new(&release(1)).words(&["--workers", "2"]).start();
     assert_eq!(pool.ask(&Ask::get("/")).text(), "release 1");
-    let before = pool.workers(2);
-    pool.setup().release(&release(2));
-    pool.signal(Signal::HUP);
-    pool.await_log("W0711");
-    answers(&pool, 2);
-    eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
-    assert!(pool.workers(2).iter().all(|worker| !before.contains(worker)));
-    for _ in 0..10 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "release 2");
+    for (number, by) in [(2, Signal::HUP), (3, Signal::USR2)] {
+        let before = pool.workers(2);
+        pool.setup().release(&release(number));
+        pool.signal(by);
+        answers(&pool, number);
+        eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
+        assert!(pool.workers(2).iter().all(|worker| !before.contains(worker)));
+        for _ in 0..10 {
+            assert_eq!(pool.ask(&Ask::get("/")).text(), format!("release {number}"));
+        }
     }
     let log = pool.stop();
+    assert_eq!(log.matches("W0711").count(), 2, "{log}");
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 

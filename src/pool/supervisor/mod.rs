@@ -155,7 +155,8 @@ impl<'a> Supervisor<'a> {
             stoppers: Vec::new(),
             child: Bell::on(&[Caught::SIGCHLD])?,
             end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
-            hang_up: Bell::on(&[Caught::SIGHUP])?,
+            // The second is what administrators of php-fpm are used to.
+            hang_up: Bell::on(&[Caught::SIGHUP, Caught::SIGUSR2])?,
             reopen: Bell::on(&[Caught::SIGUSR1])?,
         })
     }
