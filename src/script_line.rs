@@ -131,7 +131,8 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
         debug: options.debug || line.debug,
         timeout: options.timeout.or(line.timeout),
         mode: options.mode,
-        warm_idle: options.warm_idle,
+        warm: options.warm,
+        limits: options.limits.or(line.limits),
     })
 }
 

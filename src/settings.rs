@@ -20,7 +20,7 @@ use rustix::fs::{Access, access};
 
 use crate::{
     engine,
-    options::Options,
+    options::{Limits, Options},
     python::{self, Interpreter},
     runtime_directory,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) debug: bool,
     /// How long a request may take.
     pub(crate) timeout: Option<Duration>,
+    /// How long a worker lives that serves one request after the other.
+    pub(crate) limits: Limits,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
                 .timeout
                 .filter(|&seconds| seconds > 0)
                 .map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
+            limits: options.limits,
         })
     }
 }

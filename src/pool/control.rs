@@ -130,6 +130,17 @@ impl Control {
         Ok(Self { listener, path, open: Vec::new() })
     }
 
+    /// From now on it is asked under another name.
+    ///
+    /// # Errors
+    /// If the socket cannot be given that.
+    pub(super) fn rename(&mut self, name: &str) -> Result<()> {
+        let path = path_of(name)?;
+        fs::rename(&self.path, &path)?;
+        self.path = path;
+        Ok(())
+    }
+
     /// Readable when somebody asks.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.listener.as_fd()).chain(self.open.iter().map(AsFd::as_fd))

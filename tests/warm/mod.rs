@@ -2,6 +2,7 @@
 
 mod behind_apache;
 mod failures;
+mod limits;
 mod load;
 mod process;
 mod resident;
@@ -20,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     front::eventually,
     place::Place,
+    pool::children,
     probe::Reply,
     running::{Running, run},
 };
@@ -67,8 +69,13 @@ impl Site {
 
     /// The same, with more options on the `#!` line.
     fn with(options: &str, code: &str) -> Self {
+        Self::of("warm", options, code)
+    }
+
+    /// The same in any mode.
+    fn of(mode: &str, options: &str, code: &str) -> Self {
         let place = Place::new();
-        let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode warm {options}"), code);
+        let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
         // Of a file that is as young as this it cannot be told whether it was changed after it was loaded, and it is loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
@@ -157,6 +164,11 @@ impl Site {
         let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let is_supervisor = |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
         self.processes().into_iter().filter(is_supervisor).collect()
+    }
+
+    /// Processes that serve or wait, of pools whose supervisors and templates live.
+    fn workers(&self) -> Vec<i32> {
+        self.supervisors().into_iter().flat_map(children).flat_map(children).collect()
     }
 
     #[track_caller]
