@@ -54,6 +54,12 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) limits: Limits,
+
+    /// Path that the application is asked for when it was loaded, before processes are forked from that; or a whole address, http://HOST/PATH
+    ///
+    /// What it loads when it is first needed is then there for all processes of `--mode warm`, `--mode resident` or a FastCGI pool.
+    #[arg(long, value_name = "PATH", value_parser = warm_up)]
+    pub(crate) warm_up: Option<String>,
 }
 
 /// How the pool behind `--mode warm` or `resident` is kept, and what a request does that finds no process in it.
@@ -161,6 +167,9 @@ impl Options {
                 pair(name, value.to_string().into());
             }
         }
+        if let Some(target) = &self.warm_up {
+            pair("--warm-up", target.into());
+        }
         if self.debug {
             words.push("--debug".into());
         }
@@ -183,6 +192,17 @@ fn assignment(word: &str) -> Result<(OsString, OsString), String> {
     }
 }
 
+/// `/path?query`, or that behind scheme and host.
+fn warm_up(word: &str) -> Result<String, String> {
+    let has_host = ["http://", "https://"]
+        .iter()
+        .any(|scheme| word.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?'])));
+    if !(word.starts_with('/') || has_host) || word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{}` is neither /PATH nor http://HOST/PATH", word.escape_debug()));
+    }
+    Ok(word.to_owned())
+}
+
 /// Bytes: a number, and perhaps a unit.
 fn size(word: &str) -> Result<u64, String> {
     let digits = word.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
@@ -200,6 +220,16 @@ fn size(word: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warm_up_request_has_a_path_or_a_host() {
+        for right in ["/", "/a?b=c", "http://x.example", "https://x.example:8443/a"] {
+            assert_eq!(warm_up(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "a", "http://", "https:///a", "/a b", "/a\r\nX: y", "ftp://x/"] {
+            assert!(warm_up(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -132,6 +132,7 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
         timeout: options.timeout.or(line.timeout),
         mode: options.mode,
         warm: options.warm,
+        warm_up: options.warm_up.or(line.warm_up),
         limits: options.limits.or(line.limits),
     })
 }

@@ -8,6 +8,7 @@ mod process;
 mod resident;
 mod stale;
 mod starting;
+mod warm_up;
 
 use std::{
     fs::{self, File},
