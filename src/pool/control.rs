@@ -192,9 +192,7 @@ pub(super) fn answer(mut stream: &UnixStream, text: &str) {
 /// # Errors
 /// If there is no such pool, or it does not answer.
 pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
-    let path = path_of(name)?;
-    let mut stream = UnixStream::connect(&path)
-        .with_context(|| format!("no pool named `{name}` runs as this user (`{}`)", path.display()))?;
+    let mut stream = connect(name)?;
     if question == Question::Status {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     }
@@ -209,12 +207,30 @@ pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
 /// # Errors
 /// If the directory that they are listed in cannot be used.
 pub(crate) fn names() -> Result<Vec<String>> {
-    let mut names: Vec<String> = fs::read_dir(runtime_directory::open()?)?
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
-        .filter(|name| path_of(name).is_ok_and(|path| UnixStream::connect(path).is_ok()))
-        .collect();
+    let mut names = Vec::new();
+    for directory in runtime_directory::of_pools()? {
+        let entries = fs::read_dir(directory)?;
+        names.extend(
+            entries
+                .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
+                .filter(|name| connect(name).is_ok()),
+        );
+    }
     names.sort();
+    names.dedup();
     Ok(names)
+}
+
+/// A connection to the pool `name`, in whichever directory it is.
+fn connect(name: &str) -> Result<UnixStream> {
+    check_name(name).map_err(anyhow::Error::msg)?;
+    let directories = runtime_directory::of_pools()?;
+    let paths = directories.iter().map(|directory| directory.join(format!("{name}{SUFFIX}")));
+    paths.map(UnixStream::connect).find_map(Result::ok).with_context(|| {
+        let places: Vec<String> = directories.iter().map(|directory| format!("`{}`", directory.display())).collect();
+        let places = if places.is_empty() { "there is no directory of one".to_owned() } else { places.join(", ") };
+        format!("no pool named `{name}` runs as this user ({places})")
+    })
 }
 
 /// Can a pool be called that?

@@ -6,6 +6,7 @@ mod limits;
 mod load;
 mod process;
 mod resident;
+mod runtime_directory;
 mod stale;
 mod starting;
 mod warm_up;
@@ -151,10 +152,10 @@ impl Site {
 
     /// Supervisors and templates that run.
     fn processes(&self) -> Vec<i32> {
-        let mark = format!("WSGATE_RUNTIME_DIR={}", self.place.path("run").display());
+        let mark = format!("_RUNTIME_DIR={}", self.place.path("").display());
         let is_ours = |pid: &i32| {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+            environ.windows(mark.len()).any(|part| part == mark.as_bytes())
         };
         let entries = fs::read_dir("/proc").unwrap();
         entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).filter(is_ours).collect()
