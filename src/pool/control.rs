@@ -51,7 +51,20 @@ impl Question {
     }
 }
 
-/// How a pool is.
+/// What a pool serves, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PoolMode {
+    /// FastCGI.
+    #[default]
+    Fastcgi,
+    /// CGI requests, each by a process of its own.
+    Warm,
+    /// CGI requests, by processes that stay.
+    Resident,
+}
+
+/// How a pool is. A pool of an older build does not say all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolStatus {
     /// Its name.
@@ -76,6 +89,15 @@ pub(crate) struct PoolStatus {
     pub(crate) loading: bool,
     /// There is no process of Python; the next connection starts one.
     pub(crate) resting: bool,
+    /// What it serves, and how.
+    #[serde(default)]
+    pub(crate) mode: PoolMode,
+    /// Seconds since it began.
+    #[serde(default)]
+    pub(crate) seconds: u64,
+    /// Requests that it has served since then, those that are being served included.
+    #[serde(default)]
+    pub(crate) served: u64,
     /// Requests whose web server went away before the reply was whole.
     pub(crate) abandoned: u64,
     /// It was told to end.

@@ -9,6 +9,7 @@ mod resident;
 mod runtime_directory;
 mod stale;
 mod starting;
+mod status;
 mod warm_up;
 
 use std::{

@@ -18,6 +18,8 @@ pub(super) struct Places {
     pub(super) leaving: Vec<Leaving>,
     /// The generation of the template that each slot was given to.
     slots: Vec<Option<u64>>,
+    /// Requests that workers have served which are gone.
+    served: u64,
     /// Lines of a slot.
     threads: usize,
     max_age: Option<Duration>,
@@ -82,6 +84,7 @@ impl Places {
             all: vec![place; number(count)],
             leaving: Vec::new(),
             slots: vec![None; number(count) * number(slots)],
+            served: 0,
             threads: number(threads),
             max_age,
         }
@@ -133,8 +136,18 @@ impl Places {
     pub(super) fn free_slot(&mut self, slot: u32, scoreboard: &Scoreboard) {
         if let Some(holder) = usize::try_from(slot).ok().and_then(|slot| self.slots.get_mut(slot)) {
             *holder = None;
-            self.lines(slot).filter_map(|line| scoreboard.line(line)).for_each(link::scoreboard::Line::clear);
+            self.served += self
+                .lines(slot)
+                .filter_map(|line| scoreboard.line(line))
+                .map(link::scoreboard::Line::clear)
+                .sum::<u64>();
         }
+    }
+
+    /// Requests that were served, or are being served, by all workers there have been.
+    pub(super) fn served(&self, scoreboard: &Scoreboard) -> u64 {
+        let lines = (0..scoreboard.lines()).filter_map(|number| scoreboard.line(number)?.read());
+        self.served + lines.map(|reading| reading.served).sum::<u64>()
     }
 
     /// The lines of a slot.

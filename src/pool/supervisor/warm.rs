@@ -48,6 +48,11 @@ impl Activity {
         self.on_demand.is_some()
     }
 
+    /// How long the pool has been there.
+    pub(super) fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// Somebody is being served, or was a moment ago.
     pub(super) fn note(&mut self) {
         self.last = Instant::now();
