@@ -17,8 +17,10 @@ use std::{
 };
 
 use link::{
+    BUILD,
     entry::{Code, Entry},
     handoff::{self, Greeting, Handoff},
+    launch::BadLaunch,
     page::Status,
     report::Report,
 };
@@ -183,7 +185,12 @@ fn hand_over(
     if packet.is_empty() {
         return Ok(Handed::Gone);
     }
-    let greeting = Greeting::decode(&packet).map_err(|error| words(&error))?;
+    let greeting = Greeting::decode(&packet).map_err(|error| match error {
+        BadLaunch::OtherBuild(build) => {
+            format!("its process is of build `{build}`, and this gateway of build `{BUILD}`")
+        }
+        other => words(&other),
+    })?;
     let (Some(process), Some(pid)) = (descriptors.into_iter().next(), Pid::from_raw(greeting.pid)) else {
         return Err("its process came without a descriptor".to_owned());
     };
