@@ -49,9 +49,59 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Mode::Cold)]
     pub(crate) mode: Mode,
 
+    #[command(flatten)]
+    pub(crate) warm: Warm,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+
+    /// Path that the application is asked for when it was loaded, before processes are forked from that; or a whole address, http://HOST/PATH
+    ///
+    /// What it loads when it is first needed is then there for all processes of `--mode warm`, `--mode resident` or a FastCGI pool.
+    #[arg(long, value_name = "PATH", value_parser = warm_up)]
+    pub(crate) warm_up: Option<String>,
+}
+
+/// How the pool behind `--mode warm` or `resident` is kept, and what a request does that finds no process in it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Warm {
     /// Seconds without requests after which the processes of `--mode warm` or `resident` end
-    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
     pub(crate) warm_idle: u64,
+
+    /// Seconds after which they end though there are requests, so that the next one has others started; 0 is never
+    #[arg(long, value_name = "S", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    pub(crate) warm_age: u64,
+
+    /// Processes that serve or wait for requests at most, with `--mode warm` or `resident`; a supervisor and a template are not counted
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) max_processes: u32,
+
+    /// Seconds that a request waits for one of them while all are busy
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
+    pub(crate) queue: u64,
+
+    /// What becomes of it then: `cold` serves it by a new interpreter, `503` refuses it
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = WhenFull::Cold)]
+    pub(crate) when_full: WhenFull,
+}
+
+/// How long a worker lives that serves one request after the other.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Requests after which a worker is replaced, or up to a tenth fewer, so that not all are at once; without it or with 0 never
+    ///
+    /// Workers are the processes of a FastCGI pool and those of `--mode resident`, here and below.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_requests: Option<u64>,
+
+    /// Seconds after which a worker is replaced, or up to a tenth fewer; without it or with 0 never
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    pub(crate) max_age: Option<u64>,
+
+    /// Resident memory above which a worker is replaced after a request, such as 200M (units K, M, G); without it or with 0 never
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_rss: Option<u64>,
 }
 
 /// How a CGI request is served.
@@ -65,8 +115,29 @@ pub(crate) enum Mode {
     Resident,
 }
 
+/// What becomes of a request that no process of a warm pool has taken for some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhenFull {
+    /// A new interpreter serves it
+    Cold,
+    /// It is refused with status 503
+    #[value(name = "503")]
+    Refuse,
+}
+
+impl Limits {
+    /// These, with those of `others` where they say nothing.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            max_requests: self.max_requests.or(others.max_requests),
+            max_age: self.max_age.or(others.max_age),
+            max_rss: self.max_rss.or(others.max_rss),
+        }
+    }
+}
+
 impl Options {
-    /// Words that mean the same, but for the mode.
+    /// Words that mean the same to the processes which run the application: without the mode, and without what gateways alone go by.
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words = Vec::new();
         let mut pair = |name: &str, value: OsString| words.extend([OsString::from(name), value]);
@@ -82,8 +153,22 @@ impl Options {
             assignment.push(value);
             pair("--env", assignment);
         }
-        if let Some(seconds) = self.timeout {
-            pair("--timeout", seconds.to_string().into());
+        let numbers = [
+            ("--timeout", self.timeout),
+            ("--warm-idle", Some(self.warm.warm_idle)),
+            ("--warm-age", Some(self.warm.warm_age)),
+            ("--max-processes", Some(self.warm.max_processes.into())),
+            ("--max-requests", self.limits.max_requests),
+            ("--max-age", self.limits.max_age),
+            ("--max-rss", self.limits.max_rss),
+        ];
+        for (name, value) in numbers {
+            if let Some(value) = value {
+                pair(name, value.to_string().into());
+            }
+        }
+        if let Some(target) = &self.warm_up {
+            pair("--warm-up", target.into());
         }
         if self.debug {
             words.push("--debug".into());
@@ -104,5 +189,55 @@ fn assignment(word: &str) -> Result<(OsString, OsString), String> {
     match word.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
         _ => Err(format!("`{word}` is not NAME=VALUE")),
+    }
+}
+
+/// `/path?query`, or that behind scheme and host.
+fn warm_up(word: &str) -> Result<String, String> {
+    let has_host = ["http://", "https://"]
+        .iter()
+        .any(|scheme| word.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?'])));
+    if !(word.starts_with('/') || has_host) || word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("`{}` is neither /PATH nor http://HOST/PATH", word.escape_debug()));
+    }
+    Ok(word.to_owned())
+}
+
+/// Bytes: a number, and perhaps a unit.
+fn size(word: &str) -> Result<u64, String> {
+    let digits = word.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let factor = match word[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => return Err(format!("`{word}` has another unit than K, M and G")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{word}` is no number with a unit, such as 200M"))?;
+    number.checked_mul(factor).ok_or_else(|| format!("`{word}` is too much"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_up_request_has_a_path_or_a_host() {
+        for right in ["/", "/a?b=c", "http://x.example", "https://x.example:8443/a"] {
+            assert_eq!(warm_up(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "a", "http://", "https:///a", "/a b", "/a\r\nX: y", "ftp://x/"] {
+            assert!(warm_up(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        for (word, bytes) in [("0", 0), ("512", 512), ("1k", 1024), ("200M", 200 << 20), ("2G", 2 << 30)] {
+            assert_eq!(size(word), Ok(bytes), "{word}");
+        }
+        for wrong in ["", "M", "-1", "1.5G", "200MB", "20T", "1 M", "99999999999G", "é"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -131,7 +131,9 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
         debug: options.debug || line.debug,
         timeout: options.timeout.or(line.timeout),
         mode: options.mode,
-        warm_idle: options.warm_idle,
+        warm: options.warm,
+        warm_up: options.warm_up.or(line.warm_up),
+        limits: options.limits.or(line.limits),
     })
 }
 

@@ -15,18 +15,22 @@ use std::{
 use link::{
     app::{App, Source},
     entry::{Code, Entry},
+    launch::WarmUp,
 };
 use rustix::fs::{Access, access};
 
 use crate::{
     engine,
-    options::Options,
+    options::{Limits, Options},
     python::{self, Interpreter},
     runtime_directory,
 };
 
 /// Longest time that is counted, in seconds: clocks end somewhere.
 const LONGEST: u64 = u32::MAX as u64;
+
+/// Seconds that a warm-up request may take where requests have no limit.
+const WARM_UP: u64 = 30;
 
 /// All that is known before python is started.
 #[derive(Clone, Debug)]
@@ -49,6 +53,10 @@ pub(crate) struct Settings {
     pub(crate) debug: bool,
     /// How long a request may take.
     pub(crate) timeout: Option<Duration>,
+    /// What the application answers before anything is forked from the process that has loaded it.
+    pub(crate) warm_up: Option<WarmUp>,
+    /// How long a worker lives that serves one request after the other.
+    pub(crate) limits: Limits,
 }
 
 impl Settings {
@@ -98,6 +106,11 @@ impl Settings {
                 .timeout
                 .filter(|&seconds| seconds > 0)
                 .map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
+            warm_up: options.warm_up.clone().map(|target| WarmUp {
+                target,
+                seconds: options.timeout.filter(|&seconds| seconds > 0).unwrap_or(WARM_UP),
+            }),
+            limits: options.limits,
         })
     }
 }

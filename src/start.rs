@@ -63,6 +63,7 @@ impl Start {
             request: request.line(),
             form: request.form,
             timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
+            warm_up: settings.warm_up.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
         })?;

@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use link::entry::{Code, Entry};
 
-use super::control::{self, PoolStatus, Question};
+use super::control::{self, PoolMode, PoolStatus, Question, WorkerStatus};
 use crate::exit::{Complaint, Exit};
 
 /// Which pools are asked for their status.
@@ -36,18 +36,23 @@ pub(crate) struct Told {
 /// # Errors
 /// If the pool that is named does not run or does not answer.
 pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
-    let names = match &words.pool {
-        Some(name) => vec![name.clone()],
-        None => control::names().map_err(unknown)?,
+    let answers = match &words.pool {
+        Some(name) => vec![control::ask(name, Question::Status).map_err(unknown)?],
+        None => {
+            let names = control::names().map_err(unknown)?;
+            // One that has ended meanwhile is none.
+            names.iter().filter_map(|name| control::ask(name, Question::Status).ok()).collect()
+        }
     };
     let mut text = String::new();
-    for name in names {
-        let answer = control::ask(&name, Question::Status).map_err(unknown)?;
+    for answer in answers.iter().filter(|answer| !answer.is_empty()) {
+        let garbled = |error: serde_json::Error| unknown(error.into());
         if words.json {
-            let _ = writeln!(text, "{}", answer.trim_end());
+            // Written anew, since another user's pool may say anything.
+            let status: serde_json::Value = serde_json::from_str(answer).map_err(garbled)?;
+            let _ = writeln!(text, "{status}");
         } else {
-            let status = serde_json::from_str(&answer).map_err(|error| unknown(error.into()))?;
-            text.push_str(&table(&status));
+            text.push_str(&table(&serde_json::from_str(answer).map_err(garbled)?));
         }
     }
     // If standard output is closed there is nobody to tell.
@@ -95,41 +100,72 @@ fn state(status: &PoolStatus) -> &'static str {
     }
 }
 
+/// What is to be said of the processes.
+fn census(status: &PoolStatus) -> String {
+    let busy = status.workers.iter().filter(|worker| worker.busy).count();
+    let waiting = status.workers.iter().filter(|worker| !worker.busy && !worker.leaving).count();
+    let mode = match status.mode {
+        PoolMode::Fastcgi if status.min == status.max => {
+            return format!("{} workers, {busy} of {} busy", status.max, status.workers.len());
+        }
+        PoolMode::Fastcgi => {
+            let (min, max) = (status.min, status.max);
+            return format!("{min} to {max} workers, {busy} of {} busy", status.workers.len());
+        }
+        PoolMode::Warm => "warm",
+        PoolMode::Resident => "resident",
+    };
+    let (served, age) = (status.served, age(status.seconds));
+    format!("{mode}, {busy} serving, {waiting} waiting, {} at most, {served} requests in {age}", status.max)
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// The status for people.
 fn table(status: &PoolStatus) -> String {
-    let busy = status.workers.iter().filter(|worker| worker.busy).count();
-    let workers = if status.min == status.max {
-        format!("{} workers", status.max)
-    } else {
-        format!("{} to {} workers", status.min, status.max)
-    };
     let abandoned = match status.abandoned {
         0 => String::new(),
         number => format!(", {number} requests abandoned by their clients"),
     };
     let mut text = format!(
-        "{} {} pid {} at {}: {workers}, {busy} of {} busy, preload {}{abandoned}{}\n",
-        status.name,
-        status.app,
+        "{} {} pid {} at {}: {}, preload {}{abandoned}{}\n",
+        visible(&status.name),
+        visible(&status.app),
         status.pid,
-        status.listen.join(", "),
-        status.workers.len(),
-        status.preload,
+        visible(&status.listen.join(", ")),
+        census(status),
+        visible(&status.preload),
         state(status)
     );
-    if status.workers.is_empty() {
+    // Of processes that each serve one request, those that wait have nothing to tell.
+    let is_told = |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;
+    let mut told = status.workers.iter().filter(is_told).peekable();
+    if told.peek().is_none() {
         return text;
     }
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  {:>8} {:<5} {:>10} {:>9} request", "pid", "state", "for", "served");
-    for worker in &status.workers {
+    for worker in told {
         let state = match (worker.busy, worker.leaving) {
             (true, _) => "busy",
             (false, true) => "ends",
             (false, false) => "idle",
         };
         let seconds = format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
-        let _ = writeln!(text, "  {:>8} {state:<5} {seconds:>10} {:>9} {}", worker.pid, worker.served, worker.request);
+        let request = visible(&worker.request);
+        let _ = writeln!(text, "  {:>8} {state:<5} {seconds:>10} {:>9} {request}", worker.pid, worker.served);
     }
     text
+}
+
+/// Without control characters, which another user's pool may send to the terminal of root.
+fn visible(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }

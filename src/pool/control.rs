@@ -51,7 +51,20 @@ impl Question {
     }
 }
 
-/// How a pool is.
+/// What a pool serves, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PoolMode {
+    /// FastCGI.
+    #[default]
+    Fastcgi,
+    /// CGI requests, each by a process of its own.
+    Warm,
+    /// CGI requests, by processes that stay.
+    Resident,
+}
+
+/// How a pool is. A pool of an older build does not say all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PoolStatus {
     /// Its name.
@@ -76,6 +89,15 @@ pub(crate) struct PoolStatus {
     pub(crate) loading: bool,
     /// There is no process of Python; the next connection starts one.
     pub(crate) resting: bool,
+    /// What it serves, and how.
+    #[serde(default)]
+    pub(crate) mode: PoolMode,
+    /// Seconds since it began.
+    #[serde(default)]
+    pub(crate) seconds: u64,
+    /// Requests that it has served since then, those that are being served included.
+    #[serde(default)]
+    pub(crate) served: u64,
     /// Requests whose web server went away before the reply was whole.
     pub(crate) abandoned: u64,
     /// It was told to end.
@@ -130,6 +152,17 @@ impl Control {
         Ok(Self { listener, path, open: Vec::new() })
     }
 
+    /// From now on it is asked under another name.
+    ///
+    /// # Errors
+    /// If the socket cannot be given that.
+    pub(super) fn rename(&mut self, name: &str) -> Result<()> {
+        let path = path_of(name)?;
+        fs::rename(&self.path, &path)?;
+        self.path = path;
+        Ok(())
+    }
+
     /// Readable when somebody asks.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.listener.as_fd()).chain(self.open.iter().map(AsFd::as_fd))
@@ -181,9 +214,7 @@ pub(super) fn answer(mut stream: &UnixStream, text: &str) {
 /// # Errors
 /// If there is no such pool, or it does not answer.
 pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
-    let path = path_of(name)?;
-    let mut stream = UnixStream::connect(&path)
-        .with_context(|| format!("no pool named `{name}` runs as this user (`{}`)", path.display()))?;
+    let mut stream = connect(name)?;
     if question == Question::Status {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     }
@@ -198,12 +229,30 @@ pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
 /// # Errors
 /// If the directory that they are listed in cannot be used.
 pub(crate) fn names() -> Result<Vec<String>> {
-    let mut names: Vec<String> = fs::read_dir(runtime_directory::open()?)?
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
-        .filter(|name| path_of(name).is_ok_and(|path| UnixStream::connect(path).is_ok()))
-        .collect();
+    let mut names = Vec::new();
+    for directory in runtime_directory::of_pools()? {
+        let entries = fs::read_dir(directory)?;
+        names.extend(
+            entries
+                .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
+                .filter(|name| connect(name).is_ok()),
+        );
+    }
     names.sort();
+    names.dedup();
     Ok(names)
+}
+
+/// A connection to the pool `name`, in whichever directory it is.
+fn connect(name: &str) -> Result<UnixStream> {
+    check_name(name).map_err(anyhow::Error::msg)?;
+    let directories = runtime_directory::of_pools()?;
+    let paths = directories.iter().map(|directory| directory.join(format!("{name}{SUFFIX}")));
+    paths.map(UnixStream::connect).find_map(Result::ok).with_context(|| {
+        let places: Vec<String> = directories.iter().map(|directory| format!("`{}`", directory.display())).collect();
+        let places = if places.is_empty() { "there is no directory of one".to_owned() } else { places.join(", ") };
+        format!("no pool named `{name}` runs as this user ({places})")
+    })
 }
 
 /// Can a pool be called that?

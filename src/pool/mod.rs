@@ -46,8 +46,11 @@ pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
 use logs::Logs;
 use origin::Origin;
-use supervisor::{SLOTS, Shared, Supervisor, Terms};
+use supervisor::{Shared, Supervisor, Terms};
 use words::Fastcgi;
+
+/// Slots for each worker of a pool: its own, and that of the one that it replaces.
+const SLOTS: u32 = 2;
 
 /// Serves a pool until it is told to end.
 ///
@@ -93,12 +96,9 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let mut service = Service {
         workers,
         threads: words.threads,
-        max_requests: words.max_requests,
-        max_age: words.max_age,
-        max_rss: words.max_rss,
         preload: words.preload.into(),
         reload: words.reload,
-        ..service(&listeners, &scoreboard_fd)
+        ..service(&settings, &listeners, &scoreboard_fd)
     };
     if is_alone {
         service.logs = logs.terms(&scoreboard);
@@ -116,7 +116,8 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
         origin,
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
-        ends_after: None,
+        slots: SLOTS,
+        on_demand: None,
     };
     Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
         .map_err(cannot_begin)?
@@ -140,7 +141,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    let service = service(&listeners, &scoreboard);
+                    let service = service(&settings, &listeners, &scoreboard);
                     become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
                 }
                 Err(error) => cannot_begin(error),
@@ -165,15 +166,15 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
     }
 }
 
-/// What one worker does that has one thread and no limits.
-fn service(listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
+/// What one worker does that has one thread.
+fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
     Service {
         listeners: listeners.iter().map(|listener| listener.socket.as_raw_fd()).collect(),
         threads: 1,
         workers: 1,
-        max_requests: 0,
-        max_age: 0,
-        max_rss: 0,
+        max_requests: settings.limits.max_requests.unwrap_or(0),
+        max_age: settings.limits.max_age.unwrap_or(0),
+        max_rss: settings.limits.max_rss.unwrap_or(0),
         scoreboard_fd: scoreboard.as_raw_fd(),
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,

@@ -1,11 +1,11 @@
 //! The pool behind `--mode warm`: a dynamic pool that the first request starts, whose workers are forked ahead and each serve one CGI
 //! request.
 //!
-//! Standard input is the pool's lock file, locked by whoever started it: as long as any descriptor of it is open, that is as long as
-//! the supervisor lives, nobody starts another.
+//! Standard input is the pool's lock file, locked by whoever started it: until the supervisor lets go of it, or has ended, nobody starts
+//! another.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Write as _},
     os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
@@ -18,6 +18,7 @@ use link::{
     entry::{Code, Entry},
     launch::{Preload, Service},
     scoreboard::Scoreboard,
+    spread::earlier,
 };
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -30,7 +31,7 @@ use super::{
     logs::Logs,
     origin::Origin,
     service,
-    supervisor::{SLOTS, Shared, Supervisor, Terms},
+    supervisor::{OnDemand, Shared, Supervisor, Terms},
 };
 use crate::{
     exit::{Complaint, Exit},
@@ -39,9 +40,6 @@ use crate::{
 
 /// Spare processes that wait for requests.
 const SPARES: u32 = 2;
-
-/// Processes at most: those that serve and those that wait.
-const MOST: u32 = 64;
 
 /// How long a spare process above [`SPARES`] stays without work.
 const SPARE_IDLE: Duration = Duration::from_secs(10);
@@ -74,10 +72,6 @@ pub(crate) struct Words {
     #[arg(long)]
     resident: bool,
 
-    /// Seconds without requests after which it ends
-    #[arg(long, value_name = "S")]
-    ends_after: u64,
-
     /// File whose change ends it (repeatable)
     #[arg(long, value_name = "PATH")]
     ends_on: Vec<PathBuf>,
@@ -95,10 +89,7 @@ pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
     // What the web server does to its own group is not meant for us. One that leads a session already has that.
     let _ = setsid();
     let ended = serve(words);
-    if matches!(ended, Ok(Exit::Done)) {
-        // While it is locked: whoever opens it now finds that it is not the one at this path any more.
-        let _ = fs::remove_file(words.socket.with_extension("lock"));
-    } else {
+    if !matches!(ended, Ok(Exit::Done)) {
         // The next requests are not to try the same again at once.
         let _ = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_begin)?).write_all(FAILED);
     }
@@ -120,28 +111,34 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
                 .hint("set WSGATE_RUNTIME_DIR to a directory with a short path that this user alone may enter"),
         )
     })?];
-    let lines = usize::try_from(u64::from(MOST) * u64::from(SLOTS)).unwrap_or(1);
-    let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
+    let pool = &words.options.warm;
+    let (scoreboard, scoreboard_fd) =
+        Scoreboard::create(usize::try_from(pool.max_processes).unwrap_or(1)).map_err(cannot_begin)?;
     let bell =
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
     let terms = Terms {
         service: Service {
-            workers: MOST,
+            workers: pool.max_processes,
             preload: Preload::Auto,
             bell_fd: Some(bell.as_raw_fd()),
             warm: true,
             resident: words.resident,
-            ..service(&listeners, &scoreboard_fd)
+            ..service(&settings, &listeners, &scoreboard_fd)
         },
         logs: Logs::none(),
-        least: SPARES,
+        least: SPARES.min(pool.max_processes),
         idle: SPARE_IDLE,
         name: words.name.clone(),
         drain: DRAIN,
         watched: words.ends_on.clone(),
         origin,
         slow: None,
-        ends_after: Some(Duration::from_secs(words.ends_after)),
+        slots: 1,
+        on_demand: Some(OnDemand {
+            idle: Duration::from_secs(pool.warm_idle),
+            age: Some(pool.warm_age).filter(|&seconds| seconds > 0).map(|age| Duration::from_secs(earlier(age))),
+            lock: words.socket.with_extension("lock"),
+        }),
     };
     // The gateways count the time of their requests.
     let settings = crate::settings::Settings { timeout: None, ..settings };

@@ -71,18 +71,6 @@ pub(crate) struct Fastcgi {
     #[arg(long)]
     pub(crate) reload: bool,
 
-    /// Requests after which a worker is replaced, or up to a tenth fewer, so that not all are at once; 0 is never
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) max_requests: u64,
-
-    /// Seconds after which a worker is replaced, or up to a tenth fewer; 0 is never
-    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
-    pub(crate) max_age: u64,
-
-    /// Resident memory above which a worker is replaced after a request, such as 200M (units K, M, G); 0 is never
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
-    pub(crate) max_rss: u64,
-
     /// Seconds after which a request that is still being served is logged, with the stacks of its worker
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) slow: Option<u64>,
@@ -143,20 +131,6 @@ impl From<Preload> for link::launch::Preload {
     }
 }
 
-/// Bytes: a number, and perhaps a unit.
-fn size(word: &str) -> Result<u64, String> {
-    let digits = word.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let factor = match word[digits.len()..].to_ascii_uppercase().as_str() {
-        "" => 1,
-        "K" => 1 << 10,
-        "M" => 1 << 20,
-        "G" => 1 << 30,
-        _ => return Err(format!("`{word}` has another unit than K, M and G")),
-    };
-    let number: u64 = digits.parse().map_err(|_| format!("`{word}` is no number with a unit, such as 200M"))?;
-    number.checked_mul(factor).ok_or_else(|| format!("`{word}` is too much"))
-}
-
 fn name(word: &str) -> Result<String, String> {
     check_name(word).map(|()| word.to_owned())
 }
@@ -166,19 +140,4 @@ fn mode(word: &str) -> Result<u32, String> {
         .ok()
         .filter(|mode| *mode <= 0o777)
         .ok_or_else(|| format!("`{word}` is no octal number up to 777"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        for (word, bytes) in [("0", 0), ("512", 512), ("1k", 1024), ("200M", 200 << 20), ("2G", 2 << 30)] {
-            assert_eq!(size(word), Ok(bytes), "{word}");
-        }
-        for wrong in ["", "M", "-1", "1.5G", "200MB", "20T", "1 M", "99999999999G", "é"] {
-            assert!(size(wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

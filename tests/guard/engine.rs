@@ -77,23 +77,8 @@ fn an_engine_that_cannot_be_read_is_named() {
 fn an_engine_of_another_build_is_refused_before_anything_is_exchanged() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let mut check = std::process::Command::new(place.wsgate());
-    let text = running::run(check.arg("check").arg(&script), "").text();
-    let build = text.lines().find(|line| line.starts_with("engine ")).and_then(|line| line.rsplit(' ').next());
-    let build = build.unwrap_or_else(|| panic!("no build in {text}"));
-
-    let mut engine = fs::read(place.path("bin/libwsgate_engine.so")).unwrap();
-    let positions: Vec<usize> = engine
-        .windows(build.len())
-        .enumerate()
-        .filter(|(_, window)| *window == build.as_bytes())
-        .map(|(at, _)| at)
-        .collect();
-    assert!(!positions.is_empty(), "the engine does not carry its build");
-    let other = format!("{}other", &build[..build.len() - 5]);
-    for at in positions {
-        engine[at..at + build.len()].copy_from_slice(other.as_bytes());
-    }
+    let build = place.build();
+    let (engine, other) = place.of_another_build("bin/libwsgate_engine.so");
     let engine = place.executable("bin/other.so", engine);
     let ended = running::run(place.request(&script).env("WSGATE_ENGINE", &engine), "");
     let entry = page_of(&ended, 500, "W0206");

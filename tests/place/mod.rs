@@ -9,7 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::probe::{ORDINARY, dedent, python};
+use crate::{
+    probe::{ORDINARY, dedent, python},
+    running,
+};
 
 /// Everything that a script needs, where every user can reach it.
 pub(crate) struct Place {
@@ -79,6 +82,29 @@ impl Place {
         }
         let status = Command::new("install").arg("-D").arg("-m").arg(format!("{mode:o}")).args([from, &to]).status();
         assert!(status.unwrap().success(), "install {} {}", from.display(), to.display());
+    }
+
+    /// The build of gateway and engine.
+    pub(crate) fn build(&self) -> String {
+        let script = self.file("empty.wsgi", "application = None\n");
+        let mut check = Command::new(self.wsgate());
+        let text = running::run(check.arg("check").arg(&script), "").text();
+        let build = text.lines().find(|line| line.starts_with("engine ")).and_then(|line| line.rsplit(' ').next());
+        build.unwrap_or_else(|| panic!("no build in {text}")).to_owned()
+    }
+
+    /// A gateway or engine as it would be of another build, and the name of that.
+    pub(crate) fn of_another_build(&self, relative: &str) -> (Vec<u8>, String) {
+        let build = self.build();
+        let other = format!("{}other", &build[..build.len() - 5]);
+        let mut content = fs::read(self.path(relative)).unwrap();
+        let names = content.windows(build.len()).enumerate().filter(|(_, window)| *window == build.as_bytes());
+        let positions: Vec<usize> = names.map(|(at, _)| at).collect();
+        assert!(!positions.is_empty(), "{relative} does not carry its build");
+        for at in positions {
+            content[at..at + build.len()].copy_from_slice(other.as_bytes());
+        }
+        (content, other)
     }
 
     /// A named pipe.

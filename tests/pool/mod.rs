@@ -33,6 +33,7 @@ mod wire;
 mod workers;
 
 use crate::verdict::codes;
+pub(crate) use process::children;
 
 /// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and gives its first line.
 #[track_caller]

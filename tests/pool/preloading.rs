@@ -295,3 +295,29 @@ fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_not
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
+
+#[test]
+fn a_warm_up_request_is_answered_by_whichever_process_loads() {
+    let code = "
+        import os
+        seen = []
+        def application(environ, start_response):
+            seen.append('%s %s %d' % (environ['REQUEST_METHOD'], environ['PATH_INFO'], os.getpid()))
+            if environ['PATH_INFO'] == '/raise':
+                raise RuntimeError('on purpose')
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [seen[0].encode()]
+        ";
+    for (preload, path) in [("auto", "/first"), ("yes", "/first"), ("no", "/first"), ("auto", "/raise")] {
+        let pool = Setup::new(code).words(&["--preload", preload, "--warm-up", path]).start();
+        let answer = pool.ask(&Ask::get("/second"));
+        let loads = if preload == "no" { answer.pid() } else { pool.template() };
+        assert_eq!(answer.text(), format!("GET {path} {loads}"), "{preload}: {}", pool.log());
+        let log = pool.stop();
+        if path == "/raise" {
+            assert!(only_entry(&log, "W0383").contains("the warm-up request for `/raise` failed"), "{log}");
+        } else {
+            assert_eq!(codes(&log), [""; 0], "{log}");
+        }
+    }
+}

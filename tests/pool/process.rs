@@ -288,7 +288,7 @@ pub(super) fn marked(setup: &Setup) -> Vec<i32> {
 }
 
 /// Children of a process that run.
-pub(super) fn children(parent: i32) -> Vec<i32> {
+pub(crate) fn children(parent: i32) -> Vec<i32> {
     let is_child = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();

@@ -1,12 +1,17 @@
 //! `--mode warm`: requests that are handed to processes with the application loaded, through the built binary as a CGI program.
 
 mod behind_apache;
+mod builds;
 mod failures;
+mod limits;
 mod load;
 mod process;
 mod resident;
+mod runtime_directory;
 mod stale;
 mod starting;
+mod status;
+mod warm_up;
 
 use std::{
     fs::{self, File},
@@ -20,6 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     front::eventually,
     place::Place,
+    pool::children,
     probe::Reply,
     running::{Running, run},
 };
@@ -67,8 +73,13 @@ impl Site {
 
     /// The same, with more options on the `#!` line.
     fn with(options: &str, code: &str) -> Self {
+        Self::of("warm", options, code)
+    }
+
+    /// The same in any mode.
+    fn of(mode: &str, options: &str, code: &str) -> Self {
         let place = Place::new();
-        let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode warm {options}"), code);
+        let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
         // Of a file that is as young as this it cannot be told whether it was changed after it was loaded, and it is loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
@@ -143,10 +154,10 @@ impl Site {
 
     /// Supervisors and templates that run.
     fn processes(&self) -> Vec<i32> {
-        let mark = format!("WSGATE_RUNTIME_DIR={}", self.place.path("run").display());
+        let mark = format!("_RUNTIME_DIR={}", self.place.path("").display());
         let is_ours = |pid: &i32| {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environ.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+            environ.windows(mark.len()).any(|part| part == mark.as_bytes())
         };
         let entries = fs::read_dir("/proc").unwrap();
         entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).filter(is_ours).collect()
@@ -157,6 +168,11 @@ impl Site {
         let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let is_supervisor = |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
         self.processes().into_iter().filter(is_supervisor).collect()
+    }
+
+    /// Processes that serve or wait, of pools whose supervisors and templates live.
+    fn workers(&self) -> Vec<i32> {
+        self.supervisors().into_iter().flat_map(children).flat_map(children).collect()
     }
 
     #[track_caller]

@@ -92,9 +92,9 @@ impl Log {
     }
 
     /// A log that keeps its entries in place of writing them, and what it keeps.
-    pub(crate) fn kept() -> (Self, Arc<Mutex<String>>) {
+    pub(crate) fn kept(request_id: &str, request: &str) -> (Self, Arc<Mutex<String>>) {
         let entries = Arc::new(Mutex::new(String::new()));
-        let log = Self { kept: Some(entries.clone()), ..Self::new("check", "GET /") };
+        let log = Self { kept: Some(entries.clone()), ..Self::new(request_id, request) };
         (log, entries)
     }
 

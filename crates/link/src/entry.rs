@@ -82,6 +82,12 @@ codes! {
     NoWarmPool = 381,
     /// Files of an application cannot be watched.
     NotWatched = 382,
+    /// The request that an application is asked to warm up has failed.
+    WarmUpFailed = 383,
+    /// No process of a warm pool was free, and the request was refused.
+    PoolFull = 384,
+    /// A warm pool is as old as it may become.
+    WarmPoolOld = 385,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.

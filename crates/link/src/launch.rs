@@ -34,10 +34,33 @@ pub struct Launch {
     pub form: Form,
     /// Seconds the gateway grants the request, for the message when they are over; 0 is without end.
     pub timeout_seconds: u64,
+    /// What the application answers before anything is forked from the process that has loaded it.
+    pub warm_up: Option<WarmUp>,
     /// Process that started python; when it is gone, nobody guards the request.
     pub gateway_pid: i32,
     /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news of [`crate::pool`].
     pub report_fd: i32,
+}
+
+/// A request that an application answers to warm up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmUp {
+    /// A path with its query, such as `/path?query`, or the same behind `http://HOST` or `https://HOST`.
+    pub target: String,
+    /// How many seconds it may take.
+    pub seconds: u64,
+}
+
+impl WarmUp {
+    /// Scheme, host with its port if one is named, and path with query.
+    pub fn parts(&self) -> (&str, &str, &str) {
+        let with_host = ["http", "https"].into_iter().find_map(|scheme| {
+            let rest = self.target.strip_prefix(scheme)?.strip_prefix("://")?;
+            let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            Some((scheme, host, if path.is_empty() { "/" } else { path }))
+        });
+        with_host.unwrap_or(("http", "localhost", &self.target))
+    }
 }
 
 /// What the engine is started for.
@@ -191,6 +214,7 @@ mod tests {
             request: "GET /".into(),
             form: Form::Cgi,
             timeout_seconds: 30,
+            warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
             gateway_pid: 4711,
             report_fd: 5,
         }
@@ -206,6 +230,18 @@ mod tests {
         let frame = launch().encode().unwrap();
         for length in 0..frame.len() {
             assert!(Launch::decode(&frame[..length]).is_err(), "{length} of {} bytes", frame.len());
+        }
+    }
+
+    #[test]
+    fn a_warm_up_request_is_for_localhost_unless_it_names_a_host() {
+        for (target, parts) in [
+            ("/a?b", ("http", "localhost", "/a?b")),
+            ("http://x.example/a", ("http", "x.example", "/a")),
+            ("https://x.example:8443", ("https", "x.example:8443", "/")),
+            ("/http://x", ("http", "localhost", "/http://x")),
+        ] {
+            assert_eq!(WarmUp { target: target.into(), seconds: 1 }.parts(), parts);
         }
     }
 

@@ -79,7 +79,7 @@ pub struct Reading {
     pub served: u64,
     /// Bytes of resident memory of the process after its last request; 0 if that was not measured.
     pub resident: u64,
-    /// Id, method and target of the request, or of the last one; control characters as escapes, since it is shown to people.
+    /// Id, method and target of the request, or of the last one of this worker; control characters as escapes, since it is shown to people.
     pub request: String,
 }
 
@@ -201,15 +201,24 @@ impl Line {
             self.since.store(now(), Ordering::Relaxed);
             self.served.store(0, Ordering::Relaxed);
             self.resident.store(0, Ordering::Relaxed);
+            self.request.iter().for_each(|word| word.store(0, Ordering::Relaxed));
         });
     }
 
-    /// The worker has ended: the line is nobody's. The supervisor calls this.
-    pub fn clear(&self) {
+    /// Is it the line of the worker with this process? One that has outlived its template finds others on what was its line.
+    pub fn is_of(&self, pid: i32) -> bool {
+        self.pid.load(Ordering::Relaxed) == pid
+    }
+
+    /// The worker has ended: the line is nobody's. Gives how many requests it has served. The supervisor calls this.
+    pub fn clear(&self) -> u64 {
+        let mut served = 0;
         self.change(|| {
             self.pid.store(0, Ordering::Relaxed);
             self.state.store(IDLE, Ordering::Relaxed);
+            served = self.served.swap(0, Ordering::Relaxed);
         });
+        served
     }
 
     /// A request begins. What of `request` does not fit is left out.
@@ -369,8 +378,21 @@ mod tests {
         second.leave();
         assert!(worker.is_crowded(), "it takes no connection any more");
         first.end();
-        first.clear();
+        assert_eq!(first.clear(), 1);
         assert!(!board.has_idle(), "its worker has ended");
+    }
+
+    #[test]
+    fn a_worker_finds_nothing_of_the_one_before_on_its_line() {
+        let (board, _descriptor) = Scoreboard::create(1).unwrap();
+        let line = board.line(0).unwrap();
+        line.take(1, 0);
+        (0..3).for_each(|_| line.begin("request"));
+        assert_eq!((line.clear(), line.clear()), (3, 0));
+        line.take(2, 0);
+        let reading = line.read().unwrap();
+        assert_eq!((reading.served, reading.request.as_str()), (0, ""));
+        assert!(line.is_of(2) && !line.is_of(1));
     }
 
     #[test]

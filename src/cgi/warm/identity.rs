@@ -86,7 +86,7 @@ pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
 pub(super) fn digest(settings: &Settings, options: &Options) -> u64 {
     let mut digest = DefaultHasher::new();
     (BUILD, geteuid().as_raw(), getegid().as_raw()).hash(&mut digest);
-    (options.mode as u8, options.warm_idle).hash(&mut digest);
+    (options.mode as u8).hash(&mut digest);
     for part in options.words() {
         part.hash(&mut digest);
     }

@@ -17,8 +17,10 @@ use std::{
 };
 
 use link::{
+    BUILD,
     entry::{Code, Entry},
     handoff::{self, Greeting, Handoff},
+    launch::BadLaunch,
     page::Status,
     report::Report,
 };
@@ -34,16 +36,13 @@ use rustix::{
 use crate::{
     exit::Exit,
     guard::{self, Channels, Subject},
-    options::Options,
+    options::{Options, Warm, WhenFull},
     request::Request,
     settings::Settings,
     signals::Bell,
     start,
 };
 use pool::Pool;
-
-/// How long a request waits for a process of the pool that is free. More are forked meanwhile.
-const QUEUE: Duration = Duration::from_secs(1);
 
 /// How long a process may take to begin with a request that it has offered to take.
 const BEGINNING: Duration = Duration::from_secs(5);
@@ -79,12 +78,14 @@ pub(super) fn serve(
             }
             return Attempt::Cold(channels);
         }
+        // As many wait already as the kernel lets wait.
+        Err(Errno::AGAIN) => return not_taken(&pool, &options.warm, request, channels),
         Err(error) => {
             pool.tell(request, &cold(format!("its socket `{}` cannot be used: {error}", pool.socket.display())));
             return Attempt::Cold(channels);
         }
     };
-    match hand_over(settings, request, &channels, connection) {
+    match hand_over(settings, request, &channels, connection, Duration::from_secs(options.warm.queue)) {
         Ok(Handed::Taken(taken)) => {
             // The process has its own.
             drop(channels.body);
@@ -102,10 +103,30 @@ pub(super) fn serve(
             ),
         ),
         Ok(Handed::Gone) => Attempt::Cold(channels),
+        Ok(Handed::NotTaken) => not_taken(&pool, &options.warm, request, channels),
         Err(reason) => {
             pool.tell(request, &cold(reason));
             Attempt::Cold(channels)
         }
+    }
+}
+
+/// What becomes of a request that no process has taken in time.
+fn not_taken(pool: &Pool, words: &Warm, request: &Request, channels: Channels) -> Attempt {
+    let busy = format!("none of its processes was free within {} s", words.queue);
+    match words.when_full {
+        WhenFull::Cold => {
+            pool.tell(request, &cold(busy));
+            Attempt::Cold(channels)
+        }
+        WhenFull::Refuse => Attempt::Served(
+            request.refuse(
+                Status::ServiceUnavailable,
+                &Entry::error(Code::PoolFull, format!("the warm pool does not take this request: {busy}"))
+                    .hint("it may have `--max-processes` of them; `--queue` is how long requests wait, and `--when-full cold` serves them all the same"),
+                channels.reply,
+            ),
+        ),
     }
 }
 
@@ -114,6 +135,8 @@ enum Handed {
     Taken(Taken),
     /// The pool ends, or its code is not that of the files any more.
     Gone,
+    /// No process was free in time.
+    NotTaken,
     /// The web server wants the request to end.
     Ended,
 }
@@ -134,7 +157,7 @@ fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Offers the request to whoever of the pool answers.
+/// Offers the request to whoever of the pool answers before `patience` is over. More processes are forked meanwhile, if there may be more.
 ///
 /// # Errors
 /// Why it is to be served cold, in words.
@@ -143,6 +166,7 @@ fn hand_over(
     request: &Request,
     channels: &Channels,
     connection: OwnedFd,
+    patience: Duration,
 ) -> Result<Handed, String> {
     let words = |error: &dyn std::fmt::Display| format!("the request cannot be handed over: {error}");
     // Whoever listens there would get the request, with its passwords.
@@ -152,16 +176,21 @@ fn hand_over(
     let end_bell = guard::end_bell().map_err(|error| words(&error))?;
     let frame = frame(settings, request).and_then(|handoff| handoff.to_file()).map_err(|error| words(&error))?;
     let (theirs, lifeline) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| words(&error))?;
-    match await_packet(&connection, &end_bell, QUEUE) {
+    match await_packet(&connection, &end_bell, patience) {
         Awaited::Packet => {}
         Awaited::End => return Ok(Handed::Ended),
-        Awaited::Nothing => return Err(format!("none of its processes was free within {} s", QUEUE.as_secs())),
+        Awaited::Nothing => return Ok(Handed::NotTaken),
     }
     let (packet, descriptors) = handoff::receive(connection.as_fd()).map_err(|error| words(&error))?;
     if packet.is_empty() {
         return Ok(Handed::Gone);
     }
-    let greeting = Greeting::decode(&packet).map_err(|error| words(&error))?;
+    let greeting = Greeting::decode(&packet).map_err(|error| match error {
+        BadLaunch::OtherBuild(build) => {
+            format!("its process is of build `{build}`, and this gateway of build `{BUILD}`")
+        }
+        other => words(&other),
+    })?;
     let (Some(process), Some(pid)) = (descriptors.into_iter().next(), Pid::from_raw(greeting.pid)) else {
         return Err("its process came without a descriptor".to_owned());
     };

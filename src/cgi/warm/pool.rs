@@ -105,7 +105,7 @@ impl Pool {
         lock.set_len(0).map_err(|error| trouble(&error))?;
         let mut command = Command::new(OURSELVES);
         command.arg("warm-pool").args(options.words()).arg("--base").arg(base).arg("--socket").arg(&self.socket);
-        command.args(["--name", &self.name, "--ends-after", &options.warm_idle.to_string()]);
+        command.args(["--name", &self.name]);
         if options.mode == Mode::Resident {
             command.arg("--resident");
         }

@@ -51,10 +51,10 @@ use crate::{
 };
 use phase::{Event, Phase, Step};
 use places::Places;
-pub(in crate::pool) use places::SLOTS;
 use size::Size;
 use templates::Templates;
 use warm::Activity;
+pub(in crate::pool) use warm::OnDemand;
 use wording::About;
 
 /// What the pool is to be.
@@ -78,8 +78,11 @@ pub(super) struct Terms {
     pub(super) drain: Duration,
     /// How long a request may take before it is logged.
     pub(super) slow: Option<Duration>,
-    /// How long a warm pool, which requests start, goes on without any.
-    pub(super) ends_after: Option<Duration>,
+    /// Slots for each of them: with two the next is there before the one that it replaces is told to end; with one there is at no time
+    /// a process more than there may be.
+    pub(super) slots: u32,
+    /// Of a warm pool, which requests start.
+    pub(super) on_demand: Option<OnDemand>,
 }
 
 /// What workers and the supervisor share.
@@ -138,9 +141,9 @@ impl<'a> Supervisor<'a> {
             settings,
             phase: Phase::Starting,
             templates: Templates::new(service.preload, terms.drain),
-            places: Places::new(service.workers, service.threads, max_age),
+            places: Places::new(service.workers, terms.slots, service.threads, max_age),
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
-            activity: Activity::new(terms.ends_after),
+            activity: Activity::new(terms.on_demand.clone()),
             watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
             changes: loading::changes(settings, &terms),
             notify: Notify::from_environment(terms.drain),
@@ -192,7 +195,7 @@ impl<'a> Supervisor<'a> {
             self.child.rang();
             self.hear_templates();
             self.tell_manager();
-            self.end_if_idle();
+            self.end_if_idle_or_old();
             match self.phase {
                 Phase::Ended => return Ok(Exit::Done),
                 // The log says why.

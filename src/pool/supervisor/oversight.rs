@@ -9,7 +9,7 @@ use super::{
     phase::{Event, Phase},
 };
 use crate::pool::{
-    control::{Control, PoolStatus, Question, WorkerStatus, answer},
+    control::{Control, PoolMode, PoolStatus, Question, WorkerStatus, answer},
     notify::State,
     template::Template,
     watch::Action,
@@ -73,6 +73,13 @@ impl Supervisor<'_> {
             reloading: self.phase == Phase::Reloading,
             loading: self.templates.next.is_some(),
             resting: self.templates.current.is_none() && self.templates.next.is_none(),
+            mode: match (self.terms.service.warm, self.terms.service.resident) {
+                (false, _) => PoolMode::Fastcgi,
+                (true, false) => PoolMode::Warm,
+                (true, true) => PoolMode::Resident,
+            },
+            seconds: self.activity.age().as_secs(),
+            served: self.places.served(&self.scoreboard),
             abandoned: self.scoreboard.abandoned(),
             ending: self.phase.is_ending(),
             workers: lines

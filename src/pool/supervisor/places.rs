@@ -11,9 +11,6 @@ use rustix::process::Pid;
 /// Longest wait before a place is filled again.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// Slots for each place: for its worker and for one that leaves or comes.
-pub(in crate::pool) const SLOTS: u32 = 2;
-
 /// All places of a pool.
 pub(super) struct Places {
     pub(super) all: Vec<Place>,
@@ -21,6 +18,8 @@ pub(super) struct Places {
     pub(super) leaving: Vec<Leaving>,
     /// The generation of the template that each slot was given to.
     slots: Vec<Option<u64>>,
+    /// Requests that workers have served which are gone.
+    served: u64,
     /// Lines of a slot.
     threads: usize,
     max_age: Option<Duration>,
@@ -77,14 +76,15 @@ pub(super) struct Leaving {
 }
 
 impl Places {
-    /// So many, for workers of so many threads, which are replaced after `max_age` or a little earlier.
-    pub(super) fn new(count: u32, threads: u32, max_age: Option<Duration>) -> Self {
+    /// So many, with so many slots each, for workers of so many threads, which are replaced after `max_age` or a little earlier.
+    pub(super) fn new(count: u32, slots: u32, threads: u32, max_age: Option<Duration>) -> Self {
         let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
         let place = Place { worker: None, asked: None, due: Instant::now(), failures: 0 };
         Self {
             all: vec![place; number(count)],
             leaving: Vec::new(),
-            slots: vec![None; number(count) * number(SLOTS)],
+            slots: vec![None; number(count) * number(slots)],
+            served: 0,
             threads: number(threads),
             max_age,
         }
@@ -136,8 +136,18 @@ impl Places {
     pub(super) fn free_slot(&mut self, slot: u32, scoreboard: &Scoreboard) {
         if let Some(holder) = usize::try_from(slot).ok().and_then(|slot| self.slots.get_mut(slot)) {
             *holder = None;
-            self.lines(slot).filter_map(|line| scoreboard.line(line)).for_each(link::scoreboard::Line::clear);
+            self.served += self
+                .lines(slot)
+                .filter_map(|line| scoreboard.line(line))
+                .map(link::scoreboard::Line::clear)
+                .sum::<u64>();
         }
+    }
+
+    /// Requests that were served, or are being served, by all workers there have been.
+    pub(super) fn served(&self, scoreboard: &Scoreboard) -> u64 {
+        let lines = (0..scoreboard.lines()).filter_map(|number| scoreboard.line(number)?.read());
+        self.served + lines.map(|reading| reading.served).sum::<u64>()
     }
 
     /// The lines of a slot.
@@ -236,7 +246,7 @@ mod tests {
     #[test]
     fn as_many_places_want_a_worker_as_are_wanted() {
         let (board, _descriptor) = Scoreboard::create(8).unwrap();
-        let mut places = Places::new(4, 1, None);
+        let mut places = Places::new(4, 2, 1, None);
         let now = Instant::now();
         assert_eq!(places.wanting(1, 0, now), [0; 0]);
         assert_eq!(places.wanting(1, 2, now), [0, 1]);
@@ -250,7 +260,7 @@ mod tests {
 
     #[test]
     fn where_workers_fail_they_are_tried_again_and_nowhere_else() {
-        let mut places = Places::new(4, 1, None);
+        let mut places = Places::new(4, 2, 1, None);
         places.all[2].put_off();
         let (now, later) = (Instant::now(), Instant::now() + LONGEST_WAIT);
         assert_eq!(places.wanting(1, 1, now), [0; 0]);
@@ -262,7 +272,7 @@ mod tests {
     #[test]
     fn slots_are_given_once_and_come_back_with_the_end_of_their_template() {
         let (board, _descriptor) = Scoreboard::create(4).unwrap();
-        let mut places = Places::new(2, 1, None);
+        let mut places = Places::new(2, 2, 1, None);
         let taken: Vec<_> = [1, 1, 2, 2].map(|generation| places.take_slot(generation).unwrap()).to_vec();
         assert_eq!((taken, places.take_slot(3)), (vec![0, 1, 2, 3], None));
         places.end_generation(1, &board);
@@ -274,7 +284,7 @@ mod tests {
     #[test]
     fn a_worker_is_idle_when_all_its_threads_are() {
         let (board, _descriptor) = Scoreboard::create(4).unwrap();
-        let mut places = Places::new(1, 2, None);
+        let mut places = Places::new(1, 2, 2, None);
         settled(&mut places, 1, 100, &board);
         let live = places.all[0].worker.unwrap();
         assert!(places.expect_one(&board, Instant::now()) && places.idle_for(&live, &board).is_none());
@@ -289,7 +299,7 @@ mod tests {
     #[test]
     fn a_worker_that_was_replaced_while_it_was_idle_leaves_that_to_the_next() {
         let (board, _descriptor) = Scoreboard::create(2).unwrap();
-        let mut places = Places::new(1, 1, None);
+        let mut places = Places::new(1, 2, 1, None);
         settled(&mut places, 1, 100, &board);
         board.line(0).unwrap().take(100, 0);
         places.all[0].worker.as_mut().unwrap().idle_before = Duration::from_secs(100);

@@ -1,8 +1,16 @@
 //! What is different about a warm pool: it appears when it can serve, and ends by itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs, io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use link::entry::{Code, Entry};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::getpid,
+};
 
 use super::{
     Supervisor,
@@ -10,22 +18,39 @@ use super::{
 };
 use crate::pool::listen::Listener;
 
+/// A pool that requests start, and that ends by itself.
+#[derive(Clone, Debug)]
+pub(in crate::pool) struct OnDemand {
+    /// How long nobody has to be served until it ends.
+    pub(in crate::pool) idle: Duration,
+    /// How long it may live in any case, if that is limited.
+    pub(in crate::pool) age: Option<Duration>,
+    /// The path of its lock file, which is its standard input.
+    pub(in crate::pool) lock: PathBuf,
+}
+
 /// When somebody was last served.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// How long nobody has to be until the pool ends; `None` if it never does.
-    limit: Option<Duration>,
+    /// `None` if the pool never ends by itself.
+    on_demand: Option<OnDemand>,
+    begun: Instant,
     last: Instant,
 }
 
 impl Activity {
-    pub(super) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, last: Instant::now() }
+    pub(super) fn new(on_demand: Option<OnDemand>) -> Self {
+        Self { on_demand, begun: Instant::now(), last: Instant::now() }
     }
 
     /// Is this a pool that ends by itself?
     pub(super) fn is_limited(&self) -> bool {
-        self.limit.is_some()
+        self.on_demand.is_some()
+    }
+
+    /// How long the pool has been there.
+    pub(super) fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Somebody is being served, or was a moment ago.
@@ -35,15 +60,36 @@ impl Activity {
 
     /// When the pool ends if nobody comes.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.last.checked_add(self.limit?)
+        self.idle_due().into_iter().chain(self.age_due()).min()
+    }
+
+    fn idle_due(&self) -> Option<Instant> {
+        self.last.checked_add(self.on_demand.as_ref()?.idle)
+    }
+
+    /// When it ends in any case.
+    fn age_due(&self) -> Option<Instant> {
+        self.begun.checked_add(self.on_demand.as_ref()?.age?)
     }
 }
 
+fn is_over(due: Option<Instant>) -> bool {
+    due.is_some_and(|due| Instant::now() >= due)
+}
+
 impl Supervisor<'_> {
-    /// Ends the pool if nobody has needed it for long enough.
-    pub(super) fn end_if_idle(&mut self) {
-        if self.phase.is_ending() || self.activity.due().is_none_or(|due| Instant::now() < due) {
+    /// Ends the pool if nobody has needed it for long enough, or if it is as old as it may become.
+    pub(super) fn end_if_idle_or_old(&mut self) {
+        if self.phase.is_ending() || !is_over(self.activity.due()) {
             return;
+        }
+        if is_over(self.activity.age_due()) {
+            let seconds = self.activity.begun.elapsed().as_secs();
+            self.log(&Entry::notice(
+                Code::WarmPoolOld,
+                format!("the warm pool is {seconds} s old; the next request has another started"),
+            ));
+            return self.happened(Event::Stop);
         }
         let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
         let served = lines.filter(|line| line.pid != 0 && line.served > 0);
@@ -52,7 +98,7 @@ impl Supervisor<'_> {
         if let Some(last) = ago.and_then(|ago| Instant::now().checked_sub(ago)) {
             self.activity.last = self.activity.last.max(last);
         }
-        if self.activity.due().is_some_and(|due| Instant::now() >= due) {
+        if is_over(self.activity.idle_due()) {
             self.happened(Event::Stop);
         }
     }
@@ -74,10 +120,23 @@ impl Supervisor<'_> {
         }
     }
 
-    /// The pool ends: nobody is to look for it here any more.
+    /// The pool ends: nobody is to look for it here any more, and another may begin in its place while it finishes its requests.
     pub(super) fn withdraw(&mut self) {
-        if self.activity.is_limited() {
-            self.listeners.iter_mut().for_each(Listener::withdraw);
+        let Some(on_demand) = &self.activity.on_demand else {
+            return;
+        };
+        self.listeners.iter_mut().for_each(Listener::withdraw);
+        // What is told of it is told under another name from now on.
+        let family = self.terms.name.rsplit_once('-').map_or("warm", |(family, _)| family);
+        let name = format!("{family}-ends-{}", getpid().as_raw_nonzero());
+        if let Some(control) = &mut self.control
+            && control.rename(&name).is_ok()
+        {
+            self.terms.name = name;
         }
+        // While it is locked: whoever opens it now finds that it is not the one at this path any more.
+        let _ = fs::remove_file(&on_demand.lock);
+        // If that failed, the next pool begins when this one has ended.
+        let _ = flock(io::stdin(), FlockOperation::Unlock);
     }
 }

@@ -35,13 +35,31 @@ impl Supervisor<'_> {
         };
         for number in self.places.wanting(template.generation, self.size.wanted, now) {
             // Without one they wait for a worker that ends.
-            let Some(slot) = self.places.take_slot(template.generation) else { break };
+            let Some(slot) = self.places.take_slot(template.generation) else {
+                return self.make_room();
+            };
             if template.fork(slot) {
                 self.places.all[number].asked = Some(Asked { generation: template.generation, slot });
             } else {
                 self.places.free_slot(slot, &self.scoreboard);
                 self.places.all[number].due = now + A_MOMENT;
             }
+        }
+    }
+
+    /// Where no process more may come than there are, those that are to be replaced go first, one after the other.
+    fn make_room(&mut self) {
+        if self.terms.slots > 1 || !self.places.leaving.is_empty() {
+            return;
+        }
+        let generation = self.templates.current.as_ref().map(|template| template.generation);
+        let is_stale = |live: &Live| Some(live.generation) != generation || live.outworn.is_some();
+        let stale = self.places.live().filter(|(_, live)| is_stale(live));
+        // One that serves ends after its request in any case, and nobody waits for an idle one.
+        let chosen = stale.min_by_key(|(_, live)| self.places.idle_for(live, &self.scoreboard).is_none());
+        if let Some((number, live)) = chosen.map(|(number, live)| (number, *live)) {
+            self.say_why(&live);
+            self.dismiss(number);
         }
     }
 

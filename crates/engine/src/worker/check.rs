@@ -3,26 +3,25 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    os::fd::{BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use link::{
     check::{Findings, Loaded, Remains},
     launch::Launch,
-    page::Form,
     report::Report,
 };
 use pyo3::{prelude::*, types::PyDict};
 
-use super::remains::{Origins, Present, Witness};
+use super::{
+    own_request,
+    remains::{Origins, Present, Witness},
+};
 use crate::{
     app,
-    log::Log,
     reporter::Reporter,
-    transport::cgi::StandardError,
-    wsgi::{BodySource, Exchange, Interruptible, Names, Outcome, ReplySink, Server, Setting, Twice, Variables},
+    wsgi::{Interruptible, Setting},
 };
 
 /// Writes the findings about the application to the reply descriptor.
@@ -117,76 +116,6 @@ fn first_request(
     setting: Setting,
 ) -> PyResult<(Result<String, String>, Duration)> {
     let validated = py.import("wsgiref.validate")?.call_method1("validator", (application,))?;
-    let received = [
-        ("REQUEST_METHOD", "GET"),
-        ("SCRIPT_NAME", ""),
-        ("PATH_INFO", "/"),
-        ("QUERY_STRING", ""),
-        ("SERVER_NAME", "localhost"),
-        ("SERVER_PORT", "80"),
-        ("SERVER_PROTOCOL", "HTTP/1.1"),
-        ("GATEWAY_INTERFACE", "CGI/1.1"),
-        ("HTTP_HOST", "localhost"),
-        ("REMOTE_ADDR", "127.0.0.1"),
-    ];
-    let received = received.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let variables = Variables::new(received, Twice::First, &mut Names::default())
-        .map_err(|bad| pyo3::exceptions::PyRuntimeError::new_err(bad.to_string()))?;
-    let (log, entries) = Log::kept();
-    let reply = Kept::default();
-    let begin = Instant::now();
-    let exchange = Exchange {
-        variables,
-        body: Box::new(Empty),
-        data: None,
-        errors: None,
-        reply: Box::new(reply.clone()),
-        form: Form::Cgi,
-        log,
-        interruptible: Interruptible::yes(),
-    };
-    let outcome = Server::new(py, setting, Arc::new(StandardError))?.serve(&validated, exchange);
-    let time = begin.elapsed();
-    let entries = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let bytes = reply.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-    let head = String::from_utf8_lossy(&bytes);
-    let status = head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let verdict = if outcome == Outcome::Replied && entries.is_empty() { Ok(status.to_owned()) } else { Err(entries) };
-    Ok((verdict, time))
-}
-
-/// A request body without a byte.
-struct Empty;
-
-impl BodySource for Empty {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Ok(0)
-    }
-}
-
-/// A reply of which the beginning is kept.
-#[derive(Clone, Default)]
-struct Kept {
-    bytes: Arc<Mutex<Vec<u8>>>,
-}
-
-impl ReplySink for Kept {
-    fn head_leaves(&mut self) {}
-
-    fn write(&mut self, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(head);
-        Ok(head.len() + block.len())
-    }
-
-    fn send_file(&mut self, _: BorrowedFd<'_>, _: u64, count: usize) -> io::Result<usize> {
-        Ok(count)
-    }
-
-    fn is_whole(&mut self) {}
-
-    fn is_abandoned(&mut self) -> bool {
-        false
-    }
-
-    fn finish(&mut self, _: bool) {}
+    let answer = own_request::ask(&validated, setting, "check", ("http", "localhost", "/"), Interruptible::yes())?;
+    Ok((answer.status, answer.time))
 }

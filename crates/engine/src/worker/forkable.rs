@@ -15,7 +15,7 @@ use std::{
 use link::{
     app::App,
     entry::{Code, Entry},
-    launch::Preload,
+    launch::{Launch, Preload},
 };
 use rustix::net::{SocketAddrAny, SocketAddrUnix, getpeername, getsockname, sockopt};
 
@@ -35,6 +35,8 @@ pub(super) struct Left {
     threads: usize,
     /// Each open socket, in words.
     sockets: Vec<String>,
+    /// What the application was doing meanwhile.
+    meanwhile: &'static str,
 }
 
 impl Before {
@@ -44,12 +46,16 @@ impl Before {
     }
 
     /// What has come since then.
-    pub(super) fn left(&self) -> Left {
+    pub(super) fn left(&self, launch: &Launch) -> Left {
         settle(|| thread_count() <= self.threads);
         let new = sockets().into_iter().filter(|(_, name)| !self.sockets.contains(name));
         Left {
             threads: thread_count().saturating_sub(self.threads),
             sockets: new.map(|(number, _)| describe(number)).collect(),
+            meanwhile: match launch.warm_up {
+                None => "while it was loaded",
+                Some(_) => "while it was loaded and answered its warm-up request",
+            },
         }
     }
 }
@@ -67,7 +73,7 @@ impl Left {
             warnings.push(
                 Entry::warning(
                     Code::ThreadsAtImport,
-                    format!("`{app}` started {} while it was loaded", count(self.threads, "thread")),
+                    format!("`{app}` started {} {}", count(self.threads, "thread"), self.meanwhile),
                 )
                 .hint(
                     "they do not live in the workers, which are forked from this process; let each worker load the application with --preload no, or start threads when they are first needed",
@@ -78,7 +84,7 @@ impl Left {
             warnings.push(
                 Entry::warning(
                     Code::SocketsAtImport,
-                    format!("`{app}` opened {} while it was loaded", count(self.sockets.len(), "socket")),
+                    format!("`{app}` opened {} {}", count(self.sockets.len(), "socket"), self.meanwhile),
                 )
                 .detail(self.listing())
                 .hint(
@@ -99,7 +105,7 @@ impl Left {
         };
         let entry = Entry::notice(
             Code::NotPreloaded,
-            format!("`{app}` {what} while it was loaded, so that each worker loads it by itself"),
+            format!("`{app}` {what} {}, so that each worker loads it by itself", self.meanwhile),
         )
         .hint("--preload no says the same without the attempt; --preload yes forks workers all the same");
         if self.sockets.is_empty() { entry } else { entry.detail(self.listing()) }

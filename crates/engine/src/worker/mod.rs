@@ -10,6 +10,7 @@ mod fresh;
 mod interpreter;
 mod lifeline;
 mod modules;
+mod own_request;
 mod remains;
 mod serving;
 mod span;
@@ -17,6 +18,7 @@ mod template;
 mod told;
 mod unborn;
 mod warm;
+mod warm_up;
 mod watched;
 
 use std::{

@@ -36,7 +36,7 @@ use super::{
     modules::{self, Modules},
     serving,
     unborn::{Cord, Nursery, Outcome},
-    warm,
+    warm, warm_up,
     watched::Board,
 };
 use crate::{app, log::Log, log_files};
@@ -53,7 +53,11 @@ pub(super) fn run(
 ) -> PyResult<i32> {
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
-    let load = || app::load(py, launch, &setting).map_err(|failure| log.entry(&failure.entry));
+    let load = || {
+        let loaded = app::load(py, launch, &setting).map_err(|failure| log.entry(&failure.entry))?;
+        warm_up::run(py, &loaded.application, launch, &setting, &log);
+        Ok::<_, ()>(loaded)
+    };
     let mut modules = Modules::watched(launch, service);
     let mut loaded = None;
     let mut fresh = None;
@@ -64,7 +68,7 @@ pub(super) fn run(
             tell(&channel, News::Unfit);
             return Ok(1);
         };
-        let (goes_on, entries) = judge(service.preload, &before.left(), &launch.app);
+        let (goes_on, entries) = judge(service.preload, &before.left(launch), &launch.app);
         entries.iter().for_each(|entry| log.entry(entry));
         if !goes_on {
             tell(&channel, News::NotForkable);

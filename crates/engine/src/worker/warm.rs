@@ -11,6 +11,7 @@ use std::{
 };
 
 use link::{
+    entry::{Code, Entry},
     handoff::{self, DESCRIPTORS, Greeting, Handoff},
     launch::{Launch, Service},
     report::Report,
@@ -37,6 +38,7 @@ use super::{
     fresh::Fresh,
     interpreter::{self, Heeds},
     lifeline, serving,
+    span::{Span, Then},
     told::Told,
     watched::{Board, Watched},
 };
@@ -57,6 +59,8 @@ pub(super) fn run(
     fresh: Fresh,
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, 1, 0)?;
+    let span = Span::new(service)?;
+    let mut count = 0;
     let (ourselves, template) = (getpid(), getppid());
     let mut spare = Some(Spare::new(listeners, fresh, launch)?);
     let signal = py.import("_signal")?;
@@ -85,6 +89,16 @@ pub(super) fn run(
             break;
         }
         watched.end(0);
+        count += 1;
+        match span.after(count) {
+            Then::Serve => {}
+            Then::Tell(resident) => watched.tell_memory(0, resident),
+            Then::End(why) => {
+                let sentence = format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
+                Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
+                break;
+            }
+        }
         spare = Some(kept);
     }
     if getpid() == ourselves {

@@ -28,6 +28,8 @@ pub(super) struct Board {
 /// The threads of this worker.
 pub(super) struct Watched {
     scoreboard: Scoreboard,
+    /// This process.
+    pid: i32,
     bell: Option<OwnedFd>,
     first_line: usize,
     timeout_milliseconds: u64,
@@ -48,14 +50,15 @@ impl Watched {
         let threads = threads.max(1);
         let watched = Self {
             scoreboard: Scoreboard::attach(board.scoreboard)?,
+            pid: getpid().as_raw_nonzero().get(),
             bell: board.bell,
             first_line: usize::try_from(u64::from(slot) * u64::from(threads)).map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
             serving: (0..threads).map(|_| Mutex::new(None)).collect(),
         };
         for thread in 0..threads {
-            if let Some(line) = watched.line(thread) {
-                line.take(getpid().as_raw_nonzero().get(), thread);
+            if let Some(line) = watched.any_line(thread) {
+                line.take(watched.pid, thread);
             }
         }
         // The supervisor has been waiting for this worker to be there.
@@ -166,7 +169,12 @@ impl Watched {
         if ours { Err(Interrupted::new_err("timeout")) } else { Ok(()) }
     }
 
+    /// The line of a thread, unless it is another worker's by now.
     fn line(&self, thread: u32) -> Option<&Line> {
+        self.any_line(thread).filter(|line| line.is_of(self.pid))
+    }
+
+    fn any_line(&self, thread: u32) -> Option<&Line> {
         self.scoreboard.line(self.first_line + usize::try_from(thread).ok()?)
     }
 

@@ -1,0 +1,64 @@
+//! Gateways and pools of different builds: neither serves the other's requests, and no request fails.
+
+use std::fs;
+
+use super::{Site, TELLS_ITSELF, Who};
+use crate::{front::eventually, verdict::whole};
+
+/// Puts gateway and engine of another build in the place of those that are there. Gives the names of both builds.
+fn upgrade(site: &Site) -> (String, String) {
+    let old = site.place.build();
+    let (engine, new) = site.place.of_another_build("bin/libwsgate_engine.so");
+    let (gateway, _) = site.place.of_another_build("bin/wsgate");
+    site.place.executable("bin/libwsgate_engine.so", engine);
+    site.place.executable("bin/wsgate", gateway);
+    assert_eq!(site.place.build(), new);
+    (old, new)
+}
+
+#[test]
+fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "", TELLS_ITSELF);
+        site.warm_up();
+        let before = Who::of(&site.ask());
+        assert!(before.is_warm());
+        upgrade(&site);
+        assert!(!Who::of(&site.ask()).is_warm(), "the old pool is not asked");
+        site.await_pools(2);
+        eventually("the new pool serves", || {
+            let reply = site.ask();
+            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+            let who = Who::of(&reply);
+            assert_ne!(who.born, before.born, "{}", site.log());
+            who.is_warm()
+        });
+        let log = site.log();
+        assert!(!log.contains("W0380") && !log.contains("error["), "{log}");
+    }
+}
+
+#[test]
+fn a_gateway_that_meets_a_pool_of_another_build_serves_cold_and_says_so_once() {
+    let site = Site::new(TELLS_ITSELF);
+    site.warm_up();
+    let of_old = site.files(".sock").remove(0);
+    let (old, new) = upgrade(&site);
+    site.ask();
+    site.await_pools(2);
+    let of_new = site.files(".sock").into_iter().find(|path| *path != of_old).unwrap();
+    site.wsgate(&["stop", of_new.file_stem().unwrap().to_str().unwrap()]);
+    eventually("the new pool has ended", || site.supervisors().len() == 1);
+    // As if both had the same name.
+    fs::hard_link(&of_old, &of_new).unwrap();
+    for _ in 0..3 {
+        let reply = site.ask();
+        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+        assert!(!Who::of(&reply).is_warm(), "{}", site.log());
+    }
+    let log = site.log();
+    assert_eq!(log.matches("W0380").count(), 1, "{log}");
+    let reason = format!("its process is of build `{old}`, and this gateway of build `{new}`");
+    assert!(log.contains(&reason) && !log.contains("error["), "{log}");
+    assert_eq!(site.supervisors().len(), 1, "the old pool lives on");
+}

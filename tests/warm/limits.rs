@@ -1,0 +1,217 @@
+//! A pool has as many processes as it may have, for as long as it may have them; what comes beyond that waits, and is then served cold or
+//! refused.
+
+use std::{collections::HashSet, process::Command, thread};
+
+use super::{Site, Who};
+use crate::{
+    front::eventually,
+    probe::Reply,
+    running::{Gate, Running},
+    verdict::whole,
+};
+
+/// Counts in the process, waits at the gate, takes memory.
+const COUNTS: &str = "
+    import os
+    BORN = os.getpid()
+    COUNT = [0]
+    KEPT = []
+    def application(environ, start_response):
+        COUNT[0] += 1
+        query = environ['QUERY_STRING']
+        if query.startswith('slow') and BORN != os.getpid():
+            print('at the gate: %s.' % query)
+            gate = os.open(os.environ['GATE'], os.O_RDONLY)
+            os.read(gate, 1)
+            os.close(gate)
+        if query == 'grow':
+            KEPT.append(b'x' * 30_000_000)
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Count', str(COUNT[0]))])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+/// A site, and the gate that its requests wait at.
+struct Gated {
+    site: Site,
+    gate: Gate,
+}
+
+impl Gated {
+    fn of(mode: &str, options: &str) -> Self {
+        let site = Site::of(mode, options, COUNTS);
+        let gate = Gate::new(&site.place.path("site"));
+        Self { site, gate }
+    }
+
+    /// A pool that serves.
+    fn started(mode: &str, options: &str) -> Self {
+        let gated = Self::of(mode, options);
+        gated.ask("first");
+        gated.site.await_pools(1);
+        gated
+    }
+
+    fn request(&self, query: &str) -> Command {
+        let mut command = self.site.request();
+        command.env("QUERY_STRING", query).env("GATE", self.gate.path());
+        command
+    }
+
+    #[track_caller]
+    fn ask(&self, query: &str) -> Reply {
+        self.site.answer(&mut self.request(query), "")
+    }
+
+    /// A request that is on its way.
+    fn send(&self, query: &str) -> Running {
+        let mut running = Running::start(&mut self.request(query));
+        running.stdin = None;
+        running
+    }
+
+    /// A request that a process of the pool has taken, and that waits at the gate.
+    #[track_caller]
+    fn occupy(&self, query: &str) -> Running {
+        let running = self.send(query);
+        eventually(&format!("it is at the gate: {}", self.site.log()), || {
+            self.site.log().contains(&format!("at the gate: {query}."))
+        });
+        running
+    }
+
+    #[track_caller]
+    fn reply(&self, running: Running) -> Reply {
+        let ended = running.end();
+        Reply::parse(ended.stdout, self.site.log(), ended.status)
+    }
+
+    fn pool(&self) -> String {
+        self.site.files(".sock").remove(0).file_stem().unwrap().to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn there_are_never_more_processes_than_there_may_be() {
+    for (mode, most) in [("warm", 1), ("warm", 3), ("resident", 3)] {
+        let gated = Gated::started(mode, &format!("--max-processes {most} --queue 60"));
+        let queries: Vec<String> = (0..most).map(|number| format!("slow{number}")).collect();
+        let occupied: Vec<_> = queries.iter().map(|query| gated.occupy(query)).collect();
+        assert_eq!(gated.site.workers().len(), most, "{}", gated.site.log());
+        // These wait for one of those.
+        let queued: Vec<_> = (0..3).map(|number| gated.send(&format!("queued{number}"))).collect();
+        occupied.iter().for_each(|_| gated.gate.open());
+        for running in occupied.into_iter().chain(queued) {
+            let reply = gated.reply(running);
+            assert!(Who::of(&reply).is_warm(), "{mode}: {}", gated.site.log());
+            assert!(gated.site.workers().len() <= most, "{mode}: {}", gated.site.log());
+        }
+        assert!(!gated.site.log().contains("W038"), "{mode}: {}", gated.site.log());
+    }
+}
+
+#[test]
+fn with_all_of_them_busy_requests_are_served_cold_after_a_while() {
+    let gated = Gated::started("warm", "--max-processes 1");
+    let occupied = gated.occupy("slow");
+    for _ in 0..2 {
+        assert!(!Who::of(&gated.ask("other")).is_warm(), "{}", gated.site.log());
+    }
+    gated.gate.open();
+    assert!(Who::of(&gated.reply(occupied)).is_warm());
+    let log = gated.site.log();
+    assert_eq!(log.matches("W0380").count(), 1, "{log}");
+    assert!(log.contains("none of its processes was free within 1 s"), "{log}");
+}
+
+#[test]
+fn or_they_are_refused() {
+    for mode in ["warm", "resident"] {
+        let gated = Gated::started(mode, "--max-processes 1 --when-full 503");
+        let occupied = gated.occupy("slow");
+        for number in 1..3 {
+            let reply = gated.ask("other");
+            assert_eq!(whole(&reply.raw).status, 503, "{}", gated.site.log());
+            assert_eq!(gated.site.log().matches("error[W0384]").count(), number, "{}", gated.site.log());
+        }
+        gated.gate.open();
+        assert!(Who::of(&gated.reply(occupied)).is_warm());
+        eventually("the next is served", || whole(&gated.ask("other").raw).status == 200);
+    }
+}
+
+#[test]
+fn a_resident_process_serves_as_many_requests_as_it_may() {
+    let gated = Gated::started("resident", "--max-requests 3 --max-processes 2 --queue 60");
+    let mut pids = HashSet::new();
+    for _ in 0..20 {
+        let reply = gated.ask("");
+        let who = Who::of(&reply);
+        assert!(!who.is_warm() || reply.header("X-Count").unwrap().parse::<u32>().unwrap() <= 3, "{reply:?}");
+        pids.insert(who.pid);
+    }
+    assert!(pids.len() >= 7, "{pids:?}");
+    let log = gated.site.log();
+    assert!(log.contains("notice[W0340]") && log.contains("it has served 3 requests"), "{log}");
+    assert!(!log.contains("error["), "{log}");
+}
+
+#[test]
+fn a_resident_process_is_replaced_when_it_is_old_or_large() {
+    for (limit, query, why) in [("--max-age 1", "", "s old"), ("--max-rss 60M", "grow", "MiB of memory")] {
+        for most in [1, 4] {
+            let gated = Gated::started("resident", &format!("{limit} --max-processes {most} --queue 60"));
+            let first = Who::of(&gated.ask(query)).pid;
+            eventually("another one serves", || {
+                let who = Who::of(&gated.ask(query));
+                assert!(gated.site.workers().len() <= most, "{limit} {most}: {}", gated.site.log());
+                who.is_warm() && who.pid != first && gated.site.log().contains(why)
+            });
+            let log = gated.site.log();
+            assert!(log.contains("notice[W0340]") && !log.contains("error["), "{limit} {most}: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_full_pool_changes_to_new_processes_all_the_same() {
+    for mode in ["warm", "resident"] {
+        let gated = Gated::started(mode, "--max-processes 2 --queue 60");
+        let before = Who::of(&gated.ask("")).born;
+        let occupied = gated.occupy("slow");
+        gated.site.wsgate(&["reload", &gated.pool()]);
+        eventually("new ones serve", || {
+            let who = Who::of(&gated.ask(""));
+            assert!(gated.site.workers().len() <= 2, "{mode}: {}", gated.site.log());
+            who.is_warm() && who.born != before
+        });
+        gated.gate.open();
+        assert_eq!(Who::of(&gated.reply(occupied)).born, before, "{}", gated.site.log());
+    }
+}
+
+#[test]
+fn a_pool_that_is_old_ends_though_there_are_requests() {
+    let gated = Gated::started("resident", "--warm-age 1");
+    let supervisors = gated.site.supervisors();
+    thread::scope(|scope| {
+        let occupied = gated.occupy("slow");
+        let ask = scope.spawn(|| {
+            eventually("another pool serves", || {
+                let reply = gated.ask("");
+                assert_eq!(whole(&reply.raw).status, 200, "{}", gated.site.log());
+                Who::of(&reply).is_warm() && gated.site.log().contains("notice[W0385]")
+            });
+        });
+        ask.join().unwrap();
+        let status = gated.site.wsgate(&["status"]);
+        assert_eq!(status.matches("-ends-").count(), 1, "{status}");
+        gated.gate.open();
+        // What the old one was serving, it has served to its end.
+        assert!(Who::of(&gated.reply(occupied)).is_warm());
+    });
+    eventually("the old one has ended", || {
+        gated.site.supervisors().iter().all(|supervisor| !supervisors.contains(supervisor))
+    });
+    assert!(!gated.site.log().contains("error["), "{}", gated.site.log());
+}

@@ -1,0 +1,211 @@
+//! Where pools are found, and what stands there that only the user of the request could have made.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::process::geteuid;
+
+use super::{Site, TELLS_ITSELF, Who};
+use crate::{front::eventually, probe::Reply, running::run, verdict::whole};
+
+/// Variables that say where the directory is, by path inside the site.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+fn directory(path: &Path, mode: u32) {
+    fs::create_dir_all(path).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// What the user's own is called in the temporary directory.
+fn named_by_user(temporary: &str) -> String {
+    format!("{temporary}/wsgate-{}", geteuid().as_raw())
+}
+
+impl Site {
+    fn set(&self, command: &mut Command, variables: Variables<'_>) {
+        command.env_remove("WSGATE_RUNTIME_DIR");
+        for (name, path) in variables {
+            command.env(name, self.place.path(path));
+        }
+    }
+
+    #[track_caller]
+    fn ask_with(&self, variables: Variables<'_>) -> Reply {
+        let mut command = self.request();
+        self.set(&mut command, variables);
+        let reply = self.answer(&mut command, "");
+        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+        reply
+    }
+
+    fn wsgate_with(&self, words: &[&str], variables: Variables<'_>) -> (Option<i32>, String) {
+        let mut command = Command::new(self.place.wsgate());
+        self.set(command.args(words).env_clear(), variables);
+        let ended = run(&mut command, "");
+        (ended.code(), ended.text() + &ended.stderr)
+    }
+
+    fn sockets_in(&self, path: &str) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.place.path(path)) else { return Vec::new() };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "sock")).collect()
+    }
+}
+
+#[test]
+fn it_is_the_one_that_is_named_or_of_the_session_or_in_the_temporary_directory() {
+    let in_temporary = named_by_user("tmp");
+    let cases: [(Variables<'_>, &str); 5] = [
+        (&[("WSGATE_RUNTIME_DIR", "named"), ("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")], "named"),
+        (&[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")], "session/wsgate"),
+        // That of nobody, or of somebody else: whoever has become another user may still have the variable.
+        (&[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")], &in_temporary),
+        (&[("XDG_RUNTIME_DIR", "open"), ("TMPDIR", "tmp")], &in_temporary),
+        (&[("XDG_RUNTIME_DIR", "link"), ("TMPDIR", "tmp")], &in_temporary),
+    ];
+    for (variables, expected) in cases {
+        let site = Site::new(TELLS_ITSELF);
+        directory(&site.place.path("session"), 0o700);
+        directory(&site.place.path("open"), 0o755);
+        directory(&site.place.path("tmp"), 0o1777);
+        symlink(site.place.path("session"), site.place.path("link")).unwrap();
+        assert!(!Who::of(&site.ask_with(variables)).is_warm());
+        eventually(&format!("a pool serves in {expected}: {}", site.log()), || site.sockets_in(expected).len() == 1);
+        assert!(Who::of(&site.ask_with(variables)).is_warm(), "{}", site.log());
+        let found = fs::symlink_metadata(site.place.path(expected)).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.uid()), (0o700, geteuid().as_raw()), "{expected}");
+        // Whoever asks finds it by the same variables.
+        let socket = site.sockets_in(expected).remove(0);
+        let name = socket.file_stem().unwrap().to_str().unwrap();
+        let (code, status) = site.wsgate_with(&["status"], variables);
+        assert!(code == Some(0) && status.contains(name), "{status}");
+        assert_eq!(site.wsgate_with(&["reload", name], variables).0, Some(0));
+        assert_eq!(site.wsgate_with(&["stop", name], variables).0, Some(0));
+        site.await_no_process();
+    }
+}
+
+#[test]
+fn a_shell_with_a_session_finds_the_pools_of_a_web_server_without_one() {
+    let site = Site::new(TELLS_ITSELF);
+    directory(&site.place.path("session"), 0o700);
+    directory(&site.place.path("tmp"), 0o1777);
+    let of_server: Variables<'_> = &[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")];
+    let of_shell: Variables<'_> = &[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")];
+    site.ask_with(of_server);
+    eventually("a pool serves", || site.sockets_in(&named_by_user("tmp")).len() == 1);
+    let socket = site.sockets_in(&named_by_user("tmp")).remove(0);
+    let name = socket.file_stem().unwrap().to_str().unwrap();
+    let (_, status) = site.wsgate_with(&["status"], of_shell);
+    assert!(status.contains(name), "{status}");
+    assert_eq!(site.wsgate_with(&["stop", name], of_shell).0, Some(0));
+    site.await_no_process();
+    let (code, message) = site.wsgate_with(&["stop", name], of_shell);
+    assert!(code == Some(1) && message.contains("W0705"), "{message}");
+    assert!(!site.place.path("session/wsgate").exists(), "asking makes nothing");
+}
+
+/// Puts something at a path, in place of the user's own directory, and tells how it is called.
+type Squatter = fn(&Path, &Path);
+
+#[test]
+fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
+    let squatters: [(&str, Squatter); 8] = [
+        ("a link to a good directory", |path, good| symlink(good, path).unwrap()),
+        ("a link to nothing", |path, good| symlink(good.join("nothing"), path).unwrap()),
+        ("a directory that all may use", |path, _| directory(path, 0o777)),
+        ("a directory that its group may enter", |path, _| directory(path, 0o710)),
+        ("a directory that others may read", |path, _| directory(path, 0o704)),
+        ("a file", |path, _| fs::write(path, "x").unwrap()),
+        ("a socket", |path, _| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
+        ("another user's directory", |path, _| {
+            directory(path, 0o700);
+            if geteuid().is_root() {
+                chown(path, Some(65534), Some(65534)).unwrap();
+            } else {
+                // Nobody else can be made its owner; what he could have made of it all the same is a directory like this.
+                directory(path, 0o707);
+            }
+        }),
+    ];
+    let in_temporary = named_by_user("tmp");
+    let places: [(&str, Variables<'_>); 3] = [
+        ("named", &[("WSGATE_RUNTIME_DIR", "named")]),
+        ("session/wsgate", &[("XDG_RUNTIME_DIR", "session")]),
+        (&in_temporary, &[("MARK_RUNTIME_DIR", ""), ("TMPDIR", "tmp")]),
+    ];
+    let site = Site::new(TELLS_ITSELF);
+    directory(&site.place.path("session"), 0o700);
+    directory(&site.place.path("tmp"), 0o1777);
+    directory(&site.place.path("good"), 0o700);
+    for (relative, variables) in places {
+        for (what, squat) in squatters {
+            let path = site.place.path(relative);
+            squat(&path, &site.place.path("good"));
+            let before = site.log().matches("wsgate: ").count();
+            let reply = site.ask_with(variables);
+            let log = site.log();
+            assert!(!Who::of(&reply).is_warm(), "{what} at {relative}");
+            assert_eq!(log.matches("wsgate: ").count(), before + 1, "{what} at {relative}: {log}");
+            let entry = &log[log.rfind("wsgate: ").unwrap()..];
+            assert!(entry.starts_with("wsgate: warning[W0380]") && entry.contains(relative), "{entry}");
+            assert!(site.supervisors().is_empty(), "{what} at {relative}");
+            assert_eq!(fs::read_dir(site.place.path("good")).unwrap().count(), 0, "{what} at {relative}");
+            if relative == "named" && what != "another user's directory" {
+                let (code, message) = site.wsgate_with(&["status"], variables);
+                let is_there = path.exists() || path.is_symlink();
+                assert!(is_there && code == Some(1) && message.contains("W0705"), "{what}: {message}");
+            }
+            match fs::symlink_metadata(&path).unwrap() {
+                found if found.is_dir() => fs::remove_dir(&path).unwrap(),
+                _ => fs::remove_file(&path).unwrap(),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_name_that_depends_on_where_one_stands_is_refused() {
+    let site = Site::new(TELLS_ITSELF);
+    let mut command = site.request();
+    let reply = site.answer(command.env("WSGATE_RUNTIME_DIR", "run"), "");
+    assert!(!Who::of(&reply).is_warm());
+    assert!(site.log().contains("no absolute path"), "{}", site.log());
+    assert!(!site.place.path("site/run").exists());
+}
+
+#[test]
+fn root_asks_the_pools_of_another_user_by_naming_the_directory() {
+    if !geteuid().is_root() {
+        // Nobody else gets an answer, which `control` tests.
+        return;
+    }
+    let site = Site::new(TELLS_ITSELF);
+    let run = site.place.path("run");
+    directory(&run, 0o700);
+    chown(&run, Some(65534), Some(65534)).unwrap();
+    let ask = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(site.place.wsgate());
+        site.place.describe(&mut command, &site.script);
+        command.arg(&site.script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(site.log_file());
+        site.answer(&mut command, "")
+    };
+    assert!(!Who::of(&ask()).is_warm());
+    eventually(&format!("a pool serves: {}", site.log()), || site.sockets_in("run").len() == 1);
+    assert!(Who::of(&ask()).is_warm());
+    let socket = site.sockets_in("run").remove(0);
+    let name = socket.file_stem().unwrap().to_str().unwrap();
+    let variables: Variables<'_> = &[("WSGATE_RUNTIME_DIR", "run")];
+    let (code, status) = site.wsgate_with(&["status"], variables);
+    assert!(code == Some(0) && status.contains(name), "{status}");
+    assert_eq!(site.wsgate_with(&["stop", name], variables).0, Some(0));
+    site.await_no_process();
+    // Root's own requests do not use it.
+    assert!(!Who::of(&site.ask_with(variables)).is_warm());
+    assert!(site.log().contains("W0380"), "{}", site.log());
+}

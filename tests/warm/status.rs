@@ -1,0 +1,115 @@
+//! What `wsgate status` says of warm and resident pools.
+
+use std::{collections::HashMap, process::Command};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Site, Who};
+use crate::{
+    front::eventually,
+    running::{Gate, Running},
+};
+
+/// Waits at the gate if it is asked to.
+const WAITS: &str = "
+    import os
+    BORN = os.getpid()
+    def application(environ, start_response):
+        if environ['QUERY_STRING'].startswith('slow') and BORN != os.getpid():
+            print('at the gate: %s.' % environ['QUERY_STRING'])
+            gate = os.open(os.environ['GATE'], os.O_RDONLY)
+            os.read(gate, 1)
+            os.close(gate)
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+impl Site {
+    #[track_caller]
+    fn status(&self) -> Value {
+        let text = self.wsgate(&["status", "--json"]);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    fn request_for(&self, query: &str, gate: &Gate) -> Command {
+        let mut command = self.request();
+        let uri = format!("/cgi-bin/app.wsgi?{query}");
+        command.env("QUERY_STRING", query).env("REQUEST_URI", uri).env("GATE", gate.path());
+        command
+    }
+}
+
+fn workers(status: &Value) -> &Vec<Value> {
+    status["workers"].as_array().unwrap()
+}
+
+fn count(status: &Value, is_counted: impl Fn(&Value) -> bool) -> usize {
+    workers(status).iter().filter(|worker| is_counted(worker)).count()
+}
+
+#[test]
+fn requests_are_counted_and_those_that_are_served_are_named() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "--queue 60 --max-processes 5", WAITS);
+        let gate = Gate::new(&site.place.path("site"));
+        site.answer(&mut site.request_for("first", &gate), "");
+        site.await_pools(1);
+        assert_eq!(site.status()["served"], 0, "the first was served cold");
+        let mut per_process = HashMap::new();
+        for _ in 0..7 {
+            let who = Who::of(&site.answer(&mut site.request_for("", &gate), ""));
+            assert!(who.is_warm(), "{}", site.log());
+            *per_process.entry(who.pid).or_insert(0) += 1;
+        }
+        let status = site.status();
+        assert_eq!((&status["mode"], &status["served"], &status["max"]), (&mode.into(), &7.into(), &5.into()));
+        let slow = Running::start(&mut site.request_for("slow", &gate));
+        eventually("it is at the gate", || site.log().contains("at the gate: slow."));
+        eventually(&format!("two wait beside it: {}", site.status()), || {
+            let status = site.status();
+            let busy: Vec<_> = workers(&status).iter().filter(|worker| worker["busy"] == true).collect();
+            assert_eq!((busy.len(), &status["served"]), (1, &8.into()), "{status}");
+            assert!(busy[0]["request"].as_str().unwrap().ends_with(" GET /cgi-bin/app.wsgi?slow"), "{status}");
+            assert!(busy[0]["milliseconds"].is_u64(), "{status}");
+            for worker in workers(&status).iter().filter(|worker| worker["busy"] == false) {
+                // Nothing of a process that had the line before.
+                let own = per_process.get(&(worker["pid"].as_i64().unwrap() as i32)).copied().unwrap_or(0);
+                assert_eq!(worker["served"], own, "{status}");
+                assert_eq!(worker["request"] == "", own == 0, "{status}");
+            }
+            count(&status, |worker| worker["busy"] == false && worker["leaving"] == false) >= 1
+        });
+        let text = site.wsgate(&["status"]);
+        assert!(
+            text.contains(&format!(": {mode}, 1 serving, ")) && text.contains("5 at most, 8 requests in "),
+            "{text}"
+        );
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        assert!(rows.iter().any(|row| row.contains(" busy ") && row.ends_with("GET /cgi-bin/app.wsgi?slow")), "{text}");
+        assert_eq!(mode == "warm", rows.len() == 1, "{text}");
+        gate.open();
+        slow.end();
+    }
+}
+
+#[test]
+fn a_process_that_outlives_its_template_leaves_others_alone() {
+    let site = Site::with("--max-processes 2 --queue 60", WAITS);
+    let gate = Gate::new(&site.place.path("site"));
+    site.answer(&mut site.request_for("first", &gate), "");
+    site.await_pools(1);
+    let slow: Vec<_> = ["slow1", "slow2"].map(|query| Running::start(&mut site.request_for(query, &gate))).into();
+    eventually("both are at the gate", || site.log().contains("slow1.") && site.log().contains("slow2."));
+    let supervisor = site.supervisors()[0];
+    let template = crate::pool::children(supervisor)[0];
+    kill_process(Pid::from_raw(template).unwrap(), Signal::KILL).unwrap();
+    let waits = |status: &Value| count(status, |worker| worker["busy"] == false && worker["leaving"] == false) == 2;
+    eventually(&format!("others wait: {}", site.log()), || waits(&site.status()));
+    slow.iter().for_each(|_| gate.open());
+    for running in slow {
+        assert_eq!(running.end().code(), Some(0), "{}", site.log());
+    }
+    let status = site.status();
+    assert!(waits(&status) && status["served"] == 2, "{status}");
+}

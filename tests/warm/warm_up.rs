@@ -1,0 +1,133 @@
+//! `--warm-up`: the application has answered a request before anything was forked from it.
+
+use std::fs;
+
+use super::{Site, Who};
+use crate::{front::eventually, probe::Reply, verdict::whole};
+
+/// Keeps what it was asked, and says so; does what the warm-up request asks for.
+const KEEPS: &str = "
+    import os, socket, sys, time
+    BORN = os.getpid()
+    SEEN = []
+    KEPT = []
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        body = environ['wsgi.input'].read()
+        SEEN.append(' '.join([environ['REQUEST_METHOD'], environ['HTTP_HOST'], path, environ['QUERY_STRING'],
+            environ['REMOTE_ADDR'], environ['wsgi.url_scheme'], environ.get('HTTP_USER_AGENT', '-').split('/')[0],
+            repr(body), str('QUERY_STRING' in os.environ), str(BORN == os.getpid())]))
+        status = '200 OK'
+        if path == '/raise':
+            raise RuntimeError('on purpose')
+        if path == '/exit':
+            sys.exit(3)
+        if path == '/wait':
+            while True:
+                time.sleep(100)
+        if path == '/missing':
+            status = '404 Not Found'
+        if path == '/socket':
+            KEPT.append(socket.create_server(('127.0.0.1', 0)))
+        if path == '/import':
+            import lazy
+        if path == '/forks' and os.fork() == 0:
+            raise SystemExit(0)
+        lazy = sys.modules.get('lazy')
+        start_response(status, [('Content-Type', 'text/plain'), ('X-Seen', '; '.join(SEEN[:-1])),
+            ('X-Lazy', lazy.VALUE if lazy else '-')])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+/// What a process of a pool replies that serves its first request.
+#[track_caller]
+fn first_of_a_process(site: &Site) -> Reply {
+    let mut found = None;
+    eventually(&format!("a warm process replies: {}", site.log()), || {
+        let reply = site.ask();
+        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+        found = Some(reply).filter(|reply| Who::of(reply).is_warm() && !seen(reply).contains(" -"));
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// What the process was asked before; requests of the tests have no user agent.
+fn seen(reply: &Reply) -> &str {
+    reply.header("X-Seen").unwrap_or_default()
+}
+
+#[test]
+fn every_process_has_what_one_request_has_made() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "--warm-up /a%20b?c=d", KEEPS);
+        let reply = first_of_a_process(&site);
+        assert_eq!(seen(&reply), "GET localhost /a b c=d 127.0.0.1 http wsgate b'' False True", "{}", site.log());
+        assert!(!site.log().contains("W0383"), "{}", site.log());
+        let site = Site::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
+        let reply = first_of_a_process(&site);
+        assert_eq!(seen(&reply), "GET www.example.org:8443 /x  127.0.0.1 https wsgate b'' False True");
+    }
+}
+
+#[test]
+fn without_the_option_nothing_is_asked() {
+    let site = Site::new(KEEPS);
+    assert_eq!(seen(&first_of_a_process(&site)), "");
+}
+
+#[test]
+fn a_warm_up_request_that_fails_is_one_entry_and_the_pool_serves() {
+    for (path, why) in [
+        ("/raise", "RuntimeError: on purpose"),
+        ("/exit", "called `sys.exit`"),
+        ("/missing", "answered with `404 Not Found`"),
+        ("/wait", "took longer than 1 s"),
+    ] {
+        let site = Site::with(&format!("--timeout 1 --warm-up {path}"), KEEPS);
+        assert!(!seen(&first_of_a_process(&site)).is_empty(), "{path}: {}", site.log());
+        let log = site.log();
+        assert!(log.contains("warning[W0383]") && log.contains(why), "{path}: {log}");
+        // The lines of what failed belong to that entry.
+        let entries = log.lines().filter(|line| line.starts_with("wsgate: ") && !line.starts_with("wsgate: notice"));
+        assert_eq!(entries.count(), 1, "{path}: {log}");
+    }
+}
+
+#[test]
+fn a_child_of_the_warm_up_request_is_no_template() {
+    let site = Site::with("--warm-up /forks", KEEPS);
+    first_of_a_process(&site);
+    for supervisor in site.supervisors() {
+        assert_eq!(crate::pool::children(supervisor).len(), 1, "{}", site.log());
+    }
+    eventually("only a template and what waits is left", || site.processes().len() == 4);
+}
+
+#[test]
+fn modules_that_it_imports_are_watched() {
+    let site = Site::with("--warm-up /import", KEEPS);
+    for value in ["one", "four", "seven"] {
+        let draft = site.place.file("site/lazy.draft", &format!("VALUE = {value:?}\n"));
+        fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
+        eventually(&format!("{value} is served: {}", site.log()), || {
+            let reply = first_of_a_process(&site);
+            // The first of all was served before there was a pool, which has loaded it.
+            reply.header("X-Lazy") == Some(value)
+        });
+    }
+}
+
+#[test]
+fn a_socket_that_it_leaves_open_has_each_process_load_by_itself() {
+    let site = Site::with("--warm-up /socket", KEEPS);
+    let reply = site.warm_up();
+    assert!(!Who::of(&reply).is_warm());
+    eventually(&format!("a process that has loaded for itself replies: {}", site.log()), || {
+        let reply = site.ask();
+        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+        seen(&reply).contains("/socket")
+    });
+    let log = site.log();
+    assert!(log.contains("W0351") && log.contains("while it was loaded and answered its warm-up request"), "{log}");
+}
