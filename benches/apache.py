@@ -35,6 +35,8 @@ class Page:
     reply: tuple
     # What the field `Process` says, if the script sends it.
     process: str | None = None
+    # What follows the script's name.
+    path: str = ""
     # The median time of a batch, or how many of these go into a second.
     as_rate: bool = False
 
@@ -44,7 +46,7 @@ class Page:
 
     @property
     def argv(self):
-        return ("GET", f"/cgi-bin/{self.script.name}")
+        return ("GET", f"/cgi-bin/{self.script.name}{self.path}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def ask(client, page):
     """One request; its time in seconds, and what is wrong with the reply."""
     start = time.perf_counter()
     try:
-        client.request("GET", f"/cgi-bin/{page.script.name}?name=value")
+        client.request("GET", f"/cgi-bin/{page.script.name}{page.path}?name=value")
         answer = client.getresponse()
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
