@@ -88,8 +88,14 @@ def prepare(place):
     load = place.directory / "load"
     workplace.make_in_tree(["cargo", "build", "--release", "--package", "wsgate-load"])
     shutil.copy(Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/load", load)
+    return Peers(place, load, virtualenv(place))
+
+
+@functools.cache
+def virtualenv(place):
+    """The virtualenv with `requirements.txt` in it."""
     venv = place.directory / "peers"
     check([PYTHON, "-m", "venv", str(venv)])
     wanted = ["--quiet", "--disable-pip-version-check", "--requirement", str(HERE / "requirements.txt")]
     check([str(venv / "bin/python"), "-m", "pip", "install", *wanted])
-    return Peers(place, load, venv)
+    return venv

@@ -11,6 +11,7 @@ mod interpreter;
 mod lifeline;
 mod modules;
 mod own_request;
+mod rehearsal;
 mod remains;
 mod serving;
 mod span;

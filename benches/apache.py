@@ -1,0 +1,151 @@
+"""Apache as the web server of CGI scripts, and a page that it serves as a contender."""
+
+import contextlib
+import http.client
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+
+import server
+import warm
+import workplace
+from workplace import HERE, Unfit
+
+PROGRAM = "/usr/sbin/apache2"
+
+# Whom it runs scripts as, if it is started by root.
+USER = "www-data"
+
+# Seconds that a reply may take.
+PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Page:
+    """A script behind Apache, and what it must answer each time."""
+
+    name: str
+    apache: object
+    script: object
+    # Status and body.
+    reply: tuple
+    # What the field `Process` says, if the script sends it.
+    process: str | None = None
+    # What it may say besides, of a request that does not count.
+    process_besides: str | None = None
+    # What follows the script's name.
+    path: str = ""
+    # The median time of a batch, or how many of these go into a second.
+    as_rate: bool = False
+
+    @property
+    def unit(self):
+        return "/s" if self.as_rate else " ms"
+
+    @property
+    def argv(self):
+        return ("GET", f"/cgi-bin/{self.script.name}{self.path}")
+
+
+@dataclass(frozen=True)
+class Running:
+    """An Apache that runs."""
+
+    port: int
+    # Where warm pools are, and whose they are.
+    pools: object
+    user: str | None
+
+
+@contextlib.contextmanager
+def start(place):
+    """Starts Apache with the scripts of `place`; ends it afterwards, and the pools that requests have started."""
+    workplace.install({PROGRAM: "apache2"}, missing=lambda path: not os.path.exists(path))
+    user = USER if os.geteuid() == 0 else None
+    home = place.directory / "apache"
+    home.mkdir(exist_ok=True)
+    pools = home / "run"
+    pools.mkdir(mode=0o700, exist_ok=True)
+    if user:
+        # The scripts are there.
+        place.directory.chmod(0o755)
+        shutil.chown(pools, user, user)
+    port = free_port()
+    variables = {"BENCH_APACHE": str(home), "BENCH_PLACE": str(place.directory), "BENCH_PORT": str(port)}
+    words = [PROGRAM, "-f", str(HERE / "apache.conf"), "-D", "FOREGROUND", *["-D", "AsRoot"] * bool(user)]
+    log = home / "error.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            words, env=server.ENVIRONMENT | variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        await_listening(process, port, log)
+        with warm.pools(place, pools, user):
+            yield Running(port, pools, user)
+    finally:
+        server.end(process, server.Running(None, process.pid))
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def await_listening(process, port, log):
+    deadline = time.monotonic() + server.PATIENCE
+    while not listens(port):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+        if process.returncode is not None or time.monotonic() > deadline:
+            raise Unfit(f"Apache does not listen at port {port}:\n{log.read_text('utf-8', 'replace')[-2000:]}")
+
+
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def batch(page, runs):
+    """Asks for `page` `runs` times over one connection, one request after the other; the figure, and what failed."""
+    times = []
+    failures = []
+    client = http.client.HTTPConnection("127.0.0.1", page.apache.port, timeout=PATIENCE)
+    with contextlib.closing(client):
+        client.connect()
+        for _ in range(runs):
+            seconds, complaint = ask(client, page)
+            if complaint is not None:
+                failures.append(complaint)
+            elif seconds is not None:
+                times.append(seconds * 1000)
+    if not times:
+        return None, failures
+    median = statistics.median(times)
+    return (1000 / median if page.as_rate else median), failures
+
+
+def ask(client, page):
+    """One request; its time in seconds, if that counts, and what is wrong with the reply."""
+    start = time.perf_counter()
+    try:
+        client.request("GET", f"/cgi-bin/{page.script.name}{page.path}?name=value")
+        answer = client.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        client.close()
+        return None, f"no reply: {error!r}"
+    seconds = time.perf_counter() - start
+    found = (answer.status, body), answer.getheader("Process")
+    if page.process_besides is not None and found == (page.reply, page.process_besides):
+        return None, None
+    return seconds, None if found == (page.reply, page.process) else f"answered {found}"[:500]
+
+
+def await_process(page):
+    """Asks for `page` until the kind of process serves it that should."""
+    warm.await_process(lambda: "\n".join(batch(page, 1)[1]), page.script)

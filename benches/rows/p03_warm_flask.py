@@ -1,0 +1,32 @@
+"""P3: a page of Flask by CGI, from a forked process or from a new one."""
+
+import apache
+import peers
+import warm
+from cgi_request import BY_THE_STANDARD_LIBRARY
+from measure import Ratio, Result, take_turns
+from workplace import HERE
+
+ID = "P3"
+TITLE = "a page of Flask by CGI behind Apache, a forked process for the request, one after the other, by the median time"
+
+TURNS = 15
+# A new process that imports Flask takes a good part of a second.
+RUNS = 10
+
+
+def run(place, plan):
+    """Measures the row."""
+    venv = peers.virtualenv(place)
+    application = (HERE / "apps/page.wsgi").read_text() + warm.TELLS
+    ours = place.script("flask.wsgi", f"#!{place.wsgate} --mode warm --venv {venv}\n{application}")
+    theirs = place.script("flask_cgi.py", f"#!{venv}/bin/python\n{application}{BY_THE_STANDARD_LIBRARY}")
+    with apache.start(place) as running:
+        reply = (200, b"Hello World")
+        pages = [
+            apache.Page("wsgate, warm", running, ours, reply, process="forked", path="/", as_rate=True),
+            apache.Page("CGIHandler", running, theirs, reply, process="new", path="/", as_rate=True),
+        ]
+        apache.await_process(pages[0])
+        warmed, handler = take_turns(pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS)))
+    return Result(ID, TITLE, [Ratio(warmed, handler, goal=30.0, goal_is_least=True)], [])
