@@ -52,6 +52,9 @@ use words::Fastcgi;
 /// Slots for each worker of a pool: its own, and that of the one that it replaces.
 const SLOTS: u32 = 2;
 
+/// The least time that a worker has for its end once it serves nobody any more.
+const LEAST_LINGER: Duration = Duration::from_secs(1);
+
 /// Serves a pool until it is told to end.
 ///
 /// # Errors
@@ -113,6 +116,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         idle: Duration::from_secs(words.idle),
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
+        linger: Duration::from_secs(words.drain).max(LEAST_LINGER),
         watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
         origin,
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),

@@ -47,6 +47,10 @@ const SPARE_IDLE: Duration = Duration::from_secs(10);
 /// How long workers may take to finish when the pool ends. Their gateways watch over them.
 const DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a process may take to end after its request, or a template after its processes, where nothing is said of how long a request may
+/// take.
+const LINGER: Duration = Duration::from_secs(30);
+
 /// What stands in the lock file of a pool that could not begin.
 pub(crate) const FAILED: &[u8] = b"failed\n";
 
@@ -130,6 +134,7 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
         idle: SPARE_IDLE,
         name: words.name.clone(),
         drain: DRAIN,
+        linger: settings.timeout.unwrap_or(LINGER),
         watched: words.ends_on.clone(),
         origin,
         slow: None,

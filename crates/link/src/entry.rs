@@ -136,6 +136,8 @@ codes! {
     NoPool = 705,
     /// A pool cannot be asked anything.
     NoControl = 706,
+    /// A process that has served its last request does not end.
+    WorkerStays = 707,
     /// A pool begins to serve.
     PoolReady = 710,
     /// New code takes over.

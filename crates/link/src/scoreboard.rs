@@ -262,10 +262,22 @@ impl Line {
 
     /// What it says; nothing if a worker that died in the middle of a change has left it so.
     pub fn read(&self) -> Option<Reading> {
+        self.consistent(Self::read_once)
+    }
+
+    /// How long ago the thread of the process `pid` has left; nothing if it has not, or belongs to another.
+    pub fn left_for(&self, pid: i32) -> Option<Duration> {
+        let (its, state, since) = self.consistent(|line| {
+            (line.pid.load(Ordering::Relaxed), line.state.load(Ordering::Relaxed), line.since.load(Ordering::Relaxed))
+        })?;
+        (its == pid && state == LEAVING).then(|| Duration::from_millis(now().saturating_sub(since)))
+    }
+
+    fn consistent<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {
         for _ in 0..1000 {
             let before = self.version.load(Ordering::Acquire);
             if before.is_multiple_of(2) {
-                let reading = self.read_once();
+                let reading = read(self);
                 fence(Ordering::Acquire);
                 if self.version.load(Ordering::Relaxed) == before {
                     return Some(reading);

@@ -76,6 +76,8 @@ pub(super) struct Terms {
     pub(super) idle: Duration,
     /// How long a worker that is to end may take for its requests.
     pub(super) drain: Duration,
+    /// How long a process may take to end once it serves nobody any more.
+    pub(super) linger: Duration,
     /// How long a request may take before it is logged.
     pub(super) slow: Option<Duration>,
     /// Slots for each of them: with two the next is there before the one that it replaces is told to end; with one there is at no time
@@ -140,7 +142,7 @@ impl<'a> Supervisor<'a> {
         Ok(Self {
             settings,
             phase: Phase::Starting,
-            templates: Templates::new(service.preload, terms.drain),
+            templates: Templates::new(service.preload, terms.drain, terms.linger),
             places: Places::new(service.workers, terms.slots, service.threads, max_age),
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
             activity: Activity::new(terms.on_demand.clone()),
@@ -266,7 +268,9 @@ impl<'a> Supervisor<'a> {
     /// When something is to be done that nobody tells us of.
     fn next_due(&self, now: Instant) -> Option<Instant> {
         let leaving = self.places.leaving.iter().map(|leaving| leaving.due).chain(self.templates.next_due());
-        let others = leaving.chain(self.watch.next_due(&self.scoreboard)).chain(self.notify.next_due());
+        let lingering = self.places.next_to_linger(self.terms.linger, &self.scoreboard, now);
+        let others =
+            leaving.chain(lingering).chain(self.watch.next_due(&self.scoreboard)).chain(self.notify.next_due());
         if !self.phase.may_fork() {
             return others.min();
         }

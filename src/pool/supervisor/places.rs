@@ -73,6 +73,8 @@ pub(super) struct Leaving {
     pub(super) pid: Pid,
     pub(super) slot: u32,
     pub(super) due: Instant,
+    /// It has been killed, and the kernel is not done with that.
+    pub(super) killed: bool,
 }
 
 impl Places {
@@ -168,6 +170,21 @@ impl Places {
             served += reading.served;
         }
         Some(if served == 0 { least.saturating_add(live.idle_before) } else { least })
+    }
+
+    /// How long ago all threads of a worker have left: nobody is served by it any more.
+    pub(super) fn left_for(&self, pid: Pid, slot: u32, scoreboard: &Scoreboard) -> Option<Duration> {
+        let pid = pid.as_raw_nonzero().get();
+        let each = self.lines(slot).map(|line| scoreboard.line(line)?.left_for(pid));
+        each.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// When the first of those that have left will have had `linger` for their end.
+    pub(super) fn next_to_linger(&self, linger: Duration, scoreboard: &Scoreboard, now: Instant) -> Option<Instant> {
+        let live = self.live().map(|(_, live)| (live.pid, live.slot));
+        let leaving = self.leaving.iter().filter(|leaving| !leaving.killed).map(|leaving| (leaving.pid, leaving.slot));
+        let left = live.chain(leaving).filter_map(|(pid, slot)| self.left_for(pid, slot, scoreboard));
+        left.filter_map(|left| now.checked_add(linger.saturating_sub(left))).min()
     }
 
     /// A worker that was asked for is there. Gives its place, or nothing if nobody waits for it any more.

@@ -42,13 +42,15 @@ pub(super) struct Templates {
     pub(super) due: Instant,
     /// What a new one for the code of the current one is told about loading it.
     pub(super) preload: Preload,
+    /// How long its workers may take when the pool ends.
+    drain: Duration,
     /// How long one may take to end as programs do. A thread or an exit handler of the application may keep it.
-    patience: Duration,
+    linger: Duration,
 }
 
 impl Templates {
-    /// None yet; each will have `patience` for its end.
-    pub(super) fn new(preload: Preload, patience: Duration) -> Self {
+    /// None yet; each will have `linger` for its end, once its workers have ended, which have `drain` for that.
+    pub(super) fn new(preload: Preload, drain: Duration, linger: Duration) -> Self {
         Self {
             current: None,
             next: None,
@@ -57,7 +59,8 @@ impl Templates {
             failures: 0,
             due: Instant::now(),
             preload,
-            patience,
+            drain,
+            linger,
         }
     }
 
@@ -91,13 +94,13 @@ impl Templates {
     }
 
     fn let_retired_end(&mut self) {
-        let due = Instant::now() + self.patience;
+        let due = Instant::now() + self.linger;
         self.retired.iter_mut().for_each(|template| template.retire(due));
     }
 
     /// The pool ends, and workers have been told so: none of those that are left, stopped or not, is waited for without an end.
     pub(super) fn all_end(&mut self) {
-        let due = Instant::now() + self.patience + FAREWELL;
+        let due = Instant::now() + self.drain + self.linger + FAREWELL;
         for template in self.retired.iter_mut() {
             template.farewell.get_or_insert(due);
         }

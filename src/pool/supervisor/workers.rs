@@ -156,15 +156,50 @@ impl Supervisor<'_> {
     fn let_go(&mut self, pid: Pid, slot: u32) {
         // It may have ended a moment ago.
         let _ = kill_process(pid, Signal::TERM);
-        self.places.leaving.push(Leaving { pid, slot, due: Instant::now() + self.terms.drain });
+        self.places.leaving.push(Leaving { pid, slot, due: Instant::now() + self.terms.drain, killed: false });
+    }
+
+    /// Kills workers that serve nobody any more and have not ended, so that they keep no place from others. Gives who they were.
+    fn kill_those_who_linger(&mut self, now: Instant) -> Vec<Pid> {
+        let (places, scoreboard, linger) = (&mut self.places, &self.scoreboard, self.terms.linger);
+        for number in 0..places.all.len() {
+            let has_left =
+                |live: &mut Live| places.left_for(live.pid, live.slot, scoreboard).is_some_and(|left| left >= linger);
+            let mut worker = places.all[number].worker;
+            if let Some(live) = worker.take_if(has_left) {
+                places.all[number].worker = None;
+                // No request of its is waited for.
+                places.leaving.push(Leaving { pid: live.pid, slot: live.slot, due: now + linger, killed: false });
+            }
+        }
+        let late: Vec<Pid> = places
+            .leaving
+            .iter()
+            .filter(|leaving| !leaving.killed)
+            .filter(|leaving| places.left_for(leaving.pid, leaving.slot, scoreboard).is_some_and(|left| left >= linger))
+            .map(|leaving| leaving.pid)
+            .collect();
+        for leaving in places.leaving.iter_mut().filter(|leaving| late.contains(&leaving.pid)) {
+            leaving.due = now;
+        }
+        late
     }
 
     /// Kills workers and templates whose time to end is over.
     pub(super) fn kill_those_who_stay(&mut self) {
         let now = Instant::now();
+        for pid in self.kill_those_who_linger(now) {
+            self.log(
+                &Entry::warning(
+                    Code::WorkerStays,
+                    format!("worker {pid} has served its last request and did not end; it is killed"),
+                )
+                .hint("an exit handler or a thread of the application may be what it waits for"),
+            );
+        }
         for leaving in self.places.leaving.iter_mut().filter(|leaving| leaving.due <= now) {
             let _ = kill_process(leaving.pid, Signal::KILL);
-            leaving.due = now + LONGEST_WAIT;
+            (leaving.due, leaving.killed) = (now + LONGEST_WAIT, true);
         }
         for _ in 0..self.templates.kill_those_who_stay() {
             self.log(

@@ -94,7 +94,8 @@ impl Watched {
         if let Some(line) = self.line(thread) {
             line.leave();
         }
-        self.ring_if_crowded();
+        // From now on it is looked whether this process ends.
+        self.ring();
     }
 
     /// The thread with the number `thread` begins to serve `request`.
