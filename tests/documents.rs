@@ -158,14 +158,14 @@ fn every_make_target_that_the_readme_names_exists() {
 }
 
 #[test]
-fn every_option_that_the_readme_and_the_page_of_pools_name_exists() {
+fn every_option_that_the_readme_and_the_pages_of_pools_name_exists() {
     let mut help = String::new();
     for command in ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"] {
         let output = Command::new(env!("CARGO_BIN_EXE_wsgate")).args([command, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }
-    for word in (text("README.md") + &text("docs/fastcgi.md")).split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-    {
+    let pages = text("README.md") + &text("docs/fastcgi.md") + &text("docs/warm.md");
+    for word in pages.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
         if word.starts_with("--") && word.len() > 3 {
             assert!(help.contains(word), "{word}");
         }

@@ -17,8 +17,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
+use rustix::{
+    io::ioctl_fionbio,
+    net::{
+        AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, getsockname, listen,
+        shutdown, socket_with, sockopt,
+    },
 };
 
 use super::inherited::{self, Inherited};
@@ -195,6 +199,15 @@ impl Listener {
             file.path = public;
         }
         Ok(())
+    }
+
+    /// Nobody is let wait for what will not come: those who have connected find the connection closed, and nobody else can connect.
+    pub(super) fn turn_away(&self) {
+        // If the kernel does not do that, they wait until their own patience is over.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        if ioctl_fionbio(&self.socket, true).is_ok() {
+            while accept_with(&self.socket, SocketFlags::CLOEXEC).is_ok() {}
+        }
     }
 
     /// From now on the socket is not found any more.

@@ -1,7 +1,9 @@
 //! A pool has as many processes as it may have, for as long as it may have them; what comes beyond that waits, and is then served cold or
 //! refused.
 
-use std::{collections::HashSet, process::Command, thread};
+use std::{collections::HashSet, fs, process::Command, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Site, Who};
 use crate::{
@@ -137,6 +139,34 @@ fn or_they_are_refused() {
         gated.gate.open();
         assert!(Who::of(&gated.reply(occupied)).is_warm());
         eventually("the next is served", || whole(&gated.ask("other").raw).status == 200);
+    }
+}
+
+#[test]
+fn requests_that_wait_for_a_pool_which_ends_are_served_cold() {
+    for mode in ["warm", "resident"] {
+        let gated = Gated::started(mode, "--max-processes 1 --queue 600 --when-full 503");
+        let occupied = gated.occupy("slow");
+        // The kernel's list has the listening socket, and one for each connection.
+        let pool = gated.pool();
+        let connections = || {
+            let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+            sockets.lines().filter(|line| line.contains(&pool) && line.ends_with(".draft")).count()
+        };
+        let before = connections();
+        let waiting: Vec<_> = (0..3).map(|number| gated.send(&format!("waiting{number}"))).collect();
+        eventually("they wait", || connections() == before + 3);
+        for pid in gated.site.supervisors() {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        }
+        for running in waiting {
+            let reply = gated.reply(running);
+            assert_eq!(whole(&reply.raw).status, 200, "{mode}: {}", gated.site.log());
+            assert!(!Who::of(&reply).is_warm(), "{mode}: {}", gated.site.log());
+        }
+        gated.gate.open();
+        assert!(Who::of(&gated.reply(occupied)).is_warm(), "{mode}: {}", gated.site.log());
+        assert!(!gated.site.log().contains("W038"), "{mode}: {}", gated.site.log());
     }
 }
 

@@ -8,6 +8,7 @@ mod load;
 mod process;
 mod resident;
 mod runtime_directory;
+mod sharing;
 mod stale;
 mod starting;
 mod status;

@@ -45,7 +45,9 @@ fn a_pool_that_is_killed_is_replaced_and_no_request_fails() {
         eventually("another pool serves", || {
             let reply = site.ask();
             assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-            Who::of(&reply).is_warm() && site.supervisors() != supervisors
+            // A process of the old one may have taken the request just before it was killed, too.
+            let now = site.supervisors();
+            Who::of(&reply).is_warm() && now.len() == 1 && now != supervisors
         });
     }
 }

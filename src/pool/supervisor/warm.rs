@@ -138,5 +138,6 @@ impl Supervisor<'_> {
         let _ = fs::remove_file(&on_demand.lock);
         // If that failed, the next pool begins when this one has ended.
         let _ = flock(io::stdin(), FlockOperation::Unlock);
+        self.listeners.iter().for_each(Listener::turn_away);
     }
 }

@@ -47,15 +47,20 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Where no process more may come than there are, those that are to be replaced go first, one after the other.
+    /// Where no process more may come than there are, those that are to be replaced go first: idle ones one after the other, and those
+    /// that serve when they have served.
     fn make_room(&mut self) {
-        if self.terms.slots > 1 || !self.places.leaving.is_empty() {
+        let is_busy = |slot| {
+            let mut lines = self.places.lines(slot).filter_map(|line| self.scoreboard.line(line)?.read());
+            lines.any(|reading| reading.busy)
+        };
+        // One that is about to be gone makes room enough.
+        if self.terms.slots > 1 || self.places.leaving.iter().any(|leaving| !is_busy(leaving.slot)) {
             return;
         }
         let generation = self.templates.current.as_ref().map(|template| template.generation);
         let is_stale = |live: &Live| Some(live.generation) != generation || live.outworn.is_some();
         let stale = self.places.live().filter(|(_, live)| is_stale(live));
-        // One that serves ends after its request in any case, and nobody waits for an idle one.
         let chosen = stale.min_by_key(|(_, live)| self.places.idle_for(live, &self.scoreboard).is_none());
         if let Some((number, live)) = chosen.map(|(number, live)| (number, *live)) {
             self.say_why(&live);

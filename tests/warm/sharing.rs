@@ -1,0 +1,84 @@
+//! What a process that serves has of its own, and what it shares with the template that it was forked from.
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use super::{Site, Who};
+use crate::{
+    front::eventually,
+    running::{Gate, Running},
+};
+
+/// Imports much when it is first asked, and then waits at the gate.
+const IMPORTS_LATE: &str = "
+    import os
+    BORN = os.getpid()
+    MUCH = [bytes(1000) for _ in range(20000)]
+    def application(environ, start_response):
+        import asyncio, decimal, email.mime.multipart, http.client, sqlite3, unittest, urllib.request, xml.dom.minidom
+        if 'GATE' in environ and BORN != os.getpid():
+            print('serving as %d.' % os.getpid())
+            gate = os.open(environ['GATE'], os.O_RDONLY)
+            os.read(gate, 1)
+            os.close(gate)
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    resident: u64,
+    /// Pages that it has written to, so that they are its own.
+    own: u64,
+}
+
+impl Memory {
+    #[track_caller]
+    fn of(pid: i32) -> Self {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        let numbers: BTreeMap<&str, u64> = text
+            .lines()
+            .filter_map(|line| line.strip_suffix(" kB")?.split_once(':'))
+            .map(|(name, number)| (name, number.trim().parse().unwrap()))
+            .collect();
+        Self { resident: numbers["Rss"], own: numbers["Private_Dirty"] }
+    }
+}
+
+impl Site {
+    /// The memory of a process that has done what its request wants, but not ended yet.
+    #[track_caller]
+    fn memory_amid_a_request(&self) -> Memory {
+        let gate = Gate::new(&self.place.path("site"));
+        let request = || {
+            let mut command: Command = self.request();
+            command.env("GATE", gate.path());
+            command
+        };
+        // It may be one more of those that are served cold, which do not wait.
+        assert!(!Who::of(&self.answer(&mut request(), "")).is_warm());
+        self.await_pools(1);
+        let running = Running::start(&mut request());
+        let mut pid = None;
+        eventually(&format!("a process serves: {}", self.log()), || {
+            let log = self.log();
+            pid = log.split_once("serving as ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+            pid.is_some()
+        });
+        let memory = Memory::of(pid.unwrap());
+        gate.open();
+        running.end();
+        memory
+    }
+}
+
+#[test]
+fn a_process_shares_what_was_loaded_before_it_and_with_a_warm_up_request_more() {
+    let without = Site::new(IMPORTS_LATE).memory_amid_a_request();
+    let with = Site::with("--warm-up /", IMPORTS_LATE).memory_amid_a_request();
+    // The 20 MB that the module has made are not copied, whatever else is.
+    assert!(without.own + 15_000 < without.resident, "{without:?}");
+    assert!(with.own * 4 < with.resident, "{with:?} {without:?}");
+    // Nor are the modules that the first request has imported.
+    assert!(with.own + 2_000 < without.own, "{with:?} {without:?}");
+}
