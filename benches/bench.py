@@ -26,6 +26,7 @@ def main():
         rows = choose(asked)
         is_whole = len(rows) == len(known())
         with workplace.make() as place:
+            begin = time.monotonic()
             facts = [machine.first_line([str(place.wsgate), "--version"]), *machine.facts(place), machine.load()]
             print(machine.describe(place, command(asked, quick)), end="\n\n", flush=True)
             draws = document.prepare(place) if is_whole else None
@@ -34,6 +35,7 @@ def main():
             if is_whole:
                 # A quick run has nothing to say, and shows that it could.
                 directory = place.directory if quick else TREE / "docs"
+                facts.append(f"{(time.monotonic() - begin) / 60:.0f} minutes")
                 document.write(draws, directory, place, facts, rows, results)
     except workplace.Unfit as unfit:
         print(f"benches/run: error: {unfit}", file=sys.stderr)

@@ -21,6 +21,8 @@ UNITS = {
     " MiB": "MiB: less is better",
 }
 
+UNKNOWN = "not known; if it is unstable above, a quieter machine may say otherwise."
+
 HEAD = """\
 # Benchmarks
 
@@ -86,7 +88,7 @@ def held(rows, results):
         missed = [ratio for ratio in result.ratios if ratio.is_met is False]
         if missed:
             against = " and ".join(who(ratio) for ratio in missed)
-            lines.append(f"- **{row.ID}**, {against}: {getattr(row, 'HELD', 'nobody has found out yet.')}\n")
+            lines.append(f"- **{row.ID}**, {against}: {getattr(row, 'HELD', UNKNOWN)}\n")
     return "".join(["## What holds those that are missed\n\n", *lines]) if lines else ""
 
 
