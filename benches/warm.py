@@ -16,19 +16,23 @@ from workplace import Unfit
 # Seconds that a pool has to begin, and to end.
 PATIENCE = 60
 
-# Has every reply tell whether its process was forked with the application loaded, or has loaded it itself. Without that
-# nobody would notice that a request is served cold.
+# Has every reply tell what served it: a `new` process, which has loaded the application by itself, one that was `forked` with the
+# application loaded, or one that was `kept` after another request. Without that nobody would notice that a request is served cold.
 TELLS = """
 
 import os
 
 LOADED_BY = os.getpid()
+SERVED = []
 served = application
 
 
 def application(environ, start_response):
+    process = "kept" if SERVED else "new" if os.getpid() == LOADED_BY else "forked"
+    SERVED.append(True)
+
     def start(status, fields, *more):
-        return start_response(status, [*fields, ("Process", "new" if os.getpid() == LOADED_BY else "forked")], *more)
+        return start_response(status, [*fields, ("Process", process)], *more)
 
     return served(environ, start)
 """
@@ -41,8 +45,8 @@ def who_and_reply(reply):
     return found and (who and who[1], *found)
 
 
-def await_forked(ask, what):
-    """Calls `ask`, which makes a request, until that is served by a forked process as it should be."""
+def await_process(ask, what):
+    """Calls `ask`, which makes a request and tells what is wrong with it, until nothing is: a process of the kind it should be serves."""
     deadline = time.monotonic() + PATIENCE
     while complaint := ask():
         if time.monotonic() > deadline:

@@ -37,8 +37,8 @@ def run(place, plan):
             apache.Page("wsgate, warm, Apache", running, ours, (200, BODY), process="forked"),
             apache.Page("C CGI, Apache", running, theirs, (200, BODY)),
         ]
-        warm.await_forked(lambda: "\n".join(process.batch(programs[0], 1, place.errors)[1]), ours)
-        apache.await_forked(pages[0])
+        warm.await_process(lambda: "\n".join(process.batch(programs[0], 1, place.errors)[1]), ours)
+        apache.await_process(pages[0])
 
         def batch(contender):
             if isinstance(contender, apache.Page):

@@ -27,6 +27,6 @@ def run(place, plan):
             apache.Page("wsgate, warm", running, ours, reply, process="forked", path="/", as_rate=True),
             apache.Page("CGIHandler", running, theirs, reply, process="new", path="/", as_rate=True),
         ]
-        apache.await_forked(pages[0])
+        apache.await_process(pages[0])
         warmed, handler = take_turns(pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS)))
     return Result(ID, TITLE, [Ratio(warmed, handler, goal=30.0, goal_is_least=True)], [])

@@ -89,6 +89,8 @@ pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), 
         Ok(here) => here.join(script),
         Err(_) => script.to_owned(),
     };
+    // Without `.` and doubled slashes, which lead nowhere: one script has one name for the application, and one warm pool.
+    let script: PathBuf = script.components().collect();
     let base = script.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let options = script_line::options_of(&script)?;
     Ok((App::in_file(script.into_os_string().into_vec()), options, base))

@@ -110,6 +110,8 @@ struct Seen {
     ready: bool,
     head_left: bool,
     done: Option<bool>,
+    /// Whoever serves the request needs no guard any more.
+    released: bool,
     unfit: Option<String>,
     /// Nothing more can be reported.
     closed: bool,
@@ -167,7 +169,10 @@ impl<'a> Guard<'a> {
                 self.subject.signal_group(Signal::KILL);
             }
             self.take_reports();
-            if self.seen.done.is_some() {
+            if self.seen.released {
+                return self.conclude(Outcome::Unknown, reply);
+            }
+            if self.seen.done.is_some() && !self.subject.may_stay() {
                 // The web server takes the reply for over when its last holder closes it.
                 reply = None;
             }
@@ -238,6 +243,10 @@ impl<'a> Guard<'a> {
                 Some(Report::Ready) => self.seen.ready = true,
                 Some(Report::HeadLeaves) => self.seen.head_left = true,
                 Some(Report::Done { complete }) => self.seen.done = Some(complete),
+                Some(Report::Released { complete }) => {
+                    self.seen.done = Some(complete);
+                    self.seen.released = true;
+                }
                 Some(Report::Unfit(reason)) => self.seen.unfit = Some(reason),
                 // Whatever else comes is not the engine's: an application may have found the descriptor.
                 None => {}

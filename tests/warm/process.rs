@@ -1,6 +1,12 @@
 //! A process that serves a warm request is as a new CGI process.
 
-use std::{collections::HashSet, fs, process::Stdio};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::{Command, Stdio},
+};
 
 use super::{Site, TELLS_ITSELF, Who};
 use crate::{front::eventually, probe::Reply, running::Running, verdict::whole};
@@ -139,7 +145,61 @@ fn what_is_to_be_done_at_the_exit_is_done_after_each_request() {
     );
     site.warm_up();
     let who = Who::of(&site.ask());
-    assert!(site.log().contains(&format!("exit of {}", who.pid)), "{}", site.log());
+    eventually("it is done", || site.log().contains(&format!("exit of {}", who.pid)));
+}
+
+#[test]
+fn the_gateway_has_ended_when_the_reply_ends() {
+    for mode in ["warm", "resident"] {
+        let site = Site::new(TELLS_ITSELF);
+        site.place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), TELLS_ITSELF);
+        site.warm_up();
+        let mut warm = 0;
+        while warm < 3 {
+            let mut gateway = site.request().spawn().unwrap();
+            drop(gateway.stdin.take());
+            let mut reply = Vec::new();
+            gateway.stdout.take().unwrap().read_to_end(&mut reply).unwrap();
+            let status = gateway.try_wait().unwrap();
+            let reply = Reply::parse(reply, site.log(), gateway.wait().unwrap());
+            if Who::of(&reply).is_warm() {
+                warm += 1;
+                assert!(status.is_some_and(|status| status.success()), "{mode}: {status:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reply_ends_though_a_child_of_the_application_holds_its_socket() {
+    let site = Site::new(
+        "
+        import os
+        BORN = os.getpid()
+        def application(environ, start_response):
+            gate = os.path.join(os.path.dirname(__file__), 'gate')
+            if BORN != os.getpid() and os.fork() == 0:
+                open(gate).read()
+                os._exit(0)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        ",
+    );
+    assert!(Command::new("mkfifo").arg(site.place.path("site/gate")).status().unwrap().success());
+    site.warm_up();
+    eventually("a warm process answers", || {
+        // As mod_cgid does: one socket is both ends.
+        let (mut server, program) = UnixStream::pair().unwrap();
+        let mut command = site.request();
+        command.stdin(OwnedFd::from(program.try_clone().unwrap())).stdout(OwnedFd::from(program));
+        let mut gateway = command.spawn().unwrap();
+        drop(command);
+        let mut reply = Vec::new();
+        server.read_to_end(&mut reply).unwrap();
+        Who::of(&Reply::parse(reply, site.log(), gateway.wait().unwrap())).is_warm()
+    });
+    // Lets the child go, which would wait for ever.
+    File::options().write(true).open(site.place.path("site/gate")).unwrap();
 }
 
 #[test]

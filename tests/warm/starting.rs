@@ -157,6 +157,42 @@ fn different_settings_of_the_web_server_are_different_pools_and_not_too_many() {
 }
 
 #[test]
+fn requests_that_differ_in_what_is_their_own_have_one_pool() {
+    let site = Site::new(TELLS_ITSELF);
+    site.warm_up();
+    let directory = site.place.path("site");
+    let shown = directory.display();
+    let spelt =
+        [format!("{shown}/app.wsgi"), format!("{shown}/./app.wsgi"), format!("{shown}//app.wsgi"), "./app.wsgi".into()];
+    let names = [
+        "HTTP_X_ONE",
+        "REMOTE_PORT",
+        "UNIQUE_ID",
+        "PWD",
+        "nokeepalive",
+        "AUTHENTICATE_CN",
+        "OIDC_CLAIM_sub",
+        "SYSTEMD_EXEC_PID",
+    ];
+    let mut born = std::collections::HashSet::new();
+    for (number, name) in names.iter().enumerate() {
+        for script in &spelt {
+            let mut command = std::process::Command::new(script);
+            site.place.describe(&mut command, &directory.join("app.wsgi"));
+            command.env(name, number.to_string());
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(site.log_file());
+            let mut who = None;
+            eventually("a warm process answers", || {
+                who = Some(Who::of(&site.answer(&mut command, ""))).filter(|who| who.is_warm());
+                who.is_some()
+            });
+            born.extend(who.map(|who| who.born));
+        }
+    }
+    assert_eq!((born.len(), site.supervisors().len()), (1, 1), "{}", site.log());
+}
+
+#[test]
 fn a_program_of_the_deployer_s_can_ask_for_it() {
     let site = Site::new(TELLS_ITSELF);
     let program = site.place.script(

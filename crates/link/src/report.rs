@@ -17,6 +17,12 @@ pub enum Report {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
+    /// All of the reply has been written, and the process lives on by itself: its guard is to end, and the reply ends after that. A
+    /// process of a warm pool says so in place of the last [`Report::Done`].
+    Released {
+        /// All of it was written; otherwise it was cut.
+        complete: bool,
+    },
     /// Python or the engine could not get that far; the text says why.
     Unfit(String),
 }
@@ -38,6 +44,8 @@ impl Report {
             Self::HeadLeaves => b"H".to_vec(),
             Self::Done { complete: true } => b"D".to_vec(),
             Self::Done { complete: false } => b"C".to_vec(),
+            Self::Released { complete: true } => b"L".to_vec(),
+            Self::Released { complete: false } => b"K".to_vec(),
             Self::Unfit(text) => {
                 let mut packet = b"!".to_vec();
                 packet.extend(text.bytes().take(LONGEST - 1));
@@ -53,6 +61,8 @@ impl Report {
             b"H" => Some(Self::HeadLeaves),
             b"D" => Some(Self::Done { complete: true }),
             b"C" => Some(Self::Done { complete: false }),
+            b"L" => Some(Self::Released { complete: true }),
+            b"K" => Some(Self::Released { complete: false }),
             [b'!', text @ ..] => Some(Self::Unfit(String::from_utf8_lossy(text).into_owned())),
             _ => None,
         }
@@ -89,6 +99,8 @@ mod tests {
             Report::HeadLeaves,
             Report::Done { complete: true },
             Report::Done { complete: false },
+            Report::Released { complete: true },
+            Report::Released { complete: false },
             Report::Unfit("no such module".into()),
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));

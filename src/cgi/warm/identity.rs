@@ -18,7 +18,7 @@ use rustix::process::{getegid, geteuid};
 use crate::{options::Options, settings::Settings, start::OF_THE_MANAGER};
 
 /// Variables of a request (RFC 3875 4.1), and what web servers add for each.
-const OF_A_REQUEST: [&str; 30] = [
+const OF_A_REQUEST: [&str; 37] = [
     "AUTH_TYPE",
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
@@ -49,11 +49,36 @@ const OF_A_REQUEST: [&str; 30] = [
     "UNIQUE_ID",
     "_",
     "H2PUSH",
+    // Apache's way to know clients by their `User-Agent`: the usual `BrowserMatch` lines, as CGI programs see these names.
+    "downgrade_1_0",
+    "force_response_1_0",
+    "nokeepalive",
+    "redirect_carefully",
+    // Who has logged in, by Kerberos.
+    "GSS_NAME",
+    "KRB5CCNAME",
+    // Which process the service manager has started.
+    "SYSTEMD_EXEC_PID",
 ];
 
 /// Beginnings of names of such variables.
-const OF_A_REQUEST_WITH: [&str; 9] =
-    ["CONTEXT_", "H2_", "HTTP_", "ORIG_", "PROXY_", "REDIRECT_", "REQUEST_", "SERVER_", "SSL_"];
+///
+/// `AUTHENTICATE_` and `AUTHORIZE_` are of Apache's modules for LDAP and databases, `MELLON_` and `OIDC_` of those for single sign-on.
+const OF_A_REQUEST_WITH: [&str; 13] = [
+    "AUTHENTICATE_",
+    "AUTHORIZE_",
+    "CONTEXT_",
+    "H2_",
+    "HTTP_",
+    "MELLON_",
+    "OIDC_",
+    "ORIG_",
+    "PROXY_",
+    "REDIRECT_",
+    "REQUEST_",
+    "SERVER_",
+    "SSL_",
+];
 
 /// The variables of this process that are not the request's own: what the administrator has set.
 pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {

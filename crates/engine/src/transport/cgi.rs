@@ -171,12 +171,16 @@ pub(crate) struct Reply {
     descriptor: Option<OwnedFd>,
     body: Body,
     reporter: Reporter,
+    release: Option<Release>,
 }
 
+/// Tells the gateway that it may end, as this process lives on without it. It is told whether the reply was complete.
+pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
+
 impl Reply {
-    /// The reply that goes to `descriptor`, to a request whose body is `body`.
-    pub(crate) fn new(descriptor: OwnedFd, body: Body, reporter: Reporter) -> Self {
-        Self { descriptor: Some(descriptor), body, reporter }
+    /// The reply that goes to `descriptor`, to a request whose body is `body`. With `release` the gateway ends before the reply.
+    pub(crate) fn new(descriptor: OwnedFd, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
+        Self { descriptor: Some(descriptor), body, reporter, release }
     }
 
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
@@ -245,7 +249,10 @@ impl ReplySink for Reply {
     fn finish(&mut self, complete: bool) {
         let body_left = self.body.pending().is_some();
         self.body.close();
-        self.reporter.send(&Report::Done { complete });
+        match self.release.take().filter(|_| self.reporter.is_ours()) {
+            Some(release) => release(complete),
+            None => self.reporter.send(&Report::Done { complete }),
+        }
         // In a child that the application has forked, closing is all: the connection is its parent's.
         if let Some(reply) = self.descriptor.take()
             && self.reporter.is_ours()

@@ -15,7 +15,7 @@ use crate::{
     app::{self, Failure},
     log::Log,
     reporter::Reporter,
-    transport::cgi::{Body, Reply, StandardError},
+    transport::cgi::{Body, Release, Reply, StandardError},
     wsgi::{BodyLength, Exchange, Interruptible, Response, Server, Setting, Twice, Variables, refuse},
 };
 
@@ -36,6 +36,7 @@ pub(super) fn run(
         reporter,
         interruptible,
         form: launch.form,
+        release: None,
     };
     let setting = Setting {
         multithread: false,
@@ -56,6 +57,8 @@ pub(super) struct Asked {
     pub(super) reporter: Reporter,
     pub(super) interruptible: Interruptible,
     pub(super) form: Form,
+    /// For a process that outlives its gateway.
+    pub(super) release: Option<Release>,
 }
 
 /// Serves one request with the application that `load` gives, which is called once the request is known to be a good one.
@@ -65,20 +68,20 @@ pub(super) fn serve<'py>(
     setting: Setting,
     load: impl FnOnce(&Setting) -> Result<Bound<'py, PyAny>, Failure>,
 ) -> PyResult<()> {
-    let Asked { log, variables: received, body, reply, reporter, interruptible, form } = asked;
+    let Asked { log, variables: received, body, reply, reporter, interruptible, form, release } = asked;
     let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
     let variables = match Variables::new(received, Twice::First) {
         Ok(variables) => variables,
         Err(bad) => {
-            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter));
+            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, release));
             let response = Response::new(reply, form, is_head, log, interruptible);
             refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
             return Ok(());
         }
     };
     let body = Body::new(body, variables.body_length());
-    let reply = Box::new(Reply::new(reply, body.clone(), reporter));
+    let reply = Box::new(Reply::new(reply, body.clone(), reporter, release));
     match load(&setting) {
         Ok(application) => {
             let exchange =

@@ -34,5 +34,12 @@ pub(super) fn hold_to(pipe: &OwnedFd) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Undoes [`hold_to`].
+pub(super) fn let_go(pipe: &OwnedFd) {
+    // SAFETY: the call takes numbers and touches no memory; the descriptor is open. It was given what is taken from it here, so it
+    // cannot be refused.
+    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, 0) };
+}
+
 /// fcntl(2): which signal `O_ASYNC` sends. The number is the same on all architectures of Linux.
 const F_SETSIG: libc::c_int = 10;

@@ -45,6 +45,9 @@ use crate::{log::Log, reporter::Reporter, wsgi::Setting};
 /// How long a gateway may take to send its request after it was greeted. It has it ready.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a gateway may take to end. It has nothing to do before.
+const SHORTLY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
 /// Serves one request, or one after the other in a resident pool, or none if it is told to end before that. Returns the exit status of
 /// this process.
 pub(super) fn run(
@@ -73,7 +76,7 @@ pub(super) fn run(
         // In a process that ends with the request, what belongs to the pool ends before it.
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
-        let served = serve(py, application, launch, service, &watched, taken)?;
+        let served = serve(py, application, launch, service, &watched, (template, taken))?;
         let Some(mut kept) = kept.filter(|_| getpid() == ourselves) else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
@@ -97,7 +100,7 @@ pub(super) fn run(
 /// What is left of a request that was served.
 struct Served {
     connection: OwnedFd,
-    lifeline: OwnedFd,
+    lifeline: Arc<OwnedFd>,
     told: Arc<AtomicBool>,
 }
 
@@ -106,9 +109,9 @@ impl Served {
     fn end(self, py: Python<'_>, log: &OwnedFd) -> PyResult<bool> {
         py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), 1))?;
         leave_streams(py, log)?;
-        // Nobody guards this process now but its template, as before.
+        // Where the reply was never begun, the request was not released.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
-        drop(self.lifeline);
+        lifeline::let_go(&self.lifeline);
         // Whatever of the application holds it still: this is the end that the gateway waits for.
         let _ = shutdown(&self.connection, Shutdown::Both);
         Ok(self.told.load(Ordering::Relaxed))
@@ -122,9 +125,9 @@ fn serve(
     launch: &Launch,
     service: &Service,
     watched: &Watched,
-    taken: Taken,
+    (template, taken): (Option<Pid>, Taken),
 ) -> PyResult<Served> {
-    let Taken { connection, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
+    let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
     chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?;
     umask(Mode::from_raw_mode(handoff.umask));
     take_environment(py, &handoff.environment)?;
@@ -140,10 +143,41 @@ fn serve(
     let log = Log::new(&handoff.request_id, &handoff.request);
     watched.begin(py, 0, log.line(), interruptible.clone());
     reporter.send(&Report::Ready);
-    let asked = Asked { log, variables: handoff.environment, body, reply, reporter, interruptible, form: handoff.form };
+    let lifeline = Arc::new(lifeline);
+    let release = {
+        let (reporter, lifeline) = (reporter.clone(), lifeline.clone());
+        move |complete| {
+            // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
+            if getppid() == template {
+                let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            }
+            lifeline::let_go(&lifeline);
+            reporter.send(&Report::Released { complete });
+            await_end(gateway);
+        }
+    };
+    let asked = Asked {
+        log,
+        variables: handoff.environment,
+        body,
+        reply,
+        reporter,
+        interruptible,
+        form: handoff.form,
+        release: Some(Box::new(release)),
+    };
     let setting = Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
     cold::serve(py, asked, setting, |_| Ok(application.clone()))?;
     Ok(Served { connection, lifeline, told })
+}
+
+/// Waits until the gateway has ended. Apache's mod_cgid looks whether the program is gone as soon as its reply has ended, and lets the
+/// next request on a kept connection wait for ten milliseconds if it is not.
+fn await_end(gateway: Pid) {
+    // It may have gone already.
+    if let Ok(gateway) = pidfd_open(gateway, PidfdFlags::empty()) {
+        let _ = poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY));
+    }
 }
 
 /// Makes the standard streams those of the pool again. What has no line end yet belongs to the request.
@@ -176,6 +210,7 @@ struct Spare {
 /// A request that nobody else will serve.
 struct Taken {
     connection: OwnedFd,
+    gateway: Pid,
     handoff: Handoff,
     descriptors: [OwnedFd; DESCRIPTORS - 1],
 }
@@ -215,7 +250,8 @@ impl Spare {
 
     /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has gone, or finds the code stale.
     fn greet(&self, connection: OwnedFd) -> Option<Taken> {
-        if sockopt::socket_peercred(&connection).ok()?.uid != geteuid() {
+        let gateway = sockopt::socket_peercred(&connection).ok()?;
+        if gateway.uid != geteuid() {
             return None;
         }
         let stale = self.fresh.is_stale();
@@ -231,7 +267,7 @@ impl Spare {
         let (_, descriptors) = handoff::receive(connection.as_fd()).ok()?;
         let [body, reply, errors, frame, lifeline] = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).ok()?;
         let handoff = Handoff::from_file(frame).ok()?;
-        Some(Taken { connection, handoff, descriptors: [body, reply, errors, lifeline] })
+        Some(Taken { connection, gateway: gateway.pid, handoff, descriptors: [body, reply, errors, lifeline] })
     }
 }
 
