@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import server
 from workplace import HERE, TREE, Unfit
@@ -37,6 +38,7 @@ class Running:
 
     argv: tuple
     port: int
+    log: Path
 
 
 def as_root(*words):
@@ -60,7 +62,7 @@ def start(place, front):
         )
     try:
         await_listening(process, f"{front.program} for {front.name}", port, log)
-        yield Running(argv, port)
+        yield Running(argv, port, log)
     finally:
         server.end(process, server.Running(None, process.pid))
 
@@ -85,7 +87,11 @@ def await_listening(process, what, port, log):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
         if process.returncode is not None or time.monotonic() > deadline:
-            raise Unfit(f"{what} does not listen at port {port}:\n{log.read_text('utf-8', 'replace')[-2000:]}")
+            raise Unfit(f"{what} does not listen at port {port}:\n{end_of(log)}")
+
+
+def end_of(log):
+    return log.read_text("utf-8", "replace")[-2000:]
 
 
 def listens(port):

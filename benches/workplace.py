@@ -88,7 +88,8 @@ def install(packages, missing):
         with no_services(become_root):
             subprocess.run([*become_root, *words], stdout=sys.stderr, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Unfit(f"{' and '.join(wanted)} cannot be installed: {error}") from error
+        by_hand = f"`apt-get install --no-install-recommends {' '.join(wanted)}` as root"
+        raise Unfit(f"{' and '.join(wanted)} cannot be installed: {error}\nhint: {by_hand}, then again") from error
 
 
 @contextlib.contextmanager
