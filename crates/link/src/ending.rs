@@ -22,19 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn end_reply(reply: OwnedFd, body_left: bool) {
     // Other holders of a socket, such as children of the application, do not keep the reply open then. A pipe has no such end,
     // and needs none: it has nothing but the reply in it.
-    if shutdown(reply.as_fd(), Shutdown::Write).is_err() || !body_left {
-        return;
+    if shutdown(reply.as_fd(), Shutdown::Write).is_ok() && body_left {
+        drop_the_rest(&reply);
     }
+}
+
+/// Reads until the other end is closed, or silent for too long. Not a part of its caller, whose stack would have this piece, too.
+#[inline(never)]
+fn drop_the_rest(reply: &OwnedFd) {
     let patience = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     let mut dropped = [0; 64 * 1024];
     loop {
-        match poll(&mut [PollFd::new(&reply, PollFlags::IN)], Some(&patience)) {
+        match poll(&mut [PollFd::new(reply, PollFlags::IN)], Some(&patience)) {
             Ok(0) => return,
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(_) => return,
         }
-        match read(&reply, &mut dropped) {
+        match read(reply, &mut dropped) {
             Ok(1..) | Err(Errno::INTR) => {}
             Ok(0) | Err(_) => return,
         }

@@ -10,6 +10,7 @@ mod fresh;
 mod interpreter;
 mod lifeline;
 mod modules;
+mod rehearsal;
 mod remains;
 mod serving;
 mod span;

@@ -34,7 +34,7 @@ use super::{
     forkable::{Before, judge},
     fresh::Fresh,
     modules::{self, Modules},
-    serving,
+    rehearsal, serving,
     unborn::{Cord, Nursery, Outcome},
     warm,
     watched::Board,
@@ -77,6 +77,9 @@ pub(super) fn run(
         };
         fresh = watched;
     }
+    if service.warm {
+        rehearsal::of_template(py, &setting);
+    }
     // The first exception needs it, and each worker would load it for itself.
     py.import("traceback")?;
     // What is there now stays for ever: a collection in a worker then leaves these pages shared.
@@ -97,7 +100,12 @@ pub(super) fn run(
         Life::Worker(birth) => birth,
     };
     let (application, slot) = match (birth, loaded) {
-        (Birth::Whole { slot }, Some(loaded)) => (loaded.application, slot),
+        (Birth::Whole { slot }, Some(loaded)) => {
+            if service.warm {
+                rehearsal::once(py, &setting);
+            }
+            (loaded.application, slot)
+        }
         (Birth::Loading { slot, cord }, _) => {
             // What the application starts while it is loaded must not inherit that signals are blocked.
             fork::unblock_signals();

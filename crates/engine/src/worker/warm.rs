@@ -271,19 +271,26 @@ impl Spare {
     }
 }
 
-/// Makes `variables` the environment of this process, for Python and for libraries in C.
-fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
+/// Makes `variables` the environment of this process, for Python and for libraries in C. What is there already is not touched: each
+/// change runs Python code, and costs a process that was just forked pages of memory.
+pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
     let environment = py.import("os")?.getattr("environb")?;
-    let fresh = PyDict::new(py);
-    // Python itself sets it at its start where no locale is set (PEP 538), and programs that it starts are to have it.
-    let coerced = PyBytes::new(py, b"LC_CTYPE");
-    if let Ok(locale) = environment.get_item(&coerced) {
-        fresh.set_item(coerced, locale)?;
-    }
-    environment.call_method0("clear")?;
+    let old = environment.call_method0("copy")?.cast_into::<PyDict>()?;
     for (name, value) in variables {
-        fresh.set_item(PyBytes::new(py, name), PyBytes::new(py, value))?;
+        let (name, value) = (PyBytes::new(py, name), PyBytes::new(py, value));
+        let is_there = old.get_item(&name)?.is_some_and(|old| old.eq(&value).unwrap_or(false));
+        if !is_there {
+            environment.set_item(&name, &value)?;
+        }
+        if old.contains(&name)? {
+            old.del_item(&name)?;
+        }
     }
-    environment.call_method1("update", (fresh,))?;
+    for name in old.keys() {
+        // Python itself sets it at its start where no locale is set (PEP 538), and programs that it starts are to have it.
+        if !name.eq(PyBytes::new(py, b"LC_CTYPE"))? {
+            environment.del_item(name)?;
+        }
+    }
     Ok(())
 }
