@@ -49,7 +49,7 @@ test: ## all tests, through real web servers too (installs these where they are 
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
-bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it
+bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it, and no document
 	benches/run $(ROWS)
 
 fuzz: ## the protocol under AFL++, a minute each target; SECONDS_EACH=600 for more

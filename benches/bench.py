@@ -5,12 +5,15 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
+import document
 import machine
 import table
 import workplace
 from measure import Plan
+from workplace import TREE
 
 ROWS = Path(__file__).parent / "rows"
 
@@ -21,27 +24,46 @@ def main():
     asked = " ".join(sys.argv[1:]) or os.environ.get("ROWS", "")
     try:
         rows = choose(asked)
+        is_whole = len(rows) == len(known())
         with workplace.make() as place:
+            begin = time.monotonic()
+            facts = [machine.first_line([str(place.wsgate), "--version"]), *machine.facts(place), machine.load()]
             print(machine.describe(place, command(asked, quick)), end="\n\n", flush=True)
-            results = []
-            for row in rows:
-                print(f"{row.ID}: {row.TITLE} …", file=sys.stderr, flush=True)
-                results.append(row.run(place, Plan(quick)))
+            draws = document.prepare(place) if is_whole else None
+            results = [measure(row, place, quick) for row in rows]
+            print(table.render(results, quick), flush=True)
+            if is_whole:
+                # A quick run has nothing to say, and shows that it could.
+                directory = place.directory if quick else TREE / "docs"
+                facts.append(f"{(time.monotonic() - begin) / 60:.0f} minutes")
+                document.write(draws, directory, place, facts, rows, results)
     except workplace.Unfit as unfit:
         print(f"benches/run: error: {unfit}", file=sys.stderr)
         return 1
-    print(table.render(results, quick))
     return 1 if any(result.failures for result in results) else 0
+
+
+def measure(row, place, quick):
+    begin = time.monotonic()
+    print(f"{row.ID}: {row.TITLE} …", file=sys.stderr, flush=True)
+    result = row.run(place, Plan(quick))
+    print(f"{row.ID}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    return result
 
 
 def choose(asked):
     """The row modules that `asked` names, such as `P1,P11`; all of them if it names none."""
-    known = {row.ID: row for row in map(load, sorted(ROWS.glob("p[0-9]*.py")))}
+    there = known()
     names = [name.upper() for name in re.split(r"[,\s]+", asked) if name]
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in there]
     if unknown:
-        raise workplace.Unfit(f"there is no row `{unknown[0]}`; there are {', '.join(known)}")
-    return [known[name] for name in names or known]
+        raise workplace.Unfit(f"there is no row `{unknown[0]}`; there are {', '.join(there)}")
+    return [there[name] for name in names or there]
+
+
+def known():
+    """The row modules there are, by name."""
+    return {row.ID: row for row in map(load, sorted(ROWS.glob("p[0-9]*.py")))}
 
 
 def load(path):

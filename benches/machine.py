@@ -10,11 +10,22 @@ import workplace
 
 def describe(place, command):
     """The lines that stand above a table."""
+    return f"machine: {', '.join([*facts(place), load()])}\ncommand: {command}"
+
+
+def facts(place):
+    """The machine, its versions, and the day."""
     kernel = f"{platform.system()} {platform.release()}"
     python = f"Python {first_line([str(place.python), '-c', 'import platform; print(platform.python_version())'])}"
-    load = f"load {os.getloadavg()[0]:.1f} at the start"
-    machine = ", ".join([processor(), kernel, python, first_line(["rustc", "--version"]), today(), load])
-    return f"machine: {machine}\ncommand: {command}"
+    return [processor(), system(), kernel, python, first_line(["rustc", "--version"]), today()]
+
+
+def system():
+    return platform.freedesktop_os_release().get("PRETTY_NAME", "an unknown system")
+
+
+def load():
+    return f"load {os.getloadavg()[0]:.1f} at the start"
 
 
 def processor():

@@ -52,6 +52,11 @@ class Figures:
         figures = [figure for figure in self.of_turns if figure is not None]
         return statistics.median(figures) if figures else None
 
+    @property
+    def middle_half(self):
+        """First and third quartile."""
+        return quartiles([figure for figure in self.of_turns if figure is not None])
+
 
 class Claim:
     """A figure that each turn gives anew, and a goal for the median of all turns."""
@@ -63,10 +68,7 @@ class Claim:
     @property
     def middle_half(self):
         """First and third quartile."""
-        if len(self.of_turns) < 2:
-            return (self.median, self.median)
-        first, _, third = statistics.quantiles(self.of_turns, n=4, method="inclusive")
-        return (first, third)
+        return quartiles(self.of_turns)
 
     @property
     def is_met(self):
@@ -143,13 +145,21 @@ class Result:
         return [f"{figures.contender.name}: {text}" for figures in self.figures for text in figures.failures]
 
 
-def take_turns(contenders, turns, batch):
+def quartiles(figures):
+    """The first and the third; None for both if there are no figures."""
+    if len(figures) < 2:
+        return (figures[0], figures[0]) if figures else (None, None)
+    first, _, third = statistics.quantiles(figures, n=4, method="inclusive")
+    return (first, third)
+
+
+def take_turns(contenders, turns, batch, uncounted=1):
     """Lets `contenders` take `turns` turns after one that is not counted; returns their figures in the same order.
 
     `batch(contender)` returns one figure, None if there is none, and a list of what failed.
     """
     all_figures = [Figures(contender) for contender in contenders]
-    for turn in range(turns + 1):
+    for turn in range(1 - uncounted, turns + 1):
         for figures in all_figures:
             figure, failures = batch(figures.contender)
             figures.failures += failures

@@ -5,6 +5,7 @@ All serve the same WSGI file in the same virtualenv with as many processes, each
 
 import functools
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ PACKAGES = {
     "/usr/include/fcgiapp.h": "libfcgi-dev",
 }
 
+# What of `requirements.txt` most rows run; the file has the versions.
+BY_PIP = ("Flask", "flup6")
+
 # Libraries of the C programs in `c/fastcgi`.
 LIBRARIES = {"hello_fastcgi": ["-lfcgi"]}
 
@@ -29,7 +33,7 @@ class Peers:
 
     place: object
     load: Path
-    # A virtualenv with `requirements.txt` in it, for all.
+    # A virtualenv with Flask and the peers in it, for all.
     venv: Path
 
     def app(self, name, **constants):
@@ -44,17 +48,17 @@ class Peers:
         path.write_bytes(content)
         return path
 
-    def wsgate(self, app, workers):
+    def wsgate(self, app, workers, *more):
         path = self.socket("wsgate")
-        words = ("--venv", self.venv, "--workers", workers, "--listen", f"unix:{path}", app)
+        words = ("--venv", self.venv, "--workers", workers, "--listen", f"unix:{path}", *more, app)
         return Server("wsgate", (self.place.wsgate, "fastcgi", *words), path)
 
-    def uwsgi(self, app, workers, *more, name="uWSGI"):
+    def uwsgi(self, app, workers, *more, name="uWSGI", by="--fastcgi-socket"):
         """As "Things to know" and "Serializing accept()" in uWSGI's documentation advise."""
         path = self.socket(name)
         advised = ("--master", "--thunder-lock", "--single-interpreter", "--need-app", "--die-on-term")
         words = ("--processes", workers, "--disable-logging", "--virtualenv", self.venv, *more)
-        serve = ("--fastcgi-socket", path, "--wsgi-file", app)
+        serve = (by, path, "--wsgi-file", app)
         return Server(name, ("/usr/bin/uwsgi-core", "--plugin", "python3", *advised, *words, *serve), path)
 
     def flup(self, app, workers):
@@ -67,15 +71,26 @@ class Peers:
         return Server(name, (self.place.c_program(program), path, workers), path)
 
     def socket(self, name):
-        return self.place.directory / f"{name}.sock"
+        # Configurations have words of their own for blanks and commas.
+        return self.place.directory / f"{re.sub('[ ,]+', '-', name)}.sock"
 
     @property
     def versions(self):
         """What the peers are, in a line."""
         uwsgi = call(["/usr/bin/uwsgi-core", "--version"]).stdout.decode().strip()
-        libfcgi = call(["dpkg-query", "--show", "--showformat", "${Version}", "libfcgi-dev"]).stdout.decode().strip()
-        pinned = [line for line in (HERE / "requirements.txt").read_text().splitlines() if "==" in line]
-        return ", ".join([f"uWSGI {uwsgi}", f"libfcgi {libfcgi}", *(line.replace("==", " ") for line in pinned)])
+        return ", ".join([f"uWSGI {uwsgi}", debian("libfcgi-dev", "libfcgi"), *pinned(*BY_PIP)])
+
+
+def debian(package, name=None):
+    """What a program is called, and the version of its package."""
+    version = call(["dpkg-query", "--show", "--showformat", "${Version}", package]).stdout.decode().strip()
+    return f"{name or package} {version}"
+
+
+def pinned(*names):
+    """The versions of what pip installs."""
+    lines = [line.partition("==") for line in (HERE / "requirements.txt").read_text().splitlines()]
+    return [f"{name} {version}" for name, _, version in lines if name in names]
 
 
 @functools.cache
@@ -93,9 +108,14 @@ def prepare(place):
 
 @functools.cache
 def virtualenv(place):
-    """The virtualenv with `requirements.txt` in it."""
+    """The virtualenv of all contenders, with what most rows need."""
     venv = place.directory / "peers"
     check([PYTHON, "-m", "venv", str(venv)])
-    wanted = ["--quiet", "--disable-pip-version-check", "--requirement", str(HERE / "requirements.txt")]
-    check([str(venv / "bin/python"), "-m", "pip", "install", *wanted])
+    install_by_pip(venv, *BY_PIP)
     return venv
+
+
+def install_by_pip(venv, *names):
+    """Installs `names` in the versions of `requirements.txt`."""
+    words = ["--quiet", "--disable-pip-version-check", "--constraint", str(HERE / "requirements.txt"), *names]
+    check([str(venv / "bin/python"), "-m", "pip", "install", *words])

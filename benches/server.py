@@ -53,14 +53,22 @@ class Running:
 
 
 @contextlib.contextmanager
-def start(place, server):
-    """Starts `server` and waits until it listens; ends all its processes afterwards."""
+def start(place, server, umask=-1):
+    """Starts `server` and waits until it listens; ends all its processes afterwards.
+
+    `umask` is that of its processes, if it is to be another one.
+    """
     environment = ENVIRONMENT | {"WSGATE_RUNTIME_DIR": str(place.directory / "run"), "HOME": str(place.directory)}
     log = place.directory / f"{server.name}.log"
     server.socket.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            list(map(str, server.argv)), env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            list(map(str, server.argv)),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            umask=umask,
         )
     running = Running(server, process.pid)
     try:

@@ -58,10 +58,16 @@ def section(result):
     lines = [f"{result.row}: {result.title}"]
     for figures in result.figures:
         contender = figures.contender
-        lines.append(f"  {contender.name}: {figure(figures)}, `{shlex.join(map(str, contender.argv))}`")
+        words = " behind ".join(f"`{shlex.join(map(str, argv))}`" for argv in reversed(commands(contender)))
+        lines.append(f"  {contender.name}: {figure(figures)}, {words}")
     lines += [f"  {result.notes}"] * bool(result.notes)
     lines += [f"  failed {count} ×: {failure}" for failure, count in Counter(result.failures).most_common(MOST_SHOWN)]
     return "\n".join(lines)
+
+
+def commands(contender):
+    """What has been started for a contender, the web server first if there is one."""
+    return getattr(contender, "commands", (contender.argv,))
 
 
 def figure(figures):

@@ -81,11 +81,30 @@ def install(packages, missing):
     if not wanted:
         return
     become_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    words = ["apt-get", "install", "--yes", "--no-install-recommends", *wanted]
+    words = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends", *wanted]
     try:
-        subprocess.run([*become_root, *words], check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        # The lists that are here may do.
+        subprocess.run([*become_root, "apt-get", "update", "--quiet"], stdout=sys.stderr, check=False)
+        with no_services(become_root):
+            subprocess.run([*become_root, *words], stdout=sys.stderr, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Unfit(f"{' and '.join(wanted)} cannot be installed: {error}") from error
+        by_hand = f"`apt-get install --no-install-recommends {' '.join(wanted)}` as root"
+        raise Unfit(f"{' and '.join(wanted)} cannot be installed: {error}\nhint: {by_hand}, then again") from error
+
+
+@contextlib.contextmanager
+def no_services(become_root):
+    """Has packages not start the services they bring: a web server would take a port, and processor time."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    subprocess.run([*become_root, "tee", policy], input=b"#!/bin/sh\nexit 101\n", stdout=subprocess.DEVNULL, check=True)
+    try:
+        subprocess.run([*become_root, "chmod", "755", policy], check=True)
+        yield
+    finally:
+        subprocess.run([*become_root, "rm", "-f", policy], check=False)
 
 
 def build(place):

@@ -113,6 +113,7 @@ fn links_and_code_of_the_documents_are_there() {
     for page in [
         "README.md",
         "docs/architecture.md",
+        "docs/benchmarks.md",
         "docs/environ.md",
         "docs/errors.md",
         "docs/warm.md",

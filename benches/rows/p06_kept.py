@@ -6,6 +6,12 @@ from measure import Ratio
 ID = "P6"
 TITLE = f"a hello page by FastCGI, kept connections, {hello.WHO}, requests a second"
 
+HELD = (
+    "where both connections come to be with one of the two processes, the other has nothing to do in that turn; besides, a "
+    "request is three system calls (`epoll_pwait`, `recvfrom`, `sendmsg`) where libfcgi, which waits for one connection alone, "
+    "has two, and Python takes what a C program does not."
+)
+
 # Ends the connection after each request, whatever the web server asks for.
 CLOSES = "uWSGI"
 

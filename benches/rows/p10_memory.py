@@ -12,6 +12,11 @@ from measure import Ratio, Result, take_turns
 ID = "P10"
 TITLE = "PSS of 8 processes with Flask, and of those above them, after requests to each"
 
+HELD = (
+    "the supervisor is a process without Python beside the one that workers are forked from (3 MiB, most of it the file of its "
+    "program), where uWSGI's master is both; and a worker has a third of a MiB more of its own."
+)
+
 TURNS = 5
 WORKERS = 8
 # Requests that each worker has served before it is looked at.
