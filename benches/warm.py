@@ -28,8 +28,8 @@ served = application
 
 
 def application(environ, start_response):
-    process = "kept" if SERVED else "new" if os.getpid() == LOADED_BY else "forked"
-    SERVED.append(True)
+    process = "kept" if os.getpid() in SERVED else "new" if os.getpid() == LOADED_BY else "forked"
+    SERVED.append(os.getpid())
 
     def start(status, fields, *more):
         return start_response(status, [*fields, ("Process", process)], *more)

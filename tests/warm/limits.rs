@@ -27,6 +27,9 @@ const COUNTS: &str = "
             gate = os.open(os.environ['GATE'], os.O_RDONLY)
             os.read(gate, 1)
             os.close(gate)
+        if query == 'stay' and BORN != os.getpid():
+            import atexit, signal
+            atexit.register(signal.pause)
         if query == 'grow':
             KEPT.append(b'x' * 30_000_000)
         start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Count', str(COUNT[0]))])
@@ -124,6 +127,37 @@ fn with_all_of_them_busy_requests_are_served_cold_after_a_while() {
     let log = gated.site.log();
     assert_eq!(log.matches("W0380").count(), 1, "{log}");
     assert!(log.contains("none of its processes was free within 1 s"), "{log}");
+}
+
+#[test]
+fn a_process_that_does_not_end_after_its_request_gives_its_place_to_the_next() {
+    let gated = Gated::started("warm", "--max-processes 1 --queue 60 --timeout 1");
+    for query in ["stay", "stay", "other"] {
+        assert!(Who::of(&gated.ask(query)).is_warm(), "{}", gated.site.log());
+    }
+    let log = gated.site.log();
+    assert_eq!(log.matches("W0707").count(), 2, "{log}");
+}
+
+#[test]
+fn a_pool_ends_though_the_exit_handlers_of_its_processes_do_not() {
+    let site = Site::of(
+        "warm",
+        "--timeout 1",
+        "
+        import atexit, os, signal
+        if 'REQUEST_METHOD' not in os.environ:
+            atexit.register(signal.pause)
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'']
+        ",
+    );
+    site.warm_up();
+    site.wsgate(&["stop", site.files(".sock")[0].file_stem().unwrap().to_str().unwrap()]);
+    site.await_no_process();
+    let log = site.log();
+    assert!(log.contains("W0707") && log.contains("W0702"), "{log}");
 }
 
 #[test]

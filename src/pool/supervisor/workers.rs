@@ -193,7 +193,7 @@ impl Supervisor<'_> {
     /// Kills workers and templates whose time to end is over.
     pub(super) fn kill_those_who_stay(&mut self) {
         let now = Instant::now();
-        for pid in self.kill_those_who_linger(now) {
+        for pid in self.kill_those_who_linger(now).into_iter().filter(|pid| !has_ended(*pid)) {
             self.log(
                 &Entry::warning(
                     Code::WorkerStays,
@@ -224,4 +224,10 @@ impl Supervisor<'_> {
         let pid = live.pid.as_raw_nonzero();
         self.log(&Entry::notice(Code::WorkerReplaced, format!("worker {pid} makes way for another: {why}")));
     }
+}
+
+/// Has a process ended that nobody has asked how yet? Its template does that, which may be stopped.
+fn has_ended(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }

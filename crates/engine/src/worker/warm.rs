@@ -75,7 +75,7 @@ pub(super) fn run(
     let log = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3).map_err(io::Error::from)?;
     while let Some(waiting) = &spare {
         let Some(taken) = py.detach(|| waiting.request())? else {
-            return Ok(0);
+            break;
         };
         // In a process that ends with the request, what belongs to the pool ends before it.
         let kept = spare.take().filter(|_| service.resident);
