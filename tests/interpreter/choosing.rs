@@ -16,7 +16,8 @@ const PREFIX: &str = "
         return [sys.prefix.encode()]
     ";
 
-fn make_venv(at: &Path) {
+/// A virtualenv of the python that is tested.
+pub(crate) fn make_venv(at: &Path) {
     let status = Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(at).status().unwrap();
     assert!(status.success());
 }

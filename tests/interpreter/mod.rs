@@ -4,3 +4,5 @@ mod caching;
 mod choosing;
 mod forms;
 mod leaving;
+
+pub(crate) use choosing::make_venv;

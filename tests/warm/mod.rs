@@ -1,5 +1,6 @@
 //! `--mode warm`: requests that are handed to processes with the application loaded, through the built binary as a CGI program.
 
+mod apart;
 mod behind_apache;
 mod builds;
 mod failures;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{Site, Who};
-use crate::{front::eventually, verdict::whole};
+use crate::{front::eventually, interpreter::make_venv, verdict::whole};
 
 /// An application that gives the value of a module beside it, and one of its own.
 fn versions(own: &str) -> String {
@@ -105,4 +105,46 @@ fn options_that_have_changed_count_at_once() {
         &versions("one").replace("OWN = 'one'", "OWN = os.environ['HELLO']"),
     );
     site.await_version("1 a");
+}
+
+#[test]
+fn a_virtualenv_that_has_changed_is_looked_at_anew() {
+    let site = Site::new(
+        "
+        import os, sys
+        import installed
+        BORN = os.getpid()
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', sys.prefix + ' ' + installed.VALUE)])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        ",
+    );
+    let packages = |name: &str| {
+        make_venv(&site.place.path(name));
+        let library = fs::read_dir(site.place.path(name).join("lib")).unwrap().next().unwrap().unwrap();
+        library.path().join("site-packages/installed.py")
+    };
+    let installed = packages("site/.venv");
+    let prefix = site.place.path("site/.venv");
+    fs::write(&installed, "VALUE = 'one'\n").unwrap();
+    site.await_version(&format!("{} one", prefix.display()));
+
+    // A package is upgraded.
+    fs::write(&installed, "VALUE = 'second'\n").unwrap();
+    site.await_version(&format!("{} second", prefix.display()));
+
+    // Another virtualenv stands in its place, as after an upgrade of Python.
+    fs::rename(&prefix, site.place.path("site/old")).unwrap();
+    fs::write(packages("site/new"), "VALUE = 'three'\n").unwrap();
+    fs::rename(site.place.path("site/new"), &prefix).unwrap();
+    site.await_version(&format!("{} three", prefix.display()));
+
+    // The same, of which a setting has changed: other processes serve.
+    let before = site.supervisors();
+    let settings = prefix.join("pyvenv.cfg");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace("include-system-site-packages = false", "include-system-site-packages = true"))
+        .unwrap();
+    site.await_version(&format!("{} three", prefix.display()));
+    assert!(site.supervisors().iter().any(|supervisor| !before.contains(supervisor)), "{}", site.log());
 }
