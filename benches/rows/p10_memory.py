@@ -19,8 +19,9 @@ HELD = (
 
 TURNS = 5
 WORKERS = 8
-# Requests that each worker has served before it is looked at.
-ROUNDS = 20
+# Requests that each worker has served before it is looked at: enough for Python's collector to have gone over everything, as in any
+# worker that has been there for a while.
+ROUNDS = 500
 
 # Seconds that requests may take to come from all workers.
 PATIENCE = 60
