@@ -176,8 +176,12 @@ impl<'a> Guard<'a> {
                 // The web server takes the reply for over when its last holder closes it.
                 reply = None;
             }
-            if self.seen.done.is_some() && self.seen.closed && self.subject.may_stay() {
-                return self.conclude(Outcome::Unknown, reply);
+            if self.seen.closed && self.subject.may_stay() {
+                if self.seen.done.is_some() {
+                    return self.conclude(Outcome::Unknown, reply);
+                }
+                // It has ended, or the application has closed what it reports by, and the reply with that.
+                self.subject.signal(Signal::KILL);
             }
             if self.end_bell.rang() {
                 self.stop(Stop::Terminated);

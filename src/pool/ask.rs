@@ -36,12 +36,20 @@ pub(crate) struct Told {
 /// # Errors
 /// If the pool that is named does not run or does not answer.
 pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
+    let mut silent = None;
     let answers = match &words.pool {
         Some(name) => vec![control::ask(name, Question::Status).map_err(unknown)?],
         None => {
-            let names = control::names().map_err(unknown)?;
-            // One that has ended meanwhile is none.
-            names.iter().filter_map(|name| control::ask(name, Question::Status).ok()).collect()
+            let mut answers = Vec::new();
+            for name in control::names().map_err(unusable)? {
+                match control::ask(&name, Question::Status) {
+                    Ok(answer) => answers.push(answer),
+                    Err(error) if control::is_there(&name) => silent = Some(error),
+                    // It has ended meanwhile.
+                    Err(_) => {}
+                }
+            }
+            answers
         }
     };
     let mut text = String::new();
@@ -57,7 +65,7 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
     }
     // If standard output is closed there is nobody to tell.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    Ok(Exit::Done)
+    silent.map_or(Ok(Exit::Done), |error| Err(unknown(error)))
 }
 
 /// Makes a pool change to new code, and waits until it has or cannot.
@@ -81,6 +89,14 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
 pub(crate) fn stop(words: &Told) -> Result<Exit, Complaint> {
     control::ask(&words.pool, Question::Stop).map_err(unknown)?;
     Ok(Exit::Done)
+}
+
+fn unusable(error: anyhow::Error) -> Complaint {
+    Complaint::failed(
+        Entry::error(Code::NoPool, format!("{error:#}")).hint(
+            "a directory that others can enter is not used: `chmod 700` it, or name another in WSGATE_RUNTIME_DIR",
+        ),
+    )
 }
 
 fn unknown(error: anyhow::Error) -> Complaint {

@@ -26,6 +26,9 @@ const SUFFIX: &str = ".pool";
 /// Connections that may be open and say nothing; the oldest goes for one more.
 const MOST: usize = 16;
 
+/// How long a supervisor may take to say how its pool is. It never waits for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What somebody wants of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
@@ -209,18 +212,29 @@ pub(super) fn answer(mut stream: &UnixStream, text: &str) {
     let _ = stream.write_all(text.as_bytes());
 }
 
+/// Does somebody listen for questions to the pool `name`?
+pub(crate) fn is_there(name: &str) -> bool {
+    connect(name).is_ok()
+}
+
 /// Asks the pool `name`, and waits for what it says.
 ///
 /// # Errors
 /// If there is no such pool, or it does not answer.
 pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
+    if question != Question::Status {
+        // The answer may take long; that there is somebody who will give one is asked first.
+        ask(name, Question::Status)?;
+    }
     let mut stream = connect(name)?;
     if question == Question::Status {
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
     }
     stream.write_all(question.word().as_bytes())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("the pool does not answer")?;
+    stream
+        .read_to_string(&mut answer)
+        .with_context(|| format!("the pool `{name}` does not answer; its supervisor may be stopped"))?;
     Ok(answer)
 }
 

@@ -217,3 +217,20 @@ fn threads_at_import_do_no_harm() {
     }
     assert!(site.log().contains("W0351"), "{}", site.log());
 }
+
+#[test]
+fn a_template_that_the_application_has_taken_the_descriptors_of_ends() {
+    let site = Site::new(
+        "
+        import os
+        if 'REQUEST_METHOD' not in os.environ:
+            os.closerange(3, 1000)
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'cold']
+        ",
+    );
+    assert_eq!(site.ask().text(), "cold");
+    site.await_no_process();
+    assert_eq!(site.ask().text(), "cold");
+}

@@ -138,3 +138,58 @@ fn a_pool_ends_when_it_is_told_and_when_nobody_comes() {
     }
     site.await_no_process();
 }
+
+/// Does what the query says, and tells what the shell finds in its environment.
+const MEDDLES: &str = "
+    import os, subprocess
+    BORN = os.getpid()
+    def application(environ, start_response):
+        exec(environ['QUERY_STRING'])
+        seen = subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE, env=None).stdout.decode()
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Kept', str('KEPT' in globals())),
+            ('X-Left', ' '.join(sorted(line for line in seen.splitlines() if line.startswith(('LEFT', 'PATH=', 'HTTP_X_')))))])
+        globals()['KEPT'] = True
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+#[test]
+fn what_a_request_does_to_the_environment_is_undone() {
+    let site = Site::of("resident", "--max-processes 1 --queue 60", MEDDLES);
+    let ask = |code: &str, is_known_by: &str| {
+        let mut command = site.request();
+        command.env("QUERY_STRING", code).env(is_known_by, "1").env("PATH", "/bin");
+        let reply = site.answer(&mut command, "");
+        assert_eq!(whole(&reply.raw).status, 200, "{}", site.log());
+        reply
+    };
+    ask("", "HTTP_X_FIRST");
+    site.await_pools(1);
+    for code in [
+        "os.putenv('LEFT', 'secret')",
+        "os.environ['LEFT'] = 'secret'",
+        "os.unsetenv('PATH')",
+        "os.environ = {'LEFT': 'secret'}",
+        "os.environb.clear()",
+        "os.environb = None",
+        "del os.environ",
+    ] {
+        ask(code, "HTTP_X_SPOILT");
+        let after = ask("", "HTTP_X_NEXT");
+        assert!(Who::of(&after).is_warm(), "{}", site.log());
+        let seen = (after.header("X-Kept"), after.header("X-Left"));
+        assert_eq!(seen, (Some("True"), Some("HTTP_X_NEXT=1 PATH=/bin")), "after `{code}`: {}", site.log());
+    }
+}
+
+#[test]
+fn a_process_without_its_descriptors_is_answered_for_and_replaced() {
+    let site = Site::of("resident", "", MEDDLES);
+    site.warm_up();
+    for code in ["os.closerange(3, 1000)", "os.closerange(3, 1000); FILES = [open('/dev/null') for _ in range(40)]"] {
+        let mut command = site.request();
+        let reply = site.answer(command.env("QUERY_STRING", code), "");
+        assert!([500, 502].contains(&whole(&reply.raw).status), "{}", site.log());
+        let reply = site.ask();
+        assert_eq!(whole(&reply.raw).status, 200, "{}", site.log());
+    }
+}

@@ -13,7 +13,7 @@ use super::{Site, TELLS_ITSELF, Who};
 use crate::{front::eventually, probe::Reply, running::run, verdict::whole};
 
 /// Variables that say where the directory is, by path inside the site.
-type Variables<'a> = &'a [(&'a str, &'a str)];
+pub(super) type Variables<'a> = &'a [(&'a str, &'a str)];
 
 fn directory(path: &Path, mode: u32) {
     fs::create_dir_all(path).unwrap();
@@ -42,7 +42,7 @@ impl Site {
         reply
     }
 
-    fn wsgate_with(&self, words: &[&str], variables: Variables<'_>) -> (Option<i32>, String) {
+    pub(super) fn wsgate_with(&self, words: &[&str], variables: Variables<'_>) -> (Option<i32>, String) {
         let mut command = Command::new(self.place.wsgate());
         self.set(command.args(words).env_clear(), variables);
         let ended = run(&mut command, "");

@@ -113,3 +113,20 @@ fn a_process_that_outlives_its_template_leaves_others_alone() {
     let status = site.status();
     assert!(waits(&status) && status["served"] == 2, "{status}");
 }
+
+#[test]
+fn a_supervisor_that_is_stopped_is_said_to_be_so() {
+    let site = Site::new(WAITS);
+    site.warm_up();
+    let name = site.files(".sock").remove(0).file_stem().unwrap().to_str().unwrap().to_owned();
+    let supervisor = Pid::from_raw(site.supervisors()[0]).unwrap();
+    kill_process(supervisor, Signal::STOP).unwrap();
+    for words in [vec!["status"], vec!["stop", &name]] {
+        let (code, message) = site.wsgate_with(&words, &[("WSGATE_RUNTIME_DIR", "run")]);
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("W0705") && message.contains(&name), "{message}");
+    }
+    kill_process(supervisor, Signal::CONT).unwrap();
+    site.wsgate(&["stop", &name]);
+    site.await_no_process();
+}

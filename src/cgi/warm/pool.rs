@@ -59,7 +59,7 @@ impl Pool {
                 Code::NotWarm,
                 format!("there is no place for a warm pool, and the request is served cold: {error}"),
             )
-            .hint("set WSGATE_RUNTIME_DIR to a directory that the user of the request alone may enter")
+            .hint("set WSGATE_RUNTIME_DIR to a directory of mode 0700 that belongs to the user of the request")
         })?;
         let stem: String = pool::name_of(&settings.app).chars().take(12).collect();
         let family = format!("warm-{stem}-{:06x}-", identity::place(settings) & 0xff_ffff);

@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod cold;
+mod environment;
 mod filter;
 mod fork;
 mod forkable;

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     cold::{self, Asked},
-    warm::take_environment,
+    environment::take_environment,
 };
 use crate::{
     log::Log,

@@ -252,6 +252,10 @@ impl Template {
             let watched = self.unborn.watched().chain([self.signals.ours.as_fd()]).chain(channel);
             let mut watched: Vec<_> = watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             match poll(&mut watched, patience.as_ref()) {
+                // It would be so for ever.
+                Ok(_) if watched.iter().any(|watched| watched.revents().contains(PollFlags::NVAL)) => {
+                    Err(std::io::Error::other("the application has closed a descriptor that is not its own"))
+                }
                 Ok(_) | Err(Errno::INTR) => Ok(()),
                 Err(error) => Err(std::io::Error::from(error)),
             }
@@ -273,7 +277,9 @@ impl Template {
                     }
                 }
                 Err(Errno::INTR) => {}
-                Err(_) => break,
+                Err(Errno::AGAIN) => break,
+                // The application has closed it: nobody can tell this process anything.
+                Err(_) => self.retired = true,
             }
         }
         None

@@ -16,10 +16,7 @@ use link::{
     launch::{Launch, Service},
     report::Report,
 };
-use pyo3::{
-    prelude::*,
-    types::{PyBytes, PyDict},
-};
+use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, Mode, OFlags, openat},
@@ -34,6 +31,7 @@ use rustix::{
 
 use super::{
     cold::{self, Asked},
+    environment::{self, take_environment},
     fork,
     fresh::Fresh,
     interpreter::{self, Heeds},
@@ -66,6 +64,7 @@ pub(super) fn run(
     let mut count = 0;
     let (ourselves, template) = (getpid(), getppid());
     let mut spare = Some(Spare::new(listeners, fresh, launch)?);
+    let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
     let signal = py.import("_signal")?;
     for ours in [Signal::CHILD, Signal::USR1] {
         signal.call_method1("signal", (ours.as_raw(), 0))?;
@@ -88,6 +87,7 @@ pub(super) fn run(
         };
         kept.told = Told::listen()?;
         let was_told = served.end(py, &log)?;
+        environment.iter().try_for_each(|kept| kept.restore(py))?;
         if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
             break;
         }
@@ -253,10 +253,16 @@ impl Spare {
                 return Ok(None);
             }
             for listener in &self.listeners {
-                if let Ok(connection) = accept_with(listener, SocketFlags::CLOEXEC)
-                    && let Some(taken) = self.greet(connection)
-                {
-                    return Ok(Some(taken));
+                match accept_with(listener, SocketFlags::CLOEXEC) {
+                    Ok(connection) => {
+                        if let Some(taken) = self.greet(connection) {
+                            return Ok(Some(taken));
+                        }
+                    }
+                    // Taken by another process, or gone again.
+                    Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+                    // The application has closed it in an earlier request, or has left no descriptor free: another process does better.
+                    Err(_) => return Ok(None),
                 }
             }
         }
@@ -283,28 +289,4 @@ impl Spare {
         let handoff = Handoff::from_file(frame).ok()?;
         Some(Taken { connection, gateway: gateway.pid, handoff, descriptors: [body, reply, errors, lifeline] })
     }
-}
-
-/// Makes `variables` the environment of this process, for Python and for libraries in C. What is there already is not touched: each
-/// change runs Python code, and costs a process that was just forked pages of memory.
-pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
-    let environment = py.import("os")?.getattr("environb")?;
-    let old = environment.call_method0("copy")?.cast_into::<PyDict>()?;
-    for (name, value) in variables {
-        let (name, value) = (PyBytes::new(py, name), PyBytes::new(py, value));
-        let is_there = old.get_item(&name)?.is_some_and(|old| old.eq(&value).unwrap_or(false));
-        if !is_there {
-            environment.set_item(&name, &value)?;
-        }
-        if old.contains(&name)? {
-            old.del_item(&name)?;
-        }
-    }
-    for name in old.keys() {
-        // Python itself sets it at its start where no locale is set (PEP 538), and programs that it starts are to have it.
-        if !name.eq(PyBytes::new(py, b"LC_CTYPE"))? {
-            environment.del_item(name)?;
-        }
-    }
-    Ok(())
 }
