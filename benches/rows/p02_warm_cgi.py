@@ -12,6 +12,11 @@ from workplace import TREE
 ID = "P2"
 TITLE = "a hello page by warm CGI, a forked process for the request: whole process, and behind Apache, p50"
 
+HELD = (
+    "behind Apache both start a program for the request; then ours wakes another process, which meets most of the memory that it touches "
+    "for the first time: each page is a fault, and some of them are copies."
+)
+
 TURNS = 25
 RUNS = 50
 
