@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import time
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import server
 import warm
 import workplace
-from workplace import HERE, Unfit
+from workplace import HERE
 
 PROGRAM = "/usr/sbin/apache2"
 
@@ -74,7 +73,7 @@ def start(place):
         # The scripts are there.
         place.directory.chmod(0o755)
         shutil.chown(pools, user, user)
-    port = free_port()
+    port = server.free_port()
     variables = {"BENCH_APACHE": str(home), "BENCH_PLACE": str(place.directory), "BENCH_PORT": str(port)}
     words = [PROGRAM, "-f", str(HERE / "apache.conf"), "-D", "FOREGROUND", *["-D", "AsRoot"] * bool(user)]
     log = home / "error.log"
@@ -83,31 +82,11 @@ def start(place):
             words, env=server.ENVIRONMENT | variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        await_listening(process, port, log)
+        server.await_listening(process, "Apache", ("127.0.0.1", port), log)
         with warm.pools(place, pools, user):
             yield Running(port, pools, user)
     finally:
         server.end(process, server.Running(None, process.pid))
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def await_listening(process, port, log):
-    deadline = time.monotonic() + server.PATIENCE
-    while not listens(port):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.01)
-        if process.returncode is not None or time.monotonic() > deadline:
-            raise Unfit(f"Apache does not listen at port {port}:\n{log.read_text('utf-8', 'replace')[-2000:]}")
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def batch(page, runs):

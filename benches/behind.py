@@ -188,4 +188,4 @@ def compare(same):
         if page.name.startswith("nobody"):
             found = (found[0], first[1], found[2])
         if found != expected:
-            raise Unfit(f"`{page.name}` answers\n{found}\nin place of\n{expected}\n{front.end_of(page.front.log)}")
+            raise Unfit(f"`{page.name}` answers\n{found}\nin place of\n{expected}\n{server.end_of(page.front.log)}")

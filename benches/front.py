@@ -3,14 +3,12 @@
 import contextlib
 import os
 import re
-import socket
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import server
-from workplace import HERE, TREE, Unfit
+from workplace import HERE, TREE
 
 # How each web server is started with a configuration, in the foreground.
 PROGRAMS = {
@@ -50,7 +48,7 @@ def start(place, front):
     """Starts `front` and waits until it listens; ends it afterwards."""
     home = place.directory / "fronts" / re.sub("[ ,]+", "-", f"{front.program}-{front.name}")
     home.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = server.free_port()
     log = home / "error.log"
     values = {"HOME": home, "LOG": log, "PORT": port, "TREE": TREE, **front.values}
     site = fill(f"{front.program.lower()}/{front.site}", home, values)
@@ -61,7 +59,7 @@ def start(place, front):
             argv, env=server.ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        await_listening(process, f"{front.program} for {front.name}", port, log)
+        server.await_listening(process, f"{front.program} for {front.name}", ("127.0.0.1", port), log)
         yield Running(argv, port, log)
     finally:
         server.end(process, server.Running(None, process.pid))
@@ -73,27 +71,3 @@ def fill(name, home, values):
     path = home / f"{name.replace('/', '-')}.conf"
     path.write_text(re.sub(r"@([A-Z]+)@", lambda match: str(values[match[1]]), text))
     return path
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def await_listening(process, what, port, log):
-    deadline = time.monotonic() + server.PATIENCE
-    while not listens(port):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.01)
-        if process.returncode is not None or time.monotonic() > deadline:
-            raise Unfit(f"{what} does not listen at port {port}:\n{end_of(log)}")
-
-
-def end_of(log):
-    return log.read_text("utf-8", "replace")[-2000:]
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0

@@ -72,25 +72,37 @@ def start(place, server, umask=-1):
         )
     running = Running(server, process.pid)
     try:
-        await_listening(process, server, log)
+        await_listening(process, f"`{server.name}`", str(server.socket), log)
         yield running
     finally:
         end(process, running)
 
 
-def await_listening(process, server, log):
+def free_port():
+    """A TCP port of the loopback where nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def await_listening(process, what, address, log):
+    """Waits until `process` listens at `address`, the path of a Unix socket or host and port."""
     deadline = time.monotonic() + PATIENCE
-    while not listens(server.socket):
+    while not listens(address):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
         if process.returncode is not None or time.monotonic() > deadline:
-            text = log.read_text("utf-8", "replace")[-2000:]
-            raise Unfit(f"`{server.name}` does not listen at {server.socket}:\n{text}")
+            raise Unfit(f"{what} does not listen at {address}:\n{end_of(log)}")
 
 
-def listens(path):
-    with socket.socket(socket.AF_UNIX) as client:
-        return client.connect_ex(str(path)) == 0
+def end_of(log):
+    return log.read_text("utf-8", "replace")[-2000:]
+
+
+def listens(address):
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as client:
+        return client.connect_ex(address) == 0
 
 
 def end(process, running):

@@ -14,7 +14,7 @@ TITLE = "PSS of 8 processes with Flask, and of those above them, after requests 
 
 HELD = (
     "the supervisor is a process without Python beside the one that workers are forked from (3 MiB, most of it the file of its "
-    "program), where uWSGI's master is both; and a worker has a third of a MiB more of its own."
+    "program), where uWSGI's master is both."
 )
 
 TURNS = 5

@@ -122,7 +122,8 @@ impl Body {
         if state.ended { None } else { state.descriptor.clone() }
     }
 
-    /// Reads what is there and puts it aside. Not a part of its caller, whose stack would have this piece, too. An error is the reader's to find; here it only ends the reading ahead.
+    /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends the reading ahead. Not a part of its
+    /// caller, whose stack would have this piece, too.
     #[inline(never)]
     fn put_aside(&self, descriptor: &OwnedFd) {
         let mut piece = [0; 64 * 1024];

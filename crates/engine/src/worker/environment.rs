@@ -31,6 +31,12 @@ pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
     Ok(())
 }
 
+/// The environment of this process, as Python knows it.
+pub(super) fn variables(py: Python<'_>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> {
+    let copy = py.import("os")?.getattr("environb")?.call_method0("copy")?.cast_into::<PyDict>()?;
+    copy.iter().map(|(name, value)| Ok((name.extract()?, value.extract()?))).collect()
+}
+
 /// An environment that is to be there again after a request, whatever the application has done to it.
 pub(super) struct Kept {
     /// What `os.environ` and `os.environb` are; each shows the same dictionary.
@@ -46,11 +52,9 @@ impl Kept {
     pub(super) fn new(py: Python<'_>) -> PyResult<Self> {
         let os = py.import("os")?;
         let view = |name: &'static str| Ok::<_, PyErr>((name, os.getattr(name)?.unbind()));
-        let copy = os.getattr("environb")?.call_method0("copy")?.cast_into::<PyDict>()?;
-        let pairs = copy.iter().map(|(name, value)| Ok((name.extract()?, value.extract()?)));
         Ok(Self {
             views: [view("environ")?, view("environb")?],
-            variables: pairs.collect::<PyResult<_>>()?,
+            variables: variables(py)?,
             of_process: env::vars_os().collect(),
         })
     }

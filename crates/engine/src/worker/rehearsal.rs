@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     cold::{self, Asked},
-    environment::take_environment,
+    environment::{self, take_environment},
 };
 use crate::{
     log::Log,
@@ -71,11 +71,7 @@ pub(super) fn once(py: Python<'_>, setting: &Setting) {
 }
 
 fn rehearse(py: Python<'_>, setting: &Setting) -> PyResult<()> {
-    let before = py.import("os")?.getattr("environb")?.call_method0("copy")?.cast_into::<PyDict>()?;
-    let before = before
-        .iter()
-        .map(|(name, value)| Ok((name.extract()?, value.extract()?)))
-        .collect::<PyResult<Vec<(Vec<u8>, Vec<u8>)>>>()?;
+    let before = environment::variables(py)?;
     // What lasts comes first, as in what a gateway sends.
     let mut variables = before.clone();
     variables.retain(|(name, _)| !VARIABLES.iter().any(|(known, _)| known.as_bytes() == name));
