@@ -60,10 +60,13 @@ impl<'a> Iterator for Pairs<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let pair = split_pair(self.rest);
-        let at = self.whole - self.rest.len();
-        self.rest = pair.map_or(&[], |(_, rest)| rest);
-        Some(pair.map(|(pair, _)| pair).ok_or(Truncated { at }))
+        let Some((pair, rest)) = split_pair(self.rest) else {
+            let at = self.whole - self.rest.len();
+            self.rest = &[];
+            return Some(Err(Truncated { at }));
+        };
+        self.rest = rest;
+        Some(Ok(pair))
     }
 }
 
@@ -95,14 +98,22 @@ type Pair<'a> = (&'a [u8], &'a [u8]);
 /// Splits the first pair off; `None` if it is truncated. No sum of two lengths is ever made, so that none overflows.
 #[inline]
 fn split_pair(bytes: &[u8]) -> Option<(Pair<'_>, &[u8])> {
-    let (name_length, rest) = split_length(bytes)?;
-    let (value_length, rest) = split_length(rest)?;
+    let (name_length, value_length, rest) = match bytes {
+        // As nearly all are.
+        [name_length, value_length, rest @ ..] if usize::from(name_length | value_length) <= SHORT => {
+            (usize::from(*name_length), usize::from(*value_length), rest)
+        }
+        _ => {
+            let (name_length, rest) = split_length(bytes)?;
+            let (value_length, rest) = split_length(rest)?;
+            (name_length, value_length, rest)
+        }
+    };
     let (name, rest) = rest.split_at_checked(name_length)?;
     let (value, rest) = rest.split_at_checked(value_length)?;
     Some(((name, value), rest))
 }
 
-#[inline]
 fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let (first, after) = bytes.split_first()?;
     let first = usize::from(*first);

@@ -37,13 +37,8 @@ impl Ids {
         id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         id ^= id >> 31;
-        let mut name = String::with_capacity(16);
-        for byte in id.to_be_bytes() {
-            for digit in [byte >> 4, byte & 15] {
-                name.push(char::from(DIGITS[usize::from(digit)]));
-            }
-        }
-        name
+        let digits: [u8; 16] = std::array::from_fn(|place| DIGITS[usize::from((id >> (60 - 4 * place)) as u8 & 15)]);
+        String::from_utf8_lossy(&digits).into_owned()
     }
 }
 

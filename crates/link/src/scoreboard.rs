@@ -56,7 +56,7 @@ pub struct Line {
     state: AtomicU32,
     pid: AtomicI32,
     thread: AtomicU32,
-    /// Milliseconds of the monotonic clock when it became busy or idle.
+    /// Milliseconds of the monotonic clock at the tick before it became busy or idle.
     since: AtomicU64,
     served: AtomicU64,
     /// Bytes of resident memory of the worker's process after its last request, if that is measured.
@@ -85,7 +85,16 @@ pub struct Reading {
 
 /// Milliseconds of the monotonic clock, which all processes share.
 pub fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
+    milliseconds(ClockId::Monotonic)
+}
+
+/// The same as of the kernel's last tick, which is up to some ten milliseconds ago; it costs a fraction.
+pub fn recently() -> u64 {
+    milliseconds(ClockId::MonotonicCoarse)
+}
+
+fn milliseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
@@ -224,16 +233,15 @@ impl Line {
     /// A request begins. What of `request` does not fit is left out.
     pub fn begin(&self, request: &str) {
         self.change(|| {
-            let bytes = request.as_bytes();
-            for (number, word) in self.request.iter().enumerate() {
-                let mut piece = [0; 8];
-                let rest = bytes.get(number * 8..).unwrap_or_default();
-                let length = rest.len().min(8);
-                piece[..length].copy_from_slice(&rest[..length]);
-                word.store(u64::from_ne_bytes(piece), Ordering::Relaxed);
+            let (whole, rest) = request.as_bytes().as_chunks::<8>();
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            let pieces = whole.iter().chain([&last]).chain(std::iter::repeat(&[0; 8]));
+            for (word, piece) in self.request.iter().zip(pieces) {
+                word.store(u64::from_ne_bytes(*piece), Ordering::Relaxed);
             }
             self.state.store(BUSY, Ordering::Relaxed);
-            self.since.store(now(), Ordering::Relaxed);
+            self.since.store(recently(), Ordering::Relaxed);
             self.served.fetch_add(1, Ordering::Relaxed);
         });
     }
@@ -256,7 +264,7 @@ impl Line {
     fn be(&self, state: u32) {
         self.change(|| {
             self.state.store(state, Ordering::Relaxed);
-            self.since.store(now(), Ordering::Relaxed);
+            self.since.store(recently(), Ordering::Relaxed);
         });
     }
 

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
@@ -208,7 +209,34 @@ impl ReplySink for Reply {
         self.reporter.send(&Report::HeadLeaves);
     }
 
-    fn write(&mut self, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
+    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
+        py.detach(|| self.write_some(head, block))
+    }
+
+    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        py.detach(|| self.send_some(file, offset, count))
+    }
+
+    fn is_whole(&mut self) {
+        self.reporter.send(&Report::Done { complete: true });
+    }
+
+    fn is_abandoned(&mut self, py: Python<'_>) -> bool {
+        let Some(reply) = &self.descriptor else {
+            return true;
+        };
+        // Asked for nothing, the kernel tells of errors and of closed ends alone.
+        let mut watched = [PollFd::new(reply, PollFlags::empty())];
+        py.detach(|| matches!(poll(&mut watched, Some(&MOMENT)), Ok(1..)))
+    }
+
+    fn finish(&mut self, py: Python<'_>, complete: bool) {
+        py.detach(|| self.end(complete));
+    }
+}
+
+impl Reply {
+    fn write_some(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize> {
         let room = self.clear_way(head.len() + block.len())?;
         let head = &head[..head.len().min(room)];
         let block = &block[..block.len().min(room - head.len())];
@@ -218,7 +246,7 @@ impl ReplySink for Reply {
         Ok(writev(reply, &[io::IoSlice::new(head), io::IoSlice::new(block)])?)
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+    fn send_some(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
         let room = self.clear_way(count)?;
         let Some(reply) = &self.descriptor else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -235,20 +263,7 @@ impl ReplySink for Reply {
         }
     }
 
-    fn is_whole(&mut self) {
-        self.reporter.send(&Report::Done { complete: true });
-    }
-
-    fn is_abandoned(&mut self) -> bool {
-        let Some(reply) = &self.descriptor else {
-            return true;
-        };
-        // Asked for nothing, the kernel tells of errors and of closed ends alone.
-        let mut watched = [PollFd::new(reply, PollFlags::empty())];
-        matches!(poll(&mut watched, Some(&MOMENT)), Ok(1..))
-    }
-
-    fn finish(&mut self, complete: bool) {
+    fn end(&mut self, complete: bool) {
         let body_left = self.body.pending().is_some();
         self.body.close();
         match self.release.take().filter(|_| self.reporter.is_ours()) {

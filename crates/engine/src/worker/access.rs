@@ -98,8 +98,8 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         self.reply.head_leaves();
     }
 
-    fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
-        let written = self.reply.write(head, block, last);
+    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
+        let written = self.reply.write(py, head, block, last);
         if self.tally.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
             // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page comes in one piece with its head.
             let mut lines = head.split(|&byte| byte == b'\n');
@@ -114,8 +114,8 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         written
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
-        let sent = self.reply.send_file(file, offset, count);
+    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+        let sent = self.reply.send_file(py, file, offset, count);
         self.count(&sent);
         sent
     }
@@ -124,13 +124,13 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         self.reply.is_whole();
     }
 
-    fn is_abandoned(&mut self) -> bool {
-        self.reply.is_abandoned()
+    fn is_abandoned(&mut self, py: Python<'_>) -> bool {
+        self.reply.is_abandoned(py)
     }
 
-    fn finish(&mut self, complete: bool) {
+    fn finish(&mut self, py: Python<'_>, complete: bool) {
         self.tally.whole.store(complete, Ordering::Relaxed);
-        self.reply.finish(complete);
+        self.reply.finish(py, complete);
     }
 }
 

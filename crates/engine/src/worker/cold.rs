@@ -16,7 +16,7 @@ use crate::{
     log::Log,
     reporter::Reporter,
     transport::cgi::{Body, Release, Reply, StandardError},
-    wsgi::{BodyLength, Exchange, Interruptible, Names, Response, Server, Setting, Twice, Variables, refuse},
+    wsgi::{BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting, Twice, Variables, refuse},
 };
 
 /// Serves the request that the process environment describes.
@@ -71,7 +71,7 @@ pub(super) fn serve<'py>(
     let Asked { log, variables: received, body, reply, reporter, interruptible, form, release } = asked;
     let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let variables = match Variables::new(received, Twice::First, &mut Names::default()) {
+    let variables = match Variables::new(received, Twice::First, &mut Remembered::default()) {
         Ok(variables) => variables,
         Err(bad) => {
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, release));

@@ -14,7 +14,7 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use crate::{
     log::Log,
     transport::cgi::StandardError,
-    wsgi::{BodySource, Exchange, Interruptible, Names, Outcome, ReplySink, Server, Setting, Twice, Variables},
+    wsgi::{BodySource, Exchange, Interruptible, Outcome, Remembered, ReplySink, Server, Setting, Twice, Variables},
 };
 
 /// What came of it.
@@ -60,7 +60,7 @@ pub(super) fn ask(
     if scheme == "https" {
         received.push((b"HTTPS", b"on"));
     }
-    let variables = Variables::new(received, Twice::First, &mut Names::default())
+    let variables = Variables::new(received, Twice::First, &mut Remembered::default())
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::kept(request_id, &format!("GET {target}"));
     let reply = Kept::default();
@@ -103,20 +103,20 @@ struct Kept {
 impl ReplySink for Kept {
     fn head_leaves(&mut self) {}
 
-    fn write(&mut self, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
+    fn write(&mut self, _: Python<'_>, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(head);
         Ok(head.len() + block.len())
     }
 
-    fn send_file(&mut self, _: BorrowedFd<'_>, _: u64, count: usize) -> io::Result<usize> {
+    fn send_file(&mut self, _: Python<'_>, _: BorrowedFd<'_>, _: u64, count: usize) -> io::Result<usize> {
         Ok(count)
     }
 
     fn is_whole(&mut self) {}
 
-    fn is_abandoned(&mut self) -> bool {
+    fn is_abandoned(&mut self, _: Python<'_>) -> bool {
         false
     }
 
-    fn finish(&mut self, _: bool) {}
+    fn finish(&mut self, _: Python<'_>, _: bool) {}
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use link::scoreboard::{Line, Scoreboard, now};
+use link::scoreboard::{Line, Scoreboard, now, recently};
 use pyo3::{
     ffi,
     prelude::*,
@@ -104,7 +104,7 @@ impl Watched {
         if self.timeout_milliseconds > 0 {
             let ident = py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract());
             // A thread without a name is not interrupted; the supervisor ends the process in the end.
-            *self.serving(thread) = ident.ok().map(|ident| Serving { thread: ident, since: now(), interruptible });
+            *self.serving(thread) = ident.ok().map(|ident| Serving { thread: ident, since: recently(), interruptible });
         }
         if let Some(line) = self.line(thread) {
             line.begin(request);

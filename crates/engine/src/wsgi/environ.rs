@@ -9,13 +9,10 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-use super::{Setting, Variables, file_wrapper::FileWrapper, input::Input};
+use super::{Setting, Variables, file_wrapper::FileWrapper, input::Input, variables::Pair};
 
-/// Variables that are remembered. An attacker who makes up names gains no more than this.
-const MOST_ENTRIES: usize = 256;
-
-/// Longest value that is remembered, in bytes.
-const LONGEST_VALUE: usize = 1024;
+/// Names that Python may keep for ever, as it does those that are interned.
+const MOST_INTERNED: usize = 256;
 
 /// Makes the environs of one thread.
 pub(super) struct Environs {
@@ -23,27 +20,28 @@ pub(super) struct Environs {
     constant: Py<PyDict>,
     /// The last environ, as it was before the application had it.
     last: Py<PyDict>,
-    entries: Vec<Entry>,
-    /// Names the request that entries were used by.
+    /// Variables by their numbers.
+    texts: Vec<Option<Texts>>,
+    /// Those whose value is another one than in `last`.
+    changed: Vec<usize>,
+    /// Of the variables with these numbers.
+    generation: u64,
+    /// Names the last request that an environ was made for.
     serial: u64,
-    /// How many entries `last` was made of.
+    /// How many variables `last` was made of; 0 if it cannot be used.
     used: usize,
-    /// How many names were interned; Python may keep these for ever.
+    /// How many names were interned.
     interned: usize,
 }
 
-/// A variable that was sent before.
-struct Entry {
-    name: Vec<u8>,
+/// A variable as Python has it.
+struct Texts {
     key: Py<PyString>,
-    value: Vec<u8>,
-    /// `value` is all of it.
-    remembered: bool,
-    text: Py<PyString>,
+    value: Py<PyString>,
+    /// That of the value; 0 if it has none.
+    version: u64,
     /// The last request that had it; 0 for none.
     serial: u64,
-    /// Its value is another one than at the request before.
-    changed: bool,
 }
 
 impl Environs {
@@ -64,7 +62,9 @@ impl Environs {
         Ok(Self {
             last: constant.copy()?.unbind(),
             constant: constant.unbind(),
-            entries: Vec::new(),
+            texts: Vec::new(),
+            changed: Vec::new(),
+            generation: 0,
             serial: 0,
             used: 0,
             interned: 0,
@@ -79,11 +79,7 @@ impl Environs {
         request_id: &str,
         input: &Bound<'py, Input>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let made = self.make_of(py, variables);
-        if made.is_err() || self.entries.len() > MOST_ENTRIES {
-            self.forget();
-        }
-        let environ = made?;
+        let environ = self.make_of(py, variables).inspect_err(|_| self.used = 0)?;
         environ.set_item(intern!(py, "wsgi.input"), input)?;
         environ.set_item(intern!(py, "wsgate.request_id"), request_id)?;
         if variables.scheme() == "https" {
@@ -96,75 +92,60 @@ impl Environs {
         let same_names = self.remember(py, variables)?;
         if same_names {
             let last = self.last.bind(py);
-            for entry in self.entries.iter().filter(|entry| entry.serial == self.serial && entry.changed) {
-                last.set_item(&entry.key, &entry.text)?;
+            for texts in self.changed.iter().filter_map(|number| self.texts[*number].as_ref()) {
+                last.set_item(&texts.key, &texts.value)?;
             }
             return last.copy();
         }
         let environ = self.constant.bind(py).copy()?;
-        for entry in self.entries.iter().filter(|entry| entry.serial == self.serial) {
-            environ.set_item(&entry.key, &entry.text)?;
+        for texts in variables.pairs().iter().filter_map(|pair| self.texts[pair.number].as_ref()) {
+            environ.set_item(&texts.key, &texts.value)?;
         }
         self.last = environ.copy()?.unbind();
+        self.used = variables.pairs().len();
         Ok(environ)
     }
 
-    /// Takes note of the variables. Tells whether their names are those of the request before.
+    /// Sees to it that there is a text for each variable. Tells whether their names are those of the request before.
     fn remember(&mut self, py: Python<'_>, variables: &Variables<'_>) -> PyResult<bool> {
+        if variables.generation() != self.generation {
+            self.texts.clear();
+            self.used = 0;
+            self.generation = variables.generation();
+        }
+        self.changed.clear();
         let before = self.serial;
         self.serial += 1;
-        let (mut same, mut used, mut at) = (true, 0, 0);
-        for (name, value) in variables.iter() {
-            used += 1;
-            let found = self.entries[at..].iter().position(|entry| entry.name == name);
-            let place = match found {
-                Some(distance) => at + distance,
-                None => {
-                    let entry = Entry {
-                        name: name.to_vec(),
-                        key: self.key(py, name)?,
-                        value: Vec::new(),
-                        remembered: false,
-                        text: intern!(py, "").clone().unbind(),
-                        serial: 0,
-                        changed: true,
-                    };
-                    self.entries.insert(at, entry);
-                    at
+        let mut same_names = variables.pairs().len() == self.used;
+        for Pair { name, value, number, version } in variables.pairs() {
+            if let Some(Some(texts)) = self.texts.get_mut(*number) {
+                same_names &= texts.serial == before;
+                texts.serial = self.serial;
+                if *version == 0 || texts.version != *version {
+                    texts.value = latin1(py, value)?.unbind();
+                    texts.version = *version;
+                    self.changed.push(*number);
                 }
-            };
-            let entry = &mut self.entries[place];
-            same &= entry.serial == before && before > 0;
-            entry.serial = self.serial;
-            entry.changed = !entry.remembered || entry.value != value;
-            if entry.changed {
-                entry.text = latin1(py, value)?.unbind();
-                entry.value.clear();
-                entry.remembered = value.len() <= LONGEST_VALUE;
-                if entry.remembered {
-                    entry.value.extend_from_slice(value);
-                }
+                continue;
             }
-            at = place + 1;
+            same_names = false;
+            let (key, value) = (self.key(py, name)?, latin1(py, value)?.unbind());
+            if self.texts.len() <= *number {
+                self.texts.resize_with(*number + 1, || None);
+            }
+            self.texts[*number] = Some(Texts { key, value, version: *version, serial: self.serial });
         }
-        same &= used == self.used;
-        self.used = used;
-        Ok(same)
+        Ok(same_names)
     }
 
     fn key(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<Py<PyString>> {
         match std::str::from_utf8(name) {
-            Ok(name) if name.is_ascii() && self.interned < MOST_ENTRIES => {
+            Ok(name) if name.is_ascii() && self.interned < MOST_INTERNED => {
                 self.interned += 1;
                 Ok(PyString::intern(py, name).unbind())
             }
             _ => Ok(latin1(py, name)?.unbind()),
         }
-    }
-
-    fn forget(&mut self) {
-        self.entries.clear();
-        self.used = 0;
     }
 }
 

@@ -1,10 +1,16 @@
 //! `wsgi.errors`: a text stream that takes any Unicode and never fails its writer (PEP 3333 *Input and Error Streams*).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use pyo3::{intern, prelude::*, types::PyBytes};
 
 use super::ErrorSink;
+
+/// Bytes of a line that are waited for. Of a longer one, pieces leave.
+const LONGEST_LINE: usize = 8 * 1024;
 
 /// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`.
 #[pyclass(frozen, module = "wsgate")]
@@ -28,12 +34,14 @@ impl ErrorBuffer {
         Ok(bytes.len())
     }
 
-    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
-    fn flush(&self) {}
+    fn flush(&self, py: Python<'_>) {
+        py.detach(|| self.sink.flush());
+    }
 
     /// The log outlives every stream on it.
-    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
-    fn close(&self) {}
+    fn close(&self, py: Python<'_>) {
+        self.flush(py);
+    }
 
     #[getter]
     #[expect(clippy::unused_self, reason = "an attribute of Python's stream protocol")]
@@ -69,8 +77,61 @@ impl ErrorBuffer {
     }
 }
 
+/// Lines of a text stream, which leave as a whole: other processes write to the same log.
+pub(super) struct Lines {
+    sink: Arc<dyn ErrorSink>,
+    /// What has no line end yet.
+    begun: Mutex<Vec<u8>>,
+    /// Something has been done to the stream.
+    used: AtomicBool,
+}
+
+impl Lines {
+    /// Has something been done to the stream since this was asked last?
+    pub(super) fn take_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed) && self.used.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl ErrorSink for Lines {
+    fn write(&self, bytes: &[u8]) {
+        self.used.store(true, Ordering::Relaxed);
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.extend_from_slice(bytes);
+        if begun.len() > LONGEST_LINE {
+            let piece = std::mem::take(&mut *begun);
+            // Not under the lock: the log may be slow, and the application may fork meanwhile.
+            drop(begun);
+            self.sink.write(&piece);
+        }
+    }
+
+    fn flush(&self) {
+        self.used.store(true, Ordering::Relaxed);
+        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
+        if !begun.is_empty() {
+            self.sink.write(&begun);
+        }
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        self.sink.descriptor()
+    }
+}
+
+/// A new `wsgi.errors` on `sink`, and what is written to it.
+pub(super) fn errors_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<(Bound<'_, PyAny>, Arc<Lines>)> {
+    let lines = Arc::new(Lines { sink, begun: Mutex::default(), used: AtomicBool::new(false) });
+    Ok((stream(py, lines.clone(), true)?, lines))
+}
+
 /// A new text stream on `sink`: UTF-8, what cannot be encoded is shown escaped, each line leaves at once.
 pub(crate) fn text_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<Bound<'_, PyAny>> {
+    stream(py, sink, false)
+}
+
+/// A text stream on `sink`, which gets each word by itself if `write_through`.
+fn stream(py: Python<'_>, sink: Arc<dyn ErrorSink>, write_through: bool) -> PyResult<Bound<'_, PyAny>> {
     let buffer = Bound::new(py, ErrorBuffer { sink })?;
     py.import(intern!(py, "_io"))?.getattr(intern!(py, "TextIOWrapper"))?.call1((
         buffer,
@@ -79,5 +140,6 @@ pub(crate) fn text_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<
         // Newlines stay as they are. A line leaves when it ends, as a whole: other processes write to the same log.
         "\n",
         true,
+        write_through,
     ))
 }

@@ -3,7 +3,7 @@
 //! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application, and sends what it answers.
 //! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
 //!
-//! - environ: *environ Variables* → `names`, `variables`, `mount`, `environ`
+//! - environ: *environ Variables* → `remembered`, `variables`, `mount`, `environ`
 //! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`
 //! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`, `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
@@ -16,7 +16,7 @@ mod file_wrapper;
 mod head;
 mod input;
 mod mount;
-mod names;
+mod remembered;
 mod response;
 mod serve;
 mod text;
@@ -33,10 +33,11 @@ use std::{
 };
 
 use link::page::Form;
+use pyo3::Python;
 
 pub(crate) use errors::text_stream;
 pub(crate) use fault::{Interrupted, interruption, one_line};
-pub(crate) use names::Names;
+pub(crate) use remembered::Remembered;
 pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, Server, refuse};
 pub(crate) use traceback::format_exception;
@@ -110,7 +111,8 @@ pub(crate) trait BodySource: Send {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 }
 
-/// Where a reply goes. Bytes leave in the order in which they are given.
+/// Where a reply goes. Bytes leave in the order in which they are given. Whatever may have to wait lets other threads of the
+/// application run meanwhile.
 pub(crate) trait ReplySink: Send {
     /// Called once, before the first byte: from here on no other reply can be sent.
     fn head_leaves(&mut self);
@@ -119,13 +121,13 @@ pub(crate) trait ReplySink: Send {
     ///
     /// # Errors
     /// `Interrupted` if a signal came first; anything else means that nobody reads the reply any more.
-    fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize>;
+    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize>;
 
     /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends there.
     ///
     /// # Errors
     /// As [`ReplySink::write`].
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize>;
+    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize>;
 
     /// Called when all bytes that the head announced have left: to the client the reply is whole, whatever becomes of the
     /// application.
@@ -133,16 +135,19 @@ pub(crate) trait ReplySink: Send {
 
     /// Has the other end gone? To be asked when this process was told to end: whoever does that closes the other end just
     /// before or just after, so this waits a moment.
-    fn is_abandoned(&mut self) -> bool;
+    fn is_abandoned(&mut self, py: Python<'_>) -> bool;
 
     /// Ends the reply: all of it was sent (`complete`), or it had to be cut.
-    fn finish(&mut self, complete: bool);
+    fn finish(&mut self, py: Python<'_>, complete: bool);
 }
 
 /// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for a full log disk.
 pub(crate) trait ErrorSink: Send + Sync {
     /// Writes all of `bytes`.
     fn write(&self, bytes: &[u8]);
+
+    /// Writes what it has held back.
+    fn flush(&self) {}
 
     /// The descriptor behind it, if there is one.
     fn descriptor(&self) -> Option<i32>;

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    os::fd::AsFd as _,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -224,7 +225,7 @@ impl Response {
             let Some(sink) = &mut state.sink else {
                 return Err(Fault::ClientGone);
             };
-            let sent = py.detach(|| sink.send_file(std::os::fd::AsFd::as_fd(&part.file), part.offset + done, count));
+            let sent = sink.send_file(py, part.file.as_fd(), part.offset + done, count);
             match sent {
                 Ok(0) => break,
                 Ok(sent) => {
@@ -274,7 +275,7 @@ impl Response {
     /// The reply is being cut because this process was told to end: has the client gone?
     fn is_abandoned(&self, py: Python<'_>) -> bool {
         let mut state = self.state(py);
-        state.sink.as_mut().is_some_and(|sink| py.detach(|| sink.is_abandoned()))
+        state.sink.as_mut().is_some_and(|sink| sink.is_abandoned(py))
     }
 
     /// The application has done its part; what follows is not to be interrupted.
@@ -287,7 +288,7 @@ impl Response {
         let mut state = self.state(py);
         state.stage = Stage::Done;
         if let Some(mut sink) = state.sink.take() {
-            py.detach(move || sink.finish(complete));
+            sink.finish(py, complete);
         }
     }
 
@@ -384,7 +385,7 @@ impl Response {
             let Some(sink) = &mut state.sink else {
                 return Err(Fault::ClientGone);
             };
-            let written = py.detach(|| sink.write(head, block, last));
+            let written = sink.write(py, head, block, last);
             if let Ok(count) = written {
                 let of_head = count.min(head.len());
                 head = &head[of_head..];

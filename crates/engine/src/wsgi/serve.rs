@@ -17,7 +17,7 @@ use pyo3::{
 use super::{
     ErrorSink, Exchange, Setting,
     environ::Environs,
-    errors::text_stream,
+    errors::{Lines, errors_stream, text_stream},
     fault::Fault,
     file_wrapper::FileWrapper,
     input::Input,
@@ -43,6 +43,7 @@ pub(crate) struct Server {
     /// What `wsgi.errors` writes to.
     sink: Arc<dyn ErrorSink>,
     errors: Py<PyAny>,
+    lines: Arc<Lines>,
     environs: Environs,
 }
 
@@ -52,9 +53,9 @@ impl Server {
     /// # Errors
     /// If memory is short.
     pub(crate) fn new(py: Python<'_>, setting: Setting, sink: Arc<dyn ErrorSink>) -> PyResult<Self> {
-        let errors = text_stream(py, sink.clone())?;
+        let (errors, lines) = errors_stream(py, sink.clone())?;
         let environs = Environs::new(py, &setting, &errors)?;
-        Ok(Self { setting, sink, errors: errors.unbind(), environs })
+        Ok(Self { setting, sink, errors: errors.unbind(), lines, environs })
     }
 
     /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
@@ -108,7 +109,8 @@ impl Server {
         match errors {
             // What has no line end yet. The stream never fails, unless the application has taken it apart.
             Some(errors) => drop(errors.call_method0(intern!(py, "flush"))),
-            None => self.flush_errors(py),
+            None if self.lines.take_used() => self.flush_errors(py),
+            None => {}
         }
         response.finish(py, complete);
         match (complete, abandoned) {

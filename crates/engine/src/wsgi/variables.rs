@@ -8,19 +8,29 @@ use link::entry::{Code, Entry};
 
 use super::{
     mount,
-    names::{Kind, Names, Next, spells_authorization},
+    remembered::{Came, Kind, Remembered, Time, spells_authorization},
 };
 
 /// The variables of one request, checked and completed.
 #[derive(Debug)]
 pub(crate) struct Variables<'a> {
     pairs: Vec<Pair<'a>>,
+    /// How often all numbers of variables had been forgotten.
+    generation: u64,
     /// Where in `pairs` the variables stand that a server itself looks at.
     places: [Option<usize>; Known::COUNT],
 }
 
-/// A name and its value.
-pub(super) type Pair<'a> = (&'a [u8], Cow<'a, [u8]>);
+/// A variable of a request.
+#[derive(Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) value: Cow<'a, [u8]>,
+    /// Names the variable, in requests of the same generation.
+    pub(super) number: usize,
+    /// Values of the variable that have the same version are the same; 0 stands for one that is not known.
+    pub(super) version: u64,
+}
 
 /// Which one counts of two variables with one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +79,10 @@ macro_rules! known {
         pub(crate) enum Known { $(#[doc = $name] $variable,)* }
 
         impl Known {
-            const COUNT: usize = [$($name),*].len();
+            const COUNT: usize = Self::ALL.len();
+
+            /// All of them, in their order.
+            pub(super) const ALL: [Self; [$($name),*].len()] = [$(Self::$variable),*];
 
             /// Its name.
             pub(crate) const fn name(self) -> &'static str {
@@ -103,44 +116,47 @@ known! {
 }
 
 impl<'a> Variables<'a> {
-    /// Takes the variables as they came, in their order. `names` are those of the request before, and then those of this one.
+    /// Takes the variables as they came, in their order. `remembered` is what is known of
+    /// those of earlier requests.
     ///
     /// # Errors
     /// If one that a WSGI server must rely on is malformed.
     pub(crate) fn new(
         received: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         twice: Twice,
-        names: &mut Names,
+        remembered: &mut Remembered,
     ) -> Result<Self, BadVariable> {
         let received = received.into_iter();
+        let mut coming = remembered.begin();
         let mut variables = Self {
             // A few are added below.
             pairs: Vec::with_capacity(received.size_hint().1.unwrap_or(0) + 8),
+            generation: coming.generation(),
             places: [None; Known::COUNT],
         };
-        let mut names = names.begin();
         let mut credentials = None;
         for (name, value) in received {
-            let value = Cow::Borrowed(value);
-            let kind = match names.next(name, &variables.pairs) {
-                Next::New(kind) => kind,
+            let place = variables.pairs.len();
+            let Came { number, kind, time } = coming.next(name, value, place);
+            let version = match time {
+                _ if kind == Kind::Withheld => continue,
+                Time::First(version) => version,
                 // A name comes once (RFC 3875 4.1).
-                Next::Twice(place) => {
+                Time::Again(place) => {
                     if twice == Twice::Last {
-                        variables.pairs[place].1 = value;
+                        let version = coming.version(number, value);
+                        variables.pairs[place] = Pair { name, value: Cow::Borrowed(value), number, version };
                     }
                     continue;
                 }
             };
             match kind {
-                Kind::Withheld => continue,
-                Kind::Known(known) => variables.places[known as usize] = Some(variables.pairs.len()),
-                Kind::SpellsAuthorization if credentials.is_none() => credentials = Some(variables.pairs.len()),
-                Kind::SpellsAuthorization | Kind::Other => {}
+                Kind::Known(known) => variables.places[known as usize] = Some(place),
+                Kind::SpellsAuthorization if credentials.is_none() => credentials = Some(place),
+                Kind::SpellsAuthorization | Kind::Other | Kind::Withheld => {}
             }
-            variables.pairs.push((name, value));
+            variables.pairs.push(Pair { name, value: Cow::Borrowed(value), number, version });
         }
-        names.end();
         variables.check()?;
         variables.recover_authorization(credentials);
         variables.complete();
@@ -149,13 +165,18 @@ impl<'a> Variables<'a> {
     }
 
     /// All of them, each name once.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.pairs.iter().map(|(name, value)| (*name, value.as_ref()))
+    pub(super) fn pairs(&self) -> &[Pair<'a>] {
+        &self.pairs
+    }
+
+    /// Tells of two requests whether the numbers of their variables mean the same.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Value of `variable`; an empty one is there all the same.
     pub(crate) fn get(&self, variable: Known) -> Option<&[u8]> {
-        self.places[variable as usize].map(|place| self.pairs[place].1.as_ref())
+        self.places[variable as usize].map(|place| self.pairs[place].value.as_ref())
     }
 
     /// Value of `variable` unless it is missing or empty, which mean the same (RFC 3875 4.1).
@@ -166,10 +187,15 @@ impl<'a> Variables<'a> {
     /// Gives `variable` a value, in place of an earlier one.
     pub(super) fn set(&mut self, variable: Known, value: impl Into<Cow<'a, [u8]>>) {
         match self.places[variable as usize] {
-            Some(place) => self.pairs[place].1 = value.into(),
+            Some(place) => {
+                let pair = &mut self.pairs[place];
+                pair.value = value.into();
+                pair.version = 0;
+            }
             None => {
                 self.places[variable as usize] = Some(self.pairs.len());
-                self.pairs.push((variable.name().as_bytes(), value.into()));
+                let (name, value) = (variable.name().as_bytes(), value.into());
+                self.pairs.push(Pair { name, value, number: variable as usize, version: 0 });
             }
         }
     }
@@ -236,9 +262,9 @@ impl<'a> Variables<'a> {
         let Some(first) = spelt.filter(|_| self.filled(Known::HttpAuthorization).is_none()) else {
             return;
         };
-        let found = self.pairs[first..].iter().find(|(name, value)| !value.is_empty() && spells_authorization(name));
-        if let Some((_, credentials)) = found {
-            let credentials = credentials.clone();
+        let found = self.pairs[first..].iter().find(|pair| !pair.value.is_empty() && spells_authorization(pair.name));
+        if let Some(pair) = found {
+            let credentials = pair.value.clone();
             self.set(Known::HttpAuthorization, credentials);
         }
     }

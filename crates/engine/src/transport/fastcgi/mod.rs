@@ -23,6 +23,7 @@ use std::{
 };
 
 use fastcgi_server::{Limits, Output, Params, RequestId};
+use pyo3::{Python, sync::MutexExt as _};
 use rustix::{
     io::Errno,
     net::{RecvFlags, Shutdown, recv, shutdown},
@@ -177,7 +178,7 @@ impl Peer {
             late: Vec::new(),
             stderr_used: false,
             ended: false,
-            looked: Instant::now(),
+            looked: None,
         };
         (Body { shared: self.shared.clone() }, reply)
     }
@@ -223,6 +224,11 @@ impl Shared {
 
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same. A thread of the application's may have it, and be waiting for the body, or for the interpreter.
+    fn incoming_while(&self, py: Python<'_>) -> MutexGuard<'_, Incoming> {
+        self.incoming.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
+use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
@@ -46,17 +47,18 @@ pub(crate) struct Reply {
     pub(super) stderr_used: bool,
     /// The end of the request has been sent.
     pub(super) ended: bool,
-    pub(super) looked: Instant,
+    /// When it was looked last whether somebody still wants it. Nobody asks before the first record.
+    pub(super) looked: Option<Instant>,
 }
 
 impl Reply {
     /// Sends some of these bytes.
-    fn send(&self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&self, py: Python<'_>, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
         let socket = self.shared.socket_of_ours()?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             match sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags) {
-                Err(Errno::AGAIN) => self.clear_way()?,
+                Err(Errno::AGAIN) => py.detach(|| self.clear_way())?,
                 sent => return Ok(sent?),
             }
         }
@@ -80,9 +82,9 @@ impl Reply {
     }
 
     /// Sends bytes of ours whole, whatever signals come.
-    fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    fn send_all(&self, py: Python<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.send(&[io::IoSlice::new(bytes)]) {
+            match self.send(py, &[io::IoSlice::new(bytes)]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -94,10 +96,10 @@ impl Reply {
     /// Fails if the web server has aborted the request, or has gone. An abort that stands behind body which nobody reads is not
     /// seen.
     fn look_for_abort(&mut self) -> io::Result<()> {
-        if self.looked.elapsed() < LOOK {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
         }
-        self.looked = Instant::now();
+        self.looked = Some(Instant::now());
         // Another thread of the application's reads the body, and sees the abort there.
         let Ok(mut incoming) = self.shared.incoming.try_lock() else {
             return Ok(());
@@ -111,11 +113,11 @@ impl Reply {
     }
 
     /// Begins a record for the first of `wanted` bytes.
-    fn open_record(&mut self, wanted: usize) -> io::Result<()> {
+    fn open_record(&mut self, py: Python<'_>, wanted: usize) -> io::Result<()> {
         let errors = self.errors();
-        self.send_all(&errors)?;
+        self.send_all(py, &errors)?;
         if let Some(frame) = self.output.frames(Stream::Stdout, wanted).next() {
-            self.send_all(frame.header())?;
+            self.send_all(py, frame.header())?;
             self.in_record = frame.content_length();
         }
         Ok(())
@@ -125,20 +127,22 @@ impl Reply {
 impl ReplySink for Reply {
     fn head_leaves(&mut self) {}
 
-    fn write(&mut self, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
-        if self.in_record == 0 {
-            self.look_for_abort()?;
-        }
+    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
         let slice = io::IoSlice::new;
         if self.in_record > 0 {
             let head = &head[..head.len().min(self.in_record)];
             let block = &block[..block.len().min(self.in_record - head.len())];
-            let count = self.send(&[slice(head), slice(block)])?;
+            let count = self.send(py, &[slice(head), slice(block)])?;
             self.in_record -= count;
             return Ok(count);
         }
+        if self.begun {
+            self.look_for_abort()?;
+        } else if !last {
+            self.looked = Some(Instant::now());
+        }
         let errors = self.errors();
-        self.send_all(&errors)?;
+        self.send_all(py, &errors)?;
         let Some(frame) = self.output.frames(Stream::Stdout, head.len() + block.len()).next() else {
             return Ok(0);
         };
@@ -152,14 +156,14 @@ impl ReplySink for Reply {
         let ending = self.output.ending(0, self.stderr_used);
         let tail: &[u8] = if is_last { &ending } else { &[] };
         let header = frame.header();
-        let sent = self.send(&[slice(header), slice(head), slice(block), slice(&errors), slice(tail)])?;
+        let sent = self.send(py, &[slice(header), slice(head), slice(block), slice(&errors), slice(tail)])?;
         // What is ours is sent whole, so that only the application's bytes can be left over.
-        self.send_all(&header[sent.min(header.len())..])?;
+        self.send_all(py, &header[sent.min(header.len())..])?;
         let content = sent.saturating_sub(header.len()).min(length);
         if is_last && content == length {
             let behind = sent - header.len() - length;
-            self.send_all(&errors[behind.min(errors.len())..])?;
-            self.send_all(&tail[behind.saturating_sub(errors.len())..])?;
+            self.send_all(py, &errors[behind.min(errors.len())..])?;
+            self.send_all(py, &tail[behind.saturating_sub(errors.len())..])?;
             self.ended = true;
         }
         if content < length {
@@ -168,25 +172,25 @@ impl ReplySink for Reply {
         self.in_record = length - content;
         if self.in_record == 0 && !self.ended {
             let errors = self.errors();
-            self.send_all(&errors)?;
+            self.send_all(py, &errors)?;
         }
         Ok(content)
     }
 
-    fn send_file(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
         if self.in_record == 0 {
             self.look_for_abort()?;
-            self.open_record(count)?;
+            self.open_record(py, count)?;
         }
         let socket = self.shared.socket_of_ours()?;
         // The kernel's own copying cannot be told not to wait.
-        let pending = self.shared.incoming().body_pending(socket)?;
+        let pending = self.shared.incoming_while(py).body_pending(socket)?;
         if pending {
-            self.clear_way()?;
+            py.detach(|| self.clear_way())?;
         }
         let room = if pending { self.in_record.min(SURE) } else { self.in_record };
         let mut position = offset;
-        match sendfile(socket, file, Some(&mut position), room.min(count)) {
+        match py.detach(|| sendfile(socket, file, Some(&mut position), room.min(count))) {
             // The record was announced longer than the file turns out to be.
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
             Ok(sent) => {
@@ -199,13 +203,13 @@ impl ReplySink for Reply {
 
     fn is_whole(&mut self) {}
 
-    fn is_abandoned(&mut self) -> bool {
+    fn is_abandoned(&mut self, py: Python<'_>) -> bool {
         let mut watched = [PollFd::new(&self.shared.socket, PollFlags::empty())];
-        self.shared.incoming().current.is_some_and(|current| current.aborted)
+        self.shared.incoming_while(py).current.is_some_and(|current| current.aborted)
             || matches!(poll(&mut watched, Some(&AT_ONCE)), Ok(1..))
     }
 
-    fn finish(&mut self, complete: bool) {
+    fn finish(&mut self, py: Python<'_>, complete: bool) {
         if self.shared.socket_of_ours().is_err() {
             return;
         }
@@ -213,10 +217,10 @@ impl ReplySink for Reply {
         if !self.ended && self.in_record == 0 {
             let errors = self.errors();
             // Whoever does not take these does not take the end either.
-            let _ = self.send_all(&errors);
+            let _ = self.send_all(py, &errors);
         }
-        let ended = self.ended || (whole && self.send_all(&self.output.ending(0, self.stderr_used)).is_ok());
-        let mut incoming = self.shared.incoming();
+        let mut ended = self.ended || (whole && self.send_all(py, &self.output.ending(0, self.stderr_used)).is_ok());
+        let mut incoming = self.shared.incoming_while(py);
         let Some(mut current) = incoming.current.take() else {
             return;
         };
@@ -229,12 +233,19 @@ impl ReplySink for Reply {
             }
         }
         incoming.content = 0..0;
-        // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4).
-        let ended = ended
-            || (current.aborted
-                && self.in_record == 0
-                && self.send_all(&self.end_of_errors()).is_ok()
-                && self.send_all(&self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok());
+        if !ended && current.aborted && self.in_record == 0 {
+            // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4). Whoever has to wait for the way to
+            // be clear looks at what comes in.
+            incoming.current = Some(current);
+            drop(incoming);
+            ended = self.send_all(py, &self.end_of_errors()).is_ok()
+                && self.send_all(py, &self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok();
+            incoming = self.shared.incoming_while(py);
+            let Some(now) = incoming.current.take() else {
+                return;
+            };
+            current = now;
+        }
         if ended {
             incoming.last_body_over = incoming.inputs_over(&current);
             incoming.protocol.finish(current.id);

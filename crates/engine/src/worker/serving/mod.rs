@@ -50,7 +50,7 @@ use crate::{
         cgi::StandardError,
         fastcgi::{Buffers, Peer},
     },
-    wsgi::{Names, Server, Setting},
+    wsgi::{Remembered, Server, Setting},
 };
 
 /// Wait until connections that linger are looked at again.
@@ -160,7 +160,7 @@ struct Seat<'a, 'py> {
     thread: u32,
     application: &'a Bound<'py, PyAny>,
     server: Server,
-    names: Names,
+    remembered: Remembered,
     /// Of connections that are over.
     buffers: Vec<Buffers>,
 }
@@ -271,7 +271,7 @@ impl Worker {
             Ok(server) => server,
             Err(error) => return error.print(py),
         };
-        let seat = &mut Seat { thread, application, server, names: Names::default(), buffers: Vec::new() };
+        let seat = &mut Seat { thread, application, server, remembered: Remembered::default(), buffers: Vec::new() };
         while !self.is_draining() {
             match py.detach(|| self.next_event()) {
                 Ok(Some(STOP)) => break,

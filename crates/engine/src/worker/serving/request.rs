@@ -27,7 +27,7 @@ impl Worker {
         // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
         // own (FastCGI 1.0, 5.3).
         let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
-        let variables = Variables::new(received, Twice::Last, &mut seat.names);
+        let variables = Variables::new(received, Twice::Last, &mut seat.remembered);
         let log = self.log(&variables, &params);
         let interruptible = Interruptible::yes();
         let account = Account::open(log.request_id());
@@ -51,7 +51,7 @@ impl Worker {
         };
         let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
-            _ if !is_here => reply.finish(false),
+            _ if !is_here => reply.finish(py, false),
             (None, Ok(variables)) => {
                 let exchange = Exchange {
                     variables,
