@@ -63,6 +63,38 @@ fn f26_an_application_whose_request_is_aborted_within_the_body_hears_of_it_when_
 }
 
 #[test]
+fn an_abort_that_is_noticed_when_nothing_more_can_be_sent_ends_the_request() {
+    let mut pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            print('begun', environ['PATH_INFO'], os.getpid(), file=environ['wsgi.errors'])
+            write = start_response('200 OK', [('Content-Type', 'text/plain')])
+            for _ in range(int(environ['PATH_INFO'][1:])):
+                write(b'x' * 4000)
+            environ['wsgi.input'].read()
+            return []
+        ",
+    )
+    .start();
+    // After one of these numbers of blocks the socket is as full as it can be.
+    for blocks in 20..80 {
+        let mut wire = pool.connect();
+        let ask = Ask::post(&format!("/{blocks}"), vec![b'x'; 100]).keep();
+        wire.send(&[ask.before_body(), ask.abort()].concat());
+        let begun = format!("begun /{blocks} ");
+        pool.await_log(&begun);
+        let log = pool.log();
+        let pid = log.split(&begun).nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+        let stat = format!("/proc/{pid}/stat");
+        eventually("the worker waits", || std::fs::read_to_string(&stat).unwrap().contains(") S "));
+        is_over(wire.answer().end);
+        assert!(!wire.ask(&Ask::post("/1", *b"body").keep().id(2)).stdout.is_empty());
+    }
+    pool.stop();
+}
+
+#[test]
 fn f26_an_endless_reply_is_ended_by_an_abort() {
     let mut pool = Setup::new(TELLS).start();
     let mut wire = pool.connect();

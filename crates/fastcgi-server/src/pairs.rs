@@ -95,23 +95,35 @@ pub fn append(name: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<(), Unwrit
 /// A name and a value.
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Splits the first pair off; `None` if it is truncated. No sum of two lengths is ever made, so that none overflows.
+/// Splits the first pair off; `None` if it is truncated.
 #[inline]
 fn split_pair(bytes: &[u8]) -> Option<(Pair<'_>, &[u8])> {
-    let (name_length, value_length, rest) = match bytes {
-        // As nearly all are.
-        [name_length, value_length, rest @ ..] if usize::from(name_length | value_length) <= SHORT => {
-            (usize::from(*name_length), usize::from(*value_length), rest)
-        }
-        _ => {
-            let (name_length, rest) = split_length(bytes)?;
-            let (value_length, rest) = split_length(rest)?;
-            (name_length, value_length, rest)
-        }
-    };
+    let ((name_length, value_length), rest) = split_lengths(bytes)?;
     let (name, rest) = rest.split_at_checked(name_length)?;
     let (value, rest) = rest.split_at_checked(value_length)?;
     Some(((name, value), rest))
+}
+
+/// The lengths of name and value of the first pair, and what is behind it; `None` if it is truncated.
+#[inline]
+pub(crate) fn skip_pair(bytes: &[u8]) -> Option<((usize, usize), &[u8])> {
+    let (lengths, rest) = split_lengths(bytes)?;
+    // Neither has more than 31 bits.
+    Some((lengths, rest.get(lengths.0.checked_add(lengths.1)?..)?))
+}
+
+#[inline]
+fn split_lengths(bytes: &[u8]) -> Option<((usize, usize), &[u8])> {
+    if let [name_length, value_length, rest @ ..] = bytes {
+        let lengths = (usize::from(*name_length), usize::from(*value_length));
+        // As nearly all are.
+        if lengths.0 | lengths.1 <= SHORT {
+            return Some((lengths, rest));
+        }
+    }
+    let (name_length, rest) = split_length(bytes)?;
+    let (value_length, rest) = split_length(rest)?;
+    Some(((name_length, value_length), rest))
 }
 
 fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {

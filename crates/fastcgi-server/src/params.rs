@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-use crate::pairs::Pairs;
+use crate::pairs::{Pairs, skip_pair};
 
 /// The parameters of one request, in one buffer and in the order in which they came.
 ///
@@ -54,19 +54,23 @@ impl Params {
     /// Takes the bytes of a whole stream, if they are at most `limit` whole pairs.
     pub(crate) fn new(bytes: Vec<u8>, limit: usize) -> Result<Self, ParamsError> {
         let (mut count, mut in_lengths) = (0, 0);
-        for pair in Pairs::new(&bytes) {
-            let (name, value) = pair.map_err(|truncated| ParamsError::Truncated { at: truncated.at })?;
-            in_lengths += zeros_in_length(name) + zeros_in_length(value);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let Some((lengths, behind)) = skip_pair(rest) else {
+                return Err(ParamsError::Truncated { at: bytes.len() - rest.len() });
+            };
             if count == limit {
                 return Err(ParamsError::TooMany { limit });
             }
+            rest = behind;
             count += 1;
+            in_lengths += zeros_in_length(lengths.0) + zeros_in_length(lengths.1);
         }
         // Counting all zeros in one go is many times faster than looking at each name and value. Beside those in the text there are
-        // only zeros in the lengths, and these are the fewest when each length is written in its shortest form. Pieces short enough
-        // for their count to fit a byte are counted sixteen bytes at a time.
+        // only zeros in the lengths, and these are the fewest when each length is written in its shortest form. In pieces whose count
+        // fits a byte, of a length that registers divide, many are counted at a time.
         let in_piece = |piece: &[u8]| usize::from(piece.iter().map(|&byte| u8::from(byte == 0)).sum::<u8>());
-        let zeros = bytes.chunks(usize::from(u8::MAX)).map(in_piece).sum::<usize>();
+        let zeros = bytes.chunks(192).map(in_piece).sum::<usize>();
         Ok(Self { bytes, count, may_hold_nul: zeros != in_lengths })
     }
 
@@ -114,12 +118,15 @@ impl Params {
     }
 }
 
-/// Zeros in the shortest form of the length of `text`.
-fn zeros_in_length(text: &[u8]) -> usize {
-    match u32::try_from(text.len()) {
-        Ok(length) if length > 0x7f => (length | 0x8000_0000).to_be_bytes().iter().filter(|&&byte| byte == 0).count(),
-        _ => usize::from(text.is_empty()),
+/// Zeros in the shortest form of a length.
+#[inline]
+fn zeros_in_length(length: usize) -> usize {
+    if length <= 0x7f {
+        return usize::from(length == 0);
     }
+    // A length in a pair has 31 bits.
+    let length = u32::try_from(length).unwrap_or(u32::MAX) | 0x8000_0000;
+    length.to_be_bytes().iter().filter(|&&byte| byte == 0).count()
 }
 
 impl<'a> IntoIterator for &'a Params {

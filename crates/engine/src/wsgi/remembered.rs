@@ -117,9 +117,9 @@ impl Remembered {
 
 impl Coming<'_> {
     /// Takes the next variable, which stands at `place` among the pairs unless it has come before or is withheld.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, name: &[u8], value: &[u8], place: usize) -> Came {
-        let number = if self.all.entries.get(self.expected).is_some_and(|entry| *entry.name == *name) {
+        let number = if self.all.entries.get(self.expected).is_some_and(|entry| is_same(&entry.name, name)) {
             self.expected
         } else {
             self.unexpected(name)
@@ -175,7 +175,7 @@ impl Entry {
     /// The version of `value`; `last` is the last that any value was given.
     #[inline]
     fn version_of(&mut self, value: &[u8], last: &mut u64) -> u64 {
-        if self.version > 0 && *self.value == *value {
+        if self.version > 0 && is_same(&self.value, value) {
             return self.version;
         }
         self.version = 0;
@@ -187,6 +187,23 @@ impl Entry {
         }
         self.version
     }
+}
+
+/// Are these the same bytes? Most are so few that a call of the C library's function takes longer than to compare them.
+#[inline(always)]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    fn ends<const N: usize>(bytes: &[u8]) -> Option<([u8; N], [u8; N])> {
+        Some((*bytes.first_chunk()?, *bytes.last_chunk()?))
+    }
+    one.len() == other.len()
+        && match one.len() {
+            0 => true,
+            1..4 => one.iter().eq(other),
+            4..8 => ends::<4>(one) == ends(other),
+            8..16 => ends::<8>(one) == ends(other),
+            16..=32 => ends::<16>(one) == ends(other),
+            _ => one == other,
+        }
 }
 
 impl Kind {

@@ -246,9 +246,18 @@ impl Response {
     /// Sends the head if it is still here: the application has given all it has.
     pub(super) fn complete(&self, py: Python<'_>) -> Result<(), Fault> {
         let mut state = self.state(py);
-        if matches!(state.stage, Stage::Started(_)) {
-            let head = self.take_head(&mut state, (!self.head_only).then_some(0), false)?;
-            state = self.transmit(py, state, &head, b"", false)?;
+        match state.stage {
+            Stage::Nothing => {
+                return Err(Fault::bad_response(
+                    "the application ended without a call of `start_response`",
+                    "call start_response(\"200 OK\", [(\"Content-Type\", \"text/html; charset=utf-8\")]) before it returns",
+                ));
+            }
+            Stage::Started(_) => {
+                let head = self.take_head(&mut state, (!self.head_only).then_some(0), false)?;
+                state = self.transmit(py, state, &head, b"", false)?;
+            }
+            Stage::HeadSent { .. } | Stage::Done => {}
         }
         if let Stage::HeadSent { limit: Some(limit), bodiless: false } = state.stage
             && state.sent < limit

@@ -14,13 +14,13 @@ pub(super) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
     let mut length = 0;
     // SAFETY: a live `str`, and a place for the length. What is returned belongs to the `str`, which does not change and outlives the
     // borrow; it is valid UTF-8 of that length, or null with an exception set.
-    let bytes = unsafe {
+    unsafe {
         let start = PyUnicode_AsUTF8AndSize(text.as_ptr(), &raw mut length);
         if start.is_null() {
             drop(PyErr::take(text.py()));
             return None;
         }
-        std::slice::from_raw_parts(start.cast::<u8>(), usize::try_from(length).ok()?)
-    };
-    std::str::from_utf8(bytes).ok()
+        let bytes = std::slice::from_raw_parts(start.cast::<u8>(), usize::try_from(length).ok()?);
+        Some(std::str::from_utf8_unchecked(bytes))
+    }
 }

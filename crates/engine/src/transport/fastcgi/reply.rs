@@ -13,7 +13,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::sendfile,
     io::Errno,
-    net::{SendAncillaryBuffer, SendFlags, sendmsg},
+    net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
 };
 
 use super::Shared;
@@ -24,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Bytes that a socket surely takes without blocking once it is writable.
 const SURE: usize = 4096;
+
+/// Bytes that are put together before they are sent. With so few, the kernel takes longer to gather pieces than they take to be copied.
+const COPIED: usize = 2048;
 
 /// Something can be sent, or has come.
 const EITHER: PollFlags = PollFlags::OUT.union(PollFlags::IN);
@@ -53,11 +56,21 @@ pub(crate) struct Reply {
 
 impl Reply {
     /// Sends some of these bytes.
-    fn send(&self, py: Python<'_>, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&self, py: Python<'_>, pieces: &[&[u8]]) -> io::Result<usize> {
         let socket = self.shared.socket_of_ours()?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let copied = (length <= COPIED).then(|| pieces.concat());
+        let slices: Vec<_> = match &copied {
+            Some(_) => Vec::new(),
+            None => pieces.iter().map(|piece| io::IoSlice::new(piece)).collect(),
+        };
         loop {
-            match sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags) {
+            let sent = match &copied {
+                Some(copied) => send(socket, copied, flags),
+                None => sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags),
+            };
+            match sent {
                 Err(Errno::AGAIN) => py.detach(|| self.clear_way())?,
                 sent => return Ok(sent?),
             }
@@ -84,7 +97,7 @@ impl Reply {
     /// Sends bytes of ours whole, whatever signals come.
     fn send_all(&self, py: Python<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.send(py, &[io::IoSlice::new(bytes)]) {
+            match self.send(py, &[bytes]) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -128,11 +141,10 @@ impl ReplySink for Reply {
     fn head_leaves(&mut self) {}
 
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
-        let slice = io::IoSlice::new;
         if self.in_record > 0 {
             let head = &head[..head.len().min(self.in_record)];
             let block = &block[..block.len().min(self.in_record - head.len())];
-            let count = self.send(py, &[slice(head), slice(block)])?;
+            let count = self.send(py, &[head, block])?;
             self.in_record -= count;
             return Ok(count);
         }
@@ -156,7 +168,7 @@ impl ReplySink for Reply {
         let ending = self.output.ending(0, self.stderr_used);
         let tail: &[u8] = if is_last { &ending } else { &[] };
         let header = frame.header();
-        let sent = self.send(py, &[slice(header), slice(head), slice(block), slice(&errors), slice(tail)])?;
+        let sent = self.send(py, &[header, head, block, &errors, tail])?;
         // What is ours is sent whole, so that only the application's bytes can be left over.
         self.send_all(py, &header[sent.min(header.len())..])?;
         let content = sent.saturating_sub(header.len()).min(length);
