@@ -3,20 +3,21 @@
 use std::{collections::HashMap, env, ffi::OsString, os::unix::ffi::OsStrExt as _};
 
 use pyo3::{
+    intern,
     prelude::*,
     types::{PyBytes, PyDict},
 };
 
 /// Makes `variables` the environment of this process, for Python and for libraries in C. What is there already is not touched: each
-/// change runs Python code, and costs a process that was just forked pages of memory.
+/// change costs a process that was just forked pages of memory.
 pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
-    let environment = py.import("os")?.getattr("environb")?;
-    let old = environment.call_method0("copy")?.cast_into::<PyDict>()?;
+    let environment = Environment::of(py)?;
+    let old = environment.copy()?;
     for (name, value) in variables {
         let (name, value) = (PyBytes::new(py, name), PyBytes::new(py, value));
         let is_there = old.get_item(&name)?.is_some_and(|old| old.eq(&value).unwrap_or(false));
         if !is_there {
-            environment.set_item(&name, &value)?;
+            environment.set(&name, &value)?;
         }
         if old.contains(&name)? {
             old.del_item(&name)?;
@@ -25,16 +26,61 @@ pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
     for name in old.keys() {
         // Python itself sets it at its start where no locale is set (PEP 538), and programs that it starts are to have it.
         if !name.eq(PyBytes::new(py, b"LC_CTYPE"))? {
-            environment.del_item(name)?;
+            environment.remove(&name)?;
         }
     }
     Ok(())
 }
 
+/// `os.environb`.
+struct Environment<'py> {
+    view: Bound<'py, PyAny>,
+    /// The dictionary that it shows. Whatever is done by way of the view runs Python code for each name, and again for each value: some
+    /// tenth of a millisecond at each request.
+    data: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Environment<'py> {
+    fn of(py: Python<'py>) -> PyResult<Self> {
+        let view = py.import(intern!(py, "os"))?.getattr(intern!(py, "environb"))?;
+        // Not a documented name. Without it there is the view.
+        let data = view.getattr(intern!(py, "_data")).ok().and_then(|data| data.cast_into_exact().ok());
+        Ok(Self { view, data })
+    }
+
+    fn copy(&self) -> PyResult<Bound<'py, PyDict>> {
+        match &self.data {
+            Some(data) => data.copy(),
+            None => Ok(self.view.call_method0("copy")?.cast_into()?),
+        }
+    }
+
+    fn set(&self, name: &Bound<'py, PyBytes>, value: &Bound<'py, PyBytes>) -> PyResult<()> {
+        let py = self.view.py();
+        match &self.data {
+            Some(data) => {
+                py.import(intern!(py, "posix"))?.call_method1(intern!(py, "putenv"), (name, value))?;
+                data.set_item(name, value)
+            }
+            None => self.view.set_item(name, value),
+        }
+    }
+
+    fn remove(&self, name: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.view.py();
+        match &self.data {
+            Some(data) => {
+                py.import(intern!(py, "posix"))?.call_method1(intern!(py, "unsetenv"), (name,))?;
+                data.del_item(name)
+            }
+            None => self.view.del_item(name),
+        }
+    }
+}
+
 /// The environment of this process, as Python knows it.
 pub(super) fn variables(py: Python<'_>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> {
-    let copy = py.import("os")?.getattr("environb")?.call_method0("copy")?.cast_into::<PyDict>()?;
-    copy.iter().map(|(name, value)| Ok((name.extract()?, value.extract()?))).collect()
+    Environment::of(py)?.copy()?.iter().map(|(name, value)| Ok((name.extract()?, value.extract()?))).collect()
 }
 
 /// An environment that is to be there again after a request, whatever the application has done to it.

@@ -18,7 +18,7 @@ use link::{
 };
 use pyo3::prelude::*;
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, ioctl_fionbio},
     net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt},
@@ -41,6 +41,10 @@ use super::{
     watched::{Board, Watched},
 };
 use crate::{log::Log, reporter::Reporter, wsgi::Setting};
+
+/// Epoll data of a connection, and of the word that this process is to end.
+const CONNECTION: u64 = 0;
+const TOLD: u64 = 1;
 
 /// How long a gateway may take to send its request after it was greeted. It has it ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,7 +77,7 @@ pub(super) fn run(
     setpgid(None, None).map_err(io::Error::from)?;
     let log = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3).map_err(io::Error::from)?;
     while let Some(waiting) = &spare {
-        let Some(taken) = py.detach(|| waiting.request())? else {
+        let Some(taken) = py.detach(|| waiting.request()) else {
             break;
         };
         // In a process that ends with the request, what belongs to the pool ends before it.
@@ -85,7 +89,7 @@ pub(super) fn run(
             std::mem::forget(served);
             break;
         };
-        kept.told = Told::listen()?;
+        kept.listen_to_signals()?;
         let was_told = served.end(py, &log)?;
         environment.iter().try_for_each(|kept| kept.restore(py))?;
         if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
@@ -216,6 +220,9 @@ fn leave_streams(py: Python<'_>, log: &OwnedFd) -> PyResult<()> {
 struct Spare {
     listeners: Vec<OwnedFd>,
     told: Told,
+    /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a connection: the first that began to, which in
+    /// a resident pool is the one that served last, as far as one is enough.
+    events: OwnedFd,
     process: OwnedFd,
     fresh: Fresh,
     supervisor: Option<Pid>,
@@ -232,38 +239,58 @@ struct Taken {
 impl Spare {
     /// From here on SIGTERM is held back.
     fn new(listeners: Vec<OwnedFd>, fresh: Fresh, launch: &Launch) -> io::Result<Self> {
+        let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for listener in &listeners {
-            // Another process may have taken the connection that woke us.
+            // A connection may be gone again.
             ioctl_fionbio(listener, true)?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+            epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
         }
         let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-        Ok(Self { listeners, told: Told::listen()?, process, fresh, supervisor: Pid::from_raw(launch.gateway_pid) })
+        let (told, supervisor) = (Told::listen()?, Pid::from_raw(launch.gateway_pid));
+        let spare = Self { listeners, told, events, process, fresh, supervisor };
+        spare.watch_signals()?;
+        Ok(spare)
+    }
+
+    /// Holds SIGTERM back again, after a request.
+    fn listen_to_signals(&mut self) -> io::Result<()> {
+        self.told = Told::listen()?;
+        self.watch_signals()
+    }
+
+    fn watch_signals(&self) -> io::Result<()> {
+        Ok(epoll::add(&self.events, &self.told, epoll::EventData::new_u64(TOLD), epoll::EventFlags::IN)?)
     }
 
     /// Waits for a request; none if this process is to end.
-    fn request(&self) -> io::Result<Option<Taken>> {
+    fn request(&self) -> Option<Taken> {
         loop {
-            let listeners = self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN));
-            let mut watched: Vec<_> = [PollFd::new(&self.told, PollFlags::IN)].into_iter().chain(listeners).collect();
-            match poll(&mut watched, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if !watched[0].revents().is_empty() {
-                return Ok(None);
-            }
+            let nothing =
+                epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(CONNECTION) };
+            let mut events = [nothing; 2];
+            let came = match epoll::wait(&self.events, &mut events, None) {
+                Ok(came) => came,
+                Err(Errno::INTR) => 0,
+                // The application has closed it in an earlier request.
+                Err(_) => return None,
+            };
+            // Also if this process is to end: nobody else was woken for a connection that has come.
             for listener in &self.listeners {
                 match accept_with(listener, SocketFlags::CLOEXEC) {
                     Ok(connection) => {
                         if let Some(taken) = self.greet(connection) {
-                            return Ok(Some(taken));
+                            return Some(taken);
                         }
                     }
                     // Taken by another process, or gone again.
                     Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                     // The application has closed it in an earlier request, or has left no descriptor free: another process does better.
-                    Err(_) => return Ok(None),
+                    Err(_) => return None,
                 }
+            }
+            if events[..came].iter().any(|event| event.data.u64() == TOLD) {
+                return None;
             }
         }
     }
