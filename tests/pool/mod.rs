@@ -12,6 +12,7 @@ mod dynamic;
 mod ending;
 mod filter;
 mod framing;
+mod handover;
 mod hostile;
 mod inherited;
 pub(crate) mod load;

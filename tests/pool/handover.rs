@@ -1,0 +1,390 @@
+//! Connections that are kept wait for no worker that is busy, and outlive those that end.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+};
+
+use rustix::process::Signal;
+
+use super::{
+    ECHO, GATED,
+    process::{Pool, Setup, children, count, signal},
+    wire::{Ask, Wire},
+};
+use crate::{front::eventually, verdict::codes};
+
+/// So many connections, each of which has had an answer, and who gave it.
+#[track_caller]
+fn kept(pool: &Pool, number: usize) -> Vec<(Wire, i32)> {
+    let kept = |_| {
+        let mut wire = pool.connect();
+        let worker = wire.ask(&Ask::get("/").keep()).pid();
+        (wire, worker)
+    };
+    (0..number).map(kept).collect()
+}
+
+/// So many connections to a pool of two workers that have said nothing and have been accepted.
+#[track_caller]
+fn silent(pool: &Pool, number: usize, connect: impl Fn() -> Wire) -> Vec<Wire> {
+    let workers = pool.workers(2);
+    let before = sockets(&workers);
+    let silent = (0..number).map(|_| connect()).collect();
+    eventually("all are accepted", || sockets(&workers) == before + number);
+    silent
+}
+
+/// Descriptors that these processes have open.
+fn open(processes: &[i32]) -> usize {
+    processes.iter().map(|&process| count(process, "fd")).sum()
+}
+
+/// Those of sockets.
+fn sockets(processes: &[i32]) -> usize {
+    let links = processes.iter().flat_map(|process| fs::read_dir(format!("/proc/{process}/fd")).unwrap());
+    // One that is closed meanwhile is none.
+    let names = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
+    names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// Asks all connections at once, and gives who answered each.
+#[track_caller]
+fn ask_all<'a>(wires: impl IntoIterator<Item = &'a mut Wire>) -> Vec<i32> {
+    let wires: Vec<_> = wires.into_iter().collect();
+    let ask = Ask::post("/other", "body").keep();
+    wires.iter().for_each(|wire| wire.send(&ask.bytes()));
+    let answers = wires.into_iter().map(Wire::answer);
+    answers.inspect(|answer| assert_eq!(answer.text(), "/other|body")).map(|answer| answer.pid()).collect()
+}
+
+/// Two workers of `threads` threads.
+fn two_workers(threads: &str) -> Pool {
+    let pool = Setup::new(GATED).gated().words(&["--workers", "2", "--threads", threads]).start();
+    pool.workers(2);
+    pool
+}
+
+/// Has both workers of one thread wait at the gate, each for a connection.
+#[track_caller]
+fn occupy(pool: &mut Pool) -> [Wire; 2] {
+    let workers = pool.workers(2);
+    let before = sockets(&workers);
+    let busy = [pool.connect(), pool.connect()];
+    busy.iter().for_each(|wire| wire.send(&Ask::get("/slow").keep().bytes()));
+    pool.await_times("at the gate", 2);
+    eventually("each connection is open in one of them", || sockets(&workers) == before + 2);
+    busy
+}
+
+#[test]
+fn f50_requests_on_kept_connections_do_not_wait_for_a_busy_worker() {
+    let mut pool = two_workers("1");
+    let mut wires = kept(&pool, 8);
+    for times in 1..=4 {
+        let (busy, others) = wires.split_first_mut().unwrap();
+        busy.0.send(&Ask::get("/slow").keep().bytes());
+        pool.await_times("at the gate", times);
+        for _ in 0..3 {
+            ask_all(others.iter_mut().map(|(wire, _)| wire));
+        }
+        pool.open_gate();
+        assert_eq!(busy.0.answer().text(), "/slow|");
+        wires.rotate_left(1);
+    }
+    pool.stop();
+}
+
+#[test]
+fn requests_on_connections_that_were_silent_do_not_wait_for_a_busy_worker() {
+    let setup = || Setup::new(GATED).gated().words(&["--workers", "2"]);
+    let by_tcp = setup().listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1");
+    for (setup, is_tcp) in [(setup(), false), (by_tcp, true)] {
+        let mut pool = setup.start();
+        let address = pool.log().split('`').nth(3).unwrap().to_owned();
+        let mut wires = silent(&pool, 8, || if is_tcp { Wire::tcp(&address) } else { pool.connect() });
+        let (busy, others) = wires.split_first_mut().unwrap();
+        busy.send(&Ask::get("/slow").keep().bytes());
+        pool.await_log("at the gate");
+        ask_all(others);
+        pool.open_gate();
+        assert_eq!(busy.answer().text(), "/slow|");
+        pool.stop();
+    }
+}
+
+#[test]
+fn requests_wait_for_no_worker_whose_threads_are_all_busy() {
+    let mut pool = two_workers("2");
+    let mut wires = kept(&pool, 8);
+    let mut by_worker: BTreeMap<i32, usize> = BTreeMap::new();
+    wires.iter().for_each(|(_, worker)| *by_worker.entry(*worker).or_default() += 1);
+    // The one that has most has at least four.
+    let worker = *by_worker.iter().max_by_key(|(_, count)| **count).unwrap().0;
+    wires.sort_by_key(|(_, known)| *known != worker);
+    let (busy, others) = wires.split_at_mut(2);
+    busy.iter().for_each(|(wire, _)| wire.send(&Ask::get("/slow").keep().bytes()));
+    pool.await_times("at the gate", 2);
+    let by = ask_all(others.iter_mut().map(|(wire, _)| wire));
+    (0..2).for_each(|_| pool.open_gate());
+    let busy: HashSet<i32> = busy.iter_mut().map(|(wire, _)| wire.answer().pid()).collect();
+    assert!(busy.len() == 2 || by.iter().all(|by| !busy.contains(by)), "{busy:?} {by:?}");
+    pool.stop();
+}
+
+#[test]
+fn what_waits_for_all_workers_is_served_by_the_first_that_has_time() {
+    let mut pool = two_workers("1");
+    let mut others = kept(&pool, 6);
+    let mut quiet = silent(&pool, 2, || pool.connect());
+    let mut busy = occupy(&mut pool);
+    let waiting = || others.iter().map(|(wire, _)| wire).chain(&quiet);
+    waiting().for_each(|wire| wire.send(&Ask::post("/other", "body").keep().bytes()));
+    pool.open_gate();
+    let answers = others.iter_mut().map(|(wire, _)| wire).chain(&mut quiet).map(Wire::answer);
+    let pids: HashSet<i32> =
+        answers.inspect(|answer| assert_eq!(answer.text(), "/other|body")).map(|answer| answer.pid()).collect();
+    assert_eq!(pids.len(), 1, "one of them has had time: {pids:?}");
+    pool.open_gate();
+    busy.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow|"));
+    pool.stop();
+}
+
+/// Has both workers wait at the gate, and a request on each of so many kept connections lie in the queue.
+#[track_caller]
+fn queued(pool: &mut Pool, number: usize) -> ([Wire; 2], Vec<Wire>, Vec<i32>) {
+    let workers = pool.workers(2);
+    let others: Vec<Wire> = kept(pool, number).into_iter().map(|(wire, _)| wire).collect();
+    let busy = occupy(pool);
+    let before = sockets(&workers);
+    others.iter().for_each(|wire| wire.send(&Ask::post("/other", "body").keep().bytes()));
+    eventually("the workers have given them away", || sockets(&workers) == before - number);
+    (busy, others, workers)
+}
+
+#[test]
+fn a_web_server_that_goes_while_its_request_waits_for_a_worker_does_no_harm() {
+    let mut pool = two_workers("1");
+    let (mut busy, mut others, _) = queued(&mut pool, 4);
+    drop(others.remove(2));
+    others.remove(0).end_sending();
+    (0..2).for_each(|_| pool.open_gate());
+    others.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/other|body"));
+    busy.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow|"));
+    ask_all(others.iter_mut().chain(&mut busy));
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
+
+#[test]
+fn a_web_server_that_goes_while_its_worker_is_busy_is_not_waited_for() {
+    let mut pool = two_workers("1");
+    let workers = pool.workers(2);
+    let others = kept(&pool, 4);
+    let mut busy = occupy(&mut pool);
+    let before = sockets(&workers);
+    drop(others);
+    eventually("the workers have closed them, too", || sockets(&workers) == before - 4);
+    (0..2).for_each(|_| pool.open_gate());
+    busy.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow|"));
+    ask_all(&mut busy);
+    pool.stop();
+}
+
+#[test]
+fn a_worker_that_is_killed_takes_no_request_along_that_waits_for_all() {
+    let mut pool = two_workers("1");
+    let (mut busy, mut others, workers) = queued(&mut pool, 4);
+    signal(workers[0], Signal::KILL);
+    // The next one has time, though the other has not.
+    others.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/other|body"));
+    pool.open_gate();
+    let finished = busy.iter_mut().filter_map(|wire| wire.try_answer().ok()?).count();
+    assert_eq!(finished, 1);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0701"], "{log}");
+}
+
+#[test]
+fn a_pool_that_ends_serves_what_waits_and_closes_all_connections() {
+    let mut pool = two_workers("1");
+    let mut quiet = silent(&pool, 2, || pool.connect());
+    let mut idle = kept(&pool, 4);
+    let (mut busy, mut others, _) = queued(&mut pool, 4);
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    (0..2).for_each(|_| pool.open_gate());
+    for wire in &mut others {
+        assert_eq!(wire.answer().text(), "/other|body");
+    }
+    for wire in &mut busy {
+        assert_eq!(wire.answer().text(), "/slow|");
+    }
+    let idle = idle.iter_mut().map(|(wire, _)| wire);
+    busy.iter_mut().chain(&mut others).chain(&mut quiet).chain(idle).for_each(Wire::assert_closed);
+    let ended = pool.end();
+    assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{}", ended.stderr);
+}
+
+/// Answers with the release's number, and who answered.
+fn release(number: usize) -> String {
+    ECHO.replace("environ['PATH_INFO'].encode('latin-1')", &format!("b'release {number}'"))
+}
+
+#[test]
+fn connections_are_the_same_after_reloads_whether_these_can_be_loaded_or_not() {
+    for threads in ["1", "3"] {
+        let pool = Setup::new(&release(0)).words(&["--workers", "2", "--threads", threads]).start();
+        let mut wires = silent(&pool, 3, || pool.connect());
+        wires.extend(kept(&pool, 6).into_iter().map(|(wire, _)| wire));
+        for number in 1..=3 {
+            pool.setup().release("import there_is_no_such_module");
+            assert_eq!(pool.tell(&["reload", "app"]).code(), Some(1));
+            let before = wires.iter_mut().skip(2).map(|wire| wire.ask(&Ask::get("/").keep()).text());
+            before.for_each(|text| assert_eq!(text, format!("release {}|", number - 1)));
+            pool.setup().release(&release(number));
+            assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+            eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
+            let after = wires.iter_mut().skip(1).map(|wire| wire.ask(&Ask::get("/").keep()).text());
+            after.for_each(|text| assert_eq!(text, format!("release {number}|")));
+        }
+        wires.iter_mut().for_each(|wire| assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "release 3|"));
+        pool.stop();
+    }
+}
+
+#[test]
+fn connections_are_the_same_whatever_workers_are_replaced_for() {
+    for words in [["--max-requests", "10"], ["--max-age", "1"], ["--max-rss", "1M"]] {
+        for (workers, threads) in [("1", "1"), ("2", "2")] {
+            let pool = Setup::new(ECHO).words(&["--workers", workers, "--threads", threads]).words(&words).start();
+            let mut wires = kept(&pool, 6);
+            let mut pids = HashSet::new();
+            eventually(&format!("a pool with {words:?} has had 8 workers"), || {
+                for (wire, _) in &mut wires {
+                    let answer = wire.ask(&Ask::post("/", "body").keep());
+                    assert_eq!(answer.text(), "/|body");
+                    pids.insert(answer.pid());
+                }
+                pids.len() >= 8
+            });
+            let log = pool.stop();
+            assert_eq!(codes(&log), [""; 0], "{log}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_shrinks_keeps_connections_as_long_as_it_has_a_worker() {
+    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1"]).start();
+    let mut wires = [pool.connect(), pool.connect()];
+    wires.iter().for_each(|wire| wire.send(&Ask::get("/slow").keep().bytes()));
+    pool.await_times("at the gate", 2);
+    pool.workers(2);
+    (0..2).for_each(|_| pool.open_gate());
+    wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow|"));
+    pool.workers(1);
+    assert_eq!(HashSet::<i32>::from_iter(ask_all(&mut wires)).len(), 1);
+    pool.stop();
+}
+
+#[test]
+fn a_pool_grows_for_requests_on_kept_connections() {
+    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1000"]).start();
+    let mut wires = kept(&pool, 4);
+    let (busy, others) = wires.split_first_mut().unwrap();
+    busy.0.send(&Ask::get("/slow").keep().bytes());
+    pool.await_log("at the gate");
+    let by = ask_all(others.iter_mut().map(|(wire, _)| wire));
+    assert!(!by.contains(&busy.1), "{by:?}");
+    pool.workers(2);
+    pool.open_gate();
+    assert_eq!(busy.0.answer().pid(), busy.1);
+    pool.stop();
+}
+
+#[test]
+fn a_thousand_connections_that_change_their_worker_leave_no_descriptor_behind() {
+    let mut pool = two_workers("1");
+    let mut wires = kept(&pool, 16);
+    let workers = pool.workers(2);
+    let (mut changed, mut rounds) = (0, 0);
+    let mut before = None;
+    while changed < 1000 {
+        rounds += 1;
+        // The one that has most of the connections is busy, and the other gets them.
+        let most = workers.iter().max_by_key(|worker| wires.iter().filter(|(_, by)| by == *worker).count()).unwrap();
+        wires.sort_by_key(|(_, by)| by != most);
+        let (busy, others) = wires.split_first_mut().unwrap();
+        busy.0.send(&Ask::get("/slow").keep().bytes());
+        pool.await_times("at the gate", rounds);
+        let by = ask_all(others.iter_mut().map(|(wire, _)| wire));
+        for ((_, known), by) in others.iter_mut().zip(by) {
+            changed += usize::from(*known != by);
+            *known = by;
+        }
+        pool.open_gate();
+        busy.1 = busy.0.answer().pid();
+        if rounds == 2 {
+            before = Some((open(&workers), open(&[pool.pid(), pool.template()])));
+        }
+    }
+    assert_eq!(Some((open(&workers), open(&[pool.pid(), pool.template()]))), before);
+    assert_eq!(workers, pool.workers(2));
+    // One thread beside the one that serves, however often it was needed.
+    assert!(workers.iter().all(|&worker| count(worker, "task") <= 2));
+    pool.stop();
+}
+
+#[test]
+fn a_worker_whose_connections_need_not_wait_has_no_thread_for_them() {
+    let pool = Setup::new(ECHO).words(&["--workers", "1"]).start();
+    let worker = pool.workers(1)[0];
+    for _ in 0..20 {
+        pool.ask(&Ask::get("/"));
+    }
+    let mut wire = pool.connect();
+    for _ in 0..20 {
+        wire.ask(&Ask::get("/").keep());
+    }
+    assert_eq!(count(worker, "task"), 1);
+    pool.stop();
+}
+
+#[test]
+fn a_child_that_the_application_forks_gives_nothing_away() {
+    let mut pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            environ['wsgi.input'].read()
+            if environ['PATH_INFO'] == '/fork':
+                child = os.fork()
+                if not child:
+                    print('the child is here')
+                    os.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)
+                else:
+                    os.waitpid(child, 0)
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [environ['PATH_INFO'].encode() + b'|body']
+        ",
+    )
+    .gated()
+    .words(&["--workers", "2"])
+    .start();
+    pool.workers(2);
+    let mut wires = kept(&pool, 8);
+    for times in 1..=4 {
+        let (busy, others) = wires.split_first_mut().unwrap();
+        busy.0.send(&Ask::get("/fork").keep().bytes());
+        pool.await_times("the child is here", times);
+        ask_all(others.iter_mut().map(|(wire, _)| wire));
+        // It falls out of the application, and ends.
+        pool.open_gate();
+        assert_eq!(busy.0.answer().text(), "/fork|body");
+        ask_all(wires.iter_mut().map(|(wire, _)| wire));
+        wires.rotate_left(1);
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}
