@@ -1,4 +1,4 @@
-//! Connections that are kept wait for no worker that is busy, and outlive those that end.
+//! Connections that are kept wait for no worker that is busy.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -9,14 +9,17 @@ use rustix::process::Signal;
 
 use super::{
     ECHO, GATED,
-    process::{Pool, Setup, children, count, signal},
+    process::{Pool, Setup, count, signal},
     wire::{Ask, Wire},
 };
 use crate::{front::eventually, verdict::codes};
 
+/// What the application of [`GATED`] says before it waits for the path `/slow`.
+pub(super) const AT_THE_GATE: &str = "at the gate: /slow\n";
+
 /// So many connections, each of which has had an answer, and who gave it.
 #[track_caller]
-fn kept(pool: &Pool, number: usize) -> Vec<(Wire, i32)> {
+pub(super) fn kept(pool: &Pool, number: usize) -> Vec<(Wire, i32)> {
     let kept = |_| {
         let mut wire = pool.connect();
         let worker = wire.ask(&Ask::get("/").keep()).pid();
@@ -25,13 +28,12 @@ fn kept(pool: &Pool, number: usize) -> Vec<(Wire, i32)> {
     (0..number).map(kept).collect()
 }
 
-/// So many connections to a pool of two workers that have said nothing and have been accepted.
+/// So many connections that have said nothing and have been accepted.
 #[track_caller]
-fn silent(pool: &Pool, number: usize, connect: impl Fn() -> Wire) -> Vec<Wire> {
-    let workers = pool.workers(2);
-    let before = sockets(&workers);
-    let silent = (0..number).map(|_| connect()).collect();
-    eventually("all are accepted", || sockets(&workers) == before + number);
+pub(super) fn silent(pool: &Pool, number: usize) -> Vec<Wire> {
+    let before = pool.accepted();
+    let silent = (0..number).map(|_| pool.connect()).collect();
+    eventually("all are accepted", || pool.accepted() == before + number);
     silent
 }
 
@@ -41,7 +43,7 @@ fn open(processes: &[i32]) -> usize {
 }
 
 /// Those of sockets.
-fn sockets(processes: &[i32]) -> usize {
+pub(super) fn sockets(processes: &[i32]) -> usize {
     let links = processes.iter().flat_map(|process| fs::read_dir(format!("/proc/{process}/fd")).unwrap());
     // One that is closed meanwhile is none.
     let names = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
@@ -50,7 +52,7 @@ fn sockets(processes: &[i32]) -> usize {
 
 /// Asks all connections at once, and gives who answered each.
 #[track_caller]
-fn ask_all<'a>(wires: impl IntoIterator<Item = &'a mut Wire>) -> Vec<i32> {
+pub(super) fn ask_all<'a>(wires: impl IntoIterator<Item = &'a mut Wire>) -> Vec<i32> {
     let wires: Vec<_> = wires.into_iter().collect();
     let ask = Ask::post("/other", "body").keep();
     wires.iter().for_each(|wire| wire.send(&ask.bytes()));
@@ -58,33 +60,39 @@ fn ask_all<'a>(wires: impl IntoIterator<Item = &'a mut Wire>) -> Vec<i32> {
     answers.inspect(|answer| assert_eq!(answer.text(), "/other|body")).map(|answer| answer.pid()).collect()
 }
 
-/// Two workers of `threads` threads.
-fn two_workers(threads: &str) -> Pool {
-    let pool = Setup::new(GATED).gated().words(&["--workers", "2", "--threads", threads]).start();
-    pool.workers(2);
+/// Two workers of `threads` threads, all of which have served.
+pub(super) fn two_workers(threads: usize) -> Pool {
+    let setup = Setup::new(GATED).gated();
+    let mut pool = setup.words(&["--workers", "2", "--threads", &threads.to_string()]).start();
+    let mut wires: Vec<_> = (0..2 * threads).map(|_| pool.connect()).collect();
+    wires.iter().for_each(|wire| wire.send(&Ask::get("/slow/first").bytes()));
+    pool.await_times("at the gate: /slow/first\n", wires.len());
+    wires.iter().for_each(|_| pool.open_gate());
+    wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow/first|"));
+    eventually("all are closed", || pool.accepted() == 0);
     pool
 }
 
 /// Has both workers of one thread wait at the gate, each for a connection.
 #[track_caller]
-fn occupy(pool: &mut Pool) -> [Wire; 2] {
+pub(super) fn occupy(pool: &mut Pool) -> [Wire; 2] {
     let workers = pool.workers(2);
     let before = sockets(&workers);
     let busy = [pool.connect(), pool.connect()];
     busy.iter().for_each(|wire| wire.send(&Ask::get("/slow").keep().bytes()));
-    pool.await_times("at the gate", 2);
+    pool.await_times(AT_THE_GATE, 2);
     eventually("each connection is open in one of them", || sockets(&workers) == before + 2);
     busy
 }
 
 #[test]
 fn f50_requests_on_kept_connections_do_not_wait_for_a_busy_worker() {
-    let mut pool = two_workers("1");
+    let mut pool = two_workers(1);
     let mut wires = kept(&pool, 8);
     for times in 1..=4 {
         let (busy, others) = wires.split_first_mut().unwrap();
         busy.0.send(&Ask::get("/slow").keep().bytes());
-        pool.await_times("at the gate", times);
+        pool.await_times(AT_THE_GATE, times);
         for _ in 0..3 {
             ask_all(others.iter_mut().map(|(wire, _)| wire));
         }
@@ -99,13 +107,12 @@ fn f50_requests_on_kept_connections_do_not_wait_for_a_busy_worker() {
 fn requests_on_connections_that_were_silent_do_not_wait_for_a_busy_worker() {
     let setup = || Setup::new(GATED).gated().words(&["--workers", "2"]);
     let by_tcp = setup().listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1");
-    for (setup, is_tcp) in [(setup(), false), (by_tcp, true)] {
+    for setup in [setup(), by_tcp] {
         let mut pool = setup.start();
-        let address = pool.log().split('`').nth(3).unwrap().to_owned();
-        let mut wires = silent(&pool, 8, || if is_tcp { Wire::tcp(&address) } else { pool.connect() });
+        let mut wires = silent(&pool, 8);
         let (busy, others) = wires.split_first_mut().unwrap();
         busy.send(&Ask::get("/slow").keep().bytes());
-        pool.await_log("at the gate");
+        pool.await_log(AT_THE_GATE);
         ask_all(others);
         pool.open_gate();
         assert_eq!(busy.answer().text(), "/slow|");
@@ -115,7 +122,7 @@ fn requests_on_connections_that_were_silent_do_not_wait_for_a_busy_worker() {
 
 #[test]
 fn requests_wait_for_no_worker_whose_threads_are_all_busy() {
-    let mut pool = two_workers("2");
+    let mut pool = two_workers(2);
     let mut wires = kept(&pool, 8);
     let mut by_worker: BTreeMap<i32, usize> = BTreeMap::new();
     wires.iter().for_each(|(_, worker)| *by_worker.entry(*worker).or_default() += 1);
@@ -124,7 +131,7 @@ fn requests_wait_for_no_worker_whose_threads_are_all_busy() {
     wires.sort_by_key(|(_, known)| *known != worker);
     let (busy, others) = wires.split_at_mut(2);
     busy.iter().for_each(|(wire, _)| wire.send(&Ask::get("/slow").keep().bytes()));
-    pool.await_times("at the gate", 2);
+    pool.await_times(AT_THE_GATE, 2);
     let by = ask_all(others.iter_mut().map(|(wire, _)| wire));
     (0..2).for_each(|_| pool.open_gate());
     let busy: HashSet<i32> = busy.iter_mut().map(|(wire, _)| wire.answer().pid()).collect();
@@ -134,9 +141,9 @@ fn requests_wait_for_no_worker_whose_threads_are_all_busy() {
 
 #[test]
 fn what_waits_for_all_workers_is_served_by_the_first_that_has_time() {
-    let mut pool = two_workers("1");
+    let mut pool = two_workers(1);
     let mut others = kept(&pool, 6);
-    let mut quiet = silent(&pool, 2, || pool.connect());
+    let mut quiet = silent(&pool, 2);
     let mut busy = occupy(&mut pool);
     let waiting = || others.iter().map(|(wire, _)| wire).chain(&quiet);
     waiting().for_each(|wire| wire.send(&Ask::post("/other", "body").keep().bytes()));
@@ -164,7 +171,7 @@ fn queued(pool: &mut Pool, number: usize) -> ([Wire; 2], Vec<Wire>, Vec<i32>) {
 
 #[test]
 fn a_web_server_that_goes_while_its_request_waits_for_a_worker_does_no_harm() {
-    let mut pool = two_workers("1");
+    let mut pool = two_workers(1);
     let (mut busy, mut others, _) = queued(&mut pool, 4);
     drop(others.remove(2));
     others.remove(0).end_sending();
@@ -178,7 +185,7 @@ fn a_web_server_that_goes_while_its_request_waits_for_a_worker_does_no_harm() {
 
 #[test]
 fn a_web_server_that_goes_while_its_worker_is_busy_is_not_waited_for() {
-    let mut pool = two_workers("1");
+    let mut pool = two_workers(1);
     let workers = pool.workers(2);
     let others = kept(&pool, 4);
     let mut busy = occupy(&mut pool);
@@ -193,7 +200,7 @@ fn a_web_server_that_goes_while_its_worker_is_busy_is_not_waited_for() {
 
 #[test]
 fn a_worker_that_is_killed_takes_no_request_along_that_waits_for_all() {
-    let mut pool = two_workers("1");
+    let mut pool = two_workers(1);
     let (mut busy, mut others, workers) = queued(&mut pool, 4);
     signal(workers[0], Signal::KILL);
     // The next one has time, though the other has not.
@@ -207,8 +214,8 @@ fn a_worker_that_is_killed_takes_no_request_along_that_waits_for_all() {
 
 #[test]
 fn a_pool_that_ends_serves_what_waits_and_closes_all_connections() {
-    let mut pool = two_workers("1");
-    let mut quiet = silent(&pool, 2, || pool.connect());
+    let mut pool = two_workers(1);
+    let mut quiet = silent(&pool, 2);
     let mut idle = kept(&pool, 4);
     let (mut busy, mut others, _) = queued(&mut pool, 4);
     pool.signal(Signal::TERM);
@@ -226,75 +233,13 @@ fn a_pool_that_ends_serves_what_waits_and_closes_all_connections() {
     assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{}", ended.stderr);
 }
 
-/// Answers with the release's number, and who answered.
-fn release(number: usize) -> String {
-    ECHO.replace("environ['PATH_INFO'].encode('latin-1')", &format!("b'release {number}'"))
-}
-
-#[test]
-fn connections_are_the_same_after_reloads_whether_these_can_be_loaded_or_not() {
-    for threads in ["1", "3"] {
-        let pool = Setup::new(&release(0)).words(&["--workers", "2", "--threads", threads]).start();
-        let mut wires = silent(&pool, 3, || pool.connect());
-        wires.extend(kept(&pool, 6).into_iter().map(|(wire, _)| wire));
-        for number in 1..=3 {
-            pool.setup().release("import there_is_no_such_module");
-            assert_eq!(pool.tell(&["reload", "app"]).code(), Some(1));
-            let before = wires.iter_mut().skip(2).map(|wire| wire.ask(&Ask::get("/").keep()).text());
-            before.for_each(|text| assert_eq!(text, format!("release {}|", number - 1)));
-            pool.setup().release(&release(number));
-            assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
-            eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
-            let after = wires.iter_mut().skip(1).map(|wire| wire.ask(&Ask::get("/").keep()).text());
-            after.for_each(|text| assert_eq!(text, format!("release {number}|")));
-        }
-        wires.iter_mut().for_each(|wire| assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "release 3|"));
-        pool.stop();
-    }
-}
-
-#[test]
-fn connections_are_the_same_whatever_workers_are_replaced_for() {
-    for words in [["--max-requests", "10"], ["--max-age", "1"], ["--max-rss", "1M"]] {
-        for (workers, threads) in [("1", "1"), ("2", "2")] {
-            let pool = Setup::new(ECHO).words(&["--workers", workers, "--threads", threads]).words(&words).start();
-            let mut wires = kept(&pool, 6);
-            let mut pids = HashSet::new();
-            eventually(&format!("a pool with {words:?} has had 8 workers"), || {
-                for (wire, _) in &mut wires {
-                    let answer = wire.ask(&Ask::post("/", "body").keep());
-                    assert_eq!(answer.text(), "/|body");
-                    pids.insert(answer.pid());
-                }
-                pids.len() >= 8
-            });
-            let log = pool.stop();
-            assert_eq!(codes(&log), [""; 0], "{log}");
-        }
-    }
-}
-
-#[test]
-fn a_pool_that_shrinks_keeps_connections_as_long_as_it_has_a_worker() {
-    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1"]).start();
-    let mut wires = [pool.connect(), pool.connect()];
-    wires.iter().for_each(|wire| wire.send(&Ask::get("/slow").keep().bytes()));
-    pool.await_times("at the gate", 2);
-    pool.workers(2);
-    (0..2).for_each(|_| pool.open_gate());
-    wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow|"));
-    pool.workers(1);
-    assert_eq!(HashSet::<i32>::from_iter(ask_all(&mut wires)).len(), 1);
-    pool.stop();
-}
-
 #[test]
 fn a_pool_grows_for_requests_on_kept_connections() {
     let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1000"]).start();
     let mut wires = kept(&pool, 4);
     let (busy, others) = wires.split_first_mut().unwrap();
     busy.0.send(&Ask::get("/slow").keep().bytes());
-    pool.await_log("at the gate");
+    pool.await_log(AT_THE_GATE);
     let by = ask_all(others.iter_mut().map(|(wire, _)| wire));
     assert!(!by.contains(&busy.1), "{by:?}");
     pool.workers(2);
@@ -305,7 +250,7 @@ fn a_pool_grows_for_requests_on_kept_connections() {
 
 #[test]
 fn a_thousand_connections_that_change_their_worker_leave_no_descriptor_behind() {
-    let mut pool = two_workers("1");
+    let mut pool = two_workers(1);
     let mut wires = kept(&pool, 16);
     let workers = pool.workers(2);
     let (mut changed, mut rounds) = (0, 0);
@@ -317,7 +262,7 @@ fn a_thousand_connections_that_change_their_worker_leave_no_descriptor_behind() 
         wires.sort_by_key(|(_, by)| by != most);
         let (busy, others) = wires.split_first_mut().unwrap();
         busy.0.send(&Ask::get("/slow").keep().bytes());
-        pool.await_times("at the gate", rounds);
+        pool.await_times(AT_THE_GATE, rounds);
         let by = ask_all(others.iter_mut().map(|(wire, _)| wire));
         for ((_, known), by) in others.iter_mut().zip(by) {
             changed += usize::from(*known != by);

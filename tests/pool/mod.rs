@@ -18,6 +18,7 @@ mod inherited;
 pub(crate) mod load;
 mod logs;
 mod notify;
+mod outliving;
 mod preloading;
 mod process;
 mod records;

@@ -4,11 +4,14 @@
 //! that wait, and gives each to other workers as soon as something comes on it. If these are busy, too, it lies in the queue until one
 //! of them, or this one, has time. That thread begins when it is needed for the first time, and sleeps while requests are fast.
 //!
-//! A worker that ends gives all away that wait, and so web servers notice nothing of its end.
+//! A worker that is to end gives all away that wait, at once, and so web servers notice nothing of its end.
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -46,6 +49,8 @@ pub(super) struct Lookout {
     handover: Handover,
     epoll: Arc<OwnedFd>,
     waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
+    /// Readable when the worker is to end.
+    stop: Arc<UnixStream>,
     threads: u64,
     /// How often a thread has begun to work, and how many do. It is the same at two looks if all threads do the same as before.
     turns: AtomicU64,
@@ -64,6 +69,7 @@ impl Lookout {
         handover: Handover,
         epoll: &Arc<OwnedFd>,
         waiting: &Arc<Mutex<BTreeMap<u64, Peer>>>,
+        stop: &Arc<UnixStream>,
         threads: u32,
     ) -> std::io::Result<Arc<Self>> {
         // All idle workers wake for each connection: the kernel would forget those that a woken one leaves to others, since it tells
@@ -74,6 +80,7 @@ impl Lookout {
             handover,
             epoll: epoll.clone(),
             waiting: waiting.clone(),
+            stop: stop.clone(),
             threads,
             turns: AtomicU64::new(threads),
             asleep: AtomicBool::new(true),
@@ -163,18 +170,24 @@ impl Lookout {
             }
             let kept = ready.into_iter().filter(|data| !self.give_away(turns, *data)).count();
             if kept > 0 {
-                // There is no room, or what it is that fails does so again.
-                self.pause(Some(MOMENT));
+                // There is no room, or nobody takes any more, since the pool ends.
+                self.pause(Some(MOMENT).filter(|_| !self.handover.is_over()));
             }
         }
         self.watches.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until something comes on a connection that can be given away, or the bell rings. Gives the connections.
+    /// Waits until something comes on a connection that can be given away, or the worker is told to end, upon which it needs none of
+    /// them, or the bell rings. Gives the connections.
     fn await_ready(&self) -> Vec<u64> {
         let movable = |(data, peer): (&u64, &Peer)| peer.can_move().then(|| (*data, peer.watched()));
         let peers: Vec<(u64, Watched)> = self.waiting().iter().filter_map(movable).collect();
-        let sockets = peers.iter().map(|(_, peer)| peer.as_fd()).chain([self.bell.as_fd()]);
+        let is_told = self.is_told();
+        if is_told && !peers.is_empty() {
+            return peers.iter().map(|(data, _)| *data).collect();
+        }
+        let stop = Some(self.stop.as_fd()).filter(|_| !is_told);
+        let sockets = peers.iter().map(|(_, peer)| peer.as_fd()).chain([self.bell.as_fd()]).chain(stop);
         let mut watched: Vec<_> = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
         if poll(&mut watched, None).is_err() {
             self.pause(Some(MOMENT));
@@ -209,6 +222,12 @@ impl Lookout {
     fn forget(&self, peer: &Peer) {
         // It may not have been waited for.
         let _ = epoll::delete(&self.epoll, peer.socket());
+    }
+
+    /// Has the worker been told to end?
+    fn is_told(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)), Ok(1..))
     }
 
     fn are_all_busy(&self, turns: u64) -> bool {

@@ -169,7 +169,7 @@ struct Worker {
     epoll: Arc<OwnedFd>,
     listeners: Vec<Listener>,
     /// Readable when the worker is to end, and never read: every thread is to see it.
-    _stop: UnixStream,
+    _stop: Arc<UnixStream>,
     stopper: UnixStream,
     draining: AtomicBool,
     /// This is no worker, but a child that the application has forked.
@@ -206,6 +206,7 @@ impl Worker {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let (stop, stopper) = UnixStream::pair()?;
         pipe::register(SIGTERM, stopper.try_clone()?)?;
+        let stop = Arc::new(stop);
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
         if let Some(bell) = log_files::bell() {
             // Nobody reads it: each ring is an edge for every worker.
@@ -218,7 +219,8 @@ impl Worker {
             connections::watch_listener(&epoll, position, listener)?;
         }
         let waiting = Arc::<Mutex<_>>::default();
-        let lookout = handover.map(|handover| Lookout::new(handover, &epoll, &waiting, service.threads)).transpose()?;
+        let lookout =
+            handover.map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads)).transpose()?;
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
             epoll,
