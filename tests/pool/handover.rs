@@ -333,3 +333,36 @@ fn a_child_that_the_application_forks_gives_nothing_away() {
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
+
+#[test]
+fn python_sees_the_thread_when_an_application_forks_and_not_when_it_starts_a_program() {
+    let pool = Setup::new(
+        "
+        import os, subprocess, sys, warnings
+        def fork():
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+        def application(environ, start_response):
+            told = []
+            for start in [fork, lambda: subprocess.run(['true'])]:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter('always')
+                    start()
+                told.append(len(caught))
+            expected = [int(sys.version_info >= (3, 12)), 0] if environ['PATH_INFO'] == '/beside' else [0, 0]
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [str(told == expected).encode()]
+        ",
+    )
+    .start();
+    assert_eq!(pool.ask(&Ask::get("/alone")).text(), "True");
+    let mut wires = kept(&pool, 2);
+    let worker = pool.workers(1)[0];
+    eventually("there is the thread", || {
+        wires[0].0.ask(&Ask::get("/").keep()).pid() == worker && count(worker, "task") == 2
+    });
+    assert_eq!(wires[1].0.ask(&Ask::get("/beside").keep()).text(), "True");
+    pool.stop();
+}
