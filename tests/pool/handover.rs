@@ -297,6 +297,34 @@ fn a_worker_whose_connections_need_not_wait_has_no_thread_for_them() {
 }
 
 #[test]
+fn an_application_that_closes_descriptors_of_its_worker_costs_that_one_alone() {
+    for code in ["os.closerange(3, 1000)", "os.closerange(3, 1000); FILES.extend(open('/dev/null') for _ in range(40))"]
+    {
+        let code = format!(
+            "
+            import os, threading
+            FILES = []
+            def application(environ, start_response):
+                if environ['PATH_INFO'] == '/close':
+                    {code}
+                start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+                return [environ['PATH_INFO'].encode() + b'|' + environ['wsgi.input'].read()]
+            "
+        );
+        let pool = Setup::new(&code).words(&["--workers", "2"]).start();
+        let before = pool.workers(2);
+        let mut wires = kept(&pool, 4);
+        let mut first = || ask_all(wires.iter_mut().map(|(wire, _)| wire))[0];
+        eventually("the first connection's has the thread", || count(first(), "task") == 2);
+        wires[0].0.send(&Ask::get("/close").keep().bytes());
+        assert!(!matches!(wires[0].0.try_answer(), Ok(Some(_))));
+        eventually("it has ended", || pool.workers(2) != before);
+        assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+        pool.stop();
+    }
+}
+
+#[test]
 fn a_child_that_the_application_forks_gives_nothing_away() {
     let mut pool = Setup::new(
         "

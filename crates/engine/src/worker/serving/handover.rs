@@ -16,7 +16,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{Builder, JoinHandle},
+    thread::Builder,
     time::{Duration, Instant},
 };
 
@@ -60,7 +60,7 @@ pub(super) struct Lookout {
     watches: AtomicBool,
     over: AtomicBool,
     bell: OwnedFd,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    has_begun: AtomicBool,
 }
 
 impl Lookout {
@@ -87,7 +87,7 @@ impl Lookout {
             watches: AtomicBool::new(false),
             over: AtomicBool::new(false),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            thread: Mutex::new(None),
+            has_begun: AtomicBool::new(false),
         }))
     }
 
@@ -119,24 +119,19 @@ impl Lookout {
     /// No connection is given away any more but by [`Worker::drain`].
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            self.ring();
-            // It cannot have panicked in a way that matters here.
-            let _ = thread.join();
-        }
+        // Nobody waits for the thread: the application may have closed the bell.
+        self.ring();
     }
 
     #[cold]
     fn wake(self: &Arc<Self>) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if thread.is_some() {
+        if self.has_begun.swap(true, Ordering::SeqCst) {
             return self.ring();
         }
         let lookout = self.clone();
         let builder = Builder::new().name("wsgate-handover".to_owned()).stack_size(STACK);
         // Without it connections stay where they are.
-        *thread = fork::without_signals(|| builder.spawn(move || lookout.look_out())).ok();
+        let _ = fork::without_signals(|| builder.spawn(move || lookout.look_out()));
     }
 
     fn look_out(&self) {
@@ -193,7 +188,7 @@ impl Lookout {
             self.pause(Some(MOMENT));
             return Vec::new();
         }
-        self.silence();
+        self.heed(watched.get(peers.len()));
         let is_ready = |watched: &PollFd<'_>| !watched.revents().is_empty();
         peers.iter().zip(&watched).filter(|(_, watched)| is_ready(watched)).map(|((data, _), _)| *data).collect()
     }
@@ -241,21 +236,27 @@ impl Lookout {
     /// Sleeps, until the bell rings if not for less.
     fn pause(&self, patience: Option<Duration>) {
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let watched = poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], patience.as_ref());
-        if watched.is_err() {
+        let mut watched = [PollFd::new(&self.bell, PollFlags::IN)];
+        if poll(&mut watched, patience.as_ref()).is_err() {
             std::thread::sleep(MOMENT);
         }
-        self.silence();
+        self.heed(watched.first());
+    }
+
+    /// Silences the bell, if it has rung. If the application has closed it, no wait is one any more, and the thread ends.
+    fn heed(&self, bell: Option<&PollFd<'_>>) {
+        let is_sound = match bell {
+            Some(bell) if bell.revents().is_empty() => true,
+            _ => matches!(read(&self.bell, &mut [0; 8]), Ok(8) | Err(Errno::INTR)),
+        };
+        if !is_sound {
+            self.over.store(true, Ordering::SeqCst);
+        }
     }
 
     fn ring(&self) {
         // One that is full has rung already.
         let _ = write(&self.bell, &1_u64.to_ne_bytes());
-    }
-
-    fn silence(&self) {
-        // It may not have rung.
-        let _ = read(&self.bell, &mut [0; 8]);
     }
 }
 
