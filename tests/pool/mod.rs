@@ -17,6 +17,7 @@ mod hostile;
 mod inherited;
 pub(crate) mod load;
 mod logs;
+mod lookout;
 mod notify;
 mod outliving;
 mod preloading;

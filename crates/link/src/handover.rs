@@ -18,12 +18,6 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The byte of a connection on which nothing was ever received.
-const SILENT: u8 = b's';
-
-/// The byte of any other.
-const HEARD: u8 = b'h';
-
 /// Room that is asked for, in the kernel's way of counting. It grants what `net.core.wmem_max` allows: by default some hundreds of
 /// connections.
 const ROOM: usize = 4 << 20;
@@ -44,13 +38,40 @@ pub struct Ends {
     pub take_fd: i32,
 }
 
+/// What a worker knows of a connection that it gives away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// It was opened a moment ago, and its first request is on its way.
+    Fresh,
+    /// Nothing has ever come on it.
+    Silent,
+    /// Something has been received on it.
+    Heard,
+}
+
 /// A connection that a worker has given away.
 #[derive(Debug)]
 pub struct Given {
     /// The connection.
     pub socket: OwnedFd,
-    /// Has something been received on it before?
-    pub heard: bool,
+    /// What is known of it.
+    pub past: Past,
+}
+
+impl Past {
+    /// The byte that it is sent as.
+    fn byte(self) -> u8 {
+        match self {
+            Self::Fresh => b'f',
+            Self::Silent => b's',
+            Self::Heard => b'h',
+        }
+    }
+
+    /// What `byte` stands for. Nobody sends others.
+    fn of(byte: u8) -> Self {
+        [Self::Fresh, Self::Silent].into_iter().find(|past| past.byte() == byte).unwrap_or(Self::Heard)
+    }
 }
 
 impl Handover {
@@ -95,12 +116,12 @@ impl Handover {
     ///
     /// # Errors
     /// `AGAIN` if there is no room, `TOOMANYREFS` if this user has too many descriptors under way, `PIPE` after [`Handover::end`].
-    pub fn give(&self, connection: BorrowedFd<'_>, heard: bool) -> Result<(), Errno> {
+    pub fn give(&self, connection: BorrowedFd<'_>, past: Past) -> Result<(), Errno> {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut room);
         let descriptors = [connection];
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let byte = [if heard { HEARD } else { SILENT }];
+        let byte = [past.byte()];
         sendmsg(&self.give, &[IoSlice::new(&byte)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
         Ok(())
     }
@@ -121,7 +142,7 @@ impl Handover {
         });
         match (received.bytes, descriptor) {
             (0, _) => Ok(None),
-            (_, Some(socket)) => Ok(Some(Given { socket, heard: byte == [HEARD] })),
+            (_, Some(socket)) => Ok(Some(Given { socket, past: Past::of(byte[0]) })),
             (_, None) => Err(Errno::MFILE),
         }
     }
@@ -144,6 +165,8 @@ mod tests {
 
     use super::*;
 
+    const PASTS: [Past; 3] = [Past::Fresh, Past::Silent, Past::Heard];
+
     #[test]
     fn connections_come_out_in_the_order_in_which_they_went_in() {
         let handover = Handover::create().unwrap();
@@ -151,13 +174,13 @@ mod tests {
         for number in 0..100_u8 {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.write_all(&[number]).unwrap();
-            handover.give(theirs.as_fd(), number % 2 == 0).unwrap();
+            handover.give(theirs.as_fd(), PASTS[usize::from(number % 3)]).unwrap();
         }
         for number in 0..100_u8 {
             let given = handover.take().unwrap().unwrap();
             let mut byte = [0];
             rustix::io::read(&given.socket, &mut byte).unwrap();
-            assert_eq!((byte, given.heard), ([number], number % 2 == 0));
+            assert_eq!((byte, given.past), ([number], PASTS[usize::from(number % 3)]));
         }
         assert_eq!(handover.take().unwrap_err(), Errno::AGAIN);
     }
@@ -167,7 +190,7 @@ mod tests {
         let handover = Handover::create().unwrap();
         let (_ours, theirs) = UnixStream::pair().unwrap();
         let mut given = 0;
-        while handover.give(theirs.as_fd(), true).is_ok() {
+        while handover.give(theirs.as_fd(), Past::Heard).is_ok() {
             given += 1;
         }
         assert!(given > 100, "{given}");
@@ -181,11 +204,11 @@ mod tests {
     fn at_its_end_what_was_given_before_is_still_there() {
         let handover = Handover::create().unwrap();
         let (_ours, theirs) = UnixStream::pair().unwrap();
-        handover.give(theirs.as_fd(), true).unwrap();
+        handover.give(theirs.as_fd(), Past::Heard).unwrap();
         assert!(!handover.is_over());
         handover.end();
         assert!(handover.is_over());
-        assert_eq!(handover.give(theirs.as_fd(), true), Err(Errno::PIPE));
+        assert_eq!(handover.give(theirs.as_fd(), Past::Heard), Err(Errno::PIPE));
         assert!(handover.take().unwrap().is_some());
         assert!(handover.take().unwrap().is_none());
     }

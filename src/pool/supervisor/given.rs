@@ -2,24 +2,24 @@
 
 use std::os::fd::AsFd as _;
 
-use link::handover::Given;
+use link::handover::{Given, Past};
 use rustix::net::{RecvFlags, recv};
 
 use super::Supervisor;
 
 impl Supervisor<'_> {
-    /// While there is no worker: closes the connections that nothing has come on, since nobody would notice it if something did.
-    /// Tells whether requests wait on others, which stay.
+    /// While there is no worker: closes the connections that nothing more has come on, since nobody would notice it if something did.
+    /// Tells whether there are others, on which requests wait or are about to come; these stay.
     pub(super) fn sort_given(&self) -> bool {
         let Some(handover) = &self.handover else {
             return false;
         };
         let mut waiting = Vec::new();
         while let Ok(Some(given)) = handover.take() {
-            waiting.extend(Some(given).filter(has_more));
+            waiting.extend(Some(given).filter(|given| given.past == Past::Fresh || has_more(given)));
         }
         // What cannot be given back is closed, as it would be by a worker.
-        waiting.retain(|given| handover.give(given.socket.as_fd(), given.heard).is_ok());
+        waiting.retain(|given| handover.give(given.socket.as_fd(), given.past).is_ok());
         !waiting.is_empty()
     }
 

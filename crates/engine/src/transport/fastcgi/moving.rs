@@ -5,13 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use link::handover::Handover;
+use link::handover::{Handover, Past};
 use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
 };
 
-use super::{Peer, Shared};
+use super::{FRESH, Peer, Shared};
 
 /// Keeps the socket of a connection open while it is watched.
 pub(crate) struct Watched(Arc<Shared>);
@@ -24,8 +24,8 @@ impl AsFd for Watched {
 
 impl Peer {
     /// The same connection as it was in the worker that has given it away.
-    pub(crate) fn was_heard(self, heard: bool) -> Self {
-        self.shared.incoming().heard = heard;
+    pub(crate) fn with_past(self, past: Past) -> Self {
+        self.shared.incoming().heard = past == Past::Heard;
         self
     }
 
@@ -43,8 +43,12 @@ impl Peer {
     /// # Errors
     /// As [`Handover::give`].
     pub(crate) fn give(&self, handover: &Handover) -> Result<(), Errno> {
-        let heard = self.shared.incoming().heard;
-        handover.give(self.socket(), heard)
+        let past = match self.shared.incoming().heard {
+            true => Past::Heard,
+            false if self.opened.elapsed() < FRESH => Past::Fresh,
+            false => Past::Silent,
+        };
+        handover.give(self.socket(), past)
     }
 
     /// Has the web server gone, without a request that nobody has read?

@@ -274,7 +274,7 @@ impl Worker {
             Ok(Some(given)) => {
                 let data = self.next.fetch_add(1, Ordering::Relaxed);
                 let buffers = seat.buffers.pop();
-                let peer = Peer::new(given.socket, self.limits, self.forked.clone(), buffers).was_heard(given.heard);
+                let peer = Peer::new(given.socket, self.limits, self.forked.clone(), buffers).with_past(given.past);
                 self.drive(seat, data, peer, false);
             }
             // The pool ends, and this worker is about to be told.
@@ -330,7 +330,7 @@ impl Worker {
         };
         while let Ok(Some(given)) = lookout.handover.take() {
             let data = self.next.fetch_add(1, Ordering::Relaxed);
-            let peer = Peer::new(given.socket, self.limits, self.forked.clone(), None).was_heard(given.heard);
+            let peer = Peer::new(given.socket, self.limits, self.forked.clone(), None).with_past(given.past);
             self.drive(seat, data, peer, false);
         }
     }
