@@ -39,7 +39,7 @@ const MOMENT: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The stack of the thread that looks out, which calls little.
-const STACK: usize = 64 * 1024;
+const STACK: usize = 256 * 1024;
 
 /// In [`Lookout::turns`]: one more thread that works, and one more piece of work. The lower half is the number of threads that do.
 const BEGUN: u64 = (1 << 32) + 1;
@@ -58,8 +58,11 @@ pub(super) struct Lookout {
     asleep: AtomicBool,
     /// It watches connections: who goes back to wait for events wakes it.
     watches: AtomicBool,
+    /// It is to end.
     over: AtomicBool,
+    /// What wakes it.
     bell: OwnedFd,
+    /// There is the thread, or none could be had.
     has_begun: AtomicBool,
 }
 
@@ -120,7 +123,9 @@ impl Lookout {
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         // Nobody waits for the thread: the application may have closed the bell.
-        self.ring();
+        if self.has_begun.load(Ordering::SeqCst) {
+            self.ring();
+        }
     }
 
     #[cold]
