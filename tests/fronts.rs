@@ -11,6 +11,7 @@ mod deaths;
 mod directories;
 mod failures;
 mod frameworks;
+mod handover;
 mod kept;
 mod kills;
 mod logs;

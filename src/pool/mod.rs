@@ -28,6 +28,7 @@ use std::{
 use link::{
     app::{App, Source},
     entry::{Code, Entry},
+    handover::Handover,
     launch::{Preload, Service, Work},
     scoreboard::Scoreboard,
 };
@@ -109,8 +110,9 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     }
     let bell =
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
+    let handover = Handover::create().map_err(cannot_begin)?;
     let terms = Terms {
-        service: Service { bell_fd: Some(bell.as_raw_fd()), ..service },
+        service: Service { bell_fd: Some(bell.as_raw_fd()), handover: Some(handover.ends()), ..service },
         logs,
         least,
         idle: Duration::from_secs(words.idle),
@@ -123,7 +125,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         slots: SLOTS,
         on_demand: None,
     };
-    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
+    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell, handover: Some(handover) })
         .map_err(cannot_begin)?
         .run()
 }
@@ -185,6 +187,7 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         reload: false,
         logs: link::logs::Logs::default(),
         bell_fd: None,
+        handover: None,
         warm: false,
         resident: false,
     }

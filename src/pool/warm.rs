@@ -147,7 +147,7 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
     };
     // The gateways count the time of their requests.
     let settings = crate::settings::Settings { timeout: None, ..settings };
-    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell })
+    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell, handover: None })
         .map_err(cannot_begin)?
         .run()
 }

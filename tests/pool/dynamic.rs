@@ -105,11 +105,12 @@ fn workers_that_are_idle_for_long_go_down_to_the_least_number() {
 }
 
 #[test]
-fn a_kept_connection_of_a_worker_that_goes_is_closed_between_requests() {
-    let pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
+fn a_kept_connection_is_closed_when_the_last_worker_goes_and_keeps_no_pool_awake() {
+    let mut pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
     let mut kept = pool.connect();
     assert_eq!(kept.ask(&Ask::get("/kept").keep()).text(), "/kept|");
     kept.assert_closed();
+    await_rest(&mut pool, 1);
     assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
     pool.stop();
 }

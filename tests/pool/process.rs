@@ -163,10 +163,38 @@ impl Setup {
 }
 
 impl Pool {
-    /// A connection to its Unix socket.
+    /// A connection to its Unix socket, or else its only address.
     #[track_caller]
     pub(super) fn connect(&self) -> Wire {
-        Wire::unix(&self.socket())
+        if self.socket().exists() { Wire::unix(&self.socket()) } else { Wire::tcp(&self.tcp_address()) }
+    }
+
+    /// The address that its log tells, if that is of TCP.
+    fn tcp_address(&self) -> String {
+        self.log().split('`').nth(3).unwrap().to_owned()
+    }
+
+    /// How many connections are open that have been accepted from what [`Pool::connect`] connects to.
+    pub(super) fn accepted(&self) -> usize {
+        // proc(5): one that waits to be accepted has no inode. State 3 is connected, and a connection has the path of its listener.
+        if self.socket().exists() {
+            // It was bound beside its name, which it got when it was ready.
+            let directory = format!("{}/", self.setup.directory.path().display());
+            let is_ours = |path: &str| path.strip_prefix(&directory).is_some_and(|name| !name.contains('/'));
+            let lines = fs::read_to_string("/proc/net/unix").unwrap();
+            let fields = lines.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+            return fields
+                .filter(|fields| {
+                    fields.last().is_some_and(|path| is_ours(path)) && fields[5] == "03" && fields[6] != "0"
+                })
+                .count();
+        }
+        // State 1 is established.
+        let address = self.tcp_address();
+        let port = format!(":{:04X}", address.rsplit(':').next().unwrap().parse::<u16>().unwrap());
+        let lines = fs::read_to_string("/proc/net/tcp").unwrap();
+        let fields = lines.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        fields.filter(|fields| fields[1].ends_with(&port) && fields[3] == "01" && fields[9] != "0").count()
     }
 
     /// The answer to a request over a connection of its own.

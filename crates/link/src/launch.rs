@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BUILD, app::App, logs::Logs, page::Form};
+use crate::{BUILD, app::App, handover, logs::Logs, page::Form};
 
 /// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
 /// its layout matters.
@@ -112,6 +112,8 @@ pub struct Service {
     pub logs: Logs,
     /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker without one has no supervisor.
     pub bell_fd: Option<i32>,
+    /// Descriptors of the socket over which workers give each other connections; a worker without a supervisor has none.
+    pub handover: Option<handover::Ends>,
     /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker serves one.
     pub warm: bool,
     /// With that, each worker serves one after the other.

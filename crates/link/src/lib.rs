@@ -9,6 +9,7 @@ pub mod check;
 pub mod ending;
 pub mod entry;
 pub mod handoff;
+pub mod handover;
 pub mod launch;
 pub mod logs;
 pub mod page;

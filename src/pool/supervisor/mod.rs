@@ -7,6 +7,7 @@
 //! `phase` says what may follow on what, `templates` and `workers` do it, `places` and `size` know which workers are wanted, and
 //! `oversight` looks at what they do.
 
+mod given;
 mod loading;
 mod oversight;
 mod phase;
@@ -30,6 +31,7 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
+    handover::Handover,
     launch::Service,
     scoreboard::Scoreboard,
 };
@@ -95,6 +97,8 @@ pub(super) struct Shared {
     pub(super) scoreboard_fd: OwnedFd,
     /// What they ring when the supervisor is to look at it.
     pub(super) bell: OwnedFd,
+    /// How the workers give each other connections, if they have any that are kept.
+    pub(super) handover: Option<Handover>,
 }
 
 /// A pool that runs.
@@ -112,6 +116,7 @@ pub(super) struct Supervisor<'a> {
     scoreboard_fd: OwnedFd,
     /// Workers ring it when the scoreboard is to be looked at.
     bell: OwnedFd,
+    handover: Option<Handover>,
     watch: Watch,
     changes: Changes,
     control: Option<Control>,
@@ -135,7 +140,7 @@ impl<'a> Supervisor<'a> {
         listeners: Vec<Listener>,
         shared: Shared,
     ) -> io::Result<Self> {
-        let Shared { scoreboard, scoreboard_fd, bell } = shared;
+        let Shared { scoreboard, scoreboard_fd, bell, handover } = shared;
         let service = &terms.service;
         let max_age = Some(service.max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs);
         let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
@@ -155,6 +160,7 @@ impl<'a> Supervisor<'a> {
             scoreboard,
             scoreboard_fd,
             bell,
+            handover,
             control: None,
             reloaders: Vec::new(),
             stoppers: Vec::new(),
@@ -199,7 +205,10 @@ impl<'a> Supervisor<'a> {
             self.tell_manager();
             self.end_if_idle_or_old();
             match self.phase {
-                Phase::Ended => return Ok(Exit::Done),
+                Phase::Ended => {
+                    self.close_given();
+                    return Ok(Exit::Done);
+                }
                 // The log says why.
                 Phase::Failed => return Ok(Exit::Failed),
                 _ => {}
@@ -232,6 +241,8 @@ impl<'a> Supervisor<'a> {
             Step::Finish => {
                 self.withdraw();
                 self.log(&Entry::notice(Code::PoolEnds, "the pool ends; its workers finish their requests"));
+                // Before they are told, so that each finds here whatever another has given away.
+                self.handover.iter().for_each(Handover::end);
                 for place in 0..self.places.all.len() {
                     self.dismiss(place);
                 }
@@ -247,7 +258,8 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let patience = self.next_due(now).map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let waiting = self.listeners.iter().filter(|_| self.size.listens).map(|listener| listener.socket.as_fd());
+        let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
+        let waiting = sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| self.size.listens);
         let mut watched: Vec<PollFd<'_>> = self
             .templates
             .all()

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::entry::{Code, Entry};
+use link::{
+    entry::{Code, Entry},
+    handover::Handover,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
@@ -200,10 +203,18 @@ impl Supervisor<'_> {
 
     /// Are there connections that nobody has taken?
     fn connections_wait(&self) -> bool {
+        // Workers that there are have given away only what is to be served.
+        let is_given = match self.places.live().next() {
+            Some(_) => self.handover.as_ref(),
+            None if self.sort_given() => return true,
+            None => None,
+        };
         let mut watched: Vec<_> = self
             .listeners
             .iter()
-            .map(|listener| PollFd::from_borrowed_fd(listener.socket.as_fd(), PollFlags::IN))
+            .map(|listener| listener.socket.as_fd())
+            .chain(is_given.map(Handover::exit))
+            .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
             .collect();
         // If it cannot be known now, it will be the next time.
         matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))

@@ -10,6 +10,7 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
+    handover::Handover,
     launch::{Preload, Service},
     pool::News,
 };
@@ -133,7 +134,8 @@ impl Supervisor<'_> {
         self.templates.generations += 1;
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
-        let inherited: Vec<_> = sockets.chain(shared).chain(self.terms.logs.inherited()).collect();
+        let given = self.handover.iter().flat_map(Handover::descriptors);
+        let inherited: Vec<_> = sockets.chain(shared).chain(given).chain(self.terms.logs.inherited()).collect();
         let logs = self.terms.logs.terms(&self.scoreboard);
         let service = Service { logs, preload, ..self.terms.service.clone() };
         let generation = self.templates.generations;

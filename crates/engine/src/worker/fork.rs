@@ -2,7 +2,16 @@
 //!
 //! Only where one thread lives: what other threads hold locked would stay locked for ever in the child.
 
-use pyo3::{ffi, prelude::*};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use pyo3::{
+    ffi,
+    prelude::*,
+    types::{PyCFunction, PyDict, PyTuple},
+};
 use rustix::process::Pid;
 
 /// Which side of the fork this is.
@@ -53,6 +62,21 @@ pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
     Pid::from_raw(pid).filter(|_| pid > 0).map(Side::Parent).ok_or(error)
 }
 
+/// Starts what `start` starts so that it never handles a signal: the main thread is to be interrupted by them.
+pub(super) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: all-zero is a valid signal set, and is overwritten at once; the calls take pointers to live sets.
+    let before = unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+        before
+    };
+    let started = start();
+    // SAFETY: `before` was filled by the kernel above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    started
+}
+
 /// Lets signals through again, when the child is ready for them.
 pub(super) fn unblock_signals() {
     // SAFETY: an all-zero set that `sigemptyset` initialises; the call takes a pointer to it.
@@ -61,4 +85,21 @@ pub(super) fn unblock_signals() {
         libc::sigemptyset(&raw mut none);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// Takes note in every child that the application forks: what it does is not the worker's.
+pub(super) fn note_forks(py: Python<'_>, forked: &Arc<AtomicBool>) -> PyResult<()> {
+    let forked = forked.clone();
+    let note = PyCFunction::new_closure(
+        py,
+        Some(c"note_fork"),
+        None,
+        move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            forked.store(true, Ordering::Relaxed);
+        },
+    )?;
+    let hooks = PyDict::new(py);
+    hooks.set_item("after_in_child", note)?;
+    py.import("posix")?.getattr("register_at_fork")?.call((), Some(&hooks))?;
+    Ok(())
 }

@@ -30,6 +30,7 @@ use std::{
 };
 
 use link::{
+    handover::Handover,
     launch::{Launch, Service, Work},
     report::Report,
 };
@@ -59,8 +60,15 @@ enum Task {
     Cgi { body: OwnedFd, reply: OwnedFd },
     Check { reply: OwnedFd },
     Trace { reply: OwnedFd },
-    Template { service: Service, listeners: Vec<OwnedFd>, board: Board },
-    Worker { service: Service, listeners: Vec<OwnedFd>, board: Board },
+    Template { service: Service, sockets: Sockets, board: Board },
+    Worker { service: Service, sockets: Sockets, board: Board },
+}
+
+/// Where the connections of a pool come from.
+struct Sockets {
+    listeners: Vec<OwnedFd>,
+    /// Those that another worker gives away, if there may be others.
+    handover: Option<Handover>,
 }
 
 /// A process that has everything it needs and has not begun.
@@ -93,9 +101,14 @@ impl Task {
     /// They must be open, different, and owned by nothing else.
     unsafe fn take_over(work: &Work) -> PyResult<Self> {
         // SAFETY: the caller's promise, for this and all that follow.
-        let listeners = |service: &Service| -> PyResult<Vec<OwnedFd>> {
+        let sockets = |service: &Service| -> PyResult<Sockets> {
             // SAFETY: as above.
-            service.listeners.iter().map(|&number| unsafe { own(number) }).collect()
+            let listeners = service.listeners.iter().map(|&number| unsafe { own(number) });
+            let handover = service.handover.map(|ends| {
+                // SAFETY: as above.
+                unsafe { Ok::<_, PyErr>(Handover::of(own(ends.give_fd)?, own(ends.take_fd)?)) }
+            });
+            Ok(Sockets { listeners: listeners.collect::<PyResult<_>>()?, handover: handover.transpose()? })
         };
         let board = |service: &Service| -> PyResult<Board> {
             Ok(Board {
@@ -119,10 +132,10 @@ impl Task {
                 Self::Trace { reply }
             }
             Work::Template(service) => {
-                Self::Template { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
+                Self::Template { sockets: sockets(service)?, board: board(service)?, service: service.clone() }
             }
             Work::Worker(service) => {
-                Self::Worker { listeners: listeners(service)?, board: board(service)?, service: service.clone() }
+                Self::Worker { sockets: sockets(service)?, board: board(service)?, service: service.clone() }
             }
         })
     }
@@ -177,11 +190,11 @@ impl Prepared {
                 check::trace(py, &launch, reply, &reporter)?;
                 0
             }
-            Task::Template { service, listeners, board } => {
+            Task::Template { service, sockets, board } => {
                 stay_with(launch.gateway_pid)?;
-                template::run(py, &launch, &service, listeners, board, channel)?
+                template::run(py, &launch, &service, sockets, board, channel)?
             }
-            Task::Worker { service, listeners, board } => serving::run_alone(py, &launch, &service, listeners, board)?,
+            Task::Worker { service, sockets, board } => serving::run_alone(py, &launch, &service, sockets, board)?,
         };
         interpreter::leave(py, status)
     }

@@ -30,6 +30,7 @@ use signal_hook::{
 };
 
 use super::{
+    Sockets,
     fork::{self, Side},
     forkable::{Before, judge},
     fresh::Fresh,
@@ -47,7 +48,7 @@ pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
     service: &Service,
-    listeners: Vec<OwnedFd>,
+    sockets: Sockets,
     board: Board,
     channel: OwnedFd,
 ) -> PyResult<i32> {
@@ -129,8 +130,8 @@ pub(super) fn run(
         (Birth::Whole { .. }, None) => return Ok(1),
     };
     match fresh {
-        Some(fresh) => warm::run(py, &application, launch, service, listeners, (board, slot), fresh),
-        None => serving::run(py, &application, launch, service, listeners, (board, slot), modules),
+        Some(fresh) => warm::run(py, &application, launch, service, sockets.listeners, (board, slot), fresh),
+        None => serving::run(py, &application, launch, service, sockets, (board, slot), modules),
     }
 }
 

@@ -10,6 +10,7 @@
 mod errors;
 mod filter;
 mod incoming;
+mod moving;
 mod reply;
 
 use std::{
@@ -33,6 +34,7 @@ use super::aside::Aside;
 use crate::wsgi::{BodyLength, BodySource};
 pub(crate) use errors::Copied;
 use incoming::{Current, Incoming, log_broken};
+pub(crate) use moving::Watched;
 pub(crate) use reply::Reply;
 
 /// Within this time after a connection its first request is on its way, unless it is somebody who never says anything.

@@ -83,8 +83,8 @@ impl Worker {
                     self.go_on(seat.thread, self.span.after(served));
                     match peer.after_request() {
                         Progress::Close => return false,
-                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5).
-                        _ if self.is_draining() && peer.is_free() => return false,
+                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5), if no other worker can have it.
+                        _ if self.is_draining() && peer.is_free() && !self.gives_away() => return false,
                         // Whatever comes next on it waits its turn, so that one busy connection keeps no other from being served.
                         _ if !peer.has_unread() => return true,
                         _ => {}
@@ -147,7 +147,7 @@ impl Worker {
 
     /// Out of descriptors: closes the connection that is oldest of those between requests, which web servers have to expect at
     /// any time. So nobody keeps others out by saying nothing.
-    fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         let mut waiting = self.waiting();
         let oldest = waiting.iter().find(|(_, peer)| peer.is_free()).map(|(data, _)| *data);
         if oldest.and_then(|oldest| waiting.remove(&oldest)).is_none() {
@@ -162,7 +162,7 @@ impl Worker {
         self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
     }
 
-    /// Serves out the connections that are in the middle of a request, and closes those between two.
+    /// Serves out the connections that are in the middle of a request, and gives away or closes those between two.
     pub(super) fn drain(&self, seat: &mut Seat<'_, '_>) {
         self.end();
         self.watched.leave(seat.thread);
@@ -171,9 +171,11 @@ impl Worker {
         for listener in &self.listeners {
             self.accept(seat, listener);
         }
-        let begin = Instant::now();
+        self.adopt_all(seat);
+        let (begin, gives_until) = (Instant::now(), Self::gives_until());
         let mut left: Vec<(u64, Peer)> = std::mem::take(&mut *self.waiting()).into_iter().collect();
         while !left.is_empty() && begin.elapsed() < LINGER {
+            py.detach(|| self.give_all(&mut left, gives_until));
             left.retain(|(_, peer)| !peer.is_free());
             for (data, peer) in std::mem::take(&mut left) {
                 let more = py.detach(|| {

@@ -1,9 +1,11 @@
 //! The serve loop of a FastCGI worker: leader and follower on one epoll set.
 //!
 //! Every thread waits on the same set; the one that wakes accepts, reads, runs the application and writes. Nothing is handed from
-//! thread to thread, an idle connection costs none of them, and with one thread there is but one in the process.
+//! thread to thread, and an idle connection costs none of them. With one thread there is but one in the process, until a connection
+//! that is kept could have to wait: then `handover` has another, without Python, which gives such connections to other workers.
 
 mod connections;
+mod handover;
 mod request;
 
 use std::{
@@ -24,10 +26,7 @@ use link::{
     request_id::Ids,
     scoreboard::now,
 };
-use pyo3::{
-    prelude::*,
-    types::{PyCFunction, PyDict, PyTuple},
-};
+use pyo3::prelude::*;
 use rustix::{
     event::{Timespec, epoll},
     io::{Errno, ioctl_fionbio},
@@ -37,7 +36,7 @@ use rustix::{
 use signal_hook::{consts::SIGTERM, low_level::pipe};
 
 use super::{
-    fork,
+    Sockets, fork,
     modules::{self, Modules},
     span::{Span, Then},
     watched::{Board, Watched},
@@ -52,6 +51,7 @@ use crate::{
     },
     wsgi::{Remembered, Server, Setting},
 };
+use handover::Lookout;
 
 /// Wait until connections that linger are looked at again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -64,6 +64,7 @@ const STOP: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
 /// Never reached by counting.
 const REOPEN_LOGS: u64 = u64::MAX;
+const HANDOVER: u64 = u64::MAX - 1;
 
 /// What is true of every request of the pool.
 pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
@@ -83,17 +84,15 @@ pub(super) fn run_alone(
     py: Python<'_>,
     launch: &Launch,
     service: &Service,
-    listeners: Vec<OwnedFd>,
+    sockets: Sockets,
     board: Board,
 ) -> PyResult<i32> {
     match app::load(py, launch, &setting(launch, service)) {
-        Ok(loaded) => run(py, &loaded.application, launch, service, listeners, (board, 0), None),
+        Ok(loaded) => run(py, &loaded.application, launch, service, sockets, (board, 0), None),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
-            let worker = Worker {
-                unfit: Some(failure),
-                ..Worker::new(launch, &once, listeners, Watched::new(board, 0, 1, 0)?)?
-            };
+            let worker =
+                Worker { unfit: Some(failure), ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)? };
             fork::unblock_signals();
             worker.run_thread(&py.None().into_bound(py), 0);
             Ok(0)
@@ -107,14 +106,14 @@ pub(super) fn run(
     application: &Bound<'_, PyAny>,
     launch: &Launch,
     service: &Service,
-    listeners: Vec<OwnedFd>,
+    sockets: Sockets,
     (board, slot): (Board, u32),
     modules: Option<Modules>,
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
-    let worker = Worker { modules, ..Worker::new(launch, service, listeners, watched)? };
-    note_forks(py, &worker.forked)?;
+    let worker = Worker { modules, ..Worker::new(launch, service, sockets, watched)? };
+    fork::note_forks(py, &worker.forked)?;
     // A terminal's interrupt is for the supervisor, which tells us.
     py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
     fork::unblock_signals();
@@ -134,25 +133,11 @@ pub(super) fn run(
         // They need the interpreter to come to their ends.
         py.detach(|| followers.into_iter().for_each(|follower| drop(follower.join())));
     });
+    if let Some(lookout) = worker.lookout.as_ref().filter(|_| !worker.forked.load(Ordering::Relaxed)) {
+        lookout.end();
+    }
     // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
-}
-
-/// Takes note in every child that the application forks: what it does is not the worker's.
-fn note_forks(py: Python<'_>, forked: &Arc<AtomicBool>) -> PyResult<()> {
-    let forked = forked.clone();
-    let note = PyCFunction::new_closure(
-        py,
-        Some(c"note_fork"),
-        None,
-        move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            forked.store(true, Ordering::Relaxed);
-        },
-    )?;
-    let hooks = PyDict::new(py);
-    hooks.set_item("after_in_child", note)?;
-    py.import("posix")?.getattr("register_at_fork")?.call((), Some(&hooks))?;
-    Ok(())
 }
 
 /// One thread of a worker, and what it serves with.
@@ -181,10 +166,10 @@ impl Listener {
 
 /// One worker process.
 struct Worker {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     listeners: Vec<Listener>,
     /// Readable when the worker is to end, and never read: every thread is to see it.
-    _stop: UnixStream,
+    _stop: Arc<UnixStream>,
     stopper: UnixStream,
     draining: AtomicBool,
     /// This is no worker, but a child that the application has forked.
@@ -192,7 +177,9 @@ struct Worker {
     /// Connections cannot be waited for any more.
     failed: AtomicBool,
     /// Connections that wait for more, by their epoll data, which is the order in which they came.
-    waiting: Mutex<BTreeMap<u64, Peer>>,
+    waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
+    /// Gives them to other workers, if there may be any.
+    lookout: Option<Arc<Lookout>>,
     /// One of them may be drained only. Changed while `waiting` is locked.
     may_linger: AtomicBool,
     /// It does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
@@ -214,10 +201,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(launch: &Launch, service: &Service, listeners: Vec<OwnedFd>, watched: Arc<Watched>) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    fn new(launch: &Launch, service: &Service, sockets: Sockets, watched: Arc<Watched>) -> io::Result<Self> {
+        let Sockets { listeners, handover } = sockets;
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let (stop, stopper) = UnixStream::pair()?;
         pipe::register(SIGTERM, stopper.try_clone()?)?;
+        let stop = Arc::new(stop);
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
         if let Some(bell) = log_files::bell() {
             // Nobody reads it: each ring is an edge for every worker.
@@ -229,6 +218,9 @@ impl Worker {
             ioctl_fionbio(listener, true)?;
             connections::watch_listener(&epoll, position, listener)?;
         }
+        let waiting = Arc::<Mutex<_>>::default();
+        let lookout =
+            handover.map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads)).transpose()?;
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
             epoll,
@@ -239,7 +231,8 @@ impl Worker {
             draining: AtomicBool::new(false),
             forked: Arc::default(),
             failed: AtomicBool::new(false),
-            waiting: Mutex::new(BTreeMap::new()),
+            waiting,
+            lookout,
             may_linger: AtomicBool::new(false),
             stands_back: AtomicU64::new(0),
             served: AtomicU64::new(0),
@@ -278,6 +271,7 @@ impl Worker {
                 // Another thread has served the last request meanwhile.
                 Ok(Some(_)) if self.is_draining() => break,
                 Ok(Some(REOPEN_LOGS)) => log_files::look(),
+                Ok(Some(HANDOVER)) => self.adopt(seat),
                 Ok(Some(data)) => {
                     match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
                         Some(listener) => self.accept(seat, listener),
@@ -327,7 +321,9 @@ impl Worker {
             .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
             .min();
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        self.lookout.iter().for_each(|lookout| lookout.waits());
         let waited = epoll::wait(&self.epoll, &mut events, patience.as_ref());
+        self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
         // A thread that is about to serve a request may be away for long, and others of this process wait for connections.
         if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
             self.listen_again();
