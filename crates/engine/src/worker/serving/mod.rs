@@ -59,6 +59,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others to the rest.
 const A_MOMENT: u64 = 2;
 
+/// Most events that a worker's only thread fetches at a time.
+const FETCHED: usize = 8;
+
 /// Epoll data of what is no connection; connections count on from there.
 const STOP: u64 = 0;
 const FIRST_LISTENER: u64 = 1;
@@ -148,6 +151,8 @@ struct Seat<'a, 'py> {
     remembered: Remembered,
     /// Of connections that are over.
     buffers: Vec<Buffers>,
+    /// Events that have come together with the one that is dealt with; the last comes next.
+    fetched: Vec<u64>,
 }
 
 /// A socket that web servers connect to.
@@ -224,7 +229,7 @@ impl Worker {
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
             epoll,
-            next: AtomicU64::new(FIRST_LISTENER + listeners.len() as u64),
+            next: AtomicU64::new(first_connection(listeners.len())),
             listeners: listeners.into_iter().map(Listener::new).collect(),
             _stop: stop,
             stopper,
@@ -264,9 +269,14 @@ impl Worker {
             Ok(server) => server,
             Err(error) => return error.print(py),
         };
-        let seat = &mut Seat { thread, application, server, remembered: Remembered::default(), buffers: Vec::new() };
+        let (remembered, buffers, fetched) = (Remembered::default(), Vec::new(), Vec::new());
+        let seat = &mut Seat { thread, application, server, remembered, buffers, fetched };
         while !self.is_draining() {
-            match py.detach(|| self.next_event()) {
+            let next = match seat.fetched.pop() {
+                Some(data) => Ok(Some(data)),
+                None => py.detach(|| self.next_event(&mut seat.fetched)),
+            };
+            match next {
                 Ok(Some(STOP)) => break,
                 // Another thread has served the last request meanwhile.
                 Ok(Some(_)) if self.is_draining() => break,
@@ -307,9 +317,13 @@ impl Worker {
         }
     }
 
-    /// The data of the next event, or nothing if it is time to look after connections that linger.
-    fn next_event(&self) -> io::Result<Option<u64>> {
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
+    /// The data of the next event, or nothing if it is time to look after connections that linger. What has come together with it is put
+    /// into `fetched`.
+    fn next_event(&self, fetched: &mut Vec<u64>) -> io::Result<Option<u64>> {
+        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(STOP) };
+        let mut events = [nothing; FETCHED];
+        // What one of several threads has fetched no other can get.
+        let most = if self.service.threads > 1 { 1 } else { FETCHED };
         let looks = self.modules.as_ref().map(|_| modules::PERIOD);
         let stands_back = self.stands_back.load(Ordering::Acquire);
         let patience = self
@@ -322,15 +336,24 @@ impl Worker {
             .min();
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         self.lookout.iter().for_each(|lookout| lookout.waits());
-        let waited = epoll::wait(&self.epoll, &mut events, patience.as_ref());
+        let waited = epoll::wait(&self.epoll, &mut events[..most], patience.as_ref());
         self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
         // A thread that is about to serve a request may be away for long, and others of this process wait for connections.
         if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
             self.listen_again();
         }
         match waited {
-            Ok(1..) => Ok(Some(events[0].data.u64())),
+            Ok(1) => Ok(Some(events[0].data.u64())),
             Ok(0) | Err(Errno::INTR) => Ok(None),
+            Ok(count) => {
+                fetched.extend(events[..count].iter().rev().map(|event| event.data.u64()));
+                // The end first. Then new connections, for which the kernel has woken nobody else: those that wait already go to other
+                // workers if they would have to wait for long.
+                fetched.sort_by_key(|data| {
+                    (*data == STOP, (FIRST_LISTENER..first_connection(self.listeners.len())).contains(data))
+                });
+                Ok(fetched.pop())
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -368,6 +391,11 @@ impl Worker {
         // The other end is never read, and has room for a byte.
         let _ = (&self.stopper).write_all(b"x");
     }
+}
+
+/// Epoll data of the first connection of a worker with so many listeners.
+fn first_connection(listeners: usize) -> u64 {
+    FIRST_LISTENER + listeners as u64
 }
 
 /// The peers that may connect (FastCGI 1.0, 2.3). A list that cannot be read lets nobody in, and the log says so.
