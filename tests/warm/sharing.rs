@@ -33,15 +33,15 @@ struct Memory {
 }
 
 impl Memory {
-    #[track_caller]
-    fn of(pid: i32) -> Self {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    /// That of a process, unless it has ended.
+    fn of(pid: i32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let numbers: BTreeMap<&str, u64> = text
             .lines()
             .filter_map(|line| line.strip_suffix(" kB")?.split_once(':'))
             .map(|(name, number)| (name, number.trim().parse().unwrap()))
             .collect();
-        Self { resident: numbers["Rss"], own: numbers["Private_Dirty"] }
+        Some(Self { resident: *numbers.get("Rss")?, own: *numbers.get("Private_Dirty")? })
     }
 }
 
@@ -65,7 +65,7 @@ impl Site {
             pid = log.split_once("serving as ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
             pid.is_some()
         });
-        let memory = Memory::of(pid.unwrap());
+        let memory = Memory::of(pid.unwrap()).unwrap();
         gate.open();
         running.end();
         memory
@@ -81,4 +81,53 @@ fn a_process_shares_what_was_loaded_before_it_and_with_a_warm_up_request_more() 
     assert!(with.own * 4 < with.resident, "{with:?} {without:?}");
     // Nor are the modules that the first request has imported.
     assert!(with.own + 2_000 < without.own, "{with:?} {without:?}");
+}
+
+/// Writes to each page of so many megabytes, and tells at how many of them the kernel has interrupted it.
+const WRITES: &str = "
+    import os, resource
+    BORN = os.getpid()
+    PAGES = [bytearray(4096) for _ in range(256 * MEGABYTES)]
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    def application(environ, start_response):
+        before = faults()
+        for page in PAGES:
+            page[2000] = 1
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Faults', str(faults() - before))])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+/// The faults of a request that a process of a pool serves.
+#[track_caller]
+fn faults(site: &Site) -> u64 {
+    let reply = site.ask();
+    assert!(Who::of(&reply).is_warm(), "{}", site.log());
+    reply.header("X-Faults").unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_requests_write_to_is_copied_before_the_next_come() {
+    let site = Site::new(&WRITES.replace("MEGABYTES", "4"));
+    site.warm_up();
+    assert!(faults(&site) > 1000);
+    // Some processes were forked before anything was known.
+    eventually(&format!("few faults: {}", site.log()), || faults(&site) < 100);
+    assert!(faults(&site) < 100);
+}
+
+#[test]
+fn a_process_that_waits_has_no_more_than_so_much_of_its_own() {
+    let site = Site::new(&WRITES.replace("MEGABYTES", "64"));
+    site.warm_up();
+    for _ in 0..6 {
+        assert!(faults(&site) > 10_000);
+    }
+    // Until those that have served have ended, these are among them.
+    let is_small = |memory: Memory| memory.resident > 64_000 && memory.own < 24_000;
+    let is_waiting = |pid: i32| Memory::of(pid).is_some_and(is_small);
+    eventually("all that wait share most of their memory", || {
+        let workers = site.workers();
+        !workers.is_empty() && workers.into_iter().all(is_waiting)
+    });
 }

@@ -12,6 +12,7 @@ mod interpreter;
 mod lifeline;
 mod modules;
 mod own_request;
+mod pages;
 mod rehearsal;
 mod remains;
 mod serving;

@@ -35,6 +35,7 @@ use super::{
     forkable::{Before, judge},
     fresh::Fresh,
     modules::{self, Modules},
+    pages::Pages,
     rehearsal, serving,
     unborn::{Cord, Nursery, Outcome},
     warm, warm_up,
@@ -85,6 +86,8 @@ pub(super) fn run(
     if service.warm {
         rehearsal::of_template(py, &setting);
     }
+    // Without it requests take longer.
+    let pages = if service.warm && !service.resident && loaded.is_some() { Pages::new().ok() } else { None };
     // The first exception needs it, and each worker would load it for itself.
     py.import("traceback")?;
     // What is there now stays for ever: a collection in a worker then leaves these pages shared.
@@ -106,7 +109,8 @@ pub(super) fn run(
     };
     let (application, slot) = match (birth, loaded) {
         (Birth::Whole { slot }, Some(loaded)) => {
-            if service.warm {
+            let is_ready = pages.as_ref().is_some_and(Pages::meet);
+            if service.warm && !is_ready {
                 rehearsal::once(py, &setting);
             }
             (loaded.application, slot)
@@ -130,7 +134,7 @@ pub(super) fn run(
         (Birth::Whole { .. }, None) => return Ok(1),
     };
     match fresh {
-        Some(fresh) => warm::run(py, &application, launch, service, sockets.listeners, (board, slot), fresh),
+        Some(fresh) => warm::run(py, &application, launch, service, sockets.listeners, (board, slot), (fresh, pages)),
         None => serving::run(py, &application, launch, service, sockets, (board, slot), modules),
     }
 }

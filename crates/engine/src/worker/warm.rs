@@ -35,7 +35,9 @@ use super::{
     fork,
     fresh::Fresh,
     interpreter::{self, Heeds},
-    lifeline, serving,
+    lifeline,
+    pages::Pages,
+    serving,
     span::{Span, Then},
     told::Told,
     watched::{Board, Watched},
@@ -61,7 +63,7 @@ pub(super) fn run(
     service: &Service,
     listeners: Vec<OwnedFd>,
     (board, slot): (Board, u32),
-    fresh: Fresh,
+    (fresh, pages): (Fresh, Option<Pages>),
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, 1, 0)?;
     let span = Span::new(service)?;
@@ -87,6 +89,7 @@ pub(super) fn run(
         let Some(mut kept) = kept.filter(|_| getpid() == ourselves) else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
+            pages.iter().filter(|_| getpid() == ourselves).for_each(Pages::note);
             break;
         };
         kept.listen_to_signals()?;
