@@ -13,8 +13,8 @@ ID = "P2"
 TITLE = "a hello page by warm CGI, a forked process for the request: whole process, and behind Apache, p50"
 
 HELD = (
-    "behind Apache both start a program for the request; then ours wakes another process, which meets most of the memory that it touches "
-    "for the first time: each page is a fault, and some of them are copies."
+    "behind Apache both start a program for the request; then ours wakes another process, and beside it the next is forked, which takes "
+    "as long as the request itself."
 )
 
 TURNS = 25

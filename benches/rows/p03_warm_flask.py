@@ -11,8 +11,9 @@ ID = "P3"
 TITLE = "a page of Flask by CGI behind Apache, a forked process for the request, one after the other, by the median time"
 
 HELD = (
-    "a process that was just forked shares what Flask has loaded, and writes to some 4 MB of it during its one request, as Python counts "
-    "references there; each page of that is a fault and a copy. Without `--warm-up` Flask makes at each request what it makes once."
+    "a process that was just forked shares what Flask has loaded, and writes to some 4 MB of it for its one request, as Python counts "
+    "references there; each page of that is copied. That is done ahead, but where requests come one right after the other the next waits "
+    "for it. Without `--warm-up` Flask makes at each request what it makes once."
 )
 
 TURNS = 15

@@ -8,7 +8,7 @@ TITLE = f"a hello page by FastCGI, kept connections, {hello.WHO}, requests a sec
 
 HELD = (
     "where both connections come to be with one of the two processes, the other has nothing to do in that turn; besides, a "
-    "request is three system calls (`epoll_pwait`, `recvfrom`, `sendmsg`) where libfcgi, which waits for one connection alone, "
+    "request is three system calls (`epoll_pwait`, `recvfrom`, `sendto`) where libfcgi, which waits for one connection alone, "
     "has two, and Python takes what a C program does not."
 )
 

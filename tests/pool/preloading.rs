@@ -68,7 +68,10 @@ fn of_both(pool: &mut Pool) -> Vec<String> {
     wires.iter().for_each(|_| pool.open_gate());
     let answers = wires.each_mut().map(super::wire::Wire::answer);
     assert_ne!(answers[0].pid(), answers[1].pid());
-    answers.iter().map(super::wire::Answer::text).collect()
+    let mut drawn: Vec<String> = answers.iter().map(super::wire::Answer::text).collect();
+    // Which of them takes which connection is the kernel's to say.
+    drawn.sort();
+    drawn
 }
 
 /// The pool's own word on `preload`, for machines and for people.

@@ -26,8 +26,11 @@ const MOST_COPIES: u64 = 4096;
 /// Ranges of pages that are remembered.
 const MOST_RANGES: usize = 4096;
 
-/// Pages that the kernel maps together where one of a file is used (`fault_around_bytes`).
-const AROUND: u64 = 16;
+/// Largest area that is looked at, in pages. What is larger is reserved rather than used, and its table takes long to read.
+const LARGEST: u64 = 1 << 18;
+
+/// Bytes that the kernel maps together where a page of a file is used (`fault_around_bytes`).
+const AROUND: u64 = 64 * 1024;
 
 /// Bits of a range that hold its length in pages. The next tells whether they are written to, the others are the number of the first.
 const LENGTH_BITS: u32 = 16;
@@ -97,22 +100,24 @@ impl Pages {
     fn look(&self) -> io::Result<()> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         let pagemap = File::open("/proc/self/pagemap")?;
+        let around = (AROUND / page_size() as u64).max(1);
         let mut ranges: Vec<Range> = Vec::new();
         let mut copies = 0;
-        for (first, end) in maps.lines().filter_map(private) {
+        for (first, end) in maps.lines().filter_map(private).filter(|(first, end)| end - first <= LARGEST) {
             let mut entries = vec![0; usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>()];
             // The last areas are the kernel's, and have none.
             let Ok(length) = pagemap.read_at(&mut entries, first * size_of::<u64>() as u64) else { continue };
             let (entries, _) = entries[..length].as_chunks();
             for (page, entry) in (first..).zip(entries) {
-                let Some(written) = is_written(*entry) else { continue };
+                let Some(written) = is_written(*entry).filter(|written| !written || copies < MOST_COPIES) else {
+                    continue;
+                };
                 copies += u64::from(written);
                 match ranges.last_mut() {
                     // With one page of a file come those around it.
-                    Some(last) if !written && !last.written && last.first / AROUND == page / AROUND => {}
+                    Some(last) if !written && !last.written && last.first / around == page / around => {}
                     Some(last) if written && last.written && last.first + last.length == page => last.length += 1,
-                    _ if !written || copies <= MOST_COPIES => ranges.push(Range { first: page, length: 1, written }),
-                    _ => {}
+                    _ => ranges.push(Range { first: page, length: 1, written }),
                 }
             }
         }
