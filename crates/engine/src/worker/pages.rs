@@ -26,6 +26,12 @@ const MOST_COPIES: u64 = 4096;
 /// Ranges of pages that are remembered.
 const MOST_RANGES: usize = 4096;
 
+/// Pages that are looked at in one go.
+const LOOKED_AT: u64 = 4096;
+
+/// Pages of the longest area that is looked at: 16 GiB of the usual size. A longer one is hardly more than reserved.
+const LONGEST_AREA: u64 = 1 << 22;
+
 /// Pages that the kernel maps together where one of a file is used (`fault_around_bytes`).
 const AROUND: u64 = 16;
 
@@ -99,20 +105,22 @@ impl Pages {
         let pagemap = File::open("/proc/self/pagemap")?;
         let mut ranges: Vec<Range> = Vec::new();
         let mut copies = 0;
-        for (first, end) in maps.lines().filter_map(private) {
-            let mut entries = vec![0; usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>()];
+        let mut buffer = [0; LOOKED_AT as usize * size_of::<u64>()];
+        let areas = maps.lines().filter_map(private).filter(|(first, end)| end - first <= LONGEST_AREA);
+        for (first, end) in areas.flat_map(|(first, end)| pieces(first, end)) {
+            let length = usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>();
             // The last areas are the kernel's, and have none.
-            let Ok(length) = pagemap.read_at(&mut entries, first * size_of::<u64>() as u64) else { continue };
-            let (entries, _) = entries[..length].as_chunks();
+            let Ok(length) = pagemap.read_at(&mut buffer[..length], first * size_of::<u64>() as u64) else { continue };
+            let (entries, _) = buffer[..length].as_chunks();
             for (page, entry) in (first..).zip(entries) {
                 let Some(written) = is_written(*entry) else { continue };
                 copies += u64::from(written);
                 match ranges.last_mut() {
+                    _ if written && copies > MOST_COPIES => {}
                     // With one page of a file come those around it.
                     Some(last) if !written && !last.written && last.first / AROUND == page / AROUND => {}
                     Some(last) if written && last.written && last.first + last.length == page => last.length += 1,
-                    _ if !written || copies <= MOST_COPIES => ranges.push(Range { first: page, length: 1, written }),
-                    _ => {}
+                    _ => ranges.push(Range { first: page, length: 1, written }),
                 }
             }
         }
@@ -152,6 +160,12 @@ fn is_written(entry: [u8; 8]) -> Option<bool> {
         entry if entry & (PRESENT | OF_FILE) == PRESENT | OF_FILE => Some(false),
         _ => None,
     }
+}
+
+/// An area in pieces that are looked at in one go: what the application has mapped may be longer than the memory that it has left.
+fn pieces(first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let beginnings = (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);
+    beginnings.map(move |begin| (begin, end.min(begin + LOOKED_AT)))
 }
 
 /// First page and end of an area of memory that is private to a process, from its line in `maps`.
