@@ -98,7 +98,8 @@ impl ErrorSink for Lines {
         self.used.store(true, Ordering::Relaxed);
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.extend_from_slice(bytes);
-        if begun.len() > LONGEST_LINE {
+        // Through `errors.buffer` lines come without a flush behind them.
+        if begun.len() > LONGEST_LINE || bytes.contains(&b'\n') {
             let piece = std::mem::take(&mut *begun);
             // Not under the lock: the log may be slow, and the application may fork meanwhile.
             drop(begun);
