@@ -1,6 +1,6 @@
 //! Requests resemble each other, and what was the same last time is used again: nothing of that may be seen.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -8,6 +8,7 @@ use super::{
     process::{Setup, count},
     wire::Ask,
 };
+use crate::front::eventually;
 
 /// Sends the variables of the request whose names begin with `X`, and changes its environ.
 const VARIABLES: &str = "
@@ -121,5 +122,62 @@ fn a_stream_of_errors_that_was_taken_apart_is_a_new_one_at_the_next_request() {
         pool.await_log(&format!("before {path}\n"));
     }
     pool.await_times("without an end", 4);
+    pool.stop();
+}
+
+#[test]
+fn lines_that_are_written_to_the_buffer_of_errors_leave_at_once() {
+    let mut pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            environ['wsgi.errors'].buffer.write(b'bytes of a line\\n')
+            gate = os.open(os.environ['GATE'], os.O_RDONLY)
+            os.read(gate, 1)
+            os.close(gate)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'reply']
+        ",
+    )
+    .gated()
+    .start();
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/").bytes());
+    pool.await_log("bytes of a line\n");
+    pool.open_gate();
+    assert_eq!(wire.answer().text(), "reply");
+    pool.stop();
+}
+
+#[test]
+fn a_connection_that_a_child_of_the_application_has_open_still_keeps_no_worker_awake() {
+    let pool = Setup::new(
+        "
+        import os
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/fork' and os.fork() == 0:
+                gate = os.open(os.environ['GATE'], os.O_RDONLY)
+                os.read(gate, 1)
+                os._exit(0)
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [b'reply']
+        ",
+    )
+    .gated()
+    .start();
+    let mut other = pool.connect();
+    let worker = other.ask(&Ask::get("/").keep()).pid();
+    let before = count(worker, "fd");
+    let mut wire = pool.connect();
+    wire.ask(&Ask::get("/fork").keep());
+    drop(wire);
+    eventually("the worker has closed it", || count(worker, "fd") == before);
+    // One that is told of an event without an end never sleeps.
+    eventually("the worker sleeps", || {
+        let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('S')
+    });
+    assert_eq!(other.ask(&Ask::get("/").keep()).text(), "reply");
+    pool.open_gate();
     pool.stop();
 }

@@ -118,16 +118,48 @@ fn what_requests_write_to_is_copied_before_the_next_come() {
 
 #[test]
 fn a_process_that_waits_has_no_more_than_so_much_of_its_own() {
-    let site = Site::new(&WRITES.replace("MEGABYTES", "64"));
-    site.warm_up();
-    for _ in 0..6 {
-        assert!(faults(&site) > 10_000);
+    // Pages with others between them, and in one piece.
+    let in_one =
+        "[memoryview(ALL)[4096 * number:][:4096] for ALL in [bytearray(64 << 20)] for number in range(1 << 14)]";
+    for code in [WRITES, &WRITES.replace("[bytearray(4096) for _ in range(256 * MEGABYTES)]", in_one)] {
+        let site = Site::new(&code.replace("MEGABYTES", "64"));
+        site.warm_up();
+        for _ in 0..6 {
+            assert!(faults(&site) > 10_000);
+        }
+        // Until those that have served have ended, these are among them.
+        let is_small = |memory: Memory| memory.resident > 64_000 && memory.own < 24_000;
+        let is_waiting = |pid: i32| Memory::of(pid).is_some_and(is_small);
+        eventually("all that wait share most of their memory", || {
+            let workers = site.workers();
+            !workers.is_empty() && workers.into_iter().all(is_waiting)
+        });
     }
-    // Until those that have served have ended, these are among them.
-    let is_small = |memory: Memory| memory.resident > 64_000 && memory.own < 24_000;
-    let is_waiting = |pid: i32| Memory::of(pid).is_some_and(is_small);
-    eventually("all that wait share most of their memory", || {
-        let workers = site.workers();
-        !workers.is_empty() && workers.into_iter().all(is_waiting)
-    });
+}
+
+#[test]
+fn a_process_with_much_address_space_and_little_left_ends_in_good_order() {
+    let site = Site::new(
+        "
+        import mmap, os, resource
+        BORN = os.getpid()
+        def application(environ, start_response):
+            global area
+            if BORN != os.getpid():
+                without_reserve = 0x4000
+                area = mmap.mmap(-1, 8 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | without_reserve)
+                with open('/proc/self/statm') as file:
+                    size = int(file.read().split()[0]) * resource.getpagesize() + (8 << 20)
+                resource.setrlimit(resource.RLIMIT_AS, (size, size))
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        ",
+    );
+    site.warm_up();
+    for _ in 0..3 {
+        let who = Who::of(&site.ask());
+        assert!(who.is_warm(), "{}", site.log());
+        eventually("it has ended", || !site.workers().contains(&who.pid));
+    }
+    assert!(!site.log().contains("memory"), "{}", site.log());
 }

@@ -26,8 +26,11 @@ const MOST_COPIES: u64 = 4096;
 /// Ranges of pages that are remembered.
 const MOST_RANGES: usize = 4096;
 
-/// Largest area that is looked at, in pages. What is larger is reserved rather than used, and its table takes long to read.
-const LARGEST: u64 = 1 << 18;
+/// Pages that are looked at in one go.
+const LOOKED_AT: u64 = 4096;
+
+/// Pages of the longest area that is looked at: 16 GiB of the usual size. A longer one is hardly more than reserved.
+const LONGEST_AREA: u64 = 1 << 22;
 
 /// Bytes that the kernel maps together where a page of a file is used (`fault_around_bytes`).
 const AROUND: u64 = 64 * 1024;
@@ -103,11 +106,13 @@ impl Pages {
         let around = (AROUND / page_size() as u64).max(1);
         let mut ranges: Vec<Range> = Vec::new();
         let mut copies = 0;
-        for (first, end) in maps.lines().filter_map(private).filter(|(first, end)| end - first <= LARGEST) {
-            let mut entries = vec![0; usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>()];
+        let mut buffer = [0; LOOKED_AT as usize * size_of::<u64>()];
+        let areas = maps.lines().filter_map(private).filter(|(first, end)| end - first <= LONGEST_AREA);
+        for (first, end) in areas.flat_map(|(first, end)| pieces(first, end)) {
+            let length = usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>();
             // The last areas are the kernel's, and have none.
-            let Ok(length) = pagemap.read_at(&mut entries, first * size_of::<u64>() as u64) else { continue };
-            let (entries, _) = entries[..length].as_chunks();
+            let Ok(length) = pagemap.read_at(&mut buffer[..length], first * size_of::<u64>() as u64) else { continue };
+            let (entries, _) = buffer[..length].as_chunks();
             for (page, entry) in (first..).zip(entries) {
                 let Some(written) = is_written(*entry).filter(|written| !written || copies < MOST_COPIES) else {
                     continue;
@@ -157,6 +162,12 @@ fn is_written(entry: [u8; 8]) -> Option<bool> {
         entry if entry & (PRESENT | OF_FILE) == PRESENT | OF_FILE => Some(false),
         _ => None,
     }
+}
+
+/// An area in pieces that are looked at in one go: what the application has mapped may be longer than the memory that it has left.
+fn pieces(first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let beginnings = (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);
+    beginnings.map(move |begin| (begin, end.min(begin + LOOKED_AT)))
 }
 
 /// First page and end of an area of memory that is private to a process, from its line in `maps`.

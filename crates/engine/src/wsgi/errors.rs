@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use pyo3::{intern, prelude::*, types::PyBytes};
@@ -82,23 +82,24 @@ pub(super) struct Lines {
     sink: Arc<dyn ErrorSink>,
     /// What has no line end yet.
     begun: Mutex<Vec<u8>>,
-    /// Something has been done to the stream.
-    used: AtomicBool,
+    /// How often something was done to the stream.
+    uses: AtomicUsize,
 }
 
 impl Lines {
-    /// Has something been done to the stream since this was asked last?
-    pub(super) fn take_used(&self) -> bool {
-        self.used.load(Ordering::Relaxed) && self.used.swap(false, Ordering::Relaxed)
+    /// How often something was done to the stream. To flush it counts, too, as whoever closes it does that.
+    pub(super) fn uses(&self) -> usize {
+        self.uses.load(Ordering::Relaxed)
     }
 }
 
 impl ErrorSink for Lines {
     fn write(&self, bytes: &[u8]) {
-        self.used.store(true, Ordering::Relaxed);
+        self.uses.fetch_add(1, Ordering::Relaxed);
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         begun.extend_from_slice(bytes);
-        if begun.len() > LONGEST_LINE {
+        // Through `errors.buffer` lines come without a flush behind them.
+        if begun.len() > LONGEST_LINE || bytes.contains(&b'\n') {
             let piece = std::mem::take(&mut *begun);
             // Not under the lock: the log may be slow, and the application may fork meanwhile.
             drop(begun);
@@ -107,7 +108,7 @@ impl ErrorSink for Lines {
     }
 
     fn flush(&self) {
-        self.used.store(true, Ordering::Relaxed);
+        self.uses.fetch_add(1, Ordering::Relaxed);
         let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
         if !begun.is_empty() {
             self.sink.write(&begun);
@@ -121,7 +122,7 @@ impl ErrorSink for Lines {
 
 /// A new `wsgi.errors` on `sink`, and what is written to it.
 pub(super) fn errors_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<(Bound<'_, PyAny>, Arc<Lines>)> {
-    let lines = Arc::new(Lines { sink, begun: Mutex::default(), used: AtomicBool::new(false) });
+    let lines = Arc::new(Lines { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) });
     Ok((stream(py, lines.clone(), true)?, lines))
 }
 

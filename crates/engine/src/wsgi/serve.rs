@@ -44,6 +44,8 @@ pub(crate) struct Server {
     sink: Arc<dyn ErrorSink>,
     errors: Py<PyAny>,
     lines: Arc<Lines>,
+    /// How often it had been used when it was flushed last.
+    flushed_at: usize,
     environs: Environs,
 }
 
@@ -55,7 +57,7 @@ impl Server {
     pub(crate) fn new(py: Python<'_>, setting: Setting, sink: Arc<dyn ErrorSink>) -> PyResult<Self> {
         let (errors, lines) = errors_stream(py, sink.clone())?;
         let environs = Environs::new(py, &setting, &errors)?;
-        Ok(Self { setting, sink, errors: errors.unbind(), lines, environs })
+        Ok(Self { setting, sink, errors: errors.unbind(), lines, flushed_at: 0, environs })
     }
 
     /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
@@ -109,7 +111,7 @@ impl Server {
         match errors {
             // What has no line end yet. The stream never fails, unless the application has taken it apart.
             Some(errors) => drop(errors.call_method0(intern!(py, "flush"))),
-            None if self.lines.take_used() => self.flush_errors(py),
+            None if self.lines.uses() != self.flushed_at => self.flush_errors(py),
             None => {}
         }
         response.finish(py, complete);
@@ -123,6 +125,8 @@ impl Server {
     /// Writes what has no line end yet. The stream never fails, unless the application has taken it apart; then the next request
     /// gets a new one.
     fn flush_errors(&mut self, py: Python<'_>) {
+        // This is one more use. A thread of the application's that uses it meanwhile is seen at the next request.
+        self.flushed_at = self.lines.uses().wrapping_add(1);
         if self.errors.call_method0(py, intern!(py, "flush")).is_err()
             && let Ok(fresh) = Self::new(py, self.setting.clone(), self.sink.clone())
         {

@@ -61,12 +61,22 @@ impl Worker {
     pub(super) fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
         if self.advance(seat, &peer) {
             self.wait_for(data, peer, known);
-        } else if !self.forked.load(Ordering::Relaxed)
-            && let Some(buffers) = peer.close()
-            && seat.buffers.len() < SPARE
-        {
-            seat.buffers.push(buffers);
+        } else if !self.forked.load(Ordering::Relaxed) {
+            if known {
+                self.forget(&peer);
+            }
+            if let Some(buffers) = peer.close()
+                && seat.buffers.len() < SPARE
+            {
+                seat.buffers.push(buffers);
+            }
         }
+    }
+
+    /// Waits for no more events of a connection that is about to be closed. To close it is not enough: a child that the application has
+    /// forked may have it open still, and the kernel would tell of its end without an end.
+    fn forget(&self, peer: &Peer) {
+        let _ = epoll::delete(&self.epoll, peer.socket());
     }
 
     /// Serves the requests of a connection that have come. Tells whether more may come.
@@ -150,7 +160,9 @@ impl Worker {
     pub(super) fn make_room(&self) {
         let mut waiting = self.waiting();
         let oldest = waiting.iter().find(|(_, peer)| peer.is_free()).map(|(data, _)| *data);
-        if oldest.and_then(|oldest| waiting.remove(&oldest)).is_none() {
+        if let Some(peer) = oldest.and_then(|oldest| waiting.remove(&oldest)) {
+            self.forget(&peer);
+        } else {
             drop(waiting);
             // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
             std::thread::sleep(PAUSE);
@@ -159,7 +171,13 @@ impl Worker {
 
     /// Closes connections that have lingered long enough.
     pub(super) fn sweep(&self) {
-        self.waiting().retain(|_, peer| peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER));
+        self.waiting().retain(|_, peer| {
+            let stays = peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER);
+            if !stays {
+                self.forget(peer);
+            }
+            stays
+        });
     }
 
     /// Serves out the connections that are in the middle of a request, and gives away or closes those between two.
