@@ -128,7 +128,8 @@ struct Served {
 impl Served {
     /// Leaves the request, in a process that stays. SIGTERM is held back. Tells whether it has come meanwhile.
     fn end(self, py: Python<'_>, log: &OwnedFd) -> PyResult<bool> {
-        py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), 1))?;
+        // Not to be ignored: the kernel would forget one that has just come.
+        py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), 0))?;
         leave_streams(py, log)?;
         // Where the reply was never begun, the request was not released.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
@@ -292,7 +293,12 @@ impl Spare {
                     Err(_) => return None,
                 }
             }
-            if events[..came].iter().any(|event| event.data.u64() == TOLD) {
+            // The pool ends with its socket.
+            let is_end = |event: &epoll::Event| {
+                let flags = event.flags;
+                event.data.u64() == TOLD || flags.contains(epoll::EventFlags::HUP)
+            };
+            if events[..came].iter().any(is_end) {
                 return None;
             }
         }
