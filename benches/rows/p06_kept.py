@@ -7,8 +7,8 @@ ID = "P6"
 TITLE = f"a hello page by FastCGI, kept connections, {hello.WHO}, requests a second"
 
 HELD = (
-    "a turn has one of two speeds, with the C program, too, of which one is half the other, presumably as the kernel has a client and the process that "
-    "serves it on one processor or on two, and to wake another is dear in a virtual machine; besides, a "
+    "a turn has one of two speeds, with the C program, too, of which one is half the other, presumably as the kernel has a client and "
+    "the process that serves it on one processor or on two, and to wake another is dear in a virtual machine; besides, a "
     "request is three system calls (`epoll_pwait`, `recvfrom`, `sendto`) where libfcgi, which waits for one connection alone, "
     "has two, and Python takes what a C program does not."
 )
