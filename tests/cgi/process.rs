@@ -50,12 +50,12 @@ fn c01_an_application_that_is_told_to_end_is_closed_and_its_reply_is_cut() {
 #[test]
 fn c01_an_application_that_is_told_to_end_before_it_replies_gives_a_valid_reply() {
     let app = "
-        import atexit, time
+        import atexit, signal
         atexit.register(lambda: print('atexit ran'))
         def application(environ, start_response):
             try:
                 print('working')
-                time.sleep(1000)
+                signal.pause()
             finally:
                 print('finally ran')
         ";
@@ -72,12 +72,12 @@ fn c01_an_application_that_is_told_to_end_before_it_replies_gives_a_valid_reply(
 #[test]
 fn c01_what_an_application_has_printed_is_in_the_log_when_it_is_told_to_end() {
     let app = "
-        import sys, time
+        import signal, sys
         def application(environ, start_response):
             sys.stdout.write('no line end')
             environ['wsgi.errors'].write('not flushed')
             print('working', file=sys.stderr)
-            time.sleep(1000)
+            signal.pause()
         ";
     let probe = Probe::new(app);
     let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
@@ -92,7 +92,7 @@ fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
     for app in [
         "while True: pass",
         "def application(environ, start_response):\n    while True: pass",
-        "import time; time.sleep(1000)",
+        "import signal; signal.pause()",
         "import threading; threading.Event().wait()",
     ] {
         let reply = Probe::new(app).options(&["--timeout", "1"]).run();

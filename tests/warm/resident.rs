@@ -139,6 +139,35 @@ fn a_pool_ends_when_it_is_told_and_when_nobody_comes() {
     site.await_no_process();
 }
 
+#[test]
+fn each_request_has_its_own_environment_whatever_shows_it() {
+    // Nothing but what is documented of `os.environb`.
+    let shown = "
+    import os, collections.abc
+    class Shown(collections.abc.MutableMapping):
+        def __init__(self, view):
+            self.view = view
+        def __getitem__(self, name):
+            return self.view[name]
+        def __setitem__(self, name, value):
+            self.view[name] = value
+        def __delitem__(self, name):
+            del self.view[name]
+        def __iter__(self):
+            return iter(self.view)
+        def __len__(self):
+            return len(self.view)
+        def copy(self):
+            return dict(self)
+    os.environb = Shown(os.environb)
+    ";
+    let site = resident("");
+    site.place.script("site/app.wsgi", "#!WSGATE --mode resident", &format!("{shown}{COUNTS}"));
+    for name in ["HTTP_X_A", "HTTP_X_B", "HTTP_X_A"] {
+        assert_eq!(site.by_resident("x", name).header("X-Names"), Some(name));
+    }
+}
+
 /// Does what the query says, and tells what the shell finds in its environment.
 const MEDDLES: &str = "
     import os, subprocess

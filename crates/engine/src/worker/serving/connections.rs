@@ -32,6 +32,12 @@ pub(super) fn watch_listener(epoll: &OwnedFd, position: usize, listener: &OwnedF
     epoll::add(epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
 }
 
+/// Waits for no more events of a connection that is about to be closed, if it was waited for. To close it is not enough: a child that
+/// the application has forked may have it open still, or a worker that it was given to, and the kernel would go on telling of it.
+pub(super) fn forget(epoll: &OwnedFd, peer: &Peer) {
+    let _ = epoll::delete(epoll, peer.socket());
+}
+
 impl Worker {
     pub(super) fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
         let accepted = match self.allowed {
@@ -63,7 +69,7 @@ impl Worker {
             self.wait_for(data, peer, known);
         } else if !self.forked.load(Ordering::Relaxed) {
             if known {
-                self.forget(&peer);
+                forget(&self.epoll, &peer);
             }
             if let Some(buffers) = peer.close()
                 && seat.buffers.len() < SPARE
@@ -71,12 +77,6 @@ impl Worker {
                 seat.buffers.push(buffers);
             }
         }
-    }
-
-    /// Waits for no more events of a connection that is about to be closed. To close it is not enough: a child that the application has
-    /// forked may have it open still, and the kernel would tell of its end without an end.
-    fn forget(&self, peer: &Peer) {
-        let _ = epoll::delete(&self.epoll, peer.socket());
     }
 
     /// Serves the requests of a connection that have come. Tells whether more may come.
@@ -161,7 +161,7 @@ impl Worker {
         let mut waiting = self.waiting();
         let oldest = waiting.iter().find(|(_, peer)| peer.is_free()).map(|(data, _)| *data);
         if let Some(peer) = oldest.and_then(|oldest| waiting.remove(&oldest)) {
-            self.forget(&peer);
+            forget(&self.epoll, &peer);
         } else {
             drop(waiting);
             // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
@@ -174,7 +174,7 @@ impl Worker {
         self.waiting().retain(|_, peer| {
             let stays = peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER);
             if !stays {
-                self.forget(peer);
+                forget(&self.epoll, peer);
             }
             stays
         });

@@ -20,13 +20,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::handover::Handover;
+use link::handover::{Given, Handover};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
     io::{Errno, fcntl_dupfd_cloexec, read, write},
 };
 
-use super::{HANDOVER, STOP, Seat, Worker};
+use super::{HANDOVER, STOP, Seat, Worker, connections::forget};
 use crate::{
     transport::fastcgi::{Peer, Watched},
     worker::fork,
@@ -146,7 +146,8 @@ impl Lookout {
             let turns = self.turns.load(Ordering::SeqCst);
             if turns == seen && self.are_all_busy(turns) {
                 self.watch(turns);
-            } else if turns == seen || self.waiting().is_empty() {
+            } else if !self.are_all_busy(turns) || self.waiting().is_empty() {
+                // Whoever takes the last thread from now on wakes this one.
                 self.asleep.store(true, Ordering::SeqCst);
                 if self.turns.load(Ordering::SeqCst) == turns && !self.over.load(Ordering::SeqCst) {
                     self.pause(None);
@@ -210,18 +211,12 @@ impl Lookout {
         if !peer.has_gone() && peer.give(&self.handover).is_err() {
             return false;
         }
-        self.forget(peer);
+        forget(&self.epoll, peer);
         // An event of it that a thread has been given by now finds nothing.
         let peer = waiting.remove(&data);
         drop(waiting);
         drop(peer);
         true
-    }
-
-    /// Waits for no more events of a connection: closing is not enough while another worker has it open.
-    fn forget(&self, peer: &Peer) {
-        // It may not have been waited for.
-        let _ = epoll::delete(&self.epoll, peer.socket());
     }
 
     /// Has the worker been told to end?
@@ -276,12 +271,7 @@ impl Worker {
             return seat.application.py().detach(|| self.make_room());
         }
         match lookout.handover.take() {
-            Ok(Some(given)) => {
-                let data = self.next.fetch_add(1, Ordering::Relaxed);
-                let buffers = seat.buffers.pop();
-                let peer = Peer::new(given.socket, self.limits, self.forked.clone(), buffers).with_past(given.past);
-                self.drive(seat, data, peer, false);
-            }
+            Ok(Some(given)) => self.go_on_with(seat, given),
             // The pool ends, and this worker is about to be told.
             Ok(None) => drop(epoll::delete(&self.epoll, lookout.handover.exit())),
             // Taken by another worker, most of the time.
@@ -305,7 +295,7 @@ impl Worker {
             while peer.can_move() {
                 match peer.give(&lookout.handover) {
                     Ok(()) => {
-                        lookout.forget(peer);
+                        forget(&self.epoll, peer);
                         return false;
                     }
                     Err(Errno::AGAIN) => {
@@ -334,9 +324,14 @@ impl Worker {
             return;
         };
         while let Ok(Some(given)) = lookout.handover.take() {
-            let data = self.next.fetch_add(1, Ordering::Relaxed);
-            let peer = Peer::new(given.socket, self.limits, self.forked.clone(), None).with_past(given.past);
-            self.drive(seat, data, peer, false);
+            self.go_on_with(seat, given);
         }
+    }
+
+    fn go_on_with(&self, seat: &mut Seat<'_, '_>, given: Given) {
+        let data = self.next.fetch_add(1, Ordering::Relaxed);
+        let buffers = seat.buffers.pop();
+        let peer = Peer::new(given.socket, self.limits, self.forked.clone(), buffers).with_past(given.past);
+        self.drive(seat, data, peer, false);
     }
 }
