@@ -1,6 +1,6 @@
 //! The process managers and clients that come with FastCGI's own library and with lighttpd: spawn-fcgi and cgi-fcgi.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -36,7 +36,7 @@ fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
     command.arg("-s").arg(socket).arg("-P").arg(&pid_file).arg("--").arg(site.path("cgi-bin").join(script));
     let output = command.output().expect("spawn-fcgi: run tests/setup.sh");
     assert!(output.status.success(), "{output:?}");
-    Spawned(std::fs::read_to_string(pid_file).unwrap().trim().parse().unwrap())
+    Spawned(fs::read_to_string(pid_file).unwrap().trim().parse().unwrap())
 }
 
 #[test]
@@ -82,4 +82,16 @@ fn cgi_fcgi_hands_over_its_environment() {
     assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/app".into(), &"/a b".into()));
     assert_eq!(seen["QUERY_STRING"], "q=1");
     assert_eq!(seen["HTTP_X_LONG"], long.as_str());
+}
+
+#[test]
+fn options_of_a_script_hold_for_the_worker_that_spawn_fcgi_starts() {
+    let site = Site::new();
+    let socket = site.path("var/options.sock").display().to_string();
+    let script = fs::read_to_string(site.path("cgi-bin/environ.wsgi")).unwrap();
+    let script = script.replacen('\n', " --timeout 20 --path var\n", 1);
+    fs::write(site.path("cgi-bin/environ.wsgi"), script).unwrap();
+    let _process = spawn_fcgi(&site, &socket, "environ.wsgi");
+    let page = cgi_fcgi(&site, &socket, &[("HTTP_ACCEPT", "application/json")]);
+    assert!(page.contains("cgi-bin/var\""), "{page}");
 }
