@@ -10,12 +10,18 @@ DIST := $(TARGET)/dist
 GATEWAY := $(DIST)/bin/wsgate
 ENGINE := $(DIST)/lib/wsgate/libwsgate_engine.so
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-# The gateway starts at every request, and faster without shared libraries. It is linked with musl where Rust has that (`rustup target add
-# x86_64-unknown-linux-musl`): glibc asks the processor what it can at each start, and each answer takes a virtual machine some
-# microseconds. Where neither that nor the archive of glibc is installed it is linked as usual.
+# The gateway starts at every request, and faster without shared libraries. `make build` links it with
+# musl, which `rustup target add` installs where rustup is: glibc asks the processor what it can at each
+# start, and each answer takes a virtual machine some microseconds. Without musl it is linked with glibc,
+# statically where libc.a is installed.
 MUSL := $(subst -gnu,-musl,$(HOST))
-GATEWAY_TARGET := $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)/lib),$(MUSL),$(HOST))
-GATEWAY_FLAGS := $(if $(findstring /,$(shell $(or $(CC),cc) -print-file-name=libc.a 2>/dev/null)),-C target-feature=+crt-static)
+MUSL_LIBRARIES := $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)/lib
+LIBC_ARCHIVE := $(findstring /,$(shell $(or $(CC),cc) -print-file-name=libc.a 2>/dev/null))
+# Found out when it is used: the target `musl` may have installed it by then.
+GATEWAY_TARGET = $(shell [ -d '$(MUSL_LIBRARIES)' ] && echo $(MUSL) || echo $(HOST))
+GATEWAY_FLAGS := $(if $(LIBC_ARCHIVE),-C target-feature=+crt-static)
+# Names of tests, or beginnings of them, for `make try`.
+TESTS ?=
 
 INSTALL := install
 PLACE := $(DESTDIR)$(PREFIX)
@@ -27,27 +33,35 @@ UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
 
-.PHONY: help build demo test bench fuzz install uninstall ci fmt clippy doc
+.PHONY: help build musl demo test try bench fuzz install uninstall ci fmt clippy doc
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-build: ## release build of gateway and engine, in target/dist
+build: musl ## release build of gateway and engine, in target/dist
 	$(CARGO) build --release -p wsgate-engine
 	RUSTFLAGS="$(RUSTFLAGS) $(GATEWAY_FLAGS)" $(CARGO) build --release -p wsgate --target $(GATEWAY_TARGET)
 	$(INSTALL) -D -m 755 $(TARGET)/$(GATEWAY_TARGET)/release/wsgate $(GATEWAY)
 	$(INSTALL) -D -m 755 $(TARGET)/release/libwsgate_engine.so $(ENGINE)
+
+musl:
+	@[ -d '$(MUSL_LIBRARIES)' ] || ! command -v rustup >/dev/null || timeout 300 rustup target add $(MUSL) || true
+	@[ -d '$(MUSL_LIBRARIES)' ] || echo 'Rust has no target $(MUSL) here: the gateway is linked with glibc,' \
+		'$(if $(LIBC_ARCHIVE),statically,with shared libraries), and starts more slowly'
 
 demo: build ## build, and show a request to cgi-bin/hello.wsgi answered; needs Rust and Python only
 	@echo
 	@echo '$$ wsgate call -i cgi-bin/hello.wsgi'
 	@$(GATEWAY) call -i cgi-bin/hello.wsgi
 
-test: ## all tests, through real web servers too (installs these where they are missing)
+test: build ## all tests of the release build, through real web servers too (installs these where they are missing)
 	tests/setup.sh
-# The tests run the engine as it lies beside the gateway, and cargo builds it for no test by itself.
+	WSGATE_TEST_DIST= $(CARGO) test --workspace
+
+# With a debug build, which is quicker to make, and whose arithmetic is checked.
+try: ## some tests of a debug build, for a quick look: make try TESTS='pool::timeouts warm::stale'
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+	WSGATE_TEST_DIST=$(abspath $(TARGET))/debug $(CARGO) test --test wsgate -- $(TESTS)
 
 bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it, and no document
 	benches/run $(ROWS)

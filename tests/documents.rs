@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use crate::front::source;
+use crate::{artefacts, front::source};
 
 fn text(relative: &str) -> String {
     fs::read_to_string(source(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
@@ -162,7 +162,7 @@ fn every_make_target_that_the_readme_names_exists() {
 fn every_option_that_the_readme_and_the_pages_of_pools_name_exists() {
     let mut help = String::new();
     for command in ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_wsgate")).args([command, "--help"]).output().unwrap();
+        let output = Command::new(artefacts::gateway()).args([command, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }
     let pages = text("README.md") + &text("docs/fastcgi.md") + &text("docs/warm.md");

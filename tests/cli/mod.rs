@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::Command};
 
-use crate::running::{self, Ended};
+use crate::{
+    artefacts,
+    running::{self, Ended},
+};
 
 /// What `--help` lists, in its order.
 const LISTED: [&str; 7] = ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"];
@@ -13,7 +16,7 @@ const HIDDEN: [&str; 2] = ["man", "completions"];
 #[track_caller]
 fn wsgate(words: &[&str]) -> Ended {
     // From a directory where nothing is, and without the variables of whoever runs the tests.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let mut command = Command::new(artefacts::gateway());
     running::run(command.args(words).env_clear().current_dir("/"), "")
 }
 
@@ -206,7 +209,7 @@ fn words_that_are_not_utf_8_do_no_harm() {
     use std::os::unix::ffi::OsStrExt as _;
     let odd = std::ffi::OsStr::from_bytes(b"caf\xe9.wsgi");
     for command in LISTED {
-        let mut gateway = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let mut gateway = Command::new(artefacts::gateway());
         let ended = running::run(gateway.arg(command).arg(odd).env_clear().current_dir("/"), "");
         assert!(ended.code().is_some_and(|code| [0, 1, 2, 78].contains(&code)), "{command}: {ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);

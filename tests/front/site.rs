@@ -10,6 +10,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::{source, venv};
+use crate::artefacts;
 
 /// Where the scripts of the source tree say that wsgate is installed.
 const INSTALLED: &str = "/usr/local/bin/wsgate";
@@ -50,11 +51,8 @@ impl Site {
             chown(site.path("var"), Some(uid), Some(gid)).unwrap();
         }
 
-        let built = Path::new(env!("CARGO_BIN_EXE_wsgate"));
-        install(built, &site.path("bin/wsgate"));
-        let engine = built.with_file_name("libwsgate_engine.so");
-        assert!(engine.exists(), "no {}: run `cargo build --workspace` first", engine.display());
-        install(&engine, &site.path("bin/libwsgate_engine.so"));
+        install(artefacts::gateway(), &site.path("bin/wsgate"));
+        install(artefacts::engine(), &site.path("bin/libwsgate_engine.so"));
 
         site.copy_scripts(&source("cgi-bin"), &site.path("cgi-bin"));
         site.copy_scripts(&source("tests/apps"), &site.path("cgi-bin"));
@@ -217,7 +215,7 @@ fn parent_and_patience(pid: i32) -> Option<(i32, i32, bool)> {
     Some((pid, field("PPid:")?.parse().ok()?, blocked & 1 << (rustix::process::Signal::TERM.as_raw() - 1) != 0))
 }
 
-/// Linked rather than copied where that can be: a debug build is large, and every test has a site.
+/// Linked rather than copied where that can be: a build is large, and every test has a site.
 fn install(built: &Path, target: &Path) {
     let readable = fs::metadata(built).unwrap().mode() & 0o055 == 0o055;
     if !readable || fs::hard_link(built, target).is_err() {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    artefacts,
     probe::Probe,
     verdict::{judge, only_entry, whole},
 };
@@ -342,7 +343,7 @@ fn check_tells_the_version() {
             "def app(environ, start_response): start_response('204 No', []); return []",
         )
         .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let mut command = Command::new(artefacts::gateway());
         let ended = crate::running::run(
             command.args(["check", "app.py", "--python"]).arg(program).env_clear().current_dir(&room),
             "",

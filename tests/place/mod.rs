@@ -10,6 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    artefacts,
     probe::{ORDINARY, dedent, python},
     running,
 };
@@ -26,11 +27,8 @@ impl Place {
         let root = tempfile::Builder::new().prefix("wsgate-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
         let place = Self { root };
-        let built = Path::new(env!("CARGO_BIN_EXE_wsgate"));
-        let engine = built.with_file_name("libwsgate_engine.so");
-        assert!(engine.exists(), "no {}: run `cargo build --workspace` first", engine.display());
-        place.install(built, "bin/wsgate", 0o755);
-        place.install(&engine, "bin/libwsgate_engine.so", 0o755);
+        place.install(artefacts::gateway(), "bin/wsgate", 0o755);
+        place.install(artefacts::engine(), "bin/libwsgate_engine.so", 0o755);
         place
     }
 
@@ -74,7 +72,7 @@ impl Place {
         let to = self.path(to);
         let as_it_is = fs::metadata(from).unwrap().mode() & 0o777 == mode;
         // Binaries are large, and a link does as well where the file systems allow it.
-        if as_it_is && from.starts_with(Path::new(env!("CARGO_BIN_EXE_wsgate")).parent().unwrap()) {
+        if as_it_is && [artefacts::gateway(), artefacts::engine()].contains(&from) {
             fs::create_dir_all(to.parent().unwrap()).unwrap();
             if fs::hard_link(from, &to).is_ok() {
                 return;

@@ -12,6 +12,7 @@ use super::{
     wire::{Ask, Wire},
 };
 use crate::{
+    artefacts,
     front::eventually,
     probe::{dedent, python},
     running::Running,
@@ -215,7 +216,7 @@ fn modules_are_not_watched_without_being_told() {
 fn a_worker_on_standard_input_gets_a_supervisor_if_its_code_is_to_be_watched() {
     let setup = Setup::new(&release("1"));
     let socket = setup.path("app.sock");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let mut command = Command::new(artefacts::gateway());
     command.args(["fastcgi", "--reload", "--python"]).arg(python()).arg(setup.path("app.wsgi"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("run"));
     let listener = UnixListener::bind(&socket).unwrap();

@@ -11,6 +11,7 @@ use super::{
     wire::{Ask, Said, Wire},
 };
 use crate::{
+    artefacts,
     front::eventually,
     running::{Ended, run},
     verdict::codes,
@@ -31,7 +32,7 @@ fn await_rest(pool: &mut Pool, times: usize) {
 /// Runs `wsgate WORDS app`.
 #[track_caller]
 fn tell(pool: &Pool, words: &[&str]) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let mut command = Command::new(artefacts::gateway());
     command.args(words).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
     run(&mut command, "")
 }

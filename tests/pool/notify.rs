@@ -20,7 +20,10 @@ use super::{
     process::{Pool, Setup},
     wire::Ask,
 };
-use crate::running::{DEADLINE, piped, run};
+use crate::{
+    artefacts,
+    running::{DEADLINE, piped, run},
+};
 
 /// A service manager that listens.
 struct Manager {
@@ -134,7 +137,7 @@ fn a_reload_that_cannot_even_begin_ends_at_once_for_all_who_wait() {
     manager.await_line("STATUS=1 worker, generation 1");
     // No process can be started there any more.
     fs::remove_dir(&home).unwrap();
-    let mut reload = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+    let mut reload = Command::new(artefacts::gateway());
     let ended = run(piped(reload.args(["reload", "app"]).env("WSGATE_RUNTIME_DIR", runtime_directory)), "");
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     manager.await_line("RELOADING=1");

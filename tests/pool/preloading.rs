@@ -9,7 +9,7 @@ use super::{
     process::{Pool, Setup, children, count, signal},
     wire::Ask,
 };
-use crate::{front::eventually, probe::dedent, verdict::codes};
+use crate::{artefacts, front::eventually, probe::dedent, verdict::codes};
 
 /// Answers with what was drawn when its module was loaded, and the process. As with all applications here, a request for `/held`
 /// waits at the gate.
@@ -78,7 +78,7 @@ fn of_both(pool: &mut Pool) -> Vec<String> {
 #[track_caller]
 fn preload(pool: &Pool) -> String {
     let ask = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let mut command = Command::new(artefacts::gateway());
         command.arg("status").args(words).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::wire::{Answer, Ask, Wire};
 use crate::{
+    artefacts,
     front::eventually,
     probe::{dedent, python},
     running::{Ended, Gate, Running, run},
@@ -102,7 +103,7 @@ impl Setup {
 
     /// The command that starts the pool.
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let mut command = Command::new(artefacts::gateway());
         command.args(["fastcgi", "--python"]).arg(python()).args(&self.words);
         for address in &self.listen {
             command.args(["--listen", address]);
@@ -237,7 +238,7 @@ impl Pool {
 
     /// Runs `wsgate` as an administrator of this pool does, which is named `app`.
     pub(super) fn tell(&self, words: &[&str]) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+        let mut command = Command::new(artefacts::gateway());
         command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", self.setup.path("run"));
         run(&mut command, "")
     }

@@ -15,13 +15,16 @@ use super::{
     wire::{Ask, Wire},
 };
 use crate::{
+    artefacts,
     front::source,
     probe::{dedent, python},
     running::{Running, piped, run},
     verdict::codes,
 };
 
-const WSGATE: &str = env!("CARGO_BIN_EXE_wsgate");
+fn wsgate() -> &'static str {
+    artefacts::gateway().to_str().unwrap()
+}
 
 fn unit(name: &str) -> String {
     fs::read_to_string(source("docs/systemd").join(name)).unwrap()
@@ -56,7 +59,7 @@ impl Machine {
     fn instance(&self, value: &str) -> String {
         let root = self.0.path().display().to_string();
         let value = value.replace("%i", "shop").replace("%t", &format!("{root}/run"));
-        let value = value.replace("/srv/", &format!("{root}/srv/")).replace("/usr/local/bin/wsgate", WSGATE);
+        let value = value.replace("/srv/", &format!("{root}/srv/")).replace("/usr/local/bin/wsgate", wsgate());
         value.replace("$WSGATE_OPTIONS", &format!("--workers 1 --python {}", python().display()))
     }
 
@@ -82,14 +85,14 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let paths = names.map(|name| directory.path().join(name));
     for (name, path) in names.iter().zip(&paths) {
         // Whether the program is there, too, is looked at.
-        fs::write(path, unit(name).replace("/usr/local/bin/wsgate", WSGATE)).unwrap();
+        fs::write(path, unit(name).replace("/usr/local/bin/wsgate", wsgate())).unwrap();
     }
     let verify =
         |paths: &[PathBuf]| run(piped(Command::new("systemd-analyze").args(["--man=no", "verify"]).args(paths)), "");
     let ended = verify(&paths);
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
     // It looks closely enough to find what is wrong.
-    let broken = unit(names[0]).replace("/usr/local/bin/wsgate", WSGATE).replace("WatchdogSec", "WatchdogSecond");
+    let broken = unit(names[0]).replace("/usr/local/bin/wsgate", wsgate()).replace("WatchdogSec", "WatchdogSecond");
     fs::write(&paths[0], broken).unwrap();
     assert!(verify(&paths[..1]).stderr.contains("WatchdogSecond"));
 }
@@ -139,7 +142,7 @@ fn what_cannot_mend_itself_is_not_started_again() {
     let prevented: Vec<i32> =
         values(&service, "RestartPreventExitStatus")[0].split(' ').map(|code| code.parse().unwrap()).collect();
     for words in [&["fastcgi", "--no-such-option"][..], &["fastcgi", "/there/is/no/app.wsgi"]] {
-        let ended = run(piped(Command::new(WSGATE).args(words)), "");
+        let ended = run(piped(Command::new(artefacts::gateway()).args(words)), "");
         assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{words:?}: {ended:?}");
     }
 }

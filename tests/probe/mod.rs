@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::running;
+use crate::{artefacts, running};
 
 /// The interpreter that tests use unless they are about interpreters.
 pub(crate) fn python() -> PathBuf {
@@ -166,7 +166,7 @@ impl Probe {
         let app = self.directory.path().join("app.wsgi");
         let mut command = match server {
             Server::Wsgate => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_wsgate"));
+                let mut command = Command::new(artefacts::gateway());
                 command.arg("cgi").arg("--python").arg(&self.python).args(&self.options).arg(app);
                 command
             }
