@@ -98,13 +98,15 @@ fn c29_a_reply_is_fields_a_blank_line_and_the_body() {
 }
 
 #[test]
-fn c30_a_document_has_a_content_type_even_if_the_application_gave_none() {
-    // CGIHandler sends it without, and Apache takes the first bytes of the body for what they are not.
-    let reply = answering("'200 OK'", "[]", "[b'<h1>']").run();
-    assert_eq!(whole(&reply.raw).all("Content-Type"), ["application/octet-stream"]);
-    only_entry(&reply.log, "W0506");
-    let reply = answering("'404 Not Found'", "[('X-A', 'b')]", "[b'<h1>']").run();
-    assert_eq!(whole(&reply.raw).all("Content-Type"), ["application/octet-stream"]);
+fn c30_a_document_has_the_content_type_of_the_application_and_none_is_made_up() {
+    for (status, headers) in [("'200 OK'", "[]"), ("'404 Not Found'", "[('X-A', 'b')]")] {
+        let answering = answering(status, headers, "[b'<h1>']");
+        answering.both(|reply| assert_eq!(whole(&reply.raw).all("Content-Type"), [""; 0]));
+        let log = answering.run().log;
+        assert!(only_entry(&log, "W0506").contains("Content-Type"), "{log}");
+    }
+    let typed = answering("'200 OK'", "[('content-type', 'text/odd')]", "[b'<h1>']");
+    typed.both(|reply| assert_eq!((whole(&reply.raw).all("Content-Type"), reply.log.as_str()), (vec!["text/odd"], "")));
 }
 
 #[test]

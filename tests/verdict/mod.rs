@@ -65,9 +65,6 @@ pub(crate) fn judge(reply: &[u8]) -> Result<Head, String> {
             return wrong(&format!("`{name}` comes more than once"));
         }
     }
-    if !head.body.is_empty() && head.all("Content-Type").is_empty() {
-        return wrong("a body comes without `Content-Type`");
-    }
     Ok(head)
 }
 

@@ -283,15 +283,16 @@ fn w37_hop_by_hop_headers_are_an_error() {
 }
 
 #[test]
-fn w38_a_body_without_a_type_is_given_one_and_the_log_says_so() {
+fn w38_a_body_without_a_type_is_passed_on_without_one_and_the_log_says_so() {
     let code = "
         def application(environ, start_response):
             start_response('200 OK', [])
             return [b'what am I']
         ";
     let reply = Probe::new(code).run();
-    assert_eq!(reply.header("Content-Type"), Some("application/octet-stream"));
+    assert_eq!((reply.header("Content-Type"), reply.text().as_str()), (None, "what am I"));
     assert_eq!(reply.codes(), ["W0506"]);
+    Probe::new(code).both(|reply| assert_eq!(reply.header("Content-Type"), None));
 }
 
 #[test]

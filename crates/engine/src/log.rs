@@ -112,6 +112,14 @@ impl Log {
         }
     }
 
+    /// Writes an entry that no process of this pool has written before. It is about the application rather than about this
+    /// request, so that a log which is kept to judge a request does without.
+    pub(crate) fn entry_once(&self, entry: impl FnOnce() -> Entry) {
+        if self.kept.is_none() && crate::log_files::is_first_warning() {
+            self.entry(&entry());
+        }
+    }
+
     /// Names the request on error pages.
     pub(crate) fn request_id(&self) -> &str {
         &self.about.line[..self.about.id_length]

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -99,6 +99,15 @@ pub(crate) fn take_over(logs: &link::logs::Logs, handed: Handed, scoreboard: Bor
 pub(crate) fn look() {
     if let Some(files) = FILES.get() {
         files.look();
+    }
+}
+
+/// Is this the first call in the life of the pool, or of a process that belongs to none?
+pub(crate) fn is_first_warning() -> bool {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    match FILES.get() {
+        Some(files) => files.scoreboard.is_first_warning(),
+        None => !WARNED.swap(true, Ordering::Relaxed),
     }
 }
 

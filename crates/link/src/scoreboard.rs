@@ -38,6 +38,8 @@ struct Head {
     wants_word: AtomicU32,
     /// Requests, of all workers there have been, whose web server went away before the reply was whole.
     abandoned: AtomicU64,
+    /// The log has the warning that one entry is enough for.
+    warned: AtomicU32,
 }
 
 /// Memory that holds the lines of a pool.
@@ -180,6 +182,11 @@ impl Scoreboard {
     /// A request's web server went away before the reply was whole.
     pub fn count_abandoned(&self) {
         self.head().abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Is this the first call of any worker? For a warning that one entry in the life of the pool is enough for.
+    pub fn is_first_warning(&self) -> bool {
+        self.head().warned.swap(1, Ordering::Relaxed) == 0
     }
 
     /// Requests of all workers, those that have ended included, whose web server went away before the reply was whole.

@@ -21,6 +21,14 @@ impl Default for Aside {
 }
 
 impl Aside {
+    /// Is nothing kept that was not taken?
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Memory(kept) => kept.is_empty(),
+            Self::File { read, written, .. } => read == written,
+        }
+    }
+
     /// Keeps `bytes` behind what is kept already.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Self::Memory(kept) = self

@@ -8,16 +8,17 @@ use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::sendfile,
+    fs::{SeekFrom, seek, sendfile, tell},
     io::{Errno, read, writev},
 };
 
-use super::aside::Aside;
+use super::{LOOK, aside::Aside};
 use crate::{
     reporter::Reporter,
     wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
@@ -29,6 +30,9 @@ const SURE: usize = 4096;
 
 /// How long a web server may take between ending this process and closing its end of the reply.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// No wait at all.
+const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What an application writes to `wsgi.errors`, `sys.stdout` or `sys.stderr`.
 pub(crate) struct StandardError;
@@ -72,6 +76,12 @@ impl State {
             Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
             None => wanted,
         }
+    }
+
+    /// Where in its file a body of known length begins; nothing if it comes from elsewhere.
+    fn start_in_file(&self) -> Option<u64> {
+        let received = self.announced - self.left?;
+        tell(self.descriptor.as_ref()?).ok()?.checked_sub(received)
     }
 
     /// Takes note of `got` bytes that were read where some were wanted.
@@ -167,6 +177,28 @@ impl BodySource for Body {
         self.state().account(got)?;
         Ok(got)
     }
+
+    fn length(&self) -> Option<u64> {
+        let state = self.state();
+        state.left.map(|_| state.announced)
+    }
+
+    fn is_in_file(&self) -> bool {
+        self.state().start_in_file().is_some()
+    }
+
+    fn seek(&mut self, position: u64) -> bool {
+        let mut state = self.state();
+        let Some((start, left)) = state.start_in_file().zip(state.announced.checked_sub(position)) else {
+            return false;
+        };
+        let moved = state.descriptor.as_ref().is_some_and(|file| seek(file, SeekFrom::Start(start + position)).is_ok());
+        if moved {
+            state.aside = Aside::default();
+            (state.left, state.ended) = (Some(left), left == 0);
+        }
+        moved
+    }
 }
 
 /// The reply of a CGI invocation.
@@ -175,6 +207,8 @@ pub(crate) struct Reply {
     body: Body,
     reporter: Reporter,
     release: Option<Release>,
+    /// When it was looked last whether somebody still reads the reply.
+    looked: Option<Instant>,
 }
 
 /// Tells the gateway that it may end, as this process lives on without it. It is told whether the reply was complete.
@@ -183,7 +217,7 @@ pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
 impl Reply {
     /// The reply that goes to `descriptor`, to a request whose body is `body`. With `release` the gateway ends before the reply.
     pub(crate) fn new(descriptor: OwnedFd, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
-        Self { descriptor: Some(descriptor), body, reporter, release }
+        Self { descriptor: Some(descriptor), body, reporter, release, looked: None }
     }
 
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
@@ -217,17 +251,20 @@ impl ReplySink for Reply {
         py.detach(|| self.send_some(file, offset, count))
     }
 
+    fn look(&mut self, py: Python<'_>) -> io::Result<()> {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        if self.has_reader(py, AT_ONCE) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+
     fn is_whole(&mut self) {
         self.reporter.send(&Report::Done { complete: true });
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
-        let Some(reply) = &self.descriptor else {
-            return true;
-        };
-        // Asked for nothing, the kernel tells of errors and of closed ends alone.
-        let mut watched = [PollFd::new(reply, PollFlags::empty())];
-        py.detach(|| matches!(poll(&mut watched, Some(&MOMENT)), Ok(1..)))
+        !self.has_reader(py, MOMENT)
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) {
@@ -236,6 +273,16 @@ impl ReplySink for Reply {
 }
 
 impl Reply {
+    /// Is the other end of the reply open after `moment`?
+    fn has_reader(&self, py: Python<'_>, moment: Timespec) -> bool {
+        let Some(reply) = &self.descriptor else {
+            return false;
+        };
+        // Asked for nothing, the kernel tells of errors and of closed ends alone.
+        let mut watched = [PollFd::new(reply, PollFlags::empty())];
+        py.detach(|| !matches!(poll(&mut watched, Some(&moment)), Ok(1..)))
+    }
+
     fn write_some(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize> {
         let room = self.clear_way(head.len() + block.len())?;
         let head = &head[..head.len().min(room)];

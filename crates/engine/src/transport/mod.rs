@@ -3,3 +3,8 @@
 mod aside;
 pub(crate) mod cgi;
 pub(crate) mod fastcgi;
+
+use std::time::Duration;
+
+/// How often a reply that goes on and on looks whether its client is still there.
+const LOOK: Duration = Duration::from_millis(100);

@@ -120,6 +120,10 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         sent
     }
 
+    fn look(&mut self, py: Python<'_>) -> io::Result<()> {
+        self.reply.look(py)
+    }
+
     fn is_whole(&mut self) {
         self.reply.is_whole();
     }

@@ -7,7 +7,7 @@ use pyo3::Python;
 use crate::{
     log::Log,
     transport::fastcgi::Peer,
-    wsgi::{Setting, interruption},
+    wsgi::{Setting, decimal, interruption},
 };
 
 /// What a filter's file has to be as long as, if the web server says so.
@@ -18,15 +18,13 @@ pub(super) fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
     let Some(digits) = params.get(b"FCGI_DATA_LENGTH").filter(|digits| !digits.is_empty()) else {
         return Ok(None);
     };
-    let text = String::from_utf8_lossy(digits);
-    // Digits alone, as in CONTENT_LENGTH: no sign.
-    match text.parse() {
-        Ok(length) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(length)),
-        _ => Err(Entry::error(
-            Code::BadRequest,
-            format!("the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes"),
-        )
-        .hint("the request was answered with 400")),
+    match decimal(digits) {
+        Some(length) => Ok(Some(length)),
+        None => {
+            let text = String::from_utf8_lossy(digits);
+            let sentence = format!("the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes");
+            Err(Entry::error(Code::BadRequest, sentence).hint("the request was answered with 400"))
+        }
     }
 }
 

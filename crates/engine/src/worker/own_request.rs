@@ -92,6 +92,10 @@ impl BodySource for Empty {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Ok(0)
     }
+
+    fn length(&self) -> Option<u64> {
+        Some(0)
+    }
 }
 
 /// A reply of which the head is kept.
@@ -110,6 +114,10 @@ impl ReplySink for Kept {
 
     fn send_file(&mut self, _: Python<'_>, _: BorrowedFd<'_>, _: u64, count: usize) -> io::Result<usize> {
         Ok(count)
+    }
+
+    fn look(&mut self, _: Python<'_>) -> io::Result<()> {
+        Ok(())
     }
 
     fn is_whole(&mut self) {}

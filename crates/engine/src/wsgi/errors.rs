@@ -5,20 +5,29 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use pyo3::{intern, prelude::*, types::PyBytes};
+use pyo3::{
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBytes, PyDict, PyTuple},
+};
 
-use super::ErrorSink;
+use super::{
+    ErrorSink,
+    stream::{register, unsupported},
+};
 
 /// Bytes of a line that are waited for. Of a longer one, pieces leave.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`.
-#[pyclass(frozen, module = "wsgate")]
+/// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`: to Python an `io.BufferedIOBase`.
+#[pyclass(frozen, weakref, module = "wsgate")]
 struct ErrorBuffer {
     sink: Arc<dyn ErrorSink>,
 }
 
 #[pymethods]
+#[expect(clippy::unused_self, reason = "methods and attributes of Python's stream protocol")]
 impl ErrorBuffer {
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         // bytearray and memoryview as well; the stable ABI of 3.9 has no buffers, so Python itself copies them.
@@ -34,6 +43,10 @@ impl ErrorBuffer {
         Ok(bytes.len())
     }
 
+    fn writelines(&self, py: Python<'_>, lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        lines.try_iter()?.try_for_each(|line| self.write(py, &line?).map(drop))
+    }
+
     fn flush(&self, py: Python<'_>) {
         py.detach(|| self.sink.flush());
     }
@@ -44,36 +57,103 @@ impl ErrorBuffer {
     }
 
     #[getter]
-    #[expect(clippy::unused_self, reason = "an attribute of Python's stream protocol")]
     fn closed(&self) -> bool {
         false
     }
 
-    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
+    #[getter]
+    fn name(&self) -> &'static str {
+        "<stderr>"
+    }
+
+    #[getter]
+    fn mode(&self) -> &'static str {
+        "wb"
+    }
+
     fn readable(&self) -> bool {
         false
     }
 
-    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
     fn writable(&self) -> bool {
         true
     }
 
-    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
     fn seekable(&self) -> bool {
         false
     }
 
-    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
     fn isatty(&self) -> bool {
         false
     }
 
     fn fileno(&self, py: Python<'_>) -> PyResult<i32> {
-        match self.sink.descriptor() {
-            Some(descriptor) => Ok(descriptor),
-            None => Err(PyErr::from_value(py.import("_io")?.getattr("UnsupportedOperation")?.call1(("fileno",))?)),
-        }
+        self.sink.descriptor().ok_or_else(|| unsupported(py, "fileno"))
+    }
+
+    #[pyo3(signature = (_size = None, /))]
+    fn read(&self, py: Python<'_>, _size: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "read"))
+    }
+
+    #[pyo3(signature = (_size = None, /))]
+    fn read1(&self, py: Python<'_>, _size: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "read1"))
+    }
+
+    #[pyo3(signature = (_target, /))]
+    fn readinto(&self, py: Python<'_>, _target: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(unsupported(py, "readinto"))
+    }
+
+    #[pyo3(signature = (_target, /))]
+    fn readinto1(&self, py: Python<'_>, _target: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(unsupported(py, "readinto1"))
+    }
+
+    #[pyo3(signature = (_size = None, /))]
+    fn readline(&self, py: Python<'_>, _size: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "readline"))
+    }
+
+    #[pyo3(signature = (_hint = None, /))]
+    fn readlines(&self, py: Python<'_>, _hint: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "readlines"))
+    }
+
+    #[pyo3(signature = (_offset, _whence = None, /))]
+    fn seek(&self, py: Python<'_>, _offset: &Bound<'_, PyAny>, _whence: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "seek"))
+    }
+
+    fn tell(&self, py: Python<'_>) -> PyResult<()> {
+        Err(unsupported(py, "tell"))
+    }
+
+    #[pyo3(signature = (_size = None, /))]
+    fn truncate(&self, py: Python<'_>, _size: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "truncate"))
+    }
+
+    fn detach(&self, py: Python<'_>) -> PyResult<()> {
+        Err(unsupported(py, "detach"))
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
+        Err(unsupported(py, "read"))
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.close(py);
     }
 }
 
@@ -126,6 +206,18 @@ pub(super) fn errors_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResul
     Ok((stream(py, lines.clone(), true)?, lines))
 }
 
+/// Writes what has no line end yet to `stream`, and sets right what a request has changed of it for itself.
+pub(super) fn settle(stream: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = stream.py();
+    let settings = PyDict::new(py);
+    settings.set_item(intern!(py, "encoding"), intern!(py, "utf-8"))?;
+    settings.set_item(intern!(py, "errors"), intern!(py, "backslashreplace"))?;
+    settings.set_item(intern!(py, "newline"), intern!(py, "\n"))?;
+    settings.set_item(intern!(py, "line_buffering"), true)?;
+    settings.set_item(intern!(py, "write_through"), true)?;
+    stream.call_method(intern!(py, "reconfigure"), (), Some(&settings)).map(drop)
+}
+
 /// A new text stream on `sink`: UTF-8, what cannot be encoded is shown escaped, each line leaves at once.
 pub(crate) fn text_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<Bound<'_, PyAny>> {
     stream(py, sink, false)
@@ -133,8 +225,10 @@ pub(crate) fn text_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<
 
 /// A text stream on `sink`, which gets each word by itself if `write_through`.
 fn stream(py: Python<'_>, sink: Arc<dyn ErrorSink>, write_through: bool) -> PyResult<Bound<'_, PyAny>> {
+    static BUFFER: PyOnceLock<()> = PyOnceLock::new();
+    register::<ErrorBuffer>(py, &BUFFER)?;
     let buffer = Bound::new(py, ErrorBuffer { sink })?;
-    py.import(intern!(py, "_io"))?.getattr(intern!(py, "TextIOWrapper"))?.call1((
+    let stream = py.import(intern!(py, "_io"))?.getattr(intern!(py, "TextIOWrapper"))?.call1((
         buffer,
         "utf-8",
         "backslashreplace",
@@ -142,5 +236,7 @@ fn stream(py: Python<'_>, sink: Arc<dyn ErrorSink>, write_through: bool) -> PyRe
         "\n",
         true,
         write_through,
-    ))
+    ))?;
+    stream.setattr(intern!(py, "mode"), intern!(py, "w"))?;
+    Ok(stream)
 }

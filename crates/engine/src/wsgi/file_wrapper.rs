@@ -8,7 +8,7 @@ use std::{
     sync::Mutex,
 };
 
-use pyo3::{exceptions::PyStopIteration, intern, prelude::*, sync::MutexExt};
+use pyo3::{exceptions::PyStopIteration, intern, prelude::*, sync::MutexExt, types::PyTuple};
 use rustix::{
     fs::{FileType, fstat},
     io::fcntl_dupfd_cloexec,
@@ -51,6 +51,35 @@ impl FileWrapper {
         *self.begun.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) = true;
         let block = self.file.bind(py).call_method1(intern!(py, "read"), (self.block,))?;
         if block.is_truthy()? { Ok(block) } else { Err(PyStopIteration::new_err(())) }
+    }
+
+    /// Middleware that answers for a part of the file goes there (Werkzeug does).
+    #[pyo3(signature = (*arguments))]
+    fn seek<'py>(&self, py: Python<'py>, arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.file.bind(py).call_method1(intern!(py, "seek"), arguments)
+    }
+
+    fn tell<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.file.bind(py).call_method0(intern!(py, "tell"))
+    }
+
+    fn seekable(&self, py: Python<'_>) -> PyResult<bool> {
+        let file = self.file.bind(py);
+        if file.hasattr(intern!(py, "seekable"))? {
+            return file.call_method0(intern!(py, "seekable"))?.is_truthy();
+        }
+        Ok(file.hasattr(intern!(py, "seek"))? && file.hasattr(intern!(py, "tell"))?)
+    }
+
+    /// The file, under the name that `wsgiref` gave it.
+    #[getter]
+    fn filelike(&self, py: Python<'_>) -> Py<PyAny> {
+        self.file.clone_ref(py)
+    }
+
+    #[getter]
+    fn blksize(&self) -> isize {
+        self.block
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -146,7 +146,9 @@ impl Head {
         if is_twice {
             return Err(BadHead::Twice(text(name)));
         }
-        self.push(name, value);
+        if self.may_have_length() || !is(b"Content-Length") {
+            self.push(name, value);
+        }
         if self.bytes.len() > LONGEST_HEAD {
             return Err(BadHead::HeadTooLong(self.bytes.len()));
         }
@@ -165,9 +167,20 @@ impl Head {
         self.has_type
     }
 
-    /// Does this status come without a body (RFC 9110 15)?
+    /// Does this status come without a body (RFC 9110 15.3.5, 15.3.6, 15.4.5)?
     pub(super) fn is_bodiless(&self) -> bool {
-        matches!(self.code, 204 | 304)
+        matches!(self.code, 204 | 205 | 304)
+    }
+
+    /// Does an announced length say something of this response? With 304 it is that of another (RFC 9110 8.6), and after 204 and
+    /// 205 nothing comes.
+    fn may_have_length(&self) -> bool {
+        !matches!(self.code, 204 | 205)
+    }
+
+    /// Is the body a part of the whole (RFC 9110 15.3.7)?
+    pub(super) fn is_partial(&self) -> bool {
+        self.code == 206
     }
 
     /// Length of the body as the application announced it, in bytes.
@@ -181,10 +194,11 @@ impl Head {
         self.push(b"Content-Length", length.to_string().as_bytes());
     }
 
-    /// Gives a document the type that CGI demands of it (RFC 3875 6.3.1), where the application gave none.
-    pub(super) fn set_unknown_type(&mut self) {
-        self.has_type = true;
-        self.push(b"Content-Type", b"application/octet-stream");
+    /// A response that resets a form has a body of no bytes, and says so (RFC 9110 15.3.6).
+    pub(super) fn complete_length(&mut self) {
+        if self.code == 205 {
+            self.set_content_length(0);
+        }
     }
 
     /// A CGI reply of status 200 with a `Location` is a redirect in the eyes of the web server, whatever the application

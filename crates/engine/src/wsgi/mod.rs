@@ -19,6 +19,7 @@ mod mount;
 mod remembered;
 mod response;
 mod serve;
+mod stream;
 mod text;
 mod traceback;
 mod variables;
@@ -41,7 +42,7 @@ pub(crate) use remembered::Remembered;
 pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, Server, refuse};
 pub(crate) use traceback::format_exception;
-pub(crate) use variables::{BadVariable, BodyLength, Known, Twice, Variables};
+pub(crate) use variables::{BadVariable, BodyLength, Known, Twice, Variables, decimal};
 
 use crate::log::Log;
 
@@ -109,6 +110,19 @@ pub(crate) trait BodySource: Send {
     /// # Errors
     /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came first.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Bytes of the whole body, if that is known before it has come.
+    fn length(&self) -> Option<u64>;
+
+    /// Does the body lie in a file, so that it can be read again?
+    fn is_in_file(&self) -> bool {
+        false
+    }
+
+    /// Reads at `position` from now on, if the body lies in a file. Tells whether it does.
+    fn seek(&mut self, _position: u64) -> bool {
+        false
+    }
 }
 
 /// Where a reply goes. Bytes leave in the order in which they are given. Whatever may have to wait lets other threads of the
@@ -128,6 +142,12 @@ pub(crate) trait ReplySink: Send {
     /// # Errors
     /// As [`ReplySink::write`].
     fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize>;
+
+    /// Looks now and then whether the client still waits. Never waits itself.
+    ///
+    /// # Errors
+    /// If the client has gone, or has aborted its request.
+    fn look(&mut self, py: Python<'_>) -> io::Result<()>;
 
     /// Called when all bytes that the head announced have left: to the client the reply is whole, whatever becomes of the
     /// application.

@@ -49,8 +49,10 @@ struct State {
     sink: Option<Box<dyn ReplySink>>,
     /// Bytes of the body that were sent.
     sent: u64,
-    /// The application gave more than may be sent, and the log says so.
+    /// The application gave more than may be sent, and the log says so if that is a mistake.
     excess: bool,
+    /// The body is a file as `wsgi.file_wrapper` has it, which reaches beyond the part that is sent.
+    part_of_file: bool,
     /// Nobody reads the reply any more.
     client_gone: bool,
 }
@@ -67,6 +69,16 @@ impl State {
             // Only a block beyond the limit ends the body: the application may still have something to do after its last.
             Stage::HeadSent { .. } if self.excess => Flow::Cut,
             _ => Flow::Open,
+        }
+    }
+
+    /// Looks whether the client still waits for what is to come.
+    fn look(&mut self, py: Python<'_>) -> Result<(), Fault> {
+        // Of a response that is whole the web server takes nothing more, and may close its end.
+        let is_whole = self.is_whole_after(0);
+        match self.sink.as_mut().filter(|_| !is_whole).map(|sink| sink.look(py)) {
+            Some(Err(error)) => Err(self.broken(error)),
+            _ => Ok(()),
         }
     }
 
@@ -142,7 +154,15 @@ impl Response {
         interruptible: Interruptible,
     ) -> Self {
         let sink = Some(sink);
-        let state = State { stage: Stage::Nothing, called: false, sink, sent: 0, excess: false, client_gone: false };
+        let state = State {
+            stage: Stage::Nothing,
+            called: false,
+            sink,
+            sent: 0,
+            excess: false,
+            part_of_file: false,
+            client_gone: false,
+        };
         Self { state: Mutex::new(state), form, head_only, log, interruptible }
     }
 
@@ -209,7 +229,21 @@ impl Response {
         let last = state.is_whole_after(room);
         let mut state = self.transmit(py, state, &head, block, last)?;
         self.note_whole(&mut state);
+        if head.is_empty() && block.is_empty() {
+            state.look(py)?;
+        }
         Ok(state.flow())
+    }
+
+    /// The application has given nothing that could be sent. Where nothing is written, only a look shows that the client has gone.
+    pub(super) fn look(&self, py: Python<'_>) -> Result<(), Fault> {
+        self.state(py).look(py)
+    }
+
+    /// The body is what `wsgi.file_wrapper` has made of a file. Such a body is sent as far as Content-Length says (PEP 3333).
+    pub(super) fn body_is_file(&self, py: Python<'_>) {
+        let mut state = self.state(py);
+        state.part_of_file = matches!(&state.stage, Stage::Started(head) if head.is_partial());
     }
 
     /// Sends a part of a file, with the head before it.
@@ -338,6 +372,7 @@ impl Response {
         {
             head.set_content_length(whole);
         }
+        head.complete_length();
         if head.remove_redirect_of_success() {
             self.log.entry(
                 &Entry::warning(Code::LocationLeftOut, "a `Location` came with status 200 and was left out")
@@ -345,11 +380,11 @@ impl Response {
             );
         }
         if body_follows && !head.is_bodiless() && !head.has_type() {
-            head.set_unknown_type();
-            self.log.entry(
-                &Entry::warning(Code::NoContentType, "the reply has a body but no `Content-Type`")
-                    .hint("it was sent as application/octet-stream; pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response"),
-            );
+            self.log.entry_once(|| {
+                Entry::warning(Code::NoContentType, "the response has a body but no `Content-Type`").hint(
+                    "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; this warning comes once",
+                )
+            });
         }
         state.stage = Stage::HeadSent { limit: head.content_length(), bodiless };
         state.sink.iter_mut().for_each(|sink| sink.head_leaves());
@@ -366,7 +401,7 @@ impl Response {
             (false, Some(limit)) => limit.saturating_sub(state.sent),
             (false, None) => u64::MAX,
         };
-        if length > room && !std::mem::replace(&mut state.excess, true) && !self.head_only {
+        if length > room && !std::mem::replace(&mut state.excess, true) && !self.head_only && !state.part_of_file {
             let entry = match limit {
                 Some(limit) if !bodiless => Entry::error(
                     Code::BodyTooLong,
@@ -374,7 +409,7 @@ impl Response {
                 )
                 .hint("it was cut there; compute Content-Length from the encoded bytes, not from the text"),
                 _ => Entry::warning(Code::UnwantedBody, "a body came with a status that has none")
-                    .hint("it was left out; return [] with 204 and 304"),
+                    .hint("it was left out; return [] with 204, 205 and 304"),
             };
             self.log.entry(&entry);
         }

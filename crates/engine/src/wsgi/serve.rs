@@ -9,19 +9,22 @@ use link::{
     page::Status,
 };
 use pyo3::{
+    exceptions::PyException,
     intern,
     prelude::*,
-    types::{PyBytes, PyDict, PyList, PyString, PyTuple},
+    sync::PyOnceLock,
+    types::{PyByteArray, PyBytes, PyDict, PyInt, PyList, PyMemoryView, PyString, PyTuple},
 };
 
 use super::{
     ErrorSink, Exchange, Setting,
     environ::Environs,
-    errors::{Lines, errors_stream, text_stream},
+    errors::{Lines, errors_stream, settle, text_stream},
     fault::Fault,
     file_wrapper::FileWrapper,
     input::Input,
     response::{Flow, Response, type_name},
+    stream::register,
     traceback::format_exception,
 };
 use crate::log::Log;
@@ -55,6 +58,8 @@ impl Server {
     /// # Errors
     /// If memory is short.
     pub(crate) fn new(py: Python<'_>, setting: Setting, sink: Arc<dyn ErrorSink>) -> PyResult<Self> {
+        static INPUT: PyOnceLock<()> = PyOnceLock::new();
+        register::<Input>(py, &INPUT)?;
         let (errors, lines) = errors_stream(py, sink.clone())?;
         let environs = Environs::new(py, &setting, &errors)?;
         Ok(Self { setting, sink, errors: errors.unbind(), lines, flushed_at: 0, environs })
@@ -88,9 +93,9 @@ impl Server {
             }
         };
         let result = run(application, &environ, &response, &log);
-        let mut cut = input.get().close(py);
+        let mut cut = input.get().end(py);
         if let Some(data) = data {
-            cut |= data.get().close(py);
+            cut |= data.get().end(py);
         }
         let response = response.get();
         response.end_interruption();
@@ -127,7 +132,7 @@ impl Server {
     fn flush_errors(&mut self, py: Python<'_>) {
         // This is one more use. A thread of the application's that uses it meanwhile is seen at the next request.
         self.flushed_at = self.lines.uses().wrapping_add(1);
-        if self.errors.call_method0(py, intern!(py, "flush")).is_err()
+        if settle(self.errors.bind(py)).is_err()
             && let Ok(fresh) = Self::new(py, self.setting.clone(), self.sink.clone())
         {
             *self = fresh;
@@ -171,25 +176,29 @@ fn run(
 /// Sends what the application returned, each block before the next is asked for.
 fn stream(iterable: &Bound<'_, PyAny>, response: &Response) -> Result<(), Fault> {
     let py = iterable.py();
-    refuse_what_is_no_body(iterable)?;
+    if iterable.is_none() {
+        return Err(Fault::bad_response(
+            "the application returned `None`; the body must be an iterable of bytes",
+            "return [] for an empty body, or look for a missing `return`",
+        ));
+    }
     if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>()
         && response.is_started(py)
-        && let Some(part) = wrapper.get().part(py)?
     {
-        response.send_file(py, &part)?;
-        return response.complete(py);
+        response.body_is_file(py);
+        if let Some(part) = wrapper.get().part(py)? {
+            response.send_file(py, &part)?;
+            return response.complete(py);
+        }
     }
-    // A length is trusted to be exact where there is one; most iterables have none.
-    let count = iterable.len().ok();
+    let count = exact_count(iterable)?;
     for item in iterable.try_iter()? {
         let item = item?;
         let Ok(block) = item.cast::<PyBytes>() else {
-            return Err(Fault::bad_response(
-                format!("the application gave a body block of type `{}`; only bytes can be sent", type_name(&item)),
-                "encode text before it is sent: text.encode(\"utf-8\")",
-            ));
+            return Err(no_block(iterable, &item));
         };
         if block.as_bytes().is_empty() {
+            response.look(py)?;
             continue;
         }
         let whole = (count == Some(1)).then_some(block.as_bytes().len() as u64);
@@ -200,27 +209,49 @@ fn stream(iterable: &Bound<'_, PyAny>, response: &Response) -> Result<(), Fault>
     response.complete(py)
 }
 
-/// The commonest errors of beginners, which iteration would report in words that do not help them.
-fn refuse_what_is_no_body(iterable: &Bound<'_, PyAny>) -> Result<(), Fault> {
-    if iterable.is_instance_of::<PyString>() {
-        return Err(Fault::bad_response(
+/// How many blocks `iterable` gives, if it says so: a length is trusted to be exact, and most iterables have none.
+fn exact_count(iterable: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
+    match iterable.len() {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.is_instance_of::<PyException>(iterable.py()) => Ok(None),
+        // That is no answer of the iterable's: the request is interrupted.
+        Err(error) => Err(error),
+    }
+}
+
+/// Why `item`, which `iterable` gave, is no block of a body. The commonest errors of beginners, which have forgotten the list
+/// around their body, are explained as what they are. An empty `str` gives no item at all, and is an empty body.
+fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
+    if iterable.is_instance_of::<PyString>() && item.is_instance_of::<PyString>() {
+        return Fault::bad_response(
             "the application returned a `str`; the body must be an iterable of bytes",
             "encode the text and put it into a list: return [text.encode(\"utf-8\")]",
-        ));
+        );
     }
-    if iterable.is_instance_of::<PyBytes>() {
-        return Err(Fault::bad_response(
-            "the application returned `bytes`, which iterate as numbers; the body must be an iterable of bytes",
-            "put them into a list: return [body]",
-        ));
+    let numbers = [
+        (iterable.is_instance_of::<PyBytes>(), "`bytes`, which iterate", "put them into a list: return [body]"),
+        (
+            iterable.is_instance_of::<PyByteArray>(),
+            "a `bytearray`, which iterates",
+            "put bytes into a list: return [bytes(body)]",
+        ),
+        (
+            iterable.is_instance_of::<PyMemoryView>(),
+            "a `memoryview`, which iterates",
+            "put bytes into a list: return [bytes(body)]",
+        ),
+    ];
+    if let Some((_, what, hint)) = numbers.into_iter().find(|(is_that, ..)| *is_that && item.is_instance_of::<PyInt>())
+    {
+        return Fault::bad_response(
+            format!("the application returned {what} as numbers; the body must be an iterable of bytes"),
+            hint,
+        );
     }
-    if iterable.is_none() {
-        return Err(Fault::bad_response(
-            "the application returned `None`; the body must be an iterable of bytes",
-            "return [] for an empty body, or look for a missing `return`",
-        ));
-    }
-    Ok(())
+    Fault::bad_response(
+        format!("the application gave a body block of type `{}`; only bytes can be sent", type_name(item)),
+        "encode text before it is sent: text.encode(\"utf-8\")",
+    )
 }
 
 /// Calls `close()` where there is one; whoever gets here does so once.

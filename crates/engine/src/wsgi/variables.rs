@@ -311,13 +311,14 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// A number written in decimal digits and nothing else.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+/// A number written in decimal digits and nothing else. A greater one than the length of a file may be (`off_t`) is none.
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0_u64, |number, &digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+    let number = digits.iter().try_fold(0_i64, |number, &digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
-    })
+    });
+    number.map(i64::cast_unsigned)
 }

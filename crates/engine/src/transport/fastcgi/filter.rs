@@ -77,6 +77,10 @@ impl BodySource for File {
         incoming.file = Some(file);
         got
     }
+
+    fn length(&self) -> Option<u64> {
+        self.shared.incoming().file.as_ref().and_then(|file| file.left.map(|_| file.announced))
+    }
 }
 
 impl Incoming {

@@ -164,8 +164,12 @@ impl Incoming {
         Ok(())
     }
 
-    /// Looks for an abort, without waiting, as far as no body is in the way.
-    pub(super) fn look(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+    /// Looks for an abort, without waiting, as far as no body is in the way that may not be put aside.
+    pub(super) fn look(&mut self, socket: &OwnedFd, current: &mut Current, may_put_aside: bool) -> io::Result<()> {
+        if may_put_aside && !self.inputs_over(current) {
+            self.put_aside_of(socket, current)?;
+            return if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
+        }
         if self.unread.is_empty() && self.content.is_empty() {
             match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Err(io::ErrorKind::BrokenPipe.into()),
@@ -214,6 +218,15 @@ impl Incoming {
         }
         self.current = Some(current);
         stepped.map(|()| self.inputs_may_go_on(&current))
+    }
+
+    /// Has the body ended without a byte, as far as that is known? Called before anything was read of it.
+    pub(super) fn is_bodiless(&mut self, socket: &OwnedFd) -> bool {
+        // Whoever reads meets an error by himself.
+        let _ = self.body_pending(socket);
+        self.content.is_empty()
+            && self.aside.is_empty()
+            && self.current.is_some_and(|current| current.stream_over && !current.aborted)
     }
 
     /// Takes what is there of the body and puts it aside. Never waits.

@@ -249,4 +249,11 @@ impl BodySource for Body {
         incoming.current = Some(current);
         got
     }
+
+    fn length(&self) -> Option<u64> {
+        let mut incoming = self.shared.incoming();
+        let announced = incoming.current.and_then(|current| current.left.map(|_| current.announced));
+        // The end of a request without a body often stands behind its parameters.
+        announced.or_else(|| incoming.is_bodiless(&self.shared.socket).then_some(0))
+    }
 }

@@ -1,11 +1,6 @@
 //! The reply to a request: records around the application's own bytes.
 
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
 use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
 use pyo3::Python;
@@ -17,10 +12,11 @@ use rustix::{
 };
 
 use super::Shared;
-use crate::{log::Transcript, transport::aside::Aside, wsgi::ReplySink};
-
-/// How often a reply that goes on and on looks whether the web server still wants it.
-const LOOK: Duration = Duration::from_millis(100);
+use crate::{
+    log::Transcript,
+    transport::{LOOK, aside::Aside},
+    wsgi::ReplySink,
+};
 
 /// Bytes that a socket surely takes without blocking once it is writable.
 const SURE: usize = 4096;
@@ -106,9 +102,9 @@ impl Reply {
         Ok(())
     }
 
-    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind body which nobody reads is not
-    /// seen.
-    fn look_for_abort(&mut self) -> io::Result<()> {
+    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind body which nobody reads is seen
+    /// only if that may be put aside.
+    fn look_for_abort(&mut self, may_put_aside: bool) -> io::Result<()> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
         }
@@ -120,7 +116,7 @@ impl Reply {
         let Some(mut current) = incoming.current.take() else {
             return Ok(());
         };
-        let looked = incoming.look(&self.shared.socket, &mut current);
+        let looked = incoming.look(&self.shared.socket, &mut current, may_put_aside);
         incoming.current = Some(current);
         looked
     }
@@ -149,7 +145,7 @@ impl ReplySink for Reply {
             return Ok(count);
         }
         if self.begun {
-            self.look_for_abort()?;
+            self.look_for_abort(false)?;
         } else if !last {
             self.looked = Some(Instant::now());
         }
@@ -191,7 +187,7 @@ impl ReplySink for Reply {
 
     fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
         if self.in_record == 0 {
-            self.look_for_abort()?;
+            self.look_for_abort(false)?;
             self.open_record(py, count)?;
         }
         let socket = self.shared.socket_of_ours()?;
@@ -211,6 +207,10 @@ impl ReplySink for Reply {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn look(&mut self, _: Python<'_>) -> io::Result<()> {
+        self.look_for_abort(true)
     }
 
     fn is_whole(&mut self) {}

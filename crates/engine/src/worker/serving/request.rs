@@ -68,7 +68,8 @@ impl Worker {
                 }
             }
             (entry, _) => {
-                let response = Response::new(reply, Form::Cgi, false, log, interruptible);
+                let is_head = params.get(Known::RequestMethod.name().as_bytes()) == Some(b"HEAD");
+                let response = Response::new(reply, Form::Cgi, is_head, log, interruptible);
                 if let Some(entry) = entry {
                     refuse(py, response, self.debug, status, &entry);
                 }

@@ -1,0 +1,231 @@
+//! The body behind `wsgi.input`: what has come of it, and where in it the application reads.
+//!
+//! A body that fits [`KEPT`] is kept, so that the application can go back in it (Zope repeats a request after a conflict, for
+//! one). A greater one can be read again only where its source lies in a file.
+
+use std::{io, mem};
+
+use crate::wsgi::BodySource;
+
+/// Bytes that are asked of the source at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Bytes of the longest body that is kept as a whole.
+const KEPT: usize = 1 << 20;
+
+/// A request body, as far as it has come.
+pub(super) struct Body {
+    /// Gone when the request is over: its descriptors may serve another by then.
+    source: Option<Box<dyn BodySource>>,
+    /// What has come from `base` on, read or not.
+    buffer: Vec<u8>,
+    /// Where in the body the buffer begins.
+    base: u64,
+    /// Where in the body the application reads.
+    position: u64,
+    /// Bytes of the whole body, if that is known.
+    length: Option<u64>,
+    /// The buffer holds all that has come.
+    keeps: bool,
+    ended: bool,
+    /// Reading failed: the body has not come whole.
+    cut: bool,
+    /// The application has closed the stream.
+    closed: bool,
+}
+
+/// What a reading step has come to.
+pub(super) enum Step {
+    /// So many bytes have come; none if the body is over.
+    Got(usize),
+    /// A signal came; Python wants to see it before the next step.
+    Signal,
+    /// The request is over.
+    Closed,
+    Failed(io::Error),
+}
+
+/// What going to another place in the body has come to.
+pub(super) enum Seek {
+    /// The application reads there now.
+    Done,
+    /// More of the body has to come first.
+    Later,
+    /// What is asked for is not kept.
+    Impossible,
+}
+
+impl Body {
+    /// Nothing has come of the body that `source` gives.
+    pub(super) fn new(source: Box<dyn BodySource>) -> Self {
+        let length = source.length();
+        Self {
+            source: Some(source),
+            buffer: Vec::new(),
+            base: 0,
+            position: 0,
+            length,
+            keeps: length.is_none_or(|length| length <= KEPT as u64),
+            ended: false,
+            cut: false,
+            closed: false,
+        }
+    }
+
+    /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
+    pub(super) fn end(&mut self) -> bool {
+        self.source = None;
+        self.forget();
+        self.cut
+    }
+
+    /// Closes the stream: the application reads no more of it.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.base = self.position;
+        self.keeps = false;
+        self.buffer = Vec::new();
+    }
+
+    /// Has the application closed the stream?
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Is the request over?
+    pub(super) fn is_over(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// Is the whole body kept in memory?
+    pub(super) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Where in the body the application reads, if it may read elsewhere.
+    pub(super) fn place(&self) -> Option<u64> {
+        (self.keeps || self.is_in_file()).then_some(self.position)
+    }
+
+    /// Is it certain that the application may read at any place?
+    pub(super) fn is_seekable(&self) -> bool {
+        (self.keeps && (self.ended || self.length.is_some())) || self.is_in_file()
+    }
+
+    fn is_in_file(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is_in_file())
+    }
+
+    /// Where the body ends, if that is known already.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length.or_else(|| self.ended.then_some(self.received()))
+    }
+
+    /// Where in the body the buffer ends.
+    fn received(&self) -> u64 {
+        self.base + self.buffer.len() as u64
+    }
+
+    /// What has come and was not read.
+    pub(super) fn unread(&self) -> &[u8] {
+        let start = self.position.saturating_sub(self.base);
+        usize::try_from(start).ok().and_then(|start| self.buffer.get(start..)).unwrap_or_default()
+    }
+
+    /// The first `count` bytes of what was not read are read now.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.position += count as u64;
+    }
+
+    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`. Tells whether `until` was met.
+    pub(super) fn take(&mut self, most: usize, until: Option<u8>, taken: &mut Vec<u8>) -> bool {
+        let available = &self.unread()[..self.unread().len().min(most)];
+        let end = until.and_then(|byte| available.iter().position(|&other| other == byte));
+        let count = end.map_or(available.len(), |position| position + 1);
+        taken.extend_from_slice(&available[..count]);
+        self.advance(count);
+        end.is_some()
+    }
+
+    /// Reads what comes next into `into`, past the buffer. All that the buffer holds has to be read, and nothing is kept of it.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> Step {
+        self.buffer.clear();
+        let step = self.receive(into);
+        if let Step::Got(count) = step {
+            self.advance(count);
+        }
+        self.base = self.position;
+        step
+    }
+
+    /// Reads what comes next into the buffer. All that the buffer holds has to be read, if the body is greater than what is kept.
+    pub(super) fn fill(&mut self) -> Step {
+        if !self.may_keep_more() {
+            self.keeps = false;
+            self.buffer.clear();
+            self.base = self.position;
+        }
+        self.extend()
+    }
+
+    /// May more of the body come without losing what is kept?
+    pub(super) fn may_keep_more(&self) -> bool {
+        self.keeps && (self.ended || self.buffer.len() < KEPT)
+    }
+
+    fn extend(&mut self) -> Step {
+        let held = self.buffer.len();
+        let missing = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.received()));
+        let piece = usize::try_from(missing).map_or(PIECE, |missing| missing.clamp(1, PIECE));
+        let mut buffer = mem::take(&mut self.buffer);
+        buffer.resize(held + piece, 0);
+        let step = self.receive(&mut buffer[held..]);
+        buffer.truncate(held + if let Step::Got(count) = step { count } else { 0 });
+        self.buffer = buffer;
+        self.ended |= self.length.is_some_and(|length| length > 0 && length == self.received());
+        step
+    }
+
+    fn receive(&mut self, into: &mut [u8]) -> Step {
+        if self.ended {
+            return Step::Got(0);
+        }
+        let Some(source) = &mut self.source else {
+            return Step::Closed;
+        };
+        match source.read(into) {
+            Ok(count) => {
+                self.ended = count == 0;
+                Step::Got(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Signal,
+            Err(error) => {
+                self.cut = true;
+                Step::Failed(error)
+            }
+        }
+    }
+
+    /// Goes to `target`, which may lie behind the end.
+    pub(super) fn seek(&mut self, target: u64) -> Seek {
+        if self.keeps {
+            if target > self.received() && !self.ended {
+                return if self.may_keep_more() { Seek::Later } else { Seek::Impossible };
+            }
+        } else {
+            let length = self.length.unwrap_or(u64::MAX);
+            if !self.source.as_mut().is_some_and(|source| source.seek(target.min(length))) {
+                return Seek::Impossible;
+            }
+            self.buffer.clear();
+            self.base = target;
+            self.ended = false;
+        }
+        self.position = target;
+        Seek::Done
+    }
+}

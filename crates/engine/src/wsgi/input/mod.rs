@@ -1,0 +1,342 @@
+//! `wsgi.input`: a buffered reader over the body of the request (PEP 3333 *Input and Error Streams*).
+//!
+//! To Python the stream is an `io.BufferedIOBase`, so that whatever takes such a stream takes this one. The source ends the
+//! stream where the request ends, so that no call can block beyond it; a body that ends early raises, since an application
+//! must not take a part for the whole.
+
+mod body;
+
+use std::{
+    ops::RangeInclusive,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use pyo3::{
+    exceptions::{PyConnectionResetError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
+    intern,
+    prelude::*,
+    sync::MutexExt,
+    types::{PyBytes, PyList, PySlice, PyTuple},
+};
+
+use super::{
+    BodySource,
+    stream::{closed_file, unsupported},
+};
+use body::{Body, Seek, Step};
+
+/// Sizes for which the result itself is read into. A smaller one would cost a system call each; a greater one is a limit rather
+/// than an expectation.
+const DIRECT: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+
+/// The stream that applications read.
+#[pyclass(frozen, weakref, module = "wsgate")]
+pub(super) struct Input {
+    body: Mutex<Body>,
+}
+
+impl Input {
+    /// A stream over `source`.
+    pub(super) fn new(source: Box<dyn BodySource>) -> Self {
+        Self { body: Mutex::new(Body::new(source)) }
+    }
+
+    /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
+    pub(super) fn end(&self, py: Python<'_>) -> bool {
+        self.body(py).end()
+    }
+
+    fn body(&self, py: Python<'_>) -> MutexGuard<'_, Body> {
+        self.body.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The body, unless the application has closed the stream.
+    fn open(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, Body>> {
+        let body = self.body(py);
+        if body.is_closed() { Err(closed_file()) } else { Ok(body) }
+    }
+
+    /// Reads at most `most` bytes (all without it), and none behind the byte `until`.
+    fn collect(&self, py: Python<'_>, most: Option<usize>, until: Option<u8>) -> PyResult<Vec<u8>> {
+        let most = most.unwrap_or(usize::MAX);
+        let mut taken = Vec::new();
+        while taken.len() < most {
+            let mut body = self.open(py)?;
+            if !body.unread().is_empty() {
+                if body.take(most - taken.len(), until, &mut taken) {
+                    break;
+                }
+            } else if self.step(py, body, Body::fill)? == Some(0) {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Reads at most `most` bytes of what is there, and waits only if nothing is.
+    fn collect_some(&self, py: Python<'_>, most: usize) -> PyResult<Vec<u8>> {
+        let mut taken = Vec::new();
+        self.await_some(py)?;
+        self.open(py)?.take(most, None, &mut taken);
+        Ok(taken)
+    }
+
+    /// Waits until something is there to be read, or the body is over.
+    fn await_some(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let body = self.open(py)?;
+            if !body.unread().is_empty() || self.step(py, body, Body::fill)? == Some(0) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Fills `into` as far as the body reaches, and tells how far that is.
+    fn collect_into(&self, py: Python<'_>, into: &mut [u8]) -> PyResult<usize> {
+        let mut filled = 0;
+        while filled < into.len() {
+            let mut body = self.open(py)?;
+            let rest = &mut into[filled..];
+            let count = body.unread().len().min(rest.len());
+            if count > 0 {
+                rest[..count].copy_from_slice(&body.unread()[..count]);
+                body.advance(count);
+                filled += count;
+                continue;
+            }
+            match self.step(py, body, |body| body.read(rest))? {
+                Some(0) => break,
+                count => filled += count.unwrap_or(0),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Takes a step without the interpreter, and tells how many bytes that brought; nothing if a signal came first, which Python has
+    /// seen then.
+    #[expect(clippy::unused_self, reason = "the guard is one of this stream's lock")]
+    fn step(
+        &self,
+        py: Python<'_>,
+        mut body: MutexGuard<'_, Body>,
+        step: impl FnOnce(&mut Body) -> Step + Send,
+    ) -> PyResult<Option<usize>> {
+        let reading: &mut Body = &mut body;
+        match py.detach(|| step(reading)) {
+            Step::Got(count) => Ok(Some(count)),
+            Step::Signal => {
+                drop(body);
+                py.check_signals()?;
+                Ok(None)
+            }
+            Step::Closed => Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
+            Step::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
+        }
+    }
+
+    /// Where the body ends. Reads on to the end where only that shows it.
+    fn find_end(&self, py: Python<'_>) -> PyResult<u64> {
+        loop {
+            let body = self.open(py)?;
+            match (body.place(), body.length()) {
+                (Some(_), Some(length)) => return Ok(length),
+                (Some(_), None) if body.may_keep_more() => drop(self.step(py, body, Body::fill)?),
+                _ => return Err(unsupported(py, "seek")),
+            }
+        }
+    }
+
+    /// Copies `data` to the writable buffer of `target`.
+    fn read_into(
+        py: Python<'_>,
+        target: &Bound<'_, PyAny>,
+        read: impl FnOnce(usize) -> PyResult<Vec<u8>>,
+    ) -> PyResult<usize> {
+        // The stable ABI of 3.9 has no buffers, so Python itself copies.
+        let view = py.import(intern!(py, "builtins"))?.getattr(intern!(py, "memoryview"))?.call1((target,))?;
+        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
+            return Err(PyTypeError::new_err("readinto() argument must be read-write bytes-like object"));
+        }
+        let room: usize = view.getattr(intern!(py, "nbytes"))?.extract()?;
+        if room == 0 {
+            return Ok(0);
+        }
+        let view = view.call_method1(intern!(py, "cast"), (intern!(py, "B"),))?;
+        let data = read(room)?;
+        let end = isize::try_from(data.len())?;
+        view.set_item(PySlice::new(py, 0, end, 1), PyBytes::new(py, &data))?;
+        Ok(data.len())
+    }
+}
+
+#[pymethods]
+impl Input {
+    #[pyo3(signature = (size = None, /))]
+    fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        let keeps = self.open(py)?.keeps();
+        let Some(size) = limit(size).filter(|size| !keeps && DIRECT.contains(size)) else {
+            return Ok(PyBytes::new(py, &self.collect(py, limit(size), None)?));
+        };
+        let mut filled = 0;
+        let bytes = PyBytes::new_with(py, size, |into| {
+            filled = self.collect_into(py, into)?;
+            Ok(())
+        })?;
+        Ok(if filled == size { bytes } else { PyBytes::new(py, &bytes.as_bytes()[..filled]) })
+    }
+
+    #[pyo3(signature = (size = None, /))]
+    fn read1<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.collect_some(py, limit(size).unwrap_or(usize::MAX))?))
+    }
+
+    #[pyo3(signature = (target, /))]
+    fn readinto(&self, py: Python<'_>, target: &Bound<'_, PyAny>) -> PyResult<usize> {
+        drop(self.open(py)?);
+        Self::read_into(py, target, |room| self.collect(py, Some(room), None))
+    }
+
+    #[pyo3(signature = (target, /))]
+    fn readinto1(&self, py: Python<'_>, target: &Bound<'_, PyAny>) -> PyResult<usize> {
+        drop(self.open(py)?);
+        Self::read_into(py, target, |room| self.collect_some(py, room))
+    }
+
+    /// What would be read next, without reading it.
+    #[pyo3(signature = (_size = None, /))]
+    fn peek<'py>(&self, py: Python<'py>, _size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        self.await_some(py)?;
+        Ok(PyBytes::new(py, self.open(py)?.unread()))
+    }
+
+    #[pyo3(signature = (size = None, /))]
+    fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
+        drop(self.open(py)?);
+        Ok(PyBytes::new(py, &self.collect(py, limit(size), Some(b'\n'))?))
+    }
+
+    /// Stops after the line that makes the lines together as long as `hint`, as files do.
+    #[pyo3(signature = (hint = None, /))]
+    fn readlines<'py>(&self, py: Python<'py>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
+        let most = limit(hint).filter(|&hint| hint > 0).unwrap_or(usize::MAX);
+        let lines = PyList::empty(py);
+        let mut length = 0;
+        while length < most {
+            let line = self.collect(py, None, Some(b'\n'))?;
+            if line.is_empty() {
+                break;
+            }
+            length += line.len();
+            lines.append(PyBytes::new(py, &line))?;
+        }
+        Ok(lines)
+    }
+
+    #[pyo3(signature = (offset, whence = 0, /))]
+    fn seek(&self, py: Python<'_>, offset: i64, whence: i32) -> PyResult<u64> {
+        let start = match whence {
+            0 if offset < 0 => return Err(PyValueError::new_err(format!("negative seek value {offset}"))),
+            0 => 0,
+            1 => self.tell(py)?,
+            2 => self.find_end(py)?,
+            _ => return Err(PyValueError::new_err(format!("invalid whence ({whence}, should be 0, 1 or 2)"))),
+        };
+        let target = start.saturating_add_signed(offset);
+        loop {
+            let mut body = self.open(py)?;
+            match body.seek(target) {
+                Seek::Done => return Ok(target),
+                Seek::Later => drop(self.step(py, body, Body::fill)?),
+                Seek::Impossible => return Err(unsupported(py, "seek")),
+            }
+        }
+    }
+
+    fn tell(&self, py: Python<'_>) -> PyResult<u64> {
+        self.open(py)?.place().ok_or_else(|| unsupported(py, "tell"))
+    }
+
+    fn seekable(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.open(py)?.is_seekable())
+    }
+
+    fn readable(&self, py: Python<'_>) -> PyResult<bool> {
+        self.open(py).map(|_| true)
+    }
+
+    fn writable(&self, py: Python<'_>) -> PyResult<bool> {
+        self.open(py).map(|_| false)
+    }
+
+    fn isatty(&self, py: Python<'_>) -> PyResult<bool> {
+        self.open(py).map(|_| false)
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        self.open(py).map(drop)
+    }
+
+    /// The server still deals with what of the body was not read.
+    fn close(&self, py: Python<'_>) {
+        self.body(py).close();
+    }
+
+    #[getter]
+    fn closed(&self, py: Python<'_>) -> bool {
+        let body = self.body(py);
+        body.is_closed() || body.is_over()
+    }
+
+    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
+    fn fileno(&self, py: Python<'_>) -> PyResult<()> {
+        Err(unsupported(py, "fileno"))
+    }
+
+    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
+    fn detach(&self, py: Python<'_>) -> PyResult<()> {
+        Err(unsupported(py, "detach"))
+    }
+
+    #[pyo3(signature = (_size = None, /))]
+    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
+    fn truncate(&self, py: Python<'_>, _size: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        Err(unsupported(py, "truncate"))
+    }
+
+    #[pyo3(signature = (_data, /))]
+    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
+    fn write(&self, py: Python<'_>, _data: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(unsupported(py, "write"))
+    }
+
+    #[pyo3(signature = (_lines, /))]
+    #[expect(clippy::unused_self, reason = "a method of Python's stream protocol")]
+    fn writelines(&self, py: Python<'_>, _lines: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(unsupported(py, "write"))
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        drop(slf.get().open(slf.py())?);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        self.close(py);
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        drop(slf.get().open(slf.py())?);
+        Ok(slf)
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let line = self.readline(py, None)?;
+        if line.as_bytes().is_empty() { Err(PyStopIteration::new_err(())) } else { Ok(line) }
+    }
+}
+
+/// Sizes below zero mean "all", as for files.
+fn limit(size: Option<isize>) -> Option<usize> {
+    size.and_then(|size| usize::try_from(size).ok())
+}
