@@ -36,7 +36,8 @@ mod wire;
 mod workers;
 
 use crate::verdict::codes;
-pub(crate) use process::children;
+pub(crate) use process::{Pool, Setup, children};
+pub(crate) use wire::Ask;
 
 /// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and gives its first line.
 #[track_caller]

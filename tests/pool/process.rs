@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A pool that is to be started.
-pub(super) struct Setup {
+pub(crate) struct Setup {
     directory: TempDir,
     words: Vec<OsString>,
     listen: Vec<String>,
@@ -29,14 +29,14 @@ pub(super) struct Setup {
 }
 
 /// A pool that runs. Without [`Pool::stop`] or [`Pool::end`] it is killed.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     running: Running,
     setup: Setup,
 }
 
 impl Setup {
     /// A pool of one worker for the application in `code`, which need not be indented to the left.
-    pub(super) fn new(code: &str) -> Self {
+    pub(crate) fn new(code: &str) -> Self {
         let directory = TempDir::new().unwrap();
         let listen = vec![format!("unix:{}", directory.path().join("app.sock").display())];
         let mark = directory.path().into();
@@ -54,7 +54,7 @@ impl Setup {
     }
 
     /// More words for the command line; later ones win where a word may come once.
-    pub(super) fn words(mut self, words: &[&str]) -> Self {
+    pub(crate) fn words(mut self, words: &[&str]) -> Self {
         for pair in words.chunks(2) {
             if let Some(known) = self.words.iter().position(|known| *known == pair[0]) {
                 self.words.drain(known..known + 2);
@@ -77,7 +77,7 @@ impl Setup {
     }
 
     /// A variable of the processes.
-    pub(super) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
     }
@@ -97,7 +97,7 @@ impl Setup {
     }
 
     /// A path beside the application.
-    pub(super) fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.directory.path().join(relative)
     }
 
@@ -147,7 +147,7 @@ impl Setup {
 
     /// Starts it and waits until it serves.
     #[track_caller]
-    pub(super) fn start(self) -> Pool {
+    pub(crate) fn start(self) -> Pool {
         let mut pool = self.launch();
         pool.await_log("W0710");
         pool
@@ -155,7 +155,7 @@ impl Setup {
 
     /// Starts it as process managers do: one worker, with `listener` on standard input.
     #[track_caller]
-    pub(super) fn start_on(mut self, listener: impl Into<OwnedFd>) -> Pool {
+    pub(crate) fn start_on(mut self, listener: impl Into<OwnedFd>) -> Pool {
         self.listen.clear();
         let mut command = self.command();
         command.stdin(Stdio::from(listener.into()));
@@ -200,7 +200,7 @@ impl Pool {
 
     /// The answer to a request over a connection of its own.
     #[track_caller]
-    pub(super) fn ask(&self, ask: &Ask) -> Answer {
+    pub(crate) fn ask(&self, ask: &Ask) -> Answer {
         self.connect().ask(ask)
     }
 
@@ -292,7 +292,7 @@ impl Pool {
 
     /// Tells it to end and waits until it has, in good order.
     #[track_caller]
-    pub(super) fn stop(self) -> String {
+    pub(crate) fn stop(self) -> String {
         self.signal(Signal::TERM);
         let ended = self.end();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);

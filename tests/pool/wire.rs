@@ -63,7 +63,7 @@ pub(super) struct Record {
 
 /// All that was said until a request ended.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub(super) said: Vec<Said>,
     pub(super) stdout: Vec<u8>,
     pub(super) end: EndRequest,
@@ -71,7 +71,7 @@ pub(super) struct Answer {
 
 /// A request in the making.
 #[derive(Clone)]
-pub(super) struct Ask {
+pub(crate) struct Ask {
     pub(super) id: u16,
     role: u16,
     keep: bool,
@@ -250,7 +250,7 @@ impl Answer {
 
     /// The body of a reply of status 200.
     #[track_caller]
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let head = self.head();
         assert_eq!(head.status, 200, "{:?}", String::from_utf8_lossy(&self.stdout));
         String::from_utf8_lossy(&head.body).into_owned()
@@ -265,7 +265,7 @@ impl Answer {
 
 impl Ask {
     /// A `GET` over a connection that is closed afterwards.
-    pub(super) fn get(path: &str) -> Self {
+    pub(crate) fn get(path: &str) -> Self {
         let ask = Self { id: 1, role: 1, keep: false, params: Vec::new(), body: Vec::new() };
         let ordinary = ORDINARY.into_iter().filter(|(name, _)| !["PATH", "SCRIPT_FILENAME"].contains(name));
         let ask = ordinary.fold(ask, |ask, (name, value)| ask.param(name, value));

@@ -79,7 +79,7 @@ impl Site {
     }
 
     /// The same in any mode.
-    fn of(mode: &str, options: &str, code: &str) -> Self {
+    pub(crate) fn of(mode: &str, options: &str, code: &str) -> Self {
         let place = Place::new();
         let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
         // Of a file that is as young as this it cannot be told whether it was changed after it was loaded, and it is loaded again.
@@ -96,7 +96,7 @@ impl Site {
     }
 
     /// A request.
-    fn request(&self) -> Command {
+    pub(crate) fn request(&self) -> Command {
         let mut command = self.place.request(&self.script);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.log_file());
         command
@@ -104,7 +104,7 @@ impl Site {
 
     /// The answer to a request, with `body`.
     #[track_caller]
-    fn answer(&self, command: &mut Command, body: &str) -> Reply {
+    pub(crate) fn answer(&self, command: &mut Command, body: &str) -> Reply {
         let mut running = Running::start(command);
         running.give(body);
         let ended = running.end();
@@ -127,12 +127,12 @@ impl Site {
 
     /// Waits until so many pools serve.
     #[track_caller]
-    fn await_pools(&self, count: usize) {
+    pub(crate) fn await_pools(&self, count: usize) {
         eventually(&format!("{count} pools serve: {}", self.log()), || self.files(".sock").len() == count);
     }
 
     /// Files of the runtime directory whose names end so.
-    fn files(&self, suffix: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, suffix: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.place.path("run")) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path());
         paths.filter(|path| path.to_str().unwrap().ends_with(suffix)).collect()
@@ -143,12 +143,12 @@ impl Site {
         File::options().append(true).create(true).open(self.place.path("error.log")).unwrap()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.place.path("error.log")).unwrap_or_default()
     }
 
     /// What the administrator reads.
-    fn wsgate(&self, words: &[&str]) -> String {
+    pub(crate) fn wsgate(&self, words: &[&str]) -> String {
         let mut command = Command::new(self.place.wsgate());
         command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", self.place.path("run"));
         run(&mut command, "").text()
@@ -178,7 +178,7 @@ impl Site {
     }
 
     #[track_caller]
-    fn await_no_process(&self) {
+    pub(crate) fn await_no_process(&self) {
         eventually("no process is left", || self.processes().is_empty());
     }
 }

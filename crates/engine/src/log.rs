@@ -103,7 +103,7 @@ impl Log {
         match &self.kept {
             Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&entry.for_client()),
             None => {
-                let text = entry.for_log(&*self.about);
+                let text = self.text(entry);
                 write_all(text.as_bytes());
                 if let Some(transcript) = &self.transcript {
                     transcript.add(text.as_bytes());
@@ -118,6 +118,11 @@ impl Log {
         if self.kept.is_none() && crate::log_files::is_first_warning() {
             self.entry(&entry());
         }
+    }
+
+    /// The text of one entry, for somebody else to write.
+    pub(crate) fn text(&self, entry: &Entry) -> String {
+        entry.for_log(&*self.about)
     }
 
     /// Names the request on error pages.

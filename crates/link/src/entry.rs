@@ -124,6 +124,8 @@ codes! {
     NotWritten = 606,
     /// A request takes long.
     SlowRequest = 607,
+    /// A process did not exit in time after its last request.
+    ExitTimedOut = 608,
     /// A worker of a pool ended by itself.
     WorkerDied = 701,
     /// The template of a pool ended by itself.

@@ -28,7 +28,7 @@ pub(super) fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
-/// Forks. In the child all signals stay blocked until [`unblock_signals`]; in the parent they are as before.
+/// Forks. In the child all signals stay blocked until [`crate::process::unblock_signals`]; in the parent they are as before.
 ///
 /// # Errors
 /// If the kernel has no process or memory left for the child.
@@ -75,16 +75,6 @@ pub(super) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     // SAFETY: `before` was filled by the kernel above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
     started
-}
-
-/// Lets signals through again, when the child is ready for them.
-pub(super) fn unblock_signals() {
-    // SAFETY: an all-zero set that `sigemptyset` initialises; the call takes a pointer to it.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-    }
 }
 
 /// Takes note in every child that the application forks: what it does is not the worker's.

@@ -90,30 +90,3 @@ fn settle_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
     }
     Ok(())
 }
-
-/// Ends the process as a Python program ends, without taking the interpreter down piece by piece.
-pub(super) fn leave(py: Python<'_>, status: i32) -> PyResult<()> {
-    let sys = py.import("sys")?;
-    let report = |result: PyResult<()>| {
-        if let Err(error) = result {
-            error.print(py);
-        }
-    };
-    // Threads that are no daemons are waited for.
-    if let Ok(threading) = sys.getattr("modules")?.get_item("threading") {
-        report(threading.call_method0("_shutdown").map(drop));
-    }
-    report(py.import("atexit")?.call_method0("_run_exitfuncs").map(drop));
-    for name in ["stdout", "stderr"] {
-        if let Ok(stream) = sys.getattr(name)
-            && !stream.is_none()
-        {
-            report(stream.call_method0("flush").map(drop));
-        }
-    }
-    // SAFETY: flushing all C streams is allowed at any time; ending the process has no requirements.
-    unsafe {
-        libc::fflush(std::ptr::null_mut());
-        libc::_exit(status)
-    }
-}

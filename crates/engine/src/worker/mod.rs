@@ -18,7 +18,6 @@ mod remains;
 mod serving;
 mod span;
 mod template;
-mod told;
 mod unborn;
 mod warm;
 mod warm_up;
@@ -28,9 +27,11 @@ use std::{
     io::Read as _,
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
     sync::Mutex,
+    time::Duration,
 };
 
 use link::{
+    entry::{Code, Entry},
     handover::Handover,
     launch::{Launch, Service, Work},
     report::Report,
@@ -45,8 +46,11 @@ use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 
-use crate::{log_files, reporter::Reporter};
+use crate::{log::Log, log_files, process, reporter::Reporter};
 use watched::Board;
+
+/// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
+const EXIT_TIMEOUT_SECONDS: u64 = 30;
 
 /// What the gateway handed over.
 struct Handed {
@@ -168,6 +172,8 @@ impl Prepared {
         let handed = handed.ok_or_else(|| PyRuntimeError::new_err("this work was begun before"))?;
         let Handed { launch, channel, task } = handed;
         interpreter::settle(py, &launch)?;
+        let limit = limit_of_exit(&launch);
+        let mut inherited = None;
         let status = match task {
             Task::Cgi { body, reply } => {
                 stay_with(launch.gateway_pid)?;
@@ -193,12 +199,29 @@ impl Prepared {
             }
             Task::Template { service, sockets, board } => {
                 stay_with(launch.gateway_pid)?;
-                template::run(py, &launch, &service, sockets, board, channel)?
+                let ended = template::run(py, &launch, &service, sockets, board, channel)?;
+                inherited = ended.inherited;
+                ended.status
             }
             Task::Worker { service, sockets, board } => serving::run_alone(py, &launch, &service, sockets, board)?,
         };
-        interpreter::leave(py, status)
+        process::exit(py, status, limit, inherited)
     }
+}
+
+/// How long the end of this process may take. Of the processes of a pool the supervisor knows.
+fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
+    if matches!(launch.work, Work::Template(_)) {
+        return None;
+    }
+    let seconds = if launch.timeout_seconds > 0 { launch.timeout_seconds } else { EXIT_TIMEOUT_SECONDS };
+    let entry = Entry::error(
+        Code::ExitTimedOut,
+        format!("the process has not exited {seconds} s after its last request, and was ended"),
+    )
+    .hint("an exit handler, `__del__` or extension module does not return; data may not be written");
+    let message = Log::new(&launch.request_id, &launch.request).text(&entry);
+    Some(process::Limit { time: Duration::from_secs(seconds), message })
 }
 
 /// Takes over the descriptor with the number `number`; programs that the application starts do not get it.

@@ -41,10 +41,29 @@ use super::{
     warm, warm_up,
     watched::Board,
 };
-use crate::{app, log::Log, log_files};
+use crate::{
+    app,
+    log::Log,
+    log_files,
+    process::{self, Inherited},
+};
 
-/// Forks workers until the supervisor closes `channel` and the last has ended. Returns the exit status of this process, which may by
-/// then be a worker.
+/// How this process ends.
+pub(super) struct Ended {
+    /// The exit status.
+    pub(super) status: i32,
+    /// What a worker has from the template that had loaded the application.
+    pub(super) inherited: Option<Inherited>,
+}
+
+impl Ended {
+    fn with(status: i32) -> Self {
+        Self { status, inherited: None }
+    }
+}
+
+/// Forks workers until the supervisor closes `channel` and the last has ended. Returns how this process ends, which may by then be a
+/// worker.
 pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
@@ -52,7 +71,7 @@ pub(super) fn run(
     sockets: Sockets,
     board: Board,
     channel: OwnedFd,
-) -> PyResult<i32> {
+) -> PyResult<Ended> {
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
     let load = || {
@@ -68,18 +87,18 @@ pub(super) fn run(
         let before = Before::now();
         let Ok(application) = load() else {
             tell(&channel, News::Unfit);
-            return Ok(1);
+            return Ok(Ended::with(1));
         };
         let (goes_on, entries) = judge(service.preload, &before.left(launch), &launch.app);
         entries.iter().for_each(|entry| log.entry(entry));
         if !goes_on {
             tell(&channel, News::NotForkable);
-            return Ok(0);
+            return Ok(Ended::with(0));
         }
         loaded = Some(application);
         let Ok(watched) = watch(py, service, &log, begun) else {
             tell(&channel, News::Unfit);
-            return Ok(1);
+            return Ok(Ended::with(1));
         };
         fresh = watched;
     }
@@ -88,6 +107,7 @@ pub(super) fn run(
     }
     // Without it requests take longer.
     let pages = if service.warm && !service.resident && loaded.is_some() { Pages::new().ok() } else { None };
+    let inherited = loaded.is_some().then(|| Inherited::collect(py)).transpose()?;
     // The first exception needs it, and each worker would load it for itself.
     py.import("traceback")?;
     // What is there now stays for ever: a collection in a worker then leaves these pages shared.
@@ -104,11 +124,12 @@ pub(super) fn run(
         retired: false,
     };
     let birth = match template.tend(py, &log, modules.as_ref())? {
-        Life::Over(status) => return Ok(status),
+        Life::Over(status) => return Ok(Ended::with(status)),
         Life::Worker(birth) => birth,
     };
     let (application, slot) = match (birth, loaded) {
         (Birth::Whole { slot }, Some(loaded)) => {
+            Inherited::separate_exit_handlers(py)?;
             let is_ready = pages.as_ref().is_some_and(Pages::meet);
             if service.warm && !is_ready {
                 rehearsal::once(py, &setting);
@@ -117,26 +138,27 @@ pub(super) fn run(
         }
         (Birth::Loading { slot, cord }, _) => {
             // What the application starts while it is loaded must not inherit that signals are blocked.
-            fork::unblock_signals();
+            process::unblock_signals();
             modules = Modules::watched(launch, service);
             let (begun, loaded) = (SystemTime::now(), load());
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
                 cord.tell(News::Unfit);
-                return Ok(1);
+                return Ok(Ended::with(1));
             };
             fresh = watched;
             cord.tell(News::Ready);
             match slot.or_else(|| py.detach(|| cord.place())) {
                 Some(slot) => (loaded.application, slot),
-                None => return Ok(0),
+                None => return Ok(Ended::with(0)),
             }
         }
-        (Birth::Whole { .. }, None) => return Ok(1),
+        (Birth::Whole { .. }, None) => return Ok(Ended::with(1)),
     };
-    match fresh {
+    let status = match fresh {
         Some(fresh) => warm::run(py, &application, launch, service, sockets.listeners, (board, slot), (fresh, pages)),
         None => serving::run(py, &application, launch, service, sockets, (board, slot), modules),
-    }
+    }?;
+    Ok(Ended { status, inherited })
 }
 
 /// For a warm pool: watches what was loaded since `begun`. If that cannot be watched, the log says so.

@@ -32,21 +32,24 @@ use rustix::{
 use super::{
     cold::{self, Asked},
     environment::{self, take_environment},
-    fork,
     fresh::Fresh,
     interpreter::{self, Heeds},
     lifeline,
     pages::Pages,
     serving,
     span::{Span, Then},
-    told::Told,
     watched::{Board, Watched},
 };
-use crate::{log::Log, reporter::Reporter, wsgi::Setting};
+use crate::{
+    log::Log,
+    process::{self, Sigterm},
+    reporter::Reporter,
+    wsgi::Setting,
+};
 
-/// Epoll data of a connection, and of the word that this process is to end.
+/// Epoll data of a connection, and of the signal that asks this process to stop.
 const CONNECTION: u64 = 0;
-const TOLD: u64 = 1;
+const SIGTERM: u64 = 1;
 
 /// How long a gateway may take to send its request after it was greeted. It has it ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -92,8 +95,12 @@ pub(super) fn run(
             pages.iter().filter(|_| getpid() == ourselves).for_each(Pages::note);
             break;
         };
-        kept.listen_to_signals()?;
-        let was_told = served.end(py, &log)?;
+        kept.sigterm.listen_again();
+        // Those that have come before call their handlers now. What these raise is the application's.
+        if let Err(error) = py.check_signals() {
+            error.print(py);
+        }
+        let was_told = served.end(py, &log)? || kept.sigterm.has_come();
         environment.iter().try_for_each(|kept| kept.restore(py))?;
         if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
             break;
@@ -126,10 +133,8 @@ struct Served {
 }
 
 impl Served {
-    /// Leaves the request, in a process that stays. SIGTERM is held back. Tells whether it has come meanwhile.
+    /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
     fn end(self, py: Python<'_>, log: &OwnedFd) -> PyResult<bool> {
-        // Not to be ignored: the kernel would forget one that has just come.
-        py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), 0))?;
         leave_streams(py, log)?;
         // Where the reply was never begun, the request was not released.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
@@ -156,7 +161,7 @@ fn serve(
     let reporter = Reporter::new(connection.try_clone()?);
     let told = Arc::new(AtomicBool::new(false));
     let interruptible = interpreter::end_by_exception(py, &reporter, &Heeds::Gateway(told.clone()))?;
-    fork::unblock_signals();
+    process::unblock_signals();
     lifeline::hold_to(&lifeline)?;
     // From here on the request's life is the gateway's to watch, and no other process's.
     set_parent_process_death_signal(None).map_err(io::Error::from)?;
@@ -223,7 +228,7 @@ fn leave_streams(py: Python<'_>, log: &OwnedFd) -> PyResult<()> {
 /// A process that waits for its request.
 struct Spare {
     listeners: Vec<OwnedFd>,
-    told: Told,
+    sigterm: Sigterm,
     /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a connection: the first that began to, which in
     /// a resident pool is the one that served last, as far as one is enough.
     events: OwnedFd,
@@ -241,7 +246,7 @@ struct Taken {
 }
 
 impl Spare {
-    /// From here on SIGTERM is held back.
+    /// From here on SIGTERM is noted.
     fn new(listeners: Vec<OwnedFd>, fresh: Fresh, launch: &Launch) -> io::Result<Self> {
         let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for listener in &listeners {
@@ -251,20 +256,9 @@ impl Spare {
             epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
         }
         let process = pidfd_open(getpid(), PidfdFlags::empty())?;
-        let (told, supervisor) = (Told::listen()?, Pid::from_raw(launch.gateway_pid));
-        let spare = Self { listeners, told, events, process, fresh, supervisor };
-        spare.watch_signals()?;
-        Ok(spare)
-    }
-
-    /// Holds SIGTERM back again, after a request.
-    fn listen_to_signals(&mut self) -> io::Result<()> {
-        self.told = Told::listen()?;
-        self.watch_signals()
-    }
-
-    fn watch_signals(&self) -> io::Result<()> {
-        Ok(epoll::add(&self.events, &self.told, epoll::EventData::new_u64(TOLD), epoll::EventFlags::IN)?)
+        let (sigterm, supervisor) = (Sigterm::listen()?, Pid::from_raw(launch.gateway_pid));
+        epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
+        Ok(Self { listeners, sigterm, events, process, fresh, supervisor })
     }
 
     /// Waits for a request; none if this process is to end.
@@ -296,7 +290,7 @@ impl Spare {
             // The pool ends with its socket.
             let is_end = |event: &epoll::Event| {
                 let flags = event.flags;
-                event.data.u64() == TOLD || flags.contains(epoll::EventFlags::HUP)
+                event.data.u64() == SIGTERM || flags.contains(epoll::EventFlags::HUP)
             };
             if events[..came].iter().any(is_end) {
                 return None;

@@ -44,7 +44,7 @@ use super::{
 use crate::{
     app::{self, Failure},
     log::Log,
-    log_files,
+    log_files, process,
     transport::{
         cgi::StandardError,
         fastcgi::{Buffers, Peer},
@@ -96,7 +96,7 @@ pub(super) fn run_alone(
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
             let worker =
                 Worker { unfit: Some(failure), ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)? };
-            fork::unblock_signals();
+            process::unblock_signals();
             worker.run_thread(&py.None().into_bound(py), 0);
             Ok(0)
         }
@@ -119,13 +119,20 @@ pub(super) fn run(
     fork::note_forks(py, &worker.forked)?;
     // A terminal's interrupt is for the supervisor, which tells us.
     py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
-    fork::unblock_signals();
+    process::unblock_signals();
     let unbound = application.clone().unbind();
     std::thread::scope(|scope| {
         let followers: Vec<_> = (1..service.threads)
             .map(|thread| {
                 let (worker, unbound) = (&worker, &unbound);
-                scope.spawn(move || Python::attach(|py| worker.run_thread(unbound.bind(py), thread)))
+                scope.spawn(move || {
+                    Python::attach(|py| {
+                        if let Err(error) = be_no_daemon(py) {
+                            error.print(py);
+                        }
+                        worker.run_thread(unbound.bind(py), thread);
+                    });
+                })
             })
             .collect();
         worker.run_thread(application, 0);
@@ -141,6 +148,13 @@ pub(super) fn run(
     }
     // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
+}
+
+/// Makes this thread one that is no daemon, for Python, which takes threads that it has not started
+/// for daemons. Threads that a request starts take after it, and only those that are no daemons are
+/// waited for when the process exits.
+fn be_no_daemon(py: Python<'_>) -> PyResult<()> {
+    py.import("threading")?.call_method0("current_thread")?.setattr("_daemonic", false)
 }
 
 /// One thread of a worker, and what it serves with.

@@ -1,0 +1,187 @@
+//! Objects that do something when they are destroyed: files with unwritten data, compressors,
+//! databases, temporary files, generators that are suspended in a `try`, anything with `__del__`.
+//!
+//! A script destroys all of them when its interpreter ends. That walks through every object there
+//! is, which in a forked process copies most of its memory. So a forked process looks for these
+//! objects alone, among those that were made after the fork.
+
+use std::collections::{HashMap, HashSet};
+
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyList, PyType},
+};
+
+/// What is done to an object before it goes, in the order in which it is done: what wraps something
+/// comes before what it wraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// `__del__` of an ordinary object, or of a generator.
+    Finalizer,
+    /// A stream of text in Python code, which may pass on to another one.
+    TextWrapper,
+    /// `io.TextIOWrapper`.
+    Text,
+    /// A compressed file, which ends with something of its own.
+    Compressor,
+    /// Another stream in Python code.
+    Wrapper,
+    /// A buffered stream of bytes.
+    Buffer,
+    /// A stream without a buffer in Python code.
+    Raw,
+    /// A database of `dbm`, which has no `__del__`.
+    Database,
+}
+
+/// Is there an object whose end would be noticed outside this process?
+pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
+    let mut search = Search::new(py)?;
+    for object in objects(py)? {
+        if search.kind(&object)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Finalises all objects that were made since the heap was frozen for the fork of this process.
+pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
+    let mut search = Search::new(py)?;
+    let mut found = Vec::new();
+    for object in objects(py)? {
+        if let Some(kind) = search.kind(&object)? {
+            found.push((kind, object));
+        }
+    }
+    // Stable: of one kind the older object comes first, as what owns others mostly is.
+    found.sort_by_key(|(kind, _)| *kind);
+    for (kind, object) in found {
+        let done = match kind {
+            // Called of the type, as Python does.
+            Kind::Finalizer => {
+                object.get_type().getattr(intern!(py, "__del__")).and_then(|finalizer| finalizer.call1((&object,)))
+            }
+            _ => object.call_method0(intern!(py, "close")),
+        };
+        if let Err(error) = done {
+            error.write_unraisable(py, Some(&object));
+        }
+    }
+    Ok(())
+}
+
+/// All objects that Python's collector knows and that are not frozen, those of the oldest
+/// generation first.
+pub(super) fn objects(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let gc = py.import("gc")?;
+    let mut objects = Vec::new();
+    for generation in [2, 1, 0] {
+        let list = gc.call_method1("get_objects", (generation,))?.cast_into::<PyList>()?;
+        objects.extend(list.iter());
+    }
+    Ok(objects)
+}
+
+/// Tells what kind of object each one is. Types are looked at once.
+pub(super) struct Search<'py> {
+    kinds: HashMap<*mut pyo3::ffi::PyObject, Option<Kind>>,
+    /// The standard streams and what they wrap, which are flushed and never closed.
+    standard: HashSet<*mut pyo3::ffi::PyObject>,
+    /// Which kind of stream the subclasses of each class are. The first that fits counts.
+    streams: Vec<(Bound<'py, PyAny>, Kind)>,
+    /// Streams that hold nothing unwritten.
+    inert: Vec<Bound<'py, PyAny>>,
+}
+
+impl<'py> Search<'py> {
+    pub(super) fn new(py: Python<'py>) -> PyResult<Self> {
+        let io = py.import("_io")?;
+        let class = |name: &str| io.getattr(name);
+        let streams = [
+            ("TextIOWrapper", Kind::Text),
+            ("BufferedWriter", Kind::Buffer),
+            ("BufferedRandom", Kind::Buffer),
+            ("BufferedRWPair", Kind::Buffer),
+            ("_TextIOBase", Kind::TextWrapper),
+            ("_RawIOBase", Kind::Raw),
+            ("_IOBase", Kind::Wrapper),
+        ];
+        let streams = streams.map(|(name, kind)| class(name).map(|class| (class, kind)));
+        let inert = ["FileIO", "BytesIO", "StringIO", "BufferedReader"].map(class);
+        Ok(Self {
+            kinds: HashMap::new(),
+            standard: standard_streams(py)?,
+            streams: streams.into_iter().collect::<PyResult<_>>()?,
+            inert: inert.into_iter().collect::<PyResult<_>>()?,
+        })
+    }
+
+    /// What is to be done to `object`, if anything.
+    pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<Kind>> {
+        let class = object.get_type();
+        let kind = match self.kinds.get(&class.as_ptr()) {
+            Some(kind) => *kind,
+            None => {
+                let kind = self.kind_of_type(&class)?;
+                self.kinds.insert(class.as_ptr(), kind);
+                kind
+            }
+        };
+        Ok(kind.filter(|kind| !self.is_exempt(*kind, object)))
+    }
+
+    fn kind_of_type(&self, class: &Bound<'py, PyType>) -> PyResult<Option<Kind>> {
+        let module = class.module().map(|module| module.to_string()).unwrap_or_default();
+        if ["_gdbm", "_dbm"].contains(&module.as_str()) {
+            return Ok(Some(Kind::Database));
+        }
+        if self.inert.iter().any(|inert| class.is(inert)) || module == "wsgate" {
+            return Ok(None);
+        }
+        // The type itself is not asked: its metaclass may be the application's.
+        let bases = class.mro();
+        let is_a = |wanted: &Bound<'py, PyAny>| bases.iter().any(|base| base.is(wanted));
+        if let Some((_, kind)) = self.streams.iter().find(|(stream, _)| is_a(stream)) {
+            let is_compressor = *kind == Kind::Wrapper && bases.iter().any(|base| is_of_compressor(&base));
+            return Ok(Some(if is_compressor { Kind::Compressor } else { *kind }));
+        }
+        let name = intern!(class.py(), "__del__");
+        for base in bases.iter() {
+            if base.getattr(intern!(class.py(), "__dict__"))?.contains(name)? {
+                return Ok(Some(Kind::Finalizer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_exempt(&self, kind: Kind, object: &Bound<'py, PyAny>) -> bool {
+        match kind {
+            Kind::Finalizer | Kind::Database => false,
+            _ => self.standard.contains(&object.as_ptr()),
+        }
+    }
+}
+
+/// Is `class` one of the library's compressed files?
+fn is_of_compressor(class: &Bound<'_, PyAny>) -> bool {
+    let module = class.getattr("__module__").and_then(|module| module.extract::<String>()).unwrap_or_default();
+    ["gzip", "bz2", "lzma"].contains(&module.as_str()) || module.starts_with("compression.")
+}
+
+/// The streams of `sys`, with the buffers and files below them.
+fn standard_streams(py: Python<'_>) -> PyResult<HashSet<*mut pyo3::ffi::PyObject>> {
+    let sys = py.import("sys")?;
+    let mut streams = HashSet::new();
+    for name in ["stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__"] {
+        let mut next = sys.getattr(name).ok();
+        while let Some(stream) = next.take().filter(|stream| !stream.is_none()) {
+            // A stream that is below itself ends this, too.
+            if streams.insert(stream.as_ptr()) {
+                next = stream.getattr("buffer").or_else(|_| stream.getattr("raw")).ok();
+            }
+        }
+    }
+    Ok(streams)
+}

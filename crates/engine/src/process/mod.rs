@@ -1,0 +1,15 @@
+//! The process that Python runs in: how it ends, and how it is asked to.
+//!
+//! Knows nothing of requests, pools and applications.
+
+mod deadline;
+mod exit;
+mod finalisation;
+mod inherited;
+mod signals;
+mod sigterm;
+
+pub(crate) use exit::{Limit, exit};
+pub(crate) use inherited::Inherited;
+pub(crate) use signals::unblock_signals;
+pub(crate) use sigterm::Sigterm;

@@ -1,0 +1,135 @@
+//! One application in every mode: what it sees and keeps does not depend on how it is served.
+
+use std::{fs, os::unix::net::UnixListener, path::PathBuf};
+
+use crate::{
+    pool::{Ask, Pool, Setup},
+    warm::Site,
+};
+
+/// A way to serve an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A CGI request in a new interpreter.
+    Cold,
+    /// A CGI request in a process that was forked for it.
+    Warm,
+    /// CGI requests in a process that stays.
+    Resident,
+    /// A FastCGI pool whose worker was forked with the application loaded, with so many threads.
+    Preloaded(u32),
+    /// A FastCGI pool whose worker loads the application itself, with so many threads.
+    NotPreloaded(u32),
+    /// One worker on standard input, without a supervisor.
+    Lone,
+}
+
+/// All of them.
+pub(crate) const MODES: [Mode; 8] = [
+    Mode::Cold,
+    Mode::Warm,
+    Mode::Resident,
+    Mode::Preloaded(1),
+    Mode::Preloaded(3),
+    Mode::NotPreloaded(1),
+    Mode::NotPreloaded(3),
+    Mode::Lone,
+];
+
+/// An application that is served in some mode. The environment variable `OUT` names a directory of
+/// its own.
+pub(crate) struct Served {
+    mode: Mode,
+    by: By,
+    out: tempfile::TempDir,
+}
+
+enum By {
+    Cgi(Box<Site>),
+    FastCgi(Box<Pool>),
+    Stopped,
+}
+
+impl Served {
+    /// Serves the application in `code`, which need not be indented to the left, with `options`.
+    ///
+    /// Warm and resident applications have answered one cold request with the path `/start`.
+    #[track_caller]
+    pub(crate) fn start(mode: Mode, options: &[&str], code: &str) -> Self {
+        let out = tempfile::TempDir::new().unwrap();
+        let by = match mode {
+            Mode::Cold => By::Cgi(Box::new(Site::of("cold", &options.join(" "), code))),
+            Mode::Warm => By::Cgi(Box::new(Site::of("warm", &options.join(" "), code))),
+            Mode::Resident => By::Cgi(Box::new(Site::of("resident", &options.join(" "), code))),
+            Mode::Preloaded(threads) | Mode::NotPreloaded(threads) => {
+                let preload = if matches!(mode, Mode::Preloaded(_)) { "yes" } else { "no" };
+                let setup = Setup::new(code).variable("OUT", out.path()).words(options);
+                let setup = setup.words(&["--preload", preload, "--threads", &threads.to_string()]);
+                By::FastCgi(Box::new(setup.start()))
+            }
+            Mode::Lone => {
+                let setup = Setup::new(code).variable("OUT", out.path()).words(options);
+                let listener = UnixListener::bind(setup.path("app.sock")).unwrap();
+                By::FastCgi(Box::new(setup.start_on(listener)))
+            }
+        };
+        let served = Self { mode, by, out };
+        if matches!(mode, Mode::Warm | Mode::Resident) {
+            served.ask("/start");
+            let By::Cgi(site) = &served.by else { unreachable!() };
+            site.await_pools(1);
+        }
+        served
+    }
+
+    /// The body of the response to a `GET` of this path; its status is 200.
+    #[track_caller]
+    pub(crate) fn ask(&self, path: &str) -> String {
+        match &self.by {
+            By::Cgi(site) => {
+                let mut request = site.request();
+                request.env("PATH_INFO", path).env("OUT", self.out.path());
+                let response = site.answer(&mut request, "");
+                assert_eq!(response.status, "200 OK", "{:?}: {response:?}", self.mode);
+                response.text()
+            }
+            By::FastCgi(pool) => pool.ask(&Ask::get(path)).text(),
+            By::Stopped => panic!("{:?}: the application is not served any more", self.mode),
+        }
+    }
+
+    /// A path in the directory that `OUT` names.
+    pub(crate) fn out(&self, relative: &str) -> PathBuf {
+        self.out.path().join(relative)
+    }
+
+    /// What a file in that directory holds; nothing if there is none.
+    pub(crate) fn written(&self, relative: &str) -> String {
+        fs::read_to_string(self.out(relative)).unwrap_or_default()
+    }
+
+    /// Ends all processes in good order, and gives the error log. What the application has written
+    /// stays where it is until `self` is dropped.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> String {
+        match std::mem::replace(&mut self.by, By::Stopped) {
+            By::Cgi(site) => {
+                for pool in site.files(".sock") {
+                    site.wsgate(&["stop", pool.file_stem().unwrap().to_str().unwrap()]);
+                }
+                site.await_no_process();
+                site.log()
+            }
+            By::FastCgi(pool) => pool.stop(),
+            By::Stopped => String::new(),
+        }
+    }
+}
+
+/// Serves the application in every mode, and asserts something of each.
+#[track_caller]
+pub(crate) fn in_each_mode(code: &str, assert: impl Fn(&mut Served, Mode)) {
+    for mode in MODES {
+        assert(&mut Served::start(mode, &[], code), mode);
+    }
+}

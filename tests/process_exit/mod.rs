@@ -1,0 +1,5 @@
+//! What becomes of exit handlers, open files and temporary files when a process has served its last
+//! request: the same as when a script ends.
+
+mod finalisation;
+mod handlers;
