@@ -5,7 +5,7 @@
 //! is, which in a forked process copies most of its memory. So a forked process looks for these
 //! objects alone, among those that were made after the fork.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use pyo3::{
     intern,
@@ -13,8 +13,11 @@ use pyo3::{
     types::{PyList, PyType},
 };
 
-/// What is done to an object before it goes, in the order in which it is done: what wraps something
-/// comes before what it wraps.
+/// How many objects are looked at on the way from an object to those that it owns.
+const MAX_REFERENTS: usize = 100;
+
+/// What is done to an object before it goes, in the order in which it is done where objects do not
+/// refer to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// `__del__` of an ordinary object, or of a generator.
@@ -55,9 +58,9 @@ pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
             found.push((kind, object));
         }
     }
-    // Stable: of one kind the older object comes first, as what owns others mostly is.
+    // Stable: of one kind the older object comes first.
     found.sort_by_key(|(kind, _)| *kind);
-    for (kind, object) in found {
+    for (kind, object) in owners_first(py, found)? {
         let done = match kind {
             // Called of the type, as Python does.
             Kind::Finalizer => {
@@ -70,6 +73,63 @@ pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
         }
     }
     Ok(())
+}
+
+/// Puts each object before those that it refers to, as counting references destroys them: an archive
+/// before its file, a text stream before its buffer. The order stays where it does not matter.
+fn owners_first<'py>(
+    py: Python<'py>,
+    found: Vec<(Kind, Bound<'py, PyAny>)>,
+) -> PyResult<Vec<(Kind, Bound<'py, PyAny>)>> {
+    let places: HashMap<_, _> = found.iter().enumerate().map(|(place, (_, object))| (object.as_ptr(), place)).collect();
+    let gc = py.import("gc")?;
+    let mut owned = Vec::with_capacity(found.len());
+    let mut owners = vec![0_usize; found.len()];
+    for (place, (_, object)) in found.iter().enumerate() {
+        let below = referred(&gc, object, &places)?;
+        let below: Vec<usize> = below.into_iter().filter(|other| *other != place).collect();
+        below.iter().for_each(|other| owners[*other] += 1);
+        owned.push(below);
+    }
+    let mut next: VecDeque<usize> = (0..found.len()).filter(|place| owners[*place] == 0).collect();
+    let mut order = Vec::with_capacity(found.len());
+    while let Some(place) = next.pop_front() {
+        order.push(place);
+        for other in &owned[place] {
+            owners[*other] -= 1;
+            if owners[*other] == 0 {
+                next.push_back(*other);
+            }
+        }
+    }
+    // Those that refer to each other come last.
+    order.extend((0..found.len()).filter(|place| owners[*place] > 0));
+    let mut found: Vec<_> = found.into_iter().map(Some).collect();
+    Ok(order.into_iter().filter_map(|place| found[place].take()).collect())
+}
+
+/// The places of the objects that `object` refers to, also through containers.
+fn referred<'py>(
+    gc: &Bound<'py, PyModule>,
+    object: &Bound<'py, PyAny>,
+    places: &HashMap<*mut pyo3::ffi::PyObject, usize>,
+) -> PyResult<HashSet<usize>> {
+    let mut referred = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut next = VecDeque::from([object.clone()]);
+    while let Some(container) = next.pop_front() {
+        for referent in gc.call_method1("get_referents", (container,))?.cast_into::<PyList>()? {
+            if seen.len() >= MAX_REFERENTS || !seen.insert(referent.as_ptr()) {
+                continue;
+            }
+            if let Some(place) = places.get(&referent.as_ptr()) {
+                referred.insert(*place);
+            } else if !(referent.is_instance_of::<PyModule>() || referent.is_instance_of::<PyType>()) {
+                next.push_back(referent);
+            }
+        }
+    }
+    Ok(referred)
 }
 
 /// All objects that Python's collector knows and that are not frozen, those of the oldest
