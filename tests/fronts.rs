@@ -18,6 +18,7 @@ mod logs;
 mod managers;
 mod replies;
 mod requests;
+mod stalls;
 mod streams;
 mod warm;
 mod workers;

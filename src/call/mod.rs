@@ -97,7 +97,7 @@ pub(crate) fn through_pipe<T: Send>(
 ) -> io::Result<(T, Exit)> {
     let (ours, reply) = pipe_with(PipeFlags::CLOEXEC)?;
     thread::scope(|scope| {
-        let worker = scope.spawn(|| work(Channels { body, reply }));
+        let worker = thread::Builder::new().spawn_scoped(scope, || work(Channels { body, reply }))?;
         let read = read(ours);
         let exit = worker.join().unwrap_or(Exit::Bug);
         Ok((read, exit))

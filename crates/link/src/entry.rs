@@ -140,6 +140,8 @@ codes! {
     NoControl = 706,
     /// A process that has served its last request does not end.
     WorkerStays = 707,
+    /// A thread of a worker could not be started.
+    NoThread = 708,
     /// A pool begins to serve.
     PoolReady = 710,
     /// New code takes over.

@@ -27,6 +27,8 @@ const IDLE: u32 = 0;
 const BUSY: u32 = 1;
 /// Takes no connection any more.
 const LEAVING: u32 = 2;
+/// The thread could not be started.
+const MISSING: u32 = 3;
 
 /// What concerns the whole pool. It stands before the lines.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub struct Reading {
     pub busy: bool,
     /// The worker takes no connection any more.
     pub leaving: bool,
+    /// The thread could not be started.
+    pub missing: bool,
     /// When that, or being idle, began, by [`now`].
     pub since: u64,
     /// Requests served, the present one included.
@@ -263,6 +267,11 @@ impl Line {
         self.be(LEAVING);
     }
 
+    /// The thread could not be started.
+    pub fn miss(&self) {
+        self.be(MISSING);
+    }
+
     /// Notes how much memory the process has, in bytes.
     pub fn measured(&self, resident: u64) {
         self.change(|| self.resident.store(resident, Ordering::Relaxed));
@@ -280,12 +289,13 @@ impl Line {
         self.consistent(Self::read_once)
     }
 
-    /// How long ago the thread of the process `pid` has left; nothing if it has not, or belongs to another.
+    /// How long ago the thread of the process `pid` has left, or how long it has been missing; nothing if
+    /// the thread is there, or belongs to another process.
     pub fn left_for(&self, pid: i32) -> Option<Duration> {
         let (its, state, since) = self.consistent(|line| {
             (line.pid.load(Ordering::Relaxed), line.state.load(Ordering::Relaxed), line.since.load(Ordering::Relaxed))
         })?;
-        (its == pid && state == LEAVING).then(|| Duration::from_millis(now().saturating_sub(since)))
+        (its == pid && [LEAVING, MISSING].contains(&state)).then(|| Duration::from_millis(now().saturating_sub(since)))
     }
 
     fn consistent<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {
@@ -311,6 +321,7 @@ impl Line {
             pid: self.pid.load(Ordering::Relaxed),
             busy: state == BUSY,
             leaving: state == LEAVING,
+            missing: state == MISSING,
             since: self.since.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
             resident: self.resident.load(Ordering::Relaxed),
@@ -407,6 +418,20 @@ mod tests {
         first.end();
         assert_eq!(first.clear(), 1);
         assert!(!board.has_idle(), "its worker has ended");
+    }
+
+    #[test]
+    fn a_thread_that_could_not_be_started_is_not_idle_and_keeps_no_worker_from_its_end() {
+        let (board, _descriptor) = Scoreboard::create(1).unwrap();
+        let line = board.line(0).unwrap();
+        line.take(1, 0);
+        line.miss();
+        let reading = line.read().unwrap();
+        assert!(reading.missing && !reading.busy && !reading.leaving, "{reading:?}");
+        assert!(!board.has_idle());
+        assert!(line.left_for(1).is_some() && line.left_for(2).is_none());
+        line.take(1, 0);
+        assert!(!line.read().unwrap().missing && board.has_idle() && line.left_for(1).is_none());
     }
 
     #[test]

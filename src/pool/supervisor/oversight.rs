@@ -83,6 +83,7 @@ impl Supervisor<'_> {
             abandoned: self.scoreboard.abandoned(),
             ending: self.phase.is_ending(),
             workers: lines
+                .filter(|reading| !reading.missing)
                 .filter(|reading| Pid::from_raw(reading.pid).is_some_and(|pid| self.is_worker(pid)))
                 .map(|reading| WorkerStatus {
                     pid: reading.pid,

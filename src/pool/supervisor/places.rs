@@ -166,6 +166,9 @@ impl Places {
             if reading.pid != live.pid.as_raw_nonzero().get() || reading.busy || reading.leaving {
                 return None;
             }
+            if reading.missing {
+                continue;
+            }
             least = least.min(reading.lasts());
             served += reading.served;
         }
@@ -309,6 +312,8 @@ mod tests {
         assert!(!places.expect_one(&board, Instant::now()) && places.idle_for(&live, &board).is_some());
         board.line(1).unwrap().begin("request");
         assert!(places.idle_for(&live, &board).is_none());
+        board.line(1).unwrap().miss();
+        assert!(places.idle_for(&live, &board).is_some(), "there is no such thread");
         board.line(1).unwrap().leave();
         assert!(places.idle_for(&live, &board).is_none());
     }

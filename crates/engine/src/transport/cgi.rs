@@ -267,8 +267,9 @@ impl ReplySink for Reply {
         !self.has_reader(py, MOMENT)
     }
 
-    fn finish(&mut self, py: Python<'_>, complete: bool) {
+    fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
         py.detach(|| self.end(complete));
+        Ok(())
     }
 }
 

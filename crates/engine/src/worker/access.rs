@@ -132,9 +132,10 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         self.reply.is_abandoned(py)
     }
 
-    fn finish(&mut self, py: Python<'_>, complete: bool) {
-        self.tally.whole.store(complete, Ordering::Relaxed);
-        self.reply.finish(py, complete);
+    fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
+        let finished = self.reply.finish(py, complete);
+        self.tally.whole.store(complete && finished.is_ok(), Ordering::Relaxed);
+        finished
     }
 }
 

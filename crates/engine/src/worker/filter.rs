@@ -1,5 +1,7 @@
 //! What a request in the role of a filter needs before it can be served (FastCGI 1.0, 6.4).
 
+use std::io;
+
 use fastcgi_server::Params;
 use link::entry::{Code, Entry};
 use pyo3::Python;
@@ -7,7 +9,7 @@ use pyo3::Python;
 use crate::{
     log::Log,
     transport::fastcgi::Peer,
-    wsgi::{Setting, decimal, interruption},
+    wsgi::{Awaited, Setting, decimal, interruption, stalled},
 };
 
 /// What a filter's file has to be as long as, if the web server says so.
@@ -33,6 +35,10 @@ pub(super) fn await_body(py: Python<'_>, peer: &Peer, log: &Log, setting: &Setti
     loop {
         match py.detach(|| peer.await_body()) {
             Ok(is_here) => return is_here,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                log.entry(&stalled(Awaited::Body, setting));
+                return false;
+            }
             // A signal came. Handlers of the application's run here, and so does the one that ends what takes too long.
             Err(_) => {
                 if let Err(error) = py.check_signals() {

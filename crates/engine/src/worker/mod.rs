@@ -18,6 +18,8 @@ mod remains;
 mod serving;
 mod span;
 mod template;
+mod threads;
+mod timekeeper;
 mod unborn;
 mod warm;
 mod warm_up;

@@ -126,5 +126,7 @@ impl ReplySink for Kept {
         false
     }
 
-    fn finish(&mut self, _: Python<'_>, _: bool) {}
+    fn finish(&mut self, _: Python<'_>, _: bool) -> io::Result<()> {
+        Ok(())
+    }
 }

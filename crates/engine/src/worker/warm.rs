@@ -105,7 +105,7 @@ pub(super) fn run(
         if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
             break;
         }
-        watched.end(0);
+        watched.end(py, 0);
         count += 1;
         match span.after(count) {
             Then::Serve => {}
@@ -119,7 +119,7 @@ pub(super) fn run(
         spare = Some(kept);
     }
     if getpid() == ourselves {
-        watched.end(0);
+        watched.end(py, 0);
         watched.leave(0);
     }
     Ok(0)
@@ -168,7 +168,7 @@ fn serve(
     dup2_stdout(&errors).map_err(io::Error::from)?;
     dup2_stderr(errors).map_err(io::Error::from)?;
     let log = Log::new(&handoff.request_id, &handoff.request);
-    watched.begin(py, 0, log.line(), interruptible.clone());
+    watched.begin(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
     let lifeline = Arc::new(lifeline);
     let release = {

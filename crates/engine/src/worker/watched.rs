@@ -1,20 +1,23 @@
 //! What the supervisor sees of a worker's threads, and how it ends a request that takes too long.
 //!
-//! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it sends SIGUSR2; the main thread, where
-//! Python runs signal handlers, raises the exception in itself or has it raised in the thread that is late.
+//! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it sends SIGUSR2, and the main thread,
+//! where Python runs signal handlers, raises the exception in itself. Requests of other threads are the [`Timekeeper`]'s to interrupt.
+//!
+//! [`Timekeeper`]: super::timekeeper::Timekeeper
 
 use std::{
+    ffi::c_long,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use link::scoreboard::{Line, Scoreboard, now, recently};
+use link::scoreboard::{Line, Scoreboard, recently};
 use pyo3::{
-    ffi,
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
-use rustix::process::{Signal, getpid};
+use rustix::process::{Signal, getpid, kill_process};
 
 use crate::wsgi::{Interrupted, Interruptible};
 
@@ -33,15 +36,8 @@ pub(super) struct Watched {
     bell: Option<OwnedFd>,
     first_line: usize,
     timeout_milliseconds: u64,
-    serving: Vec<Mutex<Option<Serving>>>,
-}
-
-/// A request that a thread serves.
-struct Serving {
-    /// Python's name of the thread.
-    thread: std::ffi::c_long,
-    since: u64,
-    interruptible: Interruptible,
+    /// The request that each thread serves, if requests have a deadline.
+    serving: Vec<Mutex<Option<Interruptible>>>,
 }
 
 impl Watched {
@@ -98,13 +94,25 @@ impl Watched {
         self.ring();
     }
 
+    /// Have requests a deadline?
+    pub(super) fn has_timeout(&self) -> bool {
+        self.timeout_milliseconds > 0
+    }
+
+    /// What stands for a request that this thread begins to serve now. `python_thread` is Python's name of this thread, unless it is
+    /// the main thread.
+    pub(super) fn interruptible(&self, python_thread: Option<c_long>) -> Interruptible {
+        match self.timeout_milliseconds {
+            0 => Interruptible::yes(),
+            timeout => Interruptible::until(recently().saturating_add(timeout), python_thread),
+        }
+    }
+
     /// The thread with the number `thread` begins to serve `request`.
-    pub(super) fn begin(&self, py: Python<'_>, thread: u32, request: &str, interruptible: Interruptible) {
+    pub(super) fn begin(&self, thread: u32, request: &str, interruptible: &Interruptible) {
         // Before the scoreboard knows of it: what is overdue for the supervisor, which interrupts once, must be so here.
-        if self.timeout_milliseconds > 0 {
-            let ident = py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract());
-            // A thread without a name is not interrupted; the supervisor ends the process in the end.
-            *self.serving(thread) = ident.ok().map(|ident| Serving { thread: ident, since: recently(), interruptible });
+        if self.has_timeout() {
+            *self.serving(thread) = Some(interruptible.clone());
         }
         if let Some(line) = self.line(thread) {
             line.begin(request);
@@ -113,13 +121,30 @@ impl Watched {
     }
 
     /// It has served it.
-    pub(super) fn end(&self, thread: u32) {
+    pub(super) fn end(&self, py: Python<'_>, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.end();
         }
-        if self.timeout_milliseconds > 0 {
-            *self.serving(thread) = None;
+        if self.has_timeout() {
+            let served = self.serving(thread).take();
+            served.iter().for_each(|request| request.end(py));
         }
+    }
+
+    /// The thread with the number `thread` cannot be started.
+    pub(super) fn miss(&self, thread: u32) {
+        if let Some(line) = self.line(thread) {
+            line.miss();
+        }
+        self.ring_if_crowded();
+    }
+
+    /// The thread with the number `thread` can be started after all.
+    pub(super) fn find(&self, thread: u32) {
+        if let Some(line) = self.line(thread) {
+            line.take(self.pid, thread);
+        }
+        self.ring();
     }
 
     /// The web server of a request went away before the reply was whole.
@@ -146,28 +171,52 @@ impl Watched {
 
     /// Runs in the main thread, which is the first.
     fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<()> {
-        let mut ours = false;
-        for (number, cell) in self.serving.iter().enumerate() {
-            let late = {
-                let mut serving = cell.lock().unwrap_or_else(PoisonError::into_inner);
-                let is_late = serving.as_ref().is_some_and(|serving| {
-                    serving.interruptible.get() && now().saturating_sub(serving.since) >= self.timeout_milliseconds
-                });
-                // Taken out, so that it is interrupted once.
-                if is_late { serving.take() } else { None }
-            };
-            match late {
-                Some(_) if number == 0 => ours = true,
-                Some(serving) => {
-                    let exception = py.get_type::<Interrupted>();
-                    // SAFETY: this thread is attached; the exception is a live class, of which the call takes its own reference. A
-                    // thread that has ended meanwhile is not found, which the result says and nobody needs.
-                    unsafe { ffi::PyThreadState_SetAsyncExc(serving.thread, exception.as_ptr()) };
-                }
-                None => {}
-            }
+        self.interrupt_followers(py);
+        let request = self.serving(0).clone();
+        match request.is_some_and(|request| request.interrupt_here()) {
+            true => Err(Interrupted::new_err("timeout")),
+            false => Ok(()),
         }
-        if ours { Err(Interrupted::new_err("timeout")) } else { Ok(()) }
+    }
+
+    /// Interrupts what is overdue in other threads than the main one.
+    pub(super) fn interrupt_followers(&self, py: Python<'_>) {
+        for request in self.followers() {
+            request.interrupt_thread(py);
+        }
+    }
+
+    /// Is a request of another thread than the main one overdue, so that [`Watched::interrupt_followers`] is to be called?
+    pub(super) fn has_late_follower(&self) -> bool {
+        self.followers().filter_map(|request| request.left()).any(|left| left.is_zero())
+    }
+
+    /// Does what the supervisor does where there is one: interrupts what is overdue in the main thread.
+    pub(super) fn interrupt_main_if_alone(&self) {
+        let left = self.serving(0).as_ref().and_then(Interruptible::left);
+        if self.is_alone() && left.is_some_and(|left| left.is_zero()) {
+            // This is about the process that runs, so that it exists.
+            let _ = kill_process(getpid(), Signal::USR2);
+        }
+    }
+
+    /// How long until a request is overdue that the [`Timekeeper`] has to interrupt, of those that have begun by now or begin later.
+    ///
+    /// [`Timekeeper`]: super::timekeeper::Timekeeper
+    pub(super) fn until_next_deadline(&self) -> Duration {
+        let main = self.serving(0).clone().filter(|_| self.is_alone());
+        let left = main.into_iter().chain(self.followers()).filter_map(|request| request.left()).min();
+        left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))
+    }
+
+    /// Is there no supervisor?
+    pub(super) fn is_alone(&self) -> bool {
+        self.bell.is_none()
+    }
+
+    /// The requests of other threads than the main one. None of their locks is held while they are looked at.
+    fn followers(&self) -> impl Iterator<Item = Interruptible> {
+        self.serving.iter().skip(1).filter_map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// The line of a thread, unless it is another worker's by now.
@@ -179,7 +228,7 @@ impl Watched {
         self.scoreboard.line(self.first_line + usize::try_from(thread).ok()?)
     }
 
-    fn serving(&self, thread: u32) -> MutexGuard<'_, Option<Serving>> {
+    fn serving(&self, thread: u32) -> MutexGuard<'_, Option<Interruptible>> {
         let number = usize::try_from(thread).unwrap_or(0).min(self.serving.len() - 1);
         self.serving[number].lock().unwrap_or_else(PoisonError::into_inner)
     }

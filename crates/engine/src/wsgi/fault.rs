@@ -13,7 +13,7 @@ use pyo3::{
     prelude::*,
 };
 
-use super::{Setting, traceback::format_exception};
+use super::{Awaited, Setting, traceback::format_exception};
 
 create_exception!(
     wsgate,
@@ -83,9 +83,18 @@ impl Fault {
     }
 
     /// The log entry; nothing for a client that went away, which is its right.
-    pub(super) fn entry(&self, py: Python<'_>, setting: &Setting, head_left: bool) -> Option<Entry> {
+    pub(super) fn entry(
+        &self,
+        py: Python<'_>,
+        setting: &Setting,
+        head_left: bool,
+        awaited: Option<Awaited>,
+    ) -> Option<Entry> {
         let entry = match self {
-            Self::Raised(error) => raised(py, error, setting, head_left),
+            Self::Raised(error) => match awaited.filter(|_| is_timeout(py, error)) {
+                Some(awaited) => stalled(awaited, setting).detail(format_exception(py, error)),
+                None => raised(py, error, setting, head_left),
+            },
             Self::BadResponse { sentence, hint } => Entry::error(Code::BadResponse, sentence.clone()).hint(*hint),
             Self::ClientGone => return None,
             Self::NotWritten(error) => {
@@ -139,11 +148,32 @@ pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> 
     Some((entry.detail(format_exception(py, error)), status_of(stop)))
 }
 
+/// The entry for a request that waited for its client until its deadline.
+pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
+    let (what, hint) = match awaited {
+        Awaited::Body => (
+            "its body did not come in time",
+            "raise `--timeout` if clients may be that slow, or have the web server buffer request bodies",
+        ),
+        Awaited::Reader => (
+            "its client did not read the response in time",
+            "raise `--timeout` if clients may be that slow, or have the web server buffer responses",
+        ),
+    };
+    let sentence = format!("the request took longer than {} s: {what}", setting.timeout_seconds);
+    Entry::error(Code::TimedOut, sentence).hint(hint)
+}
+
 fn status_of(stop: Stop) -> Status {
     match stop {
         Stop::Timeout => Status::GatewayTimeout,
         Stop::Terminated => Status::ServiceUnavailable,
     }
+}
+
+/// Does `error` say that the request has taken too long?
+pub(super) fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
+    stop_of(py, error) == Some(Stop::Timeout)
 }
 
 /// Why the gateway interrupted the application, if that is what `error` says.

@@ -15,6 +15,7 @@ mod fault;
 mod file_wrapper;
 mod head;
 mod input;
+mod interruptible;
 mod mount;
 mod remembered;
 mod response;
@@ -24,20 +25,14 @@ mod text;
 mod traceback;
 mod variables;
 
-use std::{
-    io,
-    os::fd::BorrowedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{io, os::fd::BorrowedFd, sync::Arc};
 
 use link::page::Form;
 use pyo3::Python;
 
 pub(crate) use errors::text_stream;
-pub(crate) use fault::{Interrupted, interruption, one_line};
+pub(crate) use fault::{Interrupted, interruption, one_line, stalled};
+pub(crate) use interruptible::{Awaited, Interruptible};
 pub(crate) use remembered::Remembered;
 pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, Server, refuse};
@@ -66,28 +61,6 @@ pub(crate) struct Exchange<'a> {
     pub(crate) interruptible: Interruptible,
 }
 
-/// Whether an application may be interrupted: only until its reply is whole. Web servers end a CGI program as soon as they have
-/// all of its reply, and what it does afterwards (`close()`, `atexit`) must not suffer from that.
-#[derive(Clone, Debug)]
-pub(crate) struct Interruptible(Arc<AtomicBool>);
-
-impl Interruptible {
-    /// It may.
-    pub(crate) fn yes() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-
-    /// May it?
-    pub(crate) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// From now on it may not.
-    fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
 /// What is true of every request of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
@@ -108,7 +81,8 @@ pub(crate) trait BodySource: Send {
     /// Reads some bytes, at least one unless the body is over.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came first.
+    /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came first, `TimedOut` at the
+    /// deadline of the request.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
     /// Bytes of the whole body, if that is known before it has come.
@@ -134,7 +108,8 @@ pub(crate) trait ReplySink: Send {
     /// Sends some bytes of `head` and then `block` in one go. With `last`, the reply is over when all of them are sent.
     ///
     /// # Errors
-    /// `Interrupted` if a signal came first; anything else means that nobody reads the reply any more.
+    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; anything else means that nobody reads
+    /// the reply any more.
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize>;
 
     /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends there.
@@ -158,7 +133,10 @@ pub(crate) trait ReplySink: Send {
     fn is_abandoned(&mut self, py: Python<'_>) -> bool;
 
     /// Ends the reply: all of it was sent (`complete`), or it had to be cut.
-    fn finish(&mut self, py: Python<'_>, complete: bool);
+    ///
+    /// # Errors
+    /// `TimedOut` if the end could not be sent by the deadline of the request.
+    fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()>;
 }
 
 /// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for a full log disk.

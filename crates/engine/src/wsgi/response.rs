@@ -19,7 +19,7 @@ use pyo3::{
 };
 
 use super::{
-    Interruptible, ReplySink,
+    Awaited, Interruptible, ReplySink,
     fault::{Fault, InvalidResponse},
     file_wrapper::FilePart,
     head::{BadHead, Head},
@@ -77,13 +77,12 @@ impl State {
         // Of a response that is whole the web server takes nothing more, and may close its end.
         let is_whole = self.is_whole_after(0);
         match self.sink.as_mut().filter(|_| !is_whole).map(|sink| sink.look(py)) {
-            Some(Err(error)) => Err(self.broken(error)),
+            Some(Err(error)) => Err(self.broken(Fault::of_write(error))),
             _ => Ok(()),
         }
     }
 
-    fn broken(&mut self, error: std::io::Error) -> Fault {
-        let fault = Fault::of_write(error);
+    fn broken(&mut self, fault: Fault) -> Fault {
         self.stage = Stage::Done;
         self.client_gone = matches!(fault, Fault::ClientGone);
         fault
@@ -228,7 +227,7 @@ impl Response {
         let block = &block[..usize::try_from(room).unwrap_or(block.len())];
         let last = state.is_whole_after(room);
         let mut state = self.transmit(py, state, &head, block, last)?;
-        self.note_whole(&mut state);
+        self.note_whole(py, &mut state);
         if head.is_empty() && block.is_empty() {
             state.look(py)?;
         }
@@ -260,19 +259,24 @@ impl Response {
                 return Err(Fault::ClientGone);
             };
             let sent = sink.send_file(py, part.file.as_fd(), part.offset + done, count);
+            let was_waiting = sent.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Interrupted);
             match sent {
                 Ok(0) => break,
                 Ok(sent) => {
                     done += sent as u64;
                     state.sent += sent as u64;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(state.broken(error)),
+                Err(_) if was_waiting => {}
+                Err(error) => return Err(state.broken(self.fault_of_write(py, error))),
             }
-            self.note_whole(&mut state);
+            self.note_whole(py, &mut state);
             // Not under the lock: a signal handler of the application's may call write().
             drop(state);
-            py.check_signals()?;
+            if was_waiting {
+                self.interruptible.heed_signals(py, Awaited::Reader)?;
+            } else {
+                py.check_signals()?;
+            }
         }
         Ok(())
     }
@@ -308,9 +312,9 @@ impl Response {
     }
 
     /// Takes note if all that the head announced has left.
-    fn note_whole(&self, state: &mut State) {
+    fn note_whole(&self, py: Python<'_>, state: &mut State) {
         if state.is_whole_after(0) {
-            self.interruptible.end();
+            self.interruptible.end(py);
             state.sink.iter_mut().for_each(|sink| sink.is_whole());
         }
     }
@@ -322,16 +326,31 @@ impl Response {
     }
 
     /// The application has done its part; what follows is not to be interrupted.
-    pub(super) fn end_interruption(&self) {
-        self.interruptible.end();
+    pub(super) fn end_interruption(&self, py: Python<'_>) {
+        self.interruptible.end(py);
+    }
+
+    /// What the request waited for at its deadline, if it waited for its client.
+    pub(super) fn awaited(&self) -> Option<Awaited> {
+        self.interruptible.awaited()
     }
 
     /// Ends the reply: all of it was sent, or it had to be cut.
     pub(super) fn finish(&self, py: Python<'_>, complete: bool) {
         let mut state = self.state(py);
         state.stage = Stage::Done;
-        if let Some(mut sink) = state.sink.take() {
-            sink.finish(py, complete);
+        if let Some(mut sink) = state.sink.take()
+            && let Err(error) = sink.finish(py, complete)
+        {
+            // The caller finds it in what was awaited.
+            drop(self.fault_of_write(py, error));
+        }
+    }
+
+    fn fault_of_write(&self, py: Python<'_>, error: std::io::Error) -> Fault {
+        match error.kind() {
+            std::io::ErrorKind::TimedOut => Fault::Raised(self.interruptible.expire(py, Awaited::Reader)),
+            _ => Fault::of_write(error),
         }
     }
 
@@ -441,10 +460,10 @@ impl Response {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
                     // Not under the lock: a signal handler of the application's may call write().
                     drop(state);
-                    py.check_signals()?;
+                    self.interruptible.heed_signals(py, Awaited::Reader)?;
                     state = self.state(py);
                 }
-                Err(error) => return Err(state.broken(error)),
+                Err(error) => return Err(state.broken(self.fault_of_write(py, error))),
             }
         }
         Ok(state)

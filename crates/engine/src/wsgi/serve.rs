@@ -20,7 +20,7 @@ use super::{
     ErrorSink, Exchange, Setting,
     environ::Environs,
     errors::{Lines, errors_stream, settle, text_stream},
-    fault::Fault,
+    fault::{Fault, stalled},
     file_wrapper::FileWrapper,
     input::Input,
     response::{Flow, Response, type_name},
@@ -69,12 +69,12 @@ impl Server {
     pub(crate) fn serve(&mut self, application: &Bound<'_, PyAny>, exchange: Exchange<'_>) -> Outcome {
         let py = application.py();
         let Exchange { variables, body, data, reply, errors, form, log, interruptible } = exchange;
-        let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible);
+        let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible.clone());
         let made = (|| -> PyResult<_> {
-            let input = Bound::new(py, Input::new(body))?;
+            let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
             let response = Bound::new(py, response)?;
             let environ = self.environs.make(py, &variables, log.request_id(), &input)?;
-            let data = data.map(|data| Bound::new(py, Input::new(data))).transpose()?;
+            let data = data.map(|data| Bound::new(py, Input::new(data, interruptible))).transpose()?;
             if let Some(data) = &data {
                 environ.set_item(intern!(py, "wsgate.data"), data)?;
             }
@@ -98,14 +98,15 @@ impl Server {
             cut |= data.get().end(py);
         }
         let response = response.get();
-        response.end_interruption();
+        response.end_interruption(py);
+        let awaited = response.awaited();
         let mut abandoned = false;
         let complete = match result {
             Ok(()) => true,
             Err(fault) => {
                 let fault = response.cause_of(py, fault, cut);
                 abandoned = matches!(fault, Fault::ClientGone);
-                let entry = fault.entry(py, &self.setting, response.head_left(py));
+                let entry = fault.entry(py, &self.setting, response.head_left(py), awaited);
                 if let Some(entry) = &entry {
                     log.entry(entry);
                 }
@@ -120,6 +121,9 @@ impl Server {
             None => {}
         }
         response.finish(py, complete);
+        if let Some(awaited) = response.awaited().filter(|_| awaited.is_none()) {
+            log.entry(&stalled(awaited, &self.setting));
+        }
         match (complete, abandoned) {
             (_, true) => Outcome::Abandoned,
             (true, false) => Outcome::Replied,
@@ -142,7 +146,7 @@ impl Server {
 
 /// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
 pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: Status, entry: &Entry) -> Outcome {
-    response.end_interruption();
+    response.end_interruption(py);
     response.log().entry(entry);
     let sent = response.replace(py, status, debug.then(|| entry.for_client()).as_deref());
     response.finish(py, sent);
@@ -158,7 +162,7 @@ fn run(
     let start_response = response.getattr(intern!(application.py(), "start_response"))?;
     let iterable = application.call1((environ, start_response))?;
     let sent = stream(&iterable, response.get());
-    response.get().end_interruption();
+    response.get().end_interruption(application.py());
     let closed = close(&iterable);
     match (sent, closed) {
         (sent, Err(error)) => {

@@ -46,7 +46,7 @@ impl Peer {
     /// Waits until the whole body is here. Tells whether it came to its end; if not, nobody waits for a reply.
     ///
     /// # Errors
-    /// `Interrupted` if a signal came first.
+    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request.
     pub(crate) fn await_body(&self) -> io::Result<bool> {
         let mut incoming = self.shared.incoming();
         let Some(mut current) = incoming.current.take() else {
@@ -56,7 +56,7 @@ impl Peer {
         let is_over = current.stream_over;
         incoming.current = Some(current);
         match awaited {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::TimedOut].contains(&error.kind()) => Err(error),
             Err(error) => {
                 log_broken(&error);
                 Ok(false)

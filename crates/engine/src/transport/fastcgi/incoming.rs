@@ -1,6 +1,11 @@
 //! What has come on a connection and is not dealt with yet.
 
-use std::{io, ops::Range, os::fd::OwnedFd, time::Instant};
+use std::{
+    io,
+    ops::Range,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Instant,
+};
 
 use fastcgi_server::{
     Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
@@ -11,12 +16,13 @@ use link::{
     request_id,
 };
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, read, readv},
     net::{RecvFlags, SendFlags, recv, send},
 };
 
 use super::{Incomplete, filter::FileInput};
-use crate::{log::Log, transport::aside::Aside};
+use crate::{log::Log, transport::aside::Aside, wsgi::Interruptible};
 
 /// Bytes that are read at a time. A request without a body fits well.
 const BUFFER: usize = 16 * 1024;
@@ -47,6 +53,8 @@ pub(super) struct Incoming {
     pub(super) last_body_over: bool,
     /// The request that is served, and what is known of its body.
     pub(super) current: Option<Current>,
+    /// By when the request that was begun last has to be over.
+    pub(super) interruptible: Option<Interruptible>,
     /// Since when the connection is only drained before it is closed.
     pub(super) lingering: Option<Instant>,
 }
@@ -90,6 +98,7 @@ impl Incoming {
             heard: false,
             last_body_over: true,
             current: None,
+            interruptible: None,
             lingering: None,
         }
     }
@@ -193,13 +202,21 @@ impl Incoming {
 
     /// Waits for more of the connection. Nothing may be buffered.
     pub(super) fn wait_for_more(&mut self, socket: &OwnedFd) -> io::Result<()> {
-        match read(socket, &mut self.buffer[..])? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => {
-                self.unread = 0..count;
-                Ok(())
+        loop {
+            match read(socket, &mut self.buffer[..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    self.unread = 0..count;
+                    return Ok(());
+                }
+                Err(Errno::AGAIN) => drop(self.await_socket(socket, PollFlags::IN)?),
+                Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn await_socket(&self, socket: &OwnedFd, events: PollFlags) -> io::Result<PollFlags> {
+        await_socket(socket, events, self.interruptible.as_ref())
     }
 
     /// Has the whole body of the request that was served last come?
@@ -289,7 +306,12 @@ impl Incoming {
                 // The record that follows comes along, as far as it is here and the buffer holds it.
                 let wanted = allowed.min(expected.remaining);
                 let room = if wanted == expected.remaining { &mut self.buffer[..] } else { &mut [] };
-                let count = readv(socket, &mut [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(room)])?;
+                let got = readv(socket, &mut [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(room)]);
+                if got == Err(Errno::AGAIN) {
+                    self.await_socket(socket, PollFlags::IN)?;
+                    continue;
+                }
+                let count = got?;
                 if count == 0 {
                     current.aborted = true;
                     return current.end();
@@ -344,6 +366,25 @@ impl Current {
                 },
             )),
         }
+    }
+}
+
+/// Waits until one of `events` is true of a socket, and gives those that are. The wait ends at the deadline of the request
+/// that it is for, if there is one.
+///
+/// # Errors
+/// `TimedOut` at the deadline, `Interrupted` if a signal came first.
+pub(super) fn await_socket(
+    socket: &OwnedFd,
+    events: PollFlags,
+    request: Option<&Interruptible>,
+) -> io::Result<PollFlags> {
+    let patience = request.and_then(Interruptible::patience);
+    let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
+    match poll(&mut watched, patience.as_ref())? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(watched[0].revents()),
     }
 }
 

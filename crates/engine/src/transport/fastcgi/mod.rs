@@ -14,6 +14,7 @@ mod moving;
 mod reply;
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
@@ -31,7 +32,7 @@ use rustix::{
 };
 
 use super::aside::Aside;
-use crate::wsgi::{BodyLength, BodySource};
+use crate::wsgi::{BodyLength, BodySource, Interruptible};
 pub(crate) use errors::Copied;
 use incoming::{Current, Incoming, log_broken};
 pub(crate) use moving::Watched;
@@ -148,8 +149,9 @@ impl Peer {
         }
     }
 
-    /// Body and reply of the request `id`, whose body reaches as far as `length` says.
-    pub(crate) fn begin(&self, id: RequestId, length: BodyLength) -> (Body, Reply) {
+    /// Body and reply of the request `id`, whose body reaches as far as `length` says. What waits for the web server waits no
+    /// longer than `interruptible` says.
+    pub(crate) fn begin(&self, id: RequestId, length: BodyLength, interruptible: Interruptible) -> (Body, Reply) {
         let left = match length {
             BodyLength::Exactly(length) => Some(length),
             // Without a length the end of the stream is the end of the body.
@@ -159,6 +161,7 @@ impl Peer {
         incoming.has_served = true;
         incoming.aside = Aside::default();
         incoming.file = None;
+        incoming.interruptible = Some(interruptible);
         // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
         let bodiless = incoming.bodiless;
         let left = left.filter(|_| !bodiless);
@@ -180,6 +183,7 @@ impl Peer {
             late: Vec::new(),
             stderr_used: false,
             ended: false,
+            stuck: Cell::new(false),
             looked: None,
         };
         (Body { shared: self.shared.clone() }, reply)

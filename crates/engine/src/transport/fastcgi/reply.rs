@@ -1,6 +1,6 @@
 //! The reply to a request: records around the application's own bytes.
 
-use std::{io, os::fd::BorrowedFd, sync::Arc, time::Instant};
+use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
 use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
 use pyo3::Python;
@@ -11,7 +11,7 @@ use rustix::{
     net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
 };
 
-use super::Shared;
+use super::{Shared, incoming::await_socket};
 use crate::{
     log::Transcript,
     transport::{LOOK, aside::Aside},
@@ -46,6 +46,8 @@ pub(crate) struct Reply {
     pub(super) stderr_used: bool,
     /// The end of the request has been sent.
     pub(super) ended: bool,
+    /// The web server has not read in time. What was sent may end anywhere, and nothing follows it.
+    pub(super) stuck: Cell<bool>,
     /// When it was looked last whether somebody still wants it. Nobody asks before the first record.
     pub(super) looked: Option<Instant>,
 }
@@ -67,27 +69,20 @@ impl Reply {
                 None => sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags),
             };
             match sent {
-                Err(Errno::AGAIN) => py.detach(|| self.clear_way())?,
+                Err(Errno::AGAIN) => self.await_room(py)?,
                 sent => return Ok(sent?),
             }
         }
     }
 
     /// Waits until something can be sent, and puts aside what of the body is in its way.
-    fn clear_way(&self) -> io::Result<()> {
-        let socket = self.shared.socket_of_ours()?;
-        loop {
-            let pending = self.shared.incoming().body_pending(socket)?;
-            let mut watched = [PollFd::new(socket, if pending { EITHER } else { PollFlags::OUT })];
-            poll(&mut watched, None)?;
-            let ready = watched[0].revents();
-            if ready.contains(PollFlags::IN) {
-                self.shared.incoming().put_aside(socket)?;
-            }
-            if ready != PollFlags::IN {
-                return Ok(());
-            }
+    fn await_room(&self, py: Python<'_>) -> io::Result<()> {
+        let shared = &self.shared;
+        let cleared = py.detach(|| clear_way(shared));
+        if cleared.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.stuck.set(true);
         }
+        cleared
     }
 
     /// Sends bytes of ours whole, whatever signals come.
@@ -130,6 +125,23 @@ impl Reply {
             self.in_record = frame.content_length();
         }
         Ok(())
+    }
+}
+
+fn clear_way(shared: &Shared) -> io::Result<()> {
+    let socket = shared.socket_of_ours()?;
+    loop {
+        let (pending, request) = {
+            let mut incoming = shared.incoming();
+            (incoming.body_pending(socket)?, incoming.interruptible.clone())
+        };
+        let ready = await_socket(socket, if pending { EITHER } else { PollFlags::OUT }, request.as_ref())?;
+        if ready.contains(PollFlags::IN) {
+            shared.incoming().put_aside(socket)?;
+        }
+        if ready != PollFlags::IN {
+            return Ok(());
+        }
     }
 }
 
@@ -194,18 +206,26 @@ impl ReplySink for Reply {
         // The kernel's own copying cannot be told not to wait.
         let pending = self.shared.incoming_while(py).body_pending(socket)?;
         if pending {
-            py.detach(|| self.clear_way())?;
+            self.await_room(py)?;
         }
         let room = if pending { self.in_record.min(SURE) } else { self.in_record };
         let mut position = offset;
-        match py.detach(|| sendfile(socket, file, Some(&mut position), room.min(count))) {
-            // The record was announced longer than the file turns out to be.
-            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
-            Ok(sent) => {
-                self.in_record -= sent;
-                Ok(sent)
+        loop {
+            match py.detach(|| sendfile(socket, file, Some(&mut position), room.min(count))) {
+                // The record was announced longer than the file turns out to be.
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the file became shorter while it was sent",
+                    ));
+                }
+                Ok(sent) => {
+                    self.in_record -= sent;
+                    return Ok(sent);
+                }
+                Err(Errno::AGAIN) => self.await_room(py)?,
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -221,20 +241,24 @@ impl ReplySink for Reply {
             || matches!(poll(&mut watched, Some(&AT_ONCE)), Ok(1..))
     }
 
-    fn finish(&mut self, py: Python<'_>, complete: bool) {
-        if self.shared.socket_of_ours().is_err() {
-            return;
+    fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
+        if self.shared.socket_of_ours().is_err() || self.stuck.get() {
+            return Ok(());
         }
         let whole = complete && self.in_record == 0;
+        let mut sent = Ok(());
         if !self.ended && self.in_record == 0 {
             let errors = self.errors();
-            // Whoever does not take these does not take the end either.
-            let _ = self.send_all(py, &errors);
+            sent = self.send_all(py, &errors);
         }
-        let mut ended = self.ended || (whole && self.send_all(py, &self.output.ending(0, self.stderr_used)).is_ok());
+        // Whoever does not take these does not take the end either.
+        if whole && !self.ended && sent.is_ok() {
+            sent = self.send_all(py, &self.output.ending(0, self.stderr_used));
+        }
+        let mut ended = self.ended || (whole && sent.is_ok());
         let mut incoming = self.shared.incoming_while(py);
         let Some(mut current) = incoming.current.take() else {
-            return;
+            return Ok(());
         };
         incoming.aside = Aside::default();
         // The end of the body often stands behind it in the buffer.
@@ -245,7 +269,7 @@ impl ReplySink for Reply {
             }
         }
         incoming.content = 0..0;
-        if !ended && current.aborted && self.in_record == 0 {
+        if !ended && current.aborted && self.in_record == 0 && !self.stuck.get() {
             // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4). Whoever has to wait for the way to
             // be clear looks at what comes in.
             incoming.current = Some(current);
@@ -254,7 +278,7 @@ impl ReplySink for Reply {
                 && self.send_all(py, &self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok();
             incoming = self.shared.incoming_while(py);
             let Some(now) = incoming.current.take() else {
-                return;
+                return Ok(());
             };
             current = now;
         }
@@ -264,6 +288,10 @@ impl ReplySink for Reply {
         } else {
             // Cut: what is left of the request stays, and with it the connection is closed.
             incoming.current = Some(current);
+        }
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),
+            _ => Ok(()),
         }
     }
 }

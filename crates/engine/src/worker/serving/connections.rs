@@ -40,9 +40,12 @@ pub(super) fn forget(epoll: &OwnedFd, peer: &Peer) {
 
 impl Worker {
     pub(super) fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
+        // Where requests have a deadline, no wait of ours is the kernel's.
+        let waits = if self.watched.has_timeout() { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
+        let flags = SocketFlags::CLOEXEC | waits;
         let accepted = match self.allowed {
-            None => accept_with(&listener.socket, SocketFlags::CLOEXEC).map(|socket| (socket, None)),
-            Some(_) => acceptfrom_with(&listener.socket, SocketFlags::CLOEXEC),
+            None => accept_with(&listener.socket, flags).map(|socket| (socket, None)),
+            Some(_) => acceptfrom_with(&listener.socket, flags),
         };
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,

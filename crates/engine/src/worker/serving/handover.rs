@@ -16,7 +16,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::Builder,
     time::{Duration, Instant},
 };
 
@@ -29,7 +28,10 @@ use rustix::{
 use super::{HANDOVER, STOP, Seat, Worker, connections::forget};
 use crate::{
     transport::fastcgi::{Peer, Watched},
-    worker::fork,
+    worker::{
+        fork,
+        threads::{self, Missing, Stack},
+    },
 };
 
 /// How long a worker has to be busy with the same work before its connections are watched; twice as long at most.
@@ -39,7 +41,7 @@ const MOMENT: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The stack of the thread that looks out, which calls little.
-const STACK: usize = 256 * 1024;
+const STACK: Stack = Stack::of_bytes(256 * 1024);
 
 /// In [`Lookout::turns`]: one more thread that works, and one more piece of work. The lower half is the number of threads that do.
 const BEGUN: u64 = (1 << 32) + 1;
@@ -62,8 +64,10 @@ pub(super) struct Lookout {
     over: AtomicBool,
     /// What wakes it.
     bell: OwnedFd,
-    /// There is the thread, or none could be had.
+    /// There is the thread.
     has_begun: AtomicBool,
+    /// The thread as long as it is not there.
+    missing: Missing<()>,
 }
 
 impl Lookout {
@@ -91,6 +95,7 @@ impl Lookout {
             over: AtomicBool::new(false),
             bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             has_begun: AtomicBool::new(false),
+            missing: Missing::new(vec![()]),
         }))
     }
 
@@ -130,13 +135,18 @@ impl Lookout {
 
     #[cold]
     fn wake(self: &Arc<Self>) {
-        if self.has_begun.swap(true, Ordering::SeqCst) {
+        if self.has_begun.load(Ordering::SeqCst) {
             return self.ring();
         }
-        let lookout = self.clone();
-        let builder = Builder::new().name("wsgate-handover".to_owned()).stack_size(STACK);
-        // Without it connections stay where they are.
-        let _ = fork::without_signals(|| builder.spawn(move || lookout.look_out()));
+        let start = |(): &()| {
+            let lookout = self.clone();
+            fork::without_signals(|| threads::start("wsgate-handover", STACK, move || lookout.look_out())).map(drop)
+        };
+        match self.missing.try_again(start) {
+            Some(0) => self.has_begun.store(true, Ordering::SeqCst),
+            // Without the thread connections stay where they are. Whoever takes the last thread tries again.
+            _ => self.asleep.store(true, Ordering::SeqCst),
+        }
     }
 
     fn look_out(&self) {

@@ -5,11 +5,13 @@
 //! that is kept could have to wait: then `handover` has another, without Python, which gives such connections to other workers.
 
 mod connections;
+mod followers;
 mod handover;
 mod request;
 
 use std::{
     collections::BTreeMap,
+    ffi::c_long,
     io::{self, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
@@ -51,6 +53,7 @@ use crate::{
     },
     wsgi::{Remembered, Server, Setting},
 };
+use followers::Helpers;
 use handover::Lookout;
 
 /// Wait until connections that linger are looked at again.
@@ -97,7 +100,7 @@ pub(super) fn run_alone(
             let worker =
                 Worker { unfit: Some(failure), ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)? };
             process::unblock_signals();
-            worker.run_thread(&py.None().into_bound(py), 0);
+            Arc::new(worker).run_thread(&py.None().into_bound(py), 0);
             Ok(0)
         }
     }
@@ -115,51 +118,28 @@ pub(super) fn run(
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
-    let worker = Worker { modules, ..Worker::new(launch, service, sockets, watched)? };
+    let worker = Arc::new(Worker { modules, ..Worker::new(launch, service, sockets, watched)? });
     fork::note_forks(py, &worker.forked)?;
     // A terminal's interrupt is for the supervisor, which tells us.
     py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
     process::unblock_signals();
-    let unbound = application.clone().unbind();
-    std::thread::scope(|scope| {
-        let followers: Vec<_> = (1..service.threads)
-            .map(|thread| {
-                let (worker, unbound) = (&worker, &unbound);
-                scope.spawn(move || {
-                    Python::attach(|py| {
-                        if let Err(error) = be_no_daemon(py) {
-                            error.print(py);
-                        }
-                        worker.run_thread(unbound.bind(py), thread);
-                    });
-                })
-            })
-            .collect();
-        worker.run_thread(application, 0);
-        if worker.forked.load(Ordering::Relaxed) && service.threads > 1 {
-            // The followers are the parent's: here they would be waited for without an end.
-            std::process::exit(0);
-        }
-        // They need the interpreter to come to their ends.
-        py.detach(|| followers.into_iter().for_each(|follower| drop(follower.join())));
-    });
-    if let Some(lookout) = worker.lookout.as_ref().filter(|_| !worker.forked.load(Ordering::Relaxed)) {
-        lookout.end();
+    worker.start_missing(application);
+    worker.run_thread(application, 0);
+    match worker.forked.load(Ordering::Relaxed) {
+        // The followers are the parent's: here they would be waited for without an end.
+        true if service.threads > 1 => std::process::exit(0),
+        true => {}
+        false => worker.end_helpers(py),
     }
     // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
 }
 
-/// Makes this thread one that is no daemon, for Python, which takes threads that it has not started
-/// for daemons. Threads that a request starts take after it, and only those that are no daemons are
-/// waited for when the process exits.
-fn be_no_daemon(py: Python<'_>) -> PyResult<()> {
-    py.import("threading")?.call_method0("current_thread")?.setattr("_daemonic", false)
-}
-
 /// One thread of a worker, and what it serves with.
 struct Seat<'a, 'py> {
     thread: u32,
+    /// Python's name of the thread, if that is not the main thread.
+    python_thread: Option<c_long>,
     application: &'a Bound<'py, PyAny>,
     server: Server,
     remembered: Remembered,
@@ -212,6 +192,7 @@ struct Worker {
     limits: Limits,
     allowed: Option<Addresses>,
     watched: Arc<Watched>,
+    helpers: Helpers,
     ids: Ids,
     /// Why there is no application to be served.
     unfit: Option<Failure>,
@@ -240,6 +221,7 @@ impl Worker {
         let waiting = Arc::<Mutex<_>>::default();
         let lookout =
             handover.map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads)).transpose()?;
+        let helpers = Helpers::new(&watched, service.threads);
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
             epoll,
@@ -262,6 +244,7 @@ impl Worker {
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
             allowed: allowed_addresses(launch),
             watched,
+            helpers,
             ids: Ids::new(),
             unfit: None,
             modules: None,
@@ -277,19 +260,23 @@ impl Worker {
     }
 
     /// Waits for connections and serves them, until the worker is to end.
-    fn run_thread(&self, application: &Bound<'_, PyAny>, thread: u32) {
+    fn run_thread(self: &Arc<Self>, application: &Bound<'_, PyAny>, thread: u32) {
         let py = application.py();
         let server = match Server::new(py, self.setting.clone(), Arc::new(StandardError)) {
             Ok(server) => server,
             Err(error) => return error.print(py),
         };
+        let python_thread = if thread == 0 { None } else { followers::python_thread(py) };
         let (remembered, buffers, fetched) = (Remembered::default(), Vec::new(), Vec::new());
-        let seat = &mut Seat { thread, application, server, remembered, buffers, fetched };
+        let seat = &mut Seat { thread, python_thread, application, server, remembered, buffers, fetched };
         while !self.is_draining() {
             let next = match seat.fetched.pop() {
                 Some(data) => Ok(Some(data)),
                 None => py.detach(|| self.next_event(&mut seat.fetched)),
             };
+            if self.helpers.are_missing() {
+                self.start_missing(application);
+            }
             match next {
                 Ok(Some(STOP)) => break,
                 // Another thread has served the last request meanwhile.
@@ -346,6 +333,7 @@ impl Worker {
             .into_iter()
             .chain(self.lingers().then_some(LOOK))
             .chain(looks)
+            .chain(self.helpers.next_try())
             .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
             .min();
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());

@@ -16,7 +16,7 @@ use crate::{
         access::{self, Account},
         filter,
     },
-    wsgi::{BadVariable, BodyLength, Exchange, Interruptible, Known, Outcome, Response, Twice, Variables, refuse},
+    wsgi::{BadVariable, BodyLength, Exchange, Known, Outcome, Response, Twice, Variables, refuse},
 };
 
 impl Worker {
@@ -29,13 +29,13 @@ impl Worker {
         let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
         let variables = Variables::new(received, Twice::Last, &mut seat.remembered);
         let log = self.log(&variables, &params);
-        let interruptible = Interruptible::yes();
+        let interruptible = self.watched.interruptible(seat.python_thread);
         let account = Account::open(log.request_id());
-        self.watched.begin(py, seat.thread, log.line(), interruptible.clone());
+        self.watched.begin(seat.thread, log.line(), &interruptible);
         let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
         let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
-        let (body, reply) = peer.begin(id, length);
+        let (body, reply) = peer.begin(id, length, interruptible.clone());
         let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
         let data = peer.file(*length.as_ref().unwrap_or(&None));
         let bad_data = length.err();
@@ -51,7 +51,8 @@ impl Worker {
         };
         let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
-            _ if !is_here => reply.finish(py, false),
+            // Nobody reads a reply, nor its end.
+            _ if !is_here => drop(reply.finish(py, false)),
             (None, Ok(variables)) => {
                 let exchange = Exchange {
                     variables,
@@ -79,7 +80,7 @@ impl Worker {
         if let Some(account) = account.filter(|_| !self.forked.load(Ordering::Relaxed)) {
             account.close(py, &params);
         }
-        self.watched.end(seat.thread);
+        self.watched.end(py, seat.thread);
         if self.is_draining() {
             self.watched.leave(seat.thread);
         }

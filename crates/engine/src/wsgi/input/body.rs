@@ -40,6 +40,8 @@ pub(super) enum Step {
     Got(usize),
     /// A signal came; Python wants to see it before the next step.
     Signal,
+    /// The request has reached its deadline.
+    Late,
     /// The request is over.
     Closed,
     Failed(io::Error),
@@ -203,6 +205,7 @@ impl Body {
                 Step::Got(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Signal,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::Late,
             Err(error) => {
                 self.cut = true;
                 Step::Failed(error)

@@ -20,7 +20,7 @@ use pyo3::{
 };
 
 use super::{
-    BodySource,
+    Awaited, BodySource, Interruptible,
     stream::{closed_file, unsupported},
 };
 use body::{Body, Seek, Step};
@@ -33,12 +33,13 @@ const DIRECT: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 #[pyclass(frozen, weakref, module = "wsgate")]
 pub(super) struct Input {
     body: Mutex<Body>,
+    interruptible: Interruptible,
 }
 
 impl Input {
-    /// A stream over `source`.
-    pub(super) fn new(source: Box<dyn BodySource>) -> Self {
-        Self { body: Mutex::new(Body::new(source)) }
+    /// A stream over `source`, which belongs to the request that `interruptible` stands for.
+    pub(super) fn new(source: Box<dyn BodySource>, interruptible: Interruptible) -> Self {
+        Self { body: Mutex::new(Body::new(source)), interruptible }
     }
 
     /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
@@ -114,7 +115,6 @@ impl Input {
 
     /// Takes a step without the interpreter, and tells how many bytes that brought; nothing if a signal came first, which Python has
     /// seen then.
-    #[expect(clippy::unused_self, reason = "the guard is one of this stream's lock")]
     fn step(
         &self,
         py: Python<'_>,
@@ -126,9 +126,10 @@ impl Input {
             Step::Got(count) => Ok(Some(count)),
             Step::Signal => {
                 drop(body);
-                py.check_signals()?;
+                self.interruptible.heed_signals(py, Awaited::Body)?;
                 Ok(None)
             }
+            Step::Late => Err(self.interruptible.expire(py, Awaited::Body)),
             Step::Closed => Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
             Step::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
         }

@@ -1,0 +1,132 @@
+//! The threads of a worker beside its main thread: started when the worker begins, and tried again where the
+//! system has no thread left for it.
+
+use std::{
+    ffi::c_long,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use pyo3::prelude::*;
+
+use super::Worker;
+use crate::worker::{
+    threads::{self, Missing, Stack},
+    timekeeper::Timekeeper,
+    watched::Watched,
+};
+
+/// What a worker starts a thread for.
+enum Helper {
+    /// Serves requests, under this number.
+    Follower(u32),
+    /// Interrupts requests.
+    Timekeeper,
+}
+
+/// The threads of a worker beside its main thread.
+pub(super) struct Helpers {
+    missing: Missing<Helper>,
+    /// Some are missing. To be asked at every request.
+    are_missing: AtomicBool,
+    followers: Mutex<Vec<JoinHandle<()>>>,
+    timekeeper: Option<Timekeeper>,
+}
+
+impl Helpers {
+    /// For a worker with so many threads. None is started yet.
+    pub(super) fn new(watched: &Arc<Watched>, threads: u32) -> Self {
+        let timekeeper = Timekeeper::new(watched, threads);
+        let followers = (1..threads).map(Helper::Follower);
+        let missing: Vec<_> = followers.chain(timekeeper.iter().map(|_| Helper::Timekeeper)).collect();
+        Self {
+            are_missing: AtomicBool::new(!missing.is_empty()),
+            missing: Missing::new(missing),
+            followers: Mutex::default(),
+            timekeeper,
+        }
+    }
+
+    /// Are there threads to be started?
+    pub(super) fn are_missing(&self) -> bool {
+        self.are_missing.load(Ordering::Relaxed)
+    }
+
+    /// How long until threads that could not be started are tried again.
+    pub(super) fn next_try(&self) -> Option<Duration> {
+        self.are_missing().then(|| self.missing.left())
+    }
+}
+
+impl Worker {
+    /// Starts the threads that are missing, if it is time.
+    pub(super) fn start_missing(self: &Arc<Self>, application: &Bound<'_, PyAny>) {
+        if !self.helpers.are_missing() || self.is_draining() || self.forked.load(Ordering::Relaxed) {
+            return;
+        }
+        let stack = Stack::of_python(application.py());
+        let left = self.helpers.missing.try_again(|helper| match (helper, &self.helpers.timekeeper) {
+            (Helper::Follower(thread), _) => self.start_follower(application, *thread, stack),
+            (Helper::Timekeeper, Some(timekeeper)) => timekeeper.start(stack),
+            (Helper::Timekeeper, None) => Ok(()),
+        });
+        if let Some(left) = left {
+            self.helpers.are_missing.store(left > 0, Ordering::Relaxed);
+        }
+    }
+
+    fn start_follower(self: &Arc<Self>, application: &Bound<'_, PyAny>, thread: u32, stack: Stack) -> io::Result<()> {
+        let (worker, application) = (self.clone(), Arc::new(application.clone().unbind()));
+        let serve = move || {
+            worker.watched.find(thread);
+            Python::attach(move |py| {
+                if let Err(error) = be_no_daemon(py) {
+                    error.print(py);
+                }
+                worker.run_thread(application.bind(py), thread);
+                // While this thread is attached: nothing of ours is left when the process finalises what there is.
+                drop(application);
+            });
+        };
+        match threads::start("wsgate-follower", stack, serve) {
+            Ok(follower) => {
+                self.helpers.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+                Ok(())
+            }
+            Err(error) => {
+                self.watched.miss(thread);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until all threads have come to their ends, which the main thread's has made them do.
+    pub(super) fn end_helpers(&self, py: Python<'_>) {
+        let next = || self.helpers.followers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // They need the interpreter for it. One of them may be starting another.
+        py.detach(|| {
+            while let Some(follower) = next() {
+                drop(follower.join());
+            }
+        });
+        self.helpers.timekeeper.iter().for_each(|timekeeper| timekeeper.end(py));
+        self.lookout.iter().for_each(|lookout| lookout.end());
+    }
+}
+
+/// Makes this thread one that is no daemon, for Python, which takes threads that it has not started
+/// for daemons. Threads that a request starts take after it, and only those that are no daemons are
+/// waited for when the process exits.
+fn be_no_daemon(py: Python<'_>) -> PyResult<()> {
+    py.import("threading")?.call_method0("current_thread")?.setattr("_daemonic", false)
+}
+
+/// Python's name of this thread. Without one its requests are not interrupted, and the supervisor ends the process instead.
+pub(super) fn python_thread(py: Python<'_>) -> Option<c_long> {
+    py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract()).ok()
+}

@@ -1,0 +1,195 @@
+//! Whether a request may be interrupted, and by when it has to be over.
+//!
+//! One lock decides who interrupts a request: a signal handler, another thread, or a wait of our own that
+//! has reached the deadline. Whoever ends the request holds the same lock, and takes an exception back that
+//! the thread has not seen yet. So no request is ever interrupted for another.
+
+use std::{
+    ffi::c_long,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, ThreadId},
+    time::Duration,
+};
+
+use link::scoreboard::now;
+use pyo3::{ffi, prelude::*};
+
+use super::fault::{Interrupted, is_timeout};
+
+/// How much longer than its deadline a request may wait for its client, once it was interrupted: for an
+/// error page, or to end what it has begun. The supervisor gives it twice as long.
+const GRACE_MILLISECONDS: u64 = 1000;
+
+/// Whether an application may be interrupted: only until its reply is whole. Web servers end a CGI program as soon as they have
+/// all of its reply, and what it does afterwards (`close()`, `atexit`) must not suffer from that.
+#[derive(Clone, Debug)]
+pub(crate) struct Interruptible(Arc<Request>);
+
+#[derive(Debug)]
+struct Request {
+    limit: Option<Limit>,
+    state: Mutex<State>,
+}
+
+/// By when a request has to be over, and which thread serves it.
+#[derive(Debug)]
+struct Limit {
+    /// In milliseconds of the monotonic clock.
+    deadline: u64,
+    thread: ThreadId,
+    /// Python's name of the thread; nothing for the main thread, which is interrupted by signal handlers.
+    python_thread: Option<c_long>,
+}
+
+#[derive(Debug)]
+struct State {
+    stage: Stage,
+    awaited: Option<Awaited>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The request may be interrupted.
+    Open,
+    /// The request was interrupted, and the application may not have noticed yet.
+    Interrupted,
+    /// The request may not be interrupted any more.
+    Over,
+}
+
+/// What a request waited for at its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// More of the request body.
+    Body,
+    /// That the client reads the response.
+    Reader,
+}
+
+impl Interruptible {
+    /// A request without a deadline.
+    pub(crate) fn yes() -> Self {
+        Self::new(None)
+    }
+
+    /// A request that this thread serves, and that has to be over at `deadline`, in milliseconds of the
+    /// monotonic clock. `python_thread` is Python's name of this thread, unless it is the main thread.
+    pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
+        Self::new(Some(Limit { deadline, thread: thread::current().id(), python_thread }))
+    }
+
+    fn new(limit: Option<Limit>) -> Self {
+        Self(Arc::new(Request { limit, state: Mutex::new(State { stage: Stage::Open, awaited: None }) }))
+    }
+
+    /// May the request be interrupted?
+    pub(crate) fn get(&self) -> bool {
+        self.state().stage == Stage::Open
+    }
+
+    /// What the request waited for when it reached its deadline, if it waited for its client.
+    pub(crate) fn awaited(&self) -> Option<Awaited> {
+        self.state().awaited
+    }
+
+    /// How long the deadline is away, while the request may be interrupted.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        let limit = self.0.limit.as_ref()?;
+        self.get().then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
+    }
+
+    /// How long a wait for the client may last from now on; without an end if there is no deadline.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let deadline = self.0.limit.as_ref()?.deadline;
+        let now = now();
+        let until = if self.get() || now < deadline { deadline } else { deadline.saturating_add(GRACE_MILLISECONDS) };
+        Some(Duration::from_millis(until.saturating_sub(now)))
+    }
+
+    /// Interrupts the request if it is late. Tells the caller, a signal handler in the thread of the request,
+    /// whether to raise the exception.
+    pub(crate) fn interrupt_here(&self) -> bool {
+        let mut state = self.state();
+        let is_late = self.is_late(&state);
+        if is_late {
+            state.stage = Stage::Interrupted;
+        }
+        is_late
+    }
+
+    /// Interrupts the request, which another thread than the main one serves, if it is late.
+    pub(crate) fn interrupt_thread(&self, py: Python<'_>) {
+        let exception = py.get_type::<Interrupted>();
+        let mut state = self.state();
+        if let Some(thread) = self.python_thread()
+            && self.is_late(&state)
+        {
+            set_exception(py, thread, Some(&exception));
+            state.stage = Stage::Interrupted;
+        }
+    }
+
+    /// From now on the request may not be interrupted. An exception that its thread has not seen is taken back.
+    pub(crate) fn end(&self, py: Python<'_>) {
+        let mut state = self.state();
+        self.take_back(py, &state);
+        state.stage = Stage::Over;
+    }
+
+    /// A wait for the client has reached its end. Gives the exception that says so.
+    pub(crate) fn expire(&self, py: Python<'_>, awaited: Awaited) -> PyErr {
+        let mut state = self.state();
+        // Other threads of the application may read the body, and only the request's own can be interrupted.
+        let is_ours = self.0.limit.as_ref().is_some_and(|limit| limit.thread == thread::current().id());
+        if is_ours {
+            self.take_back(py, &state);
+            if state.stage == Stage::Open {
+                state.stage = Stage::Interrupted;
+            }
+            state.awaited.get_or_insert(awaited);
+        }
+        Interrupted::new_err("timeout")
+    }
+
+    /// Runs the signal handlers that are due after a wait for the client. If one of them ends the request at
+    /// its deadline, that was what the request waited for.
+    ///
+    /// # Errors
+    /// What a handler raises.
+    pub(crate) fn heed_signals(&self, py: Python<'_>, awaited: Awaited) -> PyResult<()> {
+        py.check_signals().inspect_err(|error| {
+            if is_timeout(py, error) {
+                self.state().awaited.get_or_insert(awaited);
+            }
+        })
+    }
+
+    fn take_back(&self, py: Python<'_>, state: &State) {
+        if let Some(thread) = self.python_thread()
+            && state.stage == Stage::Interrupted
+        {
+            set_exception(py, thread, None);
+        }
+    }
+
+    fn is_late(&self, state: &State) -> bool {
+        state.stage == Stage::Open && self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline)
+    }
+
+    fn python_thread(&self) -> Option<c_long> {
+        self.0.limit.as_ref()?.python_thread
+    }
+
+    /// No code of Python's runs under this lock, so that whoever has the interpreter gets the lock.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has `exception` raised in a thread, or takes back one that was not raised yet.
+fn set_exception(_py: Python<'_>, thread: c_long, exception: Option<&Bound<'_, PyAny>>) {
+    let exception = exception.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: this thread is attached, which the token shows; the exception is a live class, of which the call takes its own
+    // reference, or null. A thread that has ended is not found, which the result says and nobody needs.
+    unsafe { ffi::PyThreadState_SetAsyncExc(thread, exception) };
+}

@@ -1,0 +1,14 @@
+#!/usr/local/bin/wsgate
+"""Answers with more than any buffers hold at `/large`, after its body at `/body`, and says which process it is."""
+
+import os
+
+
+def application(environ, start_response):
+    path = environ.get("PATH_INFO")
+    if path == "/body":
+        environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))])
+    if path == "/large":
+        return (b"x" * 65536 for _ in range(2048))
+    return [b"small"]

@@ -1,0 +1,248 @@
+//! The threads of a worker: how much stack they have, and what happens if the system has none left.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    process::Command,
+};
+
+use rustix::process::{geteuid, getpid};
+
+use super::{
+    process::{Pool, Setup, count, signal},
+    wire::Ask,
+};
+use crate::{front::eventually, verdict::codes};
+
+/// Recurses through C code, and says which thread it is in and what came of it.
+const RECURSES: &str = "
+    import os, threading
+    from functools import cmp_to_key
+    def compare(one, other):
+        sorted([1, 2], key=cmp_to_key(compare))
+        return 0
+    both = threading.Barrier(2)
+    def application(environ, start_response):
+        if environ['PATH_INFO'] == '/both':
+            both.wait(30)
+        try:
+            compare(1, 2)
+            came = 'nothing'
+        except RecursionError as error:
+            came = type(error).__name__
+        is_main = threading.current_thread() is threading.main_thread()
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [f'{is_main} {came}'.encode()]
+    ";
+
+/// Says how much stack the kernel has mapped for the thread that is not the main one, in KiB, guard page left out.
+const STACK: &str = "
+    import ctypes, os, threading
+    APPLICATION
+    both = threading.Barrier(2)
+    libc = ctypes.CDLL(None)
+    libc.pthread_self.restype = ctypes.c_void_p
+    def stack():
+        attributes = ctypes.create_string_buffer(256)
+        size = ctypes.c_size_t()
+        assert libc.pthread_getattr_np(ctypes.c_void_p(libc.pthread_self()), attributes) == 0
+        assert libc.pthread_attr_getstacksize(attributes, ctypes.byref(size)) == 0
+        return size.value >> 10
+    def application(environ, start_response):
+        both.wait(30)
+        is_main = threading.current_thread() is threading.main_thread()
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [b'' if is_main else str(stack()).encode()]
+    ";
+
+/// The responses of a pool of two threads to two requests that meet.
+fn two(pool: &Pool, path: &str) -> Vec<String> {
+    let mut wires: Vec<_> = (0..2).map(|_| pool.connect()).collect();
+    wires.iter().for_each(|wire| wire.send(&Ask::get(path).bytes()));
+    let mut texts: Vec<_> = wires.iter_mut().map(|wire| wire.answer().text()).collect();
+    texts.sort_unstable();
+    texts
+}
+
+#[test]
+fn recursion_through_c_code_is_an_exception_in_every_thread() {
+    for words in [&["--threads", "2"][..], &["--threads", "2", "--preload", "no"]] {
+        let pool = Setup::new(RECURSES).words(words).start();
+        assert_eq!(two(&pool, "/both"), ["False RecursionError", "True RecursionError"]);
+        assert_eq!(codes(&pool.stop()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_thread_has_as_much_stack_as_the_limit_says_or_the_application_has_asked_for() {
+    // In KiB; a thread of glibc may lose a page or gain one.
+    for (limit, asked, expected) in [
+        ("8192", "", 8192),
+        ("16384", "", 16384),
+        ("unlimited", "", 8192),
+        // As little as Python can live with, and more than any machine has.
+        ("1024", "", 2048),
+        ("1099511627776", "", 8192),
+        ("8192", "threading.stack_size(1 << 24)", 16384),
+        ("8192", "threading.stack_size(1 << 20)", 1024),
+        ("8192", "threading.stack_size(1 << 15)", 256),
+    ] {
+        for preload in ["yes", "no"] {
+            let code = STACK.replace("APPLICATION", asked);
+            let setup = Setup::new(&code).words(&["--threads", "2", "--preload", preload]);
+            let shell = format!("ulimit -Ss {limit} && exec \"$@\"");
+            let mut pool = setup.launch_by(&["sh", "-c", &shell, "sh"]);
+            pool.await_log("W0710");
+            let stack: i64 = two(&pool, "/")[1].parse().unwrap();
+            assert!((stack - expected).abs() <= 8, "limit {limit}, {asked}: {stack} KiB instead of {expected}");
+            assert_eq!(codes(&pool.stop()), [""; 0]);
+        }
+    }
+}
+
+/// Waits until two requests are here, and until it is let go on.
+const MEETS: &str = "
+    import os, threading
+    both = threading.Barrier(2)
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        if path == '/meet':
+            both.wait(30)
+        if path == '/slow':
+            gate = os.open(os.environ['GATE'], os.O_RDONLY)
+            os.read(gate, 1)
+            os.close(gate)
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [path.encode()]
+    ";
+
+/// A pool of a user that has no other process, and may have `limit` processes and threads; nothing where the
+/// tests may not be another user.
+fn limited(setup: Setup, limit: usize) -> Option<Pool> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    // Tests that run at the same time, in whatever process, have other users.
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let user = 1_000_000 + getpid().as_raw_nonzero().get().unsigned_abs() * 16 + next;
+    let directory = setup.path("");
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+    chown(&directory, Some(user), Some(user)).unwrap();
+    for entry in fs::read_dir(&directory).unwrap() {
+        chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
+    }
+    let (nproc, user) = (format!("--nproc={limit}:1000"), user.to_string());
+    let words = ["prlimit", &nproc, "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"];
+    Some(setup.launch_by(&words))
+}
+
+/// Lets a process have more processes and threads. Its own user may do so, where root may not for want of a
+/// capability.
+fn lift(pid: i32) {
+    let user = fs::metadata(format!("/proc/{pid}")).unwrap().uid().to_string();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
+    command.args(["prlimit", "--pid", &pid.to_string(), "--nproc=1000:1000"]);
+    assert!(command.status().unwrap().success());
+}
+
+fn has_timekeeper(pid: i32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+    names.any(|name| name.starts_with("wsgate-timekee"))
+}
+
+fn threads_in_status(pool: &Pool) -> usize {
+    let status: serde_json::Value = serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
+    status["workers"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_thread_that_cannot_be_started_is_told_of_once_and_started_when_it_can_be() {
+    for words in [&["--threads", "2"][..], &["--threads", "3", "--timeout", "30"]] {
+        // Supervisor, template, worker.
+        let Some(mut pool) = limited(Setup::new(MEETS).words(words), 3) else {
+            return;
+        };
+        pool.await_log("W0708");
+        pool.await_log("W0710");
+        let worker = pool.ask(&Ask::get("/")).pid();
+        eventually("there is one thread", || threads_in_status(&pool) == 1);
+        for _ in 0..5 {
+            assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
+        }
+        assert_eq!(count(worker, "task"), 1);
+        lift(worker);
+        let threads: usize = words[1].parse().unwrap();
+        eventually("all threads are there", || threads_in_status(&pool) == threads);
+        assert_eq!(two(&pool, "/meet"), ["/meet", "/meet"]);
+        assert_eq!(has_timekeeper(worker), words.contains(&"--timeout"));
+        let log = pool.stop();
+        // The thread that gives connections away has a message of its own, where it is needed.
+        assert!(["W0708"; 2].starts_with(&codes(&log)), "{log}");
+        let what = if words.len() > 2 { "3 threads" } else { "a thread" };
+        assert!(log.contains(&format!("worker {worker} could not start {what}: ")), "{log}");
+    }
+}
+
+#[test]
+fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
+    let setup = Setup::new(MEETS).words(&["--threads", "4", "--workers", "2", "--drain", "5"]);
+    let Some(mut pool) = limited(setup, 4) else {
+        return;
+    };
+    pool.await_times("W0708", 2);
+    let [one, other] = pool.workers(2)[..] else { panic!("two workers") };
+    lift(one);
+    eventually("one has all its threads", || count(one, "task") >= 4);
+    assert_eq!(count(other, "task"), 1);
+    // A reload needs processes: those of the supervisor, which the next template gets from it.
+    lift(pool.pid());
+    lift(pool.template());
+    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+    eventually("there are new workers with all their threads", || {
+        let workers = pool.workers(2);
+        !workers.contains(&one) && !workers.contains(&other) && workers.iter().all(|&pid| count(pid, "task") >= 4)
+    });
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0708", "W0708"], "{log}");
+}
+
+#[test]
+fn connections_stay_where_they_are_if_the_thread_that_gives_them_away_cannot_be_started() {
+    // Supervisor, template, two workers.
+    let setup = Setup::new(MEETS).gated().words(&["--workers", "2"]);
+    let Some(mut pool) = limited(setup, 4) else {
+        return;
+    };
+    pool.await_log("W0710");
+    let mut kept: Vec<_> = (0..8).map(|_| pool.connect()).collect();
+    let pids: Vec<_> = kept.iter_mut().map(|wire| wire.ask(&Ask::get("/").keep()).pid()).collect();
+    let of_first = pids.iter().filter(|pid| **pid == pids[0]).count();
+    let busy = if of_first > 1 { pids[0] } else { pids[1] };
+    kept.retain({
+        let mut pids = pids.iter();
+        move |_| pids.next() == Some(&busy)
+    });
+    kept[0].send(&Ask::get("/slow").keep().bytes());
+    pool.await_log("W0708");
+    kept[1].send(&Ask::get("/waits").keep().bytes());
+    pool.open_gate();
+    assert_eq!(kept[0].answer().text(), "/slow");
+    assert_eq!(kept[1].answer().text(), "/waits");
+    // What could not be started is tried again, if no sooner than a second later.
+    lift(busy);
+    eventually("the thread is there", || {
+        kept[0].send(&Ask::get("/slow").keep().bytes());
+        kept[1].send(&Ask::get("/waits").keep().bytes());
+        pool.open_gate();
+        assert_eq!(kept[0].answer().text(), "/slow");
+        assert_eq!(kept[1].answer().text(), "/waits");
+        count(busy, "task") == 2
+    });
+    signal(busy, rustix::process::Signal::TERM);
+    let log = pool.stop();
+    // Each of the workers says so once.
+    assert!(["W0708"; 2].starts_with(&codes(&log)), "{log}");
+}
