@@ -59,7 +59,8 @@ pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
     let error = std::io::Error::last_os_error();
     // SAFETY: `before` was filled by the kernel above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
-    Pid::from_raw(pid).filter(|_| pid > 0).map(Side::Parent).ok_or(error)
+    // A negative number is no process's, and must not be taken for one.
+    if pid > 0 { Pid::from_raw(pid) } else { None }.map(Side::Parent).ok_or(error)
 }
 
 /// Starts what `start` starts so that it never handles a signal: the main thread is to be interrupted by them.
