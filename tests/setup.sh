@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts in place what the tests need beside Rust: real web servers, php-fpm, curl, and a virtualenv with Flask, Django and flup.
+# Puts in place what the tests need beside Rust: real web servers, php-fpm, curl, and a virtualenv with Flask, Django, flup and numpy.
 # May be run any number of times; when all is there it takes a moment and changes nothing.
 #
 # The virtualenv stands where the web server's user can enter it, outside the source tree: in WSGATE_TEST_VENV, else
@@ -89,7 +89,7 @@ make_venv() {
         return
     fi
     # The copy of the requirements is written last, so that a virtualenv that was left half made is made again.
-    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup' 2>/dev/null; then
+    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup, numpy' 2>/dev/null; then
         return
     fi
     say "making $venv with $("$python" --version)"

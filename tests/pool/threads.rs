@@ -12,7 +12,11 @@ use super::{
     process::{Pool, Setup, count, signal},
     wire::Ask,
 };
-use crate::{front::eventually, verdict::codes};
+use crate::{
+    each_mode::in_each_mode,
+    front::{eventually, venv},
+    verdict::codes,
+};
 
 /// Recurses through C code, and says which thread it is in and what came of it.
 const RECURSES: &str = "
@@ -71,6 +75,38 @@ fn recursion_through_c_code_is_an_exception_in_every_thread() {
         assert_eq!(two(&pool, "/both"), ["False RecursionError", "True RecursionError"]);
         assert_eq!(codes(&pool.stop()), [""; 0]);
     }
+}
+
+#[test]
+fn recursion_through_c_code_is_an_exception_in_every_mode() {
+    in_each_mode(RECURSES, |served, mode| {
+        let text = served.ask("/");
+        assert!(text.ends_with(" RecursionError"), "{mode:?}: {text}");
+    });
+}
+
+#[test]
+fn numpy_computes_the_same_in_every_thread() {
+    const COMPUTES: &str = "
+        import os, threading
+        import numpy
+        random = numpy.random.default_rng(7)
+        matrix, right = random.standard_normal((500, 500)), random.standard_normal(500)
+        both = threading.Barrier(2)
+        def application(environ, start_response):
+            both.wait(30)
+            solved = numpy.linalg.solve(matrix, right)
+            u, s, v = numpy.linalg.svd(matrix)
+            wrong = [numpy.abs(matrix @ solved - right).max(), numpy.abs((u * s) @ v - matrix).max()]
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [b'right' if max(wrong) < 1e-6 else repr(wrong).encode()]
+        ";
+    let setup = Setup::new(COMPUTES).words(&["--threads", "2", "--venv", venv().to_str().unwrap()]);
+    let pool = setup.variable("OPENBLAS_NUM_THREADS", "1").start();
+    for _ in 0..10 {
+        assert_eq!(two(&pool, "/"), ["right", "right"]);
+    }
+    assert_eq!(codes(&pool.stop()), [""; 0]);
 }
 
 #[test]
@@ -207,6 +243,22 @@ fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
     });
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0708", "W0708"], "{log}");
+}
+
+#[test]
+fn a_worker_that_cannot_be_forked_is_tried_again_by_the_same_template() {
+    // Supervisor and template.
+    let Some(mut pool) = limited(Setup::new(MEETS).words(&["--threads", "2", "--preload", "yes"]), 2) else {
+        return;
+    };
+    pool.await_log("W0704");
+    let template = pool.template();
+    lift(template);
+    assert_eq!(two(&pool, "/meet"), ["/meet", "/meet"]);
+    assert_eq!(pool.template(), template);
+    let log = pool.stop();
+    assert!(codes(&log).iter().all(|code| *code == "W0704"), "{log}");
+    assert!(!log.contains("panic"), "{log}");
 }
 
 #[test]
