@@ -9,6 +9,7 @@ mod cli;
 mod engine;
 mod exit;
 mod guard;
+mod hosts;
 mod options;
 mod pool;
 mod python;

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    net::ToSocketAddrs as _,
     os::fd::OwnedFd,
     path::PathBuf,
     str::FromStr,
@@ -14,6 +13,8 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, connect, socket_with, sockopt},
 };
+
+use crate::hosts;
 
 /// Where a FastCGI server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Server {
             Self::Unix(path) => connected(AddressFamily::UNIX, &SocketAddrUnix::new(path.as_path())?, deadline),
             Self::Tcp(name) => {
                 let mut failure = io::Error::from(io::ErrorKind::NotFound);
-                for address in name.to_socket_addrs()? {
+                for address in hosts::addresses(name)? {
                     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
                     match connected(family, &address, deadline) {
                         Ok(socket) => return Ok(socket),

@@ -58,7 +58,7 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
         })?;
     let interpreter = &settings.interpreter;
     report.line("interpreter", format!("{} ({})", interpreter.program.display(), interpreter.chosen_by));
-    report.line("engine", format!("{}, build {}", settings.engine.display(), link::BUILD));
+    report.line("engine", format!("{}, build {}", settings.engine.display(), link::build()));
     match findings(&settings) {
         Some(findings) => describe(&mut report, &settings, &findings, reader.as_ref()),
         None => report.problem("python did not get far enough to say more; the entry above says why".to_owned()),

@@ -26,7 +26,7 @@ use rustix::{
 };
 
 use super::inherited::{self, Inherited};
-use crate::users;
+use crate::{hosts, users};
 
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: i32 = 1024;
@@ -152,7 +152,8 @@ impl Listener {
         match address {
             Address::Unix(path) => open_unix(path, access),
             Address::Tcp(name) => {
-                let listener = TcpListener::bind(name).with_context(|| format!("`{name}` cannot be listened at"))?;
+                let listener = hosts::addresses(name).and_then(|found| TcpListener::bind(&found[..]));
+                let listener = listener.with_context(|| format!("`{name}` cannot be listened at"))?;
                 listen(&listener, BACKLOG)?;
                 let address = Address::Tcp(listener.local_addr()?.to_string());
                 Ok(Self { socket: listener.into(), address, file: None, public: None })

@@ -20,7 +20,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BUILD,
+    build,
     launch::{BadLaunch, layout_of},
     page::Form,
 };
@@ -106,7 +106,7 @@ impl Handoff {
 }
 
 fn encode(what: &impl Serialize) -> Result<Vec<u8>, BadLaunch> {
-    let mut frame = [MAGIC, BUILD.as_bytes(), b"\n"].concat();
+    let mut frame = [MAGIC, build().as_bytes(), b"\n"].concat();
     frame.extend(postcard::to_allocvec(what).map_err(|_| BadLaunch::Layout)?);
     Ok(frame)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BUILD, app::App, handover, logs::Logs, page::Form};
+use crate::{app::App, build, handover, logs::Logs, page::Form};
 
 /// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
 /// its layout matters.
@@ -146,7 +146,7 @@ impl Launch {
     /// # Errors
     /// If the encoder refuses a value; none of the types here can bring that about.
     pub fn encode(&self) -> Result<Vec<u8>, BadLaunch> {
-        let mut frame = [MAGIC, BUILD.as_bytes(), b"\n"].concat();
+        let mut frame = [MAGIC, build().as_bytes(), b"\n"].concat();
         frame.extend(postcard::to_allocvec(self).map_err(|_| BadLaunch::Layout)?);
         Ok(frame)
     }
@@ -167,10 +167,9 @@ impl Launch {
 pub(crate) fn layout_of<'a>(magic: &[u8], frame: &'a [u8]) -> Result<&'a [u8], BadLaunch> {
     let rest = frame.strip_prefix(magic).ok_or(BadLaunch::NoFrame)?;
     let end = rest.iter().position(|&byte| byte == b'\n').ok_or(BadLaunch::NoFrame)?;
-    let (build, layout) = rest.split_at(end);
-    // The name is to be in the program once, where a look at the file finds it.
-    if build != std::hint::black_box(BUILD).as_bytes() {
-        return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(build).into_owned()));
+    let (of_frame, layout) = rest.split_at(end);
+    if of_frame != build().as_bytes() {
+        return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(of_frame).into_owned()));
     }
     Ok(&layout[1..])
 }
@@ -190,8 +189,8 @@ impl fmt::Display for BadLaunch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFrame => f.write_str("the descriptor holds no launch frame"),
-            Self::OtherBuild(build) => {
-                write!(f, "the gateway is of build `{build}`, this engine of build `{BUILD}`")
+            Self::OtherBuild(other) => {
+                write!(f, "the gateway is of build `{other}`, this engine of build `{}`", build())
             }
             Self::Layout => f.write_str("the launch frame is damaged"),
         }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{BUILD, app::Source, snapshot::Snapshot};
+use link::{app::Source, build, snapshot::Snapshot};
 use rustix::process::{getegid, geteuid};
 
 use crate::{options::Options, settings::Settings, start::OF_THE_MANAGER};
@@ -110,7 +110,7 @@ pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
 /// A digest of all that the pool of a request depends on.
 pub(super) fn digest(settings: &Settings, options: &Options) -> u64 {
     let mut digest = DefaultHasher::new();
-    (BUILD, geteuid().as_raw(), getegid().as_raw()).hash(&mut digest);
+    (build(), geteuid().as_raw(), getegid().as_raw()).hash(&mut digest);
     (options.mode as u8).hash(&mut digest);
     for part in options.words() {
         part.hash(&mut digest);

@@ -17,7 +17,6 @@ use std::{
 };
 
 use link::{
-    BUILD,
     entry::{Code, Entry},
     handoff::{self, Greeting, Handoff},
     launch::BadLaunch,
@@ -186,8 +185,8 @@ fn hand_over(
         return Ok(Handed::Gone);
     }
     let greeting = Greeting::decode(&packet).map_err(|error| match error {
-        BadLaunch::OtherBuild(build) => {
-            format!("its process is of build `{build}`, and this gateway of build `{BUILD}`")
+        BadLaunch::OtherBuild(other) => {
+            format!("its process is of build `{other}`, and this gateway of build `{}`", link::build())
         }
         other => words(&other),
     })?;
