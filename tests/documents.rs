@@ -126,6 +126,7 @@ fn links_and_code_of_the_documents_are_there() {
         "docs/deploy-systemd.md",
         "docs/fastcgi.md",
         "docs/logs.md",
+        "docs/modes.md",
     ] {
         let content = text(page);
         let base = source(page);

@@ -16,6 +16,7 @@ mod fronts;
 mod guard;
 mod interpreter;
 mod matrix;
+mod modes;
 mod place;
 mod pool;
 mod probe;

@@ -1,0 +1,264 @@
+//! The ways to run the application: those of wsgate, and the plain ones that they are compared with.
+
+use std::{
+    fs,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Observed, Report, end};
+use crate::{
+    front::{eventually, exists, wait_for_exit},
+    place::Place,
+    probe::{Reply, python},
+    running::{Running, piped, run},
+};
+
+/// What the ways have in common.
+pub(super) trait Way: Sync {
+    /// Runs the application for two requests, and to its end.
+    fn observe(&self) -> Observed;
+}
+
+/// The modes, by the names that `docs/modes.md` has for them.
+pub(super) const MODES: [(&str, &dyn Way); 9] = [
+    ("cold", &Cold),
+    ("first", &First),
+    ("warm", &Forked { mode: "warm" }),
+    ("resident", &Forked { mode: "resident" }),
+    ("pool", &Fastcgi { threads: "1", preload: "yes" }),
+    ("threads", &Fastcgi { threads: "4", preload: "yes" }),
+    ("alone", &Fastcgi { threads: "1", preload: "no" }),
+    ("threads alone", &Fastcgi { threads: "4", preload: "no" }),
+    ("lone", &Lone),
+];
+
+/// `wsgiref.handlers.CGIHandler`.
+pub(super) struct Reference;
+
+/// A program that serves nothing.
+pub(super) struct Plain;
+
+/// `--mode cold`.
+struct Cold;
+
+/// The request that starts a warm pool, which is served beside it.
+struct First;
+
+/// `--mode warm` and `--mode resident`.
+struct Forked {
+    mode: &'static str,
+}
+
+/// `wsgate fastcgi`.
+struct Fastcgi {
+    threads: &'static str,
+    preload: &'static str,
+}
+
+/// A script whose standard input is a listening socket.
+struct Lone;
+
+/// The application as a script, alone in a directory.
+struct Site {
+    place: Place,
+    script: PathBuf,
+}
+
+impl Site {
+    fn new(options: &str) -> Self {
+        let place = Place::new();
+        let first_line = format!("#!WSGATE --python {} {options}", python().display());
+        let script = place.script("site/app.wsgi", &first_line, include_str!("observer.py"));
+        // A file that is as young as this may be loaded again.
+        eventually("the script is no longer new", || {
+            let changed = fs::metadata(&script).unwrap().modified().unwrap();
+            changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))
+        });
+        Self { place, script }
+    }
+
+    /// Sends the request that `command` is.
+    #[track_caller]
+    fn ask(&self, number: u32, command: &mut Command) -> Report {
+        self.try_to_ask(number, command).unwrap()
+    }
+
+    /// The same; none if the application wants it to be sent again.
+    #[track_caller]
+    fn try_to_ask(&self, number: u32, command: &mut Command) -> Option<Report> {
+        let ended = run(command.env("QUERY_STRING", format!("request={number}")), "");
+        let reply = Reply::parse(ended.stdout, ended.stderr, ended.status);
+        assert_eq!(reply.status, "200 OK", "{reply:?}");
+        let length: usize = reply.header("Content-Length").unwrap().parse().unwrap();
+        Report::read(&reply.body[..length], self.place.path("").to_str().unwrap().trim_end_matches('/'))
+    }
+
+    /// A request as a web server makes it that executes the script.
+    #[track_caller]
+    fn executed(&self, number: u32) -> Report {
+        self.ask(number, &mut self.place.request(&self.script))
+    }
+
+    /// A request by CGIHandler, or none.
+    #[track_caller]
+    fn by_python(&self, number: u32, words: &[&str]) -> Report {
+        let mut command = Command::new(python());
+        self.place.describe(&mut command, &self.script);
+        self.ask(number, command.arg(&self.script).args(words))
+    }
+
+    /// The same request to a FastCGI server; with several threads, to one that is not the first.
+    #[track_caller]
+    fn connected(&self, number: u32, socket: &Path) -> Report {
+        let mut command = Command::new("cgi-fcgi");
+        self.place.describe(&mut command, &self.script);
+        command.args(["-bind", "-connect"]).arg(socket);
+        let mut report = None;
+        eventually("another thread than the first serves", || {
+            report = self.try_to_ask(number, &mut command);
+            report.is_some()
+        });
+        report.unwrap()
+    }
+
+    /// The environment of a pool: that of its requests without what is theirs.
+    fn environment(&self, command: &mut Command) {
+        let mut request = Command::new("true");
+        self.place.describe(&mut request, &self.script);
+        let own = ["PATH", "WSGATE_RUNTIME_DIR"];
+        let own = request.get_envs().filter(|(name, _)| own.iter().any(|own| name == own));
+        command.env_clear().envs(own.filter_map(|(name, value)| Some((name, value?)))).current_dir(self.place.path(""));
+    }
+
+    /// A site's two requests, when all its processes have ended.
+    fn observed(&self, reports: [Report; 2]) -> Observed {
+        let end = end::facts(&self.place.path("site"), &reports);
+        Observed { reports, end }
+    }
+}
+
+impl Way for Reference {
+    fn observe(&self) -> Observed {
+        let site = Site::new("");
+        site.observed([1, 2].map(|number| site.by_python(number, &[])))
+    }
+}
+
+impl Way for Plain {
+    fn observe(&self) -> Observed {
+        let site = Site::new("");
+        site.observed([1, 2].map(|number| site.by_python(number, &["plain"])))
+    }
+}
+
+impl Way for Cold {
+    fn observe(&self) -> Observed {
+        let site = Site::new("--mode cold");
+        let reports = [1, 2].map(|number| {
+            let report = site.executed(number);
+            wait_for_exit(report.pid);
+            report
+        });
+        site.observed(reports)
+    }
+}
+
+impl Way for First {
+    fn observe(&self) -> Observed {
+        let reports = [1, 2].map(|number| {
+            let site = Site::new("--mode warm");
+            let report = site.executed(number);
+            wait_for_exit(report.pid);
+            end_pools(&site);
+            report
+        });
+        // What it leaves is what a cold one leaves, but for that of the pool beside it.
+        let cold = Cold.observe();
+        Observed { reports, end: cold.end }
+    }
+}
+
+impl Way for Forked {
+    fn observe(&self) -> Observed {
+        let site = Site::new(&format!("--mode {} --max-processes 1", self.mode));
+        // This one starts the pool, and leaves nothing.
+        wait_for_exit(site.executed(0).pid);
+        eventually("a pool serves", || sockets(&site).len() == 1);
+        let reports = [1, 2].map(|number| {
+            let report = site.executed(number);
+            assert_ne!(report.pid, report.loaded_by, "served cold");
+            if self.mode == "warm" {
+                wait_for_exit(report.pid);
+            }
+            report
+        });
+        assert_eq!(reports.each_ref().map(|report| report.requests), if self.mode == "warm" { [1, 1] } else { [1, 2] });
+        end_pools(&site);
+        site.observed(reports)
+    }
+}
+
+impl Way for Fastcgi {
+    fn observe(&self) -> Observed {
+        let site = Site::new("");
+        let socket = site.place.path("app.sock");
+        let mut command = Command::new(site.place.wsgate());
+        site.environment(&mut command);
+        command.args(["fastcgi", "--workers", "1", "--threads", self.threads, "--preload", self.preload]);
+        command.arg("--python").arg(python()).arg("--listen").arg(format!("unix:{}", socket.display()));
+        let mut pool = Running::start(piped(command.arg(&site.script)));
+        pool.await_log("W0710");
+        let reports = [1, 2].map(|number| site.connected(number, &socket));
+        pool.signal(Signal::TERM);
+        assert!(pool.end().status.success());
+        site.observed(reports)
+    }
+}
+
+impl Way for Lone {
+    fn observe(&self) -> Observed {
+        let site = Site::new("");
+        let socket = site.place.path("app.sock");
+        let mut command = Command::new(&site.script);
+        site.environment(&mut command);
+        let listener = UnixListener::bind(&socket).unwrap();
+        command.stdin(OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let worker = Running::start(&mut command);
+        let reports = [1, 2].map(|number| site.connected(number, &socket));
+        worker.signal(Signal::TERM);
+        assert!(worker.end().status.success());
+        site.observed(reports)
+    }
+}
+
+fn sockets(site: &Site) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(site.place.path("run")) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).collect()
+}
+
+/// Ends the pool that requests have started, and waits for all its processes.
+fn end_pools(site: &Site) {
+    eventually("a pool serves", || sockets(site).len() == 1);
+    let mark = site.place.path("");
+    let processes: Vec<i32> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environ).contains(&format!("WSGATE_RUNTIME_DIR={}", mark.display()))
+        })
+        .collect();
+    for &pid in &processes {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if words.split(|&byte| byte == 0).any(|word| word == b"warm-pool") {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+        }
+    }
+    eventually("all processes of the pool have ended", || !processes.iter().any(|&pid| exists(pid)));
+}
