@@ -11,6 +11,7 @@ mod resident;
 mod runtime_directory;
 mod sharing;
 mod stale;
+mod stalls;
 mod starting;
 mod status;
 mod warm_up;

@@ -209,6 +209,8 @@ pub(crate) struct Reply {
     release: Option<Release>,
     /// When it was looked last whether somebody still reads the reply.
     looked: Option<Instant>,
+    /// The last write ended early. A signal does that, and the kernel does not say so.
+    was_short: bool,
 }
 
 /// Tells the gateway that it may end, as this process lives on without it. It is told whether the reply was complete.
@@ -217,7 +219,7 @@ pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
 impl Reply {
     /// The reply that goes to `descriptor`, to a request whose body is `body`. With `release` the gateway ends before the reply.
     pub(crate) fn new(descriptor: OwnedFd, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
-        Self { descriptor: Some(descriptor), body, reporter, release, looked: None }
+        Self { descriptor: Some(descriptor), body, reporter, release, looked: None, was_short: false }
     }
 
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
@@ -285,13 +287,18 @@ impl Reply {
     }
 
     fn write_some(&mut self, head: &[u8], block: &[u8]) -> io::Result<usize> {
+        if std::mem::take(&mut self.was_short) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let room = self.clear_way(head.len() + block.len())?;
         let head = &head[..head.len().min(room)];
         let block = &block[..block.len().min(room - head.len())];
         let Some(reply) = &self.descriptor else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        Ok(writev(reply, &[io::IoSlice::new(head), io::IoSlice::new(block)])?)
+        let written = writev(reply, &[io::IoSlice::new(head), io::IoSlice::new(block)])?;
+        self.was_short = written < head.len() + block.len();
+        Ok(written)
     }
 
     fn send_some(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {

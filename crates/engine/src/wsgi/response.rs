@@ -259,24 +259,19 @@ impl Response {
                 return Err(Fault::ClientGone);
             };
             let sent = sink.send_file(py, part.file.as_fd(), part.offset + done, count);
-            let was_waiting = sent.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Interrupted);
             match sent {
                 Ok(0) => break,
                 Ok(sent) => {
                     done += sent as u64;
                     state.sent += sent as u64;
                 }
-                Err(_) if was_waiting => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(state.broken(self.fault_of_write(py, error))),
             }
             self.note_whole(py, &mut state);
             // Not under the lock: a signal handler of the application's may call write().
             drop(state);
-            if was_waiting {
-                self.interruptible.heed_signals(py, Awaited::Reader)?;
-            } else {
-                py.check_signals()?;
-            }
+            self.interruptible.heed_signals(py, Awaited::Reader)?;
         }
         Ok(())
     }

@@ -1,0 +1,63 @@
+//! `--timeout` and clients that stall, in every mode of CGI: the request ends, the message says what it
+//! waited for, and the next request of the same process is served.
+
+use std::{
+    io::Read as _,
+    process::{Child, Stdio},
+};
+
+use super::Site;
+use crate::{front::eventually, verdict::codes};
+
+/// Reads its body, and answers with more than any pipe holds at `/large`, in each way there is.
+const LARGE: &str = "
+    import os
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        if path == '/body':
+            environ['wsgi.input'].read()
+        write = start_response('200 OK', [('Content-Type', 'text/plain')])
+        if path == '/write':
+            write(b'x' * (4 << 20))
+        if path == '/list':
+            return [b'x' * (4 << 20)]
+        if path == '/pieces':
+            return (b'x' * (1 << 16) for _ in range(64))
+        return [b'small']
+    ";
+
+fn start(site: &Site, path: &str) -> Child {
+    let mut request = site.request();
+    request.env("PATH_INFO", path).env("CONTENT_LENGTH", "10").stdin(Stdio::piped());
+    request.spawn().unwrap()
+}
+
+#[test]
+fn a_client_that_stalls_ends_its_request_and_no_other_in_every_mode() {
+    for mode in ["cold", "warm", "resident"] {
+        let site = Site::of(mode, "--timeout 1", LARGE);
+        let small = || site.answer(site.request().env("PATH_INFO", "/small"), "").text();
+        assert_eq!(small(), "small");
+        if mode != "cold" {
+            site.await_pools(1);
+        }
+        for (path, what) in [
+            ("/body", "its body did not come in time"),
+            ("/list", "its client did not read the response in time"),
+            ("/pieces", "its client did not read the response in time"),
+            ("/write", "its client did not read the response in time"),
+        ] {
+            let before = site.log().matches(what).count();
+            let mut stalled = start(&site, path);
+            eventually("the request has ended", || stalled.try_wait().unwrap().is_some());
+            let mut response = Vec::new();
+            stalled.stdout.take().unwrap().read_to_end(&mut response).unwrap();
+            assert_eq!(response.starts_with(b"Status: 504 "), path == "/body", "{mode} {path}");
+            assert!(response.len() < 1 << 20, "{mode} {path}");
+            eventually("the log says so", || site.log().matches(what).count() == before + 1);
+            assert_eq!(small(), "small", "{mode} {path}");
+        }
+        let log = site.log();
+        assert_eq!(codes(&log), ["W0603"; 4], "{mode}: {log}");
+    }
+}
