@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts in place what the tests need beside Rust: real web servers, php-fpm, curl, and a virtualenv with Flask, Django, flup and numpy.
+# Puts in place what the tests need beside Rust: real web servers, php-fpm, curl, litmus, and a virtualenv
+# with the packages of requirements.txt.
 # May be run any number of times; when all is there it takes a moment and changes nothing.
 #
 # The virtualenv stands where the web server's user can enter it, outside the source tree: in WSGATE_TEST_VENV, else
@@ -35,6 +36,7 @@ needed() {
     # Debian names the program by its version.
     compgen -G '/usr/sbin/php-fpm*' >/dev/null || echo php-fpm
     command -v curl >/dev/null || echo curl
+    command -v litmus >/dev/null || echo litmus
     # Its tools work without it running.
     command -v systemd-socket-activate >/dev/null || echo systemd
     { [ -n "$python" ] && "$python" -c 'import ensurepip, venv' 2>/dev/null; } || echo python3-venv
@@ -89,7 +91,7 @@ make_venv() {
         return
     fi
     # The copy of the requirements is written last, so that a virtualenv that was left half made is made again.
-    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup, numpy' 2>/dev/null; then
+    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup, numpy, Zope2' 2>/dev/null; then
         return
     fi
     say "making $venv with $("$python" --version)"

@@ -17,6 +17,7 @@ mod guard;
 mod interpreter;
 mod matrix;
 mod modes;
+mod packages;
 mod place;
 mod pool;
 mod probe;

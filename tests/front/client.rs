@@ -45,6 +45,12 @@ impl Client {
         Self::get(url).arg("--data-raw").arg(body)
     }
 
+    /// A request with a method of its own, and `body` if that is not empty.
+    pub(crate) fn request(method: &str, url: impl AsRef<str>, body: &str) -> Self {
+        let client = Self::get(url).arg("--request").arg(method);
+        if body.is_empty() { client } else { client.arg("--data-binary").arg(body) }
+    }
+
     /// A `PUT` of the file.
     pub(crate) fn put_file(url: impl AsRef<str>, file: &Path) -> Self {
         Self::get(url).arg("--upload-file").arg(file)

@@ -98,7 +98,10 @@ impl Pools {
         let mut command = site.as_server("setpriv");
         // A test run that is interrupted takes its pools along.
         command.args(["--pdeathsig", "TERM", "--"]).arg(site.path("bin/wsgate"));
-        command.arg("fastcgi").arg(&file).arg("--listen").arg(address).args(["--workers", "2"]);
+        command.arg("fastcgi").arg(&file).arg("--listen").arg(address);
+        if !self.words.iter().any(|word| word == "--workers") {
+            command.args(["--workers", "2"]);
+        }
         command.args(&self.words);
         // Another test has pools of the same names at the same time.
         command.env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));

@@ -24,25 +24,40 @@ const INSTALLED: &str = "/usr/local/bin/wsgate";
 /// - `htdocs/`, `home/` pages, for the configurations that have them.
 pub(crate) struct Site {
     root: TempDir,
-    /// What scripts say behind `--mode`, if they say it.
-    mode: Option<&'static str>,
+    runner: Runner,
+}
+
+/// What runs the scripts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Runner {
+    /// The gateway, without a mode.
+    Gateway,
+    /// The gateway, with this `--mode`.
+    GatewayOfMode(&'static str),
+    /// Python's own CGI gateway: what the scripts do there is what they have to do here.
+    CgiHandler,
 }
 
 impl Site {
     /// Puts everything in place.
     pub(crate) fn new() -> Self {
-        Self::put_in_place(None)
+        Self::put_in_place(Runner::Gateway)
     }
 
     /// The same, with scripts that say `--mode`, and tell who serves them.
     pub(crate) fn of_mode(mode: &'static str) -> Self {
-        Self::put_in_place(Some(mode))
+        Self::put_in_place(Runner::GatewayOfMode(mode))
     }
 
-    fn put_in_place(mode: Option<&'static str>) -> Self {
+    /// The same, with scripts that run under `wsgiref.handlers.CGIHandler`.
+    pub(crate) fn under_cgi_handler() -> Self {
+        Self::put_in_place(Runner::CgiHandler)
+    }
+
+    fn put_in_place(runner: Runner) -> Self {
         let root = tempfile::Builder::new().prefix("wsgate-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
-        let site = Self { root, mode };
+        let site = Self { root, runner };
         for directory in ["bin", "cgi-bin", "htdocs", "home", "var", "run"] {
             fs::create_dir(site.path(directory)).unwrap();
         }
@@ -56,6 +71,7 @@ impl Site {
 
         site.copy_scripts(&source("cgi-bin"), &site.path("cgi-bin"));
         site.copy_scripts(&source("tests/apps"), &site.path("cgi-bin"));
+        site.copy_scripts(&source("tests/packages/apps"), &site.path("cgi-bin"));
         site
     }
 
@@ -66,7 +82,7 @@ impl Site {
 
     /// Where warm pools are found, if scripts have them. The scripts make it.
     pub(crate) fn runtime_directory(&self) -> Option<PathBuf> {
-        self.mode.map(|_| self.path("var/wsgate"))
+        matches!(self.runner, Runner::GatewayOfMode(_)).then(|| self.path("var/wsgate"))
     }
 
     /// Copies a script of cgi-bin to another place inside, with the mode `mode`.
@@ -181,12 +197,18 @@ impl Site {
         let Some(rest) = script.strip_prefix(installed.as_bytes()) else { return script.to_vec() };
         let program = self.path("bin/wsgate");
         let shebang = [b"#!", program.as_os_str().as_encoded_bytes()].concat();
-        match self.mode {
-            Some(mode) => {
+        match self.runner {
+            Runner::GatewayOfMode(mode) => {
                 let tells = include_bytes!("tells_who_serves.py");
                 [&shebang[..], b" --mode ", mode.as_bytes(), rest, tells].concat()
             }
-            None => [&shebang[..], rest].concat(),
+            Runner::Gateway => [&shebang[..], rest].concat(),
+            Runner::CgiHandler => {
+                let python = venv().join("bin/python");
+                let code = rest.splitn(2, |&byte| byte == b'\n').nth(1).unwrap_or_default();
+                let run: &[u8] = include_bytes!("runs_under_cgi_handler.py");
+                [b"#!", python.as_os_str().as_encoded_bytes(), b"\n", code, run].concat()
+            }
         }
     }
 }

@@ -1,0 +1,37 @@
+//! prometheus_client: what several processes count adds up.
+
+use std::thread;
+
+use super::in_mode;
+use crate::front::{Client, Front};
+
+in_mode! { cgi_handler: counters_of_all_processes_add_up }
+in_mode! { cold: counters_of_all_processes_add_up }
+in_mode! { pool: counters_of_all_processes_add_up }
+
+const CLIENTS: usize = 4;
+const REQUESTS: usize = 5;
+
+fn counters_of_all_processes_add_up(front: &mut dyn Front) {
+    let counted = front.script("prometheus.wsgi/");
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                for _ in 0..REQUESTS {
+                    Client::get(&counted).run().expect(200);
+                }
+            });
+        }
+    });
+    Client::request("DELETE", &counted, "").run().expect(200);
+
+    let metrics = Client::get(front.script("prometheus.wsgi/metrics")).run().expect(200).text();
+    let total = CLIENTS * REQUESTS;
+    for line in [
+        format!("visits_total {}.0", total + 1),
+        format!("methods_total{{method=\"GET\"}} {total}.0"),
+        "methods_total{method=\"DELETE\"} 1.0".to_owned(),
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "no `{line}`: {metrics}");
+    }
+}

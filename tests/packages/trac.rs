@@ -1,0 +1,48 @@
+//! Trac: a wiki page is edited, and read.
+
+use super::{in_mode, set_up};
+use crate::front::{Client, Front};
+
+in_mode! { cgi_handler: a_wiki_page_is_edited_and_read }
+in_mode! { cold: a_wiki_page_is_edited_and_read }
+in_mode! { pool: a_wiki_page_is_edited_and_read }
+
+fn a_wiki_page_is_edited_and_read(front: &mut dyn Front) {
+    let environment = front.site().path("var/trac");
+    let environment = environment.to_str().unwrap();
+    // Without the pages of Trac's own manual, which take long to write.
+    set_up(front, "python", &["-c", MAKE_ENVIRONMENT, environment]);
+
+    let jar = tempfile::NamedTempFile::new().unwrap();
+    let page = front.script("trac.wsgi/wiki/Notes");
+    for version in 0..4 {
+        let edit = format!("{page}?action=edit");
+        let form = Client::get(&edit).cookies(jar.path()).run().expect(200).text();
+        let fields = format!(
+            "__FORM_TOKEN={}&action=edit&version={version}&text=The+%27%27%27text%27%27%27+of+edit+{version}&save=1",
+            field(&form, "__FORM_TOKEN")
+        );
+        Client::post(&page, &fields).cookies(jar.path()).run().expect(303);
+        let text = Client::get(&page).cookies(jar.path()).run().expect(200).text();
+        assert!(text.contains(&format!("The <strong>text</strong> of edit {version}")), "{text}");
+        // Links begin with the address of the script.
+        assert!(text.contains("href=\"/cgi-bin/trac.wsgi/wiki/Notes?action=history\""), "{text}");
+    }
+    let history = Client::get(format!("{page}?action=history")).cookies(jar.path()).run().expect(200).text();
+    assert_eq!(history.matches("class=\"version\"").count(), 5, "a head and four versions: {history}");
+}
+
+/// Makes an environment in which everybody may edit the wiki.
+const MAKE_ENVIRONMENT: &str = r#"
+import sys
+from trac.env import Environment
+from trac.perm import PermissionSystem
+environment = Environment(sys.argv[1], create=True, options=[("trac", "database", "sqlite:db/trac.db")])
+PermissionSystem(environment).grant_permission("anonymous", "WIKI_ADMIN")
+"#;
+
+/// The value of a hidden field of a form.
+fn field<'a>(form: &'a str, name: &str) -> &'a str {
+    let value = form.split(&format!("name=\"{name}\" value=\"")).nth(1).and_then(|rest| rest.split('"').next());
+    value.unwrap_or_else(|| panic!("no {name} in the form: {form}"))
+}

@@ -1,0 +1,204 @@
+//! Zope: documents are added over a file that one process owns, and over a ZEO server by several processes at once.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::set_up;
+use crate::front::{
+    Apache, CgiModule, Client, Front, Lighttpd, Nginx, Response, Setup, Site, eventually, venv, wait_for_exit,
+};
+
+/// Makes an instance with a manager, over the storage that its configuration names.
+const MAKE_INSTANCE: &str = r#"
+import os, shutil, sys
+home = sys.argv[1]
+import Zope2.utilities
+skeleton = os.path.join(os.path.dirname(Zope2.utilities.__file__), "skel", "etc", "site.zcml")
+shutil.copy(skeleton, os.path.join(home, "etc"))
+from Zope2.Startup.run import configure_wsgi
+configure_wsgi(os.path.join(home, "zope.conf"))
+import transaction, Zope2
+application = Zope2.app()
+application.acl_users._doAddUser("ada", "lovelace", ["Manager"], [])
+for folder in "north", "south":
+    application.manage_addFolder(folder)
+    application[folder].manage_addDTMLMethod("list", file="<dtml-in objectIds><dtml-var sequence-item> </dtml-in>")
+transaction.commit()
+application._p_jar.close()
+"#;
+
+/// Makes an instance, over a storage that is described as in a configuration.
+fn make_instance(front: &dyn Front, storage: &str) {
+    let home = front.site().path("var/zope");
+    let home = home.to_str().unwrap();
+    set_up(front, "python", &["-c", "import os, sys; os.makedirs(sys.argv[1] + '/etc')", home]);
+    set_up(front, "python", &["-c", "import os, sys; os.mkdir(sys.argv[1] + '/var')", home]);
+    let configuration = format!("{storage}instancehome {home}\n");
+    fs::write(front.site().path("var/zope/zope.conf"), configuration).unwrap();
+    set_up(front, "python", &["-c", MAKE_INSTANCE, home]);
+}
+
+/// Adds a document to a folder; `more` are further fields of the form.
+fn add(folder: &str, id: &str, more: &str) -> Response {
+    let url = format!("{folder}/manage_addProduct/OFSP/manage_addDTMLDocument");
+    Client::post(url, &format!("id={id}&file=Text+of+{id}{more}")).auth("ada", "lovelace").run()
+}
+
+/// Fails unless the folder has these documents and no other ones.
+#[track_caller]
+fn expect_documents(folder: &str, ids: &[String]) {
+    let text = Client::get(format!("{folder}/list")).run().expect(200).text();
+    let mut found: Vec<&str> = text.split_whitespace().filter(|&id| id != "list").collect();
+    found.sort_unstable();
+    assert_eq!(found, ids);
+}
+
+/// A file is owned by one process at a time, which holds a lock on it.
+fn documents_in_a_file_are_kept(front: &mut dyn Front) {
+    let data = front.site().path("var/zope/var/Data.fs");
+    let storage = format!("<filestorage>\npath {}\n</filestorage>\n", data.display());
+    make_instance(front, &format!("<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"));
+    let folder = front.script("zope.wsgi/north");
+    let ids = ["doc1", "doc2", "doc3"].map(str::to_owned);
+    for id in &ids {
+        add(&folder, id, "").expect(302);
+        let text = Client::get(format!("{folder}/{id}")).run().expect(200).text();
+        assert_eq!(text.trim(), format!("Text of {id}"));
+    }
+    expect_documents(&folder, &ids);
+}
+
+/// A ZEO server, which owns the file for all processes.
+struct Zeo(Child);
+
+impl Zeo {
+    fn start(front: &dyn Front) -> Self {
+        let socket = front.site().path("var/zeo.sock");
+        let mut command = front.site().as_server(venv().join("bin/runzeo"));
+        command.arg("-a").arg(&socket).arg("-f").arg(front.site().path("var/Data.fs"));
+        let log = fs::File::create(front.site().path("run/zeo.log")).unwrap();
+        let zeo = Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        eventually("the ZEO server listens", || socket.exists());
+        zeo
+    }
+}
+
+impl Drop for Zeo {
+    fn drop(&mut self) {
+        // The server may have exited by itself, which a test reports.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        wait_for_exit(self.0.id().cast_signed());
+        let _ = self.0.wait();
+    }
+}
+
+/// Two clients add documents at once, each to a folder of its own.
+fn documents_of_several_processes_are_kept(front: &mut dyn Front) {
+    let _zeo = make_instance_over_zeo(front);
+    add_at_once(["north", "south"].map(|folder| front.script(&format!("zope.wsgi/{folder}"))));
+}
+
+/// Two clients add documents at once to the same folder: one of them has a conflict, and its request is tried again.
+fn conflicting_documents_are_kept(front: &mut dyn Front) {
+    let _zeo = make_instance_over_zeo(front);
+    let folder = front.script("zope.wsgi/north");
+    // This one has a conflict for certain. Its body is read again.
+    add(&front.script("zope.wsgi/south"), "again", "&conflict=yes").expect(302);
+    eventually("the log tells of another try", || front.log().contains("retried again"));
+    add_at_once([folder.clone(), folder]);
+}
+
+fn make_instance_over_zeo(front: &dyn Front) -> Zeo {
+    let zeo = Zeo::start(front);
+    let storage = format!("<zeoclient>\nserver {}\n</zeoclient>\n", front.site().path("var/zeo.sock").display());
+    make_instance(front, &format!("%import ZEO\n<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"));
+    zeo
+}
+
+/// Two clients add documents at once, each to a folder, and these have all of them in the end.
+fn add_at_once(folders: [String; 2]) {
+    thread::scope(|scope| {
+        for (folder, client) in folders.iter().zip(1..) {
+            scope.spawn(move || {
+                for number in 1..=3 {
+                    add(folder, &format!("doc{client}{number}"), "").expect(302);
+                }
+            });
+        }
+    });
+    for (folder, client) in folders.iter().zip(1..) {
+        let clients = if folders[0] == folders[1] { vec![1, 2] } else { vec![client] };
+        let ids = clients.iter().flat_map(|client| (1..=3).map(move |number| format!("doc{client}{number}")));
+        expect_documents(folder, &ids.collect::<Vec<_>>());
+    }
+}
+
+mod cgi_handler {
+    use super::{CgiModule, Lighttpd, Setup, Site};
+
+    #[test]
+    fn documents_in_a_file_are_kept() {
+        let site = Site::under_cgi_handler();
+        super::documents_in_a_file_are_kept(&mut super::Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+    }
+
+    #[test]
+    fn documents_of_several_processes_are_kept() {
+        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::under_cgi_handler()));
+    }
+}
+
+mod cold {
+    use super::{Apache, CgiModule, Lighttpd};
+
+    #[test]
+    fn documents_in_a_file_are_kept() {
+        super::documents_in_a_file_are_kept(&mut Apache::with(CgiModule::Cgid));
+    }
+
+    #[test]
+    fn documents_of_several_processes_are_kept() {
+        super::documents_of_several_processes_are_kept(&mut Lighttpd::start());
+    }
+}
+
+mod warm {
+    use super::{Lighttpd, Site};
+
+    #[test]
+    fn documents_of_several_processes_are_kept() {
+        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::of_mode("warm")));
+    }
+}
+
+mod resident {
+    use super::{Lighttpd, Site};
+
+    #[test]
+    fn documents_of_several_processes_are_kept() {
+        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::of_mode("resident")));
+    }
+}
+
+mod pool {
+    use super::Nginx;
+
+    #[test]
+    fn documents_in_a_file_are_kept() {
+        let mut front = Nginx::with_words(&["--workers", "1", "--threads", "4"]);
+        super::documents_in_a_file_are_kept(&mut front);
+    }
+
+    #[test]
+    fn documents_of_several_processes_are_kept() {
+        super::documents_of_several_processes_are_kept(&mut Nginx::start());
+    }
+
+    #[test]
+    fn conflicting_documents_are_kept() {
+        super::conflicting_documents_are_kept(&mut Nginx::start());
+    }
+}
