@@ -91,7 +91,7 @@ make_venv() {
         return
     fi
     # The copy of the requirements is written last, so that a virtualenv that was left half made is made again.
-    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup, numpy, Zope2' 2>/dev/null; then
+    if cmp -s requirements.txt "$venv/requirements.txt" && "$venv/bin/python" -c 'import flask, django, flup, numpy, webtest, Zope2' 2>/dev/null; then
         return
     fi
     say "making $venv with $("$python" --version)"

@@ -18,6 +18,7 @@ mod interpreter;
 mod matrix;
 mod modes;
 mod packages;
+mod pep3333;
 mod place;
 mod pool;
 mod probe;

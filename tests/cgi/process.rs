@@ -1,11 +1,16 @@
 //! The process that serves a request: its streams, its signals, its end (RFC 3875 3.4, 6.1, 6.4).
 
-use std::{fs, io::Read as _};
+use std::{
+    fs,
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
+    front::eventually,
     probe::{Probe, Server},
     running::{Gate, Running, piped},
     verdict::{codes, judge, only_entry, whole},
@@ -266,6 +271,59 @@ fn c44_a_client_that_goes_away_ends_the_request_quietly_and_with_close() {
         drop(client);
         let ended = running.end();
         assert_eq!((ended.code(), ended.stderr.as_str(), closed(&probe)), (Some(1), "", closes), "{path_info}");
+    }
+}
+
+#[test]
+fn c44_a_client_that_goes_away_ends_a_stream_of_empty_blocks_too() {
+    let app = "
+        import time
+        def application(environ, start_response):
+            path = environ['PATH_INFO']
+            def empty():
+                if path.endswith('late'):
+                    start_response('200 OK', [('Content-Type', 'text/plain')])
+                try:
+                    if 'begun' in path:
+                        yield b'begun'
+                    open('running', 'w')
+                    while True:
+                        time.sleep(0.001)
+                        yield b''
+                finally:
+                    open('closed', 'a').write('x')
+            if not path.endswith('late'):
+                write = start_response('200 OK', [('Content-Type', 'text/plain')])
+                while path == '/write':
+                    open('running', 'w')
+                    time.sleep(0.001)
+                    write(b'')
+            return empty()
+        ";
+    for (path_info, closes) in [("/begun", 1), ("/nothing", 1), ("/begun late", 1), ("/late", 1), ("/write", 0)] {
+        for (method, through_socket) in [("GET", false), ("HEAD", false), ("GET", true)] {
+            let probe = Probe::new(app).variable("PATH_INFO", path_info).variable("REQUEST_METHOD", method);
+            if method == "HEAD" && path_info.contains("begun") {
+                // The first block ends it.
+                continue;
+            }
+            let (client, reply): (OwnedFd, OwnedFd) = if through_socket {
+                let (client, reply) = UnixStream::pair().unwrap();
+                (client.into(), reply.into())
+            } else {
+                let (client, reply) = std::io::pipe().unwrap();
+                (client.into(), reply.into())
+            };
+            let mut command = probe.command(Server::Wsgate);
+            let running = Running::start(piped(&mut command).stdout(reply));
+            drop(command);
+            let at_work = probe.directory().join("running");
+            eventually("the application is at work", || at_work.exists());
+            drop(client);
+            let ended = running.end();
+            let found = (ended.code(), ended.stderr.as_str(), closed(&probe));
+            assert_eq!(found, (Some(1), "", closes), "{path_info} {method} {through_socket}");
+        }
     }
 }
 

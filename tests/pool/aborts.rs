@@ -154,6 +154,65 @@ fn f27_a_connection_that_is_closed_within_the_reply_ends_it_and_closes_the_respo
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
+/// Gives empty blocks without end, and says so when it is ended.
+const EMPTY: &str = "
+    import time
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        def empty():
+            print('at work', path)
+            try:
+                while True:
+                    time.sleep(0.001)
+                    yield b''
+            finally:
+                print('closed', path)
+        if path == '/short':
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'short']
+        if 'unstarted' in path:
+            return empty()
+        write = start_response('200 OK', [('Content-Type', 'text/plain')])
+        if 'write' in path:
+            try:
+                print('at work', path)
+                while True:
+                    time.sleep(0.001)
+                    write(b'')
+            finally:
+                print('closed', path)
+        return empty()
+    ";
+
+#[test]
+fn f27_a_stream_of_empty_blocks_ends_with_its_connection_or_its_abort() {
+    for threads in ["1", "2"] {
+        let mut pool = Setup::new(EMPTY).words(&["--threads", threads]).start();
+        for path in ["/iterable", "/unstarted", "/write"] {
+            for (body, is_aborted) in
+                [(0, false), (100, false), (60_000, false), (0, true), (100, true), (60_000, true)]
+            {
+                let path = format!("{path}/{body}/{is_aborted}");
+                let ask = Ask::post(&path, vec![b'x'; body]).keep();
+                let mut wire = pool.connect();
+                // The body is never read, and its end does not come.
+                wire.send(&ask.before_body());
+                wire.send(&ask.stdin(&vec![b'x'; body / 2]));
+                pool.await_log(&format!("at work {path}\n"));
+                if is_aborted {
+                    wire.send(&ask.abort());
+                    is_over(wire.answer().end);
+                    assert_eq!(wire.ask(&Ask::get("/short").keep()).text(), "short");
+                }
+                drop(wire);
+                pool.await_log(&format!("closed {path}\n"));
+            }
+        }
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+    }
+}
+
 #[test]
 fn f27_a_connection_that_is_closed_before_the_application_runs_is_quiet() {
     let pool = Setup::new(ECHO).start();

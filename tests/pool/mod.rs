@@ -29,6 +29,7 @@ mod replacing;
 mod requests;
 mod reuse;
 mod separation;
+pub(crate) mod served;
 mod starting;
 mod stderr;
 mod threads;

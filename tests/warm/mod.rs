@@ -114,7 +114,7 @@ impl Site {
 
     /// The answer to an ordinary request.
     #[track_caller]
-    fn ask(&self) -> Reply {
+    pub(crate) fn ask(&self) -> Reply {
         self.answer(&mut self.request(), "")
     }
 

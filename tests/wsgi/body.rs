@@ -77,6 +77,47 @@ fn w04_every_kind_of_iterable_is_a_body() {
 }
 
 #[test]
+fn w04_an_iterable_of_nothing_is_an_empty_body_of_whatever_kind_it_is() {
+    for iterable in [
+        "b''",
+        "''",
+        "bytearray()",
+        "memoryview(b'')",
+        "[]",
+        "()",
+        "{}",
+        "set()",
+        "iter(())",
+        "range(0)",
+        "(x for x in ())",
+        "iter(int, 0)",
+        "type('S', (str,), {})()",
+        "type('S', (), {'__getitem__': lambda s, i: [][i]})()",
+        "type('S', (), {'__len__': lambda s: 0, '__iter__': lambda s: iter(())})()",
+        "type('S', (), {'__bool__': lambda s: 1 / 0, '__iter__': lambda s: iter((b'', b''))})()",
+    ] {
+        let empty = returning("[]", iterable).run();
+        let found = (empty.status.as_str(), empty.text().len(), empty.header("Content-Length"), empty.log.as_str());
+        assert_eq!(found, ("200 OK", 0, Some("0"), ""), "{iterable}");
+        let written = returning("[]", &format!("write(b'written') and None or {iterable}")).run();
+        assert_eq!(
+            (written.text().as_str(), written.log.as_str(), written.exit.code()),
+            ("written", "", Some(0)),
+            "{iterable}"
+        );
+        let code =
+            format!("def application(e, start_response):\n    start_response('204 No', [])\n    return {iterable}\n");
+        let none = Probe::new(&code).run();
+        assert_eq!((none.status.as_str(), none.headers.len(), none.log.as_str()), ("204 No", 0, ""), "{iterable}");
+    }
+    // A length that is none of the blocks', and a text that gives bytes.
+    returning("[]", "type('L', (list,), {'__len__': lambda s: 0})([b'a', b'b'])")
+        .both(|reply| assert_eq!(reply.text(), "ab"));
+    returning("[]", "type('T', (str,), {'__iter__': lambda s: iter([b'ab'])})('x')")
+        .both(|reply| assert_eq!(reply.text(), "ab"));
+}
+
+#[test]
 fn w05_only_iteration_length_and_close_are_used() {
     let code = "
         class Watched:
@@ -190,7 +231,19 @@ fn w41_a_body_that_is_too_short_is_logged() {
 
 #[test]
 fn a_content_length_that_is_no_number_is_refused() {
-    for wrong in ["-1", "1e3", " 5", "5 ", "", "abc", "5, 5"] {
+    // Nor one beyond the length that a file may have.
+    for wrong in [
+        "-1",
+        "1e3",
+        " 5",
+        "5 ",
+        "",
+        "abc",
+        "5, 5",
+        "9223372036854775808",
+        "18446744073709551616",
+        "99999999999999999999999",
+    ] {
         let reply = returning(&format!("[('Content-Length', '{wrong}')]"), "[b'abc']").run();
         assert_error_page(&reply, "W0502");
     }
@@ -234,6 +287,8 @@ fn what_beginners_return_is_refused_with_the_way_to_mend_it() {
     for (returned, fix) in [
         ("'<h1>Hello</h1>'", "return [text.encode(\"utf-8\")]"),
         ("b'<h1>Hello</h1>'", "return [body]"),
+        ("bytearray(b'ab')", "return [bytes(body)]"),
+        ("memoryview(b'ab')", "return [bytes(body)]"),
         ("None", "look for a missing `return`"),
         ("42", "object is not iterable"),
     ] {
@@ -322,7 +377,7 @@ fn w57_a_head_reply_without_a_body_stays_one_when_it_is_an_error() {
 
 #[test]
 fn w58_a_status_without_a_body_gets_none() {
-    for status in ["204 No Content", "304 Not Modified"] {
+    for status in ["204 No Content", "205 Reset Content", "304 Not Modified"] {
         let code = format!(
             "
             def application(environ, start_response):
@@ -333,9 +388,38 @@ fn w58_a_status_without_a_body_gets_none() {
         let reply = Probe::new(&code).run();
         assert_eq!((reply.status.as_str(), reply.body.as_slice()), (status, &b""[..]));
         assert_eq!(reply.header("X-Kept"), Some("1"));
-        assert_eq!(reply.header("Content-Length"), None);
+        assert_eq!(reply.header("Content-Length"), status.starts_with("205").then_some("0"));
         assert_eq!(reply.codes(), ["W0507"], "{status}");
     }
+}
+
+#[test]
+fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
+    for (status, length, passed) in [
+        ("204 No Content", "0", None),
+        ("204 No Content", "7", None),
+        ("205 Reset Content", "7", Some("0")),
+        ("304 Not Modified", "7", Some("7")),
+    ] {
+        for (method, iterable) in [("GET", "[]"), ("HEAD", "[]"), ("GET", "(b'' for _ in '12')")] {
+            let code = format!(
+                "
+                def application(environ, start_response):
+                    start_response('{status}', [('content-length', '{length}'), ('X-Kept', '1')])
+                    return {iterable}
+                "
+            );
+            let reply = Probe::new(&code).variable("REQUEST_METHOD", method).run();
+            assert_eq!(
+                (reply.header("Content-Length"), reply.header("X-Kept")),
+                (passed, Some("1")),
+                "{status} {method}"
+            );
+            assert_eq!((reply.body.as_slice(), reply.log.as_str()), (&b""[..], ""), "{status} {method}");
+        }
+    }
+    let twice = "def application(e, start_response):\n    start_response('204 No', [('Content-Length', '0')] * 2)\n    return []\n";
+    assert_error_page(&Probe::new(twice).run(), "W0502");
 }
 
 #[test]

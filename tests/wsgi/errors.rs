@@ -6,6 +6,11 @@ fn writing(code: &str) -> Probe {
     Probe::new(&format!(
         "
         import sys
+        def raised(function):
+            try:
+                function()
+            except Exception as error:
+                return error
         def application(environ, start_response):
             errors = environ['wsgi.errors']
             answer = {code}
@@ -39,6 +44,41 @@ fn w26_errors_takes_any_unicode_without_raising() {
 fn w25_the_buffer_takes_all_kinds_of_bytes() {
     let reply = writing("[errors.buffer.write(data) for data in (b'a', bytearray(b'b'), memoryview(b'c'))]").run();
     assert_eq!((reply.log.as_str(), reply.text().as_str()), ("abc", "[1, 1, 1]"));
+}
+
+#[test]
+fn w25_errors_and_its_buffer_are_streams_of_python() {
+    for (expression, answer) in [
+        ("[isinstance(errors, io.TextIOBase), isinstance(errors.buffer, io.BufferedIOBase)]", "[True, True]"),
+        (
+            "[(s.readable(), s.writable(), s.seekable(), s.isatty(), s.closed) for s in (errors, errors.buffer)]",
+            "[(False, True, False, False, False), (False, True, False, False, False)]",
+        ),
+        (
+            "[errors.encoding, errors.errors, errors.newlines, errors.line_buffering, errors.name, errors.mode]",
+            "['utf-8', 'backslashreplace', None, True, '<stderr>', 'w']",
+        ),
+        (
+            "[errors.fileno(), errors.buffer.fileno(), errors.buffer.name, errors.buffer.mode]",
+            "[2, 2, '<stderr>', 'wb']",
+        ),
+        (
+            "[fails(s, n) for s in (errors, errors.buffer) for n in ('read', 'readline', 'tell')]",
+            "[True, True, True, True, True, True]",
+        ),
+        (
+            "[fails(errors.buffer, n) for n in ('read1', 'readlines', '__next__', 'truncate', 'detach')]",
+            "[True, True, True, True, True]",
+        ),
+        ("[errors.close(), errors.closed, errors.buffer.close(), errors.write('open')]", "[None, False, None, 4]"),
+        ("[errors.buffer.__enter__() is errors.buffer, errors.buffer.__exit__(None, None, None)]", "[True, None]"),
+    ] {
+        let fails = "lambda s, n: isinstance(raised(getattr(s, n)), OSError)";
+        let reply = writing(&format!("(lambda io, fails: {expression})(__import__('io'), {fails})")).run();
+        assert_eq!(reply.text(), answer, "{expression}: {}", reply.log);
+    }
+    let lines = writing("errors.buffer.writelines([b'one\\n', bytearray(b'two\\n'), memoryview(b'three')])").run();
+    assert_eq!((lines.text().as_str(), lines.log.as_str()), ("None", "one\ntwo\nthree"));
 }
 
 #[test]

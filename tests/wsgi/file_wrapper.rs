@@ -80,6 +80,57 @@ fn w55_content_length_is_honoured() {
 }
 
 #[test]
+fn w55_a_part_of_a_file_that_its_status_announces_makes_no_entry() {
+    let code = "
+        import io
+        def application(environ, start_response):
+            headers = [('Content-Type', 'text/plain'), ('Content-Length', '4'), ('Content-Range', 'bytes 10-13/10000')]
+            write = start_response('206 Partial Content', headers)
+            file = open('data', 'rb')
+            if environ['PATH_INFO'] == '/memory':
+                file = io.BytesIO(file.read())
+            file.seek(10)
+            if environ['PATH_INFO'] == '/written':
+                write(file.read(2))
+            return environ['wsgi.file_wrapper'](file)
+        ";
+    for path in ["", "/memory", "/written"] {
+        let probe = Probe::new(code).variable("PATH_INFO", path);
+        fs::write(probe.directory().join("data"), "0123456789".repeat(1000)).unwrap();
+        let reply = probe.run();
+        assert_eq!((reply.text().as_str(), reply.log.as_str(), reply.exit.code()), ("0123", "", Some(0)), "{path}");
+    }
+    // From anything else it is a mistake still.
+    let list = code.replace("environ['wsgi.file_wrapper'](file)", "[file.read()]");
+    let probe = Probe::new(&list);
+    fs::write(probe.directory().join("data"), "0123456789".repeat(1000)).unwrap();
+    assert_eq!(probe.run().codes(), ["W0505"]);
+}
+
+#[test]
+fn w54_a_wrapper_seeks_and_tells_as_its_file_does() {
+    for (expression, body) in [
+        ("[repr((w.seekable(), w.tell(), w.seek(7), w.tell(), w.seek(-1, 2))).encode()]", "(True, 0, 7, 7, 9999)"),
+        ("w.seek(9997) and w", "789"),
+        ("w.seek(9997) and next(w) and w.seek(9999) and w", "9"),
+        ("[b'%d %s' % (w.blksize, w.filelike.read(3))]", "8192 012"),
+    ] {
+        let wrapped = format!("(lambda w: {expression})(wrapper(open(path, 'rb')))");
+        let reply = wrapping("[]", &wrapped).run();
+        assert_eq!((reply.text().as_str(), reply.log.as_str()), (body, ""), "{expression}");
+    }
+    for (file, seekable) in [
+        ("type('F', (), {'read': None})()", "False"),
+        ("type('F', (), {'read': None, 'seek': None, 'tell': None})()", "True"),
+        ("type('F', (), {'seekable': lambda s: False, 'seek': None, 'tell': None})()", "False"),
+        ("__import__('subprocess').Popen(['true'], stdout=-1).stdout", "False"),
+    ] {
+        let reply = wrapping("[]", &format!("[str(wrapper({file}).seekable()).encode()]")).run();
+        assert_eq!(reply.text(), seekable, "{file}");
+    }
+}
+
+#[test]
 fn w55_an_iteration_that_has_begun_is_continued_not_sent_again() {
     let expression = "(lambda w: next(w) and w)(wrapper(open(path, 'rb'), 9000))";
     wrapping("[]", expression).both(|reply| assert_eq!(reply.body.len(), 1000));

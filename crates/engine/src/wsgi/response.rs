@@ -51,8 +51,10 @@ struct State {
     sent: u64,
     /// The application gave more than may be sent, and the log says so if that is a mistake.
     excess: bool,
-    /// The body is a file as `wsgi.file_wrapper` has it, which reaches beyond the part that is sent.
-    part_of_file: bool,
+    /// The response is a part of something, and says so by its status.
+    is_partial: bool,
+    /// The body is what `wsgi.file_wrapper` has made of a file.
+    is_file: bool,
     /// Nobody reads the reply any more.
     client_gone: bool,
 }
@@ -159,7 +161,8 @@ impl Response {
             sink,
             sent: 0,
             excess: false,
-            part_of_file: false,
+            is_partial: false,
+            is_file: false,
             client_gone: false,
         };
         Self { state: Mutex::new(state), form, head_only, log, interruptible }
@@ -241,8 +244,7 @@ impl Response {
 
     /// The body is what `wsgi.file_wrapper` has made of a file. Such a body is sent as far as Content-Length says (PEP 3333).
     pub(super) fn body_is_file(&self, py: Python<'_>) {
-        let mut state = self.state(py);
-        state.part_of_file = matches!(&state.stage, Stage::Started(head) if head.is_partial());
+        self.state(py).is_file = true;
     }
 
     /// Sends a part of a file, with the head before it.
@@ -401,6 +403,7 @@ impl Response {
             });
         }
         state.stage = Stage::HeadSent { limit: head.content_length(), bodiless };
+        state.is_partial = head.is_partial();
         state.sink.iter_mut().for_each(|sink| sink.head_leaves());
         Ok(head.into_bytes())
     }
@@ -415,7 +418,8 @@ impl Response {
             (false, Some(limit)) => limit.saturating_sub(state.sent),
             (false, None) => u64::MAX,
         };
-        if length > room && !std::mem::replace(&mut state.excess, true) && !self.head_only && !state.part_of_file {
+        let is_part_of_file = state.is_file && state.is_partial;
+        if length > room && !std::mem::replace(&mut state.excess, true) && !self.head_only && !is_part_of_file {
             let entry = match limit {
                 Some(limit) if !bodiless => Entry::error(
                     Code::BodyTooLong,

@@ -1,0 +1,66 @@
+//! An authorizer and a responder on one socket (FastCGI 1.0, 6.3): this test is the web server between client and application.
+
+use super::{MODES, Mode, Run};
+use crate::probe::Reply;
+
+/// Lets known users in, and gives the responder its name for them; or is the responder.
+const BOTH: &str = "
+    def application(environ, start_response):
+        if environ.get('FCGI_ROLE') != 'AUTHORIZER':
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            body = environ['wsgi.input'].read()
+            return [environ.get('AUTH_NAME', 'nobody').encode('latin-1'), b'|', body, b'|',
+                    environ.get('AUTH_GROUPS', '').encode('latin-1')]
+        # No body, whatever the variables say.
+        assert environ['wsgi.input'].read() == b''
+        user = environ.get('HTTP_X_USER')
+        if user is None:
+            start_response('401 Unauthorized', [('WWW-Authenticate', 'Basic realm=\"here\"'), ('Content-Type', 'text/plain')])
+            return [b'who are you?']
+        start_response('200 OK', [('Variable-AUTH_NAME', 'known as ' + user), ('variable-AUTH_GROUPS', 'a, b: c'),
+                                  ('Content-Type', 'text/plain'), ('Content-Length', '0')])
+        return []
+    ";
+
+/// What a web server does with a request: asks the authorizer first, and the responder with its variables if it may.
+fn visit(run: &Run, user: Option<&str>, body: &[u8]) -> Reply {
+    let Run::FastCgi(served) = run else { unreachable!("CGI has no roles") };
+    let length = body.len().to_string();
+    let mut params = vec![("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", length.as_str())];
+    params.extend(user.map(|user| ("HTTP_X_USER", user)));
+    let asked = served.ask(2, &[&params[..], &[("FCGI_ROLE", "AUTHORIZER")]].concat(), b"");
+    assert!(asked.ended);
+    let verdict = Reply::parse(asked.stdout, String::new(), std::process::ExitStatus::default());
+    if verdict.status != "200 OK" {
+        return verdict;
+    }
+    let granted = verdict.headers.iter().filter_map(|(name, value)| {
+        let (prefix, name) = name.split_at_checked("Variable-".len())?;
+        prefix.eq_ignore_ascii_case("Variable-").then_some((name, value.as_str()))
+    });
+    params.extend(granted);
+    let output = served.ask(1, &[&params[..], &[("FCGI_ROLE", "RESPONDER")]].concat(), body);
+    assert!(output.ended);
+    Reply::parse(output.stdout, String::new(), std::process::ExitStatus::default())
+}
+
+#[test]
+fn f42_an_authorizer_and_a_responder_share_a_socket_and_its_variables_reach_the_responder() {
+    for mode in MODES.into_iter().filter(|mode| matches!(mode, Mode::Pool(_) | Mode::Lone)) {
+        let run = Run::start(mode, BOTH);
+        for round in 0..5 {
+            let user = format!("user {round}");
+            let let_in = visit(&run, Some(&user), b"body");
+            assert_eq!(let_in.text(), format!("known as user {round}|body|a, b: c"), "{mode:?}");
+            let refused = visit(&run, None, b"body");
+            assert_eq!(
+                (refused.status.as_str(), refused.text().as_str()),
+                ("401 Unauthorized", "who are you?"),
+                "{mode:?}"
+            );
+            assert_eq!(refused.header("WWW-Authenticate"), Some("Basic realm=\"here\""), "{mode:?}");
+        }
+        let log = run.stop();
+        assert!(!log.contains("wsgate: error") && !log.contains("wsgate: warning"), "{mode:?}: {log}");
+    }
+}
