@@ -116,6 +116,24 @@ fn a_pool_at_a_tcp_address_answers_too() {
 }
 
 #[test]
+fn hosts_are_looked_up_by_the_machine_s_own_program() {
+    let shell = Shell::new();
+    let getent = "#!/bin/sh\n[ \"$*\" = 'ahosts -- pool.test' ] && echo '127.0.0.1 STREAM pool.test'\n";
+    let getent = shell.place.executable("names/getent", getent);
+    let path = format!("{}:/usr/bin:/bin", getent.parent().unwrap().display());
+    let words = ["fastcgi", "status.wsgi", "--listen", "pool.test:0", "--workers", "1"];
+    let mut pool = shell.command(&shell.place.wsgate(), &words);
+    let mut pool = Running::start(piped(pool.env("PATH", &path)));
+    pool.await_log("\nrequest: ");
+    let log = pool.log();
+    let port = log.split('`').find_map(|word| word.strip_prefix("127.0.0.1:")).unwrap();
+    let ended = running::run(shell.call(&["--via", &format!("pool.test:{port}")]).env("PATH", &path), "");
+    assert_eq!(ended.text(), "body", "{log}{}", ended.stderr);
+    pool.signal(Signal::TERM);
+    pool.end();
+}
+
+#[test]
 fn a_reply_that_comes_while_the_body_is_sent_is_read() {
     let shell = Shell::new();
     shell.file(
