@@ -7,6 +7,7 @@ behind_every_front! {
     a_head_has_the_headers_of_its_get_and_no_body
     a_redirect_by_path_is_the_browsers_to_follow
     a_reply_that_points_elsewhere_keeps_its_status
+    a_reply_without_a_content_type_is_a_valid_one
     every_cookie_is_set_and_comes_back
     the_page_for_debugging_cannot_be_written_into
     what_is_printed_lands_in_the_log
@@ -34,6 +35,20 @@ fn a_reply_that_points_elsewhere_keeps_its_status(front: &mut dyn Front) {
         let response = Client::get(front.script(&format!("points_elsewhere.wsgi?{status}"))).run().expect(status);
         assert_eq!(response.header("location"), "http://elsewhere.example/");
     }
+}
+
+/// Web servers add none, or one of their own; HTTP asks for none (RFC 9110 8.3).
+fn a_reply_without_a_content_type_is_a_valid_one(front: &mut dyn Front) {
+    let response = Client::get(front.script("has_no_type.wsgi")).run().expect(200);
+    assert_eq!(response.text(), "X-Header: none\r\n\r\n<h1>Body</h1>\n");
+    assert_eq!(response.all("x-header"), [""; 0]);
+    let types = response.all("content-type");
+    assert!(types.len() <= 1 && types != ["application/octet-stream"], "{types:?}");
+    assert!(Client::head(front.script("has_no_type.wsgi")).run().expect(200).body.is_empty());
+    let redirect = Client::get(front.script("has_no_type.wsgi?redirect")).run().expect(303);
+    assert_eq!((redirect.header("location"), redirect.text().as_str()), ("http://elsewhere.example/", "Over there\n"));
+    let nothing = Client::get(front.script("has_no_type.wsgi?nothing")).run().expect(204);
+    assert!(nothing.body.is_empty() && nothing.all("content-length").is_empty(), "{nothing:?}");
 }
 
 fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {

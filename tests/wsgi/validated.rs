@@ -5,12 +5,13 @@ use std::{fs, path::PathBuf};
 use crate::{front::source, probe::Probe};
 
 /// Applications that break the PEP, or end their process, on purpose.
-const MISBEHAVING: [&str; 26] = [
+const MISBEHAVING: [&str; 27] = [
     "calls_os_exit",
     "calls_os_exit_at_import",
     "calls_sys_exit",
     "hangs",
     "hangs_without_python",
+    "has_no_type",
     "injects_header",
     "kills_itself",
     "missing_module",
