@@ -1,8 +1,14 @@
 //! *Input and Error Streams*, the reading half: W21–W24, W48, W49.
 
-use std::io::{Read as _, Write as _};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+};
 
-use crate::probe::Probe;
+use crate::{
+    probe::{Probe, Server},
+    running::{Running, piped},
+};
 
 /// An application that answers with what `expression` is worth, where `input` is `wsgi.input`.
 fn reading(expression: &str) -> Probe {
@@ -207,4 +213,57 @@ fn two_threads_that_read_at_once_get_every_byte_once() {
             return [str(sorted(b''.join(got)) == sorted(b'abcdefghij' * 2000)).encode()]
         ";
     assert_eq!(Probe::new(code).post("abcdefghij".repeat(2000)).run().text(), "True");
+}
+
+/// Goes to and fro in its body, and says what is wrong with what it finds there.
+const TO_AND_FRO: &str = "
+    import io
+    def wrong(i, length):
+        whole = bytes(n * 7 % 251 for n in range(251)) * (length // 251 + 1)
+        whole = whole[:length]
+        like, seen = io.BytesIO(whole), []
+        def same(*call):
+            name, *arguments = call
+            if getattr(i, name)(*arguments) != getattr(like, name)(*arguments):
+                seen.append(call)
+        for call in [('read', 10), ('tell',), ('seek', 0), ('read',), ('read', 5), ('tell',), ('seek', -3, 2), ('read',),
+                     ('seek', length + 50), ('tell',), ('read',), ('seek', 5), ('readline',), ('seek', -2, 1), ('read', 7),
+                     ('seek', 4000, 1), ('read', 70000), ('seek', 0, 2), ('read1', 1), ('seek', 1), ('readlines',), ('tell',)]:
+            same(*call)
+        return seen
+    def application(environ, start_response):
+        i = environ['wsgi.input']
+        try:
+            answer = (i.seekable(), wrong(i, int(environ['CONTENT_LENGTH'])))
+        except OSError as error:
+            answer = type(error).__name__
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [repr(answer).encode()]
+    ";
+
+fn body_of(length: usize) -> Vec<u8> {
+    (0..251).map(|index| (index * 7 % 251) as u8).cycle().take(length).collect()
+}
+
+#[test]
+fn w21_a_body_of_a_mebibyte_can_be_read_again_and_a_greater_one_only_from_a_file() {
+    for length in [5, 250, 65_536, 65_537, 1 << 20] {
+        let reply = Probe::new(TO_AND_FRO).post(body_of(length)).run();
+        assert_eq!(reply.text(), "(True, [])", "{length}");
+    }
+    let piped_body = Probe::new(TO_AND_FRO).post(body_of((1 << 20) + 1)).run();
+    assert_eq!(piped_body.text(), "'UnsupportedOperation'");
+    assert_eq!(reading("input.seekable()").post(body_of((1 << 20) + 1)).run().text(), "False");
+    for (length, skipped) in [((1 << 20) + 1, 0), (3_000_000, 4), (300, 4)] {
+        let probe =
+            Probe::new(TO_AND_FRO).variable("REQUEST_METHOD", "POST").variable("CONTENT_LENGTH", length.to_string());
+        let path = probe.directory().join("body");
+        // The body ends before its file does.
+        std::fs::write(&path, [&vec![b'-'; skipped], body_of(length).as_slice(), b"behind it"].concat()).unwrap();
+        let mut file = File::open(&path).unwrap();
+        file.seek(SeekFrom::Start(skipped as u64)).unwrap();
+        let mut command = probe.command(Server::Wsgate);
+        let ended = Running::start(piped(&mut command).stdin(file)).end();
+        assert!(ended.text().ends_with("\r\n\r\n(True, [])"), "{length}: {ended:?}");
+    }
 }
