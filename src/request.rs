@@ -83,7 +83,7 @@ impl Request {
         let mut reply = File::from(reply);
         let exit = self.refuse_on(status, entry, &mut reply);
         if exit == Exit::Done {
-            end_reply(reply.into(), true);
+            end_reply(OwnedFd::from(reply), true);
         }
         exit
     }

@@ -478,7 +478,9 @@ for number in sorted(os.listdir('/proc/self/fd'), key=int):
     except OSError: pass
 print(json.dumps(found))"""
     everything = [re.sub(r":?\[\d+\]$", "", each) for each in in_program(code)[3:]]
-    return {"0": kind(0), "1": kind(1), "2": kind(2), "beyond": descriptors(), "beyond in a fork": in_child(descriptors)[1:],
+    return {"0": kind(0), "1": kind(1), "2": kind(2), "beyond": descriptors(),
+            # Its own way to its parent is a pipe, and files may be the program's.
+            "beyond in a fork": [each for each in in_child(descriptors) if each != "pipe" and not each.startswith(("HERE/", "/dev/"))],
             "beyond in a program": [each for each in everything if not each.startswith("/proc/")]}
 
 

@@ -12,6 +12,7 @@ mod deadlines;
 mod dynamic;
 mod ending;
 mod filter;
+pub(crate) mod forks;
 mod framing;
 mod handover;
 mod hostile;

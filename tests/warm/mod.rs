@@ -4,6 +4,7 @@ mod apart;
 mod behind_apache;
 mod builds;
 mod failures;
+mod forks;
 mod limits;
 mod load;
 mod process;

@@ -18,7 +18,11 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 
-use crate::wsgi::{Setting, format_exception, interruption, one_line, type_name};
+use crate::{
+    forks,
+    log::Log,
+    wsgi::{Setting, format_exception, interruption, one_line, type_name},
+};
 
 /// Names under which an application is looked for when none is given.
 const USUAL_NAMES: [&str; 2] = ["application", "app"];
@@ -51,10 +55,13 @@ impl From<Entry> for Failure {
 
 /// Loads the application that `launch` names.
 pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
-    let module = import(py, &launch.app.source).map_err(|error| failed_import(py, launch, setting, &error))?;
+    let log = Log::new(&launch.request_id, &launch.request);
+    let imported = forks::end_if_child(py, &log, import(py, &launch.app.source));
+    let module = imported.map_err(|error| failed_import(py, launch, setting, &error))?;
     let (mut application, name) = find(&module, launch)?;
     if launch.app.factory {
-        application = application.call0().map_err(|error| failed_import(py, launch, setting, &error))?;
+        application = forks::end_if_child(py, &log, application.call0())
+            .map_err(|error| failed_import(py, launch, setting, &error))?;
     }
     if !application.is_callable() {
         return Err(Entry::error(

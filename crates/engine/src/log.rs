@@ -2,12 +2,15 @@
 
 use std::{
     fmt,
-    io::{self, Write as _},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use link::entry::Entry;
-use rustix::process::getpid;
+use rustix::{
+    io::{Errno, write},
+    process::getpid,
+    stdio::stderr,
+};
 
 /// Writes entries about one request to the error log.
 #[derive(Clone, Debug)]
@@ -139,6 +142,14 @@ impl Log {
 /// Writes `bytes` to the error log.
 pub(crate) fn write_all(bytes: &[u8]) {
     crate::log_files::look();
-    // A log that cannot be written leaves nowhere to say so, and no reason to fail the request.
-    let _ = io::stderr().lock().write_all(bytes);
+    let mut left = bytes;
+    while !left.is_empty() {
+        // Not by way of std, whose lock another thread may hold when the application forks. A log that cannot be written leaves
+        // nowhere to say so, and no reason to fail the request.
+        match write(stderr(), left) {
+            Ok(count) => left = &left[count..],
+            Err(Errno::INTR) => {}
+            Err(_) => break,
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -20,11 +20,14 @@ use link::{
 };
 use rustix::{
     fs::fstat,
-    io::{DupFlags, Errno, dup3, write},
+    io::{Errno, write},
     stdio::{dup2_stderr, dup2_stdout, stderr, stdout},
 };
 
-use crate::log::{self, Log};
+use crate::{
+    forks::{self, Descriptor},
+    log::{self, Log},
+};
 
 /// How often a log that cannot be written may be told of.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -36,7 +39,7 @@ struct Files {
     scoreboard: Scoreboard,
     error: Option<Place>,
     access: Option<Access>,
-    bell: Option<OwnedFd>,
+    bell: Option<Descriptor>,
 }
 
 /// Where a file is, and which one is open.
@@ -53,7 +56,7 @@ struct Access {
 
 /// An open access log.
 struct Sink {
-    file: OwnedFd,
+    file: Descriptor,
     /// A part of a line was written last, since the disk was full.
     torn: bool,
     /// When it was last said that lines are lost.
@@ -63,9 +66,9 @@ struct Sink {
 /// Descriptors that were handed over for the logs.
 pub(crate) struct Handed {
     /// The access log.
-    pub(crate) access: Option<OwnedFd>,
+    pub(crate) access: Option<Descriptor>,
     /// Rings when files are to be opened anew.
-    pub(crate) bell: Option<OwnedFd>,
+    pub(crate) bell: Option<Descriptor>,
 }
 
 /// Takes the files of this process over, once.
@@ -97,7 +100,8 @@ pub(crate) fn take_over(logs: &link::logs::Logs, handed: Handed, scoreboard: Bor
 
 /// Opens anew what the supervisor has opened anew since.
 pub(crate) fn look() {
-    if let Some(files) = FILES.get() {
+    // A child that the application has forked may have led its standard streams elsewhere.
+    if let Some(files) = FILES.get().filter(|_| !forks::is_child()) {
         files.look();
     }
 }
@@ -154,7 +158,10 @@ impl Files {
         if let Some((place, sink)) = self.access.as_ref().and_then(|access| access.file.as_ref())
             && place.is_old(&self.scoreboard)
         {
-            place.reopen(|file| Ok(dup3(&file, &mut lock(sink).file, DupFlags::CLOEXEC)?));
+            place.reopen(|file| {
+                lock(sink).file = file;
+                Ok(())
+            });
         }
     }
 }
@@ -167,8 +174,8 @@ impl Place {
             && self.generation.swap(generation, Ordering::Relaxed) != generation
     }
 
-    fn reopen(&self, replace: impl FnOnce(OwnedFd) -> io::Result<()>) {
-        if let Err(error) = open_file(&self.path).and_then(replace) {
+    fn reopen(&self, replace: impl FnOnce(Descriptor) -> io::Result<()>) {
+        if let Err(error) = Descriptor::made(|| open_file(&self.path)).and_then(replace) {
             // The supervisor could.
             let path = String::from_utf8_lossy(&self.path);
             Log::new("-", "(worker)").entry(

@@ -1,7 +1,7 @@
 //! The end of a reply, so that all of it arrives.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
@@ -19,21 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Apache's mod_cgid gives a program one socket as standard input and output, sends the whole request body on it before it reads
 /// the reply, and loses that if the socket is closed while body is still in it: the kernel resets the connection then. So
 /// what is left of the body is read and dropped, until the web server closes its end.
-pub fn end_reply(reply: OwnedFd, body_left: bool) {
+pub fn end_reply(reply: impl AsFd, body_left: bool) {
     // Other holders of a socket, such as children of the application, do not keep the reply open then. A pipe has no such end,
     // and needs none: it has nothing but the reply in it.
     if shutdown(reply.as_fd(), Shutdown::Write).is_ok() && body_left {
-        drop_the_rest(&reply);
+        drop_the_rest(reply.as_fd());
     }
 }
 
 /// Reads until the other end is closed, or silent for too long. Not a part of its caller, whose stack would have this piece, too.
 #[inline(never)]
-fn drop_the_rest(reply: &OwnedFd) {
+fn drop_the_rest(reply: BorrowedFd<'_>) {
     let patience = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     let mut dropped = [0; 64 * 1024];
     loop {
-        match poll(&mut [PollFd::new(reply, PollFlags::IN)], Some(&patience)) {
+        match poll(&mut [PollFd::from_borrowed_fd(reply, PollFlags::IN)], Some(&patience)) {
             Ok(0) => return,
             Ok(_) => {}
             Err(Errno::INTR) => continue,
@@ -66,7 +66,7 @@ mod tests {
             reply
         });
         (&program).write_all(b"the reply").unwrap();
-        end_reply(program.into(), true);
+        end_reply(program, true);
         assert_eq!(sent.join().unwrap(), "the reply");
     }
 
@@ -74,7 +74,7 @@ mod tests {
     fn a_reply_ends_though_another_holds_its_socket() {
         let (mut server, program) = UnixStream::pair().unwrap();
         let another = program.try_clone().unwrap();
-        end_reply(program.into(), false);
+        end_reply(program, false);
         let mut reply = String::new();
         server.read_to_string(&mut reply).unwrap();
         drop(another);

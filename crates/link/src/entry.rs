@@ -126,6 +126,8 @@ codes! {
     SlowRequest = 607,
     /// A process did not exit in time after its last request.
     ExitTimedOut = 608,
+    /// A process that the application forked came back from it.
+    ChildReturned = 611,
     /// A worker of a pool ended by itself.
     WorkerDied = 701,
     /// The template of a pool ended by itself.

@@ -24,9 +24,9 @@ const ROOM: usize = 4 << 20;
 
 /// Both ends of the socket.
 #[derive(Debug)]
-pub struct Handover {
-    give: OwnedFd,
-    take: OwnedFd,
+pub struct Handover<D = OwnedFd> {
+    give: D,
+    take: D,
 }
 
 /// Numbers of the descriptors of both ends.
@@ -86,9 +86,11 @@ impl Handover {
         let _ = sockopt::set_socket_send_buffer_size(&give, ROOM);
         Ok(Self { give, take })
     }
+}
 
+impl<D: AsFd> Handover<D> {
     /// The one that has these ends.
-    pub fn of(give: OwnedFd, take: OwnedFd) -> Self {
+    pub fn of(give: D, take: D) -> Self {
         Self { give, take }
     }
 
@@ -99,7 +101,7 @@ impl Handover {
 
     /// Their numbers.
     pub fn ends(&self) -> Ends {
-        Ends { give_fd: self.give.as_raw_fd(), take_fd: self.take.as_raw_fd() }
+        Ends { give_fd: self.give.as_fd().as_raw_fd(), take_fd: self.take.as_fd().as_raw_fd() }
     }
 
     /// Writable when there is room.

@@ -7,21 +7,19 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
-    ptr,
-    sync::atomic::{AtomicI32, Ordering},
+    os::fd::{AsFd, BorrowedFd},
 };
 
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::SocketType,
     process::Signal,
 };
 
-/// The descriptor that the handler writes to; -1 if nothing is to be noted.
-static NOTED: AtomicI32 = AtomicI32::new(-1);
+use crate::forks::{self, Descriptor};
 
 /// Readable when this process has been asked to stop. There is one of them in a process.
-pub(crate) struct Sigterm(OwnedFd);
+pub(crate) struct Sigterm(Descriptor);
 
 impl Sigterm {
     /// Handles SIGTERM from now on, until Python code installs another handler, and unblocks all
@@ -30,16 +28,18 @@ impl Sigterm {
     /// # Errors
     /// If no file descriptor is left.
     pub(crate) fn listen() -> io::Result<Self> {
-        let noted = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        NOTED.store(noted.as_raw_fd(), Ordering::Release);
-        handle();
+        let (ours, bell) = forks::pair(SocketType::STREAM)?;
+        forks::wake(&[Signal::TERM.as_raw()], bell, false)?;
         super::unblock_signals();
-        Ok(Self(noted))
+        Ok(Self(ours))
     }
 
     /// Handles SIGTERM again, after Python code had installed a handler for a request.
-    pub(crate) fn listen_again(&self) {
-        handle();
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn listen_again(&self) -> io::Result<()> {
+        forks::wake_again(&[Signal::TERM.as_raw()])
     }
 
     /// Has the signal come?
@@ -52,39 +52,5 @@ impl Sigterm {
 impl AsFd for Sigterm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-impl Drop for Sigterm {
-    fn drop(&mut self) {
-        NOTED.store(-1, Ordering::Release);
-    }
-}
-
-fn handle() {
-    // SAFETY: all-zero is a valid value of the structure, whose fields that count are set; the
-    // handler is async-signal-safe; the call takes a pointer to a live value.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = note as *const () as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART;
-        libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(Signal::TERM.as_raw(), &raw const action, ptr::null_mut());
-    }
-}
-
-/// Runs as a signal handler, in any thread.
-extern "C" fn note(_signal: libc::c_int) {
-    let noted = NOTED.load(Ordering::Acquire);
-    if noted < 0 {
-        return;
-    }
-    let one = 1_u64.to_ne_bytes();
-    // SAFETY: write(2) is async-signal-safe, and the bytes are live; errno, which is this thread's,
-    // is put back.
-    unsafe {
-        let errno = *libc::__errno_location();
-        libc::write(noted, one.as_ptr().cast(), one.len());
-        *libc::__errno_location() = errno;
     }
 }

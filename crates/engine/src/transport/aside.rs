@@ -2,8 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _},
 };
+
+use rustix::io::{Errno, pread, pwrite};
+
+use crate::forks::Descriptor;
 
 /// Bytes of an unread body that are kept in memory; more go to a file without a name.
 const IN_MEMORY: usize = 1 << 20;
@@ -11,7 +15,7 @@ const IN_MEMORY: usize = 1 << 20;
 /// Body that was read ahead of the application.
 pub(super) enum Aside {
     Memory(VecDeque<u8>),
-    File { file: std::fs::File, read: u64, written: u64 },
+    File { file: Descriptor, read: u64, written: u64 },
 }
 
 impl Default for Aside {
@@ -34,15 +38,14 @@ impl Aside {
         if let Self::Memory(kept) = self
             && kept.len() + bytes.len() > IN_MEMORY
         {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(kept.make_contiguous())?;
+            let file = Descriptor::made(|| tempfile::tempfile().map(Into::into))?;
+            write_all_at(&file, kept.make_contiguous(), 0)?;
             *self = Self::File { file, read: 0, written: kept.len() as u64 };
         }
         match self {
             Self::Memory(kept) => kept.extend(bytes),
             Self::File { file, written, .. } => {
-                file.seek(SeekFrom::Start(*written))?;
-                file.write_all(bytes)?;
+                write_all_at(file, bytes, *written)?;
                 *written += bytes.len() as u64;
             }
         }
@@ -54,11 +57,26 @@ impl Aside {
         match self {
             Self::Memory(kept) => kept.read(into),
             Self::File { file, read, .. } => {
-                file.seek(SeekFrom::Start(*read))?;
-                let got = file.read(into)?;
+                let got = pread(&*file, into, *read)?;
                 *read += got as u64;
                 Ok(got)
             }
         }
     }
+}
+
+/// Writes `bytes` to `file`, from `position` on.
+fn write_all_at(file: &Descriptor, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match pwrite(file, bytes, position) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                position += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }

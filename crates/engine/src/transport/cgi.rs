@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -20,6 +20,7 @@ use rustix::{
 
 use super::{LOOK, aside::Aside};
 use crate::{
+    forks::{self, Descriptor},
     reporter::Reporter,
     wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
 };
@@ -59,7 +60,7 @@ struct Shared {
 
 struct State {
     /// Gone once the reply is over, so that the web server sees the end of the connection.
-    descriptor: Option<Arc<OwnedFd>>,
+    descriptor: Option<Arc<Descriptor>>,
     /// Bytes still to come, if that is known.
     left: Option<u64>,
     announced: u64,
@@ -104,7 +105,7 @@ impl State {
 
 impl Body {
     /// The body on `descriptor`.
-    pub(crate) fn new(descriptor: OwnedFd, length: BodyLength) -> Self {
+    pub(crate) fn new(descriptor: Descriptor, length: BodyLength) -> Self {
         let left = match length {
             BodyLength::Exactly(length) => Some(length),
             BodyLength::UntilEnd => None,
@@ -128,7 +129,7 @@ impl Body {
     }
 
     /// The descriptor, while something is still to be read from it.
-    fn pending(&self) -> Option<Arc<OwnedFd>> {
+    fn pending(&self) -> Option<Arc<Descriptor>> {
         let state = self.state();
         if state.ended { None } else { state.descriptor.clone() }
     }
@@ -136,7 +137,7 @@ impl Body {
     /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends the reading ahead. Not a part of its
     /// caller, whose stack would have this piece, too.
     #[inline(never)]
-    fn put_aside(&self, descriptor: &OwnedFd) {
+    fn put_aside(&self, descriptor: &Descriptor) {
         let mut piece = [0; 64 * 1024];
         let mut state = self.state();
         let allowed = state.allowed(piece.len());
@@ -158,6 +159,7 @@ impl Body {
 
 impl BodySource for Body {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        forks::refuse_child()?;
         let (descriptor, allowed) = {
             let mut state = self.state();
             let put_aside = state.aside.pop(into)?;
@@ -203,7 +205,7 @@ impl BodySource for Body {
 
 /// The reply of a CGI invocation.
 pub(crate) struct Reply {
-    descriptor: Option<OwnedFd>,
+    descriptor: Option<Descriptor>,
     body: Body,
     reporter: Reporter,
     release: Option<Release>,
@@ -218,14 +220,15 @@ pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
 
 impl Reply {
     /// The reply that goes to `descriptor`, to a request whose body is `body`. With `release` the gateway ends before the reply.
-    pub(crate) fn new(descriptor: OwnedFd, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
+    pub(crate) fn new(descriptor: Descriptor, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
         Self { descriptor: Some(descriptor), body, reporter, release, looked: None, was_short: false }
     }
 
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
     /// cannot block.
     fn clear_way(&self, wanted: usize) -> io::Result<usize> {
-        let Some(reply) = self.descriptor.as_ref().filter(|_| self.reporter.is_ours()) else {
+        forks::refuse_child()?;
+        let Some(reply) = &self.descriptor else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         while let Some(pending) = self.body.pending() {
@@ -319,16 +322,16 @@ impl Reply {
     }
 
     fn end(&mut self, complete: bool) {
+        if forks::is_child() {
+            return;
+        }
         let body_left = self.body.pending().is_some();
         self.body.close();
-        match self.release.take().filter(|_| self.reporter.is_ours()) {
+        match self.release.take() {
             Some(release) => release(complete),
             None => self.reporter.send(&Report::Done { complete }),
         }
-        // In a child that the application has forked, closing is all: the connection is its parent's.
-        if let Some(reply) = self.descriptor.take()
-            && self.reporter.is_ours()
-        {
+        if let Some(reply) = self.descriptor.take() {
             end_reply(reply, body_left);
         }
     }

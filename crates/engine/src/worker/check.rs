@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
@@ -20,19 +19,20 @@ use super::{
 };
 use crate::{
     app,
+    forks::Descriptor,
     reporter::Reporter,
     wsgi::{Interruptible, Setting},
 };
 
 /// Writes the findings about the application to the reply descriptor.
-pub(super) fn run(py: Python<'_>, launch: &Launch, reply: OwnedFd, reporter: &Reporter) -> PyResult<()> {
+pub(super) fn run(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: &Reporter) -> PyResult<()> {
     let findings = findings(py, launch)?;
     write(findings.encode().map_err(io::Error::other), reply, reporter);
     Ok(())
 }
 
 /// Loads the application slowly, to see what does what, and writes to the reply descriptor what that leaves behind.
-pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: OwnedFd, reporter: &Reporter) -> PyResult<()> {
+pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: &Reporter) -> PyResult<()> {
     let witness = Witness::begin(py)?;
     let before = Present::now();
     // An application that is loaded is held until it was looked at what it holds.
@@ -43,9 +43,9 @@ pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: OwnedFd, reporter: &
     Ok(())
 }
 
-fn write(bytes: io::Result<Vec<u8>>, reply: OwnedFd, reporter: &Reporter) {
+fn write(bytes: io::Result<Vec<u8>>, reply: Descriptor, reporter: &Reporter) {
     reporter.send(&Report::HeadLeaves);
-    let written = bytes.and_then(|bytes| File::from(reply).write_all(&bytes));
+    let written = bytes.and_then(|bytes| File::from(reply.into_owned()).write_all(&bytes));
     reporter.send(&Report::Done { complete: written.is_ok() });
 }
 

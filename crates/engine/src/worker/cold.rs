@@ -1,9 +1,6 @@
 //! One CGI request in a process of its own: what PEP 3333 shows as the CGI gateway.
 
-use std::{
-    os::{fd::OwnedFd, unix::ffi::OsStringExt as _},
-    sync::Arc,
-};
+use std::{os::unix::ffi::OsStringExt as _, sync::Arc};
 
 use link::{
     launch::Launch,
@@ -13,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::{
     app::{self, Failure},
+    forks::Descriptor,
     log::Log,
     reporter::Reporter,
     transport::cgi::{Body, Release, Reply, StandardError},
@@ -23,8 +21,8 @@ use crate::{
 pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
-    body: OwnedFd,
-    reply: OwnedFd,
+    body: Descriptor,
+    reply: Descriptor,
     reporter: Reporter,
     interruptible: Interruptible,
 ) -> PyResult<()> {
@@ -52,8 +50,8 @@ pub(super) fn run(
 pub(super) struct Asked {
     pub(super) log: Log,
     pub(super) variables: Vec<(Vec<u8>, Vec<u8>)>,
-    pub(super) body: OwnedFd,
-    pub(super) reply: OwnedFd,
+    pub(super) body: Descriptor,
+    pub(super) reply: Descriptor,
     pub(super) reporter: Reporter,
     pub(super) interruptible: Interruptible,
     pub(super) form: Form,

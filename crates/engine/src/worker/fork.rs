@@ -2,17 +2,10 @@
 //!
 //! Only where one thread lives: what other threads hold locked would stay locked for ever in the child.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-use pyo3::{
-    ffi,
-    prelude::*,
-    types::{PyCFunction, PyDict, PyTuple},
-};
+use pyo3::{ffi, prelude::*};
 use rustix::process::Pid;
+
+use crate::forks;
 
 /// Which side of the fork this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,18 +26,12 @@ pub(super) fn thread_count() -> usize {
 /// # Errors
 /// If the kernel has no process or memory left for the child.
 pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
-    // SAFETY: all-zero is a valid signal set, and is overwritten at once; the calls take pointers to live sets.
-    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-    }
+    let before = forks::block_all();
     // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in the order that Python's own
     // os.fork has them in, the parent's even if there is no child.
     let pid = unsafe {
         ffi::PyOS_BeforeFork();
+        forks::our_fork();
         let pid = libc::fork();
         if pid == 0 {
             ffi::PyOS_AfterFork_Child();
@@ -57,40 +44,15 @@ pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
         return Ok(Side::Child);
     }
     let error = std::io::Error::last_os_error();
-    // SAFETY: `before` was filled by the kernel above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    forks::set_mask(&before);
     // A negative number is no process's, and must not be taken for one.
     if pid > 0 { Pid::from_raw(pid) } else { None }.map(Side::Parent).ok_or(error)
 }
 
 /// Starts what `start` starts so that it never handles a signal: the main thread is to be interrupted by them.
 pub(super) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    // SAFETY: all-zero is a valid signal set, and is overwritten at once; the calls take pointers to live sets.
-    let before = unsafe {
-        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-        before
-    };
+    let before = forks::block_all();
     let started = start();
-    // SAFETY: `before` was filled by the kernel above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut()) };
+    forks::set_mask(&before);
     started
-}
-
-/// Takes note in every child that the application forks: what it does is not the worker's.
-pub(super) fn note_forks(py: Python<'_>, forked: &Arc<AtomicBool>) -> PyResult<()> {
-    let forked = forked.clone();
-    let note = PyCFunction::new_closure(
-        py,
-        Some(c"note_fork"),
-        None,
-        move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            forked.store(true, Ordering::Relaxed);
-        },
-    )?;
-    let hooks = PyDict::new(py);
-    hooks.set_item("after_in_child", note)?;
-    py.import("posix")?.getattr("register_at_fork")?.call((), Some(&hooks))?;
-    Ok(())
 }

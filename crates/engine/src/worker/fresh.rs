@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +17,7 @@ use rustix::{
 };
 
 use super::modules;
+use crate::forks::Descriptor;
 
 /// What the times of files may be behind the clock: the kernel takes them from its last tick, of which there are at least a hundred
 /// in a second.
@@ -25,9 +25,9 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The files of all modules that were loaded at one moment.
 pub(super) struct Fresh {
-    changes: OwnedFd,
+    changes: Descriptor,
     /// Holds one, for the first process that finds a change.
-    token: OwnedFd,
+    token: Descriptor,
     /// One had changed before it was watched.
     is_stale: bool,
     /// How many there are.
@@ -40,8 +40,9 @@ impl Fresh {
     /// # Errors
     /// If the kernel cannot watch as many.
     pub(super) fn watch(py: Python<'_>, begun: SystemTime) -> io::Result<Self> {
-        let changes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let token = eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let changes = Descriptor::made(|| inotify::init(flags))?;
+        let token = Descriptor::made(|| eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
         let mut fresh = Self { changes, token, is_stale: false, modules: 0 };
         fresh.watch_more(py, begun)?;
         Ok(fresh)

@@ -17,6 +17,7 @@ use pyo3::{
 use rustix::process::Signal;
 
 use crate::{
+    forks,
     reporter::Reporter,
     transport::cgi::StandardError,
     wsgi::{Interrupted, Interruptible, text_stream},
@@ -39,8 +40,7 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
         sys.setattr(name, text_stream(py, Arc::new(StandardError))?)?;
     }
     // A crash in C code then leaves the Python stack in the log.
-    py.import("faulthandler")?.call_method1("enable", (2,))?;
-    Ok(())
+    forks::report_crashes(py)
 }
 
 /// Whose SIGTERM ends a request.
@@ -75,7 +75,7 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: &Heed
             Err(Interrupted::new_err(reason))
         },
     )?;
-    py.import("_signal")?.call_method1("signal", (Signal::TERM.as_raw(), interrupt))?;
+    forks::handle(py, Signal::TERM.as_raw(), &interrupt)?;
     Ok(interruptible)
 }
 

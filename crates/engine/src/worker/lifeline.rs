@@ -1,18 +1,20 @@
 //! Ends this process when the gateway that guards its request has gone: it is no child of that one, so the kernel's signal for
 //! children cannot tell it.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, getpid, kill_process},
 };
 
+use crate::forks::Descriptor;
+
 /// Has the kernel kill this process when the other end of `pipe` is closed, to which nothing is ever written.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(super) fn hold_to(pipe: &OwnedFd) -> std::io::Result<()> {
+pub(super) fn hold_to(pipe: &Descriptor) -> std::io::Result<()> {
     let number = pipe.as_raw_fd();
     let asks = [
         (libc::F_SETOWN, getpid().as_raw_nonzero().get()),
@@ -35,7 +37,7 @@ pub(super) fn hold_to(pipe: &OwnedFd) -> std::io::Result<()> {
 }
 
 /// Undoes [`hold_to`].
-pub(super) fn let_go(pipe: &OwnedFd) {
+pub(super) fn let_go(pipe: &Descriptor) {
     // SAFETY: the call takes numbers and touches no memory; the descriptor is open. It was given what is taken from it here, so it
     // cannot be refused.
     unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, 0) };

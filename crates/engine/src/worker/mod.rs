@@ -48,7 +48,12 @@ use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 
-use crate::{log::Log, log_files, process, reporter::Reporter};
+use crate::{
+    forks::{self, Descriptor},
+    log::Log,
+    log_files, process,
+    reporter::Reporter,
+};
 use watched::Board;
 
 /// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
@@ -58,24 +63,24 @@ const EXIT_TIMEOUT_SECONDS: u64 = 30;
 struct Handed {
     launch: Launch,
     /// The socket to the gateway.
-    channel: OwnedFd,
+    channel: Descriptor,
     task: Task,
 }
 
 /// What is to be done, with the descriptors for it.
 enum Task {
-    Cgi { body: OwnedFd, reply: OwnedFd },
-    Check { reply: OwnedFd },
-    Trace { reply: OwnedFd },
+    Cgi { body: Descriptor, reply: Descriptor },
+    Check { reply: Descriptor },
+    Trace { reply: Descriptor },
     Template { service: Service, sockets: Sockets, board: Board },
     Worker { service: Service, sockets: Sockets, board: Board },
 }
 
 /// Where the connections of a pool come from.
 struct Sockets {
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Descriptor>,
     /// Those that another worker gives away, if there may be others.
-    handover: Option<Handover>,
+    handover: Option<Handover<Descriptor>>,
 }
 
 /// A process that has everything it needs and has not begun.
@@ -86,9 +91,10 @@ pub(crate) struct Prepared {
 
 /// Reads the launch frame from the descriptor `launch` and takes over the descriptors that it names.
 #[pyfunction]
-pub(crate) fn prepare(launch: i32) -> PyResult<Prepared> {
+pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
+    forks::watch(py)?;
     // SAFETY: the gateway opened this descriptor for this process alone and passed its number to this call.
-    let mut file = std::fs::File::from(unsafe { own(launch) }?);
+    let mut file = std::fs::File::from(unsafe { own(launch) }?.into_owned());
     let mut frame = Vec::new();
     file.read_to_end(&mut frame)?;
     let launch = Launch::decode(&frame).map_err(|bad| PyImportError::new_err(bad.to_string()))?;
@@ -230,12 +236,12 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
 ///
 /// # Safety
 /// The descriptor must be open, and nothing else in this process may own it.
-unsafe fn own(number: i32) -> PyResult<OwnedFd> {
+unsafe fn own(number: i32) -> PyResult<Descriptor> {
     // SAFETY: the caller's promise.
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&descriptor, FdFlags::CLOEXEC)
         .map_err(|error| PyRuntimeError::new_err(format!("descriptor {}: {error}", descriptor.as_raw_fd())))?;
-    Ok(descriptor)
+    Ok(descriptor.into())
 }
 
 /// Makes sure that this process does not outlive the gateway, which alone can be told to end.

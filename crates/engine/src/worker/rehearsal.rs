@@ -5,7 +5,7 @@
 //! done here is done while nobody waits for it. In the template it has the dynamic linker and the interpreter find out once, for all
 //! processes, what they else find out in each.
 
-use std::{io, os::fd::OwnedFd};
+use std::io;
 
 use link::page::Form;
 use pyo3::{
@@ -15,7 +15,7 @@ use pyo3::{
 };
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
-    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    net::SocketType,
 };
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     environment::{self, take_environment},
 };
 use crate::{
+    forks::{self, Descriptor},
     log::Log,
     reporter::Reporter,
     wsgi::{Interruptible, Setting},
@@ -84,8 +85,7 @@ fn rehearse(py: Python<'_>, setting: &Setting) -> PyResult<()> {
 
 fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
     // Nobody reads what is reported.
-    let (ours, _theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(io::Error::from)?;
+    let (ours, _theirs) = forks::pair(SocketType::SEQPACKET)?;
     let asked = Asked {
         log: Log::new("rehearsal", "GET /"),
         variables,
@@ -110,6 +110,6 @@ fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) 
     cold::serve(py, asked, setting.clone(), |_| Ok(application.into_any()))
 }
 
-fn nothing(how: OFlags) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, c"/dev/null", how | OFlags::CLOEXEC, Mode::empty())?)
+fn nothing(how: OFlags) -> io::Result<Descriptor> {
+    Ok(Descriptor::made(|| openat(CWD, c"/dev/null", how | OFlags::CLOEXEC, Mode::empty()))?)
 }

@@ -6,13 +6,14 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use link::{launch::Service, spread::earlier};
-use rustix::param::page_size;
+use rustix::{io::pread, param::page_size};
+
+use crate::forks::Descriptor;
 
 /// The limits of one worker.
 pub(super) struct Span {
@@ -26,7 +27,7 @@ pub(super) struct Span {
 struct Memory {
     most: u64,
     /// This process's `statm`, kept open so that a look costs one call.
-    statm: File,
+    statm: Descriptor,
     told: AtomicBool,
 }
 
@@ -48,7 +49,11 @@ impl Span {
         let seconds = Some(earlier(service.max_age)).filter(|&seconds| seconds > 0 && !is_managed);
         let memory = match service.max_rss {
             0 => None,
-            most => Some(Memory { most, statm: File::open("/proc/self/statm")?, told: AtomicBool::new(false) }),
+            most => Some(Memory {
+                most,
+                statm: Descriptor::made(|| File::open("/proc/self/statm").map(Into::into))?,
+                told: AtomicBool::new(false),
+            }),
         };
         Ok(Self {
             requests: earlier(service.max_requests),
@@ -93,7 +98,7 @@ impl Memory {
     /// Bytes that are resident now; nothing if the kernel does not say.
     fn resident(&self) -> Option<u64> {
         let mut text = [0; 128];
-        let length = self.statm.read_at(&mut text, 0).ok()?;
+        let length = pread(&self.statm, &mut text, 0).ok()?;
         resident(std::str::from_utf8(text.get(..length)?).ok()?)
     }
 }

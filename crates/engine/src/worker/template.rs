@@ -3,11 +3,7 @@
 //! Where the application is not to be loaded before a fork, the template is the engine alone, and its workers load for themselves.
 
 use std::{
-    io::Read as _,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::AsFd as _,
     time::{Duration, SystemTime},
 };
 
@@ -20,13 +16,8 @@ use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{RecvFlags, SendFlags, recv, send},
+    net::{RecvFlags, SendFlags, SocketType, recv, send},
     process::{Pid, Signal, WaitOptions, getpid, kill_process, set_parent_process_death_signal, wait},
-};
-use signal_hook::{
-    SigId,
-    consts::{SIGCHLD, SIGTERM, SIGUSR1},
-    low_level::{pipe, unregister},
 };
 
 use super::{
@@ -43,10 +34,15 @@ use super::{
 };
 use crate::{
     app,
+    forks::{self, Descriptor},
     log::Log,
     log_files,
     process::{self, Inherited},
 };
+
+/// Signals that wake the template. It ends when its last worker has, and not by a signal that a terminal or a service manager
+/// gives to all.
+const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1];
 
 /// How this process ends.
 pub(super) struct Ended {
@@ -70,7 +66,7 @@ pub(super) fn run(
     service: &Service,
     sockets: Sockets,
     board: Board,
-    channel: OwnedFd,
+    channel: Descriptor,
 ) -> PyResult<Ended> {
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
@@ -176,7 +172,7 @@ fn watch(py: Python<'_>, service: &Service, log: &Log, begun: SystemTime) -> Res
 
 /// A process that forks workers.
 struct Template {
-    channel: OwnedFd,
+    channel: Descriptor,
     signals: Signals,
     pid: Pid,
     /// Workers that live, of those that the supervisor knows.
@@ -363,44 +359,30 @@ impl Template {
             // The template ended before the kernel was asked to watch it; then so does this.
             let _ = kill_process(getpid(), Signal::KILL);
         }
-        self.signals.unregister();
+        forks::stop_waking(&SIGNALS);
         Ok(Life::Worker(birth))
     }
 }
 
 /// The supervisor reads these; if it is gone, the kernel ends this process.
-fn tell(channel: &OwnedFd, news: News) {
+fn tell(channel: &Descriptor, news: News) {
     let _ = send(channel, &news.encode(), SendFlags::NOSIGNAL);
 }
 
-/// Signals that wake the template.
+/// Readable when a signal has come that wakes the template.
 struct Signals {
-    ours: UnixStream,
-    registered: Vec<SigId>,
+    ours: Descriptor,
 }
 
 impl Signals {
     fn register() -> std::io::Result<Self> {
-        let (ours, handlers) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        // The template ends when its last worker has, and not by a signal that a terminal or a service manager gives to all.
-        let signals = [SIGCHLD, SIGTERM, SIGUSR1];
-        let registered = signals
-            .map(|signal| pipe::register(signal, handlers.try_clone()?))
-            .into_iter()
-            .collect::<std::io::Result<_>>()?;
-        Ok(Self { ours, registered })
+        let (ours, bell) = forks::pair(SocketType::STREAM)?;
+        forks::wake(&SIGNALS, bell, true)?;
+        Ok(Self { ours })
     }
 
     /// Takes note of those that have come.
     fn take(&self) {
-        let mut bytes = [0; 64];
-        while matches!((&self.ours).read(&mut bytes), Ok(1..)) {}
-    }
-
-    fn unregister(self) {
-        for id in self.registered {
-            unregister(id);
-        }
+        while matches!(recv(&self.ours, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
     }
 }

@@ -3,7 +3,7 @@
 //! A worker is born, for the supervisor, when it has loaded: so old workers are not let go for one that may never serve. The first
 //! is forked before anybody asks, and shows whether the application can be loaded at all; it waits for its place then.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use link::{
     entry::{Code, Entry},
@@ -11,12 +11,14 @@ use link::{
 };
 use rustix::{
     io::Errno,
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+    net::{RecvFlags, SendFlags, SocketType, recv, send},
     process::{Pid, Signal, WaitStatus, kill_process},
 };
 
+use crate::forks::{self, Descriptor};
+
 /// A worker's end of the socket to its template.
-pub(super) struct Cord(OwnedFd);
+pub(super) struct Cord(Descriptor);
 
 /// One of them.
 struct Unborn {
@@ -24,7 +26,7 @@ struct Unborn {
     /// Its place; the first has none before it is asked for.
     slot: Option<u32>,
     /// Closed when it has nothing more to say.
-    socket: Option<OwnedFd>,
+    socket: Option<Descriptor>,
     stage: Stage,
 }
 
@@ -58,19 +60,19 @@ pub(super) struct Nursery(Vec<Unborn>);
 
 impl Nursery {
     /// A socket for a worker that is about to be forked: ours, and its own.
-    pub(super) fn cord() -> std::io::Result<(OwnedFd, Cord)> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    pub(super) fn cord() -> std::io::Result<(Descriptor, Cord)> {
+        let (ours, theirs) = forks::pair(SocketType::SEQPACKET)?;
         Ok((ours, Cord(theirs)))
     }
 
     /// Takes in a worker that was just forked.
-    pub(super) fn take_in(&mut self, pid: Pid, slot: Option<u32>, socket: OwnedFd) {
+    pub(super) fn take_in(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
         self.0.push(Unborn { pid, slot, socket: Some(socket), stage: Stage::Loads });
     }
 
     /// Readable when there is an outcome.
     pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().filter_map(|unborn| unborn.socket.as_ref().map(OwnedFd::as_fd))
+        self.0.iter().filter_map(|unborn| unborn.socket.as_ref().map(Descriptor::as_fd))
     }
 
     /// Gives the first worker, if it waits, the place `slot`.

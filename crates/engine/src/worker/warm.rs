@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     fs::{CWD, Mode, OFlags, openat},
-    io::{Errno, ioctl_fionbio},
+    io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio},
     net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt},
     process::{
         Pid, PidfdFlags, Signal, chdir, geteuid, getpid, getppid, pidfd_open, set_parent_process_death_signal, setpgid,
@@ -41,6 +41,7 @@ use super::{
     watched::{Board, Watched},
 };
 use crate::{
+    forks::{self, Descriptor},
     log::Log,
     process::{self, Sigterm},
     reporter::Reporter,
@@ -64,7 +65,7 @@ pub(super) fn run(
     application: &Bound<'_, PyAny>,
     launch: &Launch,
     service: &Service,
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Descriptor>,
     (board, slot): (Board, u32),
     (fresh, pages): (Fresh, Option<Pages>),
 ) -> PyResult<i32> {
@@ -74,13 +75,9 @@ pub(super) fn run(
     let (ourselves, template) = (getpid(), getppid());
     let mut spare = Some(Spare::new(listeners, fresh, launch)?);
     let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
-    let signal = py.import("_signal")?;
-    for ours in [Signal::CHILD, Signal::USR1] {
-        signal.call_method1("signal", (ours.as_raw(), 0))?;
-    }
     // A group of its own, as with any CGI request, so that what it has started can be ended with it.
     setpgid(None, None).map_err(io::Error::from)?;
-    let log = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 3).map_err(io::Error::from)?;
+    let log = Descriptor::made(|| fcntl_dupfd_cloexec(io::stderr(), 3)).map_err(io::Error::from)?;
     while let Some(waiting) = &spare {
         let Some(taken) = py.detach(|| waiting.request()) else {
             break;
@@ -89,13 +86,13 @@ pub(super) fn run(
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
         let served = serve(py, application, launch, service, &watched, (template, taken))?;
-        let Some(mut kept) = kept.filter(|_| getpid() == ourselves) else {
+        let Some(mut kept) = kept else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
-            pages.iter().filter(|_| getpid() == ourselves).for_each(Pages::note);
+            pages.iter().for_each(Pages::note);
             break;
         };
-        kept.sigterm.listen_again();
+        kept.sigterm.listen_again()?;
         // Those that have come before call their handlers now. What these raise is the application's.
         if let Err(error) = py.check_signals() {
             error.print(py);
@@ -118,23 +115,21 @@ pub(super) fn run(
         }
         spare = Some(kept);
     }
-    if getpid() == ourselves {
-        watched.end(py, 0);
-        watched.leave(0);
-    }
+    watched.end(py, 0);
+    watched.leave(0);
     Ok(0)
 }
 
 /// What is left of a request that was served.
 struct Served {
-    connection: OwnedFd,
-    lifeline: Arc<OwnedFd>,
+    connection: Descriptor,
+    lifeline: Arc<Descriptor>,
     told: Arc<AtomicBool>,
 }
 
 impl Served {
     /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
-    fn end(self, py: Python<'_>, log: &OwnedFd) -> PyResult<bool> {
+    fn end(self, py: Python<'_>, log: &Descriptor) -> PyResult<bool> {
         leave_streams(py, log)?;
         // Where the reply was never begun, the request was not released.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
@@ -202,13 +197,13 @@ fn serve(
 /// next request on a kept connection wait for ten milliseconds if it is not.
 fn await_end(gateway: Pid) {
     // It may have gone already.
-    if let Ok(gateway) = pidfd_open(gateway, PidfdFlags::empty()) {
+    if let Ok(gateway) = Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
         let _ = poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY));
     }
 }
 
 /// Makes the standard streams those of the pool again. What has no line end yet belongs to the request.
-fn leave_streams(py: Python<'_>, log: &OwnedFd) -> PyResult<()> {
+fn leave_streams(py: Python<'_>, log: &Descriptor) -> PyResult<()> {
     let sys = py.import("sys")?;
     for name in ["stdout", "stderr"] {
         if let Ok(stream) = sys.getattr(name)
@@ -227,35 +222,35 @@ fn leave_streams(py: Python<'_>, log: &OwnedFd) -> PyResult<()> {
 
 /// A process that waits for its request.
 struct Spare {
-    listeners: Vec<OwnedFd>,
+    listeners: Vec<Descriptor>,
     sigterm: Sigterm,
     /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a connection: the first that began to, which in
     /// a resident pool is the one that served last, as far as one is enough.
-    events: OwnedFd,
-    process: OwnedFd,
+    events: Descriptor,
+    process: Descriptor,
     fresh: Fresh,
     supervisor: Option<Pid>,
 }
 
 /// A request that nobody else will serve.
 struct Taken {
-    connection: OwnedFd,
+    connection: Descriptor,
     gateway: Pid,
     handoff: Handoff,
-    descriptors: [OwnedFd; DESCRIPTORS - 1],
+    descriptors: [Descriptor; DESCRIPTORS - 1],
 }
 
 impl Spare {
     /// From here on SIGTERM is noted.
-    fn new(listeners: Vec<OwnedFd>, fresh: Fresh, launch: &Launch) -> io::Result<Self> {
-        let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    fn new(listeners: Vec<Descriptor>, fresh: Fresh, launch: &Launch) -> io::Result<Self> {
+        let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
         for listener in &listeners {
             // A connection may be gone again.
             ioctl_fionbio(listener, true)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
             epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
         }
-        let process = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let process = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty()))?;
         let (sigterm, supervisor) = (Sigterm::listen()?, Pid::from_raw(launch.gateway_pid));
         epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
         Ok(Self { listeners, sigterm, events, process, fresh, supervisor })
@@ -275,7 +270,7 @@ impl Spare {
             };
             // Also if this process is to end: nobody else was woken for a connection that has come.
             for listener in &self.listeners {
-                match accept_with(listener, SocketFlags::CLOEXEC) {
+                match Descriptor::made(|| accept_with(listener, SocketFlags::CLOEXEC)) {
                     Ok(connection) => {
                         if let Some(taken) = self.greet(connection) {
                             return Some(taken);
@@ -299,7 +294,7 @@ impl Spare {
     }
 
     /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has gone, or finds the code stale.
-    fn greet(&self, connection: OwnedFd) -> Option<Taken> {
+    fn greet(&self, connection: Descriptor) -> Option<Taken> {
         let gateway = sockopt::socket_peercred(&connection).ok()?;
         if gateway.uid != geteuid() {
             return None;
@@ -314,9 +309,12 @@ impl Spare {
         let mut watched = [PollFd::new(&connection, PollFlags::IN)];
         let patience = Timespec::try_from(PATIENCE).ok()?;
         while let Err(Errno::INTR) = poll(&mut watched, Some(&patience)) {}
-        let (_, descriptors) = handoff::receive(connection.as_fd()).ok()?;
-        let [body, reply, errors, frame, lifeline] = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).ok()?;
-        let handoff = Handoff::from_file(frame).ok()?;
+        let descriptors = forks::without_forks(|| {
+            let (_, descriptors) = handoff::receive(connection.as_fd())?;
+            Ok::<_, io::Error>(descriptors.into_iter().map(Descriptor::from).collect::<Vec<_>>())
+        });
+        let [body, reply, errors, frame, lifeline] = <[Descriptor; DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
+        let handoff = Handoff::from_file(frame.into_owned()).ok()?;
         Some(Taken { connection, gateway: gateway.pid, handoff, descriptors: [body, reply, errors, lifeline] })
     }
 }

@@ -7,7 +7,6 @@
 
 use std::{
     ffi::c_long,
-    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,13 +18,16 @@ use pyo3::{
 };
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::wsgi::{Interrupted, Interruptible};
+use crate::{
+    forks::{self, Descriptor},
+    wsgi::{Interrupted, Interruptible},
+};
 
 /// What the supervisor sees, and what makes it look.
 pub(super) struct Board {
-    pub(super) scoreboard: OwnedFd,
+    pub(super) scoreboard: Descriptor,
     /// Without it there is no supervisor.
-    pub(super) bell: Option<OwnedFd>,
+    pub(super) bell: Option<Descriptor>,
 }
 
 /// The threads of this worker.
@@ -33,7 +35,7 @@ pub(super) struct Watched {
     scoreboard: Scoreboard,
     /// This process.
     pid: i32,
-    bell: Option<OwnedFd>,
+    bell: Option<Descriptor>,
     first_line: usize,
     timeout_milliseconds: u64,
     /// The request that each thread serves, if requests have a deadline.
@@ -45,7 +47,7 @@ impl Watched {
     pub(super) fn new(board: Board, slot: u32, threads: u32, timeout_seconds: u64) -> std::io::Result<Arc<Self>> {
         let threads = threads.max(1);
         let watched = Self {
-            scoreboard: Scoreboard::attach(board.scoreboard)?,
+            scoreboard: Scoreboard::attach(board.scoreboard.into_owned())?,
             pid: getpid().as_raw_nonzero().get(),
             bell: board.bell,
             first_line: usize::try_from(u64::from(slot) * u64::from(threads)).map_err(std::io::Error::other)?,
@@ -164,9 +166,8 @@ impl Watched {
                 watched.interrupt_overdue(arguments.py())
             },
         )?;
-        py.import("_signal")?.call_method1("signal", (Signal::USR2.as_raw(), interrupt))?;
-        py.import("faulthandler")?.call_method1("register", (Signal::USR1.as_raw(), 2, true, false))?;
-        Ok(())
+        forks::handle(py, Signal::USR2.as_raw(), &interrupt)?;
+        forks::report_stacks(py, Signal::USR1.as_raw())
     }
 
     /// Runs in the main thread, which is the first.

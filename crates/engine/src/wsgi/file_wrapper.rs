@@ -3,16 +3,15 @@
 //! To an application and its middleware it is an iterable like any other. When the very object comes back to the server, and
 //! it wraps an unread part of a real file, the kernel sends that part by itself.
 
-use std::{
-    os::fd::{BorrowedFd, OwnedFd},
-    sync::Mutex,
-};
+use std::{os::fd::BorrowedFd, sync::Mutex};
 
 use pyo3::{exceptions::PyStopIteration, intern, prelude::*, sync::MutexExt, types::PyTuple};
 use rustix::{
     fs::{FileType, fstat},
     io::fcntl_dupfd_cloexec,
 };
+
+use crate::forks::Descriptor;
 
 /// Bytes that iteration reads at a time, unless the application chooses.
 const BLOCK: isize = 8192;
@@ -30,7 +29,7 @@ pub(super) struct FileWrapper {
 #[derive(Debug)]
 pub(super) struct FilePart {
     /// A descriptor of our own, since the application may close its file meanwhile.
-    pub(super) file: OwnedFd,
+    pub(super) file: Descriptor,
     pub(super) offset: u64,
     pub(super) length: u64,
 }
@@ -122,7 +121,8 @@ impl FileWrapper {
         }
         let descriptor: i32 = raw.call_method0(intern!(py, "fileno"))?.extract()?;
         // SAFETY: the file object is open, so it holds this descriptor; the borrow ends in the same statement, under the GIL.
-        let Ok(file_of_ours) = fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(descriptor) }, 3) else {
+        let copy = || fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(descriptor) }, 3);
+        let Ok(file_of_ours) = Descriptor::made(copy) else {
             return Ok(None);
         };
         let size = match fstat(&file_of_ours) {

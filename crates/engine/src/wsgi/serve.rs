@@ -27,7 +27,7 @@ use super::{
     stream::register,
     traceback::format_exception,
 };
-use crate::log::Log;
+use crate::{forks, log::Log};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,10 +160,13 @@ fn run(
     log: &Log,
 ) -> Result<(), Fault> {
     let start_response = response.getattr(intern!(application.py(), "start_response"))?;
-    let iterable = application.call1((environ, start_response))?;
-    let sent = stream(&iterable, response.get());
-    response.get().end_interruption(application.py());
-    let closed = close(&iterable);
+    let py = application.py();
+    let iterable = forks::end_if_child(py, log, application.call1((environ, start_response)))?;
+    let sent = stream(&iterable, response.get(), log);
+    // Nothing can be sent there.
+    forks::end_if_child(py, log, Ok(()))?;
+    response.get().end_interruption(py);
+    let closed = forks::end_if_child(py, log, close(&iterable));
     match (sent, closed) {
         (sent, Err(error)) => {
             log.entry(
@@ -178,7 +181,7 @@ fn run(
 }
 
 /// Sends what the application returned, each block before the next is asked for.
-fn stream(iterable: &Bound<'_, PyAny>, response: &Response) -> Result<(), Fault> {
+fn stream(iterable: &Bound<'_, PyAny>, response: &Response, log: &Log) -> Result<(), Fault> {
     let py = iterable.py();
     if iterable.is_none() {
         return Err(Fault::bad_response(
@@ -197,7 +200,7 @@ fn stream(iterable: &Bound<'_, PyAny>, response: &Response) -> Result<(), Fault>
     }
     let count = exact_count(iterable)?;
     for item in iterable.try_iter()? {
-        let item = item?;
+        let item = forks::end_if_child(py, log, item)?;
         let Ok(block) = item.cast::<PyBytes>() else {
             return Err(no_block(iterable, &item));
         };

@@ -3,13 +3,13 @@
 //! A filter says nothing before its body is over, so the body is waited for and put aside before the application is called. The
 //! file comes straight from the connection then; what of it is in the way of a reply is put aside, too.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, sync::Arc};
 
 use super::{
     Peer, Shared,
     incoming::{Current, Incoming, log_broken},
 };
-use crate::{transport::aside::Aside, wsgi::BodySource};
+use crate::{forks::Descriptor, transport::aside::Aside, wsgi::BodySource};
 
 /// The second input of a request, as far as it has come.
 #[derive(Default)]
@@ -68,11 +68,12 @@ impl Peer {
 
 impl BodySource for File {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let socket = self.shared.socket_of_ours()?;
         let mut incoming = self.shared.incoming();
         let (Some(mut current), Some(mut file)) = (incoming.current.take(), incoming.file.take()) else {
             return Ok(0);
         };
-        let got = incoming.read_file(&self.shared.socket, &mut current, &mut file, into);
+        let got = incoming.read_file(socket, &mut current, &mut file, into);
         incoming.current = Some(current);
         incoming.file = Some(file);
         got
@@ -84,7 +85,7 @@ impl BodySource for File {
 }
 
 impl Incoming {
-    fn await_body(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+    fn await_body(&mut self, socket: &Descriptor, current: &mut Current) -> io::Result<()> {
         while !current.stream_over && !current.aborted {
             self.put_content_aside(current)?;
             if !self.unread.is_empty() {
@@ -130,7 +131,7 @@ impl Incoming {
 
     fn read_file(
         &mut self,
-        socket: &OwnedFd,
+        socket: &Descriptor,
         current: &mut Current,
         file: &mut FileInput,
         into: &mut [u8],

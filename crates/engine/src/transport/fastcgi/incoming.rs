@@ -1,11 +1,6 @@
 //! What has come on a connection and is not dealt with yet.
 
-use std::{
-    io,
-    ops::Range,
-    os::fd::{AsFd as _, OwnedFd},
-    time::Instant,
-};
+use std::{io, ops::Range, os::fd::AsFd as _, time::Instant};
 
 use fastcgi_server::{
     Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
@@ -22,7 +17,7 @@ use rustix::{
 };
 
 use super::{Incomplete, filter::FileInput};
-use crate::{log::Log, transport::aside::Aside, wsgi::Interruptible};
+use crate::{forks::Descriptor, log::Log, transport::aside::Aside, wsgi::Interruptible};
 
 /// Bytes that are read at a time. A request without a body fits well.
 const BUFFER: usize = 16 * 1024;
@@ -104,7 +99,7 @@ impl Incoming {
     }
 
     /// Deals with what is buffered, up to the parameters of the next request.
-    pub(super) fn next_request(&mut self, socket: &OwnedFd) -> io::Result<Option<Incomplete>> {
+    pub(super) fn next_request(&mut self, socket: &Descriptor) -> io::Result<Option<Incomplete>> {
         while !self.unread.is_empty() {
             let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
             self.unread.start += step.consumed;
@@ -152,7 +147,7 @@ impl Incoming {
     }
 
     /// Deals with one record of what is buffered, while the request `current` is served.
-    pub(super) fn body_step(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+    pub(super) fn body_step(&mut self, socket: &Descriptor, current: &mut Current) -> io::Result<()> {
         let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
         self.unread.start += step.consumed;
         match step.event {
@@ -174,7 +169,7 @@ impl Incoming {
     }
 
     /// Looks for an abort, without waiting, as far as no body is in the way that may not be put aside.
-    pub(super) fn look(&mut self, socket: &OwnedFd, current: &mut Current, may_put_aside: bool) -> io::Result<()> {
+    pub(super) fn look(&mut self, socket: &Descriptor, current: &mut Current, may_put_aside: bool) -> io::Result<()> {
         if may_put_aside && !self.inputs_over(current) {
             self.put_aside_of(socket, current)?;
             return if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
@@ -201,7 +196,7 @@ impl Incoming {
     }
 
     /// Waits for more of the connection. Nothing may be buffered.
-    pub(super) fn wait_for_more(&mut self, socket: &OwnedFd) -> io::Result<()> {
+    pub(super) fn wait_for_more(&mut self, socket: &Descriptor) -> io::Result<()> {
         loop {
             match read(socket, &mut self.buffer[..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -215,7 +210,7 @@ impl Incoming {
         }
     }
 
-    fn await_socket(&self, socket: &OwnedFd, events: PollFlags) -> io::Result<PollFlags> {
+    fn await_socket(&self, socket: &Descriptor, events: PollFlags) -> io::Result<PollFlags> {
         await_socket(socket, events, self.interruptible.as_ref())
     }
 
@@ -225,7 +220,7 @@ impl Incoming {
     }
 
     /// May more of the body come? Its end is looked for in what is buffered.
-    pub(super) fn body_pending(&mut self, socket: &OwnedFd) -> io::Result<bool> {
+    pub(super) fn body_pending(&mut self, socket: &Descriptor) -> io::Result<bool> {
         let Some(mut current) = self.current.take() else {
             return Ok(false);
         };
@@ -238,7 +233,7 @@ impl Incoming {
     }
 
     /// Has the body ended without a byte, as far as that is known? Called before anything was read of it.
-    pub(super) fn is_bodiless(&mut self, socket: &OwnedFd) -> bool {
+    pub(super) fn is_bodiless(&mut self, socket: &Descriptor) -> bool {
         // Whoever reads meets an error by himself.
         let _ = self.body_pending(socket);
         self.content.is_empty()
@@ -247,7 +242,7 @@ impl Incoming {
     }
 
     /// Takes what is there of the body and puts it aside. Never waits.
-    pub(super) fn put_aside(&mut self, socket: &OwnedFd) -> io::Result<()> {
+    pub(super) fn put_aside(&mut self, socket: &Descriptor) -> io::Result<()> {
         let Some(mut current) = self.current.take() else {
             return Ok(());
         };
@@ -256,7 +251,7 @@ impl Incoming {
         done
     }
 
-    pub(super) fn put_aside_of(&mut self, socket: &OwnedFd, current: &mut Current) -> io::Result<()> {
+    pub(super) fn put_aside_of(&mut self, socket: &Descriptor, current: &mut Current) -> io::Result<()> {
         if self.unread.is_empty() && self.content.is_empty() {
             match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => current.aborted = true,
@@ -274,7 +269,12 @@ impl Incoming {
         }
     }
 
-    pub(super) fn read_body(&mut self, socket: &OwnedFd, current: &mut Current, into: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read_body(
+        &mut self,
+        socket: &Descriptor,
+        current: &mut Current,
+        into: &mut [u8],
+    ) -> io::Result<usize> {
         let put_aside = self.aside.pop(into)?;
         if put_aside > 0 {
             return Ok(put_aside);
@@ -375,7 +375,7 @@ impl Current {
 /// # Errors
 /// `TimedOut` at the deadline, `Interrupted` if a signal came first.
 pub(super) fn await_socket(
-    socket: &OwnedFd,
+    socket: &Descriptor,
     events: PollFlags,
     request: Option<&Interruptible>,
 ) -> io::Result<PollFlags> {
@@ -403,14 +403,14 @@ pub(super) fn log_broken(error: &io::Error) {
 }
 
 /// Sends what the protocol says by itself.
-pub(super) fn send_own(socket: &OwnedFd, reply: OwnReply) -> io::Result<()> {
+pub(super) fn send_own(socket: &Descriptor, reply: OwnReply) -> io::Result<()> {
     let mut record = Vec::new();
     reply.append_to(&mut record);
     send_at_once(socket, &record)
 }
 
 /// Sends a few bytes without waiting: a peer that does not read them loses the connection, not our time.
-pub(super) fn send_at_once(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn send_at_once(socket: &Descriptor, bytes: &[u8]) -> io::Result<()> {
     let sent = send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }

@@ -16,11 +16,8 @@ mod reply;
 use std::{
     cell::Cell,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -32,7 +29,10 @@ use rustix::{
 };
 
 use super::aside::Aside;
-use crate::wsgi::{BodyLength, BodySource, Interruptible};
+use crate::{
+    forks::{self, Descriptor},
+    wsgi::{BodyLength, BodySource, Interruptible},
+};
 pub(crate) use errors::Copied;
 use incoming::{Current, Incoming, log_broken};
 pub(crate) use moving::Watched;
@@ -48,9 +48,7 @@ pub(crate) struct Peer {
 }
 
 struct Shared {
-    socket: OwnedFd,
-    /// Set in a child that the application has forked: the connection is its parent's.
-    forked: Arc<AtomicBool>,
+    socket: Descriptor,
     incoming: Mutex<Incoming>,
 }
 
@@ -77,9 +75,9 @@ pub(crate) struct Incomplete {
 
 impl Peer {
     /// The connection on `socket`, with the buffers of one that is over.
-    pub(crate) fn new(socket: OwnedFd, limits: Limits, forked: Arc<AtomicBool>, buffers: Option<Buffers>) -> Self {
+    pub(crate) fn new(socket: Descriptor, limits: Limits, buffers: Option<Buffers>) -> Self {
         let incoming = buffers.map_or_else(|| Incoming::new(limits), |buffers| buffers.0);
-        Self { shared: Arc::new(Shared { socket, forked, incoming: Mutex::new(incoming) }), opened: Instant::now() }
+        Self { shared: Arc::new(Shared { socket, incoming: Mutex::new(incoming) }), opened: Instant::now() }
     }
 
     /// Closes the connection, and keeps its buffers for another with the same limits.
@@ -224,8 +222,8 @@ impl Peer {
 
 impl Shared {
     /// The socket, if this process may write to it.
-    fn socket_of_ours(&self) -> io::Result<&OwnedFd> {
-        if self.forked.load(Ordering::Relaxed) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(&self.socket) }
+    fn socket_of_ours(&self) -> io::Result<&Descriptor> {
+        forks::refuse_child().map(|()| &self.socket)
     }
 
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
@@ -245,11 +243,12 @@ pub(crate) struct Body {
 
 impl BodySource for Body {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let socket = self.shared.socket_of_ours()?;
         let mut incoming = self.shared.incoming();
         let Some(mut current) = incoming.current.take() else {
             return Ok(0);
         };
-        let got = incoming.read_body(&self.shared.socket, &mut current, into);
+        let got = incoming.read_body(socket, &mut current, into);
         incoming.current = Some(current);
         got
     }

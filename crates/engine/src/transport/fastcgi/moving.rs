@@ -12,6 +12,7 @@ use rustix::{
 };
 
 use super::{FRESH, Peer, Shared};
+use crate::forks::Descriptor;
 
 /// Keeps the socket of a connection open while it is watched.
 pub(crate) struct Watched(Arc<Shared>);
@@ -42,7 +43,7 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Handover::give`].
-    pub(crate) fn give(&self, handover: &Handover) -> Result<(), Errno> {
+    pub(crate) fn give(&self, handover: &Handover<Descriptor>) -> Result<(), Errno> {
         let past = match self.shared.incoming().heard {
             true => Past::Heard,
             false if self.opened.elapsed() < FRESH => Past::Fresh,

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -15,7 +14,10 @@ use rustix::{
 };
 
 use super::{A_MOMENT, FIRST_LISTENER, Listener, Seat, Worker};
-use crate::transport::fastcgi::{Peer, Progress};
+use crate::{
+    forks::{self, Descriptor},
+    transport::fastcgi::{Peer, Progress},
+};
 
 /// How long a connection that is only drained may stay.
 const LINGER: Duration = Duration::from_secs(5);
@@ -27,14 +29,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 const SPARE: usize = 8;
 
 /// Watches the listener at `position`; of all workers that do, one is woken for a connection.
-pub(super) fn watch_listener(epoll: &OwnedFd, position: usize, listener: &OwnedFd) -> rustix::io::Result<()> {
+pub(super) fn watch_listener(epoll: &Descriptor, position: usize, listener: &Descriptor) -> rustix::io::Result<()> {
     let data = epoll::EventData::new_u64(FIRST_LISTENER + position as u64);
     epoll::add(epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
 }
 
 /// Waits for no more events of a connection that is about to be closed, if it was waited for. To close it is not enough: a child that
 /// the application has forked may have it open still, or a worker that it was given to, and the kernel would go on telling of it.
-pub(super) fn forget(epoll: &OwnedFd, peer: &Peer) {
+pub(super) fn forget(epoll: &Descriptor, peer: &Peer) {
     let _ = epoll::delete(epoll, peer.socket());
 }
 
@@ -43,10 +45,13 @@ impl Worker {
         // Where requests have a deadline, no wait of ours is the kernel's.
         let waits = if self.watched.has_timeout() { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
         let flags = SocketFlags::CLOEXEC | waits;
-        let accepted = match self.allowed {
-            None => accept_with(&listener.socket, flags).map(|socket| (socket, None)),
-            Some(_) => acceptfrom_with(&listener.socket, flags),
-        };
+        let accepted = forks::without_forks(|| {
+            let (socket, address) = match self.allowed {
+                None => (accept_with(&listener.socket, flags)?, None),
+                Some(_) => acceptfrom_with(&listener.socket, flags)?,
+            };
+            Ok::<_, Errno>((Descriptor::from(socket), address))
+        });
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(Errno::MFILE | Errno::NFILE) => return seat.application.py().detach(|| self.make_room()),
@@ -63,14 +68,14 @@ impl Worker {
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        self.drive(seat, data, Peer::new(socket, self.limits, self.forked.clone(), buffers), false);
+        self.drive(seat, data, Peer::new(socket, self.limits, buffers), false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
     pub(super) fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
         if self.advance(seat, &peer) {
             self.wait_for(data, peer, known);
-        } else if !self.forked.load(Ordering::Relaxed) {
+        } else {
             if known {
                 forget(&self.epoll, &peer);
             }
@@ -88,10 +93,6 @@ impl Worker {
             match peer.advance() {
                 Progress::Request(request) => {
                     self.serve(seat, peer, request);
-                    if self.forked.load(Ordering::Relaxed) {
-                        self.draining.store(true, Ordering::Release);
-                        return false;
-                    }
                     let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
                     self.go_on(seat.thread, self.span.after(served));
                     match peer.after_request() {

@@ -66,7 +66,7 @@ impl Helpers {
 impl Worker {
     /// Starts the threads that are missing, if it is time.
     pub(super) fn start_missing(self: &Arc<Self>, application: &Bound<'_, PyAny>) {
-        if !self.helpers.are_missing() || self.is_draining() || self.forked.load(Ordering::Relaxed) {
+        if !self.helpers.are_missing() || self.is_draining() {
             return;
         }
         let stack = Stack::of_python(application.py());

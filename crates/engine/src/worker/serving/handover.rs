@@ -8,10 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
-    },
+    os::fd::AsFd as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::handover::{Given, Handover};
+use link::handover::{Handover, Past};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
     io::{Errno, fcntl_dupfd_cloexec, read, write},
@@ -27,6 +24,7 @@ use rustix::{
 
 use super::{HANDOVER, STOP, Seat, Worker, connections::forget};
 use crate::{
+    forks::{self, Descriptor},
     transport::fastcgi::{Peer, Watched},
     worker::{
         fork,
@@ -48,11 +46,11 @@ const BEGUN: u64 = (1 << 32) + 1;
 
 /// What a worker knows of the queue, and the thread that puts connections into it.
 pub(super) struct Lookout {
-    handover: Handover,
-    epoll: Arc<OwnedFd>,
+    handover: Handover<Descriptor>,
+    epoll: Arc<Descriptor>,
     waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
     /// Readable when the worker is to end.
-    stop: Arc<UnixStream>,
+    stop: Arc<Descriptor>,
     threads: u64,
     /// How often a thread has begun to work, and how many do. It is the same at two looks if all threads do the same as before.
     turns: AtomicU64,
@@ -63,7 +61,7 @@ pub(super) struct Lookout {
     /// It is to end.
     over: AtomicBool,
     /// What wakes it.
-    bell: OwnedFd,
+    bell: Descriptor,
     /// There is the thread.
     has_begun: AtomicBool,
     /// The thread as long as it is not there.
@@ -73,10 +71,10 @@ pub(super) struct Lookout {
 impl Lookout {
     /// For a worker with these connections, and so many threads, all of which are about to wait.
     pub(super) fn new(
-        handover: Handover,
-        epoll: &Arc<OwnedFd>,
+        handover: Handover<Descriptor>,
+        epoll: &Arc<Descriptor>,
         waiting: &Arc<Mutex<BTreeMap<u64, Peer>>>,
-        stop: &Arc<UnixStream>,
+        stop: &Arc<Descriptor>,
         threads: u32,
     ) -> std::io::Result<Arc<Self>> {
         // All idle workers wake for each connection: the kernel would forget those that a woken one leaves to others, since it tells
@@ -93,7 +91,7 @@ impl Lookout {
             asleep: AtomicBool::new(true),
             watches: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            bell: Descriptor::made(|| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?,
             has_begun: AtomicBool::new(false),
             missing: Missing::new(vec![()]),
         }))
@@ -264,6 +262,11 @@ impl Lookout {
         }
     }
 
+    /// Takes a connection out of the queue, if there is one.
+    fn take(&self) -> Result<Option<(Descriptor, Past)>, Errno> {
+        forks::without_forks(|| Ok(self.handover.take()?.map(|given| (given.socket.into(), given.past))))
+    }
+
     fn ring(&self) {
         // One that is full has rung already.
         let _ = write(&self.bell, &1_u64.to_ne_bytes());
@@ -277,10 +280,10 @@ impl Worker {
             return;
         };
         // What this process has no number for would be lost.
-        if let Err(Errno::MFILE) = fcntl_dupfd_cloexec(lookout.handover.exit(), 0) {
+        if let Err(Errno::MFILE) = Descriptor::made(|| fcntl_dupfd_cloexec(lookout.handover.exit(), 0)) {
             return seat.application.py().detach(|| self.make_room());
         }
-        match lookout.handover.take() {
+        match lookout.take() {
             Ok(Some(given)) => self.go_on_with(seat, given),
             // The pool ends, and this worker is about to be told.
             Ok(None) => drop(epoll::delete(&self.epoll, lookout.handover.exit())),
@@ -333,15 +336,15 @@ impl Worker {
         let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_over()) else {
             return;
         };
-        while let Ok(Some(given)) = lookout.handover.take() {
+        while let Ok(Some(given)) = lookout.take() {
             self.go_on_with(seat, given);
         }
     }
 
-    fn go_on_with(&self, seat: &mut Seat<'_, '_>, given: Given) {
+    fn go_on_with(&self, seat: &mut Seat<'_, '_>, (socket, past): (Descriptor, Past)) {
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        let peer = Peer::new(given.socket, self.limits, self.forked.clone(), buffers).with_past(given.past);
+        let peer = Peer::new(socket, self.limits, buffers).with_past(past);
         self.drive(seat, data, peer, false);
     }
 }

@@ -12,8 +12,7 @@ mod request;
 use std::{
     collections::BTreeMap,
     ffi::c_long,
-    io::{self, Write as _},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,23 +27,26 @@ use link::{
     request_id::Ids,
     scoreboard::now,
 };
-use pyo3::prelude::*;
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyDict, PyTuple},
+};
 use rustix::{
     event::{Timespec, epoll},
     io::{Errno, ioctl_fionbio},
-    net::{AddressFamily, getsockname},
+    net::{AddressFamily, SendFlags, SocketType, getsockname, send},
     process::Signal,
 };
-use signal_hook::{consts::SIGTERM, low_level::pipe};
 
 use super::{
-    Sockets, fork,
+    Sockets,
     modules::{self, Modules},
     span::{Span, Then},
     watched::{Board, Watched},
 };
 use crate::{
     app::{self, Failure},
+    forks::{self, Descriptor},
     log::Log,
     log_files, process,
     transport::{
@@ -119,18 +121,18 @@ pub(super) fn run(
     let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
     let worker = Arc::new(Worker { modules, ..Worker::new(launch, service, sockets, watched)? });
-    fork::note_forks(py, &worker.forked)?;
-    // A terminal's interrupt is for the supervisor, which tells us.
-    py.import("_signal")?.call_method1("signal", (Signal::INT.as_raw(), 1))?;
+    // A terminal's interrupt is for the supervisor, which tells us. Not ignored: programs that are started would inherit that.
+    let nothing = PyCFunction::new_closure(
+        py,
+        Some(c"nothing"),
+        None,
+        |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {},
+    )?;
+    forks::handle(py, Signal::INT.as_raw(), &nothing)?;
     process::unblock_signals();
     worker.start_missing(application);
     worker.run_thread(application, 0);
-    match worker.forked.load(Ordering::Relaxed) {
-        // The followers are the parent's: here they would be waited for without an end.
-        true if service.threads > 1 => std::process::exit(0),
-        true => {}
-        false => worker.end_helpers(py),
-    }
+    worker.end_helpers(py);
     // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
 }
@@ -151,13 +153,13 @@ struct Seat<'a, 'py> {
 
 /// A socket that web servers connect to.
 struct Listener {
-    socket: OwnedFd,
+    socket: Descriptor,
     /// Its connections can be told not to wait for more before they send (`TCP_NODELAY`).
     is_tcp: bool,
 }
 
 impl Listener {
-    fn new(socket: OwnedFd) -> Self {
+    fn new(socket: Descriptor) -> Self {
         let is_tcp = getsockname(&socket).is_ok_and(|address| address.address_family() != AddressFamily::UNIX);
         Self { socket, is_tcp }
     }
@@ -165,14 +167,12 @@ impl Listener {
 
 /// One worker process.
 struct Worker {
-    epoll: Arc<OwnedFd>,
+    epoll: Arc<Descriptor>,
     listeners: Vec<Listener>,
     /// Readable when the worker is to end, and never read: every thread is to see it.
-    _stop: Arc<UnixStream>,
-    stopper: UnixStream,
+    _stop: Arc<Descriptor>,
+    stopper: Descriptor,
     draining: AtomicBool,
-    /// This is no worker, but a child that the application has forked.
-    forked: Arc<AtomicBool>,
     /// Connections cannot be waited for any more.
     failed: AtomicBool,
     /// Connections that wait for more, by their epoll data, which is the order in which they came.
@@ -203,9 +203,9 @@ struct Worker {
 impl Worker {
     fn new(launch: &Launch, service: &Service, sockets: Sockets, watched: Arc<Watched>) -> io::Result<Self> {
         let Sockets { listeners, handover } = sockets;
-        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let (stop, stopper) = UnixStream::pair()?;
-        pipe::register(SIGTERM, stopper.try_clone()?)?;
+        let epoll = Arc::new(Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?);
+        let (stop, stopper) = forks::pair(SocketType::STREAM)?;
+        forks::wake(&[Signal::TERM.as_raw()], stopper.try_clone()?, true)?;
         let stop = Arc::new(stop);
         epoll::add(&epoll, &stop, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
         if let Some(bell) = log_files::bell() {
@@ -230,7 +230,6 @@ impl Worker {
             _stop: stop,
             stopper,
             draining: AtomicBool::new(false),
-            forked: Arc::default(),
             failed: AtomicBool::new(false),
             waiting,
             lookout,
@@ -298,7 +297,8 @@ impl Worker {
                     self.sweep();
                     self.go_on(seat.thread, self.span.now());
                     // A signal may have ended the wait. Handlers of the application's run here, and what they raise is theirs.
-                    if let Err(error) = py.check_signals() {
+                    let log = Log::new("-", "(worker)");
+                    if let Err(error) = forks::end_if_child(py, &log, py.check_signals()) {
                         error.print(py);
                     }
                 }
@@ -313,9 +313,7 @@ impl Worker {
                 modules.look(py);
             }
         }
-        if !self.forked.load(Ordering::Relaxed) {
-            self.drain(seat);
-        }
+        self.drain(seat);
     }
 
     /// The data of the next event, or nothing if it is time to look after connections that linger. What has come together with it is put
@@ -391,7 +389,7 @@ impl Worker {
     fn end(&self) {
         self.draining.store(true, Ordering::Release);
         // The other end is never read, and has room for a byte.
-        let _ = (&self.stopper).write_all(b"x");
+        let _ = send(&self.stopper, b"x", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One request: from its parameters to the exchange that the application is called with.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use fastcgi_server::Params;
 use link::{
@@ -76,8 +76,7 @@ impl Worker {
                 }
             }
         }
-        // A child that the application has forked has come here, too; the request is its parent's.
-        if let Some(account) = account.filter(|_| !self.forked.load(Ordering::Relaxed)) {
+        if let Some(account) = account {
             account.close(py, &params);
         }
         self.watched.end(py, seat.thread);

@@ -1,0 +1,12 @@
+//! Descriptors and signal handlers of the engine's own, and what a fork by the application makes of them.
+//!
+//! A process that the application forks is the application's. The engine registers each of its descriptors and signal handlers
+//! when it makes them. Before the first line of the application's code runs in the child, one place empties the registers.
+
+mod children;
+mod descriptors;
+mod handlers;
+
+pub(crate) use children::{end_if_child, is_child, our_fork, refuse_child, watch};
+pub(crate) use descriptors::{Descriptor, pair, without_forks};
+pub(crate) use handlers::{block_all, handle, report_crashes, report_stacks, set_mask, stop_waking, wake, wake_again};

@@ -1,0 +1,186 @@
+//! Processes that the application forks: each is as it would be without wsgate, and nothing of the worker is theirs.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixListener,
+    process::Command,
+};
+
+use rustix::process::Signal;
+
+use super::{
+    process::{Pool, Setup},
+    wire::{Ask, Wire},
+};
+use crate::{
+    front::eventually,
+    probe::{Probe, python},
+    running::run,
+    verdict::codes,
+};
+
+/// The application, which tells what it found.
+pub(crate) const APPLICATION: &str = include_str!("forks.py");
+
+/// What `path` of the application tells in a plain Python process.
+pub(crate) fn plainly(path: &str) -> String {
+    let ended = run(Command::new(python()).args(["-c", APPLICATION, path]), "");
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    ended.text()
+}
+
+/// Pools of every kind for the application, each with the number of its threads.
+fn pools() -> impl Iterator<Item = (u32, Pool)> {
+    let with = |words: &[&str]| Setup::new(APPLICATION).words(words);
+    let lone = |words: &[&str]| {
+        let setup = with(words);
+        let socket = UnixListener::bind(setup.path("app.sock")).unwrap();
+        setup.start_on(socket)
+    };
+    [
+        (1, with(&[]).start()),
+        (1, with(&["--preload", "no"]).start()),
+        (4, with(&["--threads", "4"]).start()),
+        (1, lone(&[])),
+        (4, lone(&["--threads", "4"])),
+    ]
+    .into_iter()
+}
+
+#[test]
+fn a_child_of_the_application_and_programs_it_starts_are_as_those_of_a_plain_process() {
+    let plain = plainly("state");
+    for (threads, pool) in pools() {
+        assert_eq!(pool.ask(&Ask::get("/state")).text(), plain, "{threads} threads");
+        // What the first request made is there for the second.
+        assert_eq!(pool.ask(&Ask::get("/state")).text(), plain, "{threads} threads");
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+    }
+}
+
+#[test]
+fn a_child_of_the_application_is_as_in_a_plain_process_in_cold_cgi_too() {
+    for path in ["state", "signals", "exits", "work"] {
+        let reply = Probe::new(APPLICATION).variable("PATH_INFO", format!("/{path}")).run();
+        assert_eq!(reply.text(), plainly(path), "{reply:?}");
+        assert_eq!(codes(&reply.log), [""; 0], "{}", reply.log);
+    }
+}
+
+#[test]
+fn multiprocessing_works_in_every_worker() {
+    for (threads, pool) in pools() {
+        for _ in 0..3 {
+            assert_eq!(pool.ask(&Ask::get("/work")).text(), "worked", "{threads} threads");
+        }
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+    }
+}
+
+#[test]
+fn a_signal_to_a_child_reaches_the_child_alone() {
+    let plain = plainly("signals");
+    for (threads, pool) in pools() {
+        let worker = pool.ask(&Ask::get("/")).pid();
+        for _ in 0..3 {
+            let answer = pool.ask(&Ask::get("/signals"));
+            assert_eq!((answer.text(), answer.pid()), (plain.clone(), worker), "{threads} threads");
+        }
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+    }
+}
+
+#[test]
+fn a_child_that_leaves_by_an_exception_of_exit_has_the_status_that_it_asks_for() {
+    for (_, pool) in pools() {
+        assert_eq!(pool.ask(&Ask::get("/exits")).text(), plainly("exits"));
+        let log = pool.stop();
+        assert_eq!(codes(&log), [""; 0], "{log}");
+    }
+}
+
+#[test]
+fn a_child_that_comes_back_from_the_application_is_named_in_the_log_and_ends_in_order() {
+    let pool = Setup::new(
+        "
+        import atexit, os
+        atexit.register(lambda: print('exit handler', 'of a child' if IS_CHILD else ''))
+        IS_CHILD = False
+        def application(environ, start_response):
+            global IS_CHILD
+            child = os.fork()
+            IS_CHILD = not child
+            if not child and environ['PATH_INFO'] == '/raises':
+                raise ValueError('on purpose')
+            status = child and os.waitpid(child, 0)[1]
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            yield str(status).encode()
+        ",
+    )
+    .start();
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "0");
+    assert_eq!(pool.ask(&Ask::get("/raises")).text(), "256");
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0611", "W0611"], "{log}");
+    assert!(log.contains("GET /raises") && log.contains("ValueError: on purpose"), "{log}");
+    assert!(log.contains("exit handler") && !log.contains("exit handler of a child"), "{log}");
+}
+
+#[test]
+fn what_ends_in_a_child_closes_no_file_of_the_childs() {
+    for (threads, pool) in pools() {
+        let post = Ask::get("/reuse").param("REQUEST_METHOD", "POST").body(b"body");
+        assert_eq!(pool.ask(&post).text(), "0", "{threads} threads");
+        let log = pool.stop();
+        assert!(log.contains("a line for the log\n"), "{log}");
+    }
+}
+
+#[test]
+fn children_have_nothing_of_a_worker_whatever_its_other_threads_do() {
+    let pool = Setup::new(APPLICATION).words(&["--threads", "4"]).start();
+    let socket = pool.socket();
+    std::thread::scope(|scope| {
+        for kept in [true, true, false, false, false] {
+            let socket = &socket;
+            scope.spawn(move || {
+                let mut wire = Wire::unix(socket);
+                for _ in 0..40 {
+                    let answer = match kept {
+                        true => wire.ask(&Ask::get("/check").keep()),
+                        false => Wire::unix(socket).ask(&Ask::get("/check")),
+                    };
+                    assert_eq!(answer.text(), "0");
+                }
+            });
+        }
+    });
+    pool.stop();
+}
+
+#[test]
+fn a_daemon_that_a_request_has_started_keeps_no_client_and_no_address() {
+    for words in [&["--threads", "1"][..], &["--threads", "4"], &["--preload", "no"], &["--workers", "2"]] {
+        let mut pool = Setup::new(APPLICATION).gated().words(words).listen(&["127.0.0.1:0"]).start();
+        let address = pool.log().split('`').nth(3).unwrap().to_owned();
+        let mut kept = pool.connect();
+        assert_eq!(kept.ask(&Ask::get("/").keep()).text(), "");
+        let mut silent = pool.connect();
+        assert_eq!(pool.ask(&Ask::get("/daemon")).text(), "started");
+        pool.await_log("the daemon has 0 sockets");
+        pool.signal(Signal::TERM);
+        assert!(closed(&mut kept) && closed(&mut silent), "clients are not kept waiting");
+        eventually("nobody listens", || TcpStream::connect(&address).is_err());
+        eventually("the address is free", || TcpListener::bind(&address).is_ok());
+        pool.open_gate();
+        pool.end();
+    }
+}
+
+/// Waits until the pool closes a connection, upon which nothing is asked.
+fn closed(wire: &mut Wire) -> bool {
+    matches!(wire.try_answer(), Ok(None) | Err(_))
+}
