@@ -398,7 +398,7 @@ impl Response {
         if body_follows && !head.is_bodiless() && !head.has_type() {
             self.log.entry_once(|| {
                 Entry::warning(Code::NoContentType, "the response has a body but no `Content-Type`").hint(
-                    "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; this warning comes once",
+                    "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; a pool logs this once",
                 )
             });
         }
