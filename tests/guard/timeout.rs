@@ -155,7 +155,9 @@ fn an_exit_that_hangs_after_a_request_that_took_too_long_ends_too() {
         ";
     let probe = marked(Probe::new(app)).options(&["--timeout", "1"]);
     let reply = probe.run();
-    page(&reply, 504, "W0603");
+    assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{reply:?}");
+    // The request was late, and so is the exit of its process.
+    assert_eq!(crate::verdict::codes(&reply.log), ["W0603", "W0608"], "{}", reply.log);
     nothing_is_left_of(&mark_of(&probe));
 }
 
