@@ -23,6 +23,7 @@ const REGISTERS: &str = "
         multiprocessing.util.Finalize(thing, note, ('multiprocessing ' + when,), exitpriority=1)
         KEPT.append(thing)
     register('import')
+    os.register_at_fork(after_in_child=lambda: register('fork'))
     TEMPORARY = tempfile.TemporaryDirectory(dir=OUT)
     def only_the_handler_refers_to_it():
         directory = tempfile.TemporaryDirectory(dir=OUT)
@@ -57,6 +58,18 @@ fn handlers_of_an_import_run_once_and_those_of_requests_in_their_processes() {
             eventually(&format!("{mode:?}: {kind}: {}", served.written("notes")), || {
                 (notes("import"), notes("request")) == (imports, requests)
             });
+        }
+        // Hooks run after the fork, so that what they register is the new process's.
+        if matches!(mode, Mode::Warm | Mode::Resident | Mode::Preloaded(_)) {
+            let processes = match mode {
+                Mode::Warm => 3,
+                _ => 1,
+            };
+            for kind in ["atexit", "finalize", "multiprocessing"] {
+                let note = format!("{kind} fork");
+                let notes = served.written("notes").lines().filter(|line| *line == note).count();
+                assert!(notes >= processes, "{mode:?}: {note}: {}", served.written("notes"));
+            }
         }
         let left = || std::fs::read_dir(served.out("")).unwrap().count();
         eventually(&format!("{mode:?}: the directories of the import are deleted"), || left() == 1);

@@ -147,7 +147,9 @@ fn a_pool_ends_though_the_exit_handlers_of_its_processes_do_not() {
         "
         import atexit, os, signal
         if 'REQUEST_METHOD' not in os.environ:
+            # One for the template, and one for each process that is forked from that.
             atexit.register(signal.pause)
+            os.register_at_fork(after_in_child=lambda: atexit.register(signal.pause))
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'']

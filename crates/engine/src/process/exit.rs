@@ -64,6 +64,7 @@ pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, inherited:
 /// template, which are not to run. If this process is ending it ends here.
 pub(super) fn end_of_own_handlers(py: Python<'_>) {
     if let Some(rest) = set_rest(None) {
+        Inherited::run_library_handlers(py);
         finish(py, &rest);
     }
 }

@@ -14,44 +14,25 @@ use super::{
     finalisation::{Kind, Search, objects},
 };
 
-/// Streams that were there when the template had loaded the application, in the order in which they
-/// are written out. Each process writes out what it has written itself.
+/// What there was when the template had loaded the application.
 pub(crate) struct Inherited {
+    /// Streams, in the order in which they are written out. Each process writes out what it has
+    /// written itself.
     streams: Vec<(Kind, Py<PyAny>)>,
+    /// `weakref.finalize` objects.
+    finalizers: Vec<Py<PyAny>>,
+    /// What runs when the main thread ends.
+    of_threading: Vec<Py<PyAny>>,
 }
 
 impl Inherited {
-    /// Looks for the streams, in the template, before its heap is frozen. What they hold so far is
-    /// written, so that no forked process writes the same again.
+    /// Looks for all of it, in the template, before its heap is frozen. What the streams hold so far
+    /// is written, so that no forked process writes the same again. Exit handlers that are registered
+    /// from now on are those of forked processes.
     ///
     /// # Errors
     /// If Python raises.
     pub(crate) fn collect(py: Python<'_>) -> PyResult<Self> {
-        let mut search = Search::new(py)?;
-        let mut streams = Vec::new();
-        for object in objects(py)? {
-            match search.kind(&object)? {
-                Some(Kind::Finalizer | Kind::Database) | None => {}
-                Some(kind) => streams.push((kind, object)),
-            }
-        }
-        streams.sort_by_key(|(kind, _)| *kind);
-        // What a compressor has begun belongs to whoever writes on, and is left where it is.
-        let compressors = streams.iter().filter(|(kind, _)| *kind == Kind::Compressor);
-        let compressed = attributes(py, compressors.map(|(_, stream)| stream));
-        let plain =
-            streams.iter().filter(|(kind, stream)| *kind != Kind::Compressor && !compressed.contains(&stream.as_ptr()));
-        plain.for_each(|(_, stream)| flush(stream));
-        Ok(Self { streams: streams.into_iter().map(|(kind, stream)| (kind, stream.unbind())).collect() })
-    }
-
-    /// Separates the exit handlers of this process, which was just forked, from those of its
-    /// template.
-    ///
-    /// # Errors
-    /// If Python raises.
-    pub(crate) fn separate_exit_handlers(py: Python<'_>) -> PyResult<()> {
-        let register = py.import("atexit")?.getattr("register")?;
         // Handlers run in the reverse order of their registration. Taking away those that are there
         // would destroy what they alone refer to, and with that a temporary directory, say.
         let mark = PyCFunction::new_closure(
@@ -60,29 +41,52 @@ impl Inherited {
             None,
             |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| end_of_own_handlers(arguments.py()),
         )?;
-        register.call1((mark,))?;
-        // What the library of Python registers for all users of a module, when that is loaded, is
-        // for those of this process, too.
-        if let Some(logging) = loaded(py, "logging")? {
-            register.call1((logging.getattr("shutdown")?,))?;
+        py.import("atexit")?.call_method1("register", (mark,))?;
+        let finalizers = match loaded(py, "weakref")? {
+            None => Vec::new(),
+            Some(weakref) => elements(&weakref.getattr("finalize")?.getattr("_registry")?)?,
+        };
+        let of_threading = match loaded(py, "threading")?.and_then(|module| module.getattr("_threading_atexits").ok()) {
+            None => Vec::new(),
+            Some(handlers) => elements(&handlers)?,
+        };
+        Ok(Self { streams: streams(py)?, finalizers, of_threading })
+    }
+
+    /// Leaves to the template what is the template's, in a process that was just forked.
+    ///
+    /// # Errors
+    /// If Python raises.
+    pub(crate) fn leave_to_template(&self, py: Python<'_>) -> PyResult<()> {
+        for finalizer in &self.finalizers {
+            finalizer.bind(py).setattr("atexit", false)?;
         }
-        if let Some(weakref) = loaded(py, "weakref")? {
-            let finalize = weakref.getattr("finalize")?;
-            for info in finalize.getattr("_registry")?.call_method0("values")?.try_iter()? {
-                info?.setattr("atexit", false)?;
+        for handler in &self.of_threading {
+            let handler = handler.bind(py);
+            if !is_of_executors(handler) {
+                py.import("threading")?.getattr("_threading_atexits")?.call_method1("remove", (handler,))?;
             }
-            if finalize.getattr("_registered_with_atexit")?.is_truthy()? {
-                register.call1((finalize.getattr("_exitfunc")?,))?;
-            }
-        }
-        if let Some(util) = loaded(py, "multiprocessing.util")? {
-            // Those of another process do nothing: they know whose they are.
-            register.call1((util.getattr("_exit_function")?,))?;
-        }
-        if let Some(threading) = loaded(py, "threading")? {
-            keep_handlers_of_executors(&threading)?;
         }
         Ok(())
+    }
+
+    /// Runs what the library of Python registers for all users of a module, when that is loaded: it
+    /// is for those in a forked process, too.
+    pub(super) fn run_library_handlers(py: Python<'_>) {
+        // Those of another process do nothing here: they know whose they are.
+        for (module, path) in
+            [("multiprocessing.util", "_exit_function"), ("weakref", "finalize._exitfunc"), ("logging", "shutdown")]
+        {
+            let run = || -> PyResult<()> {
+                let Some(module) = loaded(py, module)? else {
+                    return Ok(());
+                };
+                path.split('.').try_fold(module, |object, name| object.getattr(name))?.call0().map(drop)
+            };
+            if let Err(error) = run() {
+                error.write_unraisable(py, None);
+            }
+        }
     }
 
     /// Writes what this process has written to the streams of its template.
@@ -98,18 +102,29 @@ impl Inherited {
     }
 }
 
-/// Of what runs when the main thread ends, keeps what ends the threads of `concurrent.futures`.
-fn keep_handlers_of_executors(threading: &Bound<'_, PyAny>) -> PyResult<()> {
-    let Ok(handlers) = threading.getattr("_threading_atexits") else {
-        return Ok(());
-    };
-    for handler in handlers.call_method0("copy")?.try_iter()? {
-        let handler = handler?;
-        if !is_of_executors(&handler) {
-            handlers.call_method1("remove", (handler,))?;
+/// The streams that are open. What they hold is written.
+fn streams(py: Python<'_>) -> PyResult<Vec<(Kind, Py<PyAny>)>> {
+    let mut search = Search::new(py)?;
+    let mut streams = Vec::new();
+    for object in objects(py)? {
+        match search.kind(&object)? {
+            Some(Kind::Finalizer | Kind::Database) | None => {}
+            Some(kind) => streams.push((kind, object)),
         }
     }
-    Ok(())
+    streams.sort_by_key(|(kind, _)| *kind);
+    // What a compressor has begun belongs to whoever writes on, and is left where it is.
+    let compressors = streams.iter().filter(|(kind, _)| *kind == Kind::Compressor);
+    let compressed = attributes(py, compressors.map(|(_, stream)| stream));
+    let plain =
+        streams.iter().filter(|(kind, stream)| *kind != Kind::Compressor && !compressed.contains(&stream.as_ptr()));
+    plain.for_each(|(_, stream)| flush(stream));
+    Ok(streams.into_iter().map(|(kind, stream)| (kind, stream.unbind())).collect())
+}
+
+/// What iterating over `iterable` gives.
+fn elements(iterable: &Bound<'_, PyAny>) -> PyResult<Vec<Py<PyAny>>> {
+    iterable.try_iter()?.map(|element| Ok(element?.unbind())).collect()
 }
 
 /// Does `handler` call a function of `concurrent.futures`? Until Python 3.12 a handler is a

@@ -125,7 +125,7 @@ pub(super) fn run(
     };
     let (application, slot) = match (birth, loaded) {
         (Birth::Whole { slot }, Some(loaded)) => {
-            Inherited::separate_exit_handlers(py)?;
+            inherited.iter().try_for_each(|inherited| inherited.leave_to_template(py))?;
             let is_ready = pages.as_ref().is_some_and(Pages::meet);
             if service.warm && !is_ready {
                 rehearsal::once(py, &setting);
