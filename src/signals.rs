@@ -27,8 +27,9 @@ impl Bell {
         for &signal in signals {
             pipe::register(signal as i32, handlers_end.try_clone()?)?;
         }
-        // A web server may have blocked them for threads of its own, and programs inherit that.
-        SigSet::from_iter(signals.iter().copied()).thread_unblock()?;
+        // A web server may have blocked signals for threads of its own, and programs inherit that. The
+        // application has none blocked in any mode: forked processes let all through, too.
+        SigSet::all().thread_unblock()?;
         Ok(Self { stream })
     }
 

@@ -78,6 +78,16 @@ impl Observed {
     }
 }
 
+#[test]
+fn no_signal_is_blocked_in_any_mode_though_the_web_server_has_blocked_one() {
+    for mode in ["cold", "warm", "resident"] {
+        for report in ways::with_a_signal_blocked(mode) {
+            assert_eq!(report.seen["signals: blocked"], Value::Array(Vec::new()), "{mode}");
+            assert_eq!(report.seen["signals of a program: SigBlk"], "0000000000000000", "{mode}");
+        }
+    }
+}
+
 /// Two values that differ, for whoever reads the log of a failed test.
 fn difference(here: Option<&Value>, there: Option<&Value>) -> String {
     if let (Some(Value::Array(here)), Some(Value::Array(there))) = (here, there) {

@@ -18,6 +18,23 @@ use crate::{
     running::{Running, piped, run},
 };
 
+/// Requests of `mode` by a web server that has blocked a signal: the first, and one to a forked process.
+pub(super) fn with_a_signal_blocked(mode: &str) -> Vec<Report> {
+    let site = Site::new(&format!("--mode {mode} --max-processes 1"));
+    let request = |number| {
+        let mut command = Command::new("env");
+        site.place.describe(&mut command, &site.script);
+        site.ask(number, command.arg("--block-signal=WINCH").arg(&site.script))
+    };
+    let mut reports = vec![request(0)];
+    if mode != "cold" {
+        eventually("a pool serves", || sockets(&site).len() == 1);
+        reports.push(request(0));
+        end_pools(&site);
+    }
+    reports
+}
+
 /// What the ways have in common.
 pub(super) trait Way: Sync {
     /// Runs the application for two requests, and to its end.
