@@ -55,11 +55,22 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) limits: Limits,
 
+    /// URL path that the application is mounted at, SCRIPT_NAME, where the web server does not say so
+    ///
+    /// A request whose path is below it has the rest as PATH_INFO. The requests of `--warm-up`, `wsgate check` and `wsgate call` are made
+    /// below it; with `--mode warm` and `resident` the warm-up request has the SCRIPT_NAME of the request that starts the pool without it.
+    #[arg(long, value_name = "PATH", value_parser = script_name)]
+    pub(crate) script_name: Option<String>,
+
     /// Path that the application is asked for when it was loaded, before processes are forked from that; or a whole address, http://HOST/PATH
     ///
     /// What it loads when it is first needed is then there for all processes of `--mode warm`, `--mode resident` or a FastCGI pool.
     #[arg(long, value_name = "PATH", value_parser = warm_up)]
     pub(crate) warm_up: Option<String>,
+
+    /// Those of the script's `#!` line.
+    #[arg(skip)]
+    pub(crate) changes: Changes,
 }
 
 /// How the pool behind `--mode warm` or `resident` is kept, and what a request does that finds no process in it.
@@ -84,6 +95,22 @@ pub(crate) struct Warm {
     /// What becomes of it then: `cold` serves it by a new interpreter, `503` refuses it
     #[arg(long, value_enum, value_name = "HOW", default_value_t = WhenFull::Cold)]
     pub(crate) when_full: WhenFull,
+}
+
+/// Which changes of files make processes load the code again.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Changes {
+    /// File or directory whose change makes the pool reload, as that of the script does (repeatable)
+    ///
+    /// It need not be there yet. Of a directory, entries that come and go count, not what is in them. A worker on standard input without
+    /// `--workers` has a supervisor only with this option or `--reload`, and does not notice that its script has changed without one. On
+    /// a `#!` line either option makes such a worker exit after a change, so that the web server's process manager starts another.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) reload_on: Vec<PathBuf>,
+
+    /// Reload when the file of any module that is loaded changes; for development
+    #[arg(long)]
+    pub(crate) reload: bool,
 }
 
 /// How long a worker lives that serves one request after the other.
@@ -167,6 +194,9 @@ impl Options {
                 pair(name, value.to_string().into());
             }
         }
+        if let Some(script_name) = &self.script_name {
+            pair("--script-name", script_name.into());
+        }
         if let Some(target) = &self.warm_up {
             pair("--warm-up", target.into());
         }
@@ -183,6 +213,9 @@ impl Options {
 pub(crate) struct ScriptLine {
     #[command(flatten)]
     pub(crate) options: Options,
+
+    #[command(flatten)]
+    pub(crate) changes: Changes,
 }
 
 fn assignment(word: &str) -> Result<(OsString, OsString), String> {
@@ -190,6 +223,15 @@ fn assignment(word: &str) -> Result<(OsString, OsString), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
         _ => Err(format!("`{word}` is not NAME=VALUE")),
     }
+}
+
+/// The path of an application in URLs, without a slash at its end.
+fn script_name(word: &str) -> Result<String, String> {
+    let is_path = word.is_empty() || word.starts_with('/') && !word.ends_with('/');
+    if !is_path || word.contains(|c: char| c.is_control() || c == '?' || c == '#') {
+        return Err(format!("`{}` does not begin with `/`, or ends with one", word.escape_debug()));
+    }
+    Ok(word.to_owned())
 }
 
 /// `/path?query`, or that behind scheme and host.

@@ -62,6 +62,12 @@ impl Request {
         }
     }
 
+    /// The value of a variable of the request.
+    pub(crate) fn variable(&self, name: &str) -> Option<OsString> {
+        let own = self.variables.iter().find(|(known, _)| known == name);
+        own.map(|(_, value)| value.clone()).or_else(|| env::var_os(name))
+    }
+
     /// Method and target, for the log.
     pub(crate) fn line(&self) -> String {
         format!("{} {}", self.method, self.target)

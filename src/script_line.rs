@@ -20,7 +20,7 @@ use link::{
 use rustix::fs::{Access, access};
 
 use crate::{
-    options::{Options, ScriptLine},
+    options::{Changes, Options, ScriptLine},
     settings,
 };
 
@@ -91,7 +91,7 @@ pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
 pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
     let words = words_of(script)?;
     match ScriptLine::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(words)) {
-        Ok(line) => Ok(line.options),
+        Ok(line) => Ok(Options { changes: line.changes, ..line.options }),
         Err(error) => Err(Entry::error(
             Code::BadScriptOptions,
             format!("the options on the `#!` line of `{}` are wrong", script.display()),
@@ -133,6 +133,11 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
         mode: options.mode,
         warm: options.warm,
         warm_up: options.warm_up.or(line.warm_up),
+        script_name: options.script_name.or(line.script_name),
+        changes: Changes {
+            reload_on: line.changes.reload_on.iter().map(|named| home.join(named)).collect(),
+            reload: line.changes.reload,
+        },
         limits: options.limits.or(line.limits),
     })
 }

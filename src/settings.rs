@@ -21,7 +21,7 @@ use rustix::fs::{Access, access};
 
 use crate::{
     engine,
-    options::{Limits, Options},
+    options::{Changes, Limits, Options},
     python::{self, Interpreter},
     runtime_directory,
 };
@@ -55,6 +55,10 @@ pub(crate) struct Settings {
     pub(crate) timeout: Option<Duration>,
     /// What the application answers before anything is forked from the process that has loaded it.
     pub(crate) warm_up: Option<WarmUp>,
+    /// Where the application is mounted, if the web server does not say so.
+    pub(crate) script_name: Option<String>,
+    /// Which changes of files make processes load the code again, by the `#!` line.
+    pub(crate) changes: Changes,
     /// How long a worker lives that serves one request after the other.
     pub(crate) limits: Limits,
 }
@@ -110,6 +114,11 @@ impl Settings {
                 target,
                 seconds: options.timeout.filter(|&seconds| seconds > 0).unwrap_or(WARM_UP),
             }),
+            script_name: options.script_name.clone(),
+            changes: Changes {
+                reload_on: options.changes.reload_on.iter().map(|path| base.join(path)).collect(),
+                reload: options.changes.reload,
+            },
             limits: options.limits,
         })
     }

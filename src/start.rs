@@ -64,6 +64,7 @@ impl Start {
             form: request.form,
             timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
             warm_up: settings.warm_up.clone(),
+            script_name: settings.script_name.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
         })?;

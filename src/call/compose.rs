@@ -73,7 +73,7 @@ impl Composed {
             ("REMOTE_ADDR", "127.0.0.1"),
             ("REQUEST_METHOD", method),
             ("REQUEST_URI", &target.request_uri),
-            ("SCRIPT_NAME", &call.script_name),
+            ("SCRIPT_NAME", call.options.script_name.as_deref().unwrap_or_default()),
             ("QUERY_STRING", &target.query),
             ("HTTP_HOST", &target.host),
             ("HTTP_USER_AGENT", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
@@ -162,10 +162,7 @@ impl Target {
         if host.is_empty() || host.contains(|character: char| character.is_whitespace() || character == '/') {
             bail!("`{host}` is no host: write NAME or NAME:PORT");
         }
-        let script_name = &call.script_name;
-        if !(script_name.is_empty() || script_name.starts_with('/') && !script_name.ends_with('/')) {
-            bail!("`{script_name}` is no mount: it begins with `/` and does not end with one");
-        }
+        let script_name = call.options.script_name.as_deref().unwrap_or_default();
         if !(target.is_empty() || target.starts_with('/') || target.starts_with('?')) {
             bail!("`{target}` is no target: write /path?query, or a whole URL");
         }

@@ -63,10 +63,6 @@ pub(crate) struct Call {
     #[arg(long, value_name = "HOST", default_value = "localhost")]
     pub(crate) host: String,
 
-    /// URL path that the application is mounted at
-    #[arg(long, value_name = "PATH", default_value = "")]
-    pub(crate) script_name: String,
-
     /// File that the server of --via is to run, which php-fpm needs to know
     #[arg(long, value_name = "PATH", requires = "via")]
     pub(crate) script_filename: Option<PathBuf>,

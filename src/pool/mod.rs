@@ -90,7 +90,11 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     }
     // Whoever gave us the socket manages processes already, unless more is wished for. Not all of them start another worker when
     // one ends, so that a lone one does not end for a change; who wants that gets a supervisor.
-    let is_alone = managed && workers == 1 && words.max.is_none() && !words.reload && words.reload_on.is_empty();
+    let of_line = &settings.changes;
+    let reload = words.changes.reload || of_line.reload;
+    let watched: Vec<_> = words.changes.reload_on.iter().map(|path| origin.path(path)).collect();
+    let watched = [watched, of_line.reload_on.clone()].concat();
+    let is_alone = managed && workers == 1 && words.max.is_none() && !reload && watched.is_empty();
     let logs = Logs::open(&words.logs, !is_alone).map_err(Complaint::settings)?;
     let slots = if is_alone { 1 } else { u64::from(workers) * u64::from(SLOTS) };
     let lines = usize::try_from(slots * u64::from(words.threads)).unwrap_or(1);
@@ -101,7 +105,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         workers,
         threads: words.threads,
         preload: words.preload.into(),
-        reload: words.reload,
+        reload,
         ..service(&settings, &listeners, &scoreboard_fd)
     };
     if is_alone {
@@ -119,7 +123,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
         drain: Duration::from_secs(words.drain),
         linger: Duration::from_secs(words.drain).max(LEAST_LINGER),
-        watched: words.reload_on.iter().map(|path| origin.path(path)).collect(),
+        watched,
         origin,
         slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         slots: SLOTS,
@@ -147,7 +151,13 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    let service = service(&settings, &listeners, &scoreboard);
+                    let changes = &settings.changes;
+                    let reload_on = changes.reload_on.iter().map(|path| path.as_os_str().as_bytes().to_vec());
+                    let service = Service {
+                        reload: changes.reload || is_reload_wanted(),
+                        reload_on: reload_on.collect(),
+                        ..service(&settings, &listeners, &scoreboard)
+                    };
                     become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
                 }
                 Err(error) => cannot_begin(error),
@@ -157,6 +167,11 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             Entry::error(Code::BadListener, format!("{error:#}")).hint("start it by the web server's process manager"),
         ),
     }
+}
+
+/// Does the configuration of the process manager say that it starts another worker in place of one that exits?
+fn is_reload_wanted() -> bool {
+    std::env::var_os("WSGATE_RELOAD").is_some_and(|value| value == "1")
 }
 
 /// Closes sockets that were passed and that nobody asked for, and says so: connections to them would wait for ever.
@@ -185,6 +200,7 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,
         reload: false,
+        reload_on: Vec::new(),
         logs: link::logs::Logs::default(),
         bell_fd: None,
         handover: None,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{control::check_name, listen::Address};
-use crate::options::{LONGEST, Options};
+use crate::options::{Changes, LONGEST, Options};
 
 /// A pool, described on the command line.
 #[derive(Args, Clone, Debug)]
@@ -60,16 +60,8 @@ pub(crate) struct Fastcgi {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Preload::Auto)]
     pub(crate) preload: Preload,
 
-    /// File or directory whose change makes the pool reload, as that of the script does (repeatable)
-    ///
-    /// It need not be there yet. Of a directory, entries that come and go count, not what is in them. A worker on standard input without
-    /// `--workers` has a supervisor only with this option or `--reload`, and does not notice that its script has changed without one.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) reload_on: Vec<PathBuf>,
-
-    /// Reload when the file of any module that is loaded changes; for development
-    #[arg(long)]
-    pub(crate) reload: bool,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
 
     /// Seconds after which a request that is still being served is logged, with the stacks of its worker
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]

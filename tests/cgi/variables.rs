@@ -147,7 +147,7 @@ fn c05_a_content_length_of_digits_is_the_length() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [environ['CONTENT_LENGTH'].encode() + b':' + body]
         ";
-    for (length, expected) in [("5", "5:12345"), ("0", "0:"), ("", ":"), ("005", "005:12345"), ("3", "3:123")] {
+    for (length, expected) in [("5", "5:12345"), ("0", "0:"), ("005", "005:12345"), ("3", "3:123")] {
         Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).both(|reply| {
             assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", expected));
         });
@@ -159,6 +159,37 @@ fn c06_a_content_type_arrives_as_it_is_and_none_is_made_up() {
     let given = "Multipart/Form-Data; boundary=\"a b\"; charset=UTF-8";
     environ().post("x").variable("CONTENT_TYPE", given).both(|reply| assert_eq!(seen(reply)["CONTENT_TYPE"], given));
     environ().post("x").both(|reply| assert!(seen(reply)["CONTENT_TYPE"].is_null()));
+}
+
+#[test]
+fn c05_an_empty_content_length_or_content_type_is_a_missing_one() {
+    // CGIHandler passes both on, and applications that convert the length fail.
+    let probe = environ().variable("CONTENT_LENGTH", "").variable("CONTENT_TYPE", "").variable("HTTP_LAST", "z");
+    let seen = seen(&probe.run());
+    assert!(seen.get("CONTENT_LENGTH").is_none() && seen.get("CONTENT_TYPE").is_none(), "{seen}");
+    assert_eq!((&seen["HTTP_LAST"], &seen["REQUEST_METHOD"]), (&"z".into(), &"GET".into()));
+}
+
+#[test]
+fn c02_no_variable_takes_the_place_of_a_key_of_the_server() {
+    let probe = Probe::new(
+        "
+        import json
+        def application(environ, start_response):
+            environ['wsgi.errors'].write('written\\n')
+            environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'application/json')])
+            names = sorted(name for name in environ if '.' in name)
+            return [json.dumps([environ['wsgi.url_scheme'], names, environ['trac.env_path']]).encode()]
+        ",
+    );
+    let names = ["errors", "url_scheme", "input", "version", "multithread", "file_wrapper", "made_up"];
+    let probe = names.iter().fold(probe, |probe, name| probe.variable(&format!("wsgi.{name}"), "evil"));
+    let reply = probe.variable("wsgate.data", "evil").variable("trac.env_path", "/srv/trac").run();
+    assert_eq!((reply.status.as_str(), reply.log.as_str()), ("200 OK", "written\n"));
+    let text = reply.text();
+    assert!(text.starts_with("[\"http\", ") && text.contains("\"/srv/trac\""), "{text}");
+    assert!(!text.contains("made_up") && !text.contains("wsgate.data"), "{text}");
 }
 
 #[test]

@@ -229,3 +229,80 @@ fn a_worker_on_standard_input_gets_a_supervisor_if_its_code_is_to_be_watched() {
     running.signal(rustix::process::Signal::TERM);
     assert_eq!(running.end().code(), Some(0));
 }
+
+/// Takes its version from an archive.
+const ARCHIVED: &str = "
+    import os, sys
+    HERE = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, HERE + '/lib.zip')
+    from helper import VALUE
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [VALUE.encode()]
+    ";
+
+/// Puts another archive in the place of that beside the application.
+fn archive(directory: &Path, value: &str) {
+    let code = format!("import zipfile; zipfile.ZipFile('new.zip', 'w').writestr('helper.py', 'VALUE = {value:?}')");
+    let made = Command::new(python()).args(["-c", &code]).current_dir(directory).status().unwrap();
+    assert!(made.success());
+    fs::rename(directory.join("new.zip"), directory.join("lib.zip")).unwrap();
+}
+
+#[test]
+fn an_archive_that_has_changed_is_loaded_again() {
+    for preload in ["yes", "no"] {
+        let setup = Setup::new(ARCHIVED);
+        archive(&setup.path(""), "one");
+        let mut command = setup.command();
+        command.args(["--reload", "--preload", preload]);
+        let pool = setup.launch_as(&mut command);
+        answers(&pool, "one");
+        archive(&pool.setup().path(""), "second");
+        answers(&pool, "second");
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_lone_worker_of_a_script_exits_when_its_code_has_changed_if_that_is_wanted() {
+    for (options, variable, changes) in [
+        ("--reload", "0", "helper.py"),
+        ("", "1", "helper.py"),
+        ("--reload-on restart.txt", "0", "restart.txt"),
+        ("--reload-on restart.txt", "0", "app.wsgi"),
+    ] {
+        let place = crate::place::Place::new();
+        let code = "
+            import helper
+            def application(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [helper.VALUE.encode()]
+            ";
+        let first_line = format!("#!WSGATE {options}");
+        let script = place.script("site/app.wsgi", &first_line, code);
+        place.file("site/helper.py", "VALUE = 'one'");
+        let socket = place.path("site/app.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let start = || {
+            let mut command = Command::new(&script);
+            command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RELOAD", variable);
+            command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())));
+            Running::start(command.stdout(Stdio::null()).stderr(Stdio::piped()))
+        };
+        let worker = start();
+        assert_eq!(Wire::unix(&socket).ask(&Ask::get("/")).text(), "one", "{options}");
+        match changes {
+            "app.wsgi" => drop(place.script("site/app.wsgi", &first_line, &code.replace("helper.VALUE", "'second'"))),
+            _ => drop(place.file(&format!("site/{changes}"), "VALUE = 'second'")),
+        }
+        let ended = worker.end();
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        assert!(ended.stderr.contains("W0353") && ended.stderr.contains(changes), "{}", ended.stderr);
+        // The process manager starts another.
+        let worker = start();
+        let expected = if changes == "restart.txt" { "one" } else { "second" };
+        assert_eq!(Wire::unix(&socket).ask(&Ask::get("/")).text(), expected, "{options}");
+        drop(worker);
+    }
+}

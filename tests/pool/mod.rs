@@ -32,6 +32,7 @@ mod reuse;
 mod separation;
 pub(crate) mod served;
 mod starting;
+pub(crate) mod state;
 mod stderr;
 mod threads;
 mod timeouts;

@@ -28,6 +28,37 @@ fn f24_of_two_values_the_last_wins() {
     pool.stop();
 }
 
+/// Answers with the server's own keys, and with what it finds of a request body.
+const KEYS: &str = "
+    def application(environ, start_response):
+        environ['wsgi.errors'].write('written\\n')
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        found = [environ['wsgi.url_scheme'], environ['wsgi.input'].read(), int(environ.get('CONTENT_LENGTH', 0)),
+            environ.get('CONTENT_TYPE'), environ['HTTP_LAST'], sorted(n for n in environ if n.startswith('wsg'))]
+        return [repr(found).encode()]
+    ";
+
+#[test]
+fn empty_parameters_of_a_body_and_names_of_the_servers_keys_do_not_reach_an_application() {
+    let pool = Setup::new(KEYS).start();
+    let mut wire = pool.connect();
+    let plain = || Ask::get("/").keep().param("HTTP_LAST", "z");
+    let expected = wire.ask(&plain()).text();
+    assert!(expected.starts_with("['http', b'', 0, None, 'z', "), "{expected}");
+    // Each behind each: names that came before are remembered.
+    for _ in 0..2 {
+        let empty = Ask::get("/").keep().param("CONTENT_LENGTH", "").param("CONTENT_TYPE", "");
+        assert_eq!(wire.ask(&empty.param("HTTP_LAST", "z")).text(), expected);
+        let typed = Ask::post("/", "xy").keep().param("CONTENT_TYPE", "a/b").param("HTTP_LAST", "z");
+        assert!(wire.ask(&typed).text().starts_with("['http', b'xy', 2, 'a/b', 'z', "));
+        let evil = ["wsgi.errors", "wsgi.url_scheme", "wsgi.input", "wsgi.made_up", "wsgate.data", "wsgate.version"];
+        let evil = evil.iter().fold(plain(), |ask, name| ask.param(name, "https").param(name, "https"));
+        assert_eq!(wire.ask(&evil).text(), expected);
+    }
+    let log = pool.stop();
+    assert_eq!(log.matches("written\n").count(), 7, "{log}");
+}
+
 #[test]
 fn f33_nothing_comes_on_stderr_whatever_an_application_writes_there() {
     let pool = Setup::new(

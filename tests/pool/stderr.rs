@@ -56,7 +56,7 @@ fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_reply
     let records = wire.records();
     let kinds: Vec<_> = records.iter().map(|record| (record.header[1], record.content.len())).collect();
     // 6 is FCGI_STDOUT, 7 FCGI_STDERR, 3 FCGI_END_REQUEST (FastCGI 1.0, 8).
-    assert_eq!(kinds[1..], [(7, 16), (7, 15), (7, 6), (6, 3), (7, 10), (6, 0), (7, 0), (3, 8)], "{records:?}");
+    assert_eq!(kinds[1..], [(7, 16), (7, 15), (7, 6), (6, 3), (7, 11), (6, 0), (7, 0), (3, 8)], "{records:?}");
     assert_eq!(kinds[0].0, 6, "{records:?}");
     assert!(records.iter().all(|record| record.header[0] == 1 && record.header[2..4] == [1, 2]), "{records:?}");
     let stdout: Vec<u8> =
@@ -64,7 +64,7 @@ fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_reply
     assert_eq!(whole(&stdout).body, b"one,two");
     assert_eq!(records[1].content, b"before the head\n");
     let log = pool.stop();
-    for words in ["before the head\n", "between blocks\n", "twice\n", "at the end"] {
+    for words in ["before the head\n", "between blocks\n", "twice\n", "at the end\n"] {
         assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
     }
 }
@@ -85,7 +85,7 @@ fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
         })
         .collect();
     assert_eq!(kinds, "oeeeoeOE.", "{answer:?}");
-    assert_eq!(stderr(&answer), ["before the head\n", "between blocks\n", "twice\n", "at the end"]);
+    assert_eq!(stderr(&answer), ["before the head\n", "between blocks\n", "twice\n", "at the end\n"]);
     pool.stop();
 }
 
@@ -113,7 +113,7 @@ fn f51_what_is_written_before_the_head_waits_for_it_and_no_more_than_64_kib_of_i
     assert!((60_000..70_000).contains(&said.len()), "{}", said.len());
     assert_eq!(said.matches("the pool's own log has it").count(), 1, "{said}");
     // There is room again for what comes later.
-    assert!(said.ends_with("between blocks\ntwice\nat the end"), "{said}");
+    assert!(said.ends_with("between blocks\ntwice\nat the end\n"), "{said}");
     assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
     let log = pool.stop();
     assert!(log.contains("line 99999\n"));

@@ -14,6 +14,7 @@ mod sharing;
 mod stale;
 mod stalls;
 mod starting;
+pub(crate) mod state;
 mod status;
 mod warm_up;
 

@@ -148,3 +148,80 @@ fn a_virtualenv_that_has_changed_is_looked_at_anew() {
     site.await_version(&format!("{} three", prefix.display()));
     assert!(site.supervisors().iter().any(|supervisor| !before.contains(supervisor)), "{}", site.log());
 }
+
+/// Applications that take their version from somewhere beside them, and how another version gets there.
+const WAYS: [(&str, &str, &str); 5] = [
+    (
+        "an archive",
+        "import sys; sys.path.insert(0, HERE + '/lib.zip'); from helper import VALUE",
+        "python3 -c \"import zipfile; zipfile.ZipFile('new.zip', 'w').write('helper.py')\"; mv new.zip lib.zip",
+    ),
+    (
+        "a package of which links lead to a release",
+        "import sys; sys.path.insert(0, HERE + '/current'); from helper import VALUE",
+        "mkdir -p $V; cp helper.py $V; ln -s $V new; mv -T new current",
+    ),
+    (
+        "a directory that another takes the place of",
+        "import sys; sys.path.insert(0, HERE + '/lib'); from helper import VALUE",
+        "mkdir $V; cp helper.py $V; mv lib old-$V; mv $V lib",
+    ),
+    (
+        "a part of a namespace package",
+        "import sys; sys.path.insert(0, HERE + '/top'); from space.helper import VALUE",
+        "mkdir -p top $V; cp helper.py $V; mv top/space old-$V; mv $V top/space",
+    ),
+    (
+        "code that no module holds",
+        "exec(compile(open(HERE + '/code.txt').read() + '\\ndef f(): pass', HERE + '/code.txt', 'exec'))",
+        "cp helper.py draft; mv draft code.txt",
+    ),
+];
+
+#[test]
+fn code_that_is_loaded_in_any_way_is_run_as_it_is_now() {
+    for mode in ["warm", "resident"] {
+        for (name, load, put) in WAYS {
+            let place = |site: &Site, value: &str| {
+                site.place.file("site/helper.py", &format!("VALUE = {value:?}\n"));
+                let mut command = std::process::Command::new("/bin/sh");
+                command.args(["-c", put]).env("V", value).current_dir(site.place.path("site"));
+                assert!(crate::running::run(&mut command, "").status.code().is_some());
+            };
+            let code = format!(
+                "
+                import os
+                BORN = os.getpid()
+                HERE = os.path.dirname(os.path.abspath(__file__))
+                {load}
+                def application(environ, start_response):
+                    start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', VALUE)])
+                    return [('%d %d' % (BORN, os.getpid())).encode()]
+                "
+            );
+            let site = Site::of(mode, "", &code);
+            for value in ["one", "three", "seven"] {
+                place(&site, value);
+                eventually(&format!("a warm process has loaded {name}: {}", site.log()), || {
+                    let reply = site.ask();
+                    assert_eq!(whole(&reply.raw).status, 200, "{name}: {}", site.log());
+                    assert_eq!(reply.header("X-Version"), Some(value), "{mode}, {name}: {}", site.log());
+                    Who::of(&reply).is_warm()
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_that_the_script_line_names_is_watched() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "--reload-on settings.ini", &versions("one"));
+        site.helper("a");
+        site.await_version("one a");
+        let before = Who::of(&site.ask());
+        site.place.file("site/settings.ini", "");
+        assert_ne!(Who::of(&site.ask()).born, before.born, "{mode}");
+        site.await_version("one a");
+    }
+}

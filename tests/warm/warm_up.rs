@@ -62,7 +62,7 @@ fn every_process_has_what_one_request_has_made() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "--warm-up /a%20b?c=d", KEEPS);
         let reply = first_of_a_process(&site);
-        assert_eq!(seen(&reply), "GET localhost /a b c=d 127.0.0.1 http wsgate b'' False True", "{}", site.log());
+        assert_eq!(seen(&reply), "GET example.org /a b c=d 127.0.0.1 http wsgate b'' False True", "{}", site.log());
         assert!(!site.log().contains("W0383"), "{}", site.log());
         let site = Site::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
         let reply = first_of_a_process(&site);
@@ -130,4 +130,68 @@ fn a_socket_that_it_leaves_open_has_each_process_load_by_itself() {
     });
     let log = site.log();
     assert!(log.contains("W0351") && log.contains("while it was loaded and answered its warm-up request"), "{log}");
+}
+
+/// Gives the address that the first request of its process was made at.
+const FIRST: &str = "
+    import os
+    BORN = os.getpid()
+    FIRST = []
+    def application(environ, start_response):
+        names = ['SCRIPT_NAME', 'PATH_INFO', 'REQUEST_URI', 'HTTP_HOST', 'wsgi.url_scheme']
+        FIRST.append(' '.join(environ[name] for name in names))
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-First', FIRST[0])])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+#[test]
+fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_pool() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "--warm-up /w", FIRST);
+        for (variables, first) in [
+            (&[("REQUEST_URI", "/cgi-bin/app.wsgi")][..], "/cgi-bin/app.wsgi /w /cgi-bin/app.wsgi/w example.org http"),
+            // Rewritten: the application is mounted elsewhere, and has another pool there.
+            (
+                &[
+                    ("REQUEST_URI", "/my%20shop/x"),
+                    ("PATH_INFO", "/x"),
+                    ("HTTPS", "on"),
+                    ("HTTP_HOST", "shop.example:444"),
+                ],
+                "/my shop /w /my%20shop/w shop.example:444 https",
+            ),
+        ] {
+            eventually(&format!("a warm process replies: {}", site.log()), || {
+                let mut command = site.request();
+                command.envs(variables.iter().copied());
+                let reply = site.answer(&mut command, "");
+                let is_warm = Who::of(&reply).is_warm();
+                assert!(!is_warm || reply.header("X-First") == Some(first), "{reply:?}");
+                is_warm
+            });
+        }
+        assert!(!site.log().contains("W0383"), "{}", site.log());
+    }
+}
+
+#[test]
+fn the_options_name_the_address_of_the_warm_up_request() {
+    for (options, first) in [
+        ("--warm-up https://www.example.org/app/w --script-name /app", "/app /w /app/w www.example.org https"),
+        (
+            "--warm-up https://www.example.org/cgi-bin/app.wsgi",
+            "/cgi-bin/app.wsgi  /cgi-bin/app.wsgi www.example.org https",
+        ),
+        ("--warm-up /w --script-name /app", "/app /w /app/w example.org http"),
+    ] {
+        let site = Site::with(options, FIRST);
+        let mut command = site.request();
+        site.answer(&mut command, "");
+        eventually(&format!("a warm process replies: {}", site.log()), || {
+            let reply = site.ask();
+            let is_warm = Who::of(&reply).is_warm();
+            assert!(!is_warm || reply.header("X-First") == Some(first), "{options}: {reply:?}");
+            is_warm
+        });
+    }
 }

@@ -21,7 +21,7 @@ use pyo3::{
 use crate::{
     forks,
     log::Log,
-    wsgi::{Setting, format_exception, interruption, one_line, type_name},
+    wsgi::{Setting, format_exception, interruption, note_streams, one_line, type_name},
 };
 
 /// Names under which an application is looked for when none is given.
@@ -53,8 +53,14 @@ impl From<Entry> for Failure {
     }
 }
 
-/// Loads the application that `launch` names.
+/// Loads the application that `launch` names. Requests find the standard streams that this leaves.
 pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
+    let loaded = find_and_load(py, launch, setting);
+    note_streams(py);
+    loaded
+}
+
+fn find_and_load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
     let log = Log::new(&launch.request_id, &launch.request);
     let imported = forks::end_if_child(py, &log, import(py, &launch.app.source));
     let module = imported.map_err(|error| failed_import(py, launch, setting, &error))?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, build, handover, logs::Logs, page::Form};
+use crate::{app::App, build, handover, logs::Logs, page::Form, percent::encode_path};
 
 /// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
 /// its layout matters.
@@ -36,6 +36,8 @@ pub struct Launch {
     pub timeout_seconds: u64,
     /// What the application answers before anything is forked from the process that has loaded it.
     pub warm_up: Option<WarmUp>,
+    /// Where the application is mounted, if the web server does not say so.
+    pub script_name: Option<String>,
     /// Process that started python; when it is gone, nobody guards the request.
     pub gateway_pid: i32,
     /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news of [`crate::pool`].
@@ -52,12 +54,17 @@ pub struct WarmUp {
 }
 
 impl WarmUp {
-    /// Scheme, host with its port if one is named, and path with query.
-    pub fn parts(&self) -> (&str, &str, &str) {
+    /// Scheme, host with its port if one is named, and path with query. The path of a whole URL may
+    /// begin with that of the application, `script_name`, which is taken off.
+    pub fn parts(&self, script_name: &str) -> (&str, &str, &str) {
         let with_host = ["http", "https"].into_iter().find_map(|scheme| {
             let rest = self.target.strip_prefix(scheme)?.strip_prefix("://")?;
             let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            Some((scheme, host, if path.is_empty() { "/" } else { path }))
+            let mount = encode_path(script_name.as_bytes());
+            let below = path.as_bytes().strip_prefix(&*mount).and_then(|rest| std::str::from_utf8(rest).ok());
+            let path = below.filter(|rest| rest.is_empty() || rest.starts_with(['/', '?'])).unwrap_or(path);
+            let is_root = path.is_empty() && script_name.is_empty();
+            Some((scheme, host, if is_root { "/" } else { path }))
         });
         with_host.unwrap_or(("http", "localhost", &self.target))
     }
@@ -106,8 +113,10 @@ pub struct Service {
     pub scoreboard_fd: i32,
     /// Which process of the pool loads the application.
     pub preload: Preload,
-    /// The supervisor wants SIGHUP when the file of a module has changed.
+    /// The supervisor wants SIGHUP when the file of a module has changed. A worker without one exits.
     pub reload: bool,
+    /// Paths whose change makes a worker without a supervisor exit, as bytes.
+    pub reload_on: Vec<Vec<u8>>,
     /// What is logged where.
     pub logs: Logs,
     /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker without one has no supervisor.
@@ -216,6 +225,7 @@ mod tests {
             form: Form::Cgi,
             timeout_seconds: 30,
             warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
+            script_name: Some("/app".into()),
             gateway_pid: 4711,
             report_fd: 5,
         }
@@ -242,7 +252,15 @@ mod tests {
             ("https://x.example:8443", ("https", "x.example:8443", "/")),
             ("/http://x", ("http", "localhost", "/http://x")),
         ] {
-            assert_eq!(WarmUp { target: target.into(), seconds: 1 }.parts(), parts);
+            assert_eq!(WarmUp { target: target.into(), seconds: 1 }.parts(""), parts);
+        }
+        for (target, path) in [
+            ("https://x.example/a%20b/c?d", "/c?d"),
+            ("https://x.example/a%20b?d", "?d"),
+            ("https://x.example/a%20bc", "/a%20bc"),
+            ("/a%20b/c", "/a%20b/c"),
+        ] {
+            assert_eq!(WarmUp { target: target.into(), seconds: 1 }.parts("/a b").2, path);
         }
     }
 

@@ -12,6 +12,7 @@ pub mod handoff;
 pub mod handover;
 pub mod launch;
 pub mod logs;
+pub mod mount;
 pub mod page;
 pub mod percent;
 pub mod pool;

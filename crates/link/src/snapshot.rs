@@ -22,14 +22,22 @@ pub struct Snapshot {
 impl Snapshot {
     /// What is at `path` now; `None` if nothing is, or nothing that this user may see.
     pub fn of(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
+        fs::metadata(path).ok().map(|found| Self::from(&found))
+    }
+
+    /// The same of a link, which is not followed.
+    pub fn of_link(path: &Path) -> Option<Self> {
+        fs::symlink_metadata(path).ok().map(|found| Self::from(&found))
+    }
+
+    fn from(found: &fs::Metadata) -> Self {
+        Self {
             device: found.dev(),
             inode: found.ino(),
             size: found.size(),
             modified: (found.mtime(), found.mtime_nsec()),
             changed: (found.ctime(), found.ctime_nsec()),
-        })
+        }
     }
 
     /// Was it changed between two times? What seems to come from the future was not: some clock is wrong, and stays so.

@@ -5,17 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     hash::{DefaultHasher, Hash, Hasher as _},
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use link::{app::Source, build, snapshot::Snapshot};
+use link::{app::Source, build, mount, percent, snapshot::Snapshot};
 use rustix::process::{getegid, geteuid};
 
-use crate::{options::Options, settings::Settings, start::OF_THE_MANAGER};
+use crate::{options::Options, request::Request, settings::Settings, start::OF_THE_MANAGER};
 
 /// Variables of a request (RFC 3875 4.1), and what web servers add for each.
 const OF_A_REQUEST: [&str; 37] = [
@@ -94,7 +94,7 @@ pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
 
 /// Files whose change makes another pool of it, beside those of modules.
 pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
+    let mut paths = settings.changes.reload_on.clone();
     if let Source::File(script) = &settings.app.source {
         let script = Path::new(std::ffi::OsStr::from_bytes(script));
         if let Some(home) = script.parent() {
@@ -105,6 +105,48 @@ pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
         paths.push(Path::new(std::ffi::OsStr::from_bytes(&venv.directory)).join("pyvenv.cfg"));
     }
     paths
+}
+
+/// `options` for the pool of `request`. With `--warm-up` the pool is one of the URL path that the
+/// application is reached at, and its warm-up request goes there.
+pub(super) fn with_request(options: &Options, request: &Request) -> Options {
+    let mut options = options.clone();
+    if options.warm_up.is_some() && options.script_name.is_none() {
+        options.script_name = script_name(request);
+    }
+    options
+}
+
+/// `SCRIPT_NAME` as the application sees it.
+fn script_name(request: &Request) -> Option<String> {
+    let [script_name, path_info, request_uri, redirect_status] =
+        ["SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "REDIRECT_STATUS"].map(|name| request.variable(name));
+    let given = mount::Given {
+        script_name: script_name.as_deref().map(OsStr::as_bytes),
+        path_info: path_info.as_deref().map(OsStr::as_bytes),
+        request_uri: request_uri.as_deref().map(OsStr::as_bytes),
+        redirect_status: redirect_status.as_deref().map(OsStr::as_bytes),
+    };
+    let settled = given.settled().map(|(script_name, _)| script_name);
+    let mut found = settled.unwrap_or_else(|| given.script_name.unwrap_or_default().to_vec());
+    // A slash more in the address of a visitor makes no other pool.
+    found.dedup_by(|next, last| *next == b'/' && *last == b'/');
+    String::from_utf8(found).ok()
+}
+
+/// The warm-up request of a pool that `request` starts: at its host, by its scheme, unless the option names them.
+pub(super) fn warm_up_url(options: &Options, request: &Request) -> Option<String> {
+    let path = options.warm_up.clone().filter(|target| target.starts_with('/'))?;
+    let text = |name: &str| request.variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default();
+    let is_on = |name: &str| ["on", "1", "yes"].iter().any(|on| text(name).eq_ignore_ascii_case(on));
+    let scheme = if is_on("HTTPS") || text("REQUEST_SCHEME").eq_ignore_ascii_case("https") { "https" } else { "http" };
+    let is_host = |host: &String| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+    };
+    let server = format!("{}:{}", text("SERVER_NAME"), text("SERVER_PORT"));
+    let host = [text("HTTP_HOST"), server.trim_end_matches(':').to_owned()].into_iter().find(is_host)?;
+    let mount = percent::encode_path(options.script_name.as_deref().unwrap_or_default().as_bytes());
+    Some(format!("{scheme}://{host}{}{path}", String::from_utf8_lossy(&mount)))
 }
 
 /// A digest of all that the pool of a request depends on.

@@ -62,7 +62,8 @@ pub(super) fn serve(
     request: &Request,
     channels: Channels,
 ) -> Attempt {
-    let pool = match Pool::of(settings, options) {
+    let options = identity::with_request(options, request);
+    let pool = match Pool::of(settings, &options) {
         Ok(pool) => pool,
         Err(entry) => {
             request.log(&entry);
@@ -72,7 +73,7 @@ pub(super) fn serve(
     let connection = match dial(&pool.socket) {
         Ok(connection) => connection,
         Err(Errno::NOENT | Errno::CONNREFUSED) => {
-            if let Err(entry) = pool.start(settings, options, base) {
+            if let Err(entry) = pool.start(settings, &options, base, request) {
                 pool.tell(request, &entry);
             }
             return Attempt::Cold(channels);

@@ -72,7 +72,13 @@ impl Pool {
     ///
     /// # Errors
     /// Why it is not started.
-    pub(super) fn start(&self, settings: &Settings, options: &Options, base: &Path) -> Result<(), Entry> {
+    pub(super) fn start(
+        &self,
+        settings: &Settings,
+        options: &Options,
+        base: &Path,
+        request: &Request,
+    ) -> Result<(), Entry> {
         let trouble = |error: &dyn std::fmt::Display| {
             Entry::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(format!(
                 "requests are served cold; look at the directory `{}` and at its file system",
@@ -103,6 +109,8 @@ impl Pool {
             .hint("requests are served cold; set in the web server's configuration only what is the same for all requests"));
         }
         lock.set_len(0).map_err(|error| trouble(&error))?;
+        let warm_up = identity::warm_up_url(options, request).or_else(|| options.warm_up.clone());
+        let options = &Options { warm_up, ..options.clone() };
         let mut command = Command::new(OURSELVES);
         command.arg("warm-pool").args(options.words()).arg("--base").arg(base).arg("--socket").arg(&self.socket);
         command.args(["--name", &self.name]);

@@ -115,9 +115,13 @@ fn leave(py: Python<'_>, status: i32) -> ! {
             report(py, stream.call_method0("flush").map(drop));
         }
     }
-    // SAFETY: flushing all C streams is allowed at any time; ending the process has no requirements.
-    unsafe {
-        libc::fflush(std::ptr::null_mut());
-        libc::_exit(status)
-    }
+    flush_c_streams();
+    // SAFETY: ending the process has no requirements.
+    unsafe { libc::_exit(status) }
+}
+
+/// Writes what libraries in C have printed and hold back.
+pub(crate) fn flush_c_streams() {
+    // SAFETY: flushing all C streams is allowed at any time.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
 }

@@ -9,7 +9,7 @@ mod inherited;
 mod signals;
 mod sigterm;
 
-pub(crate) use exit::{Limit, exit};
+pub(crate) use exit::{Limit, exit, flush_c_streams};
 pub(crate) use inherited::Inherited;
-pub(crate) use signals::unblock_signals;
+pub(crate) use signals::{Mask, unblock_signals};
 pub(crate) use sigterm::Sigterm;

@@ -16,30 +16,33 @@ use rustix::{
     process::Signal,
 };
 
+use super::Mask;
 use crate::forks::{self, Descriptor};
 
 /// Readable when this process has been asked to stop. There is one of them in a process.
 pub(crate) struct Sigterm(Descriptor);
 
 impl Sigterm {
-    /// Handles SIGTERM from now on, until Python code installs another handler, and unblocks all
-    /// signals.
+    /// Handles SIGTERM from now on, until Python code installs another handler, and unblocks the
+    /// signals that `mask` does not block.
     ///
     /// # Errors
     /// If no file descriptor is left.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen(mask: &Mask) -> io::Result<Self> {
         let (ours, bell) = forks::pair(SocketType::STREAM)?;
         forks::wake(&[Signal::TERM.as_raw()], bell, false)?;
-        super::unblock_signals();
+        super::unblock_signals(mask);
         Ok(Self(ours))
     }
 
-    /// Handles SIGTERM again, after Python code had installed a handler for a request.
+    /// Handles SIGTERM again, after Python code had installed a handler for a request, and lets signals through that `mask` does not block.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub(crate) fn listen_again(&self) -> io::Result<()> {
-        forks::wake_again(&[Signal::TERM.as_raw()])
+    pub(crate) fn listen_again(&self, mask: &Mask) -> io::Result<()> {
+        let handled = forks::wake_again(&[Signal::TERM.as_raw()]);
+        super::unblock_signals(mask);
+        handled
     }
 
     /// Has the signal come?

@@ -56,6 +56,7 @@ fn setting(launch: &Launch) -> Setting {
         run_once: true,
         debug: true,
         timeout_seconds: launch.timeout_seconds,
+        script_name: launch.script_name.as_deref().map(Into::into),
     }
 }
 
@@ -80,7 +81,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
             Err(failure) => Err(failure.entry.for_client()),
             Ok(loaded) => {
                 let remains = before.remains(py, &Origins::default());
-                let (first_request, request_time) = first_request(py, &loaded.application, setting)?;
+                let (first_request, request_time) = first_request(py, &loaded.application, setting, launch)?;
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
@@ -114,8 +115,13 @@ fn first_request(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
     setting: Setting,
+    launch: &Launch,
 ) -> PyResult<(Result<String, String>, Duration)> {
     let validated = py.import("wsgiref.validate")?.call_method1("validator", (application,))?;
-    let answer = own_request::ask(&validated, setting, "check", ("http", "localhost", "/"), Interruptible::yes())?;
+    let (scheme, host) = launch.warm_up.as_ref().map_or(("http", "localhost"), |warm_up| {
+        let (scheme, host, _) = warm_up.parts("");
+        (scheme, host)
+    });
+    let answer = own_request::ask(&validated, setting, "check", (scheme, host, "/"), Interruptible::yes())?;
     Ok((answer.status, answer.time))
 }

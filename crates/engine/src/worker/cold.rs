@@ -42,6 +42,7 @@ pub(super) fn run(
         run_once: true,
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
+        script_name: launch.script_name.as_deref().map(Into::into),
     };
     serve(py, asked, setting, |setting| app::load(py, launch, setting).map(|loaded| loaded.application))
 }
@@ -70,7 +71,10 @@ pub(super) fn serve<'py>(
     let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
     let variables = match Variables::new(received, Twice::First, &mut Remembered::default()) {
-        Ok(variables) => variables,
+        Ok(mut variables) => {
+            setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
+            variables
+        }
         Err(bad) => {
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, release));
             let response = Response::new(reply, form, is_head, log, interruptible);

@@ -1,12 +1,77 @@
 //! The environment of a process that serves requests of others' environments.
 
-use std::{collections::HashMap, env, ffi::OsString, os::unix::ffi::OsStrExt as _};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+};
 
 use pyo3::{
     intern,
     prelude::*,
     types::{PyBytes, PyDict},
 };
+
+/// Names and values.
+pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Python itself sets this variable at its start where no locale is set (PEP 538).
+const OF_PYTHON: &[u8] = b"LC_CTYPE";
+
+/// What loading the application has changed in the environment of its process.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Variables that were set, with their values.
+    set: HashMap<Vec<u8>, Set>,
+    /// Names of those that were removed.
+    removed: HashSet<Vec<u8>>,
+}
+
+/// A variable that loading has set.
+#[derive(Debug)]
+struct Set {
+    value: Vec<u8>,
+    /// It replaced another value, which every request of the pool carries.
+    has_replaced: bool,
+}
+
+impl Changes {
+    /// What makes `after` out of `before`.
+    pub(super) fn between(before: Pairs, after: Pairs) -> Self {
+        let mut before: HashMap<_, _> = before.into_iter().collect();
+        let mut set = HashMap::new();
+        for (name, value) in after {
+            let old = before.remove(&name);
+            if old.as_ref() != Some(&value) {
+                set.insert(name, Set { value, has_replaced: old.is_some() });
+            }
+        }
+        Self { set, removed: before.into_keys().collect() }
+    }
+
+    /// The environment of a request that carries `variables`. A variable that is not there while the
+    /// application is loaded is the request's own, and has the request's value.
+    pub(super) fn applied_to<'a>(&self, variables: &'a Pairs) -> Cow<'a, Pairs> {
+        if self.set.is_empty() && self.removed.is_empty() {
+            return Cow::Borrowed(variables);
+        }
+        let mut carried = HashSet::new();
+        let mut merged = Vec::with_capacity(variables.len() + self.set.len());
+        for (name, value) in variables {
+            carried.insert(name);
+            match self.set.get(name).filter(|set| set.has_replaced) {
+                Some(set) => merged.push((name.clone(), set.value.clone())),
+                None if self.removed.contains(name) => {}
+                None => merged.push((name.clone(), value.clone())),
+            }
+        }
+        let added = self.set.iter().filter(|(name, _)| !carried.contains(name));
+        merged.extend(added.map(|(name, set)| (name.clone(), set.value.clone())));
+        Cow::Owned(merged)
+    }
+}
 
 /// Makes `variables` the environment of this process, for Python and for libraries in C. What is there already is not touched: each
 /// change costs a process that was just forked pages of memory.
@@ -24,8 +89,8 @@ pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
         }
     }
     for name in old.keys() {
-        // Python itself sets it at its start where no locale is set (PEP 538), and programs that it starts are to have it.
-        if !name.eq(PyBytes::new(py, b"LC_CTYPE"))? {
+        // Programs that Python starts are to have it.
+        if !name.eq(PyBytes::new(py, OF_PYTHON))? {
             environment.remove(&name)?;
         }
     }
@@ -79,7 +144,7 @@ impl<'py> Environment<'py> {
 }
 
 /// The environment of this process, as Python knows it.
-pub(super) fn variables(py: Python<'_>) -> PyResult<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(super) fn variables(py: Python<'_>) -> PyResult<Pairs> {
     Environment::of(py)?.copy()?.iter().map(|(name, value)| Ok((name.extract()?, value.extract()?))).collect()
 }
 
@@ -88,7 +153,7 @@ pub(super) struct Kept {
     /// What `os.environ` and `os.environb` are; each shows the same dictionary.
     views: [(&'static str, Py<PyAny>); 2],
     /// What stands in that.
-    variables: Vec<(Vec<u8>, Vec<u8>)>,
+    variables: Pairs,
     /// What libraries in C find, and programs that are started.
     of_process: HashMap<OsString, OsString>,
 }
@@ -105,13 +170,17 @@ impl Kept {
         })
     }
 
-    /// Makes it so again.
+    /// Restores the environment, and the time zone that the C library has taken from it.
     pub(super) fn restore(&self, py: Python<'_>) -> PyResult<()> {
         let os = py.import("os")?;
         for (name, view) in &self.views {
             os.setattr(*name, view)?;
         }
+        let time_zone = env::var_os("TZ");
         take_environment(py, &self.variables)?;
+        if !self.variables.iter().any(|(name, _)| name == OF_PYTHON) {
+            os.getattr("environb")?.call_method1("pop", (PyBytes::new(py, OF_PYTHON), py.None()))?;
+        }
         // `os.putenv` and libraries in C go past what Python knows.
         let posix = py.import("posix")?;
         let bytes = |text: &OsString| PyBytes::new(py, text.as_bytes()).unbind();
@@ -123,6 +192,9 @@ impl Kept {
         }
         for name in left.keys() {
             posix.call_method1("unsetenv", (bytes(name),))?;
+        }
+        if time_zone.as_ref() != self.of_process.get(OsStr::new("TZ")) {
+            py.import("time")?.call_method0("tzset")?;
         }
         Ok(())
     }

@@ -4,7 +4,9 @@
 //! empty. That costs one call a request, however many files there are.
 
 use std::{
-    io,
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -13,6 +15,7 @@ use pyo3::prelude::*;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     fs::inotify,
+    io::Errno,
     process::{Pid, Signal, kill_process},
 };
 
@@ -23,6 +26,12 @@ use crate::forks::Descriptor;
 /// in a second.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Another takes the place of a directory.
+const REPLACED: inotify::WatchFlags = inotify::WatchFlags::MOVE_SELF.union(inotify::WatchFlags::DELETE_SELF);
+
+/// A file or link changes, or another takes its place.
+const CHANGED: inotify::WatchFlags = REPLACED.union(inotify::WatchFlags::MODIFY).union(inotify::WatchFlags::ATTRIB);
+
 /// The files of all modules that were loaded at one moment.
 pub(super) struct Fresh {
     changes: Descriptor,
@@ -30,8 +39,10 @@ pub(super) struct Fresh {
     token: Descriptor,
     /// One had changed before it was watched.
     is_stale: bool,
-    /// How many there are.
+    /// How many modules there are.
     modules: usize,
+    /// Files that are watched, and what leads to them.
+    known: HashSet<PathBuf>,
 }
 
 impl Fresh {
@@ -43,7 +54,7 @@ impl Fresh {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let changes = Descriptor::made(|| inotify::init(flags))?;
         let token = Descriptor::made(|| eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
-        let mut fresh = Self { changes, token, is_stale: false, modules: 0 };
+        let mut fresh = Self { changes, token, is_stale: false, modules: 0, known: HashSet::new() };
         fresh.watch_more(py, begun)?;
         Ok(fresh)
     }
@@ -53,28 +64,67 @@ impl Fresh {
     /// # Errors
     /// As [`Fresh::watch`].
     pub(super) fn watch_more(&mut self, py: Python<'_>, begun: SystemTime) -> io::Result<()> {
-        let what = inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::ATTRIB
-            | inotify::WatchFlags::MOVE_SELF
-            | inotify::WatchFlags::DELETE_SELF;
-        // Something else may stand in the place of `sys.modules`; then there is nothing to watch.
-        let files = modules::files(py).unwrap_or_default();
-        if files.len() == std::mem::replace(&mut self.modules, files.len()) {
+        let count = modules::count(py);
+        if count == std::mem::replace(&mut self.modules, count) {
             return Ok(());
         }
+        // Something else may stand in the place of `sys.modules`; then there is nothing to watch.
+        let mut files = modules::files(py).unwrap_or_default();
+        files.extend(modules::other_files(py).unwrap_or_default());
         for file in files {
             // The engine is the gateway's to compare: pools are told apart by it.
-            if file.ends_with("libwsgate_engine.so") {
+            if file.ends_with("libwsgate_engine.so") || !self.known.insert(file.clone()) {
                 continue;
             }
-            match inotify::add_watch(&self.changes, &file, what) {
+            let file = match inotify::add_watch(&self.changes, &file, CHANGED) {
+                Ok(_) => file,
                 // A module that is no file: a part of an archive, or one that has made its name up.
-                Ok(_) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) => match modules::archive_of(&file) {
+                    Some(archive) => {
+                        inotify::add_watch(&self.changes, archive, CHANGED)?;
+                        archive.to_owned()
+                    }
+                    None => continue,
+                },
                 Err(error) => return Err(error.into()),
-            }
+            };
             // In this order: what changes from now on is in the queue.
-            self.is_stale |=
-                Snapshot::of(&file).is_some_and(|found| found.is_changed_between(begun - TICK, SystemTime::now()));
+            let now = SystemTime::now();
+            self.is_stale |= Snapshot::of(&file).is_some_and(|found| found.is_changed_between(begun - TICK, now));
+            self.watch_way_to(&file, begun)?;
+        }
+        Ok(())
+    }
+
+    /// Watches what leads to `path`: a directory that another takes the place of, or a link that leads elsewhere, has other files.
+    fn watch_way_to(&mut self, path: &Path, begun: SystemTime) -> io::Result<()> {
+        let mut ways = vec![path.to_owned()];
+        while let Some(way) = ways.pop() {
+            for step in way.ancestors() {
+                if step != path && !self.known.insert(step.to_owned()) {
+                    // So are those that lead there.
+                    break;
+                }
+                let Ok(found) = fs::symlink_metadata(step) else { continue };
+                let what = if found.is_symlink() {
+                    CHANGED | inotify::WatchFlags::DONT_FOLLOW
+                } else if found.is_dir() {
+                    REPLACED | inotify::WatchFlags::DONT_FOLLOW
+                } else {
+                    continue;
+                };
+                match inotify::add_watch(&self.changes, step, what) {
+                    // One that may be passed and not be read.
+                    Ok(_) | Err(Errno::ACCESS | Errno::NOENT | Errno::NOTDIR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                if found.is_symlink() {
+                    let link = Snapshot::of_link(step);
+                    self.is_stale |= link.is_some_and(|link| link.is_changed_between(begun - TICK, SystemTime::now()));
+                    let target = fs::read_link(step).ok();
+                    ways.extend(target.and_then(|target| Some(step.parent()?.join(target))));
+                }
+            }
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::{
     forks,
     reporter::Reporter,
     transport::cgi::StandardError,
-    wsgi::{Interrupted, Interruptible, text_stream},
+    wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
 };
 
 /// Sets up `sys` and crash reports.
@@ -36,36 +36,72 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
         sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
     }
     // What an application prints belongs in the log line by line, and must not fail it when the log cannot be written.
-    for name in ["stdout", "stderr"] {
-        sys.setattr(name, text_stream(py, Arc::new(StandardError))?)?;
-    }
+    let sink: Arc<dyn ErrorSink> = Arc::new(StandardError);
+    install_streams(py, &sink)?;
     // A crash in C code then leaves the Python stack in the log.
     forks::report_crashes(py)
 }
 
 /// Whose SIGTERM ends a request.
-#[derive(Clone, Debug)]
 pub(super) enum Heeds {
     /// Whoever sends it.
     Anybody,
-    /// The gateway's, which says so before. Another's is noted.
-    Gateway(Arc<AtomicBool>),
+    /// The gateway's, which says so before. Another's is noted. A handler that loading has set decides
+    /// what becomes of the request, as it does in a process that serves one request.
+    Gateway(Arc<AtomicBool>, TermHandler),
+}
+
+/// What loading has made of SIGTERM.
+pub(super) enum TermHandler {
+    /// Nothing.
+    Default,
+    /// It is ignored.
+    Ignored,
+    /// A function is called.
+    Function(Py<PyAny>),
+}
+
+impl TermHandler {
+    /// What there is now.
+    pub(super) fn present(py: Python<'_>) -> PyResult<Self> {
+        let signal = py.import("_signal")?;
+        let handler = signal.call_method1("getsignal", (Signal::TERM.as_raw(),))?;
+        Ok(if handler.is_callable() {
+            Self::Function(handler.unbind())
+        } else if handler.eq(signal.getattr("SIG_IGN")?)? {
+            Self::Ignored
+        } else {
+            Self::Default
+        })
+    }
+
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Default => Self::Default,
+            Self::Ignored => Self::Ignored,
+            Self::Function(function) => Self::Function(function.clone_ref(py)),
+        }
+    }
 }
 
 /// Makes SIGTERM raise an exception in the application, as long as what is returned says that it may.
-pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: &Heeds) -> PyResult<Interruptible> {
+pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds) -> PyResult<Interruptible> {
     let interruptible = Interruptible::yes();
-    let (reporter, asked, heeds) = (reporter.clone(), interruptible.clone(), heeds.clone());
+    let (reporter, asked) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
         py,
         Some(c"interrupt"),
         None,
-        move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
             let reason = match (reporter.stop(), &heeds) {
                 // A supervisor: this process ends after its request in any case.
-                (None, Heeds::Gateway(told)) => {
+                (None, Heeds::Gateway(told, _)) => {
                     told.store(true, Ordering::Relaxed);
                     return Ok(());
+                }
+                (_, Heeds::Gateway(_, TermHandler::Ignored)) => return Ok(()),
+                (_, Heeds::Gateway(_, TermHandler::Function(theirs))) => {
+                    return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
                 // The reply is whole, and what is left to do is short. The gateway sees to it if it is not.
                 _ if !asked.get() => return Ok(()),

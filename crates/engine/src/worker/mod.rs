@@ -10,6 +10,7 @@ mod forkable;
 mod fresh;
 mod interpreter;
 mod lifeline;
+mod loaded;
 mod modules;
 mod own_request;
 mod pages;
@@ -53,6 +54,7 @@ use crate::{
     log::Log,
     log_files, process,
     reporter::Reporter,
+    wsgi::end_lines,
 };
 use watched::Board;
 
@@ -186,7 +188,7 @@ impl Prepared {
             Task::Cgi { body, reply } => {
                 stay_with(launch.gateway_pid)?;
                 let reporter = Reporter::new(channel);
-                let interruptible = interpreter::end_by_exception(py, &reporter, &interpreter::Heeds::Anybody)?;
+                let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
                 cold::run(py, &launch, body, reply, reporter, interruptible)?;
                 0
@@ -213,6 +215,8 @@ impl Prepared {
             }
             Task::Worker { service, sockets, board } => serving::run_alone(py, &launch, &service, sockets, board)?,
         };
+        // Of threads that have ended, too.
+        end_lines();
         process::exit(py, status, limit, inherited)
     }
 }

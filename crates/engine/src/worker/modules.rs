@@ -4,20 +4,25 @@
 //! a change tells the supervisor by a signal.
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant, SystemTime},
 };
 
 use link::{
+    app::Source,
     entry::{Code, Entry},
     launch::{Launch, Service},
     snapshot::Snapshot,
 };
 use pyo3::{
+    intern,
     prelude::*,
-    types::{PyDict, PyModule},
+    types::{PyDict, PyList, PyModule},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -32,12 +37,18 @@ const TICK: Duration = Duration::from_millis(20);
 /// The modules of this process.
 pub(super) struct Modules {
     supervisor: Option<Pid>,
+    /// All files are watched whose code is loaded, not only `paths`.
+    are_all: bool,
+    /// More files.
+    paths: Vec<PathBuf>,
     log: Log,
     seen: Mutex<Seen>,
 }
 
 struct Seen {
     files: HashMap<PathBuf, Option<Snapshot>>,
+    /// Files of code that is no module's, when there were so many modules.
+    others: (usize, Vec<PathBuf>),
     /// When they were last looked at: a module that is new was loaded since.
     last: SystemTime,
     due: Instant,
@@ -46,30 +57,77 @@ struct Seen {
 impl Modules {
     /// None is loaded yet. `None` if nobody wants them watched.
     pub(super) fn watched(launch: &Launch, service: &Service) -> Option<Self> {
-        service.reload.then(|| Self {
-            supervisor: Pid::from_raw(launch.gateway_pid),
-            log: Log::new(&launch.request_id, &launch.request),
-            seen: Mutex::new(Seen { files: HashMap::new(), last: SystemTime::now(), due: Instant::now() }),
-        })
+        service.reload.then(|| Self::of(launch, Pid::from_raw(launch.gateway_pid), true, Vec::new()))
     }
 
-    /// Looks at their files, if it is time and no other thread does, and tells the supervisor if one has changed.
-    pub(super) fn look(&self, py: Python<'_>) {
-        let Ok(mut guard) = self.seen.try_lock() else { return };
+    /// Those of a worker without a supervisor, which exits when they have changed. `None` if that is not wanted.
+    pub(super) fn of_lone_worker(launch: &Launch, service: &Service) -> Option<Self> {
+        let path = |bytes: &Vec<u8>| PathBuf::from(OsStr::from_bytes(bytes));
+        let mut paths: Vec<_> = service.reload_on.iter().map(path).collect();
+        let are_wanted = service.reload || !paths.is_empty();
+        if let Source::File(script) = &launch.app.source {
+            paths.push(path(script));
+        }
+        let modules = are_wanted.then(|| Self::of(launch, None, service.reload, paths))?;
+        if let Ok(mut seen) = modules.seen.lock() {
+            seen.files = modules.paths.iter().map(|path| (path.clone(), Snapshot::of(path))).collect();
+        }
+        Some(modules)
+    }
+
+    fn of(launch: &Launch, supervisor: Option<Pid>, are_all: bool, paths: Vec<PathBuf>) -> Self {
+        Self {
+            supervisor,
+            are_all,
+            paths,
+            log: Log::new(&launch.request_id, &launch.request),
+            seen: Mutex::new(Seen {
+                files: HashMap::new(),
+                others: (0, Vec::new()),
+                last: SystemTime::now(),
+                due: Instant::now(),
+            }),
+        }
+    }
+
+    /// Looks at their files, if it is time and no other thread does, and tells the supervisor if one has
+    /// changed. Is there no supervisor, and this worker to exit?
+    pub(super) fn look(&self, py: Python<'_>) -> bool {
+        let Ok(mut guard) = self.seen.try_lock() else { return false };
         let seen = &mut *guard;
         if Instant::now() < seen.due {
-            return;
+            return false;
         }
         let begin = SystemTime::now();
         // Something else may stand in the place of `sys.modules`; then there is nothing to watch.
-        let files = files(py).unwrap_or_default();
+        let mut files = if self.are_all { files(py).unwrap_or_default() } else { Vec::new() };
+        let count = count(py);
+        if self.are_all && seen.others.0 != count {
+            // What was found before may be hidden from the collector by now (`gc.freeze`).
+            seen.others.0 = count;
+            seen.others.1.extend(other_files(py).unwrap_or_default());
+            seen.others.1.sort_unstable();
+            seen.others.1.dedup();
+        }
+        files.extend_from_slice(&seen.others.1);
+        files.extend_from_slice(&self.paths);
         let changed = py.detach(|| seen.compare(files));
         seen.last = begin;
         seen.due = Instant::now() + PERIOD;
-        if let (Some(file), Some(supervisor)) = (changed, self.supervisor) {
-            self.log.entry(&Entry::notice(Code::ChangeSeen, format!("`{}` has changed", file.display())));
-            // If the supervisor is gone, this process is about to be.
-            let _ = kill_process(supervisor, Signal::HUP);
+        let Some(file) = changed else { return false };
+        let file = file.display();
+        match self.supervisor {
+            Some(supervisor) => {
+                self.log.entry(&Entry::notice(Code::ChangeSeen, format!("`{file}` has changed")));
+                // If the supervisor is gone, this process is about to be.
+                let _ = kill_process(supervisor, Signal::HUP);
+                false
+            }
+            None => {
+                let sentence = format!("`{file}` has changed; this worker exits, for another with the new code");
+                self.log.entry(&Entry::notice(Code::ChangeSeen, sentence));
+                true
+            }
         }
     }
 }
@@ -78,8 +136,14 @@ impl Seen {
     /// Takes note of how `files` are now, and gives one that has changed since it was loaded.
     fn compare(&mut self, files: Vec<PathBuf>) -> Option<PathBuf> {
         let mut changed = None;
-        for file in files {
-            let found = Snapshot::of(&file);
+        for mut file in files {
+            let mut found = Snapshot::of(&file);
+            if found.is_none()
+                && let Some(archive) = archive_of(&file)
+            {
+                file = archive.to_owned();
+                found = Snapshot::of(&file);
+            }
             let is_changed = match (self.files.get(&file), found) {
                 // What is gone is waited for.
                 (_, None) => continue,
@@ -96,12 +160,63 @@ impl Seen {
     }
 }
 
+/// How many modules there are, if something else does not stand in the place of `sys.modules`.
+pub(super) fn count(py: Python<'_>) -> usize {
+    let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
+    modules.and_then(|modules| modules.len()).unwrap_or(0)
+}
+
 /// Files of all modules. Looks into their dictionaries only: asking some modules for an attribute imports others.
 pub(super) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     // A copy, since other threads may import meanwhile.
     let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.copy()?;
     let file = |module: &Bound<'_, PyAny>| -> Option<PathBuf> {
-        module.cast::<PyModule>().ok()?.dict().get_item("__file__").ok()??.extract().ok()
+        let names = module.cast::<PyModule>().ok()?.dict();
+        if let Some(file) = names.get_item("__file__").ok()?.and_then(|file| file.extract().ok()) {
+            return Some(file);
+        }
+        // Loaders need not set it.
+        let origin: PathBuf = names.get_item("__spec__").ok()??.getattr("origin").ok()?.extract().ok()?;
+        origin.is_absolute().then_some(origin)
     };
     Ok(modules.values().iter().filter_map(|module| file(&module)).collect())
+}
+
+/// Files of code that is no module's: what was run by `exec` and `runpy` has left its functions, and
+/// `.pth` files have led to directories. Costs some milliseconds where much is loaded.
+pub(super) fn other_files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
+    let function = py.import("types")?.getattr("FunctionType")?;
+    let objects = py.import("gc")?.call_method0("get_objects")?.cast_into::<PyList>()?;
+    let mut seen = HashSet::new();
+    let mut files = Vec::new();
+    for object in &objects {
+        if !object.get_type().is(&function) {
+            continue;
+        }
+        let name = object.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_filename"))?;
+        // The functions of a file share one string.
+        if seen.insert(name.as_ptr() as usize)
+            && let Ok(file) = name.extract::<PathBuf>()
+            && file.is_absolute()
+        {
+            files.push(file);
+        }
+    }
+    let path = py.import("sys")?.getattr("path")?;
+    for directory in path.try_iter()?.filter_map(|entry| entry.ok()?.extract::<PathBuf>().ok()) {
+        if directory.ends_with("site-packages") || directory.ends_with("dist-packages") {
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            files.extend(
+                entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "pth")),
+            );
+        }
+    }
+    files.sort_unstable();
+    files.dedup();
+    Ok(files)
+}
+
+/// The archive (zip, egg) that a file lies in which is none of the file system.
+pub(super) fn archive_of(file: &Path) -> Option<&Path> {
+    file.ancestors().skip(1).find(|path| path.is_file())
 }

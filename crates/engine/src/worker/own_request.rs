@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub(super) time: Duration,
 }
 
-/// Has `application` answer `GET target` at `host`, without a body.
+/// Has `application` answer `GET target` at `host`, below the mount that `setting` names, without a body.
 ///
 /// # Errors
 /// If Python raises where no application is at fault.
@@ -40,12 +40,15 @@ pub(super) fn ask(
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
     let usual_port = if scheme == "https" { "443" } else { "80" };
     let (name, port) = host.rsplit_once(':').filter(|(_, port)| is_port(port)).unwrap_or((host, usual_port));
+    let script_name = setting.script_name.clone().unwrap_or_default();
     let path_info = link::percent::decode(path.as_bytes());
+    let mount = String::from_utf8_lossy(&link::percent::encode_path(script_name.as_bytes())).into_owned();
+    let request_uri = format!("{mount}{target}");
     let mut received: Vec<(&[u8], &[u8])> = [
         ("REQUEST_METHOD", "GET"),
-        ("SCRIPT_NAME", ""),
+        ("SCRIPT_NAME", &*script_name),
         ("QUERY_STRING", query),
-        ("REQUEST_URI", target),
+        ("REQUEST_URI", &request_uri),
         ("SERVER_NAME", name),
         ("SERVER_PORT", port),
         ("SERVER_PROTOCOL", "HTTP/1.1"),
@@ -62,7 +65,7 @@ pub(super) fn ask(
     }
     let variables = Variables::new(received, Twice::First, &mut Remembered::default())
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
-    let (log, entries) = Log::kept(request_id, &format!("GET {target}"));
+    let (log, entries) = Log::kept(request_id, &format!("GET {request_uri}"));
     let reply = Kept::default();
     let begin = Instant::now();
     let exchange = Exchange {

@@ -25,6 +25,7 @@ use super::{
     fork::{self, Side},
     forkable::{Before, judge},
     fresh::Fresh,
+    loaded,
     modules::{self, Modules},
     pages::Pages,
     rehearsal, serving,
@@ -37,7 +38,7 @@ use crate::{
     forks::{self, Descriptor},
     log::Log,
     log_files,
-    process::{self, Inherited},
+    process::{self, Inherited, Mask},
 };
 
 /// Signals that wake the template. It ends when its last worker has, and not by a signal that a terminal or a service manager
@@ -71,9 +72,11 @@ pub(super) fn run(
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
     let load = || {
+        let before = loaded::Before::now(py).map_err(|error| error.print(py))?;
         let loaded = app::load(py, launch, &setting).map_err(|failure| log.entry(&failure.entry))?;
         warm_up::run(py, &loaded.application, launch, &setting, &log);
-        Ok::<_, ()>(loaded)
+        let state = before.changes(py).map_err(|error| error.print(py))?;
+        Ok::<_, ()>((loaded.application, state))
     };
     let mut modules = Modules::watched(launch, service);
     let mut loaded = None;
@@ -106,13 +109,17 @@ pub(super) fn run(
     let inherited = loaded.is_some().then(|| Inherited::collect(py)).transpose()?;
     // The first exception needs it, and each worker would load it for itself.
     py.import("traceback")?;
+    // Frozen objects are found no more.
+    if let (Some(modules), Some(_)) = (&modules, &loaded) {
+        modules.look(py);
+    }
     // What is there now stays for ever: a collection in a worker then leaves these pages shared.
     let gc = py.import("gc")?;
     gc.call_method0("collect")?;
     gc.call_method0("freeze")?;
     let template = Template {
         channel,
-        signals: Signals::register()?,
+        signals: Signals::register(py)?,
         pid: getpid(),
         workers: 0,
         unborn: Nursery::default(),
@@ -123,18 +130,18 @@ pub(super) fn run(
         Life::Over(status) => return Ok(Ended::with(status)),
         Life::Worker(birth) => birth,
     };
-    let (application, slot) = match (birth, loaded) {
+    let ((application, state), slot) = match (birth, loaded) {
         (Birth::Whole { slot }, Some(loaded)) => {
             inherited.iter().try_for_each(|inherited| inherited.leave_to_template(py))?;
             let is_ready = pages.as_ref().is_some_and(Pages::meet);
             if service.warm && !is_ready {
                 rehearsal::once(py, &setting);
             }
-            (loaded.application, slot)
+            (loaded, slot)
         }
         (Birth::Loading { slot, cord }, _) => {
             // What the application starts while it is loaded must not inherit that signals are blocked.
-            process::unblock_signals();
+            process::unblock_signals(&Mask::none());
             modules = Modules::watched(launch, service);
             let (begun, loaded) = (SystemTime::now(), load());
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
@@ -144,15 +151,18 @@ pub(super) fn run(
             fresh = watched;
             cord.tell(News::Ready);
             match slot.or_else(|| py.detach(|| cord.place())) {
-                Some(slot) => (loaded.application, slot),
+                Some(slot) => (loaded, slot),
                 None => return Ok(Ended::with(0)),
             }
         }
         (Birth::Whole { .. }, None) => return Ok(Ended::with(1)),
     };
     let status = match fresh {
-        Some(fresh) => warm::run(py, &application, launch, service, sockets.listeners, (board, slot), (fresh, pages)),
-        None => serving::run(py, &application, launch, service, sockets, (board, slot), modules),
+        Some(fresh) => {
+            let watched = (&state, fresh, pages);
+            warm::run(py, &application, launch, service, sockets.listeners, (board, slot), watched)
+        }
+        None => serving::run(py, &application, launch, service, sockets, (board, slot), (&state.mask, modules)),
     }?;
     Ok(Ended { status, inherited })
 }
@@ -208,7 +218,7 @@ impl Template {
             tell(&self.channel, News::Ready);
         } else {
             match self.fork(py, None)? {
-                Some(birth) => return self.begin_worker(birth),
+                Some(birth) => return self.begin_worker(py, birth),
                 None if self.unborn.len() == 0 => {
                     log.entry(
                         &Entry::error(Code::WorkerUnborn, "the first worker could not be forked")
@@ -230,7 +240,7 @@ impl Template {
                 match order {
                     Order::Fork { slot } => {
                         if let Some(birth) = self.fork(py, Some(slot))? {
-                            return self.begin_worker(birth);
+                            return self.begin_worker(py, birth);
                         }
                     }
                     Order::Abandon => self.unborn.abandon(),
@@ -284,7 +294,11 @@ impl Template {
             }
         })?;
         self.signals.take();
-        py.check_signals()
+        // Handlers of the application's run here. What they raise is not about the template.
+        if let Err(error) = py.check_signals() {
+            error.write_unraisable(py, None);
+        }
+        Ok(())
     }
 
     /// The next order, if there is one.
@@ -353,13 +367,14 @@ impl Template {
 
     /// What a worker does first, in this order: it belongs to the template's life, leaves the template's signals and sockets behind,
     /// and only then lets signals through.
-    fn begin_worker(self, birth: Birth) -> PyResult<Life> {
+    fn begin_worker(self, py: Python<'_>, birth: Birth) -> PyResult<Life> {
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
         if rustix::process::getppid() != Some(self.pid) {
             // The template ended before the kernel was asked to watch it; then so does this.
             let _ = kill_process(getpid(), Signal::KILL);
         }
         forks::stop_waking(&SIGNALS);
+        self.signals.give_back(py)?;
         Ok(Life::Worker(birth))
     }
 }
@@ -372,17 +387,39 @@ fn tell(channel: &Descriptor, news: News) {
 /// Readable when a signal has come that wakes the template.
 struct Signals {
     ours: Descriptor,
+    /// What loading has made of those that the template needs for itself: a handler of the application's
+    /// would wait for our children.
+    theirs: Vec<(i32, Py<PyAny>)>,
 }
 
 impl Signals {
-    fn register() -> std::io::Result<Self> {
+    fn register(py: Python<'_>) -> PyResult<Self> {
         let (ours, bell) = forks::pair(SocketType::STREAM)?;
+        let signal = py.import("_signal")?;
+        let mut theirs = Vec::new();
+        for number in [libc::SIGCHLD, libc::SIGUSR1] {
+            let handler = signal.call_method1("getsignal", (number,))?;
+            // `None` is one that was not set by Python, and is called all the same.
+            if !handler.is_none() {
+                signal.call_method1("signal", (number, 0))?;
+                theirs.push((number, handler.unbind()));
+            }
+        }
         forks::wake(&SIGNALS, bell, true)?;
-        Ok(Self { ours })
+        Ok(Self { ours, theirs })
     }
 
     /// Takes note of those that have come.
     fn take(&self) {
         while matches!(recv(&self.ours, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
+    }
+
+    /// In a worker: makes of these signals what loading has made of them.
+    fn give_back(self, py: Python<'_>) -> PyResult<()> {
+        let signal = py.import("_signal")?;
+        for (number, handler) in self.theirs {
+            signal.call_method1("signal", (number, handler))?;
+        }
+        Ok(())
     }
 }

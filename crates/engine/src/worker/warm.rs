@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
+    os::fd::AsFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,18 +23,18 @@ use rustix::{
     io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio},
     net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt},
     process::{
-        Pid, PidfdFlags, Signal, chdir, geteuid, getpid, getppid, pidfd_open, set_parent_process_death_signal, setpgid,
-        umask,
+        Pid, PidfdFlags, Signal, geteuid, getpid, getppid, pidfd_open, set_parent_process_death_signal, setpgid,
     },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
 use super::{
     cold::{self, Asked},
-    environment::{self, take_environment},
+    environment,
     fresh::Fresh,
-    interpreter::{self, Heeds},
+    interpreter::{self, Heeds, TermHandler},
     lifeline,
+    loaded::LoadedState,
     pages::Pages,
     serving,
     span::{Span, Then},
@@ -43,9 +43,9 @@ use super::{
 use crate::{
     forks::{self, Descriptor},
     log::Log,
-    process::{self, Sigterm},
+    process::{self, Mask, Sigterm},
     reporter::Reporter,
-    wsgi::Setting,
+    wsgi::{Setting, end_lines},
 };
 
 /// Epoll data of a connection, and of the signal that asks this process to stop.
@@ -67,14 +67,15 @@ pub(super) fn run(
     service: &Service,
     listeners: Vec<Descriptor>,
     (board, slot): (Board, u32),
-    (fresh, pages): (Fresh, Option<Pages>),
+    (state, fresh, pages): (&LoadedState, Fresh, Option<Pages>),
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, 1, 0)?;
     let span = Span::new(service)?;
     let mut count = 0;
     let (ourselves, template) = (getpid(), getppid());
-    let mut spare = Some(Spare::new(listeners, fresh, launch)?);
+    let mut spare = Some(Spare::new(listeners, fresh, (launch, &state.mask))?);
     let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
+    let theirs = TermHandler::present(py)?;
     // A group of its own, as with any CGI request, so that what it has started can be ended with it.
     setpgid(None, None).map_err(io::Error::from)?;
     let log = Descriptor::made(|| fcntl_dupfd_cloexec(io::stderr(), 3)).map_err(io::Error::from)?;
@@ -85,19 +86,19 @@ pub(super) fn run(
         // In a process that ends with the request, what belongs to the pool ends before it.
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
-        let served = serve(py, application, launch, service, &watched, (template, taken))?;
+        let served = serve(py, application, launch, service, &watched, (state, &theirs), (template, taken))?;
         let Some(mut kept) = kept else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
             pages.iter().for_each(Pages::note);
             break;
         };
-        kept.sigterm.listen_again()?;
+        kept.sigterm.listen_again(&state.mask)?;
         // Those that have come before call their handlers now. What these raise is the application's.
         if let Err(error) = py.check_signals() {
             error.print(py);
         }
-        let was_told = served.end(py, &log)? || kept.sigterm.has_come();
+        let was_told = served.end(&log, state)? || kept.sigterm.has_come();
         environment.iter().try_for_each(|kept| kept.restore(py))?;
         if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
             break;
@@ -129,8 +130,8 @@ struct Served {
 
 impl Served {
     /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
-    fn end(self, py: Python<'_>, log: &Descriptor) -> PyResult<bool> {
-        leave_streams(py, log)?;
+    fn end(self, log: &Descriptor, state: &LoadedState) -> PyResult<bool> {
+        leave_streams(log, state)?;
         // Where the reply was never begun, the request was not released.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
         lifeline::let_go(&self.lifeline);
@@ -147,21 +148,21 @@ fn serve(
     launch: &Launch,
     service: &Service,
     watched: &Watched,
+    (state, theirs): (&LoadedState, &TermHandler),
     (template, taken): (Option<Pid>, Taken),
 ) -> PyResult<Served> {
     let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
-    chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?;
-    umask(Mode::from_raw_mode(handoff.umask));
-    take_environment(py, &handoff.environment)?;
+    state.enter(py, &handoff)?;
     let reporter = Reporter::new(connection.try_clone()?);
     let told = Arc::new(AtomicBool::new(false));
-    let interruptible = interpreter::end_by_exception(py, &reporter, &Heeds::Gateway(told.clone()))?;
-    process::unblock_signals();
+    let heeds = Heeds::Gateway(told.clone(), theirs.clone_ref(py));
+    let interruptible = interpreter::end_by_exception(py, &reporter, heeds)?;
+    process::unblock_signals(&state.mask);
     lifeline::hold_to(&lifeline)?;
     // From here on the request's life is the gateway's to watch, and no other process's.
     set_parent_process_death_signal(None).map_err(io::Error::from)?;
-    dup2_stdout(&errors).map_err(io::Error::from)?;
-    dup2_stderr(errors).map_err(io::Error::from)?;
+    lead_to(&errors, state)?;
+    drop(errors);
     let log = Log::new(&handoff.request_id, &handoff.request);
     watched.begin(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
@@ -202,21 +203,23 @@ fn await_end(gateway: Pid) {
     }
 }
 
-/// Makes the standard streams those of the pool again. What has no line end yet belongs to the request.
-fn leave_streams(py: Python<'_>, log: &Descriptor) -> PyResult<()> {
-    let sys = py.import("sys")?;
-    for name in ["stdout", "stderr"] {
-        if let Ok(stream) = sys.getattr(name)
-            && !stream.is_none()
-            && let Err(error) = stream.call_method0("flush")
-        {
-            error.print(py);
-        }
+/// Makes the standard streams those of the pool again. What libraries in C hold back belongs to the request.
+fn leave_streams(log: &Descriptor, state: &LoadedState) -> io::Result<()> {
+    end_lines();
+    process::flush_c_streams();
+    dup2_stdin(openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
+    lead_to(log, state)
+}
+
+/// Makes standard output and standard error lead to `log`, unless loading has made them lead elsewhere.
+fn lead_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
+    let [output, errors] = state.is_redirected();
+    if !output {
+        dup2_stdout(&log)?;
     }
-    dup2_stdin(openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(io::Error::from)?)
-        .map_err(io::Error::from)?;
-    dup2_stdout(log).map_err(io::Error::from)?;
-    dup2_stderr(log).map_err(io::Error::from)?;
+    if !errors {
+        dup2_stderr(&log)?;
+    }
     Ok(())
 }
 
@@ -242,7 +245,7 @@ struct Taken {
 
 impl Spare {
     /// From here on SIGTERM is noted.
-    fn new(listeners: Vec<Descriptor>, fresh: Fresh, launch: &Launch) -> io::Result<Self> {
+    fn new(listeners: Vec<Descriptor>, fresh: Fresh, (launch, mask): (&Launch, &Mask)) -> io::Result<Self> {
         let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
         for listener in &listeners {
             // A connection may be gone again.
@@ -251,7 +254,7 @@ impl Spare {
             epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
         }
         let process = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty()))?;
-        let (sigterm, supervisor) = (Sigterm::listen()?, Pid::from_raw(launch.gateway_pid));
+        let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
         epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
         Ok(Self { listeners, sigterm, events, process, fresh, supervisor })
     }

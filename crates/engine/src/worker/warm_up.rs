@@ -55,7 +55,7 @@ fn answer(
     warm_up: &WarmUp,
     setting: &Setting,
 ) -> PyResult<Answer> {
-    let (scheme, host, target) = warm_up.parts();
+    let (scheme, host, target) = warm_up.parts(launch.script_name.as_deref().unwrap_or_default());
     let interruptible = Interruptible::yes();
     let limit = Limit::begin(py, Duration::from_secs(warm_up.seconds), interruptible.clone())?;
     let setting = Setting { timeout_seconds: warm_up.seconds, ..setting.clone() };

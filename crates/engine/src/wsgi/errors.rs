@@ -1,8 +1,11 @@
 //! `wsgi.errors`: a text stream that takes any Unicode and never fails its writer (PEP 3333 *Input and Error Streams*).
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, ThreadId},
 };
 
 use pyo3::{
@@ -19,6 +22,9 @@ use super::{
 
 /// Bytes of a line that are waited for. Of a longer one, pieces leave.
 const LONGEST_LINE: usize = 8 * 1024;
+
+/// Threads whose lines are waited for at the same time.
+const MOST_LINES: usize = 256;
 
 /// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`: to Python an `io.BufferedIOBase`.
 #[pyclass(frozen, weakref, module = "wsgate")]
@@ -157,41 +163,116 @@ impl ErrorBuffer {
     }
 }
 
-/// Lines of a text stream, which leave as a whole: other processes write to the same log.
+/// Lines of a text stream, which leave as a whole: other processes write to the same log. Each thread
+/// has a line of its own.
 pub(super) struct Lines {
     sink: Arc<dyn ErrorSink>,
-    /// What has no line end yet.
-    begun: Mutex<Vec<u8>>,
+    /// Lines without an end.
+    begun: Mutex<Vec<Begun>>,
     /// How often something was done to the stream.
     uses: AtomicUsize,
 }
 
+/// The line that a thread has begun.
+struct Begun {
+    thread: ThreadId,
+    /// What has not left yet.
+    bytes: Vec<u8>,
+    /// The line has no end in the log either.
+    is_open: bool,
+}
+
 impl Lines {
+    /// Lines for `sink`.
+    pub(super) fn new(sink: Arc<dyn ErrorSink>) -> Self {
+        Self { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) }
+    }
+
     /// How often something was done to the stream. To flush it counts, too, as whoever closes it does that.
     pub(super) fn uses(&self) -> usize {
         self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Ends the line that this thread has begun: what follows in the log is somebody else's.
+    pub(super) fn end_line(&self) {
+        let thread = thread::current().id();
+        let line = self.take(|begun| begun.thread == thread);
+        line.into_iter().for_each(|line| self.end(line));
+    }
+
+    /// The same if a part of that line is in the log already.
+    pub(super) fn end_open_line(&self) {
+        let thread = thread::current().id();
+        let line = self.take(|begun| begun.thread == thread && begun.is_open);
+        line.into_iter().for_each(|line| self.end(line));
+    }
+
+    /// Ends the lines of all threads.
+    pub(super) fn end_all(&self) {
+        while let Some(line) = self.take(|_| true) {
+            self.end(line);
+        }
+    }
+
+    fn end(&self, mut line: Begun) {
+        if line.is_open || !line.bytes.is_empty() {
+            line.bytes.push(b'\n');
+            self.sink.write(&line.bytes);
+        }
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Vec<Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, which: impl Fn(&Begun) -> bool) -> Option<Begun> {
+        let mut begun = self.begun();
+        let position = begun.iter().position(which)?;
+        Some(begun.remove(position))
+    }
+
+    /// Adds `bytes` to the line of this thread, and takes from it what is to leave now.
+    fn add(&self, bytes: &[u8], all: bool) -> Vec<u8> {
+        let thread = thread::current().id();
+        let mut begun = self.begun();
+        let position = begun.iter().position(|line| line.thread == thread).unwrap_or_else(|| {
+            begun.push(Begun { thread, bytes: Vec::new(), is_open: false });
+            begun.len() - 1
+        });
+        let line = &mut begun[position];
+        line.bytes.extend_from_slice(bytes);
+        // Through `errors.buffer` lines come without a flush behind them.
+        if !(all || line.bytes.len() > LONGEST_LINE || bytes.contains(&b'\n')) {
+            return Vec::new();
+        }
+        let piece = std::mem::take(&mut line.bytes);
+        line.is_open = piece.last().map_or(line.is_open, |&last| last != b'\n');
+        if !line.is_open {
+            begun.swap_remove(position);
+        }
+        piece
     }
 }
 
 impl ErrorSink for Lines {
     fn write(&self, bytes: &[u8]) {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        begun.extend_from_slice(bytes);
-        // Through `errors.buffer` lines come without a flush behind them.
-        if begun.len() > LONGEST_LINE || bytes.contains(&b'\n') {
-            let piece = std::mem::take(&mut *begun);
-            // Not under the lock: the log may be slow, and the application may fork meanwhile.
-            drop(begun);
+        // Not under the lock: the log may be slow, and the application may fork meanwhile.
+        let piece = self.add(bytes, false);
+        if !piece.is_empty() {
             self.sink.write(&piece);
+        }
+        // Threads that have ended leave their lines here.
+        if self.begun().len() > MOST_LINES {
+            self.take(|_| true).into_iter().for_each(|line| self.end(line));
         }
     }
 
     fn flush(&self) {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        let begun = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
-        if !begun.is_empty() {
-            self.sink.write(&begun);
+        let piece = self.add(b"", true);
+        if !piece.is_empty() {
+            self.sink.write(&piece);
         }
     }
 
@@ -200,10 +281,10 @@ impl ErrorSink for Lines {
     }
 }
 
-/// A new `wsgi.errors` on `sink`, and what is written to it.
+/// A new text stream on `sink`, and what is written to it.
 pub(super) fn errors_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<(Bound<'_, PyAny>, Arc<Lines>)> {
-    let lines = Arc::new(Lines { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) });
-    Ok((stream(py, lines.clone(), true)?, lines))
+    let lines = Arc::new(Lines::new(sink));
+    Ok((stream_of(py, lines.clone())?, lines))
 }
 
 /// Writes what has no line end yet to `stream`, and sets right what a request has changed of it for itself.
@@ -218,24 +299,20 @@ pub(super) fn settle(stream: &Bound<'_, PyAny>) -> PyResult<()> {
     stream.call_method(intern!(py, "reconfigure"), (), Some(&settings)).map(drop)
 }
 
-/// A new text stream on `sink`: UTF-8, what cannot be encoded is shown escaped, each line leaves at once.
-pub(crate) fn text_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<Bound<'_, PyAny>> {
-    stream(py, sink, false)
-}
-
-/// A text stream on `sink`, which gets each word by itself if `write_through`.
-fn stream(py: Python<'_>, sink: Arc<dyn ErrorSink>, write_through: bool) -> PyResult<Bound<'_, PyAny>> {
+/// A text stream that writes to `lines`: UTF-8, and what cannot be encoded is shown escaped.
+pub(super) fn stream_of(py: Python<'_>, lines: Arc<Lines>) -> PyResult<Bound<'_, PyAny>> {
     static BUFFER: PyOnceLock<()> = PyOnceLock::new();
     register::<ErrorBuffer>(py, &BUFFER)?;
-    let buffer = Bound::new(py, ErrorBuffer { sink })?;
+    let buffer = Bound::new(py, ErrorBuffer { sink: lines })?;
     let stream = py.import(intern!(py, "_io"))?.getattr(intern!(py, "TextIOWrapper"))?.call1((
         buffer,
         "utf-8",
         "backslashreplace",
-        // Newlines stay as they are. A line leaves when it ends, as a whole: other processes write to the same log.
+        // Newlines stay as they are.
         "\n",
         true,
-        write_through,
+        // What is written is there when a request ends, whatever became of the stream.
+        true,
     ))?;
     stream.setattr(intern!(py, "mode"), intern!(py, "w"))?;
     Ok(stream)

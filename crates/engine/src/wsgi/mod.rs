@@ -3,8 +3,8 @@
 //! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application, and sends what it answers.
 //! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
 //!
-//! - environ: *environ Variables* → `remembered`, `variables`, `mount`, `environ`
-//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`
+//! - environ: *environ Variables* → `remembered`, `variables`, `environ`
+//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`, and `standard_streams` beside them
 //! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`, `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
 //! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`
@@ -16,10 +16,10 @@ mod file_wrapper;
 mod head;
 mod input;
 mod interruptible;
-mod mount;
 mod remembered;
 mod response;
 mod serve;
+mod standard_streams;
 mod stream;
 mod text;
 mod traceback;
@@ -30,12 +30,12 @@ use std::{io, os::fd::BorrowedFd, sync::Arc};
 use link::page::Form;
 use pyo3::Python;
 
-pub(crate) use errors::text_stream;
 pub(crate) use fault::{Interrupted, interruption, one_line, stalled};
 pub(crate) use interruptible::{Awaited, Interruptible};
 pub(crate) use remembered::Remembered;
 pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, Server, refuse};
+pub(crate) use standard_streams::{end_lines, install as install_streams, note as note_streams};
 pub(crate) use traceback::format_exception;
 pub(crate) use variables::{BadVariable, BodyLength, Known, Twice, Variables, decimal};
 
@@ -74,6 +74,8 @@ pub(crate) struct Setting {
     pub(crate) debug: bool,
     /// Seconds that a request may take, for the message when they are over.
     pub(crate) timeout_seconds: u64,
+    /// Where the application is mounted, if the web server does not say so.
+    pub(crate) script_name: Option<Arc<str>>,
 }
 
 /// A request body. It ends by itself where the request says that it ends.

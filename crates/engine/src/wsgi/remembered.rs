@@ -218,9 +218,14 @@ impl Kind {
 }
 
 /// Variables that no application may see: `HTTP_PROXY` is a header that HTTP clients take for a setting
-/// (CVE-2016-1000110); the other two repeat `CONTENT_…` under a name that RFC 3875 4.1.18 gives to other headers.
+/// (CVE-2016-1000110); the next two repeat `CONTENT_…` under a name that RFC 3875 4.1.18 gives to other headers. Names that begin
+/// with `wsgi.` and `wsgate.` are keys of the server's own, whichever of them a request has.
 fn is_withheld(name: &[u8]) -> bool {
-    name == b"HTTP_PROXY" || name == b"HTTP_CONTENT_LENGTH" || name == b"HTTP_CONTENT_TYPE"
+    name == b"HTTP_PROXY"
+        || name == b"HTTP_CONTENT_LENGTH"
+        || name == b"HTTP_CONTENT_TYPE"
+        || name.starts_with(b"wsgi.")
+        || name.starts_with(b"wsgate.")
 }
 
 /// Does `name` stand for `HTTP_AUTHORIZATION`, in one of the spellings under which deployers pass credentials on?

@@ -19,11 +19,12 @@ use pyo3::{
 use super::{
     ErrorSink, Exchange, Setting,
     environ::Environs,
-    errors::{Lines, errors_stream, settle, text_stream},
+    errors::{Lines, errors_stream, settle},
     fault::{Fault, stalled},
     file_wrapper::FileWrapper,
     input::Input,
     response::{Flow, Response, type_name},
+    standard_streams,
     stream::register,
     traceback::format_exception,
 };
@@ -78,8 +79,8 @@ impl Server {
             if let Some(data) = &data {
                 environ.set_item(intern!(py, "wsgate.data"), data)?;
             }
-            let errors = errors.map(|sink| text_stream(py, sink)).transpose()?;
-            if let Some(errors) = &errors {
+            let errors = errors.map(|sink| errors_stream(py, sink)).transpose()?;
+            if let Some((errors, _)) = &errors {
                 environ.set_item(intern!(py, "wsgi.errors"), errors)?;
             }
             Ok((input, data, errors, response, environ))
@@ -92,6 +93,7 @@ impl Server {
                 return Outcome::Cut;
             }
         };
+        standard_streams::begin_request();
         let result = run(application, &environ, &response, &log);
         let mut cut = input.get().end(py);
         if let Some(data) = data {
@@ -114,9 +116,9 @@ impl Server {
                 response.replace(py, fault.status(py), detail.as_deref())
             }
         };
+        standard_streams::end_request(py);
         match errors {
-            // What has no line end yet. The stream never fails, unless the application has taken it apart.
-            Some(errors) => drop(errors.call_method0(intern!(py, "flush"))),
+            Some((_, lines)) => lines.end_line(),
             None if self.lines.uses() != self.flushed_at => self.flush_errors(py),
             None => {}
         }
@@ -131,9 +133,10 @@ impl Server {
         }
     }
 
-    /// Writes what has no line end yet. The stream never fails, unless the application has taken it apart; then the next request
+    /// Writes and ends the line that has no end yet. The stream never fails, unless the application has taken it apart; then the next request
     /// gets a new one.
     fn flush_errors(&mut self, py: Python<'_>) {
+        self.lines.end_line();
         // This is one more use. A thread of the application's that uses it meanwhile is seen at the next request.
         self.flushed_at = self.lines.uses().wrapping_add(1);
         if settle(self.errors.bind(py)).is_err()

@@ -4,12 +4,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use link::entry::{Code, Entry};
-
-use super::{
+use link::{
+    entry::{Code, Entry},
     mount,
-    remembered::{Came, Kind, Remembered, Time, spells_authorization},
 };
+
+use super::remembered::{Came, Kind, Remembered, Time, spells_authorization};
 
 /// The variables of one request, checked and completed.
 #[derive(Debug)]
@@ -104,6 +104,7 @@ known! {
     PathInfo = "PATH_INFO",
     QueryString = "QUERY_STRING",
     ContentLength = "CONTENT_LENGTH",
+    ContentType = "CONTENT_TYPE",
     ServerName = "SERVER_NAME",
     ServerPort = "SERVER_PORT",
     ServerProtocol = "SERVER_PROTOCOL",
@@ -159,8 +160,10 @@ impl<'a> Variables<'a> {
         }
         variables.check()?;
         variables.recover_authorization(credentials);
+        variables.leave_out_if_empty(Known::ContentLength);
+        variables.leave_out_if_empty(Known::ContentType);
         variables.complete();
-        mount::settle(&mut variables);
+        variables.settle_mount();
         Ok(variables)
     }
 
@@ -266,6 +269,46 @@ impl<'a> Variables<'a> {
         if let Some(pair) = found {
             let credentials = pair.value.clone();
             self.set(Known::HttpAuthorization, credentials);
+        }
+    }
+
+    /// Sets `SCRIPT_NAME` and `PATH_INFO` right.
+    fn settle_mount(&mut self) {
+        let given = mount::Given {
+            script_name: self.get(Known::ScriptName),
+            path_info: self.get(Known::PathInfo),
+            request_uri: self.get(Known::RequestUri),
+            redirect_status: self.get(Known::RedirectStatus),
+        };
+        if let Some((script_name, path_info)) = given.settled() {
+            self.set(Known::ScriptName, script_name);
+            self.set(Known::PathInfo, path_info);
+        }
+    }
+
+    /// Makes `script_name` the mount, as `--script-name` wants it, if the path of the request is below it.
+    pub(crate) fn mount_at(&mut self, script_name: &str) {
+        let [before, behind] = [Known::ScriptName, Known::PathInfo].map(|known| self.get(known).unwrap_or_default());
+        if before == script_name.as_bytes() {
+            return;
+        }
+        let path = [before, behind].concat();
+        if mount::is_below(&path, script_name.as_bytes()) {
+            self.set(Known::PathInfo, path[script_name.len()..].to_vec());
+            self.set(Known::ScriptName, script_name.as_bytes().to_vec());
+        }
+    }
+
+    /// Removes `variable` if its value is empty. The PEP lets both mean the same, but applications
+    /// convert what is there: `int(environ.get("CONTENT_LENGTH", 0))`.
+    fn leave_out_if_empty(&mut self, variable: Known) {
+        let Some(place) = self.places[variable as usize].filter(|&place| self.pairs[place].value.is_empty()) else {
+            return;
+        };
+        self.pairs.remove(place);
+        self.places[variable as usize] = None;
+        for other in self.places.iter_mut().flatten().filter(|other| **other > place) {
+            *other -= 1;
         }
     }
 

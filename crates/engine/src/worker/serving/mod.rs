@@ -48,7 +48,8 @@ use crate::{
     app::{self, Failure},
     forks::{self, Descriptor},
     log::Log,
-    log_files, process,
+    log_files,
+    process::{self, Mask},
     transport::{
         cgi::StandardError,
         fastcgi::{Buffers, Peer},
@@ -83,6 +84,7 @@ pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
         run_once: false,
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
+        script_name: launch.script_name.as_deref().map(Into::into),
     }
 }
 
@@ -95,13 +97,15 @@ pub(super) fn run_alone(
     sockets: Sockets,
     board: Board,
 ) -> PyResult<i32> {
+    // Before loading: what changes from now on is noticed.
+    let modules = Modules::of_lone_worker(launch, service);
     match app::load(py, launch, &setting(launch, service)) {
-        Ok(loaded) => run(py, &loaded.application, launch, service, sockets, (board, 0), None),
+        Ok(loaded) => run(py, &loaded.application, launch, service, sockets, (board, 0), (&Mask::now(), modules)),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
             let worker =
                 Worker { unfit: Some(failure), ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)? };
-            process::unblock_signals();
+            process::unblock_signals(&Mask::none());
             Arc::new(worker).run_thread(&py.None().into_bound(py), 0);
             Ok(0)
         }
@@ -116,20 +120,24 @@ pub(super) fn run(
     service: &Service,
     sockets: Sockets,
     (board, slot): (Board, u32),
-    modules: Option<Modules>,
+    (mask, modules): (&Mask, Option<Modules>),
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
     let worker = Arc::new(Worker { modules, ..Worker::new(launch, service, sockets, watched)? });
-    // A terminal's interrupt is for the supervisor, which tells us. Not ignored: programs that are started would inherit that.
-    let nothing = PyCFunction::new_closure(
-        py,
-        Some(c"nothing"),
-        None,
-        |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {},
-    )?;
-    forks::handle(py, Signal::INT.as_raw(), &nothing)?;
-    process::unblock_signals();
+    let signal = py.import("_signal")?;
+    let found = signal.call_method1("getsignal", (Signal::INT.as_raw(),))?;
+    if found.is(&signal.getattr("default_int_handler")?) {
+        // A terminal's interrupt is for the supervisor, which tells us. Not ignored: programs that are started would inherit that.
+        let nothing = PyCFunction::new_closure(
+            py,
+            Some(c"nothing"),
+            None,
+            |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {},
+        )?;
+        forks::handle(py, Signal::INT.as_raw(), &nothing)?;
+    }
+    process::unblock_signals(&mask.of_worker());
     worker.start_missing(application);
     worker.run_thread(application, 0);
     worker.end_helpers(py);
@@ -309,8 +317,8 @@ impl Worker {
                     break;
                 }
             }
-            if let Some(modules) = &self.modules {
-                modules.look(py);
+            if self.modules.as_ref().is_some_and(|modules| modules.look(py)) {
+                self.end();
             }
         }
         self.drain(seat);

@@ -27,7 +27,10 @@ impl Worker {
         // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
         // own (FastCGI 1.0, 5.3).
         let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
-        let variables = Variables::new(received, Twice::Last, &mut seat.remembered);
+        let mut variables = Variables::new(received, Twice::Last, &mut seat.remembered);
+        if let (Some(script_name), Ok(variables)) = (&self.setting.script_name, &mut variables) {
+            variables.mount_at(script_name);
+        }
         let log = self.log(&variables, &params);
         let interruptible = self.watched.interruptible(seat.python_thread);
         let account = Account::open(log.request_id());

@@ -6,38 +6,50 @@
 
 use std::borrow::Cow;
 
-use link::percent;
+use crate::percent;
 
-use super::{Variables, variables::Known};
+/// What a request says about where it leads, as the web server gives it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// `SCRIPT_NAME`.
+    pub script_name: Option<&'a [u8]>,
+    /// `PATH_INFO`.
+    pub path_info: Option<&'a [u8]>,
+    /// `REQUEST_URI`.
+    pub request_uri: Option<&'a [u8]>,
+    /// `REDIRECT_STATUS`.
+    pub redirect_status: Option<&'a [u8]>,
+}
 
-/// Sets both variables right.
-pub(super) fn settle(variables: &mut Variables<'_>) {
-    let script_name = variables.get(Known::ScriptName).unwrap_or_default();
-    let path_info = variables.get(Known::PathInfo).unwrap_or_default();
-    let mounted = variables
-        .filled(Known::RequestUri)
-        .filter(|_| variables.filled(Known::RedirectStatus).is_none_or(|status| status == b"200"))
-        .and_then(|uri| from_request_uri(&path_of(uri), script_name, path_info));
-    let are_right = variables.get(Known::ScriptName).is_some()
-        && variables.get(Known::PathInfo).is_some()
-        && !script_name.ends_with(b"/")
-        && is_settled(script_name, path_info);
-    if mounted.is_none() && are_right {
-        return;
-    }
-    let (mut script_name, mut path_info) = mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
-    // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ Variables*).
-    if script_name.ends_with(b"/") {
-        script_name.truncate(script_name.len() - 1);
-        if !path_info.starts_with(b"/") {
+impl Given<'_> {
+    /// `SCRIPT_NAME` and `PATH_INFO` as they have to be; `None` if they are so already.
+    pub fn settled(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let filled = |value: Option<_>| value.filter(|value: &&[u8]| !value.is_empty());
+        let script_name = self.script_name.unwrap_or_default();
+        let path_info = self.path_info.unwrap_or_default();
+        let mounted = filled(self.request_uri)
+            .filter(|_| filled(self.redirect_status).is_none_or(|status| status == b"200"))
+            .and_then(|uri| from_request_uri(&path_of(uri), script_name, path_info));
+        let are_right = self.script_name.is_some()
+            && self.path_info.is_some()
+            && !script_name.ends_with(b"/")
+            && is_settled(script_name, path_info);
+        if mounted.is_none() && are_right {
+            return None;
+        }
+        let (mut script_name, mut path_info) = mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
+        // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ Variables*).
+        if script_name.ends_with(b"/") {
+            script_name.truncate(script_name.len() - 1);
+            if !path_info.starts_with(b"/") {
+                path_info.insert(0, b'/');
+            }
+        }
+        if !is_settled(&script_name, &path_info) {
             path_info.insert(0, b'/');
         }
+        Some((script_name, path_info))
     }
-    if !is_settled(&script_name, &path_info) {
-        path_info.insert(0, b'/');
-    }
-    variables.set(Known::ScriptName, script_name);
-    variables.set(Known::PathInfo, path_info);
 }
 
 /// Does what follows the mount begin with a slash, or is there nothing and nothing need be?
@@ -71,7 +83,7 @@ fn from_request_uri(uri: &[u8], script_name: &[u8], path_info: &[u8]) -> Option<
 }
 
 /// Is `uri` the script's own URL, or one below it?
-fn is_below(uri: &[u8], script_name: &[u8]) -> bool {
+pub fn is_below(uri: &[u8], script_name: &[u8]) -> bool {
     uri.strip_prefix(script_name).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 

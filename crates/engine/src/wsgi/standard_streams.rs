@@ -1,0 +1,185 @@
+//! `sys.stdin`, `sys.stdout` and `sys.stderr`: what a request does to them ends with it.
+//!
+//! While a request is served, the application may put others in their place
+//! (`contextlib.redirect_stdout`), take them apart, or leave a line without its end. When no request is
+//! served any more, those that stood there after loading stand there again. With several threads that is
+//! so when the last of the requests at one time ends: which request replaced them is not known.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use pyo3::{intern, prelude::*, types::PyDict};
+
+use super::{
+    ErrorSink,
+    errors::{Lines, stream_of},
+};
+
+/// Names in `sys`.
+const STDIN: usize = 0;
+const NAMES: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+static STREAMS: OnceLock<Streams> = OnceLock::new();
+
+/// The standard streams of this process.
+struct Streams {
+    /// Attributes of `sys`.
+    sys: Py<PyDict>,
+    /// What is written to our own `stdout` and `stderr`.
+    lines: [Arc<Lines>; 2],
+    /// Requests that are being served.
+    serving: AtomicUsize,
+    after_loading: Mutex<AfterLoading>,
+}
+
+/// What a request finds.
+struct AfterLoading {
+    streams: [Option<Py<PyAny>>; 3],
+    /// The stream is ours, not one that loading has put in its place.
+    is_ours: [bool; 3],
+    /// How often our own streams had been used when they were last known to work.
+    uses: [usize; 2],
+}
+
+/// Puts streams that write to `sink` in the place of Python's own.
+pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()> {
+    let sys = py.import("sys")?.dict();
+    let lines = [(); 2].map(|()| Arc::new(Lines::new(sink.clone())));
+    for (name, lines) in NAMES[1..].iter().zip(&lines) {
+        sys.set_item(name, stream_of(py, lines.clone())?)?;
+    }
+    let streams = present(&sys);
+    let after_loading = AfterLoading { streams, is_ours: [false, true, true], uses: [0; 2] };
+    // A process begins once.
+    let _ = STREAMS.set(Streams {
+        sys: sys.unbind(),
+        lines,
+        serving: AtomicUsize::new(0),
+        after_loading: Mutex::new(after_loading),
+    });
+    Ok(())
+}
+
+/// The application was loaded: requests find the streams that are there now, and lines begin anew.
+pub(crate) fn note(py: Python<'_>) {
+    if let Some(streams) = STREAMS.get() {
+        streams.lines.iter().for_each(|lines| lines.end_line());
+        let now = present(streams.sys.bind(py));
+        let mut known = streams.after_loading();
+        for (number, stream) in now.into_iter().enumerate() {
+            let is_same = is_same(stream.as_ref(), known.streams[number].as_ref());
+            known.is_ours[number] &= is_same;
+            known.streams[number] = stream;
+        }
+    }
+}
+
+/// A request begins.
+pub(super) fn begin_request() {
+    if let Some(streams) = STREAMS.get() {
+        streams.serving.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A request has ended.
+pub(super) fn end_request(py: Python<'_>) {
+    if let Some(streams) = STREAMS.get() {
+        streams.end_lines();
+        if streams.serving.fetch_sub(1, Ordering::Relaxed) == 1 {
+            streams.restore(py);
+        }
+    }
+}
+
+/// The process ends: writes what has no line end.
+pub(crate) fn end_lines() {
+    STREAMS.get().into_iter().flat_map(|streams| &streams.lines).for_each(|lines| lines.end_all());
+}
+
+impl Streams {
+    fn after_loading(&self) -> MutexGuard<'_, AfterLoading> {
+        self.after_loading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the lines that this thread has begun, first one that stands in the log already.
+    fn end_lines(&self) {
+        self.lines.iter().for_each(|lines| lines.end_open_line());
+        self.lines.iter().for_each(|lines| lines.end_line());
+    }
+
+    /// Makes the streams so again that a request finds them as they were after loading.
+    fn restore(&self, py: Python<'_>) {
+        let sys = self.sys.bind(py);
+        let names = [intern!(py, "stdin"), intern!(py, "stdout"), intern!(py, "stderr")];
+        let now = names.map(|name| sys.get_item(name).ok().flatten());
+        // No code of Python's runs while this is locked.
+        let (streams, doubtful) = {
+            let mut known = self.after_loading();
+            let mut doubtful = [false; 3];
+            for (number, stream) in now.iter().enumerate() {
+                let is_there = stream.as_ref().map(Bound::as_ptr) == known.streams[number].as_ref().map(Py::as_ptr);
+                let is_used = number.checked_sub(1).is_some_and(|number| {
+                    let uses = self.lines[number].uses();
+                    let is_used = known.uses[number] != uses;
+                    if is_used {
+                        // To flush it is one more use.
+                        known.uses[number] = uses.wrapping_add(1);
+                    }
+                    is_used
+                });
+                let is_theirs = number != STDIN && !known.is_ours[number];
+                doubtful[number] = !is_there || is_used || is_theirs;
+            }
+            if doubtful == [false; 3] {
+                return;
+            }
+            (known.streams.each_ref().map(|stream| stream.as_ref().map(|stream| stream.clone_ref(py))), doubtful)
+        };
+        for (number, stream) in streams.iter().enumerate().filter(|(number, _)| doubtful[*number]) {
+            let restored = match stream {
+                Some(stream) if self.works(py, number, stream) => sys.set_item(names[number], stream),
+                Some(_) => self.renew(py, number),
+                None => sys.del_item(names[number]),
+            };
+            if let Err(error) = restored {
+                error.print(py);
+            }
+        }
+        // Streams of the application's may have held something back.
+        self.end_lines();
+    }
+
+    /// Does `stream` take what is written to it, or give what is read? Writes what it holds back.
+    fn works(&self, py: Python<'_>, number: usize, stream: &Py<PyAny>) -> bool {
+        if stream.is_none(py) {
+            return true;
+        }
+        if number == STDIN {
+            return !stream.getattr(py, intern!(py, "closed")).is_ok_and(|closed| closed.is_truthy(py).unwrap_or(true));
+        }
+        stream.call_method0(py, intern!(py, "flush")).is_ok()
+    }
+
+    /// Puts a new stream in the place of one that a request has closed or taken apart.
+    fn renew(&self, py: Python<'_>, number: usize) -> PyResult<()> {
+        let stream = match number.checked_sub(1) {
+            Some(number) => stream_of(py, self.lines[number].clone())?,
+            None => py.import("builtins")?.getattr("open")?.call1(("/dev/null",))?,
+        };
+        self.sys.bind(py).set_item(NAMES[number], &stream)?;
+        let mut known = self.after_loading();
+        known.streams[number] = Some(stream.unbind());
+        known.is_ours[number] = number != STDIN;
+        Ok(())
+    }
+}
+
+fn present(sys: &Bound<'_, PyDict>) -> [Option<Py<PyAny>>; 3] {
+    NAMES.map(|name| sys.get_item(name).ok().flatten().map(Bound::unbind))
+}
+
+fn is_same(one: Option<&Py<PyAny>>, other: Option<&Py<PyAny>>) -> bool {
+    one.map(Py::as_ptr) == other.map(Py::as_ptr)
+}

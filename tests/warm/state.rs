@@ -1,0 +1,212 @@
+//! What loading does to its process is there for every request, and what a request does to it for no other.
+
+use super::{Site, Who};
+use crate::{
+    front::eventually,
+    pool::state::{DEEDS, STREAMS, assert_lines},
+    verdict::whole,
+};
+
+/// Configures its process when it is loaded, and shows what a request finds of that. A request spoils it.
+pub(crate) const CONFIGURES: &str = "
+    import decimal, os, resource, signal, socket, subprocess, sys, threading, time, warnings
+    BORN = os.getpid()
+    SIGNALS = ['SIGHUP', 'SIGALRM', 'SIGCHLD', 'SIGWINCH', 'SIGPIPE']
+    if os.environ.get('ALL_SIGNALS'):
+        SIGNALS += ['SIGUSR1', 'SIGUSR2', 'SIGINT']
+    os.environ['TRAC_ENV'] = '/srv/trac'
+    os.environ['PATH'] = '/opt/bin:' + os.environ['PATH']
+    del os.environ['GONE']
+    os.putenv('PUT', 'put')
+    os.unsetenv('UNSET')
+    os.environ['TZ'] = 'XYZ-3'
+    time.tzset()
+    os.chdir('/')
+    os.umask(0o077)
+    CALLS = []
+    def handle(number, frame):
+        CALLS.append(number)
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), handle)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG})
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    sys.path.append('/made/up')
+    sys.setrecursionlimit(1234)
+    socket.setdefaulttimeout(77)
+    decimal.getcontext().prec = 7
+    warnings.simplefilter('error', UserWarning)
+    os.nice(1)
+
+    def state():
+        del CALLS[:]
+        for name in SIGNALS:
+            os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(0)
+        del CALLS[len(set(CALLS)):]
+        shell = 'echo $PUT $TRAC_ENV $GONE $UNSET $PATH; umask; pwd; ulimit -n'
+        return repr([
+            os.environ.get('TRAC_ENV'), os.environ['PATH'], os.environ.get('GONE'), os.environ.get('PUT'),
+            os.environ.get('UNSET'), os.environb.get(b'TZ'), time.tzname, time.localtime(0).tm_hour, os.getcwd(),
+            ['%s %s' % (name, signal.getsignal(getattr(signal, name)) is handle) for name in SIGNALS],
+            sorted(CALLS), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), sys.path[-1],
+            sys.getrecursionlimit(), socket.getdefaulttimeout(), decimal.getcontext().prec, warnings.filters[0][0],
+            os.getpriority(os.PRIO_PROCESS, 0), subprocess.check_output(['/bin/sh', '-c', shell]).decode()])
+
+    def application(environ, start_response):
+        found = state()
+        user, language = os.environ.get('REMOTE_USER'), os.environ.get('LC_CTYPE')
+        if 'spoil' in environ['QUERY_STRING']:
+            os.environ['TRAC_ENV'] = 'spoilt'
+            del os.environ['PATH']
+            os.environ['GONE'] = os.environ['LC_CTYPE'] = 'spoilt'
+            os.putenv('PUT', 'spoilt')
+            os.putenv('UNSET', 'spoilt')
+            os.environ['TZ'] = 'ABC+5'
+            time.tzset()
+            os.chdir('/tmp')
+            os.umask(0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-State', found.replace('\\n', ' ')),
+            ('X-User', str(user)), ('X-Language', str(language))])
+        return [('%d %d' % (BORN, os.getpid())).encode()]
+    ";
+
+/// What a request finds: its state, its user, `LC_CTYPE`, and who served it.
+fn state(site: &Site, query: &str, user: &str) -> ([String; 3], Who) {
+    let mut command = site.request();
+    command.envs([("GONE", "1"), ("UNSET", "1"), ("ALL_SIGNALS", "1"), ("QUERY_STRING", query)]);
+    if !user.is_empty() {
+        command.env("REMOTE_USER", user);
+    }
+    let reply = site.answer(&mut command, "");
+    assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+    let header = |name: &str| reply.header(name).unwrap().to_owned();
+    (["X-State", "X-User", "X-Language"].map(header), Who::of(&reply))
+}
+
+#[test]
+fn what_loading_has_made_of_its_process_is_there_for_every_request() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "", CONFIGURES);
+        let (cold, who) = state(&site, "", "");
+        assert!(!who.is_warm());
+        assert!(cold[0].starts_with("['/srv/trac', '/opt/bin:") && !cold[0].contains("False"), "{cold:?}");
+        site.await_pools(1);
+        let mut warm = 0;
+        let mut number = 0;
+        eventually(&format!("warm processes have served: {}", site.log()), || {
+            number += 1;
+            let user = if number % 2 == 0 { "ada" } else { "" };
+            let (found, who) = state(&site, "spoil", user);
+            assert_eq!((&found[0], &found[2]), (&cold[0], &cold[2]), "{mode}, {number}: {}", site.log());
+            // The name that the request brings is nobody else's.
+            assert_eq!(found[1], if user.is_empty() { "None" } else { user }, "{mode}, {number}");
+            warm += u32::from(who.is_warm());
+            warm >= 6
+        });
+    }
+}
+
+#[test]
+fn a_variable_that_loading_sets_and_a_request_carries_has_the_requests_value() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(mode, "", &CONFIGURES.replace("os.chdir('/')", "os.environ['REMOTE_USER'] = 'loader'"));
+        state(&site, "", "eve");
+        site.await_pools(1);
+        for user in ["ada", "", "grace", ""] {
+            let mut found = None;
+            eventually("a warm process serves", || {
+                found = Some(state(&site, "", user)).filter(|(_, who)| who.is_warm());
+                found.is_some()
+            });
+            let expected = if user.is_empty() { "loader" } else { user };
+            assert_eq!(found.unwrap().0[1], expected, "{mode}: {}", site.log());
+        }
+    }
+}
+
+#[test]
+fn standard_error_that_loading_has_sent_elsewhere_stays_there() {
+    for mode in ["warm", "resident"] {
+        let site = Site::of(
+            mode,
+            "",
+            "
+            import os, sys
+            BORN = os.getpid()
+            os.dup2(os.open(os.environ['OWN_LOG'], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+            def application(environ, start_response):
+                sys.stderr.write('%s of %s\\n' % (environ['QUERY_STRING'], 'warm' if os.getpid() != BORN else 'cold'))
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [('%d %d' % (BORN, os.getpid())).encode()]
+            ",
+        );
+        let own = site.place.path("own.log");
+        let text = || std::fs::read_to_string(&own).unwrap_or_default();
+        let mut number = 0;
+        eventually("two warm processes have written to the application's own log", || {
+            number += 1;
+            let mut command = site.request();
+            command.env("OWN_LOG", &own).env("QUERY_STRING", format!("request {number}"));
+            assert_eq!(whole(&site.answer(&mut command, "").raw).status, 200);
+            text().matches("of warm").count() >= 2
+        });
+        assert!(!site.log().contains("request 1"), "{mode}: {}", site.log());
+        assert_eq!(text().lines().count(), number, "{mode}");
+    }
+}
+
+#[test]
+fn a_handler_for_sigterm_that_loading_has_set_is_called_when_a_request_is_ended() {
+    for mode in ["cold", "warm", "resident"] {
+        let site = Site::of(
+            mode,
+            "--timeout 1",
+            "
+            import os, signal, sys, time
+            BORN = os.getpid()
+            class Told(Exception):
+                pass
+            def told(number, frame):
+                raise Told(number)
+            signal.signal(signal.SIGTERM, told)
+            def application(environ, start_response):
+                text = b''
+                try:
+                    while environ['QUERY_STRING'] == 'wait':
+                        time.sleep(0.01)
+                except Told:
+                    text = b' told'
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [('%d %d' % (BORN, os.getpid())).encode() + text]
+            ",
+        );
+        site.ask();
+        if mode != "cold" {
+            site.await_pools(1);
+        }
+        let mut command = site.request();
+        let reply = site.answer(command.env("QUERY_STRING", "wait"), "");
+        assert!(reply.text().ends_with(" told"), "{mode}: {reply:?}");
+    }
+}
+
+#[test]
+fn what_a_request_does_to_the_standard_streams_ends_with_it() {
+    for mode in ["cold", "warm", "resident"] {
+        let site = Site::of(mode, "", STREAMS);
+        site.ask();
+        if mode != "cold" {
+            site.await_pools(1);
+        }
+        let queries: Vec<String> = (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
+        for query in &queries {
+            let mut command = site.request();
+            let reply = site.answer(command.env("QUERY_STRING", query), "");
+            assert_eq!(whole(&reply.raw).status, 200, "{mode} {query}: {}", site.log());
+            assert!(site.log().contains(&format!("written by {query}")), "{mode} {query}: {}", site.log());
+        }
+        assert_lines(&site.log(), &queries);
+    }
+}
