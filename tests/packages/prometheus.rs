@@ -2,12 +2,12 @@
 
 use std::thread;
 
-use super::in_mode;
+use super::in_every_mode;
 use crate::front::{Client, Front};
 
-in_mode! { cgi_handler: counters_of_all_processes_add_up }
-in_mode! { cold: counters_of_all_processes_add_up }
-in_mode! { pool: counters_of_all_processes_add_up }
+in_every_mode! {
+    counters_of_all_processes_add_up
+}
 
 const CLIENTS: usize = 4;
 const REQUESTS: usize = 5;

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use super::in_mode;
+use super::in_every_mode;
 use crate::front::{Client, Front};
 
-in_mode! { cgi_handler: an_event_is_put_found_and_read }
-in_mode! { cold: an_event_is_put_found_and_read }
-in_mode! { pool: an_event_is_put_found_and_read }
+in_every_mode! {
+    an_event_is_put_found_and_read
+}
 
 const EVENT: &str = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//wsgate//tests//EN\r\nBEGIN:VEVENT\r\nUID:number\r\n\
     DTSTAMP:20261130T120000Z\r\nDTSTART:20261201T090000Z\r\nSUMMARY:Caf\u{e9}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";

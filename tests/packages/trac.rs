@@ -1,11 +1,11 @@
 //! Trac: a wiki page is edited, and read.
 
-use super::{in_mode, set_up};
+use super::{in_every_mode, set_up};
 use crate::front::{Client, Front};
 
-in_mode! { cgi_handler: a_wiki_page_is_edited_and_read }
-in_mode! { cold: a_wiki_page_is_edited_and_read }
-in_mode! { pool: a_wiki_page_is_edited_and_read }
+in_every_mode! {
+    a_wiki_page_is_edited_and_read
+}
 
 fn a_wiki_page_is_edited_and_read(front: &mut dyn Front) {
     let environment = front.site().path("var/trac");
