@@ -20,7 +20,7 @@ use link::{
 use rustix::fs::{Access, access};
 
 use crate::{
-    options::{Changes, Options, ScriptLine},
+    options::{Changes, Mode, Options, ScriptLine},
     settings,
 };
 
@@ -130,7 +130,7 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
         env: line.env.into_iter().chain(options.env).collect(),
         debug: options.debug || line.debug,
         timeout: options.timeout.or(line.timeout),
-        mode: options.mode,
+        mode: if options.mode == Mode::Cold { line.mode } else { options.mode },
         warm: options.warm,
         warm_up: options.warm_up.or(line.warm_up),
         script_name: options.script_name.or(line.script_name),

@@ -25,6 +25,7 @@ use crate::{
     call::through_pipe,
     exit::{Complaint, Exit},
     guard,
+    options::Mode,
     request::Request,
     script_line,
     settings::{Settings, application},
@@ -50,8 +51,8 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
     if let Source::File(path) = &app.source {
         report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
     }
-    let settings = script_line::complete(words.options.clone(), &app, &base)
-        .and_then(|options| Settings::resolve(&options, app, &base))
+    let (settings, mode) = script_line::complete(words.options.clone(), &app, &base)
+        .and_then(|options| Ok((Settings::resolve(&options, app, &base)?, options.mode)))
         .map_err(|entry| {
             report.print_what_was_found();
             Complaint::settings(entry)
@@ -60,17 +61,24 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
     report.line("interpreter", format!("{} ({})", interpreter.program.display(), interpreter.chosen_by));
     report.line("engine", format!("{}, build {}", settings.engine.display(), link::build()));
     match findings(&settings) {
-        Some(findings) => describe(&mut report, &settings, &findings, reader.as_ref()),
+        Some(findings) => describe(&mut report, &settings, mode, &findings, reader.as_ref()),
         None => report.problem("python did not get far enough to say more; the entry above says why".to_owned()),
     }
     Ok(report.print())
 }
 
 /// Lines for standard output, and what is wrong.
-#[derive(Default)]
 struct Report {
     text: String,
     problems: Vec<String>,
+    /// The last line if nothing is wrong.
+    verdict: &'static str,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { text: String::new(), problems: Vec::new(), verdict: "no problem was found" }
+    }
 }
 
 impl Report {
@@ -85,7 +93,8 @@ impl Report {
 
     fn print(mut self) -> Exit {
         if self.problems.is_empty() {
-            self.text.push_str("no problem was found\n");
+            self.text.push_str(self.verdict);
+            self.text.push('\n');
         }
         self.print_what_was_found();
         if self.problems.is_empty() { Exit::Done } else { Exit::Failed }
@@ -118,7 +127,7 @@ fn reply(settings: &Settings, work: fn(Ends) -> Work) -> Option<Vec<u8>> {
     bytes.ok()
 }
 
-fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reader: Option<&Reader>) {
+fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Findings, reader: Option<&Reader>) {
     report.line("python", &findings.python_version);
     match &settings.interpreter.venv {
         Some(venv) => {
@@ -170,7 +179,7 @@ fn describe(report: &mut Report, settings: &Settings, findings: &Findings, reade
             if loaded.threads > 0 {
                 report.line("threads", format!("{} beside the main one after import", loaded.threads));
             }
-            warm::fitness(report, settings, &loaded.remains);
+            warm::fitness(report, settings, mode, loaded);
             if let Some(reader) = reader {
                 readability(report, settings, loaded, reader);
             }

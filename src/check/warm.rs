@@ -1,52 +1,79 @@
 //! Whether an application may be loaded once and forked for each request, or for each worker.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
-
 use link::{
-    app::Source,
-    check::{Origin, Remains},
+    check::{Loaded, Remains, Sharing},
     launch::Work,
 };
 
 use super::{Report, reply};
-use crate::settings::Settings;
+use crate::{options::Mode, settings::Settings};
 
-/// Reports it. `remains` is what was found after the application was loaded.
-pub(super) fn fitness(report: &mut Report, settings: &Settings, remains: &[Remains]) {
-    if remains.is_empty() {
-        report.line("warm", "fit: nothing is left open or running after import");
-        return;
-    }
-    // To see who did it takes several times as long, and would make the time of the import wrong.
-    let traced = reply(settings, Work::Trace).and_then(|bytes| Remains::decode(&bytes).ok());
-    let remains = traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(remains);
-    let is_fit = !remains.iter().any(|one| one.is_spoilt);
-    let told = remains.iter().filter(|one| is_fit || one.is_spoilt).map(|one| {
-        let origin = one.origin.as_ref();
-        let who = origin.map_or_else(|| "code that is not known".to_owned(), |origin| place(settings, origin));
-        format!("{who} {}", one.what)
-    });
-    let told = told.collect::<Vec<_>>().join("\n");
-    report.line(
-        "warm",
-        if is_fit {
-            format!("fit: {told}\nwhich processes that are forked may share")
-        } else {
+/// Most generators that are named.
+const GENERATORS_SHOWN: usize = 10;
+
+/// Reports it. `loaded.remains` is what was found after the application was loaded; it is a problem where `mode` needs what is forbidden.
+pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, loaded: &Loaded) {
+    let traced = if loaded.remains.is_empty() {
+        None
+    } else {
+        // To see who did it takes several times as long, and would make the time of the import wrong.
+        reply(settings, Work::Trace).and_then(|bytes| Remains::decode(&bytes).ok())
+    };
+    let remains = traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.remains);
+    let sharing = Sharing::of(remains);
+    let is_fit = sharing == Sharing::Forked;
+    let named = remains.iter().filter(|one| is_fit || one.sharing > Sharing::Forked);
+    let named = named.map(|one| one.sentence(&settings.app)).collect::<Vec<_>>().join("\n");
+    match sharing {
+        Sharing::Forked if named.is_empty() => {
+            report.line("warm", "fit: nothing is left open or running after import");
+        }
+        Sharing::Forked => report.line("warm", format!("fit: {named}\nwhich processes that are forked may share")),
+        Sharing::EachProcess => report.line(
+            "warm",
             format!(
-                "not fit: {told}\n\
+                "not fit: {named}\n\
                  processes that are forked share what is open and do not have its threads: connect, open and start them\n\
                  when a request first needs them, for --mode warm and for pools that load the application once"
-            )
-        },
-    );
+            ),
+        ),
+        Sharing::OneProcess => report.line(
+            "warm",
+            format!(
+                "not fit: {named}\n\
+                 one process at a time may have that: --mode warm and resident serve requests cold, and a pool needs\n\
+                 --workers 1 --threads 8; or open it when a request needs it, and close it again"
+            ),
+        ),
+    }
+    match (sharing, mode) {
+        (Sharing::Forked, _) => {}
+        (_, Mode::Warm) => report
+            .problem("the application is not fit for --mode warm, which is asked for: see `warm` above".to_owned()),
+        (Sharing::OneProcess, Mode::Resident) => report
+            .problem("the application is not fit for --mode resident, which is asked for: see `warm` above".to_owned()),
+        _ => {
+            report.verdict =
+                "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem"
+        }
+    }
+    random_state(report, &loaded.generators);
 }
 
-/// A place in the code as its author calls it.
-fn place(settings: &Settings, origin: &Origin) -> String {
-    let is_script = matches!(&settings.app.source, Source::File(script) if *script == origin.file);
-    let file = Path::new(OsStr::from_bytes(&origin.file)).file_name();
-    // The name of a script as a module is made up by the engine.
-    let name = file.filter(|_| is_script).map_or_else(|| origin.module.clone().into(), OsStr::to_string_lossy);
-    let through = origin.through.as_ref().map(|module| format!(", through `{module}`,")).unwrap_or_default();
-    format!("module `{name}` (line {}){through}", origin.line)
+fn random_state(report: &mut Report, generators: &[String]) {
+    if generators.is_empty() {
+        return;
+    }
+    let mut named = generators.iter().take(GENERATORS_SHOWN).cloned().collect::<Vec<_>>().join("\n");
+    if generators.len() > GENERATORS_SHOWN {
+        named.push_str("\nand there are more");
+    }
+    report.line(
+        "random",
+        format!(
+            "{named}\n\
+             its numbers repeat in each process that is forked: make it when a request first needs it, or seed it again by\n\
+             os.register_at_fork(after_in_child=…)"
+        ),
+    );
 }

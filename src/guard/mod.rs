@@ -45,6 +45,16 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if it is ours.
 pub(crate) fn run(settings: &Settings, work: fn(Ends) -> Work, request: &Request, channels: Channels) -> Exit {
+    run_with(settings, work, request, channels, &mut |_| {})
+}
+
+fn run_with(
+    settings: &Settings,
+    work: fn(Ends) -> Work,
+    request: &Request,
+    channels: Channels,
+    audited: &mut dyn FnMut(Audit),
+) -> Exit {
     let reply = match channels.reply.try_clone() {
         Ok(reply) => reply,
         Err(error) => {
@@ -52,7 +62,7 @@ pub(crate) fn run(settings: &Settings, work: fn(Ends) -> Work, request: &Request
         }
     };
     match Guard::start(settings, work, request, channels) {
-        Ok(guard) => guard.watch(reply),
+        Ok(guard) => guard.watch(reply, audited),
         Err(error) => {
             let status = match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Status::ServiceUnavailable,
@@ -61,6 +71,34 @@ pub(crate) fn run(settings: &Settings, work: fn(Ends) -> Work, request: &Request
             request.refuse(status, &not_started(settings, &error), reply)
         }
     }
+}
+
+/// What a process says of the application that it has loaded.
+pub(crate) enum Audit {
+    /// Other processes may load it meanwhile.
+    Free,
+    /// One process at a time may have what loading it leaves open, which the text lists.
+    OneProcess(String),
+    /// It has not loaded any.
+    Unknown,
+}
+
+/// As [`run`] does for a CGI request, and hands what the process says of its application to `audited`, once and as soon as possible.
+pub(crate) fn run_audited(
+    settings: &Settings,
+    request: &Request,
+    channels: Channels,
+    audited: impl FnOnce(Audit),
+) -> Exit {
+    let mut audited = Some(audited);
+    let mut hand_over = |audit| {
+        if let Some(audited) = audited.take() {
+            audited(audit);
+        }
+    };
+    let exit = run_with(settings, Work::FirstCgi, request, channels, &mut hand_over);
+    hand_over(Audit::Unknown);
+    exit
 }
 
 /// Watches a process of a warm pool that has taken the request, and reports on `reports`. The reply is made as by [`run`].
@@ -82,7 +120,7 @@ pub(crate) fn take_over(
         seen: Seen { ready: true, ..Seen::default() },
         stopping: None,
     };
-    guard.watch(reply)
+    guard.watch(reply, &mut |_| {})
 }
 
 /// What has the web server's wish that a request ends.
@@ -105,7 +143,7 @@ struct Guard<'a> {
 }
 
 /// What the engine has reported.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Seen {
     ready: bool,
     head_left: bool,
@@ -113,6 +151,8 @@ struct Seen {
     /// Whoever serves the request needs no guard any more.
     released: bool,
     unfit: Option<String>,
+    /// Not handed on yet.
+    audit: Option<Audit>,
     /// Nothing more can be reported.
     closed: bool,
 }
@@ -159,7 +199,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Waits until python has ended, and makes good what it has left undone. `reply` is the reply's descriptor.
-    fn watch(mut self, reply: OwnedFd) -> Exit {
+    fn watch(mut self, reply: OwnedFd, audited: &mut dyn FnMut(Audit)) -> Exit {
         let mut reply = Some(reply);
         loop {
             if let Err(error) = self.wait() {
@@ -169,6 +209,9 @@ impl<'a> Guard<'a> {
                 self.subject.signal_group(Signal::KILL);
             }
             self.take_reports();
+            if let Some(audit) = self.seen.audit.take() {
+                audited(audit);
+            }
             if self.seen.released {
                 return self.conclude(Outcome::Unknown, reply);
             }
@@ -200,6 +243,9 @@ impl<'a> Guard<'a> {
                 if let Some(outcome) = self.subject.ended() {
                     // What it said last may have come after the last look.
                     self.take_reports();
+                    if let Some(audit) = self.seen.audit.take() {
+                        audited(audit);
+                    }
                     return self.conclude(outcome, reply);
                 }
             }
@@ -252,6 +298,8 @@ impl<'a> Guard<'a> {
                     self.seen.released = true;
                 }
                 Some(Report::Unfit(reason)) => self.seen.unfit = Some(reason),
+                Some(Report::Audited) => self.seen.audit = Some(Audit::Free),
+                Some(Report::OneProcess(listing)) => self.seen.audit = Some(Audit::OneProcess(listing)),
                 // Whatever else comes is not the engine's: an application may have found the descriptor.
                 None => {}
             }

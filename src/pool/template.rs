@@ -17,7 +17,7 @@ use link::{
 };
 use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
 };
 
 use crate::{request::Request, settings::Settings, start::Start};
@@ -40,6 +40,8 @@ pub(super) struct Template {
     pub(super) preload: Preload,
     /// Loading the application has done what cannot be forked; it ends.
     pub(super) is_not_forkable: bool,
+    /// One process at a time may have what it did.
+    pub(super) is_for_one_process: bool,
     /// When it is killed, since it has not ended by itself.
     pub(super) farewell: Option<Instant>,
     /// It was told that workers which are not there yet are not wanted.
@@ -72,6 +74,7 @@ impl Template {
             settings,
             preload: service.preload,
             is_not_forkable: false,
+            is_for_one_process: false,
             farewell: None,
             abandoned: false,
             explained: false,
@@ -112,6 +115,7 @@ impl Template {
             News::Ready => self.ready = true,
             News::Unfit => self.explained = true,
             News::NotForkable => self.is_not_forkable = true,
+            News::OneProcess => (self.is_not_forkable, self.is_for_one_process) = (true, true),
         }
     }
 
@@ -178,6 +182,18 @@ impl Template {
         if let Some(pid) = self.pid() {
             // It may have ended a moment ago.
             let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Kills what it has started and left running, once it has ended itself. Its number, which is that of its process group, is nobody
+    /// else's before [`Template::ended`] says so.
+    pub(super) fn kill_what_it_left(&self) {
+        let has_ended = |pid| {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+        };
+        if let Some(group) = self.pid().filter(|&pid| has_ended(pid)) {
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 

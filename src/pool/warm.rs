@@ -54,6 +54,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// What stands in the lock file of a pool that could not begin.
 pub(crate) const FAILED: &[u8] = b"failed\n";
 
+/// What stands there if one process at a time may have what the application opens while it is loaded.
+pub(crate) const ONE_PROCESS: &[u8] = b"one process\n";
+
 /// What a warm pool is started with, by a gateway and by nobody else.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Words {
@@ -95,7 +98,10 @@ pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
     let ended = serve(words);
     if !matches!(ended, Ok(Exit::Done)) {
         // The next requests are not to try the same again at once.
-        let _ = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_begin)?).write_all(FAILED);
+        let mut lock = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_begin)?);
+        if lock.metadata().is_ok_and(|found| found.len() == 0) {
+            let _ = lock.write_all(FAILED);
+        }
     }
     ended
 }

@@ -105,7 +105,7 @@ pub(crate) enum AccessFormat {
 /// Which process loads the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preload {
-    /// As `yes`, unless that starts threads or opens sockets; then as `no`
+    /// As `yes`, unless that leaves open or running what processes must not share; then as `no`
     Auto,
     /// Once, before workers are forked: they share its memory
     Yes,

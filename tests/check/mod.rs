@@ -1,7 +1,9 @@
 //! `wsgate check`: what is found, and what is wrong.
 
+mod audit;
 mod files;
 mod problems;
+mod random_state;
 mod warm;
 
 use std::process::Command;

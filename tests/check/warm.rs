@@ -5,16 +5,22 @@ use std::os::unix::net::UnixListener;
 use super::{HELLO, Site, line};
 use crate::probe::dedent;
 
+/// The last line about an application that works and cannot be forked.
+const NOT_FIT: &str =
+    "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem\n";
+
 impl Site {
     /// What is said of the application made of `code`, a script that imports `app.db`, which is `module`.
     #[track_caller]
-    fn fitness(&self, module: &str) -> String {
+    pub(super) fn fitness(&self, module: &str) -> String {
         self.place.file("site/app/__init__.py", "");
         self.place.file("site/app/db.py", module);
         let ended = self.check_code(&format!("import app.db\n{}", dedent(HELLO)));
         let text = ended.text();
         assert_eq!(ended.code(), Some(0), "it is no problem for other modes: {text}{}", ended.stderr);
-        assert!(text.ends_with("no problem was found\n"), "{text}");
+        let is_fit = text.contains("\nwarm           fit: ");
+        let last = if is_fit { "no problem was found\n" } else { NOT_FIT };
+        assert!(text.ends_with(last) && text.contains("no problem was found") == is_fit, "{text}");
         let (_, told) = text.split_once("\nwarm ").unwrap_or_else(|| panic!("{text}"));
         let mut lines = told.lines();
         let first = lines.next().unwrap().trim().to_owned();
@@ -61,8 +67,8 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
             3,
             format!("opened the SQLite database `{}`", path("db.sqlite")),
         ),
-        ("the = open(__file__)", 1, format!("opened the file `{}`", path("app/db.py"))),
-        ("import os\nthe = os.pipe()", 2, "opened descriptor ".to_owned()),
+        ("the = open(__file__)", 1, format!("opened the file `{}` to read it, at a position", path("app/db.py"))),
+        ("import os\nthe, other = os.pipe()\nos.close(other)", 2, "opened one end of a pipe, descriptor ".to_owned()),
         ("import select\n\n\nthe = select.epoll()", 4, "`anon_inode:[eventpoll]`".to_owned()),
     ];
     for (module, number, what) in cases {
@@ -117,4 +123,47 @@ fn a_file_that_is_only_appended_to_does_no_harm() {
     let told = site.fitness("import logging\nlogging.basicConfig(filename='app.log')");
     assert!(told.starts_with("fit: module `app.db` (line 2) opened the file "), "{told}");
     assert!(told.contains("app.log` to append to it\n"), "{told}");
+}
+
+#[test]
+fn the_last_line_and_the_exit_code_say_that_the_mode_that_is_asked_for_cannot_be_had() {
+    let site = Site::new();
+    let threads = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n";
+    let file = "the = open('data', 'w')\n";
+    for (mode, module, code) in [
+        ("cold", threads, 0),
+        ("cold", file, 0),
+        ("warm", threads, 1),
+        ("warm", file, 1),
+        ("resident", threads, 0),
+        ("resident", file, 1),
+    ] {
+        site.place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), &format!("{module}{}", dedent(HELLO)));
+        let ended = site.check(&["app.wsgi"]);
+        let text = ended.text();
+        assert_eq!(ended.code(), Some(code), "{mode}: {text}");
+        if code == 0 {
+            assert!(text.ends_with(NOT_FIT), "{text}");
+        } else {
+            let last = text.lines().last().unwrap();
+            let said = format!("the application is not fit for --mode {mode}, which is asked for: see `warm` above");
+            assert!(last.starts_with("problem ") && last.ends_with(&said), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_a_warm_up_request_opens_counts_too() {
+    let site = Site::new();
+    let code = "
+        def application(environ, start_response):
+            global the
+            if environ['PATH_INFO'] == '/open':
+                the = open(__file__)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'hello']
+        ";
+    site.place.script("site/app.wsgi", "#!WSGATE --warm-up /open", code);
+    let text = site.check(&["app.wsgi"]).text();
+    assert!(line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 6) opened the file "), "{text}");
 }

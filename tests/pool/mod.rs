@@ -24,6 +24,7 @@ mod notify;
 mod outliving;
 mod preloading;
 mod process;
+mod random_state;
 mod records;
 mod reloading;
 mod replacing;

@@ -119,7 +119,7 @@ fn a_thread_that_is_started_at_import_lives_in_the_workers_unless_the_pool_is_to
         assert_eq!(codes(&log), [""; 0], "{log}");
         let notices = log.matches("notice[W0351]").count();
         assert_eq!(notices, usize::from(when == "auto"), "{log}");
-        assert!(when == "no" || log.contains("started 1 thread while it was loaded"), "{log}");
+        assert!(when == "no" || log.contains("\n  module `app.wsgi` (line 10) started 1 thread\n"), "{log}");
     }
     let mut pool = Setup::new(&counts()).words(&["--preload", "yes"]).start();
     assert_eq!(preload(&pool), "yes");
@@ -149,7 +149,12 @@ fn a_connection_that_is_opened_at_import_is_each_workers_own_unless_the_pool_is_
             }
         };
         let entry = log.split("wsgate: ").find(|entry| entry.starts_with(code)).unwrap_or_else(|| panic!("{log}"));
-        assert!(entry.contains("opened 1 socket while"), "{entry}");
+        let origin = if when == "auto" { "module `app.wsgi` (line 5) " } else { "" };
+        let said = format!("\n  {origin}opened a socket, descriptor ");
+        assert!(
+            entry.contains(" while it was loaded what processes must not share") && entry.contains(&said),
+            "{entry}"
+        );
         assert!(entry.contains(&format!(": connected to `{address}` from `127.0.0.1:")), "{entry}");
         assert!(entry.contains("\nhint: ") && entry.contains("--preload"), "{entry}");
     }
@@ -171,8 +176,71 @@ fn a_listening_socket_that_is_opened_at_import_is_free_again_when_a_worker_loads
     assert_eq!(pool.ask(&Ask::get("/")).text(), "fine");
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
-    assert!(log.contains("opened 2 sockets while") && log.contains(": listens at `@/"), "{log}");
+    assert!(log.contains("notice[W0351]") && log.contains(": listens at `@/"), "{log}");
     assert!(log.contains(": a socket without an address"), "{log}");
+}
+
+/// Opens the file `data`, which is there for one process, and counts its lines in a request for `/count`.
+const KEEPS_OPEN: &str = "
+    import fcntl, os
+    path = os.path.join(os.path.dirname(__file__), 'data')
+    data = open(path, 'w')
+    fcntl.flock(data, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def application(environ, start_response):
+        data.write('%d\\n' % os.getpid())
+        data.flush()
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [b'kept']
+    ";
+
+#[test]
+fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_the_pool() {
+    let mut pool = Setup::new(KEEPS_OPEN).words(&["--workers", "2"]).start();
+    pool.await_log("--workers 1 --threads 8\nrequest");
+    pool.await_times("another worker of this pool has loaded the application", 1);
+    for _ in 0..4 {
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "kept");
+    }
+    let lines = fs::read_to_string(pool.setup().path("data")).unwrap();
+    assert_eq!(lines.lines().count(), 4, "{lines}");
+    let log = pool.stop();
+    let mut codes = codes(&log);
+    assert_eq!(codes.remove(0), "W0351", "{log}");
+    assert!(codes.iter().all(|code| *code == "W0301"), "{log}");
+    assert!(
+        log.contains("\n  module `app.wsgi` (line 4) opened the file `") && log.contains("/data` and locked it\n"),
+        "{log}"
+    );
+    // One worker has it for itself, whatever processes have loaded it before.
+    let pool = Setup::new(KEEPS_OPEN).words(&["--threads", "2"]).start();
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "kept");
+    let log = pool.stop();
+    assert_eq!(crate::verdict::codes(&log), [""; 0], "{log}");
+    assert!(log.contains("notice[W0351]") && log.contains("so the worker loads it by itself"), "{log}");
+}
+
+#[test]
+fn a_process_that_a_template_has_started_for_nothing_ends_with_it() {
+    let code = format!(
+        "import os, subprocess\nprogram = subprocess.Popen(['sleep', '600'])\nprint('started', program.pid)\n{}",
+        dedent(DRAWN)
+    );
+    let mut pool = Setup::new(&code).start();
+    pool.await_times("started ", 3);
+    let log = pool.log();
+    let started = log.lines().filter_map(|line| line.strip_prefix("started ")?.parse::<i32>().ok());
+    let lives = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    };
+    let living: Vec<i32> = started.filter(lives).collect();
+    assert_eq!(living.len(), 1, "{log}");
+    signal(living[0], Signal::KILL);
+    assert!(
+        log.contains("\n  module `app.wsgi` (line 2) started the process `sleep`, which is still running\n"),
+        "{log}"
+    );
+    pool.stop();
 }
 
 #[test]

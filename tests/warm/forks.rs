@@ -52,6 +52,8 @@ fn a_daemon_that_a_request_has_started_outlives_the_pool_and_holds_nothing_of_it
         let reply = site.answer(site.request().env("PATH_INFO", "/daemon").env("GATE", gate.path()), "");
         assert_eq!(reply.text(), "started", "{reply:?}");
         eventually("the daemon lives", || site.log().contains("the daemon has 0 sockets"));
+        // The variable of the gate makes it the first request of another pool.
+        site.await_pools(2);
         for socket in site.files(".sock") {
             site.wsgate(&["stop", socket.file_stem().unwrap().to_str().unwrap()]);
         }

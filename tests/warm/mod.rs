@@ -1,6 +1,7 @@
 //! `--mode warm`: requests that are handed to processes with the application loaded, through the built binary as a CGI program.
 
 mod apart;
+mod audit;
 mod behind_apache;
 mod builds;
 mod failures;

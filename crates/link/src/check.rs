@@ -1,8 +1,10 @@
 //! What the engine found when it was asked to check an application.
 
-use std::time::Duration;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use crate::app::{App, Source};
 
 /// Findings about one application, as the interpreter that would serve it sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub struct Loaded {
     pub threads: usize,
     /// What loading left open or running; which code did it is not known.
     pub remains: Vec<Remains>,
+    /// Random number generators in globals of modules, such as ``module `app.db` holds a `random.Random` as `rng` ``.
+    pub generators: Vec<String>,
 }
 
 /// Something that loading an application left open or running.
@@ -47,10 +51,30 @@ pub struct Loaded {
 pub struct Remains {
     /// What was done, such as `started 2 threads`.
     pub what: String,
-    /// Do processes that are forked from this one miss it, or disturb each other through it?
-    pub is_spoilt: bool,
+    /// Are these threads? They are missing in forked processes; everything else is shared by them.
+    pub is_threads: bool,
+    /// Which processes may have it.
+    pub sharing: Sharing,
     /// The code that did it, if that is known.
     pub origin: Option<Origin>,
+}
+
+/// Which processes may have what an import left open or running; the strictest comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Sharing {
+    /// Processes that are forked from the one that has loaded the application may share it.
+    Forked,
+    /// Each process needs its own, so each loads the application by itself.
+    EachProcess,
+    /// One process at a time may have it: a second one fails to load the application, or destroys its data.
+    OneProcess,
+}
+
+impl Sharing {
+    /// What all of `remains` allow together.
+    pub fn of(remains: &[Remains]) -> Self {
+        remains.iter().map(|one| one.sharing).max().unwrap_or(Self::Forked)
+    }
 }
 
 /// A place in Python code.
@@ -67,6 +91,14 @@ pub struct Origin {
 }
 
 impl Remains {
+    /// A sentence that names the code in words that an author of `app` knows.
+    pub fn sentence(&self, app: &App) -> String {
+        match &self.origin {
+            None => format!("code that is not known {}", self.what),
+            Some(origin) => format!("{} {}", origin.place(app), self.what),
+        }
+    }
+
     /// All of them as bytes.
     ///
     /// # Errors
@@ -81,6 +113,18 @@ impl Remains {
     /// If the bytes are cut or damaged.
     pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, postcard::Error> {
         postcard::from_bytes(bytes)
+    }
+}
+
+impl Origin {
+    /// Module, line, and the package that was called there.
+    fn place(&self, app: &App) -> String {
+        let is_script = matches!(&app.source, Source::File(script) if *script == self.file);
+        let file = Path::new(OsStr::from_bytes(&self.file)).file_name();
+        // The name of a script as a module is made up by the engine.
+        let name = file.filter(|_| is_script).map_or_else(|| self.module.clone().into(), OsStr::to_string_lossy);
+        let through = self.through.as_ref().map(|module| format!(", through `{module}`,")).unwrap_or_default();
+        format!("module `{name}` (line {}){through}", self.line)
     }
 }
 

@@ -58,14 +58,16 @@ codes! {
     WorkerReplaced = 340,
     /// A pool without work has let its last process of Python go.
     PoolRests = 341,
-    /// The application opened sockets while it was loaded in a process that is to be forked.
-    SocketsAtImport = 350,
-    /// The application started threads or opened sockets while it was loaded, so that each worker loads it by itself.
+    /// The application left open, while it was loaded in a process that is to be forked, what processes must not share.
+    OpenAtImport = 350,
+    /// The application left open or running what forked processes must not share, so that each worker loads it by itself.
     NotPreloaded = 351,
     /// A worker ended while it loaded the application.
     WorkerUnloaded = 352,
     /// A file has changed, and new code is loaded.
     ChangeSeen = 353,
+    /// The application left open what one process at a time may have, so that its requests are not served warm.
+    OneProcessOnly = 354,
     /// A service manager has passed a socket that is not served.
     SocketLeft = 360,
     /// A service manager cannot be told anything.

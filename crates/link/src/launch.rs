@@ -75,6 +75,8 @@ impl WarmUp {
 pub enum Work {
     /// Serve one CGI request whose variables are the process environment.
     Cgi(Ends),
+    /// The same, and report whether one process at a time may have what loading the application leaves open.
+    FirstCgi(Ends),
     /// Load the application, try one request under `wsgiref.validate`, and write what was found as the reply.
     Check(Ends),
     /// Load the application slowly, and write as the reply what that leaves behind and which code did it.
@@ -132,8 +134,11 @@ pub struct Service {
 /// Which process of a pool loads the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Preload {
-    /// The template, unless that starts threads or opens sockets: neither can be forked with it.
+    /// The template, unless that leaves open or running what forked processes must not share.
     Auto,
+    /// The template, which looks on while it loads the application and logs which code does what [`Preload::Auto`] has found. No worker
+    /// is forked from it.
+    Trace,
     /// The template. Workers share its memory.
     Yes,
     /// Each worker, after it was forked.

@@ -50,8 +50,10 @@ pub enum News {
         /// Its place in the pool.
         slot: u32,
     },
-    /// The application is loaded, but what it did meanwhile cannot be forked; the log says what. The template ends.
+    /// The application is loaded, but what it did meanwhile cannot be forked. The template ends.
     NotForkable,
+    /// The same, and one process at a time may have what it did.
+    OneProcess,
 }
 
 impl Order {
@@ -86,6 +88,7 @@ impl News {
             Self::Gone { pid, status } => packet(5, pid, status),
             Self::Stillborn { slot } => packet(6, slot.cast_signed(), 0),
             Self::NotForkable => packet(7, 0, 0),
+            Self::OneProcess => packet(8, 0, 0),
         }
     }
 
@@ -99,6 +102,7 @@ impl News {
             (5, pid, status) => Some(Self::Gone { pid, status }),
             (6, slot, 0) => Some(Self::Stillborn { slot: slot.cast_unsigned() }),
             (7, 0, 0) => Some(Self::NotForkable),
+            (8, 0, 0) => Some(Self::OneProcess),
             _ => None,
         }
     }
@@ -135,6 +139,7 @@ mod tests {
             News::Gone { pid: 4711, status: 0x8b },
             News::Stillborn { slot: 3 },
             News::NotForkable,
+            News::OneProcess,
         ] {
             assert_eq!(News::decode(&news.encode()), Some(news));
         }

@@ -25,6 +25,10 @@ pub enum Report {
     },
     /// Python or the engine could not get that far; the text says why.
     Unfit(String),
+    /// The application is loaded, and what that left open is no obstacle to other processes with this application.
+    Audited,
+    /// The application is loaded, and one process at a time may have what that left open; the text lists it.
+    OneProcess(String),
 }
 
 /// Why the gateway ends a request, as the engine is told before the signal comes.
@@ -46,11 +50,9 @@ impl Report {
             Self::Done { complete: false } => b"C".to_vec(),
             Self::Released { complete: true } => b"L".to_vec(),
             Self::Released { complete: false } => b"K".to_vec(),
-            Self::Unfit(text) => {
-                let mut packet = b"!".to_vec();
-                packet.extend(text.bytes().take(LONGEST - 1));
-                packet
-            }
+            Self::Unfit(text) => with_text(b'!', text),
+            Self::Audited => b"A".to_vec(),
+            Self::OneProcess(text) => with_text(b'1', text),
         }
     }
 
@@ -64,9 +66,16 @@ impl Report {
             b"L" => Some(Self::Released { complete: true }),
             b"K" => Some(Self::Released { complete: false }),
             [b'!', text @ ..] => Some(Self::Unfit(String::from_utf8_lossy(text).into_owned())),
+            b"A" => Some(Self::Audited),
+            [b'1', text @ ..] => Some(Self::OneProcess(String::from_utf8_lossy(text).into_owned())),
             _ => None,
         }
     }
+}
+
+/// A packet with as much of `text` as there is room for.
+fn with_text(kind: u8, text: &str) -> Vec<u8> {
+    std::iter::once(kind).chain(text.bytes().take(LONGEST - 1)).collect()
 }
 
 impl Stop {
@@ -102,6 +111,8 @@ mod tests {
             Report::Released { complete: true },
             Report::Released { complete: false },
             Report::Unfit("no such module".into()),
+            Report::Audited,
+            Report::OneProcess("module `a` (line 1) opened a file".into()),
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }

@@ -34,14 +34,14 @@ use rustix::{
 
 use crate::{
     exit::Exit,
-    guard::{self, Channels, Subject},
+    guard::{self, Audit, Channels, Subject},
     options::{Options, Warm, WhenFull},
     request::Request,
     settings::Settings,
     signals::Bell,
     start,
 };
-use pool::Pool;
+use pool::{Claim, Pool};
 
 /// How long a process may take to begin with a request that it has offered to take.
 const BEGINNING: Duration = Duration::from_secs(5);
@@ -73,10 +73,16 @@ pub(super) fn serve(
     let connection = match dial(&pool.socket) {
         Ok(connection) => connection,
         Err(Errno::NOENT | Errno::CONNREFUSED) => {
-            if let Err(entry) = pool.start(settings, &options, base, request) {
-                pool.tell(request, &entry);
-            }
-            return Attempt::Cold(channels);
+            return match pool.claim() {
+                Ok(Some(claim)) => {
+                    Attempt::Served(serve_first(&pool, claim, settings, (&options, base), request, channels))
+                }
+                Ok(None) => Attempt::Cold(channels),
+                Err(entry) => {
+                    pool.tell(request, &entry);
+                    Attempt::Cold(channels)
+                }
+            };
         }
         // As many wait already as the kernel lets wait.
         Err(Errno::AGAIN) => return not_taken(&pool, &options.warm, request, channels),
@@ -109,6 +115,27 @@ pub(super) fn serve(
             Attempt::Cold(channels)
         }
     }
+}
+
+/// Serves a request cold, and starts the pool when the application is loaded; not before, since a second process might not be able to load
+/// it meanwhile.
+fn serve_first(
+    pool: &Pool,
+    claim: Claim,
+    settings: &Settings,
+    (options, base): (&Options, &Path),
+    request: &Request,
+    channels: Channels,
+) -> Exit {
+    let start = |claim| {
+        if let Err(entry) = pool.start(claim, settings, (options, base), request) {
+            pool.tell(request, &entry);
+        }
+    };
+    guard::run_audited(settings, request, channels, |audit| match audit {
+        Audit::Free | Audit::Unknown => start(claim),
+        Audit::OneProcess(listing) => pool.forbid(claim, settings, request, listing),
+    })
 }
 
 /// What becomes of a request that no process has taken in time.

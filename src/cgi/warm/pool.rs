@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::{
         fd::AsFd as _,
         unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -30,6 +30,9 @@ use crate::{
 /// How long a pool that could not begin is not tried again.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// How long an application is served cold after its import left open what one process at a time may have.
+const ONE_PROCESS_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often the log is told of the same trouble.
 const TELLING: Duration = Duration::from_secs(60);
 
@@ -47,6 +50,9 @@ pub(super) struct Pool {
     name: String,
     pub(super) socket: PathBuf,
 }
+
+/// The right to start a pool, which nobody else has as long as this exists.
+pub(super) struct Claim(File);
 
 impl Pool {
     /// The one for requests of this kind.
@@ -68,28 +74,20 @@ impl Pool {
         Ok(Self { directory, family, name, socket })
     }
 
-    /// Starts it, unless somebody else has just done that. It can be used some time later.
+    /// Claims it for this process, which may start it then. Nothing if somebody else has just done that, or if its requests are to be
+    /// served cold.
     ///
     /// # Errors
-    /// Why it is not started.
-    pub(super) fn start(
-        &self,
-        settings: &Settings,
-        options: &Options,
-        base: &Path,
-        request: &Request,
-    ) -> Result<(), Entry> {
-        let trouble = |error: &dyn std::fmt::Display| {
-            Entry::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(format!(
-                "requests are served cold; look at the directory `{}` and at its file system",
-                self.directory.display()
-            ))
-        };
-        let Some(mut lock) = self.lock().map_err(|error| trouble(&error))? else {
-            return Ok(());
+    /// Why it cannot be started.
+    pub(super) fn claim(&self) -> Result<Option<Claim>, Entry> {
+        let Some(mut lock) = self.lock().map_err(|error| self.trouble(&error))? else {
+            return Ok(None);
         };
         let mut said = Vec::new();
-        (&mut lock).take(64).read_to_end(&mut said).map_err(|error| trouble(&error))?;
+        (&mut lock).take(64).read_to_end(&mut said).map_err(|error| self.trouble(&error))?;
+        if said == pool::warm::ONE_PROCESS && is_younger(&lock, ONE_PROCESS_PAUSE) {
+            return Ok(None);
+        }
         if said == pool::warm::FAILED && is_younger(&lock, PAUSE) {
             return Err(Entry::warning(
                 Code::NoWarmPool,
@@ -108,7 +106,47 @@ impl Pool {
             )
             .hint("requests are served cold; set in the web server's configuration only what is the same for all requests"));
         }
-        lock.set_len(0).map_err(|error| trouble(&error))?;
+        lock.set_len(0).and_then(|()| lock.rewind()).map_err(|error| self.trouble(&error))?;
+        Ok(Some(Claim(lock)))
+    }
+
+    /// Has its requests served cold, without another attempt until the code changes or a day has passed, and says why.
+    pub(super) fn forbid(&self, claim: Claim, settings: &Settings, request: &Request, listing: String) {
+        let Claim(mut lock) = claim;
+        // Without the mark there are more attempts.
+        let _ = lock.write_all(pool::warm::ONE_PROCESS);
+        request.log(
+            &Entry::warning(
+                Code::OneProcessOnly,
+                format!(
+                    "`{}` left open while it was loaded what one process at a time may have, so its requests are served cold",
+                    settings.app
+                ),
+            )
+            .detail(listing)
+            .hint("let a request open it and close it again; or run a FastCGI pool with --workers 1 --threads 8"),
+        );
+    }
+
+    fn trouble(&self, error: &dyn std::fmt::Display) -> Entry {
+        Entry::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(format!(
+            "requests are served cold; look at the directory `{}` and at its file system",
+            self.directory.display()
+        ))
+    }
+
+    /// Starts it. It can be used some time later.
+    ///
+    /// # Errors
+    /// Why it is not started.
+    pub(super) fn start(
+        &self,
+        claim: Claim,
+        settings: &Settings,
+        (options, base): (&Options, &Path),
+        request: &Request,
+    ) -> Result<(), Entry> {
+        let Claim(lock) = claim;
         let warm_up = identity::warm_up_url(options, request).or_else(|| options.warm_up.clone());
         let options = &Options { warm_up, ..options.clone() };
         let mut command = Command::new(OURSELVES);
@@ -120,7 +158,7 @@ impl Pool {
         for witness in identity::witnesses(settings) {
             command.arg("--ends-on").arg(witness);
         }
-        let app = serde_json::to_string(&settings.app).map_err(|error| trouble(&error))?;
+        let app = serde_json::to_string(&settings.app).map_err(|error| self.trouble(&error))?;
         command
             .arg("--")
             .arg(app)
@@ -129,9 +167,9 @@ impl Pool {
             .current_dir("/")
             .stdin(lock)
             .stdout(Stdio::null())
-            .stderr(self.log().map_err(|error| trouble(&error))?);
+            .stderr(self.log().map_err(|error| self.trouble(&error))?);
         // It is let go: whoever inherits it when this process has ended takes note of its end.
-        command.spawn().map(drop).map_err(|error| trouble(&error))
+        command.spawn().map(drop).map_err(|error| self.trouble(&error))
     }
 
     /// Logs `entry` about `request`, if nothing of its kind was logged a moment ago.

@@ -37,11 +37,19 @@ impl Supervisor<'_> {
         self.terms.origin.resolve().map(|settings| Settings { timeout: self.settings.timeout, ..settings })
     }
 
-    /// In the place of a template that could load the application but must not be forked comes one that leaves the loading to its
-    /// workers. It comes when the first has ended, so that whatever that has open is free again.
+    /// Replaces a template that could load the application but must not be forked by one that looks which code does that, and this one by
+    /// one that leaves the loading to its workers. Each comes when the one before has ended, so that whatever that had open is free again.
+    /// A warm pool serves nothing that one process at a time may have: it would be in the way of the requests that are served cold.
     pub(super) fn await_end_of_not_forkable(&mut self, mut template: Template, ended: Option<ExitStatus>) {
         if ended.is_some() {
-            return self.load(Preload::No);
+            return match template.preload {
+                Preload::Auto => self.load(Preload::Trace),
+                _ if template.is_for_one_process && self.activity.is_limited() => {
+                    self.forbid_warm();
+                    self.happened(Event::NotLoaded);
+                }
+                _ => self.load(Preload::No),
+            };
         }
         if template.farewell.take_if(|due| *due <= Instant::now()).is_some() {
             template.kill();
@@ -62,7 +70,7 @@ pub(super) fn changes(settings: &Settings, terms: &Terms) -> Changes {
 /// As the command line has it.
 pub(super) fn preload_word(preload: Preload) -> &'static str {
     match preload {
-        Preload::Auto => "auto",
+        Preload::Auto | Preload::Trace => "auto",
         Preload::Yes => "yes",
         Preload::No => "no",
     }

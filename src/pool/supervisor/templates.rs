@@ -163,6 +163,9 @@ impl Supervisor<'_> {
     pub(super) fn hear_templates(&mut self) {
         if let Some(mut template) = self.templates.next.take() {
             let verdict = self.hear(&mut template);
+            if template.is_not_forkable {
+                template.kill_what_it_left();
+            }
             let ended = template.ended();
             if template.is_not_forkable {
                 return self.await_end_of_not_forkable(template, ended);
@@ -224,7 +227,7 @@ impl Supervisor<'_> {
                         self.born(Asked { generation: template.generation, slot }, pid);
                     }
                 }
-                News::NotForkable => template.farewell = Some(Instant::now() + FAREWELL),
+                News::NotForkable | News::OneProcess => template.farewell = Some(Instant::now() + FAREWELL),
                 News::Stillborn { slot } => self.put_off(Asked { generation: template.generation, slot }),
                 News::Unborn { slot } => self.unborn(Asked { generation: template.generation, slot }),
                 News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),

@@ -1,7 +1,9 @@
 //! What is different about a warm pool: it appears when it can serve, and ends by itself.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
+    os::fd::AsFd as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -16,7 +18,7 @@ use super::{
     Supervisor,
     phase::{Event, Phase},
 };
-use crate::pool::listen::Listener;
+use crate::pool::{listen::Listener, warm::ONE_PROCESS};
 
 /// A pool that requests start, and that ends by itself.
 #[derive(Clone, Debug)]
@@ -118,6 +120,12 @@ impl Supervisor<'_> {
             );
             self.phase = Phase::Failed;
         }
+    }
+
+    /// Has requests served cold, without another attempt at a pool, until the code changes or a day has passed.
+    pub(super) fn forbid_warm(&self) {
+        // Without the mark there are more attempts.
+        let _ = io::stdin().as_fd().try_clone_to_owned().map(|lock| fs::File::from(lock).write_all(ONE_PROCESS));
     }
 
     /// The pool ends: nobody is to look for it here any more, and another may begin in its place while it finishes its requests.

@@ -13,13 +13,11 @@ use link::{
 };
 use pyo3::{prelude::*, types::PyDict};
 
-use super::{
-    own_request,
-    remains::{Origins, Present, Witness},
-};
+use super::{import_audit, own_request, random_state, warm_up};
 use crate::{
-    app,
+    app::{self, Failure, Loaded as App},
     forks::Descriptor,
+    log::Log,
     reporter::Reporter,
     wsgi::{Interruptible, Setting},
 };
@@ -33,14 +31,18 @@ pub(super) fn run(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: 
 
 /// Loads the application slowly, to see what does what, and writes to the reply descriptor what that leaves behind.
 pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: &Reporter) -> PyResult<()> {
-    let witness = Witness::begin(py)?;
-    let before = Present::now();
-    // An application that is loaded is held until it was looked at what it holds.
-    let loaded = app::load(py, launch, &setting(launch));
-    let remains = before.remains(py, &witness.end(py)?);
+    let (loaded, remains) = import_audit::audit(py, true, || load(py, launch))?;
     drop(loaded);
     write(Remains::encode(&remains).map_err(io::Error::other), reply, reporter);
     Ok(())
+}
+
+/// Loads the application as a template does.
+fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
+    let setting = setting(launch);
+    let loaded = app::load(py, launch, &setting)?;
+    warm_up::run(py, &loaded.application, launch, &setting, &Log::new(&launch.request_id, &launch.request));
+    Ok(loaded)
 }
 
 fn write(bytes: io::Result<Vec<u8>>, reply: Descriptor, reporter: &Reporter) {
@@ -61,11 +63,8 @@ fn setting(launch: &Launch) -> Setting {
 }
 
 fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
-    let setting = setting(launch);
-    let before = Present::now();
     let begin = Instant::now();
-    let loaded = app::load(py, launch, &setting);
-    let import_time = begin.elapsed();
+    let ((loaded, import_time), remains) = import_audit::audit(py, false, || (load(py, launch), begin.elapsed()))?;
     let sys = py.import("sys")?;
     let text = |name: &str| -> PyResult<String> { sys.getattr(name)?.str()?.extract() };
     let version = sys.getattr("version_info")?;
@@ -80,8 +79,8 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
         loaded: match loaded {
             Err(failure) => Err(failure.entry.for_client()),
             Ok(loaded) => {
-                let remains = before.remains(py, &Origins::default());
-                let (first_request, request_time) = first_request(py, &loaded.application, setting, launch)?;
+                let generators = random_state::generators(py)?;
+                let (first_request, request_time) = first_request(py, &loaded.application, setting(launch), launch)?;
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
@@ -89,6 +88,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
                     first_request,
                     request_time,
                     remains,
+                    generators,
                     threads: std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count).saturating_sub(1),
                 })
             }

@@ -8,6 +8,7 @@ use link::{
 };
 use pyo3::prelude::*;
 
+use super::import_audit;
 use crate::{
     app::{self, Failure},
     forks::Descriptor,
@@ -17,15 +18,17 @@ use crate::{
     wsgi::{BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting, Twice, Variables, refuse},
 };
 
-/// Serves the request that the process environment describes.
+/// Serves the request that the process environment describes. The first one that a warm pool would serve also reports what the import
+/// audit says.
 pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
-    body: Descriptor,
-    reply: Descriptor,
+    (body, reply): (Descriptor, Descriptor),
     reporter: Reporter,
     interruptible: Interruptible,
+    is_first: bool,
 ) -> PyResult<()> {
+    let audit = is_first.then(|| reporter.clone());
     let asked = Asked {
         log: Log::new(&launch.request_id, &launch.request),
         variables: std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
@@ -44,7 +47,13 @@ pub(super) fn run(
         timeout_seconds: launch.timeout_seconds,
         script_name: launch.script_name.as_deref().map(Into::into),
     };
-    serve(py, asked, setting, |setting| app::load(py, launch, setting).map(|loaded| loaded.application))
+    serve(py, asked, setting, |setting| {
+        let load = || app::load(py, launch, setting).map(|loaded| loaded.application);
+        match audit {
+            None => load(),
+            Some(reporter) => import_audit::report(py, launch, &reporter, load),
+        }
+    })
 }
 
 /// A CGI request, and all that belongs to it.

@@ -5,6 +5,7 @@
 use pyo3::{ffi, prelude::*};
 use rustix::process::Pid;
 
+use super::random_state;
 use crate::forks;
 
 /// Which side of the fork this is.
@@ -16,16 +17,11 @@ pub(super) enum Side {
     Parent(Pid),
 }
 
-/// Threads of this process.
-pub(super) fn thread_count() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
-}
-
 /// Forks. In the child all signals stay blocked until [`crate::process::unblock_signals`]; in the parent they are as before.
 ///
 /// # Errors
 /// If the kernel has no process or memory left for the child.
-pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
+pub(super) fn fork(py: Python<'_>) -> std::io::Result<Side> {
     let before = forks::block_all();
     // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in the order that Python's own
     // os.fork has them in, the parent's even if there is no child.
@@ -41,6 +37,7 @@ pub(super) fn fork(_py: Python<'_>) -> std::io::Result<Side> {
         pid
     };
     if pid == 0 {
+        random_state::seed_again(py);
         return Ok(Side::Child);
     }
     let error = std::io::Error::last_os_error();

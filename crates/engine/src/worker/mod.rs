@@ -6,16 +6,16 @@ mod cold;
 mod environment;
 mod filter;
 mod fork;
-mod forkable;
 mod fresh;
+mod import_audit;
 mod interpreter;
 mod lifeline;
 mod loaded;
 mod modules;
 mod own_request;
 mod pages;
+mod random_state;
 mod rehearsal;
-mod remains;
 mod serving;
 mod span;
 mod template;
@@ -71,7 +71,7 @@ struct Handed {
 
 /// What is to be done, with the descriptors for it.
 enum Task {
-    Cgi { body: Descriptor, reply: Descriptor },
+    Cgi { body: Descriptor, reply: Descriptor, is_first: bool },
     Check { reply: Descriptor },
     Trace { reply: Descriptor },
     Template { service: Service, sockets: Sockets, board: Board },
@@ -135,7 +135,10 @@ impl Task {
         };
         Ok(match work {
             // SAFETY: as above.
-            Work::Cgi(ends) => unsafe { Self::Cgi { body: own(ends.body_fd)?, reply: own(ends.reply_fd)? } },
+            Work::Cgi(ends) | Work::FirstCgi(ends) => unsafe {
+                let is_first = matches!(work, Work::FirstCgi(_));
+                Self::Cgi { body: own(ends.body_fd)?, reply: own(ends.reply_fd)?, is_first }
+            },
             Work::Check(ends) => {
                 // SAFETY: as above. There is no request, so no body.
                 let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
@@ -185,12 +188,12 @@ impl Prepared {
         let limit = limit_of_exit(&launch);
         let mut inherited = None;
         let status = match task {
-            Task::Cgi { body, reply } => {
+            Task::Cgi { body, reply, is_first } => {
                 stay_with(launch.gateway_pid)?;
                 let reporter = Reporter::new(channel);
                 let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
-                cold::run(py, &launch, body, reply, reporter, interruptible)?;
+                cold::run(py, &launch, (body, reply), reporter, interruptible, is_first)?;
                 0
             }
             Task::Check { reply } => {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use link::{
+    check::{Remains, Sharing},
     entry::{Code, Entry},
     launch::{Launch, Preload, Service},
     pool::{LENGTH, News, Order},
@@ -23,9 +24,8 @@ use rustix::{
 use super::{
     Sockets,
     fork::{self, Side},
-    forkable::{Before, judge},
     fresh::Fresh,
-    loaded,
+    import_audit, loaded,
     modules::{self, Modules},
     pages::Pages,
     rehearsal, serving,
@@ -40,6 +40,9 @@ use crate::{
     log_files,
     process::{self, Inherited, Mask},
 };
+
+/// What to do when a worker cannot load what another has loaded before it.
+const NOT_THE_FIRST: &str = "another worker of this pool has loaded the application: if that holds what this one needs, such as a locked file or an address, run one worker with threads: --workers 1 --threads 8";
 
 /// Signals that wake the template. It ends when its last worker has, and not by a signal that a terminal or a service manager
 /// gives to all.
@@ -71,9 +74,12 @@ pub(super) fn run(
 ) -> PyResult<Ended> {
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
-    let load = || {
+    let load = |hint: Option<&str>| {
         let before = loaded::Before::now(py).map_err(|error| error.print(py))?;
-        let loaded = app::load(py, launch, &setting).map_err(|failure| log.entry(&failure.entry))?;
+        let loaded = app::load(py, launch, &setting).map_err(|failure| {
+            let entry = failure.entry;
+            log.entry(&hint.map_or_else(|| entry.clone(), |hint| entry.clone().hint(hint)));
+        })?;
         warm_up::run(py, &loaded.application, launch, &setting, &log);
         let state = before.changes(py).map_err(|error| error.print(py))?;
         Ok::<_, ()>((loaded.application, state))
@@ -83,15 +89,13 @@ pub(super) fn run(
     let mut fresh = None;
     let begun = SystemTime::now();
     if service.preload != Preload::No {
-        let before = Before::now();
-        let Ok(application) = load() else {
+        let (application, remains) = import_audit::audit(py, service.preload == Preload::Trace, || load(None))?;
+        let Ok(application) = application else {
             tell(&channel, News::Unfit);
             return Ok(Ended::with(1));
         };
-        let (goes_on, entries) = judge(service.preload, &before.left(launch), &launch.app);
-        entries.iter().for_each(|entry| log.entry(entry));
-        if !goes_on {
-            tell(&channel, News::NotForkable);
+        if let Some(news) = not_forkable(&remains, launch, service, &log) {
+            tell(&channel, news);
             return Ok(Ended::with(0));
         }
         loaded = Some(application);
@@ -143,7 +147,8 @@ pub(super) fn run(
             // What the application starts while it is loaded must not inherit that signals are blocked.
             process::unblock_signals(&Mask::none());
             modules = Modules::watched(launch, service);
-            let (begun, loaded) = (SystemTime::now(), load());
+            let hint = (slot.is_some() && service.workers > 1 && !service.warm).then_some(NOT_THE_FIRST);
+            let (begun, loaded) = (SystemTime::now(), load(hint));
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
                 cord.tell(News::Unfit);
                 return Ok(Ended::with(1));
@@ -165,6 +170,23 @@ pub(super) fn run(
         None => serving::run(py, &application, launch, service, sockets, (board, slot), (&state.mask, modules)),
     }?;
     Ok(Ended { status, inherited })
+}
+
+/// What the supervisor is to hear if no worker may be forked from this process, which has left `remains` when it loaded the application.
+fn not_forkable(remains: &[Remains], launch: &Launch, service: &Service, log: &Log) -> Option<News> {
+    match service.preload {
+        // Another template then looks which code does that, when this one has ended and whatever it has open is free again.
+        Preload::Auto => (Sharing::of(remains) > Sharing::Forked).then_some(News::NotForkable),
+        Preload::Trace => {
+            log.entry(&import_audit::not_forked(remains, launch, service));
+            let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
+            Some(if is_for_one { News::OneProcess } else { News::NotForkable })
+        }
+        Preload::Yes | Preload::No => {
+            import_audit::forked_all_the_same(remains, launch).iter().for_each(|entry| log.entry(entry));
+            None
+        }
+    }
 }
 
 /// For a warm pool: watches what was loaded since `begun`. If that cannot be watched, the log says so.

@@ -1,0 +1,95 @@
+//! What templates log about an import that processes must not share.
+
+use std::fmt::Write as _;
+
+use link::{
+    check::{Remains, Sharing},
+    entry::{Code, Entry},
+    launch::{Launch, Service},
+};
+
+/// The log messages when workers are forked all the same, with `--preload yes`.
+pub(in super::super) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<Entry> {
+    let app = &launch.app;
+    let mut entries = Vec::new();
+    let (threads, others): (Vec<_>, Vec<_>) = strictly(remains).partition(|one| one.is_threads);
+    for one in &threads {
+        let sentence = format!("`{app}` {} {}", one.what, meanwhile(launch));
+        entries.push(Entry::warning(Code::ThreadsAtImport, sentence).hint(
+            "threads do not live in the workers, which are forked from this process: let each worker load the application with --preload no, or start threads when a request first needs them; `wsgate check` names the code",
+        ));
+    }
+    if !others.is_empty() {
+        let sentence = format!("`{app}` left open {} what processes must not share", meanwhile(launch));
+        entries.push(Entry::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
+            "all workers share what this process has open: let each worker load the application with --preload no, or open and connect when a request first needs it",
+        ));
+    }
+    entries
+}
+
+/// The log message when no worker is forked because of `remains`.
+pub(in super::super) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service) -> Entry {
+    let app = &launch.app;
+    let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
+    let (then, hint) = match (is_for_one, service.warm) {
+        (true, true) => (
+            "and what one process at a time may have, so its requests are served cold",
+            "let a request open it and close it again; or run a FastCGI pool with --workers 1 --threads 8",
+        ),
+        (true, false) if service.workers > 1 => (
+            "and one process at a time may have it: other workers fail to load the application, or destroy its data",
+            "run one worker with threads: --workers 1 --threads 8; or let a request open it and close it again",
+        ),
+        (true, false) => (
+            "so the worker loads it by itself",
+            "a reload fails as long as the worker has it open: stop the pool and start it again for new code",
+        ),
+        (false, true) => (
+            "so each process loads it by itself",
+            "the application is forked if it opens, connects and starts these when a request first needs them",
+        ),
+        (false, false) => (
+            "so each worker loads it by itself",
+            "--preload no says the same without the attempt; --preload yes forks workers all the same",
+        ),
+    };
+    if Sharing::of(remains) == Sharing::Forked {
+        let sentence = format!(
+            "`{app}` left open or running what processes must not share when it was first loaded, and nothing the second time, {then}"
+        );
+        return Entry::notice(Code::NotPreloaded, sentence).hint(hint);
+    }
+    let sentence = format!("`{app}` left open or running {} what processes must not share, {then}", meanwhile(launch));
+    let warns = is_for_one && (service.warm || service.workers > 1);
+    let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
+    let entry = if warns { Entry::warning } else { Entry::notice }(code, sentence);
+    entry.detail(listing(remains, launch)).hint(hint)
+}
+
+fn strictly(remains: &[Remains]) -> impl Iterator<Item = &Remains> {
+    remains.iter().filter(|one| one.sharing > Sharing::Forked)
+}
+
+/// What processes must not share, a line each, with the code that did it as far as that is known.
+pub(super) fn listing(remains: &[Remains], launch: &Launch) -> String {
+    list(strictly(remains), launch)
+}
+
+fn list<'a>(remains: impl Iterator<Item = &'a Remains>, launch: &Launch) -> String {
+    remains.fold(String::new(), |mut text, one| {
+        // Writing to a string cannot fail.
+        let _ = match &one.origin {
+            Some(_) => writeln!(text, "{}", one.sentence(&launch.app)),
+            None => writeln!(text, "{}", one.what),
+        };
+        text
+    })
+}
+
+fn meanwhile(launch: &Launch) -> &'static str {
+    match launch.warm_up {
+        None => "while it was loaded",
+        Some(_) => "while it was loaded and answered its warm-up request",
+    }
+}

@@ -1,0 +1,36 @@
+//! Random number generators that repeat in each process that is forked.
+
+use super::{HELLO, Site, line};
+use crate::probe::dedent;
+
+#[test]
+fn generators_in_globals_are_named_and_no_others() {
+    let site = Site::new();
+    let code = "
+        import random, secrets, tempfile
+        from random import choice
+        tempfile.mktemp()
+        fresh = random.SystemRandom()
+        def draw():
+            return random.Random()
+        ";
+    let text = site.check_code(&format!("{}\n{}", dedent(code), dedent(HELLO))).text();
+    assert!(!text.contains("\nrandom "), "{text}");
+    let code = "
+        import random
+        dice = random.Random(1)
+        class Game:
+            deck = random.Random()
+            def __init__(self):
+                self.own = random.Random()
+        game = Game()
+        ";
+    let ended = site.check_code(&format!("{}\n{}", dedent(code), dedent(HELLO)));
+    let text = ended.text();
+    assert!(line(&text, "random ").starts_with("module `wsgi_app` holds a `random.Random` as `Game.deck`"), "{text}");
+    for name in ["dice", "game.own"] {
+        assert!(text.contains(&format!("module `wsgi_app` holds a `random.Random` as `{name}`\n")), "{text}");
+    }
+    assert!(text.contains("os.register_at_fork(after_in_child="), "{text}");
+    assert_eq!(ended.code(), Some(0), "{text}");
+}
