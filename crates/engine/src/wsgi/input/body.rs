@@ -11,7 +11,10 @@ use crate::wsgi::BodySource;
 const PIECE: usize = 64 * 1024;
 
 /// Bytes of the longest body that is kept as a whole.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 256 * 1024;
+
+/// Bytes that room is made for before they have come.
+const MAX_RESERVED: usize = 1 << 20;
 
 /// A request body, as far as it has come.
 pub(super) struct Body {
@@ -132,6 +135,12 @@ impl Body {
         self.base + self.buffer.len() as u64
     }
 
+    /// How many bytes are still to be read, as far as it is known and worth making room for at once.
+    pub(super) fn expected(&self) -> usize {
+        let left = self.length.unwrap_or(0).saturating_sub(self.position);
+        usize::try_from(left).unwrap_or(usize::MAX).min(MAX_RESERVED)
+    }
+
     /// What has come and was not read.
     pub(super) fn unread(&self) -> &[u8] {
         let start = self.position.saturating_sub(self.base);
@@ -184,6 +193,10 @@ impl Body {
         let missing = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.received()));
         let piece = usize::try_from(missing).map_or(PIECE, |missing| missing.clamp(1, PIECE));
         let mut buffer = mem::take(&mut self.buffer);
+        if self.keeps && held == 0 {
+            // A buffer that grows piece by piece is copied again and again.
+            buffer.reserve_exact(usize::try_from(missing).map_or(piece, |missing| missing.clamp(piece, KEPT)));
+        }
         buffer.resize(held + piece, 0);
         let step = self.receive(&mut buffer[held..]);
         buffer.truncate(held + if let Step::Got(count) = step { count } else { 0 });

@@ -64,6 +64,9 @@ impl Input {
         while taken.len() < most {
             let mut body = self.open(py)?;
             if !body.unread().is_empty() {
+                if until.is_none() {
+                    taken.reserve(body.expected().min(most - taken.len()));
+                }
                 if body.take(most - taken.len(), until, &mut taken) {
                     break;
                 }
