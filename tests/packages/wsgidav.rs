@@ -22,16 +22,32 @@ fn litmus_passes_cold() {
 }
 
 #[test]
+fn litmus_passes_warm() {
+    litmus_passes(&Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("warm")));
+}
+
+#[test]
+fn litmus_passes_resident() {
+    let front = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("resident"));
+    // What differs from one request to the next is in the locks; all of the rest is as in warm mode.
+    run_suites(&front, &SUITES[3..4]);
+}
+
+#[test]
 #[ignore = "shows what Python's own CGI gateway passes; takes long"]
 fn litmus_passes_under_cgi_handler() {
     litmus_passes(&Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::under_cgi_handler()));
 }
 
 fn litmus_passes(front: &dyn Front) {
+    run_suites(front, &SUITES);
+}
+
+fn run_suites(front: &dyn Front, suites: &[(&str, usize)]) {
     let url = front.script("wsgidav.wsgi/");
     Client::get(&url).run().expect(200);
     let mut failures = String::new();
-    for (suite, count) in SUITES {
+    for &(suite, count) in suites {
         let text = run_litmus(suite, count, &url);
         let summary = format!("<- summary for `{suite}': of {count} tests run: {count} passed, 0 failed.");
         if !text.contains(&summary) {

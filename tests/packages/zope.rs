@@ -166,7 +166,13 @@ mod cold {
 }
 
 mod warm {
-    use super::{Lighttpd, Site};
+    use super::{Apache, CgiModule, Lighttpd, Setup, Site};
+
+    #[test]
+    fn documents_in_a_file_are_kept() {
+        let site = Site::of_mode("warm");
+        super::documents_in_a_file_are_kept(&mut Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+    }
 
     #[test]
     fn documents_of_several_processes_are_kept() {
@@ -175,7 +181,13 @@ mod warm {
 }
 
 mod resident {
-    use super::{Lighttpd, Site};
+    use super::{Apache, CgiModule, Lighttpd, Setup, Site};
+
+    #[test]
+    fn documents_in_a_file_are_kept() {
+        let site = Site::of_mode("resident");
+        super::documents_in_a_file_are_kept(&mut Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+    }
 
     #[test]
     fn documents_of_several_processes_are_kept() {
@@ -186,19 +198,22 @@ mod resident {
 mod pool {
     use super::Nginx;
 
+    /// What Zope has open cannot be forked, and finding that out takes as long as loading Zope ten times.
+    const NOT_PRELOADED: [&str; 2] = ["--preload", "no"];
+
     #[test]
     fn documents_in_a_file_are_kept() {
-        let mut front = Nginx::with_words(&["--workers", "1", "--threads", "4"]);
+        let mut front = Nginx::with_words(&["--workers", "1", "--threads", "4", "--preload", "no"]);
         super::documents_in_a_file_are_kept(&mut front);
     }
 
     #[test]
     fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Nginx::start());
+        super::documents_of_several_processes_are_kept(&mut Nginx::with_words(&NOT_PRELOADED));
     }
 
     #[test]
     fn conflicting_documents_are_kept() {
-        super::conflicting_documents_are_kept(&mut Nginx::start());
+        super::conflicting_documents_are_kept(&mut Nginx::with_words(&NOT_PRELOADED));
     }
 }
