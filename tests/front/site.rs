@@ -140,7 +140,7 @@ impl Site {
     }
 
     /// Processes of warm pools that serve nobody: supervisors, their templates, and children of those which wait for a
-    /// request. As long as they do, they hold SIGTERM back.
+    /// request.
     pub(crate) fn pool_processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let is_supervisor = |pid: i32| {
@@ -152,7 +152,7 @@ impl Site {
         let supervisors: Vec<i32> = processes.iter().map(|found| found.0).filter(|&pid| is_supervisor(pid)).collect();
         let templates: Vec<i32> =
             processes.iter().filter(|found| supervisors.contains(&found.1)).map(|found| found.0).collect();
-        let spares = processes.iter().filter(|(_, parent, is_held_back)| templates.contains(parent) && *is_held_back);
+        let spares = processes.iter().filter(|(_, parent, waits)| templates.contains(parent) && *waits);
         let spares: Vec<i32> = spares.map(|found| found.0).collect();
         [supervisors, templates, spares].concat()
     }
@@ -224,17 +224,24 @@ impl Drop for Site {
     }
 }
 
+/// Numbers of the system calls that wait for events: epoll_wait and epoll_pwait, and epoll_pwait2.
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAITS: [u32; 3] = [232, 281, 441];
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAITS: [u32; 2] = [22, 441];
+
 /// All processes of the machine.
 fn all_pids() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
-/// A process with its parent, and whether it holds SIGTERM back; none if it has ended.
+/// A process with its parent, and whether it waits for events; none if it has ended.
 fn parent_and_patience(pid: i32) -> Option<(i32, i32, bool)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    let blocked = u64::from_str_radix(field("SigBlk:")?, 16).ok()?;
-    Some((pid, field("PPid:")?.parse().ok()?, blocked & 1 << (rustix::process::Signal::TERM.as_raw() - 1) != 0))
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    let syscall = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let number = syscall.split(' ').next().and_then(|number| number.parse::<u32>().ok());
+    Some((pid, parent, number.is_some_and(|number| EPOLL_WAITS.contains(&number))))
 }
 
 /// Linked rather than copied where that can be: a build is large, and every test has a site.
