@@ -13,7 +13,10 @@ use link::{
 };
 use pyo3::{prelude::*, types::PyDict};
 
-use super::{import_audit, own_request, random_state, warm_up};
+use super::{
+    import_audit::{self, Tracing},
+    own_request, random_state, warm_up,
+};
 use crate::{
     app::{self, Failure, Loaded as App},
     forks::Descriptor,
@@ -31,7 +34,7 @@ pub(super) fn run(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: 
 
 /// Loads the application slowly, to see what does what, and writes to the reply descriptor what that leaves behind.
 pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: &Reporter) -> PyResult<()> {
-    let (loaded, remains) = import_audit::audit(py, true, || load(py, launch))?;
+    let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
     drop(loaded);
     write(Remains::encode(&remains).map_err(io::Error::other), reply, reporter);
     Ok(())
@@ -64,7 +67,8 @@ fn setting(launch: &Launch) -> Setting {
 
 fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
     let begin = Instant::now();
-    let ((loaded, import_time), remains) = import_audit::audit(py, false, || (load(py, launch), begin.elapsed()))?;
+    let ((loaded, import_time), remains) =
+        import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
     let sys = py.import("sys")?;
     let text = |name: &str| -> PyResult<String> { sys.getattr(name)?.str()?.extract() };
     let version = sys.getattr("version_info")?;

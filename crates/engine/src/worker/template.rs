@@ -25,7 +25,8 @@ use super::{
     Sockets,
     fork::{self, Side},
     fresh::Fresh,
-    import_audit, loaded,
+    import_audit::{self, Tracing},
+    loaded,
     modules::{self, Modules},
     pages::Pages,
     rehearsal, serving,
@@ -89,7 +90,9 @@ pub(super) fn run(
     let mut fresh = None;
     let begun = SystemTime::now();
     if service.preload != Preload::No {
-        let (application, remains) = import_audit::audit(py, service.preload == Preload::Trace, || load(None))?;
+        // A pool waits for this.
+        let tracing = if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
+        let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
         let Ok(application) = application else {
             tell(&channel, News::Unfit);
             return Ok(Ended::with(1));

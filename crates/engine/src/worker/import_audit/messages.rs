@@ -81,7 +81,7 @@ fn list<'a>(remains: impl Iterator<Item = &'a Remains>, launch: &Launch) -> Stri
         // Writing to a string cannot fail.
         let _ = match &one.origin {
             Some(_) => writeln!(text, "{}", one.sentence(&launch.app)),
-            None => writeln!(text, "{}", one.what),
+            None => writeln!(text, "{} (`wsgate check` names the code)", one.what),
         };
         text
     })

@@ -22,13 +22,31 @@ use trace::Trace;
 
 use crate::reporter::Reporter;
 
-/// Has `load` load an application, and lists what that leaves open or running. With `is_traced` the list names the code that did each
-/// thing, and loading takes several times as long.
+/// How the code is found that leaves something open or running.
+pub(super) enum Tracing {
+    /// The code is not looked for.
+    Off,
+    /// Code that Python itself announces to open or start something: not what C code does by itself.
+    Announced,
+    /// All code. Loading takes several times as long.
+    Complete,
+}
+
+/// Has `load` load an application, and lists what that leaves open or running, with the code that did it as far as `tracing` finds that.
+/// A process with tracing is not to serve requests.
 ///
 /// # Errors
 /// If Python raises where no application is at fault.
-pub(super) fn audit<T>(py: Python<'_>, is_traced: bool, load: impl FnOnce() -> T) -> PyResult<(T, Vec<Remains>)> {
-    let trace = if is_traced { Some(Trace::begin(py)?) } else { None };
+pub(super) fn audit<T>(py: Python<'_>, tracing: Tracing, load: impl FnOnce() -> T) -> PyResult<(T, Vec<Remains>)> {
+    let trace = match tracing {
+        Tracing::Off => None,
+        Tracing::Announced => {
+            let trace = Trace::of_audit_events(py)?;
+            trace.look_at_thread_starts(py)?;
+            Some(trace)
+        }
+        Tracing::Complete => Some(Trace::begin(py)?),
+    };
     Ok(audit_with(py, trace, load, |before| py.detach(|| before.await_ends())))
 }
 

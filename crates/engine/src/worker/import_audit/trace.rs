@@ -138,6 +138,36 @@ impl Trace {
         Ok(Self { seen })
     }
 
+    /// Looks, too, whenever Python code starts a thread, which Python announces from version 3.12 on. This process is not to serve
+    /// requests: the function that starts threads is another one from now on.
+    ///
+    /// # Errors
+    /// If Python raises.
+    pub(super) fn look_at_thread_starts(&self, py: Python<'_>) -> PyResult<()> {
+        let module = py.import("_thread")?;
+        let start = module.getattr("start_new_thread")?;
+        let (shared, current_frame) = (Arc::clone(&self.seen), py.import("sys")?.getattr("_getframe")?.unbind());
+        let original = start.clone().unbind();
+        let note = move |arguments: &Bound<'_, PyTuple>, named: Option<&Bound<'_, PyDict>>| -> PyResult<Py<PyAny>> {
+            let py = arguments.py();
+            if let Ok(frame) = current_frame.bind(py).call0()
+                && let Ok(mut seen) = shared.try_lock()
+                && !seen.is_over
+            {
+                seen.expect(&frame);
+            }
+            Ok(original.bind(py).call(arguments, named)?.unbind())
+        };
+        let note = PyCFunction::new_closure(py, Some(c"start_new_thread"), None, note)?;
+        module.setattr("start_new_thread", &note)?;
+        let threading = py.import("threading")?;
+        // Another name of the same function there, until Python 3.12.
+        if threading.getattr("_start_new_thread").is_ok_and(|known| known.is(&start)) {
+            threading.setattr("_start_new_thread", note)?;
+        }
+        Ok(())
+    }
+
     /// Stops looking, and says what was seen.
     pub(super) fn end(self, py: Python<'_>) -> Origins {
         if let Err(error) = py.import("sys").and_then(|sys| sys.call_method1("setprofile", (py.None(),))) {
