@@ -1,6 +1,6 @@
 
 # What follows is added to scripts behind warm pools: each request leaves a line in `var/served` which says whether the process
-# that serves it was forked from the one that loaded this file. A request for nothing but that reaches no application.
+# that serves it had loaded this file before. A request for nothing but that reaches no application.
 def _tell_who_serves(application):
     import os
 
@@ -8,10 +8,11 @@ def _tell_who_serves(application):
     served = os.path.join(os.path.dirname(here), "..", "var", "served")
 
     def tells_who_serves(environ, start_response):
+        mode = "cold" if environ["wsgi.run_once"] else "warm"
         if "HTTP_X_WHO_SERVES" in environ:
             start_response("200 OK", [("Content-Type", "text/plain")])
-            return [f"{born} {os.getpid()}".encode()]
-        line = f"{os.path.basename(here)} {'warm' if born != os.getpid() else 'cold'}\n"
+            return [f"{born} {os.getpid()} {mode}".encode()]
+        line = f"{os.path.basename(here)} {mode}\n"
         file = os.open(served, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         os.write(file, line.encode())
         os.close(file)

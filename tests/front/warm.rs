@@ -49,11 +49,10 @@ impl Warm {
         let url = self.front.url(&format!("/cgi-bin/{script}"));
         eventually("a pool serves", || {
             let text = Client::get(&url).header("X-Who-Serves", "?").run().expect(200).text();
-            let (born, pid) = text.split_once(' ').unwrap_or_else(|| panic!("{text}"));
-            let is_warm = born != pid;
+            let [born, pid, mode] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
             let template = born.parse().unwrap();
-            assert!(!is_warm || self.site().pool_processes().contains(&template), "{template} is no template");
-            is_warm
+            assert!(born == pid || self.site().pool_processes().contains(&template), "{template} is no template");
+            mode == "warm"
         });
     }
 
