@@ -2,4 +2,5 @@
 //! request: the same as when a script ends.
 
 mod finalisation;
+mod fork_at_import;
 mod handlers;
