@@ -21,7 +21,7 @@ use crate::{
     check,
     exit::{Complaint, Exit},
     options::Options,
-    pool, script_line,
+    pool,
     settings::application,
 };
 
@@ -173,8 +173,8 @@ fn one<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::E
         .map_err(|error| error.format(&mut known))
 }
 
-/// The arguments; in a script that was started from a shell by its `#!` line, with the words of that line set apart, which the
-/// kernel hands over as one.
+/// The arguments; in a script that a shell started by its `#!` line, those behind the script. The options on that line
+/// are read from the file, as for a request.
 fn of_script_or_words(arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(script) = cgi::executed_script() else {
         return arguments;
@@ -182,10 +182,7 @@ fn of_script_or_words(arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(position) = arguments.iter().position(|argument| Path::new(argument) == script) else {
         return arguments;
     };
-    let Ok(options) = script_line::words_of(&script) else {
-        return arguments;
-    };
-    std::iter::once(OsString::from("call")).chain(options).chain(arguments.into_iter().skip(position)).collect()
+    std::iter::once(OsString::from("call")).chain(arguments.into_iter().skip(position)).collect()
 }
 
 fn dispatch(command: Command) -> Exit {

@@ -44,11 +44,11 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
         Source::File(path) => Some(OsStr::from_bytes(path)),
         Source::Module(_) => None,
     };
+    let options = script_line::complete(words.options.clone(), &app, &base).map_err(Complaint::settings)?;
+    let words = Call { options, ..words.clone() };
     // Files for the body are opened before the working directory changes.
-    let Composed { mut request, body } = composed(words, words.target.as_deref(), script)?;
-    let settings = script_line::complete(words.options.clone(), &app, &base)
-        .and_then(|options| Settings::resolve(&options, app, &base))
-        .map_err(Complaint::settings)?;
+    let Composed { mut request, body } = composed(&words, words.target.as_deref(), script)?;
+    let settings = Settings::resolve(&words.options, app, &base).map_err(Complaint::settings)?;
     request.debug = settings.debug;
     let (printed, exit) = through_pipe(
         body,

@@ -200,3 +200,16 @@ fn the_options_of_the_scripts_own_line_hold_and_the_command_line_wins() {
         assert_eq!(found, std::fs::canonicalize(cwd).unwrap(), "{words:?}");
     }
 }
+
+#[test]
+fn a_script_name_on_the_scripts_own_line_is_that_of_the_request() {
+    let shell = Shell::new();
+    let code = std::fs::read_to_string(shell.path("environ.wsgi")).unwrap();
+    std::fs::write(shell.path("mounted.wsgi"), format!("#!/usr/local/bin/wsgate --script-name /app\n{code}")).unwrap();
+    for (words, script_name) in
+        [(&["mounted.wsgi", "/p"][..], "/app"), (&["mounted.wsgi", "/p", "--script-name", "/b"], "/b")]
+    {
+        let seen: serde_json::Value = serde_json::from_slice(&shell.run(words).stdout).unwrap();
+        assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&script_name.into(), &"/p".into()), "{words:?}");
+    }
+}
