@@ -127,8 +127,11 @@ fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
         Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
         error => {
             log.entry(
-                &Entry::warning(Code::ChildReturned, "a process that the application forked came back from it")
-                    .hint("it was ended; end such a process with `os._exit()` where its work is done"),
+                &Entry::warning(
+                    Code::ChildReturned,
+                    "a child process that the application forked returned from the application",
+                )
+                .hint("wsgate ended the child: end such a process with `os._exit()` where its work is done"),
             );
             error.map_or(0, |error| {
                 error.print(py);
