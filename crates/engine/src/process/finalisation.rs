@@ -5,7 +5,10 @@
 //! is, which in a forked process copies most of its memory. So a forked process looks for these
 //! objects alone, among those that were made after the fork.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use pyo3::{
     intern,
@@ -41,9 +44,11 @@ pub(super) enum Kind {
 /// Is there an object whose end would be noticed outside this process?
 pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
     let mut search = Search::new(py)?;
-    for object in objects(py)? {
-        if search.kind(&object)?.is_some() {
-            return Ok(true);
+    for generation in generations(py)? {
+        for object in generation.iter() {
+            if search.kind(&object)?.is_some() {
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -135,18 +140,39 @@ fn referred<'py>(
 /// All objects that Python's collector knows and that are not frozen, those of the oldest
 /// generation first.
 pub(super) fn objects(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    Ok(generations(py)?.iter().flat_map(|generation| generation.iter()).collect())
+}
+
+/// The same, as Python gives them.
+fn generations(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyList>>> {
     let gc = py.import("gc")?;
-    let mut objects = Vec::new();
-    for generation in [2, 1, 0] {
-        let list = gc.call_method1("get_objects", (generation,))?.cast_into::<PyList>()?;
-        objects.extend(list.iter());
+    let list = |generation: u8| Ok(gc.call_method1("get_objects", (generation,))?.cast_into::<PyList>()?);
+    [2, 1, 0].into_iter().map(list).collect()
+}
+
+/// Hashes addresses. The default hash is made against chosen keys, and takes most of the time of a
+/// walk through all objects.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
     }
-    Ok(objects)
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // Objects are aligned to 16 bytes; the table takes the bucket from the low bits, and a mark from the high ones.
+        self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// Tells what kind of object each one is. Types are looked at once.
 pub(super) struct Search<'py> {
-    kinds: HashMap<*mut pyo3::ffi::PyObject, Option<Kind>>,
+    kinds: HashMap<usize, Option<Kind>, BuildHasherDefault<AddressHasher>>,
     /// The standard streams and what they wrap, which are flushed and never closed.
     standard: HashSet<*mut pyo3::ffi::PyObject>,
     /// Which kind of stream the subclasses of each class are. The first that fits counts.
@@ -171,7 +197,7 @@ impl<'py> Search<'py> {
         let streams = streams.map(|(name, kind)| class(name).map(|class| (class, kind)));
         let inert = ["FileIO", "BytesIO", "StringIO", "BufferedReader"].map(class);
         Ok(Self {
-            kinds: HashMap::new(),
+            kinds: HashMap::default(),
             standard: standard_streams(py)?,
             streams: streams.into_iter().collect::<PyResult<_>>()?,
             inert: inert.into_iter().collect::<PyResult<_>>()?,
@@ -180,12 +206,12 @@ impl<'py> Search<'py> {
 
     /// What is to be done to `object`, if anything.
     pub(super) fn kind(&mut self, object: &Bound<'py, PyAny>) -> PyResult<Option<Kind>> {
-        let class = object.get_type();
-        let kind = match self.kinds.get(&class.as_ptr()) {
+        let address = object.get_type_ptr() as usize;
+        let kind = match self.kinds.get(&address) {
             Some(kind) => *kind,
             None => {
-                let kind = self.kind_of_type(&class)?;
-                self.kinds.insert(class.as_ptr(), kind);
+                let kind = self.kind_of_type(&object.get_type())?;
+                self.kinds.insert(address, kind);
                 kind
             }
         };
@@ -208,6 +234,9 @@ impl<'py> Search<'py> {
             return Ok(Some(if is_compressor { Kind::Compressor } else { *kind }));
         }
         let name = intern!(class.py(), "__del__");
+        if class.get_type().is(class.py().get_type::<PyType>()) {
+            return Ok(class.hasattr(name)?.then_some(Kind::Finalizer));
+        }
         for base in bases.iter() {
             if base.getattr(intern!(class.py(), "__dict__"))?.contains(name)? {
                 return Ok(Some(Kind::Finalizer));
