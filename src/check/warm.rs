@@ -72,7 +72,7 @@ fn random_state(report: &mut Report, generators: &[String]) {
         "random",
         format!(
             "{named}\n\
-             its numbers repeat in each process that is forked: make it when a request first needs it, or seed it again by\n\
+             the numbers repeat in each forked process: make a generator when a request first needs it, or seed it again by\n\
              os.register_at_fork(after_in_child=…)"
         ),
     );

@@ -83,7 +83,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
         loaded: match loaded {
             Err(failure) => Err(failure.entry.for_client()),
             Ok(loaded) => {
-                let generators = random_state::generators(py)?;
+                let generators = random_state::generators(py, &launch.app)?;
                 let (first_request, request_time) = first_request(py, &loaded.application, setting(launch), launch)?;
                 Ok(Loaded {
                     callable: loaded.name,

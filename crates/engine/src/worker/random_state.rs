@@ -3,8 +3,13 @@
 //! Python itself seeds the functions of `random` again in every child. Generators of the kernel (`os.urandom`, `secrets`,
 //! `random.SystemRandom`, `uuid.uuid4`) and OpenSSL's have no state that a child could repeat.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
+use link::app::{App, Source};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyString, PyType},
@@ -25,8 +30,9 @@ pub(super) fn seed_again(py: Python<'_>) {
     }
 }
 
-/// Generators in globals of modules, and in attributes of what is there: each repeats in every process that is forked from this one.
-pub(super) fn generators(py: Python<'_>) -> PyResult<Vec<String>> {
+/// Generators in globals of modules, and in attributes of what is there: each repeats in every process that is forked
+/// from this one. The script of `app` is named by its file, since the engine makes up its name as a module.
+pub(super) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
     let sys = py.import("sys")?;
     let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
     let search = Search::new(py, &modules)?;
@@ -38,6 +44,8 @@ pub(super) fn generators(py: Python<'_>) -> PyResult<Vec<String>> {
         let (Ok(file), Ok(namespace), Ok(name)) = (file, namespace, name.extract::<String>()) else {
             continue;
         };
+        let is_script = matches!(&app.source, Source::File(script) if *script == file.as_os_str().as_bytes());
+        let name = file.file_name().filter(|_| is_script).map_or(name.into(), OsStr::to_string_lossy);
         if search.is_foreign(&file) {
             search.look(&name, &namespace, &mut found);
         }
