@@ -55,10 +55,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) limits: Limits,
 
-    /// URL path that the application is mounted at, SCRIPT_NAME, where the web server does not say so
+    /// URL path of the application (SCRIPT_NAME), if the web server does not set that
     ///
-    /// A request whose path is below it has the rest as PATH_INFO. The requests of `--warm-up`, `wsgate check` and `wsgate call` are made
-    /// below it; with `--mode warm` and `resident` the warm-up request has the SCRIPT_NAME of the request that starts the pool without it.
+    /// A request below this path has the rest of its path as PATH_INFO. The requests of `--warm-up`, `wsgate check` and
+    /// `wsgate call` have this SCRIPT_NAME. Without the option, the warm-up request of `--mode warm` and `resident` has
+    /// the SCRIPT_NAME of the request that starts the pool.
     #[arg(long, value_name = "PATH", value_parser = script_name)]
     pub(crate) script_name: Option<String>,
 
@@ -104,7 +105,8 @@ pub(crate) struct Changes {
     ///
     /// It need not be there yet. Of a directory, entries that come and go count, not what is in them. A worker on standard input without
     /// `--workers` has a supervisor only with this option or `--reload`, and does not notice that its script has changed without one. On
-    /// a `#!` line either option makes such a worker exit after a change, so that the web server's process manager starts another.
+    /// a `#!` line this option and `--reload` make such a worker exit after a change; the process manager of the web
+    /// server then starts another.
     #[arg(long, value_name = "PATH")]
     pub(crate) reload_on: Vec<PathBuf>,
 

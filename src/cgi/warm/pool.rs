@@ -94,7 +94,7 @@ impl Pool {
                 "the warm pool of this application could not begin".to_owned(),
             )
             .hint(format!(
-                "requests are served cold, and it is tried again every {} s; this log or `{}` says why",
+                "requests are served cold; wsgate tries again every {} s; this log or `{}` says why",
                 PAUSE.as_secs(),
                 self.path("log").display()
             )));

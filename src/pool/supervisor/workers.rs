@@ -91,7 +91,7 @@ impl Supervisor<'_> {
         self.put_off(asked);
         self.log(
             &Entry::error(Code::WorkerUnborn, "no worker could be forked")
-                .hint("this user has as many processes as it may have, or memory is short; it is tried again"),
+                .hint("this user has as many processes as it may have, or memory is short; the pool tries again"),
         );
     }
 

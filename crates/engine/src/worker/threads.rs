@@ -125,6 +125,6 @@ fn say(count: usize, error: &io::Error) {
     let threads = if count == 1 { "a thread".to_owned() } else { format!("{count} threads") };
     let sentence = format!("worker {} could not start {threads}: {error}", std::process::id());
     Log::new("-", "(worker)").entry(&Entry::warning(Code::NoThread, sentence).hint(
-        "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; it is tried again",
+        "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; the worker tries again",
     ));
 }
