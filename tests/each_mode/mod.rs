@@ -1,11 +1,21 @@
 //! One application in every mode: what it sees and keeps does not depend on how it is served.
 
-use std::{fs, os::unix::net::UnixListener, path::PathBuf};
+use std::{
+    fs,
+    os::unix::{net::UnixListener, process::ExitStatusExt as _},
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+};
 
 use crate::{
-    pool::{Ask, Pool, Setup},
+    pool::{Pool, Setup},
+    probe::Reply,
+    running::Running,
     warm::Site,
 };
+
+/// The number of the responder's role (FastCGI 1.0, 6.1).
+const RESPONDER: u16 = 1;
 
 /// A way to serve an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +63,7 @@ enum By {
 impl Served {
     /// Serves the application in `code`, which need not be indented to the left, with `options`.
     ///
-    /// Warm and resident applications have answered one cold request with the path `/start`.
+    /// Warm and resident applications have answered one cold request with an empty path.
     #[track_caller]
     pub(crate) fn start(mode: Mode, options: &[&str], code: &str) -> Self {
         let out = tempfile::TempDir::new().unwrap();
@@ -75,7 +85,7 @@ impl Served {
         };
         let served = Self { mode, by, out };
         if matches!(mode, Mode::Warm | Mode::Resident) {
-            served.ask("/start");
+            served.request("GET", "", &[], b"");
             let By::Cgi(site) = &served.by else { unreachable!() };
             site.await_pools(1);
         }
@@ -85,17 +95,42 @@ impl Served {
     /// The body of the response to a `GET` of this path; its status is 200.
     #[track_caller]
     pub(crate) fn ask(&self, path: &str) -> String {
+        let response = self.request("GET", path, &[], b"");
+        assert_eq!(response.status, "200 OK", "{:?}: {response:?}", self.mode);
+        response.text()
+    }
+
+    /// The response to a request for `path`, with other variables. It is cut if its exit status is no
+    /// success.
+    #[track_caller]
+    pub(crate) fn request(&self, method: &str, path: &str, variables: &[(&str, &str)], body: &[u8]) -> Reply {
+        let length = body.len().to_string();
+        let ours = [("REQUEST_METHOD", method), ("PATH_INFO", path), ("CONTENT_LENGTH", length.as_str())];
         match &self.by {
             By::Cgi(site) => {
-                let mut request = site.request();
-                request.env("PATH_INFO", path).env("OUT", self.out.path());
-                let response = site.answer(&mut request, "");
-                assert_eq!(response.status, "200 OK", "{:?}: {response:?}", self.mode);
-                response.text()
+                let mut command = site.request();
+                command.stdin(Stdio::piped()).env("OUT", self.out.path());
+                command.env("REQUEST_URI", format!("/cgi-bin/app.wsgi{path}"));
+                command.envs(ours).envs(variables.iter().copied());
+                let mut running = Running::start(&mut command);
+                running.give(body);
+                let ended = running.end();
+                Reply::parse(ended.stdout, String::new(), ended.status)
             }
-            By::FastCgi(pool) => pool.ask(&Ask::get(path)).text(),
+            By::FastCgi(pool) => {
+                let params = [&ours[..], &[("REQUEST_URI", path)], variables].concat();
+                let output = pool.output(RESPONDER, &params, body);
+                // A wait status has the exit code in its second byte.
+                let status = ExitStatus::from_raw(if output.ended { 0 } else { 1 << 8 });
+                Reply::parse(output.stdout, String::new(), status)
+            }
             By::Stopped => panic!("{:?}: the application is not served any more", self.mode),
         }
+    }
+
+    /// The pool that serves the application over FastCGI.
+    pub(crate) fn pool(&self) -> Option<&Pool> {
+        if let By::FastCgi(pool) = &self.by { Some(pool) } else { None }
     }
 
     /// A path in the directory that `OUT` names.

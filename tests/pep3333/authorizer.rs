@@ -1,7 +1,10 @@
 //! An authorizer and a responder on one socket (FastCGI 1.0, 6.3): this test is the web server between client and application.
 
-use super::{MODES, Mode, Run};
-use crate::probe::Reply;
+use crate::{
+    each_mode::{MODES, Mode, Served},
+    pool::Pool,
+    probe::Reply,
+};
 
 /// Lets known users in, and gives the responder its name for them; or is the responder.
 const BOTH: &str = "
@@ -23,12 +26,11 @@ const BOTH: &str = "
     ";
 
 /// What a web server does with a request: asks the authorizer first, and the responder with its variables if it may.
-fn visit(run: &Run, user: Option<&str>, body: &[u8]) -> Reply {
-    let Run::FastCgi(served) = run else { unreachable!("CGI has no roles") };
+fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Reply {
     let length = body.len().to_string();
     let mut params = vec![("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", length.as_str())];
     params.extend(user.map(|user| ("HTTP_X_USER", user)));
-    let asked = served.ask(2, &[&params[..], &[("FCGI_ROLE", "AUTHORIZER")]].concat(), b"");
+    let asked = pool.output(2, &[&params[..], &[("FCGI_ROLE", "AUTHORIZER")]].concat(), b"");
     assert!(asked.ended);
     let verdict = Reply::parse(asked.stdout, String::new(), std::process::ExitStatus::default());
     if verdict.status != "200 OK" {
@@ -39,20 +41,22 @@ fn visit(run: &Run, user: Option<&str>, body: &[u8]) -> Reply {
         prefix.eq_ignore_ascii_case("Variable-").then_some((name, value.as_str()))
     });
     params.extend(granted);
-    let output = served.ask(1, &[&params[..], &[("FCGI_ROLE", "RESPONDER")]].concat(), body);
+    let output = pool.output(1, &[&params[..], &[("FCGI_ROLE", "RESPONDER")]].concat(), body);
     assert!(output.ended);
     Reply::parse(output.stdout, String::new(), std::process::ExitStatus::default())
 }
 
 #[test]
 fn f42_an_authorizer_and_a_responder_share_a_socket_and_its_variables_reach_the_responder() {
-    for mode in MODES.into_iter().filter(|mode| matches!(mode, Mode::Pool(_) | Mode::Lone)) {
-        let run = Run::start(mode, BOTH);
+    // CGI has no roles.
+    let is_fastcgi = |mode: &Mode| matches!(mode, Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone);
+    for mode in MODES.into_iter().filter(is_fastcgi) {
+        let mut served = Served::start(mode, &[], BOTH);
         for round in 0..5 {
             let user = format!("user {round}");
-            let let_in = visit(&run, Some(&user), b"body");
+            let let_in = visit(served.pool().unwrap(), Some(&user), b"body");
             assert_eq!(let_in.text(), format!("known as user {round}|body|a, b: c"), "{mode:?}");
-            let refused = visit(&run, None, b"body");
+            let refused = visit(served.pool().unwrap(), None, b"body");
             assert_eq!(
                 (refused.status.as_str(), refused.text().as_str()),
                 ("401 Unauthorized", "who are you?"),
@@ -60,7 +64,7 @@ fn f42_an_authorizer_and_a_responder_share_a_socket_and_its_variables_reach_the_
             );
             assert_eq!(refused.header("WWW-Authenticate"), Some("Basic realm=\"here\""), "{mode:?}");
         }
-        let log = run.stop();
+        let log = served.stop();
         assert!(!log.contains("wsgate: error") && !log.contains("wsgate: warning"), "{mode:?}: {log}");
     }
 }

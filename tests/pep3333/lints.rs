@@ -1,6 +1,6 @@
 //! The three lints of the field around a page of Flask and a page of Django: `wsgiref.validate`, WebTest's and Werkzeug's.
 
-use super::{MODES, Mode, Run};
+use crate::each_mode::{MODES, Mode, Served};
 use crate::front::venv;
 
 /// `/LINT/FRAMEWORK/page`, where what is not asked for is not imported.
@@ -75,23 +75,23 @@ fn lints_find_nothing_around_a_page_of_flask_or_django_in_any_mode() {
     for mode in MODES {
         let preloaded = if mode == Mode::Cold { "()" } else { "('flask', 'django')" };
         let code = code.replace("PRELOADED", preloaded);
-        let run = Run::start(mode, &code);
+        let mut served = Served::start(mode, &[], &code);
         let mut pages = 0;
         for lint in ["validate", "webtest", "werkzeug"] {
             for framework in ["flask", "django"] {
                 let path = |page: &str| format!("/{lint}/{framework}/{page}");
                 let form = [("CONTENT_TYPE", "application/x-www-form-urlencoded")];
-                let posted = run.ask("POST", &path("page"), &form, b"name=somebody");
+                let posted = served.request("POST", &path("page"), &form, b"name=somebody");
                 assert_eq!(posted.text(), format!("{framework} somebody"), "{mode:?} {lint}");
                 pages += 1;
                 if mode == Mode::Cold {
                     continue;
                 }
-                let page = run.ask("GET", &path("page"), &[("QUERY_STRING", "q=you")], b"");
+                let page = served.request("GET", &path("page"), &[("QUERY_STRING", "q=you")], b"");
                 assert_eq!(page.text(), format!("{framework} you"), "{mode:?} {lint}");
                 // Werkzeug's lint takes the length that a response to HEAD announces for the length of what was sent.
                 if (lint, framework) != ("werkzeug", "flask") {
-                    let head = run.ask("HEAD", &path("page"), &[], b"");
+                    let head = served.request("HEAD", &path("page"), &[], b"");
                     assert_eq!(
                         (head.status.as_str(), head.text().as_str()),
                         ("200 OK", ""),
@@ -99,12 +99,12 @@ fn lints_find_nothing_around_a_page_of_flask_or_django_in_any_mode() {
                     );
                     pages += 1;
                 }
-                let stream = run.ask("GET", &path("stream"), &[], b"");
+                let stream = served.request("GET", &path("stream"), &[], b"");
                 assert!(stream.text().ends_with(",98,99,"), "{mode:?} {lint} {framework}: {stream:?}");
                 pages += 1;
             }
         }
-        let log = run.stop();
+        let log = served.stop();
         let shown = log.lines().filter(|line| line.starts_with("shown by ")).count();
         assert_eq!(shown, pages, "{mode:?}: {log}");
         for word in ["Assertion", "Warning", "Traceback", "wsgate: error", "wsgate: warning"] {

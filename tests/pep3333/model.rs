@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{MODES, Mode, Run};
+use crate::each_mode::{MODES, Mode, Served};
 use crate::probe::Reply;
 
 /// Another seed makes other programs; a failure names the program, and its number is all that it depends on.
@@ -334,13 +334,13 @@ fn codes_by_request(log: &str) -> BTreeMap<String, Vec<String>> {
 #[test]
 fn random_applications_answer_in_every_mode_as_the_model_says() {
     for mode in MODES {
-        let run = Run::start(mode, INTERPRETER);
+        let mut served = Served::start(mode, &[], INTERPRETER);
         let count = if mode == Mode::Cold { COLD_PROGRAMS } else { PROGRAMS };
         let programs: Vec<Program> = (0..count).map(Program::random).collect();
         for program in &programs {
             let carried = serde_json::to_string(program).unwrap();
             let variables = [("HTTP_X_PROGRAM", carried.as_str()), ("UNIQUE_ID", &program.request_id())];
-            let reply: Reply = run.ask(program.method, "/", &variables, &program.body);
+            let reply: Reply = served.request(program.method, "/", &variables, &program.body);
             let expected = program.expected();
             let mut came = Expected {
                 status: reply.status.clone(),
@@ -356,7 +356,7 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
             let shown = String::from_utf8_lossy(&reply.raw[..reply.raw.len().min(500)]);
             assert!(came == expected, "{mode:?}, {}\nexpected {}\ncame {shown}", program.shown(), expected.shown());
         }
-        check_log(mode, &programs, &run.stop());
+        check_log(mode, &programs, &served.stop());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Streams of the PEP as streams of Python's, and warnings that come once, in every mode.
 
-use super::{MODES, Mode, Run};
+use crate::each_mode::{MODES, Mode, Served};
 
 /// Does with its body what its path says.
 const READER: &str = "
@@ -61,40 +61,40 @@ fn the_input_is_a_stream_of_python_in_every_mode() {
         ("/no_file", b"x", "['fileno', 'detach', 'truncate']"),
     ];
     for mode in MODES {
-        let run = Run::start(mode, READER);
+        let mut served = Served::start(mode, &[], READER);
         for (path, body, answer) in &cases {
-            let reply = run.ask("POST", path, &[], body);
+            let reply = served.request("POST", path, &[], body);
             assert_eq!(reply.text(), *answer, "{mode:?} {path}");
         }
-        run.stop();
+        served.stop();
     }
 }
 
 #[test]
 fn a_body_of_a_get_request_without_a_length_can_be_read_again() {
     for mode in MODES {
-        let run = Run::start(mode, READER);
-        let reply = run.ask("GET", "/again", &[("CONTENT_LENGTH", "")], b"");
+        let mut served = Served::start(mode, &[], READER);
+        let reply = served.request("GET", "/again", &[("CONTENT_LENGTH", "")], b"");
         assert_eq!(reply.text(), "(True, True, True)", "{mode:?}");
-        run.stop();
+        served.stop();
     }
 }
 
 #[test]
 fn a_missing_content_type_is_told_once_a_pool() {
     for mode in MODES {
-        let run = Run::start(mode, READER);
+        let mut served = Served::start(mode, &[], READER);
         for _ in 0..6 {
-            let reply = run.ask("GET", "/nothing", &[], b"");
+            let reply = served.request("GET", "/nothing", &[], b"");
             assert_eq!((reply.text().as_str(), reply.header("Content-Type")), ("None", None), "{mode:?}");
         }
-        let log = run.stop();
+        let log = served.stop();
         let warnings = log.matches("warning[W0506]").count();
         match mode {
             Mode::Cold => assert_eq!(warnings, 6, "{log}"),
             // The request that starts the pool is served by an interpreter of its own.
             Mode::Warm | Mode::Resident => assert_eq!(warnings, 2, "{mode:?}: {log}"),
-            Mode::Pool(_) | Mode::Lone => assert_eq!(warnings, 1, "{mode:?}: {log}"),
+            Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone => assert_eq!(warnings, 1, "{mode:?}: {log}"),
         }
     }
 }
@@ -102,11 +102,11 @@ fn a_missing_content_type_is_told_once_a_pool() {
 #[test]
 fn a_refused_head_request_gets_no_body_in_any_mode() {
     for mode in MODES {
-        let run = Run::start(mode, READER);
+        let mut served = Served::start(mode, &[], READER);
         for (name, value) in
             [("SERVER_PORT", "none"), ("CONTENT_LENGTH", "9223372036854775808"), ("CONTENT_LENGTH", "-1x")]
         {
-            let reply = run.ask("HEAD", "/", &[(name, value)], b"");
+            let reply = served.request("HEAD", "/", &[(name, value)], b"");
             assert_eq!(
                 (reply.status.as_str(), reply.body.as_slice()),
                 ("400 Bad Request", &b""[..]),
@@ -114,7 +114,7 @@ fn a_refused_head_request_gets_no_body_in_any_mode() {
             );
             assert!(reply.header("Content-Length").is_some_and(|length| length != "0"), "{mode:?}: {reply:?}");
         }
-        run.stop();
+        served.stop();
     }
 }
 
@@ -135,12 +135,16 @@ fn w25_what_a_request_makes_of_errors_is_not_left_to_the_next() {
             return [b'done']
         ";
     for mode in MODES {
-        let run = Run::start(mode, code);
+        let mut served = Served::start(mode, &[], code);
         for spoiled in ["/reconfigures", "/closes", "/detaches"] {
-            assert_eq!(run.ask("GET", spoiled, &[], b"").text(), "done", "{mode:?}");
-            assert_eq!(run.ask("GET", &format!("/after{spoiled}"), &[], b"").text(), "done", "{mode:?} {spoiled}");
+            assert_eq!(served.request("GET", spoiled, &[], b"").text(), "done", "{mode:?}");
+            assert_eq!(
+                served.request("GET", &format!("/after{spoiled}"), &[], b"").text(),
+                "done",
+                "{mode:?} {spoiled}"
+            );
         }
-        let log = run.stop();
+        let log = served.stop();
         for spoiled in ["/reconfigures", "/closes", "/detaches"] {
             assert!(log.contains(&format!("said by /after{spoiled}: \u{20ac}\n")), "{mode:?} {spoiled}: {log}");
         }

@@ -22,6 +22,7 @@ mod logs;
 mod lookout;
 mod notify;
 mod outliving;
+mod output;
 mod preloading;
 mod process;
 mod random_state;
@@ -31,7 +32,6 @@ mod replacing;
 mod requests;
 mod reuse;
 mod separation;
-pub(crate) mod served;
 mod starting;
 pub(crate) mod state;
 mod stderr;
@@ -43,7 +43,6 @@ mod workers;
 
 use crate::verdict::codes;
 pub(crate) use process::{Pool, Setup, children};
-pub(crate) use wire::Ask;
 
 /// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and gives its first line.
 #[track_caller]
