@@ -25,6 +25,16 @@ const TABLE: &[(&str, &str, &str)] = &[
         "(line 2) started the process `sleep`, which is still running",
         EACH,
     ),
+    (
+        "
+        import atexit, os, subprocess
+        os.environ['PATH'] += ':/nowhere' * 60
+        the = subprocess.Popen(['sleep', '60'])
+        atexit.register(the.kill)
+        ",
+        "module `app.db` (line 4) started the process `sleep`",
+        EACH,
+    ),
     ("import os\nif os.fork() == 0:\n  os._exit(0)\nimport time\ntime.sleep(.1)", "nothing is left", FORKED),
     // Sockets.
     (
@@ -132,9 +142,10 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("import os\nother, the = os.pipe()\nos.close(other)", "opened one end of a pipe", EACH),
     (
         "import os\nos.mkfifo('fifo')\nthe = os.open('fifo', os.O_RDONLY | os.O_NONBLOCK)\nos.unlink('fifo')",
-        "fifo",
+        "opened the named pipe `",
         EACH,
     ),
+    ("import os\nos.mkfifo('fifo')\nthe = os.open('fifo', os.O_RDWR)", "fifo`, descriptor ", EACH),
 ];
 
 #[test]

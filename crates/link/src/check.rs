@@ -94,7 +94,7 @@ impl Remains {
     /// A sentence that names the code in words that an author of `app` knows.
     pub fn sentence(&self, app: &App) -> String {
         match &self.origin {
-            None => format!("code that is not known {}", self.what),
+            None => format!("unknown code {}", self.what),
             Some(origin) => format!("{} {}", origin.place(app), self.what),
         }
     }

@@ -105,6 +105,10 @@ pub(super) fn judge(number: i32, name: &OsStr, all: &Descriptors<'_, '_>) -> Opt
         let is_plain = PLAIN_DEVICES.contains(&major) || PSEUDO_TERMINALS.contains(&major);
         return (!is_plain).then(|| (format!("opened the device `{shown}`"), EachProcess));
     }
+    if kind.is_fifo() && !name.as_bytes().starts_with(b"pipe:") {
+        // Others open it by its name, whatever ends this process has.
+        return Some((format!("opened the named pipe `{shown}`, descriptor {number}"), EachProcess));
+    }
     if kind.is_fifo() && all.has_both_ends(name) {
         return None;
     }

@@ -41,8 +41,9 @@ const ANNOUNCEMENTS: [&str; 9] = [
     "tempfile.",
 ];
 
-/// How often the trace looks for what such an event announces, before it counts as nothing.
-const LOOKS: u32 = 256;
+/// How often the trace looks for what such an event announces, before it counts as nothing. Between the event of
+/// `subprocess.Popen` and the new process stand some twenty calls for each directory of PATH.
+const LOOKS: u32 = 2048;
 
 /// Which code opened what, and started what.
 #[derive(Debug, Default)]
@@ -266,7 +267,16 @@ impl Seen {
                 self.origins.mappings.insert(name.clone(), origin.clone());
             }
         }
+        if looks > 0 && self.has_less_than(&now) {
+            self.looks.store(0, Ordering::Relaxed);
+        }
         self.state = now;
+    }
+
+    /// Has `now` a child process, or memory that is shared, which was not there before?
+    fn has_less_than(&self, now: &State) -> bool {
+        now.children.difference(&self.state.children).next().is_some()
+            || now.mappings.shared.difference(&self.state.mappings.shared).next().is_some()
     }
 }
 
