@@ -34,7 +34,7 @@ impl Ending<'_> {
                 return Entry::error(
                     Code::TimedOut,
                     format!(
-                        "the request took longer than {} s, and the application did not react to being told",
+                        "the request took longer than {} s, and the application did not react to SIGTERM",
                         self.timeout_seconds()
                     ),
                 )
@@ -61,7 +61,7 @@ impl Ending<'_> {
                 Stop::Timeout => (
                     Status::GatewayTimeout,
                     Entry::error(Code::TimedOut, format!("the request took longer than {} s", self.timeout_seconds()))
-                        .hint("it did not react to being told; its stack may stand just above"),
+                        .hint("the application did not react to SIGTERM; its stack may stand just above"),
                 ),
                 Stop::Terminated => (
                     Status::ServiceUnavailable,
