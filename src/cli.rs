@@ -82,6 +82,9 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "A `#!` line may also have --reload-on PATH and --reload, as `wsgate fastcgi --help` describes them."
+)]
 struct Cgi {
     #[command(flatten)]
     options: Options,

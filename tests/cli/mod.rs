@@ -195,6 +195,14 @@ fn without_words_the_help_is_shown_and_nothing_else_happens() {
 }
 
 #[test]
+fn the_help_of_cgi_names_all_options_that_a_script_may_have() {
+    for help in ["-h", "--help"] {
+        let text = output(&["cgi", help]);
+        assert!(text.contains("--reload-on PATH and --reload"), "{text}");
+    }
+}
+
+#[test]
 fn the_help_tells_the_exit_codes_and_the_forms_of_app() {
     let help = output(&["--help"]);
     for words in ["0 done", "1 the thing asked for failed", "2 usage", "70", "78 settings", "package.module[:callable]"]
