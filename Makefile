@@ -61,7 +61,7 @@ test: build ## all tests of the release build, through real web servers too (ins
 # With a debug build, which is quicker to make, and whose arithmetic is checked.
 try: ## some tests of a debug build, for a quick look: make try TESTS='pool::timeouts warm::stale'
 	$(CARGO) build --workspace
-	WSGATE_TEST_DIST=$(abspath $(TARGET))/debug $(CARGO) test --test wsgate -- $(TESTS)
+	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" $(CARGO) test --test wsgate -- $(TESTS)
 
 bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it, and no document
 	benches/run $(ROWS)
