@@ -44,6 +44,10 @@ pub(crate) const STREAMS: &str = "
         environ['wsgi.errors'].write('written by %s\\n' % query)
         if sys.stdin.read():
             raise ValueError('there is something on standard input')
+        for stream in sys.stdout, sys.stderr, environ['wsgi.errors']:
+            found = stream.encoding, stream.errors, stream.line_buffering, stream.write_through
+            if found != ('utf-8', 'backslashreplace', True, True):
+                raise ValueError('the stream is set to %r' % (found,))
         if 'replace' in query:
             sys.stdout = sys.stderr = sys.stdin = io.StringIO()
         elif 'close' in query:
@@ -65,12 +69,18 @@ pub(crate) const STREAMS: &str = "
             environ['wsgi.errors'].write('half written by %s' % query)
         elif 'none' in query:
             sys.stdout = sys.stderr = sys.stdin = None
+        elif 'set' in query:
+            sys.stdout.reconfigure(encoding='ascii', errors='strict')
+            sys.stderr.reconfigure(line_buffering=False, write_through=False)
+            environ['wsgi.errors'].reconfigure(encoding='latin-1')
+        elif 'shut' in query:
+            sys.stdin.close()
         start_response('200 OK', [('Content-Type', 'text/plain')])
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
 /// What requests do.
-pub(crate) const DEEDS: [&str; 7] = ["replace", "close", "wrap", "remove", "half", "none", "last"];
+pub(crate) const DEEDS: [&str; 9] = ["replace", "close", "wrap", "remove", "half", "none", "set", "shut", "last"];
 
 /// Asserts that each request with these queries has written its lines, each by itself.
 #[track_caller]

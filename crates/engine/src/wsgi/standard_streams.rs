@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use pyo3::{intern, prelude::*, types::PyDict};
+use pyo3::{exceptions::PyValueError, intern, prelude::*, types::PyDict};
 
 use super::{
     ErrorSink,
@@ -39,6 +39,11 @@ struct AfterLoading {
     streams: [Option<Py<PyAny>>; 3],
     /// The stream is ours, not one that loading has put in its place.
     is_ours: [bool; 3],
+    /// How `stdout` and `stderr` are set, by the names that `reconfigure` has for that; none of what is no
+    /// text stream of Python's.
+    settings: [Option<Py<PyDict>>; 2],
+    /// Loading has closed `stdin`.
+    is_stdin_closed: bool,
     /// How often our own streams had been used when they were last known to work.
     uses: [usize; 2],
 }
@@ -51,7 +56,13 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
         sys.set_item(name, stream_of(py, lines.clone())?)?;
     }
     let streams = present(&sys);
-    let after_loading = AfterLoading { streams, is_ours: [false, true, true], uses: [0; 2] };
+    let after_loading = AfterLoading {
+        streams,
+        is_ours: [false, true, true],
+        settings: [None, None],
+        is_stdin_closed: false,
+        uses: [0; 2],
+    };
     // A process begins once.
     let _ = STREAMS.set(Streams {
         sys: sys.unbind(),
@@ -67,7 +78,11 @@ pub(crate) fn note(py: Python<'_>) {
     if let Some(streams) = STREAMS.get() {
         streams.lines.iter().for_each(|lines| lines.end_line());
         let now = present(streams.sys.bind(py));
+        let settings = [1, 2].map(|number| settings_of(py, now[number].as_ref()?));
+        let is_stdin_closed = is_closed(py, now[STDIN].as_ref());
         let mut known = streams.after_loading();
+        known.settings = settings;
+        known.is_stdin_closed = is_stdin_closed;
         for (number, stream) in now.into_iter().enumerate() {
             let is_same = is_same(stream.as_ref(), known.streams[number].as_ref());
             known.is_ours[number] &= is_same;
@@ -113,13 +128,14 @@ impl Streams {
     fn restore(&self, py: Python<'_>) {
         let sys = self.sys.bind(py);
         let names = [intern!(py, "stdin"), intern!(py, "stdout"), intern!(py, "stderr")];
-        let now = names.map(|name| sys.get_item(name).ok().flatten());
+        let now = names.map(|name| sys.get_item(name).ok().flatten().map(Bound::unbind));
+        let is_stdin_closed = is_closed(py, now[STDIN].as_ref());
         // No code of Python's runs while this is locked.
         let (streams, doubtful) = {
             let mut known = self.after_loading();
             let mut doubtful = [false; 3];
             for (number, stream) in now.iter().enumerate() {
-                let is_there = stream.as_ref().map(Bound::as_ptr) == known.streams[number].as_ref().map(Py::as_ptr);
+                let is_there = is_same(stream.as_ref(), known.streams[number].as_ref());
                 let is_used = number.checked_sub(1).is_some_and(|number| {
                     let uses = self.lines[number].uses();
                     let is_used = known.uses[number] != uses;
@@ -132,6 +148,7 @@ impl Streams {
                 let is_theirs = number != STDIN && !known.is_ours[number];
                 doubtful[number] = !is_there || is_used || is_theirs;
             }
+            doubtful[STDIN] |= is_stdin_closed && !known.is_stdin_closed;
             if doubtful == [false; 3] {
                 return;
             }
@@ -139,7 +156,9 @@ impl Streams {
         };
         for (number, stream) in streams.iter().enumerate().filter(|(number, _)| doubtful[*number]) {
             let restored = match stream {
-                Some(stream) if self.works(py, number, stream) => sys.set_item(names[number], stream),
+                Some(stream) if self.works(py, number, stream) => {
+                    sys.set_item(names[number], stream).and_then(|()| self.reset(py, number, stream))
+                }
                 Some(_) => self.renew(py, number),
                 None => sys.del_item(names[number]),
             };
@@ -157,9 +176,20 @@ impl Streams {
             return true;
         }
         if number == STDIN {
-            return !stream.getattr(py, intern!(py, "closed")).is_ok_and(|closed| closed.is_truthy(py).unwrap_or(true));
+            return !is_closed(py, Some(stream));
         }
         stream.call_method0(py, intern!(py, "flush")).is_ok()
+    }
+
+    /// Undoes what a request has done to `stream` by `reconfigure`.
+    fn reset(&self, py: Python<'_>, number: usize, stream: &Py<PyAny>) -> PyResult<()> {
+        let Some(number) = number.checked_sub(1) else { return Ok(()) };
+        let known = self.after_loading().settings[number].as_ref().map(|settings| settings.clone_ref(py));
+        let (Some(known), Some(now)) = (known, settings_of(py, stream)) else { return Ok(()) };
+        if !now.bind(py).eq(&known)? {
+            stream.call_method(py, intern!(py, "reconfigure"), (), Some(known.bind(py)))?;
+        }
+        Ok(())
     }
 
     /// Puts a new stream in the place of one that a request has closed or taken apart.
@@ -169,8 +199,10 @@ impl Streams {
             None => py.import("builtins")?.getattr("open")?.call1(("/dev/null",))?,
         };
         self.sys.bind(py).set_item(NAMES[number], &stream)?;
+        let stream = stream.unbind();
+        self.reset(py, number, &stream)?;
         let mut known = self.after_loading();
-        known.streams[number] = Some(stream.unbind());
+        known.streams[number] = Some(stream);
         known.is_ours[number] = number != STDIN;
         Ok(())
     }
@@ -178,6 +210,27 @@ impl Streams {
 
 fn present(sys: &Bound<'_, PyDict>) -> [Option<Py<PyAny>>; 3] {
     NAMES.map(|name| sys.get_item(name).ok().flatten().map(Bound::unbind))
+}
+
+/// How `stream` is set, if it is a text stream of Python's.
+fn settings_of(py: Python<'_>, stream: &Py<PyAny>) -> Option<Py<PyDict>> {
+    let settings = PyDict::new(py);
+    let names =
+        [intern!(py, "encoding"), intern!(py, "errors"), intern!(py, "line_buffering"), intern!(py, "write_through")];
+    for name in names {
+        settings.set_item(name, stream.getattr(py, name).ok()?).ok()?;
+    }
+    Some(settings.unbind())
+}
+
+/// Is `stream` closed, or taken apart?
+fn is_closed(py: Python<'_>, stream: Option<&Py<PyAny>>) -> bool {
+    let Some(stream) = stream.filter(|stream| !stream.is_none(py)) else { return false };
+    match stream.getattr(py, intern!(py, "closed")) {
+        Ok(closed) => closed.is_truthy(py).unwrap_or(true),
+        // A stream of the application's need not have the attribute.
+        Err(error) => error.is_instance_of::<PyValueError>(py),
+    }
 }
 
 fn is_same(one: Option<&Py<PyAny>>, other: Option<&Py<PyAny>>) -> bool {
