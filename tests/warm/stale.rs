@@ -150,7 +150,7 @@ fn a_virtualenv_that_has_changed_is_looked_at_anew() {
 }
 
 /// Applications that take their version from somewhere beside them, and how another version gets there.
-const WAYS: [(&str, &str, &str); 5] = [
+const WAYS: [(&str, &str, &str); 10] = [
     (
         "an archive",
         "import sys; sys.path.insert(0, HERE + '/lib.zip'); from helper import VALUE",
@@ -176,6 +176,31 @@ const WAYS: [(&str, &str, &str); 5] = [
         "exec(compile(open(HERE + '/code.txt').read() + '\\ndef f(): pass', HERE + '/code.txt', 'exec'))",
         "cp helper.py draft; mv draft code.txt",
     ),
+    (
+        "settings that leave no function",
+        "exec(compile(open(HERE + '/settings.cfg').read(), HERE + '/settings.cfg', 'exec'))",
+        "cp helper.py draft; mv draft settings.cfg",
+    ),
+    (
+        "settings by a relative path",
+        "os.chdir(HERE); exec(open('settings.py').read()); os.chdir('/')",
+        "cp helper.py draft; mv draft settings.py",
+    ),
+    (
+        "settings that are run as a program",
+        "import runpy; VALUE = runpy.run_path(HERE + '/settings.txt')['VALUE']",
+        "cp helper.py draft; mv draft settings.txt",
+    ),
+    (
+        "a module that is not kept",
+        "import sys, helper; VALUE = helper.VALUE; del sys.modules['helper'], helper",
+        "touch helper.py",
+    ),
+    (
+        "a file that leads to a directory",
+        "import site; site.addsitedir(HERE + '/sites'); from version import VALUE",
+        "mkdir -p sites $V; cp helper.py $V/version.py; echo ../$V > sites/lib.pth",
+    ),
 ];
 
 #[test]
@@ -190,7 +215,8 @@ fn code_that_is_loaded_in_any_way_is_run_as_it_is_now() {
             };
             let code = format!(
                 "
-                import os
+                import os, sys
+                sys.dont_write_bytecode = True
                 BORN = os.getpid()
                 HERE = os.path.dirname(os.path.abspath(__file__))
                 {load}

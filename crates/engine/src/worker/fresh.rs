@@ -39,7 +39,7 @@ pub(super) struct Fresh {
     token: Descriptor,
     /// One had changed before it was watched.
     is_stale: bool,
-    /// How many modules there are.
+    /// How many modules and files of code there are.
     modules: usize,
     /// Files that are watched, and what leads to them.
     known: HashSet<PathBuf>,
@@ -78,14 +78,16 @@ impl Fresh {
             }
             let file = match inotify::add_watch(&self.changes, &file, CHANGED) {
                 Ok(_) => file,
-                // A module that is no file: a part of an archive, or one that has made its name up.
-                Err(Errno::NOENT | Errno::NOTDIR) => match modules::archive_of(&file) {
-                    Some(archive) => {
-                        inotify::add_watch(&self.changes, archive, CHANGED)?;
-                        archive.to_owned()
+                // Code that is in no file: it is a part of an archive, or has made its name up.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::INVAL) => {
+                    match modules::archive_of(&file) {
+                        Some(archive) => {
+                            inotify::add_watch(&self.changes, archive, CHANGED)?;
+                            archive.to_owned()
+                        }
+                        None => continue,
                     }
-                    None => continue,
-                },
+                }
                 Err(error) => return Err(error.into()),
             };
             // In this order: what changes from now on is in the queue.

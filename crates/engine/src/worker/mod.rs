@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod cold;
 mod environment;
+mod executed;
 mod filter;
 mod fork;
 mod fresh;

@@ -4,7 +4,7 @@
 //! a change tells the supervisor by a signal.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt as _,
@@ -20,12 +20,12 @@ use link::{
     snapshot::Snapshot,
 };
 use pyo3::{
-    intern,
     prelude::*,
-    types::{PyDict, PyList, PyModule},
+    types::{PyDict, PyModule},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::executed;
 use crate::log::Log;
 
 /// Time between two looks.
@@ -47,7 +47,7 @@ pub(super) struct Modules {
 
 struct Seen {
     files: HashMap<PathBuf, Option<Snapshot>>,
-    /// Files of code that is no module's, when there were so many modules.
+    /// Files of code that may be no module's, when there were so many modules and files.
     others: (usize, Vec<PathBuf>),
     /// When they were last looked at: a module that is new was loaded since.
     last: SystemTime,
@@ -103,11 +103,7 @@ impl Modules {
         let mut files = if self.are_all { files(py).unwrap_or_default() } else { Vec::new() };
         let count = count(py);
         if self.are_all && seen.others.0 != count {
-            // What was found before may be hidden from the collector by now (`gc.freeze`).
-            seen.others.0 = count;
-            seen.others.1.extend(other_files(py).unwrap_or_default());
-            seen.others.1.sort_unstable();
-            seen.others.1.dedup();
+            seen.others = (count, other_files(py).unwrap_or_default());
         }
         files.extend_from_slice(&seen.others.1);
         files.extend_from_slice(&self.paths);
@@ -160,10 +156,10 @@ impl Seen {
     }
 }
 
-/// How many modules there are, if something else does not stand in the place of `sys.modules`.
+/// How many modules and files of code there are. Something else may stand in the place of `sys.modules`.
 pub(super) fn count(py: Python<'_>) -> usize {
     let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
-    modules.and_then(|modules| modules.len()).unwrap_or(0)
+    modules.and_then(|modules| modules.len()).unwrap_or(0) + executed::count()
 }
 
 /// Files of all modules. Looks into their dictionaries only: asking some modules for an attribute imports others.
@@ -182,37 +178,14 @@ pub(super) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     Ok(modules.values().iter().filter_map(|module| file(&module)).collect())
 }
 
-/// Files of code that is no module's: what was run by `exec` and `runpy` has left its functions, and
-/// `.pth` files have led to directories. Costs some milliseconds where much is loaded.
+/// Files of code that may be no module's, and `.pth` files, which lead to directories.
 pub(super) fn other_files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
-    let function = py.import("types")?.getattr("FunctionType")?;
-    let objects = py.import("gc")?.call_method0("get_objects")?.cast_into::<PyList>()?;
-    let mut seen = HashSet::new();
-    let mut files = Vec::new();
-    for object in &objects {
-        if !object.get_type().is(&function) {
-            continue;
-        }
-        let name = object.getattr(intern!(py, "__code__"))?.getattr(intern!(py, "co_filename"))?;
-        // The functions of a file share one string.
-        if seen.insert(name.as_ptr() as usize)
-            && let Ok(file) = name.extract::<PathBuf>()
-            && file.is_absolute()
-        {
-            files.push(file);
-        }
-    }
+    let mut files = executed::all();
     let path = py.import("sys")?.getattr("path")?;
     for directory in path.try_iter()?.filter_map(|entry| entry.ok()?.extract::<PathBuf>().ok()) {
-        if directory.ends_with("site-packages") || directory.ends_with("dist-packages") {
-            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-            files.extend(
-                entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "pth")),
-            );
-        }
+        let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+        files.extend(entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "pth")));
     }
-    files.sort_unstable();
-    files.dedup();
     Ok(files)
 }
 

@@ -22,7 +22,7 @@ use rustix::{
 };
 
 use super::{
-    Sockets,
+    Sockets, executed,
     fork::{self, Side},
     fresh::Fresh,
     import_audit::{self, Tracing},
@@ -86,6 +86,9 @@ pub(super) fn run(
         Ok::<_, ()>((loaded.application, state))
     };
     let mut modules = Modules::watched(launch, service);
+    if service.warm || modules.is_some() {
+        executed::take_note(py)?;
+    }
     let mut loaded = None;
     let mut fresh = None;
     let begun = SystemTime::now();

@@ -39,7 +39,7 @@ use rustix::{
 };
 
 use super::{
-    Sockets,
+    Sockets, executed,
     modules::{self, Modules},
     span::{Span, Then},
     watched::{Board, Watched},
@@ -99,6 +99,9 @@ pub(super) fn run_alone(
 ) -> PyResult<i32> {
     // Before loading: what changes from now on is noticed.
     let modules = Modules::of_lone_worker(launch, service);
+    if service.reload {
+        executed::take_note(py)?;
+    }
     match app::load(py, launch, &setting(launch, service)) {
         Ok(loaded) => run(py, &loaded.application, launch, service, sockets, (board, 0), (&Mask::now(), modules)),
         Err(failure) => {
