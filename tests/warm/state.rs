@@ -127,6 +127,45 @@ fn a_variable_that_loading_sets_and_a_request_carries_has_the_requests_value() {
 }
 
 #[test]
+fn what_loading_has_made_of_the_environment_is_in_environ_as_with_cgi_handler() {
+    let code = "
+        import os
+        BORN = os.getpid()
+        os.environ['HTTPS'] = 'on'
+        os.environ['SITE'] = 'set'
+        os.environ.setdefault('REMOTE_USER', 'nobody')
+        os.environ['HTTP_PROXY'] = 'http://proxy.example/'
+        os.environ['wsgi.errors'] = 'a text'
+        os.environ.pop('GONE', None)
+        def application(environ, start_response):
+            names = ['HTTPS', 'wsgi.url_scheme', 'SITE', 'REMOTE_USER', 'HTTP_PROXY', 'GONE', 'QUERY_STRING']
+            found = ' '.join(str(environ.get(name)) for name in names)
+            environ['wsgi.errors'].write('')
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Found', found)])
+            return [('%d %d' % (BORN, os.getpid())).encode()]
+        ";
+    for mode in ["cold", "warm", "resident"] {
+        let site = Site::of(mode, "", code);
+        let found = |user: Option<&str>| {
+            let mut command = site.request();
+            command.envs([("GONE", "1"), ("QUERY_STRING", "q")]).envs(user.map(|user| ("REMOTE_USER", user)));
+            let reply = site.answer(&mut command, "");
+            assert_eq!(whole(&reply.raw).status, 200, "{mode}: {}", site.log());
+            let is_warm = Who::of(&reply).is_warm();
+            (reply.header("X-Found").unwrap().to_owned(), is_warm)
+        };
+        found(None);
+        for (user, expected) in [(None, "nobody"), (Some("ada"), "ada")] {
+            eventually("a process of the mode serves", || {
+                let (found, is_warm) = found(user);
+                assert_eq!(found, format!("on https set {expected} None None q"), "{mode}");
+                is_warm == (mode != "cold")
+            });
+        }
+    }
+}
+
+#[test]
 fn standard_error_that_loading_has_sent_elsewhere_stays_there() {
     for mode in ["warm", "resident"] {
         let site = Site::of(

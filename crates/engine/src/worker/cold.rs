@@ -8,14 +8,20 @@ use link::{
 };
 use pyo3::prelude::*;
 
-use super::import_audit;
+use super::{
+    environment::{self, Pairs},
+    import_audit,
+};
 use crate::{
     app::{self, Failure},
     forks::Descriptor,
     log::Log,
     reporter::Reporter,
     transport::cgi::{Body, Release, Reply, StandardError},
-    wsgi::{BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting, Twice, Variables, refuse},
+    wsgi::{
+        BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting, Twice, Variables,
+        refuse,
+    },
 };
 
 /// Serves the request that the process environment describes. The first one that a warm pool would serve also reports what the import
@@ -48,7 +54,10 @@ pub(super) fn run(
         script_name: launch.script_name.as_deref().map(Into::into),
     };
     serve(py, asked, setting, |setting| {
-        let load = || app::load(py, launch, setting).map(|loaded| loaded.application);
+        let load = || {
+            // As in any CGI script, what loading does to the environment is seen in `environ`, too.
+            app::load(py, launch, setting).map(|loaded| (loaded.application, environment::variables(py).ok()))
+        };
         match audit {
             None => load(),
             Some(reporter) => import_audit::report(py, launch, &reporter, load),
@@ -59,7 +68,7 @@ pub(super) fn run(
 /// A CGI request, and all that belongs to it.
 pub(super) struct Asked {
     pub(super) log: Log,
-    pub(super) variables: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) variables: Pairs,
     pub(super) body: Descriptor,
     pub(super) reply: Descriptor,
     pub(super) reporter: Reporter,
@@ -69,21 +78,18 @@ pub(super) struct Asked {
     pub(super) release: Option<Release>,
 }
 
-/// Serves one request with the application that `load` gives, which is called once the request is known to be a good one.
+/// Serves one request with the application that `load` gives, which is called once the request is known to be a good one. With the
+/// application `load` gives the variables of the request as they are then, if loading may have changed them.
 pub(super) fn serve<'py>(
     py: Python<'py>,
     asked: Asked,
     setting: Setting,
-    load: impl FnOnce(&Setting) -> Result<Bound<'py, PyAny>, Failure>,
+    load: impl FnOnce(&Setting) -> Result<(Bound<'py, PyAny>, Option<Pairs>), Failure>,
 ) -> PyResult<()> {
     let Asked { log, variables: received, body, reply, reporter, interruptible, form, release } = asked;
     let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
-    let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
-    let variables = match Variables::new(received, Twice::First, &mut Remembered::default()) {
-        Ok(mut variables) => {
-            setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
-            variables
-        }
+    let variables = match checked(&received, &setting) {
+        Ok(variables) => variables,
         Err(bad) => {
             let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, release));
             let response = Response::new(reply, form, is_head, log, interruptible);
@@ -94,7 +100,10 @@ pub(super) fn serve<'py>(
     let body = Body::new(body, variables.body_length());
     let reply = Box::new(Reply::new(reply, body.clone(), reporter, release));
     match load(&setting) {
-        Ok(application) => {
+        Ok((application, changed)) => {
+            let changed = changed.filter(|changed| *changed != received);
+            let changed = changed.as_ref().and_then(|changed| checked(changed, &setting).ok());
+            let variables = changed.unwrap_or(variables);
             let exchange =
                 Exchange { variables, body: Box::new(body), data: None, reply, errors: None, form, log, interruptible };
             Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange);
@@ -105,4 +114,12 @@ pub(super) fn serve<'py>(
         }
     }
     Ok(())
+}
+
+/// What the application sees of the variables `received`.
+fn checked<'a>(received: &'a Pairs, setting: &Setting) -> Result<Variables<'a>, BadVariable> {
+    let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let mut variables = Variables::new(received, Twice::First, &mut Remembered::default())?;
+    setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
+    Ok(variables)
 }

@@ -71,6 +71,11 @@ impl LoadedState {
         environment::take_environment(py, &self.environment.applied_to(&handoff.environment))
     }
 
+    /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the environment.
+    pub(super) fn variables(&self, handoff: &Handoff) -> Pairs {
+        self.environment.applied_to(&handoff.environment).into_owned()
+    }
+
     /// Do standard output and standard error lead to the log of a request, or where loading has made them lead?
     pub(super) fn is_redirected(&self) -> [bool; 2] {
         self.is_redirected

@@ -107,7 +107,7 @@ fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) 
             Ok(PyList::new(py, [PyBytes::new(py, b"rehearsal\n")])?.into_any().unbind())
         },
     )?;
-    cold::serve(py, asked, setting.clone(), |_| Ok(application.into_any()))
+    cold::serve(py, asked, setting.clone(), |_| Ok((application.into_any(), None)))
 }
 
 fn nothing(how: OFlags) -> io::Result<Descriptor> {

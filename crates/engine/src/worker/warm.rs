@@ -181,7 +181,7 @@ fn serve(
     };
     let asked = Asked {
         log,
-        variables: handoff.environment,
+        variables: state.variables(&handoff),
         body,
         reply,
         reporter,
@@ -190,7 +190,7 @@ fn serve(
         release: Some(Box::new(release)),
     };
     let setting = Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
-    cold::serve(py, asked, setting, |_| Ok(application.clone()))?;
+    cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
     Ok(Served { connection, lifeline, told })
 }
 
