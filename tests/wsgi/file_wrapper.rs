@@ -39,6 +39,7 @@ fn w54_the_wrapper_takes_a_file_and_a_block_size_and_iterates() {
     for expression in [
         "wrapper(open(path, 'rb'))",
         "wrapper(open(path, 'rb'), 7)",
+        "wrapper(filelike=open(path, 'rb'), blksize=7)",
         "wrapper(open(path, 'rb', buffering=0))",
         "wrapper(io.BytesIO(open(path, 'rb').read()))",
         "[b''.join(wrapper(open(path, 'rb'), 10))]",

@@ -50,6 +50,21 @@ fn w03_start_response_returns_a_write_that_works() {
 }
 
 #[test]
+fn the_last_argument_of_start_response_may_be_named() {
+    let code = "
+        import sys
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            try:
+                raise ValueError()
+            except ValueError:
+                start_response('503 Busy', [('Content-Type', 'text/plain')], exc_info=sys.exc_info())
+            return [b'named']
+        ";
+    Probe::new(code).both(|reply| assert_eq!((&*reply.status, &*reply.text()), ("503 Busy", "named")));
+}
+
+#[test]
 fn w29_nothing_leaves_before_the_first_block_that_is_not_empty() {
     let code = "
         import sys

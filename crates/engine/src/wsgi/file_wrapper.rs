@@ -36,10 +36,11 @@ pub(super) struct FilePart {
 
 #[pymethods]
 impl FileWrapper {
+    /// The names are those that `wsgiref` gave the arguments.
     #[new]
-    #[pyo3(signature = (file, block_size = BLOCK, /))]
-    fn new(file: Py<PyAny>, block_size: isize) -> Self {
-        Self { file, block: block_size, begun: Mutex::new(false) }
+    #[pyo3(signature = (filelike, blksize = BLOCK))]
+    fn new(filelike: Py<PyAny>, blksize: isize) -> Self {
+        Self { file: filelike, block: blksize, begun: Mutex::new(false) }
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -121,7 +121,8 @@ pub(super) enum Flow {
 
 #[pymethods]
 impl Response {
-    #[pyo3(signature = (status, headers, exc_info = None, /))]
+    /// Applications are to pass positional arguments; some name the last one, and other servers let them.
+    #[pyo3(signature = (status, headers, exc_info = None))]
     fn start_response<'py>(
         slf: &Bound<'py, Self>,
         status: &Bound<'py, PyAny>,
