@@ -195,3 +195,20 @@ fn the_options_name_the_address_of_the_warm_up_request() {
         });
     }
 }
+
+#[test]
+fn a_resident_process_serves_one_address_of_the_application() {
+    let site = Site::of("resident", "", FIRST);
+    for (script_name, pools) in [("/one", 1), ("/other", 2), ("/one", 2), ("/other", 2)] {
+        eventually(&format!("a process of the pool serves {script_name}"), || {
+            let mut command = site.request();
+            command.env_remove("REQUEST_URI").env("SCRIPT_NAME", script_name).env("PATH_INFO", "/x");
+            command.env("REQUEST_URI", format!("{script_name}/x"));
+            let reply = site.answer(&mut command, "");
+            let first = reply.header("X-First").unwrap_or_default();
+            assert!(first.starts_with(&format!("{script_name} /x ")), "{first}: {}", site.log());
+            Who::of(&reply).is_warm()
+        });
+        site.await_pools(pools);
+    }
+}

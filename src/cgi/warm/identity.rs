@@ -15,7 +15,12 @@ use std::{
 use link::{app::Source, build, mount, percent, snapshot::Snapshot};
 use rustix::process::{getegid, geteuid};
 
-use crate::{options::Options, request::Request, settings::Settings, start::OF_THE_MANAGER};
+use crate::{
+    options::{Mode, Options},
+    request::Request,
+    settings::Settings,
+    start::OF_THE_MANAGER,
+};
 
 /// Variables of a request (RFC 3875 4.1), and what web servers add for each.
 const OF_A_REQUEST: [&str; 37] = [
@@ -107,11 +112,13 @@ pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
     paths
 }
 
-/// `options` for the pool of `request`. With `--warm-up` the pool is one of the URL path that the
-/// application is reached at, and its warm-up request goes there.
+/// `options` for the pool of `request`. If a process answers more than one request, the pool is one of the
+/// URL path that the application is reached at: frameworks keep addresses that they have made once. A
+/// warm-up request goes there.
 pub(super) fn with_request(options: &Options, request: &Request) -> Options {
     let mut options = options.clone();
-    if options.warm_up.is_some() && options.script_name.is_none() {
+    let answers_several = options.warm_up.is_some() || options.mode == Mode::Resident;
+    if answers_several && options.script_name.is_none() {
         options.script_name = script_name(request);
     }
     options
