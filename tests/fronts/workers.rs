@@ -7,8 +7,10 @@
 //! - which status a request gets that takes its worker along, or whose application cannot be loaded: that is the web
 //!   server's own page, 500, 502 or 503.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::behind_every_fastcgi_front;
-use crate::front::{Client, Front, eventually, exists};
+use crate::front::{ApacheFcgid, Client, Front, eventually, exists};
 
 use super::streams::line_of;
 
@@ -119,4 +121,29 @@ fn an_application_that_cannot_be_loaded_is_said_to_be_so(front: &mut dyn Front) 
         assert!(!response.text().contains("Traceback"), "{response:?}");
         eventually("the log has the cause", || front.log().contains(&format!("wsgate: error[{code}]")));
     }
+}
+
+#[test]
+fn mod_fcgid_serves_code_that_has_changed() {
+    let mut front = ApacheFcgid::start();
+    let path = |name: &str| front.site().path("cgi-bin").join(name);
+    let code = "import version
+def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [version.VALUE.encode()]
+";
+    std::fs::write(path("version.py"), "VALUE = 'first'\n").unwrap();
+    let wsgate = front.site().path("bin/wsgate");
+    std::fs::write(path("versions.wsgi"), format!("#!{}\n{code}", wsgate.display())).unwrap();
+    std::fs::set_permissions(path("versions.wsgi"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let url = front.script("versions.wsgi");
+    let version = || Client::get(url.clone()).run().expect(200).text();
+    for _ in 0..3 {
+        assert_eq!(version(), "first");
+    }
+    for value in ["second", "the third"] {
+        std::fs::write(path("version.py"), format!("VALUE = '{value}'\n")).unwrap();
+        eventually(&format!("the {value} version is served"), || version() == value);
+    }
+    assert!(front.stop().contains("has changed; this worker exits"));
 }
