@@ -305,10 +305,12 @@ impl<'a> Variables<'a> {
         let Some(place) = self.places[variable as usize].filter(|&place| self.pairs[place].value.is_empty()) else {
             return;
         };
-        self.pairs.remove(place);
         self.places[variable as usize] = None;
-        for other in self.places.iter_mut().flatten().filter(|other| **other > place) {
-            *other -= 1;
+        // The last one takes the place.
+        self.pairs.swap_remove(place);
+        let last = self.pairs.len();
+        if let Some(moved) = self.places.iter_mut().flatten().find(|other| **other == last) {
+            *moved = place;
         }
     }
 
