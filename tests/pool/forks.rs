@@ -180,6 +180,37 @@ fn a_daemon_that_a_request_has_started_keeps_no_client_and_no_address() {
     }
 }
 
+#[test]
+fn programs_that_an_import_has_started_are_no_workers() {
+    let code = "
+        import os, signal, subprocess
+        programs = [subprocess.Popen(['sleep', '1000']) for _ in range(3)]
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/end':
+                for program in programs:
+                    os.kill(program.pid, signal.SIGKILL)
+            else:
+                print('held')
+                gate = os.open(os.environ['GATE'], os.O_RDONLY)
+                os.read(gate, 1)
+                os.close(gate)
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            return [b'finished']
+        ";
+    let mut pool = Setup::new(code).gated().words(&["--preload", "yes", "--workers", "2"]).start();
+    pool.ask(&Ask::get("/end"));
+    let mut held = pool.connect();
+    held.send(&Ask::get("/held").bytes());
+    pool.await_log("held");
+    pool.signal(Signal::TERM);
+    pool.await_log("W0712");
+    // The template is left alone with a worker, which it must wait for.
+    pool.open_gate();
+    assert_eq!(held.answer().text(), "finished");
+    let ended = pool.end();
+    assert_eq!(codes(&ended.stderr), ["W0350"], "{}", ended.stderr);
+}
+
 /// Waits until the pool closes a connection, upon which nothing is asked.
 fn closed(wire: &mut Wire) -> bool {
     matches!(wire.try_answer(), Ok(None) | Err(_))

@@ -18,7 +18,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, SocketType, recv, send},
-    process::{Pid, Signal, WaitOptions, getpid, kill_process, set_parent_process_death_signal, wait},
+    process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_parent_process_death_signal, waitpid},
 };
 
 use super::{
@@ -131,7 +131,7 @@ pub(super) fn run(
         channel,
         signals: Signals::register(py)?,
         pid: getpid(),
-        workers: 0,
+        workers: Vec::new(),
         unborn: Nursery::default(),
         loads: loaded.is_some(),
         retired: false,
@@ -214,7 +214,7 @@ struct Template {
     signals: Signals,
     pid: Pid,
     /// Workers that live, of those that the supervisor knows.
-    workers: usize,
+    workers: Vec<Pid>,
     /// Workers that load the application by themselves.
     unborn: Nursery,
     /// The application is loaded here, and workers have it from the beginning.
@@ -258,7 +258,7 @@ impl Template {
                 None => {}
             }
         }
-        while !(self.retired && self.workers + self.unborn.len() == 0) {
+        while !(self.retired && self.workers.is_empty() && self.unborn.len() == 0) {
             // Before the first wait, too: what changes from now on is compared with what there is now.
             if let Some(modules) = modules {
                 modules.look(py);
@@ -279,10 +279,7 @@ impl Template {
                 self.unborn.abandon();
             }
             // In this order: what a worker has said comes before its end.
-            let mut ended = Vec::new();
-            while let Ok(Some(end)) = wait(WaitOptions::NOHANG) {
-                ended.push(end);
-            }
+            let ended = self.ended();
             let said = self.unborn.hear();
             let mut is_hopeless = said.contains(&Outcome::Hopeless);
             said.into_iter().for_each(|outcome| self.report(outcome));
@@ -292,8 +289,9 @@ impl Template {
                     is_hopeless |= outcome == Some(Outcome::Hopeless);
                     outcome.into_iter().for_each(|outcome| self.report(outcome));
                 } else {
-                    self.workers = self.workers.saturating_sub(1);
-                    tell(&self.channel, News::Gone { pid: pid.as_raw_nonzero().get(), status: status.as_raw() });
+                    self.workers.retain(|worker| *worker != pid);
+                    let status = status.map_or(0, WaitStatus::as_raw);
+                    tell(&self.channel, News::Gone { pid: pid.as_raw_nonzero().get(), status });
                 }
             }
             if is_hopeless {
@@ -327,6 +325,18 @@ impl Template {
             error.write_unraisable(py, None);
         }
         Ok(())
+    }
+
+    /// Workers that have ended. Other children are those of the application, which waits for them itself.
+    fn ended(&self) -> Vec<(Pid, Option<WaitStatus>)> {
+        let pids = self.workers.iter().copied().chain(self.unborn.pids());
+        let ended = |pid| match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(ended) => ended.map(|(pid, status)| (pid, Some(status))),
+            // Code of the application, such as a signal handler, has waited for it: how it ended is lost.
+            Err(Errno::CHILD) => Some((pid, None)),
+            Err(_) => None,
+        };
+        pids.filter_map(ended).collect()
     }
 
     /// The next order, if there is one.
@@ -385,7 +395,7 @@ impl Template {
             Outcome::First => News::Ready,
             Outcome::Hopeless => News::Unfit,
             Outcome::Born { slot, pid } => {
-                self.workers += 1;
+                self.workers.push(pid);
                 News::Born { slot, pid: pid.as_raw_nonzero().get() }
             }
             Outcome::Stillborn { slot } => News::Stillborn { slot },

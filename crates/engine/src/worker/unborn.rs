@@ -75,6 +75,11 @@ impl Nursery {
         self.0.iter().filter_map(|unborn| unborn.socket.as_ref().map(Descriptor::as_fd))
     }
 
+    /// The processes.
+    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.0.iter().map(|unborn| unborn.pid)
+    }
+
     /// Gives the first worker, if it waits, the place `slot`.
     pub(super) fn give_place(&mut self, slot: u32) -> Option<Outcome> {
         let position = self.0.iter().position(|unborn| unborn.stage == Stage::Waits)?;
@@ -112,7 +117,7 @@ impl Nursery {
     }
 
     /// Takes note that a process has ended. If it was one of these: whether that has an outcome, and what is to be said of it.
-    pub(super) fn ended(&mut self, pid: Pid, status: WaitStatus) -> Option<(Option<Outcome>, Option<Entry>)> {
+    pub(super) fn ended(&mut self, pid: Pid, status: Option<WaitStatus>) -> Option<(Option<Outcome>, Option<Entry>)> {
         let position = self.0.iter().position(|unborn| unborn.pid == pid)?;
         let unborn = self.0.swap_remove(position);
         let outcome = match (unborn.stage, unborn.slot) {
@@ -194,7 +199,10 @@ impl Cord {
     }
 }
 
-fn how(status: WaitStatus) -> String {
+fn how(status: Option<WaitStatus>) -> String {
+    let Some(status) = status else {
+        return "ended".into();
+    };
     match status.terminating_signal() {
         Some(signal) => {
             let name = signal_hook::low_level::signal_name(signal);
