@@ -4,3 +4,4 @@
 mod finalisation;
 mod fork_at_import;
 mod handlers;
+mod libraries;

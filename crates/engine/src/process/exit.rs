@@ -4,7 +4,13 @@
 //! that would notice. A process that was forked from one that had the application loaded must not
 //! destroy what belongs to that: such a process finishes what it has made itself, and exits.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
 
 use pyo3::{exceptions::PySystemExit, prelude::*};
 
@@ -18,6 +24,16 @@ pub(crate) struct Limit {
     pub(crate) message: String,
 }
 
+/// Which objects are this process's to finalise.
+pub(crate) enum Ownership {
+    /// All: this process has loaded the application itself, or none.
+    All,
+    /// What it has loaded for the processes that were forked from it, as far as these do not finalise it.
+    Template,
+    /// What it has made itself, without what it has from its template.
+    Forked(Inherited),
+}
+
 /// What is left to do when the exit handlers of this process have run.
 struct Rest {
     status: i32,
@@ -26,12 +42,16 @@ struct Rest {
 
 static REST: Mutex<Option<Rest>> = Mutex::new(None);
 
+/// The exit status of this process once it leaves.
+static STATUS: AtomicI32 = AtomicI32::new(NOT_LEAVING);
+const NOT_LEAVING: i32 = -1;
+
 /// Ends this process with the exit status `status`: waits for its threads, runs its exit handlers,
-/// and finalises the rest. `inherited` is what a forked process has from its template.
+/// and finalises the rest, as far as that is its own.
 ///
 /// # Errors
 /// `SystemExit`, which the interpreter then ends by; and what Python raises on the way there.
-pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, inherited: Option<Inherited>) -> PyResult<()> {
+pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, ownership: Ownership) -> PyResult<()> {
     // Threads that are no daemons are waited for.
     if let Some(threading) = loaded(py, "threading")? {
         report(py, threading.call_method0("_shutdown").map(drop));
@@ -39,16 +59,24 @@ pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, inherited:
     if let Some(limit) = limit {
         deadline::set(limit.time, limit.message, status);
     }
-    if let Some(inherited) = inherited {
-        set_rest(Some(Rest { status, inherited }));
-        run_exit_handlers(py)?;
-        // The application has taken the mark between the handlers away.
-        if let Some(rest) = set_rest(None) {
-            finish(py, &rest);
+    let is_template = match ownership {
+        Ownership::All => false,
+        Ownership::Template => true,
+        Ownership::Forked(inherited) => {
+            set_rest(Some(Rest { status, inherited }));
+            run_exit_handlers(py)?;
+            // The application has taken the mark between the handlers away.
+            if let Some(rest) = set_rest(None) {
+                finish(py, &rest);
+            }
+            return Ok(());
         }
-        return Ok(());
-    }
+    };
     run_exit_handlers(py)?;
+    if is_template {
+        report(py, finalisation::finalise_template(py));
+        leave(py, status);
+    }
     if !finalisation::is_needed(py)? {
         leave(py, status);
     }
@@ -105,7 +133,8 @@ fn report(py: Python<'_>, result: PyResult<()>) {
     }
 }
 
-/// Writes what the standard streams and those of C hold, and ends the process at once.
+/// Writes what the standard streams hold, and ends the process: what libraries in C have registered for
+/// that runs, and their streams are written. The interpreter stays as it is.
 fn leave(py: Python<'_>, status: i32) -> ! {
     for name in ["stdout", "stderr"] {
         let stream = py.import("sys").and_then(|sys| sys.getattr(name));
@@ -115,9 +144,27 @@ fn leave(py: Python<'_>, status: i32) -> ! {
             report(py, stream.call_method0("flush").map(drop));
         }
     }
-    flush_c_streams();
-    // SAFETY: ending the process has no requirements.
-    unsafe { libc::_exit(status) }
+    STATUS.store(status, Ordering::Relaxed);
+    // SAFETY: this thread alone ends the process, and other threads of Python's wait for it.
+    unsafe { libc::exit(status) }
+}
+
+/// In a process that was just forked: sets a mark between the exit handlers of C libraries that are
+/// its own and those of its template, which are not to run here.
+pub(crate) fn mark_c_handlers() {
+    // Where memory is short, the template's handlers run.
+    // SAFETY: the function lives as long as the process, since Python never unloads an extension module.
+    unsafe { libc::atexit(end_of_own_c_handlers) };
+}
+
+extern "C" fn end_of_own_c_handlers() {
+    let status = STATUS.load(Ordering::Relaxed);
+    // Otherwise it is a child of this process that ends, by itself.
+    if status != NOT_LEAVING {
+        flush_c_streams();
+        // SAFETY: ending the process has no requirements.
+        unsafe { libc::_exit(status) }
+    }
 }
 
 /// Writes what libraries in C have printed and hold back.

@@ -16,6 +16,8 @@ use pyo3::{
     types::{PyList, PyType},
 };
 
+use super::exit::loaded;
+
 /// How many objects are looked at on the way from an object to those that it owns.
 const MAX_REFERENTS: usize = 100;
 
@@ -37,7 +39,7 @@ pub(super) enum Kind {
     Buffer,
     /// A stream without a buffer in Python code.
     Raw,
-    /// A database of `dbm`, which has no `__del__`.
+    /// A database of `dbm` or `sqlite3`, which has no `__del__`.
     Database,
 }
 
@@ -56,10 +58,21 @@ pub(super) fn is_needed(py: Python<'_>) -> PyResult<bool> {
 
 /// Finalises all objects that were made since the heap was frozen for the fork of this process.
 pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
+    finalise_kinds(py, |_| true)
+}
+
+/// Finalises what a template has loaded, once for all its processes: what has a finalizer, and databases. Streams hold nothing, as they
+/// were written out before the first fork; what a compressed file still lacks is for the processes that have written to it.
+pub(super) fn finalise_template(py: Python<'_>) -> PyResult<()> {
+    py.import("gc")?.call_method0("unfreeze")?;
+    finalise_kinds(py, |kind| matches!(kind, Kind::Finalizer | Kind::Database))
+}
+
+fn finalise_kinds(py: Python<'_>, is_wanted: impl Fn(Kind) -> bool) -> PyResult<()> {
     let mut search = Search::new(py)?;
     let mut found = Vec::new();
     for object in objects(py)? {
-        if let Some(kind) = search.kind(&object)? {
+        if let Some(kind) = search.kind(&object)?.filter(|kind| is_wanted(*kind)) {
             found.push((kind, object));
         }
     }
@@ -68,10 +81,12 @@ pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
     for (kind, object) in owners_first(py, found)? {
         let done = match kind {
             // Called of the type, as Python does.
-            Kind::Finalizer => {
-                object.get_type().getattr(intern!(py, "__del__")).and_then(|finalizer| finalizer.call1((&object,)))
-            }
-            _ => object.call_method0(intern!(py, "close")),
+            Kind::Finalizer => object
+                .get_type()
+                .getattr(intern!(py, "__del__"))
+                .and_then(|finalizer| finalizer.call1((&object,)))
+                .map(drop),
+            _ => search.close(&object),
         };
         if let Err(error) = done {
             error.write_unraisable(py, Some(&object));
@@ -179,6 +194,8 @@ pub(super) struct Search<'py> {
     streams: Vec<(Bound<'py, PyAny>, Kind)>,
     /// Streams that hold nothing unwritten.
     inert: Vec<Bound<'py, PyAny>>,
+    /// The connections of `sqlite3`, if that is loaded. Closing the last one ends a write-ahead log.
+    sqlite: Option<Bound<'py, PyAny>>,
 }
 
 impl<'py> Search<'py> {
@@ -201,7 +218,24 @@ impl<'py> Search<'py> {
             standard: standard_streams(py)?,
             streams: streams.into_iter().collect::<PyResult<_>>()?,
             inert: inert.into_iter().collect::<PyResult<_>>()?,
+            sqlite: loaded(py, "_sqlite3")?.and_then(|module| module.getattr("Connection").ok()),
         })
+    }
+
+    /// Closes a stream or a database.
+    fn close(&self, object: &Bound<'py, PyAny>) -> PyResult<()> {
+        let close = intern!(object.py(), "close");
+        match &self.sqlite {
+            // As its destruction does, whatever a subclass makes of closing. One that belongs to
+            // another thread refuses that, but closes when it is opened for a database in memory.
+            Some(sqlite) if object.is_instance(sqlite)? => {
+                if sqlite.getattr(close)?.call1((object,)).is_err() {
+                    let _ = sqlite.getattr(intern!(object.py(), "__init__"))?.call1((object, ":memory:"));
+                }
+                Ok(())
+            }
+            _ => object.call_method0(close).map(drop),
+        }
     }
 
     /// What is to be done to `object`, if anything.
@@ -220,7 +254,8 @@ impl<'py> Search<'py> {
 
     fn kind_of_type(&self, class: &Bound<'py, PyType>) -> PyResult<Option<Kind>> {
         let module = class.module().map(|module| module.to_string()).unwrap_or_default();
-        if ["_gdbm", "_dbm"].contains(&module.as_str()) {
+        let is_sqlite = |base: &Bound<'py, PyAny>| self.sqlite.as_ref().is_some_and(|sqlite| base.is(sqlite));
+        if ["_gdbm", "_dbm"].contains(&module.as_str()) || class.mro().iter().any(|base| is_sqlite(&base)) {
             return Ok(Some(Kind::Database));
         }
         if self.inert.iter().any(|inert| class.is(inert)) || module == "wsgate" {

@@ -9,7 +9,7 @@ mod inherited;
 mod signals;
 mod sigterm;
 
-pub(crate) use exit::{Limit, exit, flush_c_streams};
+pub(crate) use exit::{Limit, Ownership, exit, flush_c_streams, mark_c_handlers};
 pub(crate) use inherited::Inherited;
 pub(crate) use signals::{Mask, unblock_signals};
 pub(crate) use sigterm::Sigterm;

@@ -6,7 +6,7 @@ use pyo3::{ffi, prelude::*};
 use rustix::process::Pid;
 
 use super::random_state;
-use crate::forks;
+use crate::{forks, process};
 
 /// Which side of the fork this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,31 +17,33 @@ pub(super) enum Side {
     Parent(Pid),
 }
 
-/// Forks. In the child all signals stay blocked until [`crate::process::unblock_signals`]; in the parent they are as before.
+/// Forks. In the child all signals are blocked when the application's hooks have run, until [`crate::process::unblock_signals`]; in the
+/// parent they are as before.
 ///
 /// # Errors
 /// If the kernel has no process or memory left for the child.
 pub(super) fn fork(py: Python<'_>) -> std::io::Result<Side> {
-    let before = forks::block_all();
     // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in the order that Python's own
     // os.fork has them in, the parent's even if there is no child.
-    let pid = unsafe {
-        ffi::PyOS_BeforeFork();
-        forks::our_fork();
-        let pid = libc::fork();
-        if pid == 0 {
-            ffi::PyOS_AfterFork_Child();
-        } else {
-            ffi::PyOS_AfterFork_Parent();
-        }
-        pid
-    };
+    unsafe { ffi::PyOS_BeforeFork() };
+    let before = forks::block_all();
+    forks::our_fork();
+    // SAFETY: as above; no other thread lives that could hold a lock.
+    let pid = unsafe { libc::fork() };
+    let error = std::io::Error::last_os_error();
+    // Threads that hooks of the application start must not inherit that signals are blocked, as
+    // programs would from them. In the child the template's handlers stand, which only wake that.
+    forks::set_mask(&before);
     if pid == 0 {
+        process::mark_c_handlers();
+        // SAFETY: as above, in the child.
+        unsafe { ffi::PyOS_AfterFork_Child() };
+        forks::block_all();
         random_state::seed_again(py);
         return Ok(Side::Child);
     }
-    let error = std::io::Error::last_os_error();
-    forks::set_mask(&before);
+    // SAFETY: as above, in the parent.
+    unsafe { ffi::PyOS_AfterFork_Parent() };
     // A negative number is no process's, and must not be taken for one.
     if pid > 0 { Pid::from_raw(pid) } else { None }.map(Side::Parent).ok_or(error)
 }

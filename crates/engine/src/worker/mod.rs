@@ -187,7 +187,7 @@ impl Prepared {
         let Handed { launch, channel, task } = handed;
         interpreter::settle(py, &launch)?;
         let limit = limit_of_exit(&launch);
-        let mut inherited = None;
+        let mut ownership = process::Ownership::All;
         let status = match task {
             Task::Cgi { body, reply, is_first } => {
                 stay_with(launch.gateway_pid)?;
@@ -214,14 +214,14 @@ impl Prepared {
             Task::Template { service, sockets, board } => {
                 stay_with(launch.gateway_pid)?;
                 let ended = template::run(py, &launch, &service, sockets, board, channel)?;
-                inherited = ended.inherited;
+                ownership = ended.ownership;
                 ended.status
             }
             Task::Worker { service, sockets, board } => serving::run_alone(py, &launch, &service, sockets, board)?,
         };
         // Of threads that have ended, too.
         end_lines();
-        process::exit(py, status, limit, inherited)
+        process::exit(py, status, limit, ownership)
     }
 }
 

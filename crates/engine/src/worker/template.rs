@@ -39,7 +39,7 @@ use crate::{
     forks::{self, Descriptor},
     log::Log,
     log_files,
-    process::{self, Inherited, Mask},
+    process::{self, Inherited, Mask, Ownership},
 };
 
 /// What to do when a worker cannot load what another has loaded before it.
@@ -53,13 +53,13 @@ const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1];
 pub(super) struct Ended {
     /// The exit status.
     pub(super) status: i32,
-    /// What a worker has from the template that had loaded the application.
-    pub(super) inherited: Option<Inherited>,
+    /// Which objects are its own to finalise.
+    pub(super) ownership: Ownership,
 }
 
 impl Ended {
     fn with(status: i32) -> Self {
-        Self { status, inherited: None }
+        Self { status, ownership: Ownership::All }
     }
 }
 
@@ -137,7 +137,10 @@ pub(super) fn run(
         retired: false,
     };
     let birth = match template.tend(py, &log, modules.as_ref())? {
-        Life::Over(status) => return Ok(Ended::with(status)),
+        Life::Over(status) => {
+            let ownership = if loaded.is_some() { Ownership::Template } else { Ownership::All };
+            return Ok(Ended { status, ownership });
+        }
         Life::Worker(birth) => birth,
     };
     let ((application, state), slot) = match (birth, loaded) {
@@ -175,7 +178,7 @@ pub(super) fn run(
         }
         None => serving::run(py, &application, launch, service, sockets, (board, slot), (&state.mask, modules)),
     }?;
-    Ok(Ended { status, inherited })
+    Ok(Ended { status, ownership: inherited.map_or(Ownership::All, Ownership::Forked) })
 }
 
 /// What the supervisor is to hear if no worker may be forked from this process, which has left `remains` when it loaded the application.
