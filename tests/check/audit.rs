@@ -137,9 +137,27 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("import ctypes\nthe = ctypes.CDLL(None).timerfd_create(1, 0)", "`anon_inode:[timerfd]`", EACH),
     ("import ctypes\nthe = ctypes.CDLL(None).inotify_init()", "`anon_inode:inotify`", EACH),
     ("import os\nthe = os.pidfd_open(os.getpid())", "nothing is left", FORKED),
+    // Programs.
+    (
+        "import subprocess, time\nthe = subprocess.Popen(['false'])\ntime.sleep(0.2)",
+        "started the process `false`, which has ended and was not waited for",
+        EACH,
+    ),
+    ("import subprocess, time\nsubprocess.Popen(['false'])\ntime.sleep(0.2)", "nothing is left", FORKED),
     // Pipes.
     ("import os\nthe = os.pipe()", "nothing is left", FORKED),
     ("import os\nother, the = os.pipe()\nos.close(other)", "opened one end of a pipe", EACH),
+    (
+        "import multiprocessing\nthe = multiprocessing.Queue()",
+        "(line 2) opened a connection of `multiprocessing`",
+        EACH,
+    ),
+    ("import multiprocessing\nthe = multiprocessing.Pipe()", "opened a connection of `multiprocessing`", EACH),
+    (
+        "import concurrent.futures\nthe = concurrent.futures.ProcessPoolExecutor(2)",
+        "opened a connection of `multiprocessing`",
+        EACH,
+    ),
     (
         "import os\nos.mkfifo('fifo')\nthe = os.open('fifo', os.O_RDONLY | os.O_NONBLOCK)\nos.unlink('fifo')",
         "opened the named pipe `",

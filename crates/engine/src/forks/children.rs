@@ -131,7 +131,10 @@ fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
                     Code::ChildReturned,
                     "a child process that the application forked returned from the application",
                 )
-                .hint("wsgate ended the child: end such a process with `os._exit()` where its work is done"),
+                .hint(
+                    "wsgate ended the child: end such a process with `os._exit()` where its work is done, \
+                     and do not let an application go into the background by itself",
+                ),
             );
             error.map_or(0, |error| {
                 error.print(py);

@@ -32,6 +32,7 @@ pub(super) struct Descriptors<'a, 'py> {
     pub(super) names: &'a BTreeMap<i32, OsString>,
     mappings: &'a Mappings,
     python_files: OnceCell<BTreeSet<i32>>,
+    connections: OnceCell<BTreeSet<i32>>,
 }
 
 /// What the kernel says of an open descriptor (proc(5), fdinfo).
@@ -45,12 +46,18 @@ struct Info {
 
 impl<'a, 'py> Descriptors<'a, 'py> {
     pub(super) fn new(py: Python<'py>, names: &'a BTreeMap<i32, OsString>, mappings: &'a Mappings) -> Self {
-        Self { py, names, mappings, python_files: OnceCell::new() }
+        Self { py, names, mappings, python_files: OnceCell::new(), connections: OnceCell::new() }
     }
 
     /// Does a file object of Python use this descriptor? What was opened by `os.open` alone has none.
     fn is_python_file(&self, number: i32) -> bool {
         self.python_files.get_or_init(|| python_files(self.py).unwrap_or_default()).contains(&number)
+    }
+
+    /// Does a connection of `multiprocessing` use this descriptor? What processes send each other by one that they all have is mixed up,
+    /// though for now both ends are here: a queue has one, and so has an executor.
+    fn is_connection(&self, number: i32) -> bool {
+        self.connections.get_or_init(|| connections(self.py).unwrap_or_default()).contains(&number)
     }
 
     /// Are both ends of this pipe open in this process?
@@ -87,6 +94,9 @@ impl Info {
 pub(super) fn judge(number: i32, name: &OsStr, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
     use Sharing::{EachProcess, OneProcess};
     let shown = name.to_string_lossy();
+    if all.is_connection(number) {
+        return Some((format!("opened a connection of `multiprocessing`, descriptor {number}"), EachProcess));
+    }
     if name.as_bytes().starts_with(b"socket:") {
         return sockets::judge(number, all).map(|(what, sharing)| (format!("opened a socket, {what}"), sharing));
     }
@@ -193,11 +203,24 @@ fn is_database(number: i32, marks: &[(i64, &[u8])]) -> bool {
 /// Descriptors that file objects of Python use.
 fn python_files(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     let class = py.import("_io")?.getattr("FileIO")?;
+    numbers_of(py, |object| object.get_type().is(&class))
+}
+
+/// Descriptors that connections of `multiprocessing` use, if that is loaded.
+fn connections(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
+    let Ok(module) = py.import("sys")?.getattr("modules")?.get_item("multiprocessing.connection") else {
+        return Ok(BTreeSet::new());
+    };
+    let class = module.getattr("Connection")?;
+    numbers_of(py, |object| object.get_type().is(&class))
+}
+
+/// The descriptors of all objects that `is_one` finds by their type: objects may be in the making, and nothing else is asked of them.
+fn numbers_of(py: Python<'_>, is_one: impl Fn(&Bound<'_, PyAny>) -> bool) -> PyResult<BTreeSet<i32>> {
     let mut numbers = BTreeSet::new();
     for object in py.import("gc")?.call_method0("get_objects")?.try_iter()? {
         let object = object?;
-        // Objects may be in the making: nothing is asked of those of other types.
-        if object.get_type().is(&class)
+        if is_one(&object)
             && let Ok(number) = object.call_method0("fileno").and_then(|number| number.extract())
         {
             numbers.insert(number);

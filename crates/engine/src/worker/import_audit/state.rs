@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) threads: BTreeSet<i32>,
     /// Child processes that have not ended.
     pub(super) children: BTreeSet<i32>,
+    /// Child processes that have ended, and that nobody has waited for.
+    ended_children: BTreeSet<i32>,
     pub(super) mappings: Mappings,
 }
 
@@ -62,17 +64,21 @@ impl State {
 
     /// The other part.
     pub(super) fn look_at_children_and_mappings(&mut self) {
-        (self.children, self.mappings) = (children(), Mappings::now());
+        (self.children, self.ended_children) = children();
+        self.mappings = Mappings::now();
     }
 
     /// What has come since then and is still there. `origins` says which code did it, as far as that is known.
     pub(super) fn remains(&self, py: Python<'_>, origins: &Origins) -> Vec<Remains> {
+        let awaited = awaited_programs(py).unwrap_or_default();
         let now = Self::now();
         let mut remains = self.new_threads(&now, origins);
-        for child in now.children.difference(&self.children) {
+        let running = now.children.difference(&self.children).map(|child| (child, "is still running"));
+        let ended = now.ended_children.difference(&self.ended_children).filter(|child| awaited.contains(child));
+        for (child, state) in running.chain(ended.map(|child| (child, "has ended and was not waited for"))) {
             let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
             remains.push(Remains {
-                what: format!("started the process `{}`, which is still running", name.trim_end()),
+                what: format!("started the process `{}`, which {state}", name.trim_end()),
                 is_threads: false,
                 sharing: Sharing::EachProcess,
                 origin: origins.children.get(child).cloned(),
@@ -126,7 +132,7 @@ impl State {
         let begin = Instant::now();
         let is_left = || {
             !threads().all(|thread| self.threads.contains(&thread))
-                || children().difference(&self.children).next().is_some()
+                || children().0.difference(&self.children).next().is_some()
         };
         while is_left() && begin.elapsed() < END_TIMEOUT {
             thread::sleep(END_TIMEOUT / 250);
@@ -162,8 +168,8 @@ fn threads() -> impl Iterator<Item = i32> {
     numbers("/proc/self/task")
 }
 
-/// Child processes of all threads, without those that have ended and that nobody has waited for.
-fn children() -> BTreeSet<i32> {
+/// Child processes of all threads: those that run, and those that have ended and that nobody has waited for.
+fn children() -> (BTreeSet<i32>, BTreeSet<i32>) {
     let lists = threads().filter_map(|thread| fs::read_to_string(format!("/proc/self/task/{thread}/children")).ok());
     let all: Vec<i32> =
         lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
@@ -171,7 +177,29 @@ fn children() -> BTreeSet<i32> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
     };
-    all.into_iter().filter(runs).collect()
+    all.into_iter().partition(runs)
+}
+
+/// Programs that `subprocess` has not waited for, and whose exit status somebody may still ask for.
+fn awaited_programs(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
+    let Ok(module) = py.import("sys")?.getattr("modules")?.get_item("subprocess") else {
+        return Ok(BTreeSet::new());
+    };
+    // Those that nobody refers to are waited for here, as whenever another program is started.
+    let _ = module.call_method0("_cleanup");
+    let class = module.getattr("Popen")?;
+    let mut awaited = BTreeSet::new();
+    for object in py.import("gc")?.call_method0("get_objects")?.try_iter()? {
+        let object = object?;
+        // Objects may be in the making: nothing is asked of those of other types.
+        if object.get_type().is(&class)
+            && object.getattr("returncode").is_ok_and(|status| status.is_none())
+            && let Ok(pid) = object.getattr("pid").and_then(|pid| pid.extract())
+        {
+            awaited.insert(pid);
+        }
+    }
+    Ok(awaited)
 }
 
 /// Entries of a directory of /proc that are numbers.
