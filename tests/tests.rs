@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod application_signals;
 mod artefacts;
 mod call;
 mod cgi;

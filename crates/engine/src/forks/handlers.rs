@@ -110,14 +110,21 @@ pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
     install(&crashes, || faulthandler.call_method1("enable", (2,)).map(drop))
 }
 
-/// Writes the stacks of all threads to the log when `signal` comes, whoever holds the interpreter.
+/// Writes the stacks of all threads to the log when `signal` comes, whoever holds the interpreter. A function of Python's that the
+/// application has for this signal is called as well; another handler, such as its own `faulthandler.register`, stays instead.
 ///
 /// # Errors
 /// If the application's own code is in the way.
 pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
+    let has_function = py.import("_signal")?.call_method1("getsignal", (signal,))?.is_callable();
+    let is_handled = look(signal).is_some_and(|action| action.sa_sigaction > libc::SIG_IGN);
+    if is_handled && !has_function {
+        return Ok(());
+    }
     let faulthandler = py.import("faulthandler")?;
     STACKS_SIGNAL.store(signal, Ordering::Relaxed);
-    install(&[signal], || faulthandler.call_method1("register", (signal, 2, true, false)).map(drop))
+    let arguments = (signal, 2, true, has_function);
+    install(&[signal], || faulthandler.call_method1("register", arguments).map(drop))
 }
 
 /// In a child that the application has forked: Python's own table becomes what it was before [`handle`], and ends reports. What

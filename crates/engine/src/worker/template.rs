@@ -440,8 +440,9 @@ impl Signals {
         let mut theirs = Vec::new();
         for number in [libc::SIGCHLD, libc::SIGUSR1] {
             let handler = signal.call_method1("getsignal", (number,))?;
-            // `None` is one that was not set by Python, and is called all the same.
-            if !handler.is_none() {
+            // `None`, or the default though there is another, is one that was not set by Python
+            // (`faulthandler.register`): it is called all the same.
+            if !handler.is_none() && !handler.eq(libc::SIG_DFL)? {
                 signal.call_method1("signal", (number, 0))?;
                 theirs.push((number, handler.unbind()));
             }

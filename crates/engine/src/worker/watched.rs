@@ -155,28 +155,33 @@ impl Watched {
     }
 
     /// Makes SIGUSR2 interrupt what is overdue, and SIGUSR1 write the stacks of all threads to the log at once, whoever holds the
-    /// interpreter.
+    /// interpreter. A function that the application has for SIGUSR2 is called if nothing is overdue.
     pub(super) fn listen(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let watched = self.clone();
+        let theirs = py.import("_signal")?.call_method1("getsignal", (Signal::USR2.as_raw(),))?.unbind();
         let interrupt = PyCFunction::new_closure(
             py,
             Some(c"interrupt"),
             None,
             move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-                watched.interrupt_overdue(arguments.py())
+                let py = arguments.py();
+                let is_ours = watched.interrupt_overdue(py)?;
+                let theirs = theirs.bind(py);
+                if is_ours || !theirs.is_callable() { Ok(()) } else { theirs.call1(arguments).map(drop) }
             },
         )?;
         forks::handle(py, Signal::USR2.as_raw(), &interrupt)?;
         forks::report_stacks(py, Signal::USR1.as_raw())
     }
 
-    /// Runs in the main thread, which is the first.
-    fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<()> {
+    /// Runs in the main thread, which is the first. Was anything overdue?
+    fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<bool> {
+        let has_late_follower = self.has_late_follower();
         self.interrupt_followers(py);
         let request = self.serving(0).clone();
         match request.is_some_and(|request| request.interrupt_here()) {
             true => Err(Interrupted::new_err("timeout")),
-            false => Ok(()),
+            false => Ok(has_late_follower),
         }
     }
 
