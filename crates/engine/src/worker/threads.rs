@@ -43,8 +43,13 @@ impl Stack {
     /// As much as Python's own threads have: what the application has set by `threading.stack_size()`, or
     /// else the soft limit of the process.
     pub(super) fn of_python(py: Python<'_>) -> Self {
-        let asked: Option<usize> =
-            py.import("_thread").and_then(|module| module.call_method0("stack_size")?.extract()).ok();
+        let asked = py.import("_thread").and_then(|module| {
+            let asked: usize = module.call_method0("stack_size")?.extract()?;
+            // Asking sets it to the default, and threads that the application starts later would have that.
+            module.call_method1("stack_size", (asked,))?;
+            Ok(asked)
+        });
+        let asked = asked.ok();
         Self(match asked {
             Some(asked @ 1..) => asked.max(OWN_STACK),
             _ => ordinary(getrlimit(Resource::Stack).current),
