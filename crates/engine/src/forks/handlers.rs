@@ -9,7 +9,7 @@ use std::{
     os::fd::AsRawFd as _,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -32,6 +32,9 @@ static BELL_OWNER: Mutex<Option<Descriptor>> = Mutex::new(None);
 
 /// [`waken`] calls the handlers that it stands before.
 static CALLS_NEXT: AtomicBool = AtomicBool::new(false);
+
+/// A bit for each signal that has come to [`waken`] since [`forget_signals`].
+static CAME: AtomicU64 = AtomicU64::new(0);
 
 /// Address of the handler that Python installs for every signal.
 static PYTHON: AtomicUsize = AtomicUsize::new(0);
@@ -260,7 +263,24 @@ extern "C" fn call_python(signal: i32) {
 /// A signal handler of the form that `SA_SIGINFO` gives.
 type WithInformation = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 
+/// Begins to take note of the signals that [`wake`] is for.
+pub(crate) fn forget_signals() {
+    CAME.store(0, Ordering::Relaxed);
+}
+
+/// Has those signals come once more, to this thread, that have come since [`forget_signals`]: they are pending if it blocks them.
+pub(crate) fn repeat_signals() {
+    let came = CAME.swap(0, Ordering::Relaxed);
+    for signal in [libc::SIGTERM, libc::SIGUSR1] {
+        if came & (1 << signal) != 0 {
+            // SAFETY: the call sends a signal to this thread, and touches no memory.
+            unsafe { libc::raise(signal) };
+        }
+    }
+}
+
 extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    CAME.fetch_or(1 << (signal & 63), Ordering::Relaxed);
     // SAFETY: `errno` is this thread's own. The call reads one byte; if nobody is at the other end, nothing happens.
     unsafe {
         let errno = *libc::__errno_location();

@@ -32,7 +32,11 @@ pub(super) fn fork(py: Python<'_>) -> std::io::Result<Side> {
     let pid = unsafe { libc::fork() };
     let error = std::io::Error::last_os_error();
     // Threads that hooks of the application start must not inherit that signals are blocked, as
-    // programs would from them. In the child the template's handlers stand, which only wake that.
+    // programs would from them. In the child the template's handlers stand, which wake that, and what
+    // has come is for the worker that the child becomes.
+    if pid == 0 {
+        forks::forget_signals();
+    }
     forks::set_mask(&before);
     if pid == 0 {
         process::mark_c_handlers();

@@ -415,6 +415,8 @@ impl Template {
             let _ = kill_process(getpid(), Signal::KILL);
         }
         forks::stop_waking(&SIGNALS);
+        // What has come since the fork, while hooks of the application ran, is for this worker.
+        forks::repeat_signals();
         self.signals.give_back(py)?;
         Ok(Life::Worker(birth))
     }
