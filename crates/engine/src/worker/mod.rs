@@ -20,6 +20,7 @@ mod rehearsal;
 mod serving;
 mod span;
 mod template;
+mod template_signals;
 mod threads;
 mod timekeeper;
 mod unborn;

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{RecvFlags, SendFlags, SocketType, recv, send},
+    net::{RecvFlags, SendFlags, recv, send},
     process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_parent_process_death_signal, waitpid},
 };
 
@@ -30,13 +30,14 @@ use super::{
     modules::{self, Modules},
     pages::Pages,
     rehearsal, serving,
+    template_signals::TemplateSignals,
     unborn::{Cord, Nursery, Outcome},
     warm, warm_up,
     watched::Board,
 };
 use crate::{
     app,
-    forks::{self, Descriptor},
+    forks::Descriptor,
     log::Log,
     log_files,
     process::{self, Inherited, Mask, Ownership},
@@ -44,10 +45,6 @@ use crate::{
 
 /// What to do when a worker cannot load what another has loaded before it.
 const NOT_THE_FIRST: &str = "another worker of this pool has loaded the application: if that holds what this one needs, such as a locked file or an address, run one worker with threads: --workers 1 --threads 8";
-
-/// Signals that wake the template. It ends when its last worker has, and not by a signal that a terminal or a service manager
-/// gives to all.
-const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1];
 
 /// How this process ends.
 pub(super) struct Ended {
@@ -129,7 +126,7 @@ pub(super) fn run(
     gc.call_method0("freeze")?;
     let template = Template {
         channel,
-        signals: Signals::register(py)?,
+        signals: TemplateSignals::register(py)?,
         pid: getpid(),
         workers: Vec::new(),
         unborn: Nursery::default(),
@@ -214,7 +211,7 @@ fn watch(py: Python<'_>, service: &Service, log: &Log, begun: SystemTime) -> Res
 /// A process that forks workers.
 struct Template {
     channel: Descriptor,
-    signals: Signals,
+    signals: TemplateSignals,
     pid: Pid,
     /// Workers that live, of those that the supervisor knows.
     workers: Vec<Pid>,
@@ -311,7 +308,7 @@ impl Template {
         py.detach(|| {
             // A channel that is closed would be readable for ever.
             let channel = (!self.retired).then(|| self.channel.as_fd());
-            let watched = self.unborn.watched().chain([self.signals.ours.as_fd()]).chain(channel);
+            let watched = self.unborn.watched().chain([self.signals.as_fd()]).chain(channel);
             let mut watched: Vec<_> = watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             match poll(&mut watched, patience.as_ref()) {
                 // It would be so for ever.
@@ -414,9 +411,6 @@ impl Template {
             // The template ended before the kernel was asked to watch it; then so does this.
             let _ = kill_process(getpid(), Signal::KILL);
         }
-        forks::stop_waking(&SIGNALS);
-        // What has come since the fork, while hooks of the application ran, is for this worker.
-        forks::repeat_signals();
         self.signals.give_back(py)?;
         Ok(Life::Worker(birth))
     }
@@ -425,45 +419,4 @@ impl Template {
 /// The supervisor reads these; if it is gone, the kernel ends this process.
 fn tell(channel: &Descriptor, news: News) {
     let _ = send(channel, &news.encode(), SendFlags::NOSIGNAL);
-}
-
-/// Readable when a signal has come that wakes the template.
-struct Signals {
-    ours: Descriptor,
-    /// What loading has made of those that the template needs for itself: a handler of the application's
-    /// would wait for our children.
-    theirs: Vec<(i32, Py<PyAny>)>,
-}
-
-impl Signals {
-    fn register(py: Python<'_>) -> PyResult<Self> {
-        let (ours, bell) = forks::pair(SocketType::STREAM)?;
-        let signal = py.import("_signal")?;
-        let mut theirs = Vec::new();
-        for number in [libc::SIGCHLD, libc::SIGUSR1] {
-            let handler = signal.call_method1("getsignal", (number,))?;
-            // `None`, or the default though there is another, is one that was not set by Python
-            // (`faulthandler.register`): it is called all the same.
-            if !handler.is_none() && !handler.eq(libc::SIG_DFL)? {
-                signal.call_method1("signal", (number, 0))?;
-                theirs.push((number, handler.unbind()));
-            }
-        }
-        forks::wake(&SIGNALS, bell, true)?;
-        Ok(Self { ours, theirs })
-    }
-
-    /// Takes note of those that have come.
-    fn take(&self) {
-        while matches!(recv(&self.ours, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
-    }
-
-    /// In a worker: makes of these signals what loading has made of them.
-    fn give_back(self, py: Python<'_>) -> PyResult<()> {
-        let signal = py.import("_signal")?;
-        for (number, handler) in self.theirs {
-            signal.call_method1("signal", (number, handler))?;
-        }
-        Ok(())
-    }
 }
