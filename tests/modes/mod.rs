@@ -88,7 +88,7 @@ fn no_signal_is_blocked_in_any_mode_though_the_web_server_has_blocked_one() {
     }
 }
 
-/// Two values that differ, for whoever reads the log of a failed test.
+/// Two values that differ, for a person who reads the log of a failed test.
 fn difference(here: Option<&Value>, there: Option<&Value>) -> String {
     if let (Some(Value::Array(here)), Some(Value::Array(there))) = (here, there) {
         let beyond = |one: &[Value], other: &[Value]| -> Value {

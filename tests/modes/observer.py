@@ -151,7 +151,7 @@ def dispositions(of="self"):
 
 def prctl(option):
     value = ctypes.c_int(0)
-    # Some give their value back, others put it where they are told to.
+    # Some give their value back, others put it where an argument says.
     result = LIBC.prctl(option, ctypes.byref(value), 0, 0, 0)
     return value.value if option in (2, 37) else result
 

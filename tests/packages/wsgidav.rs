@@ -33,12 +33,6 @@ fn litmus_passes_resident() {
     run_suites(&front, &SUITES[3..4]);
 }
 
-#[test]
-#[ignore = "shows what Python's own CGI gateway passes; takes long"]
-fn litmus_passes_under_cgi_handler() {
-    litmus_passes(&Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::under_cgi_handler()));
-}
-
 fn litmus_passes(front: &dyn Front) {
     run_suites(front, &SUITES);
 }

@@ -173,7 +173,7 @@ fn limited(setup: Setup, limit: usize) -> Option<Pool> {
     Some(setup.launch_by(&words))
 }
 
-/// Lets a process have more processes and threads. Its own user may do so, where root may not for want of a
+/// Lets a process have more processes and threads. Its own user may do so where root lacks a
 /// capability.
 fn lift(pid: i32) {
     let user = fs::metadata(format!("/proc/{pid}")).unwrap().uid().to_string();

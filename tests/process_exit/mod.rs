@@ -1,4 +1,4 @@
-//! What becomes of exit handlers, open files and temporary files when a process has served its last
+//! Exit handlers, open files and temporary files of a process that has served its last
 //! request: the same as when a script ends.
 
 mod finalisation;

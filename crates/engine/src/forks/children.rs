@@ -1,4 +1,4 @@
-//! What a fork does to this process, whoever forks.
+//! What a fork does to this process, by the engine or by the application.
 //!
 //! The kernel's copy of the process gets what it would have without the engine: `pthread_atfork` reaches each fork of the C
 //! library, Python's hook what Python knows besides. Workers that the template forks are no children in this sense.

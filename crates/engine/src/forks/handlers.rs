@@ -113,7 +113,7 @@ pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
     install(&crashes, || faulthandler.call_method1("enable", (2,)).map(drop))
 }
 
-/// Writes the stacks of all threads to the log when `signal` comes, whoever holds the interpreter. A function of Python's that the
+/// Writes the stacks of all threads to the log when `signal` comes, in whatever thread the interpreter is. A function of Python's that the
 /// application has for this signal is called as well; another handler, such as its own `faulthandler.register`, stays instead.
 ///
 /// # Errors

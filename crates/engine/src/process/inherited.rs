@@ -113,7 +113,7 @@ fn streams(py: Python<'_>) -> PyResult<Vec<(Kind, Py<PyAny>)>> {
         }
     }
     streams.sort_by_key(|(kind, _)| *kind);
-    // What a compressor has begun belongs to whoever writes on, and is left where it is.
+    // What a compressor has begun belongs to the process that writes on, and is left where it is.
     let compressors = streams.iter().filter(|(kind, _)| *kind == Kind::Compressor);
     let compressed = attributes(py, compressors.map(|(_, stream)| stream));
     let plain =

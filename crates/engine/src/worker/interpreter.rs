@@ -47,7 +47,7 @@ pub(super) enum Heeds {
     /// Whoever sends it.
     Anybody,
     /// The gateway's, which says so before. Another's is noted. A handler that loading has set decides
-    /// what becomes of the request, as it does in a process that serves one request.
+    /// how the request ends, as it does in a process that serves one request.
     Gateway(Arc<AtomicBool>, TermHandler),
 }
 

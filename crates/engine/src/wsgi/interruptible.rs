@@ -1,7 +1,7 @@
 //! Whether a request may be interrupted, and by when it has to be over.
 //!
 //! One lock decides who interrupts a request: a signal handler, another thread, or a wait of our own that
-//! has reached the deadline. Whoever ends the request holds the same lock, and takes an exception back that
+//! has reached the deadline. The thread that ends the request holds the same lock, and takes an exception back that
 //! the thread has not seen yet. So no request is ever interrupted for another.
 
 use std::{
@@ -180,7 +180,7 @@ impl Interruptible {
         self.0.limit.as_ref()?.python_thread
     }
 
-    /// No code of Python's runs under this lock, so that whoever has the interpreter gets the lock.
+    /// No code of Python's runs under this lock, so that a thread with the interpreter gets the lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

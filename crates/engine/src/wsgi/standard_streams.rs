@@ -73,7 +73,7 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
     Ok(())
 }
 
-/// The application was loaded: requests find the streams that are there now, and lines begin anew.
+/// The application was loaded: requests find the streams that are there now, and lines begin at their start.
 pub(crate) fn note(py: Python<'_>) {
     if let Some(streams) = STREAMS.get() {
         streams.lines.iter().for_each(|lines| lines.end_line());

@@ -234,7 +234,7 @@ impl Incoming {
 
     /// Has the body ended without a byte, as far as that is known? Called before anything was read of it.
     pub(super) fn is_bodiless(&mut self, socket: &Descriptor) -> bool {
-        // Whoever reads meets an error by himself.
+        // The next read meets an error by itself.
         let _ = self.body_pending(socket);
         self.content.is_empty()
             && self.aside.is_empty()

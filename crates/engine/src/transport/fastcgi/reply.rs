@@ -251,7 +251,7 @@ impl ReplySink for Reply {
             let errors = self.errors();
             sent = self.send_all(py, &errors);
         }
-        // Whoever does not take these does not take the end either.
+        // A web server that does not take these does not take the end either.
         if whole && !self.ended && sent.is_ok() {
             sent = self.send_all(py, &self.output.ending(0, self.stderr_used));
         }

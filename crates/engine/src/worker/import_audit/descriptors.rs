@@ -22,7 +22,7 @@ const SQLITE: (i64, &[u8]) = (0, b"SQLite format 3\0");
 /// What stands in LMDB databases (behind the head of a page) and in their lock files.
 const LMDB: [(i64, &[u8]); 2] = [(16, b"\xde\xc0\xef\xbe"), (0, b"\xde\xc0\xef\xbe")];
 
-/// Major numbers of devices that keep nothing for whoever has opened them: memory (`/dev/null`, `/dev/urandom`) and terminals.
+/// Major numbers of devices that keep nothing for the process that has opened them: memory (`/dev/null`, `/dev/urandom`) and terminals.
 const PLAIN_DEVICES: [u32; 3] = [1, 4, 5];
 const PSEUDO_TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
 

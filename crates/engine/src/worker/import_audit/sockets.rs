@@ -67,7 +67,7 @@ impl<'fd> Socket<'fd> {
     fn sharing(&self) -> Sharing {
         use Sharing::{EachProcess, Forked};
         if self.kind.is_none() || self.kind == Some(SocketType::RAW) {
-            // Answers of the kernel (netlink), or packets that whoever reads first takes.
+            // Answers of the kernel (netlink), or packets that the first reader takes.
             return EachProcess;
         }
         if self.kind == Some(SocketType::DGRAM) {

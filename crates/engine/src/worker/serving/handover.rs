@@ -142,7 +142,7 @@ impl Lookout {
         };
         match self.missing.try_again(start) {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
-            // Without the thread connections stay where they are. Whoever takes the last thread tries again.
+            // Without the thread connections stay where they are. The thread that becomes busy last tries again.
             _ => self.asleep.store(true, Ordering::SeqCst),
         }
     }
