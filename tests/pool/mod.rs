@@ -17,6 +17,7 @@ mod framing;
 mod handover;
 mod hostile;
 mod inherited;
+mod lingering;
 pub(crate) mod load;
 mod logs;
 mod lookout;

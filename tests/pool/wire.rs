@@ -120,6 +120,22 @@ impl Wire {
         thread::spawn(move || (&stream).write_all(&bytes))
     }
 
+    /// Sends for ever, beside everything else; how that ends is the thread's result.
+    pub(super) fn send_without_end(&self) -> JoinHandle<io::Result<()>> {
+        let stream = self.stream.try_clone().unwrap();
+        thread::spawn(move || {
+            loop {
+                (&stream).write_all(&[0; 64 * 1024])?;
+            }
+        })
+    }
+
+    /// Has the other end no room for more?
+    pub(super) fn is_full(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], Some(&at_once)).unwrap() == 0
+    }
+
     /// Says that nothing more will be sent.
     pub(super) fn end_sending(&self) {
         shutdown(&self.stream, Shutdown::Write).unwrap();

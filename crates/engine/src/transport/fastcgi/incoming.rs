@@ -1,6 +1,6 @@
 //! What has come on a connection and is not dealt with yet.
 
-use std::{io, ops::Range, os::fd::AsFd as _, time::Instant};
+use std::{io, ops::Range, os::fd::AsFd as _};
 
 use fastcgi_server::{
     Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
@@ -16,7 +16,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::{Incomplete, filter::FileInput};
+use super::{Incomplete, filter::FileInput, lingering::Lingering};
 use crate::{forks::Descriptor, log::Log, transport::aside::Aside, wsgi::Interruptible};
 
 /// Bytes that are read at a time. A request without a body fits well.
@@ -44,14 +44,12 @@ pub(super) struct Incoming {
     pub(super) has_served: bool,
     /// Something has come at all.
     pub(super) heard: bool,
-    /// The whole body of the request that was served last has come.
-    pub(super) last_body_over: bool,
     /// The request that is served, and what is known of its body.
     pub(super) current: Option<Current>,
     /// By when the request that was begun last has to be over.
     pub(super) interruptible: Option<Interruptible>,
-    /// Since when the connection is only drained before it is closed.
-    pub(super) lingering: Option<Instant>,
+    /// The connection is only drained before it is closed.
+    pub(super) lingering: Option<Lingering>,
 }
 
 /// The request that is served, and its body.
@@ -91,7 +89,6 @@ impl Incoming {
             file: None,
             has_served: false,
             heard: false,
-            last_body_over: true,
             current: None,
             interruptible: None,
             lingering: None,
@@ -212,11 +209,6 @@ impl Incoming {
 
     fn await_socket(&self, socket: &Descriptor, events: PollFlags) -> io::Result<PollFlags> {
         await_socket(socket, events, self.interruptible.as_ref())
-    }
-
-    /// Has the whole body of the request that was served last come?
-    pub(super) fn stdin_over(&self) -> bool {
-        self.last_body_over
     }
 
     /// May more of the body come? Its end is looked for in what is buffered.

@@ -10,6 +10,7 @@
 mod errors;
 mod filter;
 mod incoming;
+mod lingering;
 mod moving;
 mod reply;
 
@@ -25,7 +26,7 @@ use fastcgi_server::{Limits, Output, Params, RequestId};
 use pyo3::{Python, sync::MutexExt as _};
 use rustix::{
     io::Errno,
-    net::{RecvFlags, Shutdown, recv, shutdown},
+    net::{RecvFlags, recv},
 };
 
 use super::aside::Aside;
@@ -92,11 +93,6 @@ impl Peer {
         self.shared.socket.as_fd()
     }
 
-    /// Since when the connection is only drained.
-    pub(crate) fn lingering_since(&self) -> Option<Instant> {
-        self.shared.incoming().lingering
-    }
-
     /// Has it served a request, and is kept for another?
     pub(crate) fn is_kept(&self) -> bool {
         let incoming = self.shared.incoming();
@@ -117,6 +113,9 @@ impl Peer {
     /// Reads what is there, up to the next request. Never waits.
     pub(crate) fn advance(&self) -> Progress {
         let mut incoming = self.shared.incoming();
+        if let Some(progress) = self.drop_the_rest(&mut incoming) {
+            return progress;
+        }
         loop {
             match incoming.next_request(&self.shared.socket) {
                 Ok(Some(request)) => return Progress::Request(request),
@@ -124,23 +123,21 @@ impl Peer {
                 // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3 and 7).
                 Err(error) => {
                     log_broken(&error);
-                    return Progress::Close;
+                    return self.linger(&mut incoming);
                 }
             }
-            if incoming.protocol.must_close() && incoming.lingering.is_none() {
-                // What was refused may have a body.
-                incoming.last_body_over = false;
-                return self.end_connection(&mut incoming);
+            if incoming.protocol.must_close() {
+                return self.linger(&mut incoming);
             }
             incoming.unread = 0..0;
             let buffer = &mut incoming.buffer;
             match recv(&self.shared.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Progress::Close,
-                Ok((_, count)) if incoming.lingering.is_none() => {
+                Ok((_, count)) => {
                     incoming.heard = true;
                     incoming.unread = 0..count;
                 }
-                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Progress::Wait,
                 Err(_) => return Progress::Close,
             }
@@ -192,8 +189,8 @@ impl Peer {
         let mut incoming = self.shared.incoming();
         match incoming.current.take() {
             // Cut: only closing tells the web server so.
-            Some(_) => Progress::Close,
-            None if incoming.protocol.must_close() => self.end_connection(&mut incoming),
+            Some(_) => self.linger(&mut incoming),
+            None if incoming.protocol.must_close() => self.linger(&mut incoming),
             None => Progress::Wait,
         }
     }
@@ -206,17 +203,6 @@ impl Peer {
     /// Gives the parameters' buffer back.
     pub(crate) fn reuse(&self, params: Params) {
         self.shared.incoming().protocol.reuse(params);
-    }
-
-    /// Closes a connection whose last request is over. If the web server may still be sending, it is heard out first: a
-    /// reset would take the reply back.
-    fn end_connection(&self, incoming: &mut Incoming) -> Progress {
-        if incoming.stdin_over() || shutdown(&self.shared.socket, Shutdown::Write).is_err() {
-            return Progress::Close;
-        }
-        incoming.lingering = Some(Instant::now());
-        incoming.unread = 0..0;
-        Progress::Wait
     }
 }
 

@@ -283,7 +283,6 @@ impl ReplySink for Reply {
             current = now;
         }
         if ended {
-            incoming.last_body_over = incoming.inputs_over(&current);
             incoming.protocol.finish(current.id);
         } else {
             // Cut: what is left of the request stays, and with it the connection is closed.

@@ -19,8 +19,11 @@ use crate::{
     transport::fastcgi::{Peer, Progress},
 };
 
-/// How long a connection that is only drained may stay.
+/// How long a worker that ends waits for what its connections are in the middle of.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long it waits before it looks again which of them can be given away or closed.
+const DRAIN_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Wait until descriptors may be free again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -115,7 +118,7 @@ impl Worker {
         // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
         let alone = self.service.threads <= 1;
         let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
-        let is_kept = peer.is_kept();
+        let (is_kept, is_lingering) = (peer.is_kept(), peer.is_lingering());
         let mut waiting = self.waiting();
         let socket = peer.socket();
         let watched = match (known, alone) {
@@ -124,11 +127,10 @@ impl Worker {
             (true, true) => Ok(()),
         };
         // What cannot be watched is closed; only a lack of memory does that.
-        if watched.is_ok() {
-            if peer.lingering_since().is_some() {
-                self.may_linger.store(true, Ordering::Relaxed);
-            }
-            waiting.insert(data, peer);
+        match watched {
+            Ok(()) if is_lingering => self.lingering.insert(&self.epoll, data, peer),
+            Ok(()) => drop(waiting.insert(data, peer)),
+            Err(_) => {}
         }
         drop(waiting);
         if is_kept && !known && self.service.workers > 1 {
@@ -159,9 +161,12 @@ impl Worker {
         }
     }
 
-    /// Out of descriptors: closes the connection that is oldest of those between requests, which web servers have to expect at
-    /// any time. So nobody keeps others out by saying nothing.
+    /// Out of descriptors: closes a connection that is only drained, or the oldest of those between requests, which web servers
+    /// have to expect at any time. So nobody keeps others out by saying nothing.
     pub(super) fn make_room(&self) {
+        if self.lingering.close_first(&self.epoll) {
+            return;
+        }
         let mut waiting = self.waiting();
         let oldest = waiting.iter().find(|(_, peer)| peer.is_free()).map(|(data, _)| *data);
         if let Some(peer) = oldest.and_then(|oldest| waiting.remove(&oldest)) {
@@ -171,17 +176,6 @@ impl Worker {
             // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
             std::thread::sleep(PAUSE);
         }
-    }
-
-    /// Closes connections that have lingered long enough.
-    pub(super) fn sweep(&self) {
-        self.waiting().retain(|_, peer| {
-            let stays = peer.lingering_since().is_none_or(|since| since.elapsed() < LINGER);
-            if !stays {
-                forget(&self.epoll, peer);
-            }
-            stays
-        });
     }
 
     /// Serves out the connections that are in the middle of a request, and gives away or closes those between two.
@@ -195,25 +189,30 @@ impl Worker {
         }
         self.adopt_all(seat);
         let (begin, gives_until) = (Instant::now(), Self::gives_until());
-        let mut left: Vec<(u64, Peer)> = std::mem::take(&mut *self.waiting()).into_iter().collect();
+        let mut left: Vec<(u64, Peer)> = self.take_connections();
         while !left.is_empty() && begin.elapsed() < LINGER {
             py.detach(|| self.give_all(&mut left, gives_until));
             left.retain(|(_, peer)| !peer.is_free());
-            for (data, peer) in std::mem::take(&mut left) {
-                let more = py.detach(|| {
-                    let patience = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-                    matches!(
-                        poll(&mut [PollFd::from_borrowed_fd(peer.socket(), PollFlags::IN)], Some(&patience)),
-                        Ok(1..)
-                    )
-                });
-                if more {
+            let is_ready = py.detach(|| {
+                let sockets = left.iter().map(|(_, peer)| peer.socket());
+                let mut watched: Vec<_> = sockets.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)).collect();
+                let found = poll(&mut watched, Some(&DRAIN_LOOK)).unwrap_or(0);
+                watched.iter().map(|socket| found > 0 && !socket.revents().is_empty()).collect::<Vec<_>>()
+            });
+            for ((data, peer), is_ready) in std::mem::take(&mut left).into_iter().zip(is_ready) {
+                if is_ready {
                     self.drive(seat, data, peer, true);
                 } else {
                     left.push((data, peer));
                 }
             }
-            left.append(&mut std::mem::take(&mut *self.waiting()).into_iter().collect());
+            left.append(&mut self.take_connections());
         }
+    }
+
+    /// All connections that wait for something.
+    fn take_connections(&self) -> Vec<(u64, Peer)> {
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().chain(self.lingering.take_all()).collect()
     }
 }

@@ -7,6 +7,7 @@
 mod connections;
 mod followers;
 mod handover;
+mod lingering;
 mod request;
 
 use std::{
@@ -58,9 +59,7 @@ use crate::{
 };
 use followers::Helpers;
 use handover::Lookout;
-
-/// Wait until connections that linger are looked at again.
-const LOOK: Duration = Duration::from_secs(1);
+use lingering::Lingering;
 
 /// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others to the rest.
 const A_MOMENT: u64 = 2;
@@ -190,8 +189,8 @@ struct Worker {
     waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
     /// Gives them to other workers, if there may be any.
     lookout: Option<Arc<Lookout>>,
-    /// One of them may be drained only. Changed while `waiting` is locked.
-    may_linger: AtomicBool,
+    /// Connections that are only drained, by their epoll data.
+    lingering: Lingering,
     /// It does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
     stands_back: AtomicU64,
     next: AtomicU64,
@@ -244,7 +243,7 @@ impl Worker {
             failed: AtomicBool::new(false),
             waiting,
             lookout,
-            may_linger: AtomicBool::new(false),
+            lingering: Lingering::default(),
             stands_back: AtomicU64::new(0),
             served: AtomicU64::new(0),
             span: Span::new(service)?,
@@ -298,6 +297,7 @@ impl Worker {
                         Some(listener) => self.accept(seat, listener),
                         None => {
                             let peer = self.waiting().remove(&data);
+                            let peer = peer.or_else(|| self.lingering.remove(data));
                             if let Some(peer) = peer {
                                 self.drive(seat, data, peer, true);
                             }
@@ -305,7 +305,7 @@ impl Worker {
                     }
                 }
                 Ok(None) => {
-                    self.sweep();
+                    self.lingering.sweep(&self.epoll);
                     self.go_on(seat.thread, self.span.now());
                     // A signal may have ended the wait. Handlers of the application's run here, and what they raise is theirs.
                     let log = Log::new("-", "(worker)");
@@ -340,7 +340,7 @@ impl Worker {
             .span
             .left()
             .into_iter()
-            .chain(self.lingers().then_some(LOOK))
+            .chain((!self.lingering.is_empty()).then_some(lingering::LOOK))
             .chain(looks)
             .chain(self.helpers.next_try())
             .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
@@ -367,17 +367,6 @@ impl Worker {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Does a connection linger? Looked for only if one may: there may be thousands that do not.
-    fn lingers(&self) -> bool {
-        if !self.may_linger.load(Ordering::Relaxed) {
-            return false;
-        }
-        let waiting = self.waiting();
-        let lingers = waiting.values().any(|peer| peer.lingering_since().is_some());
-        self.may_linger.store(lingers, Ordering::Relaxed);
-        lingers
     }
 
     /// Does what follows from the worker's age, memory and requests.

@@ -1,0 +1,103 @@
+//! Connections that are only drained before they are closed. They wait for events beside the others,
+//! so that draining them keeps no thread from serving requests.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{Descriptor, connections::forget};
+use crate::transport::fastcgi::Peer;
+
+/// Wait until those that have lingered long enough are looked for again.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// Connections that are only drained, by their epoll data.
+#[derive(Default)]
+pub(super) struct Lingering {
+    state: Mutex<State>,
+    /// There are some. Changed while `state` is locked.
+    any: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    peers: BTreeMap<u64, Peer>,
+    /// When those that have lingered long enough were looked for last.
+    looked: Option<Instant>,
+}
+
+impl Lingering {
+    /// Are there none? To be asked before each wait for events.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.any.load(Ordering::Relaxed)
+    }
+
+    /// Adds a connection. Since a busy worker is never out of events, those that have lingered long
+    /// enough are looked for here, too.
+    pub(super) fn insert(&self, epoll: &Descriptor, data: u64, peer: Peer) {
+        let mut state = self.state();
+        let is_due = state.looked.is_some_and(|looked| looked.elapsed() >= LOOK);
+        state.looked.get_or_insert_with(Instant::now);
+        state.peers.insert(data, peer);
+        self.any.store(true, Ordering::Relaxed);
+        if is_due {
+            self.close_overdue(&mut state, epoll);
+        }
+    }
+
+    /// Takes a connection out, to go on with it.
+    pub(super) fn remove(&self, data: u64) -> Option<Peer> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut state = self.state();
+        let peer = state.peers.remove(&data);
+        self.any.store(!state.peers.is_empty(), Ordering::Relaxed);
+        peer
+    }
+
+    /// Takes all connections out.
+    pub(super) fn take_all(&self) -> BTreeMap<u64, Peer> {
+        let mut state = self.state();
+        self.any.store(false, Ordering::Relaxed);
+        std::mem::take(&mut state.peers)
+    }
+
+    /// Closes the connection that is here longest, for its descriptor. Tells whether there was one.
+    pub(super) fn close_first(&self, epoll: &Descriptor) -> bool {
+        let mut state = self.state();
+        let first = state.peers.pop_first();
+        self.any.store(!state.peers.is_empty(), Ordering::Relaxed);
+        first.iter().for_each(|(_, peer)| forget(epoll, peer));
+        first.is_some()
+    }
+
+    /// Closes connections that have lingered long enough.
+    pub(super) fn sweep(&self, epoll: &Descriptor) {
+        if !self.is_empty() {
+            self.close_overdue(&mut self.state(), epoll);
+        }
+    }
+
+    fn close_overdue(&self, state: &mut State, epoll: &Descriptor) {
+        let now = Instant::now();
+        state.looked = Some(now);
+        state.peers.retain(|_, peer| {
+            let is_over = peer.has_lingered(now);
+            if is_over {
+                forget(epoll, peer);
+            }
+            !is_over
+        });
+        self.any.store(!state.peers.is_empty(), Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
