@@ -8,7 +8,21 @@ try:
         raise ImportError("this is a free-threaded build of Python")
     from _frozen_importlib import ModuleSpec, _load
     from _frozen_importlib_external import ExtensionFileLoader
-    engine = _load(ModuleSpec("_wsgate", ExtensionFileLoader("_wsgate", sys.argv[1]), origin=sys.argv[1]))
+    path = sys.argv[1]
+    if len(sys.argv) > 4:
+        # The engine that the pool was started with: the file may be of another build by now.
+        import posix
+        try:
+            posix.stat("/proc/self/fd/" + sys.argv[4])
+            path = "/proc/self/fd/" + sys.argv[4]
+        except OSError:
+            # There is no /proc.
+            pass
+    spec = ModuleSpec("_wsgate", ExtensionFileLoader("_wsgate", path), origin=path)
+    engine = _load(spec)
+    if len(sys.argv) > 4:
+        posix.close(int(sys.argv[4]))
+        engine.__file__ = spec.origin = spec.loader.path = sys.argv[1]
     work = engine.prepare(int(sys.argv[2]))
 except BaseException as error:
     import posix

@@ -20,7 +20,7 @@ use link::{
 use rustix::fs::{Access, access};
 
 use crate::{
-    engine,
+    engine::Engine,
     options::{Changes, Limits, Options},
     python::{self, Interpreter},
     runtime_directory,
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     /// Its interpreter.
     pub(crate) interpreter: Interpreter,
     /// The engine for it.
-    pub(crate) engine: PathBuf,
+    pub(crate) engine: Engine,
     /// Where python is started.
     pub(crate) working_directory: PathBuf,
     /// What goes to the front of `sys.path`.
@@ -69,6 +69,19 @@ impl Settings {
     /// # Errors
     /// The log entry that says what cannot be used.
     pub(crate) fn resolve(options: &Options, app: App, base: &Path) -> Result<Self, Entry> {
+        Self::resolve_with(options, app, base, Engine::find)
+    }
+
+    /// The same with an `engine` that may be known already.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`].
+    pub(crate) fn resolve_with(
+        options: &Options,
+        app: App,
+        base: &Path,
+        engine: impl FnOnce() -> Result<Engine, Entry>,
+    ) -> Result<Self, Entry> {
         let app = match app.source {
             Source::File(path) => {
                 let path = base.join(OsStr::from_bytes(&path));
@@ -100,7 +113,7 @@ impl Settings {
         Ok(Self {
             app,
             interpreter,
-            engine: engine::find()?,
+            engine: engine()?,
             working_directory,
             sys_path: homes.into_iter().chain(options.path.iter().map(|directory| base.join(directory))).collect(),
             variables: options.env.clone(),

@@ -68,15 +68,17 @@ impl Start {
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
         })?;
-        for descriptor in [engines_end.as_fd(), frame.as_fd()].iter().chain(inherited) {
+        let held = settings.engine.held();
+        for descriptor in [engines_end.as_fd(), frame.as_fd()].iter().chain(inherited).chain(&held) {
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
         let mut command = Command::new(&settings.interpreter.program);
         command
             .args(["-c", BOOTSTRAP])
-            .arg(&settings.engine)
+            .arg(settings.engine.path())
             .arg(frame.as_raw_fd().to_string())
             .arg(engines_end.as_raw_fd().to_string())
+            .args(held.map(|held| held.as_raw_fd().to_string()))
             .current_dir(&settings.working_directory)
             .env_clear()
             .envs(environment(settings, request))

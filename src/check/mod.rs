@@ -59,7 +59,7 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
         })?;
     let interpreter = &settings.interpreter;
     report.line("interpreter", format!("{} ({})", interpreter.program.display(), interpreter.chosen_by));
-    report.line("engine", format!("{}, build {}", settings.engine.display(), link::build()));
+    report.line("engine", format!("{}, build {}", settings.engine.path().display(), link::build()));
     match findings(&settings) {
         Some(findings) => describe(&mut report, &settings, mode, &findings, reader.as_ref()),
         None => report.problem("python did not get far enough to say more; the entry above says why".to_owned()),
@@ -201,7 +201,7 @@ fn readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader
     if let Source::File(path) = &settings.app.source {
         paths.insert(PathBuf::from(OsStr::from_bytes(path)));
     }
-    paths.insert(settings.engine.clone());
+    paths.insert(settings.engine.path().to_owned());
     paths.insert(settings.interpreter.program.clone());
     let closed: BTreeSet<PathBuf> = paths.iter().filter_map(|path| reader.first_closed(path)).collect();
     if closed.is_empty() {

@@ -73,7 +73,7 @@ impl Ending<'_> {
         if let Some(reason) = &self.unfit {
             return (
                 Status::InternalServerError,
-                engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason),
+                engine::unfit(self.settings.engine.path(), &self.settings.interpreter.program, reason),
             );
         }
         let python = self.settings.interpreter.program.display();

@@ -52,6 +52,11 @@ impl Changes {
         (!self.watched.is_empty()).then_some(self.due)
     }
 
+    /// Is it time to look?
+    pub(super) fn is_due(&self) -> bool {
+        !self.watched.is_empty() && Instant::now() >= self.due
+    }
+
     /// Looks, if it is time. Gives a path that has changed, and is not being changed any more.
     pub(super) fn look(&mut self) -> Option<&Path> {
         let now = Instant::now();

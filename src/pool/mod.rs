@@ -61,8 +61,8 @@ const LEAST_LINGER: Duration = Duration::from_secs(1);
 /// # Errors
 /// If it cannot begin.
 pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
-    let origin = Origin::new(&words.app, &words.options).map_err(Complaint::usage)?;
-    let settings = origin.resolve().map_err(Complaint::settings)?;
+    let mut origin = Origin::new(&words.app, &words.options).map_err(Complaint::usage)?;
+    let mut settings = origin.resolve().map_err(Complaint::settings)?;
     let bad_address = |error: anyhow::Error| {
         Complaint::settings(
             Entry::error(Code::BadListener, format!("{error:#}"))
@@ -112,6 +112,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         service.logs = logs.terms(&scoreboard);
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
+    origin.hold_engine(&mut settings);
     let bell =
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
     let handover = Handover::create().map_err(cannot_begin)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use link::{app::App, entry::Entry};
 
 use crate::{
+    engine::Engine,
     options::Options,
     script_line,
     settings::{Settings, application},
@@ -17,6 +18,8 @@ pub(super) struct Origin {
     options: Options,
     app: App,
     base: PathBuf,
+    /// The engine that fits to this program, once it is known.
+    engine: Option<Engine>,
 }
 
 impl Origin {
@@ -26,12 +29,12 @@ impl Origin {
     /// The log entry, if it names none.
     pub(super) fn new(word: &str, options: &Options) -> Result<Self, Entry> {
         let (app, base) = application(word)?;
-        Ok(Self { options: options.clone(), app, base })
+        Ok(Self { options: options.clone(), app, base, engine: None })
     }
 
     /// The application `app`, with `options`; relative paths are taken from `base`.
     pub(super) fn of(app: App, options: Options, base: PathBuf) -> Self {
-        Self { options, app, base }
+        Self { options, app, base, engine: None }
     }
 
     /// What it comes to now.
@@ -40,7 +43,21 @@ impl Origin {
     /// The log entry that says what cannot be used.
     pub(super) fn resolve(&self) -> Result<Settings, Entry> {
         let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
-        Settings::resolve(&options, self.app.clone(), &self.base)
+        Settings::resolve_with(&options, self.app.clone(), &self.base, || match &self.engine {
+            Some(engine) => Ok(engine.clone()),
+            None => Engine::find(),
+        })
+    }
+
+    /// From now on the engine of `settings` is the one, whatever happens to its file.
+    pub(super) fn hold_engine(&mut self, settings: &mut Settings) {
+        settings.engine = settings.engine.clone().hold();
+        self.engine = Some(settings.engine.clone());
+    }
+
+    /// Is at the engine's path another than the one that is held?
+    pub(super) fn is_engine_replaced(&self) -> bool {
+        self.engine.as_ref().is_some_and(Engine::is_replaced)
     }
 
     /// A path of the command line.

@@ -113,8 +113,9 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
                 .hint("warm pools are started by requests, with `--mode warm` on the `#!` line of a script"),
         )
     })?;
-    let origin = Origin::of(app, words.options.clone(), words.base.clone());
-    let settings = origin.resolve().map_err(Complaint::settings)?;
+    let mut origin = Origin::of(app, words.options.clone(), words.base.clone());
+    let mut settings = origin.resolve().map_err(Complaint::settings)?;
+    origin.hold_engine(&mut settings);
     let listeners = vec![Listener::handoff(&words.socket).map_err(|error| {
         Complaint::failed(
             Entry::error(Code::NoWarmPool, format!("`{}` cannot be listened at: {error:#}", words.socket.display()))

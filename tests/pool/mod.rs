@@ -39,6 +39,7 @@ mod stderr;
 mod threads;
 mod timeouts;
 mod units;
+mod upgrades;
 mod wire;
 mod workers;
 

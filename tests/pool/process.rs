@@ -21,6 +21,7 @@ use crate::{
 
 /// A pool that is to be started.
 pub(crate) struct Setup {
+    program: PathBuf,
     directory: TempDir,
     words: Vec<OsString>,
     listen: Vec<String>,
@@ -40,10 +41,21 @@ impl Setup {
         let directory = TempDir::new().unwrap();
         let listen = vec![format!("unix:{}", directory.path().join("app.sock").display())];
         let mark = directory.path().into();
-        let setup =
-            Self { directory, words: Vec::new(), listen, variables: vec![("MARK".to_owned(), mark)], gate: None };
+        let setup = Self {
+            program: artefacts::gateway().to_owned(),
+            directory,
+            words: Vec::new(),
+            listen,
+            variables: vec![("MARK".to_owned(), mark)],
+            gate: None,
+        };
         setup.release(code);
         setup.words(&["--workers", "1"])
+    }
+
+    /// Another wsgate than the one that was built.
+    pub(super) fn program(self, program: PathBuf) -> Self {
+        Self { program, ..self }
     }
 
     /// Puts other code in the place of the application's.
@@ -103,7 +115,7 @@ impl Setup {
 
     /// The command that starts the pool.
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(artefacts::gateway());
+        let mut command = Command::new(&self.program);
         command.args(["fastcgi", "--python"]).arg(python()).args(&self.words);
         for address in &self.listen {
             command.args(["--listen", address]);

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Site, TELLS_ITSELF, Who};
 use crate::{front::eventually, verdict::whole};
 
@@ -22,10 +24,9 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
         let site = Site::of(mode, "", TELLS_ITSELF);
         site.warm_up();
         let before = Who::of(&site.ask());
-        assert!(before.is_warm());
+        assert!(before.is_warm(), "{}", site.log());
         upgrade(&site);
         assert!(!Who::of(&site.ask()).is_warm(), "the old pool is not asked");
-        site.await_pools(2);
         eventually("the new pool serves", || {
             let reply = site.ask();
             assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
@@ -33,6 +34,7 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
             assert_ne!(who.born, before.born, "{}", site.log());
             who.is_warm()
         });
+        eventually("the old pool ends", || site.supervisors().len() == 1);
         let log = site.log();
         assert!(!log.contains("W0380") && !log.contains("error["), "{log}");
     }
@@ -43,6 +45,9 @@ fn a_gateway_that_meets_a_pool_of_another_build_serves_cold_and_says_so_once() {
     let site = Site::new(TELLS_ITSELF);
     site.warm_up();
     let of_old = site.files(".sock").remove(0);
+    // It would end.
+    let supervisor = site.supervisors().remove(0);
+    kill_process(Pid::from_raw(supervisor).unwrap(), Signal::STOP).unwrap();
     let (old, new) = upgrade(&site);
     site.ask();
     site.await_pools(2);

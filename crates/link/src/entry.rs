@@ -152,6 +152,8 @@ codes! {
     PoolReloaded = 711,
     /// A pool ends.
     PoolEnds = 712,
+    /// A pool goes on with the build that it was started with, though another is installed.
+    EngineReplaced = 713,
     /// No FastCGI server can be reached.
     NoServer = 801,
     /// A FastCGI server refused the request.

@@ -1,7 +1,7 @@
 //! What the gateway and the engine say to each other, and the words both of them use towards the web server and
 //! the error log. Knows neither Python nor any transport.
 
-// Only the scoreboard has to look at shared memory, in one place.
+// Only mapping memory needs it, in two places.
 #![deny(unsafe_code)]
 
 pub mod app;
@@ -12,6 +12,8 @@ pub mod handoff;
 pub mod handover;
 pub mod launch;
 pub mod logs;
+#[expect(unsafe_code, reason = "memory that is mapped from a file")]
+pub mod mappable;
 pub mod mount;
 pub mod page;
 pub mod percent;

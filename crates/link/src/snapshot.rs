@@ -25,9 +25,21 @@ impl Snapshot {
         fs::metadata(path).ok().map(|found| Self::from(&found))
     }
 
+    /// The file that `file` has open.
+    pub fn of_open(file: &fs::File) -> Option<Self> {
+        file.metadata().ok().map(|found| Self::from(&found))
+    }
+
     /// The same of a link, which is not followed.
     pub fn of_link(path: &Path) -> Option<Self> {
         fs::symlink_metadata(path).ok().map(|found| Self::from(&found))
+    }
+
+    /// Has the file other content, or is it another file? Unlike `==` this lets a further link to it, or
+    /// other permissions, pass.
+    pub fn is_same_content(&self, other: &Self) -> bool {
+        let content = |file: &Self| (file.device, file.inode, file.size, file.modified);
+        content(self) == content(other)
     }
 
     fn from(found: &fs::Metadata) -> Self {

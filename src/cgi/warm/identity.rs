@@ -166,7 +166,7 @@ pub(super) fn digest(settings: &Settings, options: &Options) -> u64 {
     }
     format!("{:?}", settings.app).hash(&mut digest);
     (&settings.working_directory, &settings.sys_path, &settings.pycache_prefix).hash(&mut digest);
-    for program in [&settings.interpreter.program, &settings.engine] {
+    for program in [settings.interpreter.program.as_path(), settings.engine.path()] {
         program.hash(&mut digest);
         // The time of the last change as a whole is left out: another link to the file changes it.
         let found = fs::metadata(program).ok();

@@ -20,6 +20,13 @@ impl Supervisor<'_> {
         if self.phase.is_ending() {
             return;
         }
+        if self.changes.is_due() && self.activity.is_limited() && self.terms.origin.is_engine_replaced() {
+            self.log(&Entry::notice(
+                Code::EngineReplaced,
+                "another build of wsgate was installed; the pool ends, and the next request starts one of that build",
+            ));
+            return self.happened(Event::Stop);
+        }
         if let Some(path) = self.changes.look() {
             let path = path.display().to_string();
             let event = self.renewal();
@@ -35,6 +42,19 @@ impl Supervisor<'_> {
     /// If the application is not as it was: the entry for that.
     pub(super) fn settings_now(&self) -> Result<Settings, Entry> {
         self.terms.origin.resolve().map(|settings| Settings { timeout: self.settings.timeout, ..settings })
+    }
+
+    /// Whoever reloads after an upgrade may expect it to be in use then.
+    pub(super) fn tell_of_upgrade(&self) {
+        if self.terms.origin.is_engine_replaced() {
+            self.log(
+                &Entry::notice(
+                    Code::EngineReplaced,
+                    "another build of wsgate was installed; the pool goes on with the one that it was started with",
+                )
+                .hint("restart the pool to use the new build"),
+            );
+        }
     }
 
     /// Replaces a template that could load the application but must not be forked by one that looks which code does that, and this one by

@@ -230,6 +230,7 @@ impl<'a> Supervisor<'a> {
             Step::Load => {
                 if phase == Phase::Reloading {
                     self.notify.reloading();
+                    self.tell_of_upgrade();
                 }
                 // New code may be another about what cannot be forked.
                 self.load(self.terms.service.preload);

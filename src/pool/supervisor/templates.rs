@@ -239,7 +239,7 @@ impl Supervisor<'_> {
     /// Says why a template has ended, or cannot be used, unless it has said so itself.
     fn explain(&self, template: &Template, ended: Option<ExitStatus>) {
         if let Some(reason) = &template.unfit {
-            self.log(&engine::unfit(&template.settings.engine, &template.settings.interpreter.program, reason));
+            self.log(&engine::unfit(template.settings.engine.path(), &template.settings.interpreter.program, reason));
         } else if !template.explained
             && let Some(status) = ended
         {
