@@ -13,7 +13,7 @@ use link::{
     ending::end_reply,
     entry::Entry,
     page::{Form, Page, Status},
-    request_id,
+    request_id, visible,
 };
 use rustix::process::getpid;
 
@@ -37,7 +37,7 @@ pub(crate) struct Request {
 impl Request {
     /// The request that the process environment describes.
     pub(crate) fn from_environment() -> Self {
-        let text = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let text = |name: &str| env::var_os(name).map(|value| visible::text(value.as_bytes()).into_owned());
         let script = text("SCRIPT_NAME").or_else(|| text("SCRIPT_FILENAME")).unwrap_or_default();
         let is_non_parsed = script.rsplit('/').next().is_some_and(|name| name.starts_with("nph-"));
         Self {

@@ -17,6 +17,7 @@ mod fronts;
 mod guard;
 mod interpreter;
 mod matrix;
+mod messages;
 mod modes;
 mod packages;
 mod pep3333;

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt::Write as _,
     fs::File,
     io::{self, Seek as _, Write as _},
     os::{
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use link::visible::{self, Visible};
 
 use super::words::Call;
 use crate::request::Request;
@@ -126,12 +128,14 @@ impl Composed {
 pub(super) fn show(request: &Request) {
     let mut variables: Vec<_> = request.variables.iter().collect();
     variables.sort();
-    let mut text = Vec::new();
+    let mut shown = String::new();
     for (name, value) in variables {
-        text.extend([b"> ", name.as_bytes(), b"=", value.as_bytes(), b"\n"].concat());
+        let (name, value) = (visible::text(name.as_bytes()), visible::text(value.as_bytes()));
+        // Writing to a string cannot fail.
+        let _ = writeln!(shown, "> {}={}", Visible(&name), Visible(&value));
     }
     // If standard error is closed there is nobody to show them to.
-    let _ = io::stderr().lock().write_all(&text);
+    let _ = io::stderr().lock().write_all(shown.as_bytes());
 }
 
 /// Is it what methods and header names are made of (RFC 9110 5.6.2)?

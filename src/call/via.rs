@@ -15,7 +15,10 @@ use fastcgi_server::{
     bodies::{EndRequest, ProtocolStatus, Role},
     client::{Connection, Event, Request},
 };
-use link::entry::{Code, Entry};
+use link::{
+    entry::{Code, Entry},
+    visible,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -103,7 +106,7 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
                 Some(Ok(end)) => failure_of(&end).unwrap_or_else(no_head),
                 None => no_head(),
             };
-            let start = String::from_utf8_lossy(&start[..start.len().min(SHOWN)]);
+            let start = visible::text(&start[..start.len().min(SHOWN)]);
             Some(if start.is_empty() { failure } else { failure.detail(format!("it begins:\n{start}")) })
         }
     };
@@ -208,7 +211,7 @@ impl Exchange {
                 Some(Event::Stdout { id: ID, bytes }) => self.reply.extend(bytes),
                 Some(Event::Stderr { id: ID, bytes }) => {
                     // If standard error is closed there is nobody to tell.
-                    let _ = io::stderr().lock().write_all(bytes);
+                    let _ = io::stderr().lock().write_all(visible::lines(bytes).as_bytes());
                     self.within_line = !bytes.ends_with(b"\n");
                 }
                 Some(Event::End { id: ID, result }) => self.ending = Some(Ok(result)),

@@ -19,6 +19,7 @@ use link::{
     app::Source,
     check::{Findings, Loaded},
     launch::{Ends, Work},
+    visible,
 };
 
 use crate::{
@@ -84,7 +85,7 @@ impl Default for Report {
 impl Report {
     fn line(&mut self, name: &str, value: impl std::fmt::Display) {
         // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "{name:<14} {}", value.to_string().replace('\n', NEXT_LINE));
+        let _ = writeln!(self.text, "{name:<14} {}", shown(&value.to_string()));
     }
 
     fn problem(&mut self, problem: String) {
@@ -103,11 +104,16 @@ impl Report {
     fn print_what_was_found(&self) {
         let mut text = self.text.clone();
         for problem in &self.problems {
-            let _ = writeln!(text, "{:<14} {}", "problem", problem.trim_end().replace('\n', NEXT_LINE));
+            let _ = writeln!(text, "{:<14} {}", "problem", shown(problem.trim_end()));
         }
         // If standard output is closed there is nobody to tell.
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
+}
+
+/// A value of several lines, as it stands behind its name.
+fn shown(value: &str) -> String {
+    visible::lines(value.as_bytes()).replace('\n', NEXT_LINE)
 }
 
 /// What the engine finds, if python gets that far.
@@ -167,13 +173,14 @@ fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Fin
         Ok(loaded) => {
             report.line("callable", format!("{}, a {}", loaded.callable, loaded.kind));
             match &loaded.first_request {
-                Ok(status) => report.line(
-                    "first request",
-                    format!(
-                        "GET / gave {status} in {} ms, valid under wsgiref.validate",
-                        loaded.request_time.as_millis()
-                    ),
-                ),
+                Ok(status) => {
+                    let valid = loaded.not_validated.as_ref().map_or_else(
+                        || "valid under wsgiref.validate".to_owned(),
+                        |reason| format!("not validated: {reason}"),
+                    );
+                    let time = loaded.request_time.as_millis();
+                    report.line("first request", format!("GET / gave {status} in {time} ms, {valid}"));
+                }
                 Err(entries) => report.problem(entries.clone()),
             }
             if loaded.threads > 0 {

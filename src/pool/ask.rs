@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::Args;
-use link::entry::{Code, Entry};
+use link::{
+    entry::{Code, Entry},
+    visible::{self, Visible},
+};
 
 use super::control::{self, PoolMode, PoolStatus, Question, WorkerStatus};
 use crate::exit::{Complaint, Exit};
@@ -58,7 +61,7 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
         if words.json {
             // Written anew, since another user's pool may say anything.
             let status: serde_json::Value = serde_json::from_str(answer).map_err(garbled)?;
-            let _ = writeln!(text, "{status}");
+            text.push_str(&visible::json(format!("{status}\n")));
         } else {
             text.push_str(&table(&serde_json::from_str(answer).map_err(garbled)?));
         }
@@ -144,7 +147,7 @@ fn age(seconds: u64) -> String {
     }
 }
 
-/// The status for people.
+/// The status for people. Another user's pool may say anything, and root's terminal shows it.
 fn table(status: &PoolStatus) -> String {
     let abandoned = match status.abandoned {
         0 => String::new(),
@@ -152,12 +155,12 @@ fn table(status: &PoolStatus) -> String {
     };
     let mut text = format!(
         "{} {} pid {} at {}: {}, preload {}{abandoned}{}\n",
-        visible(&status.name),
-        visible(&status.app),
+        Visible(&status.name),
+        Visible(&status.app),
         status.pid,
-        visible(&status.listen.join(", ")),
+        Visible(&status.listen.join(", ")),
         census(status),
-        visible(&status.preload),
+        Visible(&status.preload),
         state(status)
     );
     // Of processes that each serve one request, those that wait have nothing to tell.
@@ -175,13 +178,8 @@ fn table(status: &PoolStatus) -> String {
             (false, false) => "idle",
         };
         let seconds = format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
-        let request = visible(&worker.request);
+        let request = Visible(&worker.request);
         let _ = writeln!(text, "  {:>8} {state:<5} {seconds:>10} {:>9} {request}", worker.pid, worker.served);
     }
     text
-}
-
-/// Without control characters, which another user's pool may send to the terminal of root.
-fn visible(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }

@@ -8,16 +8,17 @@ use std::{
 };
 
 use super::{ECHO, only_entry, process::Setup, wire::Ask};
-use crate::running::run;
+use crate::{messages::visible::hides, running::run};
 
 #[test]
 fn nothing_that_is_requested_reaches_the_terminal_of_whoever_asks_for_the_status() {
     let pool = Setup::new(ECHO).start();
-    let ask = Ask::get("/").without("REQUEST_URI").param("REQUEST_URI", "/\x1b[2J\r\n  4711 busy");
+    let ask =
+        Ask::get("/").without("REQUEST_URI").param("REQUEST_URI", "/\x1b[2J\r\n  4711 busy\u{202e}\u{2028}\u{9b}");
     pool.ask(&ask);
     for words in [&["status", "app"][..], &["status", "--json"]] {
         let told = pool.tell(words).text();
-        assert!(!told.trim_end().contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+        assert!(!hides(&told) && told.contains("202e"), "{told:?}");
         assert!(told.contains("[2J") && !told.lines().any(|line| line.starts_with("  4711")), "{told:?}");
     }
     pool.stop();

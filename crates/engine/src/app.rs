@@ -21,7 +21,7 @@ use pyo3::{
 use crate::{
     forks,
     log::Log,
-    wsgi::{Setting, format_exception, interruption, note_streams, one_line, type_name},
+    wsgi::{Described, Setting, interruption, note_streams, text_of, type_name},
 };
 
 /// Names under which an application is looked for when none is given.
@@ -182,7 +182,7 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
         return Failure { entry, status };
     }
     let app = &launch.app;
-    let trace = format_exception(py, error);
+    let Described { line, trace } = Described::of(py, error);
     if error.is_instance_of::<PySystemExit>(py) {
         return Entry::error(Code::ExitAtImport, format!("`{app}` called `sys.exit` while it was loaded"))
             .detail(trace)
@@ -202,10 +202,20 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
             .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
             .into();
     }
-    Entry::error(Code::ImportRaised, format!("`{app}` raised `{}` while it was loaded", one_line(py, error)))
+    Entry::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
         .detail(trace)
         .hint("the last lines of the traceback name the place; `wsgate check` loads it again from a shell")
         .into()
+}
+
+/// `sys.path` as text.
+pub(crate) fn search_path(sys: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
+    let mut path = Vec::new();
+    // Not by `collect`, which would import `operator` to learn how many there are.
+    for entry in sys.getattr("path")?.try_iter()? {
+        path.push(text_of(&entry?.str()?)?);
+    }
+    Ok(path)
 }
 
 fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> Entry {
@@ -214,10 +224,8 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
     let running = format!("{}.{}", version.major, version.minor);
     let path = py
         .import("sys")
-        .and_then(|sys| sys.getattr("path"))
-        .and_then(|path| {
-            path.try_iter()?.map(|entry| Ok(format!("  {}\n", entry?.str()?))).collect::<PyResult<String>>()
-        })
+        .and_then(|sys| search_path(&sys))
+        .map(|path| path.iter().map(|entry| format!("  {entry}\n")).collect::<String>())
         .unwrap_or_default();
     if let Source::Module(module) = &launch.app.source
         && (*module == name || module.starts_with(&format!("{name}.")))

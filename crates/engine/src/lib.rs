@@ -9,6 +9,7 @@ mod log;
 mod log_files;
 mod process;
 mod reporter;
+mod stdlib;
 mod transport;
 mod worker;
 mod wsgi;

@@ -75,7 +75,7 @@ impl App {
 impl fmt::Display for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::File(path) => f.write_str(&String::from_utf8_lossy(path))?,
+            Source::File(path) => f.write_str(&crate::visible::text(path))?,
             Source::Module(name) => f.write_str(name)?,
         }
         if let Some(callable) = &self.callable {

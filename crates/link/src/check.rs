@@ -36,6 +36,8 @@ pub struct Loaded {
     pub files: Vec<Vec<u8>>,
     /// Status of the first request under `wsgiref.validate`, or the entry that says what went wrong.
     pub first_request: Result<String, String>,
+    /// Why `wsgiref.validate` was not asked, if it was not.
+    pub not_validated: Option<String>,
     /// How long that request took.
     pub request_time: Duration,
     /// Threads that were running after loading, beside the main one.

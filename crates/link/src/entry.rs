@@ -3,7 +3,12 @@
 //! An entry is one string, made to leave in one `write`, so that entries of parallel requests do not mix. The codes are
 //! permanent and listed in `docs/errors.md`.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
+
+use crate::visible::Visible;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
@@ -172,7 +177,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Most bytes of a sentence, a line, and all lines of a detail together: an exception may carry a whole upload.
+/// Most bytes of a sentence or line, and of all lines of a detail together: an exception may carry a whole upload.
 const LONGEST_SENTENCE: usize = 2_000;
 const LONGEST_DETAIL: usize = 32_000;
 
@@ -248,17 +253,12 @@ impl Entry {
             Severity::Warning => "warning",
             Severity::Notice => "notice",
         };
-        let mut text =
-            format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(cut(&self.sentence, LONGEST_SENTENCE)));
+        let sentence = shorten(&self.sentence, LONGEST_SENTENCE);
+        let mut text = format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(&sentence));
         // Writing to a string cannot fail.
         if let Some(detail) = &self.detail {
-            // The last lines of a traceback are the ones that matter.
-            let end = last(detail, LONGEST_DETAIL);
-            if end.len() < detail.len() {
-                text.push_str("  (what stood before is left out)\n");
-            }
-            for line in end.lines() {
-                let _ = writeln!(text, "  {}", Visible(cut(line, LONGEST_SENTENCE)));
+            for line in shorten_lines(detail, LONGEST_DETAIL).lines() {
+                let _ = writeln!(text, "  {}", Visible(&shorten(line, LONGEST_SENTENCE)));
             }
         }
         if let Some(hint) = &self.hint {
@@ -271,32 +271,35 @@ impl Entry {
     }
 }
 
-/// The beginning of `text`, at most so many bytes.
-fn cut(text: &str, most: usize) -> &str {
-    let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-    &text[..end]
-}
-
-/// The end of `text`, at most so many bytes.
-fn last(text: &str, most: usize) -> &str {
-    let start = text.len().saturating_sub(most);
-    let start = (start..=text.len()).find(|&start| text.is_char_boundary(start)).unwrap_or(text.len());
-    &text[start..]
-}
-
-/// Text with control characters made visible, so that nothing from the network can forge a line of the log.
-pub(crate) struct Visible<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Visible<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| {
-            if character.is_control() && character != '\t' {
-                write!(f, "{}", character.escape_default())
-            } else {
-                f.write_char(character)
-            }
-        })
+/// `text` with its beginning and its end, and not much more than `most` bytes together.
+pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
     }
+    let (begin, end) = ends(text, most * 3 / 4, most / 4);
+    Cow::Owned(format!("{begin} … ({} bytes are left out) … {end}", text.len() - begin.len() - end.len()))
+}
+
+/// The same in whole lines, more of which stand at the end, since that is where the place of an error stands.
+pub fn shorten_lines(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let (begin, end) = ends(text, most / 3, most * 2 / 3);
+    // A line that is longer than the whole is shortened by itself, but not lost.
+    let begin = begin.rfind('\n').map_or(begin, |at| &begin[..=at]);
+    let end = end.find('\n').filter(|&at| at + 1 < end.len()).map_or(end, |at| &end[at + 1..]);
+    let left_out = text.len() - begin.len() - end.len();
+    let gap = if begin.ends_with('\n') { "" } else { "\n" };
+    Cow::Owned(format!("{begin}{gap}… ({left_out} bytes are left out)\n{end}"))
+}
+
+/// The beginning and the end of `text`, at most so many bytes each and no more than there are.
+fn ends(text: &str, first: usize, last: usize) -> (&str, &str) {
+    let first = (0..=first.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let from = text.len().saturating_sub(last).max(first);
+    let from = (from..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+    (&text[..first], &text[from..])
 }
 
 #[cfg(test)]
@@ -323,9 +326,26 @@ mod tests {
     #[test]
     fn an_entry_has_an_end_however_much_it_is_given() {
         let entry = Entry::error(Code::ApplicationRaised, "é".repeat(1_000_000))
-            .detail(format!("{}\nlast", "é".repeat(1_000_000)));
+            .detail(format!("first\n{}\nlast", "é".repeat(1_000_000)));
         let text = entry.for_client();
-        assert!(text.len() < 40_000 && text.ends_with("last\n"), "{}", text.len());
+        assert!(text.len() < 40_000 && text.contains("\n  first\n") && text.ends_with("last\n"), "{text:.9000}");
+    }
+
+    #[test]
+    fn what_is_shortened_keeps_its_ends() {
+        assert_eq!(shorten("é€", 5), "é€");
+        assert_eq!(shorten("abcdefghijkl", 8), "abcdef … (4 bytes are left out) … kl");
+        let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+        let short = shorten_lines(&lines, 300);
+        assert!(short.starts_with("line 0\nline 1\n") && short.ends_with("line 998\nline 999\n"), "{short}");
+        assert!(
+            short.len() < 360 && short.lines().all(|line| lines.contains(line) || line.contains("left out")),
+            "{short}"
+        );
+        for text in ["x".repeat(1000), format!("{}\n", "é".repeat(1000)), format!("a\n{}\nb", "x".repeat(1000))] {
+            let short = shorten_lines(&text, 100);
+            assert!((100..160).contains(&short.len()) || short.starts_with("a\n"), "{short}");
+        }
     }
 
     #[test]

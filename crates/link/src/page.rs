@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::visible::is_hidden;
+
 /// How the head of a reply is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
@@ -117,6 +119,8 @@ impl std::fmt::Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
+            '\n' => f.write_char('\n'),
+            hidden if is_hidden(hidden) => write!(f, "{}", hidden.escape_default()),
             other => f.write_char(other),
         })
     }
@@ -148,6 +152,7 @@ mod tests {
     #[test]
     fn a_detail_cannot_become_markup() {
         assert!(page(Some("<script>'\"&"), false).contains("&lt;script&gt;&#39;&quot;&amp;"));
+        assert!(page(Some("a\nb\u{202e}c"), false).contains("<pre>a\nb\\u{202e}c</pre>"));
     }
 
     #[test]

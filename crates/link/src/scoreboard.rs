@@ -17,7 +17,10 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::{entry::Visible, logs::Which};
+use crate::{
+    logs::Which,
+    visible::{self, Visible},
+};
 
 /// Bytes of a request's id, method and target that are kept, in words.
 const WORDS: usize = 24;
@@ -325,7 +328,7 @@ impl Line {
             since: self.since.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
             resident: self.resident.load(Ordering::Relaxed),
-            request: Visible(&String::from_utf8_lossy(&bytes[..length])).to_string(),
+            request: Visible(&visible::text(&bytes[..length])).to_string(),
         }
     }
 

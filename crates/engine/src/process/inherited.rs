@@ -124,7 +124,12 @@ fn streams(py: Python<'_>) -> PyResult<Vec<(Kind, Py<PyAny>)>> {
 
 /// What iterating over `iterable` gives.
 fn elements(iterable: &Bound<'_, PyAny>) -> PyResult<Vec<Py<PyAny>>> {
-    iterable.try_iter()?.map(|element| Ok(element?.unbind())).collect()
+    let mut elements = Vec::new();
+    // Not by `collect`, which would import `operator` to learn how many there are.
+    for element in iterable.try_iter()? {
+        elements.push(element?.unbind());
+    }
+    Ok(elements)
 }
 
 /// Does `handler` call a function of `concurrent.futures`? Until Python 3.12 a handler is a

@@ -14,7 +14,7 @@ use std::{
 };
 
 use fastcgi_server::Params;
-use link::logs::LineForm;
+use link::{logs::LineForm, visible};
 use pyo3::Python;
 use serde::Serialize;
 
@@ -224,7 +224,7 @@ impl Line<'_> {
             whole: self.whole,
         };
         // None of the types can fail to be an object.
-        let mut line = serde_json::to_vec(&object).unwrap_or_default();
+        let mut line = visible::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
         line.push(b'\n');
         line
     }

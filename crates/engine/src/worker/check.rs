@@ -22,7 +22,8 @@ use crate::{
     forks::Descriptor,
     log::Log,
     reporter::Reporter,
-    wsgi::{Interruptible, Setting},
+    stdlib,
+    wsgi::{Described, Interruptible, Setting, text_of},
 };
 
 /// Writes the findings about the application to the reply descriptor.
@@ -70,7 +71,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
     let ((loaded, import_time), remains) =
         import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
     let sys = py.import("sys")?;
-    let text = |name: &str| -> PyResult<String> { sys.getattr(name)?.str()?.extract() };
+    let text = |name: &str| -> PyResult<String> { text_of(&sys.getattr(name)?.str()?) };
     let version = sys.getattr("version_info")?;
     let number = |index: usize| -> PyResult<u32> { version.get_item(index)?.extract() };
     Ok(Findings {
@@ -78,18 +79,23 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
         executable: text("executable")?,
         prefix: text("prefix")?,
         in_venv: !sys.getattr("prefix")?.eq(sys.getattr("base_prefix")?)?,
-        sys_path: sys.getattr("path")?.try_iter()?.map(|entry| entry?.str()?.extract()).collect::<PyResult<_>>()?,
+        sys_path: app::search_path(&sys)?,
         import_time,
         loaded: match loaded {
             Err(failure) => Err(failure.entry.for_client()),
             Ok(loaded) => {
                 let generators = random_state::generators(py, &launch.app)?;
-                let (first_request, request_time) = first_request(py, &loaded.application, setting(launch), launch)?;
+                let validator = stdlib::import(py, "wsgiref.validate")
+                    .and_then(|validate| validate.getattr("validator")?.call1((&loaded.application,)));
+                let not_validated = validator.as_ref().err().map(|error| Described::of(py, error).line);
+                let asked = validator.as_ref().unwrap_or(&loaded.application);
+                let (first_request, request_time) = first_request(asked, setting(launch), launch)?;
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
                     files: files(&sys)?,
                     first_request,
+                    not_validated,
                     request_time,
                     remains,
                     generators,
@@ -114,18 +120,16 @@ fn files(sys: &Bound<'_, PyModule>) -> PyResult<Vec<Vec<u8>>> {
     Ok(files)
 }
 
-/// Status line of the reply to a plain `GET /` under `wsgiref.validate`, or the log entries that came of it.
+/// Status line of the reply to a plain `GET /`, or the log entries that came of it.
 fn first_request(
-    py: Python<'_>,
     application: &Bound<'_, PyAny>,
     setting: Setting,
     launch: &Launch,
 ) -> PyResult<(Result<String, String>, Duration)> {
-    let validated = py.import("wsgiref.validate")?.call_method1("validator", (application,))?;
     let (scheme, host) = launch.warm_up.as_ref().map_or(("http", "localhost"), |warm_up| {
         let (scheme, host, _) = warm_up.parts("");
         (scheme, host)
     });
-    let answer = own_request::ask(&validated, setting, "check", (scheme, host, "/"), Interruptible::yes())?;
+    let answer = own_request::ask(application, setting, "check", (scheme, host, "/"), Interruptible::yes())?;
     Ok((answer.status, answer.time))
 }

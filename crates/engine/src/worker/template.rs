@@ -41,6 +41,7 @@ use crate::{
     log::Log,
     log_files,
     process::{self, Inherited, Mask, Ownership},
+    stdlib,
 };
 
 /// What to do when a worker cannot load what another has loaded before it.
@@ -114,8 +115,11 @@ pub(super) fn run(
     // Without it requests take longer.
     let pages = if service.warm && !service.resident && loaded.is_some() { Pages::new().ok() } else { None };
     let inherited = loaded.is_some().then(|| Inherited::collect(py)).transpose()?;
-    // The first exception needs it, and each worker would load it for itself.
-    py.import("traceback")?;
+    if loaded.is_some() {
+        // The first exception needs it, and each worker would load it for itself. Where the application hides it, none does.
+        // Before an application is loaded it would hide the application's own modules.
+        let _ = stdlib::import(py, "traceback");
+    }
     // Frozen objects are found no more.
     if let (Some(modules), Some(_)) = (&modules, &loaded) {
         modules.look(py);

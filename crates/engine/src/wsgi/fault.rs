@@ -13,7 +13,10 @@ use pyo3::{
     prelude::*,
 };
 
-use super::{Awaited, Setting, traceback::format_exception};
+use super::{
+    Awaited, Setting,
+    traceback::{Described, format_exception},
+};
 
 create_exception!(
     wsgate,
@@ -82,19 +85,29 @@ impl Fault {
         }
     }
 
-    /// The log entry; nothing for a client that went away, which is its right.
+    /// What the application raised, as text.
+    pub(super) fn describe(&self, py: Python<'_>) -> Option<Described> {
+        if let Self::Raised(error) = self { Some(Described::of(py, error)) } else { None }
+    }
+
+    /// The log entry; nothing for a client that went away, which is its right. `described` is what
+    /// [`Self::describe`] has given, if it was asked.
     pub(super) fn entry(
         &self,
         py: Python<'_>,
         setting: &Setting,
         head_left: bool,
         awaited: Option<Awaited>,
+        described: Option<Described>,
     ) -> Option<Entry> {
         let entry = match self {
-            Self::Raised(error) => match awaited.filter(|_| is_timeout(py, error)) {
-                Some(awaited) => stalled(awaited, setting).detail(format_exception(py, error)),
-                None => raised(py, error, setting, head_left),
-            },
+            Self::Raised(error) => {
+                let described = described.unwrap_or_else(|| Described::of(py, error));
+                match awaited.filter(|_| is_timeout(py, error)) {
+                    Some(awaited) => stalled(awaited, setting).detail(described.trace),
+                    None => raised(py, error, described, setting, head_left),
+                }
+            }
             Self::BadResponse { sentence, hint } => Entry::error(Code::BadResponse, sentence.clone()).hint(*hint),
             Self::ClientGone => return None,
             Self::NotWritten(error) => {
@@ -106,10 +119,10 @@ impl Fault {
     }
 }
 
-fn raised(py: Python<'_>, error: &PyErr, setting: &Setting, head_left: bool) -> Entry {
-    let trace = format_exception(py, error);
+fn raised(py: Python<'_>, error: &PyErr, described: Described, setting: &Setting, head_left: bool) -> Entry {
+    let Described { line, trace } = described;
     if error.is_instance_of::<InvalidResponse>(py) {
-        return Entry::error(Code::BadResponse, one_line(py, error))
+        return Entry::error(Code::BadResponse, line)
             .detail(trace)
             .hint("the last lines of the traceback name the call to mend");
     }
@@ -117,9 +130,9 @@ fn raised(py: Python<'_>, error: &PyErr, setting: &Setting, head_left: bool) -> 
         return entry;
     }
     let what = if error.is_instance_of::<PySystemExit>(py) {
-        format!("the application called `sys.exit`: `{}`", one_line(py, error))
+        format!("the application called `sys.exit`: `{line}`")
     } else {
-        format!("the application raised `{}`", one_line(py, error))
+        format!("the application raised `{line}`")
     };
     if head_left {
         Entry::error(Code::RaisedAfterHead, format!("{what} after the head of its reply had left"))
@@ -183,16 +196,6 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
     }
     let reason: Option<String> = error.value(py).getattr("code").and_then(|code| code.extract()).ok();
     Some(if reason.as_deref() == Some("terminated") { Stop::Terminated } else { Stop::Timeout })
-}
-
-/// `Type: message` on one line.
-pub(crate) fn one_line(py: Python<'_>, error: &PyErr) -> String {
-    let name = error.get_type(py).qualname().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
-    // A `__str__` that raises is the application's affair; its type is named all the same.
-    match error.value(py).str().ok().and_then(|message| message.to_cow().map(std::borrow::Cow::into_owned).ok()) {
-        Some(message) if !message.is_empty() => format!("{name}: {}", message.lines().next().unwrap_or_default()),
-        _ => name,
-    }
 }
 
 /// Does `error` say that the other end of the connection is closed?

@@ -30,13 +30,13 @@ use std::{io, os::fd::BorrowedFd, sync::Arc};
 use link::page::Form;
 use pyo3::Python;
 
-pub(crate) use fault::{Interrupted, interruption, one_line, stalled};
+pub(crate) use fault::{Interrupted, interruption, stalled};
 pub(crate) use interruptible::{Awaited, Interruptible};
 pub(crate) use remembered::Remembered;
 pub(crate) use response::{Response, type_name};
 pub(crate) use serve::{Outcome, Server, refuse};
 pub(crate) use standard_streams::{end_lines, install as install_streams, note as note_streams};
-pub(crate) use traceback::format_exception;
+pub(crate) use traceback::{Described, text_of};
 pub(crate) use variables::{BadVariable, BodyLength, Known, Twice, Variables, decimal};
 
 use crate::log::Log;

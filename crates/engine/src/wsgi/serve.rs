@@ -26,7 +26,7 @@ use super::{
     response::{Flow, Response, type_name},
     standard_streams,
     stream::register,
-    traceback::format_exception,
+    traceback::{Described, format_exception},
 };
 use crate::{forks, log::Log};
 
@@ -94,7 +94,8 @@ impl Server {
             }
         };
         standard_streams::begin_request();
-        let result = run(application, &environ, &response, &log);
+        let mut described = None;
+        let result = run(application, &environ, &response, &log, &mut described);
         let mut cut = input.get().end(py);
         if let Some(data) = data {
             cut |= data.get().end(py);
@@ -108,7 +109,7 @@ impl Server {
             Err(fault) => {
                 let fault = response.cause_of(py, fault, cut);
                 abandoned = matches!(fault, Fault::ClientGone);
-                let entry = fault.entry(py, &self.setting, response.head_left(py), awaited);
+                let entry = fault.entry(py, &self.setting, response.head_left(py), awaited, described);
                 if let Some(entry) = &entry {
                     log.entry(entry);
                 }
@@ -161,11 +162,20 @@ fn run(
     environ: &Bound<'_, PyDict>,
     response: &Bound<'_, Response>,
     log: &Log,
+    described: &mut Option<Described>,
 ) -> Result<(), Fault> {
     let start_response = response.getattr(intern!(application.py(), "start_response"))?;
     let py = application.py();
-    let iterable = forks::end_if_child(py, log, application.call1((environ, start_response)))?;
-    let sent = stream(&iterable, response.get(), log);
+    // Whatever an exception says of itself may take time, which the request has until now.
+    let mut describe = |fault: Fault| {
+        if !forks::is_child() {
+            *described = fault.describe(py);
+        }
+        fault
+    };
+    let called = forks::end_if_child(py, log, application.call1((environ, start_response)));
+    let iterable = called.map_err(|error| describe(error.into()))?;
+    let sent = stream(&iterable, response.get(), log).map_err(describe);
     // Nothing can be sent there.
     forks::end_if_child(py, log, Ok(()))?;
     response.get().end_interruption(py);

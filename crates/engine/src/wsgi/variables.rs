@@ -241,7 +241,7 @@ impl<'a> Variables<'a> {
 
     fn check(&self) -> Result<(), BadVariable> {
         let refuse = |variable: Known, value: &[u8], expected| {
-            let value = String::from_utf8_lossy(value).into_owned();
+            let value = link::visible::text(value).into_owned();
             Err(BadVariable { name: variable.name(), value, expected })
         };
         match self.get(Known::RequestMethod) {

@@ -24,6 +24,7 @@ use pyo3::{
 use rustix::{fs::fstat, io::fcntl_dupfd_cloexec};
 
 use super::state::State;
+use crate::stdlib;
 
 /// Audit events of what opens no descriptor and starts no thread.
 const SILENT_EVENTS: [&str; 4] = ["mmap.__new__", "os.fork", "os.posix_spawn", "subprocess.Popen"];
@@ -161,7 +162,9 @@ impl Trace {
         };
         let note = PyCFunction::new_closure(py, Some(c"start_new_thread"), None, note)?;
         module.setattr("start_new_thread", &note)?;
-        let threading = py.import("threading")?;
+        let Ok(threading) = stdlib::import(py, "threading") else {
+            return Ok(());
+        };
         // Another name of the same function there, until Python 3.12.
         if threading.getattr("_start_new_thread").is_ok_and(|known| known.is(&start)) {
             threading.setattr("_start_new_thread", note)?;

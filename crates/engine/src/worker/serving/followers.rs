@@ -15,10 +15,13 @@ use std::{
 use pyo3::prelude::*;
 
 use super::Worker;
-use crate::worker::{
-    threads::{self, Missing, Stack},
-    timekeeper::Timekeeper,
-    watched::Watched,
+use crate::{
+    stdlib,
+    worker::{
+        threads::{self, Missing, Stack},
+        timekeeper::Timekeeper,
+        watched::Watched,
+    },
 };
 
 /// What a worker starts a thread for.
@@ -123,7 +126,11 @@ impl Worker {
 /// for daemons. Threads that a request starts take after it, and only those that are no daemons are
 /// waited for when the process exits.
 fn be_no_daemon(py: Python<'_>) -> PyResult<()> {
-    py.import("threading")?.call_method0("current_thread")?.setattr("_daemonic", false)
+    let Ok(threading) = stdlib::import(py, "threading") else {
+        // The application's `threading` is a module of its own, which knows no daemons.
+        return Ok(());
+    };
+    threading.call_method0("current_thread")?.setattr("_daemonic", false)
 }
 
 /// Python's name of this thread. Without one its requests are not interrupted, and the supervisor ends the process instead.

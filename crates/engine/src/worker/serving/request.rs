@@ -6,6 +6,7 @@ use fastcgi_server::Params;
 use link::{
     entry::{Code, Entry},
     page::{Form, Status},
+    visible,
 };
 
 use super::{Seat, Worker};
@@ -97,7 +98,7 @@ impl Worker {
         };
         let [unique_id, method, target] = [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
             .map(|variable| value(variable).unwrap_or_default());
-        let (method, target) = (String::from_utf8_lossy(method), String::from_utf8_lossy(target));
+        let (method, target) = (visible::text(method), visible::text(target));
         match std::str::from_utf8(unique_id) {
             Ok(id) if link::request_id::is_one(id) => Log::of(id, &method, &target),
             _ => Log::of(&self.ids.next(), &method, &target),

@@ -1,0 +1,5 @@
+//! Log messages, error pages and what is printed: all that an exception says, and nothing that it does.
+
+mod exceptions;
+mod hidden_modules;
+pub(crate) mod visible;
