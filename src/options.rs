@@ -55,6 +55,9 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) limits: Limits,
 
+    #[command(flatten)]
+    pub(crate) connections: Connections,
+
     /// URL path of the application (SCRIPT_NAME), if the web server does not set that
     ///
     /// A request below this path has the rest of its path as PATH_INFO. The requests of `--warm-up`, `wsgate check` and
@@ -131,6 +134,40 @@ pub(crate) struct Limits {
     /// Resident memory above which a worker is replaced after a request, such as 200M (units K, M, G); without it or with 0 never
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_rss: Option<u64>,
+}
+
+/// What a FastCGI worker grants its connections.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Connections {
+    /// Seconds in which the start of a FastCGI request has to come, from its first byte to the end of its parameters; 0 is without limit [default: 10]
+    ///
+    /// A connection that takes longer is closed (W0403).
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    pub(crate) header_timeout: Option<u64>,
+
+    /// Seconds that a FastCGI worker waits for the next piece of a request body, or until more of a response is read; 0 is without limit [default: 60]
+    ///
+    /// The limit holds for each piece, and `--timeout` for the whole request.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    pub(crate) socket_timeout: Option<u64>,
+
+    /// Connections that a FastCGI worker holds, idle ones included, but at most half of the file descriptors that it may open [default: 1000]
+    ///
+    /// For each one above the limit the worker closes another: the one that has waited longest without a request, then the oldest whose
+    /// request has not come whole, then the oldest idle keep-alive connection (W0404).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) worker_connections: Option<u32>,
+}
+
+impl Connections {
+    /// These, with those of `others` where they say nothing.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            header_timeout: self.header_timeout.or(others.header_timeout),
+            socket_timeout: self.socket_timeout.or(others.socket_timeout),
+            worker_connections: self.worker_connections.or(others.worker_connections),
+        }
+    }
 }
 
 /// How a CGI request is served.

@@ -139,6 +139,7 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
             reload: line.changes.reload,
         },
         limits: options.limits.or(line.limits),
+        connections: options.connections.or(line.connections),
     })
 }
 

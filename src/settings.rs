@@ -21,7 +21,7 @@ use rustix::fs::{Access, access};
 
 use crate::{
     engine::Engine,
-    options::{Changes, Limits, Options},
+    options::{Changes, Connections, Limits, Options},
     python::{self, Interpreter},
     runtime_directory,
 };
@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) changes: Changes,
     /// How long a worker lives that serves one request after the other.
     pub(crate) limits: Limits,
+    /// What a FastCGI worker grants its connections.
+    pub(crate) connections: Connections,
 }
 
 impl Settings {
@@ -133,6 +135,7 @@ impl Settings {
                 reload: options.changes.reload,
             },
             limits: options.limits,
+            connections: options.connections,
         })
     }
 }

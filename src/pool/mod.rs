@@ -56,6 +56,11 @@ const SLOTS: u32 = 2;
 /// The least time that a worker has for its end once it serves nobody any more.
 const LEAST_LINGER: Duration = Duration::from_secs(1);
 
+/// `--header-timeout`, `--socket-timeout` and `--worker-connections` where they are not given.
+const HEADER_TIMEOUT: u64 = 10;
+const SOCKET_TIMEOUT: u64 = 60;
+const WORKER_CONNECTIONS: u32 = 1000;
+
 /// Serves a pool until it is told to end.
 ///
 /// # Errors
@@ -197,6 +202,9 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         max_requests: settings.limits.max_requests.unwrap_or(0),
         max_age: settings.limits.max_age.unwrap_or(0),
         max_rss: settings.limits.max_rss.unwrap_or(0),
+        header_timeout_seconds: settings.connections.header_timeout.unwrap_or(HEADER_TIMEOUT),
+        socket_timeout_seconds: settings.connections.socket_timeout.unwrap_or(SOCKET_TIMEOUT),
+        connections: settings.connections.worker_connections.unwrap_or(WORKER_CONNECTIONS),
         scoreboard_fd: scoreboard.as_raw_fd(),
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,

@@ -90,7 +90,7 @@ fn f52_a_length_that_lies_allocates_nothing() {
 
 #[test]
 fn f54_connections_that_say_nothing_are_harmless() {
-    let pool = Setup::new(ECHO).start();
+    let pool = Setup::new(ECHO).words(&["--worker-connections", "3000"]).start();
     let (worker, open) = at_rest(&pool);
     let silent: Vec<Wire> = (0..2000).map(|_| pool.connect()).collect();
     for _ in 0..5 {

@@ -38,6 +38,7 @@ pub(crate) mod state;
 mod stderr;
 mod threads;
 mod timeouts;
+mod unfinished;
 mod units;
 mod upgrades;
 mod wire;

@@ -8,6 +8,7 @@ mod forks;
 mod log;
 mod log_files;
 mod process;
+mod rare_messages;
 mod reporter;
 mod stdlib;
 mod transport;

@@ -52,6 +52,11 @@ impl Reader {
         (self.content == 0).then(|| mem::take(&mut self.gathered))
     }
 
+    /// Bytes that [`Reader::gather`] keeps.
+    pub(crate) fn gathered(&self) -> usize {
+        self.gathered.capacity()
+    }
+
     /// Takes `length` bytes of content, at most what remains, as read by somebody else.
     pub(crate) fn took(&mut self, length: usize) {
         self.content -= length;

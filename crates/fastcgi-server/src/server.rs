@@ -173,6 +173,12 @@ impl Connection {
         self.requests.is_empty() && self.reader.is_between_records()
     }
 
+    /// Bytes that are kept of parameters and queries which have not come whole.
+    pub fn held(&self) -> usize {
+        let params = self.requests.iter().map(|request| request.params.capacity());
+        params.sum::<usize>() + self.reader.gathered()
+    }
+
     fn advance<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Event<'i>>, Error> {
         loop {
             let event = if self.reader.remaining() == 0 {

@@ -99,6 +99,10 @@ codes! {
     BadRequest = 401,
     /// What came on a connection is not FastCGI.
     BadRecord = 402,
+    /// The start of a request did not come in time.
+    HeaderTimedOut = 403,
+    /// A worker has too many connections, or too much of unfinished requests.
+    TooManyConnections = 404,
     /// The application raised an exception.
     ApplicationRaised = 501,
     /// The application's response breaks PEP 3333.

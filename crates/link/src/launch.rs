@@ -111,6 +111,12 @@ pub struct Service {
     pub max_age: u64,
     /// Bytes of resident memory above which a worker is to be replaced; 0 is without limit.
     pub max_rss: u64,
+    /// Seconds in which the start of a request has to come; 0 is without end.
+    pub header_timeout_seconds: u64,
+    /// Seconds that a wait for the web server may take within a request; 0 is without end.
+    pub socket_timeout_seconds: u64,
+    /// Connections that a worker holds.
+    pub connections: u32,
     /// Descriptor of the pool's scoreboard; the line of a thread is the worker's slot times threads plus its number.
     pub scoreboard_fd: i32,
     /// Which process of the pool loads the application.

@@ -20,6 +20,7 @@ pub mod percent;
 pub mod pool;
 pub mod report;
 pub mod request_id;
+pub mod running;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
 pub mod snapshot;

@@ -62,6 +62,7 @@ fn setting(launch: &Launch) -> Setting {
         run_once: true,
         debug: true,
         timeout_seconds: launch.timeout_seconds,
+        socket_timeout_seconds: 0,
         script_name: launch.script_name.as_deref().map(Into::into),
     }
 }

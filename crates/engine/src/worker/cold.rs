@@ -51,6 +51,7 @@ pub(super) fn run(
         run_once: true,
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
+        socket_timeout_seconds: 0,
         script_name: launch.script_name.as_deref().map(Into::into),
     };
     serve(py, asked, setting, |setting| {

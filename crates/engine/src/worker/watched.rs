@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use link::scoreboard::{Line, Scoreboard, recently};
+use link::{
+    running::recently,
+    scoreboard::{Line, Scoreboard},
+};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},

@@ -161,20 +161,29 @@ pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> 
     Some((entry.detail(format_exception(py, error)), status_of(stop)))
 }
 
-/// The entry for a request that waited for its client until its deadline.
+/// The entry for a request that waited for its client for too long.
 pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
-    let (what, hint) = match awaited {
+    let (whole, piece) = (setting.timeout_seconds, setting.socket_timeout_seconds);
+    let (sentence, option, what) = match awaited {
         Awaited::Body => (
-            "its body did not come in time",
-            "raise `--timeout` if clients may be that slow, or have the web server buffer request bodies",
+            format!("the request took longer than {whole} s: its body did not come in time"),
+            "--timeout",
+            "request bodies",
         ),
         Awaited::Reader => (
-            "its client did not read the response in time",
-            "raise `--timeout` if clients may be that slow, or have the web server buffer responses",
+            format!("the request took longer than {whole} s: its client did not read the response in time"),
+            "--timeout",
+            "responses",
         ),
+        Awaited::NextPiece => {
+            (format!("nothing of the request body came for {piece} s"), "--socket-timeout", "request bodies")
+        }
+        Awaited::NextRead => {
+            (format!("nothing of the response was read for {piece} s"), "--socket-timeout", "responses")
+        }
     };
-    let sentence = format!("the request took longer than {} s: {what}", setting.timeout_seconds);
-    Entry::error(Code::TimedOut, sentence).hint(hint)
+    Entry::error(Code::TimedOut, sentence)
+        .hint(format!("raise `{option}` if clients may be that slow, or have the web server buffer {what}"))
 }
 
 fn status_of(stop: Stop) -> Status {

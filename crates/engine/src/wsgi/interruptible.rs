@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use link::scoreboard::now;
+use link::running::now;
 use pyo3::{ffi, prelude::*};
 
 use super::fault::{Interrupted, is_timeout};
@@ -28,15 +28,16 @@ pub(crate) struct Interruptible(Arc<Request>);
 #[derive(Debug)]
 struct Request {
     limit: Option<Limit>,
+    /// The thread that serves the request.
+    thread: ThreadId,
     state: Mutex<State>,
 }
 
-/// By when a request has to be over, and which thread serves it.
+/// By when a request has to be over.
 #[derive(Debug)]
 struct Limit {
-    /// In milliseconds of the monotonic clock.
+    /// By the clock of [`link::running`].
     deadline: u64,
-    thread: ThreadId,
     /// Python's name of the thread; nothing for the main thread, which is interrupted by signal handlers.
     python_thread: Option<c_long>,
 }
@@ -57,13 +58,17 @@ enum Stage {
     Over,
 }
 
-/// What a request waited for at its deadline.
+/// What a request waited for when the wait reached its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaited {
     /// More of the request body.
     Body,
     /// That the client reads the response.
     Reader,
+    /// More of the request body, for as long as one wait may take.
+    NextPiece,
+    /// That the client reads more of the response, for as long as one wait may take.
+    NextRead,
 }
 
 impl Interruptible {
@@ -72,14 +77,15 @@ impl Interruptible {
         Self::new(None)
     }
 
-    /// A request that this thread serves, and that has to be over at `deadline`, in milliseconds of the
-    /// monotonic clock. `python_thread` is Python's name of this thread, unless it is the main thread.
+    /// A request that this thread serves, and that has to be over at `deadline`, by the clock of
+    /// [`link::running`]. `python_thread` is Python's name of this thread, unless it is the main thread.
     pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
-        Self::new(Some(Limit { deadline, thread: thread::current().id(), python_thread }))
+        Self::new(Some(Limit { deadline, python_thread }))
     }
 
     fn new(limit: Option<Limit>) -> Self {
-        Self(Arc::new(Request { limit, state: Mutex::new(State { stage: Stage::Open, awaited: None }) }))
+        let state = Mutex::new(State { stage: Stage::Open, awaited: None });
+        Self(Arc::new(Request { limit, thread: thread::current().id(), state }))
     }
 
     /// May the request be interrupted?
@@ -136,12 +142,17 @@ impl Interruptible {
         state.stage = Stage::Over;
     }
 
-    /// A wait for the client has reached its end. Gives the exception that says so.
+    /// A wait for the client has reached the deadline of the request, or its own limit. Gives the exception that says so.
     pub(crate) fn expire(&self, py: Python<'_>, awaited: Awaited) -> PyErr {
         let mut state = self.state();
         // Other threads of the application may read the body, and only the request's own can be interrupted.
-        let is_ours = self.0.limit.as_ref().is_some_and(|limit| limit.thread == thread::current().id());
-        if is_ours {
+        let is_ours = self.0.thread == thread::current().id();
+        let is_late = self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline);
+        if is_ours && !is_late {
+            // The request may still be interrupted at its deadline.
+            let piece = if awaited == Awaited::Body { Awaited::NextPiece } else { Awaited::NextRead };
+            state.awaited.get_or_insert(piece);
+        } else if is_ours {
             self.take_back(py, &state);
             if state.stage == Stage::Open {
                 state.stage = Stage::Interrupted;

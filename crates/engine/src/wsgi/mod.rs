@@ -74,6 +74,8 @@ pub(crate) struct Setting {
     pub(crate) debug: bool,
     /// Seconds that a request may take, for the message when they are over.
     pub(crate) timeout_seconds: u64,
+    /// Seconds that one wait for the client may take, for the message when they are over.
+    pub(crate) socket_timeout_seconds: u64,
     /// Where the application is mounted, if the web server does not say so.
     pub(crate) script_name: Option<Arc<str>>,
 }

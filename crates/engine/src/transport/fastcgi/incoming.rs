@@ -1,14 +1,14 @@
 //! What has come on a connection and is not dealt with yet.
 
-use std::{io, ops::Range, os::fd::AsFd as _};
+use std::{io, ops::Range, os::fd::AsFd as _, time::Duration};
 
 use fastcgi_server::{
-    Connection, Event, Input, Limits, Output, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
+    Connection, Event, Input, Limits, Output, ParamsError, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
 };
 use link::{
     entry::{Code, Entry},
     page::{Form, Page, Status},
-    request_id,
+    request_id, running,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -16,8 +16,8 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::{Incomplete, filter::FileInput, lingering::Lingering};
-use crate::{forks::Descriptor, log::Log, transport::aside::Aside, wsgi::Interruptible};
+use super::{Incomplete, Progress, filter::FileInput, lingering::Lingering};
+use crate::{forks::Descriptor, log::Log, rare_messages::Kind, transport::aside::Aside, wsgi::Interruptible};
 
 /// Bytes that are read at a time. A request without a body fits well.
 const BUFFER: usize = 16 * 1024;
@@ -48,6 +48,10 @@ pub(super) struct Incoming {
     pub(super) current: Option<Current>,
     /// By when the request that was begun last has to be over.
     pub(super) interruptible: Option<Interruptible>,
+    /// How long one wait for the web server may take within a request.
+    pub(super) socket_timeout: Option<Duration>,
+    /// Since when there is a part of a request, by the clock of [`running`].
+    pub(super) begun: Option<u64>,
     /// The connection is only drained before it is closed.
     pub(super) lingering: Option<Lingering>,
 }
@@ -91,8 +95,20 @@ impl Incoming {
             heard: false,
             current: None,
             interruptible: None,
+            socket_timeout: None,
+            begun: None,
             lingering: None,
         }
+    }
+
+    /// Nothing more is there. Takes note of when a request was begun whose rest has not come.
+    pub(super) fn wait(&mut self) -> Progress {
+        self.begun = match self.begun {
+            _ if self.protocol.is_idle() => None,
+            None => Some(running::recently()),
+            begun => begun,
+        };
+        Progress::Wait
     }
 
     /// Deals with what is buffered, up to the parameters of the next request.
@@ -105,10 +121,10 @@ impl Incoming {
                 Some(Event::Params { id, params }) => return Ok(Some(Incomplete { id, params })),
                 Some(Event::BadParams { id, error }) => {
                     let log = Log::new(&request_id::new(), "(unreadable)");
-                    log.entry(
-                        &Entry::error(Code::BadRequest, format!("the parameters of a request cannot be used: {error}"))
-                            .hint("the request was answered with 400"),
-                    );
+                    kind_of_params(&error).entry(&log, || {
+                        Entry::error(Code::BadRequest, format!("the parameters of a request cannot be used: {error}"))
+                            .hint("the request was answered with 400")
+                    });
                     let page = Page {
                         status: Status::BadRequest,
                         request_id: log.request_id(),
@@ -126,10 +142,12 @@ impl Incoming {
                     }
                     send_at_once(socket, &reply)?;
                     self.protocol.finish(id);
+                    self.begun = None;
                 }
                 Some(Event::Abort { id }) => {
                     send_at_once(socket, &Output::new(id).end_request(0, ProtocolStatus::RequestComplete))?;
                     self.protocol.finish(id);
+                    self.begun = None;
                 }
                 Some(Event::Reply(reply)) => send_own(socket, reply)?,
                 Some(Event::Begin { role, .. }) => {
@@ -208,7 +226,7 @@ impl Incoming {
     }
 
     fn await_socket(&self, socket: &Descriptor, events: PollFlags) -> io::Result<PollFlags> {
-        await_socket(socket, events, self.interruptible.as_ref())
+        await_socket(socket, events, self.interruptible.as_ref(), self.socket_timeout)
     }
 
     /// May more of the body come? Its end is looked for in what is buffered.
@@ -361,22 +379,36 @@ impl Current {
     }
 }
 
-/// Waits until one of `events` is true of a socket, and gives those that are. The wait ends at the deadline of the request
-/// that it is for, if there is one.
+/// Waits until one of `events` is true of a socket, and gives those that are. The wait ends after
+/// `limit`, and at the deadline of the request that it is for, if there is one.
 ///
 /// # Errors
-/// `TimedOut` at the deadline, `Interrupted` if a signal came first.
+/// `TimedOut` at one of these, `Interrupted` if a signal came first.
 pub(super) fn await_socket(
     socket: &Descriptor,
     events: PollFlags,
     request: Option<&Interruptible>,
+    limit: Option<Duration>,
 ) -> io::Result<PollFlags> {
-    let patience = request.and_then(Interruptible::patience);
-    let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+    let until = limit.map(|limit| running::instant() + limit);
+    let left = || {
+        let left = until.map(|until| until.saturating_duration_since(running::instant()));
+        left.into_iter().chain(request.and_then(Interruptible::patience)).min()
+    };
     let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
-    match poll(&mut watched, patience.as_ref())? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(watched[0].revents()),
+    let mut patience = left();
+    loop {
+        let ready = running::wait(patience, |patience| {
+            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            poll(&mut watched, patience.as_ref())
+        })?;
+        if ready > 0 {
+            return Ok(watched[0].revents());
+        }
+        patience = left();
+        if patience.is_some_and(|patience| patience.is_zero()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
 }
 
@@ -384,13 +416,31 @@ pub(super) fn broken(error: fastcgi_server::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
+fn kind_of_record(error: &fastcgi_server::Error) -> Kind {
+    match error {
+        fastcgi_server::Error::UnknownVersion(_) => Kind::OtherVersion,
+        fastcgi_server::Error::BeginLength { .. } => Kind::BeginLength,
+        fastcgi_server::Error::AlreadyActive { .. } => Kind::AlreadyActive,
+        fastcgi_server::Error::OutOfOrder { .. } => Kind::OutOfOrder,
+    }
+}
+
+fn kind_of_params(error: &ParamsError) -> Kind {
+    match error {
+        ParamsError::TooLong { .. } => Kind::LongParams,
+        ParamsError::TooMany { .. } => Kind::ManyParams,
+        ParamsError::Truncated { .. } => Kind::CutParams,
+    }
+}
+
 /// Tells the log of a peer that breaks the protocol; one that has gone is none of its business.
 pub(super) fn log_broken(error: &io::Error) {
     if error.kind() == io::ErrorKind::InvalidData {
-        Log::new("-", "(connection)").entry(
-            &Entry::error(Code::BadRecord, format!("a connection was closed, since what came is not FastCGI: {error}"))
-                .hint("see what connects there; a web server must be told to speak FastCGI, not HTTP or uwsgi"),
-        );
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        inner.map_or(Kind::OtherVersion, kind_of_record).entry(&Log::new("-", "(connection)"), || {
+            Entry::error(Code::BadRecord, format!("a connection was closed, since what came is not FastCGI: {error}"))
+                .hint("see what connects there; a web server must be told to speak FastCGI, not HTTP or uwsgi")
+        });
     }
 }
 

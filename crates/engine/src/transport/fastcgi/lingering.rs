@@ -40,11 +40,6 @@ impl Lingering {
 }
 
 impl Peer {
-    /// Is the connection only drained?
-    pub(crate) fn is_lingering(&self) -> bool {
-        self.shared.incoming().lingering.is_some()
-    }
-
     /// Is the connection only drained, and has been for long enough?
     pub(crate) fn has_lingered(&self, now: Instant) -> bool {
         self.shared.incoming().lingering.as_ref().is_some_and(|lingering| lingering.is_over(now))

@@ -48,6 +48,27 @@ pub(crate) struct Peer {
     opened: Instant,
 }
 
+/// Most times that [`Peer::advance`] reads before others have their turn.
+const READS: usize = 64;
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// For its first byte; another connection may not be closed for it yet if it is fresh.
+    Silent { fresh: bool },
+    /// For the rest of the start of a request.
+    Begun {
+        /// Since when, by the clock of [`running`].
+        since: u64,
+        /// Bytes that are kept of it.
+        held: usize,
+    },
+    /// For the next request.
+    Idle,
+    /// For the end of what the web server sends, which nobody reads.
+    Lingering,
+}
+
 struct Shared {
     socket: Descriptor,
     incoming: Mutex<Incoming>,
@@ -93,6 +114,29 @@ impl Peer {
         self.shared.socket.as_fd()
     }
 
+    /// What it waits for.
+    pub(crate) fn stage(&self) -> Stage {
+        let incoming = self.shared.incoming();
+        match incoming.begun {
+            _ if incoming.lingering.is_some() => Stage::Lingering,
+            Some(since) => Stage::Begun { since, held: incoming.protocol.held() },
+            None if incoming.heard => Stage::Idle,
+            None => Stage::Silent { fresh: self.opened.elapsed() < FRESH },
+        }
+    }
+
+    /// How long one wait for the web server may take within a request.
+    pub(crate) fn with_socket_timeout(self, timeout: Option<Duration>) -> Self {
+        self.shared.incoming().socket_timeout = timeout;
+        self
+    }
+
+    /// Has something come that was not read yet?
+    pub(crate) fn has_pending(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(recv(&self.shared.socket, &mut [0; 1], flags), Ok((1.., _)))
+    }
+
     /// Has it served a request, and is kept for another?
     pub(crate) fn is_kept(&self) -> bool {
         let incoming = self.shared.incoming();
@@ -102,12 +146,11 @@ impl Peer {
     /// May the connection be closed without loss (FastCGI 1.0, 3.5)? Not if a request has come that nobody has looked at.
     pub(crate) fn is_free(&self) -> bool {
         let incoming = self.shared.incoming();
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         (incoming.heard || self.opened.elapsed() >= FRESH)
             && incoming.lingering.is_none()
             && incoming.protocol.is_idle()
             && incoming.unread.is_empty()
-            && !matches!(recv(&self.shared.socket, &mut [0; 1], flags), Ok((1.., _)))
+            && !self.has_pending()
     }
 
     /// Reads what is there, up to the next request. Never waits.
@@ -116,9 +159,13 @@ impl Peer {
         if let Some(progress) = self.drop_the_rest(&mut incoming) {
             return progress;
         }
+        let mut reads = 0;
         loop {
             match incoming.next_request(&self.shared.socket) {
-                Ok(Some(request)) => return Progress::Request(request),
+                Ok(Some(request)) => {
+                    incoming.begun = None;
+                    return Progress::Request(request);
+                }
                 Ok(None) => {}
                 // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3 and 7).
                 Err(error) => {
@@ -130,6 +177,10 @@ impl Peer {
                 return self.linger(&mut incoming);
             }
             incoming.unread = 0..0;
+            reads += 1;
+            if reads > READS {
+                return incoming.wait();
+            }
             let buffer = &mut incoming.buffer;
             match recv(&self.shared.socket, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Progress::Close,
@@ -138,7 +189,7 @@ impl Peer {
                     incoming.unread = 0..count;
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Progress::Wait,
+                Err(Errno::AGAIN) => return incoming.wait(),
                 Err(_) => return Progress::Close,
             }
         }

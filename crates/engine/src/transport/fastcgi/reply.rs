@@ -131,11 +131,12 @@ impl Reply {
 fn clear_way(shared: &Shared) -> io::Result<()> {
     let socket = shared.socket_of_ours()?;
     loop {
-        let (pending, request) = {
+        let (pending, request, limit) = {
             let mut incoming = shared.incoming();
-            (incoming.body_pending(socket)?, incoming.interruptible.clone())
+            (incoming.body_pending(socket)?, incoming.interruptible.clone(), incoming.socket_timeout)
         };
-        let ready = await_socket(socket, if pending { EITHER } else { PollFlags::OUT }, request.as_ref())?;
+        let events = if pending { EITHER } else { PollFlags::OUT };
+        let ready = await_socket(socket, events, request.as_ref(), limit)?;
         if ready.contains(PollFlags::IN) {
             shared.incoming().put_aside(socket)?;
         }

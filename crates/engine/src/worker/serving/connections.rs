@@ -16,7 +16,7 @@ use rustix::{
 use super::{A_MOMENT, FIRST_LISTENER, Listener, Seat, Worker};
 use crate::{
     forks::{self, Descriptor},
-    transport::fastcgi::{Peer, Progress},
+    transport::fastcgi::{Peer, Progress, Stage},
 };
 
 /// How long a worker that ends waits for what its connections are in the middle of.
@@ -45,9 +45,8 @@ pub(super) fn forget(epoll: &Descriptor, peer: &Peer) {
 
 impl Worker {
     pub(super) fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
-        // Where requests have a deadline, no wait of ours is the kernel's.
-        let waits = if self.watched.has_timeout() { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
-        let flags = SocketFlags::CLOEXEC | waits;
+        // No wait of ours is the kernel's: each has an end.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accepted = forks::without_forks(|| {
             let (socket, address) = match self.allowed {
                 None => (accept_with(&listener.socket, flags)?, None),
@@ -71,13 +70,16 @@ impl Worker {
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        self.drive(seat, data, Peer::new(socket, self.limits, buffers), false);
+        let peer = Peer::new(socket, self.limits, buffers).with_socket_timeout(self.waits.socket_timeout);
+        self.drive(seat, data, peer, false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
     pub(super) fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
-        if self.advance(seat, &peer) {
-            self.wait_for(data, peer, known);
+        let goes_on = self.advance(seat, &peer);
+        let stage = peer.stage();
+        if goes_on && !self.waits.is_overdue(stage) {
+            self.wait_for(data, (peer, stage), known);
         } else {
             if known {
                 forget(&self.epoll, &peer);
@@ -114,11 +116,11 @@ impl Worker {
     }
 
     /// Waits for more on a connection.
-    fn wait_for(&self, data: u64, peer: Peer, known: bool) {
+    fn wait_for(&self, data: u64, (peer, stage): (Peer, Stage), known: bool) {
         // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
         let alone = self.service.threads <= 1;
         let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
-        let (is_kept, is_lingering) = (peer.is_kept(), peer.is_lingering());
+        let is_kept = peer.is_kept();
         let mut waiting = self.waiting();
         let socket = peer.socket();
         let watched = match (known, alone) {
@@ -127,10 +129,16 @@ impl Worker {
             (true, true) => Ok(()),
         };
         // What cannot be watched is closed; only a lack of memory does that.
-        match watched {
-            Ok(()) if is_lingering => self.lingering.insert(&self.epoll, data, peer),
-            Ok(()) => drop(waiting.insert(data, peer)),
-            Err(_) => {}
+        match (watched, stage) {
+            (Ok(()), Stage::Lingering) => {
+                self.lingering.insert(&self.epoll, data, peer);
+                self.limit_lingering();
+            }
+            (Ok(()), _) => {
+                waiting.insert(data, peer);
+                self.keep_limits(&mut waiting, stage);
+            }
+            (Err(_), _) => {}
         }
         drop(waiting);
         if is_kept && !known && self.service.workers > 1 {
@@ -161,17 +169,13 @@ impl Worker {
         }
     }
 
-    /// Out of descriptors: closes a connection that is only drained, or the oldest of those between requests, which web servers
-    /// have to expect at any time. So nobody keeps others out by saying nothing.
+    /// Out of descriptors: closes a connection that is only drained, or another that can be spared.
     pub(super) fn make_room(&self) {
         if self.lingering.close_first(&self.epoll) {
             return;
         }
         let mut waiting = self.waiting();
-        let oldest = waiting.iter().find(|(_, peer)| peer.is_free()).map(|(data, _)| *data);
-        if let Some(peer) = oldest.and_then(|oldest| waiting.remove(&oldest)) {
-            forget(&self.epoll, &peer);
-        } else {
+        if !self.close_one(&mut waiting) {
             drop(waiting);
             // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
             std::thread::sleep(PAUSE);

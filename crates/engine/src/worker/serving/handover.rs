@@ -345,6 +345,7 @@ impl Worker {
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
         let peer = Peer::new(socket, self.limits, buffers).with_past(past);
+        let peer = peer.with_socket_timeout(self.waits.socket_timeout);
         self.drive(seat, data, peer, false);
     }
 }

@@ -37,6 +37,11 @@ impl Lingering {
         !self.any.load(Ordering::Relaxed)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.state().peers.len()
+    }
+
     /// Adds a connection. Since a busy worker is never out of events, those that have lingered long
     /// enough are looked for here, too.
     pub(super) fn insert(&self, epoll: &Descriptor, data: u64, peer: Peer) {

@@ -9,6 +9,7 @@ mod followers;
 mod handover;
 mod lingering;
 mod request;
+mod waits;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,7 @@ use link::{
     entry::{Code, Entry},
     launch::{Launch, Service, Work},
     request_id::Ids,
+    running,
     scoreboard::now,
 };
 use pyo3::{
@@ -51,6 +53,7 @@ use crate::{
     log::Log,
     log_files,
     process::{self, Mask},
+    rare_messages,
     transport::{
         cgi::StandardError,
         fastcgi::{Buffers, Peer},
@@ -60,6 +63,7 @@ use crate::{
 use followers::Helpers;
 use handover::Lookout;
 use lingering::Lingering;
+use waits::Waits;
 
 /// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others to the rest.
 const A_MOMENT: u64 = 2;
@@ -83,6 +87,7 @@ pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
         run_once: false,
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
+        socket_timeout_seconds: service.socket_timeout_seconds,
         script_name: launch.script_name.as_deref().map(Into::into),
     }
 }
@@ -143,6 +148,7 @@ pub(super) fn run(
     worker.start_missing(application);
     worker.run_thread(application, 0);
     worker.end_helpers(py);
+    rare_messages::tell_all();
     // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
 }
@@ -200,6 +206,7 @@ struct Worker {
     setting: Setting,
     debug: bool,
     limits: Limits,
+    waits: Waits,
     allowed: Option<Addresses>,
     watched: Arc<Watched>,
     helpers: Helpers,
@@ -251,6 +258,7 @@ impl Worker {
             setting: setting(launch, service),
             debug: launch.debug,
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
+            waits: Waits::new(service),
             allowed: allowed_addresses(launch),
             watched,
             helpers,
@@ -286,6 +294,8 @@ impl Worker {
             if self.helpers.are_missing() {
                 self.start_missing(application);
             }
+            rare_messages::tell_left_out();
+            self.close_overdue();
             match next {
                 Ok(Some(STOP)) => break,
                 // Another thread has served the last request meanwhile.
@@ -336,6 +346,7 @@ impl Worker {
         let most = if self.service.threads > 1 { 1 } else { FETCHED };
         let looks = self.modules.as_ref().map(|_| modules::PERIOD);
         let stands_back = self.stands_back.load(Ordering::Acquire);
+        let due = self.waits.left();
         let patience = self
             .span
             .left()
@@ -343,11 +354,15 @@ impl Worker {
             .chain((!self.lingering.is_empty()).then_some(lingering::LOOK))
             .chain(looks)
             .chain(self.helpers.next_try())
+            .chain(due)
             .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
             .min();
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         self.lookout.iter().for_each(|lookout| lookout.waits());
-        let waited = epoll::wait(&self.epoll, &mut events[..most], patience.as_ref());
+        let mut wait = |patience: Option<Duration>| {
+            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            epoll::wait(&self.epoll, &mut events[..most], patience.as_ref())
+        };
+        let waited = if due.is_some() { running::wait(patience, wait) } else { wait(patience) };
         self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
         // A thread that is about to serve a request may be away for long, and others of this process wait for connections.
         if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
