@@ -1,8 +1,8 @@
 #!/usr/local/bin/wsgate
 """A small Flask site.
 
-Flask has to be where this file's Python finds it. Make a virtualenv in the directory above cgi-bin, never in it,
-and wsgate uses it by itself:
+Flask has to be where this file's Python finds it. Make a virtualenv above all that the web server shows: above
+cgi-bin, never in it, and above public_html, where cgi-bin is in that. wsgate finds it there by itself:
 
     python3 -m venv .venv && .venv/bin/pip install flask
 """

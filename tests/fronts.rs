@@ -9,6 +9,7 @@ mod addresses;
 mod bodies;
 mod deaths;
 mod directories;
+mod exposure;
 mod failures;
 mod frameworks;
 mod handover;

@@ -5,14 +5,23 @@ import secrets
 import tempfile
 from pathlib import Path
 
-# `var` beside cgi-bin: what is written there must not be reachable as a page.
-VAR = Path(__file__).resolve().parents[2] / "var"
+# The database and the key. A directory beside this file, or above it, may be one that a web server shows (cPanel has
+# cgi-bin in public_html), and home directories are not.
+DATA = Path(os.environ.get("DJANGO_DATA") or Path.home() / ".local/share/djangosite").resolve()
+
+# What a web server says of itself in CGI.
+for shown in filter(None, map(os.environ.get, ("DOCUMENT_ROOT", "CONTEXT_DOCUMENT_ROOT"))):
+    if DATA.is_relative_to(Path(shown).resolve()):
+        raise RuntimeError(
+            f"visitors could fetch the database: {DATA} lies in {shown}; let DJANGO_DATA name a directory elsewhere"
+        )
+
+DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def kept_secret(path):
     """A key that is made once. Each request may be a process of its own, and all must know the same one."""
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent) as fresh:
             fresh.write(secrets.token_urlsafe(50))
             fresh.flush()
@@ -24,7 +33,7 @@ def kept_secret(path):
     return path.read_text()
 
 
-SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or kept_secret(VAR / "django.secret")
+SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or kept_secret(DATA / "django.secret")
 DEBUG = False
 # A sample answers to whatever it is called. A real site lists its names, or links in its mails can be forged.
 ALLOWED_HOSTS = ["*"]
@@ -65,7 +74,7 @@ ROOT_URLCONF = "djangosite.urls"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DJANGO_DB") or VAR / "django.sqlite3",
+        "NAME": DATA / "django.sqlite3",
     },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

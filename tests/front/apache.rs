@@ -26,6 +26,9 @@ pub(crate) enum Setup {
     PublicHtml,
     /// `action.conf`: WSGI files among the pages.
     Action,
+    /// None of ours: a host that has Alice's `public_html` for its root and lets `.htaccess` say all, as cPanel sets one
+    /// up. cgi-bin is in that, and has a second address, at which it is files.
+    Hosted,
 }
 
 /// A running Apache.
@@ -39,6 +42,19 @@ impl Apache {
     pub(crate) fn start(module: CgiModule, setup: Setup, site: Site) -> Self {
         let server = httpd(&site, |port| httpd_conf(module, setup, &site, port));
         Self { server, site }
+    }
+
+    /// What Apache says that has this file of `apache/` and no module for CGI: it does not start.
+    pub(crate) fn refuses_without_cgi(file: &str) -> String {
+        let site = Site::new();
+        let log = site.path("run/error.log");
+        let mut text = preamble(&site, 1, &[MPM_EVENT, "alias", "actions", "userdir", "rewrite"]);
+        text += &definitions(&site);
+        writeln!(text, "Include \"{}\"", source(&format!("apache/{file}")).display()).unwrap();
+        fs::write(site.path("run/httpd.conf"), text).unwrap();
+        let status = command(program(), &log).arg("-t").arg("-f").arg(site.path("run/httpd.conf")).status().unwrap();
+        assert!(!status.success(), "{file} is accepted without a module for CGI");
+        fs::read_to_string(log).unwrap()
     }
 
     /// What everybody runs: scripts in `/cgi-bin/`.
@@ -72,12 +88,15 @@ pub(super) fn httpd(site: &Site, text: impl Fn(u16) -> String) -> Server {
     Server::start(&site.path("run/httpd.pid"), &log, |port| {
         let configuration = site.path("run/httpd.conf");
         fs::write(&configuration, text(port)).unwrap();
-        // Debian's name, and everybody else's.
-        let name = if Path::new("/usr/sbin/apache2").exists() { "apache2" } else { "httpd" };
-        let mut command = command(name, &log);
+        let mut command = command(program(), &log);
         command.arg("-f").arg(configuration).args(["-D", "FOREGROUND"]);
         command
     })
+}
+
+/// Debian's name, and everybody else's.
+fn program() -> &'static str {
+    if Path::new("/usr/sbin/apache2").exists() { "apache2" } else { "httpd" }
 }
 
 /// The module of the processes with many threads.
@@ -134,6 +153,7 @@ fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String
         Setup::ScriptAlias => {}
         Setup::PublicHtml => names.extend(["userdir", "rewrite"]),
         Setup::Action => names.push("actions"),
+        Setup::Hosted => names.extend(["rewrite", "autoindex", "negotiation"]),
     }
     let mut text = preamble(site, port, &names);
     let root = site.path("").display().to_string();
@@ -144,22 +164,47 @@ fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String
     if let Some(directory) = site.runtime_directory() {
         writeln!(text, "SetEnv WSGATE_RUNTIME_DIR \"{}\"", directory.display()).unwrap();
     }
-    write!(
-        text,
+    text += &definitions(site);
+    let file = match setup {
+        Setup::ScriptAlias => "scriptalias.conf",
+        Setup::PublicHtml => "public_html.conf",
+        Setup::Action => "action.conf",
+        Setup::Hosted => {
+            text += &hosted(site);
+            return text;
+        }
+    };
+    writeln!(text, "Include \"{}\"", source(&format!("apache/{file}")).display()).unwrap();
+    text
+}
+
+/// The host that our files are told of.
+fn definitions(site: &Site) -> String {
+    let root = site.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    format!(
         r#"Define WSGATE_CGI_BIN "{root}/cgi-bin"
 Define WSGATE_HOMES "{root}/home"
 Define WSGATE_PROGRAM "{root}/bin/wsgate"
 Define WSGATE_PAGES "{root}/htdocs"
-SetEnv DJANGO_DB "{root}/var/django.sqlite3"
-Include "{}"
-"#,
-        source(match setup {
-            Setup::ScriptAlias => "apache/scriptalias.conf",
-            Setup::PublicHtml => "apache/public_html.conf",
-            Setup::Action => "apache/action.conf",
-        })
-        .display()
+SetEnv DJANGO_DATA "{root}/var"
+"#
     )
-    .unwrap();
-    text
+}
+
+/// A host's own configuration, as generous as one can be.
+fn hosted(site: &Site) -> String {
+    let root = site.path("home/alice/public_html").display().to_string();
+    format!(
+        r#"DocumentRoot "{root}"
+ScriptAlias "/cgi-bin/" "{root}/cgi-bin/"
+Alias "/second/" "{root}/"
+AcceptPathInfo On
+<Directory "{root}">
+    AllowOverride All
+    Options Indexes FollowSymLinks MultiViews ExecCGI
+    Require all granted
+</Directory>
+"#
+    )
 }

@@ -27,7 +27,7 @@ impl ApacheFcgid {
                 text,
                 r#"FcgidIPCDir "{root}/run/fcgid"
 FcgidProcessTableFile "{root}/run/fcgid.shm"
-FcgidInitialEnv DJANGO_DB "{root}/var/django.sqlite3"
+FcgidInitialEnv DJANGO_DATA "{root}/var"
 Define WSGATE_CGI_BIN "{root}/cgi-bin"
 Include "{}"
 "#,

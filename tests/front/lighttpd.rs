@@ -65,7 +65,7 @@ server.port = {port}
 server.pid-file = "{root}/run/lighttpd.pid"
 server.upload-dirs = ( "{root}/var" )
 server.modules = ( "mod_setenv" )
-setenv.add-environment = ( "DJANGO_DB" => "{root}/var/django.sqlite3" )
+setenv.add-environment = ( "DJANGO_DATA" => "{root}/var" )
 {runtime}var.wsgate_cgi_bin = "{root}/cgi-bin"
 include "{}"
 "#,

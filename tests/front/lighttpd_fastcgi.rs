@@ -23,7 +23,7 @@ fn server(site: &Site, script: &str, _: Option<u16>) -> Server {
         let configuration = site.path(&format!("run/{script}.conf"));
         fs::write(&configuration, lighttpd_conf(site, script, port)).unwrap();
         let mut command = command("lighttpd", &log);
-        command.arg("-D").arg("-f").arg(configuration).env("DJANGO_DB", site.path("var/django.sqlite3"));
+        command.arg("-D").arg("-f").arg(configuration).env("DJANGO_DATA", site.path("var"));
         command
     })
 }

@@ -105,7 +105,7 @@ impl Pools {
         command.args(&self.words);
         // Another test has pools of the same names at the same time.
         command.env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
-        command.env("DJANGO_DB", site.path("var/django.sqlite3"));
+        command.env("DJANGO_DATA", site.path("var"));
         command.stdin(input).stdout(Stdio::null()).stderr(log);
         let mut pool = command.spawn().unwrap();
         // Over TCP the pool alone may hold the listening socket: when it ends, nobody waits there.

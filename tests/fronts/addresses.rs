@@ -9,7 +9,8 @@ fn public_html(module: CgiModule, script: &str) -> Apache {
     let site = Site::new();
     site.place(script, "home/alice/public_html/app.wsgi", 0o755);
     fs::copy(source("apache/public_html.htaccess"), site.path("home/alice/public_html/.htaccess")).unwrap();
-    fs::write(site.path("home/alice/public_html/page.txt"), "as it is").unwrap();
+    fs::create_dir(site.path("home/alice/public_html/static")).unwrap();
+    fs::write(site.path("home/alice/public_html/static/page.txt"), "as it is").unwrap();
     Apache::start(module, Setup::PublicHtml, site)
 }
 
@@ -82,9 +83,9 @@ fn behind_htaccess_a_posted_body_arrives() {
 }
 
 #[test]
-fn behind_htaccess_files_are_sent_as_they_are() {
+fn behind_htaccess_static_files_are_sent_as_they_are() {
     let front = public_html(CgiModule::Cgid, "environ.wsgi");
-    assert_eq!(Client::get(front.url("/~alice/page.txt")).run().expect(200).text(), "as it is");
+    assert_eq!(Client::get(front.url("/~alice/static/page.txt")).run().expect(200).text(), "as it is");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn set_up_django(front: &dyn Front) {
         let mut command = site.as_server(venv().join("bin/python"));
         command.args(["-m", "django"]).args(words);
         command.env("PYTHONPATH", "cgi-bin").env("DJANGO_SETTINGS_MODULE", "djangosite.settings");
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("DJANGO_DB", site.path("var/django.sqlite3"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1").env("DJANGO_DATA", site.path("var"));
         command.env("DJANGO_SUPERUSER_USERNAME", "ada").env("DJANGO_SUPERUSER_PASSWORD", "lovelace");
         command.env("DJANGO_SUPERUSER_EMAIL", "ada@example.org");
         let output = command.output().unwrap();
