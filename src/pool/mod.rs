@@ -1,4 +1,5 @@
-//! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python and reads no FastCGI.
+//! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python, and
+//! reads FastCGI only to refuse requests that nobody can serve.
 
 pub(crate) mod ask;
 mod changes;
@@ -8,6 +9,7 @@ mod listen;
 mod logs;
 mod notify;
 mod origin;
+mod refuser;
 mod supervisor;
 mod template;
 pub(crate) mod warm;

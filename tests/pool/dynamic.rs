@@ -292,19 +292,6 @@ fn a_reload_of_a_pool_that_rests_loads_the_new_code_and_says_whether_it_could() 
 }
 
 #[test]
-fn code_that_broke_while_a_pool_rested_is_loaded_again_while_somebody_waits() {
-    let mut pool = resting(ECHO).start();
-    await_rest(&mut pool, 1);
-    pool.setup().release("import there_is_no_such_module");
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/patient").bytes());
-    pool.await_times("W0302", 2);
-    pool.setup().release(ECHO);
-    assert_eq!(wire.answer().text(), "/patient|");
-    pool.stop();
-}
-
-#[test]
 fn an_application_that_cannot_be_loaded_at_the_start_ends_a_pool_that_may_rest_too() {
     let ended = resting("raise RuntimeError('no')").launch().end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);

@@ -28,6 +28,7 @@ mod preloading;
 mod process;
 mod random_state;
 mod records;
+mod refusing;
 mod reloading;
 mod replacing;
 mod requests;

@@ -163,6 +163,8 @@ codes! {
     PoolEnds = 712,
     /// A pool goes on with the build that it was started with, though another is installed.
     EngineReplaced = 713,
+    /// A request is refused since no worker can serve it.
+    NoWorkerServes = 714,
     /// No FastCGI server can be reached.
     NoServer = 801,
     /// A FastCGI server refused the request.

@@ -12,6 +12,7 @@ mod loading;
 mod oversight;
 mod phase;
 mod places;
+mod refusing;
 mod size;
 mod templates;
 mod warm;
@@ -19,7 +20,7 @@ mod wording;
 mod workers;
 
 use std::{
-    io,
+    fmt, io,
     io::Write as _,
     os::{
         fd::{AsFd as _, OwnedFd},
@@ -53,6 +54,7 @@ use crate::{
 };
 use phase::{Event, Phase, Step};
 use places::Places;
+use refusing::Refusing;
 use size::Size;
 use templates::Templates;
 use warm::Activity;
@@ -112,6 +114,7 @@ pub(super) struct Supervisor<'a> {
     places: Places,
     size: Size,
     activity: Activity,
+    refusing: Refusing,
     scoreboard: Scoreboard,
     scoreboard_fd: OwnedFd,
     /// Workers ring it when the scoreboard is to be looked at.
@@ -151,6 +154,7 @@ impl<'a> Supervisor<'a> {
             places: Places::new(service.workers, terms.slots, service.threads, max_age),
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
             activity: Activity::new(terms.on_demand.clone()),
+            refusing: Refusing::new(),
             watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
             changes: loading::changes(settings, &terms),
             notify: Notify::from_environment(terms.drain),
@@ -215,6 +219,7 @@ impl<'a> Supervisor<'a> {
             }
             self.fit();
             self.fill_places();
+            self.refuse_requests();
             self.kill_those_who_stay();
             self.watch_requests();
         }
@@ -225,6 +230,9 @@ impl<'a> Supervisor<'a> {
         let before = self.phase;
         let (phase, step) = before.after(event);
         self.phase = phase;
+        if event == Event::NotLoaded && self.templates.current.is_none() {
+            self.refusing.note_failure();
+        }
         match step {
             Step::Nothing => {}
             Step::Load => {
@@ -237,7 +245,7 @@ impl<'a> Supervisor<'a> {
             }
             Step::TakeOver => self.take_over(before == Phase::Reloading),
             Step::KeepOld => self.keep_old(),
-            Step::LoadAgain => self.load_again(),
+            Step::LoadAgain => self.load_again(event == Event::NotLoaded),
             Step::GiveUp => self.end_reload("failed\n"),
             Step::Finish => {
                 self.withdraw();
@@ -260,7 +268,8 @@ impl<'a> Supervisor<'a> {
         let patience = self.next_due(now).map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
-        let waiting = sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| self.size.listens);
+        let is_awaited = self.size.listens || self.refuses();
+        let waiting = sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| is_awaited);
         let mut watched: Vec<PollFd<'_>> = self
             .templates
             .all()
@@ -270,6 +279,7 @@ impl<'a> Supervisor<'a> {
             .chain(self.control.iter().flat_map(Control::watched))
             .chain(waiting)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .chain(self.refusing.watched())
             .collect();
         match poll(&mut watched, patience.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -294,6 +304,7 @@ impl<'a> Supervisor<'a> {
             .chain(self.size.look)
             .chain(self.changes.next_due())
             .chain(self.activity.due())
+            .chain(self.refusing.next_due())
             .min()
     }
 
@@ -305,7 +316,11 @@ impl<'a> Supervisor<'a> {
     }
 
     fn log(&self, entry: &Entry) {
+        self.log_about(entry, &About(self.settings));
+    }
+
+    fn log_about(&self, entry: &Entry, about: &dyn fmt::Display) {
         // A log that cannot be written leaves nowhere to say so.
-        let _ = io::stderr().lock().write_all(entry.for_log(&About(self.settings)).as_bytes());
+        let _ = io::stderr().lock().write_all(entry.for_log(about).as_bytes());
     }
 }

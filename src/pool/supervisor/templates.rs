@@ -228,7 +228,10 @@ impl Supervisor<'_> {
                     }
                 }
                 News::NotForkable | News::OneProcess => template.farewell = Some(Instant::now() + FAREWELL),
-                News::Stillborn { slot } => self.put_off(Asked { generation: template.generation, slot }),
+                News::Stillborn { slot } => {
+                    self.refusing.note_failure();
+                    self.put_off(Asked { generation: template.generation, slot });
+                }
                 News::Unborn { slot } => self.unborn(Asked { generation: template.generation, slot }),
                 News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
             }
@@ -257,6 +260,7 @@ impl Supervisor<'_> {
     /// New workers come from the template that is ready now.
     pub(super) fn take_over(&mut self, is_reload: bool) {
         self.templates.failures = 0;
+        self.refusing.note_success();
         if let Some(template) = self.templates.next.take() {
             self.templates.preload = template.preload;
             self.templates.retired.extend(self.templates.current.replace(template));
@@ -289,9 +293,14 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Another template is started when one is wanted, and not at once.
-    pub(super) fn load_again(&mut self) {
+    /// Another template is started when one is wanted, and not at once: the one before could not load the
+    /// application, or died.
+    pub(super) fn load_again(&mut self, could_not_load: bool) {
         self.templates.put_off();
+        if could_not_load && self.templates.current.is_none() && self.activity.is_limited() {
+            // Requests would wait for one of its processes before they are served cold.
+            return self.happened(Event::Stop);
+        }
         if self.templates.current.is_none() {
             // Where nobody waits for it, nothing is tried again.
             self.size.shrink_to_least();

@@ -79,6 +79,7 @@ impl Supervisor<'_> {
         if !self.phase.may_fork() || self.places.settle(asked, pid, &self.scoreboard).is_none() {
             return self.let_go(pid, asked.slot);
         }
+        self.refusing.note_success();
         // The old one ends when the new one is there, so that the pool is never smaller.
         if let Some(old) = old {
             self.say_why(&old);
