@@ -15,6 +15,7 @@ mod frameworks;
 mod handover;
 mod kept;
 mod kills;
+mod lengths;
 mod logs;
 mod managers;
 mod replies;

@@ -194,6 +194,11 @@ impl Head {
         self.push(b"Content-Length", length.to_string().as_bytes());
     }
 
+    /// Has the web server close its client's connection behind this response.
+    pub(super) fn close_connection(&mut self) {
+        self.push(b"Connection", b"close");
+    }
+
     /// A response that resets a form has a body of no bytes, and says so (RFC 9110 15.3.6).
     pub(super) fn complete_length(&mut self) {
         if self.code == 205 {

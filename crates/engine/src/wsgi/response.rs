@@ -24,11 +24,16 @@ use super::{
     file_wrapper::FilePart,
     head::{BadHead, Head},
     text::utf8,
+    variables::Variables,
 };
 use crate::log::Log;
 
 /// Bytes of a file that are sent before signals are looked at again.
 const FILE_PIECE: u64 = 1 << 20;
+
+/// Bytes that the smallest of a gateway's channels to a web server takes at once, a pipe's: whatever ends the process, all of
+/// them have left, or none.
+const AT_ONCE: u64 = 65_536;
 
 /// The response to one request. Its methods are what the application is handed.
 #[pyclass(frozen, module = "wsgate")]
@@ -37,6 +42,9 @@ pub(crate) struct Response {
     form: Form,
     /// The reply to a `HEAD` request.
     head_only: bool,
+    /// A client's connection must not outlive a body that may end before its Content-Length: to the client the next response
+    /// on it would be the rest.
+    closes_if_incomplete: bool,
     log: Log,
     interruptible: Interruptible,
 }
@@ -166,7 +174,12 @@ impl Response {
             is_file: false,
             client_gone: false,
         };
-        Self { state: Mutex::new(state), form, head_only, log, interruptible }
+        Self { state: Mutex::new(state), form, head_only, closes_if_incomplete: false, log, interruptible }
+    }
+
+    /// The same, to the request of `variables`: its web server may have to close its client's connection behind it.
+    pub(super) fn behind(self, variables: &Variables<'_>) -> Self {
+        Self { closes_if_incomplete: variables.front_ignores_short_bodies(self.form), ..self }
     }
 
     /// Where entries about the request go.
@@ -225,7 +238,7 @@ impl Response {
     pub(super) fn send(&self, py: Python<'_>, block: &Bound<'_, PyBytes>, whole: Option<u64>) -> Result<Flow, Fault> {
         let block = block.as_bytes();
         let mut state = self.state(py);
-        let head = self.take_head(&mut state, whole, true)?;
+        let head = self.take_head(&mut state, whole, Some(block.len() as u64))?;
         let room = self.room(&mut state, block.len() as u64);
         // Slices have at most `isize::MAX` bytes, so that the room within one fits `usize`.
         let block = &block[..usize::try_from(room).unwrap_or(block.len())];
@@ -251,7 +264,7 @@ impl Response {
     /// Sends a part of a file, with the head before it.
     pub(super) fn send_file(&self, py: Python<'_>, part: &FilePart) -> Result<(), Fault> {
         let mut state = self.state(py);
-        let head = self.take_head(&mut state, Some(part.length), true)?;
+        let head = self.take_head(&mut state, Some(part.length), Some(0))?;
         let room = self.room(&mut state, part.length);
         drop(self.transmit(py, state, &head, b"", false)?);
         let mut done = 0;
@@ -290,7 +303,7 @@ impl Response {
                 ));
             }
             Stage::Started(_) => {
-                let head = self.take_head(&mut state, (!self.head_only).then_some(0), false)?;
+                let head = self.take_head(&mut state, (!self.head_only).then_some(0), None)?;
                 state = self.transmit(py, state, &head, b"", false)?;
             }
             Stage::HeadSent { .. } | Stage::Done => {}
@@ -366,7 +379,9 @@ impl Response {
     }
 
     /// The head as it leaves now, if it has not left before.
-    fn take_head(&self, state: &mut State, whole: Option<u64>, body_follows: bool) -> Result<Vec<u8>, Fault> {
+    ///
+    /// `block` is the length of the block that leaves with it; none where no body follows.
+    fn take_head(&self, state: &mut State, whole: Option<u64>, block: Option<u64>) -> Result<Vec<u8>, Fault> {
         let mut head = match std::mem::replace(&mut state.stage, Stage::Done) {
             Stage::Started(head) => head,
             stage @ Stage::HeadSent { .. } => {
@@ -396,12 +411,21 @@ impl Response {
                     .hint("web servers make such a CGI reply a redirect; use a 3xx status to redirect, 201 for what was created"),
             );
         }
-        if body_follows && !head.is_bodiless() && !head.has_type() {
+        if block.is_some() && !head.is_bodiless() && !head.has_type() {
             self.log.entry_once(|| {
                 Entry::warning(Code::NoContentType, "the response has a body but no `Content-Type`").hint(
                     "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; a pool logs this once",
                 )
             });
+        }
+        if self.closes_if_incomplete
+            && !bodiless
+            && let Some(length) = head.content_length()
+            && (length > block.unwrap_or(0) || length > AT_ONCE)
+            // A file has its bytes already, and clients of a pool would lose their connections for each.
+            && !(state.is_file && self.form == Form::FastCgi)
+        {
+            head.close_connection();
         }
         state.stage = Stage::HeadSent { limit: head.content_length(), bodiless };
         state.is_partial = head.is_partial();

@@ -71,6 +71,7 @@ impl Server {
         let py = application.py();
         let Exchange { variables, body, data, reply, errors, form, log, interruptible } = exchange;
         let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible.clone());
+        let response = response.behind(&variables);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
             let response = Bound::new(py, response)?;

@@ -7,6 +7,7 @@ use std::{borrow::Cow, fmt};
 use link::{
     entry::{Code, Entry},
     mount,
+    page::Form,
 };
 
 use super::remembered::{Came, Kind, Remembered, Time, spells_authorization};
@@ -106,6 +107,7 @@ known! {
     ContentLength = "CONTENT_LENGTH",
     ContentType = "CONTENT_TYPE",
     ServerName = "SERVER_NAME",
+    ServerSoftware = "SERVER_SOFTWARE",
     ServerPort = "SERVER_PORT",
     ServerProtocol = "SERVER_PROTOCOL",
     Https = "HTTPS",
@@ -206,6 +208,18 @@ impl<'a> Variables<'a> {
     /// Is this a `HEAD` request, whose reply has no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.get(Known::RequestMethod) == Some(b"HEAD")
+    }
+
+    /// Does the web server complete a body that is shorter than its Content-Length with the next response on its client's
+    /// connection? In CGI it learns of no failure; over FastCGI, Apache and lighttpd go on as if there were none.
+    pub(super) fn front_ignores_short_bodies(&self, form: Form) -> bool {
+        match form {
+            Form::Cgi => true,
+            Form::FastCgi => self
+                .get(Known::ServerSoftware)
+                .is_some_and(|software| software.starts_with(b"Apache") || software.starts_with(b"lighttpd")),
+            Form::NonParsed => false,
+        }
     }
 
     /// How far the request body reaches (RFC 3875 4.1.2, 4.2), where only the variables tell.
