@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod call;
 mod cgi;
 mod check;
@@ -19,6 +20,7 @@ mod script_line;
 mod settings;
 mod signals;
 mod start;
+mod trusted_path;
 mod users;
 
 use std::process::ExitCode;

@@ -22,6 +22,8 @@ use link::{
     visible,
 };
 
+use rustix::process::geteuid;
+
 use crate::{
     call::through_pipe,
     exit::{Complaint, Exit},
@@ -196,6 +198,12 @@ fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Fin
         report.line(
             "note",
             "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled at each start",
+        );
+    }
+    if geteuid().is_root() {
+        report.line(
+            "note",
+            "this is root: `wsgate fastcgi` serves as root, too, unless --user names another user (W0108)",
         );
     }
     if let Some(prefix) = &settings.pycache_prefix {

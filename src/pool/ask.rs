@@ -14,6 +14,10 @@ use link::{
 use super::control::{self, PoolMode, PoolStatus, Question, WorkerStatus};
 use crate::exit::{Complaint, Exit};
 
+/// Where else a pool may be.
+const ELSEWHERE: &str = "another user's pools are asked as that user (`sudo -u USER wsgate status`), and those that have \
+                         a directory of their own with WSGATE_RUNTIME_DIR set to it";
+
 /// Which pools are asked for their status.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Status {
@@ -66,6 +70,11 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
             text.push_str(&table(&serde_json::from_str(answer).map_err(garbled)?));
         }
     }
+    if text.is_empty() && silent.is_none() {
+        let entry = Entry::notice(Code::NoPool, control::no_pools()).hint(ELSEWHERE);
+        // If standard error is closed there is nobody to tell.
+        let _ = io::stderr().lock().write_all(entry.for_client().as_bytes());
+    }
     // If standard output is closed there is nobody to tell.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     silent.map_or(Ok(Exit::Done), |error| Err(unknown(error)))
@@ -104,7 +113,8 @@ fn unusable(error: anyhow::Error) -> Complaint {
 
 fn unknown(error: anyhow::Error) -> Complaint {
     Complaint::failed(
-        Entry::error(Code::NoPool, format!("{error:#}")).hint("`wsgate status` lists the pools that this user runs"),
+        Entry::error(Code::NoPool, format!("{error:#}"))
+            .hint(format!("`wsgate status` lists the pools that this user runs; {ELSEWHERE}")),
     )
 }
 

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::{net::sockopt, process::geteuid};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime_directory;
+use crate::runtime_directory::{self, Directories};
 
 /// What stands behind a pool's name in its socket's.
 const SUFFIX: &str = ".pool";
@@ -244,7 +244,7 @@ pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
 /// If the directory that they are listed in cannot be used.
 pub(crate) fn names() -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for directory in runtime_directory::of_pools()? {
+    for directory in runtime_directory::of_pools()?.found {
         let entries = fs::read_dir(directory)?;
         names.extend(
             entries
@@ -261,12 +261,23 @@ pub(crate) fn names() -> Result<Vec<String>> {
 fn connect(name: &str) -> Result<UnixStream> {
     check_name(name).map_err(anyhow::Error::msg)?;
     let directories = runtime_directory::of_pools()?;
-    let paths = directories.iter().map(|directory| directory.join(format!("{name}{SUFFIX}")));
+    let paths = directories.found.iter().map(|directory| directory.join(format!("{name}{SUFFIX}")));
     paths.map(UnixStream::connect).find_map(Result::ok).with_context(|| {
-        let places: Vec<String> = directories.iter().map(|directory| format!("`{}`", directory.display())).collect();
-        let places = if places.is_empty() { "there is no directory of one".to_owned() } else { places.join(", ") };
-        format!("no pool named `{name}` runs as this user ({places})")
+        let user = geteuid().as_raw();
+        format!("no pool named `{name}` runs as user {user}; looked in {}", shown(&directories))
     })
+}
+
+/// Says that no pool runs that could be asked, and where that was looked for.
+pub(super) fn no_pools() -> String {
+    let user = geteuid().as_raw();
+    let looked = runtime_directory::of_pools().map(|directories| shown(&directories)).unwrap_or_default();
+    format!("no pool runs as user {user}; looked in {looked}")
+}
+
+fn shown(directories: &Directories) -> String {
+    let shown: Vec<String> = directories.looked.iter().map(|path| format!("`{}`", path.display())).collect();
+    shown.join(", ")
 }
 
 /// Can a pool be called that?

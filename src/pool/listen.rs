@@ -5,10 +5,10 @@ use std::{
     fmt, fs, io,
     net::{SocketAddr, TcpListener},
     os::{
-        fd::{OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::{
             ffi::OsStrExt as _,
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
+            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
             net::{UnixListener, UnixStream},
         },
     },
@@ -18,15 +18,20 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use rustix::{
+    fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat},
     io::ioctl_fionbio,
     net::{
         AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, getsockname, listen,
         shutdown, socket_with, sockopt,
     },
+    process::{geteuid, umask},
 };
 
-use super::inherited::{self, Inherited};
-use crate::{hosts, users};
+use super::{
+    inherited::{self, Inherited},
+    maker::Maker,
+};
+use crate::{hosts, trusted_path::LastLink, users};
 
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: i32 = 1024;
@@ -106,7 +111,7 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Looks up `owner`, which is USER or USER:GROUP.
+    /// Looks up `owner`, which is USER or USER:GROUP, each a name or a number.
     pub(crate) fn new(mode: u32, owner: Option<&str>) -> Result<Self> {
         let Some(owner) = owner else {
             return Ok(Self { mode, owner: (None, None) });
@@ -114,10 +119,18 @@ impl Access {
         let (user, group) = owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
         let number = match user {
             "" => None,
-            name => Some(users::user(name).with_context(|| format!("there is no user `{name}`"))?),
+            name => Some(
+                users::user(name)
+                    .or_else(|| name.parse().ok())
+                    .with_context(|| format!("there is no user `{name}`"))?,
+            ),
         };
         let group = match group {
-            Some(name) => Some(users::group(name).with_context(|| format!("there is no group `{name}`"))?),
+            Some(name) => Some(
+                users::group(name)
+                    .or_else(|| name.parse().ok())
+                    .with_context(|| format!("there is no group `{name}`"))?,
+            ),
             None => users::groups(user).and_then(|groups| groups.first().copied()),
         };
         Ok(Self { mode, owner: (number, group) })
@@ -148,9 +161,14 @@ impl Listener {
     ///
     /// # Errors
     /// If somebody listens there already, the kernel does not allow it, or the descriptor is no listening socket.
-    pub(super) fn open(address: &Address, access: &Access, inherited: &mut Inherited) -> Result<Self> {
+    pub(super) fn open(
+        address: &Address,
+        access: &Access,
+        maker: Maker<'_>,
+        inherited: &mut Inherited,
+    ) -> Result<Self> {
         match address {
-            Address::Unix(path) => open_unix(path, access),
+            Address::Unix(path) => open_unix(path, access, maker),
             Address::Tcp(name) => {
                 let listener = hosts::addresses(name).and_then(|found| TcpListener::bind(&found[..]));
                 let listener = listener.with_context(|| format!("`{name}` cannot be listened at"))?;
@@ -234,7 +252,7 @@ pub(crate) fn stdin_listens() -> bool {
     sockopt::socket_acceptconn(io::stdin()).unwrap_or(false)
 }
 
-fn open_unix(path: &Path, access: &Access) -> Result<Listener> {
+fn open_unix(path: &Path, access: &Access, maker: Maker<'_>) -> Result<Listener> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => bail!("`{shown}` is there and no socket; it is left alone"),
@@ -244,18 +262,19 @@ fn open_unix(path: &Path, access: &Access) -> Result<Listener> {
         // What a process that was killed has left behind is replaced below.
         _ => {}
     }
-    // Made under another name, so that nobody connects before owner and permissions are right.
+    // Made under another name, so that what is dead stays until there is another. Nobody can connect
+    // before it listens, and then owner and permissions are right.
     let draft = path.with_extension(format!("{}.new", std::process::id()));
-    let _ = fs::remove_file(&draft);
     let made = (|| -> io::Result<(UnixListener, u64)> {
-        let listener = UnixListener::bind(&draft)?;
-        let (user, group) = access.owner;
-        chown(&draft, user, group)?;
-        fs::set_permissions(&draft, fs::Permissions::from_mode(access.mode))?;
-        listen(&listener, BACKLOG)?;
-        let inode = fs::symlink_metadata(&draft)?.ino();
-        fs::rename(&draft, path)?;
-        Ok((listener, inode))
+        let ((listener, file), rights) =
+            maker.make(&draft, LastLink::Kept, |draft, _| make_socket(&draft.path, access.mode))?;
+        rights.act(|| fs::rename(&draft, path).inspect_err(|_| drop(fs::remove_file(&draft))))?;
+        let owned = own(&file, access, maker).and_then(|()| Ok(listen(&listener, BACKLOG)?));
+        if let Err(error) = owned {
+            let _ = rights.act(|| fs::remove_file(path));
+            return Err(error);
+        }
+        Ok((listener, fstat(&file)?.st_ino))
     })();
     match made {
         Ok((listener, inode)) => Ok(Listener {
@@ -267,11 +286,43 @@ fn open_unix(path: &Path, access: &Access) -> Result<Listener> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!("`{shown}` cannot be listened at: its directory is not there; wsgate makes none")
         }
-        Err(error) => {
-            let _ = fs::remove_file(&draft);
-            Err(error).with_context(|| format!("`{shown}` cannot be listened at"))
-        }
+        Err(error) => Err(error).with_context(|| format!("`{shown}` cannot be listened at")),
     }
+}
+
+/// Binds a socket that has `mode` from the beginning, and opens its file: whatever somebody puts at
+/// the path from now on, this is the file whose owner is changed.
+fn make_socket(path: &Path, mode: u32) -> io::Result<(UnixListener, OwnedFd)> {
+    // What a process of our number left behind is nobody's.
+    let _ = fs::remove_file(path);
+    let before = umask(Mode::from_raw_mode(0o777 & !mode));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound?;
+    let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fstat(&file)?;
+    let is_ours = FileType::from_raw_mode(found.st_mode) == FileType::Socket
+        && found.st_uid == geteuid().as_raw()
+        && found.st_nlink == 1;
+    if !is_ours {
+        return Err(io::Error::other("somebody put another file in its place"));
+    }
+    Ok((listener, file))
+}
+
+/// Gives a socket's file its owner and permissions, whatever stands at its path by now.
+fn own(file: &OwnedFd, access: &Access, maker: Maker<'_>) -> io::Result<()> {
+    let (their_user, their_group) = maker.owner();
+    let (user, group) = (access.owner.0.or(their_user), access.owner.1.or(their_group));
+    if user.is_some() || group.is_some() {
+        chownat(file, "", user.map(Uid::from_raw), group.map(Gid::from_raw), AtFlags::EMPTY_PATH)?;
+    }
+    // With an access control list of its directory the mode is another than was asked for.
+    if fstat(file)?.st_mode & 0o777 != access.mode {
+        let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(by_descriptor, fs::Permissions::from_mode(access.mode))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -299,15 +350,16 @@ mod tests {
         let path = directory.path().join("app.sock");
         let access = Access { mode: 0o600, owner: (None, None) };
         let mut inherited = Inherited::default();
-        let first = Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).unwrap();
+        let first = Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let refused = Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).unwrap_err();
+        let refused =
+            Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).unwrap_err();
         assert!(refused.to_string().contains("already"), "{refused}");
         drop(first);
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind");
-        let second = Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).unwrap();
+        let second = Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
         assert!(!path.exists());
@@ -318,7 +370,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let access = Access { mode: 0o600, owner: (None, None) };
         let address = Address::Unix(directory.path().join("run/app.sock"));
-        let refused = Listener::open(&address, &access, &mut Inherited::default()).unwrap_err();
+        let refused = Listener::open(&address, &access, Maker::new(None), &mut Inherited::default()).unwrap_err();
         assert!(refused.to_string().contains("its directory is not there"), "{refused}");
     }
 
@@ -329,7 +381,7 @@ mod tests {
         fs::write(&path, "content").unwrap();
         let access = Access { mode: 0o600, owner: (None, None) };
         let mut inherited = Inherited::default();
-        assert!(Listener::open(&Address::Unix(path.clone()), &access, &mut inherited).is_err());
+        assert!(Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).is_err());
         assert_eq!(fs::read_to_string(path).unwrap(), "content");
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
-    logs::{self, Access, AccessFile, LineForm, Which, open_file},
+    logs::{self, Access, AccessFile, LineForm, Which},
     scoreboard::Scoreboard,
 };
 use rustix::{
@@ -24,7 +24,11 @@ use rustix::{
     stdio::dup2_stderr,
 };
 
-use super::words::{AccessFormat, LogWords};
+use super::{
+    maker::Maker,
+    words::{AccessFormat, LogWords},
+};
+use crate::trusted_path::Untrusted;
 
 /// The logs of a pool.
 #[derive(Debug)]
@@ -41,20 +45,23 @@ impl Logs {
         Self { error: None, access: None, bell: None, to_server: false }
     }
 
-    /// Opens what `words` ask for. `rings` if there will be somebody who has them opened anew.
+    /// Opens what `words` ask for.
     ///
     /// # Errors
     /// If a file cannot be opened: the entry says which.
-    pub(super) fn open(words: &LogWords, rings: bool) -> Result<Self, Entry> {
+    pub(super) fn open(words: &LogWords, maker: Maker<'_>) -> Result<Self, Entry> {
         let file = |path: &Path| -> Result<Option<(PathBuf, OwnedFd)>, Entry> {
             if path.as_os_str() == "-" {
                 return Ok(None);
             }
             let opened = std::path::absolute(path).and_then(|path| {
-                let file = open_file(path.as_os_str().as_bytes())?;
+                let file = maker.open_log(&path)?;
                 Ok((path, file))
             });
             opened.map(Some).map_err(|error| {
+                if Untrusted::is_cause_of(&error) {
+                    return untrusted(format!("the log `{}` is not opened: {error}", path.display()));
+                }
                 Entry::error(Code::BadSetting, format!("the log `{}` cannot be opened: {error}", path.display()))
                     .hint("its directory must be there, and this user must be allowed to write in it")
             })
@@ -65,12 +72,16 @@ impl Logs {
         };
         let error = words.error_log.as_deref().map(file).transpose()?.flatten();
         let access = words.access_log.as_deref().map(file).transpose()?.map(|file| (form, file));
-        let bell = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let bell = rings.then(bell).transpose().map_err(|error| {
-            Entry::error(Code::BadSetting, format!("the logs cannot be kept: {error}"))
-                .hint("see the limits of this user")
-        })?;
-        Ok(Self { error, access, bell, to_server: words.errors_to_server })
+        Ok(Self { error, access, bell: None, to_server: words.errors_to_server })
+    }
+
+    /// From now on processes can be told to open the files again.
+    ///
+    /// # Errors
+    /// If file descriptors are short.
+    pub(super) fn ring(&mut self) -> io::Result<()> {
+        self.bell = Some(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        Ok(())
     }
 
     /// From now on standard error is the error log.
@@ -143,8 +154,17 @@ impl Logs {
 
 /// Opens the file at `path` anew under the same descriptor, whose number others were told.
 fn anew(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
-    let new = open_file(path.as_os_str().as_bytes())?;
+    // By now this process has the user that it serves as.
+    let new = Maker::new(None).open_log(path)?;
     Ok(dup3(&new, file, DupFlags::CLOEXEC)?)
+}
+
+/// The log message about a file that root does not make.
+pub(super) fn untrusted(sentence: String) -> Entry {
+    Entry::error(Code::UntrustedPath, sentence).hint(
+        "use a directory that only root can write in, on all of its path, such as /run/wsgate or /var/log; \
+         or serve by --user as the user whose directory it is",
+    )
 }
 
 fn not_reopened(path: &Path, error: &io::Error) -> Entry {

@@ -7,6 +7,7 @@ mod control;
 mod inherited;
 mod listen;
 mod logs;
+mod maker;
 mod notify;
 mod origin;
 mod refuser;
@@ -35,19 +36,26 @@ use link::{
     scoreboard::Scoreboard,
 };
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    process::geteuid,
+};
 
 use crate::{
+    account::Account,
     exit::{Complaint, Exit},
     options::Options,
     request::Request,
+    runtime_directory,
     settings::Settings,
     start::Start,
+    trusted_path::Untrusted,
 };
 use inherited::Inherited;
 pub(crate) use listen::stdin_listens;
 use listen::{Access, Address, Listener};
 use logs::Logs;
+use maker::Maker;
 use origin::Origin;
 use supervisor::{Shared, Supervisor, Terms};
 use words::Fastcgi;
@@ -68,9 +76,14 @@ const WORKER_CONNECTIONS: u32 = 1000;
 /// # Errors
 /// If it cannot begin.
 pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
-    let mut origin = Origin::new(&words.app, &words.options).map_err(Complaint::usage)?;
-    let mut settings = origin.resolve().map_err(Complaint::settings)?;
+    let origin = Origin::new(&words.app, &words.options).map_err(Complaint::usage)?;
+    let account = words.user.as_deref().map(|user| Account::find(user, words.group.as_deref()));
+    let account = account.transpose().map_err(Complaint::settings)?;
+    let maker = Maker::new(account.as_ref());
     let bad_address = |error: anyhow::Error| {
+        if error.downcast_ref().is_some_and(Untrusted::is_cause_of) {
+            return Complaint::settings(logs::untrusted(format!("{error:#}")));
+        }
         Complaint::settings(
             Entry::error(Code::BadListener, format!("{error:#}"))
                 .hint("`wsgate fastcgi --help` shows the forms of --listen"),
@@ -81,9 +94,22 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let addresses = inherited.addresses(&words.listen);
     let listeners = addresses
         .iter()
-        .map(|address| Listener::open(address, &access, &mut inherited))
+        .map(|address| Listener::open(address, &access, maker, &mut inherited))
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad_address)?;
+    let mut logs = Logs::open(&words.logs, maker).map_err(Complaint::settings)?;
+    // Root's work is done. Nothing of the application was read yet.
+    let mut origin = match &account {
+        Some(account) => {
+            if geteuid().is_root() && account.uid != 0 {
+                runtime_directory::make_for(account);
+            }
+            account.assume().map_err(Complaint::settings)?;
+            origin.with_variables(account.variables())
+        }
+        None => origin,
+    };
+    let mut settings = origin.resolve().map_err(Complaint::settings)?;
     // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard input and start more of us.
     let managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
     let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
@@ -102,12 +128,17 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let watched: Vec<_> = words.changes.reload_on.iter().map(|path| origin.path(path)).collect();
     let watched = [watched, of_line.reload_on.clone()].concat();
     let is_alone = managed && workers == 1 && words.max.is_none() && !reload && watched.is_empty();
-    let logs = Logs::open(&words.logs, !is_alone).map_err(Complaint::settings)?;
+    if !is_alone {
+        logs.ring().map_err(cannot_begin)?;
+    }
     let slots = if is_alone { 1 } else { u64::from(workers) * u64::from(SLOTS) };
     let lines = usize::try_from(slots * u64::from(words.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
     logs.begin().map_err(cannot_begin)?;
     warn_of_left(&settings, inherited);
+    if account.is_none() && geteuid().is_root() {
+        warn_of_root(&settings);
+    }
     let mut service = Service {
         workers,
         threads: words.threads,
@@ -153,7 +184,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
     };
     let access = Access { mode: 0o600, owner: (None, None) };
     let listener = Inherited::take(&[Address::STANDARD_INPUT])
-        .and_then(|mut inherited| Listener::open(&Address::STANDARD_INPUT, &access, &mut inherited));
+        .and_then(|mut inherited| Listener::open(&Address::STANDARD_INPUT, &access, Maker::new(None), &mut inherited));
     match listener {
         Ok(listener) => {
             let listeners = [listener];
@@ -193,6 +224,14 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
             .hint("leave --listen away to serve all that are passed, or name it with `--listen fd:N`"),
         );
     }
+}
+
+/// Whoever breaks into the application has the machine then.
+fn warn_of_root(settings: &Settings) {
+    Request::made("pool", &settings.app.to_string(), Vec::new()).log(
+        &Entry::warning(Code::ServesAsRoot, "the pool serves as root: the application may do everything here")
+            .hint("name a user that it serves as, such as `--user www-data`, or `--user root` if root is meant"),
+    );
 }
 
 /// What one worker does that has one thread.

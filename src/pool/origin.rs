@@ -1,7 +1,10 @@
 //! Where the code of a pool comes from: looked up anew for each template, since the path of the application may lead to another
 //! release by then, with modules and a virtualenv of its own.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use link::{app::App, entry::Entry};
 
@@ -20,6 +23,8 @@ pub(super) struct Origin {
     base: PathBuf,
     /// The engine that fits to this program, once it is known.
     engine: Option<Engine>,
+    /// Environment variables of the user that the pool has become.
+    variables: Vec<(OsString, OsString)>,
 }
 
 impl Origin {
@@ -29,12 +34,17 @@ impl Origin {
     /// The log entry, if it names none.
     pub(super) fn new(word: &str, options: &Options) -> Result<Self, Entry> {
         let (app, base) = application(word)?;
-        Ok(Self { options: options.clone(), app, base, engine: None })
+        Ok(Self::of(app, options.clone(), base))
     }
 
     /// The application `app`, with `options`; relative paths are taken from `base`.
     pub(super) fn of(app: App, options: Options, base: PathBuf) -> Self {
-        Self { options, app, base, engine: None }
+        Self { options, app, base, engine: None, variables: Vec::new() }
+    }
+
+    /// It, for a pool that has become a user with these environment variables.
+    pub(super) fn with_variables(self, variables: &[(OsString, OsString)]) -> Self {
+        Self { variables: variables.to_vec(), ..self }
     }
 
     /// What it comes to now.
@@ -43,10 +53,13 @@ impl Origin {
     /// The log entry that says what cannot be used.
     pub(super) fn resolve(&self) -> Result<Settings, Entry> {
         let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
-        Settings::resolve_with(&options, self.app.clone(), &self.base, || match &self.engine {
+        let mut settings = Settings::resolve_with(&options, self.app.clone(), &self.base, || match &self.engine {
             Some(engine) => Ok(engine.clone()),
             None => Engine::find(),
-        })
+        })?;
+        // Those of --env come after them, and win.
+        settings.variables.splice(0..0, self.variables.iter().cloned());
+        Ok(settings)
     }
 
     /// From now on the engine of `settings` is the one, whatever happens to its file.

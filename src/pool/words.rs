@@ -32,9 +32,21 @@ pub(crate) struct Fastcgi {
     #[arg(long, value_name = "MODE", default_value = "660", value_parser = mode)]
     pub(crate) socket_mode: u32,
 
-    /// Owner of Unix sockets, as USER or USER:GROUP
+    /// Owner of Unix sockets, as USER or USER:GROUP, names or numbers; without it --user
     #[arg(long, value_name = "OWNER")]
     pub(crate) socket_owner: Option<String>,
+
+    /// User that the pool serves as, if root starts it: a name or number
+    ///
+    /// Root opens the listening sockets and logs, and becomes this user before python is started. The
+    /// supervisor becomes it, too, so that logs are opened again, and sockets removed, with its
+    /// rights.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+
+    /// Group that it serves as, in place of the user's primary group: a name or number
+    #[arg(long, value_name = "GROUP", requires = "user")]
+    pub(crate) group: Option<String>,
 
     /// Worker processes; without it one for each processor, or one alone for standard input
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "max")]

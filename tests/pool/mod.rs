@@ -25,6 +25,7 @@ mod notify;
 mod outliving;
 mod output;
 mod preloading;
+mod privileges;
 mod process;
 mod random_state;
 mod records;

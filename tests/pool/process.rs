@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
 use super::wire::{Answer, Ask, Wire};
@@ -119,6 +119,10 @@ impl Setup {
         command.args(["fastcgi", "--python"]).arg(python()).args(&self.words);
         for address in &self.listen {
             command.args(["--listen", address]);
+        }
+        if geteuid().is_root() && !self.words.iter().any(|word| word == "--user") {
+            // So meant, and not to be warned of in each test.
+            command.args(["--user", "root"]);
         }
         command
             .arg(self.path("app.wsgi"))

@@ -37,6 +37,12 @@ codes! {
     BadSetting = 105,
     /// A listening socket cannot be had.
     BadListener = 106,
+    /// A pool cannot serve as the user that `--user` names.
+    NotThatUser = 107,
+    /// A pool serves as root.
+    ServesAsRoot = 108,
+    /// Root is to make a file where others can lead it elsewhere.
+    UntrustedPath = 109,
     /// The virtualenv cannot be used.
     BadVenv = 201,
     /// The python interpreter cannot be used.

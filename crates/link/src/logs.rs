@@ -62,8 +62,16 @@ pub enum LineForm {
 /// # Errors
 /// If that may not be. A named pipe that nobody reads is an error, and never a wait.
 pub fn open_file(path: &[u8]) -> io::Result<OwnedFd> {
+    open_file_with(path, OFlags::empty())
+}
+
+/// As [`open_file`], with more flags.
+///
+/// # Errors
+/// As [`open_file`], and what the flags ask for.
+pub fn open_file_with(path: &[u8], more: OFlags) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let file = open(OsStr::from_bytes(path), flags, Mode::from_raw_mode(0o640))?;
+    let file = open(OsStr::from_bytes(path), flags | more, Mode::from_raw_mode(0o640))?;
     // Not waiting is for the opening alone: lines that find a pipe full wait.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)

@@ -1,0 +1,394 @@
+//! A pool that root starts: which user it serves as, and which files root makes for it.
+
+use std::{
+    fs,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+        net::UnixListener,
+    },
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Signal, geteuid};
+
+use super::{
+    only_entry,
+    process::{Setup, children},
+    wire::Ask,
+};
+use crate::{
+    artefacts,
+    front::eventually,
+    probe::python,
+    running::{Running, piped, run},
+};
+
+/// The user that pools of these tests serve as, and a user that is neither that nor root.
+const USER: (&str, u32) = ("nobody", 65534);
+const ANOTHER: u32 = 54321;
+
+/// Says as whom it was loaded, and as whom it serves.
+const WHO: &str = "
+    import os
+    def who():
+        try:
+            os.setuid(0)
+            regained = True
+        except PermissionError:
+            regained = False
+        groups = sorted(set(os.getgroups()))
+        return os.getresuid(), os.getresgid(), groups, regained
+    LOADED = who()
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        variables = [os.environ.get(name) for name in ('HOME', 'USER', 'LOGNAME')]
+        return [repr((LOADED == who(), who(), variables)).encode()]
+    ";
+
+/// A pool in a directory that everybody may enter, with a directory `theirs` of the user's own; none
+/// if this is not root.
+fn setup(code: &str) -> Option<Setup> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let setup = Setup::new(code);
+    fs::set_permissions(setup.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    theirs(&setup.path("theirs"), USER.1);
+    Some(setup)
+}
+
+/// Makes a directory of another user's.
+fn theirs(path: &Path, user: u32) {
+    fs::create_dir(path).unwrap();
+    chown(path, Some(user), Some(user)).unwrap();
+}
+
+/// A command of root's that is run as another user.
+fn as_user(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={user}"), format!("--regid={user}")]).args(["--clear-groups", "--"]).arg(program);
+    command
+}
+
+/// Users that a process has: real, effective, saved, and for files.
+fn users(pid: i32) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let lines = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
+    lines.flat_map(|line| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_pool_serves_as_the_user_that_it_is_told_and_cannot_become_root_again() {
+    for preload in ["yes", "no"] {
+        let Some(setup) = setup(WHO) else { return };
+        let setup = setup.words(&["--user", USER.0, "--preload", preload]).variable("HOME", "/root");
+        // Root's own groups are not the user's.
+        let mut pool = setup.launch_by(&["setpriv", "--groups=0,4,24", "--"]);
+        pool.await_log("W0710");
+        let groups = run(Command::new("id").args(["-G", USER.0]), "").text();
+        let user = USER.1;
+        let ids = format!("({user}, {user}, {user})");
+        let home = run(Command::new("getent").args(["passwd", USER.0]), "").text();
+        let home = home.split(':').nth(5).unwrap();
+        let expected = format!("(True, ({ids}, {ids}, [{}], False), ['{home}', '{1}', '{1}'])", groups.trim(), USER.0);
+        assert_eq!(pool.connect().ask(&Ask::get("/")).text(), expected);
+        let templates = children(pool.pid());
+        let workers = templates.iter().copied().flat_map(children);
+        for pid in workers.chain(templates.clone()).chain([pool.pid()]) {
+            assert_eq!(users(pid), vec![user.to_string(); 8], "{pid}");
+        }
+        let socket = fs::metadata(pool.socket()).unwrap();
+        assert_eq!((socket.uid(), socket.gid(), socket.mode() & 0o777), (user, user, 0o660));
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_number_with_a_group_is_enough_and_env_wins_over_the_variables_of_the_user() {
+    let Some(setup) = setup(WHO) else { return };
+    let number = ANOTHER.to_string();
+    let pool = setup.words(&["--user", &number, "--group", "4242", "--env", "HOME=/elsewhere"]).start();
+    let ids = format!("({ANOTHER}, {ANOTHER}, {ANOTHER})");
+    let expected = format!("(True, ({ids}, (4242, 4242, 4242), [4242], False), ['/elsewhere', None, None])");
+    assert_eq!(pool.ask(&Ask::get("/")).text(), expected);
+    pool.stop();
+}
+
+#[test]
+fn root_and_the_user_ask_the_pool_and_its_own_socket_goes_at_its_end() {
+    let Some(setup) = setup(WHO) else { return };
+    let socket = setup.path("theirs/app.sock");
+    let address = format!("unix:{}", socket.display());
+    let pool = setup.listen(&[&address]).words(&["--user", USER.0]).start();
+    assert!(!pool.log().contains("W0706"), "{}", pool.log());
+    let run_directory = pool.setup().path("run");
+    for words in [["status", "app"], ["reload", "app"]] {
+        assert_eq!(pool.tell(&words).code(), Some(0), "{words:?}");
+        let mut command = as_user(USER.1, artefacts::gateway());
+        command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", &run_directory);
+        let ended = run(&mut command, "");
+        assert_eq!(ended.code(), Some(0), "{words:?} {}", ended.stderr);
+    }
+    // Nobody else is answered.
+    let mut command = as_user(ANOTHER, artefacts::gateway());
+    command.args(["stop", "app"]).env_clear().env("WSGATE_RUNTIME_DIR", &run_directory);
+    assert_eq!(run(&mut command, "").code(), Some(1));
+    assert!(socket.exists());
+    assert_eq!(pool.tell(&["stop", "app"]).code(), Some(0));
+    let (ended, setup) = pool.end_and_leave();
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert!(!socket.exists() && !setup.path("run/app.pool").exists());
+}
+
+#[test]
+fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
+    let Some(setup) = setup(WHO) else { return };
+    let name = format!("of-root-{}", std::process::id());
+    let setup = setup.words(&["--user", &ANOTHER.to_string(), "--group", "4242", "--name", &name]);
+    let mut command = setup.command();
+    command.env_remove("WSGATE_RUNTIME_DIR");
+    let pool = setup.launch_as(&mut command);
+    assert!(!pool.log().contains("W0706"), "{}", pool.log());
+    for user in [0, ANOTHER] {
+        let ended = run(as_user(user, artefacts::gateway()).arg("status").env_clear(), "");
+        assert!(ended.text().contains(&name), "{user}: {ended:?}");
+    }
+    let ended = run(Command::new(artefacts::gateway()).args(["stop", &name]).env_clear(), "");
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    pool.end();
+    fs::remove_dir_all(format!("/run/wsgate/user-{ANOTHER}")).unwrap();
+    // Unless it is the machine's.
+    let _ = fs::remove_dir("/run/wsgate");
+}
+
+#[test]
+fn a_socket_in_a_directory_of_roots_is_replaced_at_the_next_start() {
+    for _ in 0..2 {
+        let Some(setup) = setup(WHO) else { return };
+        let socket = setup.path("app.sock");
+        let mut pool = setup.words(&["--user", USER.0, "--socket-owner", "54321"]).start();
+        for _ in 0..2 {
+            assert_eq!(fs::metadata(&socket).unwrap().uid(), ANOTHER);
+            pool.signal(Signal::TERM);
+            let (ended, setup) = pool.end_and_leave();
+            assert_eq!(ended.code(), Some(0));
+            // The user of the pool may not write in that directory.
+            assert!(socket.exists());
+            pool = setup.start();
+        }
+        pool.stop();
+    }
+}
+
+#[test]
+fn logs_are_opened_before_and_again_after_a_rotation() {
+    for own in [true, false] {
+        let Some(setup) = setup(WHO) else { return };
+        let logs = setup.path(if own { "theirs" } else { "logs" });
+        if !own {
+            fs::create_dir(&logs).unwrap();
+        }
+        let [error, access] = ["error.log", "access.log"].map(|name| logs.join(name));
+        let paths = [&error, &access].map(|path| path.to_str().unwrap().to_owned());
+        let words = ["--user", USER.0, "--error-log", &paths[0], "--access-log", &paths[1]];
+        let pool = setup.words(&words).launch();
+        let holds = |path: &Path, word: &str| fs::read_to_string(path).unwrap_or_default().contains(word);
+        eventually("it serves", || holds(&error, "W0710"));
+        for path in [&error, &access] {
+            let found = fs::metadata(path).unwrap();
+            assert_eq!((found.uid(), found.mode() & 0o777), (USER.1, 0o640), "{}", path.display());
+            fs::rename(path, path.with_extension("old")).unwrap();
+            if !own {
+                // As logrotate's `create 640 nobody nogroup`.
+                fs::write(path, "").unwrap();
+                chown(path, Some(USER.1), Some(USER.1)).unwrap();
+            }
+        }
+        pool.signal(Signal::USR1);
+        eventually("both are opened again", || holds(&error, "W0372"));
+        assert!(!holds(&error, "W0371"));
+        pool.ask(&Ask::get("/after"));
+        eventually("the request is in the new file", || holds(&access, "/after"));
+        pool.stop();
+    }
+}
+
+#[test]
+fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() {
+    let Some(setup) = setup(WHO) else { return };
+    for (user, words, is_fine) in [
+        (USER.1, vec!["--user", USER.0], true),
+        (USER.1, vec!["--user", "root"], false),
+        (USER.1, vec!["--user", "54321", "--group", "4242"], false),
+        (0, vec!["--user", "no-such-user"], false),
+        (0, vec!["--user", USER.0, "--group", "no-such-group"], false),
+        (0, vec!["--user", "54321"], false),
+    ] {
+        let socket = setup.path("theirs/app.sock");
+        let mut command = as_user(user, artefacts::gateway());
+        command.args(["fastcgi", "--python"]).arg(python()).args(&words);
+        command.arg(format!("--listen=unix:{}", socket.display())).arg(setup.path("app.wsgi"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
+        let mut running = Running::start(piped(&mut command));
+        if is_fine {
+            running.await_log("W0710");
+            running.signal(Signal::TERM);
+        }
+        let ended = running.end();
+        assert_eq!(ended.code(), Some(if is_fine { 0 } else { 78 }), "{words:?} {}", ended.stderr);
+        assert_eq!(ended.stderr.contains("error[W0107]") && ended.stderr.contains("hint: "), !is_fine, "{words:?}");
+        assert!(!socket.exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_pool_of_roots_warns_unless_root_is_meant() {
+    let Some(setup) = setup(WHO) else { return };
+    let unmeant = |mut command: Command| {
+        // What the harness has added goes again.
+        let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let at = words.iter().position(|word| word == "--user").unwrap();
+        let mut bare = Command::new(command.get_program());
+        bare.args(&words[..at]).args(&words[at + 2..]).env_clear();
+        bare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command = bare;
+        piped(&mut command);
+        command
+    };
+    let mut command = unmeant(setup.command());
+    let pool = setup.launch_as(&mut command);
+    only_entry(&pool.stop(), "W0108");
+    // A lone worker, too.
+    let setup = self::setup(WHO).unwrap();
+    let path = setup.path("lone.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let setup = setup.listen(&[]);
+    let mut command = unmeant(setup.command());
+    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
+    let mut running = Running::start(&mut command);
+    running.await_log("W0108");
+    running.signal(Signal::TERM);
+    running.end();
+}
+
+/// A process of another user that leads each new socket in `directory` to `target` as fast as it can.
+struct Racer(Child);
+
+impl Racer {
+    fn start(user: u32, directory: &Path, target: &Path) -> Self {
+        let code = "
+import os, sys
+directory, target = sys.argv[1:]
+while True:
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        try:
+            if name.endswith('.new') and not os.path.islink(path):
+                os.unlink(path)
+                os.symlink(target, path)
+        except OSError:
+            pass
+";
+        let mut command = as_user(user, "/usr/bin/python3");
+        command.args(["-c", code]).args([directory, target]).stdout(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Racer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_new_socket_gives_nothing_of_roots_away() {
+    let Some(setup) = setup(WHO) else { return };
+    let precious = setup.path("precious");
+    fs::write(&precious, "").unwrap();
+    fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
+    let directory = setup.path("theirs");
+    let _racer = Racer::start(USER.1, &directory, &precious);
+    let address = format!("unix:{}", directory.join("app.sock").display());
+    let setup = setup.listen(&[&address]).words(&["--user", USER.0, "--socket-owner", "54321"]);
+    // That there is no application is found out when the socket is there.
+    fs::remove_file(setup.path("app.wsgi")).unwrap();
+    for _ in 0..20 {
+        let ended = run(piped(&mut setup.command()), "");
+        assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
+        let found = fs::metadata(&precious).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600));
+        let _ = fs::remove_file(directory.join("app.sock"));
+    }
+}
+
+#[test]
+fn root_makes_no_file_where_others_could_lead_it_elsewhere() {
+    let Some(setup) = setup(WHO) else { return };
+    theirs(&setup.path("another"), ANOTHER);
+    fs::create_dir_all(setup.path("another/way/run")).unwrap();
+    fs::create_dir(setup.path("group")).unwrap();
+    chown(setup.path("group"), None, Some(ANOTHER)).unwrap();
+    fs::set_permissions(setup.path("group"), fs::Permissions::from_mode(0o775)).unwrap();
+    fs::create_dir(setup.path("shared")).unwrap();
+    fs::set_permissions(setup.path("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    symlink(setup.path("another/way/run"), setup.path("link")).unwrap();
+    symlink(setup.path("run-of-root"), setup.path("shared/link")).unwrap();
+    std::os::unix::fs::lchown(setup.path("shared/link"), Some(ANOTHER), None).unwrap();
+    fs::create_dir(setup.path("run-of-root")).unwrap();
+    symlink(setup.path("run-of-root"), setup.path("good-link")).unwrap();
+    let precious = setup.path("precious");
+    fs::write(&precious, "").unwrap();
+    symlink(&precious, setup.path("another/precious")).unwrap();
+    symlink(&precious, setup.path("theirs/precious")).unwrap();
+    symlink(setup.path("run-of-root/real.log"), setup.path("linked.log")).unwrap();
+    fs::write(setup.path("shared/planted.log"), "").unwrap();
+    chown(setup.path("shared/planted.log"), Some(ANOTHER), None).unwrap();
+    let cases = [
+        ("another/app", false, "root"),
+        ("another/way/run/app", false, "root"),
+        ("link/app", false, "root"),
+        ("group/app", false, "root"),
+        ("shared/link/app", false, "root"),
+        ("another/precious", false, "root"),
+        ("theirs/app", false, "root"),
+        ("another/app", false, USER.0),
+        ("theirs/precious", false, USER.0),
+        ("shared/planted.log", false, "root"),
+        ("shared/app", true, "root"),
+        ("shared/app", true, USER.0),
+        ("run-of-root/app", true, "root"),
+        ("good-link/app", true, "root"),
+        ("linked.log", true, "root"),
+        ("theirs/app", true, USER.0),
+    ];
+    for (relative, is_fine, user) in cases {
+        let path = setup.path(relative);
+        let fine = format!("unix:{}", setup.path("app.sock").display());
+        let [there, log] = [format!("unix:{}", path.display()), path.display().to_string()];
+        let is_socket = relative.ends_with("app");
+        let mut ways =
+            vec![vec!["--listen", &fine, "--error-log", &log], vec!["--listen", &fine, "--access-log", &log]];
+        if is_socket {
+            ways.push(vec!["--listen", &there, "--socket-owner", "54321"]);
+        }
+        for words in ways {
+            let mut command = Command::new(artefacts::gateway());
+            command.args(["fastcgi", "--python"]).arg(python()).args(["--user", user]).args(&words);
+            command.arg(setup.path("no-such.wsgi")).env_clear().env("PATH", "/usr/bin:/bin");
+            command.env("WSGATE_RUNTIME_DIR", setup.path("run"));
+            let ended = run(piped(&mut command), "");
+            let logged = fs::read_to_string(&path).unwrap_or_default() + &ended.stderr;
+            // That the script is missing comes after all files were opened.
+            let (wanted, unwanted) = if is_fine { ("W0102", "W0109") } else { ("W0109", "W0102") };
+            assert!(logged.contains(wanted) && !logged.contains(unwanted), "{relative} {words:?} as {user}: {logged}");
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "");
+            assert_eq!(fs::metadata(&precious).unwrap().uid(), 0);
+            if is_socket {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+}
