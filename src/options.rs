@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) debug: bool,
 
     /// Seconds that a request may take; without it or with 0 it has no end
+    ///
+    /// `wsgate check`, loading in `wsgate call`, and a silent server of `--via` have 30 seconds without it.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) timeout: Option<u64>,
 

@@ -6,7 +6,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead as _, Read as _},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use link::{
     app::{App, Source},
     entry::{Code, Entry},
 };
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
 
 use crate::{
     options::{Changes, Mode, Options, ScriptLine},
@@ -47,12 +47,7 @@ impl Beginning {
     /// # Errors
     /// If the file cannot be read, or its `#!` line has an open quote.
     pub(crate) fn of(script: &Path) -> io::Result<Self> {
-        // Opening a pipe would wait for somebody to write to it.
-        if !fs::metadata(script)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-        }
-        let mut line = Vec::new();
-        io::BufReader::new(File::open(script)?.take(LONGEST)).read_until(b'\n', &mut line)?;
+        let line = first_line(script)?;
         if line.starts_with(b"\x7fELF") {
             return Ok(Self::Anothers);
         }
@@ -148,9 +143,8 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
 pub(crate) fn problems(script: &Path) -> Vec<String> {
     let shown = script.display();
     let mut problems = Vec::new();
-    let mut line = Vec::new();
-    let read = File::open(script).and_then(|file| io::BufReader::new(file.take(LONGEST)).read_until(b'\n', &mut line));
-    let Some(words) = line.strip_prefix(b"#!").filter(|_| read.is_ok()) else {
+    let line = first_line(script).unwrap_or_default();
+    let Some(words) = line.strip_prefix(b"#!") else {
         // No script of its own: another program names it.
         return problems;
     };
@@ -179,6 +173,22 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
         problems.push(format!("`{shown}` is not executable\nhint: chmod +x {shown}"));
     }
     problems
+}
+
+/// The first line of `script`, with its end.
+///
+/// # Errors
+/// If it cannot be read, or is no regular file.
+fn first_line(script: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for somebody to write to it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(open(script, flags, FileMode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut line = Vec::new();
+    io::BufReader::new(file.take(LONGEST)).read_until(b'\n', &mut line)?;
+    Ok(line)
 }
 
 /// The words behind our name, on a line that may name us by way of `env`.

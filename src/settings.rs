@@ -32,6 +32,9 @@ const LONGEST: u64 = u32::MAX as u64;
 /// Seconds that a warm-up request may take where requests have no limit.
 const WARM_UP: u64 = 30;
 
+/// Seconds after which whoever waits at a terminal hears why nothing comes, where requests have no limit.
+pub(crate) const AT_A_TERMINAL: u64 = 30;
+
 /// All that is known before python is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -53,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) debug: bool,
     /// How long a request may take.
     pub(crate) timeout: Option<Duration>,
+    /// How long loading the application may take, if not as long as a request.
+    pub(crate) load_timeout: Option<Duration>,
     /// What the application answers before anything is forked from the process that has loaded it.
     pub(crate) warm_up: Option<WarmUp>,
     /// Where the application is mounted, if the web server does not say so.
@@ -125,6 +130,7 @@ impl Settings {
                 .timeout
                 .filter(|&seconds| seconds > 0)
                 .map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
+            load_timeout: None,
             warm_up: options.warm_up.clone().map(|target| WarmUp {
                 target,
                 seconds: options.timeout.filter(|&seconds| seconds > 0).unwrap_or(WARM_UP),
@@ -145,7 +151,7 @@ impl Settings {
 /// # Errors
 /// The log entry, if it names none.
 pub(crate) fn application(word: &str) -> Result<(App, PathBuf), Entry> {
-    let app = App::parse(word, |name| Path::new(name).is_file()).map_err(|bad| {
+    let app = App::parse(word, |name| fs::metadata(name).is_ok_and(|found| !found.is_dir())).map_err(|bad| {
         Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}"))
             .hint("APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory()")
     })?;

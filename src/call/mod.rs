@@ -12,6 +12,7 @@ use std::{
     io::{self, BufReader},
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     thread,
+    time::Duration,
 };
 
 use link::{
@@ -25,7 +26,7 @@ use crate::{
     exit::{Complaint, Exit},
     guard::{self, Channels},
     script_line,
-    settings::{Settings, application},
+    settings::{AT_A_TERMINAL, Settings, application},
 };
 use compose::Composed;
 use print::Printed;
@@ -49,6 +50,8 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
     // Files for the body are opened before the working directory changes.
     let Composed { mut request, body } = composed(&words, words.target.as_deref(), script)?;
     let settings = Settings::resolve(&words.options, app, &base).map_err(Complaint::settings)?;
+    let load_timeout = words.options.timeout.is_none().then_some(Duration::from_secs(AT_A_TERMINAL));
+    let settings = Settings { load_timeout, ..settings };
     request.debug = settings.debug;
     let (printed, exit) = through_pipe(
         body,

@@ -32,7 +32,10 @@ use super::{
     words::Call,
     wrong_words,
 };
-use crate::exit::{Complaint, Exit};
+use crate::{
+    exit::{Complaint, Exit},
+    settings::AT_A_TERMINAL,
+};
 
 /// The request has its connection for itself.
 const ID: NonZero<u16> = NonZero::<u16>::MIN;
@@ -48,6 +51,12 @@ struct Exchange {
     socket: OwnedFd,
     deadline: Option<Instant>,
     timeout: u64,
+    /// Seconds that the server may be silent, where the request has no deadline.
+    patience: Option<u64>,
+    /// When something came from the server, or left for it, for the last time.
+    stirred: Instant,
+    /// The server has sent something.
+    is_answered: bool,
     /// The rest of the request's body, until its end is in `out`.
     body: Option<Take<File>>,
     /// Records that are leaving, and how many of their bytes have left.
@@ -71,6 +80,7 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     let script = words.script_filename.as_ref().map(|path| path.as_os_str());
     let made = composed(words, words.app.as_deref(), script)?;
     let timeout = words.options.timeout.unwrap_or(0);
+    let patience = words.options.timeout.is_none().then_some(AT_A_TERMINAL);
     let mut out = Vec::new();
     let request = Request::new(ID);
     request.append_begin(Role::Responder, false, &mut out);
@@ -80,12 +90,14 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     let body = File::from(made.body);
     // A file that grows meanwhile is sent as long as was announced.
     let length = body.metadata().map_or(0, |found| found.len());
-    // A deadline beyond the end of all clocks is none.
-    let deadline = Instant::now().checked_add(Duration::from_secs(timeout)).filter(|_| timeout > 0);
+    let deadline = in_seconds(timeout).filter(|_| timeout > 0);
     let mut exchange = Exchange {
-        socket: server.connect(deadline).map_err(Complaint::failed)?,
+        socket: server.connect(deadline.or_else(|| in_seconds(patience?))).map_err(Complaint::failed)?,
         deadline,
         timeout,
+        patience,
+        stirred: Instant::now(),
+        is_answered: false,
         body: Some(body.take(length)),
         out,
         sent: 0,
@@ -119,7 +131,34 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     }
 }
 
+/// So many seconds from now. A deadline beyond the end of all clocks is none.
+fn in_seconds(seconds: u64) -> Option<Instant> {
+    Instant::now().checked_add(Duration::from_secs(seconds))
+}
+
 impl Exchange {
+    /// Why the server has been waited for long enough.
+    fn is_late(&self) -> Entry {
+        let sentence = match (self.patience, self.is_answered) {
+            (None, _) => {
+                let sentence = format!("the request took longer than {} s", self.timeout);
+                let hint = if self.is_answered {
+                    "look at what the server is doing, or raise --timeout"
+                } else {
+                    "the server has sent nothing: look at what it is doing, and whether it speaks FastCGI"
+                };
+                return Entry::error(Code::TimedOut, sentence).hint(hint);
+            }
+            (Some(seconds), true) => format!("the server has sent nothing more for {seconds} s"),
+            (Some(seconds), false) => format!("the server has sent nothing for {seconds} s"),
+        };
+        Entry::error(Code::TimedOut, sentence).hint(if self.is_answered {
+            "look at what the server is doing; --timeout S waits longer, and --timeout 0 without an end"
+        } else {
+            "see whether it speaks FastCGI: a server of HTTP waits for a request of its own kind; --timeout S waits longer"
+        })
+    }
+
     /// Waits for the end of the request, whatever else of its reply comes.
     fn finish(&mut self) -> Result<EndRequest, Entry> {
         loop {
@@ -144,13 +183,13 @@ impl Exchange {
     /// reader, or both would wait for ever.
     fn advance(&mut self) -> Result<(), Entry> {
         self.refill()?;
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let due = self.deadline.or_else(|| self.stirred.checked_add(Duration::from_secs(self.patience?)));
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let out = if self.sent < self.out.len() { PollFlags::OUT } else { PollFlags::empty() };
         let mut socket = [PollFd::new(&self.socket, PollFlags::IN | out)];
         match poll(&mut socket, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
             Ok(0) => {
-                return Err(Entry::error(Code::TimedOut, format!("the request took longer than {} s", self.timeout))
-                    .hint("look at what the server is doing, or raise --timeout"));
+                return Err(self.is_late());
             }
             Err(Errno::INTR) => return Ok(()),
             ready => ready.map_err(|error| cut(&error.to_string()))?,
@@ -158,7 +197,10 @@ impl Exchange {
         let found = socket[0].revents();
         if found.contains(PollFlags::OUT) {
             match send(&self.socket, &self.out[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(length) => self.sent += length,
+                Ok(length) => {
+                    self.sent += length;
+                    self.stirred = Instant::now();
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 // It wants no more of the request, and may have replied all the same.
                 Err(_) => {
@@ -171,7 +213,10 @@ impl Exchange {
         if found.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
             match recv(&self.socket, &mut *self.received, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Err(cut("the server closed the connection")),
-                Ok((length, _)) => self.understand(length)?,
+                Ok((length, _)) => {
+                    (self.stirred, self.is_answered) = (Instant::now(), true);
+                    self.understand(length)?;
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(cut(&error.to_string())),
             }

@@ -28,10 +28,10 @@ use crate::{
     call::through_pipe,
     exit::{Complaint, Exit},
     guard,
-    options::Mode,
+    options::{Mode, Options},
     request::Request,
     script_line,
-    settings::{Settings, application},
+    settings::{AT_A_TERMINAL, Settings, application},
 };
 use reader::Reader;
 use words::Check;
@@ -55,7 +55,11 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
         report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
     }
     let (settings, mode) = script_line::complete(words.options.clone(), &app, &base)
-        .and_then(|options| Ok((Settings::resolve(&options, app, &base)?, options.mode)))
+        .and_then(|options| {
+            let timeout = options.timeout.or(Some(AT_A_TERMINAL));
+            let mode = options.mode;
+            Ok((Settings::resolve(&Options { timeout, ..options }, app, &base)?, mode))
+        })
         .map_err(|entry| {
             report.print_what_was_found();
             Complaint::settings(entry)

@@ -22,6 +22,8 @@ pub(super) struct Ending<'a> {
     pub(super) stopped: Option<Stop>,
     /// The engine was loaded.
     pub(super) ready: bool,
+    /// The application is loaded, or cannot be.
+    pub(super) loaded: bool,
     /// Why the engine could not be loaded, in Python's words.
     pub(super) unfit: Option<String>,
 }
@@ -58,6 +60,17 @@ impl Ending<'_> {
         let how = self.how();
         if let Some(stopped) = self.stopped {
             return match stopped {
+                Stop::Timeout if self.ready && !self.loaded => (
+                    Status::GatewayTimeout,
+                    Entry::error(
+                        Code::LoadTimedOut,
+                        format!("`{}` was not loaded within {} s", self.settings.app, self.load_seconds()),
+                    )
+                    .hint(
+                        "loading it did not react to SIGTERM; its stack may stand just above. A file that starts a \
+                         server when it is loaded has to do that under `if __name__ == \"__main__\":`",
+                    ),
+                ),
                 Stop::Timeout => (
                     Status::GatewayTimeout,
                     Entry::error(Code::TimedOut, format!("the request took longer than {} s", self.timeout_seconds()))
@@ -120,6 +133,11 @@ impl Ending<'_> {
             Some(signal) => format!("was killed by {} after {after} ms", signal_name(signal)),
             None => format!("exited with status {} after {after} ms", status.code().unwrap_or(-1)),
         }
+    }
+
+    fn load_seconds(&self) -> u64 {
+        let limits = self.settings.timeout.into_iter().chain(self.settings.load_timeout);
+        limits.min().map_or(0, |limit| limit.as_secs())
     }
 
     fn timeout_seconds(&self) -> u64 {

@@ -117,7 +117,7 @@ pub(crate) fn take_over(
         reports,
         end_bell,
         started: Instant::now(),
-        seen: Seen { ready: true, ..Seen::default() },
+        seen: Seen { ready: true, loaded: true, ..Seen::default() },
         stopping: None,
     };
     guard.watch(reply, &mut |_| {})
@@ -146,6 +146,8 @@ struct Guard<'a> {
 #[derive(Default)]
 struct Seen {
     ready: bool,
+    /// The application is loaded, or cannot be.
+    loaded: bool,
     head_left: bool,
     done: Option<bool>,
     /// Whoever serves the request needs no guard any more.
@@ -229,9 +231,7 @@ impl<'a> Guard<'a> {
             if self.end_bell.rang() {
                 self.stop(Stop::Terminated);
             }
-            if self.settings.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout)
-                && self.seen.done.is_none()
-            {
+            if self.limit().is_some_and(|limit| self.started.elapsed() >= limit) {
                 self.stop(Stop::Timeout);
             }
             self.escalate();
@@ -254,10 +254,9 @@ impl<'a> Guard<'a> {
 
     fn wait(&self) -> io::Result<()> {
         let now = Instant::now();
-        let due = match (&self.stopping, self.settings.timeout) {
+        let due = match (&self.stopping, self.limit()) {
             (Some(stopping), _) => Some(stopping.due),
-            (None, Some(timeout)) if self.seen.done.is_none() => Some(self.started + timeout),
-            _ => None,
+            (None, limit) => limit.map(|limit| self.started + limit),
         };
         let patience = due
             .map(|due| Timespec::try_from(due.saturating_duration_since(now)))
@@ -273,6 +272,12 @@ impl<'a> Guard<'a> {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How long after its start the process has to be done with what it is at.
+    fn limit(&self) -> Option<Duration> {
+        let of_loading = self.settings.load_timeout.filter(|_| !self.seen.loaded);
+        self.settings.timeout.into_iter().chain(of_loading).min().filter(|_| self.seen.done.is_none())
     }
 
     fn take_reports(&mut self) {
@@ -298,6 +303,7 @@ impl<'a> Guard<'a> {
                     self.seen.released = true;
                 }
                 Some(Report::Unfit(reason)) => self.seen.unfit = Some(reason),
+                Some(Report::Loaded) => self.seen.loaded = true,
                 Some(Report::Audited) => self.seen.audit = Some(Audit::Free),
                 Some(Report::OneProcess(listing)) => self.seen.audit = Some(Audit::OneProcess(listing)),
                 // Whatever else comes is not the engine's: an application may have found the descriptor.
@@ -347,6 +353,7 @@ impl<'a> Guard<'a> {
                     after: self.started.elapsed(),
                     stopped: self.stopping.map(|stopping| stopping.reason),
                     ready: self.seen.ready,
+                    loaded: self.seen.loaded,
                     unfit: self.seen.unfit,
                 };
                 if self.seen.head_left {

@@ -41,7 +41,7 @@ fn an_application_that_does_not_come_to_an_end_is_ended() {
     site.place.script("site/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     let ended = site.check(&["app.wsgi"]);
     assert_eq!(ended.code(), Some(1), "{}", ended.text());
-    assert!(format!("{}{}", ended.text(), ended.stderr).contains("W0603"), "{}{}", ended.text(), ended.stderr);
+    assert!(format!("{}{}", ended.text(), ended.stderr).contains("W0306"), "{}{}", ended.text(), ended.stderr);
 }
 
 #[test]

@@ -3,3 +3,4 @@
 mod exceptions;
 mod hidden_modules;
 pub(crate) mod visible;
+mod waits;

@@ -3,10 +3,11 @@
 use std::{
     ffi::{CString, OsStr},
     os::unix::ffi::OsStrExt as _,
+    time::{Duration, Instant},
 };
 
 use link::{
-    app::Source,
+    app::{App, Source},
     entry::{Code, Entry},
     launch::Launch,
     page::Status,
@@ -62,12 +63,13 @@ pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> 
 
 fn find_and_load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
     let log = Log::new(&launch.request_id, &launch.request);
+    let begun = Instant::now();
     let imported = forks::end_if_child(py, &log, import(py, &launch.app.source));
-    let module = imported.map_err(|error| failed_import(py, launch, setting, &error))?;
+    let module = imported.map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     let (mut application, name) = find(&module, launch)?;
     if launch.app.factory {
         application = forks::end_if_child(py, &log, application.call0())
-            .map_err(|error| failed_import(py, launch, setting, &error))?;
+            .map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     }
     if !application.is_callable() {
         return Err(Entry::error(
@@ -177,11 +179,61 @@ fn callables(module: &Bound<'_, PyAny>) -> Vec<String> {
     names().unwrap_or_default()
 }
 
-fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyErr) -> Failure {
+/// Functions that wait for clients, or have another process do so.
+const SERVERS: [&str; 8] = [
+    "serve_forever",
+    "run_forever",
+    "run_until_complete",
+    "run_simple",
+    "run_with_reloader",
+    "serve",
+    "listen",
+    "accept",
+];
+
+/// Loading was interrupted, after so many seconds.
+fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry {
+    let mut place = String::new();
+    let mut serves = false;
+    let mut step = error.traceback(py).map(Bound::into_any);
+    while let Some(frame) = step {
+        let look = || -> PyResult<(String, String, u32)> {
+            let code = frame.getattr("tb_frame")?.getattr("f_code")?;
+            let text = |name: &str| text_of(code.getattr(name)?.cast()?);
+            Ok((text("co_filename")?, text("co_name")?, frame.getattr("tb_lineno")?.extract()?))
+        };
+        if let Ok((file, function, line)) = look() {
+            if function == "<module>" && !file.starts_with('<') {
+                place = format!(": it stands at line {line} of `{file}`");
+            }
+            serves |= SERVERS.contains(&function.as_str());
+        }
+        step = frame.getattr("tb_next").ok().filter(|next| !next.is_none());
+    }
+    let hint = if serves {
+        "it looks as if the file started a server when it is loaded: put `app.run()`, or what starts it, under \
+         `if __name__ == \"__main__\":`"
+    } else {
+        "the last lines of the traceback are where it was; make that faster or leave it to the first request, or raise \
+         `--timeout`"
+    };
+    Entry::error(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
+        .detail(Described::of(py, error).trace)
+        .hint(hint)
+}
+
+fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyErr, took: Duration) -> Failure {
+    let app = &launch.app;
     if let Some((entry, status)) = interruption(py, error, setting) {
+        // Only at a terminal there is a limit that the launch frame does not name.
+        let limit =
+            if setting.timeout_seconds > 0 { setting.timeout_seconds } else { took.as_secs_f64().round() as u64 };
+        // Else it was the start of Python that took the time of the request.
+        let is_long = took.as_secs_f64() >= limit as f64 / 2.0;
+        let entry =
+            if status == Status::GatewayTimeout && is_long { not_in_time(py, app, error, limit) } else { entry };
         return Failure { entry, status };
     }
-    let app = &launch.app;
     let Described { line, trace } = Described::of(py, error);
     if error.is_instance_of::<PySystemExit>(py) {
         return Entry::error(Code::ExitAtImport, format!("`{app}` called `sys.exit` while it was loaded"))

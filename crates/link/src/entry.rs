@@ -65,6 +65,8 @@ codes! {
     ExitAtImport = 304,
     /// The application started threads while it was loaded in a process that is to be forked.
     ThreadsAtImport = 305,
+    /// The application was not loaded in time.
+    LoadTimedOut = 306,
     /// A worker makes way for another.
     WorkerReplaced = 340,
     /// A pool without work has let its last process of Python go.

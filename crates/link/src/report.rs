@@ -25,6 +25,8 @@ pub enum Report {
     },
     /// Python or the engine could not get that far; the text says why.
     Unfit(String),
+    /// Loading the application has come to an end, good or bad. A process that was forked with it does not say so.
+    Loaded,
     /// The application is loaded, and what that left open is no obstacle to other processes with this application.
     Audited,
     /// The application is loaded, and one process at a time may have what that left open; the text lists it.
@@ -51,6 +53,7 @@ impl Report {
             Self::Released { complete: true } => b"L".to_vec(),
             Self::Released { complete: false } => b"K".to_vec(),
             Self::Unfit(text) => with_text(b'!', text),
+            Self::Loaded => b"O".to_vec(),
             Self::Audited => b"A".to_vec(),
             Self::OneProcess(text) => with_text(b'1', text),
         }
@@ -66,6 +69,7 @@ impl Report {
             b"L" => Some(Self::Released { complete: true }),
             b"K" => Some(Self::Released { complete: false }),
             [b'!', text @ ..] => Some(Self::Unfit(String::from_utf8_lossy(text).into_owned())),
+            b"O" => Some(Self::Loaded),
             b"A" => Some(Self::Audited),
             [b'1', text @ ..] => Some(Self::OneProcess(String::from_utf8_lossy(text).into_owned())),
             _ => None,
@@ -111,6 +115,7 @@ mod tests {
             Report::Released { complete: true },
             Report::Released { complete: false },
             Report::Unfit("no such module".into()),
+            Report::Loaded,
             Report::Audited,
             Report::OneProcess("module `a` (line 1) opened a file".into()),
         ] {

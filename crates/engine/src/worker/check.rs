@@ -27,8 +27,14 @@ use crate::{
 };
 
 /// Writes the findings about the application to the reply descriptor.
-pub(super) fn run(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: &Reporter) -> PyResult<()> {
-    let findings = findings(py, launch)?;
+pub(super) fn run(
+    py: Python<'_>,
+    launch: &Launch,
+    reply: Descriptor,
+    reporter: &Reporter,
+    interruptible: Interruptible,
+) -> PyResult<()> {
+    let findings = findings(py, launch, reporter, interruptible)?;
     write(findings.encode().map_err(io::Error::other), reply, reporter);
     Ok(())
 }
@@ -67,10 +73,11 @@ fn setting(launch: &Launch) -> Setting {
     }
 }
 
-fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
+fn findings(py: Python<'_>, launch: &Launch, reporter: &Reporter, interruptible: Interruptible) -> PyResult<Findings> {
     let begin = Instant::now();
     let ((loaded, import_time), remains) =
         import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
+    reporter.send(&Report::Loaded);
     let sys = py.import("sys")?;
     let text = |name: &str| -> PyResult<String> { text_of(&sys.getattr(name)?.str()?) };
     let version = sys.getattr("version_info")?;
@@ -90,7 +97,7 @@ fn findings(py: Python<'_>, launch: &Launch) -> PyResult<Findings> {
                     .and_then(|validate| validate.getattr("validator")?.call1((&loaded.application,)));
                 let not_validated = validator.as_ref().err().map(|error| Described::of(py, error).line);
                 let asked = validator.as_ref().unwrap_or(&loaded.application);
-                let (first_request, request_time) = first_request(asked, setting(launch), launch)?;
+                let (first_request, request_time) = first_request(asked, setting(launch), launch, interruptible)?;
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
@@ -126,11 +133,12 @@ fn first_request(
     application: &Bound<'_, PyAny>,
     setting: Setting,
     launch: &Launch,
+    interruptible: Interruptible,
 ) -> PyResult<(Result<String, String>, Duration)> {
     let (scheme, host) = launch.warm_up.as_ref().map_or(("http", "localhost"), |warm_up| {
         let (scheme, host, _) = warm_up.parts("");
         (scheme, host)
     });
-    let answer = own_request::ask(application, setting, "check", (scheme, host, "/"), Interruptible::yes())?;
+    let answer = own_request::ask(application, setting, "check", (scheme, host, "/"), interruptible)?;
     Ok((answer.status, answer.time))
 }

@@ -5,6 +5,7 @@ use std::{os::unix::ffi::OsStringExt as _, sync::Arc};
 use link::{
     launch::Launch,
     page::{Form, Status},
+    report::Report,
 };
 use pyo3::prelude::*;
 
@@ -35,6 +36,7 @@ pub(super) fn run(
     is_first: bool,
 ) -> PyResult<()> {
     let audit = is_first.then(|| reporter.clone());
+    let watcher = reporter.clone();
     let asked = Asked {
         log: Log::new(&launch.request_id, &launch.request),
         variables: std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
@@ -57,7 +59,9 @@ pub(super) fn run(
     serve(py, asked, setting, |setting| {
         let load = || {
             // As in any CGI script, what loading does to the environment is seen in `environ`, too.
-            app::load(py, launch, setting).map(|loaded| (loaded.application, environment::variables(py).ok()))
+            let loaded = app::load(py, launch, setting);
+            watcher.send(&Report::Loaded);
+            loaded.map(|loaded| (loaded.application, environment::variables(py).ok()))
         };
         match audit {
             None => load(),

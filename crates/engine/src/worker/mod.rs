@@ -30,7 +30,7 @@ mod watched;
 
 use std::{
     io::Read as _,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     sync::Mutex,
     time::Duration,
 };
@@ -201,13 +201,15 @@ impl Prepared {
             Task::Check { reply } => {
                 stay_with(launch.gateway_pid)?;
                 let reporter = Reporter::new(channel);
+                let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
-                check::run(py, &launch, reply, &reporter)?;
+                check::run(py, &launch, reply, &reporter, interruptible)?;
                 0
             }
             Task::Trace { reply } => {
                 stay_with(launch.gateway_pid)?;
                 let reporter = Reporter::new(channel);
+                interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
                 check::trace(py, &launch, reply, &reporter)?;
                 0
@@ -246,11 +248,13 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
 /// # Safety
 /// The descriptor must be open, and nothing else in this process may own it.
 unsafe fn own(number: i32) -> PyResult<Descriptor> {
+    // An application that starts `sys.orig_argv` again, as reloaders do, brings numbers that mean nothing there.
+    // SAFETY: nothing closes the descriptor meanwhile; where there is none, the kernel says so.
+    fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(|error| {
+        PyRuntimeError::new_err(format!("descriptor {number}: {error}; this process was not started by wsgate"))
+    })?;
     // SAFETY: the caller's promise.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-    fcntl_setfd(&descriptor, FdFlags::CLOEXEC)
-        .map_err(|error| PyRuntimeError::new_err(format!("descriptor {}: {error}", descriptor.as_raw_fd())))?;
-    Ok(descriptor.into())
+    Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }
 
 /// Makes sure that this process does not outlive the gateway, which alone can be told to end.

@@ -1,0 +1,121 @@
+//! Whoever waits at a terminal hears why.
+
+use std::{io::Read as _, net::TcpListener, process::Command, thread};
+
+use crate::{
+    place::Place,
+    probe::python,
+    running::{self, Ended},
+};
+
+/// Each never comes to the end of loading, unless it is interrupted; and what is said of it.
+const STAYS: [(&str, &str); 5] = [
+    (
+        "
+        from wsgiref.simple_server import make_server
+        def app(environ, start_response): pass
+        make_server('127.0.0.1', 0, app).serve_forever()
+        ",
+        "started a server when it is loaded: put `app.run()`",
+    ),
+    (
+        "
+        import asyncio
+        async def main(): await asyncio.sleep(1000)
+        asyncio.run(main())
+        ",
+        "started a server when it is loaded: put `app.run()`",
+    ),
+    (
+        "
+        import os, threading
+        threading.Event().wait()
+        ",
+        "leave it to the first request",
+    ),
+    (
+        "
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)
+        ",
+        "`if __name__ == \"__main__\":`",
+    ),
+    (
+        "
+        import time
+        while True:
+            try: time.sleep(1000)
+            except BaseException: pass
+        ",
+        "`if __name__ == \"__main__\":`",
+    ),
+];
+
+fn ran(place: &Place, words: &[&str]) -> Ended {
+    let mut command = Command::new(place.wsgate());
+    let path = format!("{}:/usr/bin:/bin", python().parent().unwrap().display());
+    command.args(words).env_clear().env("PATH", path).current_dir(place.path(""));
+    running::run(&mut command, "")
+}
+
+#[test]
+fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
+    let place = Place::new();
+    for (code, hint) in STAYS {
+        place.file("app.py", code);
+        for words in [&["check", "--timeout", "1", "app.py"], &["call", "--timeout", "1", "app.py"]] {
+            let ended = ran(&place, words);
+            let said = format!("{}{}", ended.text(), ended.stderr);
+            assert_eq!(ended.code(), Some(1), "{words:?}: {said}");
+            for word in ["W0306", "`app.py` was not loaded within 1 s", hint] {
+                assert!(said.contains(word) || said.contains(&word.replace("`app.py`", "app.py`")), "{word}: {said}");
+            }
+            // In a traceback or in a stack.
+            assert!(said.contains("app.py\", line "), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_request_says_the_same_as_the_page() {
+    let place = Place::new();
+    place.file("app.py", STAYS[0].0);
+    let ended = ran(&place, &["call", "--debug", "--timeout", "1", "-i", "app.py"]);
+    assert!(ended.text().starts_with("HTTP/1.1 504 Gateway Timeout"), "{}", ended.text());
+    assert!(ended.text().contains("it stands at line 4 of `/"), "{}", ended.text());
+}
+
+#[test]
+fn a_pipe_or_a_socket_is_no_script_and_nobody_waits_for_it() {
+    let place = Place::new();
+    place.fifo("pipe.wsgi");
+    let _socket = std::os::unix::net::UnixListener::bind(place.path("socket.wsgi")).unwrap();
+    std::fs::create_dir(place.path("directory.wsgi")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", place.path("zero.wsgi")).unwrap();
+    for name in ["pipe.wsgi", "socket.wsgi", "./directory.wsgi", "zero.wsgi"] {
+        for words in [&["check"][..], &["call"], &["fastcgi", "--listen", "unix:app.sock"], &["cgi"]] {
+            let ended = ran(&place, &[words, &[name]].concat());
+            let said = format!("{}{}", ended.text(), ended.stderr);
+            assert!(said.contains("W0102") && said.contains(name.trim_start_matches("./")), "{words:?} {name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_waits_for_another_protocol_is_given_up() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // As a server of HTTP does that waits for the end of a line.
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+    });
+    let ended = ran(&place, &["call", "--timeout", "1", "--via", &address]);
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    for word in ["W0603", "longer than 1 s", "the server has sent nothing", "speaks FastCGI"] {
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+    }
+    server.join().unwrap();
+}
