@@ -22,6 +22,7 @@ mod replies;
 mod requests;
 mod stalls;
 mod streams;
+mod variables;
 mod warm;
 mod workers;
 

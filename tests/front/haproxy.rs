@@ -16,14 +16,23 @@ impl Haproxy {
     pub(crate) fn start() -> ServerEach {
         let site = Site::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
-        Self::with(site, pools, |site, script, port| server(site, script, &format!("/cgi-bin/{script}"), port))
+        Self::with(site, pools, |site, script, port| server(site, script, &format!("/cgi-bin/{script}"), port, ""))
+    }
+
+    /// The same with a frontend that lets in Ada alone, by her password.
+    pub(crate) fn with_passwords() -> ServerEach {
+        let site = Site::new();
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, |site, script, port| {
+            server(site, script, &format!("/cgi-bin/{script}"), port, CHECKS_PASSWORDS)
+        })
     }
 
     /// With `script` alone, at the root, over TCP.
     pub(crate) fn at_the_root(script: &str) -> ServerEach {
         let site = Site::new();
         let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
-        Self::with(site, pools, |site, script, port| server(site, script, "", port)).at_the_root(script)
+        Self::with(site, pools, |site, script, port| server(site, script, "", port, "")).at_the_root(script)
     }
 
     fn with(site: Site, pools: Pools, start: Start) -> ServerEach {
@@ -34,7 +43,15 @@ impl Haproxy {
     }
 }
 
-fn server(site: &Site, script: &str, mount: &str, pool_port: Option<u16>) -> Server {
+/// Lines of a frontend.
+const CHECKS_PASSWORDS: &str = "    http-request auth unless { http_auth(users) }
+    http-request set-var(txn.wsgate_user) http_auth_user
+    http-request set-var(txn.wsgate_auth_type) str(Basic)
+userlist users
+    user ada insecure-password lovelace
+";
+
+fn server(site: &Site, script: &str, mount: &str, pool_port: Option<u16>, lines: &str) -> Server {
     let pool = match pool_port {
         Some(port) => format!("127.0.0.1:{port}"),
         None => format!("unix@{}", Pools::socket(site, script).display()),
@@ -43,7 +60,7 @@ fn server(site: &Site, script: &str, mount: &str, pool_port: Option<u16>) -> Ser
     let pid_file = site.path(&format!("run/{script}.pid"));
     Server::start(&pid_file, &log, |port| {
         let configuration = site.path(&format!("run/{script}.cfg"));
-        fs::write(&configuration, frontend(&pool, mount, port)).unwrap();
+        fs::write(&configuration, frontend(&pool, mount, port) + lines).unwrap();
         let mut command = command("haproxy", &log);
         // A master, which writes the file with its number once its worker listens.
         command.arg("-W").arg("-p").arg(&pid_file);

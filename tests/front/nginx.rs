@@ -15,12 +15,18 @@ pub(crate) struct Nginx;
 impl Nginx {
     /// Starts one over a site of its own.
     pub(crate) fn start() -> BehindPools {
-        Self::with(r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#, "$script")
+        Self::beside("", "")
+    }
+
+    /// The same with lines of an administrator's: some in the section `http`, some beside the include.
+    pub(crate) fn beside(http: &str, location: &str) -> BehindPools {
+        let each = r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#;
+        Self::with(each, "$script", [http, location])
     }
 
     /// With `script` alone, at the root.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
-        Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script).at_the_root(script)
+        Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script, ["", ""]).at_the_root(script)
     }
 
     /// With more words for the pools.
@@ -28,12 +34,12 @@ impl Nginx {
         Self::start().with_words(words)
     }
 
-    fn with(location: &str, upstream: &str) -> BehindPools {
+    fn with(location: &str, upstream: &str, lines: [&str; 2]) -> BehindPools {
         let site = Site::new();
         let log = site.path("run/error.log");
         let server = Server::start(&site.path("run/nginx.pid"), &log, |port| {
             let configuration = site.path("run/nginx.conf");
-            fs::write(&configuration, nginx_conf(&site, port, location, upstream)).unwrap();
+            fs::write(&configuration, nginx_conf(&site, port, location, upstream, lines)).unwrap();
             let mut command = command("nginx", &log);
             command.arg("-p").arg(site.path("run")).arg("-e").arg(&log).arg("-c").arg(configuration);
             command
@@ -59,7 +65,7 @@ fn joins_repeated_headers(site: &Site) -> bool {
 }
 
 /// All that is the test's own: who, where, and which pool at which address.
-fn nginx_conf(site: &Site, port: u16, location: &str, upstream: &str) -> String {
+fn nginx_conf(site: &Site, port: u16, location: &str, upstream: &str, [http, beside]: [&str; 2]) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get().map_or_else(String::new, |user| format!("user {};\n", user.name));
@@ -84,12 +90,14 @@ http {{
     }
     write!(
         text,
-        r#"    server {{
+        r#"    {http}
+    server {{
         listen 127.0.0.1:{port};
         server_name 127.0.0.1;
         location ~ {location} {{
             set $wsgate_pool {upstream};
             include {};
+            {beside}
         }}
     }}
 }}
