@@ -17,6 +17,7 @@ use rustix::{
     fs::{MemfdFlags, memfd_create},
     io::{FdFlags, fcntl_setfd},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    pipe::{PipeFlags, pipe_with},
 };
 
 use crate::{request::Request, settings::Settings};
@@ -35,8 +36,11 @@ pub(crate) struct Start {
     pub(crate) command: Command,
     /// Our end of the socket to the engine.
     pub(crate) channel: OwnedFd,
+    /// While this is open, python lives: the kernel kills it when this process has ended. The signal
+    /// for the death of a parent is lost when an application changes its user.
+    pub(crate) lifeline: OwnedFd,
     /// What python inherits by number and must stay open until it is started.
-    _inherited: [OwnedFd; 2],
+    _inherited: [OwnedFd; 3],
 }
 
 impl Start {
@@ -52,6 +56,9 @@ impl Start {
     ) -> io::Result<Self> {
         let (channel, engines_end) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (pythons_lifeline, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
+        // A worker that this process becomes is watched by nobody.
+        let lifeline_fd = (!matches!(work, Work::Worker(_))).then(|| pythons_lifeline.as_raw_fd());
         let frame = frame(&Launch {
             work,
             app: settings.app.clone(),
@@ -67,9 +74,13 @@ impl Start {
             script_name: settings.script_name.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
+            lifeline_fd,
         })?;
         let held = settings.engine.held();
-        for descriptor in [engines_end.as_fd(), frame.as_fd()].iter().chain(inherited).chain(&held) {
+        let inherits_lifeline = lifeline_fd.map(|_| pythons_lifeline.as_fd());
+        for descriptor in
+            [engines_end.as_fd(), frame.as_fd()].iter().chain(&inherits_lifeline).chain(inherited).chain(&held)
+        {
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
         let mut command = Command::new(&settings.interpreter.program);
@@ -85,7 +96,7 @@ impl Start {
             // Body and reply are the engine's; what the application prints goes to the log.
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?);
-        Ok(Self { command, channel, _inherited: [engines_end, frame] })
+        Ok(Self { command, channel, lifeline, _inherited: [engines_end, frame, pythons_lifeline] })
     }
 }
 

@@ -191,7 +191,7 @@ impl<'a> Guard<'a> {
         Ok(Self {
             request,
             settings,
-            subject: Subject::Child { child, bell: child_bell },
+            subject: Subject::Child { child, bell: child_bell, _lifeline: start.lifeline },
             reports: start.channel,
             end_bell,
             started: Instant::now(),

@@ -14,8 +14,9 @@ use crate::signals::Bell;
 
 /// A process that serves a request.
 pub(crate) enum Subject {
-    /// A child of this process. The bell rings when one ends.
-    Child { child: Child, bell: Bell },
+    /// A child of this process. The bell rings when one ends. The kernel kills the child when the
+    /// lifeline is closed.
+    Child { child: Child, bell: Bell, _lifeline: OwnedFd },
     /// A child of somebody else's, which leads a process group.
     Another { pid: Pid, process: OwnedFd },
 }

@@ -26,6 +26,8 @@ use crate::{request::Request, settings::Settings, start::Start};
 pub(super) struct Template {
     child: Child,
     channel: Option<OwnedFd>,
+    /// The kernel ends it when this process has ended.
+    _lifeline: OwnedFd,
     /// Counts templates: a worker of an older one runs older code.
     pub(super) generation: u64,
     /// Workers can be forked.
@@ -67,6 +69,7 @@ impl Template {
         Ok(Self {
             child,
             channel: Some(start.channel),
+            _lifeline: start.lifeline,
             generation,
             ready: false,
             workers: 0,

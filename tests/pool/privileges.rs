@@ -71,9 +71,12 @@ fn as_user(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Users that a process has: real, effective, saved, and for files.
-fn users(pid: i32) -> Vec<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+/// Users and groups that a process has: real, effective, saved, and for files; none if it has ended.
+pub(crate) fn users(pid: i32) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    if status.contains("State:\tZ") {
+        return Vec::new();
+    }
     let lines = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
     lines.flat_map(|line| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()).collect()
 }

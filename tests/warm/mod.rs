@@ -8,6 +8,7 @@ mod failures;
 mod forks;
 mod limits;
 mod load;
+mod orphans;
 mod process;
 mod resident;
 mod runtime_directory;

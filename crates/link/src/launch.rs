@@ -42,6 +42,8 @@ pub struct Launch {
     pub gateway_pid: i32,
     /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news of [`crate::pool`].
     pub report_fd: i32,
+    /// Descriptor of a pipe whose other end the gateway alone holds; a worker that has no gateway has none.
+    pub lifeline_fd: Option<i32>,
 }
 
 /// A request that an application answers to warm up.
@@ -239,6 +241,7 @@ mod tests {
             script_name: Some("/app".into()),
             gateway_pid: 4711,
             report_fd: 5,
+            lifeline_fd: Some(6),
         }
     }
 

@@ -68,6 +68,8 @@ struct Handed {
     launch: Launch,
     /// The socket to the gateway.
     channel: Descriptor,
+    /// The pipe that ties this process to the gateway.
+    lifeline: Option<Descriptor>,
     task: Task,
 }
 
@@ -105,10 +107,12 @@ pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     // SAFETY: as above; the frame names different descriptors, each once.
     let channel = unsafe { own(launch.report_fd)? };
     // SAFETY: as above.
+    let lifeline = launch.lifeline_fd.map(|number| unsafe { own(number) }).transpose()?;
+    // SAFETY: as above.
     let task = unsafe { Task::take_over(&launch.work) }?;
     // SAFETY: as above.
     unsafe { take_over_logs(&launch.work, &task) }?;
-    Ok(Prepared { handed: Mutex::new(Some(Handed { launch, channel, task })) })
+    Ok(Prepared { handed: Mutex::new(Some(Handed { launch, channel, lifeline, task })) })
 }
 
 impl Task {
@@ -185,13 +189,13 @@ impl Prepared {
     fn run(&self, py: Python<'_>) -> PyResult<()> {
         let handed = self.handed.lock_py_attached(py).ok().and_then(|mut handed| handed.take());
         let handed = handed.ok_or_else(|| PyRuntimeError::new_err("this work was begun before"))?;
-        let Handed { launch, channel, task } = handed;
+        let Handed { launch, channel, lifeline, task } = handed;
         interpreter::settle(py, &launch)?;
         let limit = limit_of_exit(&launch);
         let mut ownership = process::Ownership::All;
         let status = match task {
             Task::Cgi { body, reply, is_first } => {
-                stay_with(launch.gateway_pid)?;
+                stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let reporter = Reporter::new(channel);
                 let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
@@ -199,7 +203,7 @@ impl Prepared {
                 0
             }
             Task::Check { reply } => {
-                stay_with(launch.gateway_pid)?;
+                stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let reporter = Reporter::new(channel);
                 let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
@@ -207,7 +211,7 @@ impl Prepared {
                 0
             }
             Task::Trace { reply } => {
-                stay_with(launch.gateway_pid)?;
+                stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let reporter = Reporter::new(channel);
                 interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
@@ -215,7 +219,7 @@ impl Prepared {
                 0
             }
             Task::Template { service, sockets, board } => {
-                stay_with(launch.gateway_pid)?;
+                stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let ended = template::run(py, &launch, &service, sockets, board, channel)?;
                 ownership = ended.ownership;
                 ended.status
@@ -258,10 +262,10 @@ unsafe fn own(number: i32) -> PyResult<Descriptor> {
 }
 
 /// Makes sure that this process does not outlive the gateway, which alone can be told to end.
-fn stay_with(gateway: i32) -> PyResult<()> {
+fn stay_with(gateway: i32, lifeline: Option<&Descriptor>) -> PyResult<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
     if getppid() == Pid::from_raw(gateway) {
-        Ok(())
+        Ok(lifeline.map_or(Ok(()), lifeline::hold_to)?)
     } else {
         // It ended before the kernel was asked to watch it.
         Err(PyRuntimeError::new_err("the gateway has gone"))

@@ -3,7 +3,9 @@
 //! Where the application is not to be loaded before a fork, the template is the engine alone, and its workers load for themselves.
 
 use std::{
+    mem::ManuallyDrop,
     os::fd::AsFd as _,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -18,7 +20,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
-    process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_parent_process_death_signal, waitpid},
+    process::{Pid, WaitOptions, WaitStatus, getpid, waitpid},
 };
 
 use super::{
@@ -26,6 +28,7 @@ use super::{
     fork::{self, Side},
     fresh::Fresh,
     import_audit::{self, Tracing},
+    lifeline::{Cable, Tie},
     loaded,
     modules::{self, Modules},
     pages::Pages,
@@ -134,15 +137,16 @@ pub(super) fn run(
         pid: getpid(),
         workers: Vec::new(),
         unborn: Nursery::default(),
+        cable: ManuallyDrop::new(Cable::new()?),
         loads: loaded.is_some(),
         retired: false,
     };
-    let birth = match template.tend(py, &log, modules.as_ref())? {
+    let (birth, tie) = match template.tend(py, &log, modules.as_ref())? {
         Life::Over(status) => {
             let ownership = if loaded.is_some() { Ownership::Template } else { Ownership::All };
             return Ok(Ended { status, ownership });
         }
-        Life::Worker(birth) => birth,
+        Life::Worker(birth, tie) => (birth, tie),
     };
     let ((application, state), slot) = match (birth, loaded) {
         (Birth::Whole { slot }, Some(loaded)) => {
@@ -174,7 +178,7 @@ pub(super) fn run(
     };
     let status = match fresh {
         Some(fresh) => {
-            let watched = (&state, fresh, pages);
+            let watched = (&state, fresh, pages, Arc::new(tie));
             warm::run(py, &application, launch, service, sockets.listeners, (board, slot), watched)
         }
         None => serving::run(py, &application, launch, service, sockets, (board, slot), (&state.mask, modules)),
@@ -221,6 +225,8 @@ struct Template {
     workers: Vec<Pid>,
     /// Workers that load the application by themselves.
     unborn: Nursery,
+    /// Workers end when this process does, and not before.
+    cable: ManuallyDrop<Cable>,
     /// The application is loaded here, and workers have it from the beginning.
     loads: bool,
     /// The supervisor has closed the channel.
@@ -231,8 +237,8 @@ struct Template {
 enum Life {
     /// The template, which ends with this status.
     Over(i32),
-    /// A worker.
-    Worker(Birth),
+    /// A worker, which ends with its template.
+    Worker(Birth, Tie),
 }
 
 /// What a worker begins with.
@@ -410,13 +416,9 @@ impl Template {
     /// What a worker does first, in this order: it belongs to the template's life, leaves the template's signals and sockets behind,
     /// and only then lets signals through.
     fn begin_worker(self, py: Python<'_>, birth: Birth) -> PyResult<Life> {
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
-        if rustix::process::getppid() != Some(self.pid) {
-            // The template ended before the kernel was asked to watch it; then so does this.
-            let _ = kill_process(getpid(), Signal::KILL);
-        }
+        let tie = ManuallyDrop::into_inner(self.cable).tie(self.pid)?;
         self.signals.give_back(py)?;
-        Ok(Life::Worker(birth))
+        Ok(Life::Worker(birth, tie))
     }
 }
 

@@ -22,9 +22,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio},
     net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt},
-    process::{
-        Pid, PidfdFlags, Signal, geteuid, getpid, getppid, pidfd_open, set_parent_process_death_signal, setpgid,
-    },
+    process::{Pid, PidfdFlags, geteuid, getpid, pidfd_open, setpgid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
@@ -33,7 +31,7 @@ use super::{
     environment,
     fresh::Fresh,
     interpreter::{self, Heeds, TermHandler},
-    lifeline,
+    lifeline::{self, Tie},
     loaded::LoadedState,
     pages::Pages,
     serving,
@@ -67,12 +65,12 @@ pub(super) fn run(
     service: &Service,
     listeners: Vec<Descriptor>,
     (board, slot): (Board, u32),
-    (state, fresh, pages): (&LoadedState, Fresh, Option<Pages>),
+    (state, fresh, pages, tie): (&LoadedState, Fresh, Option<Pages>, Arc<Tie>),
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, 1, 0)?;
     let span = Span::new(service)?;
     let mut count = 0;
-    let (ourselves, template) = (getpid(), getppid());
+    let ourselves = getpid();
     let mut spare = Some(Spare::new(listeners, fresh, (launch, &state.mask))?);
     let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
     let theirs = TermHandler::present(py)?;
@@ -86,7 +84,7 @@ pub(super) fn run(
         // In a process that ends with the request, what belongs to the pool ends before it.
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
-        let served = serve(py, application, launch, service, &watched, (state, &theirs), (template, taken))?;
+        let served = serve(py, application, launch, service, &watched, (state, &theirs), (&tie, taken))?;
         let Some(mut kept) = kept else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
@@ -98,9 +96,9 @@ pub(super) fn run(
         if let Err(error) = py.check_signals() {
             error.print(py);
         }
-        let was_told = served.end(&log, state)? || kept.sigterm.has_come();
+        let was_told = served.end(&log, state, &tie)? || kept.sigterm.has_come();
         environment.iter().try_for_each(|kept| kept.restore(py))?;
-        if was_told || getppid() != template || kept.fresh.watch_more(py, begun).is_err() {
+        if was_told || !tie.has_template() || kept.fresh.watch_more(py, begun).is_err() {
             break;
         }
         watched.end(py, 0);
@@ -130,10 +128,10 @@ struct Served {
 
 impl Served {
     /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
-    fn end(self, log: &Descriptor, state: &LoadedState) -> PyResult<bool> {
+    fn end(self, log: &Descriptor, state: &LoadedState, tie: &Tie) -> PyResult<bool> {
         leave_streams(log, state)?;
         // Where the reply was never begun, the request was not released.
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+        tie.hold_if_it_lives()?;
         lifeline::let_go(&self.lifeline);
         // Whatever of the application holds it still: this is the end that the gateway waits for.
         let _ = shutdown(&self.connection, Shutdown::Both);
@@ -149,7 +147,7 @@ fn serve(
     service: &Service,
     watched: &Watched,
     (state, theirs): (&LoadedState, &TermHandler),
-    (template, taken): (Option<Pid>, Taken),
+    (tie, taken): (&Arc<Tie>, Taken),
 ) -> PyResult<Served> {
     let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
     state.enter(py, &handoff)?;
@@ -160,7 +158,7 @@ fn serve(
     process::unblock_signals(&state.mask);
     lifeline::hold_to(&lifeline)?;
     // From here on the request's life is the gateway's to watch, and no other process's.
-    set_parent_process_death_signal(None).map_err(io::Error::from)?;
+    tie.release()?;
     lead_to(&errors, state)?;
     drop(errors);
     let log = Log::new(&handoff.request_id, &handoff.request);
@@ -168,12 +166,10 @@ fn serve(
     reporter.send(&Report::Ready);
     let lifeline = Arc::new(lifeline);
     let release = {
-        let (reporter, lifeline) = (reporter.clone(), lifeline.clone());
+        let (reporter, lifeline, tie) = (reporter.clone(), lifeline.clone(), tie.clone());
         move |complete| {
             // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
-            if getppid() == template {
-                let _ = set_parent_process_death_signal(Some(Signal::KILL));
-            }
+            let _ = tie.hold_if_it_lives();
             lifeline::let_go(&lifeline);
             reporter.send(&Report::Released { complete });
             await_end(gateway);
