@@ -83,7 +83,7 @@ enum Command {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A `#!` line may also have --reload-on PATH and --reload, as `wsgate fastcgi --help` describes them."
+    after_help = "A `#!` line may also have --reload-on PATH, --reload and --slow S, as `wsgate fastcgi --help` describes them."
 )]
 struct Cgi {
     #[command(flatten)]

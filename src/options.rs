@@ -77,6 +77,10 @@ pub(crate) struct Options {
     /// Those of the script's `#!` line.
     #[arg(skip)]
     pub(crate) changes: Changes,
+
+    /// That of the script's `#!` line.
+    #[arg(skip)]
+    pub(crate) slow: Option<u64>,
 }
 
 /// How the pool behind `--mode warm` or `resident` is kept, and what a request does that finds no process in it.
@@ -257,6 +261,10 @@ pub(crate) struct ScriptLine {
 
     #[command(flatten)]
     pub(crate) changes: Changes,
+
+    /// That of `wsgate fastcgi`.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    pub(crate) slow: Option<u64>,
 }
 
 fn assignment(word: &str) -> Result<(OsString, OsString), String> {

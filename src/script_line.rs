@@ -86,7 +86,7 @@ pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
 pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
     let words = words_of(script)?;
     match ScriptLine::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(words)) {
-        Ok(line) => Ok(Options { changes: line.changes, ..line.options }),
+        Ok(line) => Ok(Options { changes: line.changes, slow: line.slow, ..line.options }),
         Err(error) => Err(Entry::error(
             Code::BadScriptOptions,
             format!("the options on the `#!` line of `{}` are wrong", script.display()),
@@ -135,6 +135,7 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
         },
         limits: options.limits.or(line.limits),
         connections: options.connections.or(line.connections),
+        slow: line.slow,
     })
 }
 

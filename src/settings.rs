@@ -68,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// What a FastCGI worker grants its connections.
     pub(crate) connections: Connections,
+    /// Seconds after which a FastCGI worker logs a request with its stacks, by the `#!` line.
+    pub(crate) slow: Option<u64>,
 }
 
 impl Settings {
@@ -142,6 +144,7 @@ impl Settings {
             },
             limits: options.limits,
             connections: options.connections,
+            slow: options.slow,
         })
     }
 }

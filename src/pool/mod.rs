@@ -14,7 +14,6 @@ mod refuser;
 mod supervisor;
 mod template;
 pub(crate) mod warm;
-mod watch;
 pub(crate) mod words;
 
 use std::{
@@ -70,6 +69,9 @@ const LEAST_LINGER: Duration = Duration::from_secs(1);
 const HEADER_TIMEOUT: u64 = 10;
 const SOCKET_TIMEOUT: u64 = 60;
 const WORKER_CONNECTIONS: u32 = 1000;
+
+/// Seconds that a worker has for its request when it is asked to stop; `--drain` where it is not given.
+const DRAIN: u64 = 30;
 
 /// Serves a pool until it is told to end.
 ///
@@ -146,8 +148,11 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         reload,
         ..service(&settings, &listeners, &scoreboard_fd)
     };
+    let slow = words.slow.or(settings.slow);
     if is_alone {
         service.logs = logs.terms(&scoreboard);
+        service.slow_seconds = slow.unwrap_or(0);
+        service.drain_seconds = words.drain;
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
     origin.hold_engine(&mut settings);
@@ -164,7 +169,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         linger: Duration::from_secs(words.drain).max(LEAST_LINGER),
         watched,
         origin,
-        slow: words.slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+        slow: slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
         slots: SLOTS,
         on_demand: None,
     };
@@ -195,6 +200,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
                     let service = Service {
                         reload: changes.reload || is_reload_wanted(),
                         reload_on: reload_on.collect(),
+                        slow_seconds: settings.slow.unwrap_or(0),
                         ..service(&settings, &listeners, &scoreboard)
                     };
                     become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
@@ -246,6 +252,8 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         header_timeout_seconds: settings.connections.header_timeout.unwrap_or(HEADER_TIMEOUT),
         socket_timeout_seconds: settings.connections.socket_timeout.unwrap_or(SOCKET_TIMEOUT),
         connections: settings.connections.worker_connections.unwrap_or(WORKER_CONNECTIONS),
+        slow_seconds: 0,
+        drain_seconds: DRAIN,
         scoreboard_fd: scoreboard.as_raw_fd(),
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,

@@ -80,7 +80,7 @@ pub(crate) struct Fastcgi {
     pub(crate) slow: Option<u64>,
 
     /// Seconds that workers have to finish their requests when they are to end
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    #[arg(long, value_name = "S", default_value_t = super::DRAIN, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) drain: u64,
 
     #[command(flatten)]

@@ -198,7 +198,7 @@ fn without_words_the_help_is_shown_and_nothing_else_happens() {
 fn the_help_of_cgi_names_all_options_that_a_script_may_have() {
     for help in ["-h", "--help"] {
         let text = output(&["cgi", help]);
-        assert!(text.contains("--reload-on PATH and --reload"), "{text}");
+        assert!(text.contains("--reload-on PATH, --reload and --slow S"), "{text}");
     }
 }
 

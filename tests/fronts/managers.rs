@@ -4,7 +4,10 @@ use std::{fs, process::Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::front::{Site, eventually, wait_for_exit};
+use crate::{
+    front::{ApacheFcgid, Client, Front, LighttpdFastcgi, Site, eventually, exists, wait_for_exit},
+    probe::dedent,
+};
 
 /// A script that spawn-fcgi has started; ended with the test.
 struct Spawned(i32);
@@ -94,4 +97,86 @@ fn options_of_a_script_hold_for_the_worker_that_spawn_fcgi_starts() {
     let _process = spawn_fcgi(&site, &socket, "environ.wsgi");
     let page = cgi_fcgi(&site, &socket, &[("HTTP_ACCEPT", "application/json")]);
     assert!(page.contains("cgi-bin/var\""), "{page}");
+}
+
+/// Waits in C code with the interpreter for itself if its query is `hang`, and tells its process else.
+const HANGS: &str = "
+    import ctypes, os
+    def application(environ, start_response):
+        if environ['QUERY_STRING'] == 'hang':
+            print('it hangs')
+            libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+            libc.pthread_mutex_lock(mutex)
+            libc.pthread_mutex_lock(mutex)
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [str(os.getpid()).encode()]
+    ";
+
+/// Puts it beside the other scripts, with options on its `#!` line.
+fn put_hanging(site: &Site, options: &str) {
+    let script = site.path("cgi-bin/hello.wsgi");
+    let sample = fs::read_to_string(&script).unwrap();
+    let first = sample.lines().next().unwrap();
+    // What is rewritten keeps its mode.
+    fs::write(&script, format!("{first} {options}\n{}", dedent(HANGS))).unwrap();
+}
+
+/// Asserts that a hang ends the worker, and that another is started in its place.
+fn goes_on_after_a_hang(front: &mut dyn Front) {
+    let url = front.script("hello.wsgi");
+    let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
+    let hung = Client::get(format!("{url}?hang")).run();
+    assert!(hung.status >= 500, "{hung:?}");
+    assert!(!exists(worker), "worker {worker} hangs");
+    eventually("another is started", || {
+        let response = Client::get(&url).run();
+        response.status == 200 && response.text() != worker.to_string()
+    });
+    let log = front.stop();
+    assert!(log.contains("W0603") && log.contains("could not be interrupted"), "{log}");
+    assert!(log.contains(" in application"), "the stacks: {log}");
+}
+
+#[test]
+fn mod_fcgid_starts_another_worker_after_a_hang() {
+    let mut front = ApacheFcgid::start();
+    put_hanging(front.site(), "--timeout 1");
+    goes_on_after_a_hang(&mut front);
+}
+
+#[test]
+fn lighttpd_starts_another_worker_after_a_hang() {
+    let mut front = LighttpdFastcgi::start();
+    put_hanging(front.site(), "--timeout 1");
+    goes_on_after_a_hang(&mut front);
+}
+
+#[test]
+fn a_worker_that_hangs_and_is_told_to_end_by_mod_fcgid_says_where_it_is() {
+    let front = ApacheFcgid::start();
+    put_hanging(front.site(), "");
+    let url = front.script("hello.wsgi");
+    let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
+    let hanging = std::thread::spawn(move || Client::get(format!("{url}?hang")).run());
+    eventually("the request has begun", || front.log().contains("it hangs"));
+    kill_process(Pid::from_raw(worker).unwrap(), Signal::TERM).unwrap();
+    eventually("it says where it is", || {
+        let log = front.log();
+        log.contains("W0616") && log.contains(" in application")
+    });
+    kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+    assert!(hanging.join().unwrap().status >= 500);
+}
+
+#[test]
+fn what_spawn_fcgi_starts_ends_after_a_hang() {
+    let site = Site::new();
+    put_hanging(&site, "--timeout 1");
+    let socket = site.path("var/hello.sock").display().to_string();
+    let process = spawn_fcgi(&site, &socket, "hello.wsgi");
+    let mut command = site.as_server("cgi-fcgi");
+    command.args(["-bind", "-connect", &socket]).env("REQUEST_METHOD", "GET").env("QUERY_STRING", "hang");
+    let output = command.output().expect("cgi-fcgi: run tests/setup.sh");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    wait_for_exit(process.0);
 }

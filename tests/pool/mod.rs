@@ -20,6 +20,7 @@ mod inherited;
 mod lingering;
 pub(crate) mod load;
 mod logs;
+mod lone;
 mod lookout;
 mod notify;
 pub(crate) mod orphans;

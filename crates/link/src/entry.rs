@@ -147,6 +147,10 @@ codes! {
     ExitTimedOut = 608,
     /// A process that the application forked came back from it.
     ChildReturned = 611,
+    /// A worker that was asked to stop did not finish its request in time.
+    DrainTimedOut = 615,
+    /// A worker that was asked to stop goes on with its request.
+    StillRuns = 616,
     /// A worker of a pool ended by itself.
     WorkerDied = 701,
     /// The template of a pool ended by itself.

@@ -117,6 +117,10 @@ pub struct Service {
     pub header_timeout_seconds: u64,
     /// Seconds that a wait for the web server may take within a request; 0 is without end.
     pub socket_timeout_seconds: u64,
+    /// Seconds after which a worker without a supervisor logs a request with its stacks; 0 is never.
+    pub slow_seconds: u64,
+    /// Seconds that a worker without a supervisor has for its requests when it is asked to stop.
+    pub drain_seconds: u64,
     /// Connections that a worker holds.
     pub connections: u32,
     /// Descriptor of the pool's scoreboard; the line of a thread is the worker's slot times threads plus its number.

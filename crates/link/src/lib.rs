@@ -26,6 +26,7 @@ pub mod scoreboard;
 pub mod snapshot;
 pub mod spread;
 pub mod visible;
+pub mod watch;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together only if theirs are
 /// equal, since everything they exchange is laid out by this crate.

@@ -35,6 +35,7 @@ use link::{
     handover::Handover,
     launch::Service,
     scoreboard::Scoreboard,
+    watch::Watch,
 };
 use nix::sys::signal::Signal as Caught;
 use rustix::{
@@ -44,7 +45,7 @@ use rustix::{
 
 use super::{
     changes::Changes, control::Control, listen::Listener, logs::Logs, notify::Notify, origin::Origin,
-    template::Template, watch::Watch,
+    template::Template,
 };
 use crate::{
     exit::{Complaint, Exit},

@@ -1,6 +1,6 @@
 //! What the supervisor sees of its workers without asking them, and whom it tells.
 
-use link::entry::{Code, Entry};
+use link::watch::Action;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::{
@@ -12,7 +12,6 @@ use crate::pool::{
     control::{Control, PoolMode, PoolStatus, Question, WorkerStatus, answer},
     notify::State,
     template::Template,
-    watch::Action,
 };
 
 impl Supervisor<'_> {
@@ -107,35 +106,13 @@ impl Supervisor<'_> {
             let Some(pid) = Pid::from_raw(reading.pid).filter(|pid| self.is_worker(*pid)) else {
                 continue;
             };
-            let seconds = reading.lasts().as_secs_f32();
-            let (signal, entry) = match action {
-                Action::Tell => (
-                    Signal::USR1,
-                    Some(
-                        Entry::warning(
-                            Code::SlowRequest,
-                            format!("the request `{}` has been taking {seconds:.1} s in worker {pid}", reading.request),
-                        )
-                        .hint("the stacks of the worker's threads follow, the innermost call first"),
-                    ),
-                ),
-                Action::Interrupt => (Signal::USR2, None),
-                Action::Abort => (
-                    Signal::ABORT,
-                    Some(
-                        Entry::error(
-                            Code::TimedOut,
-                            format!(
-                                "the request `{}` could not be interrupted after {seconds:.1} s; its worker is ended",
-                                reading.request
-                            ),
-                        )
-                        .hint("the stacks follow; it waits in C code, or the application catches the exception"),
-                    ),
-                ),
-                Action::Kill => (Signal::KILL, None),
+            let signal = match action {
+                Action::Tell => Signal::USR1,
+                Action::Interrupt => Signal::USR2,
+                Action::Abort => Signal::ABORT,
+                Action::Kill => Signal::KILL,
             };
-            if let Some(entry) = entry {
+            if let Some(entry) = action.entry(&reading) {
                 self.log(&entry);
             }
             // It may have ended a moment ago.

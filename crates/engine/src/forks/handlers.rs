@@ -36,6 +36,9 @@ static CALLS_NEXT: AtomicBool = AtomicBool::new(false);
 /// A bit for each signal that has come to [`waken`] since [`forget_signals`].
 static CAME: AtomicU64 = AtomicU64::new(0);
 
+/// What [`waken`] calls: the address of a function; 0 for none.
+static WHEN_WOKEN: AtomicUsize = AtomicUsize::new(0);
+
 /// Address of the handler that Python installs for every signal.
 static PYTHON: AtomicUsize = AtomicUsize::new(0);
 
@@ -166,6 +169,12 @@ pub(crate) fn wake_again(signals: &[i32]) -> io::Result<()> {
     install(signals, || signals.iter().try_for_each(|&signal| put(signal, waken as *const () as usize)))
 }
 
+/// Has `call` called when one of the signals comes that [`wake`] is for. It may do what a signal
+/// handler may.
+pub(crate) fn call_when_woken(call: extern "C" fn()) {
+    WHEN_WOKEN.store(call as usize, Ordering::Release);
+}
+
 /// Takes back what [`wake`] did to `signals`.
 pub(crate) fn stop_waking(signals: &[i32]) {
     without_forks(|| signals.iter().for_each(|&signal| restore_action(signal)));
@@ -287,6 +296,11 @@ extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mu
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         libc::send(BELL.load(Ordering::Relaxed), b"x".as_ptr().cast(), 1, flags);
         *libc::__errno_location() = errno;
+    }
+    let call = WHEN_WOKEN.load(Ordering::Acquire);
+    if call != 0 {
+        // SAFETY: the address is that of such a function, and functions stay where they are.
+        unsafe { std::mem::transmute::<usize, extern "C" fn()>(call)() };
     }
     let Some(action) = action_of(signal) else { return };
     let next = action.next.load(Ordering::Relaxed);

@@ -10,6 +10,6 @@ mod handlers;
 pub(crate) use children::{end_if_child, is_child, our_fork, refuse_child, watch};
 pub(crate) use descriptors::{Descriptor, pair, without_forks};
 pub(crate) use handlers::{
-    block_all, forget_signals, handle, repeat_signals, report_crashes, report_stacks, set_mask, stop_waking, wake,
-    wake_again,
+    block_all, call_when_woken, forget_signals, handle, repeat_signals, report_crashes, report_stacks, set_mask,
+    stop_waking, wake, wake_again,
 };

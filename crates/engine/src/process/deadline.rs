@@ -1,31 +1,94 @@
-//! A deadline for the end of this process, kept by the kernel: no thread is needed, and nothing that
-//! holds the interpreter can delay it.
+//! Deadlines for the end of this process, kept by the kernel: no thread is needed, and nothing that
+//! holds the interpreter can delay them.
+//!
+//! A timer ticks [`TICKS`] times until the deadline. A process that was stopped meanwhile gets one
+//! tick for all that it has missed, and so has nearly all of its time yet.
 
 use std::{
     ptr,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
     time::Duration,
 };
 
-/// What the signal handler needs when the deadline has passed.
-struct Passed {
-    message: Vec<u8>,
-    status: i32,
+/// Ticks of the timer until the deadline.
+const TICKS: u32 = 8;
+
+/// Requests that are being served, as far as they are counted.
+static SERVING: AtomicU32 = AtomicU32::new(0);
+
+/// A request is being served: the warning of [`prepare`] is about such ones.
+pub(crate) struct Serving(());
+
+impl Serving {
+    /// A request begins.
+    pub(crate) fn begin() -> Self {
+        SERVING.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
 }
 
-/// Made once and never freed, since a signal handler may read it at any time.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        SERVING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How the process ends at the deadline, after the message was written.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    /// With this exit status.
+    Status(i32),
+    /// By SIGABRT, upon which the stacks are written.
+    Abort,
+}
+
+/// A message before the deadline, with the stacks that SIGUSR1 brings about.
+pub(super) struct Warning {
+    /// How long after the beginning.
+    pub(super) after: Duration,
+    /// What is written to standard error.
+    pub(super) message: String,
+}
+
+/// What the signal handler needs.
+struct Passed {
+    tick: Duration,
+    message: Vec<u8>,
+    end: End,
+    /// Ticks that are left when it is time for the warning, and its message.
+    warning: Option<(u32, Vec<u8>)>,
+}
+
+/// Never freed, since a signal handler may read it at any time.
 static PASSED: AtomicPtr<Passed> = AtomicPtr::new(ptr::null_mut());
 
-/// Ends this process after `limit` with the exit status `status`, unless it has ended before.
-/// `message` is written to standard error first. A second call changes nothing.
+/// The timer, once there is one.
+static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
+static HAS_TIMER: AtomicBool = AtomicBool::new(false);
+
+/// Ticks that are left.
+static LEFT: AtomicU32 = AtomicU32::new(0);
+
+/// Ends this process after `limit`, unless it has ended before. `message` is written to standard
+/// error first. A deadline that was set or prepared before is none any more.
 ///
 /// Where the kernel has no timer left for this user there is no deadline.
-pub(super) fn set(limit: Duration, message: String, status: i32) {
-    let passed = Box::into_raw(Box::new(Passed { message: message.into_bytes(), status }));
-    let unset = PASSED.compare_exchange(ptr::null_mut(), passed, Ordering::AcqRel, Ordering::Relaxed);
-    if unset.is_err() {
-        // SAFETY: the box was made above, and nobody else has seen it.
-        drop(unsafe { Box::from_raw(passed) });
+pub(super) fn set(limit: Duration, message: String, end: End) {
+    prepare(limit, message, end, None);
+    begin();
+}
+
+/// Makes ready what [`set`] does, for [`begin`].
+pub(super) fn prepare(limit: Duration, message: String, end: End, warning: Option<Warning>) {
+    let tick = (limit / TICKS).max(Duration::from_millis(1));
+    let warning = warning.and_then(|warning| {
+        let before = u32::try_from(warning.after.as_millis().div_ceil(tick.as_millis().max(1))).unwrap_or(TICKS);
+        (before < TICKS).then(|| (TICKS - before, warning.message.into_bytes()))
+    });
+    let passed = Passed { tick, message: message.into_bytes(), end, warning };
+    LEFT.store(0, Ordering::Release);
+    PASSED.store(Box::into_raw(Box::new(passed)), Ordering::Release);
+    if HAS_TIMER.load(Ordering::Acquire) {
         return;
     }
     // The last of the real-time signals: applications use the first ones, if any.
@@ -35,7 +98,8 @@ pub(super) fn set(limit: Duration, message: String, status: i32) {
     // live values.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = end_now as *const () as libc::sighandler_t;
+        action.sa_sigaction = on_tick as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&raw mut action.sa_mask);
         libc::sigaction(signal, &raw const action, ptr::null_mut());
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -47,23 +111,72 @@ pub(super) fn set(limit: Duration, message: String, status: i32) {
         event.sigev_signo = signal;
         let mut timer: libc::timer_t = ptr::null_mut();
         if libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0 {
-            let mut time: libc::itimerspec = std::mem::zeroed();
-            time.it_value.tv_sec = limit.as_secs().try_into().unwrap_or(libc::time_t::MAX);
-            time.it_value.tv_nsec = limit.subsec_nanos().into();
-            libc::timer_settime(timer, 0, &raw const time, ptr::null_mut());
+            TIMER.store(timer, Ordering::Release);
+            HAS_TIMER.store(true, Ordering::Release);
         }
     }
 }
 
-/// Runs as a signal handler.
-extern "C" fn end_now(_signal: libc::c_int) {
-    let passed = PASSED.load(Ordering::Acquire);
-    // SAFETY: the pointer is null or that of a box that is never freed; write(2) and _exit(2) are
-    // async-signal-safe, and the bytes are live.
+/// From now on time counts until the deadline that was prepared, unless it does already. Runs as a
+/// signal handler, too.
+pub(super) extern "C" fn begin() {
+    // SAFETY: the pointer is null or that of a box that is never freed.
+    let passed = unsafe { PASSED.load(Ordering::Acquire).as_ref() };
+    let Some(passed) = passed.filter(|_| HAS_TIMER.load(Ordering::Acquire)) else {
+        return;
+    };
+    if LEFT.compare_exchange(0, TICKS, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return;
+    }
+    // SAFETY: all-zero is a valid value of the structure; timer_settime(2) is async-signal-safe, and
+    // the timer is one of this process's that is never deleted.
     unsafe {
-        if let Some(passed) = passed.as_ref() {
-            libc::write(libc::STDERR_FILENO, passed.message.as_ptr().cast(), passed.message.len());
-            libc::_exit(passed.status);
+        let mut time: libc::itimerspec = std::mem::zeroed();
+        time.it_value.tv_sec = passed.tick.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        time.it_value.tv_nsec = passed.tick.subsec_nanos().into();
+        time.it_interval = time.it_value;
+        libc::timer_settime(TIMER.load(Ordering::Acquire), 0, &raw const time, ptr::null_mut());
+    }
+}
+
+/// Runs as a signal handler.
+extern "C" fn on_tick(_signal: libc::c_int) {
+    let Ok(left) = LEFT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)) else {
+        return;
+    };
+    // SAFETY: the pointer is null or that of a box that is never freed.
+    let Some(passed) = (unsafe { PASSED.load(Ordering::Acquire).as_ref() }) else {
+        return;
+    };
+    if let Some((_, message)) =
+        passed.warning.as_ref().filter(|(at, _)| *at == left - 1 && SERVING.load(Ordering::Relaxed) > 0)
+    {
+        write(message);
+        // SAFETY: the call is async-signal-safe, and touches no memory.
+        unsafe { libc::raise(libc::SIGUSR1) };
+    }
+    if left > 1 {
+        return;
+    }
+    write(&passed.message);
+    // SAFETY: the calls are async-signal-safe, and touch no memory.
+    unsafe {
+        match passed.end {
+            End::Status(status) => libc::_exit(status),
+            End::Abort => {
+                libc::raise(libc::SIGABRT);
+                // The application has a handler for it.
+                libc::_exit(1)
+            }
         }
+    }
+}
+
+fn write(message: &[u8]) {
+    // SAFETY: `errno` is this thread's own; write(2) is async-signal-safe, and the bytes are live.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
+        *libc::__errno_location() = errno;
     }
 }

@@ -14,7 +14,16 @@ use std::{
 
 use pyo3::{exceptions::PySystemExit, prelude::*};
 
-use super::{deadline, finalisation, inherited::Inherited};
+use super::{
+    deadline::{self, End, Warning},
+    finalisation,
+    inherited::Inherited,
+};
+use crate::forks;
+
+/// Wait until a process that was asked to stop says where it is. mod_fcgid kills eight seconds after
+/// it has asked.
+const STILL_RUNS: Duration = Duration::from_secs(3);
 
 /// How long exit handlers and finalisation may take.
 pub(crate) struct Limit {
@@ -57,7 +66,7 @@ pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, ownership:
         report(py, threading.call_method0("_shutdown").map(drop));
     }
     if let Some(limit) = limit {
-        deadline::set(limit.time, limit.message, status);
+        deadline::set(limit.time, limit.message, End::Status(status));
     }
     let is_template = match ownership {
         Ownership::All => false,
@@ -86,6 +95,15 @@ pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, ownership:
         leave(py, status);
     }
     Err(PySystemExit::new_err(status))
+}
+
+/// When a signal comes that [`forks::wake`] is for, this process ends after `limit` at the latest, by
+/// SIGABRT and with the stacks in the log. If it has not ended after some seconds, the message
+/// `still_runs` and the stacks are logged: whoever has sent the signal may kill it soon.
+pub(crate) fn end_soon_after_signal(limit: Limit, still_runs: String) {
+    let warning = Warning { after: STILL_RUNS, message: still_runs };
+    deadline::prepare(limit.time, limit.message, End::Abort, Some(warning));
+    forks::call_when_woken(deadline::begin);
 }
 
 /// The mark between the exit handlers that a forked process has registered itself and those of its

@@ -9,7 +9,8 @@ mod inherited;
 mod signals;
 mod sigterm;
 
-pub(crate) use exit::{Limit, Ownership, exit, flush_c_streams, mark_c_handlers};
+pub(crate) use deadline::Serving;
+pub(crate) use exit::{Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers};
 pub(crate) use inherited::Inherited;
 pub(crate) use signals::{Mask, unblock_signals};
 pub(crate) use sigterm::Sigterm;

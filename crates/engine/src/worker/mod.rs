@@ -13,6 +13,7 @@ mod interpreter;
 mod lifeline;
 mod loaded;
 mod modules;
+mod overseer;
 mod own_request;
 mod pages;
 mod random_state;

@@ -2,8 +2,7 @@
 //!
 //! Python runs signal handlers in the main thread alone, which may be in C code of the application, or may
 //! wait for a client. So where several threads serve requests that have a deadline, one more keeps the time.
-//! It sleeps until the first deadline, and needs the interpreter only where a request is late. A worker
-//! without a supervisor has it, too.
+//! It sleeps until the first deadline, and needs the interpreter only where a request is late.
 
 use std::{
     io,
@@ -12,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use link::running;
 use pyo3::prelude::*;
 
 use super::{
@@ -39,7 +39,7 @@ struct Shared {
 impl Timekeeper {
     /// For a worker with so many threads; nothing if it needs none.
     pub(super) fn new(watched: &Arc<Watched>, threads: u32) -> Option<Self> {
-        let is_needed = watched.has_timeout() && (threads > 1 || watched.is_alone());
+        let is_needed = watched.has_timeout() && threads > 1;
         is_needed.then(|| {
             let shared = Shared { watched: watched.clone(), over: Mutex::new(false), bell: Condvar::new() };
             Self { shared: Arc::new(shared), thread: Mutex::new(None) }
@@ -73,7 +73,10 @@ impl Shared {
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             let pause = self.watched.until_next_deadline().max(LEAST_PAUSE);
-            (over, _) = self.bell.wait_timeout(over, pause).unwrap_or_else(PoisonError::into_inner);
+            (over, _) = running::wait(Some(pause), |patience| {
+                let patience = patience.unwrap_or(LEAST_PAUSE);
+                self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner)
+            });
             if *over {
                 break;
             }
@@ -82,7 +85,6 @@ impl Shared {
             if self.watched.has_late_follower() {
                 Python::attach(|py| self.watched.interrupt_followers(py));
             }
-            self.watched.interrupt_main_if_alone();
             over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -19,7 +19,7 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid};
 
 use crate::{
     forks::{self, Descriptor},
@@ -200,21 +200,21 @@ impl Watched {
         self.followers().filter_map(|request| request.left()).any(|left| left.is_zero())
     }
 
-    /// Does what the supervisor does where there is one: interrupts what is overdue in the main thread.
-    pub(super) fn interrupt_main_if_alone(&self) {
-        let left = self.serving(0).as_ref().and_then(Interruptible::left);
-        if self.is_alone() && left.is_some_and(|left| left.is_zero()) {
-            // This is about the process that runs, so that it exists.
-            let _ = kill_process(getpid(), Signal::USR2);
-        }
+    /// How long a request may take.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.has_timeout().then(|| Duration::from_millis(self.timeout_milliseconds))
+    }
+
+    /// What the supervisor looks at, where there is one.
+    pub(super) fn scoreboard(&self) -> &Scoreboard {
+        &self.scoreboard
     }
 
     /// How long until a request is overdue that the [`Timekeeper`] has to interrupt, of those that have begun by now or begin later.
     ///
     /// [`Timekeeper`]: super::timekeeper::Timekeeper
     pub(super) fn until_next_deadline(&self) -> Duration {
-        let main = self.serving(0).clone().filter(|_| self.is_alone());
-        let left = main.into_iter().chain(self.followers()).filter_map(|request| request.left()).min();
+        let left = self.followers().filter_map(|request| request.left()).min();
         left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))
     }
 

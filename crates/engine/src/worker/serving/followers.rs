@@ -12,12 +12,14 @@ use std::{
     time::Duration,
 };
 
+use link::launch::Service;
 use pyo3::prelude::*;
 
 use super::Worker;
 use crate::{
     stdlib,
     worker::{
+        overseer::Overseer,
         threads::{self, Missing, Stack},
         timekeeper::Timekeeper,
         watched::Watched,
@@ -30,6 +32,8 @@ enum Helper {
     Follower(u32),
     /// Interrupts requests.
     Timekeeper,
+    /// Ends what takes too long, where there is no supervisor.
+    Overseer,
 }
 
 /// The threads of a worker beside its main thread.
@@ -39,19 +43,27 @@ pub(super) struct Helpers {
     are_missing: AtomicBool,
     followers: Mutex<Vec<JoinHandle<()>>>,
     timekeeper: Option<Timekeeper>,
+    overseer: Option<Overseer>,
 }
 
 impl Helpers {
-    /// For a worker with so many threads. None is started yet.
-    pub(super) fn new(watched: &Arc<Watched>, threads: u32) -> Self {
+    /// For a worker of `service`. None is started yet.
+    pub(super) fn new(watched: &Arc<Watched>, service: &Service) -> Self {
+        let threads = service.threads;
         let timekeeper = Timekeeper::new(watched, threads);
+        let slow = Some(service.slow_seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs);
+        let overseer = Overseer::new(watched, slow);
         let followers = (1..threads).map(Helper::Follower);
-        let missing: Vec<_> = followers.chain(timekeeper.iter().map(|_| Helper::Timekeeper)).collect();
+        let missing: Vec<_> = followers
+            .chain(timekeeper.iter().map(|_| Helper::Timekeeper))
+            .chain(overseer.iter().map(|_| Helper::Overseer))
+            .collect();
         Self {
             are_missing: AtomicBool::new(!missing.is_empty()),
             missing: Missing::new(missing),
             followers: Mutex::default(),
             timekeeper,
+            overseer,
         }
     }
 
@@ -73,10 +85,10 @@ impl Worker {
             return;
         }
         let stack = Stack::of_python(application.py());
-        let left = self.helpers.missing.try_again(|helper| match (helper, &self.helpers.timekeeper) {
-            (Helper::Follower(thread), _) => self.start_follower(application, *thread, stack),
-            (Helper::Timekeeper, Some(timekeeper)) => timekeeper.start(stack),
-            (Helper::Timekeeper, None) => Ok(()),
+        let left = self.helpers.missing.try_again(|helper| match helper {
+            Helper::Follower(thread) => self.start_follower(application, *thread, stack),
+            Helper::Timekeeper => self.helpers.timekeeper.iter().try_for_each(|timekeeper| timekeeper.start(stack)),
+            Helper::Overseer => self.helpers.overseer.iter().try_for_each(Overseer::start),
         });
         if let Some(left) = left {
             self.helpers.are_missing.store(left > 0, Ordering::Relaxed);
@@ -118,6 +130,7 @@ impl Worker {
             }
         });
         self.helpers.timekeeper.iter().for_each(|timekeeper| timekeeper.end(py));
+        self.helpers.overseer.iter().for_each(Overseer::end);
         self.lookout.iter().for_each(|lookout| lookout.end());
     }
 }

@@ -132,6 +132,12 @@ pub(super) fn run(
     let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
     let worker = Arc::new(Worker { modules, ..Worker::new(launch, service, sockets, watched)? });
+    if worker.watched.is_alone() {
+        let sentence = format!("worker {} was asked to stop, and its request goes on", std::process::id());
+        let entry = Entry::warning(Code::StillRuns, sentence)
+            .hint("the stacks of its threads follow, the innermost call first; it has `--drain` seconds");
+        process::end_soon_after_signal(limit_of_drain(service), Log::new("-", "(worker)").text(&entry));
+    }
     let signal = py.import("_signal")?;
     let found = signal.call_method1("getsignal", (Signal::INT.as_raw(),))?;
     if found.is(&signal.getattr("default_int_handler")?) {
@@ -151,6 +157,16 @@ pub(super) fn run(
     rare_messages::tell_all();
     // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
+}
+
+/// How long a worker without a supervisor may go on when it is asked to stop.
+fn limit_of_drain(service: &Service) -> process::Limit {
+    let seconds = service.drain_seconds.max(1);
+    let sentence =
+        format!("worker {} was asked to stop and still runs after {seconds} s; it is ended", std::process::id());
+    let entry = Entry::error(Code::DrainTimedOut, sentence)
+        .hint("the stacks follow; its request waits in the application or in C code, or a thread does not end");
+    process::Limit { time: Duration::from_secs(seconds), message: Log::new("-", "(worker)").text(&entry) }
 }
 
 /// One thread of a worker, and what it serves with.
@@ -238,7 +254,7 @@ impl Worker {
         let waiting = Arc::<Mutex<_>>::default();
         let lookout =
             handover.map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads)).transpose()?;
-        let helpers = Helpers::new(&watched, service.threads);
+        let helpers = Helpers::new(&watched, service);
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
             epoll,

@@ -12,6 +12,7 @@ use link::{
 use super::{Seat, Worker};
 use crate::{
     log::{Log, Transcript},
+    process::Serving,
     transport::fastcgi::{Copied, Incomplete, Peer},
     worker::{
         access::{self, Account},
@@ -23,6 +24,7 @@ use crate::{
 impl Worker {
     pub(super) fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
         let py = seat.application.py();
+        let _serving = self.watched.is_alone().then(Serving::begin);
         let Incomplete { id, params } = request;
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
         // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its

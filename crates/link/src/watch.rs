@@ -1,8 +1,13 @@
-//! Looks at the scoreboard for requests that take too long.
+//! Looks at the scoreboard for requests that take too long: for the supervisor of a pool, and in a
+//! worker that has none.
 
 use std::time::{Duration, Instant};
 
-use link::scoreboard::{Reading, Scoreboard, now};
+use crate::{
+    entry::{Code, Entry},
+    running,
+    scoreboard::{Line, Reading, Scoreboard},
+};
 
 /// How long a request may take to end after its worker was told to interrupt it.
 const GRACE: Duration = Duration::from_secs(2);
@@ -12,7 +17,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What is to be done about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub enum Action {
     /// Say that it is slow, with the stacks.
     Tell,
     /// Interrupt it.
@@ -23,8 +28,35 @@ pub(super) enum Action {
     Kill,
 }
 
+impl Action {
+    /// What the log is told of it, about the request in `reading`.
+    pub fn entry(self, reading: &Reading) -> Option<Entry> {
+        let Reading { request, pid, .. } = reading;
+        let seconds = running::since(reading.since).as_secs_f32();
+        match self {
+            Self::Tell => Some(
+                Entry::warning(
+                    Code::SlowRequest,
+                    format!("the request `{request}` has been taking {seconds:.1} s in worker {pid}"),
+                )
+                .hint("the stacks of the worker's threads follow, the innermost call first"),
+            ),
+            Self::Abort => Some(
+                Entry::error(
+                    Code::TimedOut,
+                    format!(
+                        "the request `{request}` could not be interrupted after {seconds:.1} s; its worker is ended"
+                    ),
+                )
+                .hint("the stacks follow; it waits in C code, or the application catches the exception"),
+            ),
+            Self::Interrupt | Self::Kill => None,
+        }
+    }
+}
+
 /// Limits, and what was done already.
-pub(super) struct Watch {
+pub struct Watch {
     slow: Option<Duration>,
     timeout: Option<Duration>,
     lines: Vec<Seen>,
@@ -43,26 +75,25 @@ struct Seen {
 
 impl Watch {
     /// Watches `lines` lines.
-    pub(super) fn new(slow: Option<Duration>, timeout: Option<Duration>, lines: usize) -> Self {
+    pub fn new(slow: Option<Duration>, timeout: Option<Duration>, lines: usize) -> Self {
         Self { slow, timeout, lines: vec![Seen::default(); lines] }
     }
 
     /// What is due now.
-    pub(super) fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, Reading)> {
+    pub fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, Reading)> {
         let mut due = Vec::new();
         if self.slow.is_none() && self.timeout.is_none() {
             return due;
         }
         let steps = self.steps();
         for (number, seen) in self.lines.iter_mut().enumerate() {
-            let Some(reading) = scoreboard.line(number).and_then(link::scoreboard::Line::read).filter(|read| read.busy)
-            else {
+            let Some(reading) = scoreboard.line(number).and_then(Line::read).filter(|read| read.busy) else {
                 continue;
             };
             if (seen.since, seen.served, seen.pid) != (reading.since, reading.served, reading.pid) {
                 *seen = Seen { since: reading.since, served: reading.served, pid: reading.pid, told: false, steps: 0 };
             }
-            let lasts = reading.lasts();
+            let lasts = running::since(reading.since);
             if self.slow.is_some_and(|slow| lasts >= slow) && !seen.told {
                 seen.told = true;
                 due.push((Action::Tell, reading.clone()));
@@ -77,8 +108,8 @@ impl Watch {
         due
     }
 
-    /// When to look again, if a request is being served that has a limit.
-    pub(super) fn next_due(&self, scoreboard: &Scoreboard) -> Option<Instant> {
+    /// When to look again, by the clock of [`running`], if there is any limit.
+    pub fn next_due(&self, scoreboard: &Scoreboard) -> Option<Instant> {
         if self.slow.is_none() && self.timeout.is_none() {
             return None;
         }
@@ -93,9 +124,9 @@ impl Watch {
             let told = is_known && seen.told;
             let step = steps.get(if is_known { seen.steps } else { 0 }).map(|(after, _)| *after);
             let next = self.slow.filter(|_| !told).into_iter().chain(step).min()?;
-            Some(next.saturating_sub(Duration::from_millis(now().saturating_sub(reading.since))))
+            Some(next.saturating_sub(running::since(reading.since)))
         });
-        waits.min().map(|wait| Instant::now() + wait)
+        waits.min().map(|wait| running::instant() + wait)
     }
 
     fn steps(&self) -> Vec<(Duration, Action)> {
