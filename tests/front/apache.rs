@@ -116,7 +116,8 @@ pub(super) fn preamble(site: &Site, port: u16, names: &[&str]) -> String {
         writeln!(text, "LoadModule {name}_module {modules}/mod_{name}.so").unwrap();
     }
     if let Some(ServerUser { name, gid, .. }) = ServerUser::get() {
-        writeln!(text, "User {name}\nGroup #{gid}").unwrap();
+        // Where suexec is installed, Apache would have it run the scripts of a `~alice` whom the machine has.
+        writeln!(text, "User {name}\nGroup #{gid}\nSuexec Off").unwrap();
     }
     write!(
         text,
