@@ -6,6 +6,7 @@ mod behind_apache;
 mod builds;
 mod failures;
 mod forks;
+mod leftovers;
 mod limits;
 mod load;
 mod orphans;

@@ -109,6 +109,59 @@ fn a_shell_with_a_session_finds_the_pools_of_a_web_server_without_one() {
     assert!(!site.place.path("session/wsgate").exists(), "asking makes nothing");
 }
 
+#[test]
+fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_own() {
+    if !geteuid().is_root() {
+        // Nobody else can make such a service.
+        return;
+    }
+    // As systemd's `PrivateTmp=yes`; the site is below /var/tmp.
+    let private = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
+    let mount = "mount -t tmpfs -o mode=1777 tmpfs /tmp && exec \"$@\"";
+    for user in ["0", "54321"] {
+        let as_user = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"];
+        let site = Site::new(TELLS_ITSELF);
+        let ask = || {
+            let mut command = Command::new(private[0]);
+            command.args(&private[1..]).arg(mount).arg("sh").args(as_user).arg(&site.script);
+            let mut described = Command::new("");
+            site.place.describe(&mut described, &site.script);
+            command.env_clear().envs(described.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command.env_remove("WSGATE_RUNTIME_DIR").env("MARK_RUNTIME_DIR", site.place.path(""));
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(site.log_file());
+            site.answer(&mut command, "")
+        };
+        assert!(!Who::of(&ask()).is_warm());
+        let wsgate = |words: &[&str]| {
+            let mut command = Command::new(as_user[0]);
+            command.args(&as_user[1..]).arg(site.place.wsgate()).args(words);
+            let ended = run(command.env_clear().env("PATH", "/usr/bin:/bin"), "");
+            (ended.code(), ended.text(), ended.stderr)
+        };
+        let script = site.script.display().to_string();
+        let line = |text: &str| text.lines().find(|line| line.contains(&script)).map(str::to_owned);
+        let mut name = None;
+        eventually("it is listed", || {
+            name = line(&wsgate(&["status"]).1).and_then(|line| line.split(' ').next().map(str::to_owned));
+            name.is_some()
+        });
+        let name = name.unwrap();
+        assert_eq!(wsgate(&["status", &name]).0, Some(0));
+        assert_eq!(wsgate(&["reload", &name]).0, Some(0));
+        assert_eq!(wsgate(&["stop", &name]).0, Some(0));
+        site.await_no_process();
+        // Now there is none, and it is said where that was looked for.
+        let (code, _, message) = wsgate(&["stop", &name]);
+        let place = format!("`/tmp/wsgate-{user}`");
+        assert!(code == Some(1) && message.contains("W0705") && message.contains(&place), "{message}");
+        if user != "0" {
+            let (code, text, message) = wsgate(&["status"]);
+            assert!(code == Some(0) && text.is_empty(), "{text}");
+            assert!(message.contains("no pool runs as user 54321") && message.contains(&place), "{message}");
+        }
+    }
+}
+
 /// Puts something at a path, in place of the user's own directory, and tells how it is called.
 type Squatter = fn(&Path, &Path);
 

@@ -4,6 +4,7 @@
 //! watches over it, as over any other.
 
 mod identity;
+mod leftovers;
 mod pool;
 
 use std::{

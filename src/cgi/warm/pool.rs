@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::identity;
+use super::{identity, leftovers};
 use crate::{
     options::{Mode, Options},
     pool,
@@ -106,6 +106,7 @@ impl Pool {
             )
             .hint("requests are served cold; set in the web server's configuration only what is the same for all requests"));
         }
+        leftovers::remove(&self.directory, &self.name);
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(|error| self.trouble(&error))?;
         Ok(Some(Claim(lock)))
     }

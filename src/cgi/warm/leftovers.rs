@@ -1,0 +1,77 @@
+//! What warm pools have left in the directory that they have their sockets in: pools of older code,
+//! under other names, and pools that were killed. Whoever starts a pool removes it.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// How long the log of a pool that has ended can be read, and what is marked in its lock file counts.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most logs of pools of one application that have ended.
+const MAX_LOGS: usize = 8;
+
+/// Removes from `directory`, which is this user's alone, what belongs to no pool that runs. The pool
+/// `ours` is about to be started.
+pub(super) fn remove(directory: &Path, ours: &str) {
+    let mut logs: BTreeMap<String, Vec<(SystemTime, PathBuf)>> = BTreeMap::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        let path = entry.path();
+        let file = entry.file_name();
+        let Some((name, suffix)) = file.to_str().and_then(|file| file.rsplit_once('.')) else { continue };
+        if name == ours || !name.starts_with("warm-") {
+            continue;
+        }
+        let Some(changed) = entry.metadata().and_then(|found| found.modified()).ok() else { continue };
+        let is_old = changed.elapsed().is_ok_and(|age| age > KEPT);
+        let is_left = match suffix {
+            "log" if is_running(directory, name) => false,
+            "log" if !is_old => {
+                let family = name.rsplit_once('-').map_or(name, |(family, _)| family);
+                logs.entry(family.to_owned()).or_default().push((changed, path));
+                continue;
+            }
+            "log" => true,
+            "sock" => is_old && !is_running(directory, name),
+            "pool" => UnixStream::connect(&path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused),
+            "lock" if is_old => {
+                remove_lock(&path);
+                false
+            }
+            "told" | "draft" => is_old,
+            _ => false,
+        };
+        if is_left {
+            // Somebody else may have been faster.
+            let _ = fs::remove_file(path);
+        }
+    }
+    for mut logs in logs.into_values() {
+        logs.sort();
+        let surplus = logs.len().saturating_sub(MAX_LOGS);
+        logs.drain(..surplus).for_each(|(_, path)| drop(fs::remove_file(path)));
+    }
+}
+
+/// Is the lock of the pool `name` held, by the pool or by whoever is about to start it?
+fn is_running(directory: &Path, name: &str) -> bool {
+    File::open(directory.join(format!("{name}.lock")))
+        .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
+}
+
+/// Removes a lock that nobody holds, while it is held here: whoever opens it meanwhile finds that it is
+/// not the one at its path any more.
+fn remove_lock(path: &Path) {
+    if let Ok(file) = File::open(path)
+        && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+    {
+        let _ = fs::remove_file(path);
+    }
+}
