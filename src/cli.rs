@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use link::{
     entry::{Code, Entry},
+    error_log,
     page::Status,
 };
 
@@ -213,8 +214,7 @@ fn dispatch(command: Command) -> Exit {
 /// How a command ended, with its complaint told to standard error, where messages go.
 fn ended(result: Result<Exit, Complaint>) -> Exit {
     result.unwrap_or_else(|complaint| {
-        // If standard error is closed there is nobody to tell.
-        let _ = io::stderr().lock().write_all(complaint.entry.for_client().as_bytes());
+        error_log::write(complaint.entry.for_client().as_bytes(), &"wsgate");
         complaint.exit
     })
 }

@@ -5,13 +5,14 @@ use std::{
     ffi::OsString,
     fmt,
     fs::File,
-    io::{self, Write as _},
+    io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
 };
 
 use link::{
     ending::end_reply,
     entry::Entry,
+    error_log,
     page::{Form, Page, Status},
     request_id, visible,
 };
@@ -80,8 +81,7 @@ impl Request {
 
     /// Writes an entry about it to the error log.
     pub(crate) fn log(&self, entry: &Entry) {
-        // A log that cannot be written leaves nowhere to say so.
-        let _ = io::stderr().lock().write_all(entry.for_log(self).as_bytes());
+        error_log::write(entry.for_log(self).as_bytes(), self);
     }
 
     /// Logs `entry` and answers with `status`. To have sent a whole error page is to be done.

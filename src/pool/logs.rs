@@ -15,7 +15,7 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
-    logs::{self, Access, AccessFile, LineForm, Which},
+    logs::{self, Access, AccessFile, LineForm, Which, never_wait},
     scoreboard::Scoreboard,
 };
 use rustix::{
@@ -72,6 +72,10 @@ impl Logs {
         };
         let error = words.error_log.as_deref().map(file).transpose()?.flatten();
         let access = words.access_log.as_deref().map(file).transpose()?.map(|file| (form, file));
+        if let Some((_, Some((_, file)))) = &access {
+            // A disk never makes anybody wait for a reader.
+            let _ = never_wait(file);
+        }
         Ok(Self { error, access, bell: None, to_server: words.errors_to_server })
     }
 
@@ -135,6 +139,7 @@ impl Logs {
         if let Some((_, Some((path, file)))) = &mut self.access {
             match anew(path, file) {
                 Ok(()) => {
+                    let _ = never_wait(&*file);
                     scoreboard.next_log_generation(Which::Access);
                     reopened = true;
                 }

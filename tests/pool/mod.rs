@@ -40,6 +40,7 @@ mod separation;
 mod starting;
 pub(crate) mod state;
 mod stderr;
+mod stopped_readers;
 mod threads;
 mod timeouts;
 mod unfinished;

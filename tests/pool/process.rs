@@ -142,6 +142,14 @@ impl Setup {
         Pool { running: Running::start(&mut self.command()), setup: self }
     }
 
+    /// The same, with its error log on `log`.
+    #[track_caller]
+    pub(super) fn launch_to(self, log: impl Into<OwnedFd>) -> Pool {
+        let mut command = self.command();
+        command.stderr(Stdio::from(log.into()));
+        Pool { running: Running::start(&mut command), setup: self }
+    }
+
     /// Starts it through a program that gets its command as last words and becomes it.
     #[track_caller]
     pub(super) fn launch_by(self, words: &[&str]) -> Pool {

@@ -5,12 +5,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use link::entry::Entry;
-use rustix::{
-    io::{Errno, write},
-    process::getpid,
-    stdio::stderr,
-};
+use link::{entry::Entry, error_log};
+use rustix::process::getpid;
 
 /// Writes entries about one request to the error log.
 #[derive(Clone, Debug)]
@@ -139,17 +135,14 @@ impl Log {
     }
 }
 
-/// Writes `bytes` to the error log.
+/// Writes `bytes` to the error log, with a wait that ends if nobody reads it. Not by way of std, whose
+/// lock another thread may hold when the application forks.
 pub(crate) fn write_all(bytes: &[u8]) {
     crate::log_files::look();
-    let mut left = bytes;
-    while !left.is_empty() {
-        // Not by way of std, whose lock another thread may hold when the application forks. A log that cannot be written leaves
-        // nowhere to say so, and no reason to fail the request.
-        match write(stderr(), left) {
-            Ok(count) => left = &left[count..],
-            Err(Errno::INTR) => {}
-            Err(_) => break,
-        }
-    }
+    error_log::write(bytes, &format_args!("- (error log) pid {}", getpid().as_raw_nonzero()));
+}
+
+/// The process ends: says how many messages were lost.
+pub(crate) fn finish() {
+    error_log::finish(&format_args!("- (error log) pid {}", getpid().as_raw_nonzero()));
 }

@@ -15,7 +15,8 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
-    logs::{LineForm, Which, open_file},
+    error_log::await_reader,
+    logs::{LineForm, Which, never_wait, open_file},
     scoreboard::Scoreboard,
 };
 use rustix::{
@@ -28,6 +29,9 @@ use crate::{
     forks::{self, Descriptor},
     log::{self, Log},
 };
+
+/// How long a line waits for somebody to read a pipe that is full.
+const READER_TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often a log that cannot be written may be told of.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -61,6 +65,18 @@ struct Sink {
     torn: bool,
     /// When it was last said that lines are lost.
     told: Option<Instant>,
+    /// Lines that were lost since it was last said how many.
+    lost: u64,
+    /// Nobody has read for so long that no line waits any more.
+    is_stuck: bool,
+}
+
+/// What is to be said of an access log.
+enum Trouble {
+    /// Lines are lost, for this reason.
+    Losing(Errno),
+    /// So many were.
+    Lost(u64),
 }
 
 /// Descriptors that were handed over for the logs.
@@ -87,7 +103,7 @@ pub(crate) fn take_over(logs: &link::logs::Logs, handed: Handed, scoreboard: Bor
         access: logs.access.as_ref().map(|access| Access {
             form: access.form,
             file: access.file.as_ref().zip(handed.access).map(|(file, descriptor)| {
-                let sink = Sink { file: descriptor, torn: false, told: None };
+                let sink = Sink { file: descriptor, torn: false, told: None, lost: 0, is_stuck: false };
                 (place(Which::Access, &file.path, file.generation), Mutex::new(sink))
             }),
         }),
@@ -134,13 +150,25 @@ pub(crate) fn write_access(line: &[u8]) {
         return log::write_all(line);
     };
     look();
-    let failure = lock(sink).write(line);
-    if let Some(error) = failure {
-        Log::new("-", "(access log)").entry(
-            &Entry::warning(Code::AccessNotLogged, format!("lines of the access log are lost: {error}"))
-                .hint("make room on its disk; this is told once a minute"),
-        );
-    }
+    let trouble = lock(sink).write(line);
+    let entry = match trouble {
+        None => return,
+        Some(Trouble::Losing(Errno::AGAIN)) => {
+            Entry::warning(Code::AccessNotLogged, "lines of the access log are lost: nobody reads it")
+                .hint("see what the program that reads it waits for; this is told once a minute")
+        }
+        Some(Trouble::Losing(error)) => Entry::warning(
+            Code::AccessNotLogged,
+            format!("lines of the access log are lost: {}", io::Error::from(error)),
+        )
+        .hint("make room on its disk; this is told once a minute"),
+        Some(Trouble::Lost(count)) => Entry::warning(
+            Code::AccessNotLogged,
+            format!("the access log is written again; lines of this process that were lost: {count}"),
+        )
+        .hint("an entry above says why"),
+    };
+    Log::new("-", "(access log)").entry(&entry);
 }
 
 impl Files {
@@ -159,6 +187,7 @@ impl Files {
             && place.is_old(&self.scoreboard)
         {
             place.reopen(|file| {
+                never_wait(&file)?;
                 lock(sink).file = file;
                 Ok(())
             });
@@ -188,8 +217,8 @@ impl Place {
 }
 
 impl Sink {
-    /// Writes a line, or gives the reason for which lines are lost if it is time to tell.
-    fn write(&mut self, line: &[u8]) -> Option<io::Error> {
+    /// Writes a line. It is lost if there is no room for it, and nobody makes some in time.
+    fn write(&mut self, line: &[u8]) -> Option<Trouble> {
         // A disk that has become full tears a line; the next one is whole again.
         let mended;
         let line = if self.torn {
@@ -198,24 +227,31 @@ impl Sink {
         } else {
             line
         };
+        let due = if self.is_stuck { None } else { Some(Instant::now() + READER_TIME_LIMIT) };
         let written = loop {
             match write(&self.file, line) {
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if due.is_some_and(|due| Instant::now() < due) => {
+                    await_reader(self.file.as_fd(), READER_TIME_LIMIT);
+                }
                 written => break written,
             }
         };
+        self.is_stuck = written == Err(Errno::AGAIN);
         match written {
             Ok(count) if count == line.len() => {
                 self.torn = false;
-                None
+                let lost = std::mem::take(&mut self.lost);
+                (lost > 0).then_some(Trouble::Lost(lost))
             }
             written => {
                 self.torn |= matches!(written, Ok(1..));
+                self.lost += 1;
                 if self.told.is_some_and(|told| told.elapsed() < SELDOM) {
                     return None;
                 }
                 self.told = Some(Instant::now());
-                Some(written.map_or_else(Into::into, |_| Errno::NOSPC.into()))
+                Some(Trouble::Losing(written.map_or_else(|error| error, |_| Errno::NOSPC)))
             }
         }
     }

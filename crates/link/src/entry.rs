@@ -177,6 +177,8 @@ codes! {
     EngineReplaced = 713,
     /// A request is refused since no worker can serve it.
     NoWorkerServes = 714,
+    /// Messages could not be written to the error log.
+    MessagesLost = 715,
     /// No FastCGI server can be reached.
     NoServer = 801,
     /// A FastCGI server refused the request.

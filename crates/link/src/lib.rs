@@ -8,6 +8,7 @@ pub mod app;
 pub mod check;
 pub mod ending;
 pub mod entry;
+pub mod error_log;
 pub mod handoff;
 pub mod handover;
 pub mod launch;

@@ -1,6 +1,11 @@
 //! The log files of a pool: what they are, and how every process opens them.
 
-use std::{ffi::OsStr, io, os::fd::OwnedFd, os::unix::ffi::OsStrExt as _};
+use std::{
+    ffi::OsStr,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    os::unix::ffi::OsStrExt as _,
+};
 
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use serde::{Deserialize, Serialize};
@@ -54,6 +59,14 @@ pub enum LineForm {
     Combined,
     /// An object of JSON.
     Json,
+}
+
+/// Makes writes to the access log `file`, which nobody but wsgate has open, never wait: a pipe may be full.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn never_wait(file: impl AsFd) -> io::Result<()> {
+    Ok(fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::NONBLOCK)?)
 }
 
 /// Opens the log file at `path`, which is made if it is not there: the owner writes, the group may read. What is written goes to

@@ -20,8 +20,8 @@ mod wording;
 mod workers;
 
 use std::{
+    cell::RefCell,
     fmt, io,
-    io::Write as _,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
@@ -44,8 +44,8 @@ use rustix::{
 };
 
 use super::{
-    changes::Changes, control::Control, listen::Listener, logs::Logs, notify::Notify, origin::Origin,
-    template::Template,
+    changes::Changes, control::Control, error_log::ErrorLog, listen::Listener, logs::Logs, notify::Notify,
+    origin::Origin, template::Template,
 };
 use crate::{
     exit::{Complaint, Exit},
@@ -130,6 +130,8 @@ pub(super) struct Supervisor<'a> {
     reloaders: Vec<UnixStream>,
     /// Who waits for the end of the pool: closing is the answer.
     stoppers: Vec<UnixStream>,
+    /// Entries are about what is being looked at, and to write them changes nothing but this.
+    error_log: RefCell<ErrorLog>,
     child: Bell,
     end: Bell,
     hang_up: Bell,
@@ -169,6 +171,7 @@ impl<'a> Supervisor<'a> {
             control: None,
             reloaders: Vec::new(),
             stoppers: Vec::new(),
+            error_log: RefCell::default(),
             child: Bell::on(&[Caught::SIGCHLD])?,
             end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
             // The second is what administrators of php-fpm are used to.
@@ -212,10 +215,14 @@ impl<'a> Supervisor<'a> {
             match self.phase {
                 Phase::Ended => {
                     self.close_given();
+                    self.error_log.borrow_mut().finish(&About(self.settings));
                     return Ok(Exit::Done);
                 }
                 // The log says why.
-                Phase::Failed => return Ok(Exit::Failed),
+                Phase::Failed => {
+                    self.error_log.borrow_mut().finish(&About(self.settings));
+                    return Ok(Exit::Failed);
+                }
                 _ => {}
             }
             self.fit();
@@ -223,6 +230,7 @@ impl<'a> Supervisor<'a> {
             self.refuse_requests();
             self.kill_those_who_stay();
             self.watch_requests();
+            self.error_log.borrow_mut().write(&About(self.settings));
         }
     }
 
@@ -268,6 +276,7 @@ impl<'a> Supervisor<'a> {
         let now = Instant::now();
         let patience = self.next_due(now).map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        let log = self.error_log.borrow().watched();
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let is_awaited = self.size.listens || self.refuses();
         let waiting = sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| is_awaited);
@@ -281,6 +290,7 @@ impl<'a> Supervisor<'a> {
             .chain(waiting)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .chain(self.refusing.watched())
+            .chain(log.map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
             .collect();
         match poll(&mut watched, patience.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -321,7 +331,6 @@ impl<'a> Supervisor<'a> {
     }
 
     fn log_about(&self, entry: &Entry, about: &dyn fmt::Display) {
-        // A log that cannot be written leaves nowhere to say so.
-        let _ = io::stderr().lock().write_all(entry.for_log(about).as_bytes());
+        self.error_log.borrow_mut().add(entry.for_log(about).as_bytes(), &About(self.settings));
     }
 }

@@ -115,6 +115,10 @@ impl Supervisor<'_> {
             if let Some(entry) = action.entry(&reading) {
                 self.log(&entry);
             }
+            if action == Action::Tell && self.error_log.borrow().is_behind() {
+                // The worker would wait until somebody reads the stacks.
+                continue;
+            }
             // It may have ended a moment ago.
             let _ = kill_process(pid, signal);
         }

@@ -229,6 +229,7 @@ impl Prepared {
         };
         // Of threads that have ended, too.
         end_lines();
+        crate::log::finish();
         process::exit(py, status, limit, ownership)
     }
 }

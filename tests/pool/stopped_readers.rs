@@ -1,0 +1,246 @@
+//! Logs that nobody reads: the pool serves, reloads and ends all the same.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, mkfifoat},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
+    pipe::pipe,
+    process::Signal,
+};
+
+use super::{
+    process::{Pool, Setup, signal},
+    wire::Ask,
+};
+use crate::{front::eventually, place::Place, running::Running, verdict::whole};
+
+/// Says much on every request.
+fn talks(number: u32) -> String {
+    format!(
+        "
+        import sys
+        def application(environ, start_response):
+            for line in range(20):
+                print('x' * 1000)
+                environ['wsgi.errors'].write('y' * 1000 + '\\n')
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'release {number}']
+        "
+    )
+}
+
+/// What one request may take: a message waits for a second, the first time.
+const REQUEST_LIMIT: Duration = Duration::from_secs(6);
+
+/// Fills what leads to a reader that has stopped.
+fn fill(mut entrance: &File) {
+    let flags = fcntl_getfl(entrance).unwrap();
+    fcntl_setfl(entrance, flags | OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while entrance.write(&vec![b'.'; size]).is_ok() {}
+    }
+    fcntl_setfl(entrance, flags).unwrap();
+}
+
+/// Waits for the answer to a request, which comes in time.
+#[track_caller]
+fn answers(pool: &Pool, number: u32) {
+    let expected = format!("release {number}");
+    eventually(&expected, || {
+        let mut wire = pool.connect();
+        let begun = Instant::now();
+        let answer = wire.try_send(&Ask::get("/").bytes()).and_then(|()| wire.try_answer());
+        assert!(begun.elapsed() < REQUEST_LIMIT, "{:?}", begun.elapsed());
+        matches!(answer, Ok(Some(answer)) if answer.text() == expected)
+    });
+}
+
+/// A pool whose log nobody reads lives its life.
+#[track_caller]
+fn lives(pool: &Pool) {
+    eventually("the pool listens", || pool.socket().exists());
+    answers(pool, 1);
+    answers(pool, 1);
+    pool.setup().release(&talks(2));
+    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+    answers(pool, 2);
+    eventually("the old worker has ended", || pool.workers(1).len() == 1);
+    signal(pool.workers(1)[0], Signal::KILL);
+    answers(pool, 2);
+    pool.setup().release("this is no Python");
+    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(1));
+    answers(pool, 2);
+    pool.setup().release(&talks(3));
+    signal(pool.template(), Signal::KILL);
+    answers(pool, 3);
+    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+}
+
+/// Ends a pool whose log nobody reads.
+#[track_caller]
+fn ends(pool: Pool) {
+    pool.signal(Signal::TERM);
+    let begun = Instant::now();
+    let ended = pool.end();
+    assert_eq!(ended.code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+/// Somebody reads the log of a pool again, which says then that messages were lost.
+#[track_caller]
+fn is_read_again(pool: Pool, exit: impl Into<File>) {
+    let mut exit = exit.into();
+    let reading = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        exit.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    answers(&pool, 3);
+    ends(pool);
+    let log = reading.join().unwrap();
+    let log = log.trim_start_matches('.');
+    assert!(log.contains("warning[W0715]"), "{log}");
+    // What the supervisor has said is not lost: it is little.
+    for code in ["W0710", "W0711", "W0701", "W0703", "W0702", "W0712"] {
+        assert!(log.contains(code), "{code}: {log}");
+    }
+}
+
+#[test]
+fn a_pool_whose_error_log_is_a_full_pipe_or_socket_lives_and_says_later_what_was_lost() {
+    for preload in ["yes", "no"] {
+        for access in [false, true] {
+            let (exit, entrance) = if access {
+                pipe().unwrap()
+            } else {
+                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).unwrap()
+            };
+            let entrance = File::from(entrance);
+            fill(&entrance);
+            let mut setup = Setup::new(&talks(1)).words(&["--preload", preload, "--threads", "2"]);
+            if access {
+                setup = setup.words(&["--access-log", "-"]);
+            }
+            let pool = setup.launch_to(entrance);
+            lives(&pool);
+            if preload == "yes" {
+                ends(pool);
+            } else {
+                is_read_again(pool, exit);
+            }
+        }
+    }
+}
+
+/// A named pipe that is held open for reading, and full.
+fn full_fifo(path: &Path) -> File {
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
+    let exit = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).unwrap();
+    fill(&File::options().write(true).open(path).unwrap());
+    fcntl_setfl(&exit, fcntl_getfl(&exit).unwrap() - OFlags::NONBLOCK).unwrap();
+    exit
+}
+
+#[test]
+fn a_pool_whose_error_log_is_a_named_pipe_that_nobody_reads_lives() {
+    let setup = Setup::new(&talks(1));
+    let path = setup.path("error.fifo");
+    let exit = full_fifo(&path);
+    let pool = setup.words(&["--error-log", path.to_str().unwrap()]).launch();
+    lives(&pool);
+    pool.signal(Signal::USR1);
+    answers(&pool, 3);
+    is_read_again(pool, exit);
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_keeps_no_request_waiting() {
+    for words in [&["--threads", "1"], &["--threads", "3"]] {
+        let setup = Setup::new(
+            "
+            def application(environ, start_response):
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [b'hello']
+            ",
+        );
+        let path = setup.path("access.fifo");
+        let mut exit = full_fifo(&path);
+        let mut pool = setup.words(words).words(&["--access-log", path.to_str().unwrap()]).start();
+        let begun = Instant::now();
+        for _ in 0..30 {
+            assert_eq!(pool.ask(&Ask::get("/lost")).text(), "hello");
+        }
+        assert!(begun.elapsed() < REQUEST_LIMIT, "{:?}", begun.elapsed());
+        pool.await_log("lines of the access log are lost: nobody reads it");
+        let mut piece = [0; 1 << 16];
+        let mut read = 0;
+        while read < 1 << 16 {
+            read += exit.read(&mut piece).unwrap();
+        }
+        assert_eq!(pool.ask(&Ask::get("/kept")).text(), "hello");
+        pool.await_log("lines of this process that were lost: ");
+        let mut lines = String::new();
+        while !lines.contains("GET /kept ") {
+            let length = exit.read(&mut piece).unwrap();
+            lines.push_str(&String::from_utf8_lossy(&piece[..length]));
+        }
+        assert!(lines.lines().count() < 4, "{lines}");
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_slow_request_whose_stacks_nobody_would_read_is_served() {
+    let (exit, entrance) = pipe().unwrap();
+    let entrance = File::from(entrance);
+    let setup = Setup::new(
+        "
+        import time
+        def application(environ, start_response):
+            time.sleep(2)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'release 1']
+        ",
+    );
+    fill(&entrance);
+    let pool = setup.words(&["--slow", "1"]).launch_to(entrance);
+    eventually("the pool listens", || pool.socket().exists());
+    answers(&pool, 1);
+    ends(pool);
+    drop(exit);
+}
+
+#[test]
+fn a_cgi_request_whose_error_log_nobody_reads_has_its_response() {
+    let place = Place::new();
+    let fails = "
+        import os
+        def application(environ, start_response):
+            print('x' * 100000)
+            if environ['QUERY_STRING'] == 'exits':
+                os._exit(3)
+            raise ValueError('no')
+        ";
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", fails);
+    for query in ["raises", "exits"] {
+        let (_exit, entrance) = pipe().unwrap();
+        let entrance = File::from(entrance);
+        fill(&entrance);
+        let mut command: Command = place.request(&script);
+        command.env("QUERY_STRING", query).stdout(Stdio::piped()).stderr(Stdio::from(entrance));
+        let begun = Instant::now();
+        let mut running = Running::start(&mut command);
+        let reply = running.await_end_of_output().to_vec();
+        assert_eq!(whole(&reply).status, 500);
+        assert!(begun.elapsed() < REQUEST_LIMIT, "{query}: {:?}", begun.elapsed());
+    }
+}
