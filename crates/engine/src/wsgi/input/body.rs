@@ -3,7 +3,7 @@
 //! A body that fits [`KEPT`] is kept, so that the application can go back in it (Zope repeats a request after a conflict, for
 //! one). A greater one can be read again only where its source lies in a file.
 
-use std::{io, mem};
+use std::{collections::TryReserveError, io, mem};
 
 use crate::wsgi::BodySource;
 
@@ -152,14 +152,24 @@ impl Body {
         self.position += count as u64;
     }
 
-    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`. Tells whether `until` was met.
-    pub(super) fn take(&mut self, most: usize, until: Option<u8>, taken: &mut Vec<u8>) -> bool {
+    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`. Tells
+    /// whether `until` was met.
+    ///
+    /// # Errors
+    /// If there is no memory for them. Nothing is moved then.
+    pub(super) fn take(
+        &mut self,
+        most: usize,
+        until: Option<u8>,
+        taken: &mut Vec<u8>,
+    ) -> Result<bool, TryReserveError> {
         let available = &self.unread()[..self.unread().len().min(most)];
         let end = until.and_then(|byte| available.iter().position(|&other| other == byte));
         let count = end.map_or(available.len(), |position| position + 1);
+        taken.try_reserve(count)?;
         taken.extend_from_slice(&available[..count]);
         self.advance(count);
-        end.is_some()
+        Ok(end.is_some())
     }
 
     /// Reads what comes next into `into`, past the buffer. All that the buffer holds has to be read, and nothing is kept of it.
@@ -192,11 +202,17 @@ impl Body {
         let held = self.buffer.len();
         let missing = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.received()));
         let piece = usize::try_from(missing).map_or(PIECE, |missing| missing.clamp(1, PIECE));
-        let mut buffer = mem::take(&mut self.buffer);
-        if self.keeps && held == 0 {
+        let made_room = if self.keeps && held == 0 {
             // A buffer that grows piece by piece is copied again and again.
-            buffer.reserve_exact(usize::try_from(missing).map_or(piece, |missing| missing.clamp(piece, KEPT)));
+            let room = usize::try_from(missing).map_or(piece, |missing| missing.clamp(piece, KEPT));
+            self.buffer.try_reserve_exact(room)
+        } else {
+            self.buffer.try_reserve(piece)
+        };
+        if made_room.is_err() {
+            return Step::Failed(io::ErrorKind::OutOfMemory.into());
         }
+        let mut buffer = mem::take(&mut self.buffer);
         buffer.resize(held + piece, 0);
         let step = self.receive(&mut buffer[held..]);
         buffer.truncate(held + if let Step::Got(count) = step { count } else { 0 });

@@ -7,12 +7,13 @@
 mod body;
 
 use std::{
+    io,
     ops::RangeInclusive,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use pyo3::{
-    exceptions::{PyConnectionResetError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
+    exceptions::{PyConnectionResetError, PyMemoryError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
     intern,
     prelude::*,
     sync::MutexExt,
@@ -28,6 +29,9 @@ use body::{Body, Seek, Step};
 /// Sizes for which the result itself is read into. A smaller one would cost a system call each; a greater one is a limit rather
 /// than an expectation.
 const DIRECT: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+
+/// Larger results are made by a call that can fail: [`PyBytes::new`] panics where memory is short.
+const SMALL: usize = 256 * 1024;
 
 /// The stream that applications read.
 #[pyclass(frozen, weakref, module = "wsgate")]
@@ -65,9 +69,9 @@ impl Input {
             let mut body = self.open(py)?;
             if !body.unread().is_empty() {
                 if until.is_none() {
-                    taken.reserve(body.expected().min(most - taken.len()));
+                    taken.try_reserve(body.expected().min(most - taken.len())).map_err(|_| no_memory())?;
                 }
-                if body.take(most - taken.len(), until, &mut taken) {
+                if body.take(most - taken.len(), until, &mut taken).map_err(|_| no_memory())? {
                     break;
                 }
             } else if self.step(py, body, Body::fill)? == Some(0) {
@@ -81,7 +85,7 @@ impl Input {
     fn collect_some(&self, py: Python<'_>, most: usize) -> PyResult<Vec<u8>> {
         let mut taken = Vec::new();
         self.await_some(py)?;
-        self.open(py)?.take(most, None, &mut taken);
+        self.open(py)?.take(most, None, &mut taken).map_err(|_| no_memory())?;
         Ok(taken)
     }
 
@@ -126,7 +130,13 @@ impl Input {
     ) -> PyResult<Option<usize>> {
         let reading: &mut Body = &mut body;
         match py.detach(|| step(reading)) {
-            Step::Got(count) => Ok(Some(count)),
+            Step::Got(count) => {
+                drop(body);
+                // One that came beside the system calls is never told by them. A client that sends byte
+                // by byte would keep the application from it for ever.
+                self.interruptible.heed_signals(py, Awaited::Body)?;
+                Ok(Some(count))
+            }
             Step::Signal => {
                 drop(body);
                 self.interruptible.heed_signals(py, Awaited::Body)?;
@@ -134,6 +144,7 @@ impl Input {
             }
             Step::Late => Err(self.interruptible.expire(py, Awaited::Body)),
             Step::Closed => Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
+            Step::Failed(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(no_memory()),
             Step::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
         }
     }
@@ -168,9 +179,24 @@ impl Input {
         let view = view.call_method1(intern!(py, "cast"), (intern!(py, "B"),))?;
         let data = read(room)?;
         let end = isize::try_from(data.len())?;
-        view.set_item(PySlice::new(py, 0, end, 1), PyBytes::new(py, &data))?;
+        view.set_item(PySlice::new(py, 0, end, 1), bytes_of(py, &data)?)?;
         Ok(data.len())
     }
+}
+
+fn no_memory() -> PyErr {
+    PyMemoryError::new_err("no memory for the request body")
+}
+
+/// `data` as an object of Python.
+fn bytes_of<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    if data.len() <= SMALL {
+        return Ok(PyBytes::new(py, data));
+    }
+    PyBytes::new_with(py, data.len(), |into| {
+        into.copy_from_slice(data);
+        Ok(())
+    })
 }
 
 #[pymethods]
@@ -179,7 +205,7 @@ impl Input {
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         let keeps = self.open(py)?.keeps();
         let Some(size) = limit(size).filter(|size| !keeps && DIRECT.contains(size)) else {
-            return Ok(PyBytes::new(py, &self.collect(py, limit(size), None)?));
+            return bytes_of(py, &self.collect(py, limit(size), None)?);
         };
         let mut filled = 0;
         let bytes = PyBytes::new_with(py, size, |into| {
@@ -191,7 +217,7 @@ impl Input {
 
     #[pyo3(signature = (size = None, /))]
     fn read1<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.collect_some(py, limit(size).unwrap_or(usize::MAX))?))
+        bytes_of(py, &self.collect_some(py, limit(size).unwrap_or(usize::MAX))?)
     }
 
     #[pyo3(signature = (target, /))]
@@ -216,7 +242,7 @@ impl Input {
     #[pyo3(signature = (size = None, /))]
     fn readline<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         drop(self.open(py)?);
-        Ok(PyBytes::new(py, &self.collect(py, limit(size), Some(b'\n'))?))
+        bytes_of(py, &self.collect(py, limit(size), Some(b'\n'))?)
     }
 
     /// Stops after the line that makes the lines together as long as `hint`, as files do.
@@ -231,7 +257,7 @@ impl Input {
                 break;
             }
             length += line.len();
-            lines.append(PyBytes::new(py, &line))?;
+            lines.append(bytes_of(py, &line)?)?;
         }
         Ok(lines)
     }
