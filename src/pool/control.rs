@@ -24,7 +24,7 @@ use crate::runtime_directory::{self, Directories};
 const SUFFIX: &str = ".pool";
 
 /// Connections that may be open and say nothing; the oldest goes for one more.
-const MOST: usize = 16;
+const MOST: usize = 64;
 
 /// How long a supervisor may take to say how its pool is. It never waits for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -173,18 +173,27 @@ impl Control {
 
     /// Questions that have come, with whom to answer.
     pub(super) fn questions(&mut self) -> Vec<(Question, UnixStream)> {
+        let mut questions = Vec::new();
         while let Ok((stream, _)) = self.listener.accept() {
             let peer = sockopt::socket_peercred(&stream).map(|peer| peer.uid);
             let is_allowed = peer.is_ok_and(|uid| uid == geteuid() || uid.is_root());
             if is_allowed && stream.set_nonblocking(true).is_ok() {
                 if self.open.len() == MOST {
-                    // Whoever asks does so at once: the one that has been silent for longest makes room.
+                    // Many may ask at once: only one that has said nothing makes room.
+                    self.read_into(&mut questions);
+                }
+                if self.open.len() == MOST {
                     self.open.remove(0);
                 }
                 self.open.push(stream);
             }
         }
-        let mut questions = Vec::new();
+        self.read_into(&mut questions);
+        questions
+    }
+
+    /// Takes the questions of those who have asked.
+    fn read_into(&mut self, questions: &mut Vec<(Question, UnixStream)>) {
         for mut stream in std::mem::take(&mut self.open) {
             let mut line = [0; 16];
             match stream.read(&mut line) {
@@ -196,7 +205,6 @@ impl Control {
                 Err(_) => {}
             }
         }
-        questions
     }
 }
 
