@@ -21,9 +21,13 @@ impl Reporter {
 
     /// Tells the gateway. If it is gone there is nobody to tell, and the kernel ends this process soon.
     pub(crate) fn send(&self, report: &Report) {
-        if !forks::is_child() {
-            let _ = send(&self.socket, &report.encode(), SendFlags::NOSIGNAL);
-        }
+        self.try_send(report);
+    }
+
+    /// Tells the gateway, and the caller whether that was possible: the application may have closed
+    /// the socket.
+    pub(crate) fn try_send(&self, report: &Report) -> bool {
+        !forks::is_child() && send(&self.socket, &report.encode(), SendFlags::NOSIGNAL).is_ok()
     }
 
     /// Why the gateway wants the request to end, if it has said so.

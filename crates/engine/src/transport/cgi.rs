@@ -14,7 +14,7 @@ use std::{
 use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{SeekFrom, seek, sendfile, tell},
+    fs::{SeekFrom, fstat, seek, sendfile, tell},
     io::{Errno, read, writev},
 };
 
@@ -206,11 +206,15 @@ impl BodySource for Body {
 /// The reply of a CGI invocation.
 pub(crate) struct Reply {
     descriptor: Option<Descriptor>,
+    /// What the descriptor led to at first: device and inode.
+    file: Option<(u64, u64)>,
     body: Body,
     reporter: Reporter,
     release: Option<Release>,
     /// When it was looked last whether somebody still reads the reply.
     looked: Option<Instant>,
+    /// The gateway could not be told that the response begins, and is told nothing more.
+    is_lost: bool,
     /// The last write ended early. A signal does that, and the kernel does not say so.
     was_short: bool,
 }
@@ -221,7 +225,17 @@ pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
 impl Reply {
     /// The reply that goes to `descriptor`, to a request whose body is `body`. With `release` the gateway ends before the reply.
     pub(crate) fn new(descriptor: Descriptor, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
-        Self { descriptor: Some(descriptor), body, reporter, release, looked: None, was_short: false }
+        let file = file_of(&descriptor);
+        Self {
+            descriptor: Some(descriptor),
+            file,
+            body,
+            reporter,
+            release,
+            looked: None,
+            is_lost: false,
+            was_short: false,
+        }
     }
 
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
@@ -243,9 +257,20 @@ impl Reply {
     }
 }
 
+/// Device and inode of an open file.
+fn file_of(descriptor: &Descriptor) -> Option<(u64, u64)> {
+    fstat(descriptor).ok().map(|file| (file.st_dev, file.st_ino))
+}
+
 impl ReplySink for Reply {
     fn head_leaves(&mut self) {
-        self.reporter.send(&Report::HeadLeaves);
+        // An application may close our descriptors, or put others in their places. A gateway that cannot
+        // be told sends an error page, behind which or before which nothing else may stand.
+        let is_ours = !forks::is_child() && self.descriptor.as_ref().is_some_and(|reply| file_of(reply) == self.file);
+        if !is_ours || !self.reporter.try_send(&Report::HeadLeaves) {
+            self.descriptor = None;
+            self.is_lost = true;
+        }
     }
 
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
@@ -265,7 +290,9 @@ impl ReplySink for Reply {
     }
 
     fn is_whole(&mut self) {
-        self.reporter.send(&Report::Done { complete: true });
+        if !self.is_lost {
+            self.reporter.send(&Report::Done { complete: true });
+        }
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
@@ -328,6 +355,7 @@ impl Reply {
         let body_left = self.body.pending().is_some();
         self.body.close();
         match self.release.take() {
+            _ if self.is_lost => {}
             Some(release) => release(complete),
             None => self.reporter.send(&Report::Done { complete }),
         }
