@@ -179,6 +179,8 @@ codes! {
     NoWorkerServes = 714,
     /// Messages could not be written to the error log.
     MessagesLost = 715,
+    /// A worker cannot accept connections any more.
+    CannotAccept = 730,
     /// No FastCGI server can be reached.
     NoServer = 801,
     /// A FastCGI server refused the request.

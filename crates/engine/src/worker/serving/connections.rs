@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::scoreboard::now;
+use link::{
+    entry::{Code, Entry},
+    scoreboard::now,
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::Errno,
@@ -16,6 +19,7 @@ use rustix::{
 use super::{A_MOMENT, FIRST_LISTENER, Listener, Seat, Worker};
 use crate::{
     forks::{self, Descriptor},
+    log::Log,
     transport::fastcgi::{Peer, Progress, Stage},
 };
 
@@ -27,6 +31,10 @@ const DRAIN_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Wait until descriptors may be free again.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Milliseconds without a free descriptor, while there is no connection to close, after which a worker
+/// makes way for another.
+const CRAMPED: u64 = 1000;
 
 /// Buffers of connections that a thread keeps.
 const SPARE: usize = 8;
@@ -57,9 +65,15 @@ impl Worker {
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
             Err(Errno::MFILE | Errno::NFILE) => return seat.application.py().detach(|| self.make_room()),
+            // The kernel goes on telling of the connections, since other processes have the socket.
+            Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL)) => {
+                let closed = "the application has closed, replaced or shut down the listening socket";
+                return self.give_up(&format!("{closed} ({error})"));
+            }
             // Taken by another worker, or gone again: either is nothing to us.
             Err(_) => return,
         };
+        self.cramped_since.store(0, Ordering::Relaxed);
         let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
             return;
@@ -179,7 +193,24 @@ impl Worker {
             drop(waiting);
             // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
             std::thread::sleep(PAUSE);
+            let (since, now) = (self.cramped_since.load(Ordering::Relaxed), now());
+            if since == 0 {
+                self.cramped_since.store(now, Ordering::Relaxed);
+            } else if now.saturating_sub(since) > CRAMPED {
+                self.give_up("no file descriptor has been left for a second");
+            }
         }
+    }
+
+    /// Ends the worker, which nobody can connect to any more, so that another takes its place.
+    pub(super) fn give_up(&self, why: &str) {
+        if !self.is_draining() && !self.failed.swap(true, Ordering::Relaxed) {
+            let sentence = format!("worker {} cannot accept connections and exits: {why}", std::process::id());
+            let entry = Entry::error(Code::CannotAccept, sentence)
+                .hint("look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not closed");
+            Log::new("-", "(worker)").entry(&entry);
+        }
+        self.end();
     }
 
     /// Serves out the connections that are in the middle of a request, and gives away or closes those between two.

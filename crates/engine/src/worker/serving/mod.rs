@@ -213,6 +213,8 @@ struct Worker {
     lookout: Option<Arc<Lookout>>,
     /// Connections that are only drained, by their epoll data.
     lingering: Lingering,
+    /// No descriptor has been free since then, in milliseconds of the monotonic clock; 0 if one was.
+    cramped_since: AtomicU64,
     /// It does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
     stands_back: AtomicU64,
     next: AtomicU64,
@@ -267,6 +269,7 @@ impl Worker {
             waiting,
             lookout,
             lingering: Lingering::default(),
+            cramped_since: AtomicU64::new(0),
             stands_back: AtomicU64::new(0),
             served: AtomicU64::new(0),
             span: Span::new(service)?,
@@ -340,9 +343,9 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    self.failed.store(true, Ordering::Relaxed);
-                    Log::new("-", "(worker)")
-                        .entry(&Entry::error(Code::Internal, format!("waiting for connections failed: {error}")));
+                    self.give_up(&format!(
+                        "the application has closed or replaced the descriptor it waits on ({error})"
+                    ));
                     break;
                 }
             }
