@@ -1,19 +1,12 @@
 //! The user that a pool serves as, where root starts it: its numbers, its environment variables, and
 //! how this process becomes it.
 
-use std::{
-    ffi::OsString,
-    fs, io,
-    process::{Command, Stdio},
-};
+use std::{ffi::OsString, io};
 
 use link::entry::{Code, Entry};
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid};
 
 use crate::users;
-
-/// Where users are listed on a machine that has no `getent`.
-const PASSWD: &str = "/etc/passwd";
 
 /// A user, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +34,7 @@ impl Account {
             Entry::error(Code::NotThatUser, what)
                 .hint("`getent passwd` and `getent group` list what this machine knows")
         };
-        let line = passwd_line(user);
+        let line = users::passwd(user);
         let fields: Vec<&str> = line.as_deref().map(|line| line.trim_end().split(':').collect()).unwrap_or_default();
         let number = |position: usize| fields.get(position).and_then(|field| field.parse::<u32>().ok());
         let uid = number(2)
@@ -130,25 +123,6 @@ impl Account {
 
 fn gids(groups: &[u32]) -> Vec<Gid> {
     groups.iter().copied().map(Gid::from_raw).collect()
-}
-
-/// The line of passwd(5) about a user, by name or number. The machine's own program asks every source
-/// of users that it has, which a statically linked program cannot.
-fn passwd_line(user: &str) -> Option<String> {
-    let getent =
-        Command::new("getent").args(["passwd", "--", user]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    match getent {
-        Ok(said) if said.status.success() => String::from_utf8(said.stdout).ok(),
-        Ok(_) => None,
-        Err(_) => {
-            let text = fs::read_to_string(PASSWD).ok()?;
-            let is_theirs = |line: &&str| {
-                let mut fields = line.split(':');
-                fields.next() == Some(user) || fields.nth(1) == Some(user)
-            };
-            text.lines().find(is_theirs).map(str::to_owned)
-        }
-    }
 }
 
 #[cfg(test)]

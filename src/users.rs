@@ -1,30 +1,83 @@
 //! Users and groups, by the machine's own programs: these ask every directory that the machine has, and a statically linked program
-//! cannot load the parts of the C library that do.
+//! cannot load the parts of the C library that do. A machine without these programs, such as a small
+//! container, has its users in files.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 /// Number of the user `name`.
 pub(crate) fn user(name: &str) -> Option<u32> {
-    numbers(Command::new("id").args(["-u", "--", name]))?.first().copied()
+    match said(Command::new("id").args(["-u", "--", name])) {
+        Said::Text(text) => text.trim().parse().ok(),
+        Said::Nothing => None,
+        Said::NoProgram => field(&line(PASSWD, |fields| fields.first() == Some(&name))?, 2),
+    }
 }
 
 /// Numbers of the groups of the user `name`, the first of them first.
 pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
-    numbers(Command::new("id").args(["-G", "--", name]))
+    match said(Command::new("id").args(["-G", "--", name])) {
+        Said::Text(text) => text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok(),
+        Said::Nothing => None,
+        Said::NoProgram => {
+            let primary = field(&line(PASSWD, |fields| fields.first() == Some(&name))?, 3)?;
+            let text = fs::read_to_string(GROUP).unwrap_or_default();
+            let has_them =
+                |line: &&str| line.split(':').nth(3).is_some_and(|users| users.split(',').any(|user| user == name));
+            let others = text.lines().filter(has_them).filter_map(|line| field(line, 2));
+            Some([primary].into_iter().chain(others.filter(|&group| group != primary)).collect())
+        }
+    }
 }
 
 /// Number of the group `name`.
 pub(crate) fn group(name: &str) -> Option<u32> {
-    said(Command::new("getent").args(["group", "--", name]))?.split(':').nth(2)?.parse().ok()
+    match said(Command::new("getent").args(["group", "--", name])) {
+        Said::Text(text) => field(&text, 2),
+        Said::Nothing => None,
+        Said::NoProgram => field(&line(GROUP, |fields| fields.first() == Some(&name))?, 2),
+    }
 }
 
-fn numbers(command: &mut Command) -> Option<Vec<u32>> {
-    said(command)?.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()
+/// The line of passwd(5) about the user with this name or number.
+pub(crate) fn passwd(user: &str) -> Option<String> {
+    match said(Command::new("getent").args(["passwd", "--", user])) {
+        Said::Text(text) => Some(text),
+        Said::Nothing => None,
+        Said::NoProgram => line(PASSWD, |fields| [fields.first(), fields.get(2)].contains(&Some(&user))),
+    }
 }
 
-fn said(command: &mut Command) -> Option<String> {
-    let said = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    if said.status.success() { String::from_utf8(said.stdout).ok() } else { None }
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
+
+/// What a program says.
+enum Said {
+    Text(String),
+    /// It does not know.
+    Nothing,
+    NoProgram,
+}
+
+fn said(command: &mut Command) -> Said {
+    match command.stdin(Stdio::null()).stderr(Stdio::null()).output() {
+        Ok(said) if said.status.success() => String::from_utf8(said.stdout).map_or(Said::Nothing, Said::Text),
+        Ok(_) => Said::Nothing,
+        Err(_) => Said::NoProgram,
+    }
+}
+
+/// The first line of a file of the machine's whose fields are those that `is_it` looks for.
+fn line(path: &str, is_it: impl Fn(&[&str]) -> bool) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find(|line| is_it(&line.split(':').collect::<Vec<_>>())).map(str::to_owned)
+}
+
+/// The number that is a field of a line.
+fn field(line: &str, position: usize) -> Option<u32> {
+    line.trim_end().split(':').nth(position)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -140,7 +140,8 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     logs.begin().map_err(cannot_begin)?;
     warn_of_left(&settings, inherited);
     if account.is_none() && geteuid().is_root() {
-        warn_of_root(&settings);
+        let hint = "name a user that it serves as, such as `--user www-data`, or `--user root` if root is meant";
+        warn_of_root(&settings, hint);
     }
     let mut service = Service {
         workers,
@@ -188,6 +189,9 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
         Ok(settings) => settings,
         Err(entry) => return Complaint::settings(entry),
     };
+    if geteuid().is_root() {
+        warn_of_root(&settings, "have the process manager start it as another user (`spawn-fcgi -u www-data`)");
+    }
     let access = Access { mode: 0o600, owner: (None, None) };
     let listener = Inherited::take(&[Address::STANDARD_INPUT])
         .and_then(|mut inherited| Listener::open(&Address::STANDARD_INPUT, &access, Maker::new(None), &mut inherited));
@@ -234,10 +238,10 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
 }
 
 /// Whoever breaks into the application has the machine then.
-fn warn_of_root(settings: &Settings) {
+fn warn_of_root(settings: &Settings, hint: &str) {
     Request::made("pool", &settings.app.to_string(), Vec::new()).log(
         &Entry::warning(Code::ServesAsRoot, "the pool serves as root: the application may do everything here")
-            .hint("name a user that it serves as, such as `--user www-data`, or `--user root` if root is meant"),
+            .hint(hint),
     );
 }
 

@@ -107,7 +107,7 @@ fn a_pool_at_a_tcp_address_answers_too() {
     let shell = Shell::new();
     let words = ["fastcgi", "status.wsgi", "--listen", "127.0.0.1:0", "--workers", "1"];
     let mut pool = Running::start(piped(&mut shell.command(&shell.place.wsgate(), &words)));
-    pool.await_log("\nrequest: ");
+    pool.await_log("W0710");
     let log = pool.log();
     let address = log.split('`').find(|word| word.starts_with("127.0.0.1:")).unwrap();
     assert_eq!(shell.run(&["--via", address]).text(), "body", "{log}");
@@ -124,7 +124,7 @@ fn hosts_are_looked_up_by_the_machine_s_own_program() {
     let words = ["fastcgi", "status.wsgi", "--listen", "pool.test:0", "--workers", "1"];
     let mut pool = shell.command(&shell.place.wsgate(), &words);
     let mut pool = Running::start(piped(pool.env("PATH", &path)));
-    pool.await_log("\nrequest: ");
+    pool.await_log("W0710");
     let log = pool.log();
     let port = log.split('`').find_map(|word| word.strip_prefix("127.0.0.1:")).unwrap();
     let ended = running::run(shell.call(&["--via", &format!("pool.test:{port}")]).env("PATH", &path), "");

@@ -218,6 +218,18 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
 }
 
 #[test]
+fn a_machine_without_programs_that_list_users_has_them_in_files() {
+    let Some(setup) = setup(WHO) else { return };
+    let words = ["--user", USER.0, "--socket-owner", "daemon:daemon", "--error-log", "/dev/stderr"];
+    let pool = setup.words(&words).variable("PATH", "/nowhere").start();
+    assert!(pool.connect().ask(&Ask::get("/")).text().starts_with("(True, "));
+    assert_eq!(users(pool.pid())[0], USER.1.to_string());
+    let socket = fs::metadata(pool.socket()).unwrap();
+    assert_eq!((socket.uid(), socket.gid()), (1, 1));
+    pool.stop();
+}
+
+#[test]
 fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() {
     let Some(setup) = setup(WHO) else { return };
     for (user, words, is_fine) in [
