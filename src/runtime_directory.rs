@@ -16,6 +16,7 @@ use std::{
         fs::{DirBuilderExt as _, MetadataExt as _, chown},
     },
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use rustix::process::geteuid;
@@ -103,9 +104,11 @@ pub(crate) fn of_pools() -> io::Result<Directories> {
         directories.looked.insert(PathBuf::from(OF_ROOT));
         directories.found.extend(made_by_root());
     }
-    let elsewhere: Vec<PathBuf> = in_other_namespaces().collect();
+    // A command asks several times, and lasts no longer than an answer.
+    static ELSEWHERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    let elsewhere = ELSEWHERE.get_or_init(|| in_other_namespaces().collect());
     directories.looked.extend(elsewhere.iter().cloned());
-    directories.found.extend(elsewhere);
+    directories.found.extend(elsewhere.iter().cloned());
     let mut seen = BTreeSet::new();
     let is_new = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| seen.insert((found.dev(), found.ino())));
     directories.found = std::mem::take(&mut directories.found).into_iter().filter(is_new).collect();

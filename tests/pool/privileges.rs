@@ -218,6 +218,23 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
 }
 
 #[test]
+fn a_log_whose_directory_has_become_somebody_elses_is_not_opened_again_by_root() {
+    let Some(setup) = setup(WHO) else { return };
+    fs::create_dir(setup.path("logs")).unwrap();
+    let log = setup.path("logs/access.log");
+    let precious = setup.path("precious");
+    let mut pool = setup.words(&["--access-log", log.to_str().unwrap()]).start();
+    fs::remove_file(&log).unwrap();
+    symlink(&precious, &log).unwrap();
+    chown(log.parent().unwrap(), Some(ANOTHER), None).unwrap();
+    pool.signal(Signal::USR1);
+    pool.await_log("W0371");
+    pool.ask(&Ask::get("/"));
+    assert!(!precious.exists());
+    pool.stop();
+}
+
+#[test]
 fn a_machine_without_programs_that_list_users_has_them_in_files() {
     let Some(setup) = setup(WHO) else { return };
     let words = ["--user", USER.0, "--socket-owner", "daemon:daemon", "--error-log", "/dev/stderr"];
