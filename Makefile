@@ -33,10 +33,10 @@ UNITS := $(PLACE)/lib/systemd/system
 SERVICE := $(UNITS)/wsgate@.service
 SOCKET := $(UNITS)/wsgate@.socket
 
-.PHONY: help build musl demo test try bench fuzz install uninstall ci fmt clippy doc
+.PHONY: help build musl demo test try test-attack bench fuzz install uninstall ci fmt clippy doc
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: musl ## release build of gateway and engine, in target/dist
 	$(CARGO) build --release -p wsgate-engine
@@ -62,6 +62,17 @@ test: build ## all tests of the release build, through real web servers too (ins
 try: ## some tests of a debug build, for a quick look: make try TESTS='pool::timeouts warm::stale'
 	$(CARGO) build --workspace
 	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" $(CARGO) test --test wsgate -- $(TESTS)
+
+# Each attack leaves a row, and the rows stand in the document in the order of their numbers.
+ATTACK_ROWS = $(TARGET)/attack
+
+# More at once than there are processors: most of the time these wait.
+test-attack: build ## attacks in their long form, ten minutes; their counts go into docs/reliability.md
+	tests/setup.sh
+	rm -rf '$(ATTACK_ROWS)' && mkdir -p '$(ATTACK_ROWS)'
+	WSGATE_TEST_DIST= WSGATE_ATTACK=long WSGATE_ATTACK_ROWS="$$(cd '$(ATTACK_ROWS)' && pwd)" \
+		timeout 900 $(CARGO) test --test wsgate attack:: -- --test-threads 4
+	tests/attack/document '$(ATTACK_ROWS)' docs/reliability.md
 
 bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it, and no document
 	benches/run $(ROWS)

@@ -127,6 +127,7 @@ fn links_and_code_of_the_documents_are_there() {
         "docs/fastcgi.md",
         "docs/logs.md",
         "docs/modes.md",
+        "docs/reliability.md",
     ] {
         let content = text(page);
         let base = source(page);

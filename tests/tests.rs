@@ -6,6 +6,7 @@
 
 mod application_signals;
 mod artefacts;
+mod attack;
 mod call;
 mod cgi;
 mod check;

@@ -28,7 +28,7 @@ pub(crate) use haproxy::Haproxy;
 pub(crate) use lighttpd::Lighttpd;
 pub(crate) use lighttpd_fastcgi::LighttpdFastcgi;
 pub(crate) use nginx::Nginx;
-pub(crate) use process::{eventually, exists, wait_for_exit};
+pub(crate) use process::{eventually, exists, gone_within, wait_for_exit};
 pub(crate) use site::Site;
 pub(crate) use warm::Warm;
 

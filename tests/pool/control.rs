@@ -2,13 +2,18 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     process::Stdio,
 };
 
+use rustix::process::Signal;
+
 use super::{ECHO, only_entry, process::Setup, wire::Ask};
-use crate::{messages::visible::hides, running::run};
+use crate::{
+    messages::visible::hides,
+    running::{DEADLINE, run},
+};
 
 #[test]
 fn nothing_that_is_requested_reaches_the_terminal_of_whoever_asks_for_the_status() {
@@ -35,6 +40,29 @@ fn connections_that_ask_nothing_and_noise_keep_nobody_from_an_answer() {
     assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
     assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
     drop(silent);
+    pool.stop();
+}
+
+#[test]
+fn a_hundred_who_ask_at_once_are_all_answered() {
+    let pool = Setup::new(ECHO).start();
+    let control = pool.setup().path("run/app.pool");
+    // So that all questions are there when the supervisor looks.
+    pool.signal(Signal::STOP);
+    let asking: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = UnixStream::connect(&control).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            stream.write_all(b"status\n").unwrap();
+            stream
+        })
+        .collect();
+    pool.signal(Signal::CONT);
+    for mut stream in asking {
+        let mut status = String::new();
+        stream.read_to_string(&mut status).unwrap();
+        assert!(status.contains("\"app\""), "{status}");
+    }
     pool.stop();
 }
 

@@ -46,7 +46,7 @@ mod timeouts;
 mod unfinished;
 mod units;
 mod upgrades;
-mod wire;
+pub(crate) mod wire;
 mod workers;
 
 use crate::verdict::codes;

@@ -28,14 +28,14 @@ use crate::{
 };
 
 /// Types of records (FastCGI 1.0, 8).
-pub(super) const BEGIN_REQUEST: u8 = 1;
-pub(super) const ABORT_REQUEST: u8 = 2;
-pub(super) const PARAMS: u8 = 4;
-pub(super) const STDIN: u8 = 5;
-pub(super) const GET_VALUES: u8 = 9;
+pub(crate) const BEGIN_REQUEST: u8 = 1;
+pub(crate) const ABORT_REQUEST: u8 = 2;
+pub(crate) const PARAMS: u8 = 4;
+pub(crate) const STDIN: u8 = 5;
+pub(crate) const GET_VALUES: u8 = 9;
 
 /// A connection to a pool.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: File,
     protocol: Connection,
     unread: Vec<u8>,
@@ -43,7 +43,7 @@ pub(super) struct Wire {
 
 /// One thing that the pool said.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     Stdout(u16, Vec<u8>),
     StdoutEnd(u16),
     Stderr(u16, Vec<u8>),
@@ -55,34 +55,34 @@ pub(super) enum Said {
 
 /// A record as it stands on the wire.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) header: [u8; 8],
-    pub(super) content: Vec<u8>,
-    pub(super) padding: Vec<u8>,
+pub(crate) struct Record {
+    pub(crate) header: [u8; 8],
+    pub(crate) content: Vec<u8>,
+    pub(crate) padding: Vec<u8>,
 }
 
 /// All that was said until a request ended.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(super) said: Vec<Said>,
-    pub(super) stdout: Vec<u8>,
-    pub(super) end: EndRequest,
+    pub(crate) said: Vec<Said>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) end: EndRequest,
 }
 
 /// A request in the making.
 #[derive(Clone)]
 pub(crate) struct Ask {
-    pub(super) id: u16,
+    pub(crate) id: u16,
     role: u16,
     keep: bool,
-    pub(super) params: Vec<(String, Vec<u8>)>,
+    pub(crate) params: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
 }
 
 impl Wire {
     /// A connection to a Unix socket.
     #[track_caller]
-    pub(super) fn unix(path: &Path) -> Self {
+    pub(crate) fn unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -91,7 +91,7 @@ impl Wire {
 
     /// A connection to HOST:PORT.
     #[track_caller]
-    pub(super) fn tcp(address: &str) -> Self {
+    pub(crate) fn tcp(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -99,23 +99,24 @@ impl Wire {
         Self::over(stream)
     }
 
-    fn over(stream: impl Into<OwnedFd>) -> Self {
+    /// A connection that is open already.
+    pub(crate) fn over(stream: impl Into<OwnedFd>) -> Self {
         Self { stream: File::from(stream.into()), protocol: Connection::new(), unread: Vec::new() }
     }
 
     /// Sends bytes as they are.
     #[track_caller]
-    pub(super) fn send(&self, bytes: &[u8]) {
+    pub(crate) fn send(&self, bytes: &[u8]) {
         (&self.stream).write_all(bytes).unwrap();
     }
 
     /// Sends bytes as they are, if it can: the other end may have closed the connection.
-    pub(super) fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.stream).write_all(bytes)
     }
 
     /// Sends bytes beside everything else; whether they could be sent is the thread's result.
-    pub(super) fn send_beside(&self, bytes: Vec<u8>) -> JoinHandle<io::Result<()>> {
+    pub(crate) fn send_beside(&self, bytes: Vec<u8>) -> JoinHandle<io::Result<()>> {
         let stream = self.stream.try_clone().unwrap();
         thread::spawn(move || (&stream).write_all(&bytes))
     }
@@ -137,12 +138,12 @@ impl Wire {
     }
 
     /// Says that nothing more will be sent.
-    pub(super) fn end_sending(&self) {
+    pub(crate) fn end_sending(&self) {
         shutdown(&self.stream, Shutdown::Write).unwrap();
     }
 
     /// The next that is said; nothing if the connection was closed.
-    pub(super) fn try_next(&mut self) -> io::Result<Option<Said>> {
+    pub(crate) fn try_next(&mut self) -> io::Result<Option<Said>> {
         loop {
             let step = self.protocol.receive(&self.unread).expect("records of FastCGI");
             let said = step.event.map(|event| match event {
@@ -172,13 +173,18 @@ impl Wire {
 
     /// The next that is said; nothing if the connection was closed in good order.
     #[track_caller]
-    pub(super) fn next(&mut self) -> Option<Said> {
+    pub(crate) fn next(&mut self) -> Option<Said> {
         self.try_next().unwrap_or_else(|error| panic!("nothing can be read: {error}"))
+    }
+
+    /// Reads at most so many bytes as they are; gives how many came.
+    pub(crate) fn read_some(&mut self, most: usize) -> io::Result<usize> {
+        self.stream.read(&mut vec![0; most])
     }
 
     /// The records up to the end of a request, byte for byte.
     #[track_caller]
-    pub(super) fn records(&mut self) -> Vec<Record> {
+    pub(crate) fn records(&mut self) -> Vec<Record> {
         let take = |length: usize| {
             let mut bytes = vec![0; length];
             (&self.stream).read_exact(&mut bytes).unwrap();
@@ -194,14 +200,14 @@ impl Wire {
     }
 
     /// Has it said anything that was not looked at?
-    pub(super) fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut watched = [PollFd::new(&self.stream, PollFlags::IN)];
         !self.unread.is_empty() || poll(&mut watched, Some(&at_once)).unwrap() > 0
     }
 
     /// All that is said until a request ends; nothing if the connection is closed before the first word.
-    pub(super) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
+    pub(crate) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
         let mut said = Vec::new();
         let mut stdout = Vec::new();
         loop {
@@ -228,14 +234,14 @@ impl Wire {
 
     /// All that is said until a request ends.
     #[track_caller]
-    pub(super) fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         let answer = self.try_answer().unwrap_or_else(|error| panic!("no answer: {error}"));
         answer.expect("an answer, not the end of the connection")
     }
 
     /// Sends a request and waits for its answer.
     #[track_caller]
-    pub(super) fn ask(&mut self, ask: &Ask) -> Answer {
+    pub(crate) fn ask(&mut self, ask: &Ask) -> Answer {
         self.send(&ask.bytes());
         let answer = self.answer();
         assert!(matches!(answer.said.last(), Some(Said::End(id, _)) if *id == ask.id), "{answer:?}");
@@ -244,7 +250,7 @@ impl Wire {
 
     /// Asserts that the pool closes the connection in good order and says nothing more.
     #[track_caller]
-    pub(super) fn assert_closed(&mut self) {
+    pub(crate) fn assert_closed(&mut self) {
         assert_eq!(self.next(), None);
         assert_eq!(self.unread, b"", "the connection ends within a record");
     }
@@ -253,7 +259,7 @@ impl Wire {
 impl Answer {
     /// The reply, if it is a valid one, whole, and all of it was sent as the specification says (FastCGI 1.0, 6.1 and 6.2).
     #[track_caller]
-    pub(super) fn head(&self) -> Head {
+    pub(crate) fn head(&self) -> Head {
         assert_eq!(self.end, EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete });
         let ends = self.said.iter().filter(|said| matches!(said, Said::StdoutEnd(_))).count();
         assert_eq!(ends, 1, "FCGI_STDOUT is ended once: {:?}", self.said);
@@ -274,7 +280,7 @@ impl Answer {
 
     /// The process that answered.
     #[track_caller]
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.head().all("X-Pid")[0].parse().unwrap()
     }
 }
@@ -289,47 +295,47 @@ impl Ask {
     }
 
     /// A `POST` with this body.
-    pub(super) fn post(path: &str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let ask = Self::get(path).param("REQUEST_METHOD", "POST").param("CONTENT_LENGTH", body.len().to_string());
         Self { body, ..ask }
     }
 
     /// With another id than 1.
-    pub(super) fn id(self, id: u16) -> Self {
+    pub(crate) fn id(self, id: u16) -> Self {
         Self { id, ..self }
     }
 
     /// In another role than responder.
-    pub(super) fn role(self, role: u16) -> Self {
+    pub(crate) fn role(self, role: u16) -> Self {
         Self { role, ..self }
     }
 
     /// Over a connection that stays open.
-    pub(super) fn keep(self) -> Self {
+    pub(crate) fn keep(self) -> Self {
         Self { keep: true, ..self }
     }
 
     /// With a body, whatever the parameters say.
-    pub(super) fn body(self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
     /// With a parameter.
-    pub(super) fn param(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn param(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.params.retain(|(known, _)| known != name);
         self.params.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
     /// Without a parameter.
-    pub(super) fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.params.retain(|(known, _)| known != name);
         self
     }
 
     /// All of it.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.before_body();
         if self.role != 2 {
             bytes.extend(self.stdin(&self.body));
@@ -339,7 +345,7 @@ impl Ask {
     }
 
     /// All before the body.
-    pub(super) fn before_body(&self) -> Vec<u8> {
+    pub(crate) fn before_body(&self) -> Vec<u8> {
         let mut bytes = self.begin();
         Request::new(RequestId::new(self.id).unwrap())
             .append_params(self.params.iter().map(|(name, value)| (name, value)), &mut bytes)
@@ -348,13 +354,13 @@ impl Ask {
     }
 
     /// `FCGI_BEGIN_REQUEST`.
-    pub(super) fn begin(&self) -> Vec<u8> {
+    pub(crate) fn begin(&self) -> Vec<u8> {
         let [high, low] = self.role.to_be_bytes();
         record(BEGIN_REQUEST, self.id, &[high, low, u8::from(self.keep), 0, 0, 0, 0, 0])
     }
 
     /// The parameters as they stand in their stream.
-    pub(super) fn pairs(&self) -> Vec<u8> {
+    pub(crate) fn pairs(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (name, value) in &self.params {
             pairs::append(name.as_bytes(), value, &mut bytes).unwrap();
@@ -363,23 +369,23 @@ impl Ask {
     }
 
     /// `content` as records of `FCGI_STDIN`.
-    pub(super) fn stdin(&self, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn stdin(&self, content: &[u8]) -> Vec<u8> {
         content.chunks(0xffff).flat_map(|piece| record(STDIN, self.id, piece)).collect()
     }
 
     /// The end of `FCGI_STDIN`.
-    pub(super) fn end_of_stdin(&self) -> Vec<u8> {
+    pub(crate) fn end_of_stdin(&self) -> Vec<u8> {
         record(STDIN, self.id, b"")
     }
 
     /// `FCGI_ABORT_REQUEST`.
-    pub(super) fn abort(&self) -> Vec<u8> {
+    pub(crate) fn abort(&self) -> Vec<u8> {
         record(ABORT_REQUEST, self.id, b"")
     }
 }
 
 /// A record.
-pub(super) fn record(kind: u8, id: u16, content: &[u8]) -> Vec<u8> {
+pub(crate) fn record(kind: u8, id: u16, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap();
     let mut record = vec![1, kind];
     record.extend(id.to_be_bytes());

@@ -267,3 +267,31 @@ fn w21_a_body_of_256_kib_can_be_read_again_and_a_greater_one_only_from_a_file() 
         assert!(ended.text().ends_with("\r\n\r\n(True, [])"), "{length}: {ended:?}");
     }
 }
+
+#[test]
+fn a_body_for_which_there_is_no_memory_raises_memory_error() {
+    for expression in ["read()", "read(10 ** 9)", "readline()", "readinto(bytearray(1))", "readlines()"] {
+        let large = 48 << 20;
+        let reply = Probe::new(&format!(
+            "
+            import resource
+            def application(environ, start_response):
+                with open('/proc/self/statm') as statm:
+                    size = int(statm.read().split()[0]) * resource.getpagesize()
+                resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20), resource.RLIM_INFINITY))
+                try:
+                    environ['wsgi.input'].{expression}
+                    answer = b'read'
+                except MemoryError:
+                    answer = b'MemoryError'
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                start_response('200 OK', [('Content-Type', 'text/plain')])
+                return [answer]
+            "
+        ))
+        .post(vec![b'x'; large])
+        .run();
+        let expected = if expression.starts_with("readinto") { "read" } else { "MemoryError" };
+        assert_eq!(reply.text(), expected, "{expression}: {reply:?}");
+    }
+}

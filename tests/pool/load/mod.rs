@@ -5,7 +5,7 @@
 mod hanging;
 mod kills;
 mod million;
-mod noise;
+pub(crate) mod noise;
 mod reloads;
 
 use std::{
@@ -60,7 +60,7 @@ impl Random {
     }
 
     /// So many bytes.
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
     }
 }

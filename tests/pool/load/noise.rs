@@ -20,7 +20,7 @@ const LEFT_OPEN: usize = 50;
 const SILENT: usize = 100_000;
 
 /// Bytes that mean nothing; every other time they look like a record at first.
-fn noise(random: &mut Random) -> Vec<u8> {
+pub(crate) fn noise(random: &mut Random) -> Vec<u8> {
     let length = random.below(2000);
     let mut noise = random.bytes(length);
     if noise.len() > 8 && random.below(2) == 0 {
@@ -31,7 +31,7 @@ fn noise(random: &mut Random) -> Vec<u8> {
 }
 
 /// A request that ends anywhere.
-fn cut(random: &mut Random) -> Vec<u8> {
+pub(crate) fn cut(random: &mut Random) -> Vec<u8> {
     let mut bytes = request(random);
     let length = random.below(bytes.len());
     bytes.truncate(length);
@@ -39,7 +39,7 @@ fn cut(random: &mut Random) -> Vec<u8> {
 }
 
 /// A request with a byte that is not its own.
-fn changed(random: &mut Random) -> Vec<u8> {
+pub(crate) fn changed(random: &mut Random) -> Vec<u8> {
     let mut bytes = request(random);
     let position = random.below(bytes.len());
     bytes[position] = random.bytes(1)[0];

@@ -1,0 +1,255 @@
+//! Applications that attack their process, in every mode.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    BOUND,
+    asked::{Outcome, Program},
+    is_long,
+    report::Counts,
+    target::{Options, Target},
+};
+use crate::{
+    each_mode::{MODES, Mode},
+    place::Place,
+    pool::wire::Ask,
+    verdict::codes,
+};
+
+const CODE: &str = include_str!("hostile.py");
+
+/// Seconds that a request may take. An application that cannot be interrupted has two more, and
+/// then some to be seen.
+const TIMEOUT: &str = "2";
+
+/// An application of `hostile.py`.
+struct Attack {
+    name: &'static str,
+    /// What it may cost.
+    costs: Option<&'static str>,
+}
+
+/// What is known to fail, and why.
+const NOT_YET: [(&str, &[Mode], &str); 3] = [
+    ("sends_less_than_it_says", &MODES, "the client sees a whole response"),
+    (
+        "waits_in_close",
+        &[Mode::Cold, Mode::Warm, Mode::Resident, Mode::Lone],
+        "`--timeout` does not count after the last byte",
+    ),
+    ("starts_an_endless_thread", &[Mode::Cold], "`--timeout` does not count after the last byte"),
+];
+
+impl Attack {
+    fn ends_the_pool(&self) -> bool {
+        matches!(self.costs, Some("ends the pool" | "cuts the pool off"))
+    }
+
+    /// Nothing can be said of it in this mode.
+    fn is_pointless(&self, mode: Mode) -> bool {
+        match self.name {
+            // Its own parent is stopped as by SIGSTOP, and what it leads to is a matter of the web server.
+            "traces_its_parent" => matches!(mode, Mode::Cold | Mode::Lone),
+            // The socket belongs to whoever starts the worker, who also has to end one that is stopped or
+            // has become another program. One whose parent is gone is what spawn-fcgi leaves behind.
+            "removes_the_socket"
+            | "shuts_every_socket_down"
+            | "stops_itself"
+            | "becomes_another_program_that_stays"
+            | "lets_itself_be_traced"
+            | "kills_its_parent"
+            | "sends_sigterm_to_its_parent" => mode == Mode::Lone,
+            _ => false,
+        }
+    }
+}
+
+fn attacks() -> Vec<Attack> {
+    let mut costs = None;
+    let mut attacks = Vec::new();
+    for line in CODE.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            costs = Some(comment);
+        } else if let Some(name) =
+            line.strip_prefix("def ").and_then(|rest| rest.strip_suffix("(environ, start_response):"))
+        {
+            if name != "application" {
+                attacks.push(Attack { name, costs });
+            }
+            costs = None;
+        } else if !line.is_empty() {
+            costs = None;
+        }
+    }
+    attacks
+}
+
+/// What it has cost others.
+#[derive(Default)]
+struct Cost {
+    answered: u64,
+    lost: u64,
+}
+
+/// Lets the application attack, and says what is wrong afterwards.
+fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> {
+    let words: &[&str] = match mode {
+        // A pool whose directory was removed cannot be asked to stop.
+        Mode::Warm | Mode::Resident => &["--timeout", TIMEOUT, "--warm-idle", "10"],
+        _ => &["--timeout", TIMEOUT],
+    };
+    let options = Options { words, ..Options::default() };
+    // Paths of sockets may not be long.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+    let target = Target::start(place, &name, mode, CODE, options);
+    let mut cost = Cost { answered: 1, lost: 0 };
+    cost.lost += target.good("/good-before")?;
+    let began = Instant::now();
+    let outcome = match attack.costs {
+        Some("leaves") => leave(&target, attack.name),
+        _ => target.ask(&format!("/{}", attack.name), "body", BOUND),
+    };
+    let took = began.elapsed();
+    match &outcome {
+        // It has the very descriptor that the response goes to.
+        Outcome::Invalid(_) if attack.costs == Some("garbles its own response") => {}
+        Outcome::Invalid(_) | Outcome::Hung(_) => return Err(format!("{outcome:?}\n{}", target.log())),
+        _ if took > Duration::from_secs(10) => return Err(format!("took {took:?}\n{}", target.log())),
+        _ => {}
+    }
+    if attack.costs == Some("cuts the pool off") && !target.is_cgi() {
+        // Whoever looks after the pool stops it, and starts it again.
+        target.terminate();
+    }
+    for number in 0..3 {
+        cost.lost += target.good(&format!("/good-{number}")).map_err(|wrong| {
+            let text = format!("{outcome:?}").chars().take(300).collect::<String>();
+            format!("{wrong}, after {text}\n{}", target.log())
+        })?;
+        cost.answered += 1;
+    }
+    let ends = target.ends();
+    if !ends.is_empty() && !attack.ends_the_pool() && mode != Mode::Lone {
+        return Err(format!("the supervisor has ended: {ends:?}\n{}", target.log()));
+    }
+    let log = target.stop().map_err(|wrong| format!("{wrong}\n{}", target.log()))?;
+    let codes = codes(&log);
+    if codes.contains(&"W0901") {
+        return Err(format!("W0901\n{log}"));
+    }
+    let fails = !matches!(&outcome, Outcome::Whole(head) if head.status < 400);
+    let killed = !ends.is_empty() || attack.costs.is_some();
+    if fails && codes.is_empty() && !killed {
+        return Err(format!("no message for {outcome:?}\n{log}"));
+    }
+    Ok(cost)
+}
+
+/// A client that leaves after the first bytes.
+fn leave(target: &Target, name: &str) -> Outcome {
+    let path = format!("/{name}");
+    let until = Instant::now() + BOUND;
+    if !target.is_cgi() {
+        let mut wire = target.connect();
+        let _ = wire.try_send(&Ask::post(&path, "body").bytes());
+        let first = wire.try_next();
+        return Outcome::Cut(format!("left after {}", if first.is_ok() { "a record" } else { "an error" }));
+    }
+    let Ok(mut program) = Program::start(&mut target.request(&path, 4), BOUND) else {
+        return Outcome::Invalid("not started".to_owned());
+    };
+    program.give(b"body");
+    program.leave(until)
+}
+
+#[expect(clippy::print_stdout, reason = "the harness shows it beside a failure, and `--nocapture` always")]
+fn in_modes(row: &str, modes: &[Mode]) {
+    let place = Arc::new(Place::new());
+    let attacks = attacks();
+    assert!(attacks.len() >= 47, "{}", attacks.len());
+    let only = std::env::var("WSGATE_ATTACK_ONLY").ok();
+    let (mut total, mut tried, mut wrong) = (Cost::default(), 0, Vec::new());
+    for (number, attack) in attacks.iter().enumerate() {
+        if only.as_ref().is_some_and(|only| !only.split(',').any(|name| name == attack.name)) {
+            continue;
+        }
+        for mode in modes.iter().filter(|mode| !attack.is_pointless(**mode)) {
+            if let Some((name, .., why)) = NOT_YET.iter().find(|known| known.0 == attack.name && known.1.contains(mode))
+            {
+                println!("not yet: {name} {mode:?}: {why}");
+                if only.is_none() {
+                    continue;
+                }
+            }
+            // In the short form each application attacks in one mode.
+            if !is_long() && only.is_none() && MODES[number % MODES.len()] != *mode {
+                continue;
+            }
+            tried += 1;
+            match catch_unwind(AssertUnwindSafe(|| run(&place, *mode, attack))) {
+                Ok(Ok(cost)) => {
+                    total.answered += cost.answered;
+                    total.lost += cost.lost;
+                }
+                Ok(Err(error)) => wrong.push(format!("=== {} {mode:?}: {error}", attack.name)),
+                Err(panic) => wrong.push(format!("=== {} {mode:?}: {:?}", attack.name, panic.downcast_ref::<String>())),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+    Counts {
+        tried: format!("{tried} pairs of application and mode"),
+        answered: total.answered,
+        lost: total.lost,
+        how: "requests that met a process which was just ending, or took too long".to_owned(),
+    }
+    .report(row);
+}
+
+#[test]
+fn hostile_applications_harm_no_cold_request() {
+    in_modes("Hostile applications, cold", &[Mode::Cold]);
+}
+
+#[test]
+fn hostile_applications_harm_no_warm_request() {
+    in_modes("Hostile applications, warm", &[Mode::Warm]);
+}
+
+#[test]
+fn hostile_applications_harm_no_resident_request() {
+    in_modes("Hostile applications, resident", &[Mode::Resident]);
+}
+
+#[test]
+fn hostile_applications_harm_no_request_to_a_pool() {
+    in_modes("Hostile applications, pool", &[Mode::Preloaded(1), Mode::Preloaded(3)]);
+}
+
+#[test]
+fn hostile_applications_harm_no_request_to_a_pool_without_a_preloaded_application() {
+    in_modes("Hostile applications, pool with `--preload no`", &[Mode::NotPreloaded(1), Mode::NotPreloaded(3)]);
+}
+
+#[test]
+fn hostile_applications_harm_no_request_to_a_lone_worker() {
+    in_modes("Hostile applications, lone worker", &[Mode::Lone]);
+}
+
+#[test]
+fn the_document_says_which_hostile_applications_are_known_to_do_harm() {
+    let document = std::fs::read_to_string(crate::front::source("docs/reliability.md")).unwrap();
+    let listed: Vec<&str> =
+        document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
+    assert_eq!(listed, NOT_YET.map(|(name, ..)| name));
+    let known = attacks();
+    assert!(NOT_YET.iter().all(|(name, ..)| known.iter().any(|attack| attack.name == *name)));
+}

@@ -1,0 +1,42 @@
+//! Attacks: what clients, applications, signals and limits can do to wsgate, in great numbers, and
+//! what it costs the others.
+//!
+//! `make test` runs a short form of each attack, `make test-attack` the long one (the variable
+//! `WSGATE_ATTACK` is `long`), which writes what it has counted as a row of `docs/reliability.md`.
+//! Seeds are printed; `WSGATE_TEST_SEED` brings one back.
+
+mod asked;
+mod fuzz;
+mod hostile;
+mod limits;
+mod load;
+mod reloads;
+mod report;
+mod signals;
+mod slow;
+mod target;
+
+use std::time::Duration;
+
+/// So long a request may take at most that somebody answers, and what was lost takes to come back.
+/// Far more than on an idle machine.
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Is this the long form?
+fn is_long() -> bool {
+    std::env::var_os("WSGATE_ATTACK").is_some_and(|form| form == "long")
+}
+
+/// How often something is done: in the short form, and in the long one.
+fn times(short: usize, long: usize) -> usize {
+    if is_long() { long } else { short }
+}
+
+/// Answers with its path and its body, and tells its process.
+const ECHO: &str = "
+    import os
+    def application(environ, start_response):
+        body = environ['wsgi.input'].read()
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [environ['PATH_INFO'].encode('latin-1') + b'|' + body]
+    ";

@@ -1,0 +1,93 @@
+//! More reloads than can be done, under load.
+
+use std::{
+    process::{Command, Stdio},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    BOUND, ECHO,
+    asked::Program,
+    fuzz::held,
+    load::Load,
+    report::Counts,
+    target::{Options, Target, pause},
+    times,
+};
+use crate::{artefacts, each_mode::Mode, front::eventually, place::Place, pool::load::turn, verdict::codes};
+
+/// In two seconds.
+const RELOADS: usize = 200;
+
+/// Between two of them.
+const PACE: Duration = Duration::from_millis(10);
+
+/// Asks for a reload at each pace, by `ask`.
+fn reload(row: &str, what: &str, mut ask: impl FnMut(&Target), finish: impl Fn(&Target)) {
+    let _turn = turn();
+    let place = Arc::new(Place::new());
+    let words = ["--workers", "2", "--name", "app"];
+    let options = Options { words: &words, ..Options::default() };
+    let target = Arc::new(Target::start(&place, "reloads", Mode::Preloaded(2), ECHO, options));
+    let supervisor = target.leader().unwrap();
+    let before = held(supervisor);
+    let load = Load::start(&target, 6);
+    load.await_answers(&target, 50).unwrap();
+    let rounds = times(1, 10);
+    for _ in 0..rounds {
+        let began = Instant::now();
+        for number in 0..RELOADS {
+            ask(&target);
+            pause((PACE * u32::try_from(number + 1).unwrap()).saturating_sub(began.elapsed()));
+        }
+        finish(&target);
+        load.await_answers(&target, 50).unwrap();
+    }
+    let tally = load.end().unwrap_or_else(|wrong| panic!("{wrong}\n{}", target.log()));
+    eventually("old templates and workers have ended", || target.templates().len() == 1 && target.workers().len() == 2);
+    assert_eq!(target.leader(), Some(supervisor));
+    let after = held(supervisor);
+    assert!(after.0 <= before.0, "descriptors: {before:?}, then {after:?}");
+    assert!(after.1 <= before.1 + 4096, "memory: {before:?}, then {after:?}");
+    let counts = Counts {
+        tried: format!("{rounds} times {RELOADS} {what} in 2 s"),
+        answered: tally.answered.load(Ordering::Relaxed),
+        lost: tally.lost() + tally.refused.load(Ordering::Relaxed),
+        how: format!("{:?}", tally.how),
+    };
+    assert_eq!(counts.lost, 0, "{counts:?}\n{}", target.log());
+    let log = target.stop().unwrap();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+    counts.report(row);
+}
+
+#[test]
+fn two_hundred_sighups_in_two_seconds_fail_no_request() {
+    let hang_up = |target: &Target| {
+        kill_process(Pid::from_raw(target.leader().unwrap()).unwrap(), Signal::HUP).unwrap();
+    };
+    reload("Reloads by SIGHUP", "SIGHUP", hang_up, |target| {
+        eventually("the last reload is done", || target.log().contains("W0711") && target.templates().len() == 1);
+    });
+}
+
+#[test]
+fn two_hundred_reloads_by_command_in_two_seconds_fail_no_request() {
+    let asked: std::cell::RefCell<Vec<Program>> = std::cell::RefCell::default();
+    let ask = |target: &Target| {
+        let mut command = Command::new(artefacts::gateway());
+        command.args(["reload", "app"]).env_clear().env("WSGATE_RUNTIME_DIR", target.path("run"));
+        command.stderr(Stdio::inherit());
+        asked.borrow_mut().push(Program::start(&mut command, BOUND * 2).unwrap());
+    };
+    reload("Reloads by `wsgate reload`", "`wsgate reload`", ask, |_| {
+        for program in asked.borrow_mut().drain(..) {
+            // The command prints no response, so that this is none; it has succeeded.
+            let outcome = program.outcome();
+            assert!(matches!(outcome, super::asked::Outcome::Invalid(_)), "{outcome:?}");
+        }
+    });
+}

@@ -1,0 +1,273 @@
+//! Clients that are slow in either direction, or say nothing more, while others are served.
+
+use std::{
+    io::{Read as _, Write as _},
+    process::Stdio,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    asked::ready,
+    fuzz::held,
+    load::Load,
+    report::Counts,
+    target::{Options, Target, pause},
+    times,
+};
+use crate::{each_mode::Mode, place::Place, pool::wire::Ask, verdict::codes};
+
+/// Seconds that a request may take.
+const TIMEOUT: &str = "1";
+
+/// When a request that its client holds up must have ended: the timeout, two seconds more for what
+/// cannot be interrupted, and what a busy machine takes.
+const END: Duration = Duration::from_secs(8);
+
+/// Between two bytes of a slow client.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Answers with its path and its body; `/large` with three million bytes.
+const APP: &str = "
+    import os
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        body = environ['wsgi.input'].read()
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        if path == '/large':
+            return (b'x' * 100_000 for _ in range(30))
+        return [path.encode('latin-1') + b'|' + body]
+    ";
+
+/// What a client does slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slowly {
+    /// Sends its body byte by byte.
+    Body,
+    /// Sends half of its body.
+    HalfBody,
+    /// Reads the response byte by byte.
+    Reads,
+    /// Reads nothing.
+    ReadsNothing,
+    /// Sends the first half of its parameters.
+    HalfParameters,
+    /// Sends its parameters byte by byte.
+    Parameters,
+    /// Sends nothing.
+    Silent,
+    /// Sends a whole request and says that it sends no more: this one is answered.
+    HalfClosed,
+}
+
+/// Those that hold a thread.
+const HOLDING: [Slowly; 4] = [Slowly::Body, Slowly::HalfBody, Slowly::Reads, Slowly::ReadsNothing];
+
+/// Those that do not.
+const WAITING: [Slowly; 4] = [Slowly::HalfParameters, Slowly::Parameters, Slowly::Silent, Slowly::HalfClosed];
+
+/// A slow client of a pool; ends when its request does. Those who have begun none leave by themselves.
+fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
+    let mut wire = target.connect();
+    let began = Instant::now();
+    let ask = match how {
+        Slowly::Reads | Slowly::ReadsNothing => Ask::get("/large"),
+        _ => Ask::post("/slow", vec![b'x'; 100_000]),
+    };
+    let late = |what: &str| if began.elapsed() > END { Err(format!("{how:?}: {what}")) } else { Ok(()) };
+    let trickle = |bytes: &[u8], until: Duration| {
+        for byte in bytes.chunks(1) {
+            if wire.try_send(byte).is_err() || began.elapsed() > until || wire.has_more() {
+                break;
+            }
+            pause(PACE);
+        }
+    };
+    let before = ask.before_body();
+    match how {
+        Slowly::Body => {
+            let _ = wire.try_send(&before);
+            trickle(&ask.stdin(&vec![b'x'; 100_000]), END);
+        }
+        Slowly::HalfBody => {
+            let _ = wire.try_send(&[before, ask.stdin(&[b'x'; 50_000])].concat());
+        }
+        Slowly::Reads | Slowly::ReadsNothing => {
+            let _ = wire.try_send(&ask.bytes());
+            let until = Duration::from_millis(if how == Slowly::Reads { 0 } else { 4000 });
+            // Nothing is read until well behind the timeout; then what was sent can be read, and no more.
+            pause(until);
+            let mut bytes = 0;
+            while let Ok(length @ 1..) = wire.read_some(1000) {
+                bytes += length;
+                if how == Slowly::Reads && began.elapsed() < Duration::from_secs(4) {
+                    pause(PACE);
+                }
+                late("the response does not end")?;
+            }
+            return if bytes < 3_000_000 { Ok(()) } else { Err(format!("{how:?}: {bytes} bytes came")) };
+        }
+        Slowly::HalfParameters => {
+            let _ = wire.try_send(&before[..before.len() / 2]);
+            pause(Duration::from_secs(2));
+            return Ok(());
+        }
+        Slowly::Parameters => {
+            trickle(&before, Duration::from_secs(2));
+            return Ok(());
+        }
+        Slowly::Silent => {
+            pause(Duration::from_secs(2));
+            return Ok(());
+        }
+        Slowly::HalfClosed => {
+            let ask = Ask::get("/half");
+            let _ = wire.try_send(&ask.bytes());
+            wire.end_sending();
+            return match wire.try_answer() {
+                Ok(Some(answer)) if answer.text() == "/half|" => Ok(()),
+                other => Err(format!("{how:?}: {other:?}")),
+            };
+        }
+    }
+    // It may get an error page, and the connection ends.
+    while let Ok(1..) = wire.read_some(1000) {
+        late("the request does not end")?;
+    }
+    late("the request does not end")
+}
+
+/// A slow client of a gateway.
+fn over_cgi(target: &Target, how: Slowly) -> Result<(), String> {
+    let (path, length) = match how {
+        Slowly::Reads | Slowly::ReadsNothing => ("/large", 0),
+        Slowly::HalfClosed => ("/half", 0),
+        _ => ("/slow", 100_000),
+    };
+    let began = Instant::now();
+    let mut command = target.request(path, length);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take().expect("a pipe"));
+    if let Some(stdin) = &mut stdin {
+        match how {
+            Slowly::Body | Slowly::Parameters => {
+                while began.elapsed() < END && stdin.write_all(b"x").is_ok() && !ready(&stdout, Instant::now() + PACE) {
+                }
+            }
+            Slowly::HalfBody | Slowly::HalfParameters => drop(stdin.write_all(&[b'x'; 50_000])),
+            _ => {}
+        }
+    }
+    if matches!(how, Slowly::HalfClosed | Slowly::Reads | Slowly::ReadsNothing) {
+        stdin = None;
+    }
+    if how == Slowly::ReadsNothing {
+        pause(Duration::from_secs(4));
+    }
+    let (mut bytes, mut piece) = (0, [0; 1000]);
+    while ready(&stdout, began + END * 2) {
+        match stdout.read(&mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => bytes += length,
+        }
+        if how == Slowly::Reads && began.elapsed() < Duration::from_secs(4) {
+            pause(PACE);
+        }
+    }
+    drop((stdin, stdout));
+    let took = began.elapsed();
+    let gone = crate::front::gone_within(i32::try_from(child.id()).unwrap(), END);
+    let _ = child.kill();
+    let _ = child.wait();
+    match () {
+        () if !gone => Err(format!("{how:?}: the gateway goes on")),
+        () if took > END => Err(format!("{how:?}: took {took:?}")),
+        () if matches!(how, Slowly::Reads | Slowly::ReadsNothing) && bytes >= 3_000_000 => {
+            Err(format!("{how:?}: {bytes} bytes came"))
+        }
+        () => Ok(()),
+    }
+}
+
+fn slow(row: &str, mode: Mode, clients: &[Slowly]) {
+    let place = Arc::new(Place::new());
+    let options = Options { words: &["--timeout", TIMEOUT], ..Options::default() };
+    let target = Arc::new(Target::start(&place, "slow", mode, APP, options));
+    let rounds = times(1, 12);
+    // What a first failure loads is there afterwards.
+    let round = || -> Vec<String> {
+        let slow: Vec<_> = clients
+            .iter()
+            .map(|&how| {
+                let target = target.clone();
+                thread::spawn(move || if target.is_cgi() { over_cgi(&target, how) } else { over_fastcgi(&target, how) })
+            })
+            .collect();
+        slow.into_iter().filter_map(|client| client.join().expect("a slow client").err()).collect()
+    };
+    let load = Load::start(&target, 2);
+    load.await_answers(&target, 4).unwrap();
+    let mut held_before = Vec::new();
+    for number in 0..rounds {
+        if number == 1 && !target.is_cgi() {
+            held_before = target.workers().into_iter().map(|pid| (pid, held(pid).1)).collect();
+        }
+        let answered = load.answered();
+        let wrong = round();
+        assert!(wrong.is_empty(), "round {number}: {wrong:?}\n{}", target.log());
+        assert!(load.answered() > answered, "others were not served meanwhile\n{}", target.log());
+    }
+    let tally = load.end().unwrap_or_else(|wrong| panic!("{wrong}\n{}", target.log()));
+    for (pid, memory) in held_before {
+        assert!(target.workers().contains(&pid), "worker {pid} has ended\n{}", target.log());
+        let now = held(pid).1;
+        assert!(now <= memory + 8192, "memory of the worker: {memory} KiB, then {now} KiB");
+    }
+    let counts = Counts {
+        tried: format!("{} slow clients", rounds * clients.len()),
+        answered: tally.answered.load(Ordering::Relaxed),
+        lost: tally.lost(),
+        how: format!("{:?}", tally.how),
+    };
+    assert_eq!(tally.lost(), 0, "{counts:?}\n{}", target.log());
+    assert!(target.ends().is_empty(), "{:?}\n{}", target.ends(), target.log());
+    let log = target.stop().unwrap_or_else(|wrong| panic!("{wrong}\n{}", target.log()));
+    let expected = ["W0402", "W0501", "W0503", "W0603", "W0604", "W0380"];
+    for code in codes(&log) {
+        assert!(expected.contains(&code), "{code}\n{log}");
+    }
+    assert!(codes(&log).contains(&"W0603"), "{log}");
+    counts.report(row);
+}
+
+#[test]
+fn slow_clients_of_a_pool_of_one_thread_end_and_others_are_served() {
+    slow("Slow clients, pool, 1 thread", Mode::Preloaded(1), &[&HOLDING[..1], &WAITING].concat());
+}
+
+#[test]
+fn slow_clients_of_a_pool_of_eight_threads_end_and_others_are_served() {
+    slow("Slow clients, pool, 8 threads", Mode::Preloaded(8), &[&HOLDING[..], &HOLDING[..3], &WAITING].concat());
+}
+
+#[test]
+fn slow_clients_of_a_lone_worker_end_and_others_are_served() {
+    slow("Slow clients, lone worker", Mode::Lone, &[&HOLDING[1..2], &WAITING].concat());
+}
+
+#[test]
+fn slow_clients_of_cold_requests_end_and_others_are_served() {
+    slow("Slow clients, cold", Mode::Cold, &HOLDING);
+}
+
+#[test]
+fn slow_clients_of_warm_requests_end_and_others_are_served() {
+    slow("Slow clients, warm", Mode::Warm, &HOLDING);
+}
+
+#[test]
+fn slow_clients_of_resident_requests_end_and_others_are_served() {
+    slow("Slow clients, resident", Mode::Resident, &HOLDING);
+}

@@ -1,0 +1,455 @@
+//! An application that is attacked, in some mode, and whoever starts it again: the web server or a
+//! service manager.
+
+use std::{
+    fs::{self, File},
+    os::unix::{net::UnixListener, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use super::{
+    BOUND,
+    asked::{Outcome, Program, connect, over},
+};
+use crate::{
+    each_mode::Mode,
+    front::eventually,
+    place::Place,
+    pool::wire::{Ask, Wire},
+    probe::python,
+};
+
+/// What is attacked.
+pub(super) struct Target {
+    place: Arc<Place>,
+    directory: PathBuf,
+    mode: Mode,
+    options: Vec<String>,
+    /// The program that starts everything, with its words.
+    through: Vec<String>,
+    variables: Vec<(String, String)>,
+    /// The socket of a lone worker, which its manager has.
+    listener: Option<UnixListener>,
+    leader: Mutex<Leader>,
+    /// Gateways that serve a request of [`Target::ask`].
+    gateways: Mutex<Vec<i32>>,
+}
+
+/// The process that was started for a pool.
+#[derive(Default)]
+struct Leader {
+    child: Option<Child>,
+    ends: Vec<ExitStatus>,
+}
+
+/// Options of a target.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Options<'a> {
+    /// Words for the command line or the `#!` line.
+    pub(super) words: &'a [&'a str],
+    /// A program that becomes the gateway.
+    pub(super) through: &'a [&'a str],
+    /// The user that it runs as.
+    pub(super) user: Option<u32>,
+    /// Variables of its processes.
+    pub(super) variables: &'a [(&'a str, &'a str)],
+}
+
+/// Locks whatever another thread has left.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Target {
+    /// The application in `code`, in the directory `name` of `place`. It serves.
+    #[track_caller]
+    pub(super) fn start(place: &Arc<Place>, name: &str, mode: Mode, code: &str, options: Options<'_>) -> Self {
+        let directory = place.path(name);
+        fs::create_dir_all(directory.join("run")).unwrap();
+        let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let variables = options.variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut target = Self {
+            place: place.clone(),
+            directory,
+            mode,
+            options: strings(options.words),
+            through: strings(options.through),
+            variables,
+            listener: None,
+            leader: Mutex::default(),
+            gateways: Mutex::default(),
+        };
+        if let Some(user) = options.user {
+            let ids = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+            target.through.splice(..0, ["setpriv".to_owned()].into_iter().chain(ids).chain(["--".to_owned()]));
+        }
+        let word = match mode {
+            Mode::Warm => "warm",
+            Mode::Resident => "resident",
+            _ => "cold",
+        };
+        let first_line = match target.is_cgi() {
+            true => format!("#!WSGATE --mode {word} {}", options.words.join(" ")),
+            false => "#!WSGATE".to_owned(),
+        };
+        place.script(&format!("{name}/app.wsgi"), &first_line, code);
+        fs::set_permissions(target.path("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        if let Some(user) = options.user {
+            let owner = Command::new("chown").arg("-R").arg(user.to_string()).arg(&target.directory).status();
+            assert!(owner.unwrap().success());
+        }
+        if mode == Mode::Lone {
+            target.listener = Some(UnixListener::bind(target.socket()).unwrap());
+        }
+        if target.is_cgi() {
+            target.wait_for_the_clock();
+        } else {
+            lock(&target.leader).child = Some(target.launch());
+        }
+        target.await_good("/good-start");
+        if matches!(mode, Mode::Warm | Mode::Resident) {
+            eventually("the pool serves", || !target.sockets().is_empty());
+        }
+        target
+    }
+
+    /// Of a file that is as young as this it cannot be told whether it was changed after it was loaded.
+    fn wait_for_the_clock(&self) {
+        eventually("the script is no longer new", || {
+            let changed = fs::metadata(self.path("app.wsgi")).unwrap().modified().unwrap();
+            changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))
+        });
+    }
+
+    /// Is each request a CGI request?
+    pub(super) fn is_cgi(&self) -> bool {
+        matches!(self.mode, Mode::Cold | Mode::Warm | Mode::Resident)
+    }
+
+    /// A path beside the application.
+    pub(super) fn path(&self, relative: &str) -> PathBuf {
+        self.directory.join(relative)
+    }
+
+    /// Where a pool listens.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.path("app.sock")
+    }
+
+    /// Sockets of warm pools.
+    fn sockets(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(self.path("run")) else { return Vec::new() };
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).collect()
+    }
+
+    /// What stands in its log by now.
+    pub(super) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("error.log")).unwrap_or_default()).into_owned()
+    }
+
+    fn log_file(&self) -> File {
+        File::options().append(true).create(true).open(self.path("error.log")).unwrap()
+    }
+
+    /// A command that starts something of it: a process group of its own, since the applications
+    /// send signals to theirs.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = match &self.through[..] {
+            [] => Command::new(program),
+            [through, words @ ..] => {
+                let mut command = Command::new(through);
+                command.args(words).arg(program);
+                command
+            }
+        };
+        command.process_group(0).stderr(self.log_file());
+        command
+    }
+
+    fn describe(&self, command: &mut Command) {
+        self.place.describe(command, &self.path("app.wsgi"));
+        command.env("WSGATE_RUNTIME_DIR", self.path("run")).env("RUN_OF_ATTACK", self.path("run"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+    }
+
+    fn launch(&self) -> Child {
+        // Whoever starts a lone worker is its parent, which it may send signals to: not the test.
+        let mut command = match self.mode {
+            Mode::Lone => {
+                let mut command = self.command(Path::new("/bin/sh"));
+                command.args(["-c", "\"$@\"; exit $?", "sh"]).arg(self.place.wsgate());
+                command
+            }
+            _ => self.command(&self.place.wsgate()),
+        };
+        command.args(["fastcgi", "--python"]).arg(python());
+        let mut words: Vec<String> = Vec::new();
+        if let Mode::Preloaded(threads) | Mode::NotPreloaded(threads) = self.mode {
+            let preload = if matches!(self.mode, Mode::Preloaded(_)) { "yes" } else { "no" };
+            words.extend(["--preload", preload, "--threads"].map(str::to_owned));
+            words.extend([threads.to_string(), "--drain".to_owned(), "2".to_owned()]);
+            words.extend(["--listen".to_owned(), format!("unix:{}", self.socket().display())]);
+            if !self.options.iter().any(|word| word == "--workers") {
+                words.extend(["--workers", "1"].map(str::to_owned));
+            }
+        }
+        if geteuid().is_root() && self.through.is_empty() {
+            // So meant, and not to be warned of.
+            command.args(["--user", "root"]);
+        }
+        command.args(words).args(&self.options).arg(self.path("app.wsgi"));
+        self.describe(&mut command);
+        command.env_remove("GATEWAY_INTERFACE");
+        if let Some(listener) = &self.listener {
+            command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())));
+        }
+        command.spawn().unwrap()
+    }
+
+    /// Starts the pool again if it has ended, as a service manager does. Has it?
+    pub(super) fn revive(&self) -> bool {
+        let mut leader = lock(&self.leader);
+        let Some(child) = &mut leader.child else { return false };
+        let Some(status) = child.try_wait().unwrap() else { return false };
+        leader.ends.push(status);
+        leader.child = Some(self.launch());
+        true
+    }
+
+    /// How the process that was started for it has ended, each time.
+    pub(super) fn ends(&self) -> Vec<ExitStatus> {
+        lock(&self.leader).ends.clone()
+    }
+
+    /// The supervisor, or the lone worker.
+    pub(super) fn leader(&self) -> Option<i32> {
+        let pid = {
+            let leader = lock(&self.leader);
+            Pid::from_child(leader.child.as_ref()?).as_raw_nonzero().get()
+        };
+        if self.mode == Mode::Lone { children(pid).first().copied() } else { Some(pid) }
+    }
+
+    /// Supervisors that run, of whatever kind.
+    pub(super) fn supervisors(&self) -> Vec<i32> {
+        if !self.is_cgi() {
+            return self.leader().into_iter().collect();
+        }
+        let is_supervisor = |pid: &i32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split(|&byte| byte == 0).any(|word| word == b"warm-pool")
+        };
+        self.processes().into_iter().filter(is_supervisor).collect()
+    }
+
+    /// Templates that run.
+    pub(super) fn templates(&self) -> Vec<i32> {
+        self.supervisors().into_iter().flat_map(children).collect()
+    }
+
+    /// Processes that serve or wait.
+    pub(super) fn workers(&self) -> Vec<i32> {
+        if self.mode == Mode::Lone {
+            return self.leader().into_iter().collect();
+        }
+        self.templates().into_iter().flat_map(children).collect()
+    }
+
+    /// Gateways that serve a request of [`Target::ask`].
+    pub(super) fn gateways(&self) -> Vec<i32> {
+        lock(&self.gateways).clone()
+    }
+
+    /// All its processes that run, whoever their parent is.
+    pub(super) fn processes(&self) -> Vec<i32> {
+        let mark = format!("RUN_OF_ATTACK={}/run\0", self.directory.display());
+        let is_ours = |pid: &i32| {
+            let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environ.windows(mark.len()).any(|part| part == mark.as_bytes())
+        };
+        pids().filter(is_ours).collect()
+    }
+
+    /// The command of a CGI request for `path`, with a body of this length.
+    pub(super) fn request(&self, path: &str, length: usize) -> Command {
+        let mut command = self.command(&self.path("app.wsgi"));
+        self.describe(&mut command);
+        command.env("PATH_INFO", path).env("REQUEST_URI", format!("/cgi-bin/app.wsgi{path}"));
+        command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", length.to_string());
+        command
+    }
+
+    /// What comes of a request for `path` with `body`, within `limit`.
+    pub(super) fn ask(&self, path: &str, body: &str, limit: Duration) -> Outcome {
+        if !self.is_cgi() {
+            return match connect(&self.socket(), limit) {
+                Err(error) => Outcome::Refused(error.to_string()),
+                Ok(mut wire) => match over(&mut wire, &Ask::post(path, body), limit) {
+                    Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
+                    other => other,
+                },
+            };
+        }
+        let mut program = match Program::start(&mut self.request(path, body.len()), limit) {
+            Ok(program) => program,
+            Err(error) => return Outcome::Refused(error.to_string()),
+        };
+        let pid = program.pid();
+        lock(&self.gateways).push(pid);
+        program.give(body.as_bytes());
+        let outcome = program.outcome();
+        lock(&self.gateways).retain(|known| *known != pid);
+        outcome
+    }
+
+    /// A connection to a pool.
+    #[track_caller]
+    pub(super) fn connect(&self) -> Wire {
+        connect(&self.socket(), BOUND).unwrap_or_else(|error| panic!("{}: {error}", self.socket().display()))
+    }
+
+    /// Asks until the right response comes, while the pool is started again where it has ended. Gives
+    /// the number of requests that were lost.
+    pub(super) fn good(&self, path: &str) -> Result<u64, String> {
+        let (began, mut lost, mut last) = (Instant::now(), 0, String::new());
+        let expected = format!("{path}|body of {path}");
+        while began.elapsed() < BOUND {
+            let outcome = self.ask_while_watched(path, &format!("body of {path}"));
+            if outcome.is(&expected) {
+                return Ok(lost);
+            }
+            if let Some(wrong) = outcome.wrong(&expected) {
+                return Err(wrong);
+            }
+            if !matches!(outcome, Outcome::Refused(_)) {
+                lost += 1;
+            }
+            last = format!("{outcome:?}");
+            pause(Duration::from_millis(10));
+        }
+        Err(format!("no good response within {BOUND:?}, {lost} lost, at last {last}"))
+    }
+
+    /// Asks, while somebody starts the pool again where it has ended.
+    fn ask_while_watched(&self, path: &str, body: &str) -> Outcome {
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    self.revive();
+                    pause(Duration::from_millis(5));
+                }
+            });
+            let outcome = self.ask(path, body, BOUND);
+            is_over.store(true, Ordering::Relaxed);
+            outcome
+        })
+    }
+
+    /// The same, where nothing may be wrong.
+    #[track_caller]
+    pub(super) fn await_good(&self, path: &str) -> u64 {
+        self.good(path).unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log()))
+    }
+
+    /// Asks the supervisor to stop.
+    pub(super) fn terminate(&self) {
+        if let Some(pid) = self.leader().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Ends it in good order and gives its log. No process may be left.
+    pub(super) fn stop(&self) -> Result<String, String> {
+        let mut wrong = Vec::new();
+        // A warm pool gives its processes thirty seconds.
+        let bound = if self.is_cgi() { BOUND * 2 } else { BOUND };
+        if self.is_cgi() {
+            for socket in self.sockets() {
+                let mut command = self.command(&self.place.wsgate());
+                command.arg("stop").arg(socket.file_stem().unwrap());
+                command.env_clear().env("WSGATE_RUNTIME_DIR", self.path("run")).stdout(Stdio::null());
+                if let Ok(program) = Program::start(&mut command, bound)
+                    && let Outcome::Hung(what) = program.outcome()
+                {
+                    wrong.push(format!("`wsgate stop` hangs: {what}"));
+                }
+            }
+        }
+        let began = Instant::now();
+        self.terminate();
+        let mut left = self.processes();
+        while !left.is_empty() && began.elapsed() < bound {
+            pause(Duration::from_millis(10));
+            left = self.processes();
+            // As process managers do with a worker that does not end.
+            if self.mode == Mode::Lone
+                && began.elapsed() > Duration::from_secs(5)
+                && let Some(pid) = self.leader().and_then(Pid::from_raw)
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        if !left.is_empty() {
+            let names: Vec<String> = left.iter().map(|pid| tell(*pid)).collect();
+            wrong.push(format!("{} processes are left: {}", left.len(), names.join(", ")));
+        }
+        self.kill();
+        if wrong.is_empty() { Ok(self.log()) } else { Err(wrong.join("; ")) }
+    }
+
+    fn kill(&self) {
+        for pid in self.processes() {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        if let Some(mut child) = lock(&self.leader).child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A process, for people.
+fn tell(pid: i32) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or_default().trim().to_owned();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim().to_owned();
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command).replace('\0', " ");
+    format!("{pid} ({state}, child of {parent}: {})", command.chars().take(80).collect::<String>())
+}
+
+/// Children of a process, those included that have ended.
+pub(super) fn children(parent: i32) -> Vec<i32> {
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Between two looks at something that nothing announces.
+pub(super) fn pause(time: Duration) {
+    let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+    let _ = receiver.recv_timeout(time);
+}
