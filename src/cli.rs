@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use link::{
@@ -19,7 +19,7 @@ use link::{
 use crate::{
     call,
     cgi::{self, Invocation},
-    check,
+    check, effects,
     exit::{Complaint, Exit},
     options::Options,
     pool,
@@ -84,7 +84,7 @@ enum Command {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A `#!` line may also have --reload-on PATH, --reload and --slow S, as `wsgate fastcgi --help` describes them."
+    after_help = "A `#!` line may also have --header-timeout S, --socket-timeout S, --worker-connections N, --reload-on PATH, --reload and --slow S, as `wsgate fastcgi --help` describes them."
 )]
 struct Cgi {
     #[command(flatten)]
@@ -150,7 +150,7 @@ fn parse(arguments: Vec<OsString>, default: &'static str) -> Result<Words, clap:
     let has_command = first
         .is_none_or(|first| matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first));
     if has_command {
-        return Words::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(arguments));
+        return all(std::iter::once(OsString::from("wsgate")).chain(arguments));
     }
     // Every request begins so: the words of all the other commands are not even made for it.
     let command = match default {
@@ -161,20 +161,42 @@ fn parse(arguments: Vec<OsString>, default: &'static str) -> Result<Words, clap:
     match command {
         Err(error) if !error.use_stderr() => {
             // Help is to be the same, however it is asked for.
-            Words::try_parse_from(["wsgate", default].map(OsString::from).into_iter().chain(arguments))
+            all(["wsgate", default].map(OsString::from).into_iter().chain(arguments))
         }
         command => command.map(|command| Words { command }),
     }
+}
+
+/// The program with all its commands; the help of each has the options that have an effect there.
+fn program() -> clap::Command {
+    Words::command().mut_subcommands(|known| {
+        let name = known.get_name().to_owned();
+        effects::hide(&name, known)
+    })
+}
+
+/// Reads the words of whichever command they begin with.
+fn all(words: impl Iterator<Item = OsString>) -> Result<Words, clap::Error> {
+    let mut known = program();
+    let found = known.try_get_matches_from_mut(words)?;
+    if let Some((name, found)) = found.subcommand()
+        && let Some(known) = known.find_subcommand_mut(name)
+        && let Some(refused) = effects::refused(name, known, found)
+    {
+        return Err(known.error(ErrorKind::ArgumentConflict, refused));
+    }
+    Words::from_arg_matches(&found)
 }
 
 /// Reads the words of one command alone.
 fn one<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::Error> {
     let known = clap::Command::new(name).bin_name(format!("wsgate {name}")).no_binary_name(true);
     let mut known = T::augment_args(known);
-    known
-        .try_get_matches_from_mut(arguments)
-        .and_then(|found| T::from_arg_matches(&found))
-        .map_err(|error| error.format(&mut known))
+    let found = known.try_get_matches_from_mut(arguments).map_err(|error| error.format(&mut known))?;
+    match effects::refused(name, &known, &found) {
+        Some(refused) => Err(known.error(ErrorKind::ArgumentConflict, refused)),
+        None => T::from_arg_matches(&found).map_err(|error| error.format(&mut known)),
+    }
 }
 
 /// The arguments; in a script that a shell started by its `#!` line, those behind the script. The options on that line
@@ -205,7 +227,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Man => print(man_page),
         Command::Completions { shell } => print(|| {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Words::command(), "wsgate", &mut script);
+            clap_complete::generate(shell, &mut program(), "wsgate", &mut script);
             Ok(script)
         }),
     }
@@ -221,7 +243,7 @@ fn ended(result: Result<Exit, Complaint>) -> Exit {
 
 /// One page for the program and all its commands.
 fn man_page() -> io::Result<Vec<u8>> {
-    let command = Words::command();
+    let command = program();
     let page = Man::new(command.clone());
     let mut text = Vec::new();
     page.render_title(&mut text)?;
@@ -250,5 +272,23 @@ fn print(make: impl FnOnce() -> io::Result<Vec<u8>>) -> Exit {
             Entry::error(Code::NotWritten, format!("standard output cannot be written: {error}"))
                 .hint("look at what it is connected to"),
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_every_option_is_said_where_it_has_an_effect() {
+        for known in Words::command().get_subcommands().filter(|known| !known.is_hide_set()) {
+            if !["cgi", "fastcgi", "call", "check"].contains(&known.get_name()) {
+                continue;
+            }
+            for option in known.get_arguments().filter_map(clap::Arg::get_long) {
+                let is_ours = !["help", "version"].contains(&option);
+                assert!(!is_ours || effects::is_known(option), "{} --{option}", known.get_name());
+            }
+        }
     }
 }

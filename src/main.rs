@@ -7,6 +7,7 @@ mod call;
 mod cgi;
 mod check;
 mod cli;
+mod effects;
 mod engine;
 mod exit;
 mod guard;

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use link::{
     app::{App, Source},
     entry::{Code, Entry},
@@ -20,6 +20,7 @@ use link::{
 use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
 
 use crate::{
+    effects,
     options::{Changes, Mode, Options, ScriptLine},
     settings,
 };
@@ -85,7 +86,16 @@ pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
 /// The log entry, if it cannot be read or has words that are no options.
 pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
     let words = words_of(script)?;
-    match ScriptLine::try_parse_from(std::iter::once(OsString::from("wsgate")).chain(words)) {
+    let parsed = (|| {
+        let mut known = ScriptLine::command();
+        let found = known.try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(words))?;
+        let line = ScriptLine::from_arg_matches(&found)?;
+        match effects::refused_on_line(&known, &found, &line.options) {
+            Some(refused) => Err(known.error(ErrorKind::ArgumentConflict, refused)),
+            None => Ok(line),
+        }
+    })();
+    match parsed {
         Ok(line) => Ok(Options { changes: line.changes, slow: line.slow, ..line.options }),
         Err(error) => Err(Entry::error(
             Code::BadScriptOptions,

@@ -43,6 +43,7 @@ use rustix::{
 
 use crate::{
     account::Account,
+    effects::{self, Way},
     exit::{Complaint, Exit},
     options::Options,
     request::Request,
@@ -131,6 +132,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let watched: Vec<_> = words.changes.reload_on.iter().map(|path| origin.path(path)).collect();
     let watched = [watched, of_line.reload_on.clone()].concat();
     let is_alone = managed && workers == 1 && words.max.is_none() && !reload && watched.is_empty();
+    refuse_idle_words(words, is_alone, &addresses)?;
     if !is_alone {
         logs.ring().map_err(cannot_begin)?;
     }
@@ -178,6 +180,33 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell, handover: Some(handover) })
         .map_err(cannot_begin)?
         .run()
+}
+
+/// Refuses options that have no effect, where only the sockets and the number of workers show that.
+fn refuse_idle_words(words: &Fastcgi, is_alone: bool, addresses: &[Address]) -> Result<(), Complaint> {
+    let has_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
+    let refused = if is_alone {
+        [
+            ("name", words.name.is_some()),
+            ("preload", words.preload != words::Preload::Auto),
+            ("warm-up", words.options.warm_up.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(option, is_given)| is_given.then(|| effects::refusal(option, &[Way::LoneWorker]))?)
+    } else {
+        None
+    };
+    let of_files = [("owner", words.socket_owner.is_some()), ("mode", words.socket_mode != words::SOCKET_MODE)];
+    let refused = refused.or_else(|| {
+        let (option, _) = of_files.iter().find(|(_, is_given)| *is_given && !has_file)?;
+        Some(format!("--socket-{option} has no effect: no `--listen unix:PATH` makes a socket"))
+    });
+    match refused {
+        Some(refused) => Err(Complaint::usage(
+            Entry::error(Code::BadSetting, refused).hint("leave the option away, or see `wsgate fastcgi --help`"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect it.

@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 use super::{control::check_name, listen::Address};
 use crate::options::{Changes, LONGEST, Options};
 
+/// `--socket-mode` where it is not given.
+pub(super) const SOCKET_MODE: u32 = 0o660;
+
 /// A pool, described on the command line.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fastcgi {
@@ -95,7 +98,7 @@ pub(crate) struct LogWords {
     pub(crate) access_log: Option<PathBuf>,
 
     /// Form of these lines: Apache's combined form with duration, request id and end behind it, or JSON
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessFormat::Combined)]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessFormat::Combined, requires = "access_log")]
     pub(crate) access_format: AccessFormat,
 
     /// File in place of standard error, for all processes of the pool; USR1 opens it anew

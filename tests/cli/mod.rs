@@ -1,5 +1,7 @@
 //! The command line's own words: help, man page, completions, complaints.
 
+mod effects;
+
 use std::{path::Path, process::Command};
 
 use crate::{

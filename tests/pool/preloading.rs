@@ -392,3 +392,22 @@ fn a_warm_up_request_is_answered_by_whichever_process_loads() {
         }
     }
 }
+
+/// numpy's OpenBLAS has a thread for each further processor, which nobody has started on purpose.
+#[test]
+fn the_hint_for_an_application_with_numpy_is_one_that_lets_it_be_forked() {
+    if std::thread::available_parallelism().is_ok_and(|count| count.get() == 1) {
+        return;
+    }
+    let venv = crate::front::venv().display().to_string();
+    let code = format!("import numpy\n{}", dedent(DRAWN));
+    let mut pool = Setup::new(&code).words(&["--venv", &venv]).start();
+    pool.await_log("OPENBLAS_NUM_THREADS=1");
+    let log = pool.log();
+    for words in ["notice[W0351]", "--env OPENBLAS_NUM_THREADS=1", "--preload no", "a secret that is made at import"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    drop(pool);
+    let pool = Setup::new(&code).words(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
+    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("yes", 0));
+}

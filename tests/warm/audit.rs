@@ -95,6 +95,10 @@ fn threads_and_connections_are_named_with_the_code_that_made_them() {
     let log = site.log();
     assert_eq!(log.matches("W0351").count(), 1, "{log}");
     assert!(log.contains("\n  module `app.wsgi` (line 6) started 1 thread\n"), "{log}");
+    // An option that warm mode refuses is no help.
+    let hint = log.split("hint: ").nth(1).unwrap().lines().next().unwrap();
+    assert!(hint.contains("--mode resident") && !hint.contains("--preload"), "{hint}");
+    assert!(hint.contains("a secret that is made at import"), "{hint}");
 }
 
 #[test]

@@ -45,15 +45,20 @@ pub(in super::super) fn not_forked(remains: &[Remains], launch: &Launch, service
             "so the worker loads it by itself",
             "a reload fails as long as the worker has it open: stop the pool and start it again for new code",
         ),
+        (false, true) if service.resident => (
+            "so each process loads it by itself",
+            "let a request open, connect and start these when it first needs them",
+        ),
         (false, true) => (
             "so each process loads it by itself",
-            "the application is forked if it opens, connects and starts these when a request first needs them",
+            "let a request open, connect and start these when it first needs them; or use --mode resident, whose processes stay once they have loaded it",
         ),
         (false, false) => (
             "so each worker loads it by itself",
             "--preload no says the same without the attempt; --preload yes forks workers all the same",
         ),
     };
+    let hint = &if is_for_one { hint.to_owned() } else { format!("{}{hint}{SECRETS}", of_openblas(remains)) };
     if Sharing::of(remains) == Sharing::Forked {
         let sentence = format!(
             "`{app}` left open or running what processes must not share when it was first loaded, and nothing the second time, {then}"
@@ -65,6 +70,21 @@ pub(in super::super) fn not_forked(remains: &[Remains], launch: &Launch, service
     let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
     let entry = if warns { Entry::warning } else { Entry::notice }(code, sentence);
     entry.detail(listing(remains, launch)).hint(hint)
+}
+
+/// What follows where processes load by themselves.
+const SECRETS: &str = "; a secret that is made at import is another one in each process, which then refuses the others' tokens: read it from a file or a variable";
+
+/// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load: nobody has started them on purpose.
+fn of_openblas(remains: &[Remains]) -> &'static str {
+    let has_threads = strictly(remains).any(|one| one.is_threads);
+    // Where the maps cannot be read, the other hints have to do.
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    if has_threads && maps().contains("openblas") {
+        "OpenBLAS, which numpy loads, starts threads: --env OPENBLAS_NUM_THREADS=1 keeps it from that, and the application can be forked; "
+    } else {
+        ""
+    }
 }
 
 fn strictly(remains: &[Remains]) -> impl Iterator<Item = &Remains> {

@@ -1,0 +1,173 @@
+//! Options that have no effect are refused, and every other one stands in the help.
+
+use std::{
+    collections::BTreeMap,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    process::Command,
+};
+
+use super::{long_names, options, output, wsgate};
+use crate::{
+    artefacts,
+    place::Place,
+    running::{self, Ended},
+};
+
+/// The subcommands that run an application.
+const COMMANDS: [&str; 4] = ["cgi", "fastcgi", "call", "check"];
+
+const APP: &str = "/nonexistent/app.wsgi";
+
+/// A value of the form that the help gives, `--listen <ADDRESS>`, that leads nowhere.
+fn value(option: &str) -> Option<&'static str> {
+    let form = option.split_once('<')?.1.trim_end_matches('>');
+    Some(match form {
+        "DIR" | "PATH" | "FILE" => "/nonexistent/x",
+        "EXE" => "/nonexistent/python",
+        "NAME=VALUE" => "A=b",
+        "S" | "SECONDS" | "N" => "1",
+        "SIZE" => "1M",
+        "HOW" => "cold",
+        "ADDRESS" => "unix:/nonexistent/socket",
+        "MODE" if option.starts_with("--socket") => "600",
+        "MODE" => "warm",
+        "WHEN" => "no",
+        "FORMAT" => "json",
+        "METHOD" => "GET",
+        "HEADER" => "A: b",
+        "USER:PASSWORD" => "a:b",
+        "OWNER" | "USER" | "GROUP" | "NAME" | "HOST" | "DATA" => "root",
+        other => panic!("what is a {other} of {option}?"),
+    })
+}
+
+fn is_refused(ended: &Ended, option: &str) -> bool {
+    ended.code() == Some(2) && ended.stderr.contains(&format!("{option} has no effect"))
+}
+
+/// All options of all subcommands, each tried with each.
+#[test]
+fn each_option_is_refused_or_stands_in_the_help_of_its_command() {
+    let of_command: Vec<Vec<String>> = COMMANDS
+        .iter()
+        .map(|command| options(&output(&[command, "--help"])).into_iter().map(|(option, _)| option).collect())
+        .collect();
+    let mut forms = BTreeMap::new();
+    for option in of_command.iter().flatten() {
+        for long in long_names(option).filter(|long| !["--help", "--version"].contains(long)) {
+            forms.insert(long.to_owned(), option.clone());
+        }
+    }
+    assert!(forms.len() > 45, "{forms:?}");
+    for (command, known) in COMMANDS.iter().zip(&of_command) {
+        for (long, form) in &forms {
+            let is_listed = known.iter().any(|option| long_names(option).any(|name| name == long));
+            let mut words = vec![*command, long];
+            words.extend(value(form));
+            // Of CGI there are more modes, and of a request more receivers.
+            let resident = ["--mode", "resident"];
+            let via = ["--via", "unix:/nonexistent/socket"];
+            match (*command, long.as_str()) {
+                ("cgi", "--mode") => {}
+                ("cgi", _) if is_listed => words.extend(resident),
+                ("call", "--script-filename") => words.extend(via),
+                ("call", "--via") => {}
+                _ => words.push(APP),
+            }
+            if *command == "cgi" {
+                words.push(APP);
+            }
+            let ended = wsgate(&words);
+            if is_listed {
+                assert!(!is_refused(&ended, long), "{words:?}: {}", ended.stderr);
+                assert!(!ended.stderr.contains("unexpected argument"), "{words:?}: {}", ended.stderr);
+            } else {
+                let is_unknown = ended.code() == Some(2) && ended.stderr.contains("unexpected argument");
+                assert!(is_unknown || is_refused(&ended, long), "{words:?}: {}", ended.stderr);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
+    for (words, said) in [
+        (&["fastcgi", "--mode", "warm", APP][..], "--mode has no effect in `wsgate fastcgi`; it is for CGI"),
+        (&["fastcgi", "--mode", "warm", "--queue", "3", APP], "has no effect in `wsgate fastcgi`"),
+        (
+            &["fastcgi", "--queue", "3", APP],
+            "--queue has no effect in `wsgate fastcgi`; it is for CGI with --mode warm",
+        ),
+        (
+            &["cgi", "--queue", "3", APP],
+            "--queue has no effect in CGI with --mode cold; it is for CGI with --mode warm",
+        ),
+        (&["cgi", "--mode", "warm", "--max-age", "3", APP], "--max-age has no effect in CGI with --mode warm"),
+        (
+            &["call", "--max-rss", "3M", APP],
+            "--max-rss has no effect in `wsgate call`; it is for CGI with --mode resident",
+        ),
+        (&["call", "--mode", "warm", APP], "--mode has no effect in `wsgate call`"),
+        (&["call", "--via", "unix:/x", "--warm-up", "/"], "--warm-up has no effect in `wsgate call --via`"),
+        (&[APP, "--queue", "3"], "--queue has no effect in `wsgate call`"),
+        (&["check", "--max-requests", "3", APP], "--max-requests has no effect in `wsgate check`"),
+        (&["check", "--debug", APP], "--debug has no effect in `wsgate check`"),
+        (&["fastcgi", "--access-format", "json", APP], "--access-log"),
+    ] {
+        let ended = wsgate(words);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+    }
+}
+
+const HELLO: &str = "def application(environ, start_response):
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [b'hello']
+";
+
+#[test]
+fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
+    let place = Place::new();
+    let app = place.file("app.wsgi", HELLO);
+    let words = [
+        (&["--name", "x"][..], "--name has no effect in a worker on standard input"),
+        (&["--preload", "yes"], "--preload has no effect in a worker on standard input"),
+        (&["--warm-up", "/"], "--warm-up has no effect in a worker on standard input"),
+        (&["--socket-owner", "root"], "--socket-owner has no effect"),
+        (&["--socket-mode", "600", "--workers", "2"], "--socket-mode has no effect"),
+    ];
+    for (words, said) in words {
+        let listener = UnixListener::bind(place.path("socket")).unwrap();
+        let mut command = Command::new(artefacts::gateway());
+        command.arg("fastcgi").args(words).arg(&app).stdin(OwnedFd::from(listener));
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+        assert!(stderr.contains(said) && stderr.contains("[W0105]"), "{words:?}: {stderr}");
+        std::fs::remove_file(place.path("socket")).unwrap();
+    }
+}
+
+/// One line serves CGI, FastCGI and the shell: what one of them uses may stand there.
+#[test]
+fn a_first_line_may_have_options_of_every_way_in_which_it_serves() {
+    let place = Place::new();
+    for (line, refused) in [
+        ("--max-requests 5 --header-timeout 3 --slow 2 --reload --warm-up /", None),
+        ("--mode warm --queue 3 --max-age 100", None),
+        ("--queue 3", Some("--queue")),
+        ("--mode cold --warm-idle 5", Some("--warm-idle")),
+    ] {
+        let app = place.script("app.wsgi", &format!("#!WSGATE {line}"), HELLO);
+        let mut command = Command::new(place.wsgate());
+        let ended = running::run(command.arg("call").arg(app), "");
+        match refused {
+            None => assert_eq!((ended.code(), ended.text().as_str()), (Some(0), "hello"), "{line}: {}", ended.stderr),
+            Some(option) => {
+                assert_eq!(ended.code(), Some(78), "{line}: {}", ended.stderr);
+                assert!(ended.stderr.contains("[W0103]"), "{}", ended.stderr);
+                assert!(ended.stderr.contains(&format!("{option} has no effect")), "{line}: {}", ended.stderr);
+            }
+        }
+    }
+}
