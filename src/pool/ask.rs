@@ -8,10 +8,14 @@ use std::{
 use clap::Args;
 use link::{
     entry::{Code, Entry},
+    error_log,
     visible::{self, Visible},
 };
 
-use super::control::{self, PoolMode, PoolStatus, Question, WorkerStatus};
+use super::{
+    control::{PoolMode, PoolStatus, Question, WorkerStatus},
+    control_client,
+};
 use crate::exit::{Complaint, Exit};
 
 /// Where else a pool may be.
@@ -43,41 +47,32 @@ pub(crate) struct Told {
 /// # Errors
 /// If the pool that is named does not run or does not answer.
 pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
-    let mut silent = None;
-    let answers = match &words.pool {
-        Some(name) => vec![control::ask(name, Question::Status).map_err(unknown)?],
-        None => {
-            let mut answers = Vec::new();
-            for name in control::names().map_err(unusable)? {
-                match control::ask(&name, Question::Status) {
-                    Ok(answer) => answers.push(answer),
-                    Err(error) if control::is_there(&name) => silent = Some(error),
-                    // It has ended meanwhile.
-                    Err(_) => {}
-                }
-            }
-            answers
-        }
+    let (statuses, troubles) = match &words.pool {
+        Some(name) => (control_client::one(name).map_err(unknown)?.into_iter().collect(), Vec::new()),
+        None => control_client::all().map_err(unusable)?,
     };
     let mut text = String::new();
-    for answer in answers.iter().filter(|answer| !answer.is_empty()) {
-        let garbled = |error: serde_json::Error| unknown(error.into());
+    for status in &statuses {
         if words.json {
             // Written anew, since another user's pool may say anything.
-            let status: serde_json::Value = serde_json::from_str(answer).map_err(garbled)?;
+            let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
             text.push_str(&visible::json(format!("{status}\n")));
         } else {
-            text.push_str(&table(&serde_json::from_str(answer).map_err(garbled)?));
+            text.push_str(&table(status));
         }
     }
-    if text.is_empty() && silent.is_none() {
-        let entry = Entry::notice(Code::NoPool, control::no_pools()).hint(ELSEWHERE);
-        // If standard error is closed there is nobody to tell.
-        let _ = io::stderr().lock().write_all(entry.for_client().as_bytes());
+    if text.is_empty() && troubles.is_empty() {
+        let entry = Entry::notice(Code::NoPool, control_client::no_pools()).hint(ELSEWHERE);
+        error_log::write(entry.for_client().as_bytes(), &"wsgate");
     }
     // If standard output is closed there is nobody to tell.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    silent.map_or(Ok(Exit::Done), |error| Err(unknown(error)))
+    let mut complaints = troubles.into_iter().map(unknown);
+    let Some(last) = complaints.next_back() else { return Ok(Exit::Done) };
+    for complaint in complaints {
+        error_log::write(complaint.entry.for_client().as_bytes(), &"wsgate");
+    }
+    Err(last)
 }
 
 /// Makes a pool change to new code, and waits until it has or cannot.
@@ -85,7 +80,7 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
 /// # Errors
 /// If the pool does not run, or the new code cannot be loaded.
 pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
-    match control::ask(&words.pool, Question::Reload).map_err(unknown)?.as_str() {
+    match control_client::tell(&words.pool, Question::Reload).map_err(unknown)?.as_str() {
         "done\n" => Ok(Exit::Done),
         _ => Err(Complaint::failed(
             Entry::error(Code::ReloadFailed, "the new code could not be loaded")
@@ -99,7 +94,7 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
 /// # Errors
 /// If the pool does not run.
 pub(crate) fn stop(words: &Told) -> Result<Exit, Complaint> {
-    control::ask(&words.pool, Question::Stop).map_err(unknown)?;
+    control_client::tell(&words.pool, Question::Stop).map_err(unknown)?;
     Ok(Exit::Done)
 }
 

@@ -1,33 +1,48 @@
 //! The control socket of a pool: status, reload and stop, for the user that runs the pool and for root.
 //!
 //! It lies in the user's own directory and the peer's user is checked besides. The supervisor never waits for whoever is on the other
-//! end: a question is one short line, and what cannot be sent at once is not sent.
+//! end: a question is one short line, and an answer leaves as it is read, for [`ANSWER_TIME_LIMIT`] at most.
 
 use std::{
     fs, io,
     io::{Read as _, Write as _},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::AsFd,
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::{net::sockopt, process::geteuid};
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    net::sockopt,
+    process::geteuid,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::runtime_directory::{self, Directories};
+use super::control_client::connect_within;
+use crate::runtime_directory;
 
 /// What stands behind a pool's name in its socket's.
-const SUFFIX: &str = ".pool";
+pub(super) const SUFFIX: &str = ".pool";
 
 /// Connections that may be open and say nothing; the oldest goes for one more.
 const MOST: usize = 64;
 
-/// How long a supervisor may take to say how its pool is. It never waits for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Answers that are being sent at the same time; the oldest is cut for one more.
+const MAX_ANSWERS: usize = 64;
+
+/// How long whoever has asked may take to read the answer.
+const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connections that are accepted before other things have their turn.
+const MAX_ACCEPTS_A_TURN: usize = 64;
+
+/// How long nothing is accepted after no descriptor was free.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What somebody wants of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +56,7 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Status => "status\n",
             Self::Reload => "reload\n",
@@ -131,6 +146,16 @@ pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
     open: Vec<UnixStream>,
+    answers: Vec<Answer>,
+    pause_end: Option<Instant>,
+}
+
+/// An answer on its way.
+struct Answer {
+    stream: UnixStream,
+    bytes: Vec<u8>,
+    sent: usize,
+    due: Instant,
 }
 
 impl Control {
@@ -140,7 +165,8 @@ impl Control {
     /// If there is no place for the socket, or a pool of that name already.
     pub(super) fn open(name: &str) -> Result<Self> {
         let path = path_of(name)?;
-        if UnixStream::connect(&path).is_ok() {
+        // One that has no time to be asked is there all the same.
+        if matches!(connect_within(&path, PAUSE), Ok(_) | Err(Errno::AGAIN)) {
             bail!("a pool named `{name}` runs already");
         }
         let draft = path.with_extension(format!("{}.new", std::process::id()));
@@ -152,7 +178,7 @@ impl Control {
             let _ = fs::remove_file(&draft);
             bail!("`{}` cannot be replaced: {error}", path.display());
         }
-        Ok(Self { listener, path, open: Vec::new() })
+        Ok(Self { listener, path, open: Vec::new(), answers: Vec::new(), pause_end: None })
     }
 
     /// From now on it is asked under another name.
@@ -166,21 +192,57 @@ impl Control {
         Ok(())
     }
 
-    /// Readable when somebody asks.
-    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.listener.as_fd()).chain(self.open.iter().map(AsFd::as_fd))
+    /// What to wait for.
+    pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let is_pausing = self.pause_end.is_some_and(|end| Instant::now() < end);
+        let asked = self.open.iter().map(AsFd::as_fd).chain((!is_pausing).then(|| self.listener.as_fd()));
+        let asked = asked.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        asked.chain(self.answers.iter().map(|answer| PollFd::new(&answer.stream, PollFlags::OUT)))
     }
 
-    /// Questions that have come, with whom to answer.
-    pub(super) fn questions(&mut self) -> Vec<(Question, UnixStream)> {
-        let mut questions = Vec::new();
-        while let Ok((stream, _)) = self.listener.accept() {
+    /// When something is to be done that nobody tells of.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let pause = self.pause_end.filter(|end| *end > Instant::now());
+        self.answers.iter().map(|answer| answer.due).chain(pause).min()
+    }
+
+    /// Answers without waiting.
+    pub(super) fn answer(&mut self, stream: UnixStream, text: String) {
+        if self.answers.len() == MAX_ANSWERS {
+            self.answers.remove(0);
+        }
+        let due = Instant::now() + ANSWER_TIME_LIMIT;
+        self.answers.push(Answer { stream, bytes: text.into_bytes(), sent: 0, due });
+        self.send_answers();
+    }
+
+    /// Goes on with answers that were not sent at once.
+    pub(super) fn send_answers(&mut self) {
+        let now = Instant::now();
+        self.answers.retain_mut(|answer| answer.due > now && answer.is_left());
+    }
+
+    fn accept(&mut self, questions: &mut Vec<(Question, UnixStream)>) {
+        for _ in 0..MAX_ACCEPTS_A_TURN {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // No descriptor is free, most likely. Whoever says nothing makes room.
+                Err(_) if self.open.is_empty() => {
+                    self.pause_end = Some(Instant::now() + PAUSE);
+                    return;
+                }
+                Err(_) => {
+                    self.open.remove(0);
+                    continue;
+                }
+            };
             let peer = sockopt::socket_peercred(&stream).map(|peer| peer.uid);
             let is_allowed = peer.is_ok_and(|uid| uid == geteuid() || uid.is_root());
             if is_allowed && stream.set_nonblocking(true).is_ok() {
                 if self.open.len() == MOST {
                     // Many may ask at once: only one that has said nothing makes room.
-                    self.read_into(&mut questions);
+                    self.read_into(questions);
                 }
                 if self.open.len() == MOST {
                     self.open.remove(0);
@@ -188,6 +250,12 @@ impl Control {
                 self.open.push(stream);
             }
         }
+    }
+
+    /// Questions that have come, with whom to answer.
+    pub(super) fn questions(&mut self) -> Vec<(Question, UnixStream)> {
+        let mut questions = Vec::new();
+        self.accept(&mut questions);
         self.read_into(&mut questions);
         questions
     }
@@ -208,6 +276,21 @@ impl Control {
     }
 }
 
+impl Answer {
+    /// Sends what can be sent now. Tells whether something is left.
+    fn is_left(&mut self) -> bool {
+        while self.sent < self.bytes.len() {
+            match self.stream.write(&self.bytes[self.sent..]) {
+                Ok(0) => return false,
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        false
+    }
+}
+
 impl Drop for Control {
     fn drop(&mut self) {
         // Somebody may have taken it away already.
@@ -215,77 +298,10 @@ impl Drop for Control {
     }
 }
 
-/// Answers without waiting. Whoever asked and does not listen gets what fits.
-pub(super) fn answer(mut stream: &UnixStream, text: &str) {
-    let _ = stream.write_all(text.as_bytes());
-}
-
-/// Does somebody listen for questions to the pool `name`?
-pub(crate) fn is_there(name: &str) -> bool {
-    connect(name).is_ok()
-}
-
-/// Asks the pool `name`, and waits for what it says.
-///
-/// # Errors
-/// If there is no such pool, or it does not answer.
-pub(crate) fn ask(name: &str, question: Question) -> Result<String> {
-    if question != Question::Status {
-        // The answer may take long; that there is somebody who will give one is asked first.
-        ask(name, Question::Status)?;
-    }
-    let mut stream = connect(name)?;
-    if question == Question::Status {
-        stream.set_read_timeout(Some(PATIENCE))?;
-    }
-    stream.write_all(question.word().as_bytes())?;
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .with_context(|| format!("the pool `{name}` does not answer; its supervisor may be stopped"))?;
-    Ok(answer)
-}
-
-/// Names of the pools that this user runs.
-///
-/// # Errors
-/// If the directory that they are listed in cannot be used.
-pub(crate) fn names() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for directory in runtime_directory::of_pools()?.found {
-        let entries = fs::read_dir(directory)?;
-        names.extend(
-            entries
-                .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
-                .filter(|name| connect(name).is_ok()),
-        );
-    }
-    names.sort();
-    names.dedup();
-    Ok(names)
-}
-
-/// A connection to the pool `name`, in whichever directory it is.
-fn connect(name: &str) -> Result<UnixStream> {
-    check_name(name).map_err(anyhow::Error::msg)?;
-    let directories = runtime_directory::of_pools()?;
-    let paths = directories.found.iter().map(|directory| directory.join(format!("{name}{SUFFIX}")));
-    paths.map(UnixStream::connect).find_map(Result::ok).with_context(|| {
-        let user = geteuid().as_raw();
-        format!("no pool named `{name}` runs as user {user}; looked in {}", shown(&directories))
-    })
-}
-
-/// Says that no pool runs that could be asked, and where that was looked for.
-pub(super) fn no_pools() -> String {
-    let user = geteuid().as_raw();
-    let looked = runtime_directory::of_pools().map(|directories| shown(&directories)).unwrap_or_default();
-    format!("no pool runs as user {user}; looked in {looked}")
-}
-
-fn shown(directories: &Directories) -> String {
-    let shown: Vec<String> = directories.looked.iter().map(|path| format!("`{}`", path.display())).collect();
-    shown.join(", ")
+/// Says one word, which always fits.
+pub(super) fn answer(mut stream: &UnixStream, word: &str) {
+    // Whoever asked may have left.
+    let _ = stream.write_all(word.as_bytes());
 }
 
 /// Can a pool be called that?

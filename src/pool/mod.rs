@@ -4,6 +4,7 @@
 pub(crate) mod ask;
 mod changes;
 mod control;
+mod control_client;
 mod error_log;
 mod inherited;
 mod listen;

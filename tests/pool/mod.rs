@@ -5,6 +5,7 @@
 
 mod aborts;
 mod access;
+mod asking;
 mod changes;
 mod connections;
 mod control;

@@ -286,9 +286,9 @@ impl<'a> Supervisor<'a> {
             .filter_map(Template::channel)
             .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
             .chain([self.reopen.as_fd(), self.bell.as_fd()])
-            .chain(self.control.iter().flat_map(Control::watched))
             .chain(waiting)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .chain(self.control.iter().flat_map(Control::watched))
             .chain(self.refusing.watched())
             .chain(log.map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
             .collect();
@@ -303,8 +303,11 @@ impl<'a> Supervisor<'a> {
     fn next_due(&self, now: Instant) -> Option<Instant> {
         let leaving = self.places.leaving.iter().map(|leaving| leaving.due).chain(self.templates.next_due());
         let lingering = self.places.next_to_linger(self.terms.linger, &self.scoreboard, now);
-        let others =
-            leaving.chain(lingering).chain(self.watch.next_due(&self.scoreboard)).chain(self.notify.next_due());
+        let others = leaving
+            .chain(lingering)
+            .chain(self.control.as_ref().and_then(Control::next_due))
+            .chain(self.watch.next_due(&self.scoreboard))
+            .chain(self.notify.next_due());
         if !self.phase.may_fork() {
             return others.min();
         }

@@ -1,5 +1,7 @@
 //! What the supervisor sees of its workers without asking them, and whom it tells.
 
+use std::os::unix::net::UnixStream;
+
 use link::watch::Action;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -9,27 +11,44 @@ use super::{
     phase::{Event, Phase},
 };
 use crate::pool::{
-    control::{Control, PoolMode, PoolStatus, Question, WorkerStatus, answer},
+    control::{PoolMode, PoolStatus, Question, WorkerStatus, answer},
     notify::State,
     template::Template,
 };
 
+/// Clients that may wait for the end of a reload, or of the pool; the oldest is let go for one more.
+const MAX_WAITING: usize = 64;
+
+fn push_bounded(waiting: &mut Vec<UnixStream>, asker: UnixStream) {
+    if waiting.len() == MAX_WAITING {
+        waiting.remove(0);
+    }
+    waiting.push(asker);
+}
+
 impl Supervisor<'_> {
     /// Answers what was asked on the control socket.
     pub(super) fn answer_questions(&mut self) {
-        let questions = self.control.as_mut().map(Control::questions).unwrap_or_default();
+        let Some(control) = &mut self.control else { return };
+        control.send_answers();
+        let questions = control.questions();
         for (question, asker) in questions {
             match question {
                 // What cannot be put into words is not said; none of the types can bring that about.
-                Question::Status => answer(&asker, &serde_json::to_string(&self.status()).unwrap_or_default()),
+                Question::Status => {
+                    let status = serde_json::to_string(&self.status()).unwrap_or_default();
+                    if let Some(control) = &mut self.control {
+                        control.answer(asker, status);
+                    }
+                }
                 // A pool that ends closes the connection, which is an answer, too.
                 Question::Reload if self.phase.is_ending() => {}
                 Question::Reload => {
-                    self.reloaders.push(asker);
+                    push_bounded(&mut self.reloaders, asker);
                     self.happened(Event::Reload);
                 }
                 Question::Stop => {
-                    self.stoppers.push(asker);
+                    push_bounded(&mut self.stoppers, asker);
                     self.happened(Event::Stop);
                 }
             }

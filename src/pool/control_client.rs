@@ -1,0 +1,236 @@
+//! Asks pools by their control sockets.
+//!
+//! Root asks other users' pools, which may say anything, or nothing, for as long as they like: so every
+//! connection, wait and answer has a limit, and so has a whole directory, whoever fills it.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+        sockopt::{self, Timeout},
+    },
+    process::geteuid,
+};
+
+use super::control::{PoolStatus, Question, SUFFIX, check_name};
+use crate::runtime_directory::{self, Directories};
+
+/// How long a supervisor may take to say how its pool is, which never waits for anything; and all pools
+/// of a directory together.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes that a pool may say: more than twenty thousand threads do.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes that all pools of a directory may say.
+const MAX_DIRECTORY_BYTES: usize = 2 * MAX_BYTES;
+
+/// Sockets of a directory that are tried.
+const MAX_POOLS: usize = 256;
+
+/// The answers of all pools that this user may ask, and why others have not answered.
+///
+/// # Errors
+/// If no directory of them can be used.
+pub(super) fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
+    let (mut answers, mut troubles) = (Vec::new(), Vec::new());
+    for directory in runtime_directory::of_pools()?.found {
+        for (name, answer) in ask_all(&directory) {
+            match answer.and_then(|answer| parsed(&answer)) {
+                Ok(status) => answers.extend(status),
+                Err(error) => troubles.push(error.context(silent(&name))),
+            }
+        }
+    }
+    answers.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok((answers, troubles))
+}
+
+/// Asks all pools of `directory` at once, so that none keeps another from its answer.
+fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
+        .filter(|name| check_name(name).is_ok())
+        .take(MAX_POOLS)
+        .collect();
+    names.sort();
+    let (mut asked, mut done) = (Vec::new(), Vec::new());
+    for name in names {
+        match asked_for_status(directory, &name) {
+            Ok(Some(stream)) => asked.push((name, stream, Vec::new())),
+            // It has ended, or never was.
+            Ok(None) => {}
+            Err(error) => done.push((name, Err(error))),
+        }
+    }
+    let due = Instant::now() + TIME_LIMIT;
+    let mut bytes = MAX_DIRECTORY_BYTES;
+    while !asked.is_empty() {
+        let left = Timespec::try_from(due.saturating_duration_since(Instant::now())).ok();
+        let mut watched: Vec<_> = asked.iter().map(|(_, stream, _)| PollFd::new(stream, PollFlags::IN)).collect();
+        if matches!(poll(&mut watched, left.as_ref()), Ok(0)) {
+            let late = asked.drain(..).map(|(name, ..)| (name, Err(io::Error::from(io::ErrorKind::TimedOut).into())));
+            done.extend(late);
+            break;
+        }
+        for (name, mut stream, mut answer) in std::mem::take(&mut asked) {
+            match read_some(&mut stream, &mut answer) {
+                Ok(Some(0)) => done.push((name, Ok(answer))),
+                Ok(count) => match bytes.checked_sub(count.unwrap_or(0)) {
+                    Some(left) => {
+                        bytes = left;
+                        asked.push((name, stream, answer));
+                    }
+                    None => done.push((name, Err(anyhow!("the pools of its directory say too much")))),
+                },
+                Err(error) => done.push((name, Err(error.into()))),
+            }
+        }
+    }
+    done
+}
+
+/// A connection that the question has been sent on, and that does not wait; none if there is no such pool.
+fn asked_for_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
+    let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else { return Ok(None) };
+    stream.write_all(Question::Status.word().as_bytes())?;
+    stream.set_nonblocking(true)?;
+    Ok(Some(stream))
+}
+
+/// Reads what has come. Gives how much that was: 0 at the end, nothing if nothing is there.
+fn read_some(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let mut piece = [0; 64 * 1024];
+    match stream.read(&mut piece) {
+        Ok(length) if answer.len() + length > MAX_BYTES => Err(io::Error::other("it says too much")),
+        Ok(length) => {
+            answer.extend_from_slice(&piece[..length]);
+            Ok(Some(length))
+        }
+        Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How the pool `name` is; nothing if it has just ended.
+///
+/// # Errors
+/// If there is no such pool, or it does not answer.
+pub(super) fn one(name: &str) -> Result<Option<PoolStatus>> {
+    let mut stream = find(name)?;
+    let mut answer = Vec::new();
+    let asked = stream.write_all(Question::Status.word().as_bytes());
+    let answered = asked.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
+    answered.and_then(|()| parsed(&answer)).with_context(|| silent(name))
+}
+
+/// Tells the pool `name` something, and waits for as long as it says that it is about that.
+///
+/// # Errors
+/// If there is no such pool, or it does not answer.
+pub(super) fn tell(name: &str, question: Question) -> Result<String> {
+    // The answer may take long; that there is somebody who will give one is asked first.
+    one(name)?;
+    let mut stream = find(name)?;
+    stream.write_all(question.word().as_bytes()).with_context(|| silent(name))?;
+    let mut answer = Vec::new();
+    let mut is_idle = false;
+    loop {
+        match read_all(&mut stream, &mut answer) {
+            Ok(()) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_idle => {}
+            Err(error) => return Err(anyhow!(error).context(silent(name))),
+        }
+        let is_about_it = one(name)?.is_none_or(|status| match question {
+            Question::Stop => status.ending,
+            Question::Reload | Question::Status => status.reloading || status.loading || status.ending,
+        });
+        // It may have come to its end between the two: one more look at the answer.
+        is_idle = !is_about_it;
+    }
+}
+
+fn silent(name: &str) -> String {
+    format!("the pool `{name}` does not answer; its supervisor may be stopped")
+}
+
+/// The status that a pool has told; nothing if it ended before it said a word.
+fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
+    if answer.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(answer).map(Some).context("what it says is no status")
+}
+
+/// Reads to the end, for [`TIME_LIMIT`] at most.
+fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
+    let due = Instant::now() + TIME_LIMIT;
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        if read_some(stream, answer)? == Some(0) {
+            return Ok(());
+        }
+    }
+}
+
+/// A connection to the pool `name`, in whichever directory it is.
+fn find(name: &str) -> Result<UnixStream> {
+    check_name(name).map_err(anyhow::Error::msg)?;
+    let directories = runtime_directory::of_pools()?;
+    for directory in &directories.found {
+        if let Some(stream) = connected(directory, name, TIME_LIMIT).with_context(|| silent(name))? {
+            return Ok(stream);
+        }
+    }
+    let user = geteuid().as_raw();
+    bail!("no pool named `{name}` runs as user {user}; looked in {}", shown(&directories))
+}
+
+/// A connection to the pool `name` of `directory`, if there is one.
+fn connected(directory: &Path, name: &str, limit: Duration) -> Result<Option<UnixStream>> {
+    let owner = fs::metadata(directory)?.uid();
+    let stream = match connect_within(&directory.join(format!("{name}{SUFFIX}")), limit) {
+        Ok(stream) => stream,
+        Err(Errno::AGAIN) => bail!("as many wait for it already as can"),
+        Err(_) => return Ok(None),
+    };
+    // A link may lead to a socket of somebody else's, who is not to be told anything.
+    let is_theirs = sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid.as_raw() == owner);
+    Ok(Some(stream).filter(|_| is_theirs))
+}
+
+/// Connects, and waits no longer than `limit` for a place in the accept queue.
+pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
+}
+
+/// Says that no pool runs that could be asked, and where that was looked for.
+pub(super) fn no_pools() -> String {
+    let user = geteuid().as_raw();
+    let looked = runtime_directory::of_pools().map(|directories| shown(&directories)).unwrap_or_default();
+    format!("no pool runs as user {user}; looked in {looked}")
+}
+
+fn shown(directories: &Directories) -> String {
+    let shown: Vec<String> = directories.looked.iter().map(|path: &PathBuf| format!("`{}`", path.display())).collect();
+    shown.join(", ")
+}
