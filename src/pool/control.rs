@@ -11,6 +11,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -153,7 +154,7 @@ pub(super) struct Control {
 /// An answer on its way.
 struct Answer {
     stream: UnixStream,
-    bytes: Vec<u8>,
+    bytes: Rc<str>,
     sent: usize,
     due: Instant,
 }
@@ -207,12 +208,12 @@ impl Control {
     }
 
     /// Answers without waiting.
-    pub(super) fn answer(&mut self, stream: UnixStream, text: String) {
+    pub(super) fn answer(&mut self, stream: UnixStream, text: Rc<str>) {
         if self.answers.len() == MAX_ANSWERS {
             self.answers.remove(0);
         }
         let due = Instant::now() + ANSWER_TIME_LIMIT;
-        self.answers.push(Answer { stream, bytes: text.into_bytes(), sent: 0, due });
+        self.answers.push(Answer { stream, bytes: text, sent: 0, due });
         self.send_answers();
     }
 
@@ -280,7 +281,7 @@ impl Answer {
     /// Sends what can be sent now. Tells whether something is left.
     fn is_left(&mut self) -> bool {
         while self.sent < self.bytes.len() {
-            match self.stream.write(&self.bytes[self.sent..]) {
+            match self.stream.write(&self.bytes.as_bytes()[self.sent..]) {
                 Ok(0) => return false,
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -69,8 +69,9 @@ fn clients_that_wait_for_reloads_exhaust_no_supervisor() {
     assert!(count(pool.pid(), "fd") < 200, "{}", count(pool.pid(), "fd"));
     assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
     pool.setup().release(ECHO);
-    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
-    pool.stop();
+    let ended = pool.tell(&["reload", "app"]);
+    let log = pool.stop();
+    assert_eq!(ended.code(), Some(0), "{}{log}", ended.stderr);
 }
 
 /// A control socket whose every connection is handled so.

@@ -1,6 +1,6 @@
 //! What the supervisor sees of its workers without asking them, and whom it tells.
 
-use std::os::unix::net::UnixStream;
+use std::{os::unix::net::UnixStream, rc::Rc};
 
 use link::watch::Action;
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -32,26 +32,34 @@ impl Supervisor<'_> {
         let Some(control) = &mut self.control else { return };
         control.send_answers();
         let questions = control.questions();
+        let mut status: Option<Rc<str>> = None;
+        let mut reloads = false;
         for (question, asker) in questions {
             match question {
                 // What cannot be put into words is not said; none of the types can bring that about.
                 Question::Status => {
-                    let status = serde_json::to_string(&self.status()).unwrap_or_default();
+                    // Of many who ask at once, all get the same answer.
+                    let text = status
+                        .get_or_insert_with(|| serde_json::to_string(&self.status()).unwrap_or_default().into())
+                        .clone();
                     if let Some(control) = &mut self.control {
-                        control.answer(asker, status);
+                        control.answer(asker, text);
                     }
                 }
                 // A pool that ends closes the connection, which is an answer, too.
                 Question::Reload if self.phase.is_ending() => {}
                 Question::Reload => {
                     push_bounded(&mut self.reloaders, asker);
-                    self.happened(Event::Reload);
+                    reloads = true;
                 }
                 Question::Stop => {
                     push_bounded(&mut self.stoppers, asker);
                     self.happened(Event::Stop);
                 }
             }
+        }
+        if reloads {
+            self.happened(Event::Reload);
         }
     }
 
