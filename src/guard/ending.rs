@@ -145,6 +145,14 @@ impl Ending<'_> {
     }
 }
 
+/// The entry for a `close()` that had to be ended, after the response.
+pub(super) fn close_timed_out(settings: &Settings) -> Entry {
+    let seconds = settings.timeout.map_or(0, |timeout| timeout.as_secs());
+    let sentence = format!("the request took longer than {seconds} s: `close()` of its response has not returned");
+    Entry::error(Code::TimedOut, sentence)
+        .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just above")
+}
+
 fn signal_name(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }

@@ -149,6 +149,8 @@ struct Seen {
     /// The application is loaded, or cannot be.
     loaded: bool,
     head_left: bool,
+    /// Nothing more of the response will be sent, and whether all of it was.
+    over: Option<bool>,
     done: Option<bool>,
     /// Whoever serves the request needs no guard any more.
     released: bool,
@@ -217,7 +219,7 @@ impl<'a> Guard<'a> {
             if self.seen.released {
                 return self.conclude(Outcome::Unknown, reply);
             }
-            if self.seen.done.is_some() && !self.subject.may_stay() {
+            if self.seen.over.is_some() && !self.subject.may_stay() {
                 // The web server takes the reply for over when its last holder closes it.
                 reply = None;
             }
@@ -229,6 +231,10 @@ impl<'a> Guard<'a> {
                 self.subject.signal(Signal::KILL);
             }
             if self.end_bell.rang() {
+                if self.is_closing() && self.stopping.is_none() {
+                    // The web server has the response. The engine gives `close()` its time.
+                    return self.conclude(Outcome::Unknown, reply);
+                }
                 self.stop(Stop::Terminated);
             }
             if self.limit().is_some_and(|limit| self.started.elapsed() >= limit) {
@@ -297,8 +303,13 @@ impl<'a> Guard<'a> {
             match Report::decode(&packet[..length]) {
                 Some(Report::Ready) => self.seen.ready = true,
                 Some(Report::HeadLeaves) => self.seen.head_left = true,
-                Some(Report::Done { complete }) => self.seen.done = Some(complete),
+                Some(Report::Over { complete }) => self.seen.over = Some(complete),
+                Some(Report::Done { complete }) => {
+                    self.seen.over = Some(complete);
+                    self.seen.done = Some(complete);
+                }
                 Some(Report::Released { complete }) => {
+                    self.seen.over = Some(complete);
                     self.seen.done = Some(complete);
                     self.seen.released = true;
                 }
@@ -310,6 +321,11 @@ impl<'a> Guard<'a> {
                 None => {}
             }
         }
+    }
+
+    /// Has the response ended, and the application not?
+    fn is_closing(&self) -> bool {
+        self.seen.over.is_some() && self.seen.done.is_none()
     }
 
     /// Tells the engine, once, that the request is to end.
@@ -343,7 +359,10 @@ impl<'a> Guard<'a> {
     }
 
     fn conclude(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
-        match (self.seen.done, reply) {
+        if self.is_closing() && self.stopping.as_ref().is_some_and(|stopping| stopping.reason == Stop::Timeout) {
+            self.request.log(&ending::close_timed_out(self.settings));
+        }
+        match (self.seen.over, reply) {
             (Some(true), _) => Exit::Done,
             (Some(false), _) | (None, None) => Exit::Failed,
             (None, Some(reply)) => {

@@ -128,6 +128,19 @@ impl Served {
         }
     }
 
+    /// A CGI request that a test watches while it is served; none over FastCGI. Standard error is a file.
+    pub(crate) fn begin(&self, method: &str, path: &str) -> Option<Running> {
+        let By::Cgi(site) = &self.by else { return None };
+        let mut command = site.request();
+        command.stdin(Stdio::null()).env("OUT", self.out.path()).env("REQUEST_METHOD", method).env("PATH_INFO", path);
+        Some(Running::start(&mut command))
+    }
+
+    /// The error log of CGI requests as it is now.
+    pub(crate) fn log(&self) -> String {
+        if let By::Cgi(site) = &self.by { site.log() } else { String::new() }
+    }
+
     /// The pool that serves the application over FastCGI.
     pub(crate) fn pool(&self) -> Option<&Pool> {
         if let By::FastCgi(pool) = &self.by { Some(pool) } else { None }

@@ -12,11 +12,13 @@ behind_every_cgi_front! {
     a_block_arrives_while_the_next_is_being_made
     a_client_that_goes_away_ends_the_application_and_its_processes
     a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving
+    a_response_is_complete_before_its_close_returns
     a_served_request_leaves_no_process_and_no_entry_in_the_log
 }
 
 // What is other where workers stay stands in `workers`.
 behind_every_fastcgi_front! {
+    a_response_is_complete_before_its_close_returns
     a_block_arrives_while_the_next_is_being_made
 }
 
@@ -53,6 +55,15 @@ fn a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving(front: &mut dyn
     assert_eq!(reply.finish(), ("all\n".to_owned(), true));
     nothing_is_left(front);
     no_entry(&front.stop());
+}
+
+/// The web server then ends a CGI program, which does not harm `close()` either.
+fn a_response_is_complete_before_its_close_returns(front: &mut dyn Front) {
+    let (mut gate, closed) = (front.site().fifo("gate"), front.site().fifo("closed"));
+    let response = Client::get(front.script("works_on_after_its_last_block.wsgi")).stream();
+    assert_eq!(response.finish(), ("all\n".to_owned(), true));
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(line_of(closed), "closed\n", "close() runs to its end");
 }
 
 fn a_served_request_leaves_no_process_and_no_entry_in_the_log(front: &mut dyn Front) {

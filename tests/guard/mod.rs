@@ -61,6 +61,6 @@ fn marked(mark: &str) -> Vec<i32> {
 
 /// Waits until no process has `mark` among its variables.
 #[track_caller]
-fn nothing_is_left_of(mark: &str) {
+pub(crate) fn nothing_is_left_of(mark: &str) {
     eventually(&format!("no process with {mark} is left"), || marked(mark).is_empty());
 }

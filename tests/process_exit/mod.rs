@@ -1,6 +1,7 @@
-//! Exit handlers, open files and temporary files of a process that has served its last
+//! `close()`, exit handlers, open files and temporary files of a process that has served its last
 //! request: the same as when a script ends.
 
+mod closing;
 mod finalisation;
 mod fork_at_import;
 mod handlers;

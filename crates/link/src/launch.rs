@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{app::App, build, handover, logs::Logs, page::Form, percent::encode_path};
 
+/// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
+pub const EXIT_TIMEOUT_SECONDS: u64 = 30;
+
 /// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
 /// its layout matters.
 const MAGIC: &[u8] = b"wsgate-launch ";

@@ -12,7 +12,12 @@ pub enum Report {
     Ready,
     /// The first bytes of the reply leave now: from here on nobody else may write one.
     HeadLeaves,
-    /// The reply is over.
+    /// Nothing more of the response will be sent; the process still works on the request.
+    Over {
+        /// All of it was written; otherwise it was cut.
+        complete: bool,
+    },
+    /// The request is over.
     Done {
         /// All of it was written; otherwise it was cut.
         complete: bool,
@@ -48,6 +53,8 @@ impl Report {
         match self {
             Self::Ready => b"R".to_vec(),
             Self::HeadLeaves => b"H".to_vec(),
+            Self::Over { complete: true } => b"W".to_vec(),
+            Self::Over { complete: false } => b"V".to_vec(),
             Self::Done { complete: true } => b"D".to_vec(),
             Self::Done { complete: false } => b"C".to_vec(),
             Self::Released { complete: true } => b"L".to_vec(),
@@ -64,6 +71,8 @@ impl Report {
         match packet {
             b"R" => Some(Self::Ready),
             b"H" => Some(Self::HeadLeaves),
+            b"W" => Some(Self::Over { complete: true }),
+            b"V" => Some(Self::Over { complete: false }),
             b"D" => Some(Self::Done { complete: true }),
             b"C" => Some(Self::Done { complete: false }),
             b"L" => Some(Self::Released { complete: true }),
@@ -110,6 +119,8 @@ mod tests {
         for report in [
             Report::Ready,
             Report::HeadLeaves,
+            Report::Over { complete: true },
+            Report::Over { complete: false },
             Report::Done { complete: true },
             Report::Done { complete: false },
             Report::Released { complete: true },

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of requests, pools and applications.
 
+mod closing;
 mod deadline;
 mod exit;
 mod finalisation;
@@ -9,6 +10,7 @@ mod inherited;
 mod signals;
 mod sigterm;
 
+pub(crate) use closing::{cancel, has_interrupted, interrupt_after, outlive, rejoin};
 pub(crate) use deadline::Serving;
 pub(crate) use exit::{Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers};
 pub(crate) use inherited::Inherited;

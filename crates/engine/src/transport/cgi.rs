@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::BorrowedFd,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -14,8 +14,9 @@ use std::{
 use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{SeekFrom, fstat, seek, sendfile, tell},
+    fs::{FileType, SeekFrom, fstat, seek, sendfile, tell},
     io::{Errno, read, writev},
+    net::{Shutdown, shutdown},
 };
 
 use super::{LOOK, aside::Aside};
@@ -203,6 +204,10 @@ impl BodySource for Body {
     }
 }
 
+fn is_pipe(descriptor: impl AsFd) -> bool {
+    fstat(descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
+}
+
 /// The reply of a CGI invocation.
 pub(crate) struct Reply {
     descriptor: Option<Descriptor>,
@@ -210,7 +215,16 @@ pub(crate) struct Reply {
     file: Option<(u64, u64)>,
     body: Body,
     reporter: Reporter,
-    release: Option<Release>,
+    /// What is to be done before the response ends.
+    part: Option<Parting>,
+    /// The gateway watches over this process until the application has done its work.
+    is_guarded: bool,
+    /// The process exits after the request.
+    exits: bool,
+    /// The response has ended; what is left of the request body may still come by its socket.
+    socket: Option<Descriptor>,
+    /// All of the response has left, and its end is still to come.
+    held: Option<Descriptor>,
     /// When it was looked last whether somebody still reads the reply.
     looked: Option<Instant>,
     /// The gateway could not be told that the response begins, and is told nothing more.
@@ -219,19 +233,30 @@ pub(crate) struct Reply {
     was_short: bool,
 }
 
-/// Tells the gateway that it may end, as this process lives on without it. It is told whether the reply was complete.
-pub(crate) type Release = Box<dyn FnOnce(bool) + Send>;
+/// What comes before the end of a response.
+pub(crate) struct Parting {
+    /// Tells the gateway that nothing more will be sent, and whether the response was complete.
+    pub(crate) tell: Box<dyn FnOnce(bool) + Send>,
+    /// The gateway does not exit then, and is to be told when the application has done its work, too.
+    pub(crate) is_guarded: bool,
+    /// This process exits after the request.
+    pub(crate) exits: bool,
+}
 
 impl Reply {
-    /// The reply that goes to `descriptor`, to a request whose body is `body`. With `release` the gateway ends before the reply.
-    pub(crate) fn new(descriptor: Descriptor, body: Body, reporter: Reporter, release: Option<Release>) -> Self {
+    /// The reply that goes to `descriptor`, to a request whose body is `body`. `part` is called before it ends.
+    pub(crate) fn new(descriptor: Descriptor, body: Body, reporter: Reporter, part: Parting) -> Self {
         let file = file_of(&descriptor);
         Self {
             descriptor: Some(descriptor),
             file,
             body,
             reporter,
-            release,
+            is_guarded: part.is_guarded,
+            exits: part.exits,
+            part: Some(part),
+            socket: None,
+            held: None,
             looked: None,
             is_lost: false,
             was_short: false,
@@ -289,10 +314,8 @@ impl ReplySink for Reply {
         if self.has_reader(py, AT_ONCE) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
-    fn is_whole(&mut self) {
-        if !self.is_lost {
-            self.reporter.send(&Report::Done { complete: true });
-        }
+    fn is_over(&mut self, py: Python<'_>, complete: bool) {
+        py.detach(|| self.end(complete));
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
@@ -300,7 +323,10 @@ impl ReplySink for Reply {
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
-        py.detach(|| self.end(complete));
+        py.detach(|| {
+            self.end(complete);
+            self.leave(complete);
+        });
         Ok(())
     }
 }
@@ -348,19 +374,43 @@ impl Reply {
         }
     }
 
+    /// Ends the response. The application may go on reading the request body.
     fn end(&mut self, complete: bool) {
+        if forks::is_child() {
+            return;
+        }
+        if let Some(part) = self.part.take().filter(|_| !self.is_lost) {
+            (part.tell)(complete);
+        }
+        let Some(reply) = self.descriptor.take() else {
+            return;
+        };
+        if shutdown(&reply, Shutdown::Write).is_ok() {
+            self.socket = Some(reply);
+        } else if is_pipe(&reply) && is_pipe(io::stderr()) {
+            // mod_cgi passes on what it has when no more comes for a moment. After the end of the
+            // response it waits for the end of standard error first.
+            self.held = Some(reply);
+        }
+        // Of a pipe, closing it is the end.
+    }
+
+    /// The application has done its work.
+    fn leave(&mut self, complete: bool) {
         if forks::is_child() {
             return;
         }
         let body_left = self.body.pending().is_some();
         self.body.close();
-        match self.release.take() {
-            _ if self.is_lost => {}
-            Some(release) => release(complete),
-            None => self.reporter.send(&Report::Done { complete }),
+        if self.is_guarded && !self.is_lost {
+            self.reporter.send(&Report::Done { complete });
         }
-        if let Some(reply) = self.descriptor.take() {
-            end_reply(reply, body_left);
+        if let Some(socket) = self.socket.take() {
+            end_reply(socket, body_left);
+        }
+        if self.exits {
+            // Exit handlers have standard error, too.
+            std::mem::forget(self.held.take());
         }
     }
 }

@@ -124,8 +124,8 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         self.reply.look(py)
     }
 
-    fn is_whole(&mut self) {
-        self.reply.is_whole();
+    fn is_over(&mut self, py: Python<'_>, complete: bool) {
+        self.reply.is_over(py, complete);
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {

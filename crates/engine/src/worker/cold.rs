@@ -1,9 +1,10 @@
 //! One CGI request in a process of its own: what PEP 3333 shows as the CGI gateway.
 
-use std::{os::unix::ffi::OsStringExt as _, sync::Arc};
+use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
 
 use link::{
-    launch::Launch,
+    entry::{Code, Entry},
+    launch::{EXIT_TIMEOUT_SECONDS, Launch},
     page::{Form, Status},
     report::Report,
 };
@@ -11,14 +12,15 @@ use pyo3::prelude::*;
 
 use super::{
     environment::{self, Pairs},
-    import_audit,
+    import_audit, lifeline,
 };
 use crate::{
     app::{self, Failure},
     forks::Descriptor,
     log::Log,
+    process,
     reporter::Reporter,
-    transport::cgi::{Body, Release, Reply, StandardError},
+    transport::cgi::{Body, Parting, Reply, StandardError},
     wsgi::{
         BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting, Twice, Variables,
         refuse,
@@ -33,10 +35,24 @@ pub(super) fn run(
     (body, reply): (Descriptor, Descriptor),
     reporter: Reporter,
     interruptible: Interruptible,
-    is_first: bool,
+    (is_first, lifeline): (bool, Option<Arc<Descriptor>>),
 ) -> PyResult<()> {
     let audit = is_first.then(|| reporter.clone());
     let watcher = reporter.clone();
+    let tell = {
+        let (reporter, gateway) = (reporter.clone(), launch.gateway_pid);
+        let limit = match launch.timeout_seconds {
+            0 => EXIT_TIMEOUT_SECONDS,
+            seconds => seconds,
+        };
+        let message = Log::new(&launch.request_id, &launch.request).text(&closing_hangs(limit));
+        // Web servers end the gateway as soon as they have the response, and `close()` is still to come.
+        move |complete| {
+            let signal = process::outlive(gateway, Duration::from_secs(limit), &message);
+            lifeline.iter().for_each(|lifeline| drop(lifeline::hold_by(lifeline, signal)));
+            reporter.send(&Report::Over { complete });
+        }
+    };
     let asked = Asked {
         log: Log::new(&launch.request_id, &launch.request),
         variables: std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
@@ -45,7 +61,7 @@ pub(super) fn run(
         reporter,
         interruptible,
         form: launch.form,
-        release: None,
+        part: Parting { tell: Box::new(tell), is_guarded: true, exits: true },
     };
     let setting = Setting {
         multithread: false,
@@ -79,8 +95,8 @@ pub(super) struct Asked {
     pub(super) reporter: Reporter,
     pub(super) interruptible: Interruptible,
     pub(super) form: Form,
-    /// For a process that outlives its gateway.
-    pub(super) release: Option<Release>,
+    /// What comes before the end of the response.
+    pub(super) part: Parting,
 }
 
 /// Serves one request with the application that `load` gives, which is called once the request is known to be a good one. With the
@@ -91,19 +107,19 @@ pub(super) fn serve<'py>(
     setting: Setting,
     load: impl FnOnce(&Setting) -> Result<(Bound<'py, PyAny>, Option<Pairs>), Failure>,
 ) -> PyResult<()> {
-    let Asked { log, variables: received, body, reply, reporter, interruptible, form, release } = asked;
+    let Asked { log, variables: received, body, reply, reporter, interruptible, form, part } = asked;
     let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let variables = match checked(&received, &setting) {
         Ok(variables) => variables,
         Err(bad) => {
-            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, release));
+            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, part));
             let response = Response::new(reply, form, is_head, log, interruptible);
             refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
             return Ok(());
         }
     };
     let body = Body::new(body, variables.body_length());
-    let reply = Box::new(Reply::new(reply, body.clone(), reporter, release));
+    let reply = Box::new(Reply::new(reply, body.clone(), reporter, part));
     match load(&setting) {
         Ok((application, changed)) => {
             let changed = changed.filter(|changed| *changed != received);
@@ -119,6 +135,13 @@ pub(super) fn serve<'py>(
         }
     }
     Ok(())
+}
+
+/// The log message for a `close()` that does not react to its interruption.
+pub(super) fn closing_hangs(seconds: u64) -> Entry {
+    let sentence = format!("the request took longer than {seconds} s: `close()` of its response has not returned");
+    Entry::error(Code::TimedOut, sentence)
+        .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just below")
 }
 
 /// What the application sees of the variables `received`.

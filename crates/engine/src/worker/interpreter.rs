@@ -17,7 +17,7 @@ use pyo3::{
 use rustix::process::Signal;
 
 use crate::{
-    forks,
+    forks, process,
     reporter::Reporter,
     transport::cgi::StandardError,
     wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
@@ -93,6 +93,10 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds
         Some(c"interrupt"),
         None,
         move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+            if process::has_interrupted() {
+                // The gateway has exited, and `close()` takes longer than the request may.
+                return if asked.time_out() { Err(Interrupted::new_err("timeout")) } else { Ok(()) };
+            }
             let reason = match (reporter.stop(), &heeds) {
                 // A supervisor: this process ends after its request in any case.
                 (None, Heeds::Gateway(told, _)) => {
@@ -103,9 +107,10 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds
                 (_, Heeds::Gateway(_, TermHandler::Function(theirs))) => {
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
-                // The reply is whole, and what is left to do is short. The gateway sees to it if it is not.
+                (Some(Stop::Timeout), _) if asked.time_out() => "timeout",
+                // The response is whole, and what is left to do is short. The gateway sees to it if it is not.
                 _ if !asked.get() => return Ok(()),
-                (Some(Stop::Timeout), _) => "timeout",
+                (Some(Stop::Timeout), _) => return Ok(()),
                 (Some(Stop::Terminated) | None, _) => "terminated",
             };
             Err(Interrupted::new_err(reason))

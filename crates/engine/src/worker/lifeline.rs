@@ -20,13 +20,17 @@ use crate::forks::{self, Descriptor};
 /// # Errors
 /// If the kernel refuses.
 pub(super) fn hold_to(pipe: &Descriptor) -> io::Result<()> {
+    // Not SIGIO, which an application could catch.
+    hold_by(pipe, Signal::KILL.as_raw())
+}
+
+/// Has the kernel send this process `signal` when the other end of `pipe` is closed.
+///
+/// # Errors
+/// If the kernel refuses.
+pub(super) fn hold_by(pipe: &Descriptor, signal: i32) -> io::Result<()> {
     let number = pipe.as_raw_fd();
-    let asks = [
-        (libc::F_SETOWN, getpid().as_raw_nonzero().get()),
-        // Not SIGIO, which an application could catch.
-        (F_SETSIG, Signal::KILL.as_raw()),
-        (libc::F_SETFL, libc::O_ASYNC),
-    ];
+    let asks = [(libc::F_SETOWN, getpid().as_raw_nonzero().get()), (F_SETSIG, signal), (libc::F_SETFL, libc::O_ASYNC)];
     for (command, argument) in asks {
         // SAFETY: each of these takes a number and touches no memory; the descriptor is open.
         if unsafe { libc::fcntl(number, command, argument) } < 0 {
@@ -36,7 +40,8 @@ pub(super) fn hold_to(pipe: &Descriptor) -> io::Result<()> {
     // It may have gone before the kernel was asked.
     let mut watched = [PollFd::new(pipe, PollFlags::empty())];
     if !matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0)) {
-        let _ = kill_process(getpid(), Signal::KILL);
+        // SAFETY: kill(2) touches no memory.
+        unsafe { libc::kill(libc::getpid(), signal) };
     }
     Ok(())
 }

@@ -32,14 +32,14 @@ mod watched;
 use std::{
     io::Read as _,
     os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use link::{
     entry::{Code, Entry},
     handover::Handover,
-    launch::{Launch, Service, Work},
+    launch::{EXIT_TIMEOUT_SECONDS, Launch, Service, Work},
     report::Report,
 };
 use pyo3::{
@@ -60,9 +60,6 @@ use crate::{
     wsgi::end_lines,
 };
 use watched::Board;
-
-/// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
-const EXIT_TIMEOUT_SECONDS: u64 = 30;
 
 /// What the gateway handed over.
 struct Handed {
@@ -196,11 +193,15 @@ impl Prepared {
         let mut ownership = process::Ownership::All;
         let status = match task {
             Task::Cgi { body, reply, is_first } => {
-                stay_with(launch.gateway_pid, lifeline.as_ref())?;
+                let lifeline = lifeline.map(Arc::new);
+                stay_with(launch.gateway_pid, lifeline.as_deref())?;
                 let reporter = Reporter::new(channel);
                 let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
-                cold::run(py, &launch, (body, reply), reporter, interruptible, is_first)?;
+                cold::run(py, &launch, (body, reply), reporter, interruptible, (is_first, lifeline.clone()))?;
+                if process::rejoin(launch.gateway_pid) {
+                    stay_with(launch.gateway_pid, lifeline.as_deref())?;
+                }
                 0
             }
             Task::Check { reply } => {

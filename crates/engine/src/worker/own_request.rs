@@ -123,7 +123,7 @@ impl ReplySink for Kept {
         Ok(())
     }
 
-    fn is_whole(&mut self) {}
+    fn is_over(&mut self, _: Python<'_>, _: bool) {}
 
     fn is_abandoned(&mut self, _: Python<'_>) -> bool {
         false

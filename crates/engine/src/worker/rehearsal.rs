@@ -26,6 +26,7 @@ use crate::{
     forks::{self, Descriptor},
     log::Log,
     reporter::Reporter,
+    transport::cgi::Parting,
     wsgi::{Interruptible, Setting},
 };
 
@@ -94,7 +95,7 @@ fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) 
         reporter: Reporter::new(ours),
         interruptible: Interruptible::yes(),
         form: Form::Cgi,
-        release: None,
+        part: Parting { tell: Box::new(|_| {}), is_guarded: true, exits: false },
     };
     let application = PyCFunction::new_closure(
         py,

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use link::{
@@ -43,6 +43,7 @@ use crate::{
     log::Log,
     process::{self, Mask, Sigterm},
     reporter::Reporter,
+    transport::cgi::Parting,
     wsgi::{Setting, end_lines},
 };
 
@@ -165,14 +166,18 @@ fn serve(
     watched.begin(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
     let lifeline = Arc::new(lifeline);
-    let release = {
-        let (reporter, lifeline, tie) = (reporter.clone(), lifeline.clone(), tie.clone());
+    let begun = Instant::now();
+    let seconds = handoff.timeout_seconds;
+    let hangs = (seconds > 0).then(|| log.text(&cold::closing_hangs(seconds)));
+    let tell = {
+        let (reporter, lifeline) = (reporter.clone(), lifeline.clone());
         move |complete| {
-            // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
-            let _ = tie.hold_if_it_lives();
             lifeline::let_go(&lifeline);
             reporter.send(&Report::Released { complete });
             await_end(gateway);
+            if let Some(hangs) = hangs {
+                process::interrupt_after(Duration::from_secs(seconds).saturating_sub(begun.elapsed()), &hangs);
+            }
         }
     };
     let asked = Asked {
@@ -183,10 +188,15 @@ fn serve(
         reporter,
         interruptible,
         form: handoff.form,
-        release: Some(Box::new(release)),
+        part: Parting { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
     };
     let setting = Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
+    if seconds > 0 {
+        process::cancel();
+    }
+    // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
+    tie.hold_if_it_lives()?;
     Ok(Served { connection, lifeline, told })
 }
 

@@ -4,6 +4,7 @@ use std::io;
 
 use link::{
     entry::{Code, Entry},
+    launch::EXIT_TIMEOUT_SECONDS,
     page::Status,
     report::Stop,
 };
@@ -159,6 +160,21 @@ pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> 
         }
     };
     Some((entry.detail(format_exception(py, error)), status_of(stop)))
+}
+
+/// The log message for `close()` of a response body that the gateway interrupted, if that is what `error`
+/// says.
+pub(super) fn closing_timed_out(py: Python<'_>, error: &PyErr, setting: &Setting) -> Option<Entry> {
+    is_timeout(py, error).then(|| {
+        let limit = match setting.timeout_seconds {
+            0 => EXIT_TIMEOUT_SECONDS,
+            seconds => seconds,
+        };
+        let sentence = format!("the request took longer than {limit} s: `close()` of its response has not returned");
+        Entry::error(Code::TimedOut, sentence)
+            .detail(format_exception(py, error))
+            .hint("the client has the response; the last lines of the traceback are where `close()` was")
+    })
 }
 
 /// The entry for a request that waited for its client for too long.

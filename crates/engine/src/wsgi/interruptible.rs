@@ -20,8 +20,9 @@ use super::fault::{Interrupted, is_timeout};
 /// error page, or to end what it has begun. The supervisor gives it twice as long.
 const GRACE_MILLISECONDS: u64 = 1000;
 
-/// Whether an application may be interrupted: only until its reply is whole. Web servers end a CGI program as soon as they have
-/// all of its reply, and what it does afterwards (`close()`, `atexit`) must not suffer from that.
+/// Whether an application may be interrupted. Web servers end a CGI program as soon as they have all of
+/// its response, and what it does afterwards (`close()`, `atexit`) must not suffer from that; the
+/// deadline of the request holds for `close()`, too.
 #[derive(Clone, Debug)]
 pub(crate) struct Interruptible(Arc<Request>);
 
@@ -52,10 +53,19 @@ struct State {
 enum Stage {
     /// The request may be interrupted.
     Open,
+    /// The response has ended, and the application has not: only the deadline interrupts it.
+    Answered,
     /// The request was interrupted, and the application may not have noticed yet.
     Interrupted,
     /// The request may not be interrupted any more.
     Over,
+}
+
+impl State {
+    /// May the deadline interrupt the request?
+    fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Answered)
+    }
 }
 
 /// What a request waited for when the wait reached its limit.
@@ -101,14 +111,18 @@ impl Interruptible {
     /// How long the deadline is away, while the request may be interrupted.
     pub(crate) fn left(&self) -> Option<Duration> {
         let limit = self.0.limit.as_ref()?;
-        self.get().then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
+        self.state().is_running().then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
     }
 
     /// How long a wait for the client may last from now on; without an end if there is no deadline.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let deadline = self.0.limit.as_ref()?.deadline;
         let now = now();
-        let until = if self.get() || now < deadline { deadline } else { deadline.saturating_add(GRACE_MILLISECONDS) };
+        let until = if self.state().is_running() || now < deadline {
+            deadline
+        } else {
+            deadline.saturating_add(GRACE_MILLISECONDS)
+        };
         Some(Duration::from_millis(until.saturating_sub(now)))
     }
 
@@ -135,6 +149,27 @@ impl Interruptible {
         }
     }
 
+    /// The response has ended. From now on only the deadline interrupts the request. An exception that
+    /// its thread has not seen is taken back.
+    pub(crate) fn answered(&self, py: Python<'_>) {
+        let mut state = self.state();
+        self.take_back(py, &state);
+        if state.is_running() {
+            state.stage = Stage::Answered;
+        }
+    }
+
+    /// Interrupts the request, which the calling signal handler's thread serves, since its time is over.
+    /// Tells the caller whether to raise the exception.
+    pub(crate) fn time_out(&self) -> bool {
+        let mut state = self.state();
+        let is_running = state.is_running();
+        if is_running {
+            state.stage = Stage::Interrupted;
+        }
+        is_running
+    }
+
     /// From now on the request may not be interrupted. An exception that its thread has not seen is taken back.
     pub(crate) fn end(&self, py: Python<'_>) {
         let mut state = self.state();
@@ -154,7 +189,7 @@ impl Interruptible {
             state.awaited.get_or_insert(piece);
         } else if is_ours {
             self.take_back(py, &state);
-            if state.stage == Stage::Open {
+            if state.is_running() {
                 state.stage = Stage::Interrupted;
             }
             state.awaited.get_or_insert(awaited);
@@ -184,7 +219,7 @@ impl Interruptible {
     }
 
     fn is_late(&self, state: &State) -> bool {
-        state.stage == Stage::Open && self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline)
+        state.is_running() && self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline)
     }
 
     fn python_thread(&self) -> Option<c_long> {

@@ -128,9 +128,10 @@ pub(crate) trait ReplySink: Send {
     /// If the client has gone, or has aborted its request.
     fn look(&mut self, py: Python<'_>) -> io::Result<()>;
 
-    /// Called when all bytes that the head announced have left: to the client the reply is whole, whatever becomes of the
-    /// application.
-    fn is_whole(&mut self);
+    /// Called once when nothing more will be sent, before `close()` of the response body: all of the
+    /// response has left (`complete`), or it has to be cut. What the application does afterwards should
+    /// not keep the end of the response from the client.
+    fn is_over(&mut self, py: Python<'_>, complete: bool);
 
     /// Has the other end gone? To be asked when this process was told to end: whoever does that closes the other end just
     /// before or just after, so this waits a moment.

@@ -65,6 +65,8 @@ struct State {
     is_file: bool,
     /// Nobody reads the reply any more.
     client_gone: bool,
+    /// Nothing more will be sent. Was the response complete?
+    over: Option<bool>,
 }
 
 impl State {
@@ -173,6 +175,7 @@ impl Response {
             is_partial: false,
             is_file: false,
             client_gone: false,
+            over: None,
         };
         Self { state: Mutex::new(state), form, head_only, closes_if_incomplete: false, log, interruptible }
     }
@@ -325,15 +328,32 @@ impl Response {
     /// Takes note if all that the head announced has left.
     fn note_whole(&self, py: Python<'_>, state: &mut State) {
         if state.is_whole_after(0) {
-            self.interruptible.end(py);
-            state.sink.iter_mut().for_each(|sink| sink.is_whole());
+            self.end_sending(py, state, true);
         }
+    }
+
+    /// Nothing more will be sent: all of the response has left (`complete`), or it has to be cut.
+    pub(super) fn is_over(&self, py: Python<'_>, complete: bool) {
+        self.end_sending(py, &mut self.state(py), complete);
+    }
+
+    fn end_sending(&self, py: Python<'_>, state: &mut State, complete: bool) {
+        if state.over.is_none() {
+            state.over = Some(complete);
+            self.interruptible.answered(py);
+            state.sink.iter_mut().for_each(|sink| sink.is_over(py, complete));
+        }
+    }
+
+    /// Has the client all of the response?
+    pub(super) fn is_whole(&self, py: Python<'_>) -> bool {
+        self.state(py).over == Some(true)
     }
 
     /// The reply is being cut because this process was told to end: has the client gone?
     fn is_abandoned(&self, py: Python<'_>) -> bool {
         let mut state = self.state(py);
-        state.sink.as_mut().is_some_and(|sink| sink.is_abandoned(py))
+        state.over.is_none() && state.sink.as_mut().is_some_and(|sink| sink.is_abandoned(py))
     }
 
     /// The application has done its part; what follows is not to be interrupted.

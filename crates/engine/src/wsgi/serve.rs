@@ -20,7 +20,7 @@ use super::{
     ErrorSink, Exchange, Setting,
     environ::Environs,
     errors::{Lines, errors_stream, settle},
-    fault::{Fault, stalled},
+    fault::{Fault, closing_timed_out, stalled},
     file_wrapper::FileWrapper,
     input::Input,
     response::{Flow, Response, type_name},
@@ -96,18 +96,15 @@ impl Server {
         };
         standard_streams::begin_request();
         let mut described = None;
-        let result = run(application, &environ, &response, &log, &mut described);
-        let mut cut = input.get().end(py);
-        if let Some(data) = data {
-            cut |= data.get().end(py);
-        }
+        let (iterable, result) = run(application, &environ, &response, &log, &mut described);
         let response = response.get();
-        response.end_interruption(py);
-        let awaited = response.awaited();
         let mut abandoned = false;
         let complete = match result {
             Ok(()) => true,
             Err(fault) => {
+                response.end_interruption(py);
+                let awaited = response.awaited();
+                let cut = input.get().was_cut(py) || data.as_ref().is_some_and(|data| data.get().was_cut(py));
                 let fault = response.cause_of(py, fault, cut);
                 abandoned = matches!(fault, Fault::ClientGone);
                 let entry = fault.entry(py, &self.setting, response.head_left(py), awaited, described);
@@ -115,9 +112,18 @@ impl Server {
                     log.entry(entry);
                 }
                 let detail = entry.filter(|_| self.setting.debug).map(|entry| entry.for_client());
-                response.replace(py, fault.status(py), detail.as_deref())
+                response.replace(py, fault.status(py), detail.as_deref()) || response.is_whole(py)
             }
         };
+        // Nobody but the application waits for `close()`.
+        response.is_over(py, complete);
+        if let Some(iterable) = iterable {
+            self.close(&iterable, &log);
+        }
+        response.end_interruption(py);
+        let awaited = response.awaited();
+        input.get().end(py);
+        data.iter().for_each(|data| data.get().end(py));
         standard_streams::end_request(py);
         match errors {
             Some((_, lines)) => lines.end_line(),
@@ -133,6 +139,20 @@ impl Server {
             (true, false) => Outcome::Replied,
             (false, false) => Outcome::Cut,
         }
+    }
+
+    /// Ends what the application returned (PEP 3333 *Specification Details*). What comes of that changes
+    /// nothing about the response.
+    fn close(&self, iterable: &Bound<'_, PyAny>, log: &Log) {
+        let py = iterable.py();
+        let Err(error) = forks::end_if_child(py, log, close(iterable)) else {
+            return;
+        };
+        log.entry(&closing_timed_out(py, &error, &self.setting).unwrap_or_else(|| {
+            Entry::error(Code::CloseRaised, "`close()` of the response raised an exception")
+                .detail(format_exception(py, &error))
+                .hint("the reply itself was not affected; the last lines of the traceback name the place")
+        }));
     }
 
     /// Writes and ends the line that has no end yet. The stream never fails, unless the application has taken it apart; then the next request
@@ -158,14 +178,14 @@ pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: St
     if sent { Outcome::Replied } else { Outcome::Cut }
 }
 
-fn run(
-    application: &Bound<'_, PyAny>,
-    environ: &Bound<'_, PyDict>,
-    response: &Bound<'_, Response>,
+/// Calls the application and sends what it returns, which is the caller's to close.
+fn run<'py>(
+    application: &Bound<'py, PyAny>,
+    environ: &Bound<'py, PyDict>,
+    response: &Bound<'py, Response>,
     log: &Log,
     described: &mut Option<Described>,
-) -> Result<(), Fault> {
-    let start_response = response.getattr(intern!(application.py(), "start_response"))?;
+) -> (Option<Bound<'py, PyAny>>, Result<(), Fault>) {
     let py = application.py();
     // Whatever an exception says of itself may take time, which the request has until now.
     let mut describe = |fault: Fault| {
@@ -174,24 +194,17 @@ fn run(
         }
         fault
     };
-    let called = forks::end_if_child(py, log, application.call1((environ, start_response)));
-    let iterable = called.map_err(|error| describe(error.into()))?;
+    let called = response
+        .getattr(intern!(py, "start_response"))
+        .and_then(|start_response| application.call1((environ, start_response)));
+    let iterable = match forks::end_if_child(py, log, called) {
+        Ok(iterable) => iterable,
+        Err(error) => return (None, Err(describe(error.into()))),
+    };
     let sent = stream(&iterable, response.get(), log).map_err(describe);
     // Nothing can be sent there.
-    forks::end_if_child(py, log, Ok(()))?;
-    response.get().end_interruption(py);
-    let closed = forks::end_if_child(py, log, close(&iterable));
-    match (sent, closed) {
-        (sent, Err(error)) => {
-            log.entry(
-                &Entry::error(Code::CloseRaised, "`close()` of the response raised an exception")
-                    .detail(format_exception(application.py(), &error))
-                    .hint("the reply itself was not affected; the last lines of the traceback name the place"),
-            );
-            sent
-        }
-        (sent, Ok(())) => sent,
-    }
+    let sent = forks::end_if_child(py, log, Ok(())).map_err(Fault::from).and(sent);
+    (Some(iterable), sent)
 }
 
 /// Sends what the application returned, each block before the next is asked for.

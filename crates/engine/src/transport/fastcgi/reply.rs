@@ -234,7 +234,9 @@ impl ReplySink for Reply {
         self.look_for_abort(true)
     }
 
-    fn is_whole(&mut self) {}
+    /// The end has left with the last block where its length was known. Otherwise it follows `close()`:
+    /// the web server would send the next request on a connection that nobody reads meanwhile.
+    fn is_over(&mut self, _: Python<'_>, _: bool) {}
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
         let mut watched = [PollFd::new(&self.shared.socket, PollFlags::empty())];

@@ -77,10 +77,14 @@ impl Body {
         }
     }
 
-    /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
-    pub(super) fn end(&mut self) -> bool {
+    /// Ends the stream: what is kept of it beyond the request reads nothing more.
+    pub(super) fn end(&mut self) {
         self.source = None;
         self.forget();
+    }
+
+    /// Has a read failed?
+    pub(super) fn was_cut(&self) -> bool {
         self.cut
     }
 

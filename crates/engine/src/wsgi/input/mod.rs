@@ -46,9 +46,14 @@ impl Input {
         Self { body: Mutex::new(Body::new(source)), interruptible }
     }
 
-    /// Ends the stream: what is kept of it beyond the request reads nothing more. Tells whether a read has failed.
-    pub(super) fn end(&self, py: Python<'_>) -> bool {
-        self.body(py).end()
+    /// Ends the stream: what is kept of it beyond the request reads nothing more.
+    pub(super) fn end(&self, py: Python<'_>) {
+        self.body(py).end();
+    }
+
+    /// Has a read failed?
+    pub(super) fn was_cut(&self, py: Python<'_>) -> bool {
+        self.body(py).was_cut()
     }
 
     fn body(&self, py: Python<'_>) -> MutexGuard<'_, Body> {
