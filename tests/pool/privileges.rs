@@ -145,6 +145,23 @@ fn root_and_the_user_ask_the_pool_and_its_own_socket_goes_at_its_end() {
 }
 
 #[test]
+fn root_says_nothing_to_sockets_that_another_user_leads_it_to() {
+    let Some(setup) = setup(WHO) else { return };
+    let lure = setup.path("another");
+    theirs(&lure, ANOTHER);
+    fs::set_permissions(&lure, fs::Permissions::from_mode(0o700)).unwrap();
+    let pool = setup.start();
+    symlink(pool.setup().path("run/app.pool"), lure.join("app.pool")).unwrap();
+    for words in [["stop", "app"], ["status", "app"]] {
+        let mut command = Command::new(artefacts::gateway());
+        let ended = run(command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", &lure), "");
+        assert!(ended.code() == Some(1) && ended.stderr.contains("W0705"), "{ended:?}");
+    }
+    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+    pool.stop();
+}
+
+#[test]
 fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
     let Some(setup) = setup(WHO) else { return };
     let name = format!("of-root-{}", std::process::id());
@@ -342,7 +359,7 @@ fn a_link_in_the_place_of_a_new_socket_gives_nothing_of_roots_away() {
     fs::write(&precious, "").unwrap();
     fs::set_permissions(&precious, fs::Permissions::from_mode(0o600)).unwrap();
     let directory = setup.path("theirs");
-    let _racer = Racer::start(USER.1, &directory, &precious);
+    let racer = Racer::start(USER.1, &directory, &precious);
     let address = format!("unix:{}", directory.join("app.sock").display());
     let setup = setup.listen(&[&address]).words(&["--user", USER.0, "--socket-owner", "54321"]);
     // That there is no application is found out when the socket is there.
@@ -354,6 +371,8 @@ fn a_link_in_the_place_of_a_new_socket_gives_nothing_of_roots_away() {
         assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600));
         let _ = fs::remove_file(directory.join("app.sock"));
     }
+    // While there is a directory for it.
+    drop(racer);
 }
 
 #[test]
