@@ -20,7 +20,9 @@ use crate::{
 
 /// Requests of `mode` by a web server that has blocked a signal: the first, and one to a forked process.
 pub(super) fn with_a_signal_blocked(mode: &str) -> Vec<Report> {
-    let site = Site::new(&format!("--mode {mode} --max-processes 1"));
+    // Without a pool the option is refused.
+    let limit = if mode == "cold" { "" } else { " --max-processes 1" };
+    let site = Site::new(&format!("--mode {mode}{limit}"));
     let request = |number| {
         let mut command = Command::new("env");
         site.place.describe(&mut command, &site.script);
