@@ -27,6 +27,7 @@ mod pool;
 mod probe;
 mod process_exit;
 mod running;
+mod stopped;
 mod verdict;
 mod warm;
 mod wsgi;

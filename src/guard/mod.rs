@@ -22,6 +22,7 @@ use link::{
     launch::{Ends, Work},
     page::Status,
     report::{LONGEST, Report, Stop},
+    running,
 };
 use nix::sys::signal::Signal as Caught;
 use rustix::{
@@ -116,7 +117,7 @@ pub(crate) fn take_over(
         subject,
         reports,
         end_bell,
-        started: Instant::now(),
+        started: running::instant(),
         seen: Seen { ready: true, loaded: true, ..Seen::default() },
         stopping: None,
     };
@@ -196,7 +197,7 @@ impl<'a> Guard<'a> {
             subject: Subject::Child { child, bell: child_bell, _lifeline: start.lifeline },
             reports: start.channel,
             end_bell,
-            started: Instant::now(),
+            started: running::instant(),
             seen: Seen::default(),
             stopping: None,
         })
@@ -237,7 +238,7 @@ impl<'a> Guard<'a> {
                 }
                 self.stop(Stop::Terminated);
             }
-            if self.limit().is_some_and(|limit| self.started.elapsed() >= limit) {
+            if self.limit().is_some_and(|limit| running::elapsed(self.started) >= limit) {
                 self.stop(Stop::Timeout);
             }
             self.escalate();
@@ -259,22 +260,23 @@ impl<'a> Guard<'a> {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let now = Instant::now();
+        let now = running::instant();
         let due = match (&self.stopping, self.limit()) {
             (Some(stopping), _) => Some(stopping.due),
             (None, limit) => limit.map(|limit| self.started + limit),
         };
-        let patience = due
-            .map(|due| Timespec::try_from(due.saturating_duration_since(now)))
-            .transpose()
-            .map_err(io::Error::other)?;
+        let left = due.map(|due| due.saturating_duration_since(now));
         let mut watched = [
             PollFd::from_borrowed_fd(self.subject.watched(), PollFlags::IN),
             PollFd::new(&self.end_bell, PollFlags::IN),
             PollFd::new(&self.reports, PollFlags::IN),
         ];
         let count = if self.seen.closed { 2 } else { 3 };
-        match poll(&mut watched[..count], patience.as_ref()) {
+        let polled = running::wait(left, |patience| {
+            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            poll(&mut watched[..count], patience.as_ref())
+        });
+        match polled {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -335,23 +337,23 @@ impl<'a> Guard<'a> {
         }
         if self.seen.done.is_some() {
             // What is left is the application's own affair, and needs no stack in the log if it takes too long.
-            self.stopping = Some(Stopping { reason, next: Step::Kill, due: Instant::now() + GRACE });
+            self.stopping = Some(Stopping { reason, next: Step::Kill, due: running::instant() + GRACE });
             return;
         }
         // If python has ended already, its end is dealt with as that.
         let _ = send(&self.reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         self.subject.signal(Signal::TERM);
-        self.stopping = Some(Stopping { reason, next: Step::Abort, due: Instant::now() + GRACE });
+        self.stopping = Some(Stopping { reason, next: Step::Abort, due: running::instant() + GRACE });
     }
 
     fn escalate(&mut self) {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
-        if Instant::now() < stopping.due {
+        if running::instant() < stopping.due {
             return;
         }
-        stopping.due = Instant::now() + LAST_WORDS;
+        stopping.due = running::instant() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
             Step::Abort => self.subject.signal(Signal::ABORT),
             Step::Kill => self.subject.signal_group(Signal::KILL),
@@ -369,7 +371,7 @@ impl<'a> Guard<'a> {
                 let ending = Ending {
                     settings: self.settings,
                     outcome,
-                    after: self.started.elapsed(),
+                    after: running::elapsed(self.started),
                     stopped: self.stopping.map(|stopping| stopping.reason),
                     ready: self.seen.ready,
                     loaded: self.seen.loaded,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::snapshot::Snapshot;
+use link::{running, snapshot::Snapshot};
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ impl Changes {
     /// Watches `paths`, each a file or directory, or nothing yet.
     pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let watched = |path: PathBuf| Watched { known: Snapshot::of(&path), seen: None, path };
-        Self { watched: paths.into_iter().map(watched).collect(), due: Instant::now() + PERIOD }
+        Self { watched: paths.into_iter().map(watched).collect(), due: running::instant() + PERIOD }
     }
 
     /// Code is about to be loaded: what counts from now on is what changes from now on.
@@ -54,12 +54,12 @@ impl Changes {
 
     /// Is it time to look?
     pub(super) fn is_due(&self) -> bool {
-        !self.watched.is_empty() && Instant::now() >= self.due
+        !self.watched.is_empty() && running::instant() >= self.due
     }
 
     /// Looks, if it is time. Gives a path that has changed, and is not being changed any more.
     pub(super) fn look(&mut self) -> Option<&Path> {
-        let now = Instant::now();
+        let now = running::instant();
         if now < self.due {
             return None;
         }

@@ -19,6 +19,7 @@ use std::{
 };
 
 use link::entry::{Code, Entry};
+use link::running;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Wait until a manager that could not take a message is told again.
@@ -96,7 +97,8 @@ impl Notify {
             match Line::to(&name) {
                 Ok(line) => {
                     notify.line = Some(line);
-                    notify.watchdog = watchdog().map(|patience| Watchdog { every: patience / 2, due: Instant::now() });
+                    notify.watchdog =
+                        watchdog().map(|patience| Watchdog { every: patience / 2, due: running::instant() });
                 }
                 Err(error) => notify.trouble = Some(cannot_be_told(&name, &error)),
             }
@@ -142,8 +144,8 @@ impl Notify {
                 self.say(format!("STATUS={status}\n"));
                 self.status = status;
             }
-            if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= Instant::now()) {
-                watchdog.due = Instant::now() + watchdog.every;
+            if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= running::instant()) {
+                watchdog.due = running::instant() + watchdog.every;
                 if self.unsent.is_empty() {
                     self.say("WATCHDOG=1\n".to_owned());
                 }
@@ -154,7 +156,7 @@ impl Notify {
 
     /// When to tell something though nothing happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let again = (!self.unsent.is_empty()).then(|| Instant::now() + A_MOMENT);
+        let again = (!self.unsent.is_empty()).then(|| running::instant() + A_MOMENT);
         self.watchdog.map(|watchdog| watchdog.due).into_iter().chain(again).min()
     }
 

@@ -12,7 +12,7 @@ use fastcgi_server::{Connection, Event, Limits, Output, Params, RequestId, Strea
 use link::{
     entry::Entry,
     page::{Form, Page, Status},
-    request_id,
+    request_id, running,
 };
 use rustix::{
     event::{PollFd, PollFlags},
@@ -77,7 +77,7 @@ impl Refuser {
             response: Vec::new(),
             sent: 0,
             stage: Stage::Reads,
-            due: Instant::now() + TIME_LIMIT,
+            due: running::instant() + TIME_LIMIT,
         });
     }
 
@@ -97,7 +97,7 @@ impl Refuser {
     /// Goes on with all connections, as far as that is possible without a wait. `entry` says why requests
     /// are refused, `debug` whether clients may see it. Gives the requests that were refused.
     pub(super) fn go_on(&mut self, entry: &Entry, debug: bool) -> Vec<Request> {
-        let now = Instant::now();
+        let now = running::instant();
         let detail = debug.then(|| entry.for_client());
         let mut refused = Vec::new();
         self.open.retain_mut(|refusal| {

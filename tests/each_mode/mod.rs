@@ -146,6 +146,15 @@ impl Served {
         if let By::FastCgi(pool) = &self.by { Some(pool) } else { None }
     }
 
+    /// What stands in the environments of all its processes, those of requests included.
+    pub(crate) fn mark(&self) -> String {
+        match &self.by {
+            By::Cgi(site) => site.mark(),
+            By::FastCgi(pool) => pool.mark(),
+            By::Stopped => panic!("{:?}: the application is not served any more", self.mode),
+        }
+    }
+
     /// A path in the directory that `OUT` names.
     pub(crate) fn out(&self, relative: &str) -> PathBuf {
         self.out.path().join(relative)

@@ -277,6 +277,11 @@ impl Pool {
         self.running.pid().as_raw_nonzero().get()
     }
 
+    /// What stands in the environments of all its processes.
+    pub(crate) fn mark(&self) -> String {
+        format!("MARK={}", self.setup.directory.path().display())
+    }
+
     /// Its template, which there must be one of.
     #[track_caller]
     pub(super) fn template(&self) -> i32 {

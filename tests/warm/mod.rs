@@ -160,9 +160,14 @@ impl Site {
         run(&mut command, "").text()
     }
 
+    /// What stands in the environments of all its processes.
+    pub(crate) fn mark(&self) -> String {
+        format!("_RUNTIME_DIR={}", self.place.path("").display())
+    }
+
     /// Supervisors and templates that run.
     fn processes(&self) -> Vec<i32> {
-        let mark = format!("_RUNTIME_DIR={}", self.place.path("").display());
+        let mark = self.mark();
         let is_ours = |pid: &i32| {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environ.windows(mark.len()).any(|part| part == mark.as_bytes())

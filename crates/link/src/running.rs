@@ -2,7 +2,7 @@
 //!
 //! A machine may be suspended, and processes may be stopped, together with those that they wait for
 //! (SIGSTOP, the freezer of a control group). The monotonic clock goes on, so that afterwards every
-//! deadline would have passed. So whoever waits for a deadline wakes every [`TICK`]: a wait that
+//! deadline would have passed. So whoever waits for a deadline wakes every second: a wait that
 //! took much longer than it was to take shows for how long the process was stopped, and that time
 //! counts for no deadline.
 
@@ -16,8 +16,10 @@ use std::{
 
 use crate::scoreboard;
 
-/// Longest wait of a process that keeps a deadline.
-pub const TICK: Duration = Duration::from_secs(1);
+/// Longest wait of a process that keeps a deadline, and the shortest before the deadline: so much of
+/// the time for which it was stopped may count.
+const TICK: Duration = Duration::from_secs(1);
+const SHORT_TICK: Duration = Duration::from_millis(100);
 
 /// How many milliseconds a wait may be late because the machine is busy.
 const TOLERANCE: u64 = 1000;
@@ -55,6 +57,11 @@ pub fn instant() -> Instant {
     now.checked_sub(Duration::from_millis(stopped())).unwrap_or(now)
 }
 
+/// How long ago `since` is, by the clock of [`instant`].
+pub fn elapsed(since: Instant) -> Duration {
+    instant().saturating_duration_since(since)
+}
+
 /// How long this process has been running since `begin`, in milliseconds of the monotonic clock.
 pub fn since(begin: u64) -> Duration {
     let now = scoreboard::now();
@@ -63,10 +70,10 @@ pub fn since(begin: u64) -> Duration {
     Duration::from_millis(now.saturating_sub(begin).saturating_sub(stopped))
 }
 
-/// Waits by `wait` for at most `patience`, and at most [`TICK`] if there is a limit: the caller
-/// looks at its deadline and waits again.
+/// Waits by `wait` for at most `patience`, and at most a second if there is a limit: the caller looks
+/// at its deadline and waits again.
 pub fn wait<T>(patience: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> T) -> T {
-    let Some(patience) = patience.map(|patience| patience.min(TICK)) else {
+    let Some(patience) = patience.map(|patience| patience.min((patience / 4).clamp(SHORT_TICK, TICK))) else {
         return wait(None);
     };
     let begin = scoreboard::now();
@@ -118,7 +125,10 @@ mod tests {
         assert!(Instant::now() - instant() >= Duration::from_secs(18));
         assert_eq!(since(scoreboard::now() + 60_000), Duration::ZERO);
         wait(Some(Duration::ZERO), |patience| assert_eq!(patience, Some(Duration::ZERO)));
-        wait(Some(Duration::from_secs(9)), |patience| assert_eq!(patience, Some(TICK)));
+        for (left, tick) in [(50, 50), (300, 100), (2000, 500), (9000, 1000)] {
+            let tick = Some(Duration::from_millis(tick));
+            wait(Some(Duration::from_millis(left)), |patience| assert_eq!(patience, tick));
+        }
         wait(None, |patience| assert_eq!(patience, None));
     }
 }

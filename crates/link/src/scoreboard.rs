@@ -19,6 +19,7 @@ use rustix::{
 
 use crate::{
     logs::Which,
+    running,
     visible::{self, Visible},
 };
 
@@ -108,9 +109,9 @@ fn milliseconds(clock: ClockId) -> u64 {
 }
 
 impl Reading {
-    /// How long it has been as it is.
+    /// How long it has been as it is, in time in which this process was running.
     pub fn lasts(&self) -> Duration {
-        Duration::from_millis(now().saturating_sub(self.since))
+        running::since(self.since)
     }
 }
 
@@ -298,7 +299,7 @@ impl Line {
         let (its, state, since) = self.consistent(|line| {
             (line.pid.load(Ordering::Relaxed), line.state.load(Ordering::Relaxed), line.since.load(Ordering::Relaxed))
         })?;
-        (its == pid && [LEAVING, MISSING].contains(&state)).then(|| Duration::from_millis(now().saturating_sub(since)))
+        (its == pid && [LEAVING, MISSING].contains(&state)).then(|| running::since(since))
     }
 
     fn consistent<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {

@@ -32,7 +32,7 @@ impl Action {
     /// What the log is told of it, about the request in `reading`.
     pub fn entry(self, reading: &Reading) -> Option<Entry> {
         let Reading { request, pid, .. } = reading;
-        let seconds = running::since(reading.since).as_secs_f32();
+        let seconds = reading.lasts().as_secs_f32();
         match self {
             Self::Tell => Some(
                 Entry::warning(
@@ -93,7 +93,7 @@ impl Watch {
             if (seen.since, seen.served, seen.pid) != (reading.since, reading.served, reading.pid) {
                 *seen = Seen { since: reading.since, served: reading.served, pid: reading.pid, told: false, steps: 0 };
             }
-            let lasts = running::since(reading.since);
+            let lasts = reading.lasts();
             if self.slow.is_some_and(|slow| lasts >= slow) && !seen.told {
                 seen.told = true;
                 due.push((Action::Tell, reading.clone()));
@@ -124,7 +124,7 @@ impl Watch {
             let told = is_known && seen.told;
             let step = steps.get(if is_known { seen.steps } else { 0 }).map(|(after, _)| *after);
             let next = self.slow.filter(|_| !told).into_iter().chain(step).min()?;
-            Some(next.saturating_sub(running::since(reading.since)))
+            Some(next.saturating_sub(reading.lasts()))
         });
         waits.min().map(|wait| running::instant() + wait)
     }

@@ -14,7 +14,7 @@ use std::{
         unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use link::{
@@ -23,6 +23,7 @@ use link::{
     launch::BadLaunch,
     page::Status,
     report::Report,
+    running,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -256,15 +257,17 @@ enum Awaited {
 }
 
 fn await_packet(connection: &OwnedFd, end: &Bell, patience: Duration) -> Awaited {
-    let deadline = Instant::now() + patience;
+    let deadline = running::instant() + patience;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(left) = Timespec::try_from(left) else {
-            return Awaited::Nothing;
-        };
+        let left = deadline.saturating_duration_since(running::instant());
         let mut watched = [PollFd::new(connection, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
-        match poll(&mut watched, Some(&left)) {
-            Ok(0) => return Awaited::Nothing,
+        let polled = running::wait(Some(left), |patience| {
+            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            poll(&mut watched, patience.as_ref())
+        });
+        match polled {
+            Ok(0) if left.is_zero() => return Awaited::Nothing,
+            Ok(0) => {}
             Ok(_) if !watched[0].revents().is_empty() => return Awaited::Packet,
             Ok(_) => return Awaited::End,
             Err(Errno::INTR) => {}

@@ -1,11 +1,12 @@
 //! Which process loads the application, and what becomes of those that cannot.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus, time::Instant};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus};
 
 use link::{
     app::Source,
     entry::{Code, Entry},
     launch::Preload,
+    running,
 };
 
 use super::{Supervisor, Terms, phase::Event};
@@ -71,7 +72,7 @@ impl Supervisor<'_> {
                 _ => self.load(Preload::No),
             };
         }
-        if template.farewell.take_if(|due| *due <= Instant::now()).is_some() {
+        if template.farewell.take_if(|due| *due <= running::instant()).is_some() {
             template.kill();
         }
         self.templates.next = Some(template);

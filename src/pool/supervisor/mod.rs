@@ -34,6 +34,7 @@ use link::{
     entry::{Code, Entry},
     handover::Handover,
     launch::Service,
+    running,
     scoreboard::Scoreboard,
     watch::Watch,
 };
@@ -273,9 +274,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn wait(&self) {
-        let now = Instant::now();
+        let now = running::instant();
         let patience = self.next_due(now).map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         let log = self.error_log.borrow().watched();
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let is_awaited = self.size.listens || self.refuses();
@@ -292,7 +292,11 @@ impl<'a> Supervisor<'a> {
             .chain(self.refusing.watched())
             .chain(log.map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
             .collect();
-        match poll(&mut watched, patience.as_ref()) {
+        let polled = running::wait(patience, |patience| {
+            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            poll(&mut watched, patience.as_ref())
+        });
+        match polled {
             Ok(_) | Err(Errno::INTR) => {}
             // Only a lack of memory does this, and it passes or ends everything.
             Err(error) => self.log(&Entry::error(Code::Internal, format!("waiting failed: {error}"))),

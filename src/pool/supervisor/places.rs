@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use link::{scoreboard::Scoreboard, spread::earlier};
+use link::{running, scoreboard::Scoreboard, spread::earlier};
 use rustix::process::Pid;
 
 /// Longest wait before a place is filled again.
@@ -81,7 +81,7 @@ impl Places {
     /// So many, with so many slots each, for workers of so many threads, which are replaced after `max_age` or a little earlier.
     pub(super) fn new(count: u32, slots: u32, threads: u32, max_age: Option<Duration>) -> Self {
         let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let place = Place { worker: None, asked: None, due: Instant::now(), failures: 0 };
+        let place = Place { worker: None, asked: None, due: running::instant(), failures: 0 };
         Self {
             all: vec![place; number(count)],
             leaving: Vec::new(),
@@ -194,7 +194,7 @@ impl Places {
     pub(super) fn settle(&mut self, asked: Asked, pid: Pid, scoreboard: &Scoreboard) -> Option<usize> {
         let number = self.all.iter().position(|place| place.asked == Some(asked))?;
         let idle_before = self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
-        let since = Instant::now();
+        let since = running::instant();
         let age =
             self.max_age.map(|age| Duration::from_millis(earlier(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))));
         self.all[number].asked = None;
@@ -237,7 +237,7 @@ impl Place {
     /// Its worker failed at the beginning: the next waits.
     pub(super) fn put_off(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.due = Instant::now() + wait_after(self.failures);
+        self.due = running::instant() + wait_after(self.failures);
     }
 
     /// Is it empty until a wait is over?
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     fn settled(places: &mut Places, generation: u64, pid: i32, board: &Scoreboard) -> usize {
-        let wanting = places.wanting(generation, places.all.len(), Instant::now());
+        let wanting = places.wanting(generation, places.all.len(), running::instant());
         let slot = places.take_slot(generation).unwrap();
         let asked = Asked { generation, slot };
         places.all[wanting[0]].asked = Some(asked);
@@ -267,7 +267,7 @@ mod tests {
     fn as_many_places_want_a_worker_as_are_wanted() {
         let (board, _descriptor) = Scoreboard::create(8).unwrap();
         let mut places = Places::new(4, 2, 1, None);
-        let now = Instant::now();
+        let now = running::instant();
         assert_eq!(places.wanting(1, 0, now), [0; 0]);
         assert_eq!(places.wanting(1, 2, now), [0, 1]);
         assert_eq!(settled(&mut places, 1, 100, &board), 0);
@@ -282,7 +282,7 @@ mod tests {
     fn where_workers_fail_they_are_tried_again_and_nowhere_else() {
         let mut places = Places::new(4, 2, 1, None);
         places.all[2].put_off();
-        let (now, later) = (Instant::now(), Instant::now() + LONGEST_WAIT);
+        let (now, later) = (running::instant(), running::instant() + LONGEST_WAIT);
         assert_eq!(places.wanting(1, 1, now), [0; 0]);
         assert_eq!(places.wanting(1, 1, later), [2]);
         assert_eq!(places.wanting(1, 2, later), [2, 0]);
@@ -307,9 +307,9 @@ mod tests {
         let mut places = Places::new(1, 2, 2, None);
         settled(&mut places, 1, 100, &board);
         let live = places.all[0].worker.unwrap();
-        assert!(places.expect_one(&board, Instant::now()) && places.idle_for(&live, &board).is_none());
+        assert!(places.expect_one(&board, running::instant()) && places.idle_for(&live, &board).is_none());
         (0..2).for_each(|line| board.line(line).unwrap().take(100, 0));
-        assert!(!places.expect_one(&board, Instant::now()) && places.idle_for(&live, &board).is_some());
+        assert!(!places.expect_one(&board, running::instant()) && places.idle_for(&live, &board).is_some());
         board.line(1).unwrap().begin("request");
         assert!(places.idle_for(&live, &board).is_none());
         board.line(1).unwrap().miss();

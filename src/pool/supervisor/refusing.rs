@@ -7,6 +7,7 @@ use fastcgi_server::addresses::Addresses;
 use link::{
     entry::{Code, Entry},
     handover::Handover,
+    running,
 };
 use rustix::{
     event::PollFd,
@@ -79,7 +80,7 @@ impl Refusing {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let attempt = self.attempt.map(|since| since + ATTEMPT_TIME_LIMIT);
         // What is due already waits for clients.
-        let later = attempt.into_iter().chain(self.pause_end).filter(|due| *due > Instant::now());
+        let later = attempt.into_iter().chain(self.pause_end).filter(|due| *due > running::instant());
         self.refuser.next_due().into_iter().chain(later).min()
     }
 }
@@ -93,16 +94,16 @@ impl Supervisor<'_> {
 
     /// Are connections to be taken in order to refuse their requests?
     pub(super) fn refuses(&self) -> bool {
-        let is_over = |since: Instant| since.elapsed() >= ATTEMPT_TIME_LIMIT;
+        let is_over = |since: Instant| running::elapsed(since) >= ATTEMPT_TIME_LIMIT;
         let has_time = self.refusing.sweeps || self.refusing.attempt.is_none_or(is_over);
-        let is_pausing = self.refusing.pause_end.is_some_and(|end| Instant::now() < end);
+        let is_pausing = self.refusing.pause_end.is_some_and(|end| running::instant() < end);
         has_time && !is_pausing && self.refusing.refuser.has_room() && self.is_unable()
     }
 
     /// Refuses requests if nobody can serve them.
     pub(super) fn refuse_requests(&mut self) {
         let is_attempted = self.templates.next.is_some() || self.places.all.iter().any(|place| place.asked.is_some());
-        let since = if is_attempted && self.is_unable() { Some(Instant::now()) } else { None };
+        let since = if is_attempted && self.is_unable() { Some(running::instant()) } else { None };
         self.refusing.attempt = since.map(|now| self.refusing.attempt.unwrap_or(now));
         if self.refuses() {
             self.take_connections();
@@ -131,7 +132,7 @@ impl Supervisor<'_> {
                 let (socket, address) = match acceptfrom_with(&listener.socket, flags) {
                     Ok(accepted) => accepted,
                     Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        *pause_end = Some(Instant::now() + PAUSE);
+                        *pause_end = Some(running::instant() + PAUSE);
                         break;
                     }
                     // None waits, or the peer has left again.

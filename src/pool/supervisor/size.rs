@@ -12,6 +12,7 @@ use std::{
 use link::{
     entry::{Code, Entry},
     handover::Handover,
+    running,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -110,7 +111,7 @@ impl Supervisor<'_> {
         }
         self.note_outworn();
         if !self.size.is_fixed() {
-            let now = Instant::now();
+            let now = running::instant();
             let longest = self.dismiss_idle();
             self.rest(now);
             self.grow(now);
@@ -120,7 +121,7 @@ impl Supervisor<'_> {
 
     /// Marks workers that are to be replaced though nothing is wrong with them.
     fn note_outworn(&mut self) {
-        let now = Instant::now();
+        let now = running::instant();
         for number in 0..self.places.all.len() {
             let Some(live) = self.places.all[number].worker.filter(|live| live.outworn.is_none()) else {
                 continue;
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn a_pool_that_grows_again_and_again_grows_faster_and_never_too_large() {
         let mut size = Size::new(0, 20, Duration::from_secs(60));
-        let now = Instant::now();
+        let now = running::instant();
         let mut steps = Vec::new();
         for _ in 0..6 {
             size.grow(now);
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn the_next_look_is_when_the_longest_idle_worker_may_go() {
         let mut size = Size::new(1, 4, Duration::from_secs(60));
-        let now = Instant::now();
+        let now = running::instant();
         assert_eq!(size.idle_due(Some(Duration::from_secs(20)), now), None, "there are no more than there must be");
         size.wanted = 2;
         assert_eq!(size.idle_due(Some(Duration::from_secs(20)), now), Some(now + Duration::from_secs(40)));

@@ -13,6 +13,7 @@ use link::{
     handover::Handover,
     launch::{Preload, Service},
     pool::News,
+    running,
 };
 use rustix::process::Pid;
 
@@ -58,7 +59,7 @@ impl Templates {
             retired: Vec::new(),
             generations: 0,
             failures: 0,
-            due: Instant::now(),
+            due: running::instant(),
             preload,
             drain,
             linger,
@@ -95,13 +96,13 @@ impl Templates {
     }
 
     fn let_retired_end(&mut self) {
-        let due = Instant::now() + self.linger;
+        let due = running::instant() + self.linger;
         self.retired.iter_mut().for_each(|template| template.retire(due));
     }
 
     /// The pool ends, and workers have been told so: none of those that are left, stopped or not, is waited for without an end.
     pub(super) fn all_end(&mut self) {
-        let due = Instant::now() + self.drain + self.linger + FAREWELL;
+        let due = running::instant() + self.drain + self.linger + FAREWELL;
         for template in self.retired.iter_mut() {
             template.farewell.get_or_insert(due);
         }
@@ -109,7 +110,7 @@ impl Templates {
 
     /// Kills those that have not ended in time; tells of how many that was.
     pub(super) fn kill_those_who_stay(&mut self) -> usize {
-        let now = Instant::now();
+        let now = running::instant();
         let late = self.retired.iter_mut().filter_map(|template| {
             template.farewell.take_if(|due| *due <= now)?;
             template.kill();
@@ -120,7 +121,7 @@ impl Templates {
 
     fn put_off(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.due = Instant::now() + wait_after(self.failures);
+        self.due = running::instant() + wait_after(self.failures);
     }
 }
 
@@ -227,7 +228,7 @@ impl Supervisor<'_> {
                         self.born(Asked { generation: template.generation, slot }, pid);
                     }
                 }
-                News::NotForkable | News::OneProcess => template.farewell = Some(Instant::now() + FAREWELL),
+                News::NotForkable | News::OneProcess => template.farewell = Some(running::instant() + FAREWELL),
                 News::Stillborn { slot } => {
                     self.refusing.note_failure();
                     self.put_off(Asked { generation: template.generation, slot });

@@ -9,6 +9,7 @@ use std::{
 };
 
 use link::entry::{Code, Entry};
+use link::running;
 use rustix::{
     fs::{FlockOperation, flock},
     process::getpid,
@@ -42,7 +43,7 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new(on_demand: Option<OnDemand>) -> Self {
-        Self { on_demand, begun: Instant::now(), last: Instant::now() }
+        Self { on_demand, begun: running::instant(), last: running::instant() }
     }
 
     /// Is this a pool that ends by itself?
@@ -52,12 +53,12 @@ impl Activity {
 
     /// How long the pool has been there.
     pub(super) fn age(&self) -> Duration {
-        self.begun.elapsed()
+        running::elapsed(self.begun)
     }
 
     /// Somebody is being served, or was a moment ago.
     pub(super) fn note(&mut self) {
-        self.last = Instant::now();
+        self.last = running::instant();
     }
 
     /// When the pool ends if nobody comes.
@@ -76,7 +77,7 @@ impl Activity {
 }
 
 fn is_over(due: Option<Instant>) -> bool {
-    due.is_some_and(|due| Instant::now() >= due)
+    due.is_some_and(|due| running::instant() >= due)
 }
 
 impl Supervisor<'_> {
@@ -86,7 +87,7 @@ impl Supervisor<'_> {
             return;
         }
         if is_over(self.activity.age_due()) {
-            let seconds = self.activity.begun.elapsed().as_secs();
+            let seconds = running::elapsed(self.activity.begun).as_secs();
             self.log(&Entry::notice(
                 Code::WarmPoolOld,
                 format!("the warm pool is {seconds} s old; the next request has another started"),
@@ -97,7 +98,7 @@ impl Supervisor<'_> {
         let served = lines.filter(|line| line.pid != 0 && line.served > 0);
         // How long ago the last request was over.
         let ago = served.map(|line| if line.busy { Duration::ZERO } else { line.lasts() }).min();
-        if let Some(last) = ago.and_then(|ago| Instant::now().checked_sub(ago)) {
+        if let Some(last) = ago.and_then(|ago| running::instant().checked_sub(ago)) {
             self.activity.last = self.activity.last.max(last);
         }
         if is_over(self.activity.idle_due()) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use link::entry::{Code, Entry};
+use link::running;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -26,7 +27,7 @@ impl Supervisor<'_> {
         if !self.phase.may_fork() {
             return;
         }
-        let now = Instant::now();
+        let now = running::instant();
         if self.lacks_template() && now >= self.templates.due {
             self.load(self.templates.preload);
         }
@@ -123,7 +124,7 @@ impl Supervisor<'_> {
             self.activity.note();
         }
         self.places.free_slot(live.slot, &self.scoreboard);
-        let lived = live.since.elapsed();
+        let lived = running::elapsed(live.since);
         let place = &mut self.places.all[number];
         place.worker = None;
         if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
@@ -162,7 +163,7 @@ impl Supervisor<'_> {
     fn let_go(&mut self, pid: Pid, slot: u32) {
         // It may have ended a moment ago.
         let _ = kill_process(pid, Signal::TERM);
-        self.places.leaving.push(Leaving { pid, slot, due: Instant::now() + self.terms.drain, killed: false });
+        self.places.leaving.push(Leaving { pid, slot, due: running::instant() + self.terms.drain, killed: false });
     }
 
     /// Kills workers that serve nobody any more and have not ended, so that they keep no place from others. Gives who they were.
@@ -193,7 +194,7 @@ impl Supervisor<'_> {
 
     /// Kills workers and templates whose time to end is over.
     pub(super) fn kill_those_who_stay(&mut self) {
-        let now = Instant::now();
+        let now = running::instant();
         for pid in self.kill_those_who_linger(now).into_iter().filter(|pid| !has_ended(*pid)) {
             self.log(
                 &Entry::warning(
@@ -219,7 +220,7 @@ impl Supervisor<'_> {
     fn say_why(&self, live: &Live) {
         let why = match live.outworn {
             None => return,
-            Some(Outworn::Age) => format!("it is {:.0} s old", live.since.elapsed().as_secs_f32()),
+            Some(Outworn::Age) => format!("it is {:.0} s old", running::elapsed(live.since).as_secs_f32()),
             Some(Outworn::Memory(resident)) => format!("it has {} MiB of memory", resident >> 20),
         };
         let pid = live.pid.as_raw_nonzero();

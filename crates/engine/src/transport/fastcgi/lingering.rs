@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use link::running;
 use rustix::{
     io::Errno,
     net::{RecvFlags, Shutdown, recv, shutdown},
@@ -50,7 +51,7 @@ impl Peer {
         if shutdown(&self.shared.socket, Shutdown::Write).is_err() {
             return Progress::Close;
         }
-        let now = Instant::now();
+        let now = running::instant();
         incoming.lingering = Some(Lingering { begun: now, heard: now, dropped: 0 });
         incoming.unread = 0..0;
         incoming.content = 0..0;
@@ -71,7 +72,7 @@ impl Peer {
                 Err(_) => return Some(Progress::Close),
             }
         }
-        let now = Instant::now();
+        let now = running::instant();
         if heard {
             lingering.heard = now;
         }

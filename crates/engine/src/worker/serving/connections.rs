@@ -1,13 +1,10 @@
 //! Connections: accepted, served as long as requests come, waited for, closed.
 
-use std::{
-    net::SocketAddr,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use link::{
     entry::{Code, Entry},
+    running,
     scoreboard::now,
 };
 use rustix::{
@@ -223,15 +220,16 @@ impl Worker {
             self.accept(seat, listener);
         }
         self.adopt_all(seat);
-        let (begin, gives_until) = (Instant::now(), Self::gives_until());
+        let (begin, gives_until) = (running::instant(), Self::gives_until());
         let mut left: Vec<(u64, Peer)> = self.take_connections();
-        while !left.is_empty() && begin.elapsed() < LINGER {
+        while !left.is_empty() && running::elapsed(begin) < LINGER {
             py.detach(|| self.give_all(&mut left, gives_until));
             left.retain(|(_, peer)| !peer.is_free());
             let is_ready = py.detach(|| {
                 let sockets = left.iter().map(|(_, peer)| peer.socket());
                 let mut watched: Vec<_> = sockets.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)).collect();
-                let found = poll(&mut watched, Some(&DRAIN_LOOK)).unwrap_or(0);
+                let look = |_| poll(&mut watched, Some(&DRAIN_LOOK)).unwrap_or(0);
+                let found = running::wait(Duration::try_from(DRAIN_LOOK).ok(), look);
                 watched.iter().map(|socket| found > 0 && !socket.revents().is_empty()).collect::<Vec<_>>()
             });
             for ((data, peer), is_ready) in std::mem::take(&mut left).into_iter().zip(is_ready) {

@@ -12,6 +12,7 @@ use std::{
 
 use super::{Descriptor, connections::forget};
 use crate::transport::fastcgi::Peer;
+use link::running;
 
 /// Wait until those that have lingered long enough are looked for again.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
@@ -46,8 +47,8 @@ impl Lingering {
     /// enough are looked for here, too.
     pub(super) fn insert(&self, epoll: &Descriptor, data: u64, peer: Peer) {
         let mut state = self.state();
-        let is_due = state.looked.is_some_and(|looked| looked.elapsed() >= LOOK);
-        state.looked.get_or_insert_with(Instant::now);
+        let is_due = state.looked.is_some_and(|looked| running::elapsed(looked) >= LOOK);
+        state.looked.get_or_insert_with(running::instant);
         state.peers.insert(data, peer);
         self.any.store(true, Ordering::Relaxed);
         if is_due {
@@ -90,7 +91,7 @@ impl Lingering {
     }
 
     fn close_overdue(&self, state: &mut State, epoll: &Descriptor) {
-        let now = Instant::now();
+        let now = running::instant();
         state.looked = Some(now);
         state.peers.retain(|_, peer| {
             let is_over = peer.has_lingered(now);

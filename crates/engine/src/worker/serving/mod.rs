@@ -381,7 +381,9 @@ impl Worker {
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             epoll::wait(&self.epoll, &mut events[..most], patience.as_ref())
         };
-        let waited = if due.is_some() { running::wait(patience, wait) } else { wait(patience) };
+        // Time that counts for these is time in which this process was running.
+        let has_deadline = due.is_some() || !self.lingering.is_empty();
+        let waited = if has_deadline { running::wait(patience, wait) } else { wait(patience) };
         self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
         // A thread that is about to serve a request may be away for long, and others of this process wait for connections.
         if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
