@@ -7,7 +7,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, kill_process, kill_process_group, pidfd_send_signal},
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_send_signal, waitid},
 };
 
 use crate::signals::Bell;
@@ -42,9 +42,16 @@ impl Subject {
     /// May it have ended since the last look?
     pub(super) fn stirred(&self) -> bool {
         match self {
-            Self::Child { bell, .. } => bell.rang(),
+            // The signal comes, too, when a child was stopped or goes on.
+            Self::Child { bell, .. } => bell.rang() && self.is_zombie(),
             Self::Another { process, .. } => has_ended(process),
         }
+    }
+
+    /// Has the child ended? It is not reaped. If the kernel does not say, it may have.
+    fn is_zombie(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.pid().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
 
     /// How it ended, if it has.

@@ -1,6 +1,7 @@
 //! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python, and
 //! reads FastCGI only to refuse requests that nobody can serve.
 
+mod allowed;
 pub(crate) mod ask;
 mod changes;
 mod control;
@@ -142,6 +143,9 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
     logs.begin().map_err(cannot_begin)?;
     warn_of_left(&settings, inherited);
+    if let Some(entry) = allowed::check(&settings, &listeners).map_err(Complaint::settings)? {
+        Request::made("pool", &settings.app.to_string(), Vec::new()).log(&entry);
+    }
     if account.is_none() && geteuid().is_root() {
         let hint = "name a user that it serves as, such as `--user www-data`, or `--user root` if root is meant";
         warn_of_root(&settings, hint);
@@ -228,6 +232,10 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
     match listener {
         Ok(listener) => {
             let listeners = [listener];
+            // There is one socket, which serves or is of no use.
+            if let Err(entry) = allowed::check(&settings, &listeners) {
+                return Complaint::settings(entry);
+            }
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
                     let changes = &settings.changes;

@@ -22,7 +22,7 @@ use crate::{
     place::Place,
     probe::python,
     running::{Running, piped, run},
-    verdict::whole,
+    verdict::{codes, whole},
 };
 
 /// A script that FastCGI's process managers and web servers execute by its path.
@@ -152,7 +152,30 @@ fn f04_only_listed_web_servers_may_connect() {
     for _ in 0..3 {
         Wire::tcp(&address).assert_closed();
     }
-    pool.stop();
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0405", "W0405"], "{log}");
+    assert!(log.contains("from `127.0.0.1` was closed: FCGI_WEB_SERVER_ADDRS does not list it"), "{log}");
+    assert!(log.contains("this or the like, 2 times since the last message"), "{log}");
+}
+
+#[test]
+fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
+    let setup = |words: &[&str]| Setup::new(ECHO).words(words).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1");
+    let socket = UnixListener::bind(setup(&[]).path("lone.sock")).unwrap();
+    let by_option = Setup::new(ECHO).words(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.1"]);
+    for pool in [setup(&[]).launch(), by_option.launch(), setup(&[]).start_on(socket)] {
+        let ended = pool.end();
+        assert_eq!(ended.code(), Some(78), "{ended:?}");
+        assert_eq!(codes(&ended.stderr), ["W0105"], "{}", ended.stderr);
+        assert!(ended.stderr.contains("a Unix socket"), "{}", ended.stderr);
+    }
+    let both = setup(&[]);
+    let unix = format!("unix:{}", both.path("app.sock").display());
+    let pool = both.listen(&[&unix, "127.0.0.1:0"]).start();
+    let tcp = addresses(&pool.log()).into_iter().find(|address| address.starts_with("127.")).unwrap();
+    assert_eq!(Wire::tcp(&tcp).ask(&Ask::get("/listed")).text(), "/listed|");
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0105").contains("a Unix socket"), "{log}");
 }
 
 #[test]
@@ -162,7 +185,8 @@ fn f04_a_list_that_is_none_lets_nobody_in_and_is_logged() {
     Wire::tcp(&addresses(&pool.log())[0]).assert_closed();
     pool.await_log("hint: ");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0105").contains("`localhost`"), "{log}");
+    assert_eq!(codes(&log), ["W0105", "W0405"], "{log}");
+    assert!(log.contains("holds `localhost`, which is no address"), "{log}");
 }
 
 /// The pool's worker, which is the process that was started.

@@ -111,6 +111,8 @@ codes! {
     HeaderTimedOut = 403,
     /// A worker has too many connections, or too much of unfinished requests.
     TooManyConnections = 404,
+    /// A peer may not connect.
+    RefusedAddress = 405,
     /// The application raised an exception.
     ApplicationRaised = 501,
     /// The application's response breaks PEP 3333.

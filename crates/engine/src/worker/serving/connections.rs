@@ -1,7 +1,12 @@
 //! Connections: accepted, served as long as requests come, waited for, closed.
 
-use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
+use fastcgi_server::addresses::Addresses;
 use link::{
     entry::{Code, Entry},
     running,
@@ -17,6 +22,7 @@ use super::{A_MOMENT, FIRST_LISTENER, Listener, Seat, Worker};
 use crate::{
     forks::{self, Descriptor},
     log::Log,
+    rare_messages::Kind,
     transport::fastcgi::{Peer, Progress, Stage},
 };
 
@@ -73,7 +79,7 @@ impl Worker {
         self.cramped_since.store(0, Ordering::Relaxed);
         let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
-            return;
+            return log_refused(address);
         }
         if listener.is_tcp {
             // Replies leave in one piece; nothing is gained by waiting for more. A socket that cannot do that still works.
@@ -248,4 +254,17 @@ impl Worker {
         let waiting = std::mem::take(&mut *self.waiting());
         waiting.into_iter().chain(self.lingering.take_all()).collect()
     }
+}
+
+/// A peer at `address` may not connect.
+#[cold]
+fn log_refused(address: Option<IpAddr>) {
+    let who = address.map_or_else(|| "a Unix socket".to_owned(), |address| format!("`{address}`"));
+    Kind::RefusedAddress.entry(&Log::new("-", "(connection)"), || {
+        Entry::warning(
+            Code::RefusedAddress,
+            format!("a connection from {who} was closed: {} does not list it", Addresses::VARIABLE),
+        )
+        .hint("add the address if a web server connects from there")
+    });
 }
