@@ -1,7 +1,15 @@
 //! All processes are stopped for a while, as on a machine that is suspended: no request is ended for
 //! that, and what ends a request keeps its distances.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
