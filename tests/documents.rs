@@ -114,6 +114,7 @@ fn links_and_code_of_the_documents_are_there() {
     for page in [
         "README.md",
         "docs/architecture.md",
+        "docs/broken-responses.md",
         "docs/benchmarks.md",
         "docs/environ.md",
         "docs/errors.md",

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod bodies;
+mod cuts;
 mod deaths;
 mod directories;
 mod exposure;

@@ -13,7 +13,8 @@ use std::{
 use fastcgi_server::{
     Input,
     bodies::{EndRequest, ProtocolStatus, Role},
-    client::{Connection, Event, Request},
+    client::{Connection, Error, Event, Request},
+    record::UnknownVersion,
 };
 use link::{
     entry::{Code, Entry},
@@ -66,6 +67,8 @@ struct Exchange {
     received: Box<[u8]>,
     /// Bytes of the reply that are there and were not read.
     reply: VecDeque<u8>,
+    /// Something of the reply has come.
+    has_begun: bool,
     /// The last words on standard error did not end their line.
     within_line: bool,
     /// How the request ended, once it has.
@@ -104,6 +107,7 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
         connection: Connection::new(),
         received: vec![0; 1 << 16].into(),
         reply: VecDeque::new(),
+        has_begun: false,
         within_line: false,
         ending: None,
     };
@@ -249,11 +253,18 @@ impl Exchange {
     fn understand(&mut self, length: usize) -> Result<(), Entry> {
         let mut rest = &self.received[..length];
         while self.ending.is_none() {
-            let step = self.connection.receive(rest).map_err(|error| no_fastcgi(&error))?;
+            let step = self.connection.receive(rest).map_err(|error| match error {
+                // So pools of ours end a reply that is not whole.
+                Error::UnknownVersion(UnknownVersion(0)) if self.has_begun => cut("what followed is no record"),
+                error => no_fastcgi(&error),
+            })?;
             rest = &rest[step.consumed..];
             match step.event {
                 None => break,
-                Some(Event::Stdout { id: ID, bytes }) => self.reply.extend(bytes),
+                Some(Event::Stdout { id: ID, bytes }) => {
+                    self.reply.extend(bytes);
+                    self.has_begun = true;
+                }
                 Some(Event::Stderr { id: ID, bytes }) => {
                     // If standard error is closed there is nobody to tell.
                     let _ = io::stderr().lock().write_all(visible::lines(bytes).as_bytes());

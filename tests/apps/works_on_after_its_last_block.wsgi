@@ -19,5 +19,5 @@ class Body:
 
 
 def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4"), ("X-Accel-Buffering", "no")])
     return Body()

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 use std::{fmt, fs};
 
 use super::process::DEADLINE;
@@ -69,6 +70,11 @@ impl Client {
     /// One more header.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         self.arg("--header").arg(format!("{name}: {value}"))
+    }
+
+    /// No longer than for so long.
+    pub(crate) fn within(self, time: Duration) -> Self {
+        self.arg("--max-time").arg(time.as_secs_f64().to_string())
     }
 
     /// User and password, sent at once (RFC 7617).

@@ -2,12 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use super::behind_pools::BehindPools;
 use super::pools::{Pools, scripts};
 use super::server::{Server, command};
 use super::site::{ServerUser, Site};
 use super::{Habits, source};
+
+/// The location of each script.
+const EACH_SCRIPT: &str = r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#;
 
 /// nginx.
 pub(crate) struct Nginx;
@@ -20,8 +24,7 @@ impl Nginx {
 
     /// The same with lines of an administrator's: some in the section `http`, some beside the include.
     pub(crate) fn beside(http: &str, location: &str) -> BehindPools {
-        let each = r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#;
-        Self::with(each, "$script", [http, location])
+        Self::with(EACH_SCRIPT, "$script", [http, location])
     }
 
     /// With `script` alone, at the root.
@@ -34,12 +37,30 @@ impl Nginx {
         Self::start().with_words(words)
     }
 
-    fn with(location: &str, upstream: &str, lines: [&str; 2]) -> BehindPools {
+    /// With other settings than those of `apache/nginx.conf`: whether connections are kept, and
+    /// whether responses are buffered.
+    pub(crate) fn with_settings(keep_conn: &str, buffering: &str) -> BehindPools {
         let site = Site::new();
+        let text = fs::read_to_string(source("apache/nginx.conf")).unwrap();
+        let line = |line: &str| match line.split(' ').next() {
+            Some("fastcgi_keep_conn") => format!("fastcgi_keep_conn {keep_conn};\n"),
+            Some("fastcgi_buffering") => format!("fastcgi_buffering {buffering};\n"),
+            _ => format!("{line}\n"),
+        };
+        let included = site.path("run/included.conf");
+        fs::write(&included, text.lines().map(line).collect::<String>()).unwrap();
+        Self::over(site, EACH_SCRIPT, "$script", ["", ""], &included)
+    }
+
+    fn with(location: &str, upstream: &str, lines: [&str; 2]) -> BehindPools {
+        Self::over(Site::new(), location, upstream, lines, &source("apache/nginx.conf"))
+    }
+
+    fn over(site: Site, location: &str, upstream: &str, lines: [&str; 2], included: &Path) -> BehindPools {
         let log = site.path("run/error.log");
         let server = Server::start(&site.path("run/nginx.pid"), &log, |port| {
             let configuration = site.path("run/nginx.conf");
-            fs::write(&configuration, nginx_conf(&site, port, location, upstream, lines)).unwrap();
+            fs::write(&configuration, nginx_conf(&site, port, location, upstream, lines, included)).unwrap();
             let mut command = command("nginx", &log);
             command.arg("-p").arg(site.path("run")).arg("-e").arg(&log).arg("-c").arg(configuration);
             command
@@ -65,7 +86,7 @@ fn joins_repeated_headers(site: &Site) -> bool {
 }
 
 /// All that is the test's own: who, where, and which pool at which address.
-fn nginx_conf(site: &Site, port: u16, location: &str, upstream: &str, [http, beside]: [&str; 2]) -> String {
+fn nginx_conf(site: &Site, port: u16, location: &str, upstream: &str, [http, beside]: [&str; 2], included: &Path) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get().map_or_else(String::new, |user| format!("user {};\n", user.name));
@@ -102,7 +123,7 @@ http {{
     }}
 }}
 "#,
-        source("apache/nginx.conf").display()
+        included.display()
     )
     .unwrap();
     text

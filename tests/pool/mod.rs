@@ -9,6 +9,7 @@ mod asking;
 mod changes;
 mod connections;
 mod control;
+mod cuts;
 mod deadlines;
 mod dynamic;
 mod ending;

@@ -12,8 +12,9 @@ use std::{
 use fastcgi_server::{
     RequestId,
     bodies::{EndRequest, ProtocolStatus},
-    client::{Connection, Event, Request},
+    client::{Connection, Error, Event, Request},
     pairs,
+    record::UnknownVersion,
     values::Values,
 };
 use rustix::{
@@ -145,7 +146,13 @@ impl Wire {
     /// The next that is said; nothing if the connection was closed.
     pub(crate) fn try_next(&mut self) -> io::Result<Option<Said>> {
         loop {
-            let step = self.protocol.receive(&self.unread).expect("records of FastCGI");
+            let step = match self.protocol.receive(&self.unread) {
+                // So a response that is not whole ends.
+                Err(Error::UnknownVersion(UnknownVersion(0))) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "what is no record"));
+                }
+                step => step.expect("records of FastCGI"),
+            };
             let said = step.event.map(|event| match event {
                 Event::Stdout { id, bytes } => Said::Stdout(id.get(), bytes.to_vec()),
                 Event::StdoutEnd { id } => Said::StdoutEnd(id.get()),
@@ -197,6 +204,14 @@ impl Wire {
             records.push(Record { header, content, padding: take(usize::from(header[6])) });
         }
         records
+    }
+
+    /// All bytes up to the end of the connection.
+    #[track_caller]
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).unwrap();
+        bytes
     }
 
     /// Has it said anything that was not looked at?

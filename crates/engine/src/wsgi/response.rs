@@ -67,6 +67,8 @@ struct State {
     client_gone: bool,
     /// Nothing more will be sent. Was the response complete?
     over: Option<bool>,
+    /// The body is shorter than its head has announced.
+    is_short: bool,
 }
 
 impl State {
@@ -176,6 +178,7 @@ impl Response {
             is_file: false,
             client_gone: false,
             over: None,
+            is_short: false,
         };
         Self { state: Mutex::new(state), form, head_only, closes_if_incomplete: false, log, interruptible }
     }
@@ -314,6 +317,7 @@ impl Response {
         if let Stage::HeadSent { limit: Some(limit), bodiless: false } = state.stage
             && state.sent < limit
         {
+            state.is_short = true;
             self.log.entry(
                 &Entry::error(
                     Code::BodyTooShort,
@@ -323,6 +327,11 @@ impl Response {
             );
         }
         Ok(())
+    }
+
+    /// Has the application given a body that is shorter than its head has announced?
+    pub(super) fn is_short(&self, py: Python<'_>) -> bool {
+        self.state(py).is_short
     }
 
     /// Takes note if all that the head announced has left.

@@ -100,7 +100,8 @@ impl Server {
         let response = response.get();
         let mut abandoned = false;
         let complete = match result {
-            Ok(()) => true,
+            // One that is too short is cut: the client would wait for the rest.
+            Ok(()) => !response.is_short(py),
             Err(fault) => {
                 response.end_interruption(py);
                 let awaited = response.awaited();

@@ -66,6 +66,8 @@ pub(super) struct Current {
     pub(super) received: u64,
     pub(super) stream_over: bool,
     pub(super) aborted: bool,
+    /// The response was cut, and a record may follow what was sent of it.
+    pub(super) is_between_records: bool,
 }
 
 impl Incoming {

@@ -7,6 +7,7 @@
 //! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply cannot be sent, what comes of the
 //! body is put aside, where the application finds it when it does read.
 
+mod cut;
 mod errors;
 mod filter;
 mod incoming;
@@ -34,6 +35,7 @@ use crate::{
     forks::{self, Descriptor},
     wsgi::{BodyLength, BodySource, Interruptible},
 };
+pub(crate) use cut::Cut;
 pub(crate) use errors::Copied;
 use incoming::{Current, Incoming, log_broken};
 pub(crate) use moving::Watched;
@@ -218,6 +220,7 @@ impl Peer {
             received: 0,
             stream_over: bodiless,
             aborted: false,
+            is_between_records: false,
         });
         drop(incoming);
         let reply = Reply {
@@ -239,7 +242,7 @@ impl Peer {
     pub(crate) fn after_request(&self) -> Progress {
         let mut incoming = self.shared.incoming();
         match incoming.current.take() {
-            // Cut: only closing tells the web server so.
+            // Cut.
             Some(_) => self.linger(&mut incoming),
             None if incoming.protocol.must_close() => self.linger(&mut incoming),
             None => Progress::Wait,

@@ -289,6 +289,7 @@ impl ReplySink for Reply {
             incoming.protocol.finish(current.id);
         } else {
             // Cut: what is left of the request stays, and with it the connection is closed.
+            current.is_between_records = self.in_record == 0 && sent.is_ok();
             incoming.current = Some(current);
         }
         match sent {

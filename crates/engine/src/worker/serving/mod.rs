@@ -37,7 +37,7 @@ use pyo3::{
 use rustix::{
     event::{Timespec, epoll},
     io::{Errno, ioctl_fionbio},
-    net::{AddressFamily, SendFlags, SocketType, getsockname, send},
+    net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, getsockname, send},
     process::Signal,
 };
 
@@ -226,6 +226,8 @@ struct Worker {
     limits: Limits,
     waits: Waits,
     allowed: Option<Addresses>,
+    /// mod_fcgid has started this process.
+    is_of_fcgid: bool,
     watched: Arc<Watched>,
     helpers: Helpers,
     ids: Ids,
@@ -253,6 +255,7 @@ impl Worker {
             ioctl_fionbio(listener, true)?;
             connections::watch_listener(&epoll, position, listener)?;
         }
+        let is_of_fcgid = handover.is_none() && listeners.iter().any(is_socket_of_fcgid);
         let waiting = Arc::<Mutex<_>>::default();
         let lookout =
             handover.map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads)).transpose()?;
@@ -279,6 +282,7 @@ impl Worker {
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
             waits: Waits::new(service),
             allowed: allowed_addresses(launch),
+            is_of_fcgid,
             watched,
             helpers,
             ids: Ids::new(),
@@ -427,6 +431,16 @@ impl Worker {
         // The other end is never read, and has room for a byte.
         let _ = send(&self.stopper, b"x", SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
+}
+
+/// Has mod_fcgid made this listening socket? It calls each by the number of its process and one more, with a dot between them.
+fn is_socket_of_fcgid(listener: &Descriptor) -> bool {
+    let address = getsockname(listener).and_then(SocketAddrUnix::try_from);
+    let path = address.ok().and_then(|address| address.path_bytes().map(<[u8]>::to_vec)).unwrap_or_default();
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let mut numbers = name.split(|&byte| byte == b'.');
+    let mut is_number = || numbers.next().is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_digit));
+    is_number() && is_number() && numbers.next().is_none()
 }
 
 /// Epoll data of the first connection of a worker with so many listeners.

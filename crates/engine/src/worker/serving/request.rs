@@ -13,7 +13,7 @@ use super::{Seat, Worker};
 use crate::{
     log::{Log, Transcript},
     process::Serving,
-    transport::fastcgi::{Copied, Incomplete, Peer},
+    transport::fastcgi::{Copied, Cut, Incomplete, Peer},
     worker::{
         access::{self, Account},
         filter,
@@ -70,8 +70,13 @@ impl Worker {
                     log,
                     interruptible,
                 };
-                if seat.server.serve(seat.application, exchange) == Outcome::Abandoned {
-                    self.watched.count_abandoned();
+                match seat.server.serve(seat.application, exchange) {
+                    Outcome::Replied => {}
+                    Outcome::Abandoned => self.watched.count_abandoned(),
+                    Outcome::Cut => {
+                        let software = params.get(b"SERVER_SOFTWARE").unwrap_or_default();
+                        py.detach(|| peer.cut(Cut::of(software, self.is_of_fcgid)));
+                    }
                 }
             }
             (entry, _) => {
