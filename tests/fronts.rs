@@ -23,6 +23,7 @@ mod replies;
 mod requests;
 mod stalls;
 mod streams;
+mod surplus;
 mod variables;
 mod warm;
 mod workers;

@@ -112,7 +112,7 @@ pub(super) fn preamble(site: &Site, port: u16, names: &[&str]) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let mut text = String::new();
-    for name in names.iter().chain(&["authn_core", "authz_core", "authz_host", "env", "dir", "mime"]) {
+    for name in names.iter().chain(&["authn_core", "authz_core", "authz_host", "deflate", "env", "dir", "mime"]) {
         writeln!(text, "LoadModule {name}_module {modules}/mod_{name}.so").unwrap();
     }
     if let Some(ServerUser { name, gid, .. }) = ServerUser::get() {
@@ -138,6 +138,9 @@ StartServers 1
 <Directory "{root}/htdocs">
     Require all granted
 </Directory>
+<Location "/cgi-bin/inflated.wsgi">
+    SetInputFilter DEFLATE
+</Location>
 "#
     )
     .unwrap();

@@ -86,7 +86,14 @@ fn joins_repeated_headers(site: &Site) -> bool {
 }
 
 /// All that is the test's own: who, where, and which pool at which address.
-fn nginx_conf(site: &Site, port: u16, location: &str, upstream: &str, [http, beside]: [&str; 2], included: &Path) -> String {
+fn nginx_conf(
+    site: &Site,
+    port: u16,
+    location: &str,
+    upstream: &str,
+    [http, beside]: [&str; 2],
+    included: &Path,
+) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get().map_or_else(String::new, |user| format!("user {};\n", user.name));

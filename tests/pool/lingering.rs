@@ -128,3 +128,33 @@ fn a_pool_that_is_told_to_end_drains_no_connection_for_long() {
     pool.stop();
     silent.assert_closed();
 }
+
+#[test]
+fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sent_and_told_once() {
+    let pool = Setup::new(
+        "
+        def application(environ, start_response):
+            body = b'' if environ['PATH_INFO'] == '/unread' else environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [body + b'x' * 2_000_000]
+        ",
+    )
+    .start();
+    for path in ["/", "/unread", "/"] {
+        for keep in [true, false] {
+            let ask = Ask::post(path, "body").body([&b"body"[..], &[b'y'; 2_000_000]].concat());
+            let ask = if keep { ask.keep() } else { ask };
+            let mut wire = pool.connect();
+            // As mod_fcgid does, which reads nothing before all is sent.
+            wire.send_beside(ask.bytes()).join().unwrap().unwrap();
+            let text = wire.answer().text();
+            assert_eq!(text.len(), 2_000_000 + if path == "/" { 4 } else { 0 });
+            assert_eq!(text.starts_with("body"), path == "/");
+            if keep {
+                assert_eq!(wire.ask(&Ask::get("/after").keep()).text().len(), 2_000_000);
+            }
+        }
+    }
+    let log = pool.stop();
+    assert_eq!(log.matches("wsgate: warning[W0510]").count(), 1, "{log}");
+}

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use link::{entry::Entry, error_log};
+use link::{entry::Entry, error_log, scoreboard::Once};
 use rustix::process::getpid;
 
 /// Writes entries about one request to the error log.
@@ -113,8 +113,8 @@ impl Log {
 
     /// Writes an entry that no process of this pool has written before. It is about the application rather than about this
     /// request, so that a log which is kept to judge a request does without.
-    pub(crate) fn entry_once(&self, entry: impl FnOnce() -> Entry) {
-        if self.kept.is_none() && crate::log_files::is_first_warning() {
+    pub(crate) fn entry_once(&self, warning: Once, entry: impl FnOnce() -> Entry) {
+        if self.kept.is_none() && crate::log_files::is_first_warning(warning) {
             self.entry(&entry());
         }
     }

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use link::{
     entry::{Code, Entry},
     error_log::await_reader,
     logs::{LineForm, Which, never_wait, open_file},
-    scoreboard::Scoreboard,
+    scoreboard::{Once, Scoreboard},
 };
 use rustix::{
     fs::fstat,
@@ -122,12 +122,12 @@ pub(crate) fn look() {
     }
 }
 
-/// Is this the first call in the life of the pool, or of a process that belongs to none?
-pub(crate) fn is_first_warning() -> bool {
-    static WARNED: AtomicBool = AtomicBool::new(false);
+/// Is this the first call for this warning in the life of the pool, or of a process that belongs to none?
+pub(crate) fn is_first_warning(warning: Once) -> bool {
+    static WARNED: AtomicU32 = AtomicU32::new(0);
     match FILES.get() {
-        Some(files) => files.scoreboard.is_first_warning(),
-        None => !WARNED.swap(true, Ordering::Relaxed),
+        Some(files) => files.scoreboard.is_first_warning(warning),
+        None => WARNED.fetch_or(warning.bit(), Ordering::Relaxed) & warning.bit() == 0,
     }
 }
 

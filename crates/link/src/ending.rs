@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -13,6 +13,9 @@ use rustix::{
 
 /// How long a web server may send nothing of a request body that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may go on sending.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Ends the reply on `reply` and closes it. With `body_left` something of the request body may still be unread.
 ///
@@ -27,12 +30,13 @@ pub fn end_reply(reply: impl AsFd, body_left: bool) {
     }
 }
 
-/// Reads until the other end is closed, or silent for too long. Not a part of its caller, whose stack would have this piece, too.
+/// Reads until the other end is closed, or silent for too long, or does not come to an end. Not a part of its caller, whose stack would have this piece, too.
 #[inline(never)]
 fn drop_the_rest(reply: BorrowedFd<'_>) {
     let patience = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     let mut dropped = [0; 64 * 1024];
-    loop {
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST {
         match poll(&mut [PollFd::from_borrowed_fd(reply, PollFlags::IN)], Some(&patience)) {
             Ok(0) => return,
             Ok(_) => {}

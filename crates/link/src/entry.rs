@@ -131,6 +131,8 @@ codes! {
     LocationLeftOut = 508,
     /// `close()` of the response raised an exception.
     CloseRaised = 509,
+    /// A request body is longer than `CONTENT_LENGTH` says.
+    SurplusBody = 510,
     /// The process ended by itself before it replied.
     ProcessEnded = 601,
     /// The process was killed by a signal before it replied.

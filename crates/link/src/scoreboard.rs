@@ -44,8 +44,27 @@ struct Head {
     wants_word: AtomicU32,
     /// Requests, of all workers there have been, whose web server went away before the reply was whole.
     abandoned: AtomicU64,
-    /// The log has the warning that one entry is enough for.
+    /// Warnings that one entry is enough for, and that the log has: bits of [`Once`].
     warned: AtomicU32,
+}
+
+/// Warnings that one entry in the life of a pool is enough for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Once {
+    /// A response has a body and no `Content-Type`.
+    NoContentType,
+    /// A request body is longer than CONTENT_LENGTH says.
+    SurplusBody,
+}
+
+impl Once {
+    /// A bit of its own.
+    pub const fn bit(self) -> u32 {
+        match self {
+            Self::NoContentType => 1,
+            Self::SurplusBody => 2,
+        }
+    }
 }
 
 /// Memory that holds the lines of a pool.
@@ -192,9 +211,9 @@ impl Scoreboard {
         self.head().abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Is this the first call of any worker? For a warning that one entry in the life of the pool is enough for.
-    pub fn is_first_warning(&self) -> bool {
-        self.head().warned.swap(1, Ordering::Relaxed) == 0
+    /// Is this the first call of any worker for this warning?
+    pub fn is_first_warning(&self, warning: Once) -> bool {
+        self.head().warned.fetch_or(warning.bit(), Ordering::Relaxed) & warning.bit() == 0
     }
 
     /// Requests of all workers, those that have ended included, whose web server went away before the reply was whole.

@@ -65,7 +65,13 @@ struct State {
     /// Bytes still to come, if that is known.
     left: Option<u64>,
     announced: u64,
+    /// The application gets no more of it.
     ended: bool,
+    /// More may come than CONTENT_LENGTH says: a filter of the web server's may have changed a body that was counted before. Web
+    /// servers that send all of it before they read the reply would wait for a reader.
+    surplus_may_come: bool,
+    /// More has come.
+    had_surplus: bool,
     aside: Aside,
     /// Why no more could be put aside.
     failure: Option<(io::ErrorKind, String)>,
@@ -100,7 +106,14 @@ impl State {
             *left -= got as u64;
         }
         self.ended = self.left == Some(0) || got == 0;
+        self.surplus_may_come = self.ended && got > 0 && self.start_in_file().is_none();
         Ok(())
+    }
+
+    /// Takes note of `got` bytes that were read behind the end of the body.
+    fn account_surplus(&mut self, got: usize) {
+        self.had_surplus |= got > 0;
+        self.surplus_may_come = got > 0;
     }
 }
 
@@ -118,6 +131,8 @@ impl Body {
                     left,
                     announced: left.unwrap_or(0),
                     ended: left == Some(0),
+                    surplus_may_come: false,
+                    had_surplus: false,
                     aside: Aside::default(),
                     failure: None,
                 }),
@@ -129,10 +144,10 @@ impl Body {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The descriptor, while something is still to be read from it.
+    /// The descriptor, while something may still be to be read from it.
     fn pending(&self) -> Option<Arc<Descriptor>> {
         let state = self.state();
-        if state.ended { None } else { state.descriptor.clone() }
+        if state.ended && !state.surplus_may_come { None } else { state.descriptor.clone() }
     }
 
     /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends the reading ahead. Not a part of its
@@ -141,6 +156,13 @@ impl Body {
     fn put_aside(&self, descriptor: &Descriptor) {
         let mut piece = [0; 64 * 1024];
         let mut state = self.state();
+        if state.ended {
+            match read(descriptor, &mut piece) {
+                Err(Errno::INTR) => {}
+                got => state.account_surplus(got.unwrap_or(0)),
+            }
+            return;
+        }
         let allowed = state.allowed(piece.len());
         let taken = match read(descriptor, &mut piece[..allowed]) {
             Ok(got) => state.account(got).and_then(|()| state.aside.push(&piece[..got])),
@@ -150,6 +172,21 @@ impl Body {
         if let Err(error) = taken {
             state.failure = Some((error.kind(), format!("the request body could not be put aside: {error}")));
             state.descriptor = None;
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state().ended
+    }
+
+    /// Looks whether more has come than was announced, without waiting.
+    fn look_for_surplus(&self) {
+        let is_ready =
+            |pending: &Descriptor| matches!(poll(&mut [PollFd::new(pending, PollFlags::IN)], Some(&AT_ONCE)), Ok(1..));
+        if self.has_ended()
+            && let Some(pending) = self.pending().filter(|pending| is_ready(pending))
+        {
+            self.put_aside(&pending);
         }
     }
 
@@ -273,10 +310,14 @@ impl Reply {
         while let Some(pending) = self.body.pending() {
             let mut both = [PollFd::new(reply, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
             poll(&mut both, None)?;
-            if !both[0].revents().is_empty() {
+            let (can_write, can_read) = (!both[0].revents().is_empty(), !both[1].revents().is_empty());
+            // What is dropped costs nothing, and behind its end the reply is written in large pieces.
+            if can_read && (!can_write || self.body.has_ended()) {
+                self.body.put_aside(&pending);
+            }
+            if can_write && self.body.pending().is_some() {
                 return Ok(wanted.min(SURE));
             }
-            self.body.put_aside(&pending);
         }
         Ok(wanted)
     }
@@ -328,6 +369,10 @@ impl ReplySink for Reply {
             self.leave(complete);
         });
         Ok(())
+    }
+
+    fn had_surplus(&self) -> bool {
+        self.body.state().had_surplus
     }
 }
 
@@ -400,6 +445,7 @@ impl Reply {
         if forks::is_child() {
             return;
         }
+        self.body.look_for_surplus();
         let body_left = self.body.pending().is_some();
         self.body.close();
         if self.is_guarded && !self.is_lost {

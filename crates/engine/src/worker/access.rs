@@ -137,6 +137,10 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         self.tally.whole.store(complete && finished.is_ok(), Ordering::Relaxed);
         finished
     }
+
+    fn had_surplus(&self) -> bool {
+        self.reply.had_surplus()
+    }
 }
 
 impl<R> Observed<R> {

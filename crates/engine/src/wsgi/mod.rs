@@ -142,6 +142,12 @@ pub(crate) trait ReplySink: Send {
     /// # Errors
     /// `TimedOut` if the end could not be sent by the deadline of the request.
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()>;
+
+    /// Did more of the request body come than the request says, as far as it was looked at? To be
+    /// asked when the reply has ended.
+    fn had_surplus(&self) -> bool {
+        false
+    }
 }
 
 /// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for a full log disk.

@@ -9,6 +9,7 @@ use std::{
 use link::{
     entry::{Code, Entry},
     page::{Form, Page, Status},
+    scoreboard::Once,
 };
 use pyo3::{
     exceptions::{PyConnectionError, PyRuntimeError, PyTypeError},
@@ -379,11 +380,24 @@ impl Response {
     pub(super) fn finish(&self, py: Python<'_>, complete: bool) {
         let mut state = self.state(py);
         state.stage = Stage::Done;
-        if let Some(mut sink) = state.sink.take()
-            && let Err(error) = sink.finish(py, complete)
-        {
+        let Some(mut sink) = state.sink.take() else {
+            return;
+        };
+        if let Err(error) = sink.finish(py, complete) {
             // The caller finds it in what was awaited.
             drop(self.fault_of_write(py, error));
+        }
+        if sink.had_surplus() {
+            self.log.entry_once(Once::SurplusBody, || {
+                Entry::warning(
+                    Code::SurplusBody,
+                    "more of a request body came than CONTENT_LENGTH says, and was dropped",
+                )
+                .hint(
+                    "a filter of the web server's changes the body after it was counted, as Apache's \
+                         `SetInputFilter DEFLATE` does; switch that off for the application; a pool logs this once",
+                )
+            });
         }
     }
 
@@ -441,7 +455,7 @@ impl Response {
             );
         }
         if block.is_some() && !head.is_bodiless() && !head.has_type() {
-            self.log.entry_once(|| {
+            self.log.entry_once(Once::NoContentType, || {
                 Entry::warning(Code::NoContentType, "the response has a body but no `Content-Type`").hint(
                     "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; a pool logs this once",
                 )

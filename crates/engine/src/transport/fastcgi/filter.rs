@@ -111,6 +111,7 @@ impl Incoming {
             }
             _ => {
                 let count = current.allowed(content.len());
+                current.has_surplus |= count < content.len();
                 self.aside.push(&self.buffer[content.start..][..count])?;
                 current.account(count);
             }

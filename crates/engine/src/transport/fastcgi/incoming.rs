@@ -68,6 +68,8 @@ pub(super) struct Current {
     pub(super) aborted: bool,
     /// The response was cut, and a record may follow what was sent of it.
     pub(super) is_between_records: bool,
+    /// More has come than CONTENT_LENGTH says.
+    pub(super) has_surplus: bool,
 }
 
 impl Incoming {
@@ -169,6 +171,7 @@ impl Incoming {
         self.unread.start += step.consumed;
         match step.event {
             Some(Event::Stdin { id, bytes } | Event::Data { id, bytes }) if id == current.id => {
+                current.has_surplus |= current.left == Some(0) && self.file.is_none();
                 self.content = self.unread.start - bytes.len()..self.unread.start;
             }
             Some(Event::StdinEnd { id, .. }) if id == current.id => current.stream_over = true,
@@ -348,7 +351,7 @@ impl Incoming {
 impl Current {
     /// May more of the body come?
     pub(super) fn may_go_on(&self) -> bool {
-        !self.stream_over && !self.aborted && self.left != Some(0)
+        !self.stream_over && !self.aborted
     }
 
     /// Most bytes that may be read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).

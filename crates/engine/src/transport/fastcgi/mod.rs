@@ -221,6 +221,7 @@ impl Peer {
             stream_over: bodiless,
             aborted: false,
             is_between_records: false,
+            has_surplus: false,
         });
         drop(incoming);
         let reply = Reply {
@@ -232,6 +233,7 @@ impl Peer {
             late: Vec::new(),
             stderr_used: false,
             ended: false,
+            had_surplus: false,
             stuck: Cell::new(false),
             looked: None,
         };

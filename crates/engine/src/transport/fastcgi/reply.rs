@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
-use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
+use fastcgi_server::{Input, Output, Stream, bodies::ProtocolStatus};
 use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -46,6 +46,8 @@ pub(crate) struct Reply {
     pub(super) stderr_used: bool,
     /// The end of the request has been sent.
     pub(super) ended: bool,
+    /// More of the request body came than CONTENT_LENGTH says.
+    pub(super) had_surplus: bool,
     /// The web server has not read in time. What was sent may end anywhere, and nothing follows it.
     pub(super) stuck: Cell<bool>,
     /// When it was looked last whether somebody still wants it. Nobody asks before the first record.
@@ -264,6 +266,9 @@ impl ReplySink for Reply {
             return Ok(());
         };
         incoming.aside = Aside::default();
+        // Of a record whose content has not come whole the rest is surplus, too.
+        let is_within_record = incoming.protocol.expected().is_some_and(|it| it.input == Input::Stdin);
+        current.has_surplus |= current.left == Some(0) && (!incoming.content.is_empty() || is_within_record);
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
         while !incoming.unread.is_empty() && !incoming.inputs_over(&current) {
@@ -272,6 +277,7 @@ impl ReplySink for Reply {
             }
         }
         incoming.content = 0..0;
+        self.had_surplus = current.has_surplus;
         if !ended && current.aborted && self.in_record == 0 && !self.stuck.get() {
             // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4). Whoever has to wait for the way to
             // be clear looks at what comes in.
@@ -296,5 +302,9 @@ impl ReplySink for Reply {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn had_surplus(&self) -> bool {
+        self.had_surplus
     }
 }
