@@ -5,7 +5,7 @@ use std::{io, os::unix::process::ExitStatusExt as _, time::Duration};
 use link::{
     entry::{Code, Entry},
     page::Status,
-    report::Stop,
+    report::{EXIT_LOST, Stop},
 };
 use rustix::{io::Errno, process::Signal};
 
@@ -24,6 +24,8 @@ pub(super) struct Ending<'a> {
     pub(super) ready: bool,
     /// The application is loaded, or cannot be.
     pub(super) loaded: bool,
+    /// The application has closed what the reply goes to, or what the engine reports by.
+    pub(super) lost: bool,
     /// Why the engine could not be loaded, in Python's words.
     pub(super) unfit: Option<String>,
 }
@@ -50,6 +52,9 @@ impl Ending<'_> {
                 .hint("the client went away, or the web server stopped or lost its patience");
             }
             None => {}
+        }
+        if self.lost {
+            return Entry::descriptors_lost("what came after the head of the reply is cut");
         }
         Entry::error(Code::EndedAfterHead, format!("python {} after the head of the reply had left", self.how()))
             .hint("the reply was cut there; look for what ended it just above, and in the system's log")
@@ -97,11 +102,17 @@ impl Ending<'_> {
                     .hint(format!("see what `{python} -c pass` says to the user that the request runs as")),
             );
         }
+        if self.lost || matches!(self.outcome, Outcome::Known(status) if status.code() == Some(EXIT_LOST)) {
+            let entry = Entry::descriptors_lost("the reply cannot be sent, or the gateway cannot hear of it");
+            return (Status::InternalServerError, entry);
+        }
         let Outcome::Known(status) = self.outcome else {
             return (
                 Status::BadGateway,
                 Entry::error(Code::ProcessEnded, format!("python {how} before it replied"))
-                    .hint("its pool says how it ended in an entry W0701 of its own; look at the system's log, too"),
+                    .hint(
+                        "an entry just above, or W0701 in the log of its pool, says how it ended; look at the system's log, too",
+                    ),
             );
         };
         match status.signal() {

@@ -41,6 +41,9 @@ pub(crate) use subject::Subject;
 /// How long an application may take to end after it was told to. Apache kills three seconds after it has told us.
 const GRACE: Duration = Duration::from_millis(1500);
 
+/// How long a process may take to end whose descriptors the kernel has closed.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// How long python then has to write its stack to the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -160,6 +163,8 @@ struct Seen {
     audit: Option<Audit>,
     /// Nothing more can be reported.
     closed: bool,
+    /// The application has closed descriptors that its reply needs.
+    lost: bool,
 }
 
 /// A request that is being ended.
@@ -293,6 +298,9 @@ impl<'a> Guard<'a> {
         loop {
             let length = match recv(&self.reports, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
+                    // A process that ends closes everything, and has ended a moment later.
+                    let has_ended = self.seen.closed || self.seen.done.is_some() || self.subject.ends_within(MOMENT);
+                    self.seen.lost |= !has_ended;
                     self.seen.closed = true;
                     return;
                 }
@@ -316,6 +324,7 @@ impl<'a> Guard<'a> {
                     self.seen.released = true;
                 }
                 Some(Report::Unfit(reason)) => self.seen.unfit = Some(reason),
+                Some(Report::Lost) => self.seen.lost = true,
                 Some(Report::Loaded) => self.seen.loaded = true,
                 Some(Report::Audited) => self.seen.audit = Some(Audit::Free),
                 Some(Report::OneProcess(listing)) => self.seen.audit = Some(Audit::OneProcess(listing)),
@@ -375,6 +384,7 @@ impl<'a> Guard<'a> {
                     stopped: self.stopping.map(|stopping| stopping.reason),
                     ready: self.seen.ready,
                     loaded: self.seen.loaded,
+                    lost: self.seen.lost,
                     unfit: self.seen.unfit,
                 };
                 if self.seen.head_left {

@@ -3,6 +3,8 @@
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     process::{Child, ExitStatus},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -52,6 +54,21 @@ impl Subject {
     fn is_zombie(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         self.pid().is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
+    }
+
+    /// Does it end within `moment`? Nothing is reaped.
+    pub(super) fn ends_within(&self, moment: Duration) -> bool {
+        let begun = Instant::now();
+        loop {
+            let has_ended = match self {
+                Self::Child { .. } => self.is_zombie(),
+                Self::Another { process, .. } => has_ended(process),
+            };
+            if has_ended || begun.elapsed() >= moment {
+                return has_ended;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// How it ended, if it has.

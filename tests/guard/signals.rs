@@ -143,7 +143,7 @@ fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
         place.describe(&mut command, &script);
         let start = format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
         let ended = crate::running::run(command.args(["-c", &start]).arg(&script), "");
-        page_of(&ended, 504, "W0603");
+        page_of(&ended, 504, "W0306");
     }
 }
 

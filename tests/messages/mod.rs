@@ -1,5 +1,6 @@
 //! Log messages, error pages and what is printed: all that an exception says, and nothing that it does.
 
+mod descriptors;
 mod exceptions;
 mod hidden_modules;
 pub(crate) mod visible;

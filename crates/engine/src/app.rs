@@ -229,7 +229,7 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
         let limit =
             if setting.timeout_seconds > 0 { setting.timeout_seconds } else { took.as_secs_f64().round() as u64 };
         // Else it was the start of Python that took the time of the request.
-        let is_long = took.as_secs_f64() >= limit as f64 / 2.0;
+        let is_long = took.as_secs_f64() >= limit as f64 * 0.75;
         let entry =
             if status == Status::GatewayTimeout && is_long { not_in_time(py, app, error, limit) } else { entry };
         return Failure { entry, status };

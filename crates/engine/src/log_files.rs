@@ -180,8 +180,10 @@ impl Files {
                 if matches!(both, [Ok(printed), Ok(logged)] if printed == logged) {
                     dup2_stdout(&file)?;
                 }
-                Ok(dup2_stderr(&file)?)
+                dup2_stderr(&file)?;
+                Ok(())
             });
+            forks::keep_standard();
         }
         if let Some((place, sink)) = self.access.as_ref().and_then(|access| access.file.as_ref())
             && place.is_old(&self.scoreboard)

@@ -193,6 +193,8 @@ codes! {
     ReplyCut = 803,
     /// What came is no FastCGI, or no reply.
     NoReply = 804,
+    /// The application has closed descriptors of wsgate's.
+    DescriptorsLost = 805,
     /// Something that must not happen.
     Internal = 901,
 }
@@ -242,6 +244,14 @@ impl Entry {
     /// A notice, worded as an error is.
     pub fn notice(code: Code, sentence: impl Into<String>) -> Self {
         Self { severity: Severity::Notice, ..Self::error(code, sentence) }
+    }
+
+    /// An error: the application has closed descriptors that are not its own; `which` says how that was noticed.
+    pub fn descriptors_lost(which: &str) -> Self {
+        Self::error(Code::DescriptorsLost, format!("the application closed descriptors of wsgate's: {which}")).hint(
+            "close only what the application has opened: look for `os.closerange()`, `os.close()` and `os.dup2()` with \
+             numbers, and for code that makes a daemon",
+        )
     }
 
     /// Adds lines that explain, such as a traceback.

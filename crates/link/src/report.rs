@@ -5,6 +5,9 @@
 /// Longest packet in bytes; a longer text is cut.
 pub const LONGEST: usize = 8192;
 
+/// Exit status of an engine that has lost the descriptors which it would report by.
+pub const EXIT_LOST: i32 = 213;
+
 /// A message of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -32,6 +35,8 @@ pub enum Report {
     Unfit(String),
     /// Loading the application has come to an end, good or bad. A process that was forked with it does not say so.
     Loaded,
+    /// The application has closed the reply, or put another file in its place. Nothing has left.
+    Lost,
     /// The application is loaded, and what that left open is no obstacle to other processes with this application.
     Audited,
     /// The application is loaded, and one process at a time may have what that left open; the text lists it.
@@ -61,6 +66,7 @@ impl Report {
             Self::Released { complete: false } => b"K".to_vec(),
             Self::Unfit(text) => with_text(b'!', text),
             Self::Loaded => b"O".to_vec(),
+            Self::Lost => b"X".to_vec(),
             Self::Audited => b"A".to_vec(),
             Self::OneProcess(text) => with_text(b'1', text),
         }
@@ -79,6 +85,7 @@ impl Report {
             b"K" => Some(Self::Released { complete: false }),
             [b'!', text @ ..] => Some(Self::Unfit(String::from_utf8_lossy(text).into_owned())),
             b"O" => Some(Self::Loaded),
+            b"X" => Some(Self::Lost),
             b"A" => Some(Self::Audited),
             [b'1', text @ ..] => Some(Self::OneProcess(String::from_utf8_lossy(text).into_owned())),
             _ => None,
@@ -127,6 +134,7 @@ mod tests {
             Report::Released { complete: false },
             Report::Unfit("no such module".into()),
             Report::Loaded,
+            Report::Lost,
             Report::Audited,
             Report::OneProcess("module `a` (line 1) opened a file".into()),
         ] {

@@ -9,7 +9,10 @@ use std::{
     io,
     mem::ManuallyDrop,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -60,9 +63,123 @@ impl Descriptor {
 
 impl From<OwnedFd> for Descriptor {
     fn from(descriptor: OwnedFd) -> Self {
+        let descriptor = beyond_standard(descriptor);
         put_in(descriptor.as_raw_fd());
         Self(ManuallyDrop::new(descriptor))
     }
+}
+
+/// Copies of the descriptors 0 to 2, for when the application closes these; -1 if there is none.
+static STANDARD: [AtomicI32; 3] = [const { AtomicI32::new(-1) }; 3];
+
+/// What keeps the copies.
+static COPIES: Mutex<Vec<Descriptor>> = Mutex::new(Vec::new());
+
+/// Takes copies of the descriptors 0 to 2 as they are now. Of one that is closed, or while descriptors are short, there is none.
+pub(crate) fn keep_standard() {
+    let copies: Vec<_> = [0, 1, 2].map(|number| Descriptor::made(|| duplicate(number)).ok()).into();
+    for (copy, place) in copies.iter().zip(&STANDARD) {
+        place.store(copy.as_ref().map_or(-1, AsRawFd::as_raw_fd), Ordering::Relaxed);
+    }
+    let old = std::mem::replace(
+        &mut *COPIES.lock().unwrap_or_else(PoisonError::into_inner),
+        copies.into_iter().flatten().collect(),
+    );
+    drop(old);
+}
+
+/// `descriptor` with a number above 2. One below was free since the application has closed it: what is printed would go there, and
+/// so what was there comes back.
+fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
+    let number = descriptor.as_raw_fd();
+    if number > 2 || super::is_child() {
+        return descriptor;
+    }
+    match duplicate(number) {
+        Ok(moved) => {
+            if !restore(number) {
+                // Nothing else may get the number.
+                let nothing = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+                // SAFETY: `number` is `descriptor`'s, whose file has a number of its own by now.
+                nothing.iter().for_each(|nothing| unsafe {
+                    libc::dup2(nothing.as_raw_fd(), number);
+                });
+            }
+            // The number is no longer a descriptor of ours.
+            std::mem::forget(descriptor);
+            moved
+        }
+        Err(_) => descriptor,
+    }
+}
+
+/// A copy of descriptor `number`, above 2, which programs that are started do not get.
+fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call borrows a number, and says so if nothing has it; the result is nobody else's.
+    unsafe {
+        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(io::Error::last_os_error()),
+            copy => Ok(OwnedFd::from_raw_fd(copy)),
+        }
+    }
+}
+
+/// Puts the copy of a standard descriptor in its place.
+fn restore(number: RawFd) -> bool {
+    let copy = usize::try_from(number).ok().and_then(|number| STANDARD.get(number));
+    let copy = copy.map_or(-1, |copy| copy.load(Ordering::Relaxed));
+    // SAFETY: a standard descriptor is nobody's own; where the copy is closed, too, the kernel says so.
+    copy >= 0 && unsafe { libc::dup2(copy, number) } == number
+}
+
+/// This process cannot serve any more, since it has lost descriptors; and nobody has said so.
+static HAS_LOST: AtomicBool = AtomicBool::new(false);
+static IS_UNTOLD: AtomicBool = AtomicBool::new(false);
+
+/// The application has closed descriptors of this process that its requests need. Was the gateway, or the log, `told`?
+pub(crate) fn mark_lost(told: bool) {
+    HAS_LOST.store(true, Ordering::Relaxed);
+    if !told {
+        IS_UNTOLD.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Was [`mark_lost`] called?
+pub(crate) fn has_lost() -> bool {
+    HAS_LOST.load(Ordering::Relaxed)
+}
+
+/// Has nobody said so? Whoever asks does.
+pub(crate) fn is_untold() -> bool {
+    IS_UNTOLD.swap(false, Ordering::Relaxed)
+}
+
+/// Descriptors that this process needs until it ends, with what they were.
+#[derive(Default)]
+pub(crate) struct Inventory(Vec<(RawFd, Option<Identity>)>);
+
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
+impl Inventory {
+    /// An inventory of `descriptors`.
+    pub(crate) fn of<'a>(descriptors: impl IntoIterator<Item = BorrowedFd<'a>>) -> Self {
+        Self(descriptors.into_iter().map(|one| (one.as_raw_fd(), identity(one))).collect())
+    }
+
+    /// Numbers behind which there is another file by now, or none.
+    pub(crate) fn lost(&self) -> Vec<RawFd> {
+        let now = |number| {
+            // SAFETY: the call borrows a number, and says so if nothing has it.
+            identity(unsafe { BorrowedFd::borrow_raw(number) })
+        };
+        self.0.iter().filter(|(number, before)| now(*number) != *before).map(|(number, _)| *number).collect()
+    }
+}
+
+/// Which file is behind `descriptor`; nothing if it is closed.
+fn identity(descriptor: BorrowedFd<'_>) -> Option<Identity> {
+    rustix::fs::fstat(descriptor).ok().map(|found| (found.st_dev, found.st_ino))
 }
 
 impl Drop for Descriptor {

@@ -333,7 +333,11 @@ impl ReplySink for Reply {
         // An application may close our descriptors, or put others in their places. A gateway that cannot
         // be told sends an error page, behind which or before which nothing else may stand.
         let is_ours = !forks::is_child() && self.descriptor.as_ref().is_some_and(|reply| file_of(reply) == self.file);
-        if !is_ours || !self.reporter.try_send(&Report::HeadLeaves) {
+        let is_told = if is_ours { self.reporter.try_send(&Report::HeadLeaves) } else { false };
+        if !is_told {
+            if !forks::is_child() {
+                forks::mark_lost(!is_ours && self.reporter.try_send(&Report::Lost));
+            }
             self.descriptor = None;
             self.is_lost = true;
         }

@@ -40,7 +40,7 @@ use link::{
     entry::{Code, Entry},
     handover::Handover,
     launch::{EXIT_TIMEOUT_SECONDS, Launch, Service, Work},
-    report::Report,
+    report::{EXIT_LOST, Report},
 };
 use pyo3::{
     exceptions::{PyImportError, PyRuntimeError},
@@ -202,7 +202,7 @@ impl Prepared {
                 if process::rejoin(launch.gateway_pid) {
                     stay_with(launch.gateway_pid, lifeline.as_deref())?;
                 }
-                0
+                if forks::is_untold() { EXIT_LOST } else { 0 }
             }
             Task::Check { reply } => {
                 stay_with(launch.gateway_pid, lifeline.as_ref())?;

@@ -34,12 +34,12 @@ use super::{
     lifeline::{self, Tie},
     loaded::LoadedState,
     pages::Pages,
-    serving,
+    serving::{self, TO_TAKE_INVENTORY},
     span::{Span, Then},
     watched::{Board, Watched},
 };
 use crate::{
-    forks::{self, Descriptor},
+    forks::{self, Descriptor, Inventory},
     log::Log,
     process::{self, Mask, Sigterm},
     reporter::Reporter,
@@ -78,7 +78,8 @@ pub(super) fn run(
     // A group of its own, as with any CGI request, so that what it has started can be ended with it.
     setpgid(None, None).map_err(io::Error::from)?;
     let log = Descriptor::made(|| fcntl_dupfd_cloexec(io::stderr(), 3)).map_err(io::Error::from)?;
-    while let Some(waiting) = &spare {
+    forks::keep_standard();
+    while let Some(waiting) = &mut spare {
         let Some(taken) = py.detach(|| waiting.request()) else {
             break;
         };
@@ -97,6 +98,9 @@ pub(super) fn run(
         if let Err(error) = py.check_signals() {
             error.print(py);
         }
+        if forks::has_lost() {
+            break;
+        }
         let was_told = served.end(&log, state, &tie)? || kept.sigterm.has_come();
         environment.iter().try_for_each(|kept| kept.restore(py))?;
         if was_told || !tie.has_template() || kept.fresh.watch_more(py, begun).is_err() {
@@ -113,6 +117,7 @@ pub(super) fn run(
                 break;
             }
         }
+        kept.has_served = true;
         spare = Some(kept);
     }
     watched.end(py, 0);
@@ -197,6 +202,11 @@ fn serve(
     }
     // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
     tie.hold_if_it_lives()?;
+    if forks::is_untold() {
+        // The gateway hears from the kernel that this process ends, and not why.
+        let entry = Entry::descriptors_lost("the gateway cannot hear of the reply");
+        Log::new(&handoff.request_id, &handoff.request).entry(&entry);
+    }
     Ok(Served { connection, lifeline, told })
 }
 
@@ -239,6 +249,10 @@ struct Spare {
     process: Descriptor,
     fresh: Fresh,
     supervisor: Option<Pid>,
+    /// All of these.
+    inventory: Inventory,
+    /// A request was served since the inventory was taken last.
+    has_served: bool,
 }
 
 /// A request that nobody else will serve.
@@ -262,21 +276,33 @@ impl Spare {
         let process = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty()))?;
         let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
         epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
-        Ok(Self { listeners, sigterm, events, process, fresh, supervisor })
+        let needed = listeners.iter().map(AsFd::as_fd).chain([events.as_fd(), process.as_fd(), sigterm.as_fd()]);
+        let inventory = Inventory::of(needed);
+        Ok(Self { listeners, sigterm, events, process, fresh, supervisor, inventory, has_served: false })
     }
 
     /// Waits for a request; none if this process is to end.
-    fn request(&self) -> Option<Taken> {
+    fn request(&mut self) -> Option<Taken> {
         loop {
             let nothing =
                 epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(CONNECTION) };
             let mut events = [nothing; 2];
-            let came = match epoll::wait(&self.events, &mut events, None) {
+            let look = self.has_served.then_some(TO_TAKE_INVENTORY).and_then(|time| Timespec::try_from(time).ok());
+            let came = match epoll::wait(&self.events, &mut events, look.as_ref()) {
+                Ok(0) if self.has_served => {
+                    if self.has_lost() {
+                        return None;
+                    }
+                    continue;
+                }
                 Ok(came) => came,
                 Err(Errno::INTR) => 0,
                 // The application has closed it in an earlier request.
                 Err(_) => return None,
             };
+            if self.has_lost() {
+                return None;
+            }
             // Also if this process is to end: nobody else was woken for a connection that has come.
             for listener in &self.listeners {
                 match Descriptor::made(|| accept_with(listener, SocketFlags::CLOEXEC)) {
@@ -300,6 +326,16 @@ impl Spare {
                 return None;
             }
         }
+    }
+
+    /// Has the application closed what is needed for the next request, or put something in its place? The log says so.
+    fn has_lost(&mut self) -> bool {
+        if !std::mem::take(&mut self.has_served) || self.inventory.lost().is_empty() {
+            return false;
+        }
+        let which = "this process cannot serve any more, and another takes its place";
+        Log::new("-", "(worker)").entry(&Entry::descriptors_lost(which));
+        true
     }
 
     /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has gone, or finds the code stale.

@@ -14,6 +14,8 @@ use pyo3::{
     prelude::*,
 };
 
+use crate::forks;
+
 use super::{
     Awaited, Setting,
     traceback::{Described, format_exception},
@@ -111,6 +113,10 @@ impl Fault {
             }
             Self::BadResponse { sentence, hint } => Entry::error(Code::BadResponse, sentence.clone()).hint(*hint),
             Self::ClientGone => return None,
+            Self::NotWritten(error) if is_lost(error) => {
+                forks::mark_lost(true);
+                Entry::descriptors_lost(&format!("the reply cannot be written, {error}"))
+            }
             Self::NotWritten(error) => {
                 Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
                     .hint("look at what the standard output of the gateway is connected to")
@@ -221,6 +227,11 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
     }
     let reason: Option<String> = error.value(py).getattr("code").and_then(|code| code.extract()).ok();
     Some(if reason.as_deref() == Some("terminated") { Stop::Terminated } else { Stop::Timeout })
+}
+
+/// Does `error` say that a descriptor is closed, or another file's?
+fn is_lost(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| [libc::EBADF, libc::ENOTSOCK].contains(&number))
 }
 
 /// Does `error` say that the other end of the connection is closed?

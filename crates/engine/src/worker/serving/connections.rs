@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Milliseconds without a free descriptor, while there is no connection to close, after which a worker
 /// makes way for another.
 const CRAMPED: u64 = 1000;
+/// Requests of a worker without a pause between two looks whether the application has closed what is needed for others.
+const BETWEEN_INVENTORIES: u64 = 256;
 
 /// Buffers of connections that a thread keeps.
 const SPARE: usize = 8;
@@ -116,6 +118,11 @@ impl Worker {
                 Progress::Request(request) => {
                     self.serve(seat, peer, request);
                     let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.has_served.store(true, Ordering::Relaxed);
+                    // Where there is never nothing to do, now and then.
+                    if forks::has_lost() || served.is_multiple_of(BETWEEN_INVENTORIES) {
+                        self.take_inventory();
+                    }
                     self.go_on(seat.thread, self.span.after(served));
                     match peer.after_request() {
                         Progress::Close => return false,
@@ -222,10 +229,13 @@ impl Worker {
         self.watched.leave(seat.thread);
         let py = seat.application.py();
         // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
-        for listener in &self.listeners {
-            self.accept(seat, listener);
+        // A process that cannot wait for what comes on it leaves it to the next one.
+        if !self.failed.load(Ordering::Relaxed) {
+            for listener in &self.listeners {
+                self.accept(seat, listener);
+            }
+            self.adopt_all(seat);
         }
-        self.adopt_all(seat);
         let (begin, gives_until) = (running::instant(), Self::gives_until());
         let mut left: Vec<(u64, Peer)> = self.take_connections();
         while !left.is_empty() && running::elapsed(begin) < LINGER {

@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -69,6 +69,11 @@ pub(super) struct Lookout {
 }
 
 impl Lookout {
+    /// What is needed for it.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.handover.descriptors().into_iter().chain([self.bell.as_fd()])
+    }
+
     /// For a worker with these connections, and so many threads, all of which are about to wait.
     pub(super) fn new(
         handover: Handover<Descriptor>,

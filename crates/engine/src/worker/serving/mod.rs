@@ -15,6 +15,7 @@ use std::{
     collections::BTreeMap,
     ffi::c_long,
     io,
+    os::fd::AsFd as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -49,7 +50,7 @@ use super::{
 };
 use crate::{
     app::{self, Failure},
-    forks::{self, Descriptor},
+    forks::{self, Descriptor, Inventory},
     log::Log,
     log_files,
     process::{self, Mask},
@@ -67,6 +68,9 @@ use waits::Waits;
 
 /// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others to the rest.
 const A_MOMENT: u64 = 2;
+
+/// How long a worker has nothing to do after a request before it looks whether it can still be woken.
+pub(super) const TO_TAKE_INVENTORY: Duration = Duration::from_secs(1);
 
 /// Most events that a worker's only thread fetches at a time.
 const FETCHED: usize = 8;
@@ -131,7 +135,12 @@ pub(super) fn run(
 ) -> PyResult<i32> {
     let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
-    let worker = Arc::new(Worker { modules, ..Worker::new(launch, service, sockets, watched)? });
+    let worker = Worker { modules, ..Worker::new(launch, service, sockets, watched)? };
+    let needed = worker.listeners.iter().map(|listener| listener.socket.as_fd());
+    let needed = needed.chain([worker.epoll.as_fd(), worker._stop.as_fd(), worker.stopper.as_fd()]);
+    let inventory = Inventory::of(needed.chain(worker.lookout.iter().flat_map(|lookout| lookout.descriptors())));
+    let worker = Arc::new(Worker { inventory, ..worker });
+    forks::keep_standard();
     if worker.watched.is_alone() {
         let sentence = format!("worker {} was asked to stop, and its request goes on", std::process::id());
         let entry = Entry::warning(Code::StillRuns, sentence)
@@ -207,6 +216,10 @@ struct Worker {
     draining: AtomicBool,
     /// Connections cannot be waited for any more.
     failed: AtomicBool,
+    /// What this process needs to be woken and to serve.
+    inventory: Inventory,
+    /// A request was served since the inventory was taken last.
+    has_served: AtomicBool,
     /// Connections that wait for more, by their epoll data, which is the order in which they came.
     waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
     /// Gives them to other workers, if there may be any.
@@ -269,6 +282,8 @@ impl Worker {
             stopper,
             draining: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            inventory: Inventory::default(),
+            has_served: AtomicBool::new(false),
             waiting,
             lookout,
             lingering: Lingering::default(),
@@ -338,6 +353,7 @@ impl Worker {
                     }
                 }
                 Ok(None) => {
+                    self.take_inventory();
                     self.lingering.sweep(&self.epoll);
                     self.go_on(seat.thread, self.span.now());
                     // A signal may have ended the wait. Handlers of the application's run here, and what they raise is theirs.
@@ -379,6 +395,7 @@ impl Worker {
             .chain(self.helpers.next_try())
             .chain(due)
             .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
+            .chain(self.has_served.load(Ordering::Relaxed).then_some(TO_TAKE_INVENTORY))
             .min();
         self.lookout.iter().for_each(|lookout| lookout.waits());
         let mut wait = |patience: Option<Duration>| {
@@ -407,6 +424,20 @@ impl Worker {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Looks, when there is nothing to do after a request, whether the application has closed what this process is woken by:
+    /// the kernel says nothing of it, and the worker would sleep for ever.
+    fn take_inventory(&self) {
+        if !self.has_served.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let lost = self.inventory.lost();
+        if lost.is_empty() || forks::is_child() {
+            return;
+        }
+        let numbers = lost.iter().map(|number| format!("`{number}`")).collect::<Vec<_>>().join(", ");
+        self.give_up(&format!("the application has closed or replaced file descriptors of wsgate's: {numbers}"));
     }
 
     /// Does what follows from the worker's age, memory and requests.
