@@ -118,7 +118,7 @@ fn fuzz(threads: u32, row: &str) {
     open.clear();
     let before = [held(workers[0]), held(supervisor)];
     let load = Load::start(&target, 4);
-    let rounds = times(400, 10_000);
+    let rounds = times(200, 10_000);
     for _ in 0..rounds {
         disturb(&target, &mut random, &mut open);
     }

@@ -82,7 +82,7 @@ fn attack<R>(
 ) {
     let mut random = Random::new();
     let load = Load::start(target, 4);
-    let rounds = times(4, 40);
+    let rounds = times(3, 40);
     for round in 0..rounds {
         let reached = reach(target, &mut random, round);
         // Each third time a worker ends meanwhile.

@@ -36,6 +36,7 @@ pub(super) struct Tally {
 
 /// The clients.
 pub(super) struct Load {
+    target: Arc<Target>,
     over: Arc<AtomicBool>,
     pub(super) tally: Arc<Tally>,
     threads: Vec<JoinHandle<()>>,
@@ -59,7 +60,7 @@ impl Load {
                 })
             })
             .collect();
-        Self { over, tally, threads }
+        Self { target: target.clone(), over, tally, threads }
     }
 
     /// Waits until so many more are answered, starting the pool again where it has ended, or until
@@ -87,6 +88,11 @@ impl Load {
     /// Ends them, and says what was wrong, if anything was.
     pub(super) fn end(mut self) -> Result<Arc<Tally>, String> {
         self.over.store(true, Ordering::Relaxed);
+        // The last requests may wait for a pool that has to be started again.
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            self.target.revive();
+            pause(Duration::from_millis(2));
+        }
         for thread in std::mem::take(&mut self.threads) {
             thread.join().map_err(|_| "a client has panicked".to_owned())?;
         }
