@@ -179,6 +179,14 @@ impl Template {
         if self.ready && self.preload == Preload::Auto { Preload::Yes } else { self.preload }
     }
 
+    /// Has it go on if it is stopped, by a debugger or SIGSTOP: only then can it end, and tell of its
+    /// workers.
+    pub(super) fn resume(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, Signal::CONT);
+        }
+    }
+
     /// Ends it at once, and its workers with it.
     pub(super) fn kill(&mut self) {
         self.channel = None;

@@ -37,14 +37,9 @@ struct Attack {
 }
 
 /// What is known to fail, and why.
-const NOT_YET: [(&str, &[Mode], &str); 4] = [
+const NOT_YET: [(&str, &[Mode], &str); 3] = [
     ("sends_less_than_it_says", &MODES, "the client sees a whole response"),
-    (
-        "waits_in_close",
-        &[Mode::Cold, Mode::Warm, Mode::Resident, Mode::Lone],
-        "`--timeout` does not count after the last byte",
-    ),
-    ("traces_its_parent", &[Mode::Resident], "a template that is stopped keeps its pool from ending"),
+    ("waits_in_close", &[Mode::Cold, Mode::Warm, Mode::Resident], "`--timeout` does not count after the last byte"),
     ("starts_an_endless_thread", &[Mode::Cold], "`--timeout` does not count after the last byte"),
 ];
 

@@ -130,7 +130,7 @@ fn descriptors(threads: u32, row: &str) {
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options::default());
     let open = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or_default() as u64;
-    let expected = ["W0701", "W0702", "W0703", "W0704", "W0204", "W0708", "W0730"];
+    let expected = ["W0701", "W0702", "W0703", "W0704", "W0204", "W0708", "W0730", "W0404"];
     attack(
         row,
         "no more descriptors, and 100 connections without a word",

@@ -222,14 +222,6 @@ fn a_template_that_the_application_keeps_from_its_end_does_not_keep_the_pool() {
 }
 
 #[test]
-fn a_template_that_is_stopped_does_not_keep_the_pool() {
-    let pool = Setup::new(ECHO).words(&["--drain", "1"]).start();
-    signal(pool.template(), Signal::STOP);
-    let log = pool.stop();
-    assert_eq!(codes(&log), ["W0702"], "{log}");
-}
-
-#[test]
 fn a_worker_that_the_application_keeps_from_its_end_keeps_its_place_from_nobody() {
     let mut pool = Setup::new(
         "
@@ -250,4 +242,15 @@ fn a_worker_that_the_application_keeps_from_its_end_keeps_its_place_from_nobody(
         pool.await_times("W0707", times);
     }
     pool.stop();
+}
+
+#[test]
+fn a_pool_whose_template_and_worker_are_stopped_ends() {
+    let pool = Setup::new(ECHO).start();
+    let worker = pool.ask(&Ask::get("/")).pid();
+    for pid in [worker, pool.template()] {
+        signal(pid, Signal::STOP);
+    }
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
 }

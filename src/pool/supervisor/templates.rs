@@ -105,6 +105,7 @@ impl Templates {
         let due = running::instant() + self.drain + self.linger + FAREWELL;
         for template in self.retired.iter_mut() {
             template.farewell.get_or_insert(due);
+            template.resume();
         }
     }
 

@@ -163,6 +163,8 @@ impl Supervisor<'_> {
     fn let_go(&mut self, pid: Pid, slot: u32) {
         // It may have ended a moment ago.
         let _ = kill_process(pid, Signal::TERM);
+        // As systemd does: one that is stopped would not see it.
+        let _ = kill_process(pid, Signal::CONT);
         self.places.leaving.push(Leaving { pid, slot, due: running::instant() + self.terms.drain, killed: false });
     }
 
