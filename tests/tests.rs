@@ -20,6 +20,7 @@ mod interpreter;
 mod matrix;
 mod messages;
 mod modes;
+mod old_kernel;
 mod packages;
 mod pep3333;
 mod place;

@@ -36,7 +36,7 @@ use crate::{exit::Exit, request::Request, settings::Settings, signals::Bell, sta
 pub(crate) use channels::Channels;
 use ending::{Ending, not_started};
 use subject::Outcome;
-pub(crate) use subject::Subject;
+pub(crate) use subject::{Subject, signal_process};
 
 /// How long an application may take to end after it was told to. Apache kills three seconds after it has told us.
 const GRACE: Duration = Duration::from_millis(1500);

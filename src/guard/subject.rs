@@ -9,6 +9,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_send_signal, waitid},
 };
 
@@ -88,7 +89,10 @@ impl Subject {
         // It may have ended a moment ago.
         let _ = match self {
             Self::Child { .. } => self.pid().map(|pid| kill_process(pid, signal)),
-            Self::Another { process, .. } => Some(pidfd_send_signal(process, signal)),
+            Self::Another { pid, process } => {
+                signal_process(*pid, process, signal);
+                return;
+            }
         };
     }
 
@@ -104,6 +108,15 @@ impl Subject {
             Self::Child { child, .. } => i32::try_from(child.id()).ok().and_then(Pid::from_raw),
             Self::Another { pid, .. } => Some(*pid),
         }
+    }
+}
+
+/// Signals the process `pid`, whose end the descriptor `process` shows.
+pub(crate) fn signal_process(pid: Pid, process: &OwnedFd, signal: Signal) {
+    // Before Linux 5.3 the descriptor is none that a signal could be sent by. A number that belongs to
+    // another process by now would have to have been given away since this look.
+    if !matches!(pidfd_send_signal(process, signal), Ok(()) | Err(Errno::SRCH)) && !has_ended(process) {
+        let _ = kill_process(pid, signal);
     }
 }
 

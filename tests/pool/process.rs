@@ -77,7 +77,7 @@ impl Setup {
     }
 
     /// A pool of a dynamic number of workers, in place of the one worker.
-    pub(super) fn dynamic(mut self, words: &[&str]) -> Self {
+    pub(crate) fn dynamic(mut self, words: &[&str]) -> Self {
         self.words.drain(..2);
         self.words(words)
     }

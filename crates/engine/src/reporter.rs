@@ -30,6 +30,11 @@ impl Reporter {
         !forks::is_child() && send(&self.socket, &report.encode(), SendFlags::NOSIGNAL).is_ok()
     }
 
+    /// The socket, which ends with the gateway.
+    pub(crate) fn socket(&self) -> &Descriptor {
+        &self.socket
+    }
+
     /// Why the gateway wants the request to end, if it has said so.
     pub(crate) fn stop(&self) -> Option<Stop> {
         let mut packet = [0; 16];

@@ -31,7 +31,7 @@ use rustix::{
     io::Errno,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, geteuid, pidfd_send_signal, umask},
+    process::{Pid, Signal, geteuid, umask},
 };
 
 use crate::{
@@ -236,8 +236,9 @@ fn hand_over(
     let begins = matches!(await_packet(&connection, &end_bell, BEGINNING), Awaited::Packet);
     if !begins {
         // Either it has begun by now, or it never will.
-        let _ = pidfd_send_signal(&process, Signal::KILL);
-        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], None);
+        guard::signal_process(pid, &process, Signal::KILL);
+        let limit = Timespec::try_from(BEGINNING).ok();
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref());
     }
     let (packet, _) = handoff::receive(connection.as_fd()).unwrap_or_default();
     match Report::decode(&packet) {

@@ -213,6 +213,7 @@ impl<'a> Supervisor<'a> {
             self.hear_templates();
             self.tell_manager();
             self.end_if_idle_or_old();
+            self.give_up_if_stillborn();
             match self.phase {
                 Phase::Ended => {
                     self.close_given();

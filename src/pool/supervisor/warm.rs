@@ -21,6 +21,9 @@ use super::{
 };
 use crate::pool::{listen::Listener, warm::ONE_PROCESS};
 
+/// Processes that end in a row before they take a request, after which a pool gives up.
+const STILLBORN: u32 = 3;
+
 /// A pool that requests start, and that ends by itself.
 #[derive(Clone, Debug)]
 pub(in crate::pool) struct OnDemand {
@@ -127,6 +130,23 @@ impl Supervisor<'_> {
     pub(super) fn forbid_warm(&self) {
         // Without the mark there are more attempts.
         let _ = io::stdin().as_fd().try_clone_to_owned().map(|lock| fs::File::from(lock).write_all(ONE_PROCESS));
+    }
+
+    /// A pool whose processes end one after the other before they take a request is no use: requests would
+    /// wait for it. It makes way, and is not tried again for some time.
+    pub(super) fn give_up_if_stillborn(&mut self) {
+        let failures: u32 = self.places.all.iter().map(|place| place.failures).sum();
+        let serves = self.places.live().next().is_some() || !self.places.leaving.is_empty();
+        if !self.activity.is_limited() || self.phase.is_ending() || failures < STILLBORN || serves {
+            return;
+        }
+        self.log(&Entry::notice(
+            Code::PoolEnds,
+            "the warm pool ends: its processes end before they take a request, or cannot be forked",
+        ));
+        self.listeners.iter_mut().for_each(Listener::withdraw);
+        self.listeners.iter().for_each(Listener::turn_away);
+        self.phase = Phase::Failed;
     }
 
     /// The pool ends: nobody is to look for it here any more, and another may begin in its place while it finishes its requests.

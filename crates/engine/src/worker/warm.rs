@@ -21,7 +21,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio},
-    net::{Shutdown, SocketFlags, accept_with, shutdown, sockopt},
+    net::{Shutdown, SocketFlags, SocketType, accept_with, shutdown, sockopt},
     process::{Pid, PidfdFlags, geteuid, getpid, pidfd_open, setpgid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
@@ -179,7 +179,7 @@ fn serve(
         move |complete| {
             lifeline::let_go(&lifeline);
             reporter.send(&Report::Released { complete });
-            await_end(gateway);
+            await_end(gateway, reporter.socket());
             if let Some(hangs) = hangs {
                 process::interrupt_after(Duration::from_secs(seconds).saturating_sub(begun.elapsed()), &hangs);
             }
@@ -210,12 +210,27 @@ fn serve(
     Ok(Served { connection, lifeline, told })
 }
 
+/// A descriptor of this process, readable when that has ended.
+fn process_descriptor() -> io::Result<Descriptor> {
+    if let Ok(process) = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty())) {
+        return Ok(process);
+    }
+    // Before Linux 5.3, or where a filter forbids that: a socket whose other end this process alone has,
+    // and the kernel closes.
+    let (theirs, ours) = forks::pair(SocketType::STREAM)?;
+    std::mem::forget(ours);
+    Ok(theirs)
+}
+
 /// Waits until the gateway has ended. Apache's mod_cgid looks whether the program is gone as soon as its reply has ended, and lets the
 /// next request on a kept connection wait for ten milliseconds if it is not.
-fn await_end(gateway: Pid) {
-    // It may have gone already.
-    if let Ok(gateway) = Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
-        let _ = poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY));
+fn await_end(gateway: Pid, connection: &Descriptor) {
+    match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
+        Ok(gateway) => drop(poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY))),
+        // It has gone already.
+        Err(Errno::SRCH) => {}
+        // Before Linux 5.3 there is only the end of its connection to be seen, which comes just before.
+        Err(_) => drop(poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&SHORTLY))),
     }
 }
 
@@ -273,7 +288,7 @@ impl Spare {
             let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
             epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
         }
-        let process = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty()))?;
+        let process = process_descriptor()?;
         let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
         epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
         let needed = listeners.iter().map(AsFd::as_fd).chain([events.as_fd(), process.as_fd(), sigterm.as_fd()]);

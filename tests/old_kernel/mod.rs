@@ -1,0 +1,151 @@
+//! Linux 4.18, the kernel of Enterprise Linux 8 and of many shared hosts: what came later is missing,
+//! and everything works.
+//!
+//! `linux_4_18.py` emulates it by a seccomp filter, and runs the ignored tests below in a process
+//! of their own, so that nothing of the harness is left out.
+
+use std::process::Command;
+
+use crate::{
+    each_mode::{MODES, Mode, Served},
+    front::source,
+    pool::Setup,
+    running::run,
+    warm::{Site, TELLS_ITSELF},
+};
+
+/// The exit status of the emulation where the kernel refuses the filter.
+const NO_SECCOMP: i32 = 77;
+
+/// Runs an ignored test of this file on the emulated kernel.
+#[track_caller]
+fn on_linux_4_18(test: &str) {
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(source("tests/old_kernel/linux_4_18.py")).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "--ignored", "--nocapture", &format!("old_kernel::{test}")]);
+    let ended = run(&mut command, "");
+    if ended.code() == Some(NO_SECCOMP) {
+        return;
+    }
+    assert!(ended.text().contains("1 passed"), "{}\n{}", ended.text(), ended.stderr);
+}
+
+/// Tells how it is served: by a process of its own, or one that was forked.
+const ECHOES: &str = "
+    import os, subprocess
+    BORN = os.getpid()
+    def application(environ, start_response):
+        if environ['PATH_INFO'] == '/exit':
+            os._exit(3)
+        body = environ['wsgi.input'].read()
+        child = subprocess.run(['echo', 'child'], stdout=subprocess.PIPE).stdout.strip()
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'%s %s %s' % (body, child, b'forked' if BORN != os.getpid() else b'loaded')]
+    ";
+
+#[test]
+fn every_mode_serves() {
+    on_linux_4_18("serve_in_every_mode");
+}
+
+#[test]
+#[ignore = "run by `every_mode_serves` on the emulated kernel"]
+fn serve_in_every_mode() {
+    for mode in MODES {
+        let mut served = Served::start(mode, &["--timeout", "10"], ECHOES);
+        let how = if matches!(mode, Mode::Warm | Mode::Resident | Mode::Preloaded(_)) { "forked" } else { "loaded" };
+        for number in 0..5 {
+            let body = format!("body{number}");
+            let response = served.request("POST", "/", &[], body.as_bytes());
+            assert_eq!(response.text(), format!("{body} child {how}"), "{mode:?}: {}", served.log());
+        }
+        // A process that ends is noticed. A worker without a supervisor would be gone.
+        if mode != Mode::Lone {
+            let response = served.request("GET", "/exit", &[], b"");
+            if matches!(mode, Mode::Cold | Mode::Warm | Mode::Resident) {
+                assert!(
+                    ["500 Internal Server Error", "502 Bad Gateway"].contains(&response.status.as_str()),
+                    "{mode:?}"
+                );
+            }
+            assert_eq!(served.ask("/"), format!(" child {how}"), "{mode:?}");
+        }
+        let log = served.stop();
+        let mishaps = ["W0380", "W0381", "Traceback"].map(|word| log.contains(word));
+        assert_eq!(mishaps, [false; 3], "{mode:?}: {log}");
+    }
+}
+
+#[test]
+fn slow_and_unwanted_requests_end() {
+    on_linux_4_18("end_slow_and_unwanted_requests");
+}
+
+#[test]
+#[ignore = "run by `slow_and_unwanted_requests_end` on the emulated kernel"]
+fn end_slow_and_unwanted_requests() {
+    let code = "
+        import signal, time
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/deaf':
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if environ['PATH_INFO'] not in ('', '/'):
+                time.sleep(1000)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    for mode in MODES {
+        let served = Served::start(mode, &["--timeout", "1"], code);
+        let response = served.request("GET", "/slow", &[], b"");
+        // A thread that sleeps in C code cannot be interrupted, and ends with its worker.
+        if !matches!(mode, Mode::Preloaded(3) | Mode::NotPreloaded(3) | Mode::Lone) {
+            assert_eq!(response.status, "504 Gateway Timeout", "{mode:?}: {}", served.log());
+        }
+        if matches!(mode, Mode::Cold | Mode::Warm | Mode::Resident) {
+            let response = served.request("GET", "/deaf", &[], b"");
+            assert_eq!(response.status, "504 Gateway Timeout", "{mode:?}: {}", served.log());
+        }
+    }
+}
+
+#[test]
+fn dynamic_pools_call_and_check_work() {
+    on_linux_4_18("use_dynamic_pools_call_and_check");
+}
+
+#[test]
+#[ignore = "run by `dynamic_pools_call_and_check_work` on the emulated kernel"]
+fn use_dynamic_pools_call_and_check() {
+    let pool = Setup::new(ECHOES).dynamic(&["--max", "3", "--idle", "1"]).start();
+    let response = pool.output(1, &[("REQUEST_METHOD", "GET"), ("PATH_INFO", "/")], b"").stdout;
+    assert!(response.ends_with(b" child forked"), "{:?}", String::from_utf8_lossy(&response));
+    pool.stop();
+    let probe = crate::probe::Probe::new(ECHOES);
+    let script = probe.directory().join("app.wsgi");
+    for (words, expected) in [(["call"], "child loaded"), (["check"], "import ")] {
+        let mut command = Command::new(crate::artefacts::gateway());
+        let ended = run(command.args(words).arg("--python").arg(crate::probe::python()).arg(&script), "");
+        assert!(ended.text().contains(expected), "{words:?}: {}", ended.text());
+    }
+}
+
+/// Has processes die before they take a request, as they did without pidfd_open(2).
+#[test]
+fn a_warm_pool_whose_processes_die_at_birth_costs_one_message_and_no_time() {
+    let code = TELLS_ITSELF.to_owned()
+        + "
+    os.register_at_fork(after_in_child=lambda: os._exit(3) if os.getppid() == BORN else None)
+    ";
+    let site = Site::of("warm", "--queue 20", &code);
+    site.ask();
+    crate::front::eventually(&format!("the pool gives up: {}", site.log()), || site.log().contains("[W0712]"));
+    site.await_no_process();
+    let begin = std::time::Instant::now();
+    for _ in 0..5 {
+        let reply = site.ask();
+        assert_eq!(reply.status, "200 OK", "{reply:?}");
+    }
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(site.log().matches("[W0381]").count(), 1, "{}", site.log());
+    assert_eq!(site.log().matches("[W0380]").count(), 0, "{}", site.log());
+}
