@@ -7,7 +7,7 @@ use super::{
     load::Load,
     report::Counts,
     target::{Options, Target, pause},
-    times,
+    times, turn_in_short_form,
 };
 use crate::{
     each_mode::Mode,
@@ -17,7 +17,6 @@ use crate::{
         load::{
             Random,
             noise::{changed, cut, noise},
-            turn,
         },
         wire::{Ask, Wire, record},
     },
@@ -100,7 +99,7 @@ pub(super) fn held(pid: i32) -> (usize, u64) {
 }
 
 fn fuzz(threads: u32, row: &str) {
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let mut random = Random::new();
     let place = Arc::new(Place::new());
     let target = Target::start(&place, "fuzz", Mode::Preloaded(threads), ECHO, Options::default());

@@ -16,16 +16,13 @@ use super::{
     load::Load,
     report::Counts,
     target::{Options, Target, lock},
-    times,
+    times, turn_in_short_form,
 };
 use crate::{
     each_mode::Mode,
     front::eventually,
     place::Place,
-    pool::{
-        load::{Random, turn},
-        wire::Wire,
-    },
+    pool::{load::Random, wire::Wire},
     verdict::codes,
 };
 
@@ -126,7 +123,7 @@ fn pool(place: &Arc<Place>, threads: u32, words: &[&str], options: Options<'_>) 
 }
 
 fn descriptors(threads: u32, row: &str) {
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options::default());
     let open = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or_default() as u64;
@@ -160,7 +157,7 @@ fn processes(threads: u32, row: &str) {
     if !getuid().is_root() {
         return;
     }
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options { user: Some(USER), ..Options::default() });
     let expected = ["W0701", "W0702", "W0703", "W0704", "W0708"];
@@ -185,7 +182,7 @@ fn a_pool_of_eight_threads_without_processes_serves_on() {
 }
 
 fn memory(threads: u32, row: &str) {
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options::default());
     let expected = ["W0701", "W0702", "W0703", "W0704", "W0708", "W0501", "W0204", "W0401"];
@@ -251,7 +248,7 @@ fn disk(modes: &[Mode], row: &str) {
     if !getuid().is_root() {
         return;
     }
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let disk = Disk::mount(place.path("disk"));
     let path = disk.0.clone();

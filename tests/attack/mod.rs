@@ -16,7 +16,9 @@ mod signals;
 mod slow;
 mod target;
 
-use std::time::Duration;
+use std::{sync::MutexGuard, time::Duration};
+
+use crate::pool::load::turn;
 
 /// So long a request may take at most that somebody answers, and what was lost takes to come back.
 /// Far more than on an idle machine.
@@ -30,6 +32,12 @@ fn is_long() -> bool {
 /// How often something is done: in the short form, and in the long one.
 fn times(short: usize, long: usize) -> usize {
     if is_long() { long } else { short }
+}
+
+/// Beside other tests, those that keep the whole machine busy run one at a time. In the long form
+/// there are no others, and nothing depends on how fast it goes.
+fn turn_in_short_form() -> Option<MutexGuard<'static, ()>> {
+    (!is_long()).then(turn)
 }
 
 /// Answers with its path and its body, and tells its process.

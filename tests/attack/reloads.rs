@@ -15,9 +15,9 @@ use super::{
     load::Load,
     report::Counts,
     target::{Options, Target, pause},
-    times,
+    times, turn_in_short_form,
 };
-use crate::{artefacts, each_mode::Mode, front::eventually, place::Place, pool::load::turn, verdict::codes};
+use crate::{artefacts, each_mode::Mode, front::eventually, place::Place, verdict::codes};
 
 /// In two seconds.
 const RELOADS: usize = 200;
@@ -27,7 +27,7 @@ const PACE: Duration = Duration::from_millis(10);
 
 /// Asks for a reload at each pace, by `ask`.
 fn reload(row: &str, what: &str, mut ask: impl FnMut(&Target), finish: impl Fn(&Target)) {
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let words = ["--workers", "2", "--name", "app"];
     let options = Options { words: &words, ..Options::default() };

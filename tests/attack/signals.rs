@@ -12,14 +12,9 @@ use super::{
     load::Load,
     report::Counts,
     target::{Options, Target, children, lock, pause},
-    times,
+    times, turn_in_short_form,
 };
-use crate::{
-    each_mode::Mode,
-    place::Place,
-    pool::load::{Random, turn},
-    verdict::codes,
-};
+use crate::{each_mode::Mode, place::Place, pool::load::Random, verdict::codes};
 
 /// All that have a name.
 const SIGNALS: [Signal; 31] = [
@@ -67,7 +62,7 @@ const AT_ONE_END: u64 = 4 * CLIENTS as u64;
 
 /// Sends signals to processes that `victims` chooses.
 fn attack(row: &str, mode: Mode, words: &[&str], victims: impl Fn(&Target) -> Vec<i32>) {
-    let _turn = turn();
+    let _turn = turn_in_short_form();
     let mut random = Random::new();
     let place = Arc::new(Place::new());
     let options = Options { words, ..Options::default() };
