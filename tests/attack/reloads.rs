@@ -83,11 +83,11 @@ fn two_hundred_reloads_by_command_in_two_seconds_fail_no_request() {
         command.stderr(Stdio::inherit());
         asked.borrow_mut().push(Program::start(&mut command, BOUND * 2).unwrap());
     };
-    reload("Reloads by `wsgate reload`", "`wsgate reload`", ask, |_| {
+    reload("Reloads by `wsgate reload`", "`wsgate reload`", ask, |target| {
         for program in asked.borrow_mut().drain(..) {
             // The command prints no response, so that this is none; it has succeeded.
             let outcome = program.outcome();
-            assert!(matches!(outcome, super::asked::Outcome::Invalid(_)), "{outcome:?}");
+            assert!(matches!(outcome, super::asked::Outcome::Invalid(_)), "{outcome:?}\n{}", target.log());
         }
     });
 }

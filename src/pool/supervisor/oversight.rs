@@ -17,7 +17,7 @@ use crate::pool::{
 };
 
 /// Clients that may wait for the end of a reload, or of the pool; the oldest is let go for one more.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 256;
 
 fn push_bounded(waiting: &mut Vec<UnixStream>, asker: UnixStream) {
     if waiting.len() == MAX_WAITING {
