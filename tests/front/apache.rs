@@ -179,7 +179,18 @@ fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String
         }
     };
     writeln!(text, "Include \"{}\"", source(&format!("apache/{file}")).display()).unwrap();
+    if setup == Setup::ScriptAlias {
+        text += &granted_cgi_bin(site);
+    }
     text
+}
+
+/// What a distribution's own file says of a cgi-bin (Debian's serve-cgi-bin.conf), and Apache may read behind ours.
+pub(super) fn granted_cgi_bin(site: &Site) -> String {
+    format!(
+        "<Directory \"{}\">\n    AllowOverride None\n    Options +ExecCGI -MultiViews\n    Require all granted\n</Directory>\n",
+        site.path("cgi-bin").display()
+    )
 }
 
 /// The host that our files are told of.

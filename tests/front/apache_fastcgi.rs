@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::apache::{MPM_EVENT, httpd, preamble};
+use super::apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble};
 use super::behind_pools::BehindPools;
 use super::pools::{Pools, scripts};
 use super::server::Server;
@@ -34,6 +34,7 @@ Include "{}"
                 source("apache/fcgid.conf").display()
             )
             .unwrap();
+            text += &granted_cgi_bin(&site);
             text
         });
         Self { server, site }

@@ -126,7 +126,11 @@ fn put_hidden(directory: &Path) {
 
 /// An application that costs little, since it is asked more than a thousand times.
 fn put_application(directory: &Path) {
-    put(directory, "app.wsgi", "#!/bin/sh\necho 'Content-Type: text/plain'; echo; echo the application\n");
+    put(
+        directory,
+        "app.wsgi",
+        "#!/bin/sh\necho 'Content-Type: text/plain'; echo; echo \"the application at ${REQUEST_URI#/~alice}\"\n",
+    );
     fs::set_permissions(directory.join("app.wsgi"), Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -153,9 +157,11 @@ fn shows_nothing(front: &dyn Front, address: &str, files: &[&str]) {
     }
     // A directory is no list of what lies in it.
     for directory in ["", "djangosite", "static", ".git", ".well-known", "__pycache__"] {
-        let response = ask(front, "GET", &format!("{address}/{directory}/"));
-        for name in ["settings.py", "sqlite3", "style.css", "Index of"] {
-            assert!(!response.contains(name), "{address}/{directory}/: {response}");
+        for path in [format!("{address}/{directory}/"), format!("{address}/{directory}")] {
+            let response = ask(front, "GET", &path);
+            for name in ["settings.py", "sqlite3", "style.css", "Index of"] {
+                assert!(!response.contains(name), "{path}: {response}");
+            }
         }
     }
 }
@@ -222,6 +228,13 @@ fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str)
     for file in ["djangosite/settings.py", "setup.cfg", "a%0Ab", "static/absent.css", "static/", "x.log", ".x/y"] {
         gets(&front, &format!("{address}/{file}"), 200, "the application");
     }
+    // And what is the name of a directory, or the beginning of one of a file.
+    for file in ["djangosite", "static", "static?x", "setup", "djangosite/settings", "setup/x"] {
+        gets(&front, &format!("{address}/{file}"), 200, &format!("the application at /{file}\n"));
+    }
+    if !address.is_empty() {
+        gets(&front, address, 301, &format!("{address}/\r\n"));
+    }
     shows_nothing(&front, address, &HIDDEN);
     shows_what_is_static(&front, address);
 }
@@ -266,14 +279,24 @@ fn among_pages_only_wsgi_files_and_pages_can_be_asked_for() {
     for file in STATIC {
         put(&pages.join("sub"), file, "as it is");
     }
-    put(&pages, ".well-known/acme-challenge/Zx_-9", "as it is");
+    let named = ["robots.txt", "sitemap.xml", "sub/manifest.json", ".well-known/security.txt"];
+    for file in named.into_iter().chain([".well-known/acme-challenge/Zx_-9"]) {
+        put(&pages, file, "as it is");
+    }
+    let settings = ["credentials.json", "sub/settings.xml", "requirements.txt", "xrobots.txt", ".robots.txt"];
+    for file in settings {
+        put(&pages, file, SECRET);
+    }
     let front = Apache::start(CgiModule::Cgid, Setup::Action, site);
     for file in STATIC {
         gets(&front, &format!("/sub/{}", file.replace(' ', "%20")), 200, "as it is");
     }
     gets(&front, "/sub/", 200, "as it is");
-    gets(&front, "/.well-known/acme-challenge/Zx_-9", 200, "as it is");
+    for file in named.into_iter().chain([".well-known/acme-challenge/Zx_-9"]) {
+        gets(&front, &format!("/{file}"), 200, "as it is");
+    }
     shows_nothing(&front, "", &HIDDEN);
+    shows_nothing(&front, "", &settings);
 }
 
 /// cgi-bin in public_html: at `/cgi-bin/` programs are run, and under its second address files are sent.
