@@ -97,3 +97,35 @@ fn a_request_that_closes_everything_gets_a_page() {
         assert_eq!(served.ask("/served"), "ok", "{mode:?}");
     }
 }
+
+const TAKES_THE_NUMBER: &str = r#"
+    import os
+    kept = []
+
+    def application(environ, start_response):
+        path = os.environ["OUT"] + "/db"
+        if environ["PATH_INFO"] == "/take":
+            os.close(2)
+            kept.append(open(path, "wb+", buffering=0))
+            kept[-1].write(b"a database")
+            environ["wsgi.errors"].write("kept in the log\n")
+            assert kept[-1].fileno() == 2
+            raise ValueError("seen by those who read the log")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [open(path, "rb").read()]
+"#;
+
+#[test]
+fn a_file_that_gets_the_number_of_standard_error_holds_no_message() {
+    in_each_mode(TAKES_THE_NUMBER, |served, mode| {
+        let response = served.request("GET", "/take", &[], b"");
+        assert_eq!(response.status, "500 Internal Server Error", "{mode:?}: {response:?}");
+        assert_eq!(served.ask("/"), "a database", "{mode:?}");
+        let log = served.stop();
+        for word in ["kept in the log\n", "W0501", "ValueError: seen by those who read the log"] {
+            assert!(log.contains(word), "{mode:?}: {word}: {log}");
+        }
+        // The next request, and the end of the process, wrote nothing there either.
+        assert_eq!(served.written("db"), "a database", "{mode:?}");
+    });
+}

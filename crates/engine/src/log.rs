@@ -2,11 +2,14 @@
 
 use std::{
     fmt,
+    os::fd::BorrowedFd,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use link::{entry::Entry, error_log, scoreboard::Once};
-use rustix::process::getpid;
+use rustix::{process::getpid, stdio::stderr};
+
+use crate::forks;
 
 /// Writes entries about one request to the error log.
 #[derive(Clone, Debug)]
@@ -139,10 +142,22 @@ impl Log {
 /// lock another thread may hold when the application forks.
 pub(crate) fn write_all(bytes: &[u8]) {
     crate::log_files::look();
-    error_log::write(bytes, &format_args!("- (error log) pid {}", getpid().as_raw_nonzero()));
+    write_to([forks::log(), stderr()], bytes);
+}
+
+/// Writes what the application prints, to where it has led standard error.
+pub(crate) fn print(bytes: &[u8]) {
+    crate::log_files::look();
+    write_to([stderr(), forks::log()], bytes);
+}
+
+fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
+    error_log::write_to(logs, bytes, &format_args!("- (error log) pid {}", getpid().as_raw_nonzero()));
 }
 
 /// The process ends: says how many messages were lost.
 pub(crate) fn finish() {
-    error_log::finish(&format_args!("- (error log) pid {}", getpid().as_raw_nonzero()));
+    if error_log::has_lost() {
+        write_to([forks::log(), stderr()], b"");
+    }
 }

@@ -175,12 +175,16 @@ impl Files {
     fn look(&self) {
         if let Some(place) = self.error.as_ref().filter(|place| place.is_old(&self.scoreboard)) {
             place.reopen(|file| {
-                let both = [fstat(stdout()), fstat(stderr())].map(|stat| stat.map(|stat| (stat.st_dev, stat.st_ino)));
+                let files = [stdout(), stderr(), forks::log()];
+                let [printed, errors, logged] = files.map(|file| fstat(file).map(|stat| (stat.st_dev, stat.st_ino)));
                 // What is printed goes to the same file, unless the application has led it elsewhere.
-                if matches!(both, [Ok(printed), Ok(logged)] if printed == logged) {
+                if printed.is_ok() && printed == logged {
                     dup2_stdout(&file)?;
                 }
-                dup2_stderr(&file)?;
+                if errors.is_ok() && errors == logged {
+                    dup2_stderr(&file)?;
+                }
+                forks::lead_log(file.as_fd());
                 Ok(())
             });
             forks::keep_standard();

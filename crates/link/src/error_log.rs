@@ -37,10 +37,15 @@ static IS_TORN: AtomicBool = AtomicBool::new(false);
 /// that can be written says how many were, about `about`. A log that cannot be written at all leaves
 /// nowhere to say so.
 pub fn write(message: &[u8], about: &dyn fmt::Display) {
+    write_to([stderr(), stderr()], message, about);
+}
+
+/// The same to the first of `logs` that is open.
+pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Display) {
     let lost = LOST.load(Ordering::Relaxed);
     if lost > 0 {
         let end = if IS_TORN.load(Ordering::Relaxed) { "\n" } else { "" };
-        if !deliver([end, &lost_messages(lost, about)].concat().as_bytes()) {
+        if !deliver(logs, [end, &lost_messages(lost, about)].concat().as_bytes()) {
             LOST.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -48,16 +53,14 @@ pub fn write(message: &[u8], about: &dyn fmt::Display) {
         // Another thread may have said the same.
         let _ = LOST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(lost)));
     }
-    if !deliver(message) {
+    if !deliver(logs, message) {
         LOST.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The process ends: says how many messages were lost, if that can be written at once.
-pub fn finish(about: &dyn fmt::Display) {
-    if LOST.load(Ordering::Relaxed) > 0 {
-        write(b"", about);
-    }
+/// Were messages lost, and has nobody said so? Whoever asks at the end of a process writes once more.
+pub fn has_lost() -> bool {
+    LOST.load(Ordering::Relaxed) > 0
 }
 
 /// The message for `count` messages that were lost.
@@ -69,11 +72,12 @@ pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
 }
 
 /// Writes `bytes`, with waits that end. Tells whether all were written.
-fn deliver(bytes: &[u8]) -> bool {
+fn deliver(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) -> bool {
+    let [mut log, second] = logs;
     let mut left = bytes;
     let mut since = Instant::now();
     while !left.is_empty() {
-        match write_at_once(stderr(), left) {
+        match write_at_once(log, left) {
             Ok(count) => {
                 left = &left[count..];
                 IS_STUCK.store(false, Ordering::Relaxed);
@@ -87,8 +91,9 @@ fn deliver(bytes: &[u8]) -> bool {
                     IS_TORN.fetch_or(left.len() < bytes.len(), Ordering::Relaxed);
                     return false;
                 }
-                await_reader(stderr(), wait);
+                await_reader(log, wait);
             }
+            Err(Errno::BADF) if log.as_raw_fd() != second.as_raw_fd() => log = second,
             // There is no log.
             Err(_) => return true,
         }

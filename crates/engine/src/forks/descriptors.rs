@@ -88,6 +88,59 @@ pub(crate) fn keep_standard() {
     drop(old);
 }
 
+/// The error log, at a number that no file of the application's gets: descriptor 2 may be closed, and its number be a file's. -1
+/// if there is none, as in a child that the application has forked.
+static LOG: AtomicI32 = AtomicI32::new(-1);
+
+/// Numbers from here on are given to nobody who does not ask for them, and most limits allow them.
+const HIGH: RawFd = 1000;
+
+/// Keeps the error log, which is descriptor 2 as yet.
+pub(crate) fn keep_log() {
+    if let Ok(log) = Descriptor::made(|| duplicate_beyond(2, HIGH).or_else(|_| duplicate(2))) {
+        LOG.store(log.as_raw_fd(), Ordering::Relaxed);
+        // It is open until the process ends.
+        std::mem::forget(log);
+    }
+}
+
+/// The error log.
+pub(crate) fn log() -> BorrowedFd<'static> {
+    // SAFETY: the call borrows a number, and the kernel says so if nothing has it: what is open stays so.
+    unsafe { BorrowedFd::borrow_raw(log_number()) }
+}
+
+/// The number of the error log, which does not change.
+pub(crate) fn log_number() -> RawFd {
+    match LOG.load(Ordering::Relaxed) {
+        -1 => libc::STDERR_FILENO,
+        number => number,
+    }
+}
+
+/// From now on the error log is `file`.
+pub(crate) fn lead_log(file: BorrowedFd<'_>) {
+    let number = LOG.load(Ordering::Relaxed);
+    // SAFETY: the number is that of the log, which nobody owns; descriptors that are borrowed of it go on.
+    if number >= 0 && unsafe { libc::dup3(file.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+        // The application may have lowered the limit of descriptors.
+        LOG.store(-1, Ordering::Relaxed);
+    }
+}
+
+/// Writes `bytes` to the error log, as a signal handler may.
+pub(crate) fn write_to_log(bytes: &[u8]) {
+    // SAFETY: `errno` is this thread's own; write(2) is async-signal-safe, and the bytes are live.
+    unsafe {
+        let errno = *libc::__errno_location();
+        if libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0 && *libc::__errno_location() == libc::EBADF
+        {
+            libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len());
+        }
+        *libc::__errno_location() = errno;
+    }
+}
+
 /// `descriptor` with a number above 2. One below was free since the application has closed it: what is printed would go there, and
 /// so what was there comes back.
 fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
@@ -105,6 +158,10 @@ fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
                     libc::dup2(nothing.as_raw_fd(), number);
                 });
             }
+            // Whoever has closed one has closed others, and nothing of ours may come to have their numbers.
+            for other in (0..3).filter(|&other| other != number && is_closed(other)) {
+                restore(other);
+            }
             // The number is no longer a descriptor of ours.
             std::mem::forget(descriptor);
             moved
@@ -115,13 +172,22 @@ fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
 
 /// A copy of descriptor `number`, above 2, which programs that are started do not get.
 fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    duplicate_beyond(number, 3)
+}
+
+fn duplicate_beyond(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call borrows a number, and says so if nothing has it; the result is nobody else's.
     unsafe {
-        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) {
+        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) {
             -1 => Err(io::Error::last_os_error()),
             copy => Ok(OwnedFd::from_raw_fd(copy)),
         }
     }
+}
+
+fn is_closed(number: RawFd) -> bool {
+    // SAFETY: the call borrows a number, and says so if nothing has it.
+    unsafe { libc::fcntl(number, libc::F_GETFD) == -1 }
 }
 
 /// Puts the copy of a standard descriptor in its place.
@@ -231,6 +297,7 @@ pub(crate) fn without_forks<T>(change: impl FnOnce() -> T) -> T {
 
 /// Closes all descriptors of the engine's. Does nothing that a child of a process with threads may not do.
 pub(super) fn close_all() {
+    LOG.store(-1, Ordering::Relaxed);
     for (word, bits) in OURS.iter().take(WORDS.load(Ordering::Relaxed)).enumerate() {
         let mut left = bits.swap(0, Ordering::Relaxed);
         while left != 0 {

@@ -15,7 +15,7 @@ use std::{
 
 use pyo3::prelude::*;
 
-use super::descriptors::{Descriptor, without_forks};
+use super::descriptors::{Descriptor, log_number, without_forks};
 
 /// Signals have the numbers below this one.
 const END: usize = 65;
@@ -113,7 +113,7 @@ pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
         REPORTS_CRASHES.store(true, Ordering::Relaxed);
     }
     let crashes = [libc::SIGSEGV, libc::SIGFPE, libc::SIGABRT, libc::SIGBUS, libc::SIGILL];
-    install(&crashes, || faulthandler.call_method1("enable", (2,)).map(drop))
+    install(&crashes, || faulthandler.call_method1("enable", (log_number(),)).map(drop))
 }
 
 /// Writes the stacks of all threads to the log when `signal` comes, in whatever thread the interpreter is. A function of Python's that the
@@ -129,7 +129,7 @@ pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
     }
     let faulthandler = py.import("faulthandler")?;
     STACKS_SIGNAL.store(signal, Ordering::Relaxed);
-    let arguments = (signal, 2, true, has_function);
+    let arguments = (signal, log_number(), true, has_function);
     install(&[signal], || faulthandler.call_method1("register", arguments).map(drop))
 }
 

@@ -12,6 +12,8 @@ use std::{
 
 use rustix::process::{Pid, getppid};
 
+use crate::forks;
+
 /// How long an application may take to end after it was interrupted.
 const GRACE_SECONDS: u64 = 2;
 
@@ -200,7 +202,7 @@ fn passed() {
             return;
         }
         let length = LENGTH.load(Ordering::Acquire).min(LONGEST);
-        libc::write(libc::STDERR_FILENO, MESSAGE.0.get().cast(), length);
+        forks::write_to_log(std::slice::from_raw_parts(MESSAGE.0.get().cast(), length));
         if next == ABORT {
             // The stack follows in the log.
             libc::raise(libc::SIGABRT);

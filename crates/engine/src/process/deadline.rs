@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use crate::forks;
+
 /// Ticks of the timer until the deadline.
 const TICKS: u32 = 8;
 
@@ -151,14 +153,14 @@ extern "C" fn on_tick(_signal: libc::c_int) {
     if let Some((_, message)) =
         passed.warning.as_ref().filter(|(at, _)| *at == left - 1 && SERVING.load(Ordering::Relaxed) > 0)
     {
-        write(message);
+        forks::write_to_log(message);
         // SAFETY: the call is async-signal-safe, and touches no memory.
         unsafe { libc::raise(libc::SIGUSR1) };
     }
     if left > 1 {
         return;
     }
-    write(&passed.message);
+    forks::write_to_log(&passed.message);
     // SAFETY: the calls are async-signal-safe, and touch no memory.
     unsafe {
         match passed.end {
@@ -169,14 +171,5 @@ extern "C" fn on_tick(_signal: libc::c_int) {
                 libc::_exit(1)
             }
         }
-    }
-}
-
-fn write(message: &[u8]) {
-    // SAFETY: `errno` is this thread's own; write(2) is async-signal-safe, and the bytes are live.
-    unsafe {
-        let errno = *libc::__errno_location();
-        libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
-        *libc::__errno_location() = errno;
     }
 }

@@ -36,7 +36,20 @@ const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 /// No wait at all.
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// What an application writes to `wsgi.errors`, `sys.stdout` or `sys.stderr`.
+/// What an application writes to `sys.stdout` or `sys.stderr`.
+pub(crate) struct Printed;
+
+impl ErrorSink for Printed {
+    fn write(&self, bytes: &[u8]) {
+        crate::log::print(bytes);
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(2)
+    }
+}
+
+/// What an application writes to `wsgi.errors`.
 pub(crate) struct StandardError;
 
 impl ErrorSink for StandardError {

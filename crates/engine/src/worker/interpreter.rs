@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use crate::{
     forks, process,
     reporter::Reporter,
-    transport::cgi::StandardError,
+    transport::cgi::Printed,
     wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
 };
 
@@ -36,7 +36,7 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
         sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
     }
     // What an application prints belongs in the log line by line, and must not fail it when the log cannot be written.
-    let sink: Arc<dyn ErrorSink> = Arc::new(StandardError);
+    let sink: Arc<dyn ErrorSink> = Arc::new(Printed);
     install_streams(py, &sink)?;
     // A crash in C code then leaves the Python stack in the log.
     forks::report_crashes(py)

@@ -188,6 +188,7 @@ impl Prepared {
         let handed = self.handed.lock_py_attached(py).ok().and_then(|mut handed| handed.take());
         let handed = handed.ok_or_else(|| PyRuntimeError::new_err("this work was begun before"))?;
         let Handed { launch, channel, lifeline, task } = handed;
+        forks::keep_log();
         interpreter::settle(py, &launch)?;
         let limit = limit_of_exit(&launch);
         let mut ownership = process::Ownership::All;
@@ -200,7 +201,8 @@ impl Prepared {
                 reporter.send(&Report::Ready);
                 cold::run(py, &launch, (body, reply), reporter, interruptible, (is_first, lifeline.clone()))?;
                 if process::rejoin(launch.gateway_pid) {
-                    stay_with(launch.gateway_pid, lifeline.as_deref())?;
+                    // The application may have closed the pipe. This process ends in any case.
+                    drop(stay_with(launch.gateway_pid, lifeline.as_deref()));
                 }
                 if forks::is_untold() { EXIT_LOST } else { 0 }
             }

@@ -77,7 +77,7 @@ pub(super) fn run(
     let theirs = TermHandler::present(py)?;
     // A group of its own, as with any CGI request, so that what it has started can be ended with it.
     setpgid(None, None).map_err(io::Error::from)?;
-    let log = Descriptor::made(|| fcntl_dupfd_cloexec(io::stderr(), 3)).map_err(io::Error::from)?;
+    let log = Descriptor::made(|| fcntl_dupfd_cloexec(forks::log(), 3)).map_err(io::Error::from)?;
     forks::keep_standard();
     while let Some(waiting) = &mut spare {
         let Some(taken) = py.detach(|| waiting.request()) else {
@@ -251,6 +251,7 @@ fn lead_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
     if !errors {
         dup2_stderr(&log)?;
     }
+    forks::lead_log(log.as_fd());
     Ok(())
 }
 
