@@ -2,10 +2,12 @@
 
 use std::{io::Read as _, net::TcpListener, process::Command, thread};
 
+use rustix::process::Signal;
+
 use crate::{
     place::Place,
     probe::python,
-    running::{self, Ended},
+    running::{self, Ended, Running},
 };
 
 /// Each never comes to the end of loading, unless it is interrupted; and what is said of it.
@@ -118,4 +120,46 @@ fn a_server_that_waits_for_another_protocol_is_given_up() {
         assert!(ended.stderr.contains(word), "{}", ended.stderr);
     }
     server.join().unwrap();
+}
+
+#[test]
+fn a_pool_that_loads_for_long_says_where_it_stands() {
+    let place = Place::new();
+    // With the interpreter locked, too.
+    let code = "
+        import ctypes, time
+        def connect():
+            ctypes.PyDLL(None).sleep(1000)
+            time.sleep(1000)
+        connect()
+        ";
+    place.file("app.py", code);
+    let start = |preload: &str| {
+        let mut command = Command::new(place.wsgate());
+        command.args(["fastcgi", "--listen", &format!("unix:{preload}.sock"), "--name", preload]);
+        command.args(["--preload", preload, "app.py"]).env_clear().current_dir(place.path(""));
+        command.env("PATH", format!("{}:/usr/bin:/bin", python().parent().unwrap().display()));
+        Running::start(running::piped(&mut command))
+    };
+    // At the same time: the message comes after 30 s.
+    for mut pool in ["yes", "no"].map(start) {
+        pool.await_log("app.py` has been loading for 30 s, and goes on\nhint: ");
+        assert!(pool.log().contains("in connect\n"), "{}", pool.log());
+        pool.signal(Signal::TERM);
+        assert_eq!(pool.end().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_reloader_that_exits_while_the_file_is_loaded_is_told_from_other_exits() {
+    let place = Place::new();
+    for (code, hint) in [
+        ("def run_with_reloader(): raise SystemExit(3)\nrun_with_reloader()", "started a server"),
+        ("raise SystemExit(3)", "code that runs a program of its own"),
+    ] {
+        place.file("app.py", code);
+        let ended = ran(&place, &["check", "app.py"]);
+        let said = format!("{}{}", ended.text(), ended.stderr);
+        assert!(said.contains("W0304") && said.contains(hint), "{said}");
+    }
 }

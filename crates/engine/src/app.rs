@@ -22,6 +22,7 @@ use pyo3::{
 use crate::{
     forks,
     log::Log,
+    process,
     wsgi::{Described, Setting, interruption, note_streams, text_of, type_name},
 };
 
@@ -59,6 +60,21 @@ pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> 
     let loaded = find_and_load(py, launch, setting);
     note_streams(py);
     loaded
+}
+
+/// How long a pool loads before its log says where that stands.
+const LOADS_LONG: Duration = Duration::from_secs(30);
+
+/// The same in a process of a pool, which has no limit for it.
+pub(crate) fn load_for_pool<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
+    let sentence = format!("`{}` has been loading for {} s, and goes on", launch.app, LOADS_LONG.as_secs());
+    let entry = Entry::warning(Code::LoadsLong, sentence).hint(
+        "the stacks stand just above, the innermost call first; what waits for a server needs a limit, what starts one \
+         belongs under `if __name__ == \"__main__\":`, and what is slow can be left to the first request",
+    );
+    let message = Log::new(&launch.request_id, &launch.request).text(&entry);
+    let _watch = process::tell_after(py, LOADS_LONG, message);
+    load(py, launch, setting)
 }
 
 fn find_and_load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
@@ -193,7 +209,25 @@ const SERVERS: [&str; 8] = [
 
 /// Loading was interrupted, after so many seconds.
 fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry {
-    let mut place = String::new();
+    let (place, serves) = standpoint(py, error);
+    let place = place.map_or_else(String::new, |(line, file)| format!(": it stands at line {line} of `{file}`"));
+    let hint = if serves {
+        STARTS_A_SERVER
+    } else {
+        "the last lines of the traceback are where it was; make that faster or leave it to the first request, or raise \
+         `--timeout`"
+    };
+    Entry::error(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
+        .detail(Described::of(py, error).trace)
+        .hint(hint)
+}
+
+const STARTS_A_SERVER: &str = "it looks as if the file started a server when it is loaded: put `app.run()`, or what \
+                               starts it, under `if __name__ == \"__main__\":`";
+
+/// Line and file of the code of a module that `error` came by last, and whether a function that serves was on the way.
+fn standpoint(py: Python<'_>, error: &PyErr) -> (Option<(u32, String)>, bool) {
+    let mut place = None;
     let mut serves = false;
     let mut step = error.traceback(py).map(Bound::into_any);
     while let Some(frame) = step {
@@ -204,22 +238,13 @@ fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry 
         };
         if let Ok((file, function, line)) = look() {
             if function == "<module>" && !file.starts_with('<') {
-                place = format!(": it stands at line {line} of `{file}`");
+                place = Some((line, file));
             }
             serves |= SERVERS.contains(&function.as_str());
         }
         step = frame.getattr("tb_next").ok().filter(|next| !next.is_none());
     }
-    let hint = if serves {
-        "it looks as if the file started a server when it is loaded: put `app.run()`, or what starts it, under \
-         `if __name__ == \"__main__\":`"
-    } else {
-        "the last lines of the traceback are where it was; make that faster or leave it to the first request, or raise \
-         `--timeout`"
-    };
-    Entry::error(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
-        .detail(Described::of(py, error).trace)
-        .hint(hint)
+    (place, serves)
 }
 
 fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyErr, took: Duration) -> Failure {
@@ -238,7 +263,12 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
     if error.is_instance_of::<PySystemExit>(py) {
         return Entry::error(Code::ExitAtImport, format!("`{app}` called `sys.exit` while it was loaded"))
             .detail(trace)
-            .hint("code that runs a program of its own belongs under `if __name__ == \"__main__\":`")
+            .hint(if standpoint(py, error).1 {
+                // As the reloader of a development server does when its own process ends.
+                STARTS_A_SERVER
+            } else {
+                "code that runs a program of its own belongs under `if __name__ == \"__main__\":`"
+            })
             .into();
     }
     if error.is_instance_of::<PyModuleNotFoundError>(py) {

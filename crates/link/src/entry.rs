@@ -67,6 +67,8 @@ codes! {
     ThreadsAtImport = 305,
     /// The application was not loaded in time.
     LoadTimedOut = 306,
+    /// The application has been loading for long, and still is.
+    LoadsLong = 307,
     /// A worker makes way for another.
     WorkerReplaced = 340,
     /// A pool without work has let its last process of Python go.

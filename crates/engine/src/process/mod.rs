@@ -9,6 +9,7 @@ mod finalisation;
 mod inherited;
 mod signals;
 mod sigterm;
+mod slow;
 
 pub(crate) use closing::{cancel, has_interrupted, interrupt_after, outlive, rejoin};
 pub(crate) use deadline::Serving;
@@ -16,3 +17,4 @@ pub(crate) use exit::{Limit, Ownership, end_soon_after_signal, exit, flush_c_str
 pub(crate) use inherited::Inherited;
 pub(crate) use signals::{Mask, unblock_signals};
 pub(crate) use sigterm::Sigterm;
+pub(crate) use slow::tell_after;

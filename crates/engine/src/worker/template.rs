@@ -78,7 +78,7 @@ pub(super) fn run(
     let setting = serving::setting(launch, service);
     let load = |hint: Option<&str>| {
         let before = loaded::Before::now(py).map_err(|error| error.print(py))?;
-        let loaded = app::load(py, launch, &setting).map_err(|failure| {
+        let loaded = app::load_for_pool(py, launch, &setting).map_err(|failure| {
             let entry = failure.entry;
             log.entry(&hint.map_or_else(|| entry.clone(), |hint| entry.clone().hint(hint)));
         })?;

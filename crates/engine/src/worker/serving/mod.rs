@@ -110,7 +110,7 @@ pub(super) fn run_alone(
     if service.reload {
         executed::take_note(py)?;
     }
-    match app::load(py, launch, &setting(launch, service)) {
+    match app::load_for_pool(py, launch, &setting(launch, service)) {
         Ok(loaded) => run(py, &loaded.application, launch, service, sockets, (board, 0), (&Mask::now(), modules)),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
