@@ -43,8 +43,10 @@ fn every_code_is_in_the_table_of_errors_and_no_other_is() {
 #[test]
 fn every_code_is_used() {
     let of_both = ["watch", "error_log"].map(|name| text(&format!("crates/link/src/{name}.rs"))).concat();
-    let used = rust_below("src") + &rust_below("crates/engine/src") + &of_both;
     let source = text("crates/link/src/entry.rs");
+    // Entries that several places make stand there themselves.
+    let made_there = source.split("#[cfg(test)]").next().unwrap();
+    let used = rust_below("src") + &rust_below("crates/engine/src") + &of_both + made_there;
     for line in source.lines().filter(|line| line.ends_with(',')) {
         if let Some((name, number)) = line.trim().trim_end_matches(',').split_once(" = ")
             && number.parse::<u16>().is_ok()
