@@ -37,13 +37,11 @@ impl Account {
         let line = users::passwd(user);
         let fields: Vec<&str> = line.as_deref().map(|line| line.trim_end().split(':').collect()).unwrap_or_default();
         let number = |position: usize| fields.get(position).and_then(|field| field.parse::<u32>().ok());
-        let uid = number(2)
-            .or_else(|| user.parse().ok())
-            .filter(|&uid| uid != u32::MAX)
-            .ok_or_else(|| unknown(format!("there is no user `{user}`")))?;
+        let uid =
+            number(2).or_else(|| users::number(user)).ok_or_else(|| unknown(format!("there is no user `{user}`")))?;
         let gid = match group {
             Some(name) => {
-                let number = users::group(name).or_else(|| name.parse().ok()).filter(|&gid| gid != u32::MAX);
+                let number = users::group(name).or_else(|| users::number(name));
                 number.ok_or_else(|| unknown(format!("there is no group `{name}`")))?
             }
             None => number(3).ok_or_else(|| {

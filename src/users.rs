@@ -7,8 +7,21 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// A number of a user or group, as digits alone. The highest means none to the kernel.
+pub(crate) fn number(text: &str) -> Option<u32> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|&number| is_number && number != u32::MAX)
+}
+
+/// Nothing, if it is no name or number of a user or group: the machine's programs read `+5` and ` 5` as 5.
+fn plain(name: &str) -> Option<&str> {
+    let is_plain = name.starts_with(|first: char| first.is_alphanumeric() || "_.".contains(first));
+    (is_plain && name.trim() == name).then_some(name)
+}
+
 /// Number of the user `name`.
 pub(crate) fn user(name: &str) -> Option<u32> {
+    let name = plain(name)?;
     match said(Command::new("id").args(["-u", "--", name])) {
         Said::Text(text) => text.trim().parse().ok(),
         Said::Nothing => None,
@@ -18,6 +31,7 @@ pub(crate) fn user(name: &str) -> Option<u32> {
 
 /// Numbers of the groups of the user `name`, the first of them first.
 pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
+    let name = plain(name)?;
     match said(Command::new("id").args(["-G", "--", name])) {
         Said::Text(text) => text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok(),
         Said::Nothing => None,
@@ -34,6 +48,7 @@ pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
 
 /// Number of the group `name`.
 pub(crate) fn group(name: &str) -> Option<u32> {
+    let name = plain(name)?;
     match said(Command::new("getent").args(["group", "--", name])) {
         Said::Text(text) => field(&text, 2),
         Said::Nothing => None,
@@ -43,6 +58,7 @@ pub(crate) fn group(name: &str) -> Option<u32> {
 
 /// The line of passwd(5) about the user with this name or number.
 pub(crate) fn passwd(user: &str) -> Option<String> {
+    let user = plain(user)?;
     match said(Command::new("getent").args(["passwd", "--", user])) {
         Said::Text(text) => Some(text),
         Said::Nothing => None,
@@ -88,8 +104,16 @@ mod tests {
     fn root_and_its_group_are_zero_and_nobody_is_called_so() {
         assert_eq!((user("root"), group("root")), (Some(0), Some(0)));
         assert_eq!(groups("root").and_then(|groups| groups.first().copied()), Some(0));
-        for strange in ["no-such-name-here", "", "-u", "a:b"] {
+        for strange in ["no-such-name-here", "", "-u", "a:b", " 0", "+0", "0 ", "root "] {
             assert_eq!((user(strange), group(strange)), (None, None), "{strange}");
+            assert_eq!((groups(strange), passwd(strange)), (None, None), "{strange}");
+        }
+    }
+    #[test]
+    fn a_number_is_digits_and_not_the_kernels_word_for_none() {
+        assert_eq!((number("0"), number("4294967294")), (Some(0), Some(4294967294)));
+        for strange in ["", "+5", "-1", " 5", "5 ", "0x5", "\u{663}", "4294967295", "99999999999999999999"] {
+            assert_eq!(number(strange), None, "{strange}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use link::visible::{self, Visible};
 
@@ -91,6 +91,8 @@ impl Composed {
             variables.set("SCRIPT_FILENAME", script);
         }
         if let Some(credentials) = &call.auth {
+            // The value may be half a password: the message does not show it.
+            ensure!(credentials.contains(':'), "--auth has no colon: write USER:PASSWORD");
             variables.set("HTTP_AUTHORIZATION", format!("Basic {}", BASE64_STANDARD.encode(credentials)));
         }
         if let Some(user) = &call.remote_user {

@@ -16,7 +16,7 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat},
     io::ioctl_fionbio,
@@ -116,19 +116,20 @@ impl Access {
         let Some(owner) = owner else {
             return Ok(Self { mode, owner: (None, None) });
         };
+        ensure!(!owner.is_empty(), "--socket-owner is empty: write USER or USER:GROUP");
         let (user, group) = owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
         let number = match user {
             "" => None,
             name => Some(
                 users::user(name)
-                    .or_else(|| name.parse().ok())
+                    .or_else(|| users::number(name))
                     .with_context(|| format!("there is no user `{name}`"))?,
             ),
         };
         let group = match group {
             Some(name) => Some(
                 users::group(name)
-                    .or_else(|| name.parse().ok())
+                    .or_else(|| users::number(name))
                     .with_context(|| format!("there is no group `{name}`"))?,
             ),
             None => users::groups(user).and_then(|groups| groups.first().copied()),

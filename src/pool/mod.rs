@@ -96,7 +96,12 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         )
     };
     let mut inherited = Inherited::take(&words.listen).map_err(bad_address)?;
-    let access = Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(bad_address)?;
+    let access = Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(|error| {
+        Complaint::settings(
+            Entry::error(Code::BadListener, format!("{error:#}"))
+                .hint("`getent passwd` and `getent group` list what this machine knows"),
+        )
+    })?;
     let addresses = inherited.addresses(&words.listen);
     let listeners = addresses
         .iter()

@@ -103,6 +103,7 @@ fn wrong_words_are_said_with_code_2() {
         (&["status.wsgi", "--env", "=x"], "=x"),
         (&["status.wsgi", "--timeout", "soon"], "soon"),
         (&["status.wsgi", "--mode", "lukewarm"], "lukewarm"),
+        (&["status.wsgi", "--auth", "ada"], "--auth has no colon: write USER:PASSWORD"),
         (&["status.wsgi", "-X", "GE T"], "GE T"),
         (&["status.wsgi", "-X", ""], "method"),
         (&["status.wsgi:1x"], "1x"),

@@ -12,6 +12,7 @@ fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
         ("import nowhere", "needs the module `nowhere`, which was not found"),
         ("raise RuntimeError('why')", "RuntimeError: why"),
         ("def broken(:", "SyntaxError"),
+        ("", "found there: nothing that can be called"),
         ("def page(environ, start_response): pass", "found there: `page`"),
         ("", "there is no `application` or `app`"),
         ("application = 'text'", "which cannot be called"),

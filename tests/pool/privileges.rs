@@ -271,6 +271,8 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
         (USER.1, vec!["--user", "root"], false),
         (USER.1, vec!["--user", "54321", "--group", "4242"], false),
         (0, vec!["--user", "no-such-user"], false),
+        (0, vec!["--user", " 1"], false),
+        (0, vec!["--user", "+1"], false),
         (0, vec!["--user", USER.0, "--group", "no-such-group"], false),
         (0, vec!["--user", "54321"], false),
     ] {
@@ -288,6 +290,30 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
         assert_eq!(ended.code(), Some(if is_fine { 0 } else { 78 }), "{words:?} {}", ended.stderr);
         assert_eq!(ended.stderr.contains("error[W0107]") && ended.stderr.contains("hint: "), !is_fine, "{words:?}");
         assert!(!socket.exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_socket_owner_that_is_nobody_is_refused_with_what_to_look_at() {
+    let Some(setup) = setup(WHO) else { return };
+    for (owner, said) in [
+        ("", "--socket-owner is empty"),
+        ("no-such-user", "there is no user `no-such-user`"),
+        ("+1", "there is no user `+1`"),
+        // The kernel would change nothing.
+        ("4294967295", "there is no user `4294967295`"),
+        ("daemon:", "there is no group ``"),
+    ] {
+        let mut command = as_user(0, artefacts::gateway());
+        command.args(["fastcgi", "--python"]).arg(python()).args(["--user", USER.0]);
+        command.arg(format!("--socket-owner={owner}"));
+        command.arg(format!("--listen=unix:{}", setup.path("theirs/app.sock").display())).arg(setup.path("app.wsgi"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
+        let ended = Running::start(piped(&mut command)).end();
+        assert_eq!(ended.code(), Some(78), "{owner} {}", ended.stderr);
+        for text in ["error[W0106]", said, "getent passwd"] {
+            assert!(ended.stderr.contains(text), "{owner}: {}", ended.stderr);
+        }
     }
 }
 

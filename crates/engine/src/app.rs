@@ -168,10 +168,14 @@ fn find<'py>(module: &Bound<'py, PyAny>, launch: &Launch) -> Result<(Bound<'py, 
         }
     }
     let callables = callables(module);
-    let there = if callables.is_empty() { "nothing that can be called".to_owned() } else { callables.join("`, `") };
+    let there = if callables.is_empty() {
+        "nothing that can be called".to_owned()
+    } else {
+        format!("`{}`", callables.join("`, `"))
+    };
     let names = asked.join("` or `");
     Err(Entry::error(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
-        .detail(format!("found there: `{there}`"))
+        .detail(format!("found there: {there}"))
         .hint(if launch.app.callable.is_some() {
             "name one of those behind the colon of APP"
         } else {
