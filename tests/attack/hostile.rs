@@ -36,10 +36,6 @@ struct Attack {
     costs: Option<&'static str>,
 }
 
-/// What is known to fail, and why.
-const NOT_YET: [(&str, &[Mode], &str); 1] =
-    [("starts_an_endless_thread", &[Mode::Cold], "Python waits for the thread, and `--timeout` does not count")];
-
 impl Attack {
     fn ends_the_pool(&self) -> bool {
         matches!(self.costs, Some("ends the pool" | "cuts the pool off"))
@@ -163,7 +159,6 @@ fn leave(target: &Target, name: &str) -> Outcome {
     program.leave(until)
 }
 
-#[expect(clippy::print_stdout, reason = "the harness shows it beside a failure, and `--nocapture` always")]
 fn in_modes(row: &str, modes: &[Mode]) {
     let place = Arc::new(Place::new());
     let attacks = attacks();
@@ -175,13 +170,6 @@ fn in_modes(row: &str, modes: &[Mode]) {
             continue;
         }
         for mode in modes.iter().filter(|mode| !attack.is_pointless(**mode)) {
-            if let Some((name, .., why)) = NOT_YET.iter().find(|known| known.0 == attack.name && known.1.contains(mode))
-            {
-                println!("not yet: {name} {mode:?}: {why}");
-                if only.is_none() {
-                    continue;
-                }
-            }
             // In the short form each application attacks in one mode.
             if !is_long() && only.is_none() && MODES[number % MODES.len()] != *mode {
                 continue;
@@ -235,14 +223,4 @@ fn hostile_applications_harm_no_request_to_a_pool_without_a_preloaded_applicatio
 #[test]
 fn hostile_applications_harm_no_request_to_a_lone_worker() {
     in_modes("Hostile applications, lone worker", &[Mode::Lone]);
-}
-
-#[test]
-fn the_document_says_which_hostile_applications_are_known_to_do_harm() {
-    let document = std::fs::read_to_string(crate::front::source("docs/reliability.md")).unwrap();
-    let listed: Vec<&str> =
-        document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
-    assert_eq!(listed, NOT_YET.map(|(name, ..)| name));
-    let known = attacks();
-    assert!(NOT_YET.iter().all(|(name, ..)| known.iter().any(|attack| attack.name == *name)));
 }

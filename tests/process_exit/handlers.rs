@@ -126,3 +126,17 @@ fn an_exit_handler_that_hangs_costs_a_log_message_and_no_process() {
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
     crate::verdict::only_entry(&response.log, "W0608");
 }
+
+#[test]
+fn a_thread_that_does_not_end_keeps_no_process_beyond_its_timeout() {
+    let code = "
+        import threading
+        def application(environ, start_response):
+            threading.Thread(target=threading.Event().wait).start()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'x']
+        ";
+    let response = crate::probe::Probe::new(code).options(&["--timeout", "2"]).run();
+    assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
+    crate::verdict::only_entry(&response.log, "W0608");
+}

@@ -25,12 +25,14 @@ use crate::forks;
 /// it has asked.
 const STILL_RUNS: Duration = Duration::from_secs(3);
 
-/// How long exit handlers and finalisation may take.
+/// How long exit handlers and finalisation may take, and threads where that counts.
 pub(crate) struct Limit {
     /// The time.
     pub(crate) time: Duration,
     /// The log message for a process that takes longer.
     pub(crate) message: String,
+    /// The time of threads that Python waits for counts, too.
+    pub(crate) counts_threads: bool,
 }
 
 /// Which objects are this process's to finalise.
@@ -61,13 +63,17 @@ const NOT_LEAVING: i32 = -1;
 /// # Errors
 /// `SystemExit`, which the interpreter then ends by; and what Python raises on the way there.
 pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, ownership: Ownership) -> PyResult<()> {
+    let (first, then) = match limit {
+        Some(limit) if limit.counts_threads => (Some(limit), None),
+        limit => (None, limit),
+    };
+    let set = |limit: Limit| deadline::set(limit.time, limit.message, End::Status(status));
+    first.into_iter().for_each(set);
     // Threads that are no daemons are waited for.
     if let Some(threading) = loaded(py, "threading")? {
         report(py, threading.call_method0("_shutdown").map(drop));
     }
-    if let Some(limit) = limit {
-        deadline::set(limit.time, limit.message, End::Status(status));
-    }
+    then.into_iter().for_each(set);
     let is_template = match ownership {
         Ownership::All => false,
         Ownership::Template => true,

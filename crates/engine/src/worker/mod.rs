@@ -247,9 +247,11 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
         Code::ExitTimedOut,
         format!("the process has not exited {seconds} s after its last request, and was ended"),
     )
-    .hint("an exit handler, `__del__` or extension module does not return; data may not be written");
+    .hint("a thread, an exit handler, `__del__` or an extension module does not return; data may not be written");
     let message = Log::new(&launch.request_id, &launch.request).text(&entry);
-    Some(process::Limit { time: Duration::from_secs(seconds), message })
+    // Work that threads do after the response has no limit by itself.
+    let counts_threads = launch.timeout_seconds > 0;
+    Some(process::Limit { time: Duration::from_secs(seconds), message, counts_threads })
 }
 
 /// Takes over the descriptor with the number `number`; programs that the application starts do not get it.

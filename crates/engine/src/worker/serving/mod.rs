@@ -175,7 +175,8 @@ fn limit_of_drain(service: &Service) -> process::Limit {
         format!("worker {} was asked to stop and still runs after {seconds} s; it is ended", std::process::id());
     let entry = Entry::error(Code::DrainTimedOut, sentence)
         .hint("the stacks follow; its request waits in the application or in C code, or a thread does not end");
-    process::Limit { time: Duration::from_secs(seconds), message: Log::new("-", "(worker)").text(&entry) }
+    let message = Log::new("-", "(worker)").text(&entry);
+    process::Limit { time: Duration::from_secs(seconds), message, counts_threads: true }
 }
 
 /// One thread of a worker, and what it serves with.
