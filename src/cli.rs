@@ -171,7 +171,7 @@ fn parse(arguments: Vec<OsString>, default: &'static str) -> Result<Words, clap:
 fn program() -> clap::Command {
     Words::command().mut_subcommands(|known| {
         let name = known.get_name().to_owned();
-        effects::hide(&name, known)
+        effects::taking_negatives(effects::hide(&name, known))
     })
 }
 
@@ -191,7 +191,7 @@ fn all(words: impl Iterator<Item = OsString>) -> Result<Words, clap::Error> {
 /// Reads the words of one command alone.
 fn one<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::Error> {
     let known = clap::Command::new(name).bin_name(format!("wsgate {name}")).no_binary_name(true);
-    let mut known = T::augment_args(known);
+    let mut known = effects::taking_negatives(T::augment_args(known));
     let found = known.try_get_matches_from_mut(arguments).map_err(|error| error.format(&mut known))?;
     match effects::refused(name, &known, &found) {
         Some(refused) => Err(known.error(ErrorKind::ArgumentConflict, refused)),

@@ -180,6 +180,14 @@ pub(crate) fn hide(subcommand: &str, command: Command) -> Command {
     })
 }
 
+/// `command`, whose options take `-1` for a value: the message is then about the value, not about an option `-1`.
+pub(crate) fn taking_negatives(command: Command) -> Command {
+    command.mut_args(|known| {
+        let is_option = known.get_long().is_some() && known.get_action().takes_values();
+        if is_option { known.allow_negative_numbers(true) } else { known }
+    })
+}
+
 /// Is it said of `option` where it has an effect?
 #[cfg(test)]
 pub(crate) fn is_known(option: &str) -> bool {

@@ -87,7 +87,7 @@ pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
 pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
     let words = words_of(script)?;
     let parsed = (|| {
-        let mut known = ScriptLine::command();
+        let mut known = effects::taking_negatives(ScriptLine::command());
         let found = known.try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(words))?;
         let line = ScriptLine::from_arg_matches(&found)?;
         match effects::refused_on_line(&known, &found, &line.options) {

@@ -102,6 +102,7 @@ fn wrong_words_are_said_with_code_2() {
         (&["status.wsgi", "--env", "novalue"], "novalue"),
         (&["status.wsgi", "--env", "=x"], "=x"),
         (&["status.wsgi", "--timeout", "soon"], "soon"),
+        (&["status.wsgi", "--timeout", "-1"], "invalid value '-1' for '--timeout <S>'"),
         (&["status.wsgi", "--mode", "lukewarm"], "lukewarm"),
         (&["status.wsgi", "--auth", "ada"], "--auth has no colon: write USER:PASSWORD"),
         (&["status.wsgi", "-X", "GE T"], "GE T"),
