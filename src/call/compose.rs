@@ -3,20 +3,28 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io::{self, Seek as _, Write as _},
     os::{
         fd::OwnedFd,
-        unix::ffi::{OsStrExt as _, OsStringExt as _},
+        unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
+            fs::FileTypeExt as _,
+        },
     },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use link::visible::{self, Visible};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, fcntl_setfl, open as open_file},
+};
 
 use super::words::Call;
-use crate::request::Request;
+use crate::{request::Request, settings::AT_A_TERMINAL};
 
 /// A request that can be made.
 pub(super) struct Composed {
@@ -99,7 +107,8 @@ impl Composed {
             variables.set("REMOTE_USER", user);
             variables.set("AUTH_TYPE", "Basic");
         }
-        let body = match body(&call.data)? {
+        let patience = call.options.timeout.unwrap_or(AT_A_TERMINAL);
+        let body = match body(&call.data, patience)? {
             Some((body, length)) => {
                 variables.set("CONTENT_LENGTH", length.to_string());
                 variables.set("CONTENT_TYPE", "application/x-www-form-urlencoded");
@@ -188,13 +197,13 @@ impl Target {
 }
 
 /// The request body and its length in bytes.
-fn body(data: &[String]) -> Result<Option<(OwnedFd, u64)>> {
+fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
     if data.is_empty() {
         return Ok(None);
     }
     let mut file = match data {
         // Read from where it is, however large it may be.
-        [only] if only.starts_with('@') && only != "@-" => open(&only[1..])?,
+        [only] if only.starts_with('@') && only != "@-" => open(&only[1..], patience)?,
         _ => {
             let mut file = tempfile::tempfile().context("a temporary file for the request body")?;
             for (position, piece) in data.iter().enumerate() {
@@ -205,9 +214,8 @@ fn body(data: &[String]) -> Result<Option<(OwnedFd, u64)>> {
                     Some("-") => {
                         io::copy(&mut io::stdin().lock(), &mut file).context("standard input as request body")?
                     }
-                    Some(path) => {
-                        io::copy(&mut open(path)?, &mut file).with_context(|| format!("`{path}` as request body"))?
-                    }
+                    Some(path) => io::copy(&mut open(path, patience)?, &mut file)
+                        .with_context(|| format!("`{path}` as request body"))?,
                     None => file.write_all(piece.as_bytes()).map(|()| 0)?,
                 };
             }
@@ -230,6 +238,20 @@ fn body(data: &[String]) -> Result<Option<(OwnedFd, u64)>> {
     Ok(Some((file.into(), length)))
 }
 
-fn open(path: &str) -> Result<File> {
-    File::open(path).with_context(|| format!("the file `{path}` for the request body cannot be opened"))
+/// Opens a file with a request body. A named pipe gets `patience` seconds for its writer, or no limit with 0.
+fn open(path: &str, patience: u64) -> Result<File> {
+    let cannot = || format!("the file `{path}` for the request body cannot be opened");
+    let is_fifo = fs::metadata(path).with_context(cannot)?.file_type().is_fifo();
+    if !is_fifo {
+        return File::open(path).with_context(cannot);
+    }
+    // Without this flag, opening waits for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let pipe = open_file(path, flags, Mode::empty()).with_context(cannot)?;
+    let limit = Timespec::try_from(Duration::from_secs(patience)).ok().filter(|_| patience > 0);
+    if poll(&mut [PollFd::new(&pipe, PollFlags::IN)], limit.as_ref())? == 0 {
+        bail!("`{path}` is a named pipe into which nobody has written for {patience} s");
+    }
+    fcntl_setfl(&pipe, OFlags::empty())?;
+    Ok(pipe.into())
 }

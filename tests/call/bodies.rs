@@ -61,6 +61,16 @@ fn data_may_come_from_a_pipe_with_a_name() {
 }
 
 #[test]
+fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
+    let shell = Shell::new();
+    shell.place.fifo("site/pipe");
+    let mut running =
+        running::Running::start(running::piped(&mut shell.call(&["echo.wsgi", "-d", "@pipe", "--timeout", "1"])));
+    running.await_log("`pipe` is a named pipe into which nobody has written for 1 s");
+    assert_eq!(running.end().code(), Some(2));
+}
+
+#[test]
 fn without_data_standard_input_is_left_alone() {
     let shell = Shell::new();
     let ended = running::run(&mut shell.call(&["echo.wsgi"]), "not for this program");
