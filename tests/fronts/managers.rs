@@ -127,7 +127,8 @@ fn goes_on_after_a_hang(front: &mut dyn Front) {
     let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
     let hung = Client::get(format!("{url}?hang")).run();
     assert!(hung.status >= 500, "{hung:?}");
-    assert!(!exists(worker), "worker {worker} hangs");
+    // Its descriptors close before its process is gone, and a process without a parent is left to `init`.
+    eventually("it has ended", || !exists(worker));
     eventually("another is started", || {
         let response = Client::get(&url).run();
         response.status == 200 && response.text() != worker.to_string()

@@ -175,6 +175,22 @@ pub(crate) fn call_when_woken(call: extern "C" fn()) {
     WHEN_WOKEN.store(call as usize, Ordering::Release);
 }
 
+/// Has the kernel do what `action` says for `signal`. A child that the application forks gets back what
+/// was there before.
+///
+/// # Errors
+/// If the kernel refuses.
+///
+/// # Safety
+/// The handler of `action` has the form that its flags say, and does only what a signal handler may.
+pub(crate) unsafe fn install_action(signal: i32, action: &libc::sigaction) -> io::Result<()> {
+    install(&[signal], || {
+        // SAFETY: the caller answers for the action.
+        let done = unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    })
+}
+
 /// Takes back what [`wake`] did to `signals`.
 pub(crate) fn stop_waking(signals: &[i32]) {
     without_forks(|| signals.iter().for_each(|&signal| restore_action(signal)));

@@ -13,6 +13,6 @@ pub(crate) use descriptors::{
     without_forks, write_to_log,
 };
 pub(crate) use handlers::{
-    block_all, call_when_woken, forget_signals, handle, repeat_signals, report_crashes, report_stacks, set_mask,
-    stop_waking, wake, wake_again,
+    block_all, call_when_woken, forget_signals, handle, install_action, repeat_signals, report_crashes, report_stacks,
+    set_mask, stop_waking, wake, wake_again,
 };

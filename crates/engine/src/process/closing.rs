@@ -146,7 +146,8 @@ fn prepare(message: &str, status: i32) {
         action.sa_sigaction = came as *const () as libc::sighandler_t;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(signal(), &raw const action, ptr::null_mut());
+        // A signal number that exists is not refused.
+        let _ = forks::install_action(signal(), &action);
         let mut event: libc::sigevent = std::mem::zeroed();
         event.sigev_notify = libc::SIGEV_SIGNAL;
         event.sigev_signo = signal();

@@ -103,7 +103,8 @@ pub(super) fn prepare(limit: Duration, message: String, end: End, warning: Optio
         action.sa_sigaction = on_tick as *const () as libc::sighandler_t;
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(signal, &raw const action, ptr::null_mut());
+        // A signal number that exists is not refused.
+        let _ = forks::install_action(signal, &action);
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal);
