@@ -1,5 +1,7 @@
 //! Requests that end before their time: aborted, or left by the web server (FastCGI 1.0, 5.4).
 
+use std::time::{Duration, Instant};
+
 use fastcgi_server::bodies::{EndRequest, ProtocolStatus};
 
 use super::{
@@ -96,12 +98,26 @@ fn an_abort_that_is_noticed_when_nothing_more_can_be_sent_ends_the_request() {
 
 #[test]
 fn f26_an_endless_reply_is_ended_by_an_abort() {
+    let get = Ask::get("/endless").keep();
+    an_endless_reply_is_ended_by_an_abort_behind(&get, &get.bytes());
+}
+
+#[test]
+fn an_endless_reply_is_ended_by_an_abort_that_stands_behind_a_body_which_nobody_reads() {
+    let post = Ask::post("/endless", vec![b'x'; 50_000]).keep();
+    an_endless_reply_is_ended_by_an_abort_behind(&post, &post.bytes());
+    // The rest of this body never comes.
+    an_endless_reply_is_ended_by_an_abort_behind(&post, &[post.before_body(), post.stdin(&[b'x'; 20_000])].concat());
+}
+
+/// Sends `begun`, which is the request or a part of it, and then aborts that.
+fn an_endless_reply_is_ended_by_an_abort_behind(ask: &Ask, begun: &[u8]) {
     let mut pool = Setup::new(TELLS).start();
     let mut wire = pool.connect();
-    let ask = Ask::get("/endless").keep();
-    wire.send(&ask.bytes());
+    wire.send(begun);
     assert!(matches!(wire.next(), Some(Said::Stdout(1, _))));
     wire.send(&ask.abort());
+    let aborted = Instant::now();
     let mut end = None;
     while end.is_none() {
         match wire.try_next() {
@@ -109,6 +125,7 @@ fn f26_an_endless_reply_is_ended_by_an_abort() {
             Ok(Some(Said::Stdout(1, _) | Said::StdoutEnd(1))) => {}
             other => panic!("{other:?}"),
         }
+        assert!(aborted.elapsed() < Duration::from_secs(10), "the reply goes on");
     }
     is_over(end.unwrap());
     pool.await_log("closed /endless");

@@ -33,6 +33,11 @@ impl Aside {
         }
     }
 
+    /// May so many bytes more be kept without a file?
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        matches!(self, Self::Memory(kept) if kept.len() + bytes <= IN_MEMORY)
+    }
+
     /// Keeps `bytes` behind what is kept already.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Self::Memory(kept) = self

@@ -188,9 +188,9 @@ impl Incoming {
         Ok(())
     }
 
-    /// Looks for an abort, without waiting, as far as no body is in the way that may not be put aside.
+    /// Looks for an abort, without waiting. What of the body is in the way is put aside, as long as that is little or may be more.
     pub(super) fn look(&mut self, socket: &Descriptor, current: &mut Current, may_put_aside: bool) -> io::Result<()> {
-        if may_put_aside && !self.inputs_over(current) {
+        if (may_put_aside || self.aside.has_room(BUFFER)) && !self.inputs_over(current) {
             self.put_aside_of(socket, current)?;
             return if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
         }

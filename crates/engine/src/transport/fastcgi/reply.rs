@@ -99,8 +99,8 @@ impl Reply {
         Ok(())
     }
 
-    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind body which nobody reads is seen
-    /// only if that may be put aside.
+    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind much body which nobody reads is
+    /// seen only if that may be put aside.
     fn look_for_abort(&mut self, may_put_aside: bool) -> io::Result<()> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
