@@ -42,6 +42,8 @@ pub(super) struct Incoming {
     pub(super) file: Option<FileInput>,
     /// A request was served.
     pub(super) has_served: bool,
+    /// The body of the request that was served last has come to its end.
+    pub(super) has_come_whole: bool,
     /// Something has come at all.
     pub(super) heard: bool,
     /// The request that is served, and what is known of its body.
@@ -96,6 +98,7 @@ impl Incoming {
             filters: false,
             file: None,
             has_served: false,
+            has_come_whole: false,
             heard: false,
             current: None,
             interruptible: None,

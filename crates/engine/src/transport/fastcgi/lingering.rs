@@ -32,6 +32,7 @@ pub(super) struct Lingering {
     begun: Instant,
     heard: Instant,
     dropped: u64,
+    is_whole: bool,
 }
 
 impl Lingering {
@@ -46,13 +47,24 @@ impl Peer {
         self.shared.incoming().lingering.as_ref().is_some_and(|lingering| lingering.is_over(now))
     }
 
-    /// Sends nothing more, and drains the connection from now on.
-    pub(super) fn linger(&self, incoming: &mut Incoming) -> Progress {
+    /// Is the connection only drained, behind a response that is whole?
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.shared.incoming().lingering.as_ref().is_some_and(|lingering| lingering.is_whole)
+    }
+
+    /// Has the web server closed its end of a connection that is only drained?
+    pub(crate) fn has_left(&self) -> bool {
+        matches!(self.drop_the_rest(&mut self.shared.incoming()), Some(Progress::Close))
+    }
+
+    /// Sends nothing more, and drains the connection from now on. `is_whole` if nothing is missing of the
+    /// last request and its response.
+    pub(super) fn linger(&self, incoming: &mut Incoming, is_whole: bool) -> Progress {
         if shutdown(&self.shared.socket, Shutdown::Write).is_err() {
             return Progress::Close;
         }
         let now = running::instant();
-        incoming.lingering = Some(Lingering { begun: now, heard: now, dropped: 0 });
+        incoming.lingering = Some(Lingering { begun: now, heard: now, dropped: 0, is_whole });
         incoming.unread = 0..0;
         incoming.content = 0..0;
         incoming.aside = Aside::default();

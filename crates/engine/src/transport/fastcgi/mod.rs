@@ -172,11 +172,11 @@ impl Peer {
                 // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3 and 7).
                 Err(error) => {
                     log_broken(&error);
-                    return self.linger(&mut incoming);
+                    return self.linger(&mut incoming, false);
                 }
             }
             if incoming.protocol.must_close() {
-                return self.linger(&mut incoming);
+                return self.linger(&mut incoming, false);
             }
             incoming.unread = 0..0;
             reads += 1;
@@ -245,8 +245,11 @@ impl Peer {
         let mut incoming = self.shared.incoming();
         match incoming.current.take() {
             // Cut.
-            Some(_) => self.linger(&mut incoming),
-            None if incoming.protocol.must_close() => self.linger(&mut incoming),
+            Some(_) => self.linger(&mut incoming, false),
+            None if incoming.protocol.must_close() => {
+                let is_whole = incoming.has_come_whole;
+                self.linger(&mut incoming, is_whole)
+            }
             None => Progress::Wait,
         }
     }

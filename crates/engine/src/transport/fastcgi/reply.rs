@@ -292,6 +292,7 @@ impl ReplySink for Reply {
             current = now;
         }
         if ended {
+            incoming.has_come_whole = incoming.inputs_over(&current);
             incoming.protocol.finish(current.id);
         } else {
             // Cut: what is left of the request stays, and with it the connection is closed.

@@ -69,7 +69,10 @@ impl Worker {
         });
         let (socket, address) = match accepted {
             Ok(accepted) => accepted,
-            Err(Errno::MFILE | Errno::NFILE) => return seat.application.py().detach(|| self.make_room()),
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.look_after_leaving(seat, true);
+                return seat.application.py().detach(|| self.make_room());
+            }
             // The kernel goes on telling of the connections, since other processes have the socket.
             Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL)) => {
                 let closed = "the application has closed, replaced or shut down the listening socket";
@@ -97,17 +100,24 @@ impl Worker {
     pub(super) fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
         let goes_on = self.advance(seat, &peer);
         let stage = peer.stage();
-        if goes_on && !self.waits.is_overdue(stage) {
+        if goes_on && !known && peer.is_leaving() {
+            self.let_leave(seat, data, peer);
+        } else if goes_on && !self.waits.is_overdue(stage) {
             self.wait_for(data, (peer, stage), known);
         } else {
             if known {
                 forget(&self.epoll, &peer);
             }
-            if let Some(buffers) = peer.close()
-                && seat.buffers.len() < SPARE
-            {
-                seat.buffers.push(buffers);
-            }
+            self.close(seat, peer);
+        }
+    }
+
+    /// Closes a connection that is not waited for, and keeps its buffers.
+    pub(super) fn close(&self, seat: &mut Seat<'_, '_>, peer: Peer) {
+        if let Some(buffers) = peer.close()
+            && seat.buffers.len() < SPARE
+        {
+            seat.buffers.push(buffers);
         }
     }
 
@@ -140,7 +150,7 @@ impl Worker {
     }
 
     /// Waits for more on a connection.
-    fn wait_for(&self, data: u64, (peer, stage): (Peer, Stage), known: bool) {
+    pub(super) fn wait_for(&self, data: u64, (peer, stage): (Peer, Stage), known: bool) {
         // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
         let alone = self.service.threads <= 1;
         let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
@@ -236,6 +246,7 @@ impl Worker {
             }
             self.adopt_all(seat);
         }
+        self.look_after_leaving(seat, true);
         let (begin, gives_until) = (running::instant(), Self::gives_until());
         let mut left: Vec<(u64, Peer)> = self.take_connections();
         while !left.is_empty() && running::elapsed(begin) < LINGER {

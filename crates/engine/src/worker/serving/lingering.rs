@@ -10,12 +10,47 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Descriptor, connections::forget};
-use crate::transport::fastcgi::Peer;
+use super::{Descriptor, Seat, Worker, connections::forget};
+use crate::transport::fastcgi::{Peer, Stage};
 use link::running;
 
 /// Wait until those that have lingered long enough are looked for again.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a web server has to close a connection after the last response before that is waited for.
+pub(super) const TO_LEAVE: Duration = Duration::from_millis(20);
+
+/// Most connections of a thread that web servers are about to close.
+const LEAVING: usize = 8;
+
+impl Worker {
+    /// Takes a connection that is to be drained. Nearly always the web server has read a whole response
+    /// and closes at once. To wait for that by epoll takes longer than to look later, when something else
+    /// has come.
+    pub(super) fn let_leave(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer) {
+        seat.leaving.push((data, peer));
+        if self.is_draining() {
+            self.look_after_leaving(seat, true);
+        }
+    }
+
+    /// Closes those that web servers have closed, and waits for the others, if there are many or nothing
+    /// else is to do.
+    pub(super) fn look_after_leaving(&self, seat: &mut Seat<'_, '_>, is_idle: bool) {
+        // Other threads could drain what this one keeps while it serves a request.
+        let most = if self.service.threads > 1 { 1 } else { LEAVING };
+        if seat.leaving.is_empty() || (seat.leaving.len() < most && !is_idle) {
+            return;
+        }
+        for (data, peer) in std::mem::take(&mut seat.leaving) {
+            if peer.has_left() {
+                self.close(seat, peer);
+            } else {
+                self.wait_for(data, (peer, Stage::Lingering), false);
+            }
+        }
+    }
+}
 
 /// Connections that are only drained, by their epoll data.
 #[derive(Default)]

@@ -191,6 +191,8 @@ struct Seat<'a, 'py> {
     buffers: Vec<Buffers>,
     /// Events that have come together with the one that is dealt with; the last comes next.
     fetched: Vec<u64>,
+    /// Connections whose last response is whole, which the web server is about to close.
+    leaving: Vec<(u64, Peer)>,
 }
 
 /// A socket that web servers connect to.
@@ -324,12 +326,17 @@ impl Worker {
         };
         let python_thread = if thread == 0 { None } else { followers::python_thread(py) };
         let (remembered, buffers, fetched) = (Remembered::default(), Vec::new(), Vec::new());
-        let seat = &mut Seat { thread, python_thread, application, server, remembered, buffers, fetched };
+        let seat =
+            &mut Seat { thread, python_thread, application, server, remembered, buffers, fetched, leaving: Vec::new() };
         while !self.is_draining() {
             let next = match seat.fetched.pop() {
                 Some(data) => Ok(Some(data)),
-                None => py.detach(|| self.next_event(&mut seat.fetched)),
+                None => {
+                    let leaves = !seat.leaving.is_empty();
+                    py.detach(|| self.next_event(&mut seat.fetched, leaves))
+                }
             };
+            self.look_after_leaving(seat, !matches!(next, Ok(Some(_))));
             if self.helpers.are_missing() {
                 self.start_missing(application);
             }
@@ -377,9 +384,9 @@ impl Worker {
         self.drain(seat);
     }
 
-    /// The data of the next event, or nothing if it is time to look after connections that linger. What has come together with it is put
-    /// into `fetched`.
-    fn next_event(&self, fetched: &mut Vec<u64>) -> io::Result<Option<u64>> {
+    /// The data of the next event, or nothing if it is time to look after connections that linger, or soon if one `leaves`. What has
+    /// come together with it is put into `fetched`.
+    fn next_event(&self, fetched: &mut Vec<u64>, leaves: bool) -> io::Result<Option<u64>> {
         let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(STOP) };
         let mut events = [nothing; FETCHED];
         // What one of several threads has fetched no other can get.
@@ -392,6 +399,7 @@ impl Worker {
             .left()
             .into_iter()
             .chain((!self.lingering.is_empty()).then_some(lingering::LOOK))
+            .chain(leaves.then_some(lingering::TO_LEAVE))
             .chain(looks)
             .chain(self.helpers.next_try())
             .chain(due)
