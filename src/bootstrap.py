@@ -31,6 +31,7 @@ except BaseException as error:
         posix.write(int(sys.argv[3]), reason)
     except OSError:
         # Nobody is at the other end of a worker that has no supervisor.
-        posix.write(2, b"wsgate: error[W0206]: the engine does not work in this python: " + reason[1:] + b"\n")
+        where = "wsgate: error[W0206]: the engine `%s` does not work in `%s`: " % (sys.argv[1], sys.executable)
+        posix.write(2, where.encode("utf-8", "replace") + reason[1:] + b"\nhint: wsgate check says more\n")
     posix._exit(70)
 work.run()

@@ -5,7 +5,7 @@ use std::{
     env,
     fs::File,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +16,8 @@ use link::{
     snapshot::Snapshot,
 };
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+use crate::elf::Elf;
 
 /// File name of the engine, as cargo builds it and `make install` puts it in place.
 const FILE: &str = "libwsgate_engine.so";
@@ -69,6 +71,26 @@ impl Engine {
         self.held.as_ref().map(|held| held.code.as_fd())
     }
 
+    /// What is wrong with the file itself, for a program `python`: it is a part of a file, say, as a copy
+    /// leaves it that a full disk has ended.
+    fn damage(&self, python: &Path) -> Option<String> {
+        let file = match &self.held {
+            Some(held) => File::from(held.code.as_fd().try_clone_to_owned().ok()?),
+            None => File::open(&self.path).ok()?,
+        };
+        let length = file.metadata().ok()?.len();
+        let Some(elf) = Elf::read(&file).ok()? else {
+            return Some(if length == 0 { "the file is empty" } else { "the file is no shared library" }.to_owned());
+        };
+        if let Some(needed) = elf.needed.filter(|&needed| length < needed) {
+            return Some(format!("the file is damaged: it has {length} of at least {needed} bytes"));
+        }
+        // A wrapper script is none.
+        let python = File::open(python).ok().and_then(|python| Elf::read(&python).ok()?)?;
+        (python.machine != elf.machine)
+            .then(|| format!("it is for {}, and this python for {}", elf.machine_name(), python.machine_name()))
+    }
+
     /// Is at its path another engine than the one that is held?
     pub(crate) fn is_replaced(&self) -> bool {
         let known = self.held.as_ref().and_then(|held| held.file);
@@ -106,13 +128,49 @@ fn find() -> Result<PathBuf, Entry> {
     })
 }
 
-/// The entry for an engine that `python` cannot load, with its `reason`.
-pub(crate) fn unfit(engine: &Path, python: &Path, reason: &str) -> Entry {
-    Entry::error(
-        Code::UnfitEngine,
-        format!("the engine `{}` does not work in `{}`: {reason}", engine.display(), python.display()),
-    )
-    .hint("it needs CPython 3.9 or later and the gateway of the same build; install both with `make install`")
+/// The log message for an engine that `python` cannot load, for its `reason`.
+pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> Entry {
+    let damage = engine.damage(python);
+    // The dynamic loader names what it was given.
+    let held = engine.held().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
+    let reason = held.map_or_else(|| reason.to_owned(), |held| reason.replace(&held, &engine.path.to_string_lossy()));
+    let about = damage.as_ref().map(|damage| format!("{damage} (")).unwrap_or_default();
+    let end = if damage.is_some() { ")" } else { "" };
+    let sentence =
+        format!("the engine `{}` does not work in `{}`: {about}{reason}{end}", engine.path.display(), python.display());
+    let hint = if damage.is_some() { INSTALL_AGAIN } else { hint(&reason) };
+    Entry::error(Code::UnfitEngine, sentence).hint(hint)
+}
+
+/// The log message for an engine that makes `python` crash, as a part of a file does.
+pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<Entry> {
+    let damage = engine.damage(python)?;
+    let sentence = format!("the engine `{}` does not work in `{}`: {damage}", engine.path.display(), python.display());
+    Some(Entry::error(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
+}
+
+const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `make install`";
+
+/// What helps against the `reason` for which Python does not load the engine.
+fn hint(reason: &str) -> &'static str {
+    let has = |word: &str| reason.contains(word);
+    if has("version `") && has("' not found") {
+        "the engine was built on a system with a newer C library; build it on this one: `make install`"
+    } else if has("Permission denied") {
+        "let the user that the request runs as read the engine: `chmod a+r`, and `chmod a+x` for its directories"
+    } else if has("Operation not permitted") {
+        "the file system of the engine is mounted with `noexec`, or a security module forbids to run it"
+    } else if has("Too many open files") {
+        "python may open no more files: raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+    } else if has("Cannot allocate memory") {
+        "memory is short: raise the limit (`ulimit -v`, `MemoryMax=`)"
+    } else if has("undefined symbol") {
+        "this python lacks what the engine needs: name a CPython 3.9 or later by `--python EXE`"
+    } else if has("is too old") || has("is not CPython") || has("free-threaded") {
+        "name a CPython 3.9 or later by `--python EXE`, or a virtualenv made by one by `--venv DIR`"
+    } else {
+        "the engine needs CPython 3.9 or later and the gateway of the same build; install both with `make install`"
+    }
 }
 
 fn missing(places: &[PathBuf]) -> Entry {

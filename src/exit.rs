@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Bug,
     /// The settings are wrong: a file, a virtualenv, an interpreter.
     Settings,
+    /// A person has interrupted it (SIGINT).
+    Interrupted,
 }
 
 impl From<Exit> for ExitCode {
@@ -28,6 +30,8 @@ impl From<Exit> for ExitCode {
             // EX_SOFTWARE and EX_CONFIG of sysexits.h.
             Exit::Bug => 70,
             Exit::Settings => 78,
+            // As a shell says it: 128 and the number of the signal.
+            Exit::Interrupted => 130,
         })
     }
 }

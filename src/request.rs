@@ -31,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) debug: bool,
     /// Variables that differ from those of the process.
     pub(crate) variables: Vec<(OsString, OsString)>,
+    /// A web server waits for the reply.
+    pub(crate) is_from_web_server: bool,
     method: String,
     target: String,
 }
@@ -46,6 +48,7 @@ impl Request {
             form: if is_non_parsed { Form::NonParsed } else { Form::Cgi },
             debug: false,
             variables: Vec::new(),
+            is_from_web_server: true,
             method: text("REQUEST_METHOD").unwrap_or_default(),
             target: text("REQUEST_URI").unwrap_or(script),
         }
@@ -58,6 +61,7 @@ impl Request {
             form: Form::Cgi,
             debug: false,
             variables,
+            is_from_web_server: false,
             method: method.to_owned(),
             target: target.to_owned(),
         }

@@ -6,14 +6,20 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::low_level::pipe;
+use signal_hook::{flag, low_level::pipe};
 
 /// Rings when one of its signals comes.
 pub(crate) struct Bell {
     stream: UnixStream,
+    /// The number of the last one, if that is noted.
+    last: Arc<AtomicUsize>,
 }
 
 impl Bell {
@@ -22,6 +28,19 @@ impl Bell {
     /// # Errors
     /// If the kernel refuses one of them.
     pub(crate) fn on(signals: &[Signal]) -> io::Result<Self> {
+        Self::noting(signals, &[])
+    }
+
+    /// A bell for `signals` that knows which of `noted` has come last.
+    ///
+    /// # Errors
+    /// If the kernel refuses one of them.
+    pub(crate) fn noting(signals: &[Signal], noted: &[Signal]) -> io::Result<Self> {
+        let last = Arc::new(AtomicUsize::new(0));
+        for &signal in noted {
+            // Before the bell can ring.
+            flag::register_usize(signal as i32, last.clone(), signal as usize)?;
+        }
         let (stream, handlers_end) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         for &signal in signals {
@@ -30,13 +49,18 @@ impl Bell {
         // A web server may have blocked signals for threads of its own, and programs inherit that. The
         // application has none blocked in any mode: forked processes let all through, too.
         SigSet::all().thread_unblock()?;
-        Ok(Self { stream })
+        Ok(Self { stream, last })
     }
 
     /// Has one of the signals come since the last look?
     pub(crate) fn rang(&self) -> bool {
         let mut bytes = [0; 64];
         matches!(io::Read::read(&mut &self.stream, &mut bytes), Ok(1..))
+    }
+
+    /// The last of the signals that are noted.
+    pub(crate) fn last(&self) -> Option<Signal> {
+        i32::try_from(self.last.load(Ordering::Relaxed)).ok().and_then(|number| Signal::try_from(number).ok())
     }
 }
 

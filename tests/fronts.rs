@@ -16,6 +16,7 @@ mod frameworks;
 mod handover;
 mod kept;
 mod kills;
+mod leaving;
 mod lengths;
 mod logs;
 mod managers;

@@ -59,6 +59,10 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
         |reply| print::reply(BufReader::new(File::from(reply)), words.include, request.is_head()),
     )
     .map_err(not_passed_on)?;
+    if exit == Exit::Interrupted {
+        // The log message has said so.
+        return Ok(exit);
+    }
     Ok(match printed.map_err(not_passed_on)? {
         Printed::Reply { status } if status < 400 && exit == Exit::Done => Exit::Done,
         // The page or the log entry has said why.

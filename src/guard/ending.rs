@@ -1,13 +1,13 @@
 //! What a python that ended without a whole reply means, for the visitor and for the log.
 
-use std::{io, os::unix::process::ExitStatusExt as _, time::Duration};
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use link::{
     entry::{Code, Entry},
     page::Status,
     report::{EXIT_LOST, Stop},
 };
-use rustix::{io::Errno, process::Signal};
+use rustix::process::Signal;
 
 use super::subject::Outcome;
 use crate::{engine, settings::Settings};
@@ -44,12 +44,9 @@ impl Ending<'_> {
                 )
                 .hint("the reply was cut where it was; its stack may stand just above");
             }
-            Some(Stop::Terminated) => {
-                return Entry::error(
-                    Code::Terminated,
-                    format!("the web server ended the request amid its reply, and python {}", self.how()),
-                )
-                .hint("the client went away, or the web server stopped or lost its patience");
+            Some(stop) => {
+                let sentence = format!("{} amid its response, and python {}", stop.sentence(), self.how());
+                return Entry::error(Code::Terminated, sentence).hint(stop.hint());
             }
             None => {}
         }
@@ -81,21 +78,23 @@ impl Ending<'_> {
                     Entry::error(Code::TimedOut, format!("the request took longer than {} s", self.timeout_seconds()))
                         .hint("the application did not react to SIGTERM; its stack may stand just above"),
                 ),
-                Stop::Terminated => (
+                stop => (
                     Status::ServiceUnavailable,
-                    Entry::error(Code::Terminated, format!("the web server ended the request, and python {how}"))
-                        .hint("the client went away, or the web server stopped or lost its patience"),
+                    Entry::error(Code::Terminated, format!("{}, and python {how}", stop.sentence())).hint(stop.hint()),
                 ),
             };
         }
         if let Some(reason) = &self.unfit {
             return (
                 Status::InternalServerError,
-                engine::unfit(self.settings.engine.path(), &self.settings.interpreter.program, reason),
+                engine::unfit(&self.settings.engine, &self.settings.interpreter.program, reason),
             );
         }
         let python = self.settings.interpreter.program.display();
         if !self.ready {
+            if let Some(entry) = engine::damaged(&self.settings.engine, &self.settings.interpreter.program) {
+                return (Status::InternalServerError, entry);
+            }
             return (
                 Status::InternalServerError,
                 Entry::error(Code::PythonEnded, format!("`{python}` {how} before the engine was loaded"))
@@ -157,31 +156,16 @@ impl Ending<'_> {
 }
 
 /// The entry for a `close()` that had to be ended, after the response.
-pub(super) fn close_timed_out(settings: &Settings) -> Entry {
+pub(super) fn close_ended(stop: Stop, settings: &Settings) -> Entry {
     let seconds = settings.timeout.map_or(0, |timeout| timeout.as_secs());
-    let sentence = format!("the request took longer than {seconds} s: `close()` of its response has not returned");
-    Entry::error(Code::TimedOut, sentence)
+    let (code, what) = match stop {
+        Stop::Timeout => (Code::TimedOut, format!("the request took longer than {seconds} s")),
+        stop => (Code::Terminated, stop.sentence().to_owned()),
+    };
+    Entry::error(code, format!("{what}: `close()` of its response has not returned"))
         .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just above")
 }
 
 fn signal_name(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
-}
-/// The entry for a python that could not be started.
-pub(super) fn not_started(settings: &Settings, error: &io::Error) -> Entry {
-    let hint = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::TOOBIG) => {
-            "the variables of the request are too large together: lower the web server's limits on headers"
-        }
-        Some(Errno::AGAIN) => {
-            "this user has as many processes as it may have: raise the limit, or serve fewer requests at once"
-        }
-        Some(Errno::MFILE | Errno::NFILE) => {
-            "too few files may be open: raise the limit, or serve fewer requests at once"
-        }
-        Some(Errno::NOEXEC) => "it is no program for this machine",
-        _ => "see whether this user can run it from a shell",
-    };
-    Entry::error(Code::NoProcess, format!("`{}` could not be started: {error}", settings.interpreter.program.display()))
-        .hint(hint)
 }

@@ -32,9 +32,9 @@ use rustix::{
     process::Signal,
 };
 
-use crate::{exit::Exit, request::Request, settings::Settings, signals::Bell, start::Start};
+use crate::{exit::Exit, not_started, request::Request, settings::Settings, signals::Bell, start::Start};
 pub(crate) use channels::Channels;
-use ending::{Ending, not_started};
+use ending::Ending;
 use subject::Outcome;
 pub(crate) use subject::{Subject, signal_process};
 
@@ -43,6 +43,9 @@ const GRACE: Duration = Duration::from_millis(1500);
 
 /// How long a process may take to end whose descriptors the kernel has closed.
 const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long a web server may take between ending the gateway and closing its end of the reply.
+const CLOSING: Duration = Duration::from_millis(200);
 
 /// How long python then has to write its stack to the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -62,7 +65,7 @@ fn run_with(
     let reply = match channels.reply.try_clone() {
         Ok(reply) => reply,
         Err(error) => {
-            return request.refuse(Status::ServiceUnavailable, &not_started(settings, &error), channels.reply);
+            return request.refuse(Status::ServiceUnavailable, &not_started::message(settings, &error), channels.reply);
         }
     };
     match Guard::start(settings, work, request, channels) {
@@ -72,7 +75,7 @@ fn run_with(
                 Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Status::ServiceUnavailable,
                 _ => Status::InternalServerError,
             };
-            request.refuse(status, &not_started(settings, &error), reply)
+            request.refuse(status, &not_started::message(settings, &error), reply)
         }
     }
 }
@@ -132,7 +135,26 @@ pub(crate) fn take_over(
 /// # Errors
 /// If the kernel refuses.
 pub(crate) fn end_bell() -> io::Result<Bell> {
-    Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP])
+    let signals = [Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP];
+    Bell::noting(&signals, &signals)
+}
+
+/// Why a request ends whose bell has rung.
+pub(crate) fn reason(end_bell: &Bell) -> Stop {
+    match end_bell.last() {
+        Some(Caught::SIGINT) => Stop::Interrupted,
+        Some(Caught::SIGHUP) => Stop::HungUp,
+        _ => Stop::Terminated,
+    }
+}
+
+/// Has the web server closed its end of `reply`, now or a moment later? Web servers end a program whose
+/// client has gone, and nobody needs to hear of that.
+pub(crate) fn is_abandoned(reply: &OwnedFd) -> bool {
+    // Asked for nothing, the kernel tells of errors and of closed ends alone.
+    let mut watched = [PollFd::new(reply, PollFlags::empty())];
+    let moment = Timespec::try_from(CLOSING).ok();
+    matches!(poll(&mut watched, moment.as_ref()), Ok(1..))
 }
 
 struct Guard<'a> {
@@ -237,16 +259,18 @@ impl<'a> Guard<'a> {
                 self.subject.signal(Signal::KILL);
             }
             if self.end_bell.rang() {
-                if self.is_closing() && self.stopping.is_none() {
+                let reason = reason(&self.end_bell);
+                let is_web_servers = self.request.is_from_web_server && reason == Stop::Terminated;
+                if is_web_servers && self.is_closing() && self.stopping.is_none() {
                     // The web server has the response. The engine gives `close()` its time.
                     return self.conclude(Outcome::Unknown, reply);
                 }
-                self.stop(Stop::Terminated);
+                self.stop(reason);
             }
             if self.limit().is_some_and(|limit| running::elapsed(self.started) >= limit) {
                 self.stop(Stop::Timeout);
             }
-            self.escalate();
+            self.escalate(reply.as_ref());
             if self.subject.stirred() {
                 if self.stopping.is_some() {
                     // While its leader is not reaped, the group's number is nobody else's.
@@ -355,7 +379,9 @@ impl<'a> Guard<'a> {
         self.stopping = Some(Stopping { reason, next: Step::Abort, due: running::instant() + GRACE });
     }
 
-    fn escalate(&mut self) {
+    /// Ends a process that was asked to end and has not done so. `reply` is the descriptor of its reply,
+    /// unless that has ended.
+    fn escalate(&mut self, reply: Option<&OwnedFd>) {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
@@ -364,18 +390,36 @@ impl<'a> Guard<'a> {
         }
         stopping.due = running::instant() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
+            Step::Abort if stopping.reason == Stop::Terminated && reply.is_some_and(is_abandoned) => {
+                // No message follows that the stack would belong to.
+                self.subject.signal_group(Signal::KILL);
+            }
             Step::Abort => self.subject.signal(Signal::ABORT),
             Step::Kill => self.subject.signal_group(Signal::KILL),
         }
     }
 
     fn conclude(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
-        if self.is_closing() && self.stopping.as_ref().is_some_and(|stopping| stopping.reason == Stop::Timeout) {
-            self.request.log(&ending::close_timed_out(self.settings));
+        let stopped = self.stopping.as_ref().map(|stopping| stopping.reason);
+        let is_interrupted = stopped == Some(Stop::Interrupted);
+        let exit = self.make_good(outcome, reply);
+        if is_interrupted { Exit::Interrupted } else { exit }
+    }
+
+    /// Logs and sends what python has left undone.
+    fn make_good(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
+        if let Some(stopping) = self.stopping.as_ref().filter(|_| self.is_closing()) {
+            self.request.log(&ending::close_ended(stopping.reason, self.settings));
         }
         match (self.seen.over, reply) {
             (Some(true), _) => Exit::Done,
             (Some(false), _) | (None, None) => Exit::Failed,
+            (None, Some(reply))
+                if self.stopping.as_ref().is_some_and(|stopping| stopping.reason == Stop::Terminated)
+                    && is_abandoned(&reply) =>
+            {
+                Exit::Failed
+            }
             (None, Some(reply)) => {
                 let ending = Ending {
                     settings: self.settings,

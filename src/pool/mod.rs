@@ -46,7 +46,9 @@ use rustix::{
 use crate::{
     account::Account,
     effects::{self, Way},
+    engine,
     exit::{Complaint, Exit},
+    not_started,
     options::Options,
     request::Request,
     runtime_directory,
@@ -326,11 +328,16 @@ fn become_worker(
     let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
     let inherited: Vec<_> = sockets.chain([scoreboard.as_fd()]).chain(logs.inherited()).collect();
     let request = Request::made("pool", &settings.app.to_string(), Vec::new());
-    match Start::new(settings, Work::Worker(service), &request, &inherited) {
-        // The process group is the process manager's to choose.
-        Ok(mut start) => cannot_begin(start.command.exec()),
-        Err(error) => cannot_begin(error),
+    // No process would be left to say why the worker has crashed.
+    if let Some(entry) = engine::damaged(&settings.engine, &settings.interpreter.program) {
+        return Complaint::settings(entry);
     }
+    let error = match Start::new(settings, Work::Worker(service), &request, &inherited) {
+        // The process group is the process manager's to choose.
+        Ok(mut start) => start.command.exec(),
+        Err(error) => error,
+    };
+    Complaint::failed(not_started::message(settings, &error))
 }
 
 fn cannot_begin(error: std::io::Error) -> Complaint {

@@ -3,7 +3,11 @@
 use rustix::process::Signal;
 
 use super::Shell;
-use crate::running::{Running, piped};
+use crate::{
+    guard::nothing_is_left_of,
+    running::{Running, piped},
+    verdict::only_entry,
+};
 
 #[test]
 fn a_reply_below_400_is_a_success_and_any_other_a_failure() {
@@ -77,7 +81,46 @@ fn an_interrupt_from_the_keyboard_ends_it() {
     let mut running = Running::start(piped(&mut shell.call(&["hangs.wsgi"])));
     running.await_log("works\n");
     running.signal(Signal::INT);
-    assert_eq!(running.end().code(), Some(1));
+    let ended = running.end();
+    assert_eq!(ended.code(), Some(130));
+    assert!(only_entry(&ended.stderr, "W0604").contains("interrupted (SIGINT"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("web server"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_end_of_the_shell_ends_a_process_that_does_not_return_from_close() {
+    let code = "
+        import os, signal, time
+        class Body:
+            def __iter__(self):
+                yield b'all'
+            def close(self):
+                if 'DEAF' in os.environ:
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                print('closing')
+                time.sleep(1000)
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '3')])
+            return Body()
+        ";
+    let shell = Shell::new();
+    shell.file("closes.wsgi", code);
+    for (signal, deaf) in [(Signal::INT, false), (Signal::HUP, false), (Signal::TERM, false), (Signal::INT, true)] {
+        let mark = format!("{signal:?} {deaf} {}", shell.place.path("").display());
+        let mut command = shell.call(&["closes.wsgi"]);
+        command.env("MARK", &mark).envs(deaf.then_some(("DEAF", "1")));
+        let mut running = Running::start(piped(&mut command));
+        running.await_log("closing\n");
+        running.signal(signal);
+        let ended = running.end();
+        assert_eq!(ended.text(), "all");
+        if signal == Signal::INT {
+            assert_eq!(ended.code(), Some(130), "{}", ended.stderr);
+        }
+        let message = only_entry(&ended.stderr, "W0604");
+        assert!(message.contains("`close()` of its response has not returned"), "{message}");
+        nothing_is_left_of(&format!("MARK={mark}"));
+    }
 }
 
 #[test]

@@ -1,9 +1,16 @@
 //! Engines that are not there, or are none.
 
-use std::fs;
+use std::{fs, os::unix::net::UnixListener, path::Path};
 
 use super::{page, page_of};
-use crate::{place::Place, probe::Probe, running, verdict::whole};
+use crate::{
+    artefacts,
+    place::Place,
+    pool::Setup,
+    probe::{Probe, python},
+    running,
+    verdict::{only_entry, whole},
+};
 
 const HELLO: &str = "
     def application(environ, start_response):
@@ -83,4 +90,89 @@ fn an_engine_of_another_build_is_refused_before_anything_is_exchanged() {
     let ended = running::run(place.request(&script).env("WSGATE_ENGINE", &engine), "");
     let entry = page_of(&ended, 500, "W0206");
     assert!(entry.contains(&format!("the gateway is of build `{build}`, this engine of build `{other}`")), "{entry}");
+}
+
+/// The hash of a version's name, as the dynamic loader compares it (System V ABI).
+fn hash_of(name: &[u8]) -> u32 {
+    name.iter().fold(0_u32, |hash, &byte| {
+        let hash = (hash << 4).wrapping_add(byte.into());
+        (hash ^ ((hash & 0xf000_0000) >> 24)) & 0x0fff_ffff
+    })
+}
+
+fn replace_all(content: &mut [u8], old: &[u8], new: &[u8]) {
+    let found = content.windows(old.len()).enumerate().filter(|(_, window)| *window == old);
+    let positions: Vec<usize> = found.map(|(at, _)| at).collect();
+    assert!(!positions.is_empty(), "{old:?} is not in the engine");
+    positions.into_iter().for_each(|at| content[at..at + new.len()].copy_from_slice(new));
+}
+
+/// An engine that needs a C library which nobody has.
+fn of_a_newer_system() -> Vec<u8> {
+    let mut content = fs::read(artefacts::engine()).unwrap();
+    // Needed by every engine: `__cxa_finalize` and the like.
+    let (old, new) = (b"GLIBC_2.2.5\0", b"GLIBC_9.9.9\0");
+    replace_all(&mut content, old, new);
+    let [old, new] = [&old[..], &new[..]].map(|name| hash_of(&name[..name.len() - 1]).to_le_bytes());
+    replace_all(&mut content, &old, &new);
+    content
+}
+
+/// Engines that cannot be loaded, and what the log says of each of them.
+fn broken() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
+    let whole = fs::read(artefacts::engine()).unwrap();
+    let mut engines: Vec<(_, _, &[&str])> = vec![
+        ("empty.so", Vec::new(), &["the file is empty", "install wsgate again"]),
+        ("text.so", b"no library".to_vec(), &["is no shared library", "install wsgate again"]),
+    ];
+    if cfg!(all(target_arch = "x86_64", target_endian = "little")) {
+        let mut other = whole.clone();
+        // `e_machine`: AArch64.
+        other[18..20].copy_from_slice(&[183, 0]);
+        engines.push(("other.so", other, &["it is for AArch64", "install wsgate again"]));
+        engines.push(("newer.so", of_a_newer_system(), &["GLIBC_9.9.9' not found", "newer C library"]));
+        for (name, length) in [("header.so", 40), ("begun.so", 5000), ("half.so", whole.len() / 10)] {
+            engines.push((name, whole[..length].to_vec(), &["the file is damaged: it has", "install wsgate again"]));
+        }
+    }
+    engines
+}
+
+#[track_caller]
+fn names(log: &str, engine: &Path, words: &[&str]) {
+    let entry = only_entry(log, "W0206");
+    assert!(entry.contains(engine.to_str().unwrap()), "{log}");
+    words.iter().for_each(|word| assert!(log.contains(word), "no `{word}`: {log}"));
+    assert!(!log.contains("/proc/self/fd") && !log.contains("SIGBUS"), "{log}");
+}
+
+#[test]
+fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
+    let place = Place::new();
+    for (name, content, words) in broken() {
+        let engine = place.executable(name, content);
+        let variable = engine.to_str().unwrap();
+        for mode in ["cold", "warm"] {
+            let probe = Probe::new(HELLO).options(&["--mode", mode]).variable("WSGATE_ENGINE", variable);
+            let reply = probe.variable("WSGATE_RUNTIME_DIR", place.path("run").to_str().unwrap()).run();
+            page(&reply, 500, "W0206");
+            names(&reply.log, &engine, words);
+        }
+        let setup = || Setup::new(HELLO).variable("WSGATE_ENGINE", variable);
+        let ended = setup().launch().end();
+        assert_ne!(ended.code(), Some(0), "{name}");
+        names(&ended.stderr, &engine, words);
+        let alone = setup();
+        let listener = UnixListener::bind(alone.path("app.sock")).unwrap();
+        let ended = alone.start_on(listener).end();
+        assert_ne!(ended.code(), Some(0), "{name}");
+        assert!(ended.stderr.contains("error[W0206]") && ended.stderr.contains(variable), "{}", ended.stderr);
+        assert!(ended.stderr.contains(words[0]), "{}", ended.stderr);
+        let script = place.file("app.wsgi", HELLO);
+        let mut check = std::process::Command::new(place.wsgate());
+        check.arg("check").arg("--python").arg(python()).arg(&script).env("WSGATE_ENGINE", &engine);
+        let ended = running::run(&mut check, "");
+        assert_eq!(ended.code(), Some(1), "{name}");
+        names(&ended.stderr, &engine, words);
+    }
 }

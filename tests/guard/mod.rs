@@ -7,6 +7,7 @@ mod deadlocks;
 mod engine;
 mod files;
 mod interpreter;
+mod leaving;
 mod signals;
 mod streams;
 mod timeout;

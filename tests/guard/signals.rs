@@ -8,7 +8,7 @@ use crate::{
     place::Place,
     probe::{Probe, Server},
     running::{Running, piped},
-    verdict::{codes, judge, only_entry},
+    verdict::{codes, judge, only_entry, whole},
 };
 
 /// Says its process id and works on.
@@ -47,8 +47,20 @@ fn an_end_that_the_web_server_orders_is_passed_on_and_leaves_nothing_behind() {
         let (probe, running, _) = working(&["CHILDREN"]);
         assert!(!marked(&mark_of(&probe)).is_empty());
         running.signal(signal);
-        page_of(&running.end(), 503, "W0604");
+        let ended = running.end();
+        let code = if signal == Signal::INT { 130 } else { 0 };
+        assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(code)), "{ended:?}");
+        assert!(only_entry(&ended.stderr, "W0604").contains(&format!("SIG{}", name_of(signal))), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("web server ended"), "{}", ended.stderr);
         nothing_is_left_of(&mark_of(&probe));
+    }
+}
+
+fn name_of(signal: Signal) -> &'static str {
+    match signal {
+        Signal::INT => "INT",
+        Signal::HUP => "HUP",
+        _ => "TERM",
     }
 }
 

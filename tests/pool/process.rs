@@ -138,7 +138,7 @@ impl Setup {
 
     /// Starts it, without waiting for anything.
     #[track_caller]
-    pub(super) fn launch(self) -> Pool {
+    pub(crate) fn launch(self) -> Pool {
         Pool { running: Running::start(&mut self.command()), setup: self }
     }
 
@@ -306,7 +306,7 @@ impl Pool {
 
     /// Waits for its end, which something has brought about, and for that of all its processes.
     #[track_caller]
-    pub(super) fn end(self) -> Ended {
+    pub(crate) fn end(self) -> Ended {
         self.end_and_leave().0
     }
 

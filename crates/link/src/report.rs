@@ -48,8 +48,12 @@ pub enum Report {
 pub enum Stop {
     /// The request took longer than it may.
     Timeout,
-    /// The web server has told the gateway to end.
+    /// The gateway has received SIGTERM: from a web server, or from somebody else.
     Terminated,
+    /// The gateway has received SIGINT, as Ctrl-C sends it.
+    Interrupted,
+    /// The gateway has received SIGHUP: its terminal was closed.
+    HungUp,
 }
 
 impl Report {
@@ -99,11 +103,16 @@ fn with_text(kind: u8, text: &str) -> Vec<u8> {
 }
 
 impl Stop {
+    /// Every reason there is.
+    pub const ALL: [Self; 4] = [Self::Timeout, Self::Terminated, Self::Interrupted, Self::HungUp];
+
     /// The packet.
     pub fn encode(self) -> &'static [u8] {
         match self {
             Self::Timeout => b"T",
             Self::Terminated => b"X",
+            Self::Interrupted => b"I",
+            Self::HungUp => b"U",
         }
     }
 
@@ -112,7 +121,44 @@ impl Stop {
         match packet {
             b"T" => Some(Self::Timeout),
             b"X" => Some(Self::Terminated),
+            b"I" => Some(Self::Interrupted),
+            b"U" => Some(Self::HungUp),
             _ => None,
+        }
+    }
+
+    /// The reason, as the argument of the exception in the application.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Terminated => "terminated",
+            Self::Interrupted => "interrupted",
+            Self::HungUp => "hung up",
+        }
+    }
+
+    /// The reason that [`Stop::word`] gives as `word`.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stop| stop.word() == word)
+    }
+
+    /// What has happened to the request, as a log message begins.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Timeout => "the request took too long",
+            Self::Terminated => "the request was ended from outside (SIGTERM)",
+            Self::Interrupted => "the request was interrupted (SIGINT, as Ctrl-C sends it)",
+            Self::HungUp => "the request was ended since its terminal was closed (SIGHUP)",
+        }
+    }
+
+    /// Who does that, as a hint says it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Terminated => {
+                "the web server was stopped or has reached a time limit of its own, or somebody sent the signal"
+            }
+            Self::Timeout | Self::Interrupted | Self::HungUp => "the request can be repeated by `wsgate call`",
         }
     }
 }
@@ -140,8 +186,9 @@ mod tests {
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        for stop in [Stop::Timeout, Stop::Terminated] {
+        for stop in Stop::ALL {
             assert_eq!(Stop::decode(stop.encode()), Some(stop));
+            assert_eq!(Stop::of_word(stop.word()), Some(stop));
         }
     }
 

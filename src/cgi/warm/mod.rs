@@ -22,7 +22,7 @@ use link::{
     handoff::{self, Greeting, Handoff},
     launch::BadLaunch,
     page::Status,
-    report::Report,
+    report::{Report, Stop},
     running,
 };
 use rustix::{
@@ -102,14 +102,13 @@ pub(super) fn serve(
             drop(lifeline);
             Attempt::Served(exit)
         }
-        Ok(Handed::Ended) => Attempt::Served(
-            request.refuse(
-                Status::ServiceUnavailable,
-                &Entry::error(Code::Terminated, "the web server ended the request while it waited for a process")
-                    .hint("the client went away, or the web server stopped or lost its patience"),
-                channels.reply,
-            ),
-        ),
+        Ok(Handed::Ended(stop)) => Attempt::Served(if guard::is_abandoned(&channels.reply) {
+            Exit::Failed
+        } else {
+            let sentence = format!("{} while it waited for a process", stop.sentence());
+            let entry = Entry::error(Code::Terminated, sentence).hint(stop.hint());
+            request.refuse(Status::ServiceUnavailable, &entry, channels.reply)
+        }),
         Ok(Handed::Gone) => Attempt::Cold(channels),
         Ok(Handed::NotTaken) => not_taken(&pool, &options.warm, request, channels),
         Err(reason) => {
@@ -166,8 +165,8 @@ enum Handed {
     Gone,
     /// No process was free in time.
     NotTaken,
-    /// The web server wants the request to end.
-    Ended,
+    /// A signal has ended the request.
+    Ended(Stop),
 }
 
 /// A request that a process has taken.
@@ -207,7 +206,7 @@ fn hand_over(
     let (theirs, lifeline) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| words(&error))?;
     match await_packet(&connection, &end_bell, patience) {
         Awaited::Packet => {}
-        Awaited::End => return Ok(Handed::Ended),
+        Awaited::End => return Ok(Handed::Ended(guard::reason(&end_bell))),
         Awaited::Nothing => return Ok(Handed::NotTaken),
     }
     let (packet, descriptors) = handoff::receive(connection.as_fd()).map_err(|error| words(&error))?;

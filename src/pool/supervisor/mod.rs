@@ -50,6 +50,7 @@ use super::{
 };
 use crate::{
     exit::{Complaint, Exit},
+    not_started,
     request::Request,
     settings::Settings,
     signals::Bell,
@@ -194,7 +195,8 @@ impl<'a> Supervisor<'a> {
                 ),
             ),
         }
-        self.start_template(self.settings.clone(), self.terms.service.preload).map_err(super::cannot_begin)?;
+        self.start_template(self.settings.clone(), self.terms.service.preload)
+            .map_err(|error| Complaint::failed(not_started::message(self.settings, &error)))?;
         loop {
             self.wait();
             if self.end.rang() {

@@ -23,7 +23,7 @@ use super::{
     places::{Asked, wait_after},
     wording::{Addresses, How},
 };
-use crate::{engine, pool::template::Template, settings::Settings};
+use crate::{engine, not_started, pool::template::Template, settings::Settings};
 
 /// How long a template that has loaded for nothing may take to end as programs do. A thread of the application may keep it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -151,8 +151,8 @@ impl Supervisor<'_> {
         self.changes.note();
         let started = self.settings_now().and_then(|settings| {
             self.start_template(settings, preload).map_err(|error| {
-                Entry::error(Code::TemplateDied, format!("no template could be started: {error}"))
-                    .hint("this user has as many processes as it may have, or memory is short")
+                let (reason, hint) = not_started::in_words(self.settings, &error);
+                Entry::error(Code::TemplateDied, format!("no template could be started: {reason}")).hint(hint)
             })
         });
         if let Err(entry) = started {
@@ -244,10 +244,15 @@ impl Supervisor<'_> {
     /// Says why a template has ended, or cannot be used, unless it has said so itself.
     fn explain(&self, template: &Template, ended: Option<ExitStatus>) {
         if let Some(reason) = &template.unfit {
-            self.log(&engine::unfit(template.settings.engine.path(), &template.settings.interpreter.program, reason));
+            self.log(&engine::unfit(&template.settings.engine, &template.settings.interpreter.program, reason));
         } else if !template.explained
             && let Some(status) = ended
         {
+            let settings = &template.settings;
+            let damaged = || engine::damaged(&settings.engine, &settings.interpreter.program);
+            if let Some(entry) = (!template.ready).then(damaged).flatten() {
+                return self.log(&entry);
+            }
             let (while_doing, hint) = if template.ready {
                 ("", "its workers ended with it; another one is started")
             } else {

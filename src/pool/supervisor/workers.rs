@@ -1,6 +1,7 @@
 //! Workers come, end, and are told to end.
 
 use std::{
+    os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -142,14 +143,19 @@ impl Supervisor<'_> {
         } else {
             place.failures = 0;
         }
-        self.log(
-            &Entry::error(
-                Code::WorkerDied,
-                format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32()),
+        let sentence = format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32());
+        // Its gateway says so itself, unless that was ended by the web server.
+        let may_be_abandoned = self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
+        let entry = if may_be_abandoned {
+            Entry::warning(Code::WorkerDied, sentence).hint(
+                "the web server has ended the request since its client left, unless an error of that request says \
+                 otherwise: then look in the system's log",
             )
-            .detail(requests)
-            .hint("its place is filled again; look for its last words just above, and in the system's log"),
-        );
+        } else {
+            Entry::error(Code::WorkerDied, sentence)
+                .hint("its place is filled again; look for its last words just above, and in the system's log")
+        };
+        self.log(&entry.detail(requests));
     }
 
     /// Tells the worker in a place to end; the place is free then.

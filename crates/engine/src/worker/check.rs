@@ -69,6 +69,7 @@ fn setting(launch: &Launch) -> Setting {
         debug: true,
         timeout_seconds: launch.timeout_seconds,
         socket_timeout_seconds: 0,
+        is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
     }
 }

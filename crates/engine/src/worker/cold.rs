@@ -70,6 +70,7 @@ pub(super) fn run(
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
         socket_timeout_seconds: 0,
+        is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),
     };
     serve(py, asked, setting, |setting| {

@@ -107,11 +107,13 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds
                 (_, Heeds::Gateway(_, TermHandler::Function(theirs))) => {
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
-                (Some(Stop::Timeout), _) if asked.time_out() => "timeout",
+                (Some(Stop::Timeout), _) if asked.time_out() => Stop::Timeout.word(),
+                // A person has had enough of `close()`, too.
+                (Some(stop @ (Stop::Interrupted | Stop::HungUp)), _) if asked.time_out() => stop.word(),
                 // The response is whole, and what is left to do is short. The gateway sees to it if it is not.
                 _ if !asked.get() => return Ok(()),
                 (Some(Stop::Timeout), _) => return Ok(()),
-                (Some(Stop::Terminated) | None, _) => "terminated",
+                (stop, _) => stop.unwrap_or(Stop::Terminated).word(),
             };
             Err(Interrupted::new_err(reason))
         },

@@ -25,7 +25,7 @@ create_exception!(
     wsgate,
     Interrupted,
     PySystemExit,
-    "Raised in the application when the gateway ends its request: the argument is `timeout` or `terminated`."
+    "Raised in the application when the gateway ends its request: the argument is `timeout`, `terminated`, `interrupted` or `hung up`."
 );
 
 create_exception!(wsgate, InvalidResponse, PyValueError, "The application's response breaks PEP 3333.");
@@ -77,7 +77,7 @@ impl Fault {
 
     /// Was the process told to end, by the web server or from elsewhere?
     pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
-        matches!(self, Self::Raised(error) if stop_of(py, error) == Some(Stop::Terminated))
+        matches!(self, Self::Raised(error) if stop_of(py, error).is_some_and(|stop| stop != Stop::Timeout))
     }
 
     /// Status of the stand-in reply, if one can still be sent.
@@ -118,8 +118,14 @@ impl Fault {
                 Entry::descriptors_lost(&format!("the reply cannot be written, {error}"))
             }
             Self::NotWritten(error) => {
-                Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
-                    .hint("look at what the standard output of the gateway is connected to")
+                let hint = if error.kind() == io::ErrorKind::UnexpectedEof {
+                    "put a new file in the place of an old one by renaming it, and never write into one that is sent"
+                } else if setting.is_cgi {
+                    "look at what the standard output of the gateway is connected to"
+                } else {
+                    "look at the connection to the web server, and at its log"
+                };
+                Entry::error(Code::NotWritten, format!("the reply could not be written: {error}")).hint(hint)
             }
         };
         Some(entry)
@@ -160,27 +166,29 @@ pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> 
             Entry::error(Code::TimedOut, format!("the request took longer than {} s", setting.timeout_seconds))
                 .hint("the last lines of the traceback are where it was; make that faster, or raise `--timeout`")
         }
-        Stop::Terminated => {
-            Entry::error(Code::Terminated, "the request was ended from outside while the application worked on it")
-                .hint("the client went away, or the web server stopped or lost its patience; the traceback says where the application was")
-        }
+        stop => Entry::error(Code::Terminated, format!("{} while the application worked on it", stop.sentence()))
+            .hint(format!("the traceback says where the application was; {}", stop.hint())),
     };
     Some((entry.detail(format_exception(py, error)), status_of(stop)))
 }
 
 /// The log message for `close()` of a response body that the gateway interrupted, if that is what `error`
 /// says.
-pub(super) fn closing_timed_out(py: Python<'_>, error: &PyErr, setting: &Setting) -> Option<Entry> {
-    is_timeout(py, error).then(|| {
+pub(super) fn closing_interrupted(py: Python<'_>, error: &PyErr, setting: &Setting) -> Option<Entry> {
+    let stop = stop_of(py, error)?;
+    let entry = if stop == Stop::Timeout {
         let limit = match setting.timeout_seconds {
             0 => EXIT_TIMEOUT_SECONDS,
             seconds => seconds,
         };
         let sentence = format!("the request took longer than {limit} s: `close()` of its response has not returned");
         Entry::error(Code::TimedOut, sentence)
-            .detail(format_exception(py, error))
-            .hint("the client has the response; the last lines of the traceback are where `close()` was")
-    })
+    } else {
+        let sentence = format!("{}: `close()` of its response has not returned", stop.sentence());
+        Entry::error(Code::Terminated, sentence)
+    };
+    let hint = "the client has the response; the last lines of the traceback are where `close()` was";
+    Some(entry.detail(format_exception(py, error)).hint(hint))
 }
 
 /// The entry for a request that waited for its client for too long.
@@ -211,7 +219,7 @@ pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
 fn status_of(stop: Stop) -> Status {
     match stop {
         Stop::Timeout => Status::GatewayTimeout,
-        Stop::Terminated => Status::ServiceUnavailable,
+        Stop::Terminated | Stop::Interrupted | Stop::HungUp => Status::ServiceUnavailable,
     }
 }
 
@@ -226,7 +234,7 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
         return None;
     }
     let reason: Option<String> = error.value(py).getattr("code").and_then(|code| code.extract()).ok();
-    Some(if reason.as_deref() == Some("terminated") { Stop::Terminated } else { Stop::Timeout })
+    Some(reason.as_deref().and_then(Stop::of_word).unwrap_or(Stop::Timeout))
 }
 
 /// Does `error` say that a descriptor is closed, or another file's?
@@ -236,8 +244,13 @@ fn is_lost(error: &io::Error) -> bool {
 
 /// Does `error` say that the other end of the connection is closed?
 pub(crate) fn is_clients_end(error: &io::Error) -> bool {
+    // The last ones: the machine of the web server is not reached any more.
+    let is_unreachable = || {
+        let errors = [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENETDOWN, libc::ENETRESET];
+        error.raw_os_error().is_some_and(|number| errors.contains(&number))
+    };
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
-    )
+    ) || is_unreachable()
 }

@@ -76,6 +76,8 @@ pub(crate) struct Setting {
     pub(crate) timeout_seconds: u64,
     /// Seconds that one wait for the client may take, for the message when they are over.
     pub(crate) socket_timeout_seconds: u64,
+    /// The response goes to the standard output of a gateway.
+    pub(crate) is_cgi: bool,
     /// Where the application is mounted, if the web server does not say so.
     pub(crate) script_name: Option<Arc<str>>,
 }

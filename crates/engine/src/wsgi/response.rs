@@ -360,8 +360,8 @@ impl Response {
         self.state(py).over == Some(true)
     }
 
-    /// The reply is being cut because this process was told to end: has the client gone?
-    fn is_abandoned(&self, py: Python<'_>) -> bool {
+    /// The request ends because this process was told to end: has the client gone?
+    pub(super) fn is_abandoned(&self, py: Python<'_>) -> bool {
         let mut state = self.state(py);
         state.over.is_none() && state.sink.as_mut().is_some_and(|sink| sink.is_abandoned(py))
     }
@@ -547,7 +547,7 @@ impl Response {
                 Fault::ClientGone
             }
             // Web servers end a program when they have lost its client.
-            fault if fault.is_termination(py) && self.head_left(py) && self.is_abandoned(py) => Fault::ClientGone,
+            fault if fault.is_termination(py) && self.is_abandoned(py) => Fault::ClientGone,
             fault => fault,
         }
     }

@@ -20,7 +20,7 @@ use super::{
     ErrorSink, Exchange, Setting,
     environ::Environs,
     errors::{Lines, errors_stream, settle},
-    fault::{Fault, closing_timed_out, stalled},
+    fault::{Fault, closing_interrupted, stalled},
     file_wrapper::FileWrapper,
     input::Input,
     response::{Flow, Response, type_name},
@@ -149,7 +149,7 @@ impl Server {
         let Err(error) = forks::end_if_child(py, log, close(iterable)) else {
             return;
         };
-        log.entry(&closing_timed_out(py, &error, &self.setting).unwrap_or_else(|| {
+        log.entry(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
             Entry::error(Code::CloseRaised, "`close()` of the response raised an exception")
                 .detail(format_exception(py, &error))
                 .hint("the reply itself was not affected; the last lines of the traceback name the place")
@@ -173,6 +173,11 @@ impl Server {
 /// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
 pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: Status, entry: &Entry) -> Outcome {
     response.end_interruption(py);
+    if entry.code() == Code::Terminated && response.is_abandoned(py) {
+        // The web server has ended the process since its client has gone.
+        response.finish(py, false);
+        return Outcome::Abandoned;
+    }
     response.log().entry(entry);
     let sent = response.replace(py, status, debug.then(|| entry.for_client()).as_deref());
     response.finish(py, sent);

@@ -92,6 +92,7 @@ pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
         debug: launch.debug,
         timeout_seconds: launch.timeout_seconds,
         socket_timeout_seconds: service.socket_timeout_seconds,
+        is_cgi: service.warm,
         script_name: launch.script_name.as_deref().map(Into::into),
     }
 }
