@@ -34,7 +34,8 @@ The same file answers from a shell:
   wsgate check hello.wsgi                  what is found, and what is wrong
 
 APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory().
-Exit codes: 0 done, 1 the thing asked for failed, 2 usage, 70 a bug of ours, 78 settings.";
+Exit codes: 0 done, 1 the thing asked for failed, 2 usage, 70 a bug of ours, 78 settings, \
+130 interrupted (Ctrl-C).";
 
 /// Run Python WSGI applications behind CGI, and one request from the shell
 #[derive(Debug, Parser)]

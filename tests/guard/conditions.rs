@@ -1,8 +1,14 @@
 //! Machines that are busy or have nothing left.
 
-use std::{fs::File, io::Read as _, process::Command};
+use std::{
+    fs::{self, File, Permissions},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+};
 
-use super::page_of;
+use super::{page, page_of};
 use crate::{
     place::Place,
     probe::{ORDINARY, Probe, Server},
@@ -134,6 +140,38 @@ fn variables_that_leave_no_room_for_a_python_are_a_valid_reply() {
     let ended = running::run(&mut with(room - 64), "");
     assert!(page_of(&ended, 500, "W0204").contains("Argument list too long"), "{}", ended.stderr);
     assert!(ended.stderr.contains("too large together"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_python_that_cannot_be_started_is_named_with_its_cause() {
+    let place = Place::new();
+    let lost = place.executable("bin/lost", "#!/nowhere/loader\n");
+    let busy = place.path("bin/busy");
+    place.install(Path::new("/bin/true"), "bin/busy", 0o755);
+    let _writer = File::options().append(true).open(&busy).unwrap();
+    for (python, words) in
+        [(lost, ["No such file or directory", "is missing"]), (busy, ["Text file busy", "is just being written"])]
+    {
+        let reply = Probe::new(HELLO).python(&python).run();
+        assert!(page(&reply, 500, "W0204").contains(python.to_str().unwrap()), "{}", reply.log);
+        words.iter().for_each(|word| assert!(reply.log.contains(word), "no `{word}`: {}", reply.log));
+    }
+}
+
+#[test]
+fn a_working_directory_that_nobody_may_enter_is_named_and_not_python() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    fs::create_dir(place.path("closed")).unwrap();
+    fs::set_permissions(place.path("closed"), Permissions::from_mode(0o700)).unwrap();
+    let first_line = format!("#!WSGATE --chdir {}", place.path("closed").display());
+    let script = place.script("cgi-bin/app.wsgi", &first_line, HELLO);
+    let ended = running::run(&mut super::files::as_nobody(&place, &script), "");
+    page_of(&ended, 500, "W0204");
+    assert!(ended.stderr.contains("its working directory"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("closed` cannot be entered: Permission denied"), "{}", ended.stderr);
 }
 
 #[test]
