@@ -273,6 +273,8 @@ pub(crate) struct Reply {
     exits: bool,
     /// The response has ended; what is left of the request body may still come by its socket.
     socket: Option<Descriptor>,
+    /// The web server is Apache, whose mod_cgi waits for the end of standard error, too.
+    is_for_apache: bool,
     /// All of the response has left, and its end is still to come.
     held: Option<Descriptor>,
     /// When it was looked last whether somebody still reads the reply.
@@ -306,11 +308,17 @@ impl Reply {
             exits: part.exits,
             part: Some(part),
             socket: None,
+            is_for_apache: false,
             held: None,
             looked: None,
             is_lost: false,
             was_short: false,
         }
+    }
+
+    /// The same for the web server that `software` names in SERVER_SOFTWARE.
+    pub(crate) fn for_server(self, software: &[u8]) -> Self {
+        Self { is_for_apache: software.starts_with(b"Apache"), ..self }
     }
 
     /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
@@ -449,7 +457,7 @@ impl Reply {
         };
         if shutdown(&reply, Shutdown::Write).is_ok() {
             self.socket = Some(reply);
-        } else if is_pipe(&reply) && is_pipe(io::stderr()) {
+        } else if self.is_for_apache && is_pipe(&reply) && is_pipe(io::stderr()) {
             // mod_cgi passes on what it has when no more comes for a moment. After the end of the
             // response it waits for the end of standard error first.
             self.held = Some(reply);

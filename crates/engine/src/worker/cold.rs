@@ -120,7 +120,9 @@ pub(super) fn serve<'py>(
         }
     };
     let body = Body::new(body, variables.body_length());
-    let reply = Box::new(Reply::new(reply, body.clone(), reporter, part));
+    let software = received.iter().find(|(name, _)| name == b"SERVER_SOFTWARE");
+    let software = software.map_or(&b""[..], |(_, value)| value);
+    let reply = Box::new(Reply::new(reply, body.clone(), reporter, part).for_server(software));
     match load(&setting) {
         Ok((application, changed)) => {
             let changed = changed.filter(|changed| *changed != received);
