@@ -128,8 +128,13 @@ impl Ending<'_> {
             ),
             None => (
                 Status::InternalServerError,
-                Entry::error(Code::ProcessEnded, format!("python {how} before it replied"))
-                    .hint("the application, or a library it uses, called `os._exit`"),
+                Entry::error(Code::ProcessEnded, format!("python {how} before it replied")).hint(match status.code() {
+                    // As Python ends with when an exception has left all code, such as that of a trace function.
+                    Some(1) => {
+                        "a traceback just above says why; else the application, or a library it uses, called `os._exit`"
+                    }
+                    _ => "the application, or a library it uses, called `os._exit`",
+                }),
             ),
         }
     }
