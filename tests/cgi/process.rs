@@ -101,9 +101,9 @@ fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
         ("import signal; signal.pause()", "W0306"),
         ("import threading; threading.Event().wait()", "W0306"),
     ] {
-        let reply = Probe::new(app).options(&["--timeout", "1"]).run();
+        let reply = Probe::new(app).options(&["--timeout", "3"]).run();
         assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{app}");
-        assert!(only_entry(&reply.log, code).contains("1 s"), "{}", reply.log);
+        assert!(only_entry(&reply.log, code).contains("3 s"), "{}", reply.log);
     }
 }
 

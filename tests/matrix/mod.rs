@@ -306,7 +306,7 @@ fn a_request_that_takes_too_long_is_ended() {
         ";
     on_each(
         code,
-        |probe| probe.options(&["--timeout", "1"]),
+        |probe| probe.options(&["--timeout", "3"]),
         |version, reply| {
             assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{version}");
             only_entry(&reply.log, "W0603");

@@ -162,7 +162,7 @@ fn a_text_that_hangs_is_given_up_at_the_deadline() {
     for mode in crate::each_mode::MODES {
         let mut served = Served::start(
             mode,
-            &["--timeout", "1"],
+            &["--timeout", "3"],
             r#"
             import time
             class Hangs(Exception):

@@ -99,7 +99,7 @@ fn a_cgi_response_ends_before_its_close_returns() {
 fn the_time_of_a_request_counts_for_its_close() {
     for mode in MODES {
         for path in ["/length/for/ever", "/plain/for/ever"] {
-            let mut served = Served::start(mode, &["--timeout", "1"], CLOSES_LATE);
+            let mut served = Served::start(mode, &["--timeout", "3"], CLOSES_LATE);
             let response = served.request("GET", path, &[], b"");
             assert_eq!((response.text().as_str(), response.exit.code()), ("done", Some(0)), "{mode:?} {path}");
             if CGI_MODES.contains(&mode) {
@@ -120,7 +120,7 @@ fn the_time_of_a_request_counts_for_its_close() {
 #[test]
 fn a_close_that_does_not_react_costs_its_process_and_no_response() {
     for mode in CGI_MODES {
-        let served = Served::start(mode, &["--timeout", "1"], CLOSES_LATE);
+        let served = Served::start(mode, &["--timeout", "3"], CLOSES_LATE);
         let response = served.request("GET", "/length/deaf", &[], b"");
         assert_eq!((response.text().as_str(), response.exit.code()), ("done", Some(0)), "{mode:?}");
         let log = || served.log();
@@ -150,7 +150,7 @@ fn a_close_outlives_a_gateway_that_the_web_server_ends() {
 #[test]
 fn a_close_without_end_does_not_outlive_its_gateway_for_ever() {
     for path in ["/length/for/ever", "/length/deaf"] {
-        let served = Served::start(Mode::Cold, &["--timeout", "1"], CLOSES_LATE);
+        let served = Served::start(Mode::Cold, &["--timeout", "3"], CLOSES_LATE);
         let mut running = served.begin("GET", path).unwrap();
         whole(running.await_end_of_output());
         running.signal(Signal::KILL);

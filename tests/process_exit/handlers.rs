@@ -122,7 +122,7 @@ fn an_exit_handler_that_hangs_costs_a_log_message_and_no_process() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'x']
         ";
-    let response = crate::probe::Probe::new(code).options(&["--timeout", "1"]).run();
+    let response = crate::probe::Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
     crate::verdict::only_entry(&response.log, "W0608");
 }

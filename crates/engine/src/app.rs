@@ -257,8 +257,8 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
         // Only at a terminal there is a limit that the launch frame does not name.
         let limit =
             if setting.timeout_seconds > 0 { setting.timeout_seconds } else { took.as_secs_f64().round() as u64 };
-        // Else it was the start of Python that took the time of the request.
-        let is_long = took.as_secs_f64() >= limit as f64 * 0.75;
+        // Else it was the start of Python that took most of the time of the request.
+        let is_long = took.as_secs_f64() >= limit as f64 * 0.5;
         let entry =
             if status == Status::GatewayTimeout && is_long { not_in_time(py, app, error, limit) } else { entry };
         return Failure { entry, status };
