@@ -5,9 +5,9 @@
 //! costs one entry, and every process goes on with the file that it has.
 
 use std::{
-    io,
+    fs, io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
@@ -20,8 +20,9 @@ use link::{
 };
 use rustix::{
     event::{EventfdFlags, eventfd},
-    io::{DupFlags, dup3, write},
-    stdio::dup2_stderr,
+    fs::fstat,
+    io::{DupFlags, Errno, dup3, write},
+    stdio::{dup2_stderr, stderr, stdout},
 };
 
 use super::{
@@ -30,13 +31,26 @@ use super::{
 };
 use crate::trusted_path::Untrusted;
 
+/// Links between the path of a log and a descriptor: `/dev/stderr` has one.
+const MAX_LINKS: usize = 8;
+
 /// The logs of a pool.
 #[derive(Debug)]
 pub(super) struct Logs {
-    error: Option<(PathBuf, OwnedFd)>,
-    access: Option<(LineForm, Option<(PathBuf, OwnedFd)>)>,
+    error: Option<LogFile>,
+    access: Option<(LineForm, Option<LogFile>)>,
     bell: Option<OwnedFd>,
     to_server: bool,
+}
+
+/// An open log.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: OwnedFd,
+    /// The path names a descriptor that this process was started with (`/dev/stdout`): no rotation
+    /// renames that, and the user that the pool serves as may not open it.
+    is_descriptor: bool,
 }
 
 impl Logs {
@@ -50,29 +64,35 @@ impl Logs {
     /// # Errors
     /// If a file cannot be opened: the entry says which.
     pub(super) fn open(words: &LogWords, maker: Maker<'_>) -> Result<Self, Entry> {
-        let file = |path: &Path| -> Result<Option<(PathBuf, OwnedFd)>, Entry> {
-            if path.as_os_str() == "-" {
-                return Ok(None);
-            }
+        let file = |path: &Path| -> Result<LogFile, Entry> {
             let opened = std::path::absolute(path).and_then(|path| {
+                let is_descriptor = own_descriptor(&path).is_some();
                 let file = maker.open_log(&path)?;
-                Ok((path, file))
+                Ok(LogFile { path, file, is_descriptor })
             });
-            opened.map(Some).map_err(|error| {
+            opened.map_err(|error| {
                 if Untrusted::is_cause_of(&error) {
                     return untrusted(format!("the log `{}` is not opened: {error}", path.display()));
                 }
+                let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+                    "a socket cannot be opened, nor a named pipe that nobody reads; `-` is standard error"
+                } else {
+                    "its directory must be there, and this user must be allowed to write in it"
+                };
                 Entry::error(Code::BadSetting, format!("the log `{}` cannot be opened: {error}", path.display()))
-                    .hint("its directory must be there, and this user must be allowed to write in it")
+                    .hint(hint)
             })
         };
         let form = match words.access_format {
             AccessFormat::Combined => LineForm::Combined,
             AccessFormat::Json => LineForm::Json,
         };
-        let error = words.error_log.as_deref().map(file).transpose()?.flatten();
-        let access = words.access_log.as_deref().map(file).transpose()?.map(|file| (form, file));
-        if let Some((_, Some((_, file)))) = &access {
+        // Standard error is open. It may be a socket (systemd's journal), which nobody can open again.
+        let error = words.error_log.as_deref().filter(|path| !is_standard_error(path)).map(file).transpose()?;
+        let is_open = |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
+        let access = words.access_log.as_deref().map(|path| (!is_open(path)).then(|| file(path)).transpose());
+        let access = access.transpose()?.map(|file| (form, file));
+        if let Some((_, Some(LogFile { file, .. }))) = &access {
             // A disk never makes anybody wait for a reader.
             let _ = never_wait(file);
         }
@@ -94,7 +114,7 @@ impl Logs {
     /// If descriptors are short.
     pub(super) fn begin(&self) -> io::Result<()> {
         match &self.error {
-            Some((_, file)) => Ok(dup2_stderr(file)?),
+            Some(LogFile { file, .. }) => Ok(dup2_stderr(file)?),
             None => Ok(()),
         }
     }
@@ -103,12 +123,12 @@ impl Logs {
     pub(super) fn terms(&self, scoreboard: &Scoreboard) -> logs::Logs {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         logs::Logs {
-            error: self.error.as_ref().map(|(path, _)| (bytes(path), scoreboard.log_generation(Which::Error))),
+            error: self.error.as_ref().map(|log| (bytes(&log.path), scoreboard.log_generation(Which::Error))),
             access: self.access.as_ref().map(|(form, file)| Access {
                 form: *form,
-                file: file.as_ref().map(|(path, file)| AccessFile {
-                    path: bytes(path),
-                    fd: file.as_raw_fd(),
+                file: file.as_ref().map(|log| AccessFile {
+                    path: bytes(&log.path),
+                    fd: log.file.as_raw_fd(),
                     generation: scoreboard.log_generation(Which::Access),
                 }),
             }),
@@ -119,7 +139,7 @@ impl Logs {
 
     /// Descriptors that processes inherit.
     pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let access = self.access.iter().filter_map(|(_, file)| file.as_ref()).map(|(_, file)| file.as_fd());
+        let access = self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.file.as_fd());
         access.chain(self.bell.iter().map(|bell| bell.as_fd()))
     }
 
@@ -127,7 +147,7 @@ impl Logs {
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut reopened = false;
-        if let Some((path, file)) = &mut self.error {
+        if let Some(LogFile { path, file, is_descriptor: false }) = &mut self.error {
             match anew(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
                 Ok(()) => {
                     scoreboard.next_log_generation(Which::Error);
@@ -136,7 +156,7 @@ impl Logs {
                 Err(error) => entries.push(not_reopened(path, &error)),
             }
         }
-        if let Some((_, Some((path, file)))) = &mut self.access {
+        if let Some((_, Some(LogFile { path, file, is_descriptor: false }))) = &mut self.access {
             match anew(path, file) {
                 Ok(()) => {
                     let _ = never_wait(&*file);
@@ -155,6 +175,36 @@ impl Logs {
         }
         entries
     }
+}
+
+/// Does `path` name what this process has as standard error?
+fn is_standard_error(path: &Path) -> bool {
+    match path.as_os_str().to_str() {
+        Some("-") => true,
+        _ => match std::path::absolute(path).ok().and_then(|path| own_descriptor(&path)) {
+            Some(2) => true,
+            // Service managers and containers often have one socket or pipe for both.
+            Some(1) => matches!(
+                (fstat(stdout()), fstat(stderr())),
+                (Ok(one), Ok(other)) if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+            ),
+            _ => false,
+        },
+    }
+}
+
+/// The number of the descriptor of this process that `path` names, such as `/dev/stderr`.
+fn own_descriptor(path: &Path) -> Option<RawFd> {
+    let own = fs::canonicalize("/proc/self").ok()?;
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let directory = fs::canonicalize(path.parent()?).ok()?;
+        if directory.starts_with(&own) && directory.file_name() == Some("fd".as_ref()) {
+            return path.file_name()?.to_str()?.parse().ok();
+        }
+        path = directory.join(fs::read_link(&path).ok()?);
+    }
+    None
 }
 
 /// Opens the file at `path` anew under the same descriptor, whose number others were told.

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -229,4 +231,49 @@ fn usr1_without_log_files_and_usr1_to_a_template_harm_nobody() {
     pool.await_log("W0711");
     let log = pool.stop();
     assert!(!log.contains("error[") && !log.contains("warning["), "{log}");
+}
+
+#[test]
+fn the_streams_that_a_pool_was_started_with_are_logs_whatever_they_are() {
+    for path in ["/dev/stderr", "/proc/self/fd/2", "/dev/fd/2", "/dev/stdout"] {
+        let setup = Setup::new(ECHO).words(&["--access-log", path, "--error-log", "/dev/stderr"]);
+        // As systemd's journal has it: one socket for both, which nobody can open again.
+        let (mut journal, ours) = UnixStream::pair().unwrap();
+        let mut command = setup.command();
+        command.stdout(OwnedFd::from(ours.try_clone().unwrap())).stderr(OwnedFd::from(ours));
+        let pool = setup.launch_quietly(&mut command);
+        drop(command);
+        for round in 0..2 {
+            pool.ask(&Ask::get(&format!("/round-{round}")));
+            pool.signal(Signal::USR1);
+        }
+        pool.signal(Signal::TERM);
+        let mut log = String::new();
+        journal.read_to_string(&mut log).unwrap();
+        for word in ["W0710", "\"GET /round-0 HTTP/1.1\" 200", "\"GET /round-1 HTTP/1.1\" 200", "W0712"] {
+            assert!(log.contains(word), "{path}: {word}: {log}");
+        }
+        assert!(!log.contains("W0371"), "{path}: {log}");
+        assert_eq!(pool.end().code(), Some(0), "{path}");
+    }
+}
+
+#[test]
+fn a_log_on_standard_error_overwrites_nothing_in_a_file_without_append() {
+    let setup = Setup::new(ECHO).words(&["--access-log", "/dev/stderr"]);
+    let path = setup.path("out.log");
+    let mut command = setup.command();
+    command.stderr(fs::File::create(&path).unwrap());
+    let pool = setup.launch_quietly(&mut command);
+    for round in 0..3 {
+        pool.ask(&Ask::get(&format!("/round-{round}")));
+    }
+    await_words(&path, "/round-2 ", 1);
+    pool.signal(Signal::TERM);
+    let (ended, _setup) = pool.end_and_leave();
+    assert_eq!(ended.code(), Some(0));
+    let log = fs::read_to_string(&path).unwrap();
+    for word in ["W0710", "/round-0 ", "/round-1 ", "/round-2 ", "W0712"] {
+        assert_eq!(log.matches(word).count(), 1, "{word}: {log}");
+    }
 }

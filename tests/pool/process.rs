@@ -169,6 +169,14 @@ impl Setup {
         pool
     }
 
+    /// Starts it by `command`, whose log is elsewhere, and waits until somebody listens.
+    #[track_caller]
+    pub(super) fn launch_quietly(self, command: &mut Command) -> Pool {
+        let pool = Pool { running: Running::start(command), setup: self };
+        eventually("the pool listens", || std::os::unix::net::UnixStream::connect(pool.socket()).is_ok());
+        pool
+    }
+
     /// Starts it and waits until it serves.
     #[track_caller]
     pub(crate) fn start(self) -> Pool {
