@@ -1,7 +1,7 @@
 //! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool: no connection over a Unix socket has an address
 //! that could be listed (FastCGI 1.0, 3.2), so each would be closed.
 
-use std::env;
+use std::{env, ffi::OsString};
 
 use fastcgi_server::addresses::Addresses;
 use link::entry::{Code, Entry};
@@ -10,14 +10,18 @@ use rustix::net::{AddressFamily, sockopt};
 use super::listen::Listener;
 use crate::settings::Settings;
 
+/// The list that workers will find in their environment.
+pub(super) fn list(settings: &Settings) -> Option<OsString> {
+    let named = settings.variables.iter().rev().find(|(name, _)| name == Addresses::VARIABLE);
+    named.map(|(_, value)| value.clone()).or_else(|| env::var_os(Addresses::VARIABLE))
+}
+
 /// Looks whether anybody could connect. Gives a warning if some sockets are of no use.
 ///
 /// # Errors
 /// The log message, if nobody could connect.
 pub(super) fn check(settings: &Settings, listeners: &[Listener]) -> Result<Option<Entry>, Entry> {
-    let is_set = env::var_os(Addresses::VARIABLE).is_some()
-        || settings.variables.iter().any(|(name, _)| name == Addresses::VARIABLE);
-    if !is_set {
+    if list(settings).is_none() {
         return Ok(None);
     }
     let is_unix = |listener: &&Listener| {

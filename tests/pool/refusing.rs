@@ -193,13 +193,35 @@ fn clients_that_say_nothing_or_garbage_keep_no_other_from_being_refused() {
 
 #[test]
 fn peers_that_may_not_connect_are_not_refused_but_closed() {
-    let setup = resting().listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.2");
-    let mut pool = setup.start();
+    for setup in [
+        resting().listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.2"),
+        resting().listen(&["127.0.0.1:0"]).words(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.2"]),
+    ] {
+        let mut pool = setup.start();
+        await_rest(&mut pool);
+        pool.setup().release(BROKEN[0]);
+        let mut wire = pool.connect();
+        let _ = wire.try_send(&Ask::get("/").bytes());
+        assert!(matches!(wire.try_next(), Ok(None) | Err(_)));
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_load_that_does_not_end_after_a_rest_keeps_nobody_waiting() {
+    let mut pool = resting().start();
     await_rest(&mut pool);
-    pool.setup().release(BROKEN[0]);
+    pool.setup().release("import time\ntime.sleep(1000)\n");
+    let begun = Instant::now();
     let mut wire = pool.connect();
-    let _ = wire.try_send(&Ask::get("/").bytes());
-    assert!(matches!(wire.try_next(), Ok(None) | Err(_)));
+    wire.send(&Ask::get("/refused").param("UNIQUE_ID", "refused-hanging").bytes());
+    // The pool waits for a minute, and the wire for no longer.
+    let answer = wire.try_answer().or_else(|_| wire.try_answer()).unwrap().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60) + AT_ONCE, "{:?}", begun.elapsed());
+    assert_refused(&answer, "refused-hanging");
+    is_refused(&mut pool, 1);
+    assert!(pool.log().contains("has been loading the application for more than 60 s"), "{}", pool.log());
+    serves_again(&pool);
     pool.stop();
 }
 

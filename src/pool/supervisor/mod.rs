@@ -159,7 +159,7 @@ impl<'a> Supervisor<'a> {
             places: Places::new(service.workers, terms.slots, service.threads, max_age),
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
             activity: Activity::new(terms.on_demand.clone()),
-            refusing: Refusing::new(),
+            refusing: Refusing::new(settings),
             watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
             changes: loading::changes(settings, &terms),
             notify: Notify::from_environment(terms.drain),

@@ -16,10 +16,17 @@ use rustix::{
 };
 
 use super::Supervisor;
-use crate::pool::refuser::Refuser;
+use crate::{
+    pool::{allowed, refuser::Refuser},
+    settings::Settings,
+};
 
 /// How long requests wait for another attempt to load code that could not be loaded.
 const ATTEMPT_TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long requests wait for code that is being loaded and has not failed: web servers do not wait
+/// longer by default.
+const LOAD_TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Failures in a row of a place whose workers end at their beginning, or cannot be forked, before their
 /// requests are refused: the first pauses are short.
@@ -47,9 +54,9 @@ pub(super) struct Refusing {
 }
 
 impl Refusing {
-    pub(super) fn new() -> Self {
-        let list = std::env::var_os(Addresses::VARIABLE);
-        let allowed = list.map(|list| Addresses::parse(&list.to_string_lossy()).ok());
+    pub(super) fn new(settings: &Settings) -> Self {
+        let allowed = allowed::list(settings);
+        let allowed = allowed.map(|list| Addresses::parse(&list.to_string_lossy()).ok());
         Self {
             refuser: Refuser::default(),
             // A list that cannot be read lets nobody in; workers say so in the log.
@@ -78,9 +85,10 @@ impl Refusing {
 
     /// When something is to be done that nobody tells of.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let attempt = self.attempt.map(|since| since + ATTEMPT_TIME_LIMIT);
+        let limits = [ATTEMPT_TIME_LIMIT, LOAD_TIME_LIMIT];
+        let attempt = self.attempt.into_iter().flat_map(|since| limits.map(|limit| since + limit));
         // What is due already waits for clients.
-        let later = attempt.into_iter().chain(self.pause_end).filter(|due| *due > running::instant());
+        let later = attempt.chain(self.pause_end).filter(|due| *due > running::instant());
         self.refuser.next_due().into_iter().chain(later).min()
     }
 }
@@ -88,8 +96,16 @@ impl Refusing {
 impl Supervisor<'_> {
     /// Is nobody there who could serve a request, and is nobody to come soon?
     fn is_unable(&self) -> bool {
-        let failed = self.refusing.failed || self.places.all.iter().any(|place| place.failures >= MAX_FAILURES);
-        failed && self.phase.may_fork() && !self.terms.service.warm && self.places.live().next().is_none()
+        let hangs = self.refusing.attempt.is_some_and(|since| running::elapsed(since) >= LOAD_TIME_LIMIT);
+        (hangs || self.has_failed()) && self.has_no_worker()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.refusing.failed || self.places.all.iter().any(|place| place.failures >= MAX_FAILURES)
+    }
+
+    fn has_no_worker(&self) -> bool {
+        self.phase.may_fork() && !self.terms.service.warm && self.places.live().next().is_none()
     }
 
     /// Are connections to be taken in order to refuse their requests?
@@ -103,16 +119,27 @@ impl Supervisor<'_> {
     /// Refuses requests if nobody can serve them.
     pub(super) fn refuse_requests(&mut self) {
         let is_attempted = self.templates.next.is_some() || self.places.all.iter().any(|place| place.asked.is_some());
-        let since = if is_attempted && self.is_unable() { Some(running::instant()) } else { None };
+        let since = if is_attempted && self.has_no_worker() { Some(running::instant()) } else { None };
         self.refusing.attempt = since.map(|now| self.refusing.attempt.unwrap_or(now));
         if self.refuses() {
             self.take_connections();
         }
-        let entry = Entry::error(
-            Code::NoWorkerServes,
-            "the request is refused: the pool has no worker, and cannot load the application",
-        )
-        .hint("an entry above says why; the pool tries again when requests come, and after a reload");
+        let entry = if self.has_failed() {
+            Entry::error(
+                Code::NoWorkerServes,
+                "the request is refused: the pool has no worker, and cannot load the application",
+            )
+            .hint("an entry above says why; the pool tries again when requests come, and after a reload")
+        } else {
+            Entry::error(
+                Code::NoWorkerServes,
+                format!(
+                    "the request is refused: the pool has no worker, and has been loading the application for more than {} s",
+                    LOAD_TIME_LIMIT.as_secs()
+                ),
+            )
+            .hint("`wsgate check` names the line that loading waits in; with `--min 1` or more a worker always stays")
+        };
         for request in self.refusing.refuser.go_on(&entry, self.settings.debug) {
             self.log_about(&entry, &request);
         }
