@@ -6,7 +6,7 @@ use std::{ffi::OsString, io};
 use link::entry::{Code, Entry};
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid};
 
-use crate::users;
+use crate::{trusted_path::is_mighty, users};
 
 /// A user, with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,14 +85,19 @@ impl Account {
     /// # Errors
     /// If this process may not, or could become root again.
     pub(crate) fn assume(&self) -> Result<(), Entry> {
-        if !nix::unistd::geteuid().is_root() {
+        if !is_mighty() {
             let ours = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
             return if ours == (self.uid, self.gid) {
                 Ok(())
             } else {
                 Err(Entry::error(
                     Code::NotThatUser,
-                    format!("only root can serve as `{}`, and this is user {}", self.name, ours.0),
+                    format!(
+                        "only root can serve as `{}`, and this is user {}{}",
+                        self.name,
+                        ours.0,
+                        if ours.0 == 0 { " of a namespace that holds no other" } else { "" }
+                    ),
                 )
                 .hint(format!("start wsgate as root, or leave --user away and start it by `sudo -u {}`", self.name)))
             };

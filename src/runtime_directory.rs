@@ -35,7 +35,7 @@ const OF_ROOT: &str = "/run/wsgate";
 /// If it cannot be made, or is not what only this user could have made: another user may have taken the name to feed us files.
 pub(crate) fn open() -> io::Result<PathBuf> {
     let path = candidates()?.swap_remove(0);
-    if geteuid().is_root()
+    if trusted_path::is_mighty()
         && let Err(error) = trusted_path::place(&path, LastLink::Kept)
         && Untrusted::is_cause_of(&error)
     {

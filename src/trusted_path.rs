@@ -12,11 +12,26 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use rustix::process::geteuid;
+
 /// Most links on one way, as in the kernel.
 const MAX_LINKS: usize = 40;
 
 /// The sticky bit: in such a directory only its owner and a file's owner rename or remove that file.
 const STICKY: u32 = 0o1000;
+
+/// Is this process root, with power over files of other users? The root of a user namespace that holds
+/// one user (`unshare -r`) is an ordinary user under another number: it has that user's rights alone,
+/// and sees the owners of all other files as the user 65534.
+pub(crate) fn is_mighty() -> bool {
+    geteuid().is_root() && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| holds_one_user(&map))
+}
+
+/// Does a user namespace with this map hold one user?
+fn holds_one_user(map: &str) -> bool {
+    let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2));
+    counts.map(|count| count.parse().unwrap_or(u64::MAX)).fold(0, u64::saturating_add) == 1
+}
 
 /// A file that root may make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,4 +161,17 @@ fn is_shared_directory(path: &Path) -> io::Result<bool> {
         return Err(Untrusted(format!("users other than root can write in the directory `{}`", path.display())).into());
     }
     Ok(is_writable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_namespace_of_one_user_is_told_from_others() {
+        assert!(holds_one_user("         0       1000          1\n"));
+        for map in ["         0          0 4294967295\n", "0 1000 1\n1 100000 65536\n", "", "nonsense"] {
+            assert!(!holds_one_user(map), "{map}");
+        }
+    }
 }

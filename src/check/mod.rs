@@ -22,8 +22,6 @@ use link::{
     visible,
 };
 
-use rustix::process::geteuid;
-
 use crate::{
     call::through_pipe,
     exit::{Complaint, Exit},
@@ -32,6 +30,7 @@ use crate::{
     request::Request,
     script_line,
     settings::{AT_A_TERMINAL, Settings, application},
+    trusted_path::is_mighty,
 };
 use reader::Reader;
 use words::Check;
@@ -204,7 +203,7 @@ fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Fin
             "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled at each start",
         );
     }
-    if geteuid().is_root() {
+    if is_mighty() {
         report.line(
             "note",
             "this is root: `wsgate fastcgi` serves as root, too, unless --user names another user (W0108)",

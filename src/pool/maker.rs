@@ -11,14 +11,11 @@ use std::{
 };
 
 use link::logs::{open_file, open_file_with};
-use rustix::{
-    fs::{Gid, OFlags, Uid, fchown},
-    process::geteuid,
-};
+use rustix::fs::{Gid, OFlags, Uid, fchown};
 
 use crate::{
     account::Account,
-    trusted_path::{LastLink, Place, Untrusted, place},
+    trusted_path::{LastLink, Place, Untrusted, is_mighty, place},
 };
 
 /// Makes files.
@@ -54,7 +51,7 @@ impl Rights<'_> {
 impl<'a> Maker<'a> {
     /// For a pool that will serve as `account`, or as the user that this process has.
     pub(super) fn new(account: Option<&'a Account>) -> Self {
-        Self { account: account.filter(|account| geteuid().is_root() && account.uid != 0) }
+        Self { account: account.filter(|account| is_mighty() && account.uid != 0) }
     }
 
     /// User and group that a file of root's is handed to.
@@ -73,7 +70,7 @@ impl<'a> Maker<'a> {
         act: impl Fn(&Place, Rights<'_>) -> io::Result<T>,
     ) -> io::Result<(T, Rights<'a>)> {
         let plain = Place { path: path.to_owned(), is_shared: false, is_descriptor: false };
-        if !geteuid().is_root() {
+        if !is_mighty() {
             return Ok((act(&plain, Rights::Own)?, Rights::Own));
         }
         if let Some(account) = self.account {

@@ -38,10 +38,7 @@ use link::{
     scoreboard::Scoreboard,
 };
 
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    process::geteuid,
-};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
     account::Account,
@@ -54,7 +51,7 @@ use crate::{
     runtime_directory,
     settings::Settings,
     start::Start,
-    trusted_path::Untrusted,
+    trusted_path::{Untrusted, is_mighty},
 };
 use inherited::Inherited;
 pub(crate) use listen::stdin_listens;
@@ -114,7 +111,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     // Root's work is done. Nothing of the application was read yet.
     let mut origin = match &account {
         Some(account) => {
-            if geteuid().is_root() && account.uid != 0 {
+            if is_mighty() && account.uid != 0 {
                 runtime_directory::make_for(account);
             }
             account.assume().map_err(Complaint::settings)?;
@@ -153,7 +150,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     if let Some(entry) = allowed::check(&settings, &listeners).map_err(Complaint::settings)? {
         Request::made("pool", &settings.app.to_string(), Vec::new()).log(&entry);
     }
-    if account.is_none() && geteuid().is_root() {
+    if account.is_none() && is_mighty() {
         let hint = "name a user that it serves as, such as `--user www-data`, or `--user root` if root is meant";
         warn_of_root(&settings, hint);
     }
@@ -230,7 +227,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
         Ok(settings) => settings,
         Err(entry) => return Complaint::settings(entry),
     };
-    if geteuid().is_root() {
+    if is_mighty() {
         warn_of_root(&settings, "have the process manager start it as another user (`spawn-fcgi -u www-data`)");
     }
     let access = Access { mode: 0o600, owner: (None, None) };
