@@ -48,7 +48,7 @@ pub(crate) struct Told {
 /// If the pool that is named does not run or does not answer.
 pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
     let (statuses, troubles) = match &words.pool {
-        Some(name) => (control_client::one(name).map_err(unknown)?.into_iter().collect(), Vec::new()),
+        Some(name) => (control_client::named(name).map_err(unknown)?, Vec::new()),
         None => control_client::all().map_err(unusable)?,
     };
     let mut text = String::new();
@@ -82,6 +82,10 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
 pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
     match control_client::tell(&words.pool, Question::Reload).map_err(unknown)?.as_str() {
         "done\n" => Ok(Exit::Done),
+        "" => Err(Complaint::failed(
+            Entry::error(Code::NoPool, "the pool has not said whether the new code could be loaded")
+                .hint("it has ended, or too many commands wait for that at once; its log says how the reload went"),
+        )),
         _ => Err(Complaint::failed(
             Entry::error(Code::ReloadFailed, "the new code could not be loaded")
                 .hint("the pool goes on with the code it has; its log says why"),

@@ -8,6 +8,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,11 +24,17 @@ use rustix::{
 };
 
 use super::control::{PoolStatus, Question, SUFFIX, check_name};
-use crate::runtime_directory::{self, Directories};
+use crate::runtime_directory;
 
 /// How long a supervisor may take to say how its pool is, which never waits for anything; and all pools
 /// of a directory together.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long root waits for another user's pool to do what it was told, which may only say that it does.
+const FOREIGN_TIME_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long to wait before the same is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes that a pool may say: more than twenty thousand threads do.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -124,42 +131,25 @@ fn read_some(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<Option
     }
 }
 
-/// How the pool `name` is; nothing if it has just ended.
+/// How the pools called `name` are; nothing of one that has just ended.
 ///
 /// # Errors
-/// If there is no such pool, or it does not answer.
-pub(super) fn one(name: &str) -> Result<Option<PoolStatus>> {
-    let mut stream = find(name)?;
-    let mut answer = Vec::new();
-    let asked = stream.write_all(Question::Status.word().as_bytes());
-    let answered = asked.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
-    answered.and_then(|()| parsed(&answer)).with_context(|| silent(name))
+/// If there is none, or one does not answer.
+pub(super) fn named(name: &str) -> Result<Vec<PoolStatus>> {
+    let statuses = find_all(name)?.iter().map(Place::status).collect::<Result<Vec<_>>>()?;
+    Ok(statuses.into_iter().flatten().collect())
 }
 
-/// Tells the pool `name` something, and waits for as long as it says that it is about that.
+/// Tells the pool `name` something, and waits for as long as it says that it is about that; for a pool
+/// of another user's, [`FOREIGN_TIME_LIMIT`] at most.
 ///
 /// # Errors
-/// If there is no such pool, or it does not answer.
+/// If there is no such pool, it does not answer, or there is one in more than one directory.
 pub(super) fn tell(name: &str, question: Question) -> Result<String> {
+    let place = find(name)?;
     // The answer may take long; that there is somebody who will give one is asked first.
-    one(name)?;
-    let mut stream = find(name)?;
-    stream.write_all(question.word().as_bytes()).with_context(|| silent(name))?;
-    let mut answer = Vec::new();
-    let mut is_idle = false;
-    loop {
-        match read_all(&mut stream, &mut answer) {
-            Ok(()) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_idle => {}
-            Err(error) => return Err(anyhow!(error).context(silent(name))),
-        }
-        let is_about_it = one(name)?.is_none_or(|status| match question {
-            Question::Stop => status.ending,
-            Question::Reload | Question::Status => status.reloading || status.loading || status.ending,
-        });
-        // It may have come to its end between the two: one more look at the answer.
-        is_idle = !is_about_it;
-    }
+    place.status()?;
+    place.tell(question, place.is_foreign.then_some(FOREIGN_TIME_LIMIT))
 }
 
 fn silent(name: &str) -> String {
@@ -189,17 +179,103 @@ fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// A connection to the pool `name`, in whichever directory it is.
-fn find(name: &str) -> Result<UnixStream> {
-    check_name(name).map_err(anyhow::Error::msg)?;
-    let directories = runtime_directory::of_pools()?;
-    for directory in &directories.found {
-        if let Some(stream) = connected(directory, name, TIME_LIMIT).with_context(|| silent(name))? {
-            return Ok(stream);
+/// Where a pool is.
+struct Place {
+    directory: PathBuf,
+    name: String,
+    /// It is another user's.
+    is_foreign: bool,
+}
+
+impl Place {
+    fn connect(&self) -> Result<UnixStream> {
+        let name = &self.name;
+        let found = connected(&self.directory, name, TIME_LIMIT).with_context(|| silent(name))?;
+        found.with_context(|| format!("the pool `{name}` has ended"))
+    }
+
+    /// How it is; nothing if it ends meanwhile.
+    fn status(&self) -> Result<Option<PoolStatus>> {
+        let mut stream = self.connect()?;
+        let mut answer = Vec::new();
+        let asked = stream.write_all(Question::Status.word().as_bytes());
+        let answered = asked.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
+        answered.and_then(|()| parsed(&answer)).with_context(|| silent(&self.name))
+    }
+
+    /// Tells it something, and gives its answer.
+    fn tell(&self, question: Question, limit: Option<Duration>) -> Result<String> {
+        let due = limit.map(|limit| Instant::now() + limit);
+        loop {
+            let answer = self.tell_once(question, due)?;
+            let is_cut_off = question == Question::Stop
+                && answer.is_empty()
+                && self.status().is_ok_and(|status| status.is_some_and(|status| status.ending));
+            if !is_cut_off {
+                return Ok(answer);
+            }
+            // More wait for the end of the pool than it keeps.
+            self.check_due(due)?;
+            thread::sleep(PAUSE);
         }
     }
+
+    fn tell_once(&self, question: Question, due: Option<Instant>) -> Result<String> {
+        let mut stream = self.connect()?;
+        stream.write_all(question.word().as_bytes()).with_context(|| silent(&self.name))?;
+        let mut answer = Vec::new();
+        let mut is_idle = false;
+        loop {
+            match read_all(&mut stream, &mut answer) {
+                Ok(()) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_idle => {}
+                Err(error) => return Err(anyhow!(error).context(silent(&self.name))),
+            }
+            self.check_due(due)?;
+            let is_about_it = self.status()?.is_none_or(|status| match question {
+                Question::Stop => status.ending,
+                Question::Reload | Question::Status => status.reloading || status.loading || status.ending,
+            });
+            // It may have come to its end between the two: one more look at the answer.
+            is_idle = !is_about_it;
+        }
+    }
+
+    fn check_due(&self, due: Option<Instant>) -> Result<()> {
+        if due.is_some_and(|due| Instant::now() >= due) {
+            bail!("the pool `{}` was told and says that it is about that, but does not come to an end", self.name);
+        }
+        Ok(())
+    }
+}
+
+/// The pools called `name`, each in another directory.
+fn find_all(name: &str) -> Result<Vec<Place>> {
+    check_name(name).map_err(anyhow::Error::msg)?;
+    let directories = runtime_directory::of_pools()?;
     let user = geteuid().as_raw();
-    bail!("no pool named `{name}` runs as user {user}; looked in {}", shown(&directories))
+    let mut places = Vec::new();
+    for directory in &directories.found {
+        if connected(directory, name, TIME_LIMIT).with_context(|| silent(name))?.is_some() {
+            let is_foreign = fs::metadata(directory)?.uid() != user;
+            places.push(Place { directory: directory.clone(), name: name.to_owned(), is_foreign });
+        }
+    }
+    if places.is_empty() {
+        bail!("no pool named `{name}` runs as user {user}; looked in {}", shown(directories.looked.iter()));
+    }
+    Ok(places)
+}
+
+/// The pool `name`. Several users may have one of that name, and to tell the wrong one something does
+/// harm: then the administrator has to say which.
+fn find(name: &str) -> Result<Place> {
+    let mut places = find_all(name)?;
+    if places.len() > 1 {
+        let directories = shown(places.iter().map(|place| &place.directory));
+        bail!("there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of {directories}");
+    }
+    places.pop().with_context(|| silent(name))
 }
 
 /// A connection to the pool `name` of `directory`, if there is one.
@@ -226,11 +302,46 @@ pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream,
 /// Says that no pool runs that could be asked, and where that was looked for.
 pub(super) fn no_pools() -> String {
     let user = geteuid().as_raw();
-    let looked = runtime_directory::of_pools().map(|directories| shown(&directories)).unwrap_or_default();
+    let looked = runtime_directory::of_pools().map(|directories| shown(directories.looked.iter())).unwrap_or_default();
     format!("no pool runs as user {user}; looked in {looked}")
 }
 
-fn shown(directories: &Directories) -> String {
-    let shown: Vec<String> = directories.looked.iter().map(|path: &PathBuf| format!("`{}`", path.display())).collect();
+fn shown<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
+    let shown: Vec<String> = paths.map(|path| format!("`{}`", path.display())).collect();
     shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Says to everybody that it is ending and reloading, and never does so.
+    fn lie(listener: &UnixListener) {
+        let status = r#"{"name":"lies","app":"/","pid":1,"listen":[],"generation":1,"preload":"no","min":1,"max":1,
+            "reloading":true,"loading":true,"resting":false,"abandoned":0,"ending":true,"workers":[]}"#;
+        let mut told = Vec::new();
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut question = [0; 16];
+            let length = stream.read(&mut question).unwrap();
+            match &question[..length] {
+                b"status\n" => stream.write_all(status.as_bytes()).unwrap(),
+                // It cuts every second one off, and lets the others wait.
+                _ if told.len() % 2 == 0 => told.push(None),
+                _ => told.push(Some(stream)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_pool_that_says_for_ever_that_it_is_about_it_is_not_waited_for_without_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join(format!("lies{SUFFIX}"))).unwrap();
+        thread::spawn(move || lie(&listener));
+        let place = Place { directory: directory.path().to_owned(), name: "lies".to_owned(), is_foreign: true };
+        assert_eq!(place.tell(Question::Reload, None).unwrap(), "", "it was cut off");
+        let told = place.tell(Question::Stop, Some(Duration::from_secs(1)));
+        assert!(told.unwrap_err().to_string().contains("does not come to an end"));
+    }
 }

@@ -58,7 +58,7 @@ fn clients_that_wait_for_reloads_exhaust_no_supervisor() {
     pool.setup().release("import time\nprint('loads')\ntime.sleep(1000)\n");
     pool.await_log("loads");
     let control = pool.setup().path("run/app.pool");
-    let _waiting: Vec<_> = (0..200)
+    let _waiting: Vec<_> = (0..400)
         .map(|_| {
             let mut stream = UnixStream::connect(&control).unwrap();
             stream.write_all(b"reload\n").unwrap();
@@ -66,7 +66,7 @@ fn clients_that_wait_for_reloads_exhaust_no_supervisor() {
         })
         .collect();
     assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
-    assert!(count(pool.pid(), "fd") < 200, "{}", count(pool.pid(), "fd"));
+    assert!(count(pool.pid(), "fd") < 320, "{}", count(pool.pid(), "fd"));
     assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
     pool.setup().release(ECHO);
     let ended = pool.tell(&["reload", "app"]);

@@ -183,6 +183,63 @@ fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
 }
 
 #[test]
+fn root_tells_no_pool_of_a_name_that_two_users_have() {
+    let name = format!("twice-{}", std::process::id());
+    let users = [ANOTHER + 1, ANOTHER + 2].map(|user| user.to_string());
+    let mut pools = Vec::new();
+    for user in &users {
+        let Some(setup) = setup(WHO) else { return };
+        let setup = setup.words(&["--user", user, "--group", "4242", "--name", &name]);
+        let mut command = setup.command();
+        command.env_remove("WSGATE_RUNTIME_DIR");
+        pools.push(setup.launch_as(&mut command));
+    }
+    let directories = users.map(|user| format!("/run/wsgate/user-{user}"));
+    for word in ["stop", "reload"] {
+        let ended = run(Command::new(artefacts::gateway()).args([word, &name]).env_clear(), "");
+        assert!(ended.code() == Some(1) && ended.stderr.contains("more than one pool"), "{ended:?}");
+        assert!(directories.iter().all(|directory| ended.stderr.contains(directory)), "{}", ended.stderr);
+    }
+    let ended = run(Command::new(artefacts::gateway()).args(["status", &name]).env_clear(), "");
+    assert_eq!(ended.text().matches(&name).count(), 2, "{ended:?}");
+    for (pool, directory) in pools.into_iter().zip(directories) {
+        let mut command = Command::new(artefacts::gateway());
+        let ended = run(command.args(["stop", &name]).env_clear().env("WSGATE_RUNTIME_DIR", &directory), "");
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        pool.end();
+        fs::remove_dir_all(directory).unwrap();
+    }
+    // Unless it is the machine's.
+    let _ = fs::remove_dir("/run/wsgate");
+}
+
+#[test]
+fn the_root_of_a_user_namespace_of_one_user_is_that_user() {
+    let Some(setup) = setup(WHO) else { return };
+    let within = ["unshare", "--user", "--map-root-user", "--"];
+    let as_another = [format!("--reuid={ANOTHER}"), format!("--regid={ANOTHER}")];
+    let as_another: Vec<&str> = as_another.iter().map(String::as_str).collect();
+    let words = [&["setpriv"], as_another.as_slice(), &["--clear-groups", "--"], &within].concat();
+    // Some machines allow no such namespace.
+    if !Command::new(words[0]).args(&words[1..]).arg("true").status().unwrap().success() {
+        return;
+    }
+    fs::create_dir_all(setup.path("run")).unwrap();
+    let mut owned = vec![setup.path(""), setup.path("run")];
+    owned.extend(fs::read_dir(setup.path("")).unwrap().map(|entry| entry.unwrap().path()));
+    owned.iter().for_each(|path| chown(path, Some(ANOTHER), Some(ANOTHER)).unwrap());
+    fs::set_permissions(setup.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
+    let log = setup.path("access.log").display().to_string();
+    let mut pool = setup.words(&["--access-log", &log]).launch_by(&words);
+    pool.await_log("W0710");
+    assert!(pool.ask(&Ask::get("/")).text().contains("(True, ((0, 0, 0), (0, 0, 0), "));
+    let log = pool.stop();
+    for code in ["W0108", "W0109", "W0706"] {
+        assert!(!log.contains(code), "{code}: {log}");
+    }
+}
+
+#[test]
 fn a_socket_in_a_directory_of_roots_is_replaced_at_the_next_start() {
     for _ in 0..2 {
         let Some(setup) = setup(WHO) else { return };
