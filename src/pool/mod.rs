@@ -159,13 +159,13 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         threads: words.threads,
         preload: words.preload.into(),
         reload,
+        drain_seconds: words.drain,
         ..service(&settings, &listeners, &scoreboard_fd)
     };
     let slow = words.slow.or(settings.slow);
     if is_alone {
         service.logs = logs.terms(&scoreboard);
         service.slow_seconds = slow.unwrap_or(0);
-        service.drain_seconds = words.drain;
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
     origin.hold_engine(&mut settings);

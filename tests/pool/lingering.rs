@@ -5,7 +5,7 @@ use super::{
     process::Setup,
     wire::{Ask, GET_VALUES, Said, Wire, record},
 };
-use crate::front::eventually;
+use crate::{front::eventually, verdict::codes};
 
 /// Answers with as many bytes as the path says.
 const SIZED: &str = "
@@ -157,4 +157,15 @@ fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sen
     }
     let log = pool.stop();
     assert_eq!(log.matches("wsgate: warning[W0510]").count(), 1, "{log}");
+}
+
+#[test]
+fn connections_that_a_web_server_does_not_close_keep_no_worker_longer_than_it_may_run() {
+    let pool = Setup::new(SIZED).words(&["--drain", "2"]).start();
+    // One that is drained, and one on which a request does not come whole.
+    let (mut drained, begun) = (pool.connect(), pool.connect());
+    begun.send(&Ask::get("/never").begin());
+    assert!(!drained.ask(&Ask::get("/5")).stdout.is_empty());
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
 }

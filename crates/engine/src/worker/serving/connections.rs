@@ -26,7 +26,8 @@ use crate::{
     transport::fastcgi::{Peer, Progress, Stage},
 };
 
-/// How long a worker that ends waits for what its connections are in the middle of.
+/// How long a worker that ends waits for what its connections are in the middle of, at most, and for no
+/// more than half the time that it has.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How long it waits before it looks again which of them can be given away or closed.
@@ -248,8 +249,9 @@ impl Worker {
         }
         self.look_after_leaving(seat, true);
         let (begin, gives_until) = (running::instant(), Self::gives_until());
+        let most = LINGER.min(Duration::from_secs(self.service.drain_seconds.max(1)) / 2);
         let mut left: Vec<(u64, Peer)> = self.take_connections();
-        while !left.is_empty() && running::elapsed(begin) < LINGER {
+        while !left.is_empty() && running::elapsed(begin) < most {
             py.detach(|| self.give_all(&mut left, gives_until));
             left.retain(|(_, peer)| !peer.is_free());
             let is_ready = py.detach(|| {
