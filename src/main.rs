@@ -33,5 +33,6 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    signals::survive_file_size_limit();
     cli::run().into()
 }

@@ -56,6 +56,7 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
         Some(Errno::MFILE) => {
             "this process may open no more files: raise its limit (`ulimit -n`, `LimitNOFILE=`)".to_owned()
         }
+        Some(Errno::FBIG) => FILE_SIZE.to_owned(),
         Some(Errno::NFILE) => "the whole system may open no more files: raise `fs.file-max`, or look for the process \
                                that has most of them open"
             .to_owned(),
@@ -72,3 +73,10 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
     };
     Reason { place: String::new(), hint }
 }
+
+/// What to do when a limit on file sizes keeps a process from starting.
+pub(crate) fn limit_hint(error: &io::Error) -> Option<&'static str> {
+    (error.raw_os_error() == Some(Errno::FBIG.raw_os_error())).then_some(FILE_SIZE)
+}
+
+const FILE_SIZE: &str = "files may not be large enough: raise the limit (`RLIMIT_FSIZE`, `ulimit -f`)";

@@ -17,6 +17,7 @@ mod front;
 mod fronts;
 mod guard;
 mod interpreter;
+mod limits;
 mod matrix;
 mod messages;
 mod modes;

@@ -7,10 +7,9 @@ use link::{
     page::Status,
     report::{EXIT_LOST, Stop},
 };
-use rustix::process::Signal;
 
 use super::subject::Outcome;
-use crate::{engine, settings::Settings};
+use crate::{engine, settings::Settings, signals};
 
 /// How python ended, and how far it had got.
 pub(super) struct Ending<'a> {
@@ -118,12 +117,8 @@ impl Ending<'_> {
             Some(signal) => (
                 Status::BadGateway,
                 Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(
-                    match Signal::from_named_raw(signal) {
-                        Some(Signal::KILL) => {
-                            "the system may have run out of memory, or a limit was reached: look at its log"
-                        }
-                        _ => "a C extension crashed, most likely; the Python stack stands just above",
-                    },
+                    signals::cause(signal)
+                        .unwrap_or("a C extension crashed, most likely; the Python stack stands just above"),
                 ),
             ),
             None => (
@@ -145,7 +140,7 @@ impl Ending<'_> {
             return format!("ended after {after} ms");
         };
         match status.signal() {
-            Some(signal) => format!("was killed by {} after {after} ms", signal_name(signal)),
+            Some(signal) => format!("was killed by {} after {after} ms", signals::name(signal)),
             None => format!("exited with status {} after {after} ms", status.code().unwrap_or(-1)),
         }
     }
@@ -169,8 +164,4 @@ pub(super) fn close_ended(stop: Stop, settings: &Settings) -> Entry {
     };
     Entry::error(code, format!("{what}: `close()` of its response has not returned"))
         .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just above")
-}
-
-fn signal_name(signal: i32) -> String {
-    signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }

@@ -135,8 +135,7 @@ pub(crate) fn take_over(
 /// # Errors
 /// If the kernel refuses.
 pub(crate) fn end_bell() -> io::Result<Bell> {
-    let signals = [Caught::SIGTERM, Caught::SIGINT, Caught::SIGHUP];
-    Bell::noting(&signals, &signals)
+    Bell::on_end_of_request()
 }
 
 /// Why a request ends whose bell has rung.

@@ -340,7 +340,7 @@ fn become_worker(
 fn cannot_begin(error: std::io::Error) -> Complaint {
     Complaint::failed(
         Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}"))
-            .hint("see whether this user can run python from a shell"),
+            .hint(not_started::limit_hint(&error).unwrap_or("see whether this user can run python from a shell")),
     )
 }
 

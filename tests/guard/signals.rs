@@ -43,14 +43,19 @@ fn mark_of(probe: &Probe) -> String {
 
 #[test]
 fn an_end_that_the_web_server_orders_is_passed_on_and_leaves_nothing_behind() {
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+    let timers = [Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::XCPU];
+    let others = [Signal::QUIT, Signal::USR1, Signal::USR2, Signal::IO, Signal::POWER, Signal::STKFLT];
+    for signal in [&[Signal::TERM, Signal::INT, Signal::HUP][..], &timers, &others].concat() {
         let (probe, running, _) = working(&["CHILDREN"]);
         assert!(!marked(&mark_of(&probe)).is_empty());
         running.signal(signal);
         let ended = running.end();
         let code = if signal == Signal::INT { 130 } else { 0 };
         assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(code)), "{ended:?}");
-        assert!(only_entry(&ended.stderr, "W0604").contains(&format!("SIG{}", name_of(signal))), "{}", ended.stderr);
+        let entry = only_entry(&ended.stderr, "W0604");
+        if [Signal::TERM, Signal::INT, Signal::HUP].contains(&signal) {
+            assert!(entry.contains(&format!("SIG{}", name_of(signal))), "{entry}");
+        }
         assert!(!ended.stderr.contains("web server ended"), "{}", ended.stderr);
         nothing_is_left_of(&mark_of(&probe));
     }

@@ -39,6 +39,7 @@ mod replacing;
 mod requests;
 mod reuse;
 mod separation;
+mod signals;
 mod starting;
 pub(crate) mod state;
 mod stderr;

@@ -153,6 +153,10 @@ codes! {
     ExitTimedOut = 608,
     /// A process that the application forked came back from it.
     ChildReturned = 611,
+    /// The application has left a timer behind.
+    TimerLeft = 612,
+    /// A supervisor has received a signal that means nothing to it.
+    StraySignal = 613,
     /// A worker that was asked to stop did not finish its request in time.
     DrainTimedOut = 615,
     /// A worker that was asked to stop goes on with its request.

@@ -53,7 +53,7 @@ use crate::{
     not_started,
     request::Request,
     settings::Settings,
-    signals::Bell,
+    signals::{Bell, StraySignals},
 };
 use phase::{Event, Phase, Step};
 use places::Places;
@@ -138,6 +138,7 @@ pub(super) struct Supervisor<'a> {
     end: Bell,
     hang_up: Bell,
     reopen: Bell,
+    stray: StraySignals,
 }
 
 impl<'a> Supervisor<'a> {
@@ -175,10 +176,11 @@ impl<'a> Supervisor<'a> {
             stoppers: Vec::new(),
             error_log: RefCell::default(),
             child: Bell::on(&[Caught::SIGCHLD])?,
-            end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT])?,
+            end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGQUIT])?,
             // The second is what administrators of php-fpm are used to.
             hang_up: Bell::on(&[Caught::SIGHUP, Caught::SIGUSR2])?,
             reopen: Bell::on(&[Caught::SIGUSR1])?,
+            stray: StraySignals::take()?,
         })
     }
 
@@ -207,6 +209,9 @@ impl<'a> Supervisor<'a> {
             }
             if self.reopen.rang() {
                 self.reopen_logs();
+            }
+            for entry in self.stray.entries() {
+                self.log(&entry);
             }
             self.reload_on_change();
             self.answer_questions();
@@ -288,7 +293,7 @@ impl<'a> Supervisor<'a> {
             .all()
             .filter_map(Template::channel)
             .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
-            .chain([self.reopen.as_fd(), self.bell.as_fd()])
+            .chain([self.reopen.as_fd(), self.stray.as_fd(), self.bell.as_fd()])
             .chain(waiting)
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .chain(self.control.iter().flat_map(Control::watched))

@@ -4,7 +4,7 @@ use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
 
 use rustix::process::getpid;
 
-use crate::{pool::listen::Listener, settings::Settings};
+use crate::{pool::listen::Listener, settings::Settings, signals};
 
 /// What an entry of the supervisor is about.
 pub(super) struct About<'a>(pub(super) &'a Settings);
@@ -21,10 +21,7 @@ pub(super) struct How(pub(super) ExitStatus);
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.signal() {
-            Some(signal) => match signal_hook::low_level::signal_name(signal) {
-                Some(name) => write!(f, "was killed by {name}"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
+            Some(signal) => write!(f, "was killed by {}", signals::name(signal)),
             None => write!(f, "exited with status {}", self.0.code().unwrap_or(-1)),
         }
     }

@@ -15,6 +15,7 @@ use super::{
     places::{Asked, LONGEST_WAIT, Leaving, Live, Outworn},
     wording::How,
 };
+use crate::signals;
 
 /// A worker that lived shorter than this and has served nothing failed at its beginning.
 const INFANCY: Duration = Duration::from_secs(1);
@@ -146,15 +147,17 @@ impl Supervisor<'_> {
         let sentence = format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32());
         // Its gateway says so itself, unless that was ended by the web server.
         let may_be_abandoned = self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
-        let entry = if may_be_abandoned {
-            Entry::warning(Code::WorkerDied, sentence).hint(
-                "the web server has ended the request since its client left, unless an error of that request says \
+        let entry =
+            if may_be_abandoned {
+                Entry::warning(Code::WorkerDied, sentence).hint(
+                    "the web server has ended the request since its client left, unless an error of that request says \
                  otherwise: then look in the system's log",
-            )
-        } else {
-            Entry::error(Code::WorkerDied, sentence)
-                .hint("its place is filled again; look for its last words just above, and in the system's log")
-        };
+                )
+            } else {
+                Entry::error(Code::WorkerDied, sentence).hint(status.signal().and_then(signals::cause).unwrap_or(
+                    "its place is filled again; look for its last words just above, and in the system's log",
+                ))
+            };
         self.log(&entry.detail(requests));
     }
 

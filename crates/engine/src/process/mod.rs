@@ -10,6 +10,7 @@ mod inherited;
 mod signals;
 mod sigterm;
 mod slow;
+mod timers;
 
 pub(crate) use closing::{cancel, has_interrupted, interrupt_after, outlive, rejoin};
 pub(crate) use deadline::Serving;
@@ -18,3 +19,4 @@ pub(crate) use inherited::Inherited;
 pub(crate) use signals::{Mask, unblock_signals};
 pub(crate) use sigterm::Sigterm;
 pub(crate) use slow::tell_after;
+pub(crate) use timers::Timers;

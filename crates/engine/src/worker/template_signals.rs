@@ -8,8 +8,21 @@ use rustix::net::{RecvFlags, SocketType, recv};
 use crate::forks::{self, Descriptor};
 
 /// Signals that wake the template. It ends when its last worker has, and not by a signal that a terminal or a service manager
-/// gives to all.
-const SIGNALS: [i32; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1];
+/// gives to all, nor by one that is left of a timer: all its workers would end with it.
+const SIGNALS: [i32; 12] = [
+    libc::SIGCHLD,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGHUP,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGXCPU,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+];
 
 /// Readable when a signal has come that wakes the template.
 pub(super) struct TemplateSignals {

@@ -41,7 +41,7 @@ use super::{
 use crate::{
     forks::{self, Descriptor, Inventory},
     log::Log,
-    process::{self, Mask, Sigterm},
+    process::{self, Mask, Sigterm, Timers},
     reporter::Reporter,
     transport::cgi::Parting,
     wsgi::{Setting, end_lines},
@@ -72,6 +72,7 @@ pub(super) fn run(
     let span = Span::new(service)?;
     let mut count = 0;
     let ourselves = getpid();
+    let timers = Timers::default();
     let mut spare = Some(Spare::new(listeners, fresh, (launch, &state.mask))?);
     let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
     let theirs = TermHandler::present(py)?;
@@ -86,7 +87,7 @@ pub(super) fn run(
         // In a process that ends with the request, what belongs to the pool ends before it.
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
-        let served = serve(py, application, launch, service, &watched, (state, &theirs), (&tie, taken))?;
+        let served = serve(py, application, launch, service, &watched, (state, &theirs, &timers), (&tie, taken))?;
         let Some(mut kept) = kept else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
@@ -152,7 +153,7 @@ fn serve(
     launch: &Launch,
     service: &Service,
     watched: &Watched,
-    (state, theirs): (&LoadedState, &TermHandler),
+    (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
     (tie, taken): (&Arc<Tie>, Taken),
 ) -> PyResult<Served> {
     let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
@@ -199,6 +200,12 @@ fn serve(
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
     if seconds > 0 {
         process::cancel();
+    }
+    // A process that ends with its request takes its timers with it.
+    if service.resident
+        && let Some(entry) = timers.after_request().or_else(|| timers.when_idle())
+    {
+        Log::new(&handoff.request_id, &handoff.request).entry(&entry);
     }
     // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
     tie.hold_if_it_lives()?;

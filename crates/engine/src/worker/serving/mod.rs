@@ -18,7 +18,7 @@ use std::{
     os::fd::AsFd as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,7 +53,7 @@ use crate::{
     forks::{self, Descriptor, Inventory},
     log::Log,
     log_files,
-    process::{self, Mask},
+    process::{self, Mask, Timers},
     rare_messages,
     transport::{
         cgi::StandardError,
@@ -141,6 +141,9 @@ pub(super) fn run(
     let needed = needed.chain([worker.epoll.as_fd(), worker._stop.as_fd(), worker.stopper.as_fd()]);
     let inventory = Inventory::of(needed.chain(worker.lookout.iter().flat_map(|lookout| lookout.descriptors())));
     let worker = Arc::new(Worker { inventory, ..worker });
+    if let Some(entry) = worker.timers.after_loading() {
+        Log::new(&launch.request_id, &launch.request).entry(&entry);
+    }
     forks::keep_standard();
     if worker.watched.is_alone() {
         let sentence = format!("worker {} was asked to stop, and its request goes on", std::process::id());
@@ -224,6 +227,9 @@ struct Worker {
     inventory: Inventory,
     /// A request was served since the inventory was taken last.
     has_served: AtomicBool,
+    /// How many requests are being served.
+    serving: AtomicU32,
+    timers: Timers,
     /// Connections that wait for more, by their epoll data, which is the order in which they came.
     waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
     /// Gives them to other workers, if there may be any.
@@ -288,6 +294,8 @@ impl Worker {
             failed: AtomicBool::new(false),
             inventory: Inventory::default(),
             has_served: AtomicBool::new(false),
+            serving: AtomicU32::new(0),
+            timers: Timers::default(),
             waiting,
             lookout,
             lingering: Lingering::default(),
@@ -441,6 +449,11 @@ impl Worker {
     fn take_inventory(&self) {
         if !self.has_served.swap(false, Ordering::Relaxed) {
             return;
+        }
+        if self.serving.load(Ordering::Relaxed) == 0
+            && let Some(entry) = self.timers.when_idle()
+        {
+            Log::new("-", "(worker)").entry(&entry);
         }
         let lost = self.inventory.lost();
         if lost.is_empty() || forks::is_child() {

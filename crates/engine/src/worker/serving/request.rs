@@ -1,6 +1,6 @@
 //! One request: from its parameters to the exchange that the application is called with.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use fastcgi_server::Params;
 use link::{
@@ -25,6 +25,7 @@ impl Worker {
     pub(super) fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
         let py = seat.application.py();
         let _serving = self.watched.is_alone().then(Serving::begin);
+        self.serving.fetch_add(1, Ordering::Relaxed);
         let Incomplete { id, params } = request;
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
         // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
@@ -35,6 +36,7 @@ impl Worker {
             variables.mount_at(script_name);
         }
         let log = self.log(&variables, &params);
+        let about = log.clone();
         let interruptible = self.watched.interruptible(seat.python_thread);
         let account = Account::open(log.request_id());
         self.watched.begin(seat.thread, log.line(), &interruptible);
@@ -93,6 +95,12 @@ impl Worker {
         self.watched.end(py, seat.thread);
         if self.is_draining() {
             self.watched.leave(seat.thread);
+        }
+        // A timer may be that of any request that is being served.
+        if self.serving.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(entry) = self.timers.after_request()
+        {
+            about.entry(&entry);
         }
         peer.reuse(params);
     }

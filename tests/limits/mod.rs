@@ -1,0 +1,142 @@
+//! Limits of the kernel and signals that nobody handles: each request has a valid response, and no
+//! process that others need ends.
+
+use std::process::Command;
+
+use crate::{
+    each_mode::{MODES, Mode, Served},
+    place::Place,
+    probe::python,
+    running::run,
+    verdict::{codes, only_entry, whole},
+};
+
+/// Leaves timers at some paths, and takes longer than these run at others.
+const TIMERS: &str = "
+    import os, signal, time
+    TICKS = [0]
+    def tick(number, frame):
+        TICKS[0] += 1
+    def fail(number, frame):
+        raise TimeoutError('a timer')
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        if path == '/leave':
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+        elif path == '/leave-handled':
+            signal.signal(signal.SIGALRM, fail)
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+        elif path == '/slow':
+            time.sleep(0.6)
+        elif path == '/own':
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            time.sleep(30)
+        elif path == '/start':
+            signal.signal(signal.SIGALRM, tick)
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        elif path == '/ticks':
+            before = TICKS[0]
+            while TICKS[0] < before + 3:
+                time.sleep(0.01)
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'%d' % os.getpid()]
+    ";
+
+/// Does a process in this mode serve the next request, too?
+fn stays(mode: Mode) -> bool {
+    !matches!(mode, Mode::Cold | Mode::Warm)
+}
+
+/// Can the application handle signals in this mode, which Python does in the main thread alone?
+fn handles_signals(mode: Mode) -> bool {
+    !matches!(mode, Mode::Preloaded(2..) | Mode::NotPreloaded(2..))
+}
+
+#[test]
+fn a_timer_that_a_request_leaves_behind_does_not_hit_the_next_one() {
+    for mode in MODES {
+        for path in ["/leave", "/leave-handled"] {
+            if path == "/leave-handled" && !handles_signals(mode) {
+                continue;
+            }
+            let mut served = Served::start(mode, &[], TIMERS);
+            let first = served.ask(path);
+            let second = served.ask("/slow");
+            let log = served.stop();
+            assert!(!stays(mode) || mode == Mode::Resident || first == second, "{mode:?}: {log}");
+            let expected: &[&str] = if stays(mode) { &["W0612"] } else { &[] };
+            assert_eq!(codes(&log), expected, "{mode:?}: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_timer_ends_the_request_that_has_started_it() {
+    for mode in MODES {
+        let mut served = Served::start(mode, &[], TIMERS);
+        let response = served.request("GET", "/own", &[], b"");
+        if served.pool().is_none() {
+            assert_eq!(response.status, "502 Bad Gateway", "{mode:?}: {response:?}");
+        }
+        if mode != Mode::Lone {
+            served.ask("/slow");
+        }
+        // A lone worker has ended by the signal.
+        let log = if mode == Mode::Lone { String::new() } else { served.stop() };
+        if matches!(mode, Mode::Cold | Mode::Preloaded(_) | Mode::NotPreloaded(_)) {
+            assert!(log.contains("killed by SIGALRM") && log.contains("`signal.alarm`"), "{mode:?}: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_timer_that_repeats_stays_for_profilers() {
+    for mode in MODES.into_iter().filter(|&mode| stays(mode) && handles_signals(mode)) {
+        let mut served = Served::start(mode, &[], TIMERS);
+        served.ask("/start");
+        served.ask("/ticks");
+        served.ask("/ticks");
+        let log = served.stop();
+        assert_eq!(codes(&log), [""; 0], "{mode:?}: {log}");
+    }
+}
+
+#[test]
+fn a_timer_that_loading_leaves_behind_ends_no_process_of_a_pool() {
+    let code = format!("{TIMERS}\n    signal.setitimer(signal.ITIMER_REAL, 0.3)");
+    for mode in MODES.into_iter().filter(|&mode| mode != Mode::Cold) {
+        let mut served = Served::start(mode, &[], &code);
+        let first = served.ask("/slow");
+        let second = served.ask("/slow");
+        let log = served.stop();
+        assert!(!stays(mode) || mode == Mode::Resident || first == second, "{mode:?}: {log}");
+        let loads_itself = matches!(mode, Mode::NotPreloaded(_) | Mode::Lone);
+        let expected: &[&str] = if loads_itself { &["W0612"] } else { &[] };
+        assert_eq!(codes(&log), expected, "{mode:?}: {log}");
+    }
+}
+
+/// `command`, as a program with this limit of Python's module `resource` starts it.
+fn limited(command: &Command, limit: &str, value: u64) -> Command {
+    let code = format!(
+        "import os, resource, sys; resource.setrlimit(resource.{limit}, ({value}, {value})); os.execv(sys.argv[1], sys.argv[1:])"
+    );
+    let mut limited = Command::new(python());
+    limited.args(["-c", &code]).arg(command.get_program()).args(command.get_args()).env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+}
+
+#[test]
+fn a_limit_that_lets_no_python_start_is_an_error_page_that_names_it() {
+    let place = Place::new();
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", TIMERS);
+    for (limit, value, name) in [("RLIMIT_FSIZE", 0, "ulimit -f"), ("RLIMIT_NOFILE", 6, "ulimit -n")] {
+        let mut command = limited(&place.request(&script), limit, value);
+        let ended = run(&mut command, "");
+        assert_eq!(ended.code(), Some(0), "{limit}: {}", ended.stderr);
+        assert!([500, 503].contains(&whole(&ended.stdout).status), "{limit}");
+        only_entry(&ended.stderr, "W0204");
+        assert!(ended.stderr.contains(name), "{limit}: {}", ended.stderr);
+    }
+}

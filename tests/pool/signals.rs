@@ -1,0 +1,92 @@
+//! Signals that mean nothing to a pool, and files that may not grow: nobody is ended by them.
+
+use std::fs::{self, File};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+
+use super::{
+    ECHO,
+    process::{Setup, signal},
+    wire::Ask,
+};
+use crate::{front::eventually, running::run, verdict::codes};
+
+/// Those that only timers, limits and the system send, or nobody at all.
+const STRAY: [Signal; 7] =
+    [Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::XCPU, Signal::IO, Signal::POWER, Signal::STKFLT];
+
+#[test]
+fn a_supervisor_goes_on_after_signals_that_mean_nothing_to_it_and_logs_each_once() {
+    let mut pool = Setup::new(ECHO).start();
+    let worker = pool.workers(1);
+    for (number, stray) in STRAY.into_iter().enumerate() {
+        pool.signal(stray);
+        pool.await_times("W0613", number + 1);
+        pool.signal(stray);
+    }
+    pool.signal(Signal::XFSZ);
+    // The first and the last of real time, which have no names.
+    for number in ["34", "64"] {
+        let mut kill = std::process::Command::new("/bin/kill");
+        let sent = run(kill.args([format!("-{number}"), pool.pid().to_string()]), "");
+        assert_eq!(sent.code(), Some(0), "{}", sent.stderr);
+        pool.await_log(&format!("signal {number}"));
+    }
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.workers(1), worker);
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0613"; 9], "{log}");
+    assert!(log.contains("ulimit -t"), "{log}");
+}
+
+#[test]
+fn sigquit_ends_a_pool_in_good_order() {
+    let pool = Setup::new(ECHO).start();
+    pool.signal(Signal::QUIT);
+    let ended = pool.end();
+    assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{}", ended.stderr);
+}
+
+#[test]
+fn a_template_goes_on_after_signals_that_mean_nothing_to_it() {
+    for preload in ["yes", "no"] {
+        let pool = Setup::new(ECHO).words(&["--preload", preload]).start();
+        // One that has not served counts as one that cannot begin.
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+        let (template, worker) = (pool.template(), pool.workers(1)[0]);
+        for stray in STRAY.into_iter().chain([Signal::HUP, Signal::USR1, Signal::USR2]) {
+            signal(template, stray);
+        }
+        // A worker that is forked now has none of them handled.
+        signal(worker, Signal::ALARM);
+        eventually("another worker serves", || pool.workers(1)[0] != worker);
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+        assert_eq!(pool.template(), template);
+        signal(pool.workers(1)[0], Signal::PROF);
+        eventually("another worker serves", || pool.ask(&Ask::get("/")).head().status == 200);
+        let log = pool.stop();
+        assert_eq!(codes(&log), ["W0701"; 2], "{log}");
+        assert!(log.contains("killed by SIGALRM") && log.contains("killed by SIGPROF"), "{log}");
+    }
+}
+
+#[test]
+fn a_pool_outlives_a_log_that_may_not_grow() {
+    let setup = Setup::new(ECHO);
+    let path = setup.path("error.log");
+    let pool = setup.launch_to(File::create(&path).unwrap());
+    let log = || fs::read_to_string(&path).unwrap();
+    eventually("it serves", || log().contains("W0710"));
+    let supervisor = Pid::from_raw(pool.pid());
+    let limit = |bytes| prlimit(supervisor, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    limit(Some(1));
+    let worker = pool.workers(1)[0];
+    signal(worker, Signal::KILL);
+    eventually("another worker serves", || pool.workers(1)[0] != worker);
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert!(!log().contains("W0701"));
+    limit(None);
+    pool.signal(Signal::HUP);
+    eventually("it logs again", || log().contains("W0711"));
+    pool.stop();
+}
