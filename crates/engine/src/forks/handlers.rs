@@ -255,11 +255,13 @@ fn look(signal: i32) -> Option<libc::sigaction> {
     }
 }
 
-/// Has the kernel call the handler at the address `handler` for `signal`, which interrupts no call that can go on.
+/// Has the kernel call the handler at the address `handler` for `signal`, which interrupts no call that can go on. No other
+/// signal interrupts the handler: frames of several would not fit on the alternate stack that `faulthandler` has made.
 fn put(signal: i32, handler: usize) -> io::Result<()> {
-    // SAFETY: all-zero is a valid action with an empty mask; the handlers of this file have the form that the flags say.
+    // SAFETY: all-zero is a valid action, whose mask is then filled; the handlers of this file have the form that the flags say.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigfillset(&raw mut action.sa_mask);
         action.sa_sigaction = handler;
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
         libc::sigaction(signal, &raw const action, std::ptr::null_mut())
