@@ -244,3 +244,27 @@ fn a_cgi_request_whose_error_log_nobody_reads_has_its_response() {
         assert!(begun.elapsed() < REQUEST_LIMIT, "{query}: {:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn a_lone_worker_whose_log_is_full_serves_slow_requests_and_ends() {
+    let code = "
+        import time
+        def application(environ, start_response):
+            environ['wsgi.errors'].write('y' * 1000 + '\\n')
+            time.sleep(2)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'slow']
+        ";
+    let setup = Setup::new(code).words(&["--slow", "1"]).listen(&[]);
+    let listener = std::os::unix::net::UnixListener::bind(setup.path("app.sock")).unwrap();
+    let (_reader, writer) = pipe().unwrap();
+    fill(&File::from(writer.try_clone().unwrap()));
+    let mut command = setup.command();
+    command.stdin(std::os::fd::OwnedFd::from(listener)).stderr(writer);
+    let pool = setup.launch_quietly(&mut command);
+    for _ in 0..2 {
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "slow");
+    }
+    pool.signal(Signal::TERM);
+    assert_eq!(pool.end().code(), Some(0));
+}

@@ -71,6 +71,11 @@ pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
         .for_log(about)
 }
 
+/// Has nobody read for so long that no message waits any more?
+pub fn is_stuck() -> bool {
+    IS_STUCK.load(Ordering::Relaxed)
+}
+
 /// Writes `bytes`, with waits that end. Tells whether all were written.
 fn deliver(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) -> bool {
     let [mut log, second] = logs;

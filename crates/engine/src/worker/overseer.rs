@@ -10,7 +10,7 @@ use std::{
 };
 
 use link::{
-    running,
+    error_log, running,
     watch::{Action, Watch},
 };
 use rustix::process::{Signal, getpid, kill_process};
@@ -73,6 +73,10 @@ impl Shared {
             for (action, reading) in watch.look(scoreboard) {
                 if let Some(entry) = action.entry(&reading) {
                     Log::new("-", "(worker)").entry(&entry);
+                }
+                if action == Action::Tell && error_log::is_stuck() {
+                    // The handler that writes the stacks would wait for a reader without an end.
+                    continue;
                 }
                 let signal = match action {
                     Action::Tell => Signal::USR1,
