@@ -170,7 +170,7 @@ fn limited(setup: Setup, limit: usize) -> Option<Pool> {
     }
     let (nproc, user) = (format!("--nproc={limit}:1000"), user.to_string());
     let words = ["prlimit", &nproc, "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"];
-    Some(setup.launch_by(&words))
+    Some(setup.words(&["--user", &user, "--group", &user]).launch_by(&words))
 }
 
 /// Lets a process have more processes and threads. Its own user may do so where root lacks a
