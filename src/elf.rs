@@ -84,6 +84,10 @@ fn needed(file: &File, table: u64, size: usize, count: usize) -> io::Result<Opti
 
 /// Reads as much as there is.
 fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    // The kernel refuses places where no file can have anything.
+    if i64::try_from(offset.saturating_add(into.len() as u64)).is_err() {
+        return Ok(0);
+    }
     let mut length = 0;
     while length < into.len() {
         match file.read_at(&mut into[length..], offset.saturating_add(length as u64)) {

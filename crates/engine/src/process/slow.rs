@@ -44,8 +44,10 @@ impl Drop for Watch<'_> {
         if let Err(error) = module.and_then(|module| module.call_method1("unregister", (signal(),))) {
             error.write_unraisable(self.py, None);
         }
-        // The handler stays: without the timer nobody sends the signal.
         MESSAGE.store(ptr::null_mut(), Ordering::Release);
+        // To ignore the signal first drops one that has come and was not delivered: the default ends the process.
+        set_action(libc::SIG_IGN, 0);
+        set_action(libc::SIG_DFL, 0);
     }
 }
 
@@ -55,15 +57,10 @@ fn signal() -> libc::c_int {
 }
 
 fn make_timer() -> Option<libc::timer_t> {
+    set_action(tell as *const () as libc::sighandler_t, libc::SA_RESTART | libc::SA_ONSTACK);
     // SAFETY: all-zero is a valid value of each of these structures, and the fields that count are
-    // set. The handler calls functions only that are async-signal-safe. The calls take pointers to
-    // live values.
+    // set. The calls take pointers to live values.
     unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = tell as *const () as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-        libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(signal(), &raw const action, ptr::null_mut());
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, signal());
@@ -73,6 +70,17 @@ fn make_timer() -> Option<libc::timer_t> {
         event.sigev_signo = signal();
         let mut timer: libc::timer_t = ptr::null_mut();
         (libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0).then_some(timer)
+    }
+}
+
+fn set_action(handler: libc::sighandler_t, flags: libc::c_int) {
+    // SAFETY: all-zero is a valid action, and the fields that count are set. The handler is one of the
+    // kernel's, or [`tell`], which calls only functions that are async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (action.sa_sigaction, action.sa_flags) = (handler, flags);
+        libc::sigemptyset(&raw mut action.sa_mask);
+        libc::sigaction(signal(), &raw const action, ptr::null_mut());
     }
 }
 
