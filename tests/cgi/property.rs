@@ -127,10 +127,12 @@ fn c29_whatever_variables_and_bytes_come_the_reply_is_valid_and_the_log_has_one_
             }
             let ended = running::run(&mut command, body);
             prop_assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
-            prop_assert!(codes(&ended.stderr).len() <= 1, "{}", ended.stderr);
+            // A body may be longer than another CONTENT_LENGTH says.
+            let codes: Vec<&str> = codes(&ended.stderr).into_iter().filter(|code| *code != "W0510").collect();
+            prop_assert!(codes.len() <= 1, "{}", ended.stderr);
             let head = judge(&ended.stdout).map_err(TestCaseError::fail)?;
             // Names must not bring more than one error page, nor a page without its entry.
-            prop_assert_eq!(head.status == 200, codes(&ended.stderr).is_empty(), "{:?}", ended);
+            prop_assert_eq!(head.status == 200, codes.is_empty(), "{:?}", ended);
             let is_head = variables.iter().rev().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
             if !is_head {
                 whole(&ended.stdout);
