@@ -101,7 +101,9 @@ fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
 
 /// The log without what a warm pool says of the end of a worker, beside what the request's own entry says.
 fn without_obituaries(log: &str) -> String {
-    let Some((before, entry)) = log.split_once("wsgate: error[W0701]") else { return log.to_owned() };
+    // A warning if the gateway may have had it killed.
+    let found = ["error", "warning"].iter().find_map(|severity| log.split_once(&format!("wsgate: {severity}[W0701]")));
+    let Some((before, entry)) = found else { return log.to_owned() };
     let (_, after) = entry.split_once("\nrequest: none, pool of ").unwrap_or_else(|| panic!("of no pool: {log}"));
     let after = after.split_once('\n').map_or("", |(_, after)| after);
     format!("{before}{after}")
