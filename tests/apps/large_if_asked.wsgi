@@ -8,7 +8,9 @@ def application(environ, start_response):
     path = environ.get("PATH_INFO")
     if path == "/body":
         environ["wsgi.input"].read()
-    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))])
+    # nginx passes each block on.
+    headers = [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid())), ("X-Accel-Buffering", "no")]
+    start_response("200 OK", headers)
     if path == "/large":
         return (b"x" * 65536 for _ in range(2048))
     return [b"small"]

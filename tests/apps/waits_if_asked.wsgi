@@ -7,7 +7,7 @@ GATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "var", "ga
 
 
 def application(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
     yield b"first\n"
     if environ["QUERY_STRING"] == "wait":
         with open(GATE, "rb") as gate:
