@@ -46,6 +46,13 @@ pub(crate) const MODES: [Mode; 8] = [
     Mode::Lone,
 ];
 
+impl Mode {
+    /// Does the web server start a process for each request?
+    pub(crate) fn is_cgi(self) -> bool {
+        matches!(self, Self::Cold | Self::Warm | Self::Resident)
+    }
+}
+
 /// An application that is served in some mode. The environment variable `OUT` names a directory of
 /// its own.
 pub(crate) struct Served {

@@ -290,16 +290,17 @@ impl Program {
         });
         let stopped = stops.into_iter().any(|(sum, size)| size > 0 && (sum > room || bodiless || head_only));
         let cut = self.fail.is_some() && !stopped;
+        let is_short = !cut && !bodiless && !head_only && limit.is_some_and(|limit| total < limit);
         if cut {
             codes.push("W0503");
-        } else if !bodiless && !head_only && limit.is_some_and(|limit| total < limit) {
+        } else if is_short {
             codes.push("W0504");
         }
         Expected {
             status: status.to_owned(),
             headers: Some(headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
             body: (0..total.min(room)).map(|at| b'A' + u8::try_from(at % 26).unwrap()).collect(),
-            cut: (!cut || limit != Some(total)).then_some(cut),
+            cut: (!cut || limit != Some(total)).then_some(cut || is_short),
             codes: codes.into_iter().map(str::to_owned).collect(),
         }
     }
@@ -349,6 +350,12 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
                 cut: expected.cut.map(|_| !reply.exit.success()),
                 codes: expected.codes.clone(),
             };
+            // A body may be cut that has a length and does not leave with the headers: in CGI, and over
+            // FastCGI for some web servers, the client's connection is closed then.
+            if let Some(headers) = came.headers.as_mut().filter(|_| mode.is_cgi()) {
+                let has_length = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
+                headers.retain(|(name, value)| !(has_length && name == "Connection" && value == "close"));
+            }
             if expected.headers.is_none() {
                 came.headers = None;
                 came.body.truncate(expected.body.len());
