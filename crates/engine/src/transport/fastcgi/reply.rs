@@ -268,7 +268,8 @@ impl ReplySink for Reply {
         incoming.aside = Aside::default();
         // Of a record whose content has not come whole the rest is surplus, too.
         let is_within_record = incoming.protocol.expected().is_some_and(|it| it.input == Input::Stdin);
-        current.has_surplus |= current.left == Some(0) && (!incoming.content.is_empty() || is_within_record);
+        let is_of_body = is_within_record || (incoming.file.is_none() && !incoming.content.is_empty());
+        current.has_surplus |= current.left == Some(0) && is_of_body;
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
         while !incoming.unread.is_empty() && !incoming.inputs_over(&current) {
