@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::{
     entry::{Code, Entry},
     running,
@@ -29,6 +31,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// The signal that has a worker do it.
+    pub fn signal(self) -> Signal {
+        match self {
+            Self::Tell => Signal::USR1,
+            Self::Interrupt => Signal::USR2,
+            Self::Abort => Signal::ABORT,
+            Self::Kill => Signal::KILL,
+        }
+    }
+
     /// What the log is told of it, about the request in `reading`.
     pub fn entry(self, reading: &Reading) -> Option<Entry> {
         let Reading { request, pid, .. } = reading;

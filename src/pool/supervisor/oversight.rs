@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixStream, rc::Rc};
 
 use link::watch::Action;
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, getpid, kill_process};
 
 use super::{
     Supervisor,
@@ -133,12 +133,6 @@ impl Supervisor<'_> {
             let Some(pid) = Pid::from_raw(reading.pid).filter(|pid| self.is_worker(*pid)) else {
                 continue;
             };
-            let signal = match action {
-                Action::Tell => Signal::USR1,
-                Action::Interrupt => Signal::USR2,
-                Action::Abort => Signal::ABORT,
-                Action::Kill => Signal::KILL,
-            };
             if let Some(entry) = action.entry(&reading) {
                 self.log(&entry);
             }
@@ -147,7 +141,7 @@ impl Supervisor<'_> {
                 continue;
             }
             // It may have ended a moment ago.
-            let _ = kill_process(pid, signal);
+            let _ = kill_process(pid, action.signal());
         }
     }
 

@@ -13,7 +13,7 @@ use link::{
     error_log, running,
     watch::{Action, Watch},
 };
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{getpid, kill_process};
 
 use super::{
     fork,
@@ -78,14 +78,8 @@ impl Shared {
                     // The handler that writes the stacks would wait for a reader without an end.
                     continue;
                 }
-                let signal = match action {
-                    Action::Tell => Signal::USR1,
-                    Action::Interrupt => Signal::USR2,
-                    Action::Abort => Signal::ABORT,
-                    Action::Kill => Signal::KILL,
-                };
                 // This is about the process that runs, so that it exists.
-                let _ = kill_process(getpid(), signal);
+                let _ = kill_process(getpid(), action.signal());
             }
             let due = watch.next_due(scoreboard);
             let left = due.map(|due| due.saturating_duration_since(running::instant()).max(Duration::from_millis(1)));
