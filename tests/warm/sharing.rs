@@ -113,7 +113,6 @@ fn what_requests_write_to_is_copied_before_the_next_come() {
     assert!(faults(&site) > 1000);
     // Some processes were forked before anything was known.
     eventually(&format!("few faults: {}", site.log()), || faults(&site) < 100);
-    assert!(faults(&site) < 100);
 }
 
 #[test]

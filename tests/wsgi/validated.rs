@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use crate::{front::source, probe::Probe};
 
 /// Applications that break the PEP, or end their process, on purpose.
-const MISBEHAVING: [&str; 27] = [
+const MISBEHAVING: [&str; 28] = [
     "calls_os_exit",
     "calls_os_exit_at_import",
     "calls_sys_exit",
@@ -31,6 +31,7 @@ const MISBEHAVING: [&str; 27] = [
     "waits_between_blocks",
     // These need packages or files, and are tested behind web servers.
     "sends_file",
+    "leaves_traces",
     "peak_memory",
     "flask",
     "django",
