@@ -4,7 +4,9 @@
 use std::{ffi::OsString, io};
 
 use link::entry::{Code, Entry};
-use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid,
+};
 
 use crate::{trusted_path::is_mighty, users};
 
@@ -35,18 +37,24 @@ impl Account {
                 .hint("`getent passwd` and `getent group` list what this machine knows")
         };
         let line = users::passwd(user);
-        let fields: Vec<&str> = line.as_deref().map(|line| line.trim_end().split(':').collect()).unwrap_or_default();
-        let number = |position: usize| fields.get(position).and_then(|field| field.parse::<u32>().ok());
-        let uid =
-            number(2).or_else(|| users::number(user)).ok_or_else(|| unknown(format!("there is no user `{user}`")))?;
+        let fields: Vec<&str> =
+            line.as_deref().map(|line| line.trim_end().split(':').collect()).unwrap_or_default();
+        let number =
+            |position: usize| fields.get(position).and_then(|field| field.parse::<u32>().ok());
+        let uid = number(2)
+            .or_else(|| users::number(user))
+            .ok_or_else(|| unknown(format!("there is no user `{user}`")))?;
         let gid = match group {
             Some(name) => {
                 let number = users::group(name).or_else(|| users::number(name));
                 number.ok_or_else(|| unknown(format!("there is no group `{name}`")))?
             }
             None => number(3).ok_or_else(|| {
-                Entry::error(Code::NotThatUser, format!("the user `{user}` is a number that has no primary group here"))
-                    .hint("name the group by --group")
+                Entry::error(
+                    Code::NotThatUser,
+                    format!("the user `{user}` is a number that has no primary group here"),
+                )
+                .hint("name the group by --group")
             })?,
         };
         let name = fields.first().copied().filter(|name| !name.is_empty());
@@ -99,12 +107,18 @@ impl Account {
                         if ours.0 == 0 { " of a namespace that holds no other" } else { "" }
                     ),
                 )
-                .hint(format!("start wsgate as root, or leave --user away and start it by `sudo -u {}`", self.name)))
+                .hint(format!(
+                    "start wsgate as root, or leave --user away and start it by `sudo -u {}`",
+                    self.name
+                )))
             };
         }
         self.change().map_err(|error| {
-            Entry::error(Code::NotThatUser, format!("this process cannot become user `{}`: {error}", self.name))
-                .hint("a container needs the capabilities SETUID and SETGID for --user")
+            Entry::error(
+                Code::NotThatUser,
+                format!("this process cannot become user `{}`: {error}", self.name),
+            )
+            .hint("a container needs the capabilities SETUID and SETGID for --user")
         })
     }
 
@@ -114,7 +128,9 @@ impl Account {
         setresgid(group, group, group)?;
         setresuid(user, user, user)?;
         let (users, groups) = (getresuid()?, getresgid()?);
-        let has_changed = [users.real, users.effective, users.saved].iter().all(|found| *found == user)
+        let has_changed = [users.real, users.effective, users.saved]
+            .iter()
+            .all(|found| *found == user)
             && [groups.real, groups.effective, groups.saved].iter().all(|found| *found == group);
         let root = Uid::from_raw(0);
         if !has_changed || (!user.is_root() && setresuid(root, root, root).is_ok()) {
@@ -143,7 +159,9 @@ mod tests {
         assert_eq!((other.gid, other.groups[0]), (4242, 4242));
         let number = Account::find("424242", Some("4242")).unwrap();
         assert_eq!((number.uid, number.gid, number.variables()), (424_242, 4242, &[][..]));
-        for (user, group) in [("no-such-user", None), ("424242", None), ("", None), ("root", Some("no-such-group"))] {
+        for (user, group) in
+            [("no-such-user", None), ("424242", None), ("", None), ("root", Some("no-such-group"))]
+        {
             assert!(Account::find(user, group).is_err(), "{user} {group:?}");
         }
         for wrong in ["-1", "4294967295", "-u"] {

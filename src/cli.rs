@@ -109,9 +109,14 @@ pub(crate) fn run() -> Exit {
                 Ok(words) => dispatch(words.command),
                 Err(error) => cgi::refuse(
                     Status::InternalServerError,
-                    &Entry::error(Code::BadSetting, "the arguments that wsgate was started with are wrong")
-                        .detail(error.render().to_string())
-                        .hint("correct the program that starts it; `wsgate cgi --help` lists the options"),
+                    &Entry::error(
+                        Code::BadSetting,
+                        "the arguments that wsgate was started with are wrong",
+                    )
+                    .detail(error.render().to_string())
+                    .hint(
+                        "correct the program that starts it; `wsgate cgi --help` lists the options",
+                    ),
                 ),
             },
         };
@@ -129,11 +134,9 @@ pub(crate) fn run() -> Exit {
 /// Serves the listening socket that a process manager has put on standard input (FastCGI 1.0, 2.2).
 fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
     if let Some(script) = cgi::executed_script() {
-        return ended(
-            cgi::script_and_base(&script)
-                .map_err(Complaint::settings)
-                .and_then(|(app, options, base)| Err(pool::serve_standard_input(app, &options, &base))),
-        );
+        return ended(cgi::script_and_base(&script).map_err(Complaint::settings).and_then(
+            |(app, options, base)| Err(pool::serve_standard_input(app, &options, &base)),
+        ));
     }
     match parse(arguments, "fastcgi") {
         Ok(words) => dispatch(words.command),
@@ -148,8 +151,9 @@ fn serve_standard_input(arguments: Vec<OsString>) -> Exit {
 /// Words without a command are those of `default`: `wsgate [OPTIONS] SCRIPT`.
 fn parse(arguments: Vec<OsString>, default: &'static str) -> Result<Words, clap::Error> {
     let first = arguments.first().and_then(|first| first.to_str());
-    let has_command = first
-        .is_none_or(|first| matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first));
+    let has_command = first.is_none_or(|first| {
+        matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first)
+    });
     if has_command {
         return all(std::iter::once(OsString::from("wsgate")).chain(arguments));
     }
@@ -193,7 +197,8 @@ fn all(words: impl Iterator<Item = OsString>) -> Result<Words, clap::Error> {
 fn one<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::Error> {
     let known = clap::Command::new(name).bin_name(format!("wsgate {name}")).no_binary_name(true);
     let mut known = effects::taking_negatives(T::augment_args(known));
-    let found = known.try_get_matches_from_mut(arguments).map_err(|error| error.format(&mut known))?;
+    let found =
+        known.try_get_matches_from_mut(arguments).map_err(|error| error.format(&mut known))?;
     match effects::refused(name, &known, &found) {
         Some(refused) => Err(known.error(ErrorKind::ArgumentConflict, refused)),
         None => T::from_arg_matches(&found).map_err(|error| error.format(&mut known)),
@@ -258,7 +263,9 @@ fn man_page() -> io::Result<Vec<u8>> {
         let mut options = Vec::new();
         Man::new(known.clone()).render_options_section(&mut options)?;
         // A part of this command's section, not a section of its own.
-        text.extend_from_slice(String::from_utf8_lossy(&options).replace(".SH OPTIONS\n", "").as_bytes());
+        text.extend_from_slice(
+            String::from_utf8_lossy(&options).replace(".SH OPTIONS\n", "").as_bytes(),
+        );
     }
     page.render_extra_section(&mut text)?;
     page.render_version_section(&mut text)?;

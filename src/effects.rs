@@ -135,7 +135,11 @@ pub(crate) fn refusal(option: &str, ways: &[Way]) -> Option<String> {
     if ways.iter().any(|way| effective.contains(way)) {
         return None;
     }
-    Some(format!("--{option} has no effect in {}; it is for {}", ways.first()?.name(), names(effective)))
+    Some(format!(
+        "--{option} has no effect in {}; it is for {}",
+        ways.first()?.name(),
+        names(effective)
+    ))
 }
 
 /// Ways in the words of the command line.
@@ -161,21 +165,30 @@ pub(crate) fn refused(subcommand: &str, command: &Command, found: &ArgMatches) -
 }
 
 /// The same for the options of a `#!` line, which serves CGI in its mode and FastCGI.
-pub(crate) fn refused_on_line(command: &Command, found: &ArgMatches, options: &Options) -> Option<String> {
+pub(crate) fn refused_on_line(
+    command: &Command,
+    found: &ArgMatches,
+    options: &Options,
+) -> Option<String> {
     given(command, found).find_map(|option| refusal(option, &[Cgi(options.mode), Pool, LoneWorker]))
 }
 
 /// Long names of the options that were given.
 fn given<'a>(command: &'a Command, found: &'a ArgMatches) -> impl Iterator<Item = &'a str> {
     let is_given = |id: &str| found.value_source(id) == Some(ValueSource::CommandLine);
-    command.get_arguments().filter(move |known| is_given(known.get_id().as_str())).filter_map(|known| known.get_long())
+    command
+        .get_arguments()
+        .filter(move |known| is_given(known.get_id().as_str()))
+        .filter_map(|known| known.get_long())
 }
 
 /// `command` without the options that have no effect in any way of `subcommand`, in its help.
 pub(crate) fn hide(subcommand: &str, command: Command) -> Command {
     let ways = Way::all_of(subcommand);
     command.mut_args(|known| {
-        let is_idle = known.get_long().is_some_and(|option| !ways.is_empty() && refusal(option, ways).is_some());
+        let is_idle = known
+            .get_long()
+            .is_some_and(|option| !ways.is_empty() && refusal(option, ways).is_some());
         if is_idle { known.hide(true) } else { known }
     })
 }

@@ -77,7 +77,8 @@ fn needed(file: &File, table: u64, size: usize, count: usize) -> io::Result<Opti
         return Ok(Some(end_of_table));
     }
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-    let ends = segments.chunks_exact(size).filter(|segment| segment.starts_with(&LOAD.to_le_bytes()));
+    let ends =
+        segments.chunks_exact(size).filter(|segment| segment.starts_with(&LOAD.to_le_bytes()));
     let ends = ends.map(|segment| number(&segment[8..16]).saturating_add(number(&segment[32..40])));
     Ok(ends.max().map(|end| end.max(end_of_table)))
 }
@@ -119,13 +120,18 @@ mod tests {
         for length in [20, 63, 64, 100, 1000] {
             let part = Elf::read(&file(&program[..length])).unwrap().unwrap();
             assert_eq!(part.machine, whole.machine);
-            assert!(whole.needed.is_none() || part.needed.is_some_and(|needed| needed > length as u64), "{part:?}");
+            assert!(
+                whole.needed.is_none() || part.needed.is_some_and(|needed| needed > length as u64),
+                "{part:?}"
+            );
         }
     }
 
     #[test]
     fn no_bytes_are_too_strange() {
-        for bytes in [&b""[..], b"\x7fEL", b"\x7fELF", b"no program at all, but long enough for a header"] {
+        for bytes in
+            [&b""[..], b"\x7fEL", b"\x7fELF", b"no program at all, but long enough for a header"]
+        {
             assert_eq!(Elf::read(&file(bytes)).unwrap(), None);
         }
         let mut header = [255; 64];

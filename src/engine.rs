@@ -80,15 +80,25 @@ impl Engine {
         };
         let length = file.metadata().ok()?.len();
         let Some(elf) = Elf::read(&file).ok()? else {
-            return Some(if length == 0 { "the file is empty" } else { "the file is no shared library" }.to_owned());
+            return Some(
+                if length == 0 { "the file is empty" } else { "the file is no shared library" }
+                    .to_owned(),
+            );
         };
         if let Some(needed) = elf.needed.filter(|&needed| length < needed) {
-            return Some(format!("the file is damaged: it has {length} of at least {needed} bytes"));
+            return Some(format!(
+                "the file is damaged: it has {length} of at least {needed} bytes"
+            ));
         }
         // A wrapper script is none.
         let python = File::open(python).ok().and_then(|python| Elf::read(&python).ok()?)?;
-        (python.machine != elf.machine)
-            .then(|| format!("it is for {}, and this python for {}", elf.machine_name(), python.machine_name()))
+        (python.machine != elf.machine).then(|| {
+            format!(
+                "it is for {}, and this python for {}",
+                elf.machine_name(),
+                python.machine_name()
+            )
+        })
     }
 
     /// Is at its path another engine than the one that is held?
@@ -104,7 +114,10 @@ fn copy(mut file: &File) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = File::from(memfd_create("wsgate-engine", flags)?);
     io::copy(&mut file, &mut copy)?;
-    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    fcntl_add_seals(
+        &copy,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
     Ok(copy.into())
 }
 
@@ -124,7 +137,8 @@ fn find() -> Result<PathBuf, Entry> {
     let beside = program.parent().unwrap_or(Path::new("/"));
     let places = [beside.join(FILE), beside.join("../lib/wsgate").join(FILE)];
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
-        missing(&places).hint("install it with `make install`, or name it by the variable WSGATE_ENGINE")
+        missing(&places)
+            .hint("install it with `make install`, or name it by the variable WSGATE_ENGINE")
     })
 }
 
@@ -133,11 +147,17 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> Entry {
     let damage = engine.damage(python);
     // The dynamic loader names what it was given.
     let held = engine.held().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
-    let reason = held.map_or_else(|| reason.to_owned(), |held| reason.replace(&held, &engine.path.to_string_lossy()));
+    let reason = held.map_or_else(
+        || reason.to_owned(),
+        |held| reason.replace(&held, &engine.path.to_string_lossy()),
+    );
     let about = damage.as_ref().map(|damage| format!("{damage} (")).unwrap_or_default();
     let end = if damage.is_some() { ")" } else { "" };
-    let sentence =
-        format!("the engine `{}` does not work in `{}`: {about}{reason}{end}", engine.path.display(), python.display());
+    let sentence = format!(
+        "the engine `{}` does not work in `{}`: {about}{reason}{end}",
+        engine.path.display(),
+        python.display()
+    );
     let hint = if damage.is_some() { INSTALL_AGAIN } else { hint(&reason) };
     Entry::error(Code::UnfitEngine, sentence).hint(hint)
 }
@@ -145,7 +165,11 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> Entry {
 /// The log message for an engine that makes `python` crash, as a part of a file does.
 pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<Entry> {
     let damage = engine.damage(python)?;
-    let sentence = format!("the engine `{}` does not work in `{}`: {damage}", engine.path.display(), python.display());
+    let sentence = format!(
+        "the engine `{}` does not work in `{}`: {damage}",
+        engine.path.display(),
+        python.display()
+    );
     Some(Entry::error(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
 }
 

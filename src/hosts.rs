@@ -15,10 +15,15 @@ pub(crate) fn addresses(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }
-    let Some((host, Ok(port))) = address.rsplit_once(':').map(|(host, port)| (host, port.parse())) else {
+    let Some((host, Ok(port))) = address.rsplit_once(':').map(|(host, port)| (host, port.parse()))
+    else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "an address is HOST:PORT"));
     };
-    let found = Command::new("getent").args(["ahosts", "--", host]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let found = Command::new("getent")
+        .args(["ahosts", "--", host])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
     match found {
         Ok(found) => listed(&String::from_utf8_lossy(&found.stdout), port),
         // A machine without the program has a C library that asks no other source than ours.
@@ -46,20 +51,33 @@ mod tests {
 
     #[test]
     fn each_address_is_listed_once_in_the_order_of_the_machine() {
-        let lines = "::1             STREAM localhost\n::1  DGRAM\n127.0.0.1  STREAM\n127.0.0.1  RAW\n";
-        let expected: Vec<SocketAddr> = ["[::1]:80", "127.0.0.1:80"].map(|it| it.parse().expect("an address")).to_vec();
+        let lines =
+            "::1             STREAM localhost\n::1  DGRAM\n127.0.0.1  STREAM\n127.0.0.1  RAW\n";
+        let expected: Vec<SocketAddr> =
+            ["[::1]:80", "127.0.0.1:80"].map(|it| it.parse().expect("an address")).to_vec();
         assert_eq!(listed(lines, 80).ok(), Some(expected));
         assert_eq!(listed("", 80).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
     }
 
     #[test]
     fn numeric_addresses_and_local_names_are_found_and_words_that_are_no_address_are_errors() {
-        for (address, expected) in [("127.0.0.1:9000", "127.0.0.1:9000"), ("[::1]:9000", "[::1]:9000")] {
-            assert_eq!(addresses(address).ok(), expected.parse().ok().map(|it| vec![it]), "{address}");
+        for (address, expected) in
+            [("127.0.0.1:9000", "127.0.0.1:9000"), ("[::1]:9000", "[::1]:9000")]
+        {
+            assert_eq!(
+                addresses(address).ok(),
+                expected.parse().ok().map(|it| vec![it]),
+                "{address}"
+            );
         }
         let local = addresses("localhost:9000").unwrap_or_default();
-        assert!(!local.is_empty() && local.iter().all(|it| it.ip().is_loopback() && it.port() == 9000), "{local:?}");
-        for wrong in ["", "localhost", "localhost:", "localhost:x", "-V:80", "no-such-host.invalid:80"] {
+        assert!(
+            !local.is_empty() && local.iter().all(|it| it.ip().is_loopback() && it.port() == 9000),
+            "{local:?}"
+        );
+        for wrong in
+            ["", "localhost", "localhost:", "localhost:x", "-V:80", "no-such-host.invalid:80"]
+        {
             assert!(addresses(wrong).is_err(), "{wrong}");
         }
     }

@@ -14,7 +14,8 @@ use crate::settings::Settings;
 pub(crate) fn message(settings: &Settings, error: &io::Error) -> Entry {
     let program = settings.interpreter.program.display();
     let Reason { place, hint } = reason(settings, error);
-    Entry::error(Code::NoProcess, format!("`{program}` could not be started: {place}{error}")).hint(hint)
+    Entry::error(Code::NoProcess, format!("`{program}` could not be started: {place}{error}"))
+        .hint(hint)
 }
 
 /// The same reason, where a message with another code has it. Gives the reason and the hint.
@@ -33,8 +34,10 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     let directory = &settings.working_directory;
     // The kernel does not say which of the two it is about.
-    if matches!(errno, Some(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP | Errno::STALE))
-        && access(directory, Access::EXEC_OK).is_err()
+    if matches!(
+        errno,
+        Some(Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP | Errno::STALE)
+    ) && access(directory, Access::EXEC_OK).is_err()
     {
         let directory = directory.display();
         return Reason {
@@ -79,4 +82,5 @@ pub(crate) fn limit_hint(error: &io::Error) -> Option<&'static str> {
     (error.raw_os_error() == Some(Errno::FBIG.raw_os_error())).then_some(FILE_SIZE)
 }
 
-const FILE_SIZE: &str = "files may not be large enough: raise the limit (`RLIMIT_FSIZE`, `ulimit -f`)";
+const FILE_SIZE: &str =
+    "files may not be large enough: raise the limit (`RLIMIT_FSIZE`, `ulimit -f`)";

@@ -213,7 +213,9 @@ impl Options {
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words = Vec::new();
         let mut pair = |name: &str, value: OsString| words.extend([OsString::from(name), value]);
-        for (name, value) in [("--venv", &self.venv), ("--python", &self.python), ("--chdir", &self.chdir)] {
+        for (name, value) in
+            [("--venv", &self.venv), ("--python", &self.python), ("--chdir", &self.chdir)]
+        {
             if let Some(value) = value {
                 pair(name, value.into());
             }
@@ -285,10 +287,13 @@ fn script_name(word: &str) -> Result<String, String> {
 
 /// `/path?query`, or that behind scheme and host.
 fn warm_up(word: &str) -> Result<String, String> {
-    let has_host = ["http://", "https://"]
-        .iter()
-        .any(|scheme| word.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?'])));
-    if !(word.starts_with('/') || has_host) || word.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    let has_host = ["http://", "https://"].iter().any(|scheme| {
+        word.strip_prefix(scheme)
+            .is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?']))
+    });
+    if !(word.starts_with('/') || has_host)
+        || word.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
         return Err(format!("`{}` is neither /PATH nor http://HOST/PATH", word.escape_debug()));
     }
     Ok(word.to_owned())
@@ -304,7 +309,8 @@ fn size(word: &str) -> Result<u64, String> {
         "G" => 1 << 30,
         _ => return Err(format!("`{word}` has another unit than K, M and G")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("`{word}` is no number with a unit, such as 200M"))?;
+    let number: u64 =
+        digits.parse().map_err(|_| format!("`{word}` is no number with a unit, such as 200M"))?;
     number.checked_mul(factor).ok_or_else(|| format!("`{word}` is too much"))
 }
 
@@ -324,7 +330,9 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (word, bytes) in [("0", 0), ("512", 512), ("1k", 1024), ("200M", 200 << 20), ("2G", 2 << 30)] {
+        for (word, bytes) in
+            [("0", 0), ("512", 512), ("1k", 1024), ("200M", 200 << 20), ("2G", 2 << 30)]
+        {
             assert_eq!(size(word), Ok(bytes), "{word}");
         }
         for wrong in ["", "M", "-1", "1.5G", "200MB", "20T", "1 M", "99999999999G", "é"] {

@@ -47,10 +47,14 @@ pub(crate) fn find(
     owners: &[u32],
 ) -> Result<Interpreter, Entry> {
     if let Some(program) = python {
-        let program =
-            if program.components().count() == 1 { on_path(program.as_os_str())? } else { program.to_owned() };
+        let program = if program.components().count() == 1 {
+            on_path(program.as_os_str())?
+        } else {
+            program.to_owned()
+        };
         can_run(&program).map_err(|reason| bad_python(&program, &reason))?;
-        let venv = program.parent().and_then(Path::parent).and_then(|directory| read_venv(directory).ok());
+        let venv =
+            program.parent().and_then(Path::parent).and_then(|directory| read_venv(directory).ok());
         return Ok(Interpreter { program, venv, chosen_by: "--python" });
     }
     if let Some(directory) = venv {
@@ -67,7 +71,11 @@ pub(crate) fn find(
             }
         }
     }
-    Ok(Interpreter { program: on_path(OsStr::new("python3"))?, venv: None, chosen_by: "the first python3 on PATH" })
+    Ok(Interpreter {
+        program: on_path(OsStr::new("python3"))?,
+        venv: None,
+        chosen_by: "the first python3 on PATH",
+    })
 }
 
 /// The interpreter of a virtualenv.
@@ -75,7 +83,10 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Ent
     let bad = |reason: String, hint: String| {
         Entry::error(
             Code::BadVenv,
-            format!("the virtualenv `{}` ({chosen_by}) cannot be used: {reason}", directory.display()),
+            format!(
+                "the virtualenv `{}` ({chosen_by}) cannot be used: {reason}",
+                directory.display()
+            ),
         )
         .hint(hint)
     };
@@ -89,7 +100,8 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Ent
     if !directory.is_dir() {
         return Err(bad("there is no such directory".to_owned(), anew()));
     }
-    let venv = read_venv(directory).map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), anew()))?;
+    let venv = read_venv(directory)
+        .map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), anew()))?;
     let program = directory.join("bin/python");
     can_run(&program).map_err(|reason| bad(format!("its bin/python {reason}"), anew()))?;
     Ok(Interpreter { program, venv: Some(venv), chosen_by })
@@ -129,7 +141,8 @@ fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
 
 /// The first directory on the way to `path` that this user may not enter.
 fn first_closed(path: &Path) -> Option<PathBuf> {
-    let mut ancestors: Vec<&Path> = path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).collect();
+    let mut ancestors: Vec<&Path> =
+        path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).collect();
     ancestors.reverse();
     ancestors
         .into_iter()
@@ -141,7 +154,8 @@ fn first_closed(path: &Path) -> Option<PathBuf> {
 fn can_run(program: &Path) -> Result<(), String> {
     match fs::metadata(program) {
         Ok(found) if !found.is_file() => Err("is no program".to_owned()),
-        Ok(_) => access(program, Access::EXEC_OK).map_err(|_| format!("may not be run by user {}", geteuid().as_raw())),
+        Ok(_) => access(program, Access::EXEC_OK)
+            .map_err(|_| format!("may not be run by user {}", geteuid().as_raw())),
         Err(error) => match fs::read_link(program) {
             Ok(target) if error.kind() == io::ErrorKind::NotFound => {
                 Err(format!("points to `{}`, which is not there any more", target.display()))
@@ -153,13 +167,19 @@ fn can_run(program: &Path) -> Result<(), String> {
 }
 
 fn on_path(name: &OsStr) -> Result<PathBuf, Entry> {
-    let path = env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into());
+    let path =
+        env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into());
     env::split_paths(&path)
         // A relative entry would mean whatever directory the web server started us in.
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
         .find(|program| can_run(program).is_ok())
-        .ok_or_else(|| bad_python(Path::new(name), &format!("is in none of the directories `{}`", path.display())))
+        .ok_or_else(|| {
+            bad_python(
+                Path::new(name),
+                &format!("is in none of the directories `{}`", path.display()),
+            )
+        })
 }
 
 fn bad_python(program: &Path, reason: &str) -> Entry {

@@ -40,11 +40,15 @@ pub(crate) struct Request {
 impl Request {
     /// The request that the process environment describes.
     pub(crate) fn from_environment() -> Self {
-        let text = |name: &str| env::var_os(name).map(|value| visible::text(value.as_bytes()).into_owned());
+        let text = |name: &str| {
+            env::var_os(name).map(|value| visible::text(value.as_bytes()).into_owned())
+        };
         let script = text("SCRIPT_NAME").or_else(|| text("SCRIPT_FILENAME")).unwrap_or_default();
         let is_non_parsed = script.rsplit('/').next().is_some_and(|name| name.starts_with("nph-"));
         Self {
-            id: text("UNIQUE_ID").filter(|id| request_id::is_one(id)).unwrap_or_else(request_id::new),
+            id: text("UNIQUE_ID")
+                .filter(|id| request_id::is_one(id))
+                .unwrap_or_else(request_id::new),
             form: if is_non_parsed { Form::NonParsed } else { Form::Cgi },
             debug: false,
             variables: Vec::new(),
@@ -99,10 +103,20 @@ impl Request {
     }
 
     /// As [`Self::refuse`], with a reply that is not closed.
-    pub(crate) fn refuse_on(&self, status: Status, entry: &Entry, mut reply: impl io::Write) -> Exit {
+    pub(crate) fn refuse_on(
+        &self,
+        status: Status,
+        entry: &Entry,
+        mut reply: impl io::Write,
+    ) -> Exit {
         self.log(entry);
         let detail = self.debug.then(|| entry.for_client());
-        let page = Page { status, request_id: &self.id, detail: detail.as_deref(), head_only: self.is_head() };
+        let page = Page {
+            status,
+            request_id: &self.id,
+            detail: detail.as_deref(),
+            head_only: self.is_head(),
+        };
         match reply.write_all(&page.render(self.form)).and_then(|()| reply.flush()) {
             Ok(()) => Exit::Done,
             // Nobody reads it, which nobody needs to hear of.

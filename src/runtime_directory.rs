@@ -44,7 +44,10 @@ pub(crate) fn open() -> io::Result<PathBuf> {
     }
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(io::Error::new(error.kind(), format!("`{}` cannot be made: {error}", path.display())));
+            return Err(io::Error::new(
+                error.kind(),
+                format!("`{}` cannot be made: {error}", path.display()),
+            ));
         }
         _ => {}
     }
@@ -110,7 +113,9 @@ pub(crate) fn of_pools() -> io::Result<Directories> {
     directories.looked.extend(elsewhere.iter().cloned());
     directories.found.extend(elsewhere.iter().cloned());
     let mut seen = BTreeSet::new();
-    let is_new = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| seen.insert((found.dev(), found.ino())));
+    let is_new = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|found| seen.insert((found.dev(), found.ino())))
+    };
     directories.found = std::mem::take(&mut directories.found).into_iter().filter(is_new).collect();
     match trouble {
         Some(error) if directories.found.is_empty() => Err(error),
@@ -121,14 +126,17 @@ pub(crate) fn of_pools() -> io::Result<Directories> {
 /// Directories in [`OF_ROOT`] that this user may use, and for root those of all users: nobody else can
 /// have made them.
 fn made_by_root() -> Vec<PathBuf> {
-    let is_trusted =
-        trusted_path::place(&Path::new(OF_ROOT).join("user"), LastLink::Kept).is_ok_and(|place| !place.is_shared);
+    let is_trusted = trusted_path::place(&Path::new(OF_ROOT).join("user"), LastLink::Kept)
+        .is_ok_and(|place| !place.is_shared);
     let user = geteuid();
-    let entries = fs::read_dir(OF_ROOT).into_iter().filter(|_| is_trusted).flatten().filter_map(Result::ok);
+    let entries =
+        fs::read_dir(OF_ROOT).into_iter().filter(|_| is_trusted).flatten().filter_map(Result::ok);
     let is_usable = |path: &PathBuf| {
         let found = fs::symlink_metadata(path);
         found.is_ok_and(|found| {
-            found.is_dir() && found.mode() & 0o077 == 0 && (user.is_root() || found.uid() == user.as_raw())
+            found.is_dir()
+                && found.mode() & 0o077 == 0
+                && (user.is_root() || found.uid() == user.as_raw())
         })
     };
     entries.map(|entry| entry.path()).filter(is_usable).collect()
@@ -145,7 +153,8 @@ fn in_other_namespaces() -> impl Iterator<Item = PathBuf> {
     let mut known: BTreeSet<_> = root(Path::new("/proc/self")).into_iter().collect();
     // Without its own it could tell nothing apart.
     let is_able = !known.is_empty();
-    let entries = fs::read_dir("/proc").into_iter().filter(|_| is_able).flatten().filter_map(Result::ok);
+    let entries =
+        fs::read_dir("/proc").into_iter().filter(|_| is_able).flatten().filter_map(Result::ok);
     let processes: Vec<PathBuf> = entries
         .filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit))
         .map(|entry| entry.path())
@@ -156,7 +165,8 @@ fn in_other_namespaces() -> impl Iterator<Item = PathBuf> {
     processes
         .into_iter()
         .flat_map(move |process| {
-            let below = |path: &PathBuf| process.join("root").join(path.strip_prefix("/").unwrap_or(path));
+            let below =
+                |path: &PathBuf| process.join("root").join(path.strip_prefix("/").unwrap_or(path));
             paths.iter().map(below).collect::<Vec<_>>()
         })
         .filter(move |path| is_private(path, user).unwrap_or(false))
@@ -177,9 +187,11 @@ fn candidates() -> io::Result<Vec<PathBuf>> {
     let user = geteuid().as_raw();
     // What the XDG Base Directory Specification asks of it; whoever has become another user may still have that one's.
     let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let session = session.filter(|path| path.is_absolute() && is_private(path, user).unwrap_or(false));
+    let session =
+        session.filter(|path| path.is_absolute() && is_private(path, user).unwrap_or(false));
     let of_root = Some(of_user(user)).filter(|path| is_private(path, user).unwrap_or(false));
-    let temporary = [env::temp_dir(), PathBuf::from("/tmp")].map(|directory| directory.join(format!("wsgate-{user}")));
+    let temporary = [env::temp_dir(), PathBuf::from("/tmp")]
+        .map(|directory| directory.join(format!("wsgate-{user}")));
     let session = session.map(|path| path.join("wsgate"));
     let mut paths: Vec<PathBuf> = session.into_iter().chain(of_root).chain(temporary).collect();
     paths.dedup();

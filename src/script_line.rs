@@ -56,10 +56,13 @@ impl Beginning {
             return Ok(Self::NoProgram);
         };
         // An editor of another system may have ended the line with CR LF.
-        let words = shlex::bytes::split(line.trim_ascii())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a quote is not closed on its `#!` line"))?;
+        let words = shlex::bytes::split(line.trim_ascii()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "a quote is not closed on its `#!` line")
+        })?;
         Ok(match behind_our_name(&words) {
-            Some(words) => Self::Ours(words.iter().map(|word| OsString::from_vec(word.clone())).collect()),
+            Some(words) => {
+                Self::Ours(words.iter().map(|word| OsString::from_vec(word.clone())).collect())
+            }
             None => Self::Anothers,
         })
     }
@@ -73,10 +76,11 @@ pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
     match Beginning::of(script) {
         Ok(Beginning::Ours(words)) => Ok(words),
         Ok(Beginning::Anothers | Beginning::NoProgram) => Ok(Vec::new()),
-        Err(error) => {
-            Err(Entry::error(Code::UnreadableScript, format!("`{}` cannot be read: {error}", script.display()))
-                .hint("the user that the request runs as must be able to read the script: chmod a+r"))
-        }
+        Err(error) => Err(Entry::error(
+            Code::UnreadableScript,
+            format!("`{}` cannot be read: {error}", script.display()),
+        )
+        .hint("the user that the request runs as must be able to read the script: chmod a+r")),
     }
 }
 
@@ -88,7 +92,8 @@ pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
     let words = words_of(script)?;
     let parsed = (|| {
         let mut known = effects::taking_negatives(ScriptLine::command());
-        let found = known.try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(words))?;
+        let found = known
+            .try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(words))?;
         let line = ScriptLine::from_arg_matches(&found)?;
         match effects::refused_on_line(&known, &found, &line.options) {
             Some(refused) => Err(known.error(ErrorKind::ArgumentConflict, refused)),
@@ -167,8 +172,12 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
     }
     let program = words.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let program = Path::new(OsStr::from_bytes(program));
-    let words: Vec<&[u8]> = words.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
-    if base_name(program.as_os_str().as_bytes()) == b"env" && words.len() > 2 && !words[1].starts_with(b"-") {
+    let words: Vec<&[u8]> =
+        words.trim_ascii().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+    if base_name(program.as_os_str().as_bytes()) == b"env"
+        && words.len() > 2
+        && !words[1].starts_with(b"-")
+    {
         problems.push(format!(
             "the `#!` line of `{shown}` gives `env` more than a name, and `env` takes all of it for one name\n\
              hint: write `env -S` in place of `env`"
@@ -240,7 +249,10 @@ mod tests {
     #[test]
     fn words_behind_our_name_are_options_in_every_spelling() {
         assert_eq!(beginning(b"#!/usr/bin/wsgate\nx"), ours(&[]));
-        assert_eq!(beginning(b"#!/usr/bin/wsgate --debug --venv '/a b'\n"), ours(&["--debug", "--venv", "/a b"]));
+        assert_eq!(
+            beginning(b"#!/usr/bin/wsgate --debug --venv '/a b'\n"),
+            ours(&["--debug", "--venv", "/a b"])
+        );
         assert_eq!(beginning(b"#! /usr/bin/env -S wsgate --debug\n"), ours(&["--debug"]));
         assert_eq!(beginning(b"#!/usr/bin/env wsgate\n"), ours(&[]));
         assert_eq!(beginning(b"#!/usr/bin/env -S A=1 /x/wsgate --debug\n"), ours(&["--debug"]));

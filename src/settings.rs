@@ -109,7 +109,10 @@ impl Settings {
         if !working_directory.is_dir() {
             return Err(Entry::error(
                 Code::BadSetting,
-                format!("the directory `{}` for --chdir cannot be entered", working_directory.display()),
+                format!(
+                    "the directory `{}` for --chdir cannot be entered",
+                    working_directory.display()
+                ),
             )
             .hint("name a directory that exists and that this user may enter"));
         }
@@ -124,7 +127,10 @@ impl Settings {
             interpreter,
             engine: engine()?,
             working_directory,
-            sys_path: homes.into_iter().chain(options.path.iter().map(|directory| base.join(directory))).collect(),
+            sys_path: homes
+                .into_iter()
+                .chain(options.path.iter().map(|directory| base.join(directory)))
+                .collect(),
             variables: options.env.clone(),
             pycache_prefix: pycache_prefix(&home),
             debug: options.debug,
@@ -175,7 +181,10 @@ pub(crate) fn at(base: &Path, program: &Path) -> PathBuf {
 fn homes_of(file: &Path) -> Vec<PathBuf> {
     let directory = |path: &Path| path.parent().map(Path::to_owned);
     let mut homes: Vec<PathBuf> =
-        [fs::canonicalize(file).ok().as_deref().and_then(directory), directory(file)].into_iter().flatten().collect();
+        [fs::canonicalize(file).ok().as_deref().and_then(directory), directory(file)]
+            .into_iter()
+            .flatten()
+            .collect();
     homes.dedup();
     homes
 }
@@ -195,15 +204,18 @@ fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
 
 fn readable_file(path: &Path) -> Result<(), Entry> {
     let shown = path.display();
-    let unreadable = |sentence: String, hint: &str| Err(Entry::error(Code::UnreadableScript, sentence).hint(hint));
+    let unreadable = |sentence: String, hint: &str| {
+        Err(Entry::error(Code::UnreadableScript, sentence).hint(hint))
+    };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => unreadable(
             format!("`{shown}` is a directory, not a WSGI file"),
             "name the file in it that defines `application`",
         ),
-        Ok(found) if !found.is_file() => {
-            unreadable(format!("`{shown}` is no regular file"), "name a Python file that defines `application`")
-        }
+        Ok(found) if !found.is_file() => unreadable(
+            format!("`{shown}` is no regular file"),
+            "name a Python file that defines `application`",
+        ),
         Ok(_) if access(path, Access::READ_OK).is_err() => unreadable(
             format!("`{shown}` cannot be read by the user that the request runs as"),
             "let that user read it: chmod a+r",

@@ -89,7 +89,9 @@ impl Bell {
 
     /// The last of the signals that are noted.
     pub(crate) fn last(&self) -> Option<Signal> {
-        i32::try_from(self.last.load(Ordering::Relaxed)).ok().and_then(|number| Signal::try_from(number).ok())
+        i32::try_from(self.last.load(Ordering::Relaxed))
+            .ok()
+            .and_then(|number| Signal::try_from(number).ok())
     }
 }
 
@@ -150,13 +152,16 @@ fn stray(signal: i32) -> Entry {
 
 /// The name of a signal.
 pub(crate) fn name(signal: i32) -> String {
-    signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+    signal_hook::low_level::signal_name(signal)
+        .map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
 /// What has most likely ended a process by this signal, if the signal says so.
 pub(crate) fn cause(signal: i32) -> Option<&'static str> {
     Some(match Signal::try_from(signal).ok()? {
-        Signal::SIGXCPU => "the limit of processor time was reached (`RLIMIT_CPU`, `ulimit -t`, Apache's RLimitCPU)",
+        Signal::SIGXCPU => {
+            "the limit of processor time was reached (`RLIMIT_CPU`, `ulimit -t`, Apache's RLimitCPU)"
+        }
         Signal::SIGXFSZ => "the limit of file sizes was reached (`RLIMIT_FSIZE`, `ulimit -f`)",
         Signal::SIGALRM | Signal::SIGVTALRM | Signal::SIGPROF => {
             "a timer of the application has ended (`signal.alarm`, `signal.setitimer`), and it has no handler for that"

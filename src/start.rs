@@ -27,8 +27,15 @@ const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
 /// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)): an
 /// application that finds them would take descriptors of ours for its own, or speak in our place.
-pub(crate) const OF_THE_MANAGER: [&str; 7] =
-    ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
+pub(crate) const OF_THE_MANAGER: [&str; 7] = [
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// A python that can be started.
 pub(crate) struct Start {
@@ -62,8 +69,15 @@ impl Start {
         let frame = frame(&Launch {
             work,
             app: settings.app.clone(),
-            sys_path: settings.sys_path.iter().map(|directory| directory.as_os_str().as_bytes().to_vec()).collect(),
-            pycache_prefix: settings.pycache_prefix.as_ref().map(|directory| directory.as_os_str().as_bytes().to_vec()),
+            sys_path: settings
+                .sys_path
+                .iter()
+                .map(|directory| directory.as_os_str().as_bytes().to_vec())
+                .collect(),
+            pycache_prefix: settings
+                .pycache_prefix
+                .as_ref()
+                .map(|directory| directory.as_os_str().as_bytes().to_vec()),
             venv: settings.interpreter.venv.clone(),
             debug: settings.debug,
             request_id: request.id.clone(),
@@ -78,8 +92,11 @@ impl Start {
         })?;
         let held = settings.engine.held();
         let inherits_lifeline = lifeline_fd.map(|_| pythons_lifeline.as_fd());
-        for descriptor in
-            [engines_end.as_fd(), frame.as_fd()].iter().chain(&inherits_lifeline).chain(inherited).chain(&held)
+        for descriptor in [engines_end.as_fd(), frame.as_fd()]
+            .iter()
+            .chain(&inherits_lifeline)
+            .chain(inherited)
+            .chain(&held)
         {
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }

@@ -24,7 +24,8 @@ const STICKY: u32 = 0o1000;
 /// one user (`unshare -r`) is an ordinary user under another number: it has that user's rights alone,
 /// and sees the owners of all other files as the user 65534.
 pub(crate) fn is_mighty() -> bool {
-    geteuid().is_root() && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| holds_one_user(&map))
+    geteuid().is_root()
+        && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| holds_one_user(&map))
 }
 
 /// Does a user namespace with this map hold one user?
@@ -116,7 +117,12 @@ pub(crate) fn place(path: &Path, last: LastLink) -> io::Result<Place> {
                 return Err(io::Error::other("there are too many links on the way"));
             }
             if is_shared && found.uid() != 0 {
-                return Err(Untrusted(format!("`{}` is a link of user {}", next.display(), found.uid())).into());
+                return Err(Untrusted(format!(
+                    "`{}` is a link of user {}",
+                    next.display(),
+                    found.uid()
+                ))
+                .into());
             }
             let target = fs::read_link(&next)?;
             if target.is_absolute() {
@@ -154,11 +160,20 @@ fn is_shared_directory(path: &Path) -> io::Result<bool> {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, sentence));
     }
     if found.uid() != 0 {
-        return Err(Untrusted(format!("the directory `{}` belongs to user {}", path.display(), found.uid())).into());
+        return Err(Untrusted(format!(
+            "the directory `{}` belongs to user {}",
+            path.display(),
+            found.uid()
+        ))
+        .into());
     }
     let is_writable = found.mode() & 0o002 != 0 || (found.mode() & 0o020 != 0 && found.gid() != 0);
     if is_writable && found.mode() & STICKY == 0 {
-        return Err(Untrusted(format!("users other than root can write in the directory `{}`", path.display())).into());
+        return Err(Untrusted(format!(
+            "users other than root can write in the directory `{}`",
+            path.display()
+        ))
+        .into());
     }
     Ok(is_writable)
 }
@@ -170,7 +185,9 @@ mod tests {
     #[test]
     fn a_user_namespace_of_one_user_is_told_from_others() {
         assert!(holds_one_user("         0       1000          1\n"));
-        for map in ["         0          0 4294967295\n", "0 1000 1\n1 100000 65536\n", "", "nonsense"] {
+        for map in
+            ["         0          0 4294967295\n", "0 1000 1\n1 100000 65536\n", "", "nonsense"]
+        {
             assert!(!holds_one_user(map), "{map}");
         }
     }

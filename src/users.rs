@@ -33,13 +33,18 @@ pub(crate) fn user(name: &str) -> Option<u32> {
 pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
     let name = plain(name)?;
     match said(Command::new("id").args(["-G", "--", name])) {
-        Said::Text(text) => text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok(),
+        Said::Text(text) => {
+            text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()
+        }
         Said::Nothing => None,
         Said::NoProgram => {
             let primary = field(&line(PASSWD, |fields| fields.first() == Some(&name))?, 3)?;
             let text = fs::read_to_string(GROUP).unwrap_or_default();
-            let has_them =
-                |line: &&str| line.split(':').nth(3).is_some_and(|users| users.split(',').any(|user| user == name));
+            let has_them = |line: &&str| {
+                line.split(':')
+                    .nth(3)
+                    .is_some_and(|users| users.split(',').any(|user| user == name))
+            };
             let others = text.lines().filter(has_them).filter_map(|line| field(line, 2));
             Some([primary].into_iter().chain(others.filter(|&group| group != primary)).collect())
         }
@@ -62,7 +67,9 @@ pub(crate) fn passwd(user: &str) -> Option<String> {
     match said(Command::new("getent").args(["passwd", "--", user])) {
         Said::Text(text) => Some(text),
         Said::Nothing => None,
-        Said::NoProgram => line(PASSWD, |fields| [fields.first(), fields.get(2)].contains(&Some(&user))),
+        Said::NoProgram => {
+            line(PASSWD, |fields| [fields.first(), fields.get(2)].contains(&Some(&user)))
+        }
     }
 }
 
@@ -79,7 +86,9 @@ enum Said {
 
 fn said(command: &mut Command) -> Said {
     match command.stdin(Stdio::null()).stderr(Stdio::null()).output() {
-        Ok(said) if said.status.success() => String::from_utf8(said.stdout).map_or(Said::Nothing, Said::Text),
+        Ok(said) if said.status.success() => {
+            String::from_utf8(said.stdout).map_or(Said::Nothing, Said::Text)
+        }
         Ok(_) => Said::Nothing,
         Err(_) => Said::NoProgram,
     }
@@ -112,7 +121,9 @@ mod tests {
     #[test]
     fn a_number_is_digits_and_not_the_kernels_word_for_none() {
         assert_eq!((number("0"), number("4294967294")), (Some(0), Some(4294967294)));
-        for strange in ["", "+5", "-1", " 5", "5 ", "0x5", "\u{663}", "4294967295", "99999999999999999999"] {
+        for strange in
+            ["", "+5", "-1", " 5", "5 ", "0x5", "\u{663}", "4294967295", "99999999999999999999"]
+        {
             assert_eq!(number(strange), None, "{strange}");
         }
     }

@@ -28,7 +28,8 @@ fn rust_below(relative: &str) -> String {
 #[test]
 fn every_code_is_in_the_table_of_errors_and_no_other_is() {
     let page = text("docs/errors.md");
-    let listed: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("| W")?.get(..4)).collect();
+    let listed: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| W")?.get(..4)).collect();
     let source = text("crates/link/src/entry.rs");
     let defined: BTreeSet<String> = source
         .lines()
@@ -42,7 +43,8 @@ fn every_code_is_in_the_table_of_errors_and_no_other_is() {
 
 #[test]
 fn every_code_is_used() {
-    let of_both = ["watch", "error_log"].map(|name| text(&format!("crates/link/src/{name}.rs"))).concat();
+    let of_both =
+        ["watch", "error_log"].map(|name| text(&format!("crates/link/src/{name}.rs"))).concat();
     let source = text("crates/link/src/entry.rs");
     // Entries that several places make stand there themselves.
     let made_there = source.split("#[cfg(test)]").next().unwrap();
@@ -63,9 +65,14 @@ fn rows() -> Vec<(String, Vec<String>, String)> {
         .filter_map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
             let id = *cells.first()?;
-            let is_row = id.len() == 3 && id.starts_with(['W', 'C', 'F']) && id[1..].parse::<u8>().is_ok();
+            let is_row =
+                id.len() == 3 && id.starts_with(['W', 'C', 'F']) && id[1..].parse::<u8>().is_ok();
             is_row.then(|| {
-                let tests = cells[4].split('`').filter(|word| word.contains('_')).map(str::to_owned).collect();
+                let tests = cells[4]
+                    .split('`')
+                    .filter(|word| word.contains('_'))
+                    .map(str::to_owned)
+                    .collect();
                 (id.to_owned(), tests, cells[5].to_owned())
             })
         })
@@ -87,7 +94,10 @@ fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
                 assert!(!named.is_empty(), "{id} names no test");
                 for test in named {
                     assert!(test.starts_with(&format!("{}_", id.to_lowercase())), "{id}: {test}");
-                    assert!(tests.contains(&format!("fn {test}(")), "{id}: there is no test {test}");
+                    assert!(
+                        tests.contains(&format!("fn {test}(")),
+                        "{id}: there is no test {test}"
+                    );
                 }
             }
             "not yet" => assert!(named.is_empty(), "{id} is not met, and names {named:?}"),
@@ -98,8 +108,11 @@ fn a_row_that_is_met_names_a_test_that_exists_and_carries_its_id() {
 
 #[test]
 fn every_test_of_a_row_belongs_to_a_row_that_is_met() {
-    let met: BTreeSet<String> =
-        rows().into_iter().filter(|(.., state)| state != "not yet").map(|(id, ..)| id.to_lowercase()).collect();
+    let met: BTreeSet<String> = rows()
+        .into_iter()
+        .filter(|(.., state)| state != "not yet")
+        .map(|(id, ..)| id.to_lowercase())
+        .collect();
     for line in (rust_below("tests") + &rust_below("crates") + &rust_below("src")).lines() {
         if let Some(name) = line.trim().strip_prefix("fn ")
             && name.get(3..4) == Some("_")
@@ -145,7 +158,10 @@ fn links_and_code_of_the_documents_are_there() {
     let readme = text("README.md");
     let shown = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     for line in shown.lines() {
-        assert!(text("cgi-bin/hello.wsgi").contains(line), "cgi-bin/hello.wsgi has no line {line:?}");
+        assert!(
+            text("cgi-bin/hello.wsgi").contains(line),
+            "cgi-bin/hello.wsgi has no line {line:?}"
+        );
     }
 }
 
@@ -156,7 +172,8 @@ fn every_make_target_that_the_readme_names_exists() {
     let mut targets = BTreeSet::new();
     for command in ["`make ", "    make ", "sudo make "] {
         let named = readme.split(command).skip(1);
-        targets.extend(named.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next()));
+        targets
+            .extend(named.filter_map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next()));
     }
     assert!(targets.len() > 4, "{targets:?}");
     for target in targets {

@@ -5,8 +5,9 @@ use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=src");
-    let mut sources: Vec<PathBuf> =
-        fs::read_dir("src")?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let mut sources: Vec<PathBuf> = fs::read_dir("src")?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
     sources.sort();
     // FNV-1a, 64 bits: enough to tell two states of a few files apart.
     let mut digest: u64 = 0xcbf2_9ce4_8422_2325;

@@ -47,7 +47,9 @@ impl Variables {
 
     fn header(&mut self, name: &str, value: &str) {
         let variable = match name.to_ascii_uppercase().replace('-', "_") {
-            name if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" => return self.set(&name, value),
+            name if name == "CONTENT_TYPE" || name == "CONTENT_LENGTH" => {
+                return self.set(&name, value);
+            }
             name => format!("HTTP_{name}"),
         };
         match self.0.iter_mut().find(|(known, _)| *known == *variable) {
@@ -64,13 +66,18 @@ impl Composed {
     /// Composes the request for `target` that `call` describes; `script` is the file that it is for, if it is for one.
     pub(super) fn new(call: &Call, target: &str, script: Option<&OsStr>) -> Result<Self> {
         let target = Target::parse(call, target)?;
-        let method = call.method.as_deref().unwrap_or(if call.data.is_empty() { "GET" } else { "POST" });
+        let method =
+            call.method.as_deref().unwrap_or(if call.data.is_empty() { "GET" } else { "POST" });
         if !is_token(method) {
             bail!("`{method}` is no method: write GET, POST or any other word");
         }
         let mut variables = Variables::default();
         let port = match target.host.rsplit_once(':') {
-            Some((_, port)) if !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit()) => port.to_owned(),
+            Some((_, port))
+                if !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit()) =>
+            {
+                port.to_owned()
+            }
             _ => if target.https { "443" } else { "80" }.to_owned(),
         };
         let name = target.host.strip_suffix(&format!(":{port}")).unwrap_or(&target.host);
@@ -101,7 +108,10 @@ impl Composed {
         if let Some(credentials) = &call.auth {
             // The value may be half a password: the message does not show it.
             ensure!(credentials.contains(':'), "--auth has no colon: write USER:PASSWORD");
-            variables.set("HTTP_AUTHORIZATION", format!("Basic {}", BASE64_STANDARD.encode(credentials)));
+            variables.set(
+                "HTTP_AUTHORIZATION",
+                format!("Basic {}", BASE64_STANDARD.encode(credentials)),
+            );
         }
         if let Some(user) = &call.remote_user {
             variables.set("REMOTE_USER", user);
@@ -121,12 +131,14 @@ impl Composed {
         for header in &call.headers {
             let (name, value) = header
                 .split_once(':')
-                .filter(|(name, value)| is_token(name) && !value.contains(|c: char| c.is_control() && c != '\t'))
+                .filter(|(name, value)| {
+                    is_token(name) && !value.contains(|c: char| c.is_control() && c != '\t')
+                })
                 .with_context(|| format!("`{header}` is no header: write `Name: value`"))?;
             if !given.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-                variables
-                    .0
-                    .retain(|(known, _)| *known != *format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_")));
+                variables.0.retain(|(known, _)| {
+                    *known != *format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"))
+                });
                 given.push(name);
             }
             variables.header(name, value.trim());
@@ -151,7 +163,8 @@ pub(super) fn show(request: &Request) {
 
 /// Is it what methods and header names are made of (RFC 9110 5.6.2)?
 fn is_token(word: &str) -> bool {
-    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+    !word.is_empty()
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
 }
 
 /// What is requested, taken apart.
@@ -174,7 +187,9 @@ impl Target {
             host = rest[..end].to_owned();
             target = &rest[end..];
         }
-        if host.is_empty() || host.contains(|character: char| character.is_whitespace() || character == '/') {
+        if host.is_empty()
+            || host.contains(|character: char| character.is_whitespace() || character == '/')
+        {
             bail!("`{host}` is no host: write NAME or NAME:PORT");
         }
         let script_name = call.options.script_name.as_deref().unwrap_or_default();
@@ -211,9 +226,8 @@ fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
                     file.write_all(b"&")?;
                 }
                 match piece.strip_prefix('@') {
-                    Some("-") => {
-                        io::copy(&mut io::stdin().lock(), &mut file).context("standard input as request body")?
-                    }
+                    Some("-") => io::copy(&mut io::stdin().lock(), &mut file)
+                        .context("standard input as request body")?,
                     Some(path) => io::copy(&mut open(path, patience)?, &mut file)
                         .with_context(|| format!("`{path}` as request body"))?,
                     None => file.write_all(piece.as_bytes()).map(|()| 0)?,

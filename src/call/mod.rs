@@ -40,17 +40,20 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
     if let Some(server) = &words.via {
         return via::run(words, server);
     }
-    let (app, base) = application(words.app.as_deref().unwrap_or_default()).map_err(Complaint::usage)?;
+    let (app, base) =
+        application(words.app.as_deref().unwrap_or_default()).map_err(Complaint::usage)?;
     let script = match &app.source {
         Source::File(path) => Some(OsStr::from_bytes(path)),
         Source::Module(_) => None,
     };
-    let options = script_line::complete(words.options.clone(), &app, &base).map_err(Complaint::settings)?;
+    let options =
+        script_line::complete(words.options.clone(), &app, &base).map_err(Complaint::settings)?;
     let words = Call { options, ..words.clone() };
     // Files for the body are opened before the working directory changes.
     let Composed { mut request, body } = composed(&words, words.target.as_deref(), script)?;
     let settings = Settings::resolve(&words.options, app, &base).map_err(Complaint::settings)?;
-    let load_timeout = words.options.timeout.is_none().then_some(Duration::from_secs(AT_A_TERMINAL));
+    let load_timeout =
+        words.options.timeout.is_none().then_some(Duration::from_secs(AT_A_TERMINAL));
     let settings = Settings { load_timeout, ..settings };
     request.debug = settings.debug;
     let (printed, exit) = through_pipe(
@@ -69,16 +72,23 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
         Printed::Reply { .. } => Exit::Failed,
         // Only a reply that could not be made ends here, and the log says why.
         Printed::NoHead(_) => {
-            return Err(not_passed_on(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended within its head")));
+            return Err(not_passed_on(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it ended within its head",
+            )));
         }
         Printed::ReaderGone => Exit::Done,
     })
 }
 
 /// The request that `words` describe; shown, if they say so.
-fn composed(words: &Call, target: Option<&str>, script: Option<&OsStr>) -> Result<Composed, Complaint> {
-    let composed =
-        Composed::new(words, target.unwrap_or("/"), script).map_err(|error| wrong_words(format!("{error:#}")))?;
+fn composed(
+    words: &Call,
+    target: Option<&str>,
+    script: Option<&OsStr>,
+) -> Result<Composed, Complaint> {
+    let composed = Composed::new(words, target.unwrap_or("/"), script)
+        .map_err(|error| wrong_words(format!("{error:#}")))?;
     if words.verbose {
         compose::show(&composed.request);
     }
@@ -86,7 +96,9 @@ fn composed(words: &Call, target: Option<&str>, script: Option<&OsStr>) -> Resul
 }
 
 fn wrong_words(sentence: String) -> Complaint {
-    Complaint::usage(Entry::error(Code::BadSetting, sentence).hint("`wsgate call --help` shows the forms"))
+    Complaint::usage(
+        Entry::error(Code::BadSetting, sentence).hint("`wsgate call --help` shows the forms"),
+    )
 }
 
 fn not_passed_on(error: io::Error) -> Complaint {
@@ -104,7 +116,8 @@ pub(crate) fn through_pipe<T: Send>(
 ) -> io::Result<(T, Exit)> {
     let (ours, reply) = pipe_with(PipeFlags::CLOEXEC)?;
     thread::scope(|scope| {
-        let worker = thread::Builder::new().spawn_scoped(scope, || work(Channels { body, reply }))?;
+        let worker =
+            thread::Builder::new().spawn_scoped(scope, || work(Channels { body, reply }))?;
         let read = read(ours);
         let exit = worker.join().unwrap_or(Exit::Bug);
         Ok((read, exit))

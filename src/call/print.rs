@@ -20,7 +20,11 @@ pub(super) enum Printed {
 }
 
 /// Prints the reply that comes from `reply`; its head too with `include`.
-pub(super) fn reply(mut reply: impl BufRead, include: bool, head_only: bool) -> io::Result<Printed> {
+pub(super) fn reply(
+    mut reply: impl BufRead,
+    include: bool,
+    head_only: bool,
+) -> io::Result<Printed> {
     let mut fields = Vec::new();
     let mut status = None;
     let mut head = Vec::new();

@@ -11,7 +11,10 @@ use std::{
 use link::entry::{Code, Entry};
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, connect, socket_with, sockopt},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, addr::SocketAddrArg, connect,
+        socket_with, sockopt,
+    },
 };
 
 use crate::hosts;
@@ -36,20 +39,26 @@ impl Server {
                 io::ErrorKind::PermissionDenied => {
                     "run it as a user who may write to the socket, such as the web server's"
                 }
-                io::ErrorKind::TimedOut => "the server is there and takes no connections: look at what it is doing",
+                io::ErrorKind::TimedOut => {
+                    "the server is there and takes no connections: look at what it is doing"
+                }
                 _ => "start the server there, or correct the address",
             };
-            Entry::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}")).hint(hint)
+            Entry::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}"))
+                .hint(hint)
         })
     }
 
     fn try_to_connect(&self, deadline: Option<Instant>) -> io::Result<OwnedFd> {
         match self {
-            Self::Unix(path) => connected(AddressFamily::UNIX, &SocketAddrUnix::new(path.as_path())?, deadline),
+            Self::Unix(path) => {
+                connected(AddressFamily::UNIX, &SocketAddrUnix::new(path.as_path())?, deadline)
+            }
             Self::Tcp(name) => {
                 let mut failure = io::Error::from(io::ErrorKind::NotFound);
                 for address in hosts::addresses(name)? {
-                    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+                    let family =
+                        if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
                     match connected(family, &address, deadline) {
                         Ok(socket) => return Ok(socket),
                         Err(error) => failure = error,
@@ -61,7 +70,11 @@ impl Server {
     }
 }
 
-fn connected(family: AddressFamily, address: &impl SocketAddrArg, deadline: Option<Instant>) -> io::Result<OwnedFd> {
+fn connected(
+    family: AddressFamily,
+    address: &impl SocketAddrArg,
+    deadline: Option<Instant>,
+) -> io::Result<OwnedFd> {
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if let Some(deadline) = deadline {
         // The kernel applies this to `connect`, too, and a time of nothing would be one without end.
@@ -87,7 +100,9 @@ impl FromStr for Server {
             };
         }
         match word.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(word.to_owned())),
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(word.to_owned()))
+            }
             _ => Err(format!("`{word}` is neither unix:PATH nor HOST:PORT")),
         }
     }

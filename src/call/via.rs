@@ -78,7 +78,9 @@ struct Exchange {
 /// Makes the request and prints the reply.
 pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     if let Some(target) = &words.target {
-        return Err(wrong_words(format!("`{target}` is one word too many: with --via there is no APP, only TARGET")));
+        return Err(wrong_words(format!(
+            "`{target}` is one word too many: with --via there is no APP, only TARGET"
+        )));
     }
     let script = words.script_filename.as_ref().map(|path| path.as_os_str());
     let made = composed(words, words.app.as_deref(), script)?;
@@ -87,15 +89,20 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     let mut out = Vec::new();
     let request = Request::new(ID);
     request.append_begin(Role::Responder, false, &mut out);
-    let variables =
-        made.request.variables.iter().map(|(name, value)| (name.as_encoded_bytes(), value.as_encoded_bytes()));
+    let variables = made
+        .request
+        .variables
+        .iter()
+        .map(|(name, value)| (name.as_encoded_bytes(), value.as_encoded_bytes()));
     request.append_params(variables, &mut out).map_err(|error| wrong_words(error.to_string()))?;
     let body = File::from(made.body);
     // A file that grows meanwhile is sent as long as was announced.
     let length = body.metadata().map_or(0, |found| found.len());
     let deadline = in_seconds(timeout).filter(|_| timeout > 0);
     let mut exchange = Exchange {
-        socket: server.connect(deadline.or_else(|| in_seconds(patience?))).map_err(Complaint::failed)?,
+        socket: server
+            .connect(deadline.or_else(|| in_seconds(patience?)))
+            .map_err(Complaint::failed)?,
         deadline,
         timeout,
         patience,
@@ -111,7 +118,8 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
         within_line: false,
         ending: None,
     };
-    let printed = print::reply(&mut exchange, words.include, made.request.is_head()).map_err(not_passed_on)?;
+    let printed = print::reply(&mut exchange, words.include, made.request.is_head())
+        .map_err(not_passed_on)?;
     let failure = match &printed {
         Printed::ReaderGone => return Ok(Exit::Done),
         Printed::Reply { .. } => exchange.finish().map_or_else(Some, |end| failure_of(&end)),
@@ -123,7 +131,11 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
                 None => no_head(),
             };
             let start = visible::text(&start[..start.len().min(SHOWN)]);
-            Some(if start.is_empty() { failure } else { failure.detail(format!("it begins:\n{start}")) })
+            Some(if start.is_empty() {
+                failure
+            } else {
+                failure.detail(format!("it begins:\n{start}"))
+            })
         }
     };
     exchange.end_line();
@@ -187,7 +199,8 @@ impl Exchange {
     /// reader, or both would wait for ever.
     fn advance(&mut self) -> Result<(), Entry> {
         self.refill()?;
-        let due = self.deadline.or_else(|| self.stirred.checked_add(Duration::from_secs(self.patience?)));
+        let due =
+            self.deadline.or_else(|| self.stirred.checked_add(Duration::from_secs(self.patience?)));
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let out = if self.sent < self.out.len() { PollFlags::OUT } else { PollFlags::empty() };
         let mut socket = [PollFd::new(&self.socket, PollFlags::IN | out)];
@@ -200,7 +213,11 @@ impl Exchange {
         };
         let found = socket[0].revents();
         if found.contains(PollFlags::OUT) {
-            match send(&self.socket, &self.out[self.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match send(
+                &self.socket,
+                &self.out[self.sent..],
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
                 Ok(length) => {
                     self.sent += length;
                     self.stirred = Instant::now();
@@ -255,7 +272,9 @@ impl Exchange {
         while self.ending.is_none() {
             let step = self.connection.receive(rest).map_err(|error| match error {
                 // So pools of ours end a reply that is not whole.
-                Error::UnknownVersion(UnknownVersion(0)) if self.has_begun => cut("what followed is no record"),
+                Error::UnknownVersion(UnknownVersion(0)) if self.has_begun => {
+                    cut("what followed is no record")
+                }
                 error => no_fastcgi(&error),
             })?;
             rest = &rest[step.consumed..];
@@ -278,7 +297,9 @@ impl Exchange {
                     | Event::StderrEnd { id }
                     | Event::End { id, .. },
                 ) if id != ID => {
-                    return Err(no_fastcgi(&format_args!("a reply to request `{id}`, which was not made")));
+                    return Err(no_fastcgi(&format_args!(
+                        "a reply to request `{id}`, which was not made"
+                    )));
                 }
                 // The end of a stream says nothing that the end of the request does not; the others answer nobody.
                 Some(_) => {}
@@ -337,15 +358,28 @@ fn failure_of(end: &EndRequest) -> Option<Entry> {
     let hint = match end.protocol_status {
         ProtocolStatus::RequestComplete if end.app_status == 0 => return None,
         ProtocolStatus::RequestComplete => {
-            let sentence = format!("the application reports that it failed, with status `{}`", end.app_status);
-            return Some(Entry::error(Code::ReplyCut, sentence).hint("look at the server's error log"));
+            let sentence =
+                format!("the application reports that it failed, with status `{}`", end.app_status);
+            return Some(
+                Entry::error(Code::ReplyCut, sentence).hint("look at the server's error log"),
+            );
         }
         ProtocolStatus::Overloaded => "it has no process free: try again, or give it more of them",
         ProtocolStatus::CantMpxConn => {
             "it takes one request a connection and got no other: look at the server's error log"
         }
-        ProtocolStatus::UnknownRole => "it is no responder but an authorizer or a filter; this is no request for it",
-        ProtocolStatus::Other(_) => "FastCGI 1.0 knows no such status: look at the server's error log",
+        ProtocolStatus::UnknownRole => {
+            "it is no responder but an authorizer or a filter; this is no request for it"
+        }
+        ProtocolStatus::Other(_) => {
+            "FastCGI 1.0 knows no such status: look at the server's error log"
+        }
     };
-    Some(Entry::error(Code::Refused, format!("the server refused the request: `{}`", end.protocol_status)).hint(hint))
+    Some(
+        Entry::error(
+            Code::Refused,
+            format!("the server refused the request: `{}`", end.protocol_status),
+        )
+        .hint(hint),
+    )
 }

@@ -31,7 +31,8 @@ use warm::Attempt;
 
 /// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?
 pub(crate) fn is_invocation() -> bool {
-    env::var_os("GATEWAY_INTERFACE").is_some_and(|interface| interface.into_vec().starts_with(b"CGI/"))
+    env::var_os("GATEWAY_INTERFACE")
+        .is_some_and(|interface| interface.into_vec().starts_with(b"CGI/"))
 }
 
 /// What a CGI invocation comes to.
@@ -113,7 +114,9 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
         Ok(settings) => {
             let attempt = match options.mode {
                 Mode::Cold => Attempt::Cold(channels),
-                Mode::Warm | Mode::Resident => warm::serve(&settings, options, base, &request, channels),
+                Mode::Warm | Mode::Resident => {
+                    warm::serve(&settings, options, base, &request, channels)
+                }
             };
             match attempt {
                 Attempt::Served(exit) => exit,
@@ -126,7 +129,10 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
 
 /// Answers on standard output itself, of which no copy can be made.
 fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
-    let entry = Entry::error(Code::NoProcess, format!("standard input and output cannot be taken over: {error}"))
-        .hint("too few files may be open: raise the limit, or serve fewer requests at once");
+    let entry = Entry::error(
+        Code::NoProcess,
+        format!("standard input and output cannot be taken over: {error}"),
+    )
+    .hint("too few files may be open: raise the limit, or serve fewer requests at once");
     request.refuse_on(Status::ServiceUnavailable, &entry, std::io::stdout().lock())
 }

@@ -43,7 +43,9 @@ impl Origin {
             Some(script) if is_this_program(&script) => Self::by_handler(),
             Some(script) => match Beginning::of(&script) {
                 // `env` started us, or a web server whose interpreter for such files we are: both name the script to us.
-                Ok(Beginning::Ours(_) | Beginning::NoProgram) if names(arguments, &script) => Self::Script(script),
+                Ok(Beginning::Ours(_) | Beginning::NoProgram) if names(arguments, &script) => {
+                    Self::Script(script)
+                }
                 // A file that cannot be read is dealt with where it is opened.
                 Err(_) if names(arguments, &script) => Self::Script(script),
                 _ if arguments.is_empty() => Self::Script(script),
@@ -64,7 +66,8 @@ impl Origin {
         if !redirected || filled("REDIRECT_HANDLER").is_none() {
             return Self::Program;
         }
-        let (Some(translated), Some(info)) = (filled("PATH_TRANSLATED"), filled("PATH_INFO")) else {
+        let (Some(translated), Some(info)) = (filled("PATH_TRANSLATED"), filled("PATH_INFO"))
+        else {
             return Self::Program;
         };
         let translated = PathBuf::from(translated);
@@ -101,7 +104,9 @@ pub(crate) fn executed_script() -> Option<PathBuf> {
 fn file_on_the_way(path: &Path) -> Option<&Path> {
     let bytes = path.as_os_str().as_bytes();
     let ends = (0..bytes.len()).rev().filter(|&end| bytes[end] == b'/');
-    let mut paths = std::iter::once(bytes.len()).chain(ends).map(|end| Path::new(OsStr::from_bytes(&bytes[..end])));
+    let mut paths = std::iter::once(bytes.len())
+        .chain(ends)
+        .map(|end| Path::new(OsStr::from_bytes(&bytes[..end])));
     paths.find(|path| path.is_file())
 }
 

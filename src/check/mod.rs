@@ -64,11 +64,16 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
             Complaint::settings(entry)
         })?;
     let interpreter = &settings.interpreter;
-    report.line("interpreter", format!("{} ({})", interpreter.program.display(), interpreter.chosen_by));
+    report.line(
+        "interpreter",
+        format!("{} ({})", interpreter.program.display(), interpreter.chosen_by),
+    );
     report.line("engine", format!("{}, build {}", settings.engine.path().display(), link::build()));
     match findings(&settings) {
         Some(findings) => describe(&mut report, &settings, mode, &findings, reader.as_ref()),
-        None => report.problem("python did not get far enough to say more; the entry above says why".to_owned()),
+        None => report.problem(
+            "python did not get far enough to say more; the entry above says why".to_owned(),
+        ),
     }
     Ok(report.print())
 }
@@ -134,17 +139,27 @@ fn reply(settings: &Settings, work: fn(Ends) -> Work) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         File::from(reply).read_to_end(&mut bytes).map(|_| bytes)
     };
-    let (bytes, _) = through_pipe(nothing, |channels| guard::run(settings, work, &request, channels), read).ok()?;
+    let (bytes, _) =
+        through_pipe(nothing, |channels| guard::run(settings, work, &request, channels), read)
+            .ok()?;
     bytes.ok()
 }
 
-fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Findings, reader: Option<&Reader>) {
+fn describe(
+    report: &mut Report,
+    settings: &Settings,
+    mode: Mode,
+    findings: &Findings,
+    reader: Option<&Reader>,
+) {
     report.line("python", &findings.python_version);
     match &settings.interpreter.venv {
         Some(venv) => {
             let made_by = venv.version.as_deref().unwrap_or("an unknown version");
-            report
-                .line("virtualenv", format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)));
+            report.line(
+                "virtualenv",
+                format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)),
+            );
             if let Source::File(script) = &settings.app.source
                 && Path::new(OsStr::from_bytes(&venv.directory)).parent()
                     == Path::new(OsStr::from_bytes(script)).parent()
@@ -161,7 +176,10 @@ fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Fin
                     settings.interpreter.program.display()
                 ));
             }
-            if venv.version.as_ref().is_some_and(|version| !findings.python_version.starts_with(&format!("{version}.")))
+            if venv
+                .version
+                .as_ref()
+                .is_some_and(|version| !findings.python_version.starts_with(&format!("{version}.")))
             {
                 report.problem(format!(
                     "the virtualenv was made by Python {made_by}, its python is {} now and does not see its packages; make it anew",
@@ -184,12 +202,18 @@ fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Fin
                         |reason| format!("not validated: {reason}"),
                     );
                     let time = loaded.request_time.as_millis();
-                    report.line("first request", format!("GET / gave {status} in {time} ms, {valid}"));
+                    report.line(
+                        "first request",
+                        format!("GET / gave {status} in {time} ms, {valid}"),
+                    );
                 }
                 Err(entries) => report.problem(entries.clone()),
             }
             if loaded.threads > 0 {
-                report.line("threads", format!("{} beside the main one after import", loaded.threads));
+                report.line(
+                    "threads",
+                    format!("{} beside the main one after import", loaded.threads),
+                );
             }
             warm::fitness(report, settings, mode, loaded);
             if let Some(reader) = reader {
@@ -215,13 +239,15 @@ fn describe(report: &mut Report, settings: &Settings, mode: Mode, findings: &Fin
 }
 
 fn readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader: &Reader) {
-    let mut paths: BTreeSet<PathBuf> = loaded.files.iter().map(|file| PathBuf::from(OsStr::from_bytes(file))).collect();
+    let mut paths: BTreeSet<PathBuf> =
+        loaded.files.iter().map(|file| PathBuf::from(OsStr::from_bytes(file))).collect();
     if let Source::File(path) = &settings.app.source {
         paths.insert(PathBuf::from(OsStr::from_bytes(path)));
     }
     paths.insert(settings.engine.path().to_owned());
     paths.insert(settings.interpreter.program.clone());
-    let closed: BTreeSet<PathBuf> = paths.iter().filter_map(|path| reader.first_closed(path)).collect();
+    let closed: BTreeSet<PathBuf> =
+        paths.iter().filter_map(|path| reader.first_closed(path)).collect();
     if closed.is_empty() {
         report.line("readable", format!("all {} files, by the user {}", paths.len(), reader.name));
         return;

@@ -25,7 +25,8 @@ impl Reader {
     pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, Entry> {
         match name {
             Some(name) => Self::named(name).map(Some).ok_or_else(|| {
-                Entry::error(Code::BadSetting, format!("there is no user `{name}`")).hint("name one that `id` knows")
+                Entry::error(Code::BadSetting, format!("there is no user `{name}`"))
+                    .hint("name one that `id` knows")
             }),
             None => Ok(USUAL_USERS.iter().find_map(|name| Self::named(name))),
         }
@@ -37,12 +38,14 @@ impl Reader {
 
     /// The first thing on the way to `path`, or `path` itself, that this user may not use.
     pub(super) fn first_closed(&self, path: &Path) -> Option<PathBuf> {
-        let mut steps: Vec<&Path> = path.ancestors().filter(|step| !step.as_os_str().is_empty()).collect();
+        let mut steps: Vec<&Path> =
+            path.ancestors().filter(|step| !step.as_os_str().is_empty()).collect();
         steps.reverse();
         steps
             .into_iter()
             .find(|step| {
-                fs::metadata(step).is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
+                fs::metadata(step)
+                    .is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
             })
             .map(Path::to_owned)
     }

@@ -48,13 +48,16 @@ pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, load
     }
     match (sharing, mode) {
         (Sharing::Forked, _) => {}
-        (_, Mode::Warm) => report
-            .problem("the application is not fit for --mode warm, which is asked for: see `warm` above".to_owned()),
-        (Sharing::OneProcess, Mode::Resident) => report
-            .problem("the application is not fit for --mode resident, which is asked for: see `warm` above".to_owned()),
+        (_, Mode::Warm) => report.problem(
+            "the application is not fit for --mode warm, which is asked for: see `warm` above"
+                .to_owned(),
+        ),
+        (Sharing::OneProcess, Mode::Resident) => report.problem(
+            "the application is not fit for --mode resident, which is asked for: see `warm` above"
+                .to_owned(),
+        ),
         _ => {
-            report.verdict =
-                "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem"
+            report.verdict = "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem"
         }
     }
     random_state(report, &loaded.generators);
@@ -64,7 +67,8 @@ fn random_state(report: &mut Report, generators: &[String]) {
     if generators.is_empty() {
         return;
     }
-    let mut named = generators.iter().take(GENERATORS_SHOWN).cloned().collect::<Vec<_>>().join("\n");
+    let mut named =
+        generators.iter().take(GENERATORS_SHOWN).cloned().collect::<Vec<_>>().join("\n");
     if generators.len() > GENERATORS_SHOWN {
         named.push_str("\nand there are more");
     }

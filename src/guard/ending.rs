@@ -44,7 +44,8 @@ impl Ending<'_> {
                 .hint("the reply was cut where it was; its stack may stand just above");
             }
             Some(stop) => {
-                let sentence = format!("{} amid its response, and python {}", stop.sentence(), self.how());
+                let sentence =
+                    format!("{} amid its response, and python {}", stop.sentence(), self.how());
                 return Entry::error(Code::Terminated, sentence).hint(stop.hint());
             }
             None => {}
@@ -52,8 +53,11 @@ impl Ending<'_> {
         if self.lost {
             return Entry::descriptors_lost("what came after the head of the reply is cut");
         }
-        Entry::error(Code::EndedAfterHead, format!("python {} after the head of the reply had left", self.how()))
-            .hint("the reply was cut there; look for what ended it just above, and in the system's log")
+        Entry::error(
+            Code::EndedAfterHead,
+            format!("python {} after the head of the reply had left", self.how()),
+        )
+        .hint("the reply was cut there; look for what ended it just above, and in the system's log")
     }
 
     /// Status and entry for a python that ended without a reply.
@@ -91,17 +95,28 @@ impl Ending<'_> {
         }
         let python = self.settings.interpreter.program.display();
         if !self.ready {
-            if let Some(entry) = engine::damaged(&self.settings.engine, &self.settings.interpreter.program) {
+            if let Some(entry) =
+                engine::damaged(&self.settings.engine, &self.settings.interpreter.program)
+            {
                 return (Status::InternalServerError, entry);
             }
             return (
                 Status::InternalServerError,
-                Entry::error(Code::PythonEnded, format!("`{python}` {how} before the engine was loaded"))
-                    .hint(format!("see what `{python} -c pass` says to the user that the request runs as")),
+                Entry::error(
+                    Code::PythonEnded,
+                    format!("`{python}` {how} before the engine was loaded"),
+                )
+                .hint(format!(
+                    "see what `{python} -c pass` says to the user that the request runs as"
+                )),
             );
         }
-        if self.lost || matches!(self.outcome, Outcome::Known(status) if status.code() == Some(EXIT_LOST)) {
-            let entry = Entry::descriptors_lost("the reply cannot be sent, or the gateway cannot hear of it");
+        if self.lost
+            || matches!(self.outcome, Outcome::Known(status) if status.code() == Some(EXIT_LOST))
+        {
+            let entry = Entry::descriptors_lost(
+                "the reply cannot be sent, or the gateway cannot hear of it",
+            );
             return (Status::InternalServerError, entry);
         }
         let Outcome::Known(status) = self.outcome else {

@@ -32,7 +32,9 @@ use rustix::{
     process::Signal,
 };
 
-use crate::{exit::Exit, not_started, request::Request, settings::Settings, signals::Bell, start::Start};
+use crate::{
+    exit::Exit, not_started, request::Request, settings::Settings, signals::Bell, start::Start,
+};
 pub(crate) use channels::Channels;
 use ending::Ending;
 use subject::Outcome;
@@ -51,7 +53,12 @@ const CLOSING: Duration = Duration::from_millis(200);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if it is ours.
-pub(crate) fn run(settings: &Settings, work: fn(Ends) -> Work, request: &Request, channels: Channels) -> Exit {
+pub(crate) fn run(
+    settings: &Settings,
+    work: fn(Ends) -> Work,
+    request: &Request,
+    channels: Channels,
+) -> Exit {
     run_with(settings, work, request, channels, &mut |_| {})
 }
 
@@ -65,14 +72,20 @@ fn run_with(
     let reply = match channels.reply.try_clone() {
         Ok(reply) => reply,
         Err(error) => {
-            return request.refuse(Status::ServiceUnavailable, &not_started::message(settings, &error), channels.reply);
+            return request.refuse(
+                Status::ServiceUnavailable,
+                &not_started::message(settings, &error),
+                channels.reply,
+            );
         }
     };
     match Guard::start(settings, work, request, channels) {
         Ok(guard) => guard.watch(reply, audited),
         Err(error) => {
             let status = match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Status::ServiceUnavailable,
+                Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => {
+                    Status::ServiceUnavailable
+                }
                 _ => Status::InternalServerError,
             };
             request.refuse(status, &not_started::message(settings, &error), reply)
@@ -213,8 +226,10 @@ impl<'a> Guard<'a> {
     ) -> io::Result<Self> {
         let child_bell = Bell::on(&[Caught::SIGCHLD])?;
         let end_bell = end_bell()?;
-        let work = work(Ends { body_fd: channels.body.as_raw_fd(), reply_fd: channels.reply.as_raw_fd() });
-        let mut start = Start::new(settings, work, request, &[channels.body.as_fd(), channels.reply.as_fd()])?;
+        let work =
+            work(Ends { body_fd: channels.body.as_raw_fd(), reply_fd: channels.reply.as_raw_fd() });
+        let mut start =
+            Start::new(settings, work, request, &[channels.body.as_fd(), channels.reply.as_fd()])?;
         // A group of its own, so that what it has started can be ended with it.
         let child = start.command.process_group(0).spawn()?;
         Ok(Self {
@@ -313,7 +328,12 @@ impl<'a> Guard<'a> {
     /// How long after its start the process has to be done with what it is at.
     fn limit(&self) -> Option<Duration> {
         let of_loading = self.settings.load_timeout.filter(|_| !self.seen.loaded);
-        self.settings.timeout.into_iter().chain(of_loading).min().filter(|_| self.seen.done.is_none())
+        self.settings
+            .timeout
+            .into_iter()
+            .chain(of_loading)
+            .min()
+            .filter(|_| self.seen.done.is_none())
     }
 
     fn take_reports(&mut self) {
@@ -322,7 +342,9 @@ impl<'a> Guard<'a> {
             let length = match recv(&self.reports, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
                     // A process that ends closes everything, and has ended a moment later.
-                    let has_ended = self.seen.closed || self.seen.done.is_some() || self.subject.ends_within(MOMENT);
+                    let has_ended = self.seen.closed
+                        || self.seen.done.is_some()
+                        || self.subject.ends_within(MOMENT);
                     self.seen.lost |= !has_ended;
                     self.seen.closed = true;
                     return;
@@ -350,7 +372,9 @@ impl<'a> Guard<'a> {
                 Some(Report::Lost) => self.seen.lost = true,
                 Some(Report::Loaded) => self.seen.loaded = true,
                 Some(Report::Audited) => self.seen.audit = Some(Audit::Free),
-                Some(Report::OneProcess(listing)) => self.seen.audit = Some(Audit::OneProcess(listing)),
+                Some(Report::OneProcess(listing)) => {
+                    self.seen.audit = Some(Audit::OneProcess(listing))
+                }
                 // Whatever else comes is not the engine's: an application may have found the descriptor.
                 None => {}
             }
@@ -369,13 +393,15 @@ impl<'a> Guard<'a> {
         }
         if self.seen.done.is_some() {
             // What is left is the application's own affair, and needs no stack in the log if it takes too long.
-            self.stopping = Some(Stopping { reason, next: Step::Kill, due: running::instant() + GRACE });
+            self.stopping =
+                Some(Stopping { reason, next: Step::Kill, due: running::instant() + GRACE });
             return;
         }
         // If python has ended already, its end is dealt with as that.
         let _ = send(&self.reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         self.subject.signal(Signal::TERM);
-        self.stopping = Some(Stopping { reason, next: Step::Abort, due: running::instant() + GRACE });
+        self.stopping =
+            Some(Stopping { reason, next: Step::Abort, due: running::instant() + GRACE });
     }
 
     /// Ends a process that was asked to end and has not done so. `reply` is the descriptor of its reply,
@@ -389,7 +415,9 @@ impl<'a> Guard<'a> {
         }
         stopping.due = running::instant() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
-            Step::Abort if stopping.reason == Stop::Terminated && reply.is_some_and(is_abandoned) => {
+            Step::Abort
+                if stopping.reason == Stop::Terminated && reply.is_some_and(is_abandoned) =>
+            {
                 // No message follows that the stack would belong to.
                 self.subject.signal_group(Signal::KILL);
             }
@@ -414,7 +442,10 @@ impl<'a> Guard<'a> {
             (Some(true), _) => Exit::Done,
             (Some(false), _) | (None, None) => Exit::Failed,
             (None, Some(reply))
-                if self.stopping.as_ref().is_some_and(|stopping| stopping.reason == Stop::Terminated)
+                if self
+                    .stopping
+                    .as_ref()
+                    .is_some_and(|stopping| stopping.reason == Stop::Terminated)
                     && is_abandoned(&reply) =>
             {
                 Exit::Failed

@@ -10,7 +10,10 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_send_signal, waitid},
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_send_signal,
+        waitid,
+    },
 };
 
 use crate::signals::Bell;
@@ -115,7 +118,9 @@ impl Subject {
 pub(crate) fn signal_process(pid: Pid, process: &OwnedFd, signal: Signal) {
     // Before Linux 5.3 the descriptor is none that a signal could be sent by. A number that belongs to
     // another process by now would have to have been given away since this look.
-    if !matches!(pidfd_send_signal(process, signal), Ok(()) | Err(Errno::SRCH)) && !has_ended(process) {
+    if !matches!(pidfd_send_signal(process, signal), Ok(()) | Err(Errno::SRCH))
+        && !has_ended(process)
+    {
         let _ = kill_process(pid, signal);
     }
 }

@@ -27,11 +27,19 @@ pub(super) fn check(settings: &Settings, listeners: &[Listener]) -> Result<Optio
     let is_unix = |listener: &&Listener| {
         sockopt::socket_domain(&listener.socket).is_ok_and(|family| family == AddressFamily::UNIX)
     };
-    let unix: Vec<_> = listeners.iter().filter(is_unix).map(|listener| format!("`{}`", listener.address)).collect();
+    let unix: Vec<_> = listeners
+        .iter()
+        .filter(is_unix)
+        .map(|listener| format!("`{}`", listener.address))
+        .collect();
     if unix.is_empty() {
         return Ok(None);
     }
-    let sentence = format!("{} allows no connection to {}, a Unix socket", Addresses::VARIABLE, unix.join(", "));
+    let sentence = format!(
+        "{} allows no connection to {}, a Unix socket",
+        Addresses::VARIABLE,
+        unix.join(", ")
+    );
     let hint = "unset the variable, which lists addresses of TCP; the permissions of a Unix socket say who may connect";
     if unix.len() == listeners.len() {
         Err(Entry::error(Code::BadSetting, sentence).hint(hint))

@@ -123,7 +123,9 @@ fn state(status: &PoolStatus) -> &'static str {
         PoolStatus { ending: true, .. } => ", ending",
         PoolStatus { reloading: true, .. } => ", reloading",
         PoolStatus { loading: true, .. } => ", loading",
-        PoolStatus { resting: true, .. } => ", no process of Python: the next connection starts one",
+        PoolStatus { resting: true, .. } => {
+            ", no process of Python: the next connection starts one"
+        }
         _ => "",
     }
 }
@@ -144,7 +146,10 @@ fn census(status: &PoolStatus) -> String {
         PoolMode::Resident => "resident",
     };
     let (served, age) = (status.served, age(status.seconds));
-    format!("{mode}, {busy} serving, {waiting} waiting, {} at most, {served} requests in {age}", status.max)
+    format!(
+        "{mode}, {busy} serving, {waiting} waiting, {} at most, {served} requests in {age}",
+        status.max
+    )
 }
 
 fn age(seconds: u64) -> String {
@@ -173,7 +178,8 @@ fn table(status: &PoolStatus) -> String {
         state(status)
     );
     // Of processes that each serve one request, those that wait have nothing to tell.
-    let is_told = |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;
+    let is_told =
+        |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;
     let mut told = status.workers.iter().filter(is_told).peekable();
     if told.peek().is_none() {
         return text;
@@ -186,9 +192,14 @@ fn table(status: &PoolStatus) -> String {
             (false, true) => "ends",
             (false, false) => "idle",
         };
-        let seconds = format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
+        let seconds =
+            format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
         let request = Visible(&worker.request);
-        let _ = writeln!(text, "  {:>8} {state:<5} {seconds:>10} {:>9} {request}", worker.pid, worker.served);
+        let _ = writeln!(
+            text,
+            "  {:>8} {state:<5} {seconds:>10} {:>9} {request}",
+            worker.pid, worker.served
+        );
     }
     text
 }

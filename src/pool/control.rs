@@ -66,7 +66,9 @@ impl Question {
     }
 
     fn of_word(word: &str) -> Option<Self> {
-        [Self::Status, Self::Reload, Self::Stop].into_iter().find(|question| question.word() == word)
+        [Self::Status, Self::Reload, Self::Stop]
+            .into_iter()
+            .find(|question| question.word() == word)
     }
 }
 
@@ -173,7 +175,8 @@ impl Control {
         let draft = path.with_extension(format!("{}.new", std::process::id()));
         // What a process of our number left behind is nobody's.
         let _ = fs::remove_file(&draft);
-        let listener = UnixListener::bind(&draft).with_context(|| format!("`{}` cannot be made", draft.display()))?;
+        let listener = UnixListener::bind(&draft)
+            .with_context(|| format!("`{}` cannot be made", draft.display()))?;
         listener.set_nonblocking(true)?;
         if let Err(error) = fs::rename(&draft, &path) {
             let _ = fs::remove_file(&draft);
@@ -196,7 +199,8 @@ impl Control {
     /// What to wait for.
     pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
         let is_pausing = self.pause_end.is_some_and(|end| Instant::now() < end);
-        let asked = self.open.iter().map(AsFd::as_fd).chain((!is_pausing).then(|| self.listener.as_fd()));
+        let asked =
+            self.open.iter().map(AsFd::as_fd).chain((!is_pausing).then(|| self.listener.as_fd()));
         let asked = asked.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         asked.chain(self.answers.iter().map(|answer| PollFd::new(&answer.stream, PollFlags::OUT)))
     }
@@ -267,7 +271,8 @@ impl Control {
             let mut line = [0; 16];
             match stream.read(&mut line) {
                 Ok(length) => {
-                    let question = std::str::from_utf8(&line[..length]).ok().and_then(Question::of_word);
+                    let question =
+                        std::str::from_utf8(&line[..length]).ok().and_then(Question::of_word);
                     questions.extend(question.map(|question| (question, stream)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.open.push(stream),

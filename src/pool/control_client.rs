@@ -68,7 +68,9 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .into_iter()
         .flatten()
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned()))
+        .filter_map(|entry| {
+            Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned())
+        })
         .filter(|name| check_name(name).is_ok())
         .take(MAX_POOLS)
         .collect();
@@ -86,9 +88,12 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     let mut bytes = MAX_DIRECTORY_BYTES;
     while !asked.is_empty() {
         let left = Timespec::try_from(due.saturating_duration_since(Instant::now())).ok();
-        let mut watched: Vec<_> = asked.iter().map(|(_, stream, _)| PollFd::new(stream, PollFlags::IN)).collect();
+        let mut watched: Vec<_> =
+            asked.iter().map(|(_, stream, _)| PollFd::new(stream, PollFlags::IN)).collect();
         if matches!(poll(&mut watched, left.as_ref()), Ok(0)) {
-            let late = asked.drain(..).map(|(name, ..)| (name, Err(io::Error::from(io::ErrorKind::TimedOut).into())));
+            let late = asked
+                .drain(..)
+                .map(|(name, ..)| (name, Err(io::Error::from(io::ErrorKind::TimedOut).into())));
             done.extend(late);
             break;
         }
@@ -100,7 +105,9 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
                         bytes = left;
                         asked.push((name, stream, answer));
                     }
-                    None => done.push((name, Err(anyhow!("the pools of its directory say too much")))),
+                    None => {
+                        done.push((name, Err(anyhow!("the pools of its directory say too much"))))
+                    }
                 },
                 Err(error) => done.push((name, Err(error.into()))),
             }
@@ -111,7 +118,9 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
 
 /// A connection that the question has been sent on, and that does not wait; none if there is no such pool.
 fn asked_for_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
-    let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else { return Ok(None) };
+    let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else {
+        return Ok(None);
+    };
     stream.write_all(Question::Status.word().as_bytes())?;
     stream.set_nonblocking(true)?;
     Ok(Some(stream))
@@ -121,12 +130,18 @@ fn asked_for_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> 
 fn read_some(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut piece = [0; 64 * 1024];
     match stream.read(&mut piece) {
-        Ok(length) if answer.len() + length > MAX_BYTES => Err(io::Error::other("it says too much")),
+        Ok(length) if answer.len() + length > MAX_BYTES => {
+            Err(io::Error::other("it says too much"))
+        }
         Ok(length) => {
             answer.extend_from_slice(&piece[..length]);
             Ok(Some(length))
         }
-        Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => Ok(None),
+        Err(error)
+            if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -199,7 +214,8 @@ impl Place {
         let mut stream = self.connect()?;
         let mut answer = Vec::new();
         let asked = stream.write_all(Question::Status.word().as_bytes());
-        let answered = asked.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
+        let answered =
+            asked.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
         answered.and_then(|()| parsed(&answer)).with_context(|| silent(&self.name))
     }
 
@@ -234,7 +250,9 @@ impl Place {
             self.check_due(due)?;
             let is_about_it = self.status()?.is_none_or(|status| match question {
                 Question::Stop => status.ending,
-                Question::Reload | Question::Status => status.reloading || status.loading || status.ending,
+                Question::Reload | Question::Status => {
+                    status.reloading || status.loading || status.ending
+                }
             });
             // It may have come to its end between the two: one more look at the answer.
             is_idle = !is_about_it;
@@ -243,7 +261,10 @@ impl Place {
 
     fn check_due(&self, due: Option<Instant>) -> Result<()> {
         if due.is_some_and(|due| Instant::now() >= due) {
-            bail!("the pool `{}` was told and says that it is about that, but does not come to an end", self.name);
+            bail!(
+                "the pool `{}` was told and says that it is about that, but does not come to an end",
+                self.name
+            );
         }
         Ok(())
     }
@@ -262,7 +283,10 @@ fn find_all(name: &str) -> Result<Vec<Place>> {
         }
     }
     if places.is_empty() {
-        bail!("no pool named `{name}` runs as user {user}; looked in {}", shown(directories.looked.iter()));
+        bail!(
+            "no pool named `{name}` runs as user {user}; looked in {}",
+            shown(directories.looked.iter())
+        );
     }
     Ok(places)
 }
@@ -273,7 +297,9 @@ fn find(name: &str) -> Result<Place> {
     let mut places = find_all(name)?;
     if places.len() > 1 {
         let directories = shown(places.iter().map(|place| &place.directory));
-        bail!("there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of {directories}");
+        bail!(
+            "there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of {directories}"
+        );
     }
     places.pop().with_context(|| silent(name))
 }
@@ -302,7 +328,9 @@ pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream,
 /// Says that no pool runs that could be asked, and where that was looked for.
 pub(super) fn no_pools() -> String {
     let user = geteuid().as_raw();
-    let looked = runtime_directory::of_pools().map(|directories| shown(directories.looked.iter())).unwrap_or_default();
+    let looked = runtime_directory::of_pools()
+        .map(|directories| shown(directories.looked.iter()))
+        .unwrap_or_default();
     format!("no pool runs as user {user}; looked in {looked}")
 }
 
@@ -339,7 +367,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join(format!("lies{SUFFIX}"))).unwrap();
         thread::spawn(move || lie(&listener));
-        let place = Place { directory: directory.path().to_owned(), name: "lies".to_owned(), is_foreign: true };
+        let place = Place {
+            directory: directory.path().to_owned(),
+            name: "lies".to_owned(),
+            is_foreign: true,
+        };
         assert_eq!(place.tell(Question::Reload, None).unwrap(), "", "it was cut off");
         let told = place.tell(Question::Stop, Some(Duration::from_secs(1)));
         assert!(told.unwrap_err().to_string().contains("does not come to an end"));

@@ -21,8 +21,8 @@ use nix::{
     unistd::close,
 };
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
-    sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+    recvmsg, socketpair, sockopt,
 };
 
 use super::listen::Address;
@@ -102,7 +102,9 @@ fn passed() -> Result<Range<RawFd>> {
         return Ok(FIRST_PASSED..FIRST_PASSED);
     }
     let count = env::var_os("LISTEN_FDS").unwrap_or_default().to_string_lossy().into_owned();
-    let number: u16 = count.parse().with_context(|| format!("the variable LISTEN_FDS is `{count}`, and no count"))?;
+    let number: u16 = count
+        .parse()
+        .with_context(|| format!("the variable LISTEN_FDS is `{count}`, and no count"))?;
     Ok(FIRST_PASSED..FIRST_PASSED + RawFd::from(number))
 }
 
@@ -112,28 +114,42 @@ fn is_set(name: &str) -> bool {
 
 /// Makes the descriptors with these numbers our own: closed on exec, under other numbers.
 fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
-    let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (here, there) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     // All are sent before the first comes back: what comes back takes a number that was free, which may be the next to be asked for.
     for &number in numbers {
         let sent = if [here.as_raw_fd(), there.as_raw_fd()].contains(&number) {
             Err(Errno::EBADF)
         } else {
             let rights = [ControlMessage::ScmRights(&[number])];
-            sendmsg::<()>(here.as_raw_fd(), &[IoSlice::new(b"d")], &rights, MsgFlags::MSG_DONTWAIT, None)
+            sendmsg::<()>(
+                here.as_raw_fd(),
+                &[IoSlice::new(b"d")],
+                &rights,
+                MsgFlags::MSG_DONTWAIT,
+                None,
+            )
         };
         match sent {
             Ok(_) => {}
             Err(Errno::EBADF) => {
-                bail!("descriptor `{number}` is not open; whoever starts wsgate must leave it open for it")
+                bail!(
+                    "descriptor `{number}` is not open; whoever starts wsgate must leave it open for it"
+                )
             }
             Err(error) => {
-                return Err(error).with_context(|| format!("descriptor `{number}` cannot be taken over"));
+                return Err(error)
+                    .with_context(|| format!("descriptor `{number}` cannot be taken over"));
             }
         }
     }
     let mut sockets = BTreeMap::new();
     for &number in numbers {
-        sockets.insert(number, receive(&there).with_context(|| format!("descriptor `{number}` cannot be taken over"))?);
+        sockets.insert(
+            number,
+            receive(&there)
+                .with_context(|| format!("descriptor `{number}` cannot be taken over"))?,
+        );
     }
     for &number in numbers.iter().filter(|&&number| number > LAST_STREAM) {
         // What is started later would inherit it under the old number, too. It is open, as was just seen.
@@ -171,14 +187,20 @@ pub(super) fn check(number: RawFd, socket: &OwnedFd) -> Result<()> {
         bail!("descriptor `{number}` is no socket; pass a listening one, or name another address");
     };
     if kind != SocketType::STREAM {
-        bail!("descriptor `{number}` is a socket, but no stream; pass a listening one of type SOCK_STREAM");
+        bail!(
+            "descriptor `{number}` is a socket, but no stream; pass a listening one of type SOCK_STREAM"
+        );
     }
     let family = sockopt::socket_domain(socket)?;
     if ![AddressFamily::UNIX, AddressFamily::INET, AddressFamily::INET6].contains(&family) {
-        bail!("descriptor `{number}` is a socket of a family that is none of AF_UNIX, AF_INET and AF_INET6");
+        bail!(
+            "descriptor `{number}` is a socket of a family that is none of AF_UNIX, AF_INET and AF_INET6"
+        );
     }
     if !sockopt::socket_acceptconn(socket)? {
-        bail!("descriptor `{number}` is a socket that does not listen; whoever made it must call listen() first");
+        bail!(
+            "descriptor `{number}` is a socket that does not listen; whoever made it must call listen() first"
+        );
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat},
     io::ioctl_fionbio,
     net::{
-        AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, getsockname, listen,
-        shutdown, socket_with, sockopt,
+        AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+        getsockname, listen, shutdown, socket_with, sockopt,
     },
     process::{geteuid, umask},
 };
@@ -85,7 +85,9 @@ impl FromStr for Address {
             };
         }
         match word.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(word.to_owned())),
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(word.to_owned()))
+            }
             _ => Err(format!("`{word}` is none of unix:PATH, HOST:PORT and fd:N")),
         }
     }
@@ -117,7 +119,8 @@ impl Access {
             return Ok(Self { mode, owner: (None, None) });
         };
         ensure!(!owner.is_empty(), "--socket-owner is empty: write USER or USER:GROUP");
-        let (user, group) = owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
+        let (user, group) =
+            owner.split_once(':').map_or((owner, None), |(user, group)| (user, Some(group)));
         let number = match user {
             "" => None,
             name => Some(
@@ -171,16 +174,18 @@ impl Listener {
         match address {
             Address::Unix(path) => open_unix(path, access, maker),
             Address::Tcp(name) => {
-                let listener = hosts::addresses(name).and_then(|found| TcpListener::bind(&found[..]));
-                let listener = listener.with_context(|| format!("`{name}` cannot be listened at"))?;
+                let listener =
+                    hosts::addresses(name).and_then(|found| TcpListener::bind(&found[..]));
+                let listener =
+                    listener.with_context(|| format!("`{name}` cannot be listened at"))?;
                 listen(&listener, BACKLOG)?;
                 let address = Address::Tcp(listener.local_addr()?.to_string());
                 Ok(Self { socket: listener.into(), address, file: None, public: None })
             }
             &Address::Descriptor(number) => {
-                let socket = inherited
-                    .give(number)
-                    .with_context(|| format!("descriptor `{number}` is served already; name it once"))?;
+                let socket = inherited.give(number).with_context(|| {
+                    format!("descriptor `{number}` is served already; name it once")
+                })?;
                 inherited::check(number, &socket)?;
                 let address = Address::of(&socket).unwrap_or(Address::Descriptor(number));
                 // Whoever made it takes its file away, too.
@@ -199,10 +204,17 @@ impl Listener {
         let draft = path.with_extension(format!("{}.draft", std::process::id()));
         // What a process of our number left behind is nobody's.
         let _ = fs::remove_file(&draft);
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         bind(&socket, &SocketAddrUnix::new(&draft)?)?;
-        let file = Some(SocketFile { inode: fs::symlink_metadata(&draft)?.ino(), path: draft.clone() });
-        let listener = Self { socket, address: Address::Unix(path.to_owned()), file, public: Some(path.to_owned()) };
+        let file =
+            Some(SocketFile { inode: fs::symlink_metadata(&draft)?.ino(), path: draft.clone() });
+        let listener = Self {
+            socket,
+            address: Address::Unix(path.to_owned()),
+            file,
+            public: Some(path.to_owned()),
+        };
         fs::set_permissions(&draft, fs::Permissions::from_mode(0o600))?;
         listen(&listener.socket, BACKLOG)?;
         Ok(listener)
@@ -214,8 +226,9 @@ impl Listener {
     /// If it cannot be put there.
     pub(super) fn publish(&mut self) -> Result<()> {
         if let (Some(public), Some(file)) = (self.public.take(), &mut self.file) {
-            fs::rename(&file.path, &public)
-                .with_context(|| format!("the socket `{}` cannot be put in its place", public.display()))?;
+            fs::rename(&file.path, &public).with_context(|| {
+                format!("the socket `{}` cannot be put in its place", public.display())
+            })?;
             file.path = public;
         }
         Ok(())
@@ -256,7 +269,9 @@ pub(crate) fn stdin_listens() -> bool {
 fn open_unix(path: &Path, access: &Access, maker: Maker<'_>) -> Result<Listener> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => bail!("`{shown}` is there and no socket; it is left alone"),
+        Ok(found) if !found.file_type().is_socket() => {
+            bail!("`{shown}` is there and no socket; it is left alone")
+        }
         Ok(_) if UnixStream::connect(path).is_ok() => {
             bail!("somebody listens at `{shown}` already; end that first, or name another path")
         }
@@ -337,9 +352,19 @@ mod tests {
         assert_eq!("[::1]:0".parse(), Ok(Address::Tcp("[::1]:0".into())));
         assert_eq!("fd:0".parse(), Ok(Address::STANDARD_INPUT));
         assert_eq!("fd:17".parse(), Ok(Address::Descriptor(17)));
-        for wrong in
-            ["", "unix:", "9000", ":9000", "host:", "host:99999", "fd:x", "fd:", "fd:-1", "fd:+1", "fd:2147483648"]
-        {
+        for wrong in [
+            "",
+            "unix:",
+            "9000",
+            ":9000",
+            "host:",
+            "host:99999",
+            "fd:x",
+            "fd:",
+            "fd:-1",
+            "fd:+1",
+            "fd:2147483648",
+        ] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }
         assert!(format!("unix:/{}", "x".repeat(107)).parse::<Address>().is_err());
@@ -351,16 +376,21 @@ mod tests {
         let path = directory.path().join("app.sock");
         let access = Access { mode: 0o600, owner: (None, None) };
         let mut inherited = Inherited::default();
-        let first = Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).unwrap();
+        let first =
+            Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited)
+                .unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let refused =
-            Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).unwrap_err();
+            Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited)
+                .unwrap_err();
         assert!(refused.to_string().contains("already"), "{refused}");
         drop(first);
         assert!(!path.exists());
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "left behind");
-        let second = Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).unwrap();
+        let second =
+            Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited)
+                .unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
         assert!(!path.exists());
@@ -371,7 +401,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let access = Access { mode: 0o600, owner: (None, None) };
         let address = Address::Unix(directory.path().join("run/app.sock"));
-        let refused = Listener::open(&address, &access, Maker::new(None), &mut Inherited::default()).unwrap_err();
+        let refused =
+            Listener::open(&address, &access, Maker::new(None), &mut Inherited::default())
+                .unwrap_err();
         assert!(refused.to_string().contains("its directory is not there"), "{refused}");
     }
 
@@ -382,7 +414,10 @@ mod tests {
         fs::write(&path, "content").unwrap();
         let access = Access { mode: 0o600, owner: (None, None) };
         let mut inherited = Inherited::default();
-        assert!(Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited).is_err());
+        assert!(
+            Listener::open(&Address::Unix(path.clone()), &access, Maker::new(None), &mut inherited)
+                .is_err()
+        );
         assert_eq!(fs::read_to_string(path).unwrap(), "content");
     }
 }

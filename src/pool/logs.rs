@@ -88,9 +88,18 @@ impl Logs {
             AccessFormat::Json => LineForm::Json,
         };
         // Standard error is open. It may be a socket (systemd's journal), which nobody can open again.
-        let error = words.error_log.as_deref().filter(|path| !is_standard_error(path)).map(file).transpose()?;
-        let is_open = |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
-        let access = words.access_log.as_deref().map(|path| (!is_open(path)).then(|| file(path)).transpose());
+        let error = words
+            .error_log
+            .as_deref()
+            .filter(|path| !is_standard_error(path))
+            .map(file)
+            .transpose()?;
+        let is_open =
+            |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
+        let access = words
+            .access_log
+            .as_deref()
+            .map(|path| (!is_open(path)).then(|| file(path)).transpose());
         let access = access.transpose()?.map(|file| (form, file));
         if let Some((_, Some(LogFile { file, .. }))) = &access {
             // A disk never makes anybody wait for a reader.
@@ -123,7 +132,10 @@ impl Logs {
     pub(super) fn terms(&self, scoreboard: &Scoreboard) -> logs::Logs {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         logs::Logs {
-            error: self.error.as_ref().map(|log| (bytes(&log.path), scoreboard.log_generation(Which::Error))),
+            error: self
+                .error
+                .as_ref()
+                .map(|log| (bytes(&log.path), scoreboard.log_generation(Which::Error))),
             access: self.access.as_ref().map(|(form, file)| Access {
                 form: *form,
                 file: file.as_ref().map(|log| AccessFile {
@@ -139,7 +151,8 @@ impl Logs {
 
     /// Descriptors that processes inherit.
     pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let access = self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.file.as_fd());
+        let access =
+            self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.file.as_fd());
         access.chain(self.bell.iter().map(|bell| bell.as_fd()))
     }
 

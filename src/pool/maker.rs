@@ -103,7 +103,9 @@ impl<'a> Maker<'a> {
         }
         let made = open_file_with(path, OFlags::NOFOLLOW | OFlags::EXCL);
         let file = match made {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_file_with(path, OFlags::NOFOLLOW)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                open_file_with(path, OFlags::NOFOLLOW)?
+            }
             made => {
                 let file = made?;
                 if let (Some(user), Some(group)) = self.owner() {

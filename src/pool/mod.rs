@@ -95,12 +95,13 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         )
     };
     let mut inherited = Inherited::take(&words.listen).map_err(bad_address)?;
-    let access = Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(|error| {
-        Complaint::settings(
-            Entry::error(Code::BadListener, format!("{error:#}"))
-                .hint("`getent passwd` and `getent group` list what this machine knows"),
-        )
-    })?;
+    let access =
+        Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(|error| {
+            Complaint::settings(
+                Entry::error(Code::BadListener, format!("{error:#}"))
+                    .hint("`getent passwd` and `getent group` list what this machine knows"),
+            )
+        })?;
     let addresses = inherited.addresses(&words.listen);
     let listeners = addresses
         .iter()
@@ -169,11 +170,15 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
     }
     origin.hold_engine(&mut settings);
-    let bell =
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|error| cannot_begin(error.into()))?;
     let handover = Handover::create().map_err(cannot_begin)?;
     let terms = Terms {
-        service: Service { bell_fd: Some(bell.as_raw_fd()), handover: Some(handover.ends()), ..service },
+        service: Service {
+            bell_fd: Some(bell.as_raw_fd()),
+            handover: Some(handover.ends()),
+            ..service
+        },
         logs,
         least,
         idle: Duration::from_secs(words.idle),
@@ -186,13 +191,22 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         slots: SLOTS,
         on_demand: None,
     };
-    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell, handover: Some(handover) })
-        .map_err(cannot_begin)?
-        .run()
+    Supervisor::new(
+        &settings,
+        terms,
+        listeners,
+        Shared { scoreboard, scoreboard_fd, bell, handover: Some(handover) },
+    )
+    .map_err(cannot_begin)?
+    .run()
 }
 
 /// Refuses options that have no effect, where only the sockets and the number of workers show that.
-fn refuse_idle_words(words: &Fastcgi, is_alone: bool, addresses: &[Address]) -> Result<(), Complaint> {
+fn refuse_idle_words(
+    words: &Fastcgi,
+    is_alone: bool,
+    addresses: &[Address],
+) -> Result<(), Complaint> {
     let has_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
     let refused = if is_alone {
         [
@@ -201,18 +215,24 @@ fn refuse_idle_words(words: &Fastcgi, is_alone: bool, addresses: &[Address]) -> 
             ("warm-up", words.options.warm_up.is_some()),
         ]
         .into_iter()
-        .find_map(|(option, is_given)| is_given.then(|| effects::refusal(option, &[Way::LoneWorker]))?)
+        .find_map(|(option, is_given)| {
+            is_given.then(|| effects::refusal(option, &[Way::LoneWorker]))?
+        })
     } else {
         None
     };
-    let of_files = [("owner", words.socket_owner.is_some()), ("mode", words.socket_mode != words::SOCKET_MODE)];
+    let of_files = [
+        ("owner", words.socket_owner.is_some()),
+        ("mode", words.socket_mode != words::SOCKET_MODE),
+    ];
     let refused = refused.or_else(|| {
         let (option, _) = of_files.iter().find(|(_, is_given)| *is_given && !has_file)?;
         Some(format!("--socket-{option} has no effect: no `--listen unix:PATH` makes a socket"))
     });
     match refused {
         Some(refused) => Err(Complaint::usage(
-            Entry::error(Code::BadSetting, refused).hint("leave the option away, or see `wsgate fastcgi --help`"),
+            Entry::error(Code::BadSetting, refused)
+                .hint("leave the option away, or see `wsgate fastcgi --help`"),
         )),
         None => Ok(()),
     }
@@ -228,11 +248,15 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
         Err(entry) => return Complaint::settings(entry),
     };
     if is_mighty() {
-        warn_of_root(&settings, "have the process manager start it as another user (`spawn-fcgi -u www-data`)");
+        warn_of_root(
+            &settings,
+            "have the process manager start it as another user (`spawn-fcgi -u www-data`)",
+        );
     }
     let access = Access { mode: 0o600, owner: (None, None) };
-    let listener = Inherited::take(&[Address::STANDARD_INPUT])
-        .and_then(|mut inherited| Listener::open(&Address::STANDARD_INPUT, &access, Maker::new(None), &mut inherited));
+    let listener = Inherited::take(&[Address::STANDARD_INPUT]).and_then(|mut inherited| {
+        Listener::open(&Address::STANDARD_INPUT, &access, Maker::new(None), &mut inherited)
+    });
     match listener {
         Ok(listener) => {
             let listeners = [listener];
@@ -243,7 +267,8 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
                     let changes = &settings.changes;
-                    let reload_on = changes.reload_on.iter().map(|path| path.as_os_str().as_bytes().to_vec());
+                    let reload_on =
+                        changes.reload_on.iter().map(|path| path.as_os_str().as_bytes().to_vec());
                     let service = Service {
                         reload: changes.reload || is_reload_wanted(),
                         reload_on: reload_on.collect(),
@@ -256,7 +281,8 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             }
         }
         Err(error) => Complaint::settings(
-            Entry::error(Code::BadListener, format!("{error:#}")).hint("start it by the web server's process manager"),
+            Entry::error(Code::BadListener, format!("{error:#}"))
+                .hint("start it by the web server's process manager"),
         ),
     }
 }
@@ -282,8 +308,11 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
 /// Whoever breaks into the application has the machine then.
 fn warn_of_root(settings: &Settings, hint: &str) {
     Request::made("pool", &settings.app.to_string(), Vec::new()).log(
-        &Entry::warning(Code::ServesAsRoot, "the pool serves as root: the application may do everything here")
-            .hint(hint),
+        &Entry::warning(
+            Code::ServesAsRoot,
+            "the pool serves as root: the application may do everything here",
+        )
+        .hint(hint),
     );
 }
 
@@ -339,23 +368,32 @@ fn become_worker(
 
 fn cannot_begin(error: std::io::Error) -> Complaint {
     Complaint::failed(
-        Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}"))
-            .hint(not_started::limit_hint(&error).unwrap_or("see whether this user can run python from a shell")),
+        Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}")).hint(
+            not_started::limit_hint(&error)
+                .unwrap_or("see whether this user can run python from a shell"),
+        ),
     )
 }
 
 /// The name of a pool that is given none: that of its file or module.
 pub(crate) fn name_of(app: &App) -> String {
     let whole = match &app.source {
-        Source::File(path) => {
-            Path::new(OsStr::from_bytes(path)).file_stem().unwrap_or_default().to_string_lossy().into_owned()
-        }
+        Source::File(path) => Path::new(OsStr::from_bytes(path))
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         Source::Module(name) => name.clone(),
     };
-    let plain = whole.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '-' });
+    let plain = whole
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' });
     plain.take(40).collect()
 }
 
 fn processors() -> u32 {
-    thread::available_parallelism().ok().and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(1)
+    thread::available_parallelism()
+        .ok()
+        .and_then(|count| u32::try_from(count.get()).ok())
+        .unwrap_or(1)
 }

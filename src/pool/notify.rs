@@ -97,8 +97,8 @@ impl Notify {
             match Line::to(&name) {
                 Ok(line) => {
                     notify.line = Some(line);
-                    notify.watchdog =
-                        watchdog().map(|patience| Watchdog { every: patience / 2, due: running::instant() });
+                    notify.watchdog = watchdog()
+                        .map(|patience| Watchdog { every: patience / 2, due: running::instant() });
                 }
                 Err(error) => notify.trouble = Some(cannot_be_told(&name, &error)),
             }
@@ -144,7 +144,9 @@ impl Notify {
                 self.say(format!("STATUS={status}\n"));
                 self.status = status;
             }
-            if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.due <= running::instant()) {
+            if let Some(watchdog) =
+                self.watchdog.as_mut().filter(|watchdog| watchdog.due <= running::instant())
+            {
                 watchdog.due = running::instant() + watchdog.every;
                 if self.unsent.is_empty() {
                     self.say("WATCHDOG=1\n".to_owned());
@@ -161,11 +163,17 @@ impl Notify {
     }
 
     fn status_of(&self, state: State) -> String {
-        let workers = if state.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", state.workers) };
+        let workers = if state.workers == 1 {
+            "1 worker".to_owned()
+        } else {
+            format!("{} workers", state.workers)
+        };
         let serves = format!("{workers}, generation {}", state.generation);
         match self.phase {
             Phase::Starting => "loading the application".to_owned(),
-            Phase::Serving if self.last_reload_failed => format!("{serves}; the last reload failed"),
+            Phase::Serving if self.last_reload_failed => {
+                format!("{serves}; the last reload failed")
+            }
             Phase::Serving => serves,
             Phase::Reloading => format!("{serves}; loading new code"),
             Phase::Stopping => "ending; workers finish their requests".to_owned(),
@@ -212,8 +220,11 @@ impl Line {
 /// How long the manager waits for a sign of life of this very process, if it does.
 fn watchdog() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-    let is_ours = env::var_os("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(process::id().into());
-    number("WATCHDOG_USEC").filter(|&microseconds| is_ours && microseconds > 0).map(Duration::from_micros)
+    let is_ours = env::var_os("WATCHDOG_PID").is_none()
+        || number("WATCHDOG_PID") == Some(process::id().into());
+    number("WATCHDOG_USEC")
+        .filter(|&microseconds| is_ours && microseconds > 0)
+        .map(Duration::from_micros)
 }
 
 fn cannot_be_told(name: &OsStr, error: &io::Error) -> Entry {

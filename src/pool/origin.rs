@@ -53,9 +53,11 @@ impl Origin {
     /// The log entry that says what cannot be used.
     pub(super) fn resolve(&self) -> Result<Settings, Entry> {
         let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
-        let mut settings = Settings::resolve_with(&options, self.app.clone(), &self.base, || match &self.engine {
-            Some(engine) => Ok(engine.clone()),
-            None => Engine::find(),
+        let mut settings = Settings::resolve_with(&options, self.app.clone(), &self.base, || {
+            match &self.engine {
+                Some(engine) => Ok(engine.clone()),
+                None => Engine::find(),
+            }
         })?;
         // Those of --env come after them, and win.
         settings.variables.splice(0..0, self.variables.iter().cloned());

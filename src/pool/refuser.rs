@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fastcgi_server::{Connection, Event, Limits, Output, Params, RequestId, Stream, bodies::ProtocolStatus};
+use fastcgi_server::{
+    Connection, Event, Limits, Output, Params, RequestId, Stream, bodies::ProtocolStatus,
+};
 use link::{
     entry::Entry,
     page::{Form, Page, Status},
@@ -101,7 +103,8 @@ impl Refuser {
         let detail = debug.then(|| entry.for_client());
         let mut refused = Vec::new();
         self.open.retain_mut(|refusal| {
-            refusal.due > now && refusal.go_on(detail.as_deref(), &mut refused).is_ok_and(|stays| stays)
+            refusal.due > now
+                && refusal.go_on(detail.as_deref(), &mut refused).is_ok_and(|stays| stays)
         });
         refused
     }
@@ -115,7 +118,11 @@ impl Refusal {
         }
         if self.stage == Stage::Writes {
             while self.sent < self.response.len() {
-                match send(&self.socket, &self.response[self.sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                match send(
+                    &self.socket,
+                    &self.response[self.sent..],
+                    SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+                ) {
                     Ok(count) => self.sent += count,
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(true),
@@ -183,7 +190,8 @@ impl Refusal {
                 refused.push(request);
             }
             Event::BadParams { id, .. } => {
-                let request = Request::made("-", "(parameters that are too long or wrong)", Vec::new());
+                let request =
+                    Request::made("-", "(parameters that are too long or wrong)", Vec::new());
                 self.respond(id, &request, detail);
                 refused.push(request);
             }
@@ -206,8 +214,12 @@ impl Refusal {
     }
 
     fn respond(&mut self, id: RequestId, request: &Request, detail: Option<&str>) {
-        let page =
-            Page { status: Status::ServiceUnavailable, request_id: &request.id, detail, head_only: request.is_head() };
+        let page = Page {
+            status: Status::ServiceUnavailable,
+            request_id: &request.id,
+            detail,
+            head_only: request.is_head(),
+        };
         let output = Output::new(id);
         output.append(Stream::Stdout, &page.render(Form::FastCgi), &mut self.response);
         self.response.extend_from_slice(&output.ending(0, false));
@@ -221,9 +233,11 @@ fn described(params: &Params) -> Request {
         let value = params.get(name).filter(|value| !value.is_empty());
         value.map(|value| String::from_utf8_lossy(value).into_owned())
     };
-    let target = text(b"REQUEST_URI")
-        .unwrap_or_else(|| [&b"SCRIPT_NAME"[..], b"PATH_INFO"].into_iter().filter_map(text).collect());
-    let mut request = Request::made(&text(b"REQUEST_METHOD").unwrap_or_default(), &target, Vec::new());
+    let target = text(b"REQUEST_URI").unwrap_or_else(|| {
+        [&b"SCRIPT_NAME"[..], b"PATH_INFO"].into_iter().filter_map(text).collect()
+    });
+    let mut request =
+        Request::made(&text(b"REQUEST_METHOD").unwrap_or_default(), &target, Vec::new());
     if let Some(id) = text(b"UNIQUE_ID").filter(|id| request_id::is_one(id)) {
         request.id = id;
     }

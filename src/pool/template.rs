@@ -102,7 +102,11 @@ impl Template {
     pub(super) fn reopen_logs(&self) {
         if let Some(channel) = &self.channel {
             // One that takes no more orders now opens them before it writes the next time.
-            let _ = send(channel, &Order::ReopenLogs.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            let _ = send(
+                channel,
+                &Order::ReopenLogs.encode(),
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            );
         }
     }
 
@@ -165,7 +169,9 @@ impl Template {
     }
 
     fn send(&self, order: Order) -> bool {
-        let told = |channel| send(channel, &order.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok();
+        let told = |channel| {
+            send(channel, &order.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
+        };
         self.channel.as_ref().is_some_and(told)
     }
 

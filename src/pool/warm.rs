@@ -124,9 +124,10 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
     })?];
     let pool = &words.options.warm;
     let (scoreboard, scoreboard_fd) =
-        Scoreboard::create(usize::try_from(pool.max_processes).unwrap_or(1)).map_err(cannot_begin)?;
-    let bell =
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| cannot_begin(error.into()))?;
+        Scoreboard::create(usize::try_from(pool.max_processes).unwrap_or(1))
+            .map_err(cannot_begin)?;
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|error| cannot_begin(error.into()))?;
     let terms = Terms {
         service: Service {
             workers: pool.max_processes,
@@ -148,13 +149,20 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
         slots: 1,
         on_demand: Some(OnDemand {
             idle: Duration::from_secs(pool.warm_idle),
-            age: Some(pool.warm_age).filter(|&seconds| seconds > 0).map(|age| Duration::from_secs(earlier(age))),
+            age: Some(pool.warm_age)
+                .filter(|&seconds| seconds > 0)
+                .map(|age| Duration::from_secs(earlier(age))),
             lock: words.socket.with_extension("lock"),
         }),
     };
     // The gateways count the time of their requests.
     let settings = crate::settings::Settings { timeout: None, ..settings };
-    Supervisor::new(&settings, terms, listeners, Shared { scoreboard, scoreboard_fd, bell, handover: None })
-        .map_err(cannot_begin)?
-        .run()
+    Supervisor::new(
+        &settings,
+        terms,
+        listeners,
+        Shared { scoreboard, scoreboard_fd, bell, handover: None },
+    )
+    .map_err(cannot_begin)?
+    .run()
 }

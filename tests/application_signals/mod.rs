@@ -103,5 +103,7 @@ fn threads_have_the_stack_that_an_import_has_asked_for() {
             return [b'%d MiB' % found[0]]
         ";
     // The C library takes a part of it for itself.
-    in_each_mode(code, |served, mode| assert!(["63 MiB", "64 MiB"].contains(&&*served.ask("/")), "{mode:?}"));
+    in_each_mode(code, |served, mode| {
+        assert!(["63 MiB", "64 MiB"].contains(&&*served.ask("/")), "{mode:?}")
+    });
 }

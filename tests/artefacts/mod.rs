@@ -47,7 +47,9 @@ fn artefacts() -> &'static Artefacts {
     });
     match found {
         Ok(found) => found,
-        Err(reason) => panic!("{reason}: run `make build`, or `make try TESTS=NAME` for a debug build"),
+        Err(reason) => {
+            panic!("{reason}: run `make build`, or `make try TESTS=NAME` for a debug build")
+        }
     }
 }
 
@@ -75,7 +77,9 @@ fn of_these_sources(found: Artefacts) -> Result<Artefacts, String> {
     let built = changed(&found.gateway).min(changed(&found.engine));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     match SOURCES.iter().find_map(|source| newer(&root.join(source), built)) {
-        Some(source) => Err(format!("{} is older than {}", found.gateway.display(), source.display())),
+        Some(source) => {
+            Err(format!("{} is older than {}", found.gateway.display(), source.display()))
+        }
         None => Ok(found),
     }
 }
@@ -89,7 +93,9 @@ fn newer(path: &Path, time: SystemTime) -> Option<PathBuf> {
 }
 
 fn changed(path: &Path) -> SystemTime {
-    fs::metadata(path).and_then(|about| about.modified()).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fs::metadata(path)
+        .and_then(|about| about.modified())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 #[test]
@@ -97,7 +103,11 @@ fn the_gateway_that_ships_needs_no_shared_library_where_a_static_one_is_installe
     if named().is_some() {
         return;
     }
-    let headers = Command::new("readelf").args(["--program-headers", "--wide"]).arg(gateway()).output().unwrap();
+    let headers = Command::new("readelf")
+        .args(["--program-headers", "--wide"])
+        .arg(gateway())
+        .output()
+        .unwrap();
     let headers = String::from_utf8_lossy(&headers.stdout).into_owned();
     assert!(headers.contains("LOAD"), "{headers}");
     let archive = Command::new("cc").arg("-print-file-name=libc.a").output().unwrap();
@@ -117,6 +127,9 @@ fn artefacts_that_are_missing_or_older_than_a_source_are_refused() {
     let stale = of_these_sources(found).err().unwrap();
     assert!(stale.contains("wsgate is older than "), "{stale}");
     assert!(of_these_sources(find(directory.path()).unwrap()).is_err());
-    fs::File::open(directory.path().join("libwsgate_engine.so")).unwrap().set_modified(SystemTime::now()).unwrap();
+    fs::File::open(directory.path().join("libwsgate_engine.so"))
+        .unwrap()
+        .set_modified(SystemTime::now())
+        .unwrap();
     assert!(of_these_sources(find(directory.path()).unwrap()).is_ok());
 }

@@ -90,16 +90,30 @@ pub(super) fn over(wire: &mut Wire, ask: &Ask, limit: Duration) -> Outcome {
         match wire.try_next() {
             Ok(Some(Said::Stdout(_, bytes))) => stdout.extend(bytes),
             Ok(Some(Said::End(_, end))) => {
-                let complete = end.protocol_status == ProtocolStatus::RequestComplete && end.app_status == 0;
+                let complete =
+                    end.protocol_status == ProtocolStatus::RequestComplete && end.app_status == 0;
                 return if complete { judged(&stdout) } else { Outcome::Cut(format!("{end:?}")) };
             }
             Ok(Some(_)) => {}
             Ok(None) if said == 0 => return Outcome::Closed,
-            Err(error) if said == 0 && error.kind() == io::ErrorKind::ConnectionReset => return Outcome::Closed,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                return Outcome::Hung(format!("{} bytes after {:?}, sent: {sent:?}", stdout.len(), began.elapsed()));
+            Err(error) if said == 0 && error.kind() == io::ErrorKind::ConnectionReset => {
+                return Outcome::Closed;
             }
-            end => return Outcome::Cut(format!("{} bytes, then {end:?}, sent: {sent:?}", stdout.len())),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
+                return Outcome::Hung(format!(
+                    "{} bytes after {:?}, sent: {sent:?}",
+                    stdout.len(),
+                    began.elapsed()
+                ));
+            }
+            end => {
+                return Outcome::Cut(format!(
+                    "{} bytes, then {end:?}, sent: {sent:?}",
+                    stdout.len()
+                ));
+            }
         }
         said += 1;
         if began.elapsed() > limit {

@@ -29,7 +29,8 @@ const LEFT_OPEN: usize = 30;
 /// Well-formed records in an order, of types, with ids and lengths that mean nothing.
 fn records(random: &mut Random) -> Vec<u8> {
     let length = random.below(3000);
-    let ask = Ask::post("/fuzz", random.bytes(length)).id(u16::try_from(1 + random.below(2)).unwrap());
+    let ask =
+        Ask::post("/fuzz", random.bytes(length)).id(u16::try_from(1 + random.below(2)).unwrap());
     let mut parts = vec![ask.begin(), record(4, ask.id, &ask.pairs()), record(4, ask.id, b"")];
     parts.extend([ask.stdin(&random.bytes(length)), ask.end_of_stdin()]);
     for _ in 0..1 + random.below(4) {
@@ -94,7 +95,9 @@ pub(super) fn held(pid: i32) -> (usize, u64) {
         before == open
     });
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let memory = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
     (open, memory.unwrap_or_default())
 }
 
@@ -140,7 +143,11 @@ fn fuzz(threads: u32, row: &str) {
     assert_eq!(tally.lost(), 0, "{counts:?}");
     let log = target.stop().unwrap();
     for code in codes(&log) {
-        assert!(["W0401", "W0402", "W0501", "W0510"].contains(&code), "{code}\n{}", &log[..log.len().min(4000)]);
+        assert!(
+            ["W0401", "W0402", "W0501", "W0510"].contains(&code),
+            "{code}\n{}",
+            &log[..log.len().min(4000)]
+        );
     }
     counts.report(row);
 }

@@ -66,8 +66,9 @@ fn attacks() -> Vec<Attack> {
     for line in CODE.lines() {
         if let Some(comment) = line.strip_prefix("# ") {
             costs = Some(comment);
-        } else if let Some(name) =
-            line.strip_prefix("def ").and_then(|rest| rest.strip_suffix("(environ, start_response):"))
+        } else if let Some(name) = line
+            .strip_prefix("def ")
+            .and_then(|rest| rest.strip_suffix("(environ, start_response):"))
         {
             if name != "application" {
                 attacks.push(Attack { name, costs });
@@ -110,8 +111,12 @@ fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> 
     match &outcome {
         // It has the very descriptor that the response goes to.
         Outcome::Invalid(_) if attack.costs == Some("garbles its own response") => {}
-        Outcome::Invalid(_) | Outcome::Hung(_) => return Err(format!("{outcome:?}\n{}", target.log())),
-        _ if took > Duration::from_secs(10) => return Err(format!("took {took:?}\n{}", target.log())),
+        Outcome::Invalid(_) | Outcome::Hung(_) => {
+            return Err(format!("{outcome:?}\n{}", target.log()));
+        }
+        _ if took > Duration::from_secs(10) => {
+            return Err(format!("took {took:?}\n{}", target.log()));
+        }
         _ => {}
     }
     if attack.costs == Some("cuts the pool off") && !target.is_cgi() {
@@ -150,7 +155,10 @@ fn leave(target: &Target, name: &str) -> Outcome {
         let mut wire = target.connect();
         let _ = wire.try_send(&Ask::post(&path, "body").bytes());
         let first = wire.try_next();
-        return Outcome::Cut(format!("left after {}", if first.is_ok() { "a record" } else { "an error" }));
+        return Outcome::Cut(format!(
+            "left after {}",
+            if first.is_ok() { "a record" } else { "an error" }
+        ));
     }
     let Ok(mut program) = Program::start(&mut target.request(&path, 4), BOUND) else {
         return Outcome::Invalid("not started".to_owned());
@@ -181,7 +189,11 @@ fn in_modes(row: &str, modes: &[Mode]) {
                     total.lost += cost.lost;
                 }
                 Ok(Err(error)) => wrong.push(format!("=== {} {mode:?}: {error}", attack.name)),
-                Err(panic) => wrong.push(format!("=== {} {mode:?}: {:?}", attack.name, panic.downcast_ref::<String>())),
+                Err(panic) => wrong.push(format!(
+                    "=== {} {mode:?}: {:?}",
+                    attack.name,
+                    panic.downcast_ref::<String>()
+                )),
             }
         }
     }
@@ -217,7 +229,10 @@ fn hostile_applications_harm_no_request_to_a_pool() {
 
 #[test]
 fn hostile_applications_harm_no_request_to_a_pool_without_a_preloaded_application() {
-    in_modes("Hostile applications, pool with `--preload no`", &[Mode::NotPreloaded(1), Mode::NotPreloaded(3)]);
+    in_modes(
+        "Hostile applications, pool with `--preload no`",
+        &[Mode::NotPreloaded(1), Mode::NotPreloaded(3)],
+    );
 }
 
 #[test]

@@ -51,7 +51,8 @@ fn hard(pid: i32, resource: Resource) -> Option<u64> {
         _ => "Max address space",
     };
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    let line =
+        limits.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
@@ -63,7 +64,8 @@ fn all(target: &Target) -> Vec<i32> {
 /// A field of the status of a process, in KiB.
 fn field(pid: i32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned();
     line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
 }
 
@@ -99,7 +101,8 @@ fn attack<R>(
                 target.workers().len() == WORKERS
             });
         }
-        load.await_answers(target, 20).unwrap_or_else(|wrong| panic!("round {round}: {wrong}\n{}", target.log()));
+        load.await_answers(target, 20)
+            .unwrap_or_else(|wrong| panic!("round {round}: {wrong}\n{}", target.log()));
     }
     let tally = load.end().unwrap_or_else(|wrong| panic!("{wrong}\n{}", target.log()));
     assert!(target.ends().is_empty(), "{:?}\n{}", target.ends(), target.log());
@@ -119,14 +122,22 @@ fn attack<R>(
 
 fn pool(place: &Arc<Place>, threads: u32, words: &[&str], options: Options<'_>) -> Arc<Target> {
     let words = [&["--workers", "2"], words].concat();
-    Arc::new(Target::start(place, "limits", Mode::Preloaded(threads), ECHO, Options { words: &words, ..options }))
+    Arc::new(Target::start(
+        place,
+        "limits",
+        Mode::Preloaded(threads),
+        ECHO,
+        Options { words: &words, ..options },
+    ))
 }
 
 fn descriptors(threads: u32, row: &str) {
     let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options::default());
-    let open = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or_default() as u64;
+    let open = |pid: i32| {
+        fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or_default() as u64
+    };
     let expected = ["W0701", "W0702", "W0703", "W0704", "W0204", "W0708", "W0730", "W0404"];
     attack(
         row,
@@ -194,7 +205,9 @@ fn memory(threads: u32, row: &str) {
         &expected,
         |target, random, _| {
             let spare = (random.below(4) as u64) << 18;
-            limit(&target.workers(), Resource::As, |pid| Some((field(pid, "VmSize:") << 10) + spare));
+            limit(&target.workers(), Resource::As, |pid| {
+                Some((field(pid, "VmSize:") << 10) + spare)
+            });
             for _ in 0..3 {
                 let outcome = target.ask("/good-large", &large, BOUND);
                 if let Outcome::Hung(_) | Outcome::Invalid(_) = outcome {
@@ -222,7 +235,10 @@ struct Disk(PathBuf);
 impl Disk {
     fn mount(path: PathBuf) -> Self {
         fs::create_dir_all(&path).unwrap();
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=1777", "none"]).arg(&path).status();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m,mode=1777", "none"])
+            .arg(&path)
+            .status();
         assert!(status.unwrap().success(), "mount {}", path.display());
         Self(path)
     }
@@ -262,7 +278,8 @@ fn disk(modes: &[Mode], row: &str) {
         let is_pool = matches!(mode, Mode::Preloaded(_));
         let words: &[&str] = if is_pool { &words } else { &[] };
         let options = Options { words, variables: &variables, ..Options::default() };
-        let target = Arc::new(Target::start(&place, &format!("disk-{mode:?}"), mode, ECHO, options));
+        let target =
+            Arc::new(Target::start(&place, &format!("disk-{mode:?}"), mode, ECHO, options));
         let body = "x".repeat(300_000);
         attack(
             row,

@@ -73,7 +73,10 @@ impl Load {
                 return Err(wrong.clone());
             }
             if began.elapsed() > BOUND {
-                return Err(format!("others were not served for {BOUND:?}; {:?}", lock(&self.tally.how)));
+                return Err(format!(
+                    "others were not served for {BOUND:?}; {:?}",
+                    lock(&self.tally.how)
+                ));
             }
             pause(Duration::from_millis(2));
         }
@@ -120,16 +123,18 @@ impl Tally {
                 let was_kept = known.is_some();
                 match known.map_or_else(|| connect(&target.socket(), BOUND), Ok) {
                     Err(error) => Outcome::Refused(error.to_string()),
-                    Ok(mut wire) => match over(&mut wire, &Ask::post(&path, body.as_str()).keep(), BOUND) {
-                        // As web servers do: on another connection, next time.
-                        Outcome::Closed if was_kept => return,
-                        Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
-                        whole @ Outcome::Whole(_) => {
-                            *kept = Some(wire);
-                            whole
+                    Ok(mut wire) => {
+                        match over(&mut wire, &Ask::post(&path, body.as_str()).keep(), BOUND) {
+                            // As web servers do: on another connection, next time.
+                            Outcome::Closed if was_kept => return,
+                            Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
+                            whole @ Outcome::Whole(_) => {
+                                *kept = Some(wire);
+                                whole
+                            }
+                            other => other,
                         }
-                        other => other,
-                    },
+                    }
                 }
             }
         };

@@ -47,7 +47,9 @@ fn reload(row: &str, what: &str, mut ask: impl FnMut(&Target), finish: impl Fn(&
         load.await_answers(&target, 50).unwrap();
     }
     let tally = load.end().unwrap_or_else(|wrong| panic!("{wrong}\n{}", target.log()));
-    eventually("old templates and workers have ended", || target.templates().len() == 1 && target.workers().len() == 2);
+    eventually("old templates and workers have ended", || {
+        target.templates().len() == 1 && target.workers().len() == 2
+    });
     assert_eq!(target.leader(), Some(supervisor));
     let after = held(supervisor);
     assert!(after.0 <= before.0, "descriptors: {before:?}, then {after:?}");
@@ -70,7 +72,9 @@ fn two_hundred_sighups_in_two_seconds_fail_no_request() {
         kill_process(Pid::from_raw(target.leader().unwrap()).unwrap(), Signal::HUP).unwrap();
     };
     reload("Reloads by SIGHUP", "SIGHUP", hang_up, |target| {
-        eventually("the last reload is done", || target.log().contains("W0711") && target.templates().len() == 1);
+        eventually("the last reload is done", || {
+            target.log().contains("W0711") && target.templates().len() == 1
+        });
     });
 }
 
@@ -87,7 +91,11 @@ fn two_hundred_reloads_by_command_in_two_seconds_fail_no_request() {
         for program in asked.borrow_mut().drain(..) {
             // The command prints no response, so that this is none; it has succeeded.
             let outcome = program.outcome();
-            assert!(matches!(outcome, super::asked::Outcome::Invalid(_)), "{outcome:?}\n{}", target.log());
+            assert!(
+                matches!(outcome, super::asked::Outcome::Invalid(_)),
+                "{outcome:?}\n{}",
+                target.log()
+            );
         }
     });
 }

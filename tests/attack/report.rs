@@ -58,10 +58,16 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Prints them, and in the long form writes them where `make test-attack` collects them.
-    #[expect(clippy::print_stdout, reason = "the harness shows it beside a failure, and `--nocapture` always")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the harness shows it beside a failure, and `--nocapture` always"
+    )]
     #[track_caller]
     pub(super) fn report(&self, row: &str) {
-        let number = ROWS.iter().position(|known| *known == row).unwrap_or_else(|| panic!("`{row}` is no row"));
+        let number = ROWS
+            .iter()
+            .position(|known| *known == row)
+            .unwrap_or_else(|| panic!("`{row}` is no row"));
         let Self { tried, answered, lost, how } = self;
         let how = if *lost == 0 { "nothing" } else { how.as_str() };
         let line = format!("| {row} | {tried} | {answered} | {lost} | {how} |\n");
@@ -88,7 +94,8 @@ fn the_document_has_a_row_for_each_attack_and_no_other() {
     assert_eq!(rows.len(), ROWS.len());
     for cells in rows {
         assert_eq!(cells.len(), 5, "{cells:?}");
-        let number = |cell: &str| cell.parse::<u64>().unwrap_or_else(|_| panic!("{cell:?} in {cells:?}"));
+        let number =
+            |cell: &str| cell.parse::<u64>().unwrap_or_else(|_| panic!("{cell:?} in {cells:?}"));
         assert!(number(cells[2]) > 0, "{cells:?}");
         assert_eq!(number(cells[3]) == 0, cells[4] == "nothing", "{cells:?}");
     }

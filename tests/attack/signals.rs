@@ -74,7 +74,11 @@ fn attack(row: &str, mode: Mode, words: &[&str], victims: impl Fn(&Target) -> Ve
         let mut found = victims(&target);
         while found.is_empty() {
             target.revive();
-            assert!(began.elapsed() < BOUND * 2, "signal {number}: there is no such process\n{}", target.log());
+            assert!(
+                began.elapsed() < BOUND * 2,
+                "signal {number}: there is no such process\n{}",
+                target.log()
+            );
             pause(Duration::from_millis(2));
             found = victims(&target);
         }
@@ -101,13 +105,23 @@ fn attack(row: &str, mode: Mode, words: &[&str], victims: impl Fn(&Target) -> Ve
     // a lone worker that is killed its parent knows, and nobody else can log it. While the processes of a
     // pool end, a client may lose more than one request to them.
     let seen_by_parent = if target.is_cgi() { lost } else { ends };
-    let accounted = if seen_by_parent == lost { lost } else { (seen_by_parent + codes.len() as u64) * AT_ONE_END };
-    assert!(lost <= accounted, "{lost} lost, {} messages, {ends} ends: {how:?}\n{}", codes.len(), tail(&log));
+    let accounted = if seen_by_parent == lost {
+        lost
+    } else {
+        (seen_by_parent + codes.len() as u64) * AT_ONE_END
+    };
+    assert!(
+        lost <= accounted,
+        "{lost} lost, {} messages, {ends} ends: {how:?}\n{}",
+        codes.len(),
+        tail(&log)
+    );
     Counts {
         tried: format!("{count} signals"),
         answered: tally.answered.load(Ordering::Relaxed),
         lost,
-        how: "requests of the process that the signal ended, or refused (503) until another served".to_owned(),
+        how: "requests of the process that the signal ended, or refused (503) until another served"
+            .to_owned(),
     }
     .report(row);
 }
@@ -152,12 +166,22 @@ fn signals_to_a_resident_process_cost_its_request_only() {
 
 #[test]
 fn signals_to_a_supervisor_leave_nothing_behind() {
-    attack("Signals to a pool's supervisor", Mode::Preloaded(2), &["--workers", "2"], Target::supervisors);
+    attack(
+        "Signals to a pool's supervisor",
+        Mode::Preloaded(2),
+        &["--workers", "2"],
+        Target::supervisors,
+    );
 }
 
 #[test]
 fn signals_to_a_template_cost_the_requests_of_its_workers_only() {
-    attack("Signals to a pool's template", Mode::Preloaded(2), &["--workers", "2"], Target::templates);
+    attack(
+        "Signals to a pool's template",
+        Mode::Preloaded(2),
+        &["--workers", "2"],
+        Target::templates,
+    );
 }
 
 #[test]

@@ -65,7 +65,8 @@ enum Slowly {
 const HOLDING: [Slowly; 4] = [Slowly::Body, Slowly::HalfBody, Slowly::Reads, Slowly::ReadsNothing];
 
 /// Those that do not.
-const WAITING: [Slowly; 4] = [Slowly::HalfParameters, Slowly::Parameters, Slowly::Silent, Slowly::HalfClosed];
+const WAITING: [Slowly; 4] =
+    [Slowly::HalfParameters, Slowly::Parameters, Slowly::Silent, Slowly::HalfClosed];
 
 /// A slow client of a pool; ends when its request does. Those who have begun none leave by themselves.
 fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
@@ -75,7 +76,8 @@ fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
         Slowly::Reads | Slowly::ReadsNothing => Ask::get("/large"),
         _ => Ask::post("/slow", vec![b'x'; 100_000]),
     };
-    let late = |what: &str| if began.elapsed() > END { Err(format!("{how:?}: {what}")) } else { Ok(()) };
+    let late =
+        |what: &str| if began.elapsed() > END { Err(format!("{how:?}: {what}")) } else { Ok(()) };
     let trickle = |bytes: &[u8], until: Duration| {
         for byte in bytes.chunks(1) {
             if wire.try_send(byte).is_err() || began.elapsed() > until || wire.has_more() {
@@ -106,7 +108,11 @@ fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
                 }
                 late("the response does not end")?;
             }
-            return if bytes < 3_000_000 { Ok(()) } else { Err(format!("{how:?}: {bytes} bytes came")) };
+            return if bytes < 3_000_000 {
+                Ok(())
+            } else {
+                Err(format!("{how:?}: {bytes} bytes came"))
+            };
         }
         Slowly::HalfParameters => {
             let _ = wire.try_send(&before[..before.len() / 2]);
@@ -153,8 +159,10 @@ fn over_cgi(target: &Target, how: Slowly) -> Result<(), String> {
     if let Some(stdin) = &mut stdin {
         match how {
             Slowly::Body | Slowly::Parameters => {
-                while began.elapsed() < END && stdin.write_all(b"x").is_ok() && !ready(&stdout, Instant::now() + PACE) {
-                }
+                while began.elapsed() < END
+                    && stdin.write_all(b"x").is_ok()
+                    && !ready(&stdout, Instant::now() + PACE)
+                {}
             }
             Slowly::HalfBody | Slowly::HalfParameters => drop(stdin.write_all(&[b'x'; 50_000])),
             _ => {}
@@ -202,7 +210,13 @@ fn slow(row: &str, mode: Mode, clients: &[Slowly]) {
             .iter()
             .map(|&how| {
                 let target = target.clone();
-                thread::spawn(move || if target.is_cgi() { over_cgi(&target, how) } else { over_fastcgi(&target, how) })
+                thread::spawn(move || {
+                    if target.is_cgi() {
+                        over_cgi(&target, how)
+                    } else {
+                        over_fastcgi(&target, how)
+                    }
+                })
             })
             .collect();
         slow.into_iter().filter_map(|client| client.join().expect("a slow client").err()).collect()
@@ -249,7 +263,11 @@ fn slow_clients_of_a_pool_of_one_thread_end_and_others_are_served() {
 
 #[test]
 fn slow_clients_of_a_pool_of_eight_threads_end_and_others_are_served() {
-    slow("Slow clients, pool, 8 threads", Mode::Preloaded(8), &[&HOLDING[..], &HOLDING[..3], &WAITING].concat());
+    slow(
+        "Slow clients, pool, 8 threads",
+        Mode::Preloaded(8),
+        &[&HOLDING[..], &HOLDING[..3], &WAITING].concat(),
+    );
 }
 
 #[test]

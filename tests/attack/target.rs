@@ -72,11 +72,21 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Target {
     /// The application in `code`, in the directory `name` of `place`. It serves.
     #[track_caller]
-    pub(super) fn start(place: &Arc<Place>, name: &str, mode: Mode, code: &str, options: Options<'_>) -> Self {
+    pub(super) fn start(
+        place: &Arc<Place>,
+        name: &str,
+        mode: Mode,
+        code: &str,
+        options: Options<'_>,
+    ) -> Self {
         let directory = place.path(name);
         fs::create_dir_all(directory.join("run")).unwrap();
         let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let variables = options.variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let variables = options
+            .variables
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let mut target = Self {
             place: place.clone(),
             directory,
@@ -89,8 +99,12 @@ impl Target {
             gateways: Mutex::default(),
         };
         if let Some(user) = options.user {
-            let ids = [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
-            target.through.splice(..0, ["setpriv".to_owned()].into_iter().chain(ids).chain(["--".to_owned()]));
+            let ids =
+                [format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()];
+            target.through.splice(
+                ..0,
+                ["setpriv".to_owned()].into_iter().chain(ids).chain(["--".to_owned()]),
+            );
         }
         let word = match mode {
             Mode::Warm => "warm",
@@ -102,9 +116,17 @@ impl Target {
             false => "#!WSGATE".to_owned(),
         };
         place.script(&format!("{name}/app.wsgi"), &first_line, code);
-        fs::set_permissions(target.path("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        fs::set_permissions(
+            target.path("run"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
         if let Some(user) = options.user {
-            let owner = Command::new("chown").arg("-R").arg(user.to_string()).arg(&target.directory).status();
+            let owner = Command::new("chown")
+                .arg("-R")
+                .arg(user.to_string())
+                .arg(&target.directory)
+                .status();
             assert!(owner.unwrap().success());
         }
         if mode == Mode::Lone {
@@ -315,7 +337,8 @@ impl Target {
     /// A connection to a pool.
     #[track_caller]
     pub(super) fn connect(&self) -> Wire {
-        connect(&self.socket(), BOUND).unwrap_or_else(|error| panic!("{}: {error}", self.socket().display()))
+        connect(&self.socket(), BOUND)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.socket().display()))
     }
 
     /// Asks until the right response comes, while the pool is started again where it has ended. Gives
@@ -378,7 +401,10 @@ impl Target {
             for socket in self.sockets() {
                 let mut command = self.command(&self.place.wsgate());
                 command.arg("stop").arg(socket.file_stem().unwrap());
-                command.env_clear().env("WSGATE_RUNTIME_DIR", self.path("run")).stdout(Stdio::null());
+                command
+                    .env_clear()
+                    .env("WSGATE_RUNTIME_DIR", self.path("run"))
+                    .stdout(Stdio::null());
                 if let Ok(program) = Program::start(&mut command, bound)
                     && let Outcome::Hung(what) = program.outcome()
                 {
@@ -435,8 +461,18 @@ fn pids() -> impl Iterator<Item = i32> {
 /// A process, for people.
 fn tell(pid: i32) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or_default().trim().to_owned();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim().to_owned();
+    let state = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
+    let parent = status
+        .lines()
+        .find_map(|line| line.strip_prefix("PPid:"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     format!("{pid} ({state}, child of {parent}: {})", command.chars().take(80).collect::<String>())
@@ -444,7 +480,8 @@ fn tell(pid: i32) -> String {
 
 /// Children of a process, those included that have ended.
 pub(super) fn children(parent: i32) -> Vec<i32> {
-    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    let listed =
+        fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 

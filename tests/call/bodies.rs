@@ -38,7 +38,10 @@ fn data_may_come_from_standard_input_byte_for_byte() {
     let ended = running::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), bytes.clone());
     assert!(ended.stdout == bytes, "{} bytes", ended.stdout.len());
     assert_eq!(running::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), "").text(), "");
-    assert_eq!(running::run(&mut shell.call(&["echo.wsgi", "-d", "a", "-d", "@-"]), "b").text(), "a&b");
+    assert_eq!(
+        running::run(&mut shell.call(&["echo.wsgi", "-d", "a", "-d", "@-"]), "b").text(),
+        "a&b"
+    );
 }
 
 #[test]
@@ -54,7 +57,9 @@ fn data_may_come_from_a_pipe_with_a_name() {
     let pid = running.pid().as_raw_nonzero();
     crate::front::eventually("the pipe is open", || {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        descriptors.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == pipe))
+        descriptors
+            .flatten()
+            .any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == pipe))
     });
     drop(held);
     assert_eq!(running.end().text(), "through a pipe");
@@ -64,8 +69,13 @@ fn data_may_come_from_a_pipe_with_a_name() {
 fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
     let shell = Shell::new();
     shell.place.fifo("site/pipe");
-    let mut running =
-        running::Running::start(running::piped(&mut shell.call(&["echo.wsgi", "-d", "@pipe", "--timeout", "1"])));
+    let mut running = running::Running::start(running::piped(&mut shell.call(&[
+        "echo.wsgi",
+        "-d",
+        "@pipe",
+        "--timeout",
+        "1",
+    ])));
     running.await_log("`pipe` is a named pipe into which nobody has written for 1 s");
     assert_eq!(running.end().code(), Some(2));
 }
@@ -105,8 +115,17 @@ fn data_that_cannot_be_read_is_said_and_nothing_is_called() {
     shell.file("trace.wsgi", "open('called', 'w')");
     for (data, word) in [("@absent", "absent"), ("@.", "directory"), ("@", "``")] {
         let ended = shell.run(&["trace.wsgi", "-d", data]);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{data}: {}", ended.stderr);
-        assert!(ended.stderr.starts_with("wsgate: error[W0105]: ") && ended.stderr.contains(word), "{}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(2), ""),
+            "{data}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.starts_with("wsgate: error[W0105]: ") && ended.stderr.contains(word),
+            "{}",
+            ended.stderr
+        );
         assert!(!trace.exists());
     }
 }

@@ -105,7 +105,9 @@ fn the_end_of_the_shell_ends_a_process_that_does_not_return_from_close() {
         ";
     let shell = Shell::new();
     shell.file("closes.wsgi", code);
-    for (signal, deaf) in [(Signal::INT, false), (Signal::HUP, false), (Signal::TERM, false), (Signal::INT, true)] {
+    for (signal, deaf) in
+        [(Signal::INT, false), (Signal::HUP, false), (Signal::TERM, false), (Signal::INT, true)]
+    {
         let mark = format!("{signal:?} {deaf} {}", shell.place.path("").display());
         let mut command = shell.call(&["closes.wsgi"]);
         command.env("MARK", &mark).envs(deaf.then_some(("DEAF", "1")));
@@ -141,7 +143,10 @@ fn wrong_words_are_said_with_code_2() {
         (&["status.wsgi", "--host", "a/b"], "is no host"),
         (&["status.wsgi", "http:///a"], "is no host"),
         (&["status.wsgi", "--script-name", "shop"], "`shop` does not begin with `/`"),
-        (&["status.wsgi", "--script-name", "/shop/"], "`/shop/` does not begin with `/`, or ends with one"),
+        (
+            &["status.wsgi", "--script-name", "/shop/"],
+            "`/shop/` does not begin with `/`, or ends with one",
+        ),
         (&["status.wsgi", "--env", "novalue"], "novalue"),
         (&["status.wsgi", "--env", "=x"], "=x"),
         (&["status.wsgi", "--timeout", "soon"], "soon"),
@@ -154,7 +159,12 @@ fn wrong_words_are_said_with_code_2() {
         (&[""], "names no application"),
     ] {
         let ended = shell.run(words);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(2), ""),
+            "{words:?}: {}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
     }
 }
@@ -174,7 +184,12 @@ fn wrong_settings_are_said_with_code_78() {
         (&[lined.to_str().unwrap()], "W0103"),
     ] {
         let ended = shell.run(words);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(78), ""), "{words:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(78), ""),
+            "{words:?}: {}",
+            ended.stderr
+        );
         assert_eq!(crate::verdict::codes(&ended.stderr), [code], "{}", ended.stderr);
         assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     }

@@ -16,15 +16,25 @@ fn include_prints_the_head_as_http_has_it() {
         let expected = "HTTP/1.1 404 Odd\r\nContent-Type: text/plain\r\nX-A: b\r\nContent-Length: 4\r\n\r\nbody";
         assert_eq!(text, expected);
     }
-    assert_eq!(shell.run(&["status.wsgi", "-i", "/?204"]).text().lines().next(), Some("HTTP/1.1 204 Odd"));
+    assert_eq!(
+        shell.run(&["status.wsgi", "-i", "/?204"]).text().lines().next(),
+        Some("HTTP/1.1 204 Odd")
+    );
 }
 
 #[test]
 fn the_head_of_a_reply_to_head_is_all_there_is() {
     let shell = Shell::new();
     let ended = shell.run(&["status.wsgi", "-i", "-X", "HEAD"]);
-    assert!(ended.text().starts_with("HTTP/1.1 200 Odd\r\n") && ended.text().ends_with("\r\n\r\n"), "{}", ended.text());
-    assert_eq!((shell.run(&["status.wsgi", "-X", "HEAD"]).text().as_str(), ended.code()), ("", Some(0)));
+    assert!(
+        ended.text().starts_with("HTTP/1.1 200 Odd\r\n") && ended.text().ends_with("\r\n\r\n"),
+        "{}",
+        ended.text()
+    );
+    assert_eq!(
+        (shell.run(&["status.wsgi", "-X", "HEAD"]).text().as_str(), ended.code()),
+        ("", Some(0))
+    );
 }
 
 #[test]
@@ -33,9 +43,18 @@ fn verbose_shows_the_variables_on_standard_error() {
     for word in ["-v", "--verbose"] {
         let ended = shell.run(&["status.wsgi", word, "/a?200", "-H", "X-Y: z", "-X", "PUT"]);
         assert_eq!(ended.text(), "body");
-        for line in ["> REQUEST_METHOD=PUT", "> PATH_INFO=/a", "> QUERY_STRING=200", "> HTTP_X_Y=z", "> SERVER_PORT=80"]
-        {
-            assert!(ended.stderr.lines().any(|found| found == line), "no `{line}` in {}", ended.stderr);
+        for line in [
+            "> REQUEST_METHOD=PUT",
+            "> PATH_INFO=/a",
+            "> QUERY_STRING=200",
+            "> HTTP_X_Y=z",
+            "> SERVER_PORT=80",
+        ] {
+            assert!(
+                ended.stderr.lines().any(|found| found == line),
+                "no `{line}` in {}",
+                ended.stderr
+            );
         }
     }
 }
@@ -43,10 +62,21 @@ fn verbose_shows_the_variables_on_standard_error() {
 #[test]
 fn messages_go_to_standard_error_and_only_the_body_to_standard_output() {
     let shell = Shell::new();
-    shell.file("raises.wsgi", "def application(environ, start_response):\n    raise RuntimeError('secret')\n");
+    shell.file(
+        "raises.wsgi",
+        "def application(environ, start_response):\n    raise RuntimeError('secret')\n",
+    );
     let ended = shell.run(&["raises.wsgi"]);
-    assert!(ended.text().starts_with("<!DOCTYPE html>") && !ended.text().contains("secret"), "{}", ended.text());
-    assert!(ended.stderr.starts_with("wsgate: error[W0501]: ") && ended.stderr.contains("secret"), "{}", ended.stderr);
+    assert!(
+        ended.text().starts_with("<!DOCTYPE html>") && !ended.text().contains("secret"),
+        "{}",
+        ended.text()
+    );
+    assert!(
+        ended.stderr.starts_with("wsgate: error[W0501]: ") && ended.stderr.contains("secret"),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     let ended = shell.run(&["raises.wsgi", "--debug"]);
     assert!(ended.text().contains("RuntimeError: secret"), "{}", ended.text());
@@ -80,14 +110,21 @@ fn an_output_that_is_closed_early_is_no_error() {
 #[test]
 fn an_output_that_is_closed_before_it_begins_is_no_error() {
     let shell = Shell::new();
-    for words in
-        [&["call", "status.wsgi"][..], &["--help"], &["man"], &["completions", "bash"], &["check", "status.wsgi"]]
-    {
+    for words in [
+        &["call", "status.wsgi"][..],
+        &["--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["check", "status.wsgi"],
+    ] {
         let (output, ours) = std::io::pipe().unwrap();
         drop(output);
         let mut command = shell.command(&shell.place.wsgate(), words);
         let ended = Running::start(piped(&mut command).stdout(ours)).end();
-        assert!(matches!(ended.code(), Some(0 | 1)) && !ended.stderr.contains("panicked"), "{words:?}: {ended:?}");
+        assert!(
+            matches!(ended.code(), Some(0 | 1)) && !ended.stderr.contains("panicked"),
+            "{words:?}: {ended:?}"
+        );
     }
 }
 
@@ -98,7 +135,8 @@ fn an_output_that_is_full_is_said_and_a_failure() {
     let ended = Running::start(piped(&mut command).stdout(full_disk())).end();
     assert_eq!(ended.code(), Some(1));
     assert!(
-        ended.stderr.starts_with("wsgate: error[W0606]: ") && ended.stderr.contains("No space left"),
+        ended.stderr.starts_with("wsgate: error[W0606]: ")
+            && ended.stderr.contains("No space left"),
         "{}",
         ended.stderr
     );
@@ -107,7 +145,10 @@ fn an_output_that_is_full_is_said_and_a_failure() {
 #[test]
 fn a_closed_standard_error_hides_messages_and_nothing_else() {
     let shell = Shell::new();
-    shell.file("raises.wsgi", "def application(environ, start_response):\n    raise RuntimeError('secret')\n");
+    shell.file(
+        "raises.wsgi",
+        "def application(environ, start_response):\n    raise RuntimeError('secret')\n",
+    );
     let mut command = shell.command("sh".as_ref(), &["-c", "exec \"$@\" 2>&-", "sh"]);
     command.arg(shell.place.wsgate()).args(["call", "-v", "raises.wsgi"]);
     let ended = running::run(&mut command, "");

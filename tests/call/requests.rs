@@ -24,7 +24,14 @@ fn without_options_it_is_a_plain_get_of_the_root() {
     ] {
         assert_eq!(seen[name], value, "{name}");
     }
-    for name in ["CONTENT_LENGTH", "CONTENT_TYPE", "HTTPS", "REMOTE_USER", "AUTH_TYPE", "HTTP_AUTHORIZATION"] {
+    for name in [
+        "CONTENT_LENGTH",
+        "CONTENT_TYPE",
+        "HTTPS",
+        "REMOTE_USER",
+        "AUTH_TYPE",
+        "HTTP_AUTHORIZATION",
+    ] {
         assert!(seen[name].is_null(), "{name}: {seen}");
     }
     assert_eq!(seen["SCRIPT_FILENAME"].as_str().unwrap().rsplit('/').next(), Some("environ.wsgi"));
@@ -44,7 +51,8 @@ fn a_target_is_a_path_and_a_query() {
         ("//a//b", "//a//b", "", "//a//b"),
     ] {
         let seen = shell.seen(&[target]);
-        let found = [&seen["PATH_INFO"], &seen["QUERY_STRING"], &seen["REQUEST_URI"], &seen["SCRIPT_NAME"]];
+        let found =
+            [&seen["PATH_INFO"], &seen["QUERY_STRING"], &seen["REQUEST_URI"], &seen["SCRIPT_NAME"]];
         assert_eq!(found, [path_info, query, uri, ""], "{target}");
     }
 }
@@ -61,7 +69,8 @@ fn a_target_may_be_a_whole_url() {
         ("http://example.org?q=1", "http", "example.org", "example.org", "80", "/"),
     ] {
         let seen = shell.seen(&[target]);
-        let found = ["wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "PATH_INFO"].map(|name| &seen[name]);
+        let found = ["wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "PATH_INFO"]
+            .map(|name| &seen[name]);
         assert_eq!(found, [scheme, host, name, port, path_info], "{target}");
     }
 }
@@ -89,14 +98,16 @@ fn header_adds_a_field_and_wins_over_what_was_made_up() {
         "-H",
         "Host: h:81",
     ]);
-    let found = ["HTTP_X_SOME_THING", "HTTP_ACCEPT", "HTTP_X_EMPTY", "HTTP_HOST"].map(|name| &seen[name]);
+    let found =
+        ["HTTP_X_SOME_THING", "HTTP_ACCEPT", "HTTP_X_EMPTY", "HTTP_HOST"].map(|name| &seen[name]);
     assert_eq!(found, ["a: b", "text/html", "", "h:81"]);
 }
 
 #[test]
 fn a_header_that_comes_again_joins_the_first_as_web_servers_join_them() {
     let shell = Shell::new();
-    let seen = shell.seen(&["-H", "X-A: 1", "-H", "x-a: 2", "-H", "Cookie: a=1", "-H", "Cookie: b=2"]);
+    let seen =
+        shell.seen(&["-H", "X-A: 1", "-H", "x-a: 2", "-H", "Cookie: a=1", "-H", "Cookie: b=2"]);
     assert_eq!((&seen["HTTP_X_A"], &seen["HTTP_COOKIE"]), (&json!("1, 2"), &json!("a=1; b=2")));
 }
 
@@ -109,7 +120,10 @@ fn a_header_cannot_bring_a_proxy_into_the_application() {
 fn content_type_and_length_may_be_said_by_header() {
     let shell = Shell::new();
     let seen = shell.seen(&["-d", "{}", "-H", "Content-Type: application/json"]);
-    assert_eq!((&seen["CONTENT_TYPE"], &seen["CONTENT_LENGTH"]), (&json!("application/json"), &json!("2")));
+    assert_eq!(
+        (&seen["CONTENT_TYPE"], &seen["CONTENT_LENGTH"]),
+        (&json!("application/json"), &json!("2"))
+    );
     assert!(seen["HTTP_CONTENT_TYPE"].is_null());
     assert_eq!(shell.seen(&["-d", "a=b"])["CONTENT_TYPE"], "application/x-www-form-urlencoded");
 }
@@ -117,7 +131,8 @@ fn content_type_and_length_may_be_said_by_header() {
 #[test]
 fn https_host_and_script_name_say_where_the_application_is() {
     let shell = Shell::new();
-    let seen = shell.seen(&["--https", "--host", "example.org:8443", "--script-name", "/shop", "/a?b"]);
+    let seen =
+        shell.seen(&["--https", "--host", "example.org:8443", "--script-name", "/shop", "/a?b"]);
     for (name, value) in [
         ("wsgi.url_scheme", "https"),
         ("HTTPS", "on"),
@@ -164,7 +179,8 @@ fn variables_of_the_shell_reach_the_application_and_those_of_the_request_win() {
         .env("REQUEST_METHOD", "DELETE")
         .env("PATH_INFO", "/evil")
         .env("QUERY_STRING", "e");
-    let seen: serde_json::Value = serde_json::from_slice(&crate::running::run(&mut command, "").stdout).unwrap();
+    let seen: serde_json::Value =
+        serde_json::from_slice(&crate::running::run(&mut command, "").stdout).unwrap();
     let found = ["SET", "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"].map(|name| &seen[name]);
     assert_eq!(found, ["by the shell", "GET", "/a", ""]);
 }
@@ -173,8 +189,10 @@ fn variables_of_the_shell_reach_the_application_and_those_of_the_request_win() {
 fn options_may_stand_anywhere() {
     let shell = Shell::new();
     let expected = shell.seen(&["/a?b", "-X", "PUT", "--https"]);
-    for words in [&["-X", "PUT", "environ.wsgi", "/a?b", "--https"][..], &["--https", "-XPUT", "environ.wsgi", "/a?b"]]
-    {
+    for words in [
+        &["-X", "PUT", "environ.wsgi", "/a?b", "--https"][..],
+        &["--https", "-XPUT", "environ.wsgi", "/a?b"],
+    ] {
         let ended = shell.run(words);
         let mut seen: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
         seen["wsgate.request_id"] = expected["wsgate.request_id"].clone();
@@ -186,8 +204,11 @@ fn options_may_stand_anywhere() {
 fn the_options_of_the_scripts_own_line_hold_and_the_command_line_wins() {
     let shell = Shell::new();
     let code = std::fs::read_to_string(shell.path("environ.wsgi")).unwrap();
-    std::fs::write(shell.path("lined.wsgi"), format!("#!/usr/local/bin/wsgate --env SET=line --chdir ..\n{code}"))
-        .unwrap();
+    std::fs::write(
+        shell.path("lined.wsgi"),
+        format!("#!/usr/local/bin/wsgate --env SET=line --chdir ..\n{code}"),
+    )
+    .unwrap();
     for (words, set, cwd) in [
         (&[][..], "line", shell.place.path("")),
         (&["--env", "SET=words"], "words", shell.place.path("")),
@@ -205,11 +226,20 @@ fn the_options_of_the_scripts_own_line_hold_and_the_command_line_wins() {
 fn a_script_name_on_the_scripts_own_line_is_that_of_the_request() {
     let shell = Shell::new();
     let code = std::fs::read_to_string(shell.path("environ.wsgi")).unwrap();
-    std::fs::write(shell.path("mounted.wsgi"), format!("#!/usr/local/bin/wsgate --script-name /app\n{code}")).unwrap();
-    for (words, script_name) in
-        [(&["mounted.wsgi", "/p"][..], "/app"), (&["mounted.wsgi", "/p", "--script-name", "/b"], "/b")]
-    {
+    std::fs::write(
+        shell.path("mounted.wsgi"),
+        format!("#!/usr/local/bin/wsgate --script-name /app\n{code}"),
+    )
+    .unwrap();
+    for (words, script_name) in [
+        (&["mounted.wsgi", "/p"][..], "/app"),
+        (&["mounted.wsgi", "/p", "--script-name", "/b"], "/b"),
+    ] {
         let seen: serde_json::Value = serde_json::from_slice(&shell.run(words).stdout).unwrap();
-        assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&script_name.into(), &"/p".into()), "{words:?}");
+        assert_eq!(
+            (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
+            (&script_name.into(), &"/p".into()),
+            "{words:?}"
+        );
     }
 }

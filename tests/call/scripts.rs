@@ -28,8 +28,15 @@ fn c45_a_script_that_is_started_from_a_shell_answers_there() {
         let script = shell.place.script("site/hello.wsgi", line, TELLS);
         let asked = |words: &[&str]| {
             let mut command = shell.command(&script, words);
-            let path =
-                command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_str().unwrap().to_owned();
+            let path = command
+                .get_envs()
+                .find(|(name, _)| *name == "PATH")
+                .unwrap()
+                .1
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
             command.env("PATH", format!("{}:{path}", shell.place.path("bin").display()));
             let ended = running::run(&mut command, "");
             assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{line} {words:?}");
@@ -37,7 +44,11 @@ fn c45_a_script_that_is_started_from_a_shell_answers_there() {
         };
         assert_eq!(asked(&[]), format!("GET /  {set} \n"), "{line}");
         assert_eq!(asked(&["/path?q"]), format!("GET /path q {set} \n"), "{line}");
-        assert_eq!(asked(&["/p", "-X", "PUT", "-d", "data"]), format!("PUT /p  {set} data\n"), "{line}");
+        assert_eq!(
+            asked(&["/p", "-X", "PUT", "-d", "data"]),
+            format!("PUT /p  {set} data\n"),
+            "{line}"
+        );
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nGET /p  {set} \n");
         assert_eq!(asked(&["/p", "-i"]), head, "{line}");
         assert_eq!(asked(&["/p", "--env", "SET=words"]), "GET /p  words \n", "{line}");
@@ -48,10 +59,17 @@ fn c45_a_script_that_is_started_from_a_shell_answers_there() {
 fn c45_a_script_that_is_started_by_a_relative_path_answers_too() {
     let shell = Shell::new();
     shell.place.script("site/hello.wsgi", "#!WSGATE --env SET=line", TELLS);
-    for (program, directory) in [("./hello.wsgi", "site"), ("site/hello.wsgi", "."), ("../site/hello.wsgi", "bin")] {
+    for (program, directory) in
+        [("./hello.wsgi", "site"), ("site/hello.wsgi", "."), ("../site/hello.wsgi", "bin")]
+    {
         let mut command = shell.command(program.as_ref(), &["/p"]);
         let ended = running::run(command.current_dir(shell.place.path(directory)), "");
-        assert_eq!((ended.text().as_str(), ended.code()), ("GET /p  line \n", Some(0)), "{program}: {}", ended.stderr);
+        assert_eq!(
+            (ended.text().as_str(), ended.code()),
+            ("GET /p  line \n", Some(0)),
+            "{program}: {}",
+            ended.stderr
+        );
     }
     // Found by the shell on its PATH.
     let path = format!("{}:/usr/bin:/bin", shell.path("").display());
@@ -64,9 +82,11 @@ fn c45_a_script_that_is_started_by_a_relative_path_answers_too() {
 fn c45_the_program_with_a_script_is_the_same_as_call() {
     let shell = Shell::new();
     let script = shell.place.script("site/hello.wsgi", "#!WSGATE", TELLS);
-    for words in
-        [&["hello.wsgi", "/p"][..], &["--env", "SET=x", "hello.wsgi", "/p"], &[script.to_str().unwrap(), "/p", "-i"]]
-    {
+    for words in [
+        &["hello.wsgi", "/p"][..],
+        &["--env", "SET=x", "hello.wsgi", "/p"],
+        &[script.to_str().unwrap(), "/p", "-i"],
+    ] {
         let by_name = shell.run(words);
         let mut command = shell.command(&shell.place.wsgate(), words);
         let alone = running::run(&mut command, "");
@@ -99,7 +119,8 @@ fn on_a_terminal(shell: &Shell, program: &str, words: &str) -> Option<(String, O
     if Command::new("script").arg("--version").output().is_err() {
         return None;
     }
-    let mut command = shell.command("script".as_ref(), &["-qec", &format!("{program} {words}"), "/dev/null"]);
+    let mut command =
+        shell.command("script".as_ref(), &["-qec", &format!("{program} {words}"), "/dev/null"]);
     let mut running = Running::start(piped(&mut command));
     running.await_end_of_output();
     let ended = running.end();
@@ -110,7 +131,8 @@ fn on_a_terminal(shell: &Shell, program: &str, words: &str) -> Option<(String, O
 fn c45_on_a_terminal_nothing_waits_for_somebody_to_type() {
     let shell = Shell::new();
     let script = shell.place.script("site/hello.wsgi", "#!WSGATE", TELLS);
-    let (wsgate, script) = (shell.place.wsgate().display().to_string(), script.display().to_string());
+    let (wsgate, script) =
+        (shell.place.wsgate().display().to_string(), script.display().to_string());
     for (program, words, said) in [
         (&script, "", "GET /"),
         (&script, "/p -X POST", "POST /p"),

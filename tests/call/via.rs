@@ -49,7 +49,16 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
         &["https://example.org:8443/x", "--script-name", "/shop"],
         &["-X", "PUT", "-H", "X-Y: z", "-H", "X-Y: more", "-H", "Cookie: a", "-H", "Cookie: b"],
         &["-d", "a=1", "-d", "b=2", "-H", "Content-Type: text/plain"],
-        &["/p", "--https", "--host", "www.example.org", "--auth", "me:secret", "--remote-user", "me"],
+        &[
+            "/p",
+            "--https",
+            "--host",
+            "www.example.org",
+            "--auth",
+            "me:secret",
+            "--remote-user",
+            "me",
+        ],
     ] {
         let alone = shell.seen(words);
         let ended = ask(&shell, words);
@@ -74,7 +83,12 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
             "CONTENT_LENGTH",
             "wsgi.url_scheme",
         ];
-        let headers = alone.as_object().unwrap().keys().map(String::as_str).filter(|name| name.starts_with("HTTP_"));
+        let headers = alone
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .filter(|name| name.starts_with("HTTP_"));
         for name in headers.chain(names) {
             assert_eq!(via[name], alone[name], "{words:?}: {name}");
         }
@@ -91,13 +105,22 @@ fn the_status_decides_and_head_and_body_go_where_they_do_for_an_application() {
             let target = format!("/?{status}");
             let via = ask(&shell, &[&[target.as_str()], words].concat());
             let alone = shell.run(&[&["status.wsgi", target.as_str()], words].concat());
-            assert_eq!((via.text(), via.code()), (alone.text(), alone.code()), "{status} {words:?}: {}", via.stderr);
+            assert_eq!(
+                (via.text(), via.code()),
+                (alone.text(), alone.code()),
+                "{status} {words:?}: {}",
+                via.stderr
+            );
             assert_eq!(via.stderr, "");
         }
     }
     let verbose = ask(&shell, &["/a?200", "-v", "--script-filename", "/srv/a.php"]);
     for line in ["> PATH_INFO=/a", "> SCRIPT_FILENAME=/srv/a.php"] {
-        assert!(verbose.stderr.lines().any(|found| found == line), "no `{line}` in {}", verbose.stderr);
+        assert!(
+            verbose.stderr.lines().any(|found| found == line),
+            "no `{line}` in {}",
+            verbose.stderr
+        );
     }
     pool.end();
 }
@@ -118,7 +141,8 @@ fn a_pool_at_a_tcp_address_answers_too() {
 #[test]
 fn hosts_are_looked_up_by_the_machine_s_own_program() {
     let shell = Shell::new();
-    let getent = "#!/bin/sh\n[ \"$*\" = 'ahosts -- pool.test' ] && echo '127.0.0.1 STREAM pool.test'\n";
+    let getent =
+        "#!/bin/sh\n[ \"$*\" = 'ahosts -- pool.test' ] && echo '127.0.0.1 STREAM pool.test'\n";
     let getent = shell.place.executable("names/getent", getent);
     let path = format!("{}:/usr/bin:/bin", getent.parent().unwrap().display());
     let words = ["fastcgi", "status.wsgi", "--listen", "pool.test:0", "--workers", "1"];
@@ -127,7 +151,8 @@ fn hosts_are_looked_up_by_the_machine_s_own_program() {
     pool.await_log("W0710");
     let log = pool.log();
     let port = log.split('`').find_map(|word| word.strip_prefix("127.0.0.1:")).unwrap();
-    let ended = running::run(shell.call(&["--via", &format!("pool.test:{port}")]).env("PATH", &path), "");
+    let ended =
+        running::run(shell.call(&["--via", &format!("pool.test:{port}")]).env("PATH", &path), "");
     assert_eq!(ended.text(), "body", "{log}{}", ended.stderr);
     pool.signal(Signal::TERM);
     pool.end();
@@ -149,7 +174,8 @@ fn a_reply_that_comes_while_the_body_is_sent_is_read() {
     fs::write(shell.path("body"), &bytes).unwrap();
     let ended = ask(&shell, &["-d", "@body"]);
     assert!(ended.stdout == bytes, "{} bytes: {}", ended.stdout.len(), ended.stderr);
-    let ended = running::run(&mut shell.call(&["--via", "unix:app.sock", "-d", "@-"]), bytes.clone());
+    let ended =
+        running::run(&mut shell.call(&["--via", "unix:app.sock", "-d", "@-"]), bytes.clone());
     assert!(ended.stdout == bytes, "{} bytes: {}", ended.stdout.len(), ended.stderr);
     pool.end();
 }
@@ -233,9 +259,11 @@ fn a_large_file_goes_through_little_memory() {
         let wait = move || fs::File::open(path).unwrap().read_exact(&mut [0]).unwrap();
         script.stdout("Content-Type: text/plain\r\n\r\nall").then(wait).end(0, 0)
     });
-    let mut running = Running::start(piped(&mut shell.call(&["--via", "unix:app.sock", "-d", "@large"])));
+    let mut running =
+        Running::start(piped(&mut shell.call(&["--via", "unix:app.sock", "-d", "@large"])));
     running.await_output("all");
-    let status = fs::read_to_string(format!("/proc/{}/status", running.pid().as_raw_nonzero())).unwrap();
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", running.pid().as_raw_nonzero())).unwrap();
     gate.open();
     assert_eq!(running.end().code(), Some(0));
     assert_eq!(server.asked().body, size);
@@ -259,7 +287,11 @@ fn heads_of_every_dialect_are_understood() {
     ] {
         let server = Server::listen(&shell, move |_| Script::answer(head));
         let ended = ask(&shell, &["-i"]);
-        assert_eq!(ended.text().lines().next(), Some(format!("HTTP/1.1 {status}").as_str()), "{head:?}");
+        assert_eq!(
+            ended.text().lines().next(),
+            Some(format!("HTTP/1.1 {status}").as_str()),
+            "{head:?}"
+        );
         assert_eq!((ended.code(), ended.stderr.as_str()), (Some(code), ""), "{head:?}");
         server.asked();
     }
@@ -269,7 +301,12 @@ fn heads_of_every_dialect_are_understood() {
 fn what_the_server_has_to_say_goes_to_standard_error() {
     let shell = Shell::new();
     let server = Server::listen(&shell, |request| {
-        request.stderr("PHP message: one").stdout("Status: 200 OK\r\n\r\nbo").stderr("two").stdout("dy").end(0, 0)
+        request
+            .stderr("PHP message: one")
+            .stdout("Status: 200 OK\r\n\r\nbo")
+            .stderr("two")
+            .stdout("dy")
+            .end(0, 0)
     });
     let ended = ask(&shell, &[]);
     assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("body", "PHP message: onetwo\n"));
@@ -281,8 +318,9 @@ fn what_the_server_has_to_say_goes_to_standard_error() {
 fn an_output_that_is_closed_early_ends_the_request() {
     let shell = Shell::new();
     // More than any socket holds, and no end.
-    let server =
-        Server::listen(&shell, |request| request.stdout("Status: 200 OK\r\n\r\n").stdout(&"line\n".repeat(1_000_000)));
+    let server = Server::listen(&shell, |request| {
+        request.stdout("Status: 200 OK\r\n\r\n").stdout(&"line\n".repeat(1_000_000))
+    });
     let (mut output, ours) = std::io::pipe().unwrap();
     let mut command = shell.call(&["--via", "unix:app.sock"]);
     let running = Running::start(piped(&mut command).stdout(ours));

@@ -23,9 +23,14 @@ const fn row(
 
 impl Row {
     fn probe(&self) -> Probe {
-        let probe = environ().variable("REQUEST_URI", self.uri).variable("SCRIPT_NAME", self.script_name);
+        let probe =
+            environ().variable("REQUEST_URI", self.uri).variable("SCRIPT_NAME", self.script_name);
         // Apache and lighttpd leave an empty PATH_INFO out.
-        if self.path_info.is_empty() { probe.without("PATH_INFO") } else { probe.variable("PATH_INFO", self.path_info) }
+        if self.path_info.is_empty() {
+            probe.without("PATH_INFO")
+        } else {
+            probe.variable("PATH_INFO", self.path_info)
+        }
     }
 
     #[track_caller]
@@ -45,7 +50,12 @@ fn c14_under_a_script_alias_mount_and_path_are_what_the_front_says() {
         row("/cgi-bin/app.wsgi?q=/x", APP, b"", (APP, b"")),
         row("/cgi-bin/app.wsgi/", APP, b"/", (APP, b"/")),
         row("/cgi-bin/app.wsgi/a/b", APP, b"/a/b", (APP, b"/a/b")),
-        row("/cgi-bin/app.wsgi/app.wsgi/app.wsgi", APP, b"/app.wsgi/app.wsgi", (APP, b"/app.wsgi/app.wsgi")),
+        row(
+            "/cgi-bin/app.wsgi/app.wsgi/app.wsgi",
+            APP,
+            b"/app.wsgi/app.wsgi",
+            (APP, b"/app.wsgi/app.wsgi"),
+        ),
         // Written in another way, it is the same script.
         row("/cgi%2Dbin/%61pp.wsgi/a", APP, b"/a", (APP, b"/a")),
         row("/cgi%2Dbin/app.wsgi", APP, b"", (APP, b"")),
@@ -111,13 +121,20 @@ fn c14_behind_a_front_controller_the_scripts_name_is_no_part_of_the_address() {
 fn c14_dots_in_a_target_lead_nowhere_that_the_front_has_not_looked_at() {
     // The front checked its rules on `/~alice/public`. A path that is made out of the target by other rules than its own could
     // be `/admin/...` for the application.
-    for uri in
-        ["/~alice/admin/../public", "/~alice/admin/%2e%2e/public", "/~alice/admin//../public", "/~alice/./admin/.."]
-    {
+    for uri in [
+        "/~alice/admin/../public",
+        "/~alice/admin/%2e%2e/public",
+        "/~alice/admin//../public",
+        "/~alice/./admin/..",
+    ] {
         for path_info in ["", "/public"] {
-            let probe = environ().variable("REQUEST_URI", uri).variable("SCRIPT_NAME", "/~alice/app.wsgi");
-            let seen = seen(&probe.variable("PATH_INFO", path_info).variable("REDIRECT_STATUS", "200").run());
-            let found = (seen["SCRIPT_NAME"].as_str().unwrap(), seen["PATH_INFO"].as_str().unwrap());
+            let probe =
+                environ().variable("REQUEST_URI", uri).variable("SCRIPT_NAME", "/~alice/app.wsgi");
+            let seen = seen(
+                &probe.variable("PATH_INFO", path_info).variable("REDIRECT_STATUS", "200").run(),
+            );
+            let found =
+                (seen["SCRIPT_NAME"].as_str().unwrap(), seen["PATH_INFO"].as_str().unwrap());
             assert_eq!(found, ("/~alice/app.wsgi", path_info), "{uri}");
         }
     }
@@ -127,9 +144,14 @@ fn c14_dots_in_a_target_lead_nowhere_that_the_front_has_not_looked_at() {
 fn c14_an_error_document_is_where_it_stands() {
     // What was asked for is not this script, and has no place below it.
     for status in ["404", "403", "500"] {
-        let probe = environ().variable("REQUEST_URI", "/absent/page").variable("SCRIPT_NAME", "/cgi-bin/app.wsgi");
+        let probe = environ()
+            .variable("REQUEST_URI", "/absent/page")
+            .variable("SCRIPT_NAME", "/cgi-bin/app.wsgi");
         let seen = seen(&probe.variable("REDIRECT_STATUS", status).run());
-        assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/cgi-bin/app.wsgi".into(), &"".into()));
+        assert_eq!(
+            (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
+            (&"/cgi-bin/app.wsgi".into(), &"".into())
+        );
     }
 }
 
@@ -147,7 +169,8 @@ fn c14_the_url_that_an_application_rebuilds_is_the_one_that_was_asked_for() {
         ("/~alice/?q=%26", "/~alice/app.wsgi", ""),
         ("/x/y/z?q=%26", "/app.wsgi", ""),
     ] {
-        let probe = Probe::new(app).variable("REQUEST_URI", uri).variable("SCRIPT_NAME", script_name);
+        let probe =
+            Probe::new(app).variable("REQUEST_URI", uri).variable("SCRIPT_NAME", script_name);
         let reply = probe.variable("PATH_INFO", path_info).variable("QUERY_STRING", "q=%26").run();
         assert_eq!(reply.text(), format!("http://example.org{uri}"));
     }
@@ -164,7 +187,9 @@ fn c14_a_mount_never_ends_with_a_slash() {
         ("/shop/", "/a", ("/shop", "/a")),
         ("/", "a", ("", "/a")),
     ] {
-        let seen = seen(&environ().variable("SCRIPT_NAME", script_name).variable("PATH_INFO", path_info).run());
+        let seen = seen(
+            &environ().variable("SCRIPT_NAME", script_name).variable("PATH_INFO", path_info).run(),
+        );
         let found = (seen["SCRIPT_NAME"].as_str().unwrap(), seen["PATH_INFO"].as_str().unwrap());
         assert_eq!(found, expected, "{script_name} {path_info}");
     }
@@ -173,7 +198,9 @@ fn c14_a_mount_never_ends_with_a_slash() {
 #[test]
 fn c08_a_path_is_decoded_and_keeps_its_case_and_bytes() {
     for path in [&b"/A/b"[..], b"/caf\xc3\xa9", b"/\xe9\xff", b"/a b+c%25", b"/?x&y#z", b"/;v=1"] {
-        environ().variable("PATH_INFO", path).both(|reply| assert_eq!(seen(reply)["PATH_INFO"], latin_1(path)));
+        environ()
+            .variable("PATH_INFO", path)
+            .both(|reply| assert_eq!(seen(reply)["PATH_INFO"], latin_1(path)));
     }
 }
 
@@ -208,7 +235,10 @@ fn c10_a_translated_path_is_no_part_of_the_routing() {
     let probe = environ().variable("PATH_INFO", "/a").variable("PATH_TRANSLATED", "/etc/passwd");
     probe.both(|reply| {
         let seen = seen(reply);
-        assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/cgi-bin/app.wsgi".into(), &"/a".into()));
+        assert_eq!(
+            (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
+            (&"/cgi-bin/app.wsgi".into(), &"/a".into())
+        );
         assert_eq!(seen["PATH_TRANSLATED"], "/etc/passwd");
     });
 }

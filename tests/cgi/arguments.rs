@@ -27,8 +27,12 @@ const APP: &str = "
 
 /// Words that a client would like to be options or commands, as a web server makes arguments out of a query.
 fn attacks(place: &Place) -> Vec<Vec<String>> {
-    let evil = place.executable("evil/python", "#!/bin/sh\nexec touch \"$0.started\"\n").display().to_string();
-    let app = place.file("evil/evil.wsgi", "open(__file__ + '.started', 'w')").display().to_string();
+    let evil = place
+        .executable("evil/python", "#!/bin/sh\nexec touch \"$0.started\"\n")
+        .display()
+        .to_string();
+    let app =
+        place.file("evil/evil.wsgi", "open(__file__ + '.started', 'w')").display().to_string();
     [
         &["--python", &evil][..],
         &[&format!("--python={evil}")],
@@ -86,7 +90,8 @@ fn c25_words_behind_the_path_of_a_script_are_no_options() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
     for words in attacks(&place) {
         for query in [words.join("+"), String::new(), "a=1".to_owned()] {
-            let ended = running::run(place.request(&script).args(&words).env("QUERY_STRING", &query), "");
+            let ended =
+                running::run(place.request(&script).args(&words).env("QUERY_STRING", &query), "");
             serves_as_ever(&place, &script, &ended);
         }
     }
@@ -95,9 +100,13 @@ fn c25_words_behind_the_path_of_a_script_are_no_options() {
 #[test]
 fn c25_words_behind_a_script_are_no_options_where_its_own_line_has_some() {
     let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
+    let script =
+        place.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
     for words in attacks(&place) {
-        let ended = running::run(place.request(&script).args(&words).env("QUERY_STRING", words.join("+")), "");
+        let ended = running::run(
+            place.request(&script).args(&words).env("QUERY_STRING", words.join("+")),
+            "",
+        );
         let shown = shown(&ended);
         assert_eq!(shown["set"], "own", "{words:?}");
         assert_eq!(shown["path"][1], place.path("cgi-bin/lib").to_str().unwrap());
@@ -108,13 +117,18 @@ fn c25_words_behind_a_script_are_no_options_where_its_own_line_has_some() {
 #[test]
 fn c25_words_behind_a_script_that_env_starts_are_no_options() {
     let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!/usr/bin/env -S wsgate --env SET_BY_OPTION=own", APP);
+    let script =
+        place.script("cgi-bin/app.wsgi", "#!/usr/bin/env -S wsgate --env SET_BY_OPTION=own", APP);
     for words in attacks(&place) {
         let mut command = place.request(&script);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", place.path("bin").display());
         command.env("PATH", path).env("QUERY_STRING", words.join("+")).args(&words);
         let shown = shown(&running::run(&mut command, ""));
-        assert_eq!((&shown["set"], &shown["argv"]), (&"own".into(), &serde_json::json!([script])), "{words:?}");
+        assert_eq!(
+            (&shown["set"], &shown["argv"]),
+            (&"own".into(), &serde_json::json!([script])),
+            "{words:?}"
+        );
         nothing_of_it_was_started(&place);
     }
 }
@@ -129,7 +143,10 @@ fn c25_words_behind_a_script_that_the_front_hands_to_us_are_no_options() {
         for words in attacks(&place) {
             let mut command = Command::new(place.wsgate());
             place.describe(&mut command, &script);
-            let ended = running::run(command.arg(&script).args(&words).env("QUERY_STRING", words.join("+")), "");
+            let ended = running::run(
+                command.arg(&script).args(&words).env("QUERY_STRING", words.join("+")),
+                "",
+            );
             serves_as_ever(&place, &script, &ended);
         }
     }
@@ -177,7 +194,10 @@ fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
     for words in attacks(&place) {
         let mut command = Command::new(place.wsgate());
         place.describe(&mut command, &place.wsgate());
-        command.env_remove("SCRIPT_FILENAME").env("QUERY_STRING", words.join("+").replace('=', "%3D")).args(&words);
+        command
+            .env_remove("SCRIPT_FILENAME")
+            .env("QUERY_STRING", words.join("+").replace('=', "%3D"))
+            .args(&words);
         refuses(&place, &running::run(&mut command, ""), 500, "W0101");
     }
 }
@@ -209,10 +229,17 @@ fn c25_the_name_that_a_program_is_started_by_is_not_trusted_either() {
 fn c25_a_program_of_the_deployers_may_start_us_with_options() {
     let place = Place::new();
     let app = place.file("apps/app.wsgi", APP);
-    let line = format!("#!/bin/sh\nexec {} cgi --env SET_BY_OPTION=own {}\n", place.wsgate().display(), app.display());
+    let line = format!(
+        "#!/bin/sh\nexec {} cgi --env SET_BY_OPTION=own {}\n",
+        place.wsgate().display(),
+        app.display()
+    );
     let script = place.executable("cgi-bin/app.cgi", line);
     for words in attacks(&place) {
-        let ended = running::run(place.request(&script).args(&words).env("QUERY_STRING", words.join("+")), "");
+        let ended = running::run(
+            place.request(&script).args(&words).env("QUERY_STRING", words.join("+")),
+            "",
+        );
         assert_eq!(shown(&ended)["set"], "own");
         nothing_of_it_was_started(&place);
     }

@@ -53,14 +53,19 @@ fn c21_a_body_that_nobody_reads_does_not_break_the_reply() {
         ";
     for length in [1, 70_000, 3_000_000] {
         Probe::new(app).post(vec![b'x'; length]).both(|reply| {
-            assert_eq!((reply.text().as_str(), reply.exit.code(), reply.log.as_str()), ("not read", Some(0), ""));
+            assert_eq!(
+                (reply.text().as_str(), reply.exit.code(), reply.log.as_str()),
+                ("not read", Some(0), "")
+            );
         });
     }
 }
 
 #[test]
 fn c21_a_body_that_nobody_reads_does_not_break_an_error_page() {
-    for app in ["raise RuntimeError()", "def application(environ, start_response): raise RuntimeError()"] {
+    for app in
+        ["raise RuntimeError()", "def application(environ, start_response): raise RuntimeError()"]
+    {
         let reply = Probe::new(app).post(vec![b'x'; 3_000_000]).run();
         assert_eq!(whole(&reply.raw).status, 500);
         assert_eq!(reply.codes().len(), 1, "{}", reply.log);
@@ -72,7 +77,10 @@ fn c22_a_body_that_ends_early_is_an_error_that_the_application_sees() {
     // CGIHandler gives out what has come, and a cut upload looks like a whole one.
     for (body, length) in [("", "1"), ("12345", "6"), ("12345", "9000000000000000000")] {
         let reply = Probe::new(READ).post(body).variable("CONTENT_LENGTH", length).run();
-        let expected = format!("ConnectionResetError: the request body ended after {} of {length} bytes", body.len());
+        let expected = format!(
+            "ConnectionResetError: the request body ended after {} of {length} bytes",
+            body.len()
+        );
         assert_eq!((reply.text(), reply.log.as_str()), (expected, ""));
     }
 }
@@ -110,7 +118,10 @@ fn c23_a_chunked_body_is_read_to_its_end() {
     // The front has taken the coding off and left the field as a sign.
     let body = vec![b'c'; 200_000];
     for coding in ["chunked", "Chunked", "gzip, chunked"] {
-        let probe = Probe::new(READ).post(&body).without("CONTENT_LENGTH").variable("HTTP_TRANSFER_ENCODING", coding);
+        let probe = Probe::new(READ)
+            .post(&body)
+            .without("CONTENT_LENGTH")
+            .variable("HTTP_TRANSFER_ENCODING", coding);
         assert_eq!(probe.run().body, body, "{coding}");
     }
 }
@@ -131,8 +142,10 @@ fn c23_without_a_length_and_without_chunks_there_is_no_body() {
 
 #[test]
 fn c23_a_length_counts_more_than_a_coding() {
-    let probe =
-        Probe::new(READ).post("12345").variable("CONTENT_LENGTH", "3").variable("HTTP_TRANSFER_ENCODING", "chunked");
+    let probe = Probe::new(READ)
+        .post("12345")
+        .variable("CONTENT_LENGTH", "3")
+        .variable("HTTP_TRANSFER_ENCODING", "chunked");
     assert_eq!(probe.run().text(), "123");
 }
 
@@ -168,7 +181,9 @@ fn c20_every_byte_arrives_through_every_kind_of_call() {
             start_response('200 OK', [('Content-Type', 'application/octet-stream')])
             return [whole.getvalue()]
         ";
-    Probe::new(app).post(&body).both(|reply| assert!(reply.body == body, "{} bytes", reply.body.len()));
+    Probe::new(app)
+        .post(&body)
+        .both(|reply| assert!(reply.body == body, "{} bytes", reply.body.len()));
 }
 
 #[test]

@@ -25,8 +25,10 @@ fn c18_a_field_is_a_variable_and_fields_that_the_front_has_merged_stay_as_they_a
 #[test]
 fn c18_no_header_repeats_the_length_and_type_of_the_body() {
     // Two names for one thing may differ, and then two layers of an application disagree on where the body ends.
-    let probe =
-        environ().post("12345").variable("HTTP_CONTENT_LENGTH", "99").variable("HTTP_CONTENT_TYPE", "evil/type");
+    let probe = environ()
+        .post("12345")
+        .variable("HTTP_CONTENT_LENGTH", "99")
+        .variable("HTTP_CONTENT_TYPE", "evil/type");
     let seen = seen(&probe.run());
     assert!(seen["HTTP_CONTENT_LENGTH"].is_null() && seen["HTTP_CONTENT_TYPE"].is_null(), "{seen}");
     assert_eq!(seen["CONTENT_LENGTH"], "5");
@@ -50,19 +52,23 @@ fn c19_credentials_are_found_in_each_spelling_that_deployers_use() {
 
 #[test]
 fn c19_credentials_that_the_front_passes_on_win_and_none_are_made_up() {
-    let both =
-        environ().variable("REDIRECT_HTTP_AUTHORIZATION", "Basic old").variable("HTTP_AUTHORIZATION", "Basic new");
+    let both = environ()
+        .variable("REDIRECT_HTTP_AUTHORIZATION", "Basic old")
+        .variable("HTTP_AUTHORIZATION", "Basic new");
     assert_eq!(seen(&both.run())["HTTP_AUTHORIZATION"], "Basic new");
     // A rewrite rule for a request without credentials leaves an empty variable.
-    let empty = environ().variable("HTTP_AUTHORIZATION", "").variable("REDIRECT_HTTP_AUTHORIZATION", "Basic old");
+    let empty = environ()
+        .variable("HTTP_AUTHORIZATION", "")
+        .variable("REDIRECT_HTTP_AUTHORIZATION", "Basic old");
     assert_eq!(seen(&empty.run())["HTTP_AUTHORIZATION"], "Basic old");
     for probe in [environ(), environ().variable("REDIRECT_HTTP_AUTHORIZATION", "")] {
         let seen = seen(&probe.run());
         assert!(seen["HTTP_AUTHORIZATION"].is_null(), "{seen}");
     }
     // A header that only looks like one of the spellings: `X-Authorization`, `Redirect-Http-Authorization`.
-    let probe =
-        environ().variable("HTTP_X_AUTHORIZATION", "Basic x").variable("HTTP_REDIRECT_HTTP_AUTHORIZATION", "Basic x");
+    let probe = environ()
+        .variable("HTTP_X_AUTHORIZATION", "Basic x")
+        .variable("HTTP_REDIRECT_HTTP_AUTHORIZATION", "Basic x");
     assert!(seen(&probe.run())["HTTP_AUTHORIZATION"].is_null());
 }
 
@@ -105,5 +111,7 @@ fn c39_a_variable_of_a_hundred_kilobytes_arrives_whole() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [str(len(environ['HTTP_COOKIE'])).encode()]
         ";
-    Probe::new(app).variable("HTTP_COOKIE", "c".repeat(100 * 1024)).both(|reply| assert_eq!(reply.text(), "102400"));
+    Probe::new(app)
+        .variable("HTTP_COOKIE", "c".repeat(100 * 1024))
+        .both(|reply| assert_eq!(reply.text(), "102400"));
 }

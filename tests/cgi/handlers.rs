@@ -30,7 +30,11 @@ fn redirected(place: &Place, path_info: &[u8]) -> Command {
 
 fn encoded(path: &[u8]) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
-    path.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    path.iter()
+        .map(
+            |&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") },
+        )
+        .collect()
 }
 
 #[track_caller]
@@ -68,7 +72,10 @@ fn c14_under_a_handler_a_file_may_be_mapped_to_another_place() {
     let mut command = redirected(&place, b"/shop/app.wsgi/a");
     command.env("PATH_TRANSLATED", file.join("a"));
     let shown = shown(&running::run(&mut command, ""));
-    assert_eq!((&shown["SCRIPT_NAME"], &shown["PATH_INFO"]), (&"/shop/app.wsgi".into(), &"/a".into()));
+    assert_eq!(
+        (&shown["SCRIPT_NAME"], &shown["PATH_INFO"]),
+        (&"/shop/app.wsgi".into(), &"/a".into())
+    );
 }
 
 #[test]
@@ -97,10 +104,19 @@ fn c25_under_a_handler_options_come_from_the_file_and_never_from_arguments() {
     place.script("htdocs/own.wsgi", "#!WSGATE --env SET=own", app);
     place.file("htdocs/plain.wsgi", app);
     for (path_info, expected) in [(&b"/own.wsgi"[..], "own"), (b"/plain.wsgi", "not set")] {
-        for words in [&["--env", "SET=evil"][..], &["cgi", "--python", "/evil", "/evil"], &["--version"], &[]] {
+        for words in [
+            &["--env", "SET=evil"][..],
+            &["cgi", "--python", "/evil", "/evil"],
+            &["--version"],
+            &[],
+        ] {
             let mut command = redirected(&place, path_info);
             let ended = running::run(command.args(words).env("QUERY_STRING", words.join("+")), "");
-            assert_eq!(String::from_utf8(whole(&ended.stdout).body).unwrap(), expected, "{words:?}");
+            assert_eq!(
+                String::from_utf8(whole(&ended.stdout).body).unwrap(),
+                expected,
+                "{words:?}"
+            );
         }
     }
 }
@@ -122,7 +138,11 @@ fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
             command.env_remove(name);
         }
         let ended = running::run(&mut command, "");
-        assert_eq!((whole(&ended.stdout).status, ended.code()), (403, Some(0)), "without {names:?}");
+        assert_eq!(
+            (whole(&ended.stdout).status, ended.code()),
+            (403, Some(0)),
+            "without {names:?}"
+        );
         only_entry(&ended.stderr, "W0104");
     }
     let ended = running::run(redirected(&place, b"/app.wsgi").env("REDIRECT_STATUS", "404"), "");

@@ -33,7 +33,11 @@ fn c07_gateway_interface_tells_a_request_from_a_shell() {
         };
         let ended = running::run(&mut command, "");
         let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
-        assert_eq!((ended.text(), ended.code()), (here, Some(0)), "the body alone for a shell, with {interface:?}");
+        assert_eq!(
+            (ended.text(), ended.code()),
+            (here, Some(0)),
+            "the body alone for a shell, with {interface:?}"
+        );
     }
 }
 
@@ -68,7 +72,12 @@ fn c38_the_working_directory_is_the_scripts_wherever_it_was_started_from() {
     let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
     for from in [Path::new("/"), &place.path("cgi-bin"), &place.path("bin")] {
         let ended = running::run(place.request(&script).current_dir(from), "");
-        assert_eq!(String::from_utf8(whole(&ended.stdout).body).unwrap(), here, "from {}", from.display());
+        assert_eq!(
+            String::from_utf8(whole(&ended.stdout).body).unwrap(),
+            here,
+            "from {}",
+            from.display()
+        );
     }
 }
 
@@ -78,13 +87,19 @@ fn c40_a_script_that_is_named_by_a_relative_path_is_found() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", WHERE);
     let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
-    for (name, from) in [("./app.wsgi", "cgi-bin"), ("cgi-bin/app.wsgi", ""), ("../cgi-bin/app.wsgi", "bin")] {
+    for (name, from) in
+        [("./app.wsgi", "cgi-bin"), ("cgi-bin/app.wsgi", ""), ("../cgi-bin/app.wsgi", "bin")]
+    {
         let mut command = Command::new(name);
         place.describe(&mut command, &script);
         let ended = running::run(command.current_dir(place.path(from)), "");
         let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
         assert_eq!(body.split(' ').next(), here.split(' ').next(), "{name}");
-        assert_eq!(std::fs::canonicalize(body.split(' ').nth(1).unwrap()).unwrap(), script, "{name}");
+        assert_eq!(
+            std::fs::canonicalize(body.split(' ').nth(1).unwrap()).unwrap(),
+            script,
+            "{name}"
+        );
     }
 }
 
@@ -142,8 +157,11 @@ fn c38_several_options_on_the_first_line_arrive_as_several() {
 #[test]
 fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_started() {
     let place = Place::new();
-    let text =
-        format!("#!{} --env A=1\r\n{}", place.wsgate().display(), WHERE.replace("    ", "").replace('\n', "\r\n"));
+    let text = format!(
+        "#!{} --env A=1\r\n{}",
+        place.wsgate().display(),
+        WHERE.replace("    ", "").replace('\n', "\r\n")
+    );
     let text = text.replace("start_response('", " start_response('").replace("return", " return");
     let script = place.executable("cgi-bin/app.wsgi", text);
     // With words behind the program's path, the kernel takes the CR for a part of them.
@@ -152,7 +170,10 @@ fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_start
     // Without, the front cannot start it; where the front hands the file to us, it works.
     let text = std::fs::read_to_string(&script).unwrap().replace(" --env A=1\r", "\r");
     let script = place.executable("cgi-bin/other.wsgi", text);
-    assert!(place.request(&script).spawn().is_err(), "the kernel has learnt to take a CR for a line end");
+    assert!(
+        place.request(&script).spawn().is_err(),
+        "the kernel has learnt to take a CR for a line end"
+    );
     let mut command = Command::new(place.wsgate());
     place.describe(&mut command, &script);
     let ended = running::run(command.arg(&script), "");
@@ -160,16 +181,26 @@ fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_start
 }
 
 #[test]
-fn c38_wrong_options_on_the_first_line_are_an_error_page_that_says_nothing_and_an_entry_that_does() {
+fn c38_wrong_options_on_the_first_line_are_an_error_page_that_says_nothing_and_an_entry_that_does()
+{
     let place = Place::new();
-    for line in ["#!WSGATE --no-such-option", "#!WSGATE --timeout soon", "#!WSGATE word", "#!WSGATE --env 'A=1"] {
+    for line in [
+        "#!WSGATE --no-such-option",
+        "#!WSGATE --timeout soon",
+        "#!WSGATE word",
+        "#!WSGATE --env 'A=1",
+    ] {
         let script = place.script("cgi-bin/app.wsgi", line, WHERE);
         let ended = running::run(&mut place.request(&script), "");
         let page = whole(&ended.stdout);
         assert_eq!((page.status, ended.code()), (500, Some(0)), "{line}");
         assert!(!String::from_utf8(page.body).unwrap().contains("app.wsgi"));
         assert_eq!(crate::verdict::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
-        assert!(ended.stderr.contains("app.wsgi") && ended.stderr.contains("hint: "), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("app.wsgi") && ended.stderr.contains("hint: "),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
@@ -177,7 +208,10 @@ fn c38_wrong_options_on_the_first_line_are_an_error_page_that_says_nothing_and_a
 fn c38_a_script_without_a_first_line_of_ours_gets_no_options() {
     // Its first line names another program, which may understand `--debug` in another way.
     let place = Place::new();
-    let script = place.executable("cgi-bin/app.wsgi", "#!/usr/bin/python3 --debug\nraise RuntimeError('secret')\n");
+    let script = place.executable(
+        "cgi-bin/app.wsgi",
+        "#!/usr/bin/python3 --debug\nraise RuntimeError('secret')\n",
+    );
     let mut command = Command::new(place.wsgate());
     place.describe(&mut command, &script);
     let ended = running::run(&mut command, "");

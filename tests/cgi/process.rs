@@ -72,7 +72,11 @@ fn c01_an_application_that_is_told_to_end_before_it_replies_gives_a_valid_reply(
     let ended = running.end();
     assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(0)));
     only_entry(&ended.stderr, "W0604");
-    assert!(ended.stderr.contains("finally ran") && ended.stderr.contains("atexit ran"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("finally ran") && ended.stderr.contains("atexit ran"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -127,7 +131,8 @@ fn c37_the_reply_ends_when_it_is_over_and_not_when_the_process_is() {
         // Of a pipe somebody may wait for the end, so that the response would not end before.
         let log = probe.directory().join("error.log");
         let mut command = probe.command(Server::Wsgate);
-        let mut running = Running::start(piped(&mut command).stderr(fs::File::create(&log).unwrap()));
+        let mut running =
+            Running::start(piped(&mut command).stderr(fs::File::create(&log).unwrap()));
         assert_eq!(whole(running.await_end_of_output()).body, b"all of it");
         // Only now may it go on.
         gate.open();
@@ -189,7 +194,11 @@ fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_reply() {
         "by C",
         "in the middle",
     ] {
-        assert!(reply.log.lines().any(|found| found == line), "no `{line}` in the log: {}", reply.log);
+        assert!(
+            reply.log.lines().any(|found| found == line),
+            "no `{line}` in the log: {}",
+            reply.log
+        );
     }
 }
 
@@ -278,7 +287,11 @@ fn c44_a_client_that_goes_away_ends_the_request_quietly_and_with_close() {
         client.read_exact(&mut [0; 100_000]).unwrap();
         drop(client);
         let ended = running.end();
-        assert_eq!((ended.code(), ended.stderr.as_str(), closed(&probe)), (Some(1), "", closes), "{path_info}");
+        assert_eq!(
+            (ended.code(), ended.stderr.as_str(), closed(&probe)),
+            (Some(1), "", closes),
+            "{path_info}"
+        );
     }
 }
 
@@ -308,9 +321,12 @@ fn c44_a_client_that_goes_away_ends_a_stream_of_empty_blocks_too() {
                     write(b'')
             return empty()
         ";
-    for (path_info, closes) in [("/begun", 1), ("/nothing", 1), ("/begun late", 1), ("/late", 1), ("/write", 0)] {
+    for (path_info, closes) in
+        [("/begun", 1), ("/nothing", 1), ("/begun late", 1), ("/late", 1), ("/write", 0)]
+    {
         for (method, through_socket) in [("GET", false), ("HEAD", false), ("GET", true)] {
-            let probe = Probe::new(app).variable("PATH_INFO", path_info).variable("REQUEST_METHOD", method);
+            let probe =
+                Probe::new(app).variable("PATH_INFO", path_info).variable("REQUEST_METHOD", method);
             if method == "HEAD" && path_info.contains("begun") {
                 // The first block ends it.
                 continue;

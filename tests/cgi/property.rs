@@ -93,7 +93,8 @@ const VALUES: [&[u8]; 24] = [
 fn name() -> impl Strategy<Value = Vec<u8>> {
     let known = proptest::sample::select(&NAMES[..]).prop_map(|name| name.as_bytes().to_vec());
     let header = "HTTP_[A-Z_]{1,12}".prop_map(String::into_bytes);
-    let any = vec(any::<u8>().prop_filter("no byte of a name", |&byte| byte != 0 && byte != b'='), 1..20);
+    let any =
+        vec(any::<u8>().prop_filter("no byte of a name", |&byte| byte != 0 && byte != b'='), 1..20);
     prop_oneof![6 => known, 2 => header, 2 => any]
 }
 
@@ -109,11 +110,16 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 #[expect(clippy::print_stdout, reason = "shown only if it fails")]
 fn c29_whatever_variables_and_bytes_come_the_reply_is_valid_and_the_log_has_one_entry_at_most() {
-    let mut config =
-        ProptestConfig { cases: 100, failure_persistence: None, max_shrink_iters: 200, ..Default::default() };
+    let mut config = ProptestConfig {
+        cases: 100,
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..Default::default()
+    };
     if config.rng_seed == RngSeed::Random {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        config.rng_seed = RngSeed::Fixed(u64::from(now.subsec_nanos()) << 32 | now.as_secs() & 0xffff_ffff);
+        config.rng_seed =
+            RngSeed::Fixed(u64::from(now.subsec_nanos()) << 32 | now.as_secs() & 0xffff_ffff);
     }
     println!("to repeat this: PROPTEST_RNG_SEED={}", config.rng_seed);
     let probe = Probe::new(CURIOUS);
@@ -128,12 +134,16 @@ fn c29_whatever_variables_and_bytes_come_the_reply_is_valid_and_the_log_has_one_
             let ended = running::run(&mut command, body);
             prop_assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
             // A body may be longer than another CONTENT_LENGTH says.
-            let codes: Vec<&str> = codes(&ended.stderr).into_iter().filter(|code| *code != "W0510").collect();
+            let codes: Vec<&str> =
+                codes(&ended.stderr).into_iter().filter(|code| *code != "W0510").collect();
             prop_assert!(codes.len() <= 1, "{}", ended.stderr);
             let head = judge(&ended.stdout).map_err(TestCaseError::fail)?;
             // Names must not bring more than one error page, nor a page without its entry.
             prop_assert_eq!(head.status == 200, codes.is_empty(), "{:?}", ended);
-            let is_head = variables.iter().rev().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
+            let is_head = variables
+                .iter()
+                .rev()
+                .any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
             if !is_head {
                 whole(&ended.stdout);
             }

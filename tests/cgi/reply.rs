@@ -49,7 +49,8 @@ fn c24_an_error_page_for_head_is_its_head_alone() {
         assert!(head.status >= 500 && head.body.is_empty(), "{head:?}");
         assert_eq!(reply.codes().len(), 1, "{}", reply.log);
     }
-    let reply = Probe::new("").variable("REQUEST_METHOD", "HEAD").variable("CONTENT_LENGTH", "-1").run();
+    let reply =
+        Probe::new("").variable("REQUEST_METHOD", "HEAD").variable("CONTENT_LENGTH", "-1").run();
     let head = judge(&reply.raw).unwrap();
     assert_eq!((head.status, head.body.len()), (400, 0));
 }
@@ -62,15 +63,21 @@ fn c24_head_in_another_case_is_another_method() {
 
 #[test]
 fn c27_a_reply_is_never_empty() {
-    for (status, headers) in
-        [("'200 OK'", TEXT), ("'200 OK'", "[]"), ("'204 No Content'", "[]"), ("'304 Not Modified'", "[]")]
-    {
+    for (status, headers) in [
+        ("'200 OK'", TEXT),
+        ("'200 OK'", "[]"),
+        ("'204 No Content'", "[]"),
+        ("'304 Not Modified'", "[]"),
+    ] {
         for body in ["[]", "iter(())", "[b'', b'']", "()"] {
             let probe = answering(status, headers, body);
             let status = &status[1..status.len() - 1];
             probe.both(|reply| {
                 assert_eq!((reply.status.as_str(), reply.exit.code()), (status, Some(0)));
-                assert!(reply.raw.starts_with(b"Status: ") && reply.raw.ends_with(b"\r\n\r\n"), "{reply:?}");
+                assert!(
+                    reply.raw.starts_with(b"Status: ") && reply.raw.ends_with(b"\r\n\r\n"),
+                    "{reply:?}"
+                );
             });
         }
     }
@@ -80,21 +87,26 @@ fn c27_a_reply_is_never_empty() {
 fn c29_a_reply_is_fields_a_blank_line_and_the_body() {
     let headers = "[('Content-Type', 'text/plain'), ('X-A', 'b: c'), ('X-Empty', ''), ('x-a', '\\xe9\\t!'), ('Set-Cookie', 'a=1'),
                     ('Set-Cookie', 'b=2')]";
-    answering("'200 OK'", headers, "[b'\\r\\n\\r\\nStatus: 404 x\\r\\n\\r\\nbody']").both(|reply| {
-        let head = whole(&reply.raw);
-        assert_eq!(
-            head.fields[..6].iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>(),
-            [
-                ("Content-Type", "text/plain"),
-                ("X-A", "b: c"),
-                ("X-Empty", ""),
-                ("x-a", "\u{e9}\t!"),
-                ("Set-Cookie", "a=1"),
-                ("Set-Cookie", "b=2"),
-            ]
-        );
-        assert_eq!(head.body, b"\r\n\r\nStatus: 404 x\r\n\r\nbody");
-    });
+    answering("'200 OK'", headers, "[b'\\r\\n\\r\\nStatus: 404 x\\r\\n\\r\\nbody']").both(
+        |reply| {
+            let head = whole(&reply.raw);
+            assert_eq!(
+                head.fields[..6]
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.as_str()))
+                    .collect::<Vec<_>>(),
+                [
+                    ("Content-Type", "text/plain"),
+                    ("X-A", "b: c"),
+                    ("X-Empty", ""),
+                    ("x-a", "\u{e9}\t!"),
+                    ("Set-Cookie", "a=1"),
+                    ("Set-Cookie", "b=2"),
+                ]
+            );
+            assert_eq!(head.body, b"\r\n\r\nStatus: 404 x\r\n\r\nbody");
+        },
+    );
 }
 
 #[test]
@@ -106,7 +118,12 @@ fn c30_a_document_has_the_content_type_of_the_application_and_none_is_made_up() 
         assert!(only_entry(&log, "W0506").contains("Content-Type"), "{log}");
     }
     let typed = answering("'200 OK'", "[('content-type', 'text/odd')]", "[b'<h1>']");
-    typed.both(|reply| assert_eq!((whole(&reply.raw).all("Content-Type"), reply.log.as_str()), (vec!["text/odd"], "")));
+    typed.both(|reply| {
+        assert_eq!(
+            (whole(&reply.raw).all("Content-Type"), reply.log.as_str()),
+            (vec!["text/odd"], "")
+        )
+    });
 }
 
 #[test]
@@ -120,7 +137,14 @@ fn c30_a_reply_without_a_document_needs_no_content_type() {
 
 #[test]
 fn c31_the_status_comes_once_and_first_and_keeps_its_reason() {
-    for status in ["200 OK", "404 Not Found", "299 Whatever it is", "500 Caf\u{e9}", "999 Odd", "418 A teapot: short"] {
+    for status in [
+        "200 OK",
+        "404 Not Found",
+        "299 Whatever it is",
+        "500 Caf\u{e9}",
+        "999 Odd",
+        "418 A teapot: short",
+    ] {
         answering(&format!("'{status}'"), TEXT, "[b'x']").both(|reply| {
             whole(&reply.raw);
             assert_eq!(reply.status, status);
@@ -132,9 +156,17 @@ fn c31_the_status_comes_once_and_first_and_keeps_its_reason() {
 #[test]
 fn c31_a_status_that_is_none_is_an_error_page() {
     // CGIHandler checks some of these by `assert`, which python -O leaves out.
-    for status in
-        ["'200'", "'20 OK'", "'2000 OK'", "'OK'", "''", "' 200 OK'", "'200 OK\\r\\nX: y'", "'200 \\x00'", "'2e2 OK'"]
-    {
+    for status in [
+        "'200'",
+        "'20 OK'",
+        "'2000 OK'",
+        "'OK'",
+        "''",
+        "' 200 OK'",
+        "'200 OK\\r\\nX: y'",
+        "'200 \\x00'",
+        "'2e2 OK'",
+    ] {
         let reply = answering(status, TEXT, "[b'x']").run();
         assert_eq!(whole(&reply.raw).status, 500, "{status}");
         only_entry(&reply.log, "W0502");
@@ -145,7 +177,8 @@ fn c31_a_status_that_is_none_is_an_error_page() {
 fn c31_a_status_among_the_headers_is_an_error_page() {
     for name in ["Status", "status", "STATUS"] {
         // CGIHandler passes it on, and the front sees two.
-        let reply = answering("'200 OK'", &format!("[('{name}', '404 Not Found')]"), "[b'x']").run();
+        let reply =
+            answering("'200 OK'", &format!("[('{name}', '404 Not Found')]"), "[b'x']").run();
         assert_eq!(whole(&reply.raw).status, 500);
         assert!(only_entry(&reply.log, "W0502").contains("`Status`"), "{}", reply.log);
     }
@@ -156,9 +189,18 @@ fn c32_a_redirect_to_a_path_is_the_clients_and_not_an_internal_one() {
     // Only `Location: /path` without a status makes the front fetch it by itself.
     for location in ["/elsewhere?q=1", "elsewhere", "http://example.org/"] {
         let headers = format!("[('Location', '{location}')]");
-        for status in ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "201 Created"] {
+        for status in [
+            "301 Moved Permanently",
+            "302 Found",
+            "303 See Other",
+            "307 Temporary Redirect",
+            "201 Created",
+        ] {
             answering(&format!("'{status}'"), &headers, "[]").both(|reply| {
-                assert_eq!((reply.status.as_str(), reply.header("Location")), (status, Some(location)));
+                assert_eq!(
+                    (reply.status.as_str(), reply.header("Location")),
+                    (status, Some(location))
+                );
                 assert!(reply.raw.starts_with(b"Status: "), "{reply:?}");
             });
         }
@@ -172,7 +214,10 @@ fn c32_a_location_with_status_200_does_not_become_a_redirect() {
         let headers = format!("[('Content-Type', 'text/plain'), ('location', '{location}')]");
         let reply = answering("'200 OK'", &headers, "[b'here']").run();
         let head = whole(&reply.raw);
-        assert_eq!((head.status, head.all("Location").len(), head.body), (200, 0, b"here".to_vec()));
+        assert_eq!(
+            (head.status, head.all("Location").len(), head.body),
+            (200, 0, b"here".to_vec())
+        );
         only_entry(&reply.log, "W0508");
     }
 }
@@ -188,7 +233,9 @@ fn c33_a_redirect_may_have_a_document() {
 
 #[test]
 fn c34_a_cgi_field_that_comes_twice_is_an_error_page() {
-    for (name, value) in [("Content-Type", "text/plain"), ("Location", "/x"), ("Content-Length", "1")] {
+    for (name, value) in
+        [("Content-Type", "text/plain"), ("Location", "/x"), ("Content-Length", "1")]
+    {
         let other = name.to_uppercase();
         let headers = format!("[('{name}', '{value}'), ('{other}', '{value}')]");
         // CGIHandler sends both.
@@ -214,7 +261,12 @@ fn c35_what_would_be_a_second_field_or_a_folded_one_is_an_error_page() {
         "'', 'b'",
         "'X-\\xe9', 'b'",
     ] {
-        let reply = answering("'200 OK'", &format!("[('Content-Type', 'text/plain'), ({field})]"), "[b'x']").run();
+        let reply = answering(
+            "'200 OK'",
+            &format!("[('Content-Type', 'text/plain'), ({field})]"),
+            "[b'x']",
+        )
+        .run();
         assert_eq!(whole(&reply.raw).status, 500, "{field}");
         assert!(!reply.raw.windows(6).any(|six| six == b"X-Evil"), "{reply:?}");
         only_entry(&reply.log, "W0502");

@@ -31,7 +31,8 @@ fn seen_with_block(block: &[&[u8]]) -> Value {
             variables.push([&beginning, value.as_bytes()].concat());
         }
     }
-    let given: Vec<u8> = variables.iter().flat_map(|variable| [variable, &b"\0"[..]].concat()).collect();
+    let given: Vec<u8> =
+        variables.iter().flat_map(|variable| [variable, &b"\0"[..]].concat()).collect();
     let gateway = probe.command(Server::Wsgate);
     let mut command = Command::new(python());
     command.args(["-c", EXECVE]).arg(gateway.get_program()).args(gateway.get_args());
@@ -41,21 +42,28 @@ fn seen_with_block(block: &[&[u8]]) -> Value {
 
 #[test]
 fn c02_of_a_variable_that_comes_twice_the_first_counts_everywhere() {
-    let block: [&[u8]; 3] = [b"QUERY_STRING=first=1", b"QUERY_STRING=second=2", b"QUERY_STRING=third=3"];
+    let block: [&[u8]; 3] =
+        [b"QUERY_STRING=first=1", b"QUERY_STRING=second=2", b"QUERY_STRING=third=3"];
     assert_eq!(seen_with_block(&block)["QUERY_STRING"], "first=1");
 }
 
 #[test]
 fn c02_a_name_in_another_case_takes_no_variables_place() {
-    let seen =
-        seen_with_block(&[b"query_string=evil", b"Query_String=evil", b"QUERY_STRING=good=1", b"path_info=/evil"]);
+    let seen = seen_with_block(&[
+        b"query_string=evil",
+        b"Query_String=evil",
+        b"QUERY_STRING=good=1",
+        b"path_info=/evil",
+    ]);
     assert_eq!((&seen["QUERY_STRING"], &seen["PATH_INFO"]), (&"good=1".into(), &"".into()));
 }
 
 #[test]
 fn c02_values_keep_their_case() {
-    let probe =
-        environ().variable("PATH_INFO", "/MiXed/Case").variable("QUERY_STRING", "Q=Ab").variable("HTTP_X", "aBc");
+    let probe = environ()
+        .variable("PATH_INFO", "/MiXed/Case")
+        .variable("QUERY_STRING", "Q=Ab")
+        .variable("HTTP_X", "aBc");
     probe.both(|reply| {
         let seen = seen(reply);
         assert_eq!(seen["PATH_INFO"], "/MiXed/Case");
@@ -65,7 +73,8 @@ fn c02_values_keep_their_case() {
 
 #[test]
 fn c02_words_of_the_environment_that_are_no_variables_do_no_harm() {
-    let seen = seen_with_block(&[b"no variable", b"", b"=", b"=x", b"\xff\xfe=\xfd", b"QUERY_STRING=a=1"]);
+    let seen =
+        seen_with_block(&[b"no variable", b"", b"=", b"=x", b"\xff\xfe=\xfd", b"QUERY_STRING=a=1"]);
     assert_eq!(seen["QUERY_STRING"], "a=1");
     assert_eq!(seen[latin_1(b"\xff\xfe")], latin_1(b"\xfd"));
 }
@@ -73,13 +82,24 @@ fn c02_words_of_the_environment_that_are_no_variables_do_no_harm() {
 #[test]
 fn c03_an_empty_variable_and_a_missing_one_mean_the_same() {
     // CGIHandler takes an empty SERVER_NAME and SERVER_PORT as they are, which PEP 3333 forbids.
-    for (name, expected) in
-        [("SERVER_NAME", "localhost"), ("SERVER_PORT", "80"), ("SERVER_PROTOCOL", "HTTP/1.0"), ("QUERY_STRING", "")]
-    {
+    for (name, expected) in [
+        ("SERVER_NAME", "localhost"),
+        ("SERVER_PORT", "80"),
+        ("SERVER_PROTOCOL", "HTTP/1.0"),
+        ("QUERY_STRING", ""),
+    ] {
         assert_eq!(seen(&environ().variable(name, "").run())[name], expected, "empty {name}");
         assert_eq!(seen(&environ().without(name).run())[name], expected, "missing {name}");
     }
-    for name in ["PATH_INFO", "CONTENT_TYPE", "CONTENT_LENGTH", "HTTPS", "REMOTE_USER", "REQUEST_URI", "REMOTE_ADDR"] {
+    for name in [
+        "PATH_INFO",
+        "CONTENT_TYPE",
+        "CONTENT_LENGTH",
+        "HTTPS",
+        "REMOTE_USER",
+        "REQUEST_URI",
+        "REMOTE_ADDR",
+    ] {
         for probe in [environ().variable(name, ""), environ().without(name)] {
             let reply = probe.run();
             let value = seen(&reply)[name].as_str().unwrap_or_default().to_owned();
@@ -99,14 +119,19 @@ fn c03_a_request_without_a_method_is_answered_with_400_however_that_is_said() {
 
 #[test]
 fn c04_what_the_front_says_of_the_user_arrives_unchanged() {
-    let probe = environ().variable("AUTH_TYPE", "Digest").variable("REMOTE_USER", "Zo\u{eb} <z@example.org>");
+    let probe = environ()
+        .variable("AUTH_TYPE", "Digest")
+        .variable("REMOTE_USER", "Zo\u{eb} <z@example.org>");
     probe.both(|reply| {
         let seen = seen(reply);
         assert_eq!(seen["AUTH_TYPE"], "Digest");
         assert_eq!(seen["REMOTE_USER"], latin_1("Zo\u{eb} <z@example.org>".as_bytes()));
     });
     let seen = seen(&environ().run());
-    assert!(seen["AUTH_TYPE"].is_null() && seen["REMOTE_USER"].is_null(), "nobody has authenticated: {seen}");
+    assert!(
+        seen["AUTH_TYPE"].is_null() && seen["REMOTE_USER"].is_null(),
+        "nobody has authenticated: {seen}"
+    );
 }
 
 #[test]
@@ -147,7 +172,8 @@ fn c05_a_content_length_of_digits_is_the_length() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [environ['CONTENT_LENGTH'].encode() + b':' + body]
         ";
-    for (length, expected) in [("5", "5:12345"), ("0", "0:"), ("005", "005:12345"), ("3", "3:123")] {
+    for (length, expected) in [("5", "5:12345"), ("0", "0:"), ("005", "005:12345"), ("3", "3:123")]
+    {
         Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).both(|reply| {
             assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", expected));
         });
@@ -157,14 +183,20 @@ fn c05_a_content_length_of_digits_is_the_length() {
 #[test]
 fn c06_a_content_type_arrives_as_it_is_and_none_is_made_up() {
     let given = "Multipart/Form-Data; boundary=\"a b\"; charset=UTF-8";
-    environ().post("x").variable("CONTENT_TYPE", given).both(|reply| assert_eq!(seen(reply)["CONTENT_TYPE"], given));
+    environ()
+        .post("x")
+        .variable("CONTENT_TYPE", given)
+        .both(|reply| assert_eq!(seen(reply)["CONTENT_TYPE"], given));
     environ().post("x").both(|reply| assert!(seen(reply)["CONTENT_TYPE"].is_null()));
 }
 
 #[test]
 fn c05_an_empty_content_length_or_content_type_is_a_missing_one() {
     // CGIHandler passes both on, and applications that convert the length fail.
-    let probe = environ().variable("CONTENT_LENGTH", "").variable("CONTENT_TYPE", "").variable("HTTP_LAST", "z");
+    let probe = environ()
+        .variable("CONTENT_LENGTH", "")
+        .variable("CONTENT_TYPE", "")
+        .variable("HTTP_LAST", "z");
     let seen = seen(&probe.run());
     assert!(seen.get("CONTENT_LENGTH").is_none() && seen.get("CONTENT_TYPE").is_none(), "{seen}");
     assert_eq!((&seen["HTTP_LAST"], &seen["REQUEST_METHOD"]), (&"z".into(), &"GET".into()));
@@ -183,8 +215,10 @@ fn c02_no_variable_takes_the_place_of_a_key_of_the_server() {
             return [json.dumps([environ['wsgi.url_scheme'], names, environ['trac.env_path']]).encode()]
         ",
     );
-    let names = ["errors", "url_scheme", "input", "version", "multithread", "file_wrapper", "made_up"];
-    let probe = names.iter().fold(probe, |probe, name| probe.variable(&format!("wsgi.{name}"), "evil"));
+    let names =
+        ["errors", "url_scheme", "input", "version", "multithread", "file_wrapper", "made_up"];
+    let probe =
+        names.iter().fold(probe, |probe, name| probe.variable(&format!("wsgi.{name}"), "evil"));
     let reply = probe.variable("wsgate.data", "evil").variable("trac.env_path", "/srv/trac").run();
     assert_eq!((reply.status.as_str(), reply.log.as_str()), ("200 OK", "written\n"));
     let text = reply.text();
@@ -195,7 +229,9 @@ fn c02_no_variable_takes_the_place_of_a_key_of_the_server() {
 #[test]
 fn c11_a_query_arrives_as_it_was_written_and_is_always_defined() {
     for query in ["a=1&b=2", "q=%26%3D+%C3%A9", "%2e%2e/%00", "a=b=c&&", "?"] {
-        environ().variable("QUERY_STRING", query).both(|reply| assert_eq!(seen(reply)["QUERY_STRING"], query));
+        environ()
+            .variable("QUERY_STRING", query)
+            .both(|reply| assert_eq!(seen(reply)["QUERY_STRING"], query));
     }
     // CGIHandler leaves it out where the front does; RFC 3875 4.1.7 has it always defined.
     assert_eq!(seen(&environ().without("QUERY_STRING").run())["QUERY_STRING"], "");
@@ -206,7 +242,10 @@ fn c12_a_client_has_an_address_of_either_version_and_perhaps_a_name() {
     for address in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
         let probe = environ().variable("REMOTE_ADDR", address);
         probe.both(|reply| {
-            assert_eq!((&seen(reply)["REMOTE_ADDR"], &seen(reply)["REMOTE_HOST"]), (&address.into(), &Value::Null))
+            assert_eq!(
+                (&seen(reply)["REMOTE_ADDR"], &seen(reply)["REMOTE_HOST"]),
+                (&address.into(), &Value::Null)
+            )
         });
         let probe = probe.variable("REMOTE_HOST", "client.example.org");
         probe.both(|reply| assert_eq!(seen(reply)["REMOTE_HOST"], "client.example.org"));
@@ -216,7 +255,9 @@ fn c12_a_client_has_an_address_of_either_version_and_perhaps_a_name() {
 #[test]
 fn c13_a_method_is_any_token_and_keeps_its_case() {
     for method in ["GET", "get", "PROPFIND", "M-SEARCH", "VERSION-CONTROL", "X!#$%&'*+.^_`|~9"] {
-        environ().variable("REQUEST_METHOD", method).both(|reply| assert_eq!(seen(reply)["REQUEST_METHOD"], method));
+        environ()
+            .variable("REQUEST_METHOD", method)
+            .both(|reply| assert_eq!(seen(reply)["REQUEST_METHOD"], method));
     }
 }
 
@@ -232,14 +273,18 @@ fn c13_a_method_that_is_no_token_is_answered_with_400() {
 #[test]
 fn c15_a_server_may_be_named_by_an_address() {
     for name in ["[2001:db8::1]", "192.0.2.7", "example.org", "xn--bcher-kva.example"] {
-        environ().variable("SERVER_NAME", name).both(|reply| assert_eq!(seen(reply)["SERVER_NAME"], name));
+        environ()
+            .variable("SERVER_NAME", name)
+            .both(|reply| assert_eq!(seen(reply)["SERVER_NAME"], name));
     }
 }
 
 #[test]
 fn c16_a_port_is_a_number_of_digits() {
     for port in ["80", "443", "8080"] {
-        environ().variable("SERVER_PORT", port).both(|reply| assert_eq!(seen(reply)["SERVER_PORT"], port));
+        environ()
+            .variable("SERVER_PORT", port)
+            .both(|reply| assert_eq!(seen(reply)["SERVER_PORT"], port));
     }
     for port in ["80x", "-80", "http", "8 0", "80\n"] {
         let reply = environ().variable("SERVER_PORT", port).run();
@@ -251,7 +296,10 @@ fn c16_a_port_is_a_number_of_digits() {
 #[test]
 fn c17_a_document_that_is_included_is_served_as_http_1_0() {
     // CGIHandler passes the word on, and frameworks that look for `HTTP/` stumble over it.
-    assert_eq!(seen(&environ().variable("SERVER_PROTOCOL", "INCLUDED").run())["SERVER_PROTOCOL"], "HTTP/1.0");
+    assert_eq!(
+        seen(&environ().variable("SERVER_PROTOCOL", "INCLUDED").run())["SERVER_PROTOCOL"],
+        "HTTP/1.0"
+    );
     for protocol in ["HTTP/1.0", "HTTP/1.1", "HTTP/2.0"] {
         environ()
             .variable("SERVER_PROTOCOL", protocol)

@@ -35,7 +35,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "module `app.db` (line 4) started the process `sleep`",
         EACH,
     ),
-    ("import os\nif os.fork() == 0:\n  os._exit(0)\nimport time\ntime.sleep(.1)", "nothing is left", FORKED),
+    (
+        "import os\nif os.fork() == 0:\n  os._exit(0)\nimport time\ntime.sleep(.1)",
+        "nothing is left",
+        FORKED,
+    ),
     // Sockets.
     (
         "import socket\nserver = socket.create_server(('127.0.0.1', 0))\nthe = socket.create_connection(server.getsockname())",
@@ -43,40 +47,80 @@ const TABLE: &[(&str, &str, &str)] = &[
         ONE,
     ),
     ("import socket\nthe = socket.create_server(('127.0.0.1', 0))", "listens at `127.0.0.1:", ONE),
-    ("import socket\nthe = socket.create_server(('127.0.0.1', 0), reuse_port=True)", "listens at `127.0.0.1:", EACH),
-    ("import socket\nthe = socket.socket(socket.AF_UNIX)\nthe.bind('\\0wsgate-lock')", "at `@wsgate-lock`", ONE),
+    (
+        "import socket\nthe = socket.create_server(('127.0.0.1', 0), reuse_port=True)",
+        "listens at `127.0.0.1:",
+        EACH,
+    ),
+    (
+        "import socket\nthe = socket.socket(socket.AF_UNIX)\nthe.bind('\\0wsgate-lock')",
+        "at `@wsgate-lock`",
+        ONE,
+    ),
     ("import socket\nthe = socket.socket()", "a socket without an address", EACH),
     ("import socket\na, b = socket.socketpair()", "nothing is left", FORKED),
     ("import socket\na = socket.socketpair()[0]", "connected to another process", EACH),
-    ("import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)", "a socket without an address", FORKED),
+    (
+        "import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)",
+        "a socket without an address",
+        FORKED,
+    ),
     (
         "import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)\nthe.sendto(b'', ('127.0.0.1', 9))",
         "at `0.0.0.0:",
         FORKED,
     ),
-    ("import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)\nthe.bind(('127.0.0.1', 0))", "at `127.0.0.1:", ONE),
+    (
+        "import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)\nthe.bind(('127.0.0.1', 0))",
+        "at `127.0.0.1:",
+        ONE,
+    ),
     (
         "import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)\nthe.connect(('127.0.0.1', 9))",
         "connected to `127.0.0.1:9`",
         EACH,
     ),
-    ("import socket\nthe = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)", "opened a socket, ", EACH),
+    (
+        "import socket\nthe = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
+        "opened a socket, ",
+        EACH,
+    ),
     // Locks.
-    ("import fcntl\nthe = open('lock', 'a')\nfcntl.flock(the, fcntl.LOCK_EX)", "lock` and locked it", ONE),
-    ("import fcntl\nthe = open('lock', 'a')\nfcntl.flock(the, fcntl.LOCK_SH)", "lock` and locked it", EACH),
-    ("import fcntl\nthe = open('lock', 'a')\nfcntl.lockf(the, fcntl.LOCK_EX)", "lock` and locked it", ONE),
+    (
+        "import fcntl\nthe = open('lock', 'a')\nfcntl.flock(the, fcntl.LOCK_EX)",
+        "lock` and locked it",
+        ONE,
+    ),
+    (
+        "import fcntl\nthe = open('lock', 'a')\nfcntl.flock(the, fcntl.LOCK_SH)",
+        "lock` and locked it",
+        EACH,
+    ),
+    (
+        "import fcntl\nthe = open('lock', 'a')\nfcntl.lockf(the, fcntl.LOCK_EX)",
+        "lock` and locked it",
+        ONE,
+    ),
     (
         "import fcntl, struct\nthe = open('lock', 'a')\nfcntl.fcntl(the, 37, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))",
         "lock` and locked it",
         ONE,
     ),
-    ("import fcntl, os\nthe = os.open('.', os.O_RDONLY)\nfcntl.flock(the, fcntl.LOCK_EX)", "locked `", ONE),
+    (
+        "import fcntl, os\nthe = os.open('.', os.O_RDONLY)\nfcntl.flock(the, fcntl.LOCK_EX)",
+        "locked `",
+        ONE,
+    ),
     // Files.
     ("the = open('data', 'w')", "data` to write to it", ONE),
     ("the = open('data', 'w+b')", "data` to write to it", ONE),
     ("the = open('app.log', 'a')", "app.log` to append to it", FORKED),
     ("the = open(__file__)", "to read it, at a position that processes share", EACH),
-    ("import os\nthe = os.open(__file__, os.O_RDONLY)\nos.pread(the, 4, 0)", "nothing is left", FORKED),
+    (
+        "import os\nthe = os.open(__file__, os.O_RDONLY)\nos.pread(the, 4, 0)",
+        "nothing is left",
+        FORKED,
+    ),
     (
         "import mmap\nfile = open(__file__, 'rb')\nthe = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\nfile.close()",
         "nothing is left",
@@ -86,7 +130,11 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("import tempfile\nthe = tempfile.NamedTemporaryFile()", "` to write to it", EACH),
     ("import os\nthe = os.open('.', os.O_RDONLY)", "nothing is left", FORKED),
     ("the = open('/dev/urandom', 'rb')", "nothing is left", FORKED),
-    ("the = open('/dev/net/tun') if __import__('os').path.exists('/nowhere') else None", "nothing is left", FORKED),
+    (
+        "the = open('/dev/net/tun') if __import__('os').path.exists('/nowhere') else None",
+        "nothing is left",
+        FORKED,
+    ),
     // Databases.
     (
         "import sqlite3\nthe = sqlite3.connect('db')\nthe.execute('create table if not exists t (c)')",
@@ -116,8 +164,16 @@ const TABLE: &[(&str, &str, &str)] = &[
         ONE,
     ),
     // Memory.
-    ("import mmap\nthe = mmap.mmap(-1, 4096)", "(line 2) mapped shared memory, `/dev/zero (deleted)`", EACH),
-    ("import mmap\nthe = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)", "nothing is left", FORKED),
+    (
+        "import mmap\nthe = mmap.mmap(-1, 4096)",
+        "(line 2) mapped shared memory, `/dev/zero (deleted)`",
+        EACH,
+    ),
+    (
+        "import mmap\nthe = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)",
+        "nothing is left",
+        FORKED,
+    ),
     (
         "
         import mmap
@@ -143,7 +199,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "started the process `false`, which has ended and was not waited for",
         EACH,
     ),
-    ("import subprocess, time\nsubprocess.Popen(['false'])\ntime.sleep(0.2)", "nothing is left", FORKED),
+    (
+        "import subprocess, time\nsubprocess.Popen(['false'])\ntime.sleep(0.2)",
+        "nothing is left",
+        FORKED,
+    ),
     // Pipes.
     ("import os\nthe = os.pipe()", "nothing is left", FORKED),
     ("import os\nother, the = os.pipe()\nos.close(other)", "opened one end of a pipe", EACH),
@@ -152,7 +212,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "(line 2) opened a connection of `multiprocessing`",
         EACH,
     ),
-    ("import multiprocessing\nthe = multiprocessing.Pipe()", "opened a connection of `multiprocessing`", EACH),
+    (
+        "import multiprocessing\nthe = multiprocessing.Pipe()",
+        "opened a connection of `multiprocessing`",
+        EACH,
+    ),
     (
         "import concurrent.futures\nthe = concurrent.futures.ProcessPoolExecutor(2)",
         "opened a connection of `multiprocessing`",
@@ -186,8 +250,12 @@ fn every_row_of_the_table_is_judged_as_it_says() {
 fn a_logger_that_is_connected_to_the_systems_log_may_be_shared() {
     let site = Site::new();
     let _log = UnixDatagram::bind(site.place.path("site/log.sock")).unwrap();
-    let told = site.fitness("import logging.handlers\nhandler = logging.handlers.SysLogHandler('log.sock')");
-    assert!(told.starts_with("fit: module `app.db` (line 2) opened a socket, descriptor "), "{told}");
+    let told = site
+        .fitness("import logging.handlers\nhandler = logging.handlers.SysLogHandler('log.sock')");
+    assert!(
+        told.starts_with("fit: module `app.db` (line 2) opened a socket, descriptor "),
+        "{told}"
+    );
     assert!(told.contains("/site/log.sock`\n"), "{told}");
 }
 

@@ -58,7 +58,10 @@ fn an_engine_and_a_gateway_that_the_servers_user_could_not_read_are_named() {
     let ended = site.check(&["app.wsgi"]);
     only_problem(&ended, "the user daemon could not read");
     assert!(
-        ended.text().lines().any(|line| line.trim_start() == site.place.path("bin").to_str().unwrap()),
+        ended
+            .text()
+            .lines()
+            .any(|line| line.trim_start() == site.place.path("bin").to_str().unwrap()),
         "{}",
         ended.text()
     );

@@ -58,7 +58,10 @@ impl Site {
 /// The line of the report with the name `name`.
 #[track_caller]
 fn line<'a>(text: &'a str, name: &str) -> &'a str {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no `{name}` in {text}"));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_else(|| panic!("no `{name}` in {text}"));
     line.trim_start()
 }
 
@@ -95,8 +98,10 @@ fn a_good_application_has_no_problem() {
 #[test]
 fn every_form_of_app_can_be_checked() {
     let site = Site::new();
-    site.place
-        .file("site/plain.py", "def app(environ, start_response): start_response('204 No Content', []); return []");
+    site.place.file(
+        "site/plain.py",
+        "def app(environ, start_response): start_response('204 No Content', []); return []",
+    );
     site.place.file("site/package/__init__.py", "");
     site.place.file(
         "site/package/web.py",
@@ -144,8 +149,10 @@ fn options_of_the_scripts_own_line_hold() {
 #[test]
 fn what_an_application_prints_is_no_part_of_the_report() {
     let site = Site::new();
-    let ended = site
-        .check_code(&format!("import os\nprint('printed')\nos.system('echo child')\n{}", crate::probe::dedent(HELLO)));
+    let ended = site.check_code(&format!(
+        "import os\nprint('printed')\nos.system('echo child')\n{}",
+        crate::probe::dedent(HELLO)
+    ));
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), "printed\nchild\n"));
     assert!(!ended.text().contains("printed"), "{}", ended.text());
 }
@@ -153,10 +160,13 @@ fn what_an_application_prints_is_no_part_of_the_report() {
 #[test]
 fn threads_that_run_after_the_import_are_told() {
     let site = Site::new();
-    let code =
-        "import threading\nfor _ in range(2): threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
+    let code = "import threading\nfor _ in range(2): threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
     let ended = site.check_code(&format!("{code}{}", crate::probe::dedent(HELLO)));
-    assert!(line(&ended.text(), "threads ").starts_with("2 beside the main one"), "{}", ended.text());
+    assert!(
+        line(&ended.text(), "threads ").starts_with("2 beside the main one"),
+        "{}",
+        ended.text()
+    );
     assert_eq!(ended.code(), Some(0));
 }
 

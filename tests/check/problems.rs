@@ -22,7 +22,10 @@ fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
         let text = ended.text();
         only_problem(&ended, words);
         assert!(text.contains("hint: "), "{text}");
-        assert!(line(&text, "python ").starts_with("3."), "what was found before is told all the same: {text}");
+        assert!(
+            line(&text, "python ").starts_with("3."),
+            "what was found before is told all the same: {text}"
+        );
     }
 }
 
@@ -42,7 +45,12 @@ fn an_application_that_does_not_come_to_an_end_is_ended() {
     site.place.script("site/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     let ended = site.check(&["app.wsgi"]);
     assert_eq!(ended.code(), Some(1), "{}", ended.text());
-    assert!(format!("{}{}", ended.text(), ended.stderr).contains("W0306"), "{}{}", ended.text(), ended.stderr);
+    assert!(
+        format!("{}{}", ended.text(), ended.stderr).contains("W0306"),
+        "{}{}",
+        ended.text(),
+        ended.stderr
+    );
 }
 
 #[test]
@@ -53,10 +61,14 @@ fn a_first_request_that_fails_is_a_problem() {
         ("return 'text'", "bytes"),
         // What follows, only the strictest judge sees.
         ("pass", "must return an iterator"),
-        ("start_response('204 No Content', [('Content-Type', 'text/plain')]); return []", "Content-Type"),
+        (
+            "start_response('204 No Content', [('Content-Type', 'text/plain')]); return []",
+            "Content-Type",
+        ),
         ("start_response('200 OK', []); return [b'x']", "Content-Type"),
     ] {
-        let ended = site.check_code(&format!("def application(environ, start_response):\n    {body}\n"));
+        let ended =
+            site.check_code(&format!("def application(environ, start_response):\n    {body}\n"));
         only_problem(&ended, words);
         assert!(line(&ended.text(), "callable ").starts_with("application"), "{}", ended.text());
     }
@@ -65,7 +77,11 @@ fn a_first_request_that_fails_is_a_problem() {
 #[test]
 fn a_first_line_with_the_line_end_of_another_system_is_a_problem() {
     let site = Site::new();
-    let text = format!("#!{}\r\n{}", site.place.wsgate().display(), crate::probe::dedent(HELLO).replace('\n', "\r\n"));
+    let text = format!(
+        "#!{}\r\n{}",
+        site.place.wsgate().display(),
+        crate::probe::dedent(HELLO).replace('\n', "\r\n")
+    );
     site.place.executable("site/app.wsgi", text);
     let ended = site.check(&["app.wsgi"]);
     only_problem(&ended, "ends with CR LF");
@@ -127,18 +143,31 @@ fn a_virtualenv_is_told_with_the_version_that_made_it() {
     let site = Site::new();
     site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
     let venv = site.place.path("site/venv");
-    let made = Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
+    let made =
+        Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
     assert!(made.success());
     let ended = site.check(&["app.wsgi"]);
     let text = ended.text();
     assert_eq!(ended.code(), Some(0), "{text}");
-    assert!(line(&text, "virtualenv ").starts_with(&format!("{}, made by Python 3.", venv.display())), "{text}");
-    assert!(line(&text, "interpreter ").contains("venv/bin/python (found beside the script"), "{text}");
+    assert!(
+        line(&text, "virtualenv ").starts_with(&format!("{}, made by Python 3.", venv.display())),
+        "{text}"
+    );
+    assert!(
+        line(&text, "interpreter ").contains("venv/bin/python (found beside the script"),
+        "{text}"
+    );
 
     let description = fs::read_to_string(venv.join("pyvenv.cfg")).unwrap();
     let other: String = description
         .lines()
-        .map(|line| if line.starts_with("version") { "version = 3.1.4\n".to_owned() } else { format!("{line}\n") })
+        .map(|line| {
+            if line.starts_with("version") {
+                "version = 3.1.4\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
         .collect();
     fs::write(venv.join("pyvenv.cfg"), other).unwrap();
     let ended = site.check(&["app.wsgi"]);

@@ -27,9 +27,16 @@ fn generators_in_globals_are_named_and_no_others() {
         ";
     let ended = site.check_code(&format!("{}\n{}", dedent(code), dedent(HELLO)));
     let text = ended.text();
-    assert!(line(&text, "random ").starts_with("module `app.wsgi` holds a `random.Random` as `Game.deck`"), "{text}");
+    assert!(
+        line(&text, "random ")
+            .starts_with("module `app.wsgi` holds a `random.Random` as `Game.deck`"),
+        "{text}"
+    );
     for name in ["dice", "game.own"] {
-        assert!(text.contains(&format!("module `app.wsgi` holds a `random.Random` as `{name}`\n")), "{text}");
+        assert!(
+            text.contains(&format!("module `app.wsgi` holds a `random.Random` as `{name}`\n")),
+            "{text}"
+        );
     }
     assert!(text.contains("os.register_at_fork(after_in_child="), "{text}");
     assert_eq!(ended.code(), Some(0), "{text}");

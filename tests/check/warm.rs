@@ -6,8 +6,7 @@ use super::{HELLO, Site, line};
 use crate::probe::dedent;
 
 /// The last line about an application that works and cannot be forked.
-const NOT_FIT: &str =
-    "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem\n";
+const NOT_FIT: &str = "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem\n";
 
 impl Site {
     /// What is said of the application made of `code`, a script that imports `app.db`, which is `module`.
@@ -17,7 +16,12 @@ impl Site {
         self.place.file("site/app/db.py", module);
         let ended = self.check_code(&format!("import app.db\n{}", dedent(HELLO)));
         let text = ended.text();
-        assert_eq!(ended.code(), Some(0), "it is no problem for other modes: {text}{}", ended.stderr);
+        assert_eq!(
+            ended.code(),
+            Some(0),
+            "it is no problem for other modes: {text}{}",
+            ended.stderr
+        );
         let is_fit = text.contains("\nwarm           fit: ");
         let last = if is_fit { "no problem was found\n" } else { NOT_FIT };
         assert!(text.ends_with(last) && text.contains("no problem was found") == is_fit, "{text}");
@@ -58,7 +62,10 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
             "started 2 threads".to_owned(),
         ),
         (
-            &format!("import socket\n\nthe = socket.socket(socket.AF_UNIX)\nthe.connect('{}')", path("db.sock")),
+            &format!(
+                "import socket\n\nthe = socket.socket(socket.AF_UNIX)\nthe.connect('{}')",
+                path("db.sock")
+            ),
             3,
             format!("connected to `{}`", path("db.sock")),
         ),
@@ -67,8 +74,16 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
             3,
             format!("opened the SQLite database `{}`", path("db.sqlite")),
         ),
-        ("the = open(__file__)", 1, format!("opened the file `{}` to read it, at a position", path("app/db.py"))),
-        ("import os\nthe, other = os.pipe()\nos.close(other)", 2, "opened one end of a pipe, descriptor ".to_owned()),
+        (
+            "the = open(__file__)",
+            1,
+            format!("opened the file `{}` to read it, at a position", path("app/db.py")),
+        ),
+        (
+            "import os\nthe, other = os.pipe()\nos.close(other)",
+            2,
+            "opened one end of a pipe, descriptor ".to_owned(),
+        ),
         ("import select\n\n\nthe = select.epoll()", 4, "`anon_inode:[eventpoll]`".to_owned()),
     ];
     for (module, number, what) in cases {
@@ -83,11 +98,15 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
 #[test]
 fn several_things_are_told_each_with_its_own_module() {
     let site = Site::new();
-    site.place
-        .file("site/jobs.py", "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()");
+    site.place.file(
+        "site/jobs.py",
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()",
+    );
     let told = site.fitness("import jobs\nthe = open(__file__)");
     assert!(
-        told.contains("module `jobs` (line 2) started 1 thread\nmodule `app.db` (line 2) opened the file "),
+        told.contains(
+            "module `jobs` (line 2) started 1 thread\nmodule `app.db` (line 2) opened the file "
+        ),
         "{told}"
     );
 }
@@ -97,7 +116,10 @@ fn the_script_itself_is_told_by_the_name_of_its_file() {
     let site = Site::new();
     let ended = site.check_code(&format!("the = open(__file__)\n{}", dedent(HELLO)));
     let text = ended.text();
-    assert!(line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 2) opened the file "), "{text}");
+    assert!(
+        line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 2) opened the file "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -113,8 +135,12 @@ fn what_an_installed_package_does_is_laid_to_the_code_that_calls_it() {
             assert libc.socket(1, 1, 0) > 2
         ",
     );
-    let told = site.fitness("import sys\nsys.path.append('site-packages')\nimport driver\n\ndriver.connect()");
-    assert!(told.starts_with("not fit: module `app.db` (line 5), through `driver`, opened a socket, "), "{told}");
+    let told = site
+        .fitness("import sys\nsys.path.append('site-packages')\nimport driver\n\ndriver.connect()");
+    assert!(
+        told.starts_with("not fit: module `app.db` (line 5), through `driver`, opened a socket, "),
+        "{told}"
+    );
 }
 
 #[test]
@@ -128,7 +154,8 @@ fn a_file_that_is_only_appended_to_does_no_harm() {
 #[test]
 fn the_last_line_and_the_exit_code_say_that_the_mode_that_is_asked_for_cannot_be_had() {
     let site = Site::new();
-    let threads = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n";
+    let threads =
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n";
     let file = "the = open('data', 'w')\n";
     for (mode, module, code) in [
         ("cold", threads, 0),
@@ -138,7 +165,11 @@ fn the_last_line_and_the_exit_code_say_that_the_mode_that_is_asked_for_cannot_be
         ("resident", threads, 0),
         ("resident", file, 1),
     ] {
-        site.place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), &format!("{module}{}", dedent(HELLO)));
+        site.place.script(
+            "site/app.wsgi",
+            &format!("#!WSGATE --mode {mode}"),
+            &format!("{module}{}", dedent(HELLO)),
+        );
         let ended = site.check(&["app.wsgi"]);
         let text = ended.text();
         assert_eq!(ended.code(), Some(code), "{mode}: {text}");
@@ -146,7 +177,9 @@ fn the_last_line_and_the_exit_code_say_that_the_mode_that_is_asked_for_cannot_be
             assert!(text.ends_with(NOT_FIT), "{text}");
         } else {
             let last = text.lines().last().unwrap();
-            let said = format!("the application is not fit for --mode {mode}, which is asked for: see `warm` above");
+            let said = format!(
+                "the application is not fit for --mode {mode}, which is asked for: see `warm` above"
+            );
             assert!(last.starts_with("problem ") && last.ends_with(&said), "{text}");
         }
     }
@@ -165,5 +198,8 @@ fn what_a_warm_up_request_opens_counts_too() {
         ";
     site.place.script("site/app.wsgi", "#!WSGATE --warm-up /open", code);
     let text = site.check(&["app.wsgi"]).text();
-    assert!(line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 6) opened the file "), "{text}");
+    assert!(
+        line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 6) opened the file "),
+        "{text}"
+    );
 }

@@ -50,7 +50,9 @@ fn is_refused(ended: &Ended, option: &str) -> bool {
 fn each_option_is_refused_or_stands_in_the_help_of_its_command() {
     let of_command: Vec<Vec<String>> = COMMANDS
         .iter()
-        .map(|command| options(&output(&[command, "--help"])).into_iter().map(|(option, _)| option).collect())
+        .map(|command| {
+            options(&output(&[command, "--help"])).into_iter().map(|(option, _)| option).collect()
+        })
         .collect();
     let mut forms = BTreeMap::new();
     for option in of_command.iter().flatten() {
@@ -80,9 +82,14 @@ fn each_option_is_refused_or_stands_in_the_help_of_its_command() {
             let ended = wsgate(&words);
             if is_listed {
                 assert!(!is_refused(&ended, long), "{words:?}: {}", ended.stderr);
-                assert!(!ended.stderr.contains("unexpected argument"), "{words:?}: {}", ended.stderr);
+                assert!(
+                    !ended.stderr.contains("unexpected argument"),
+                    "{words:?}: {}",
+                    ended.stderr
+                );
             } else {
-                let is_unknown = ended.code() == Some(2) && ended.stderr.contains("unexpected argument");
+                let is_unknown =
+                    ended.code() == Some(2) && ended.stderr.contains("unexpected argument");
                 assert!(is_unknown || is_refused(&ended, long), "{words:?}: {}", ended.stderr);
             }
         }
@@ -92,7 +99,10 @@ fn each_option_is_refused_or_stands_in_the_help_of_its_command() {
 #[test]
 fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
     for (words, said) in [
-        (&["fastcgi", "--mode", "warm", APP][..], "--mode has no effect in `wsgate fastcgi`; it is for CGI"),
+        (
+            &["fastcgi", "--mode", "warm", APP][..],
+            "--mode has no effect in `wsgate fastcgi`; it is for CGI",
+        ),
         (&["fastcgi", "--mode", "warm", "--queue", "3", APP], "has no effect in `wsgate fastcgi`"),
         (
             &["fastcgi", "--queue", "3", APP],
@@ -102,20 +112,31 @@ fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
             &["cgi", "--queue", "3", APP],
             "--queue has no effect in CGI with --mode cold; it is for CGI with --mode warm",
         ),
-        (&["cgi", "--mode", "warm", "--max-age", "3", APP], "--max-age has no effect in CGI with --mode warm"),
+        (
+            &["cgi", "--mode", "warm", "--max-age", "3", APP],
+            "--max-age has no effect in CGI with --mode warm",
+        ),
         (
             &["call", "--max-rss", "3M", APP],
             "--max-rss has no effect in `wsgate call`; it is for CGI with --mode resident",
         ),
         (&["call", "--mode", "warm", APP], "--mode has no effect in `wsgate call`"),
-        (&["call", "--via", "unix:/x", "--warm-up", "/"], "--warm-up has no effect in `wsgate call --via`"),
+        (
+            &["call", "--via", "unix:/x", "--warm-up", "/"],
+            "--warm-up has no effect in `wsgate call --via`",
+        ),
         (&[APP, "--queue", "3"], "--queue has no effect in `wsgate call`"),
         (&["check", "--max-requests", "3", APP], "--max-requests has no effect in `wsgate check`"),
         (&["check", "--debug", APP], "--debug has no effect in `wsgate check`"),
         (&["fastcgi", "--access-format", "json", APP], "--access-log"),
     ] {
         let ended = wsgate(words);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(2), ""),
+            "{words:?}: {}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
     }
 }
@@ -162,11 +183,20 @@ fn a_first_line_may_have_options_of_every_way_in_which_it_serves() {
         let mut command = Command::new(place.wsgate());
         let ended = running::run(command.arg("call").arg(app), "");
         match refused {
-            None => assert_eq!((ended.code(), ended.text().as_str()), (Some(0), "hello"), "{line}: {}", ended.stderr),
+            None => assert_eq!(
+                (ended.code(), ended.text().as_str()),
+                (Some(0), "hello"),
+                "{line}: {}",
+                ended.stderr
+            ),
             Some(option) => {
                 assert_eq!(ended.code(), Some(78), "{line}: {}", ended.stderr);
                 assert!(ended.stderr.contains("[W0103]"), "{}", ended.stderr);
-                assert!(ended.stderr.contains(&format!("{option} has no effect")), "{line}: {}", ended.stderr);
+                assert!(
+                    ended.stderr.contains(&format!("{option} has no effect")),
+                    "{line}: {}",
+                    ended.stderr
+                );
             }
         }
     }

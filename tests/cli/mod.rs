@@ -83,9 +83,18 @@ fn every_option_of_every_command_has_help_in_both_lengths() {
             assert!(!options.is_empty(), "{command:?}: {text}");
             for (option, explanation) in &options {
                 let without_values = explanation.split('[').next().unwrap_or_default();
-                assert!(without_values.trim().len() > 8, "{command:?} {help}: `{option}` has no help in {text}");
+                assert!(
+                    without_values.trim().len() > 8,
+                    "{command:?} {help}: `{option}` has no help in {text}"
+                );
             }
-            names.push(options.iter().flat_map(|(option, _)| long_names(option)).map(str::to_owned).collect());
+            names.push(
+                options
+                    .iter()
+                    .flat_map(|(option, _)| long_names(option))
+                    .map(str::to_owned)
+                    .collect(),
+            );
         }
         assert_eq!(names[0], names[1], "{command:?}: the lengths differ in their options");
     }
@@ -95,8 +104,11 @@ fn every_option_of_every_command_has_help_in_both_lengths() {
 fn every_argument_has_help() {
     for command in LISTED.into_iter().chain(["completions"]) {
         let text = output(&[command, "-h"]);
-        let arguments =
-            text.lines().skip_while(|line| *line != "Arguments:").skip(1).take_while(|line| !line.is_empty());
+        let arguments = text
+            .lines()
+            .skip_while(|line| *line != "Arguments:")
+            .skip(1)
+            .take_while(|line| !line.is_empty());
         for line in arguments {
             let help = line.trim().split_once(' ').map_or("", |(_, help)| help.trim());
             assert!(!help.is_empty(), "{command}: {line}");
@@ -124,7 +136,11 @@ fn the_man_page_can_be_formatted() {
     let path = place.path().join("wsgate.1");
     std::fs::write(&path, output(&["man"])).unwrap();
     // Not every machine has it.
-    let Ok(formatted) = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).output() else { return };
+    let Ok(formatted) =
+        Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).output()
+    else {
+        return;
+    };
     assert_eq!(String::from_utf8_lossy(&formatted.stderr), "");
 }
 
@@ -133,10 +149,16 @@ fn completions_know_every_option_of_every_command() {
     let mut expected: Vec<(&str, String)> = Vec::new();
     for command in LISTED.into_iter().chain(HIDDEN) {
         for (option, _) in options(&output(&[command, "-h"])) {
-            expected.extend(long_names(&option).map(|name| (command, name.trim_end_matches('=').to_owned())));
+            expected.extend(
+                long_names(&option).map(|name| (command, name.trim_end_matches('=').to_owned())),
+            );
         }
     }
-    assert!(expected.iter().any(|(command, name)| (*command, name.as_str()) == ("call", "--script-name")));
+    assert!(
+        expected
+            .iter()
+            .any(|(command, name)| (*command, name.as_str()) == ("call", "--script-name"))
+    );
     for shell in ["bash", "zsh", "fish"] {
         let script = output(&["completions", shell]);
         for (command, name) in &expected {
@@ -154,7 +176,11 @@ fn completions_are_scripts_that_their_shells_read() {
         std::fs::write(&path, output(&["completions", shell])).unwrap();
         // Not every machine has each.
         let Ok(read) = Command::new(shell).args(check).arg(&path).output() else { continue };
-        assert!(read.status.success() && read.stderr.is_empty(), "{shell}: {}", String::from_utf8_lossy(&read.stderr));
+        assert!(
+            read.status.success() && read.stderr.is_empty(),
+            "{shell}: {}",
+            String::from_utf8_lossy(&read.stderr)
+        );
     }
 }
 
@@ -184,8 +210,17 @@ fn what_is_not_understood_is_said_with_code_2() {
         (&["call", "app.wsgi", "--debug=yes"], "--debug"),
     ] {
         let ended = wsgate(words);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains(said) && ended.stderr.starts_with("error: "), "{words:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(2), ""),
+            "{words:?}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains(said) && ended.stderr.starts_with("error: "),
+            "{words:?}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -207,8 +242,14 @@ fn the_help_of_cgi_names_all_options_that_a_script_may_have() {
 #[test]
 fn the_help_tells_the_exit_codes_and_the_forms_of_app() {
     let help = output(&["--help"]);
-    for words in ["0 done", "1 the thing asked for failed", "2 usage", "70", "78 settings", "package.module[:callable]"]
-    {
+    for words in [
+        "0 done",
+        "1 the thing asked for failed",
+        "2 usage",
+        "70",
+        "78 settings",
+        "package.module[:callable]",
+    ] {
         assert!(help.contains(words), "no `{words}` in {help}");
     }
     assert!(!Path::new("/hello.wsgi").exists(), "the examples are examples");
@@ -221,7 +262,10 @@ fn words_that_are_not_utf_8_do_no_harm() {
     for command in LISTED {
         let mut gateway = Command::new(artefacts::gateway());
         let ended = running::run(gateway.arg(command).arg(odd).env_clear().current_dir("/"), "");
-        assert!(ended.code().is_some_and(|code| [0, 1, 2, 78].contains(&code)), "{command}: {ended:?}");
+        assert!(
+            ended.code().is_some_and(|code| [0, 1, 2, 78].contains(&code)),
+            "{command}: {ended:?}"
+        );
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     }
 }

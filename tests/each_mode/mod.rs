@@ -110,9 +110,16 @@ impl Served {
     /// The response to a request for `path`, with other variables. It is cut if its exit status is no
     /// success.
     #[track_caller]
-    pub(crate) fn request(&self, method: &str, path: &str, variables: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        variables: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
         let length = body.len().to_string();
-        let ours = [("REQUEST_METHOD", method), ("PATH_INFO", path), ("CONTENT_LENGTH", length.as_str())];
+        let ours =
+            [("REQUEST_METHOD", method), ("PATH_INFO", path), ("CONTENT_LENGTH", length.as_str())];
         match &self.by {
             By::Cgi(site) => {
                 let mut command = site.request();
@@ -139,7 +146,11 @@ impl Served {
     pub(crate) fn begin(&self, method: &str, path: &str) -> Option<Running> {
         let By::Cgi(site) = &self.by else { return None };
         let mut command = site.request();
-        command.stdin(Stdio::null()).env("OUT", self.out.path()).env("REQUEST_METHOD", method).env("PATH_INFO", path);
+        command
+            .stdin(Stdio::null())
+            .env("OUT", self.out.path())
+            .env("REQUEST_METHOD", method)
+            .env("PATH_INFO", path);
         Some(Running::start(&mut command))
     }
 

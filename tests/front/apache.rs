@@ -52,7 +52,12 @@ impl Apache {
         text += &definitions(&site);
         writeln!(text, "Include \"{}\"", source(&format!("apache/{file}")).display()).unwrap();
         fs::write(site.path("run/httpd.conf"), text).unwrap();
-        let status = command(program(), &log).arg("-t").arg("-f").arg(site.path("run/httpd.conf")).status().unwrap();
+        let status = command(program(), &log)
+            .arg("-t")
+            .arg("-f")
+            .arg(site.path("run/httpd.conf"))
+            .status()
+            .unwrap();
         assert!(!status.success(), "{file} is accepted without a module for CGI");
         fs::read_to_string(log).unwrap()
     }
@@ -104,15 +109,27 @@ pub(super) const MPM_EVENT: &str = "mpm_event";
 
 /// All that is the test's own: who, where, which modules beside those that every Apache has.
 pub(super) fn preamble(site: &Site, port: u16, names: &[&str]) -> String {
-    let modules =
-        ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules", "/usr/libexec/httpd"]
-            .into_iter()
-            .find(|directory| Path::new(directory).exists())
-            .expect("Apache's modules");
+    let modules = [
+        "/usr/lib/apache2/modules",
+        "/usr/lib64/httpd/modules",
+        "/usr/lib/httpd/modules",
+        "/usr/libexec/httpd",
+    ]
+    .into_iter()
+    .find(|directory| Path::new(directory).exists())
+    .expect("Apache's modules");
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let mut text = String::new();
-    for name in names.iter().chain(&["authn_core", "authz_core", "authz_host", "deflate", "env", "dir", "mime"]) {
+    for name in names.iter().chain(&[
+        "authn_core",
+        "authz_core",
+        "authz_host",
+        "deflate",
+        "env",
+        "dir",
+        "mime",
+    ]) {
         writeln!(text, "LoadModule {name}_module {modules}/mod_{name}.so").unwrap();
     }
     if let Some(ServerUser { name, gid, .. }) = ServerUser::get() {

@@ -90,13 +90,19 @@ impl ApacheProxyFcgi {
         Self::start().with_words(words)
     }
 
-    fn with(site: Site, pools: Pools, mounts: &dyn Fn(&Site) -> Vec<(String, String)>) -> BehindPools {
+    fn with(
+        site: Site,
+        pools: Pools,
+        mounts: &dyn Fn(&Site) -> Vec<(String, String)>,
+    ) -> BehindPools {
         let server = httpd(&site, |port| {
             let mut text = preamble(&site, port, &[MPM_EVENT, "proxy", "proxy_fcgi"]);
             for (mount, script) in mounts(&site) {
                 let pool = match pools.port(&script) {
                     Some(port) => format!("fcgi://127.0.0.1:{port}"),
-                    None => format!("unix:{}|fcgi://wsgate", Pools::socket(&site, &script).display()),
+                    None => {
+                        format!("unix:{}|fcgi://wsgate", Pools::socket(&site, &script).display())
+                    }
                 };
                 writeln!(
                     text,
@@ -107,7 +113,12 @@ impl ApacheProxyFcgi {
             }
             text
         });
-        BehindPools::new(server, pools, site, Habits { keeps_connections: true, ..Habits::default() })
+        BehindPools::new(
+            server,
+            pools,
+            site,
+            Habits { keeps_connections: true, ..Habits::default() },
+        )
     }
 }
 

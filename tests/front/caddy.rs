@@ -71,6 +71,11 @@ impl Caddy {
 fn caddyfile(port: u16, lines: &str) -> String {
     let mut text = "{\n\tadmin off\n\tauto_https off\n\tlog {\n\t\tlevel WARN\n\t}\n}\n".to_owned();
     let file = source("apache/caddy.Caddyfile");
-    write!(text, "import {}\nhttp://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n{lines}}}\n", file.display()).unwrap();
+    write!(
+        text,
+        "import {}\nhttp://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n{lines}}}\n",
+        file.display()
+    )
+    .unwrap();
     text
 }

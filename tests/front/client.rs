@@ -31,7 +31,8 @@ impl Client {
     /// A `GET` of `url`.
     pub(crate) fn get(url: impl AsRef<str>) -> Self {
         // The address goes out as it is written here, and no proxy of this machine is asked.
-        let client = Self { arguments: Vec::new() }.arg("--silent").arg("--show-error").arg("--globoff");
+        let client =
+            Self { arguments: Vec::new() }.arg("--silent").arg("--show-error").arg("--globoff");
         let client = client.arg("--path-as-is").arg("--noproxy").arg("*");
         client.arg("--max-time").arg(DEADLINE.as_secs().to_string()).arg("--url").arg(url.as_ref())
     }
@@ -125,8 +126,12 @@ impl Client {
 
     /// Sends it and reads the body as it comes.
     pub(crate) fn stream(self) -> Stream {
-        let mut child =
-            self.command().arg("--no-buffer").stdout(Stdio::piped()).spawn().expect("curl: run tests/setup.sh");
+        let mut child = self
+            .command()
+            .arg("--no-buffer")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("curl: run tests/setup.sh");
         let mut pipe = child.stdout.take().unwrap();
         let (sender, blocks) = channel();
         std::thread::spawn(move || {
@@ -146,7 +151,8 @@ impl Response {
         // Interim replies (100) stand before the one that counts.
         let head = text.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
+        let status =
+            lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or(0);
         let headers = lines.filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             Some((name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -167,7 +173,11 @@ impl Response {
 
     /// All values of a header, in order.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
-        self.headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value.as_str()).collect()
+        self.headers
+            .iter()
+            .filter(|(header, _)| header == name)
+            .map(|(_, value)| value.as_str())
+            .collect()
     }
 
     /// The value of a header that came once.
@@ -210,7 +220,8 @@ impl Stream {
     pub(crate) fn read_until(&mut self, text: &str) -> String {
         while !self.read.windows(text.len()).any(|window| window == text.as_bytes()) {
             let block = self.blocks.recv_timeout(DEADLINE);
-            let block = block.unwrap_or_else(|error| panic!("no `{text}`: {error}: {}", self.text()));
+            let block =
+                block.unwrap_or_else(|error| panic!("no `{text}`: {error}: {}", self.text()));
             self.read.extend(block);
         }
         self.text()

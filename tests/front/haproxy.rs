@@ -16,7 +16,9 @@ impl Haproxy {
     pub(crate) fn start() -> ServerEach {
         let site = Site::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
-        Self::with(site, pools, |site, script, port| server(site, script, &format!("/cgi-bin/{script}"), port, ""))
+        Self::with(site, pools, |site, script, port| {
+            server(site, script, &format!("/cgi-bin/{script}"), port, "")
+        })
     }
 
     /// The same with a frontend that lets in Ada alone, by her password.
@@ -32,13 +34,18 @@ impl Haproxy {
     pub(crate) fn at_the_root(script: &str) -> ServerEach {
         let site = Site::new();
         let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
-        Self::with(site, pools, |site, script, port| server(site, script, "", port, "")).at_the_root(script)
+        Self::with(site, pools, |site, script, port| server(site, script, "", port, ""))
+            .at_the_root(script)
     }
 
     fn with(site: Site, pools: Pools, start: Start) -> ServerEach {
         // Each value comes as a parameter of its own, and a body in chunks must be in HAProxy's buffer as a whole before the
         // pool hears of it.
-        let habits = Habits { joins_repeated_headers: false, keeps_connections: true, most_in_chunks: Some(8192) };
+        let habits = Habits {
+            joins_repeated_headers: false,
+            keeps_connections: true,
+            most_in_chunks: Some(8192),
+        };
         ServerEach::new(site, start, Some(pools), habits)
     }
 }
@@ -71,8 +78,9 @@ fn server(site: &Site, script: &str, mount: &str, pool_port: Option<u16>, lines:
 
 /// All that is the test's own: who, where, and which pool.
 fn frontend(pool: &str, mount: &str, port: u16) -> String {
-    let user = ServerUser::get()
-        .map_or_else(String::new, |ServerUser { uid, gid, .. }| format!("    uid {uid}\n    gid {gid}\n"));
+    let user = ServerUser::get().map_or_else(String::new, |ServerUser { uid, gid, .. }| {
+        format!("    uid {uid}\n    gid {gid}\n")
+    });
     let (setting, rule) = match mount {
         "" => (String::new(), "default_backend wsgate".to_owned()),
         _ => (

@@ -54,9 +54,13 @@ impl Front for Lighttpd {
 fn lighttpd_conf(site: &Site, port: u16) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
-    let user = ServerUser::get().map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
+    let user = ServerUser::get()
+        .map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
     let runtime = site.runtime_directory().map_or_else(String::new, |directory| {
-        format!("setenv.add-environment += ( \"WSGATE_RUNTIME_DIR\" => \"{}\" )\n", directory.display())
+        format!(
+            "setenv.add-environment += ( \"WSGATE_RUNTIME_DIR\" => \"{}\" )\n",
+            directory.display()
+        )
     });
     format!(
         r#"server.bind = "127.0.0.1"

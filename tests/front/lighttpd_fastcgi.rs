@@ -31,7 +31,8 @@ fn server(site: &Site, script: &str, _: Option<u16>) -> Server {
 fn lighttpd_conf(site: &Site, script: &str, port: u16) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
-    let user = ServerUser::get().map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
+    let user = ServerUser::get()
+        .map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
     format!(
         r#"server.bind = "127.0.0.1"
 server.port = {port}

@@ -87,9 +87,18 @@ pub(crate) fn source(relative: &str) -> PathBuf {
 /// The virtualenv with Flask and Django that `tests/setup.sh` makes.
 pub(crate) fn venv() -> PathBuf {
     let venv = std::env::var_os("WSGATE_TEST_VENV").map_or_else(
-        || PathBuf::from(format!("/var/tmp/wsgate-test-{}/venv", rustix::process::getuid().as_raw())),
+        || {
+            PathBuf::from(format!(
+                "/var/tmp/wsgate-test-{}/venv",
+                rustix::process::getuid().as_raw()
+            ))
+        },
         PathBuf::from,
     );
-    assert!(venv.join("bin/python").exists(), "no virtualenv in {}: run tests/setup.sh", venv.display());
+    assert!(
+        venv.join("bin/python").exists(),
+        "no virtualenv in {}: run tests/setup.sh",
+        venv.display()
+    );
     venv
 }

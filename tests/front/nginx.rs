@@ -11,7 +11,8 @@ use super::site::{ServerUser, Site};
 use super::{Habits, source};
 
 /// The location of each script.
-const EACH_SCRIPT: &str = r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#;
+const EACH_SCRIPT: &str =
+    r#""(?s)^(?<wsgate_script>/cgi-bin/(?<script>[^/]+\.wsgi))(?<wsgate_path>/.*)?$""#;
 
 /// nginx.
 pub(crate) struct Nginx;
@@ -29,7 +30,8 @@ impl Nginx {
 
     /// With `script` alone, at the root.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
-        Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script, ["", ""]).at_the_root(script)
+        Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script, ["", ""])
+            .at_the_root(script)
     }
 
     /// With more words for the pools.
@@ -56,13 +58,26 @@ impl Nginx {
         Self::over(Site::new(), location, upstream, lines, &source("apache/nginx.conf"))
     }
 
-    fn over(site: Site, location: &str, upstream: &str, lines: [&str; 2], included: &Path) -> BehindPools {
+    fn over(
+        site: Site,
+        location: &str,
+        upstream: &str,
+        lines: [&str; 2],
+        included: &Path,
+    ) -> BehindPools {
         let log = site.path("run/error.log");
         let server = Server::start(&site.path("run/nginx.pid"), &log, |port| {
             let configuration = site.path("run/nginx.conf");
-            fs::write(&configuration, nginx_conf(&site, port, location, upstream, lines, included)).unwrap();
+            fs::write(&configuration, nginx_conf(&site, port, location, upstream, lines, included))
+                .unwrap();
             let mut command = command("nginx", &log);
-            command.arg("-p").arg(site.path("run")).arg("-e").arg(&log).arg("-c").arg(configuration);
+            command
+                .arg("-p")
+                .arg(site.path("run"))
+                .arg("-e")
+                .arg(&log)
+                .arg("-c")
+                .arg(configuration);
             command
         });
         let pools = Pools::new(&site, &log);
@@ -81,7 +96,9 @@ fn joins_repeated_headers(site: &Site) -> bool {
     assert!(command("nginx", &log).arg("-v").status().unwrap().success());
     let said = fs::read_to_string(log).unwrap();
     let version = said.split("nginx/").nth(1).expect("a version");
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap_or(0));
+    let mut numbers = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next(), numbers.next()) >= (Some(1), Some(23))
 }
 
@@ -114,7 +131,12 @@ http {{
     );
     for script in scripts(site) {
         let socket = Pools::socket(site, &script);
-        writeln!(text, "    upstream {script} {{ server unix:{}; keepalive 4; }}", socket.display()).unwrap();
+        writeln!(
+            text,
+            "    upstream {script} {{ server unix:{}; keepalive 4; }}",
+            socket.display()
+        )
+        .unwrap();
     }
     write!(
         text,

@@ -113,14 +113,16 @@ impl Pools {
         let ready = format!("`{}`", file.display());
         eventually("the pool serves or has ended", || {
             let serves = |line: &str| line.contains("[W0710]") && line.contains(&ready);
-            fs::read_to_string(&self.log).unwrap().lines().any(serves) || pool.try_wait().unwrap().is_some()
+            fs::read_to_string(&self.log).unwrap().lines().any(serves)
+                || pool.try_wait().unwrap().is_some()
         });
         running.insert(script.to_owned(), pool);
     }
 
     /// Ends them all.
     pub(crate) fn stop(&mut self) {
-        let running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         for mut pool in running.into_values() {
             if matches!(pool.try_wait(), Ok(Some(_))) {
                 continue;

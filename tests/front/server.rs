@@ -20,13 +20,21 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts what `command` makes for a port; it must stay in the foreground and write `pid_file` once it listens.
-    pub(crate) fn start(pid_file: &Path, log: &Path, mut command: impl FnMut(u16) -> Command) -> Self {
+    pub(crate) fn start(
+        pid_file: &Path,
+        log: &Path,
+        mut command: impl FnMut(u16) -> Command,
+    ) -> Self {
         for _ in 0..5 {
             // Free now; whoever takes it before the server does makes the server end, and another one is tried.
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            let port =
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let mut command = command(port);
-            let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}: run tests/setup.sh"));
-            let mut server = Self { child, address: (Ipv4Addr::LOCALHOST, port).into(), log: log.to_owned() };
+            let child = command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}: run tests/setup.sh"));
+            let mut server =
+                Self { child, address: (Ipv4Addr::LOCALHOST, port).into(), log: log.to_owned() };
             if server.becomes_ready(pid_file) {
                 return server;
             }
@@ -50,7 +58,8 @@ impl Server {
         let start = Instant::now();
         while start.elapsed() < DEADLINE {
             // A connection alone could be another's, who has taken the port.
-            let ours = fs::read_to_string(pid_file).is_ok_and(|text| text.trim() == pid.to_string());
+            let ours =
+                fs::read_to_string(pid_file).is_ok_and(|text| text.trim() == pid.to_string());
             if ours && TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
                 return true;
             }

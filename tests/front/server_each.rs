@@ -51,7 +51,10 @@ impl Front for ServerEach {
         }
         let port = self.pools.as_ref().and_then(|pools| pools.port(script));
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        servers.entry(script.to_owned()).or_insert_with(|| (self.start)(&self.site, script, port)).url(path)
+        servers
+            .entry(script.to_owned())
+            .or_insert_with(|| (self.start)(&self.site, script, port))
+            .url(path)
     }
 
     fn log(&self) -> String {

@@ -124,7 +124,10 @@ impl Site {
     /// A command that runs as the web server's scripts do.
     pub(crate) fn as_server(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
-        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").current_dir(self.root.path());
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .current_dir(self.root.path());
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
             command.uid(uid).gid(gid);
         }
@@ -145,14 +148,20 @@ impl Site {
         let binary = self.path("bin/wsgate");
         let is_supervisor = |pid: i32| {
             fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)
-                && fs::read(format!("/proc/{pid}/cmdline"))
-                    .is_ok_and(|words| words.split(|&byte| byte == 0).any(|word| word == b"warm-pool"))
+                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| {
+                    words.split(|&byte| byte == 0).any(|word| word == b"warm-pool")
+                })
         };
         let processes: Vec<(i32, i32, bool)> = all_pids().filter_map(parent_and_patience).collect();
-        let supervisors: Vec<i32> = processes.iter().map(|found| found.0).filter(|&pid| is_supervisor(pid)).collect();
-        let templates: Vec<i32> =
-            processes.iter().filter(|found| supervisors.contains(&found.1)).map(|found| found.0).collect();
-        let spares = processes.iter().filter(|(_, parent, waits)| templates.contains(parent) && *waits);
+        let supervisors: Vec<i32> =
+            processes.iter().map(|found| found.0).filter(|&pid| is_supervisor(pid)).collect();
+        let templates: Vec<i32> = processes
+            .iter()
+            .filter(|found| supervisors.contains(&found.1))
+            .map(|found| found.0)
+            .collect();
+        let spares =
+            processes.iter().filter(|(_, parent, waits)| templates.contains(parent) && *waits);
         let spares: Vec<i32> = spares.map(|found| found.0).collect();
         [supervisors, templates, spares].concat()
     }
@@ -169,8 +178,9 @@ impl Site {
             // Files of a process that has just ended cannot be read: then it serves nothing.
             fs::read_link(file("exe")).is_ok_and(|exe| exe == binary)
                 || fs::read_link(file("cwd")).is_ok_and(|cwd| cwd == directory)
-                || fs::read(file("environ"))
-                    .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(&script)))
+                || fs::read(file("environ")).is_ok_and(|environ| {
+                    environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(&script))
+                })
         };
         all_pids().filter(serves).collect()
     }
@@ -185,7 +195,11 @@ impl Site {
             } else {
                 let bytes = fs::read(entry.path()).unwrap();
                 fs::write(&target, self.with_our_binary(&bytes)).unwrap();
-                let mode = if target.extension().is_some_and(|extension| extension == "wsgi") { 0o755 } else { 0o644 };
+                let mode = if target.extension().is_some_and(|extension| extension == "wsgi") {
+                    0o755
+                } else {
+                    0o644
+                };
                 fs::set_permissions(&target, Permissions::from_mode(mode)).unwrap();
             }
         }
@@ -232,7 +246,9 @@ const EPOLL_WAITS: [u32; 2] = [22, 441];
 
 /// All processes of the machine.
 fn all_pids() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
 /// A process with its parent, and whether it waits for events; none if it has ended.

@@ -49,9 +49,14 @@ impl Warm {
         let url = self.front.url(&format!("/cgi-bin/{script}"));
         eventually("a pool serves", || {
             let text = Client::get(&url).header("X-Who-Serves", "?").run().expect(200).text();
-            let [born, pid, mode] = text.split(' ').collect::<Vec<_>>()[..] else { panic!("{text}") };
+            let [born, pid, mode] = text.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{text}")
+            };
             let template = born.parse().unwrap();
-            assert!(born == pid || self.site().pool_processes().contains(&template), "{template} is no template");
+            assert!(
+                born == pid || self.site().pool_processes().contains(&template),
+                "{template} is no template"
+            );
             mode == "warm"
         });
     }
@@ -76,7 +81,8 @@ impl Warm {
         let warmed = self.warmed.lock().unwrap_or_else(PoisonError::into_inner);
         let served = fs::read_to_string(self.site().path("var/served")).unwrap_or_default();
         for script in warmed.iter() {
-            let how: Vec<&str> = served.lines().filter_map(|line| line.strip_prefix(script.as_str())).collect();
+            let how: Vec<&str> =
+                served.lines().filter_map(|line| line.strip_prefix(script.as_str())).collect();
             let is_told = self.front.log().contains("[W0380]");
             assert!(how.iter().all(|how| *how == " warm" || is_told), "{script}: {how:?}");
             assert!(how.is_empty() || how.contains(&" warm"), "{script}: {how:?}");

@@ -2,13 +2,16 @@
 
 use std::fs;
 
-use crate::front::{Apache, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Nginx, Setup, Site, source};
+use crate::front::{
+    Apache, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Nginx, Setup, Site, source,
+};
 
 /// Alice's pages, with `script` behind all of them.
 fn public_html(module: CgiModule, script: &str) -> Apache {
     let site = Site::new();
     site.place(script, "home/alice/public_html/app.wsgi", 0o755);
-    fs::copy(source("apache/public_html.htaccess"), site.path("home/alice/public_html/.htaccess")).unwrap();
+    fs::copy(source("apache/public_html.htaccess"), site.path("home/alice/public_html/.htaccess"))
+        .unwrap();
     fs::create_dir(site.path("home/alice/public_html/static")).unwrap();
     fs::write(site.path("home/alice/public_html/static/page.txt"), "as it is").unwrap();
     Apache::start(module, Setup::PublicHtml, site)
@@ -33,8 +36,10 @@ fn latin_1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }
 
-const HARD: (&str, &[u8]) =
-    ("/caf%C3%A9/%E9/a%20b+c/100%25/%2525/%3Fx%26y/%23", b"/caf\xc3\xa9/\xe9/a b+c/100%/%25/?x&y/#");
+const HARD: (&str, &[u8]) = (
+    "/caf%C3%A9/%E9/a%20b+c/100%25/%2525/%3Fx%26y/%23",
+    b"/caf\xc3\xa9/\xe9/a b+c/100%/%25/?x&y/#",
+);
 
 #[test]
 fn behind_htaccess_the_scripts_name_stays_out_of_addresses() {
@@ -42,7 +47,8 @@ fn behind_htaccess_the_scripts_name_stays_out_of_addresses() {
         let front = public_html(module, "environ.wsgi");
         for path_info in ["/", "/a", "/a/b/", "/a//b", "/app.wsgix/y"] {
             let seen = seen(&front, &format!("/~alice{path_info}"));
-            let address = (seen["SCRIPT_NAME"].as_str().unwrap(), seen["PATH_INFO"].as_str().unwrap());
+            let address =
+                (seen["SCRIPT_NAME"].as_str().unwrap(), seen["PATH_INFO"].as_str().unwrap());
             // How many slashes stand side by side is the server's to say.
             assert_eq!(address, ("/~alice", path_info.replace("//", "/").as_str()), "{module:?}");
         }
@@ -53,7 +59,10 @@ fn behind_htaccess_the_scripts_name_stays_out_of_addresses() {
 fn behind_htaccess_a_script_that_is_asked_for_by_name_is_named() {
     let front = public_html(CgiModule::Cgid, "environ.wsgi");
     let seen = seen(&front, "/~alice/app.wsgi/a/b");
-    assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/~alice/app.wsgi".into(), &"/a/b".into()));
+    assert_eq!(
+        (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
+        (&"/~alice/app.wsgi".into(), &"/a/b".into())
+    );
 }
 
 #[test]
@@ -69,7 +78,11 @@ fn behind_htaccess_a_path_arrives_as_its_bytes() {
 fn behind_htaccess_a_password_arrives_and_none_is_made_up() {
     for module in [CgiModule::Cgid, CgiModule::Cgi] {
         let front = public_html(module, "environ.wsgi");
-        let with = Client::get(front.url("/~alice/x?format=json")).auth("ada", "lovelace").run().expect(200).json();
+        let with = Client::get(front.url("/~alice/x?format=json"))
+            .auth("ada", "lovelace")
+            .run()
+            .expect(200)
+            .json();
         assert_eq!(with["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl", "{module:?}");
         assert!(seen(&front, "/~alice/x")["HTTP_AUTHORIZATION"].is_null());
     }
@@ -85,7 +98,10 @@ fn behind_htaccess_a_posted_body_arrives() {
 #[test]
 fn behind_htaccess_static_files_are_sent_as_they_are() {
     let front = public_html(CgiModule::Cgid, "environ.wsgi");
-    assert_eq!(Client::get(front.url("/~alice/static/page.txt")).run().expect(200).text(), "as it is");
+    assert_eq!(
+        Client::get(front.url("/~alice/static/page.txt")).run().expect(200).text(),
+        "as it is"
+    );
 }
 
 #[test]
@@ -115,8 +131,11 @@ fn under_a_handler_the_address_is_the_files_and_the_rest() {
 #[test]
 fn under_a_handler_a_password_and_a_body_arrive() {
     let front = pages(CgiModule::Cgid, "environ.wsgi");
-    let seen =
-        Client::get(front.url("/apps/environ.wsgi?format=json")).auth("ada", "lovelace").run().expect(200).json();
+    let seen = Client::get(front.url("/apps/environ.wsgi?format=json"))
+        .auth("ada", "lovelace")
+        .run()
+        .expect(200)
+        .json();
     assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
     let front = pages(CgiModule::Cgi, "upload.wsgi");
     let response = Client::post(front.url("/apps/upload.wsgi"), "0123456789").run().expect(200);
@@ -158,7 +177,10 @@ fn a_line_end_in_a_path_is_part_of_it_or_refused() {
         let response = Client::get(front.script("environ.wsgi/a%0Ab?format=json")).run();
         if is_taken {
             let seen = response.expect(200).json();
-            assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/cgi-bin/environ.wsgi".into(), &"/a\nb".into()));
+            assert_eq!(
+                (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
+                (&"/cgi-bin/environ.wsgi".into(), &"/a\nb".into())
+            );
         } else {
             assert!((400..=599).contains(&response.status), "{response:?}");
         }
@@ -188,7 +210,10 @@ fn caddy_takes_an_address_in_another_case_for_the_same() {
     let front = Caddy::start();
     Client::get(front.script("environ.wsgi")).run().expect(200);
     let seen = seen(&front, "/CGI-BIN/environ.wsgi/x");
-    assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/CGI-BIN/environ.wsgi".into(), &"/x".into()));
+    assert_eq!(
+        (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
+        (&"/CGI-BIN/environ.wsgi".into(), &"/x".into())
+    );
 }
 
 #[test]

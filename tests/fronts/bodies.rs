@@ -35,17 +35,31 @@ fn an_upload_of_50_mb_arrives_whole_in_flat_memory(front: &mut dyn Front) {
     let small = Client::post(front.script("peak_memory.wsgi"), "little").run().expect(200);
     let large = Client::put_file(front.script("peak_memory.wsgi"), &file).run().expect(200);
     assert_eq!(large.text(), format!("bytes: {}\nsha256: {}\n", 50 * MIB, sha256(&file)));
-    assert!(peak_kib(&large) < peak_kib(&small) + SLACK_KIB, "{} {}", peak_kib(&small), peak_kib(&large));
+    assert!(
+        peak_kib(&large) < peak_kib(&small) + SLACK_KIB,
+        "{} {}",
+        peak_kib(&small),
+        peak_kib(&large)
+    );
 }
 
 fn a_multipart_upload_of_50_mb_arrives_whole_in_flat_memory(front: &mut dyn Front) {
     let little = front.site().big_file("little", 64);
     let file = front.site().big_file("upload", 50 * MIB);
-    let small = Client::post_multipart(front.script("peak_memory.wsgi/?form"), "file", &little).run().expect(200);
-    let large = Client::post_multipart(front.script("peak_memory.wsgi/?form"), "file", &file).run().expect(200);
+    let small = Client::post_multipart(front.script("peak_memory.wsgi/?form"), "file", &little)
+        .run()
+        .expect(200);
+    let large = Client::post_multipart(front.script("peak_memory.wsgi/?form"), "file", &file)
+        .run()
+        .expect(200);
     assert_eq!(large.text(), format!("bytes: {}\nsha256: {}\n", 50 * MIB, sha256(&file)));
     // The form's parser keeps half a megabyte in memory before it takes a file.
-    assert!(peak_kib(&large) < peak_kib(&small) + SLACK_KIB, "{} {}", peak_kib(&small), peak_kib(&large));
+    assert!(
+        peak_kib(&large) < peak_kib(&small) + SLACK_KIB,
+        "{} {}",
+        peak_kib(&small),
+        peak_kib(&large)
+    );
 }
 
 fn a_download_of_100_mb_arrives_whole(front: &mut dyn Front) {
@@ -61,7 +75,12 @@ fn a_download_of_100_mb_arrives_whole(front: &mut dyn Front) {
 fn a_body_of_50_mb_may_be_left_unread(front: &mut dyn Front) {
     let file = front.site().big_file("upload", 50 * MIB);
     let response = Client::post_file(front.script("ignores_body.wsgi"), &file).run();
-    assert_eq!((response.status, response.body.len()), (200, 300_000), "curl's exit code is {}", response.exit);
+    assert_eq!(
+        (response.status, response.body.len()),
+        (200, 300_000),
+        "curl's exit code is {}",
+        response.exit
+    );
     // curl may be refused the rest of the body; its 28 would be that it has waited in vain.
     assert_ne!(response.exit, 28, "the reply is whole and the visitor kept waiting");
     assert!(response.body.chunks(10).all(|block| block == b"0123456789"));
@@ -72,7 +91,8 @@ fn a_body_in_chunks_arrives_whole(front: &mut dyn Front) {
     let most = front.habits().most_in_chunks;
     for length in [5, 8192, MIB] {
         let file = front.site().big_file("upload", length);
-        let request = Client::post_file(front.script("upload.wsgi"), &file).header("Transfer-Encoding", "chunked");
+        let request = Client::post_file(front.script("upload.wsgi"), &file)
+            .header("Transfer-Encoding", "chunked");
         // Without waiting for a word whether the body is welcome.
         let response = request.header("Expect", "").run();
         if most.is_some_and(|most| length > most) {

@@ -5,8 +5,8 @@
 use std::{fs, time::Duration};
 
 use crate::front::{
-    Apache, ApacheFcgid, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Lighttpd, LighttpdFastcgi, Nginx,
-    Warm, eventually, source,
+    Apache, ApacheFcgid, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Lighttpd,
+    LighttpdFastcgi, Nginx, Warm, eventually, source,
 };
 
 /// By then a client has to know: lighttpd looks once a second for connections that have been idle for
@@ -56,8 +56,12 @@ fn stands(name: &str, seen: &[&str]) {
     let row = row(name).or_else(|| row(name.strip_suffix(", at once")?));
     let row = row.unwrap_or_else(|| panic!("no row `{name}`: {seen:?}"));
     let cells: Vec<&str> = row.trim_end_matches(" |").split(" | ").collect();
-    let fits = cells.iter().zip(seen).all(|(cell, seen)| cell.split(" or ").any(|word| word == *seen));
-    assert!(fits && cells.len() == seen.len(), "the row `{name}` says {cells:?}, and it was {seen:?}");
+    let fits =
+        cells.iter().zip(seen).all(|(cell, seen)| cell.split(" or ").any(|word| word == *seen));
+    assert!(
+        fits && cells.len() == seen.len(),
+        "the row `{name}` says {cells:?}, and it was {seen:?}"
+    );
 }
 
 /// Two tests for each row: the web server has read the beginning of a response when that ends, or has not.

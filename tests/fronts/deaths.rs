@@ -21,7 +21,9 @@ fn a_worker_that_is_taken_along_is_replaced(front: &mut dyn Front) {
             assert!((500..=504).contains(&response.status), "{response:?}");
             let entries = || {
                 let log = front.log();
-                log.lines().filter(|line| line.contains("wsgate: error[W0701]") && line.contains(how)).count()
+                log.lines()
+                    .filter(|line| line.contains("wsgate: error[W0701]") && line.contains(how))
+                    .count()
             };
             eventually("the log has an entry for each", || entries() == times);
         }
@@ -34,7 +36,9 @@ fn a_request_that_takes_too_long_is_answered_and_its_worker_goes_on(front: &mut 
     for times in 1..=3 {
         let response = Client::get(front.script("hangs.wsgi")).run().expect(504);
         assert!(!response.text().contains("Traceback"), "{response:?}");
-        eventually("the log has an entry for each", || front.log().matches("wsgate: error[W0603]").count() == times);
+        eventually("the log has an entry for each", || {
+            front.log().matches("wsgate: error[W0603]").count() == times
+        });
     }
     let log = front.stop();
     assert!(!log.contains("[W0701]"), "a worker has ended: {log}");

@@ -19,9 +19,18 @@ mod apache_fcgid {
 /// A virtualenv's python under cgi-bin would be a program that runs whatever a visitor posts.
 fn only_wsgi_files_can_be_asked_for(front: &mut dyn Front) {
     std::os::unix::fs::symlink(crate::front::venv(), front.site().path("cgi-bin/.venv")).unwrap();
-    for path in [".venv/bin/python", ".venv/bin/python/x.wsgi", "djangosite/settings.py", "djangosite/"] {
-        let response =
-            Client::post(front.script(path), "print('Content-Type: text/plain'); print(); print('in')").run();
-        assert_eq!((response.status, response.text().contains("SECRET_KEY")), (403, false), "{path}: {response:?}");
+    for path in
+        [".venv/bin/python", ".venv/bin/python/x.wsgi", "djangosite/settings.py", "djangosite/"]
+    {
+        let response = Client::post(
+            front.script(path),
+            "print('Content-Type: text/plain'); print(); print('in')",
+        )
+        .run();
+        assert_eq!(
+            (response.status, response.text().contains("SECRET_KEY")),
+            (403, false),
+            "{path}: {response:?}"
+        );
     }
 }

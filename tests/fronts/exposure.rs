@@ -206,7 +206,11 @@ const STATIC: [&str; 4] = ["style.css", "app/main.min.js", "img/a b.PNG", "index
 
 /// What is hidden there, too: all but what may be a page's script.
 fn hidden_among_static() -> Vec<String> {
-    HIDDEN.iter().filter(|file| !file.ends_with(".js")).map(|file| format!("static/{file}")).collect()
+    HIDDEN
+        .iter()
+        .filter(|file| !file.ends_with(".js"))
+        .map(|file| format!("static/{file}"))
+        .collect()
 }
 
 fn shows_what_is_static(front: &dyn Front, address: &str) {
@@ -216,7 +220,8 @@ fn shows_what_is_static(front: &dyn Front, address: &str) {
     gets(front, &format!("{address}/favicon.ico"), 200, "as it is");
     gets(front, &format!("{address}/.well-known/acme-challenge/Zx_-9"), 200, "as it is");
     let files = hidden_among_static();
-    let files: Vec<&str> = files.iter().map(String::as_str).chain(["static/x.wsgi", "static.css"]).collect();
+    let files: Vec<&str> =
+        files.iter().map(String::as_str).chain(["static/x.wsgi", "static.css"]).collect();
     shows_nothing(front, address, &files);
 }
 
@@ -225,7 +230,15 @@ fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str)
     gets(&front, &format!("{address}/"), 200, "the application");
     gets(&front, &format!("{address}/app.wsgi/x"), 200, "the application");
     // Also what is the name of a file; of some, the server's own side refuses these.
-    for file in ["djangosite/settings.py", "setup.cfg", "a%0Ab", "static/absent.css", "static/", "x.log", ".x/y"] {
+    for file in [
+        "djangosite/settings.py",
+        "setup.cfg",
+        "a%0Ab",
+        "static/absent.css",
+        "static/",
+        "x.log",
+        ".x/y",
+    ] {
         gets(&front, &format!("{address}/{file}"), 200, "the application");
     }
     // And what is the name of a directory, or the beginning of one of a file.
@@ -262,9 +275,13 @@ fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
     gets(&front, "/~alice/page.html", 200, "as it is");
     gets(&front, "/~alice/.well-known/acme-challenge/Zx_-9", 200, "as it is");
     let is_page = |file: &str| {
-        let types = ["py", "ini", "cfg", "toml", "yaml", "yml", "in", "lock", "gz", "zip", "tgz", "pem", "jinja", "so"];
+        let types = [
+            "py", "ini", "cfg", "toml", "yaml", "yml", "in", "lock", "gz", "zip", "tgz", "pem",
+            "jinja", "so",
+        ];
         let last = file.rsplit(['.', '/']).next().unwrap();
-        !file.contains("/.") && (types.contains(&last) || ["Pipfile", "Makefile", "1"].contains(&last))
+        !file.contains("/.")
+            && (types.contains(&last) || ["Pipfile", "Makefile", "1"].contains(&last))
     };
     let files: Vec<&str> = HIDDEN.into_iter().filter(|file| !is_page(file)).collect();
     assert!(files.len() > 25, "{files:?}");
@@ -283,7 +300,8 @@ fn among_pages_only_wsgi_files_and_pages_can_be_asked_for() {
     for file in named.into_iter().chain([".well-known/acme-challenge/Zx_-9"]) {
         put(&pages, file, "as it is");
     }
-    let settings = ["credentials.json", "sub/settings.xml", "requirements.txt", "xrobots.txt", ".robots.txt"];
+    let settings =
+        ["credentials.json", "sub/settings.xml", "requirements.txt", "xrobots.txt", ".robots.txt"];
     for file in settings {
         put(&pages, file, SECRET);
     }
@@ -352,14 +370,18 @@ fn the_django_sample_keeps_its_data_out_of_all_pages() {
     fs::create_dir_all(&scripts).unwrap();
     let copy = |data: Option<&Path>, document_root: Option<&Path>| {
         let mut command = site.as_server(crate::front::venv().join("bin/python"));
-        command.args(["-c", "import djangosite.settings as s; print(s.DATABASES['default']['NAME'])"]);
+        command
+            .args(["-c", "import djangosite.settings as s; print(s.DATABASES['default']['NAME'])"]);
         command.env("PYTHONPATH", source("cgi-bin")).env("PYTHONDONTWRITEBYTECODE", "1");
         command.env("HOME", site.path("var"));
         for (name, value) in [("DJANGO_DATA", data), ("DOCUMENT_ROOT", document_root)] {
             command.envs(value.map(|value| (name, value)));
         }
         let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
     };
     let database = site.path("var/.local/share/djangosite/django.sqlite3");
     let (pages, var) = (site.path("home/alice/public_html"), site.path("var"));

@@ -67,8 +67,13 @@ fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(front: &mu
         for _ in 0..3 {
             let page = Client::get(front.script(&format!("{app}.wsgi"))).run().expect(500);
             assert!(!page.text().contains("Traceback") && !page.text().contains(app), "{page:?}");
-            let id =
-                page.text().split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap().to_owned();
+            let id = page
+                .text()
+                .split("<code>")
+                .nth(1)
+                .and_then(|rest| rest.split("</code>").next())
+                .unwrap()
+                .to_owned();
             eventually("the log names the request", || front.log().contains(&id));
         }
         assert!(front.log().contains(&format!("wsgate: error[{code}]")), "{app}: {}", front.log());
@@ -82,7 +87,11 @@ fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
     for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
         assert!(!text.contains(word), "the page has `{word}`: {text}");
     }
-    let id = text.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap_or_default();
+    let id = text
+        .split("<code>")
+        .nth(1)
+        .and_then(|rest| rest.split("</code>").next())
+        .unwrap_or_default();
     assert!(!id.is_empty(), "the page names no request id: {text}");
 
     // The entry may be on its way still; a second one would be when nothing of ours runs any more.
@@ -102,9 +111,13 @@ fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
 /// The log without what a warm pool says of the end of a worker, beside what the request's own entry says.
 fn without_obituaries(log: &str) -> String {
     // A warning if the gateway may have had it killed.
-    let found = ["error", "warning"].iter().find_map(|severity| log.split_once(&format!("wsgate: {severity}[W0701]")));
+    let found = ["error", "warning"]
+        .iter()
+        .find_map(|severity| log.split_once(&format!("wsgate: {severity}[W0701]")));
     let Some((before, entry)) = found else { return log.to_owned() };
-    let (_, after) = entry.split_once("\nrequest: none, pool of ").unwrap_or_else(|| panic!("of no pool: {log}"));
+    let (_, after) = entry
+        .split_once("\nrequest: none, pool of ")
+        .unwrap_or_else(|| panic!("of no pool: {log}"));
     let after = after.split_once('\n').map_or("", |(_, after)| after);
     format!("{before}{after}")
 }

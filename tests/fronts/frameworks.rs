@@ -34,20 +34,27 @@ fn flask_redirects_to_its_index(front: &mut dyn Front) {
 }
 
 fn flask_reads_a_form_and_escapes_it(front: &mut dyn Front) {
-    let page = Client::post(front.script("flask.wsgi/greet"), "name=%3Cb%3EZo%C3%AB").run().expect(200).text();
+    let page = Client::post(front.script("flask.wsgi/greet"), "name=%3Cb%3EZo%C3%AB")
+        .run()
+        .expect(200)
+        .text();
     assert!(page.contains("Hello, &lt;b&gt;Zoë!"), "{page}");
 }
 
 fn flask_counts_visits_in_a_cookie(front: &mut dyn Front) {
     let jar = tempfile::NamedTempFile::new().unwrap();
     for visits in 1..=3 {
-        let page = Client::get(front.script("flask.wsgi/")).cookies(jar.path()).run().expect(200).text();
+        let page =
+            Client::get(front.script("flask.wsgi/")).cookies(jar.path()).run().expect(200).text();
         assert!(page.contains(&format!("You were here {visits} times")), "{page}");
     }
 }
 
 fn flask_routes_a_path_that_is_not_ascii(front: &mut dyn Front) {
-    let seen = Client::get(front.script("flask.wsgi/where/caf%C3%A9/au%20lait%3F")).run().expect(200).json();
+    let seen = Client::get(front.script("flask.wsgi/where/caf%C3%A9/au%20lait%3F"))
+        .run()
+        .expect(200)
+        .json();
     assert_eq!(seen["rest"], "café/au lait?");
     assert_eq!(seen["script_root"], "/cgi-bin/flask.wsgi");
     assert_eq!(seen["path"], "/where/café/au lait?");
@@ -57,7 +64,8 @@ fn flask_routes_a_path_that_is_not_ascii(front: &mut dyn Front) {
 fn flask_asks_for_a_password_and_accepts_it(front: &mut dyn Front) {
     let response = Client::get(front.script("flask.wsgi/private")).run().expect(401);
     assert_eq!(response.header("www-authenticate"), "Basic realm=\"flask.wsgi\"");
-    let response = Client::get(front.script("flask.wsgi/private")).auth("ada", "lovelace").run().expect(200);
+    let response =
+        Client::get(front.script("flask.wsgi/private")).auth("ada", "lovelace").run().expect(200);
     assert_eq!(response.text(), "Good day, ada\n");
 }
 
@@ -65,22 +73,33 @@ fn flask_asks_for_a_password_and_accepts_it(front: &mut dyn Front) {
 fn flask_failing_is_one_entry_in_the_log(front: &mut dyn Front) {
     let response = Client::get(front.script("flask.wsgi/error")).run().expect(500);
     assert!(!response.text().contains("Traceback"), "{response:?}");
-    eventually("the traceback is in the log", || front.log().contains("RuntimeError: this page fails"));
+    eventually("the traceback is in the log", || {
+        front.log().contains("RuntimeError: this page fails")
+    });
     assert_eq!(front.log().matches("Traceback").count(), 1, "{}", front.log());
 }
 
 /// Makes the database, and an administrator.
 fn set_up_django(front: &dyn Front) {
     let site = front.site();
-    for words in [&["migrate", "--verbosity", "0"][..], &["createsuperuser", "--noinput", "--verbosity", "0"]] {
+    for words in [
+        &["migrate", "--verbosity", "0"][..],
+        &["createsuperuser", "--noinput", "--verbosity", "0"],
+    ] {
         let mut command = site.as_server(venv().join("bin/python"));
         command.args(["-m", "django"]).args(words);
         command.env("PYTHONPATH", "cgi-bin").env("DJANGO_SETTINGS_MODULE", "djangosite.settings");
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("DJANGO_DATA", site.path("var"));
-        command.env("DJANGO_SUPERUSER_USERNAME", "ada").env("DJANGO_SUPERUSER_PASSWORD", "lovelace");
+        command
+            .env("DJANGO_SUPERUSER_USERNAME", "ada")
+            .env("DJANGO_SUPERUSER_PASSWORD", "lovelace");
         command.env("DJANGO_SUPERUSER_EMAIL", "ada@example.org");
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
@@ -98,7 +117,9 @@ fn django_serves_its_page_and_its_static_files(front: &mut dyn Front) {
 
 fn django_refuses_a_form_without_its_token(front: &mut dyn Front) {
     set_up_django(front);
-    Client::post(front.script("django.wsgi/admin/login/"), "username=ada&password=lovelace").run().expect(403);
+    Client::post(front.script("django.wsgi/admin/login/"), "username=ada&password=lovelace")
+        .run()
+        .expect(403);
 }
 
 fn django_logs_an_admin_in_who_edits_a_note(front: &mut dyn Front) {
@@ -107,8 +128,13 @@ fn django_logs_an_admin_in_who_edits_a_note(front: &mut dyn Front) {
     let mut admin = Admin { front, jar: jar.path() };
 
     let to_login = admin.get("").expect(302);
-    assert!(to_login.header("location").contains("/cgi-bin/django.wsgi/admin/login/?next="), "{to_login:?}");
-    admin.submit("login/", "username=ada&password=lovelace&next=/cgi-bin/django.wsgi/admin/").expect(302);
+    assert!(
+        to_login.header("location").contains("/cgi-bin/django.wsgi/admin/login/?next="),
+        "{to_login:?}"
+    );
+    admin
+        .submit("login/", "username=ada&password=lovelace&next=/cgi-bin/django.wsgi/admin/")
+        .expect(302);
     assert!(admin.get("").expect(200).text().contains("Notes"));
 
     admin.submit("notes/note/add/", "title=First&text=caf%C3%A9").expect(302);
@@ -138,7 +164,10 @@ impl Admin<'_> {
     /// Fills in the form of a page: its token goes along, as a browser sends it.
     fn submit(&mut self, page: &str, fields: &str) -> Response {
         let form = self.get(page).expect(200).text();
-        let token = form.split("name=\"csrfmiddlewaretoken\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+        let token = form
+            .split("name=\"csrfmiddlewaretoken\" value=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
         let token = token.unwrap_or_else(|| panic!("no token in the form: {form}"));
         let fields = format!("csrfmiddlewaretoken={token}&{fields}");
         Client::post(self.url(page), &fields).cookies(self.jar).run()

@@ -37,7 +37,9 @@ fn releases_cost_no_request(front: &mut dyn Front) {
         let reloads = scope.spawn(|| {
             for _ in 0..10 {
                 let mut reload = site.as_server(site.path("bin/wsgate"));
-                reload.args(["reload", "waits-if-asked"]).env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
+                reload
+                    .args(["reload", "waits-if-asked"])
+                    .env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
                 assert!(reload.status().unwrap().success());
             }
         });

@@ -40,7 +40,9 @@ fn requests_share_a_connection_where_the_server_keeps_one(front: &mut dyn Front)
         if keeps {
             seen.extend(connections(front));
         } else {
-            eventually("the connection is closed behind its request", || connections(front).is_empty());
+            eventually("the connection is closed behind its request", || {
+                connections(front).is_empty()
+            });
         }
     }
     if keeps {

@@ -22,7 +22,9 @@ mod impatient_lighttpd {
 
     #[test]
     fn a_client_of_a_warm_pool_that_leaves_before_its_response_makes_no_message() {
-        super::a_client_that_leaves_before_its_response_makes_no_message(&mut Warm::lighttpd("warm"));
+        super::a_client_that_leaves_before_its_response_makes_no_message(&mut Warm::lighttpd(
+            "warm",
+        ));
     }
 }
 

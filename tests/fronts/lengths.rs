@@ -20,19 +20,32 @@ fn a_content_length_arrives(front: &mut dyn Front) {
             let url = front.script(&format!("has_length.wsgi{path}"));
             let request = if method == "GET" { Client::get(url) } else { Client::head(url) };
             let response = request.run().expect(200);
-            assert_eq!(response.header("content-length"), length.to_string(), "{method} {path}: {response:?}");
-            assert_eq!(response.body.len(), if method == "GET" { length } else { 0 }, "{method} {path}");
+            assert_eq!(
+                response.header("content-length"),
+                length.to_string(),
+                "{method} {path}: {response:?}"
+            );
+            assert_eq!(
+                response.body.len(),
+                if method == "GET" { length } else { 0 },
+                "{method} {path}"
+            );
         }
     }
     // What is too much is cut off.
     let response = Client::get(front.script("has_length.wsgi/long")).run().expect(200);
-    assert_eq!((response.header("content-length"), response.body.len()), ("50000", 50_000), "{response:?}");
+    assert_eq!(
+        (response.header("content-length"), response.body.len()),
+        ("50000", 50_000),
+        "{response:?}"
+    );
 }
 
 /// RFC 9110 9.3.2: the same headers, though those that only a body makes known may be missing.
 fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
     let headers = |response: &Response| {
-        let of_connection = ["date", "transfer-encoding", "connection", "keep-alive", "accept-ranges"];
+        let of_connection =
+            ["date", "transfer-encoding", "connection", "keep-alive", "accept-ranges"];
         let mut headers = response.headers.clone();
         headers.retain(|(name, _)| !of_connection.contains(&name.as_str()));
         headers.sort_unstable();
@@ -40,7 +53,8 @@ fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
     };
     for path in ["/fits", "/list", "/generator"] {
         let url = front.script(&format!("has_length.wsgi{path}"));
-        let (get, head) = (Client::get(&url).run().expect(200), Client::head(&url).run().expect(200));
+        let (get, head) =
+            (Client::get(&url).run().expect(200), Client::head(&url).run().expect(200));
         let mut of_get = headers(&get);
         if head.all("content-length").is_empty() {
             assert_eq!(path, "/generator", "the application says how long the body is: {head:?}");
@@ -62,7 +76,8 @@ fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(front: &mut
         connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         write!(connection, "GET /{target} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
         // The server may have closed the connection by now.
-        let second = format!("GET /{target}?second HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let second =
+            format!("GET /{target}?second HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let _ = connection.write_all(second.as_bytes());
         let mut response = Vec::new();
         // A connection that is reset is cut, too.
@@ -71,8 +86,14 @@ fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(front: &mut
         let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
         assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
         // What nginx makes of a short body is said by how its connection to the pool ends.
-        if head.to_ascii_lowercase().contains("content-length: 100000") && !head.contains("Server: nginx") {
-            assert!(!body.contains("HTTP/1.1"), "{path}: {} bytes, and then another response", body.len());
+        if head.to_ascii_lowercase().contains("content-length: 100000")
+            && !head.contains("Server: nginx")
+        {
+            assert!(
+                !body.contains("HTTP/1.1"),
+                "{path}: {} bytes, and then another response",
+                body.len()
+            );
         }
     }
 }

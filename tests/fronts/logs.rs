@@ -9,12 +9,18 @@ use crate::front::{ApacheFcgid, ApacheProxyFcgi, Client, Front, Nginx};
 
 #[test]
 fn nginx_logs_what_a_request_says() {
-    logs_what_a_request_says(&mut Nginx::with_words(&["--errors-to-server"]), "FastCGI sent in stderr: \"");
+    logs_what_a_request_says(
+        &mut Nginx::with_words(&["--errors-to-server"]),
+        "FastCGI sent in stderr: \"",
+    );
 }
 
 #[test]
 fn apache_logs_what_a_request_says() {
-    logs_what_a_request_says(&mut ApacheProxyFcgi::with_words(&["--errors-to-server"]), "AH01071: Got error '");
+    logs_what_a_request_says(
+        &mut ApacheProxyFcgi::with_words(&["--errors-to-server"]),
+        "AH01071: Got error '",
+    );
 }
 
 /// mod_fcgid starts scripts alone, so that one stands before each application.
@@ -26,7 +32,11 @@ fn mod_fcgid_logs_what_a_request_says() {
         let (starts, started) = (path(script), path(&format!("of_{script}")));
         fs::rename(&starts, &started).unwrap();
         let wsgate = front.site().path("bin/wsgate").display().to_string();
-        fs::write(&starts, format!("#!/bin/sh\nexec {wsgate} fastcgi --errors-to-server {started}\n")).unwrap();
+        fs::write(
+            &starts,
+            format!("#!/bin/sh\nexec {wsgate} fastcgi --errors-to-server {started}\n"),
+        )
+        .unwrap();
         fs::set_permissions(&starts, Permissions::from_mode(0o755)).unwrap();
     }
     logs_what_a_request_says(&mut front, "mod_fcgid: stderr: ");
@@ -42,7 +52,8 @@ fn logs_what_a_request_says(front: &mut dyn Front, words: &str) {
         Client::get(front.script("hello.wsgi")).run().expect(200);
     }
     let log = front.stop();
-    let entries: Vec<_> = log.lines().filter(|line| line.contains(&format!("{words}wsgate: error[W0501]"))).collect();
+    let entries: Vec<_> =
+        log.lines().filter(|line| line.contains(&format!("{words}wsgate: error[W0501]"))).collect();
     assert_eq!(entries.len(), 3, "{log}");
     for note in ["a note before the head", "a note amid the body"] {
         let told = log.lines().filter(|line| line.contains(words) && line.contains(note)).count();

@@ -25,8 +25,15 @@ impl Drop for Spawned {
 fn cgi_fcgi(site: &Site, socket: &str, variables: &[(&str, &str)]) -> String {
     let mut command = site.as_server("cgi-fcgi");
     command.args(["-bind", "-connect", socket]).envs(variables.iter().copied());
-    command.env("REQUEST_METHOD", "GET").env("SCRIPT_NAME", "/app").env("PATH_INFO", "/a b").env("QUERY_STRING", "q=1");
-    command.env("SERVER_NAME", "localhost").env("SERVER_PORT", "80").env("SERVER_PROTOCOL", "HTTP/1.1");
+    command
+        .env("REQUEST_METHOD", "GET")
+        .env("SCRIPT_NAME", "/app")
+        .env("PATH_INFO", "/a b")
+        .env("QUERY_STRING", "q=1");
+    command
+        .env("SERVER_NAME", "localhost")
+        .env("SERVER_PORT", "80")
+        .env("SERVER_PROTOCOL", "HTTP/1.1");
     let output = command.output().expect("cgi-fcgi: run tests/setup.sh");
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -36,7 +43,13 @@ fn cgi_fcgi(site: &Site, socket: &str, variables: &[(&str, &str)]) -> String {
 fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
     let pid_file = site.path("var/pid");
     let mut command: Command = site.as_server("spawn-fcgi");
-    command.arg("-s").arg(socket).arg("-P").arg(&pid_file).arg("--").arg(site.path("cgi-bin").join(script));
+    command
+        .arg("-s")
+        .arg(socket)
+        .arg("-P")
+        .arg(&pid_file)
+        .arg("--")
+        .arg(site.path("cgi-bin").join(script));
     let output = command.output().expect("spawn-fcgi: run tests/setup.sh");
     assert!(output.status.success(), "{output:?}");
     Spawned(fs::read_to_string(pid_file).unwrap().trim().parse().unwrap())
@@ -79,7 +92,8 @@ fn cgi_fcgi_hands_over_its_environment() {
     let socket = site.path("var/environ.sock").display().to_string();
     let _process = spawn_fcgi(&site, &socket, "environ.wsgi");
     let long = "x".repeat(20_000);
-    let page = cgi_fcgi(&site, &socket, &[("HTTP_ACCEPT", "application/json"), ("HTTP_X_LONG", &long)]);
+    let page =
+        cgi_fcgi(&site, &socket, &[("HTTP_ACCEPT", "application/json"), ("HTTP_X_LONG", &long)]);
     let (_, body) = page.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {page}"));
     let seen: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"/app".into(), &"/a b".into()));
@@ -176,7 +190,10 @@ fn what_spawn_fcgi_starts_ends_after_a_hang() {
     let socket = site.path("var/hello.sock").display().to_string();
     let process = spawn_fcgi(&site, &socket, "hello.wsgi");
     let mut command = site.as_server("cgi-fcgi");
-    command.args(["-bind", "-connect", &socket]).env("REQUEST_METHOD", "GET").env("QUERY_STRING", "hang");
+    command
+        .args(["-bind", "-connect", &socket])
+        .env("REQUEST_METHOD", "GET")
+        .env("QUERY_STRING", "hang");
     let output = command.output().expect("cgi-fcgi: run tests/setup.sh");
     assert!(output.stdout.is_empty(), "{output:?}");
     wait_for_exit(process.0);

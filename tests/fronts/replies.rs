@@ -32,7 +32,9 @@ fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
 /// RFC 3875 6.2.4: a `Location` does not make a status. To some servers it does, if it comes behind that.
 fn a_reply_that_points_elsewhere_keeps_its_status(front: &mut dyn Front) {
     for status in [201, 301, 303, 307, 308] {
-        let response = Client::get(front.script(&format!("points_elsewhere.wsgi?{status}"))).run().expect(status);
+        let response = Client::get(front.script(&format!("points_elsewhere.wsgi?{status}")))
+            .run()
+            .expect(status);
         assert_eq!(response.header("location"), "http://elsewhere.example/");
     }
 }
@@ -46,17 +48,22 @@ fn a_reply_without_a_content_type_is_a_valid_one(front: &mut dyn Front) {
     assert!(types.len() <= 1 && types != ["application/octet-stream"], "{types:?}");
     assert!(Client::head(front.script("has_no_type.wsgi")).run().expect(200).body.is_empty());
     let redirect = Client::get(front.script("has_no_type.wsgi?redirect")).run().expect(303);
-    assert_eq!((redirect.header("location"), redirect.text().as_str()), ("http://elsewhere.example/", "Over there\n"));
+    assert_eq!(
+        (redirect.header("location"), redirect.text().as_str()),
+        ("http://elsewhere.example/", "Over there\n")
+    );
     let nothing = Client::get(front.script("has_no_type.wsgi?nothing")).run().expect(204);
     assert!(nothing.body.is_empty() && nothing.all("content-length").is_empty(), "{nothing:?}");
 }
 
 fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {
     let jar = tempfile::NamedTempFile::new().unwrap();
-    let response = Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
+    let response =
+        Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
     assert_eq!(response.all("set-cookie"), ["first=1; Path=/", "second=2; Path=/"]);
     assert_eq!(response.text(), "none");
-    let response = Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
+    let response =
+        Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
     // In whatever order curl sends them.
     let text = response.text();
     let mut cookies: Vec<&str> = text.split("; ").collect();
@@ -65,8 +72,8 @@ fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {
 }
 
 fn the_page_for_debugging_cannot_be_written_into(front: &mut dyn Front) {
-    let request =
-        Client::get(front.script("environ.wsgi/%3Cscript%3E?%3Cb%3E")).header("X-Name", "<script>alert(1)</script>");
+    let request = Client::get(front.script("environ.wsgi/%3Cscript%3E?%3Cb%3E"))
+        .header("X-Name", "<script>alert(1)</script>");
     let response = request.run().expect(200);
     assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
     assert!(!response.text().contains("<script>"), "{}", response.text());

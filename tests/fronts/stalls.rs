@@ -13,7 +13,10 @@ const WORDS: [&str; 4] = ["--threads", "2", "--timeout", "1"];
 
 #[test]
 fn clients_of_nginx_that_do_not_read_harm_nobody() {
-    others_are_served(&mut Nginx::with_words(&WORDS), "GET /cgi-bin/large_if_asked.wsgi/large HTTP/1.0\r\n\r\n");
+    others_are_served(
+        &mut Nginx::with_words(&WORDS),
+        "GET /cgi-bin/large_if_asked.wsgi/large HTTP/1.0\r\n\r\n",
+    );
 }
 
 #[test]
@@ -25,7 +28,10 @@ fn clients_of_apache_that_do_not_read_harm_nobody() {
 #[test]
 fn clients_of_apache_that_do_not_send_their_bodies_harm_nobody() {
     let head = "POST /cgi-bin/large_if_asked.wsgi/body HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n";
-    others_are_served(&mut ApacheProxyFcgi::with_words(&WORDS), &format!("{head}{}", "x".repeat(100_000)));
+    others_are_served(
+        &mut ApacheProxyFcgi::with_words(&WORDS),
+        &format!("{head}{}", "x".repeat(100_000)),
+    );
 }
 
 /// Two clients stall, and others are served by the same workers meanwhile.

@@ -34,7 +34,8 @@ fn a_client_that_goes_away_ends_the_application_and_its_processes(front: &mut dy
     let closed = front.site().fifo("closed");
     let mut reply = Client::get(front.script("never_ends.wsgi")).stream();
     let seen = reply.read_until("\n");
-    let pids: Vec<i32> = seen.lines().next().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
+    let pids: Vec<i32> =
+        seen.lines().next().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert!(pids.iter().all(|&pid| exists(pid)), "{pids:?}");
     reply.abort();
 
@@ -67,7 +68,14 @@ fn a_response_is_complete_before_its_close_returns(front: &mut dyn Front) {
 }
 
 fn a_served_request_leaves_no_process_and_no_entry_in_the_log(front: &mut dyn Front) {
-    for script in ["hello.wsgi", "flask.wsgi/", "environ.wsgi", "upload.wsgi", "redirects.wsgi", "flask.wsgi/moved"] {
+    for script in [
+        "hello.wsgi",
+        "flask.wsgi/",
+        "environ.wsgi",
+        "upload.wsgi",
+        "redirects.wsgi",
+        "flask.wsgi/moved",
+    ] {
         let response = Client::get(front.script(script)).run();
         assert!(matches!(response.status, 200 | 302), "{script}: {response:?}");
     }

@@ -13,7 +13,11 @@ fn compressed(front: &dyn Front) -> (PathBuf, u64) {
     let plain = front.site().path("var/plain");
     let bytes = fs::read(front.site().big_file("bytes", 2 << 20)).unwrap();
     let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
-    fs::write(&plain, bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<Vec<_>>()).unwrap();
+    fs::write(
+        &plain,
+        bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<Vec<_>>(),
+    )
+    .unwrap();
     assert!(Command::new("gzip").arg(&plain).status().unwrap().success());
     let file = front.site().path("var/plain.gz");
     let length = fs::metadata(&file).unwrap().len();
@@ -30,11 +34,19 @@ fn a_response_to_an_inflated_body_is_whole(front: &mut dyn Front, is_cgi: bool) 
         for _ in 0..3 {
             let request = Client::post_file(front.script(&format!("inflated.wsgi{query}")), &file);
             let response = request.header("Content-Encoding", "gzip").header("Expect", "").run();
-            assert_eq!((response.status, response.body.len()), (200, 2 << 20), "curl's exit code: {}", response.exit);
+            assert_eq!(
+                (response.status, response.body.len()),
+                (200, 2 << 20),
+                "curl's exit code: {}",
+                response.exit
+            );
             let seen = response.header("x-length").parse::<i64>().unwrap();
             let is_cut = u64::try_from(seen).is_ok_and(|seen| seen == length);
             let is_known = is_cut || (!is_cgi && seen == INFLATED);
-            assert!(if query.is_empty() { is_known } else { seen == -1 }, "{seen} of {length}, or {INFLATED}");
+            assert!(
+                if query.is_empty() { is_known } else { seen == -1 },
+                "{seen} of {length}, or {INFLATED}"
+            );
             had_surplus |= is_cut;
         }
     }

@@ -44,7 +44,10 @@ fn all_variables_of_cgi_arrive(front: &mut dyn Front) {
 /// A password is the application's to check where the web server does not, and makes nobody a user of the server's.
 fn nobody_is_a_user_by_saying_so(front: &mut dyn Front) {
     let request = Client::get(front.script("environ.wsgi?format=json")).auth("ada", "lovelace");
-    let request = request.header("Remote-User", "ada").header("Remote_User", "ada").header("Auth-Type", "Basic");
+    let request = request
+        .header("Remote-User", "ada")
+        .header("Remote_User", "ada")
+        .header("Auth-Type", "Basic");
     let seen = request.run().expect(200).json();
     for name in ["REMOTE_USER", "AUTH_TYPE"] {
         assert!(seen[name].is_null() || seen[name] == "", "{name}: {seen}");
@@ -57,7 +60,9 @@ fn the_host_is_that_of_an_absolute_address(front: &mut dyn Front) {
     let url = front.script("environ.wsgi/a?format=json");
     let (address, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
-    let head = format!("GET http://{address}/{target} HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "GET http://{address}/{target} HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n"
+    );
     connection.write_all(head.as_bytes()).unwrap();
     let mut response = String::new();
     connection.read_to_string(&mut response).unwrap();
@@ -79,7 +84,8 @@ fn a_user_whose_password_the_web_server_has_checked_is_named() {
         "auth_basic x; auth_basic_user_file {}; fastcgi_param REMOTE_USER $remote_user; fastcgi_param AUTH_TYPE Basic;",
         passwords.display()
     );
-    let mut fronts: [Box<dyn Front>; 2] = [Box::new(Haproxy::with_passwords()), Box::new(Nginx::beside("", &lines))];
+    let mut fronts: [Box<dyn Front>; 2] =
+        [Box::new(Haproxy::with_passwords()), Box::new(Nginx::beside("", &lines))];
     for front in &mut fronts {
         let url = front.script("environ.wsgi?format=json");
         let seen = Client::get(&url).auth("ada", "lovelace").run().expect(200).json();
@@ -105,14 +111,20 @@ fn nginx_repeats_no_request_that_has_killed_its_worker() {
         }
     }
     Client::get(front.script("leaves_traces.wsgi/dies")).run().expect(502);
-    assert_eq!(traces(&front).iter().filter(|line| *line == "GET /dies").count(), 1, "{:?}", traces(&front));
+    assert_eq!(
+        traces(&front).iter().filter(|line| *line == "GET /dies").count(),
+        1,
+        "{:?}",
+        traces(&front)
+    );
 }
 
 #[test]
 fn a_cache_of_nginx_gives_no_get_the_response_to_a_head() {
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
-    let cache = format!("fastcgi_cache_path {}/cache keys_zone=pages:1m;", directory.path().display());
+    let cache =
+        format!("fastcgi_cache_path {}/cache keys_zone=pages:1m;", directory.path().display());
     let front = Nginx::beside(&cache, "fastcgi_cache pages;");
     let url = front.script("leaves_traces.wsgi/x");
     Client::head(&url).run().expect(200);

@@ -25,7 +25,9 @@ fn who_serve_ten_visits(front: &dyn Front) -> HashSet<String> {
         response.header("x-pid").to_owned()
     });
     let pids = pids.collect();
-    eventually("what it prints is in the error log", || front.log().contains("visits.wsgi serves 9"));
+    eventually("what it prints is in the error log", || {
+        front.log().contains("visits.wsgi serves 9")
+    });
     pids
 }
 

@@ -42,7 +42,8 @@ each_gets_its_page_and_the_worker_goes_on! {
 
 fn fails_and_goes_on(front: &mut dyn Front, app: &str) {
     // More often than there are workers.
-    let pages = [(); 5].map(|()| Client::get(front.script(&format!("{app}.wsgi"))).run().expect(500));
+    let pages =
+        [(); 5].map(|()| Client::get(front.script(&format!("{app}.wsgi"))).run().expect(500));
     for page in &pages {
         assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
         for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
@@ -50,11 +51,19 @@ fn fails_and_goes_on(front: &mut dyn Front, app: &str) {
         }
     }
     let log = front.stop();
-    assert_eq!(log.matches("wsgate: error[W").count(), pages.len(), "an entry for each request: {log}");
+    assert_eq!(
+        log.matches("wsgate: error[W").count(),
+        pages.len(),
+        "an entry for each request: {log}"
+    );
     assert_eq!(log.matches("hint: ").count(), pages.len(), "{log}");
     for page in &pages {
         let text = page.text();
-        let id = text.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap_or_default();
+        let id = text
+            .split("<code>")
+            .nth(1)
+            .and_then(|rest| rest.split("</code>").next())
+            .unwrap_or_default();
         assert!(!id.is_empty(), "the page names no request id: {text}");
         assert!(log.contains(id), "the log does not name request {id}: {log}");
     }
@@ -89,7 +98,14 @@ fn a_reply_that_is_whole_goes_on_to_its_end(front: &mut dyn Front) {
 }
 
 fn served_requests_leave_no_entry_in_the_log(front: &mut dyn Front) {
-    for script in ["hello.wsgi", "flask.wsgi/", "environ.wsgi", "upload.wsgi", "redirects.wsgi", "flask.wsgi/moved"] {
+    for script in [
+        "hello.wsgi",
+        "flask.wsgi/",
+        "environ.wsgi",
+        "upload.wsgi",
+        "redirects.wsgi",
+        "flask.wsgi/moved",
+    ] {
         for _ in 0..3 {
             let response = Client::get(front.script(script)).run();
             assert!(matches!(response.status, 200 | 302), "{script}: {response:?}");
@@ -119,7 +135,9 @@ fn an_application_that_cannot_be_loaded_is_said_to_be_so(front: &mut dyn Front) 
         let response = Client::get(front.script(script)).run();
         assert!((500..=504).contains(&response.status), "{response:?}");
         assert!(!response.text().contains("Traceback"), "{response:?}");
-        eventually("the log has the cause", || front.log().contains(&format!("wsgate: error[{code}]")));
+        eventually("the log has the cause", || {
+            front.log().contains(&format!("wsgate: error[{code}]"))
+        });
     }
 }
 
@@ -135,7 +153,8 @@ def application(environ, start_response):
     std::fs::write(path("version.py"), "VALUE = 'first'\n").unwrap();
     let wsgate = front.site().path("bin/wsgate");
     std::fs::write(path("versions.wsgi"), format!("#!{}\n{code}", wsgate.display())).unwrap();
-    std::fs::set_permissions(path("versions.wsgi"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(path("versions.wsgi"), std::fs::Permissions::from_mode(0o755))
+        .unwrap();
     let url = front.script("versions.wsgi");
     let version = || Client::get(url.clone()).run().expect(200).text();
     for _ in 0..3 {

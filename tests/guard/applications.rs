@@ -53,7 +53,8 @@ fn an_application_that_fails_while_it_is_loaded_is_answered_for() {
         if statement.starts_with("return") {
             continue;
         }
-        let reply = Probe::new(&format!("import ctypes, os, signal, sys, time\n{statement}\n")).run();
+        let reply =
+            Probe::new(&format!("import ctypes, os, signal, sys, time\n{statement}\n")).run();
         let code = match code {
             "W0501" if words.contains("exit") || words == "words" => "W0304",
             "W0501" => "W0301",
@@ -125,28 +126,40 @@ fn a_failing_import_is_named_with_its_kind() {
 
 #[test]
 fn with_debug_the_page_shows_the_traceback() {
-    for app in
-        ["raise ValueError('<secret>')", "def application(environ, start_response): raise ValueError('<secret>')"]
-    {
+    for app in [
+        "raise ValueError('<secret>')",
+        "def application(environ, start_response): raise ValueError('<secret>')",
+    ] {
         let reply = Probe::new(app).options(&["--debug"]).run();
         let text = String::from_utf8(whole(&reply.raw).body).unwrap();
-        assert!(text.contains("Traceback") && text.contains("&lt;secret&gt;") && !text.contains("<secret>"), "{text}");
+        assert!(
+            text.contains("Traceback")
+                && text.contains("&lt;secret&gt;")
+                && !text.contains("<secret>"),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn the_page_and_the_entry_name_the_same_request() {
     for (statement, ..) in [FAILING[0], FAILING[14], FAILING[17]] {
-        let app = format!("import os, signal\ndef application(environ, start_response): {statement}\n");
+        let app =
+            format!("import os, signal\ndef application(environ, start_response): {statement}\n");
         let probe = Probe::new(&app).variable("REQUEST_URI", "/cgi-bin/app.wsgi?q=1");
         let reply = probe.run();
         let text = reply.text();
         let id = text.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap();
-        assert!(reply.log.contains(&format!("request: {id} GET /cgi-bin/app.wsgi?q=1 pid ")), "{id}: {}", reply.log);
+        assert!(
+            reply.log.contains(&format!("request: {id} GET /cgi-bin/app.wsgi?q=1 pid ")),
+            "{id}: {}",
+            reply.log
+        );
         // Apache's mod_unique_id names it in the access log, too.
         let reply = probe.variable("UNIQUE_ID", "ZzUnIqUe-0@_Id").run();
         assert!(
-            reply.text().contains("ZzUnIqUe-0@_Id") && reply.log.contains("request: ZzUnIqUe-0@_Id GET"),
+            reply.text().contains("ZzUnIqUe-0@_Id")
+                && reply.log.contains("request: ZzUnIqUe-0@_Id GET"),
             "{reply:?}"
         );
     }
@@ -209,7 +222,10 @@ fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_t
     super::page_of(&ended, 500, "W0601");
     for pid in super::marked(&mark) {
         // It had a right to live on, and the test must clean up.
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
-            .unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     }
 }

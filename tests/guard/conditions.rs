@@ -32,7 +32,10 @@ fn two_hundred_requests_at_once_get_each_its_own_reply() {
         .map(|number| {
             let mut command = probe.command(Server::Wsgate);
             command.env("QUERY_STRING", format!("n={number}")).env("REQUEST_METHOD", "POST");
-            command.env("CONTENT_LENGTH", if number % 50 == 7 { "-1".to_owned() } else { "1000".to_owned() });
+            command.env(
+                "CONTENT_LENGTH",
+                if number % 50 == 7 { "-1".to_owned() } else { "1000".to_owned() },
+            );
             let mut running = Running::start(piped(&mut command).stderr(log.try_clone().unwrap()));
             running.give(format!("{number:1000}"));
             running
@@ -67,7 +70,11 @@ fn a_user_who_may_have_no_more_processes_gets_a_valid_reply() {
         .arg(place.wsgate());
     place.describe(&mut command, &script);
     let ended = running::run(command.arg(&script), "");
-    assert!(page_of(&ended, 503, "W0204").contains("Resource temporarily unavailable"), "{}", ended.stderr);
+    assert!(
+        page_of(&ended, 503, "W0204").contains("Resource temporarily unavailable"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -80,13 +87,20 @@ fn a_gateway_that_may_open_no_more_files_gives_a_valid_reply() {
         command.arg(format!("--nofile={limit}")).arg(&script);
         place.describe(&mut command, &script);
         let ended = running::run(&mut command, "");
-        if ended.code() == Some(127) || ended.stderr.contains("error while loading shared libraries") {
+        if ended.code() == Some(127)
+            || ended.stderr.contains("error while loading shared libraries")
+        {
             // Too few for the program to be loaded at all.
             continue;
         }
         let page = whole(&ended.stdout);
         assert!([200, 500, 503].contains(&page.status), "{limit}: {ended:?}");
-        assert_eq!(codes(&ended.stderr).len(), usize::from(page.status != 200), "{limit}: {}", ended.stderr);
+        assert_eq!(
+            codes(&ended.stderr).len(),
+            usize::from(page.status != 200),
+            "{limit}: {}",
+            ended.stderr
+        );
         valid += 1;
     }
     assert!(valid > 10, "{valid}");
@@ -149,12 +163,15 @@ fn a_python_that_cannot_be_started_is_named_with_its_cause() {
     let busy = place.path("bin/busy");
     place.install(Path::new("/bin/true"), "bin/busy", 0o755);
     let _writer = File::options().append(true).open(&busy).unwrap();
-    for (python, words) in
-        [(lost, ["No such file or directory", "is missing"]), (busy, ["Text file busy", "is just being written"])]
-    {
+    for (python, words) in [
+        (lost, ["No such file or directory", "is missing"]),
+        (busy, ["Text file busy", "is just being written"]),
+    ] {
         let reply = Probe::new(HELLO).python(&python).run();
         assert!(page(&reply, 500, "W0204").contains(python.to_str().unwrap()), "{}", reply.log);
-        words.iter().for_each(|word| assert!(reply.log.contains(word), "no `{word}`: {}", reply.log));
+        words
+            .iter()
+            .for_each(|word| assert!(reply.log.contains(word), "no `{word}`: {}", reply.log));
     }
 }
 
@@ -171,7 +188,11 @@ fn a_working_directory_that_nobody_may_enter_is_named_and_not_python() {
     let ended = running::run(&mut super::files::as_nobody(&place, &script), "");
     page_of(&ended, 500, "W0204");
     assert!(ended.stderr.contains("its working directory"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("closed` cannot be entered: Permission denied"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("closed` cannot be entered: Permission denied"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -50,7 +50,11 @@ fn expected(path_info: &str) -> String {
                 "import hashlib; print(hashlib.sha256(bytes(i * i // 251 % 256 for i in range({LARGE}))).hexdigest(), end='')"
             );
             String::from_utf8(
-                std::process::Command::new(crate::probe::python()).args(["-c", &program]).output().unwrap().stdout,
+                std::process::Command::new(crate::probe::python())
+                    .args(["-c", &program])
+                    .output()
+                    .unwrap()
+                    .stdout,
             )
             .unwrap()
         }
@@ -76,7 +80,8 @@ fn c21_over_one_socket_a_reply_may_come_before_the_body_is_read() {
         front.set_write_timeout(Some(DEADLINE)).unwrap();
         front.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut command = probe.command(Server::Wsgate);
-        let (input, output): (OwnedFd, OwnedFd) = (gateway.try_clone().unwrap().into(), gateway.into());
+        let (input, output): (OwnedFd, OwnedFd) =
+            (gateway.try_clone().unwrap().into(), gateway.into());
         let running = Running::start(piped(&mut command).stdin(input).stdout(output));
         // The command holds the gateway's end, too.
         drop(command);
@@ -99,7 +104,8 @@ fn c21_over_one_socket_that_stays_open_a_reply_may_come_before_the_body_is_read(
         front.set_write_timeout(Some(DEADLINE)).unwrap();
         front.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut command = probe.command(Server::Wsgate);
-        let (input, output): (OwnedFd, OwnedFd) = (gateway.try_clone().unwrap().into(), gateway.into());
+        let (input, output): (OwnedFd, OwnedFd) =
+            (gateway.try_clone().unwrap().into(), gateway.into());
         let running = Running::start(piped(&mut command).stdin(input).stdout(output));
         drop(command);
         front.write_all(&body()).unwrap();
@@ -128,7 +134,9 @@ fn c21_over_pipes_a_reply_may_come_before_the_body_is_read() {
             done.send(()).unwrap();
             written
         });
-        is_done.recv_timeout(DEADLINE).expect("the body is never taken while nobody reads the reply");
+        is_done
+            .recv_timeout(DEADLINE)
+            .expect("the body is never taken while nobody reads the reply");
         writer.join().unwrap().unwrap();
         let reader = thread::spawn(move || {
             let mut reply = Vec::new();
@@ -147,7 +155,8 @@ fn c21_an_error_page_does_not_wait_for_a_body_that_nobody_reads() {
         let (mut front, gateway) = UnixStream::pair().unwrap();
         front.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut command = probe.command(Server::Wsgate);
-        let (input, output): (OwnedFd, OwnedFd) = (gateway.try_clone().unwrap().into(), gateway.into());
+        let (input, output): (OwnedFd, OwnedFd) =
+            (gateway.try_clone().unwrap().into(), gateway.into());
         let running = Running::start(piped(&mut command).stdin(input).stdout(output));
         drop(command);
         let mut sender = front.try_clone().unwrap();

@@ -33,14 +33,19 @@ fn an_engine_that_is_nowhere_is_named_with_every_place_that_was_searched() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     let ended = running::run(&mut place.request(&script), "");
     let entry = page_of(&ended, 500, "W0203");
-    assert!(entry.contains("bin/libwsgate_engine.so") && entry.contains("lib/wsgate/libwsgate_engine.so"), "{entry}");
+    assert!(
+        entry.contains("bin/libwsgate_engine.so")
+            && entry.contains("lib/wsgate/libwsgate_engine.so"),
+        "{entry}"
+    );
 }
 
 #[test]
 fn an_engine_is_found_where_make_install_puts_it() {
     let place = Place::new();
     fs::create_dir_all(place.path("lib/wsgate")).unwrap();
-    fs::rename(place.path("bin/libwsgate_engine.so"), place.path("lib/wsgate/libwsgate_engine.so")).unwrap();
+    fs::rename(place.path("bin/libwsgate_engine.so"), place.path("lib/wsgate/libwsgate_engine.so"))
+        .unwrap();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     let ended = running::run(&mut place.request(&script), "");
     assert_eq!(whole(&ended.stdout).body, b"hello", "{}", ended.stderr);
@@ -51,7 +56,10 @@ fn a_file_that_is_no_engine_is_named_with_what_python_says() {
     let place = Place::new();
     // A library that is none of Python's: the C library of this process.
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let library = maps.split_whitespace().find(|word| word.contains("/libc.so") || word.contains("/libc-")).unwrap();
+    let library = maps
+        .split_whitespace()
+        .find(|word| word.contains("/libc.so") || word.contains("/libc-"))
+        .unwrap();
     let files = [
         (place.file("text.so", "no library"), "ImportError"),
         (place.file("empty.so", ""), "ImportError"),
@@ -89,7 +97,12 @@ fn an_engine_of_another_build_is_refused_before_anything_is_exchanged() {
     let engine = place.executable("bin/other.so", engine);
     let ended = running::run(place.request(&script).env("WSGATE_ENGINE", &engine), "");
     let entry = page_of(&ended, 500, "W0206");
-    assert!(entry.contains(&format!("the gateway is of build `{build}`, this engine of build `{other}`")), "{entry}");
+    assert!(
+        entry.contains(&format!(
+            "the gateway is of build `{build}`, this engine of build `{other}`"
+        )),
+        "{entry}"
+    );
 }
 
 /// The hash of a version's name, as the dynamic loader compares it (System V ABI).
@@ -113,7 +126,8 @@ fn of_a_newer_system() -> Vec<u8> {
     // Needed by every engine: `__cxa_finalize` and the like.
     let (old, new) = (b"GLIBC_2.2.5\0", b"GLIBC_9.9.9\0");
     replace_all(&mut content, old, new);
-    let [old, new] = [&old[..], &new[..]].map(|name| hash_of(&name[..name.len() - 1]).to_le_bytes());
+    let [old, new] =
+        [&old[..], &new[..]].map(|name| hash_of(&name[..name.len() - 1]).to_le_bytes());
     replace_all(&mut content, &old, &new);
     content
 }
@@ -130,9 +144,18 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
         // `e_machine`: AArch64.
         other[18..20].copy_from_slice(&[183, 0]);
         engines.push(("other.so", other, &["it is for AArch64", "install wsgate again"]));
-        engines.push(("newer.so", of_a_newer_system(), &["GLIBC_9.9.9' not found", "newer C library"]));
-        for (name, length) in [("header.so", 40), ("begun.so", 5000), ("half.so", whole.len() / 10)] {
-            engines.push((name, whole[..length].to_vec(), &["the file is damaged: it has", "install wsgate again"]));
+        engines.push((
+            "newer.so",
+            of_a_newer_system(),
+            &["GLIBC_9.9.9' not found", "newer C library"],
+        ));
+        for (name, length) in [("header.so", 40), ("begun.so", 5000), ("half.so", whole.len() / 10)]
+        {
+            engines.push((
+                name,
+                whole[..length].to_vec(),
+                &["the file is damaged: it has", "install wsgate again"],
+            ));
         }
     }
     engines
@@ -153,8 +176,10 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
         let engine = place.executable(name, content);
         let variable = engine.to_str().unwrap();
         for mode in ["cold", "warm"] {
-            let probe = Probe::new(HELLO).options(&["--mode", mode]).variable("WSGATE_ENGINE", variable);
-            let reply = probe.variable("WSGATE_RUNTIME_DIR", place.path("run").to_str().unwrap()).run();
+            let probe =
+                Probe::new(HELLO).options(&["--mode", mode]).variable("WSGATE_ENGINE", variable);
+            let reply =
+                probe.variable("WSGATE_RUNTIME_DIR", place.path("run").to_str().unwrap()).run();
             page(&reply, 500, "W0206");
             names(&reply.log, &engine, words);
         }
@@ -166,7 +191,11 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
         let listener = UnixListener::bind(alone.path("app.sock")).unwrap();
         let ended = alone.start_on(listener).end();
         assert_ne!(ended.code(), Some(0), "{name}");
-        assert!(ended.stderr.contains("error[W0206]") && ended.stderr.contains(variable), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("error[W0206]") && ended.stderr.contains(variable),
+            "{}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains(words[0]), "{}", ended.stderr);
         let script = place.file("app.wsgi", HELLO);
         let mut check = std::process::Command::new(place.wsgate());

@@ -25,7 +25,9 @@ const HELLO: &str = "
 pub(super) fn as_nobody(place: &Place, script: &Path) -> Command {
     let mut command = if rustix::process::getuid().is_root() {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(place.wsgate());
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(place.wsgate());
         command
     } else {
         Command::new(place.wsgate())
@@ -102,7 +104,8 @@ fn a_directory_in_the_place_of_a_script_is_named() {
     command.current_dir("/").arg("cgi").env_remove("SCRIPT_FILENAME");
     let mut command = Command::new(place.wsgate());
     place.describe(&mut command, Path::new("/bin/sh"));
-    let ended = running::run(command.args(["cgi".as_ref(), directory.as_os_str()]).current_dir("/"), "");
+    let ended =
+        running::run(command.args(["cgi".as_ref(), directory.as_os_str()]).current_dir("/"), "");
     assert!(page_of(&ended, 500, "W0102").contains("is a directory"), "{}", ended.stderr);
 }
 
@@ -164,7 +167,8 @@ fn a_script_that_is_deleted_before_python_reads_it_is_named() {
     let python = crate::probe::python();
     let probe = Probe::new(HELLO);
     let app = probe.directory().join("app.wsgi");
-    let content = format!("#!/bin/sh\nrm '{}'\nexec '{}' \"$@\"\n", app.display(), python.display());
+    let content =
+        format!("#!/bin/sh\nrm '{}'\nexec '{}' \"$@\"\n", app.display(), python.display());
     let probe = probe.python(place.executable("python", content));
     let reply = probe.run();
     let entry = page(&reply, 500, "W0102");
@@ -179,9 +183,18 @@ fn a_working_directory_that_is_gone_is_a_valid_reply() {
     let mut command = Command::new("sh");
     place.describe(&mut command, &script);
     fs::create_dir(place.path("gone")).unwrap();
-    command.current_dir(place.path("gone")).args(["-c", "rmdir \"$PWD\" && exec \"$0\"", script.to_str().unwrap()]);
+    command.current_dir(place.path("gone")).args([
+        "-c",
+        "rmdir \"$PWD\" && exec \"$0\"",
+        script.to_str().unwrap(),
+    ]);
     let ended = running::run(&mut command, "");
-    assert_eq!((whole(&ended.stdout).body.as_slice(), ended.code()), (&b"hello"[..], Some(0)), "{}", ended.stderr);
+    assert_eq!(
+        (whole(&ended.stdout).body.as_slice(), ended.code()),
+        (&b"hello"[..], Some(0)),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -205,7 +218,10 @@ fn a_script_with_any_name_and_any_beginning_is_served() {
         ("back\\slash'quote\".wsgi", ""),
         ("new\nline.wsgi", ""),
     ] {
-        let script = place.file(&format!("cgi-bin/{name}"), &format!("{beginning}{}", crate::probe::dedent(HELLO)));
+        let script = place.file(
+            &format!("cgi-bin/{name}"),
+            &format!("{beginning}{}", crate::probe::dedent(HELLO)),
+        );
         let mut command = Command::new(place.wsgate());
         place.describe(&mut command, &script);
         let ended = running::run(command.arg(&script), "");

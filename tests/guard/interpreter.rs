@@ -22,7 +22,9 @@ fn too_old() -> Vec<PathBuf> {
     let names = ["2.7.", "3.6.", "3.7.", "3.8."];
     let mut programs: Vec<PathBuf> = found
         .map(|entry| entry.unwrap())
-        .filter(|entry| names.iter().any(|name| entry.file_name().to_string_lossy().starts_with(name)))
+        .filter(|entry| {
+            names.iter().any(|name| entry.file_name().to_string_lossy().starts_with(name))
+        })
         .map(|entry| entry.path().join("bin/python"))
         .filter(|program| program.exists())
         .collect();
@@ -35,7 +37,11 @@ fn an_interpreter_that_is_not_there_is_named() {
     let reply = Probe::new(HELLO).python("/absent/python").run();
     assert!(page(&reply, 500, "W0202").contains("`/absent/python` is not there"), "{}", reply.log);
     let reply = Probe::new(HELLO).python("no-such-python").run();
-    assert!(page(&reply, 500, "W0202").contains("`no-such-python` is in none of the directories"), "{}", reply.log);
+    assert!(
+        page(&reply, 500, "W0202").contains("`no-such-python` is in none of the directories"),
+        "{}",
+        reply.log
+    );
 }
 
 #[test]
@@ -53,9 +59,10 @@ fn an_interpreter_that_is_no_program_is_named() {
 #[test]
 fn an_interpreter_that_the_kernel_refuses_is_named() {
     let place = Place::new();
-    for (content, reason) in
-        [(&b"\x7fELF for another machine"[..], "Exec format error"), (b"#!/absent/interpreter\n", "No such file")]
-    {
+    for (content, reason) in [
+        (&b"\x7fELF for another machine"[..], "Exec format error"),
+        (b"#!/absent/interpreter\n", "No such file"),
+    ] {
         let program = place.executable("broken", content);
         let reply = Probe::new(HELLO).python(&program).run();
         let entry = page(&reply, 500, "W0204");
@@ -74,7 +81,11 @@ fn a_virtualenv_whose_python_has_gone_is_named_with_what_it_points_to() {
     for line in ["#!WSGATE --venv ../venv", "#!WSGATE"] {
         let script = place.script("cgi-bin/app.wsgi", line, HELLO);
         let ended = crate::running::run(&mut place.request(&script), "");
-        assert!(super::page_of(&ended, 500, "W0201").contains("points to `/absent/python3.9`"), "{}", ended.stderr);
+        assert!(
+            super::page_of(&ended, 500, "W0201").contains("points to `/absent/python3.9`"),
+            "{}",
+            ended.stderr
+        );
     }
     let mut command = place.request(&script);
     let ended = crate::running::run(command.env("VIRTUAL_ENV", &venv), "");
@@ -101,7 +112,8 @@ fn a_program_that_is_no_python_is_named_with_how_it_ended() {
 #[test]
 fn what_an_interpreter_says_when_it_fails_is_in_the_log() {
     let place = Place::new();
-    let program = place.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
+    let program =
+        place.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
     let reply = Probe::new(HELLO).python(&program).run();
     page(&reply, 500, "W0205");
     assert!(reply.log.starts_with("on stdout\non stderr\nwsgate: error"), "{}", reply.log);
@@ -133,5 +145,8 @@ fn a_version_that_is_too_old_is_named_with_the_least() {
 #[test]
 fn with_debug_the_page_says_what_the_log_says() {
     let reply = Probe::new(HELLO).python("/absent/python").options(&["--debug"]).run();
-    assert!(String::from_utf8(whole(&reply.raw).body).unwrap().contains("/absent/python"), "{reply:?}");
+    assert!(
+        String::from_utf8(whole(&reply.raw).body).unwrap().contains("/absent/python"),
+        "{reply:?}"
+    );
 }

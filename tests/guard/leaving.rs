@@ -41,7 +41,8 @@ fn a_client_that_leaves_makes_no_message() {
             site.answer(site.request().env("QUERY_STRING", "first"), "");
             site.await_pools(1);
         }
-        let places = if mode == "cold" { &["works", "begun", "loads"][..] } else { &["works", "begun"] };
+        let places =
+            if mode == "cold" { &["works", "begun", "loads"][..] } else { &["works", "begun"] };
         for place in places {
             for deaf in ["", "1"] {
                 for order in [Order::CloseThenSignal, Order::SignalThenClose] {
@@ -85,7 +86,8 @@ fn a_signal_of_somebody_else_is_named() {
             site.answer(site.request().env("QUERY_STRING", "first"), "");
             site.await_pools(1);
         }
-        let running = Running::start(site.request().env("QUERY_STRING", "works").stdin(Stdio::null()));
+        let running =
+            Running::start(site.request().env("QUERY_STRING", "works").stdin(Stdio::null()));
         eventually("the application works", || site.log().contains("at work works\n"));
         running.signal(Signal::TERM);
         running.end();

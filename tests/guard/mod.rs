@@ -56,7 +56,9 @@ fn marked(mark: &str) -> Vec<i32> {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environ.windows(mark.len()).any(|window| window == mark.as_bytes())
     };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(has_mark).collect()
 }
 

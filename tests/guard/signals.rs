@@ -33,7 +33,8 @@ fn working(variables: &[&str]) -> (Probe, Running, i32) {
     let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
     running.await_log(" works\n");
     let log = running.log();
-    let pid = log.split_whitespace().skip_while(|&word| word != "pid").nth(1).unwrap().parse().unwrap();
+    let pid =
+        log.split_whitespace().skip_while(|&word| word != "pid").nth(1).unwrap().parse().unwrap();
     (probe, running, pid)
 }
 
@@ -44,7 +45,8 @@ fn mark_of(probe: &Probe) -> String {
 #[test]
 fn an_end_that_the_web_server_orders_is_passed_on_and_leaves_nothing_behind() {
     let timers = [Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::XCPU];
-    let others = [Signal::QUIT, Signal::USR1, Signal::USR2, Signal::IO, Signal::POWER, Signal::STKFLT];
+    let others =
+        [Signal::QUIT, Signal::USR1, Signal::USR2, Signal::IO, Signal::POWER, Signal::STKFLT];
     for signal in [&[Signal::TERM, Signal::INT, Signal::HUP][..], &timers, &others].concat() {
         let (probe, running, _) = working(&["CHILDREN"]);
         assert!(!marked(&mark_of(&probe)).is_empty());
@@ -150,7 +152,8 @@ fn a_python_that_is_stopped_and_goes_on_serves_its_request() {
 fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
     // Web servers block or ignore signals for themselves, and programs that they start inherit that.
     let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
+    let script =
+        place.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     for setting in [
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
@@ -158,7 +161,8 @@ fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
     ] {
         let mut command = std::process::Command::new(crate::probe::python());
         place.describe(&mut command, &script);
-        let start = format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
+        let start =
+            format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
         let ended = crate::running::run(command.args(["-c", &start]).arg(&script), "");
         page_of(&ended, 504, "W0306");
     }
@@ -179,11 +183,13 @@ fn an_end_that_comes_when_the_reply_is_over_is_quiet() {
     for deaf in [None, Some("DEAF")] {
         let probe = Probe::new(app);
         let mark = probe.directory().display().to_string();
-        let probe = deaf.iter().fold(probe.variable("MARK", mark), |probe, name| probe.variable(name, "1"));
+        let probe =
+            deaf.iter().fold(probe.variable("MARK", mark), |probe, name| probe.variable(name, "1"));
         // Of a pipe somebody may wait for the end, so that the response would not end before.
         let log = probe.directory().join("error.log");
         let mut command = probe.command(Server::Wsgate);
-        let mut running = Running::start(piped(&mut command).stderr(std::fs::File::create(&log).unwrap()));
+        let mut running =
+            Running::start(piped(&mut command).stderr(std::fs::File::create(&log).unwrap()));
         assert!(running.await_end_of_output().ends_with(b"done"));
         running.signal(Signal::TERM);
         let (code, log) = (running.end().code(), std::fs::read_to_string(log).unwrap());

@@ -62,7 +62,9 @@ fn without_standard_output_the_end_is_quiet() {
 
 #[test]
 fn without_standard_error_the_reply_is_whole() {
-    for (app, status) in [(HELLO, 200), ("raise RuntimeError()", 500), ("import os; os.abort()", 502)] {
+    for (app, status) in
+        [(HELLO, 200), ("raise RuntimeError()", 500), ("import os; os.abort()", 502)]
+    {
         let ended = ended(&Probe::new(app), "2>&-");
         assert_eq!((whole(&ended.stdout).status, ended.code()), (status, Some(0)), "{app}");
     }
@@ -97,7 +99,8 @@ fn a_reply_that_cannot_be_written_is_a_failure_and_one_entry() {
 fn an_error_page_that_cannot_be_written_is_a_failure_with_the_entry_of_its_cause() {
     for (app, code) in [("raise RuntimeError()", "W0301"), ("import os; os._exit(1)", "W0601")] {
         let probe = Probe::new(app);
-        let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stdout(full_disk())).end();
+        let ended =
+            Running::start(piped(&mut probe.command(Server::Wsgate)).stdout(full_disk())).end();
         assert_eq!(ended.code(), Some(1), "{app}");
         only_entry(&ended.stderr, code);
     }
@@ -109,19 +112,25 @@ fn a_log_that_cannot_be_written_fails_no_request() {
         (HELLO, 200),
         ("raise RuntimeError()", 500),
         ("import os; os.abort()", 502),
-        ("print('x' * 1000000)\ndef application(environ, start_response): raise RuntimeError()", 500),
+        (
+            "print('x' * 1000000)\ndef application(environ, start_response): raise RuntimeError()",
+            500,
+        ),
         ("import os; os.system('echo lost; echo lost >&2'); import nowhere", 500),
         ("import logging; logging.warning('lost'); import warnings; warnings.warn('lost')", 500),
     ] {
         let probe = Probe::new(app);
-        let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stderr(full_disk())).end();
+        let ended =
+            Running::start(piped(&mut probe.command(Server::Wsgate)).stderr(full_disk())).end();
         assert_eq!((whole(&ended.stdout).status, ended.code()), (status, Some(0)), "{app}");
     }
 }
 
 #[test]
 fn a_log_that_nobody_reads_any_more_fails_no_request() {
-    for (app, status) in [(HELLO, 200), ("raise RuntimeError()", 500), ("print('x' * 1000000)", 500)] {
+    for (app, status) in
+        [(HELLO, 200), ("raise RuntimeError()", 500), ("print('x' * 1000000)", 500)]
+    {
         let probe = Probe::new(app);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -143,7 +152,10 @@ fn one_stream_for_reply_and_log_keeps_both_in_order() {
         ",
     );
     let ended = ended(&probe, "2>&1");
-    assert_eq!(ended.text(), "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nfirst\nlog\nsecond\n");
+    assert_eq!(
+        ended.text(),
+        "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nfirst\nlog\nsecond\n"
+    );
 }
 
 #[test]

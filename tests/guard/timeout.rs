@@ -49,7 +49,11 @@ fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
     at_once(|how, statement| {
         let probe = marked(probe("pass", statement));
         let reply = probe.run();
-        assert!(page(&reply, 504, "W0603").contains(&format!("took longer than {SECONDS} s")), "{how}: {}", reply.log);
+        assert!(
+            page(&reply, 504, "W0603").contains(&format!("took longer than {SECONDS} s")),
+            "{how}: {}",
+            reply.log
+        );
         nothing_is_left_of(&mark_of(&probe));
     });
 }
@@ -57,10 +61,17 @@ fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
 #[test]
 fn a_request_without_end_whose_head_has_left_is_cut() {
     at_once(|how, statement| {
-        let probe = marked(probe("start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')", statement));
+        let probe = marked(probe(
+            "start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')",
+            statement,
+        ));
         let reply = probe.run();
         let head = judge(&reply.raw).unwrap();
-        assert_eq!((head.status, head.body.as_slice(), reply.exit.code()), (200, &b"begun"[..], Some(1)), "{how}");
+        assert_eq!(
+            (head.status, head.body.as_slice(), reply.exit.code()),
+            (200, &b"begun"[..], Some(1)),
+            "{how}"
+        );
         assert!(["W0603", "W0605"].contains(&reply.codes()[0]), "{how}: {}", reply.log);
         only_entry(&reply.log, reply.codes()[0]);
         nothing_is_left_of(&mark_of(&probe));
@@ -99,7 +110,10 @@ fn the_entry_shows_where_the_application_was() {
     page(&reply, 504, "W0603");
     assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
     // What does not react is made to show its stack, too.
-    let deaf = app.replace("time.sleep", "__import__('signal').signal(15, __import__('signal').SIG_IGN); time.sleep");
+    let deaf = app.replace(
+        "time.sleep",
+        "__import__('signal').signal(15, __import__('signal').SIG_IGN); time.sleep",
+    );
     let reply = Probe::new(&deaf).options(&["--timeout", SECONDS]).run();
     page(&reply, 504, "W0603");
     assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
@@ -130,7 +144,11 @@ fn an_application_that_is_told_that_its_time_is_over_can_clean_up() {
         ";
     let reply = Probe::new(app).options(&["--timeout", SECONDS]).run();
     page(&reply, 504, "W0603");
-    assert!(reply.log.contains("cleaned up\n") && !reply.log.contains("taken for"), "{}", reply.log);
+    assert!(
+        reply.log.contains("cleaned up\n") && !reply.log.contains("taken for"),
+        "{}",
+        reply.log
+    );
 }
 
 #[test]

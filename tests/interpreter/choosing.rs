@@ -18,15 +18,18 @@ const PREFIX: &str = "
 
 /// A virtualenv of the python that is tested.
 pub(crate) fn make_venv(at: &Path) {
-    let status = Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(at).status().unwrap();
+    let status =
+        Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(at).status().unwrap();
     assert!(status.success());
 }
 
 #[test]
 fn a_virtualenv_beside_the_script_or_above_it_is_found() {
-    for (venv, script) in
-        [("site/venv", "site/app.wsgi"), ("site/.venv", "site/app.wsgi"), ("venv", "site/public/cgi/app.wsgi")]
-    {
+    for (venv, script) in [
+        ("site/venv", "site/app.wsgi"),
+        ("site/.venv", "site/app.wsgi"),
+        ("venv", "site/public/cgi/app.wsgi"),
+    ] {
         let place = Place::new();
         make_venv(&place.path(venv));
         let script = place.script(script, "#!WSGATE", PREFIX);
@@ -54,7 +57,11 @@ fn what_is_asked_for_wins_over_what_is_found() {
     make_venv(&place.path("other"));
     let found = place.script("site/found.wsgi", "#!WSGATE", PREFIX);
     let asked = place.script("site/asked.wsgi", "#!WSGATE --venv ../other", PREFIX);
-    let by_python = place.script("site/python.wsgi", &format!("#!WSGATE --python {}", python().display()), PREFIX);
+    let by_python = place.script(
+        "site/python.wsgi",
+        &format!("#!WSGATE --python {}", python().display()),
+        PREFIX,
+    );
     assert!(run(&mut place.request(&asked), "").text().ends_with("/other"));
     let by_variable = run(place.request(&found).env("VIRTUAL_ENV", place.path("other")), "");
     assert!(by_variable.text().ends_with("/other"), "{by_variable:?}");
@@ -66,7 +73,14 @@ fn what_is_asked_for_wins_over_what_is_found() {
 fn a_virtualenv_that_anybody_could_have_made_is_not_taken_by_itself() {
     let place = Place::new();
     make_venv(&place.path("venv"));
-    assert!(Command::new("chown").args(["-R", "12345"]).arg(place.path("venv")).status().unwrap().success());
+    assert!(
+        Command::new("chown")
+            .args(["-R", "12345"])
+            .arg(place.path("venv"))
+            .status()
+            .unwrap()
+            .success()
+    );
     let script = place.script("site/app.wsgi", "#!WSGATE", PREFIX);
     let ended = run(&mut place.request(&script), "");
     assert!(!ended.text().contains("venv"), "{ended:?}");
@@ -82,7 +96,14 @@ fn a_virtualenv_that_cannot_be_used_is_named_with_the_reason() {
     ] {
         let place = Place::new();
         make_venv(&place.path("env"));
-        assert!(Command::new("sh").args(["-c", spoil]).arg(place.path("env")).status().unwrap().success());
+        assert!(
+            Command::new("sh")
+                .args(["-c", spoil])
+                .arg(place.path("env"))
+                .status()
+                .unwrap()
+                .success()
+        );
         let script = place.script("site/app.wsgi", "#!WSGATE --venv ../env", PREFIX);
         let ended = run(&mut place.request(&script), "");
         assert_eq!(whole(&ended.stdout).status, 500, "{spoil}");
@@ -98,7 +119,8 @@ fn a_virtualenv_that_this_user_cannot_enter_is_named_with_the_directory_to_open(
     assert!(Command::new("chmod").arg("700").arg(place.path("closed")).status().unwrap().success());
     let mut command = Command::new("setpriv");
     place.describe(&mut command, &script);
-    let ended = run(command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&script), "");
+    let ended =
+        run(command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&script), "");
     let entry = only_entry(&ended.stderr, "W0201");
     assert!(entry.contains("user 65534 may not enter"), "{entry}");
     assert!(ended.stderr.contains("hint: let that user in: chmod o+x "), "{}", ended.stderr);
@@ -112,13 +134,23 @@ fn a_virtualenv_of_another_version_explains_a_missing_module() {
     let changed: String = fs::read_to_string(&cfg)
         .unwrap()
         .lines()
-        .map(|line| if line.starts_with("version") { "version = 3.4.1\n".to_owned() } else { format!("{line}\n") })
+        .map(|line| {
+            if line.starts_with("version") {
+                "version = 3.4.1\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
         .collect();
     fs::write(cfg, changed).unwrap();
     let script = place.script("site/app.wsgi", "#!WSGATE --venv ../env", "import not_installed\n");
     let ended = run(&mut place.request(&script), "");
     only_entry(&ended.stderr, "W0302");
-    assert!(ended.stderr.contains("was made by Python 3.4, but its python is 3."), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("was made by Python 3.4, but its python is 3."),
+        "{}",
+        ended.stderr
+    );
     assert!(ended.stderr.contains("/lib/python3"), "the path that was searched: {}", ended.stderr);
 }
 

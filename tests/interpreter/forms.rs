@@ -8,7 +8,12 @@ use crate::{
 
 fn answer(place: &Place, app: &str) -> String {
     let mut command = std::process::Command::new(place.wsgate());
-    command.args(["call", "--python"]).arg(python()).arg(app).current_dir(place.path("site")).env_remove("VIRTUAL_ENV");
+    command
+        .args(["call", "--python"])
+        .arg(python())
+        .arg(app)
+        .current_dir(place.path("site"))
+        .env_remove("VIRTUAL_ENV");
     let ended = run(&mut command, "");
     format!("{}{}", ended.text(), ended.stderr)
 }
@@ -69,9 +74,14 @@ fn a_factory_is_called_once_for_its_application() {
 #[test]
 fn what_cannot_be_called_or_is_not_there_is_named_with_what_is() {
     let place = site();
-    assert!(answer(&place, "hello.wsgi:number").contains("is of type `int`, which cannot be called"));
+    assert!(
+        answer(&place, "hello.wsgi:number").contains("is of type `int`, which cannot be called")
+    );
     let missing = answer(&place, "hello.wsgi:missing");
-    assert!(missing.contains("W0303") && missing.contains("found there: `named`, `Container`"), "{missing}");
+    assert!(
+        missing.contains("W0303") && missing.contains("found there: `named`, `Container`"),
+        "{missing}"
+    );
     assert!(answer(&place, "package.nothing").contains("W0302"));
     assert!(answer(&place, "nowhere/app.wsgi").contains("W0102"));
 }

@@ -60,6 +60,9 @@ fn a_child_of_the_application_gets_neither_body_nor_reply() {
         ";
     let reply = Probe::new(code).post("a body").run();
     let text = reply.text();
-    assert!(!text.contains("pipe:") && !text.contains("socket:") && !text.contains("memfd:"), "{text}");
+    assert!(
+        !text.contains("pipe:") && !text.contains("socket:") && !text.contains("memfd:"),
+        "{text}"
+    );
     assert!(text.ends_with("/dev/null"), "{text}");
 }

@@ -84,7 +84,10 @@ fn a_timer_ends_the_request_that_has_started_it() {
         // A lone worker has ended by the signal.
         let log = if mode == Mode::Lone { String::new() } else { served.stop() };
         if matches!(mode, Mode::Cold | Mode::Preloaded(_) | Mode::NotPreloaded(_)) {
-            assert!(log.contains("killed by SIGALRM") && log.contains("`signal.alarm`"), "{mode:?}: {log}");
+            assert!(
+                log.contains("killed by SIGALRM") && log.contains("`signal.alarm`"),
+                "{mode:?}: {log}"
+            );
         }
     }
 }
@@ -131,7 +134,9 @@ fn limited(command: &Command, limit: &str, value: u64) -> Command {
 fn a_limit_that_lets_no_python_start_is_an_error_page_that_names_it() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", TIMERS);
-    for (limit, value, name) in [("RLIMIT_FSIZE", 0, "ulimit -f"), ("RLIMIT_NOFILE", 6, "ulimit -n")] {
+    for (limit, value, name) in
+        [("RLIMIT_FSIZE", 0, "ulimit -f"), ("RLIMIT_NOFILE", 6, "ulimit -n")]
+    {
         let mut command = limited(&place.request(&script), limit, value);
         let ended = run(&mut command, "");
         assert_eq!(ended.code(), Some(0), "{limit}: {}", ended.stderr);

@@ -27,11 +27,14 @@ fn pythons() -> &'static BTreeMap<String, PathBuf> {
     FOUND.get_or_init(|| {
         let mut found = BTreeMap::new();
         for program in candidates() {
-            if let Some(version) = version_of(&program).filter(|version| VERSIONS.contains(&version.as_str())) {
+            if let Some(version) =
+                version_of(&program).filter(|version| VERSIONS.contains(&version.as_str()))
+            {
                 found.entry(version).or_insert(program);
             }
         }
-        let missing: Vec<&str> = VERSIONS.into_iter().filter(|&version| !found.contains_key(version)).collect();
+        let missing: Vec<&str> =
+            VERSIONS.into_iter().filter(|&version| !found.contains_key(version)).collect();
         println!("found {found:?}, missing {missing:?}");
         assert!(!found.is_empty(), "no interpreter was found");
         let must_be_complete = env::var_os("CI").is_some_and(|ci| ci == "true");
@@ -47,8 +50,12 @@ fn candidates() -> Vec<PathBuf> {
     let root = env::var_os("PYENV_ROOT").map(PathBuf::from);
     let root = root.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
     let installed = root.and_then(|root| fs::read_dir(root.join("versions")).ok());
-    let mut programs: Vec<PathBuf> =
-        installed.into_iter().flatten().flatten().map(|entry| entry.path().join("bin/python3")).collect();
+    let mut programs: Vec<PathBuf> = installed
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path().join("bin/python3"))
+        .collect();
     programs.sort();
     let path = env::var_os("PATH").unwrap_or_default();
     for directory in env::split_paths(&path) {
@@ -68,7 +75,11 @@ fn version_of(program: &Path) -> Option<String> {
 
 /// Asks the application in `code` on every version, after `prepare`.
 #[track_caller]
-fn on_each(code: &str, prepare: impl Fn(Probe) -> Probe, assert: impl Fn(&str, &crate::probe::Reply)) {
+fn on_each(
+    code: &str,
+    prepare: impl Fn(Probe) -> Probe,
+    assert: impl Fn(&str, &crate::probe::Reply),
+) {
     for (version, program) in pythons() {
         let reply = prepare(Probe::new(code).python(program)).run();
         assert(version, &reply);
@@ -164,7 +175,11 @@ fn a_generator_is_streamed_and_closed() {
         code,
         |probe| probe,
         |version, reply| {
-            assert_eq!((reply.text().as_str(), reply.log.as_str()), ("0 1 2 ", "closed\n"), "{version}");
+            assert_eq!(
+                (reply.text().as_str(), reply.log.as_str()),
+                ("0 1 2 ", "closed\n"),
+                "{version}"
+            );
             assert_eq!(reply.header("Content-Length"), None, "{version}");
         },
     );
@@ -182,7 +197,11 @@ fn write_and_file_wrapper_send_bytes() {
             file.seek(8)
             return environ['wsgi.file_wrapper'](file)
         ";
-    on_each(code, |probe| probe, |version, reply| assert_eq!(reply.text(), "written from a file", "{version}"));
+    on_each(
+        code,
+        |probe| probe,
+        |version, reply| assert_eq!(reply.text(), "written from a file", "{version}"),
+    );
 }
 
 #[test]
@@ -231,7 +250,11 @@ fn an_error_handler_that_comes_too_late_gets_its_exception_back() {
                 (judge(&reply.raw).unwrap().status, reply.text().as_str(), reply.exit.code()),
                 (200, "begun", Some(1))
             );
-            assert!(only_entry(&reply.log, "W0503").contains("ValueError: why"), "{version}: {}", reply.log);
+            assert!(
+                only_entry(&reply.log, "W0503").contains("ValueError: why"),
+                "{version}: {}",
+                reply.log
+            );
         },
     );
 }
@@ -319,7 +342,11 @@ fn a_virtualenv_sees_its_own_packages() {
     for (version, program) in pythons() {
         let room = tempfile::TempDir::new().unwrap();
         let venv = room.path().join("venv");
-        let made = Command::new(program).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
+        let made = Command::new(program)
+            .args(["-m", "venv", "--without-pip"])
+            .arg(&venv)
+            .status()
+            .unwrap();
         assert!(made.success(), "{version}");
         let packages = venv.join(format!("lib/python{version}/site-packages"));
         fs::write(packages.join("only_here.py"), "NAME = b'only here'").unwrap();
@@ -345,7 +372,11 @@ fn check_tells_the_version() {
         .unwrap();
         let mut command = Command::new(artefacts::gateway());
         let ended = crate::running::run(
-            command.args(["check", "app.py", "--python"]).arg(program).env_clear().current_dir(&room),
+            command
+                .args(["check", "app.py", "--python"])
+                .arg(program)
+                .env_clear()
+                .current_dir(&room),
             "",
         );
         let text = ended.text();

@@ -35,9 +35,11 @@ const CLOSES: &str = r#"
 fn is_valid(served: &Served, mode: Mode, path: &str) {
     let response = served.request("GET", path, &[], b"");
     let is_ok = response.status == "200 OK" && response.body == b"ok" && response.exit.success();
-    let is_page = ["500 Internal Server Error", "502 Bad Gateway"].contains(&response.status.as_str())
+    let is_page = ["500 Internal Server Error", "502 Bad Gateway"]
+        .contains(&response.status.as_str())
         && response.text().ends_with("</html>\n");
-    let is_closed = response.raw.is_empty() && matches!(mode, Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone);
+    let is_closed = response.raw.is_empty()
+        && matches!(mode, Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone);
     assert!(is_ok || is_page || is_closed, "{mode:?}: {path}: {response:?}");
 }
 

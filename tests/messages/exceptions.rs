@@ -94,20 +94,73 @@ const RAISES: &str = r#"
 
 /// What the message about each has in it, in this order.
 const SAYS: [(&str, &[&str]); 16] = [
-    ("/long", &["raised `ValueError: beginsBB", "Traceback", "in application", "ValueError: beginsBB", "BBends"]),
-    ("/lines", &["raised `ValueError: begins`", "Traceback", "in application", "ValueError: begins", "  ends"]),
-    ("/huge", &["raised `ValueError: beginsxx", "Traceback", "in application", "ValueError: beginsxx", "xxends"]),
-    ("/surrogate", &["raised `ValueError: text \\udcff text`", "in raises", "ValueError: text \\udcff text"]),
+    (
+        "/long",
+        &[
+            "raised `ValueError: beginsBB",
+            "Traceback",
+            "in application",
+            "ValueError: beginsBB",
+            "BBends",
+        ],
+    ),
+    (
+        "/lines",
+        &[
+            "raised `ValueError: begins`",
+            "Traceback",
+            "in application",
+            "ValueError: begins",
+            "  ends",
+        ],
+    ),
+    (
+        "/huge",
+        &[
+            "raised `ValueError: beginsxx",
+            "Traceback",
+            "in application",
+            "ValueError: beginsxx",
+            "xxends",
+        ],
+    ),
+    (
+        "/surrogate",
+        &["raised `ValueError: text \\udcff text`", "in raises", "ValueError: text \\udcff text"],
+    ),
     ("/fails", &["raised `Text: <exception str() failed>`", "in raises", "Text: <"]),
     ("/recurses", &["raised `Text: <exception str() failed>`", "in raises", "Text: <"]),
     ("/exits", &["raised `Text: <exception str() failed>`", "in raises", "Text: <"]),
     ("/number", &["raised `Text: <exception str() failed>`", "in raises", "Text: <"]),
     ("/subclass", &["raised `Text: of a subclass`", "in raises", "Text: of a subclass"]),
-    ("/deep", &["raised `ValueError: at the bottom`", "in application", "are left out", "ValueError: at the bottom"]),
-    ("/cycle", &["raised `ValueError: cycle a`", "KeyError: 'cycle b'", "in application", "ValueError: cycle a"]),
+    (
+        "/deep",
+        &[
+            "raised `ValueError: at the bottom`",
+            "in application",
+            "are left out",
+            "ValueError: at the bottom",
+        ],
+    ),
+    (
+        "/cycle",
+        &[
+            "raised `ValueError: cycle a`",
+            "KeyError: 'cycle b'",
+            "in application",
+            "ValueError: cycle a",
+        ],
+    ),
     ("/chain", &["raised `ValueError: link 2999`", "in application", "ValueError: link 2999"]),
     ("/noted", &["raised `ValueError: noted`", "in application", "ValueError: noted"]),
-    ("/group", &["raised `ExceptionGroup: of several (1001 sub-exceptions)`", "in application", "member 1"]),
+    (
+        "/group",
+        &[
+            "raised `ExceptionGroup: of several (1001 sub-exceptions)`",
+            "in application",
+            "member 1",
+        ],
+    ),
     ("/syntax", &["raised `SyntaxError: odd", "in application", "SyntaxError: "]),
     ("/name", &["raised `Odd\\udcffOdd", "in application", "Odd"]),
 ];
@@ -117,8 +170,9 @@ fn an_exception_is_never_lost_and_never_without_end() {
     in_each_mode(RAISES, |served, mode| {
         let paths = SAYS.iter().map(|(path, _)| *path);
         // As much memory and time as all the others together.
-        let paths: Vec<&str> =
-            paths.filter(|&path| path != "/huge" || matches!(mode, Mode::Cold | Mode::Lone)).collect();
+        let paths: Vec<&str> = paths
+            .filter(|&path| path != "/huge" || matches!(mode, Mode::Cold | Mode::Lone))
+            .collect();
         for path in &paths {
             let response = served.request("GET", path, &[], b"");
             assert_eq!(response.status, "500 Internal Server Error", "{mode:?}: {path}");
@@ -132,7 +186,9 @@ fn an_exception_is_never_lost_and_never_without_end() {
                 .unwrap_or_else(|| panic!("{mode:?}: no message about {path}: {log:.9000}"));
             let mut rest = message;
             for word in *says {
-                let at = rest.find(word).unwrap_or_else(|| panic!("{mode:?}: {path}: no `{word}` in {message}"));
+                let at = rest
+                    .find(word)
+                    .unwrap_or_else(|| panic!("{mode:?}: {path}: no `{word}` in {message}"));
                 rest = &rest[at + word.len()..];
             }
             assert!(message.len() < 48_000, "{mode:?}: {path}: {} bytes", message.len());
@@ -143,7 +199,10 @@ fn an_exception_is_never_lost_and_never_without_end() {
 
 /// The message whose line `request:` has `request` in it.
 fn message<'a>(log: &'a str, request: &str) -> Option<&'a str> {
-    let end = log.match_indices("request: ").find(|(at, _)| log[*at..].lines().next().unwrap().contains(request))?.0;
+    let end = log
+        .match_indices("request: ")
+        .find(|(at, _)| log[*at..].lines().next().unwrap().contains(request))?
+        .0;
     Some(&log[log[..end].rfind("wsgate: error[W0501]")?..end])
 }
 
@@ -152,7 +211,10 @@ fn with_debug_the_page_says_the_same() {
     let served = Served::start(Mode::Cold, &["--debug"], RAISES);
     for (path, _) in SAYS {
         let text = served.request("GET", path, &[], b"").text();
-        assert!(text.contains("in application") && text.ends_with("</html>\n"), "{path}: {text:.2000}");
+        assert!(
+            text.contains("in application") && text.ends_with("</html>\n"),
+            "{path}: {text:.2000}"
+        );
         assert!(text.len() < 100_000, "{path}: {} bytes", text.len());
     }
 }

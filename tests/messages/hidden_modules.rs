@@ -31,16 +31,29 @@ const HIDES: &str = r#"
 fn an_applications_own_traceback_py_is_not_ours() {
     in_each_mode(HIDES, |served, mode| {
         for _ in 0..2 {
-            assert_eq!(served.request("GET", "/raises", &[], b"").status, "500 Internal Server Error", "{mode:?}");
+            assert_eq!(
+                served.request("GET", "/raises", &[], b"").status,
+                "500 Internal Server Error",
+                "{mode:?}"
+            );
             let response = served.request("GET", "/unclosed", &[], b"");
             assert_eq!(response.text(), "body", "{mode:?}: {}", served.stop());
         }
         assert_eq!(served.written("imported"), "", "{mode:?}");
         // It is the application's, and stays that.
         assert_eq!(served.ask("/imports"), "ok", "{mode:?}");
-        assert_eq!(served.request("GET", "/raises", &[], b"").status, "500 Internal Server Error", "{mode:?}");
+        assert_eq!(
+            served.request("GET", "/raises", &[], b"").status,
+            "500 Internal Server Error",
+            "{mode:?}"
+        );
         let log = served.stop();
-        for word in ["ValueError: a reason", ", in application", "    if environ[", "ValueError: not closed"] {
+        for word in [
+            "ValueError: a reason",
+            ", in application",
+            "    if environ[",
+            "ValueError: not closed",
+        ] {
             assert!(log.contains(word), "{mode:?}: no `{word}` in {log}");
         }
         assert_eq!(served.written("imported"), "traceback calendar ", "{mode:?}");
@@ -53,11 +66,18 @@ fn a_check_does_not_import_them_either() {
     std::fs::create_dir(place.path("site")).unwrap();
     place.script("site/app.wsgi", "#!WSGATE", HIDES);
     let mut command = std::process::Command::new(place.wsgate());
-    command.args(["check", "site/app.wsgi"]).current_dir(place.path("")).env("OUT", place.path("")).env_clear();
+    command
+        .args(["check", "site/app.wsgi"])
+        .current_dir(place.path(""))
+        .env("OUT", place.path(""))
+        .env_clear();
     command.env("PATH", "/usr/bin:/bin").env("OUT", place.path(""));
     let ended = crate::running::run(&mut command, "");
     let text = ended.text();
     assert_eq!(ended.code(), Some(0), "{text}{}", ended.stderr);
-    assert!(text.contains("GET / gave 200 OK in") && text.contains("not validated: ImportError: `/"), "{text}");
+    assert!(
+        text.contains("GET / gave 200 OK in") && text.contains("not validated: ImportError: `/"),
+        "{text}"
+    );
     assert_eq!(std::fs::read_to_string(place.path("imported")).unwrap_or_default(), "", "{text}");
 }

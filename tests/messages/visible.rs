@@ -14,7 +14,8 @@ const HIDDEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{9b}\u{1b}[31m";
 /// Has `text` a character that is not seen?
 pub(crate) fn hides(text: &str) -> bool {
     text.chars().any(|character| {
-        (character.is_control() && character != '\n') || "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}".contains(character)
+        (character.is_control() && character != '\n')
+            || "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}".contains(character)
     })
 }
 
@@ -32,11 +33,15 @@ fn no_message_holds_what_is_not_seen() {
             ",
         );
         let target = format!("/{HIDDEN}");
-        let response = served.request("GET", "/raises", &[("HTTP_X", HIDDEN), ("REQUEST_URI", &target)], b"");
+        let response =
+            served.request("GET", "/raises", &[("HTTP_X", HIDDEN), ("REQUEST_URI", &target)], b"");
         assert!(!hides(&response.text()), "{mode:?}: {:?}", response.text());
         let log = served.stop();
         assert!(!hides(&log), "{mode:?}: {log:?}");
-        for word in ["ValueError: \\u{202e}\\u{2028}\\u{2066}\\u{200b}\\u{feff}\\u{9b}\\u{1b}[31m", "GET /\\u{202e}"] {
+        for word in [
+            "ValueError: \\u{202e}\\u{2028}\\u{2066}\\u{200b}\\u{feff}\\u{9b}\\u{1b}[31m",
+            "GET /\\u{202e}",
+        ] {
             assert!(log.contains(word), "{mode:?}: no `{word}` in {log}");
         }
     }
@@ -51,9 +56,17 @@ fn a_check_shows_names_of_files_and_modules_as_they_are() {
                 def app(environ, start_response): start_response('204 No', []); return []\n";
     fs::write(site.join("app.py"), code).unwrap();
     let mut command = Command::new(place.wsgate());
-    command.args(["check", "--user", "daemon"]).arg(site.join("app.py")).env_clear().env("PATH", "/usr/bin:/bin");
+    command
+        .args(["check", "--user", "daemon"])
+        .arg(site.join("app.py"))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
     let ended = running::run(&mut command, "");
     let text = ended.text();
-    assert!(!hides(&text) && text.contains("site \\u{202e}") && text.contains("\\udcff"), "{text:?} {}", ended.stderr);
+    assert!(
+        !hides(&text) && text.contains("site \\u{202e}") && text.contains("\\udcff"),
+        "{text:?} {}",
+        ended.stderr
+    );
     assert!(text.contains("GET / gave 204 No in"), "{text} {}", ended.stderr);
 }

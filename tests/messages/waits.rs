@@ -66,12 +66,16 @@ fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
     for (code, hint) in STAYS {
         place.file("app.py", code);
         // Most of the time must be left when Python has started.
-        for words in [&["check", "--timeout", "3", "app.py"], &["call", "--timeout", "3", "app.py"]] {
+        for words in [&["check", "--timeout", "3", "app.py"], &["call", "--timeout", "3", "app.py"]]
+        {
             let ended = ran(&place, words);
             let said = format!("{}{}", ended.text(), ended.stderr);
             assert_eq!(ended.code(), Some(1), "{words:?}: {said}");
             for word in ["W0306", "`app.py` was not loaded within 3 s", hint] {
-                assert!(said.contains(word) || said.contains(&word.replace("`app.py`", "app.py`")), "{word}: {said}");
+                assert!(
+                    said.contains(word) || said.contains(&word.replace("`app.py`", "app.py`")),
+                    "{word}: {said}"
+                );
             }
             // In a traceback or in a stack.
             assert!(said.contains("app.py\", line "), "{said}");
@@ -96,10 +100,15 @@ fn a_pipe_or_a_socket_is_no_script_and_nobody_waits_for_it() {
     std::fs::create_dir(place.path("directory.wsgi")).unwrap();
     std::os::unix::fs::symlink("/dev/zero", place.path("zero.wsgi")).unwrap();
     for name in ["pipe.wsgi", "socket.wsgi", "./directory.wsgi", "zero.wsgi"] {
-        for words in [&["check"][..], &["call"], &["fastcgi", "--listen", "unix:app.sock"], &["cgi"]] {
+        for words in
+            [&["check"][..], &["call"], &["fastcgi", "--listen", "unix:app.sock"], &["cgi"]]
+        {
             let ended = ran(&place, &[words, &[name]].concat());
             let said = format!("{}{}", ended.text(), ended.stderr);
-            assert!(said.contains("W0102") && said.contains(name.trim_start_matches("./")), "{words:?} {name}: {said}");
+            assert!(
+                said.contains("W0102") && said.contains(name.trim_start_matches("./")),
+                "{words:?} {name}: {said}"
+            );
         }
     }
 }

@@ -48,12 +48,15 @@ pub(super) fn facts(directory: &Path, reports: &[Report; 2]) -> Facts {
         let how_often = match times(event, &record, reports) {
             (count, 0) if count == expected => "once".to_owned(),
             (0, 0) => "never".to_owned(),
-            (count, others) => format!("{count} times for {expected}, and {others} times in children"),
+            (count, others) => {
+                format!("{count} times for {expected}, and {others} times in children")
+            }
         };
         facts.insert(format!("at the end: {event}"), how_often.into());
     }
     let read = Command::new(python()).args(["-c", READ]).arg(directory).output().unwrap();
-    let found: Facts = serde_json::from_slice(&read.stdout).unwrap_or_else(|error| panic!("{error}: {read:?}"));
+    let found: Facts =
+        serde_json::from_slice(&read.stdout).unwrap_or_else(|error| panic!("{error}: {read:?}"));
     facts.extend(found.into_iter().map(|(name, value)| (format!("after the end: {name}"), value)));
     facts
 }
@@ -66,7 +69,8 @@ fn times(event: &str, record: &str, reports: &[Report; 2]) -> (u32, u32) {
         let words: Vec<Value> = serde_json::from_str(line).unwrap();
         let (recorded, pid) = (words[0].as_str().unwrap(), words[1].as_i64().unwrap());
         // Of the import: by whom it was loaded. Beside the pool, the request that started it has loaded it, too.
-        let is_foreign = event.ends_with("import") && !pids(|of| of.loaded_by).any(|known| words[2] == known);
+        let is_foreign =
+            event.ends_with("import") && !pids(|of| of.loaded_by).any(|known| words[2] == known);
         if recorded != event || is_foreign {
             continue;
         }

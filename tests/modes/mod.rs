@@ -30,11 +30,14 @@ impl Report {
     #[track_caller]
     fn read(json: &[u8], root: &str) -> Option<Self> {
         let text = String::from_utf8_lossy(json).replace(root, "ROOT");
-        let mut report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let mut report: Value =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         if report["again"] == true {
             return None;
         }
-        let mut facts = |name: &str| report[name].as_object_mut().map(std::mem::take).into_iter().flatten().collect();
+        let mut facts = |name: &str| {
+            report[name].as_object_mut().map(std::mem::take).into_iter().flatten().collect()
+        };
         let (seen, draws) = (facts("seen"), facts("draws"));
         let number = |name: &str| report[name].as_i64().unwrap();
         let pid = |name: &str| i32::try_from(number(name)).unwrap();
@@ -68,10 +71,14 @@ impl Observed {
         let mut found = BTreeMap::new();
         let pairs = self.reports.iter().zip(&reference.reports);
         let of_both = (self.of_both(), reference.of_both());
-        for (here, there) in pairs.map(|(here, there)| (&here.seen, &there.seen)).chain([(&of_both.0, &of_both.1)]) {
+        for (here, there) in
+            pairs.map(|(here, there)| (&here.seen, &there.seen)).chain([(&of_both.0, &of_both.1)])
+        {
             let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
             for name in names.into_iter().filter(|&name| here.get(name) != there.get(name)) {
-                found.entry(name.clone()).or_insert_with(|| difference(here.get(name), there.get(name)));
+                found
+                    .entry(name.clone())
+                    .or_insert_with(|| difference(here.get(name), there.get(name)));
             }
         }
         found
@@ -101,11 +108,15 @@ fn difference(here: Option<&Value>, there: Option<&Value>) -> String {
 }
 
 #[test]
-fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_documented_one_exists() {
+fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_documented_one_exists()
+ {
     let reference = ways::Reference.observe();
     let plain = ways::Plain.observe();
     let differences: BTreeMap<&str, BTreeMap<String, String>> = thread::scope(|scope| {
-        let running: Vec<_> = ways::MODES.iter().map(|(name, mode)| (*name, scope.spawn(|| mode.observe()))).collect();
+        let running: Vec<_> = ways::MODES
+            .iter()
+            .map(|(name, mode)| (*name, scope.spawn(|| mode.observe())))
+            .collect();
         let observed = running.into_iter().map(|(name, running)| (name, running.join().unwrap()));
         observed.map(|(name, observed)| (name, observed.differences(&reference))).collect()
     });
@@ -114,6 +125,10 @@ fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_do
     let of_requests = ["environ", "URLs: ", "callers", "process: cmdline", "sys: orig_argv"];
     of_plain.retain(|name, _| !of_requests.iter().any(|group| name.starts_with(group)));
     let mut faults = table::Table::read().faults(&differences);
-    faults.extend(of_plain.into_iter().map(|(name, values)| format!("no plain program: `{name}` is {values}")));
+    faults.extend(
+        of_plain
+            .into_iter()
+            .map(|(name, values)| format!("no plain program: `{name}` is {values}")),
+    );
     assert!(faults.is_empty(), "docs/modes.md and what is so differ:\n{}", faults.join("\n"));
 }

@@ -24,17 +24,26 @@ impl Table {
         let page = fs::read_to_string(source("docs/modes.md")).unwrap();
         let rows = page.lines().filter(|line| line.starts_with("| `")).map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-            let [fact, modes, _, reason] = cells[..] else { panic!("a row has four cells: {line}") };
+            let [fact, modes, _, reason] = cells[..] else {
+                panic!("a row has four cells: {line}")
+            };
             assert!(!reason.is_empty(), "a difference has a reason: {line}");
             let fact = fact.trim_matches('`');
             let group = fact.strip_suffix('*');
-            Row { fact: group.unwrap_or(fact).to_owned(), is_group: group.is_some(), modes: named(modes) }
+            Row {
+                fact: group.unwrap_or(fact).to_owned(),
+                is_group: group.is_some(),
+                modes: named(modes),
+            }
         });
         Self(rows.collect())
     }
 
     /// What the table says and is not so, and the reverse.
-    pub(super) fn faults(&self, differences: &BTreeMap<&str, BTreeMap<String, String>>) -> Vec<String> {
+    pub(super) fn faults(
+        &self,
+        differences: &BTreeMap<&str, BTreeMap<String, String>>,
+    ) -> Vec<String> {
         let mut faults = Vec::new();
         for (&mode, found) in differences {
             for (fact, values) in found {
@@ -64,7 +73,10 @@ impl Row {
 fn named(cell: &str) -> BTreeSet<&'static str> {
     let listed = |names: &str| -> BTreeSet<&'static str> {
         let known = |name: &str| MODES.iter().map(|(known, _)| *known).find(|&known| known == name);
-        names.split(", ").map(|name| known(name).unwrap_or_else(|| panic!("`{name}` is no mode"))).collect()
+        names
+            .split(", ")
+            .map(|name| known(name).unwrap_or_else(|| panic!("`{name}` is no mode")))
+            .collect()
     };
     let all = || MODES.iter().map(|(name, _)| *name);
     match cell.strip_prefix("all but ") {

@@ -114,7 +114,10 @@ impl Site {
         let reply = Reply::parse(ended.stdout, ended.stderr, ended.status);
         assert_eq!(reply.status, "200 OK", "{reply:?}");
         let length: usize = reply.header("Content-Length").unwrap().parse().unwrap();
-        Report::read(&reply.body[..length], self.place.path("").to_str().unwrap().trim_end_matches('/'))
+        Report::read(
+            &reply.body[..length],
+            self.place.path("").to_str().unwrap().trim_end_matches('/'),
+        )
     }
 
     /// A request as a web server makes it that executes the script.
@@ -151,7 +154,10 @@ impl Site {
         self.place.describe(&mut request, &self.script);
         let own = ["PATH", "WSGATE_RUNTIME_DIR"];
         let own = request.get_envs().filter(|(name, _)| own.iter().any(|own| name == own));
-        command.env_clear().envs(own.filter_map(|(name, value)| Some((name, value?)))).current_dir(self.place.path(""));
+        command
+            .env_clear()
+            .envs(own.filter_map(|(name, value)| Some((name, value?))))
+            .current_dir(self.place.path(""));
     }
 
     /// A site's two requests, when all its processes have ended.
@@ -216,7 +222,10 @@ impl Way for Forked {
             }
             report
         });
-        assert_eq!(reports.each_ref().map(|report| report.requests), if self.mode == "warm" { [1, 1] } else { [1, 2] });
+        assert_eq!(
+            reports.each_ref().map(|report| report.requests),
+            if self.mode == "warm" { [1, 1] } else { [1, 2] }
+        );
         end_pools(&site);
         site.observed(reports)
     }
@@ -228,8 +237,20 @@ impl Way for Fastcgi {
         let socket = site.place.path("app.sock");
         let mut command = Command::new(site.place.wsgate());
         site.environment(&mut command);
-        command.args(["fastcgi", "--workers", "1", "--threads", self.threads, "--preload", self.preload]);
-        command.arg("--python").arg(python()).arg("--listen").arg(format!("unix:{}", socket.display()));
+        command.args([
+            "fastcgi",
+            "--workers",
+            "1",
+            "--threads",
+            self.threads,
+            "--preload",
+            self.preload,
+        ]);
+        command
+            .arg("--python")
+            .arg(python())
+            .arg("--listen")
+            .arg(format!("unix:{}", socket.display()));
         let mut pool = Running::start(piped(command.arg(&site.script)));
         pool.await_log("W0710");
         let reports = [1, 2].map(|number| site.connected(number, &socket));
@@ -270,7 +291,8 @@ fn end_pools(site: &Site) {
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
         .filter(|pid| {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            String::from_utf8_lossy(&environ).contains(&format!("WSGATE_RUNTIME_DIR={}", mark.display()))
+            String::from_utf8_lossy(&environ)
+                .contains(&format!("WSGATE_RUNTIME_DIR={}", mark.display()))
         })
         .collect();
     for &pid in &processes {
@@ -279,5 +301,7 @@ fn end_pools(site: &Site) {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
         }
     }
-    eventually("all processes of the pool have ended", || !processes.iter().any(|&pid| exists(pid)));
+    eventually("all processes of the pool have ended", || {
+        !processes.iter().any(|&pid| exists(pid))
+    });
 }

@@ -26,7 +26,11 @@ fn on_linux_4_18(test: &str) {
     let ended = run(&mut command, "");
     if ended.code() == Some(NO_SECCOMP) {
         // Nobody would see there that these tests test nothing.
-        assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "the kernel refuses a seccomp filter");
+        assert_ne!(
+            std::env::var("CI").as_deref(),
+            Ok("true"),
+            "the kernel refuses a seccomp filter"
+        );
         return;
     }
     assert!(ended.text().contains("1 passed"), "{}\n{}", ended.text(), ended.stderr);
@@ -55,18 +59,28 @@ fn every_mode_serves() {
 fn serve_in_every_mode() {
     for mode in MODES {
         let mut served = Served::start(mode, &["--timeout", "10"], ECHOES);
-        let how = if matches!(mode, Mode::Warm | Mode::Resident | Mode::Preloaded(_)) { "forked" } else { "loaded" };
+        let how = if matches!(mode, Mode::Warm | Mode::Resident | Mode::Preloaded(_)) {
+            "forked"
+        } else {
+            "loaded"
+        };
         for number in 0..5 {
             let body = format!("body{number}");
             let response = served.request("POST", "/", &[], body.as_bytes());
-            assert_eq!(response.text(), format!("{body} child {how}"), "{mode:?}: {}", served.log());
+            assert_eq!(
+                response.text(),
+                format!("{body} child {how}"),
+                "{mode:?}: {}",
+                served.log()
+            );
         }
         // A process that ends is noticed. A worker without a supervisor would be gone.
         if mode != Mode::Lone {
             let response = served.request("GET", "/exit", &[], b"");
             if matches!(mode, Mode::Cold | Mode::Warm | Mode::Resident) {
                 assert!(
-                    ["500 Internal Server Error", "502 Bad Gateway"].contains(&response.status.as_str()),
+                    ["500 Internal Server Error", "502 Bad Gateway"]
+                        .contains(&response.status.as_str()),
                     "{mode:?}"
                 );
             }
@@ -127,7 +141,8 @@ fn use_dynamic_pools_call_and_check() {
     let script = place.file("app.wsgi", ECHOES);
     for (words, expected) in [(["call"], "child loaded"), (["check"], "import ")] {
         let mut command = Command::new(place.wsgate());
-        let ended = run(command.args(words).arg("--python").arg(crate::probe::python()).arg(&script), "");
+        let ended =
+            run(command.args(words).arg("--python").arg(crate::probe::python()).arg(&script), "");
         assert!(ended.text().contains(expected), "{words:?}: {}", ended.text());
         assert_eq!(ended.code(), Some(0), "{words:?}: {}{}", ended.text(), ended.stderr);
     }
@@ -142,7 +157,9 @@ fn a_warm_pool_whose_processes_die_at_birth_costs_one_message_and_no_time() {
     ";
     let site = Site::of("warm", "--queue 20", &code);
     site.ask();
-    crate::front::eventually(&format!("the pool gives up: {}", site.log()), || site.log().contains("[W0712]"));
+    crate::front::eventually(&format!("the pool gives up: {}", site.log()), || {
+        site.log().contains("[W0712]")
+    });
     site.await_no_process();
     let begin = std::time::Instant::now();
     for _ in 0..5 {

@@ -15,18 +15,27 @@ fn bottle_keeps_a_signed_cookie_reads_an_upload_and_sends_a_file(front: &mut dyn
     let text = Client::get(hello).cookies(jar.path()).run().expect(200).text();
     assert_eq!(text, "Hello Zo\u{eb}, /cgi-bin/bottle.wsgi/hello/you\n");
     assert_eq!(Client::get(front.script("bottle.wsgi/seen")).run().expect(200).text(), "nobody");
-    assert_eq!(Client::get(front.script("bottle.wsgi/seen")).cookies(jar.path()).run().expect(200).text(), "Zo\u{eb}");
+    assert_eq!(
+        Client::get(front.script("bottle.wsgi/seen")).cookies(jar.path()).run().expect(200).text(),
+        "Zo\u{eb}"
+    );
 
     let file = front.site().big_file("upload.bin", 200_000);
-    let told = Client::post_multipart(front.script("bottle.wsgi/upload"), "file", &file).run().expect(200).json();
+    let told = Client::post_multipart(front.script("bottle.wsgi/upload"), "file", &file)
+        .run()
+        .expect(200)
+        .json();
     assert_eq!(told, serde_json::json!({ "name": "upload.bin", "bytes": 200_000 }));
     sends_a_file_or_a_part_of_it(front, "bottle.wsgi");
 }
 
 fn sends_a_file_or_a_part_of_it(front: &dyn Front, script: &str) {
-    let (url, name) = (front.script(&format!("{script}/source")), format!("tests/packages/apps/{script}"));
+    let (url, name) =
+        (front.script(&format!("{script}/source")), format!("tests/packages/apps/{script}"));
     // The first line is another one there.
-    let lines = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let lines = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
     let expected = lines(&std::fs::read(source(&name)).unwrap());
     let whole = Client::get(&url).run().expect(200);
     assert!(lines(&whole.body).starts_with(&expected), "{whole:?}");
@@ -42,7 +51,11 @@ fn sends_a_file_or_a_part_of_it(front: &dyn Front, script: &str) {
 
 fn webpy_says_hello_without_a_content_type_reads_a_form_and_redirects(front: &mut dyn Front) {
     let hello = Client::get(front.script("webpy.wsgi/")).run().expect(200);
-    assert_eq!((hello.text().as_str(), hello.all("content-type")), ("Hello, world!", vec![]), "{hello:?}");
+    assert_eq!(
+        (hello.text().as_str(), hello.all("content-type")),
+        ("Hello, world!", vec![]),
+        "{hello:?}"
+    );
     let form = Client::post(front.script("webpy.wsgi/form"), "name=Zo%C3%AB").run().expect(200);
     assert_eq!(form.text(), "Hello, Zo\u{eb}!");
     let moved = Client::get(front.script("webpy.wsgi/moved")).run().expect(303);
@@ -52,7 +65,9 @@ fn webpy_says_hello_without_a_content_type_reads_a_form_and_redirects(front: &mu
 
 fn pyramid_answers_in_json_counts_in_a_session_and_sends_a_file(front: &mut dyn Front) {
     let total = front.script("pyramid.wsgi/total");
-    let told = Client::request("POST", &total, "[1, 2, 39]").header("Content-Type", "application/json").run();
+    let told = Client::request("POST", &total, "[1, 2, 39]")
+        .header("Content-Type", "application/json")
+        .run();
     assert_eq!(told.expect(200).json(), serde_json::json!({ "total": 42, "url": total }));
 
     let jar = tempfile::NamedTempFile::new().unwrap();

@@ -70,7 +70,8 @@ use crate::front::Front;
 /// Runs a program of the virtualenv's as the web server's user, to set something up; gives what it prints.
 #[track_caller]
 fn set_up(front: &dyn Front, program: &str, arguments: &[&str]) -> Vec<u8> {
-    let mut command: Command = front.site().as_server(crate::front::venv().join("bin").join(program));
+    let mut command: Command =
+        front.site().as_server(crate::front::venv().join("bin").join(program));
     command.args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

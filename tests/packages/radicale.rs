@@ -13,8 +13,10 @@ const EVENT: &str = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//wsgate//tests//
     DTSTAMP:20261130T120000Z\r\nDTSTART:20261201T090000Z\r\nSUMMARY:Caf\u{e9}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
 
 fn an_event_is_put_found_and_read(front: &mut dyn Front) {
-    let (configuration, folder) = (front.site().path("var/radicale.conf"), front.site().path("var/collections"));
-    let text = format!("[auth]\ntype = none\n[storage]\nfilesystem_folder = {}\n", folder.display());
+    let (configuration, folder) =
+        (front.site().path("var/radicale.conf"), front.site().path("var/collections"));
+    let text =
+        format!("[auth]\ntype = none\n[storage]\nfilesystem_folder = {}\n", folder.display());
     fs::write(configuration, text).unwrap();
 
     let calendar = front.script("radicale.wsgi/ada/calendar/");
@@ -23,17 +25,27 @@ fn an_event_is_put_found_and_read(front: &mut dyn Front) {
     for number in 1..=4 {
         let event = EVENT.replace("UID:number", &format!("UID:{number}"));
         let url = format!("{calendar}{number}.ics");
-        Client::request("PUT", &url, &event).header("Content-Type", "text/calendar").run().expect(201);
+        Client::request("PUT", &url, &event)
+            .header("Content-Type", "text/calendar")
+            .run()
+            .expect(201);
         let read = Client::get(&url).run().expect(200);
         assert!(read.text().contains("SUMMARY:Caf\u{e9}"), "{read:?}");
 
         let find = "<propfind xmlns=\"DAV:\"><prop><getetag/></prop></propfind>";
-        let found = Client::request("PROPFIND", &calendar, find).header("Depth", "1").run().expect(207).text();
+        let found = Client::request("PROPFIND", &calendar, find)
+            .header("Depth", "1")
+            .run()
+            .expect(207)
+            .text();
         for earlier in 1..=number {
             let address = format!("/cgi-bin/radicale.wsgi/ada/calendar/{earlier}.ics</href>");
             assert!(found.contains(&address), "{found}");
         }
         assert!(found.contains(read.header("etag").trim_matches('"')), "{found}");
     }
-    assert!(folder.join("collection-root/ada/calendar/4.ics").exists(), "not where the configuration says");
+    assert!(
+        folder.join("collection-root/ada/calendar/4.ics").exists(),
+        "not where the configuration says"
+    );
 }

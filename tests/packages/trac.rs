@@ -28,8 +28,13 @@ fn a_wiki_page_is_edited_and_read(front: &mut dyn Front) {
         // Links begin with the address of the script.
         assert!(text.contains("href=\"/cgi-bin/trac.wsgi/wiki/Notes?action=history\""), "{text}");
     }
-    let history = Client::get(format!("{page}?action=history")).cookies(jar.path()).run().expect(200).text();
-    assert_eq!(history.matches("class=\"version\"").count(), 5, "a head and four versions: {history}");
+    let history =
+        Client::get(format!("{page}?action=history")).cookies(jar.path()).run().expect(200).text();
+    assert_eq!(
+        history.matches("class=\"version\"").count(),
+        5,
+        "a head and four versions: {history}"
+    );
 }
 
 /// Makes an environment in which everybody may edit the wiki.
@@ -43,6 +48,9 @@ PermissionSystem(environment).grant_permission("anonymous", "WIKI_ADMIN")
 
 /// The value of a hidden field of a form.
 fn field<'a>(form: &'a str, name: &str) -> &'a str {
-    let value = form.split(&format!("name=\"{name}\" value=\"")).nth(1).and_then(|rest| rest.split('"').next());
+    let value = form
+        .split(&format!("name=\"{name}\" value=\""))
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
     value.unwrap_or_else(|| panic!("no {name} in the form: {form}"))
 }

@@ -9,7 +9,8 @@ use crate::front::{Apache, CgiModule, Client, Front, Nginx, Setup, Site};
 use crate::running::{Running, piped};
 
 /// The suites, and how many tests each has.
-const SUITES: [(&str, usize); 5] = [("basic", 16), ("copymove", 13), ("props", 30), ("locks", 41), ("http", 4)];
+const SUITES: [(&str, usize); 5] =
+    [("basic", 16), ("copymove", 13), ("props", 30), ("locks", 41), ("http", 4)];
 
 #[test]
 fn litmus_passes_in_a_pool() {
@@ -43,7 +44,8 @@ fn run_suites(front: &dyn Front, suites: &[(&str, usize)]) {
     let mut failures = String::new();
     for &(suite, count) in suites {
         let text = run_litmus(suite, count, &url);
-        let summary = format!("<- summary for `{suite}': of {count} tests run: {count} passed, 0 failed.");
+        let summary =
+            format!("<- summary for `{suite}': of {count} tests run: {count} passed, 0 failed.");
         if !text.contains(&summary) {
             failures += &text;
         }

@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::set_up;
 use crate::front::{
-    Apache, CgiModule, Client, Front, Lighttpd, Nginx, Response, Setup, Site, eventually, venv, wait_for_exit,
+    Apache, CgiModule, Client, Front, Lighttpd, Nginx, Response, Setup, Site, eventually, venv,
+    wait_for_exit,
 };
 
 /// Makes an instance with a manager, over the storage that its configuration names.
@@ -80,7 +81,8 @@ impl Zeo {
         let mut command = front.site().as_server(venv().join("bin/runzeo"));
         command.arg("-a").arg(&socket).arg("-f").arg(front.site().path("var/Data.fs"));
         let log = fs::File::create(front.site().path("run/zeo.log")).unwrap();
-        let zeo = Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        let zeo =
+            Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         eventually("the ZEO server listens", || socket.exists());
         zeo
     }
@@ -113,8 +115,14 @@ fn conflicting_documents_are_kept(front: &mut dyn Front) {
 
 fn make_instance_over_zeo(front: &dyn Front) -> Zeo {
     let zeo = Zeo::start(front);
-    let storage = format!("<zeoclient>\nserver {}\n</zeoclient>\n", front.site().path("var/zeo.sock").display());
-    make_instance(front, &format!("%import ZEO\n<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"));
+    let storage = format!(
+        "<zeoclient>\nserver {}\n</zeoclient>\n",
+        front.site().path("var/zeo.sock").display()
+    );
+    make_instance(
+        front,
+        &format!("%import ZEO\n<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"),
+    );
     zeo
 }
 
@@ -131,7 +139,9 @@ fn add_at_once(folders: [String; 2]) {
     });
     for (folder, client) in folders.iter().zip(1..) {
         let clients = if folders[0] == folders[1] { vec![1, 2] } else { vec![client] };
-        let ids = clients.iter().flat_map(|client| (1..=3).map(move |number| format!("doc{client}{number}")));
+        let ids = clients
+            .iter()
+            .flat_map(|client| (1..=3).map(move |number| format!("doc{client}{number}")));
         expect_documents(folder, &ids.collect::<Vec<_>>());
     }
 }
@@ -142,12 +152,18 @@ mod cgi_handler {
     #[test]
     fn documents_in_a_file_are_kept() {
         let site = Site::under_cgi_handler();
-        super::documents_in_a_file_are_kept(&mut super::Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+        super::documents_in_a_file_are_kept(&mut super::Apache::start(
+            CgiModule::Cgid,
+            Setup::ScriptAlias,
+            site,
+        ));
     }
 
     #[test]
     fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::under_cgi_handler()));
+        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(
+            Site::under_cgi_handler(),
+        ));
     }
 }
 
@@ -171,7 +187,11 @@ mod warm {
     #[test]
     fn documents_in_a_file_are_kept() {
         let site = Site::of_mode("warm");
-        super::documents_in_a_file_are_kept(&mut Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+        super::documents_in_a_file_are_kept(&mut Apache::start(
+            CgiModule::Cgid,
+            Setup::ScriptAlias,
+            site,
+        ));
     }
 
     #[test]
@@ -186,12 +206,18 @@ mod resident {
     #[test]
     fn documents_in_a_file_are_kept() {
         let site = Site::of_mode("resident");
-        super::documents_in_a_file_are_kept(&mut Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+        super::documents_in_a_file_are_kept(&mut Apache::start(
+            CgiModule::Cgid,
+            Setup::ScriptAlias,
+            site,
+        ));
     }
 
     #[test]
     fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::of_mode("resident")));
+        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::of_mode(
+            "resident",
+        )));
     }
 }
 

@@ -49,7 +49,8 @@ fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Reply {
 #[test]
 fn f42_an_authorizer_and_a_responder_share_a_socket_and_its_variables_reach_the_responder() {
     // CGI has no roles.
-    let is_fastcgi = |mode: &Mode| matches!(mode, Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone);
+    let is_fastcgi =
+        |mode: &Mode| matches!(mode, Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone);
     for mode in MODES.into_iter().filter(is_fastcgi) {
         let mut served = Served::start(mode, &[], BOTH);
         for round in 0..5 {
@@ -62,9 +63,16 @@ fn f42_an_authorizer_and_a_responder_share_a_socket_and_its_variables_reach_the_
                 ("401 Unauthorized", "who are you?"),
                 "{mode:?}"
             );
-            assert_eq!(refused.header("WWW-Authenticate"), Some("Basic realm=\"here\""), "{mode:?}");
+            assert_eq!(
+                refused.header("WWW-Authenticate"),
+                Some("Basic realm=\"here\""),
+                "{mode:?}"
+            );
         }
         let log = served.stop();
-        assert!(!log.contains("wsgate: error") && !log.contains("wsgate: warning"), "{mode:?}: {log}");
+        assert!(
+            !log.contains("wsgate: error") && !log.contains("wsgate: warning"),
+            "{mode:?}: {log}"
+        );
     }
 }

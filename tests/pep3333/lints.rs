@@ -100,7 +100,10 @@ fn lints_find_nothing_around_a_page_of_flask_or_django_in_any_mode() {
                     pages += 1;
                 }
                 let stream = served.request("GET", &path("stream"), &[], b"");
-                assert!(stream.text().ends_with(",98,99,"), "{mode:?} {lint} {framework}: {stream:?}");
+                assert!(
+                    stream.text().ends_with(",98,99,"),
+                    "{mode:?} {lint} {framework}: {stream:?}"
+                );
                 pages += 1;
             }
         }

@@ -171,31 +171,52 @@ impl Random {
 impl Program {
     fn random(number: u64) -> Self {
         let mut random = Random(SEED ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let kinds = ["list", "tuple", "iterator", "old", "generator", "closing", "bytes", "text", "memory", "file"];
+        let kinds = [
+            "list",
+            "tuple",
+            "iterator",
+            "old",
+            "generator",
+            "closing",
+            "bytes",
+            "text",
+            "memory",
+            "file",
+        ];
         let kind = random.choose(&kinds);
         let runs_late = ["generator", "closing"].contains(&kind);
         let blocks = if ["bytes", "text"].contains(&kind) { Vec::new() } else { random.sizes(4) };
         let late = runs_late && random.one_in(3);
         let writes = if !late && random.one_in(4) { random.sizes(3) } else { Vec::new() };
-        let status =
-            random.choose(&["200 OK", "200 OK", "404 Gone For Good", "206 Part", "204 None", "205 Reset", "304 Same"]);
+        let status = random.choose(&[
+            "200 OK",
+            "200 OK",
+            "404 Gone For Good",
+            "206 Part",
+            "204 None",
+            "205 Reset",
+            "304 Same",
+        ]);
         let mut headers = vec![("X-Number", number.to_string())];
         if !random.one_in(5) {
             headers.insert(0, ("Content-Type", "text/plain".to_owned()));
         }
-        let (written, whole) = (writes.iter().sum::<usize>(), writes.iter().chain(&blocks).sum::<usize>());
+        let (written, whole) =
+            (writes.iter().sum::<usize>(), writes.iter().chain(&blocks).sum::<usize>());
         match random.below(6) {
             0 | 1 => headers.push(("content-length", whole.to_string())),
             2 => headers.push(("Content-Length", (whole + 1 + random.below(50)).to_string())),
             // More than that is no error of an iterable, but of `write()`.
-            3 if whole > written => {
-                headers.push(("Content-Length", (whole - 1 - random.below(whole - written)).to_string()))
-            }
+            3 if whole > written => headers
+                .push(("Content-Length", (whole - 1 - random.below(whole - written)).to_string())),
             _ => {}
         }
         let fail = (runs_late && random.one_in(5)).then(|| random.below(blocks.len() + 1));
-        let replaced = random.one_in(8).then(|| random.choose(&["503 Sorry", "200 OK", "204 None"]));
-        let body = (0..random.choose(&[0, 0, 1, 10, 3000, 66_000])).map(|at: usize| (at * 7 % 251) as u8).collect();
+        let replaced =
+            random.one_in(8).then(|| random.choose(&["503 Sorry", "200 OK", "204 None"]));
+        let body = (0..random.choose(&[0, 0, 1, 10, 3000, 66_000]))
+            .map(|at: usize| (at * 7 % 251) as u8)
+            .collect();
         Self {
             number,
             read: random.choose(&["none", "all", "some", "lines", "again", "text", "into", "peek"]),
@@ -241,7 +262,8 @@ impl Program {
             None => [self.headers.clone(), vec![("X-Read", self.was_read())]].concat(),
         };
         let is_length = |(name, _): &&(&str, String)| name.eq_ignore_ascii_case("Content-Length");
-        let mut limit: Option<usize> = headers.iter().find(is_length).map(|(_, value)| value.parse().unwrap());
+        let mut limit: Option<usize> =
+            headers.iter().find(is_length).map(|(_, value)| value.parse().unwrap());
         let (head_only, code) = (self.method == "HEAD", &status[..3]);
         let bodiless = ["204", "205", "304"].contains(&code);
 
@@ -266,7 +288,8 @@ impl Program {
                 "list" | "tuple" => self.blocks.len() == 1,
                 kind => kind == "file",
             };
-            let whole = if total == 0 { (!head_only).then_some(0) } else { is_counted.then_some(total) };
+            let whole =
+                if total == 0 { (!head_only).then_some(0) } else { is_counted.then_some(total) };
             limit = whole;
             headers.extend(whole.map(|length| ("Content-Length", length.to_string())));
         }
@@ -288,7 +311,8 @@ impl Program {
             *sum += size;
             Some((*sum, size))
         });
-        let stopped = stops.into_iter().any(|(sum, size)| size > 0 && (sum > room || bodiless || head_only));
+        let stopped =
+            stops.into_iter().any(|(sum, size)| size > 0 && (sum > room || bodiless || head_only));
         let cut = self.fail.is_some() && !stopped;
         let is_short = !cut && !bodiless && !head_only && limit.is_some_and(|limit| total < limit);
         if cut {
@@ -298,7 +322,9 @@ impl Program {
         }
         Expected {
             status: status.to_owned(),
-            headers: Some(headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+            headers: Some(
+                headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            ),
             body: (0..total.min(room)).map(|at| b'A' + u8::try_from(at % 26).unwrap()).collect(),
             cut: (!cut || limit != Some(total)).then_some(cut || is_short),
             codes: codes.into_iter().map(str::to_owned).collect(),
@@ -323,9 +349,13 @@ fn codes_by_request(log: &str) -> BTreeMap<String, Vec<String>> {
     let mut codes = BTreeMap::<_, Vec<_>>::new();
     let mut code = None;
     for line in log.lines() {
-        if let Some((severity, rest)) = line.strip_prefix("wsgate: ").and_then(|rest| rest.split_once('[')) {
+        if let Some((severity, rest)) =
+            line.strip_prefix("wsgate: ").and_then(|rest| rest.split_once('['))
+        {
             code = ["error", "warning"].contains(&severity).then(|| rest[..5].to_owned());
-        } else if let Some(id) = line.strip_prefix("request: ").and_then(|rest| rest.split(' ').next()) {
+        } else if let Some(id) =
+            line.strip_prefix("request: ").and_then(|rest| rest.split(' ').next())
+        {
             codes.entry(id.to_owned()).or_default().extend(code.take());
         }
     }
@@ -340,7 +370,8 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
         let programs: Vec<Program> = (0..count).map(Program::random).collect();
         for program in &programs {
             let carried = serde_json::to_string(program).unwrap();
-            let variables = [("HTTP_X_PROGRAM", carried.as_str()), ("UNIQUE_ID", &program.request_id())];
+            let variables =
+                [("HTTP_X_PROGRAM", carried.as_str()), ("UNIQUE_ID", &program.request_id())];
             let reply: Reply = served.request(program.method, "/", &variables, &program.body);
             let expected = program.expected();
             let mut came = Expected {
@@ -353,15 +384,23 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
             // A body may be cut that has a length and does not leave with the headers: in CGI, and over
             // FastCGI for some web servers, the client's connection is closed then.
             if let Some(headers) = came.headers.as_mut().filter(|_| mode.is_cgi()) {
-                let has_length = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
-                headers.retain(|(name, value)| !(has_length && name == "Connection" && value == "close"));
+                let has_length =
+                    headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));
+                headers.retain(|(name, value)| {
+                    !(has_length && name == "Connection" && value == "close")
+                });
             }
             if expected.headers.is_none() {
                 came.headers = None;
                 came.body.truncate(expected.body.len());
             }
             let shown = String::from_utf8_lossy(&reply.raw[..reply.raw.len().min(500)]);
-            assert!(came == expected, "{mode:?}, {}\nexpected {}\ncame {shown}", program.shown(), expected.shown());
+            assert!(
+                came == expected,
+                "{mode:?}, {}\nexpected {}\ncame {shown}",
+                program.shown(),
+                expected.shown()
+            );
         }
         check_log(mode, &programs, &served.stop());
     }
@@ -370,7 +409,14 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
 impl Expected {
     /// Without the greatest part of its body.
     fn shown(&self) -> String {
-        format!("{} {:?}, {} bytes, cut: {:?}, {:?}", self.status, self.headers, self.body.len(), self.cut, self.codes)
+        format!(
+            "{} {:?}, {} bytes, cut: {:?}, {:?}",
+            self.status,
+            self.headers,
+            self.body.len(),
+            self.cut,
+            self.codes
+        )
     }
 }
 
@@ -380,10 +426,22 @@ fn check_log(mode: Mode, programs: &[Program], log: &str) {
     // This warning comes once a pool, which is a request that starts a new interpreter.
     let counts = |code: &&String| mode == Mode::Cold || *code != "W0506";
     for program in programs {
-        let said: Vec<&String> = logged.get(&program.request_id()).into_iter().flatten().filter(counts).collect();
+        let said: Vec<&String> =
+            logged.get(&program.request_id()).into_iter().flatten().filter(counts).collect();
         let expected = program.expected().codes;
-        assert_eq!(said, expected.iter().filter(counts).collect::<Vec<_>>(), "{mode:?}, {}\n{log}", program.shown());
-        let closed = log.lines().filter(|line| *line == format!("closed {}", program.number)).count();
-        assert_eq!(closed, usize::from(program.kind == "closing"), "{mode:?}, {}\n{log}", program.shown());
+        assert_eq!(
+            said,
+            expected.iter().filter(counts).collect::<Vec<_>>(),
+            "{mode:?}, {}\n{log}",
+            program.shown()
+        );
+        let closed =
+            log.lines().filter(|line| *line == format!("closed {}", program.number)).count();
+        assert_eq!(
+            closed,
+            usize::from(program.kind == "closing"),
+            "{mode:?}, {}\n{log}",
+            program.shown()
+        );
     }
 }

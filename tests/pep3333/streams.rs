@@ -48,7 +48,8 @@ const ARCHIVE: &str = "UEsDBBQAAAAAAAAAIQCpMMX+BwAAAAcAAAAEAAAAbmFtZWNvbnRlbnRQS
 
 #[test]
 fn the_input_is_a_stream_of_python_in_every_mode() {
-    let archive = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, ARCHIVE).unwrap();
+    let archive =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, ARCHIVE).unwrap();
     let cases: [(&str, &[u8], &str); 9] = [
         ("/as_text", "a,\u{e9}\r\n\"1\n2\",3\r\n".as_bytes(), "[['a', '\u{e9}'], ['1\\n2', '3']]"),
         ("/as_zip", &archive, "{'name': 'content'}"),
@@ -86,7 +87,11 @@ fn a_missing_content_type_is_told_once_a_pool() {
         let mut served = Served::start(mode, &[], READER);
         for _ in 0..6 {
             let reply = served.request("GET", "/nothing", &[], b"");
-            assert_eq!((reply.text().as_str(), reply.header("Content-Type")), ("None", None), "{mode:?}");
+            assert_eq!(
+                (reply.text().as_str(), reply.header("Content-Type")),
+                ("None", None),
+                "{mode:?}"
+            );
         }
         let log = served.stop();
         let warnings = log.matches("warning[W0506]").count();
@@ -94,7 +99,9 @@ fn a_missing_content_type_is_told_once_a_pool() {
             Mode::Cold => assert_eq!(warnings, 6, "{log}"),
             // The request that starts the pool is served by an interpreter of its own.
             Mode::Warm | Mode::Resident => assert_eq!(warnings, 2, "{mode:?}: {log}"),
-            Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone => assert_eq!(warnings, 1, "{mode:?}: {log}"),
+            Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone => {
+                assert_eq!(warnings, 1, "{mode:?}: {log}")
+            }
         }
     }
 }
@@ -103,16 +110,21 @@ fn a_missing_content_type_is_told_once_a_pool() {
 fn a_refused_head_request_gets_no_body_in_any_mode() {
     for mode in MODES {
         let mut served = Served::start(mode, &[], READER);
-        for (name, value) in
-            [("SERVER_PORT", "none"), ("CONTENT_LENGTH", "9223372036854775808"), ("CONTENT_LENGTH", "-1x")]
-        {
+        for (name, value) in [
+            ("SERVER_PORT", "none"),
+            ("CONTENT_LENGTH", "9223372036854775808"),
+            ("CONTENT_LENGTH", "-1x"),
+        ] {
             let reply = served.request("HEAD", "/", &[(name, value)], b"");
             assert_eq!(
                 (reply.status.as_str(), reply.body.as_slice()),
                 ("400 Bad Request", &b""[..]),
                 "{mode:?} {name}"
             );
-            assert!(reply.header("Content-Length").is_some_and(|length| length != "0"), "{mode:?}: {reply:?}");
+            assert!(
+                reply.header("Content-Length").is_some_and(|length| length != "0"),
+                "{mode:?}: {reply:?}"
+            );
         }
         served.stop();
     }
@@ -146,7 +158,10 @@ fn w25_what_a_request_makes_of_errors_is_not_left_to_the_next() {
         }
         let log = served.stop();
         for spoiled in ["/reconfigures", "/closes", "/detaches"] {
-            assert!(log.contains(&format!("said by /after{spoiled}: \u{20ac}\n")), "{mode:?} {spoiled}: {log}");
+            assert!(
+                log.contains(&format!("said by /after{spoiled}: \u{20ac}\n")),
+                "{mode:?} {spoiled}: {log}"
+            );
         }
         assert!(!log.contains("wsgate: error"), "{mode:?}: {log}");
     }

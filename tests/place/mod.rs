@@ -78,7 +78,12 @@ impl Place {
                 return;
             }
         }
-        let status = Command::new("install").arg("-D").arg("-m").arg(format!("{mode:o}")).args([from, &to]).status();
+        let status = Command::new("install")
+            .arg("-D")
+            .arg("-m")
+            .arg(format!("{mode:o}"))
+            .args([from, &to])
+            .status();
         assert!(status.unwrap().success(), "install {} {}", from.display(), to.display());
     }
 
@@ -87,7 +92,10 @@ impl Place {
         let script = self.file("empty.wsgi", "application = None\n");
         let mut check = Command::new(self.wsgate());
         let text = running::run(check.arg("check").arg(&script), "").text();
-        let build = text.lines().find(|line| line.starts_with("engine ")).and_then(|line| line.rsplit(' ').next());
+        let build = text
+            .lines()
+            .find(|line| line.starts_with("engine "))
+            .and_then(|line| line.rsplit(' ').next());
         build.unwrap_or_else(|| panic!("no build in {text}")).to_owned()
     }
 
@@ -96,7 +104,10 @@ impl Place {
         let build = self.build();
         let other = format!("{}other", &build[..build.len() - 5]);
         let mut content = fs::read(self.path(relative)).unwrap();
-        let names = content.windows(build.len()).enumerate().filter(|(_, window)| *window == build.as_bytes());
+        let names = content
+            .windows(build.len())
+            .enumerate()
+            .filter(|(_, window)| *window == build.as_bytes());
         let positions: Vec<usize> = names.map(|(at, _)| at).collect();
         assert!(!positions.is_empty(), "{relative} does not carry its build");
         for at in positions {
@@ -108,7 +119,11 @@ impl Place {
     /// A named pipe.
     pub(crate) fn fifo(&self, relative: &str) -> PathBuf {
         let path = self.path(relative);
-        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success(), "mkfifo {}", path.display());
+        assert!(
+            Command::new("mkfifo").arg(&path).status().unwrap().success(),
+            "mkfifo {}",
+            path.display()
+        );
         path
     }
 

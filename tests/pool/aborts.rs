@@ -107,7 +107,10 @@ fn an_endless_reply_is_ended_by_an_abort_that_stands_behind_a_body_which_nobody_
     let post = Ask::post("/endless", vec![b'x'; 50_000]).keep();
     an_endless_reply_is_ended_by_an_abort_behind(&post, &post.bytes());
     // The rest of this body never comes.
-    an_endless_reply_is_ended_by_an_abort_behind(&post, &[post.before_body(), post.stdin(&[b'x'; 20_000])].concat());
+    an_endless_reply_is_ended_by_an_abort_behind(
+        &post,
+        &[post.before_body(), post.stdin(&[b'x'; 20_000])].concat(),
+    );
 }
 
 /// Sends `begun`, which is the request or a part of it, and then aborts that.

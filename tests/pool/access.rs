@@ -32,7 +32,8 @@ fn lines(pool: &Pool, count: usize) -> Vec<String> {
 
 /// What stands between quotes in a line of the combined form, and the words around it.
 fn parts(line: &str) -> (Vec<&str>, Vec<&str>) {
-    let (mut quoted, mut plain, mut begin, mut escaped, mut within) = (Vec::new(), Vec::new(), 0, false, false);
+    let (mut quoted, mut plain, mut begin, mut escaped, mut within) =
+        (Vec::new(), Vec::new(), 0, false, false);
     for (position, byte) in line.bytes().enumerate() {
         if escaped || byte == b'\\' {
             escaped = !escaped;
@@ -61,11 +62,18 @@ fn a_request_has_a_line_of_apaches_combined_form_with_duration_id_and_end_behind
     let lines = lines(&pool, 2);
     let (quoted, words) = parts(&lines[0]);
     assert_eq!(quoted, ["POST /path?q=1 HTTP/1.1", "http://example.org/", "agent 1.0"]);
-    assert_eq!((&words[..3], words[5], words[6]), (&["192.0.2.7", "-", "me"][..], "200", "11"), "{lines:?}");
+    assert_eq!(
+        (&words[..3], words[5], words[6]),
+        (&["192.0.2.7", "-", "me"][..], "200", "11"),
+        "{lines:?}"
+    );
     let time: Vec<_> = words[3].strip_prefix('[').unwrap().split(['/', ':']).collect();
     assert_eq!(time.len(), 6, "{lines:?}");
     assert!("JanFebMarAprMayJunJulAugSepOctNovDec".contains(time[1]), "{lines:?}");
-    assert!(words[4].len() == 6 && words[4].starts_with(['+', '-']) && words[4].ends_with(']'), "{lines:?}");
+    assert!(
+        words[4].len() == 6 && words[4].starts_with(['+', '-']) && words[4].ends_with(']'),
+        "{lines:?}"
+    );
     assert!(words[7].parse::<u64>().is_ok(), "{lines:?}");
     assert_eq!(words[8..], ["the_id_of_the_request", "-"]);
     let (quoted, words) = parts(&lines[1]);
@@ -78,11 +86,17 @@ fn a_request_has_a_line_of_apaches_combined_form_with_duration_id_and_end_behind
 #[test]
 fn no_request_forges_a_line_or_leaves_its_quotes() {
     let evil = b"\xe2\x80\xa8a\" \\\" b\\ \nc\r\x1b[31m\xff\xc3\xa9\t\x7f d\" 200 1 \"-\" \"x\n127.0.0.1 - - [";
-    let names = ["REQUEST_URI", "HTTP_REFERER", "HTTP_USER_AGENT", "SERVER_PROTOCOL", "REMOTE_ADDR", "REMOTE_USER"];
+    let names = [
+        "REQUEST_URI",
+        "HTTP_REFERER",
+        "HTTP_USER_AGENT",
+        "SERVER_PROTOCOL",
+        "REMOTE_ADDR",
+        "REMOTE_USER",
+    ];
     let ask = names.iter().fold(Ask::get("/"), |ask, name| ask.param(name, evil));
     let ask = ask.param("UNIQUE_ID", "an_id_of_ours\nand more");
-    let shown =
-        r#"\xe2\x80\xa8a\" \\\" b\\ \x0ac\x0d\x1b[31m\xff\xc3\xa9\x09\x7f d\" 200 1 \"-\" \"x\x0a127.0.0.1 - - ["#;
+    let shown = r#"\xe2\x80\xa8a\" \\\" b\\ \x0ac\x0d\x1b[31m\xff\xc3\xa9\x09\x7f d\" 200 1 \"-\" \"x\x0a127.0.0.1 - - ["#;
     let pool = logged(ECHO, &[]);
     pool.ask(&ask);
     let line = lines(&pool, 1).remove(0);
@@ -94,7 +108,9 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
     pool.stop();
     let pool = logged(ECHO, &["--access-format", "json"]);
     pool.ask(&ask.clone().param("REMOTE_USER", ""));
-    eventually("there is a line", || fs::read_to_string(pool.setup().path("access.log")).unwrap().ends_with('\n'));
+    eventually("there is a line", || {
+        fs::read_to_string(pool.setup().path("access.log")).unwrap().ends_with('\n')
+    });
     let log = fs::read_to_string(pool.setup().path("access.log")).unwrap();
     assert!(log.lines().count() == 1 && log.contains("\\u2028a"), "{log}");
     let line: serde_json::Value = serde_json::from_str(&log).unwrap();
@@ -106,7 +122,9 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
 #[test]
 fn json_has_the_same_fields() {
     let pool = logged(ECHO, &["--access-format", "json"]);
-    let ask = Ask::post("/a%20b", "body").param("REMOTE_USER", "me").param("UNIQUE_ID", "the_id_of_the_request");
+    let ask = Ask::post("/a%20b", "body")
+        .param("REMOTE_USER", "me")
+        .param("UNIQUE_ID", "the_id_of_the_request");
     pool.ask(&ask);
     // A web server that does not say what was asked for.
     pool.ask(
@@ -118,11 +136,21 @@ fn json_has_the_same_fields() {
     let lines: Vec<serde_json::Value> =
         lines(&pool, 2).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let first = &lines[0];
-    assert_eq!((&first["method"], &first["target"], &first["status"]), (&"POST".into(), &"/a%20b".into(), &200.into()));
-    assert_eq!((&first["request_id"], &first["whole"]), (&"the_id_of_the_request".into(), &true.into()));
+    assert_eq!(
+        (&first["method"], &first["target"], &first["status"]),
+        (&"POST".into(), &"/a%20b".into(), &200.into())
+    );
+    assert_eq!(
+        (&first["request_id"], &first["whole"]),
+        (&"the_id_of_the_request".into(), &true.into())
+    );
     assert!(first["microseconds"].is_u64() && first["bytes"].is_u64(), "{first}");
     let time = first["time"].as_str().unwrap();
-    assert_eq!((time.len(), &time[4..5], &time[10..11], &time[19..20]), (32, "-", "T", "."), "{time}");
+    assert_eq!(
+        (time.len(), &time[4..5], &time[10..11], &time[19..20]),
+        (32, "-", "T", "."),
+        "{time}"
+    );
     assert_eq!(lines[1]["target"], "/app/%C3%A9%20x?q=1");
     pool.stop();
 }
@@ -164,8 +192,9 @@ fn a_reply_that_is_cut_is_marked_and_a_client_that_did_not_wait_for_its_head_is_
             (quoted[0].to_owned(), words[5].to_owned(), bytes, words[9].to_owned())
         })
         .collect();
-    let line =
-        |request: &str, status: &str, bytes, end: &str| (request.to_owned(), status.to_owned(), bytes, end.to_owned());
+    let line = |request: &str, status: &str, bytes, end: &str| {
+        (request.to_owned(), status.to_owned(), bytes, end.to_owned())
+    };
     let (page, bad) = (told[1].2, told[2].2);
     assert!(page > 50 && bad > 50, "the pages have bodies: {told:?}");
     assert_eq!(
@@ -221,7 +250,9 @@ fn lines_of_workers_and_threads_are_never_torn() {
             let (mut wire, agent) = (pool.connect(), &agent);
             scope.spawn(move || {
                 for number in 0..50 {
-                    let ask = Ask::get(&format!("/{client}/{number}")).keep().param("HTTP_USER_AGENT", agent);
+                    let ask = Ask::get(&format!("/{client}/{number}"))
+                        .keep()
+                        .param("HTTP_USER_AGENT", agent);
                     wire.ask(&ask).text();
                 }
             });
@@ -252,7 +283,8 @@ fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
     let worker = Pid::from_raw(pool.workers(1)[0]);
     pool.ask(&Ask::get("/whole"));
     let size: u64 = lines(&pool, 1)[0].len() as u64 + 1;
-    let limit = |bytes| prlimit(worker, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    let limit =
+        |bytes| prlimit(worker, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
     limit(Some(size + 20));
     assert_eq!(pool.ask(&Ask::get("/torn")).text(), "/torn|");
     pool.await_log("W0370");
@@ -260,7 +292,10 @@ fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
     pool.ask(&Ask::get("/after"));
     let lines = lines(&pool, 3);
     assert!(lines[1].len() == 20 && !lines[1].contains('"'), "{lines:?}");
-    assert!(lines[0].contains("\"GET /whole ") && parts(&lines[2]).0[0] == "GET /after HTTP/1.1", "{lines:?}");
+    assert!(
+        lines[0].contains("\"GET /whole ") && parts(&lines[2]).0[0] == "GET /after HTTP/1.1",
+        "{lines:?}"
+    );
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0370"; 2], "{log}");
     assert!(log.contains("lines of this process that were lost: 1\n"), "{log}");
@@ -289,7 +324,9 @@ fn a_child_that_falls_out_of_the_application_writes_no_line() {
 
 #[test]
 fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
-    for (word, path) in [("--access-log", "not there/access.log"), ("--error-log", "not there/error.log")] {
+    for (word, path) in
+        [("--access-log", "not there/access.log"), ("--error-log", "not there/error.log")]
+    {
         let setup = Setup::new(ECHO);
         let log = setup.path(path).display().to_string();
         let setup = setup.words(&[word, &log]);
@@ -310,7 +347,11 @@ fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
 /// The first line of the one entry that a command has ended with.
 #[track_caller]
 fn only_entry_of_a_command(stderr: &str) -> &str {
-    assert_eq!((stderr.matches("wsgate: ").count(), stderr.matches("hint: ").count()), (1, 1), "{stderr}");
+    assert_eq!(
+        (stderr.matches("wsgate: ").count(), stderr.matches("hint: ").count()),
+        (1, 1),
+        "{stderr}"
+    );
     stderr.lines().next().unwrap()
 }
 
@@ -326,7 +367,12 @@ fn the_lines_may_go_to_standard_error() {
 fn a_lone_worker_writes_lines_too() {
     let setup = Setup::new(ECHO);
     let (access, error) = (setup.path("access.log"), setup.path("error.log"));
-    let setup = setup.words(&["--access-log", access.to_str().unwrap(), "--error-log", error.to_str().unwrap()]);
+    let setup = setup.words(&[
+        "--access-log",
+        access.to_str().unwrap(),
+        "--error-log",
+        error.to_str().unwrap(),
+    ]);
     let socket = std::os::unix::net::UnixListener::bind(setup.path("app.sock")).unwrap();
     let pool = setup.start_on(socket);
     assert_eq!(pool.ask(&Ask::get("/path")).text(), "/path|");

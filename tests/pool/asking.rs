@@ -140,11 +140,19 @@ fn pools_that_say_nothing_or_too_much_keep_nobody_from_the_status_of_others() {
     assert_eq!(ended.code(), Some(1));
     assert!(ended.text().starts_with("middle "), "{}", ended.text());
     for name in ["a-silent", "b-endless", "c-slow", "full", "x-garbage"] {
-        assert!(ended.stderr.contains(&format!("the pool `{name}` does not answer")), "{name}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(&format!("the pool `{name}` does not answer")),
+            "{name}: {}",
+            ended.stderr
+        );
         let begun = Instant::now();
         let alone = pool.tell(&["status", name]);
         assert_eq!(alone.code(), Some(1), "{name}");
-        assert!(begun.elapsed() < LIMIT && alone.stderr.contains("W0705"), "{name}: {}", alone.stderr);
+        assert!(
+            begun.elapsed() < LIMIT && alone.stderr.contains("W0705"),
+            "{name}: {}",
+            alone.stderr
+        );
     }
     assert!(!ended.stderr.contains('\x1b'));
     pool.stop();
@@ -159,7 +167,11 @@ fn a_pool_that_does_not_do_what_it_is_told_keeps_nobody_waiting() {
         let begun = Instant::now();
         let ended = pool.tell(&words);
         assert_eq!(ended.code(), Some(1), "{words:?}");
-        assert!(begun.elapsed() < 2 * LIMIT && ended.stderr.contains("W0705"), "{words:?}: {}", ended.stderr);
+        assert!(
+            begun.elapsed() < 2 * LIMIT && ended.stderr.contains("W0705"),
+            "{words:?}: {}",
+            ended.stderr
+        );
     }
     // Its supervisor is stopped.
     pool.signal(Signal::STOP);
@@ -199,7 +211,8 @@ fn a_link_to_somebody_elses_socket_is_told_nothing() {
     let listener = UnixListener::bind(pool.setup().path("ours")).unwrap();
     symlink(pool.setup().path("ours"), theirs.join("link.pool")).unwrap();
     // Another user's directory, in which root looks.
-    let status = std::process::Command::new("chown").args(["-h", "54321"]).arg(&theirs).status().unwrap();
+    let status =
+        std::process::Command::new("chown").args(["-h", "54321"]).arg(&theirs).status().unwrap();
     assert!(status.success());
     std::process::Command::new("chmod").arg("700").arg(&theirs).status().unwrap();
     let mut command = std::process::Command::new(crate::artefacts::gateway());

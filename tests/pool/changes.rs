@@ -48,7 +48,8 @@ fn stop(pool: Pool) -> String {
 #[test]
 fn a_script_that_is_edited_in_its_place_is_loaded_anew() {
     for preload in ["yes", "no"] {
-        let pool = Setup::new(&release("1")).words(&["--workers", "2", "--preload", preload]).start();
+        let pool =
+            Setup::new(&release("1")).words(&["--workers", "2", "--preload", preload]).start();
         for word in ["2", "three"] {
             fs::write(pool.setup().path("app.wsgi"), release(&format!("'{word}'"))).unwrap();
             answers(&pool, word);
@@ -81,7 +82,8 @@ fn directory(setup: &Setup, name: &str) {
     let directory = setup.path(name);
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("beside.py"), format!("name = '{name}'\n")).unwrap();
-    fs::write(directory.join("app.wsgi"), format!("import beside\n{}", release("beside.name"))).unwrap();
+    fs::write(directory.join("app.wsgi"), format!("import beside\n{}", release("beside.name")))
+        .unwrap();
 }
 
 #[test]
@@ -109,7 +111,9 @@ fn a_link_that_leads_to_another_release_changes_the_script_and_the_modules_besid
 #[test]
 fn a_broken_edit_leaves_the_old_code_serving_until_it_is_mended() {
     let mut pool = Setup::new(&release("1")).start();
-    for (number, broken) in ["def application(:\n", "#!wsgate --no-such-option\n"].into_iter().enumerate() {
+    for (number, broken) in
+        ["def application(:\n", "#!wsgate --no-such-option\n"].into_iter().enumerate()
+    {
         fs::write(pool.setup().path("app.wsgi"), broken).unwrap();
         pool.await_times("W0703", number + 1);
         answers(&pool, "1");
@@ -150,7 +154,10 @@ fn a_file_that_is_named_reloads_the_pool_when_it_comes_and_whenever_it_is_touche
     fs::create_dir(directory.join("one")).unwrap();
     changes("something came into a directory");
     let log = stop(pool);
-    assert!(log.contains("/restart.txt` has changed") && log.contains("/releases` has changed"), "{log}");
+    assert!(
+        log.contains("/restart.txt` has changed") && log.contains("/releases` has changed"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -189,10 +196,16 @@ fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a
         answers(&pool, "mended other");
         eventually("one template is left", || children(pool.pid()).len() == 1);
         let log = pool.stop();
-        assert!(log.contains("at_once.py` has changed") && log.contains("on_demand.py` has changed"), "{log}");
+        assert!(
+            log.contains("at_once.py` has changed") && log.contains("on_demand.py` has changed"),
+            "{log}"
+        );
         // Each process that has the module may notice it.
         let codes = codes(&log);
-        assert!(codes.len() >= 2 && codes.chunks(2).all(|pair| pair == ["W0301", "W0703"]), "{log}");
+        assert!(
+            codes.len() >= 2 && codes.chunks(2).all(|pair| pair == ["W0301", "W0703"]),
+            "{log}"
+        );
     }
 }
 
@@ -220,7 +233,10 @@ fn a_worker_on_standard_input_gets_a_supervisor_if_its_code_is_to_be_watched() {
     command.args(["fastcgi", "--reload", "--python"]).arg(python()).arg(setup.path("app.wsgi"));
     command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("run"));
     let listener = UnixListener::bind(&socket).unwrap();
-    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let running = Running::start(&mut command);
     let ask = || Wire::unix(&socket).ask(&Ask::get("/")).text();
     assert_eq!(ask(), "1");
@@ -243,7 +259,9 @@ const ARCHIVED: &str = "
 
 /// Puts another archive in the place of that beside the application.
 fn archive(directory: &Path, value: &str) {
-    let code = format!("import zipfile; zipfile.ZipFile('new.zip', 'w').writestr('helper.py', 'VALUE = {value:?}')");
+    let code = format!(
+        "import zipfile; zipfile.ZipFile('new.zip', 'w').writestr('helper.py', 'VALUE = {value:?}')"
+    );
     let made = Command::new(python()).args(["-c", &code]).current_dir(directory).status().unwrap();
     assert!(made.success());
     fs::rename(directory.join("new.zip"), directory.join("lib.zip")).unwrap();
@@ -293,12 +311,20 @@ fn a_lone_worker_of_a_script_exits_when_its_code_has_changed_if_that_is_wanted()
         let worker = start();
         assert_eq!(Wire::unix(&socket).ask(&Ask::get("/")).text(), "one", "{options}");
         match changes {
-            "app.wsgi" => drop(place.script("site/app.wsgi", &first_line, &code.replace("helper.VALUE", "'second'"))),
+            "app.wsgi" => drop(place.script(
+                "site/app.wsgi",
+                &first_line,
+                &code.replace("helper.VALUE", "'second'"),
+            )),
             _ => drop(place.file(&format!("site/{changes}"), "VALUE = 'second'")),
         }
         let ended = worker.end();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-        assert!(ended.stderr.contains("W0353") && ended.stderr.contains(changes), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("W0353") && ended.stderr.contains(changes),
+            "{}",
+            ended.stderr
+        );
         // The process manager starts another.
         let worker = start();
         let expected = if changes == "restart.txt" { "one" } else { "second" };

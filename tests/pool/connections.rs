@@ -34,7 +34,9 @@ fn f17_a_connection_that_is_to_be_kept_is_not_closed_by_anything_that_is_no_end_
     )
     .start();
     let mut wire = pool.connect();
-    for (path, status) in [("/404 Not Found", 404), ("/204 No Content", 204), ("/raises", 500), ("/200 OK", 200)] {
+    for (path, status) in
+        [("/404 Not Found", 404), ("/204 No Content", 204), ("/raises", 500), ("/200 OK", 200)]
+    {
         assert_eq!(wire.ask(&Ask::get(path).keep()).head().status, status);
     }
     assert_eq!(wire.ask(&Ask::get("/").keep().param("CONTENT_LENGTH", "x")).head().status, 400);
@@ -87,7 +89,8 @@ fn f19_questions_are_answered_at_any_time_and_unknown_names_left_out() {
 
 #[test]
 fn f20_the_numbers_are_those_of_the_whole_pool() {
-    for (workers, threads, requests) in [("1", "1", 1), ("3", "1", 3), ("1", "4", 4), ("2", "3", 6)] {
+    for (workers, threads, requests) in [("1", "1", 1), ("3", "1", 3), ("1", "4", 4), ("2", "3", 6)]
+    {
         let pool = Setup::new(ECHO).words(&["--workers", workers, "--threads", threads]).start();
         let mut wire = pool.connect();
         let mut query = Vec::new();

@@ -18,13 +18,17 @@ use crate::{
 #[test]
 fn nothing_that_is_requested_reaches_the_terminal_of_whoever_asks_for_the_status() {
     let pool = Setup::new(ECHO).start();
-    let ask =
-        Ask::get("/").without("REQUEST_URI").param("REQUEST_URI", "/\x1b[2J\r\n  4711 busy\u{202e}\u{2028}\u{9b}");
+    let ask = Ask::get("/")
+        .without("REQUEST_URI")
+        .param("REQUEST_URI", "/\x1b[2J\r\n  4711 busy\u{202e}\u{2028}\u{9b}");
     pool.ask(&ask);
     for words in [&["status", "app"][..], &["status", "--json"]] {
         let told = pool.tell(words).text();
         assert!(!hides(&told) && told.contains("202e"), "{told:?}");
-        assert!(told.contains("[2J") && !told.lines().any(|line| line.starts_with("  4711")), "{told:?}");
+        assert!(
+            told.contains("[2J") && !told.lines().any(|line| line.starts_with("  4711")),
+            "{told:?}"
+        );
     }
     pool.stop();
 }
@@ -132,7 +136,9 @@ fn times_beyond_all_clocks_and_names_that_are_none_are_refused() {
     }
     // As far as clocks are sure to go.
     let longest = u32::MAX.to_string();
-    let pool = Setup::new(ECHO).words(&["--drain", &longest, "--slow", &longest, "--timeout", &longest]).start();
+    let pool = Setup::new(ECHO)
+        .words(&["--drain", &longest, "--slow", &longest, "--timeout", &longest])
+        .start();
     assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
     pool.stop();
 }
@@ -144,7 +150,11 @@ fn a_pool_without_a_place_for_its_socket_says_which_and_serves() {
     fs::set_permissions(setup.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
     let pool = setup.start();
     assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
-    assert_eq!(fs::read_dir(pool.setup().path("run")).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(
+        fs::read_dir(pool.setup().path("run")).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
     let log = pool.stop();
     assert!(only_entry(&log, "W0706").contains("/run/app.pool` cannot be replaced: "), "{log}");
 

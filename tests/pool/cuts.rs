@@ -26,7 +26,9 @@ fn bytes(mut wire: Wire, path: &str, software: &str) -> Vec<u8> {
 fn a_response_that_is_not_whole_ends_with_what_is_no_record() {
     let pool = Setup::new(ENDS).start();
     for path in ["/raises", "/is-short"] {
-        for software in ["nginx/1.22.1", "Apache/2.4.71 (Debian)", "lighttpd/1.4.69", "Caddy/v2.6.2", ""] {
+        for software in
+            ["nginx/1.22.1", "Apache/2.4.71 (Debian)", "lighttpd/1.4.69", "Caddy/v2.6.2", ""]
+        {
             let bytes = bytes(pool.connect(), path, software);
             assert!(bytes.ends_with(b"begun\0\0\0\0\0\0\0\0"), "{path}, {software}: {bytes:?}");
         }
@@ -38,12 +40,16 @@ fn a_response_that_is_not_whole_ends_with_what_is_no_record() {
 #[test]
 fn behind_mod_fcgid_a_response_that_is_not_whole_ends_in_good_order_with_another_status() {
     let directory = tempfile::tempdir().unwrap();
-    for (name, is_of_fcgid) in [("4711.0", true), ("4711", false), ("4711.0.sock", false), ("app.sock", false)] {
+    for (name, is_of_fcgid) in
+        [("4711.0", true), ("4711", false), ("4711.0.sock", false), ("app.sock", false)]
+    {
         let socket = directory.path().join(name);
         let pool = Setup::new(ENDS).start_on(UnixListener::bind(&socket).unwrap());
         for path in ["/raises", "/is-short"] {
             let bytes = bytes(Wire::unix(&socket), path, "Apache/2.4.71 (Debian) mod_fcgid/2.3.9");
-            let ended = bytes.ends_with(b"begun\x01\x06\0\x01\0\0\0\0\x01\x03\0\x01\0\x08\0\0\0\0\0\x01\0\0\0\0");
+            let ended = bytes.ends_with(
+                b"begun\x01\x06\0\x01\0\0\0\0\x01\x03\0\x01\0\x08\0\0\0\0\0\x01\0\0\0\0",
+            );
             let broken = bytes.ends_with(b"begun\0\0\0\0\0\0\0\0");
             assert_eq!((ended, broken), (is_of_fcgid, !is_of_fcgid), "{name}, {path}: {bytes:?}");
         }

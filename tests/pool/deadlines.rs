@@ -72,9 +72,12 @@ fn is_cut(wire: &mut Wire) -> bool {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_at_its_deadline_and_no_other_request_suffers() {
-    for (threads, paths) in [("2", &["/list", "/pieces", "/file", "/write", "/catches"][..]), ("4", &["/list"])] {
+    for (threads, paths) in
+        [("2", &["/list", "/pieces", "/file", "/write", "/catches"][..]), ("4", &["/list"])]
+    {
         for &path in paths {
-            let mut pool = Setup::new(LARGE).words(&["--threads", threads, "--timeout", "1"]).start();
+            let mut pool =
+                Setup::new(LARGE).words(&["--threads", threads, "--timeout", "1"]).start();
             let worker = pool.ask(&Ask::get("/")).pid();
             let mut stalled = pool.connect();
             stalled.send(&Ask::get(path).bytes());
@@ -85,7 +88,10 @@ fn a_client_that_does_not_read_is_cut_at_its_deadline_and_no_other_request_suffe
             innocent_requests(&pool, worker, Duration::from_millis(100));
             let log = pool.stop();
             assert_eq!(codes(&log), ["W0603"], "{path}: {log}");
-            assert!(log.contains("longer than 1 s: its client did not read the response in time"), "{path}: {log}");
+            assert!(
+                log.contains("longer than 1 s: its client did not read the response in time"),
+                "{path}: {log}"
+            );
             assert_eq!(log.contains("caught Interrupted"), path == "/catches", "{log}");
         }
     }
@@ -114,7 +120,11 @@ fn the_only_thread_of_a_worker_serves_on_after_a_client_that_stalls() {
     for is_alone in [false, true] {
         let setup = Setup::new(LARGE).words(&["--timeout", "1"]);
         let socket = setup.path("app.sock");
-        let mut pool = if is_alone { setup.start_on(UnixListener::bind(socket).unwrap()) } else { setup.start() };
+        let mut pool = if is_alone {
+            setup.start_on(UnixListener::bind(socket).unwrap())
+        } else {
+            setup.start()
+        };
         let worker = pool.ask(&Ask::get("/")).pid();
         for (count, path) in ["/list", "/pieces", "/file", "/write"].into_iter().enumerate() {
             let mut stalled = pool.connect();
@@ -165,7 +175,8 @@ fn a_slow_client_that_is_done_in_time_gets_all_and_nobody_is_interrupted() {
     eventually("both threads are busy", || {
         let status: serde_json::Value =
             serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
-        status["workers"].as_array().unwrap().iter().filter(|thread| thread["busy"] == true).count() == 2
+        status["workers"].as_array().unwrap().iter().filter(|thread| thread["busy"] == true).count()
+            == 2
     });
     for (path, wire) in &mut slow {
         assert_eq!(wire.answer().text().len(), 4 << 20, "{path}");

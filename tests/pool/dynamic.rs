@@ -53,7 +53,8 @@ fn slow(pool: &Pool, number: usize) -> Wire {
 
 #[test]
 fn a_pool_grows_while_all_workers_are_busy_and_connections_wait_and_not_above_its_limit() {
-    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
+    let mut pool =
+        Setup::new(GATED).gated().dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
     pool.workers(1);
     let mut slow: Vec<_> = (0..6).map(|number| slow(&pool, number)).collect();
     pool.await_times("at the gate", 3);
@@ -73,8 +74,10 @@ fn a_pool_grows_while_all_workers_are_busy_and_connections_wait_and_not_above_it
 
 #[test]
 fn threads_are_used_before_another_worker_is_started() {
-    let mut pool =
-        Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--threads", "2", "--idle", "1000"]).start();
+    let mut pool = Setup::new(GATED)
+        .gated()
+        .dynamic(&["--max", "2", "--min", "1", "--threads", "2", "--idle", "1000"])
+        .start();
     let mut wires: Vec<_> = (0..2).map(|number| slow(&pool, number)).collect();
     pool.await_times("at the gate", 2);
     pool.workers(1);
@@ -90,7 +93,8 @@ fn threads_are_used_before_another_worker_is_started() {
 
 #[test]
 fn workers_that_are_idle_for_long_go_down_to_the_least_number() {
-    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "4", "--min", "1", "--idle", "1"]).start();
+    let mut pool =
+        Setup::new(GATED).gated().dynamic(&["--max", "4", "--min", "1", "--idle", "1"]).start();
     let mut wires: Vec<_> = (0..4).map(|number| slow(&pool, number)).collect();
     pool.await_times("at the gate", 4);
     let before = pool.workers(4);
@@ -190,7 +194,12 @@ fn a_pool_that_rests_is_told_to_end_in_every_way_and_ends() {
             _ => assert_eq!(tell(&pool, &["stop"]).code(), Some(0)),
         }
         let (ended, setup) = pool.end_and_leave();
-        assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false), "{word}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code(), setup.path("app.sock").exists()),
+            (Some(0), false),
+            "{word}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -215,7 +224,10 @@ fn a_pool_that_is_told_to_end_while_it_wakes_ends() {
         let mut wire = pool.connect();
         wire.send(&Ask::get("/").bytes());
         pool.await_log("loading");
-        assert_eq!((status(&pool)["loading"].as_bool(), status(&pool)["resting"].as_bool()), (Some(true), Some(false)));
+        assert_eq!(
+            (status(&pool)["loading"].as_bool(), status(&pool)["resting"].as_bool()),
+            (Some(true), Some(false))
+        );
         match word {
             "TERM" => pool.signal(Signal::TERM),
             _ => assert_eq!(tell(&pool, &["stop"]).code(), Some(0)),
@@ -259,7 +271,12 @@ fn a_reload_while_a_pool_starts_begins_anew_and_tells_how_it_went() {
             assert_eq!(codes(&log), [""; 0], "{log}");
         } else {
             let ended = pool.end();
-            assert_eq!((ended.code(), codes(&ended.stderr)), (Some(1), vec!["W0302"]), "{}", ended.stderr);
+            assert_eq!(
+                (ended.code(), codes(&ended.stderr)),
+                (Some(1), vec!["W0302"]),
+                "{}",
+                ended.stderr
+            );
         }
     }
 }
@@ -309,18 +326,30 @@ fn status_tells_how_large_a_pool_is_and_may_be_and_whether_it_rests() {
         (Some(0), Some(3), Some(false))
     );
     let [worker] = &busy["workers"].as_array().unwrap()[..] else { panic!("{busy}") };
-    assert_eq!((worker["busy"].as_bool(), worker["pid"].as_i64()), (Some(true), Some(pool.workers(1)[0].into())));
+    assert_eq!(
+        (worker["busy"].as_bool(), worker["pid"].as_i64()),
+        (Some(true), Some(pool.workers(1)[0].into()))
+    );
     pool.open_gate();
     wire.answer();
     await_rest(&mut pool, 1);
     let rests = status(&pool);
-    assert_eq!((rests["resting"].as_bool(), rests["workers"].as_array().unwrap().len()), (Some(true), 0), "{rests}");
+    assert_eq!(
+        (rests["resting"].as_bool(), rests["workers"].as_array().unwrap().len()),
+        (Some(true), 0),
+        "{rests}"
+    );
     let text = tell(&pool, &["status"]).text();
-    assert!(text.contains("0 to 3 workers, 0 of 0 busy, preload auto, no process of Python"), "{text}");
+    assert!(
+        text.contains("0 to 3 workers, 0 of 0 busy, preload auto, no process of Python"),
+        "{text}"
+    );
     pool.stop();
     let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
     pool.workers(2);
-    eventually("both are there", || tell(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy, preload yes\n"));
+    eventually("both are there", || {
+        tell(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy, preload yes\n")
+    });
     pool.stop();
 }
 
@@ -346,7 +375,8 @@ fn f20_the_numbers_of_a_dynamic_pool_are_those_it_may_grow_to() {
 
 #[test]
 fn workers_of_a_dynamic_pool_that_are_killed_are_replaced_when_they_are_needed() {
-    let mut pool = Setup::new(ECHO).dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
+    let mut pool =
+        Setup::new(ECHO).dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
     for times in 1..=3 {
         let worker = pool.workers(1)[0];
         signal(worker, Signal::KILL);
@@ -389,7 +419,8 @@ fn a_template_that_is_killed_costs_a_dynamic_pool_nothing_but_its_requests() {
 /// How often a process has gone to sleep.
 fn sleeps(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
     line.trim().parse().unwrap()
 }
 

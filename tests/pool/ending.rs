@@ -136,7 +136,12 @@ fn a_pool_that_is_told_to_end_while_the_application_is_loaded_ends() {
     pool.await_log("loading");
     pool.signal(Signal::TERM);
     let (ended, setup) = pool.end_and_leave();
-    assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false), "{}", ended.stderr);
+    assert_eq!(
+        (ended.code(), setup.path("app.sock").exists()),
+        (Some(0), false),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -151,7 +151,11 @@ fn f44_a_file_of_another_length_than_was_announced_is_not_taken_for_a_whole_one(
     pool.await_log("not read: the file of the filter ended after 8 of 9 bytes");
     assert_eq!(ask_with(&mut wire, "8").text(), "the file");
     assert_eq!(ask_with(&mut wire, "3").text(), "the", "never more than was announced");
-    assert_eq!(ask_with(&mut wire, "").text(), "the file", "without a length the end of the stream is the end");
+    assert_eq!(
+        ask_with(&mut wire, "").text(),
+        "the file",
+        "without a length the end of the stream is the end"
+    );
     for nonsense in ["-1", "+8", "8 ", "eight", "99999999999999999999999"] {
         assert_eq!(ask_with(&mut wire, nonsense).head().status, 400, "{nonsense}");
     }
@@ -175,7 +179,10 @@ fn a_filter_that_is_aborted_or_left_before_its_body_is_over_is_never_called() {
     wire.send(&ask.stdin(b"bo"));
     wire.send(&record(ABORT_REQUEST, 1, b""));
     let aborted = wire.answer();
-    assert_eq!((aborted.said.len(), aborted.end.protocol_status), (1, ProtocolStatus::RequestComplete));
+    assert_eq!(
+        (aborted.said.len(), aborted.end.protocol_status),
+        (1, ProtocolStatus::RequestComplete)
+    );
     assert_eq!(answer(&mut wire, "/", b"body", b"after"), "AFTER|body");
     let left = pool.connect();
     left.send(&ask.before_body());

@@ -163,8 +163,11 @@ fn children_have_nothing_of_a_worker_whatever_its_other_threads_do() {
 
 #[test]
 fn a_daemon_that_a_request_has_started_keeps_no_client_and_no_address() {
-    for words in [&["--threads", "1"][..], &["--threads", "4"], &["--preload", "no"], &["--workers", "2"]] {
-        let mut pool = Setup::new(APPLICATION).gated().words(words).listen(&["127.0.0.1:0"]).start();
+    for words in
+        [&["--threads", "1"][..], &["--threads", "4"], &["--preload", "no"], &["--workers", "2"]]
+    {
+        let mut pool =
+            Setup::new(APPLICATION).gated().words(words).listen(&["127.0.0.1:0"]).start();
         let address = pool.log().split('`').nth(3).unwrap().to_owned();
         let mut kept = pool.connect();
         assert_eq!(kept.ask(&Ask::get("/").keep()).text(), "");

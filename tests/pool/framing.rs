@@ -142,9 +142,12 @@ fn f15_lengths_of_four_bytes_are_read_also_where_one_would_do() {
     let value_of_128 = "z".repeat(128);
     let ask = Ask::get("/").keep();
     let mut pairs = ask.pairs();
-    for (name, value) in
-        [("HTTP_SHORT", "s"), ("HTTP_LONG", &long), ("HTTP_127", &value_of_127), ("HTTP_128", &value_of_128)]
-    {
+    for (name, value) in [
+        ("HTTP_SHORT", "s"),
+        ("HTTP_LONG", &long),
+        ("HTTP_127", &value_of_127),
+        ("HTTP_128", &value_of_128),
+    ] {
         pairs.extend((name.len() as u32 | 1 << 31).to_be_bytes());
         pairs.extend((value.len() as u32 | 1 << 31).to_be_bytes());
         pairs.extend(name.bytes());
@@ -157,7 +160,10 @@ fn f15_lengths_of_four_bytes_are_read_also_where_one_would_do() {
     let told = variables(&mut wire);
     assert_eq!(told["HTTP_SHORT"], "s");
     assert_eq!(told["HTTP_LONG"], long.as_str());
-    assert_eq!((&told["HTTP_127"], &told["HTTP_128"]), (&value_of_127.as_str().into(), &value_of_128.as_str().into()));
+    assert_eq!(
+        (&told["HTTP_127"], &told["HTTP_128"]),
+        (&value_of_127.as_str().into(), &value_of_128.as_str().into())
+    );
     pool.stop();
 }
 
@@ -246,7 +252,11 @@ fn f53_one_byte_at_a_time_is_the_same_request() {
 fn f53_parameters_and_body_in_one_piece_and_several_requests_behind_each_other() {
     let pool = echo();
     let mut wire = pool.connect();
-    let both = [Ask::post("/first", "1").keep(), Ask::post("/second", "2").keep().id(2), Ask::get("/third").id(3)];
+    let both = [
+        Ask::post("/first", "1").keep(),
+        Ask::post("/second", "2").keep().id(2),
+        Ask::get("/third").id(3),
+    ];
     wire.send(&both.iter().flat_map(Ask::bytes).collect::<Vec<_>>());
     for expected in ["/first|1", "/second|2", "/third|"] {
         let answer = wire.answer();
@@ -283,7 +293,8 @@ fn f07_padding_of_any_length_is_skipped_by_a_worker() {
             let mut rest = bytes.as_slice();
             let mut out = Vec::new();
             while !rest.is_empty() {
-                let (record, more) = rest.split_at(8 + usize::from(u16::from_be_bytes([rest[4], rest[5]])));
+                let (record, more) =
+                    rest.split_at(8 + usize::from(u16::from_be_bytes([rest[4], rest[5]])));
                 out.extend(&record[..6]);
                 out.extend([padding, 0xff]);
                 out.extend(&record[8..]);

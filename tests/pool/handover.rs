@@ -44,7 +44,8 @@ fn open(processes: &[i32]) -> usize {
 
 /// Those of sockets.
 pub(super) fn sockets(processes: &[i32]) -> usize {
-    let links = processes.iter().flat_map(|process| fs::read_dir(format!("/proc/{process}/fd")).unwrap());
+    let links =
+        processes.iter().flat_map(|process| fs::read_dir(format!("/proc/{process}/fd")).unwrap());
     // One that is closed meanwhile is none.
     let names = links.filter_map(|link| fs::read_link(link.unwrap().path()).ok());
     names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
@@ -57,7 +58,10 @@ pub(super) fn ask_all<'a>(wires: impl IntoIterator<Item = &'a mut Wire>) -> Vec<
     let ask = Ask::post("/other", "body").keep();
     wires.iter().for_each(|wire| wire.send(&ask.bytes()));
     let answers = wires.into_iter().map(Wire::answer);
-    answers.inspect(|answer| assert_eq!(answer.text(), "/other|body")).map(|answer| answer.pid()).collect()
+    answers
+        .inspect(|answer| assert_eq!(answer.text(), "/other|body"))
+        .map(|answer| answer.pid())
+        .collect()
 }
 
 /// Two workers of `threads` threads, all of which have served.
@@ -149,8 +153,10 @@ fn what_waits_for_all_workers_is_served_by_the_first_that_has_time() {
     waiting().for_each(|wire| wire.send(&Ask::post("/other", "body").keep().bytes()));
     pool.open_gate();
     let answers = others.iter_mut().map(|(wire, _)| wire).chain(&mut quiet).map(Wire::answer);
-    let pids: HashSet<i32> =
-        answers.inspect(|answer| assert_eq!(answer.text(), "/other|body")).map(|answer| answer.pid()).collect();
+    let pids: HashSet<i32> = answers
+        .inspect(|answer| assert_eq!(answer.text(), "/other|body"))
+        .map(|answer| answer.pid())
+        .collect();
     assert_eq!(pids.len(), 1, "one of them has had time: {pids:?}");
     pool.open_gate();
     busy.iter_mut().for_each(|wire| assert_eq!(wire.answer().text(), "/slow|"));
@@ -235,7 +241,8 @@ fn a_pool_that_ends_serves_what_waits_and_closes_all_connections() {
 
 #[test]
 fn a_pool_grows_for_requests_on_kept_connections() {
-    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1000"]).start();
+    let mut pool =
+        Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1000"]).start();
     let mut wires = kept(&pool, 4);
     let (busy, others) = wires.split_first_mut().unwrap();
     busy.0.send(&Ask::get("/slow").keep().bytes());
@@ -258,7 +265,10 @@ fn a_thousand_connections_that_change_their_worker_leave_no_descriptor_behind() 
     while changed < 1000 {
         rounds += 1;
         // The one that has most of the connections is busy, and the other gets them.
-        let most = workers.iter().max_by_key(|worker| wires.iter().filter(|(_, by)| by == *worker).count()).unwrap();
+        let most = workers
+            .iter()
+            .max_by_key(|worker| wires.iter().filter(|(_, by)| by == *worker).count())
+            .unwrap();
         wires.sort_by_key(|(_, by)| by != most);
         let (busy, others) = wires.split_first_mut().unwrap();
         busy.0.send(&Ask::get("/slow").keep().bytes());

@@ -62,7 +62,8 @@ fn f52_parameters_without_end_are_refused_and_kept_nowhere() {
 fn f52_too_many_parameters_are_refused() {
     let pool = Setup::new(ECHO).start();
     let mut wire = pool.connect();
-    let ask = (0..5000).fold(Ask::get("/").keep(), |ask, number| ask.param(&format!("HTTP_X_{number}"), "x"));
+    let ask = (0..5000)
+        .fold(Ask::get("/").keep(), |ask, number| ask.param(&format!("HTTP_X_{number}"), "x"));
     let status = wire.ask(&ask).head().status;
     assert!((400..500).contains(&status), "{status}");
     assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");

@@ -53,8 +53,11 @@ os.execv(sys.argv[1], sys.argv[1:])
 fn activated(setup: Setup, words: &[&str]) -> Pool {
     let assignments = setup.assignments();
     let variables = assignments.iter().flat_map(|assignment| ["-E", assignment]);
-    let all: Vec<&str> =
-        ["systemd-socket-activate"].into_iter().chain(words.iter().copied()).chain(variables).collect();
+    let all: Vec<&str> = ["systemd-socket-activate"]
+        .into_iter()
+        .chain(words.iter().copied())
+        .chain(variables)
+        .collect();
     let mut pool = setup.listen(&[]).launch_by(&all);
     pool.await_log("Listening on");
     pool
@@ -82,7 +85,10 @@ fn what_systemd_passes_is_served_and_left_as_it_was() {
     assert_eq!(address(&pool, 0), format!("unix:{path}"));
     for number in 0..3 {
         let asked = format!("/{number}");
-        assert_eq!(Wire::tcp(&address(&pool, 1)).ask(&Ask::get(&asked)).text(), format!("{asked}|"));
+        assert_eq!(
+            Wire::tcp(&address(&pool, 1)).ask(&Ask::get(&asked)).text(),
+            format!("{asked}|")
+        );
         assert_eq!(pool.ask(&Ask::get(&asked)).text(), format!("{asked}|"));
     }
     // One worker, and a supervisor all the same: systemd starts no more of us.
@@ -100,7 +106,10 @@ fn what_systemd_passes_is_served_and_left_as_it_was() {
 fn applications_and_what_they_start_know_nothing_of_systemd_and_its_sockets() {
     let setup = Setup::new(INSPECTS);
     let path = setup.path("app.sock").display().to_string();
-    let pool = activated(setup, &["-l", &path, "--fdname", "web", "-E", "WATCHDOG_USEC=60000000", "-E", "KEPT=1"]);
+    let pool = activated(
+        setup,
+        &["-l", &path, "--fdname", "web", "-E", "WATCHDOG_USEC=60000000", "-E", "KEPT=1"],
+    );
     let answer = pool.ask(&Ask::get("/"));
     let text = answer.text();
     let (names, program) = text.split_once('|').unwrap();
@@ -111,7 +120,9 @@ fn applications_and_what_they_start_know_nothing_of_systemd_and_its_sockets() {
     // In the worker itself the socket is open once: the number that systemd gave it is free again.
     let known = fs::read_to_string("/proc/net/unix").unwrap();
     let fields = known.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let listening = fields.filter(|fields| fields.get(3) == Some(&"00010000") && fields.get(7) == Some(&path.as_str()));
+    let listening = fields.filter(|fields| {
+        fields.get(3) == Some(&"00010000") && fields.get(7) == Some(&path.as_str())
+    });
     let link = listening.map(|fields| format!("socket:[{}]", fields[6])).next().unwrap();
     let open = fs::read_dir(format!("/proc/{}/fd", answer.pid())).unwrap();
     let links = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
@@ -133,20 +144,29 @@ for number, family, host in (19, socket.AF_INET, '127.0.0.1'), (3, socket.AF_INE
     pool.await_log("W0710");
     assert_eq!(pool.ask(&Ask::post("/7", "body")).text(), "/7|body");
     for (position, path) in [(1, "/19"), (2, "/3")] {
-        assert_eq!(Wire::tcp(&address(&pool, position)).ask(&Ask::get(path)).text(), format!("{path}|"));
+        assert_eq!(
+            Wire::tcp(&address(&pool, position)).ask(&Ask::get(path)).text(),
+            format!("{path}|")
+        );
     }
     // Not the worker itself, as on standard input.
     assert_eq!(children(pool.pid()).len(), 1);
     pool.signal(Signal::TERM);
     let (ended, setup) = pool.end_and_leave();
-    assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), true), "{}", ended.stderr);
+    assert_eq!(
+        (ended.code(), setup.path("app.sock").exists()),
+        (Some(0), true),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
 fn inherited_sockets_and_those_of_its_own_go_together() {
     let setup = Setup::new(ECHO);
     let own = setup.path("own.sock");
-    let mut pool = after(setup.listen(&[&format!("unix:{}", own.display()), "fd:5"]), "have(5, listener())");
+    let mut pool =
+        after(setup.listen(&[&format!("unix:{}", own.display()), "fd:5"]), "have(5, listener())");
     pool.await_log("W0710");
     assert_eq!(pool.ask(&Ask::get("/inherited")).text(), "/inherited|");
     assert_eq!(Wire::unix(&own).ask(&Ask::get("/own")).text(), "/own|");
@@ -173,7 +193,10 @@ fn a_descriptor_that_is_no_listening_socket_is_named_and_refused() {
         ("have(9, os.pipe()[0])", "`9` is no socket"),
         ("have(9, socket.socketpair()[0])", "`9` is a socket that does not listen"),
         ("have(9, socket.socket(socket.AF_INET))", "`9` is a socket that does not listen"),
-        ("have(9, socket.socket(socket.AF_INET, socket.SOCK_DGRAM))", "`9` is a socket, but no stream"),
+        (
+            "have(9, socket.socket(socket.AF_INET, socket.SOCK_DGRAM))",
+            "`9` is a socket, but no stream",
+        ),
         (
             "packets = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\npackets.bind('a')\npackets.listen()\nhave(9, packets)",
             "`9` is a socket, but no stream",
@@ -237,7 +260,10 @@ fn a_service_manager_that_passes_something_else_is_refused() {
     let ours = "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=";
     for (code, complaint) in [
         (format!("have(3, listener())\n{ours}'2')"), "`4` is not open"),
-        (format!("have(3, listener())\nhave(4, socket.socketpair()[0])\n{ours}'2')"), "`4` is a socket that does not"),
+        (
+            format!("have(3, listener())\nhave(4, socket.socketpair()[0])\n{ours}'2')"),
+            "`4` is a socket that does not",
+        ),
         (format!("{ours}'many')"), "LISTEN_FDS is `many`"),
         (format!("{ours}'-1')"), "LISTEN_FDS is `-1`"),
         (format!("{ours}'0')"), "standard input is no listening socket"),

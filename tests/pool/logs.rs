@@ -21,7 +21,8 @@ use crate::front::eventually;
 fn logged(code: &str, words: &[&str]) -> Pool {
     let setup = Setup::new(code);
     fs::create_dir(setup.path("logs")).unwrap();
-    let [error, access] = ["error.log", "access.log"].map(|name| setup.path("logs").join(name).display().to_string());
+    let [error, access] =
+        ["error.log", "access.log"].map(|name| setup.path("logs").join(name).display().to_string());
     let setup = setup.words(&["--error-log", &error, "--access-log", &access]).words(words);
     let pool = setup.launch();
     await_words(&pool.setup().path("logs/error.log"), "W0710", 1);
@@ -161,7 +162,8 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
     let (_, setup) = pool.end_and_leave();
     let all = |name: &str| -> String {
         let files = fs::read_dir(setup.path("logs")).unwrap().map(|entry| entry.unwrap().path());
-        let ours = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
+        let ours =
+            files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name));
         ours.map(|path| fs::read_to_string(path).unwrap()).collect()
     };
     let (access, error) = (all("access.log"), all("error.log"));
@@ -169,7 +171,9 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
     for line in access.lines() {
         assert!(line.ends_with(" -") && line.matches('"').count() == 6, "{line}");
     }
-    let notes = error.lines().filter(|line| line.starts_with("note /") && line.ends_with(" of the application"));
+    let notes = error
+        .lines()
+        .filter(|line| line.starts_with("note /") && line.ends_with(" of the application"));
     assert_eq!(notes.count(), asked);
     assert_eq!(error.matches(" of the application").count(), asked);
     assert_eq!(error.matches("W0372").count(), rotations);
@@ -250,7 +254,9 @@ fn the_streams_that_a_pool_was_started_with_are_logs_whatever_they_are() {
         pool.signal(Signal::TERM);
         let mut log = String::new();
         journal.read_to_string(&mut log).unwrap();
-        for word in ["W0710", "\"GET /round-0 HTTP/1.1\" 200", "\"GET /round-1 HTTP/1.1\" 200", "W0712"] {
+        for word in
+            ["W0710", "\"GET /round-0 HTTP/1.1\" 200", "\"GET /round-1 HTTP/1.1\" 200", "W0712"]
+        {
             assert!(log.contains(word), "{path}: {word}: {log}");
         }
         assert!(!log.contains("W0371"), "{path}: {log}");

@@ -70,7 +70,10 @@ fn a_hang_that_cannot_be_interrupted_ends_the_worker() {
             wire.send(&Ask::get(path).bytes());
             let ended = was_ended(pool, begin, Duration::from_secs(12), "W0603");
             assert!(ended.stderr.contains("could not be interrupted after"), "{}", ended.stderr);
-            assert!(begin.elapsed() > Duration::from_secs(2), "{path}: it has time to end by itself");
+            assert!(
+                begin.elapsed() > Duration::from_secs(2),
+                "{path}: it has time to end by itself"
+            );
         }
     }
 }
@@ -100,7 +103,11 @@ fn a_worker_that_is_asked_to_stop_while_it_hangs_ends_within_a_bound() {
             let begin = Instant::now();
             pool.signal(Signal::TERM);
             let ended = was_ended(pool, begin, Duration::from_secs(10), "W0615");
-            assert!(ended.stderr.contains("was asked to stop and still runs after 2 s"), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains("was asked to stop and still runs after 2 s"),
+                "{}",
+                ended.stderr
+            );
             assert!(begin.elapsed() > Duration::from_millis(1800), "{path}: {:?}", begin.elapsed());
         }
     }

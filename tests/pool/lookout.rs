@@ -25,8 +25,10 @@ fn a_worker_whose_connections_need_not_wait_has_no_thread_for_them() {
 
 #[test]
 fn an_application_that_closes_descriptors_of_its_worker_leaves_nothing_of_it() {
-    for code in ["os.closerange(3, 1000)", "os.closerange(3, 1000); FILES.extend(open('/dev/null') for _ in range(40))"]
-    {
+    for code in [
+        "os.closerange(3, 1000)",
+        "os.closerange(3, 1000); FILES.extend(open('/dev/null') for _ in range(40))",
+    ] {
         let code = format!(
             "
             import os, threading

@@ -59,7 +59,8 @@ pub(crate) use process::{Pool, Setup, children};
 #[track_caller]
 fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
-    let mut entry = log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
+    let mut entry =
+        log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));
     let first = entry.next().unwrap();
     let rest: Vec<_> = entry.take_while(|line| !line.starts_with("wsgate: ")).collect();
     let beginning = |word: &str| rest.iter().filter(|line| line.starts_with(word)).count();

@@ -45,7 +45,9 @@ impl Manager {
     #[track_caller]
     fn await_line(&mut self, beginning: &str) -> String {
         loop {
-            let message = self.next().unwrap_or_else(|error| panic!("no {beginning}: {error}, but {:?}", self.heard));
+            let message = self
+                .next()
+                .unwrap_or_else(|error| panic!("no {beginning}: {error}, but {:?}", self.heard));
             if let Some(rest) = message.lines().find_map(|line| line.strip_prefix(beginning)) {
                 return rest.to_owned();
             }
@@ -138,7 +140,8 @@ fn a_reload_that_cannot_even_begin_ends_at_once_for_all_who_wait() {
     // No process can be started there any more.
     fs::remove_dir(&home).unwrap();
     let mut reload = Command::new(artefacts::gateway());
-    let ended = run(piped(reload.args(["reload", "app"]).env("WSGATE_RUNTIME_DIR", runtime_directory)), "");
+    let ended =
+        run(piped(reload.args(["reload", "app"]).env("WSGATE_RUNTIME_DIR", runtime_directory)), "");
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     manager.await_line("RELOADING=1");
     manager.await_line("READY=1");
@@ -182,7 +185,11 @@ fn signs_of_life_that_another_process_is_to_give_are_left_to_it() {
     }
     pool.stop();
     manager.await_line("STOPPING=1");
-    assert!(!manager.heard.iter().any(|message| message.contains("WATCHDOG")), "{:?}", manager.heard);
+    assert!(
+        !manager.heard.iter().any(|message| message.contains("WATCHDOG")),
+        "{:?}",
+        manager.heard
+    );
 }
 
 #[test]
@@ -200,8 +207,12 @@ fn the_socket_of_the_manager_may_have_an_abstract_name() {
 
 #[test]
 fn a_manager_that_is_not_there_is_logged_once_and_missed_by_nobody() {
-    for name in ["/nobody/listens/here", "@nobody listens here either", "vsock:2:1234", "relative"] {
-        let mut pool = Setup::new(ECHO).variable("NOTIFY_SOCKET", name).variable("WATCHDOG_USEC", "2000").launch();
+    for name in ["/nobody/listens/here", "@nobody listens here either", "vsock:2:1234", "relative"]
+    {
+        let mut pool = Setup::new(ECHO)
+            .variable("NOTIFY_SOCKET", name)
+            .variable("WATCHDOG_USEC", "2000")
+            .launch();
         pool.await_log("W0710");
         assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
         pool.signal(Signal::HUP);

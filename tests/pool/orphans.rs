@@ -53,7 +53,9 @@ fn no_process_outlives_a_supervisor_that_is_killed() {
         return;
     }
     for (preload, threads) in [("yes", "1"), ("no", "1"), ("yes", "3")] {
-        for (when, path) in [("import", "/"), ("fork", "/hang"), ("request", "/leave"), ("request", "/leave/hang")] {
+        for (when, path) in
+            [("import", "/"), ("fork", "/hang"), ("request", "/leave"), ("request", "/leave/hang")]
+        {
             if when == "fork" && preload == "no" {
                 continue;
             }
@@ -70,13 +72,17 @@ fn no_worker_outlives_a_template_that_is_killed() {
     if !geteuid().is_root() {
         return;
     }
-    for (when, path) in [("import", "/hang"), ("fork", "/hang"), ("request", "/leave"), ("request", "/leave/hang")] {
+    for (when, path) in
+        [("import", "/hang"), ("fork", "/hang"), ("request", "/leave"), ("request", "/leave/hang")]
+    {
         let (pool, _wire) = left(when, &["--preload", "yes"], path);
         let worker = pool.workers(1)[0];
         let template = pool.template();
         signal(template, Signal::KILL);
         eventually("the worker has ended, too", || users(worker).is_empty());
-        eventually("another template serves", || !children(pool.pid()).contains(&template) && pool.template() > 0);
+        eventually("another template serves", || {
+            !children(pool.pid()).contains(&template) && pool.template() > 0
+        });
         pool.signal(Signal::KILL);
         pool.end();
     }

@@ -26,15 +26,20 @@ fn connections_are_the_same_after_reloads_whether_these_can_be_loaded_or_not() {
         for number in 1..=3 {
             pool.setup().release("import there_is_no_such_module");
             assert_eq!(pool.tell(&["reload", "app"]).code(), Some(1));
-            let before = wires.iter_mut().skip(2).map(|wire| wire.ask(&Ask::get("/").keep()).text());
+            let before =
+                wires.iter_mut().skip(2).map(|wire| wire.ask(&Ask::get("/").keep()).text());
             before.for_each(|text| assert_eq!(text, format!("release {}|", number - 1)));
             pool.setup().release(&release(number));
             assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
-            eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
+            eventually("the old template and its workers have ended", || {
+                children(pool.pid()).len() == 1
+            });
             let after = wires.iter_mut().skip(1).map(|wire| wire.ask(&Ask::get("/").keep()).text());
             after.for_each(|text| assert_eq!(text, format!("release {number}|")));
         }
-        wires.iter_mut().for_each(|wire| assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "release 3|"));
+        wires
+            .iter_mut()
+            .for_each(|wire| assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "release 3|"));
         pool.stop();
     }
 }
@@ -59,7 +64,10 @@ fn connections_outlive_a_worker_of_the_old_code_that_takes_too_long() {
 fn connections_are_the_same_whatever_workers_are_replaced_for() {
     for words in [["--max-requests", "10"], ["--max-age", "1"], ["--max-rss", "1M"]] {
         for (workers, threads) in [("1", "1"), ("2", "2")] {
-            let pool = Setup::new(ECHO).words(&["--workers", workers, "--threads", threads]).words(&words).start();
+            let pool = Setup::new(ECHO)
+                .words(&["--workers", workers, "--threads", threads])
+                .words(&words)
+                .start();
             let mut wires = kept(&pool, 6);
             let mut pids = HashSet::new();
             eventually(&format!("a pool with {words:?} has had 8 workers"), || {
@@ -78,7 +86,8 @@ fn connections_are_the_same_whatever_workers_are_replaced_for() {
 
 #[test]
 fn a_pool_that_shrinks_keeps_connections_as_long_as_it_has_a_worker() {
-    let mut pool = Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1"]).start();
+    let mut pool =
+        Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1"]).start();
     let mut wires = [pool.connect(), pool.connect()];
     wires.iter().for_each(|wire| wire.send(&Ask::get("/slow").keep().bytes()));
     pool.await_times(AT_THE_GATE, 2);

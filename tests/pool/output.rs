@@ -18,7 +18,9 @@ impl Pool {
     /// ordinary one but for `params`.
     #[track_caller]
     pub(crate) fn output(&self, role: u16, params: &[(&str, &str)], body: &[u8]) -> Output {
-        let ask = params.iter().fold(Ask::get("/").role(role).body(body), |ask, (name, value)| ask.param(name, value));
+        let ask = params
+            .iter()
+            .fold(Ask::get("/").role(role).body(body), |ask, (name, value)| ask.param(name, value));
         let mut wire = self.connect();
         let sent = wire.send_beside(ask.bytes());
         let (mut stdout, mut ended) = (Vec::new(), false);

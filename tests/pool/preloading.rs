@@ -79,11 +79,22 @@ fn of_both(pool: &mut Pool) -> Vec<String> {
 fn preload(pool: &Pool) -> String {
     let ask = |words: &[&str]| {
         let mut command = Command::new(artefacts::gateway());
-        command.arg("status").args(words).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
+        command
+            .arg("status")
+            .args(words)
+            .arg("app")
+            .env_clear()
+            .env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
     let json = ask(&["--json"]);
-    let word = json.split("\"preload\":\"").nth(1).unwrap_or_else(|| panic!("{json}")).split('"').next().unwrap();
+    let word = json
+        .split("\"preload\":\"")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{json}"))
+        .split('"')
+        .next()
+        .unwrap();
     let table = ask(&[]);
     assert!(table.lines().next().unwrap().contains(&format!("preload {word}")), "{table}");
     word.to_owned()
@@ -92,14 +103,17 @@ fn preload(pool: &Pool) -> String {
 #[test]
 fn a_module_is_loaded_once_for_all_workers_or_by_each() {
     for (when, in_force, values) in [("auto", "yes", 1), ("yes", "yes", 1), ("no", "no", 2)] {
-        let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", when]).start();
+        let mut pool =
+            Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", when]).start();
         let drawn: HashSet<String> = of_both(&mut pool).into_iter().collect();
         assert_eq!(drawn.len(), values, "--preload {when}");
         assert_eq!(preload(&pool), in_force);
         // A worker that comes later is as those before it.
         let before = pool.workers(2);
         signal(before[0], Signal::KILL);
-        eventually("another worker is there", || pool.workers(2).iter().all(|worker| *worker != before[0]));
+        eventually("another worker is there", || {
+            pool.workers(2).iter().all(|worker| *worker != before[0])
+        });
         let drawn: HashSet<String> = of_both(&mut pool).into_iter().chain(drawn).collect();
         assert_eq!(drawn.len(), if values == 1 { 1 } else { 3 }, "--preload {when}");
         let log = pool.stop();
@@ -110,16 +124,22 @@ fn a_module_is_loaded_once_for_all_workers_or_by_each() {
 #[test]
 fn a_thread_that_is_started_at_import_lives_in_the_workers_unless_the_pool_is_to_be_preloaded() {
     for when in ["auto", "no"] {
-        let mut pool = Setup::new(&counts()).gated().words(&["--workers", "2", "--preload", when]).start();
+        let mut pool =
+            Setup::new(&counts()).gated().words(&["--workers", "2", "--preload", when]).start();
         for worker in 0..2 {
-            eventually("the thread of each worker counts", || of_both(&mut pool)[worker].parse::<u64>().unwrap() > 1);
+            eventually("the thread of each worker counts", || {
+                of_both(&mut pool)[worker].parse::<u64>().unwrap() > 1
+            });
         }
         assert_eq!((preload(&pool).as_str(), count(pool.template(), "task")), ("no", 1));
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
         let notices = log.matches("notice[W0351]").count();
         assert_eq!(notices, usize::from(when == "auto"), "{log}");
-        assert!(when == "no" || log.contains("\n  module `app.wsgi` (line 10) started 1 thread\n"), "{log}");
+        assert!(
+            when == "no" || log.contains("\n  module `app.wsgi` (line 10) started 1 thread\n"),
+            "{log}"
+        );
     }
     let mut pool = Setup::new(&counts()).words(&["--preload", "yes"]).start();
     assert_eq!(preload(&pool), "yes");
@@ -148,11 +168,15 @@ fn a_connection_that_is_opened_at_import_is_each_workers_own_unless_the_pool_is_
                 continue;
             }
         };
-        let entry = log.split("wsgate: ").find(|entry| entry.starts_with(code)).unwrap_or_else(|| panic!("{log}"));
+        let entry = log
+            .split("wsgate: ")
+            .find(|entry| entry.starts_with(code))
+            .unwrap_or_else(|| panic!("{log}"));
         let origin = if when == "auto" { "module `app.wsgi` (line 5) " } else { "" };
         let said = format!("\n  {origin}opened a socket, descriptor ");
         assert!(
-            entry.contains(" while it was loaded what processes must not share") && entry.contains(&said),
+            entry.contains(" while it was loaded what processes must not share")
+                && entry.contains(&said),
             "{entry}"
         );
         assert!(entry.contains(&format!(": connected to `{address}` from `127.0.0.1:")), "{entry}");
@@ -208,7 +232,8 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
     assert_eq!(codes.remove(0), "W0351", "{log}");
     assert!(codes.iter().all(|code| *code == "W0301"), "{log}");
     assert!(
-        log.contains("\n  module `app.wsgi` (line 4) opened the file `") && log.contains("/data` and locked it\n"),
+        log.contains("\n  module `app.wsgi` (line 4) opened the file `")
+            && log.contains("/data` and locked it\n"),
         "{log}"
     );
     // One worker has it for itself, whatever processes have loaded it before.
@@ -216,7 +241,10 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
     assert_eq!(pool.ask(&Ask::get("/")).text(), "kept");
     let log = pool.stop();
     assert_eq!(crate::verdict::codes(&log), [""; 0], "{log}");
-    assert!(log.contains("notice[W0351]") && log.contains("so the worker loads it by itself"), "{log}");
+    assert!(
+        log.contains("notice[W0351]") && log.contains("so the worker loads it by itself"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -237,7 +265,9 @@ fn a_process_that_a_template_has_started_for_nothing_ends_with_it() {
     assert_eq!(living.len(), 1, "{log}");
     signal(living[0], Signal::KILL);
     assert!(
-        log.contains("\n  module `app.wsgi` (line 2) started the process `sleep`, which is still running\n"),
+        log.contains(
+            "\n  module `app.wsgi` (line 2) started the process `sleep`, which is still running\n"
+        ),
         "{log}"
     );
     pool.stop();
@@ -268,7 +298,8 @@ fn what_came_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
 fn a_thread_that_does_not_end_keeps_no_template_that_has_loaded_for_nothing() {
     // The interpreter would wait for it for ever.
     let stuck = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n";
-    let mut pool = Setup::new(&format!("{stuck}{}", dedent(DRAWN))).words(&["--drain", "1"]).start();
+    let mut pool =
+        Setup::new(&format!("{stuck}{}", dedent(DRAWN))).words(&["--drain", "1"]).start();
     pool.ask(&Ask::get("/"));
     assert_eq!(children(pool.pid()).len(), 1);
     pool.setup().release(&format!("{stuck}raise RuntimeError"));
@@ -316,7 +347,9 @@ fn a_broken_release_leaves_the_old_code_serving_where_workers_load_for_themselve
     pool.setup().release(&DRAWN.replace("str(drawn)", "('new ' + drawn)"));
     pool.signal(Signal::HUP);
     pool.await_log("W0711");
-    eventually("new workers serve", || of_both(&mut pool).iter().all(|drawn| drawn.starts_with("new ")));
+    eventually("new workers serve", || {
+        of_both(&mut pool).iter().all(|drawn| drawn.starts_with("new "))
+    });
     eventually("one template is left", || children(pool.pid()).len() == 1);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0301", "W0703", "W0352", "W0703"], "{log}");
@@ -349,8 +382,10 @@ fn a_worker_that_fails_to_load_later_is_put_off_and_the_others_serve() {
 
 #[test]
 fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_nothing() {
-    let gated =
-        format!("import os\nprint('loads')\nos.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)\n{}", dedent(DRAWN));
+    let gated = format!(
+        "import os\nprint('loads')\nos.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)\n{}",
+        dedent(DRAWN)
+    );
     let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", "no"]).start();
     let before = pool.workers(2);
     pool.setup().release(&gated);
@@ -361,7 +396,9 @@ fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_not
     pool.open_gate();
     pool.await_times("loads", 2);
     let alive = |worker: &i32| fs::exists(format!("/proc/{worker}")).unwrap();
-    eventually("one of the old workers has ended", || before.iter().filter(|worker| alive(worker)).count() == 1);
+    eventually("one of the old workers has ended", || {
+        before.iter().filter(|worker| alive(worker)).count() == 1
+    });
     // It is neither waited for at the end of the pool nor left behind.
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
@@ -379,14 +416,19 @@ fn a_warm_up_request_is_answered_by_whichever_process_loads() {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [seen[0].encode()]
         ";
-    for (preload, path) in [("auto", "/first"), ("yes", "/first"), ("no", "/first"), ("auto", "/raise")] {
+    for (preload, path) in
+        [("auto", "/first"), ("yes", "/first"), ("no", "/first"), ("auto", "/raise")]
+    {
         let pool = Setup::new(code).words(&["--preload", preload, "--warm-up", path]).start();
         let answer = pool.ask(&Ask::get("/second"));
         let loads = if preload == "no" { answer.pid() } else { pool.template() };
         assert_eq!(answer.text(), format!("GET {path} {loads}"), "{preload}: {}", pool.log());
         let log = pool.stop();
         if path == "/raise" {
-            assert!(only_entry(&log, "W0383").contains("the warm-up request for `/raise` failed"), "{log}");
+            assert!(
+                only_entry(&log, "W0383").contains("the warm-up request for `/raise` failed"),
+                "{log}"
+            );
         } else {
             assert_eq!(codes(&log), [""; 0], "{log}");
         }
@@ -404,10 +446,16 @@ fn the_hint_for_an_application_with_numpy_is_one_that_lets_it_be_forked() {
     let mut pool = Setup::new(&code).words(&["--venv", &venv]).start();
     pool.await_log("OPENBLAS_NUM_THREADS=1");
     let log = pool.log();
-    for words in ["notice[W0351]", "--env OPENBLAS_NUM_THREADS=1", "--preload no", "a secret that is made at import"] {
+    for words in [
+        "notice[W0351]",
+        "--env OPENBLAS_NUM_THREADS=1",
+        "--preload no",
+        "a secret that is made at import",
+    ] {
         assert!(log.contains(words), "{words}: {log}");
     }
     drop(pool);
-    let pool = Setup::new(&code).words(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
+    let pool =
+        Setup::new(&code).words(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
     assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("yes", 0));
 }

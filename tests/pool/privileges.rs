@@ -67,7 +67,10 @@ fn theirs(path: &Path, user: u32) {
 /// A command of root's that is run as another user.
 fn as_user(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args([format!("--reuid={user}"), format!("--regid={user}")]).args(["--clear-groups", "--"]).arg(program);
+    command
+        .args([format!("--reuid={user}"), format!("--regid={user}")])
+        .args(["--clear-groups", "--"])
+        .arg(program);
     command
 }
 
@@ -78,14 +81,17 @@ pub(crate) fn users(pid: i32) -> Vec<String> {
         return Vec::new();
     }
     let lines = status.lines().filter(|line| line.starts_with("Uid:") || line.starts_with("Gid:"));
-    lines.flat_map(|line| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()).collect()
+    lines
+        .flat_map(|line| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 #[test]
 fn a_pool_serves_as_the_user_that_it_is_told_and_cannot_become_root_again() {
     for preload in ["yes", "no"] {
         let Some(setup) = setup(WHO) else { return };
-        let setup = setup.words(&["--user", USER.0, "--preload", preload]).variable("HOME", "/root");
+        let setup =
+            setup.words(&["--user", USER.0, "--preload", preload]).variable("HOME", "/root");
         // Root's own groups are not the user's.
         let mut pool = setup.launch_by(&["setpriv", "--groups=0,4,24", "--"]);
         pool.await_log("W0710");
@@ -94,7 +100,11 @@ fn a_pool_serves_as_the_user_that_it_is_told_and_cannot_become_root_again() {
         let ids = format!("({user}, {user}, {user})");
         let home = run(Command::new("getent").args(["passwd", USER.0]), "").text();
         let home = home.split(':').nth(5).unwrap();
-        let expected = format!("(True, ({ids}, {ids}, [{}], False), ['{home}', '{1}', '{1}'])", groups.trim(), USER.0);
+        let expected = format!(
+            "(True, ({ids}, {ids}, [{}], False), ['{home}', '{1}', '{1}'])",
+            groups.trim(),
+            USER.0
+        );
         assert_eq!(pool.connect().ask(&Ask::get("/")).text(), expected);
         let templates = children(pool.pid());
         let workers = templates.iter().copied().flat_map(children);
@@ -111,9 +121,11 @@ fn a_pool_serves_as_the_user_that_it_is_told_and_cannot_become_root_again() {
 fn a_number_with_a_group_is_enough_and_env_wins_over_the_variables_of_the_user() {
     let Some(setup) = setup(WHO) else { return };
     let number = ANOTHER.to_string();
-    let pool = setup.words(&["--user", &number, "--group", "4242", "--env", "HOME=/elsewhere"]).start();
+    let pool =
+        setup.words(&["--user", &number, "--group", "4242", "--env", "HOME=/elsewhere"]).start();
     let ids = format!("({ANOTHER}, {ANOTHER}, {ANOTHER})");
-    let expected = format!("(True, ({ids}, (4242, 4242, 4242), [4242], False), ['/elsewhere', None, None])");
+    let expected =
+        format!("(True, ({ids}, (4242, 4242, 4242), [4242], False), ['/elsewhere', None, None])");
     assert_eq!(pool.ask(&Ask::get("/")).text(), expected);
     pool.stop();
 }
@@ -197,14 +209,24 @@ fn root_tells_no_pool_of_a_name_that_two_users_have() {
     let directories = users.map(|user| format!("/run/wsgate/user-{user}"));
     for word in ["stop", "reload"] {
         let ended = run(Command::new(artefacts::gateway()).args([word, &name]).env_clear(), "");
-        assert!(ended.code() == Some(1) && ended.stderr.contains("more than one pool"), "{ended:?}");
-        assert!(directories.iter().all(|directory| ended.stderr.contains(directory)), "{}", ended.stderr);
+        assert!(
+            ended.code() == Some(1) && ended.stderr.contains("more than one pool"),
+            "{ended:?}"
+        );
+        assert!(
+            directories.iter().all(|directory| ended.stderr.contains(directory)),
+            "{}",
+            ended.stderr
+        );
     }
     let ended = run(Command::new(artefacts::gateway()).args(["status", &name]).env_clear(), "");
     assert_eq!(ended.text().matches(&name).count(), 2, "{ended:?}");
     for (pool, directory) in pools.into_iter().zip(directories) {
         let mut command = Command::new(artefacts::gateway());
-        let ended = run(command.args(["stop", &name]).env_clear().env("WSGATE_RUNTIME_DIR", &directory), "");
+        let ended = run(
+            command.args(["stop", &name]).env_clear().env("WSGATE_RUNTIME_DIR", &directory),
+            "",
+        );
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
         pool.end();
         fs::remove_dir_all(directory).unwrap();
@@ -270,7 +292,8 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
         let paths = [&error, &access].map(|path| path.to_str().unwrap().to_owned());
         let words = ["--user", USER.0, "--error-log", &paths[0], "--access-log", &paths[1]];
         let pool = setup.words(&words).launch();
-        let holds = |path: &Path, word: &str| fs::read_to_string(path).unwrap_or_default().contains(word);
+        let holds =
+            |path: &Path, word: &str| fs::read_to_string(path).unwrap_or_default().contains(word);
         eventually("it serves", || holds(&error, "W0710"));
         for path in [&error, &access] {
             let found = fs::metadata(path).unwrap();
@@ -337,7 +360,10 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
         let mut command = as_user(user, artefacts::gateway());
         command.args(["fastcgi", "--python"]).arg(python()).args(&words);
         command.arg(format!("--listen=unix:{}", socket.display())).arg(setup.path("app.wsgi"));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
         let mut running = Running::start(piped(&mut command));
         if is_fine {
             running.await_log("W0710");
@@ -345,7 +371,11 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
         }
         let ended = running.end();
         assert_eq!(ended.code(), Some(if is_fine { 0 } else { 78 }), "{words:?} {}", ended.stderr);
-        assert_eq!(ended.stderr.contains("error[W0107]") && ended.stderr.contains("hint: "), !is_fine, "{words:?}");
+        assert_eq!(
+            ended.stderr.contains("error[W0107]") && ended.stderr.contains("hint: "),
+            !is_fine,
+            "{words:?}"
+        );
         assert!(!socket.exists(), "{words:?}");
     }
 }
@@ -364,8 +394,13 @@ fn a_socket_owner_that_is_nobody_is_refused_with_what_to_look_at() {
         let mut command = as_user(0, artefacts::gateway());
         command.args(["fastcgi", "--python"]).arg(python()).args(["--user", USER.0]);
         command.arg(format!("--socket-owner={owner}"));
-        command.arg(format!("--listen=unix:{}", setup.path("theirs/app.sock").display())).arg(setup.path("app.wsgi"));
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
+        command
+            .arg(format!("--listen=unix:{}", setup.path("theirs/app.sock").display()))
+            .arg(setup.path("app.wsgi"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
         let ended = Running::start(piped(&mut command)).end();
         assert_eq!(ended.code(), Some(78), "{owner} {}", ended.stderr);
         for text in ["error[W0106]", said, "getent passwd"] {
@@ -503,8 +538,10 @@ fn root_makes_no_file_where_others_could_lead_it_elsewhere() {
         let fine = format!("unix:{}", setup.path("app.sock").display());
         let [there, log] = [format!("unix:{}", path.display()), path.display().to_string()];
         let is_socket = relative.ends_with("app");
-        let mut ways =
-            vec![vec!["--listen", &fine, "--error-log", &log], vec!["--listen", &fine, "--access-log", &log]];
+        let mut ways = vec![
+            vec!["--listen", &fine, "--error-log", &log],
+            vec!["--listen", &fine, "--access-log", &log],
+        ];
         if is_socket {
             ways.push(vec!["--listen", &there, "--socket-owner", "54321"]);
         }
@@ -517,7 +554,10 @@ fn root_makes_no_file_where_others_could_lead_it_elsewhere() {
             let logged = fs::read_to_string(&path).unwrap_or_default() + &ended.stderr;
             // That the script is missing comes after all files were opened.
             let (wanted, unwanted) = if is_fine { ("W0102", "W0109") } else { ("W0109", "W0102") };
-            assert!(logged.contains(wanted) && !logged.contains(unwanted), "{relative} {words:?} as {user}: {logged}");
+            assert!(
+                logged.contains(wanted) && !logged.contains(unwanted),
+                "{relative} {words:?} as {user}: {logged}"
+            );
             assert_eq!(fs::read_to_string(&precious).unwrap(), "");
             assert_eq!(fs::metadata(&precious).unwrap().uid(), 0);
             if is_socket {

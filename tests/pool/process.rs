@@ -104,7 +104,10 @@ impl Setup {
 
     /// Variables of the processes, as `NAME=VALUE`.
     pub(super) fn assignments(&self) -> Vec<String> {
-        let known = self.variables.iter().map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
+        let known = self
+            .variables
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.to_string_lossy()));
         known.chain([format!("WSGATE_RUNTIME_DIR={}", self.path("run").display())]).collect()
     }
 
@@ -173,7 +176,9 @@ impl Setup {
     #[track_caller]
     pub(super) fn launch_quietly(self, command: &mut Command) -> Pool {
         let pool = Pool { running: Running::start(command), setup: self };
-        eventually("the pool listens", || std::os::unix::net::UnixStream::connect(pool.socket()).is_ok());
+        eventually("the pool listens", || {
+            std::os::unix::net::UnixStream::connect(pool.socket()).is_ok()
+        });
         pool
     }
 
@@ -199,7 +204,11 @@ impl Pool {
     /// A connection to its Unix socket, or else its only address.
     #[track_caller]
     pub(super) fn connect(&self) -> Wire {
-        if self.socket().exists() { Wire::unix(&self.socket()) } else { Wire::tcp(&self.tcp_address()) }
+        if self.socket().exists() {
+            Wire::unix(&self.socket())
+        } else {
+            Wire::tcp(&self.tcp_address())
+        }
     }
 
     /// The address that its log tells, if that is of TCP.
@@ -213,12 +222,16 @@ impl Pool {
         if self.socket().exists() {
             // It was bound beside its name, which it got when it was ready.
             let directory = format!("{}/", self.setup.directory.path().display());
-            let is_ours = |path: &str| path.strip_prefix(&directory).is_some_and(|name| !name.contains('/'));
+            let is_ours =
+                |path: &str| path.strip_prefix(&directory).is_some_and(|name| !name.contains('/'));
             let lines = fs::read_to_string("/proc/net/unix").unwrap();
-            let fields = lines.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+            let fields =
+                lines.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
             return fields
                 .filter(|fields| {
-                    fields.last().is_some_and(|path| is_ours(path)) && fields[5] == "03" && fields[6] != "0"
+                    fields.last().is_some_and(|path| is_ours(path))
+                        && fields[5] == "03"
+                        && fields[6] != "0"
                 })
                 .count();
         }
@@ -226,8 +239,11 @@ impl Pool {
         let address = self.tcp_address();
         let port = format!(":{:04X}", address.rsplit(':').next().unwrap().parse::<u16>().unwrap());
         let lines = fs::read_to_string("/proc/net/tcp").unwrap();
-        let fields = lines.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-        fields.filter(|fields| fields[1].ends_with(&port) && fields[3] == "01" && fields[9] != "0").count()
+        let fields =
+            lines.lines().skip(1).map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        fields
+            .filter(|fields| fields[1].ends_with(&port) && fields[3] == "01" && fields[9] != "0")
+            .count()
     }
 
     /// The answer to a request over a connection of its own.
@@ -364,7 +380,9 @@ pub(crate) fn children(parent: i32) -> Vec<i32> {
 }
 
 fn pids() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
 }
 
 /// How many entries a directory of `/proc` has for a process.

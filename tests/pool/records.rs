@@ -30,8 +30,11 @@ fn pool() -> Pool {
 fn records(wire: &mut Wire, path: &str, count: usize) -> Vec<Record> {
     wire.send(&Ask::get(path).param("QUERY_STRING", count.to_string()).keep().id(0x0304).bytes());
     let records = wire.records();
-    let stdout: Vec<u8> =
-        records.iter().filter(|record| record.header[1] == 6).flat_map(|r| r.content.clone()).collect();
+    let stdout: Vec<u8> = records
+        .iter()
+        .filter(|record| record.header[1] == 6)
+        .flat_map(|r| r.content.clone())
+        .collect();
     let body: Vec<u8> = (0..count).map(|number| u8::try_from(number % 251).unwrap()).collect();
     assert!(whole(&stdout).body == body, "{path} {count}");
     records
@@ -54,7 +57,10 @@ fn f06_records_of_a_long_reply_have_whole_headers_and_at_most_65535_bytes() {
                 assert_eq!(record.header, [1, 6, 3, 4, high, low, 0, 0], "{path} {count}");
             }
             let empty = streams.iter().filter(|record| record.content.is_empty()).count();
-            assert!(empty == 1 && streams.last().unwrap().content.is_empty(), "{path} {count}: {empty}");
+            assert!(
+                empty == 1 && streams.last().unwrap().content.is_empty(),
+                "{path} {count}: {empty}"
+            );
             // As few as it takes, in each of at most two blocks and the head.
             assert!(streams.len() <= count / 65_528 + 4, "{path} {count}: {}", streams.len());
         }
@@ -68,7 +74,10 @@ fn f08_a_worker_pads_nothing_and_divides_long_blocks_at_multiples_of_eight() {
     let mut wire = pool.connect();
     for count in COUNTS {
         let records = records(&mut wire, "/one", count);
-        assert!(records.iter().all(|record| record.header[6] == 0 && record.padding.is_empty()), "{count}");
+        assert!(
+            records.iter().all(|record| record.header[6] == 0 && record.padding.is_empty()),
+            "{count}"
+        );
         let contents: Vec<_> = records.iter().map(|record| record.content.len()).collect();
         // All but the last of a block, the end of the stream and the end of the request.
         let full = &contents[..contents.len() - 3];
@@ -78,7 +87,8 @@ fn f08_a_worker_pads_nothing_and_divides_long_blocks_at_multiples_of_eight() {
 }
 
 #[test]
-fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_and_three_of_nothing() {
+fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_and_three_of_nothing()
+{
     let mut pool = Setup::new(
         "
         def application(environ, start_response):
@@ -95,7 +105,10 @@ fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_an
     wire.send(&Ask::get("/").keep().id(0x0102).bytes());
     let record = end(&mut wire);
     // FCGI_REQUEST_COMPLETE, as a CGI program that exits with 0.
-    assert_eq!((record.header, &record.content[..]), ([1, 3, 1, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 0][..]));
+    assert_eq!(
+        (record.header, &record.content[..]),
+        ([1, 3, 1, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 0][..])
+    );
     // FCGI_UNKNOWN_ROLE.
     wire.send(&Ask::get("/").keep().role(4).bytes());
     assert_eq!(end(&mut wire).content, [0, 0, 0, 0, 3, 0, 0, 0]);
@@ -105,9 +118,15 @@ fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_an
     pool.await_log("reads");
     wire.send(&Ask::get("/").keep().id(2).bytes());
     let record = end(&mut wire);
-    assert_eq!((record.header, &record.content[..]), ([1, 3, 0, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 1, 0, 0, 0][..]));
+    assert_eq!(
+        (record.header, &record.content[..]),
+        ([1, 3, 0, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 1, 0, 0, 0][..])
+    );
     wire.send(&ask.abort());
     let record = end(&mut wire);
-    assert_eq!((record.header, &record.content[..]), ([1, 3, 0xff, 0xff, 0, 8, 0, 0], &[0, 0, 0, 1, 0, 0, 0, 0][..]));
+    assert_eq!(
+        (record.header, &record.content[..]),
+        ([1, 3, 0xff, 0xff, 0, 8, 0, 0], &[0, 0, 0, 1, 0, 0, 0, 0][..])
+    );
     pool.stop();
 }

@@ -20,8 +20,12 @@ const HELLO: &str = "
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// Ways to break an application.
-const BROKEN: [&str; 4] =
-    ["this is no Python\n", "import no_such_module\n", "import os\nos.kill(os.getpid(), 11)\n", "application = None\n"];
+const BROKEN: [&str; 4] = [
+    "this is no Python\n",
+    "import no_such_module\n",
+    "import os\nos.kill(os.getpid(), 11)\n",
+    "application = None\n",
+];
 
 /// A pool that rests between requests.
 fn resting() -> Setup {
@@ -220,7 +224,11 @@ fn a_load_that_does_not_end_after_a_rest_keeps_nobody_waiting() {
     assert!(begun.elapsed() < Duration::from_secs(60) + AT_ONCE, "{:?}", begun.elapsed());
     assert_refused(&answer, "refused-hanging");
     is_refused(&mut pool, 1);
-    assert!(pool.log().contains("has been loading the application for more than 60 s"), "{}", pool.log());
+    assert!(
+        pool.log().contains("has been loading the application for more than 60 s"),
+        "{}",
+        pool.log()
+    );
     serves_again(&pool);
     pool.stop();
 }

@@ -37,7 +37,9 @@ fn new_code_answers_after_a_reload() {
         pool.setup().release(&release(number));
         pool.signal(by);
         answers(&pool, number);
-        eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
+        eventually("the old template and its workers have ended", || {
+            children(pool.pid()).len() == 1
+        });
         assert!(pool.workers(2).iter().all(|worker| !before.contains(worker)));
         for _ in 0..10 {
             assert_eq!(pool.ask(&Ask::get("/")).text(), format!("release {number}"));
@@ -74,7 +76,9 @@ fn a_request_that_is_served_during_a_reload_is_finished_by_the_old_code() {
     pool.open_gate();
     assert_eq!(slow.answer().text(), "/slow|");
     // The old worker may have to be told yet that it is to end.
-    eventually("the connection is the new code's", || slow.ask(&Ask::get("/").keep()).text() == "release 2");
+    eventually("the connection is the new code's", || {
+        slow.ask(&Ask::get("/").keep()).text() == "release 2"
+    });
     pool.stop();
 }
 

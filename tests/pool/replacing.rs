@@ -79,7 +79,8 @@ fn the_next_worker_serves_while_the_old_one_finishes_its_request() {
 #[test]
 fn a_worker_that_has_grown_is_replaced_once_its_requests_are_over() {
     for threads in ["1", "3"] {
-        let mut pool = Setup::new(GROWS).words(&["--max-rss", "100M", "--threads", threads]).start();
+        let mut pool =
+            Setup::new(GROWS).words(&["--max-rss", "100M", "--threads", threads]).start();
         let first = pool.ask(&Ask::get("/small")).pid();
         for _ in 0..4 {
             assert_eq!(pool.ask(&Ask::get("/grow")).text(), "served");
@@ -100,7 +101,10 @@ fn a_worker_that_has_grown_is_replaced_once_its_requests_are_over() {
 fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
     let pool = Setup::new(ECHO).words(&["--max-rss", "1M", "--workers", "2"]).start();
     for number in 0..30 {
-        assert_eq!(pool.ask(&Ask::post(&format!("/{number}"), "body")).text(), format!("/{number}|body"));
+        assert_eq!(
+            pool.ask(&Ask::post(&format!("/{number}"), "body")).text(),
+            format!("/{number}|body")
+        );
     }
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");

@@ -49,10 +49,19 @@ fn empty_parameters_of_a_body_and_names_of_the_servers_keys_do_not_reach_an_appl
     for _ in 0..2 {
         let empty = Ask::get("/").keep().param("CONTENT_LENGTH", "").param("CONTENT_TYPE", "");
         assert_eq!(wire.ask(&empty.param("HTTP_LAST", "z")).text(), expected);
-        let typed = Ask::post("/", "xy").keep().param("CONTENT_TYPE", "a/b").param("HTTP_LAST", "z");
+        let typed =
+            Ask::post("/", "xy").keep().param("CONTENT_TYPE", "a/b").param("HTTP_LAST", "z");
         assert!(wire.ask(&typed).text().starts_with("['http', b'xy', 2, 'a/b', 'z', "));
-        let evil = ["wsgi.errors", "wsgi.url_scheme", "wsgi.input", "wsgi.made_up", "wsgate.data", "wsgate.version"];
-        let evil = evil.iter().fold(plain(), |ask, name| ask.param(name, "https").param(name, "https"));
+        let evil = [
+            "wsgi.errors",
+            "wsgi.url_scheme",
+            "wsgi.input",
+            "wsgi.made_up",
+            "wsgate.data",
+            "wsgate.version",
+        ];
+        let evil =
+            evil.iter().fold(plain(), |ask, name| ask.param(name, "https").param(name, "https"));
         assert_eq!(wire.ask(&evil).text(), expected);
     }
     let log = pool.stop();
@@ -112,7 +121,9 @@ fn f34_a_reply_without_a_body_has_a_head_and_the_end_of_stdout() {
     .start();
     let answer = pool.ask(&Ask::get("/"));
     assert_eq!((answer.head().status, answer.head().body.len()), (204, 0));
-    let [Said::Stdout(1, _), Said::StdoutEnd(1), Said::End(1, _)] = &answer.said[..] else { panic!("{answer:?}") };
+    let [Said::Stdout(1, _), Said::StdoutEnd(1), Said::End(1, _)] = &answer.said[..] else {
+        panic!("{answer:?}")
+    };
     pool.stop();
 }
 
@@ -128,10 +139,14 @@ fn f36_the_status_travels_as_a_field_and_never_as_a_line_of_http() {
     .start();
     // Names of scripts and variables that mean another kind of reply elsewhere change nothing.
     for name in ["/app.wsgi", "/nph-app.wsgi"] {
-        let ask = Ask::get("/302 Found").param("SCRIPT_NAME", name).param("SERVER_PROTOCOL", "HTTP/1.1");
+        let ask =
+            Ask::get("/302 Found").param("SCRIPT_NAME", name).param("SERVER_PROTOCOL", "HTTP/1.1");
         let answer = pool.ask(&ask);
         assert!(answer.stdout.starts_with(b"Status: 302 Found\r\n"), "{answer:?}");
-        assert_eq!((answer.head().status, answer.head().all("Location")), (302, vec!["http://example.org/"]));
+        assert_eq!(
+            (answer.head().status, answer.head().all("Location")),
+            (302, vec!["http://example.org/"])
+        );
     }
     pool.stop();
 }
@@ -235,11 +250,18 @@ fn f41_a_reply_ends_with_the_status_of_success_and_a_reply_that_is_cut_does_not_
     let mut wire = pool.connect();
     let answer = wire.ask(&Ask::get("/").keep());
     assert_eq!(answer.text(), "begun over");
-    let [.., Said::StdoutEnd(1), Said::End(1, end)] = &answer.said[..] else { panic!("{answer:?}") };
-    assert_eq!(*end, EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete });
+    let [.., Said::StdoutEnd(1), Said::End(1, end)] = &answer.said[..] else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(
+        *end,
+        EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete }
+    );
     wire.send(&Ask::get("/raises").keep().bytes());
     let cut = wire.try_answer();
-    let told = cut.as_ref().is_ok_and(|answer| answer.as_ref().is_some_and(|answer| answer.end.app_status != 0));
+    let told = cut
+        .as_ref()
+        .is_ok_and(|answer| answer.as_ref().is_some_and(|answer| answer.end.app_status != 0));
     assert!(cut.is_err() || told, "a reply that was cut looks whole: {cut:?}");
     pool.stop();
 }

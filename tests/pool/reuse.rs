@@ -34,15 +34,21 @@ fn w02_whatever_came_before_a_request_has_its_own_variables() {
     // Few names, so that most come again, and some of the same beginning, length and end; and orders of all kinds.
     let request = proptest::collection::vec(("X(_NAME_[0-9]_IS_LONG|[A-F]?)", value), 0..12);
     let connection = proptest::collection::vec(request, 1..12);
-    let mut runner =
-        TestRunner::new(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases: 60,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
     let result = runner.run(&connection, |requests| {
         let mut wire = pool.connect();
         for variables in requests {
             let mut ask = Ask::get("/").keep();
             // Of two values the last counts.
-            ask.params.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())));
-            let sent: BTreeMap<String, String> = serde_json::from_str(&wire.ask(&ask).text()).unwrap();
+            ask.params.extend(
+                variables.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())),
+            );
+            let sent: BTreeMap<String, String> =
+                serde_json::from_str(&wire.ask(&ask).text()).unwrap();
             prop_assert_eq!(sent, variables.into_iter().collect::<BTreeMap<_, _>>());
         }
         Ok(())

@@ -36,7 +36,8 @@ fn four_threads_serve_four_requests_at_once() {
     for _ in 0..3 {
         for four in kept.chunks_mut(4) {
             four.iter().for_each(|wire| wire.send(&Ask::get("/meet").keep().bytes()));
-            four.iter_mut().for_each(|wire| assert!(wire.answer().text().starts_with("[True, False, False]")));
+            four.iter_mut()
+                .for_each(|wire| assert!(wire.answer().text().starts_with("[True, False, False]")));
         }
     }
     pool.stop();
@@ -90,19 +91,33 @@ fn variables_of_requests_are_not_those_of_the_process() {
     let pool = Setup::new(KNOWS).variable("FROM_OUTSIDE", "yes").start();
     let mut wire = pool.connect();
     for number in 0..3 {
-        let ask = Ask::get("/").keep().param("HTTP_PROXY", "http://evil.example").param("LD_PRELOAD", "/evil.so");
+        let ask = Ask::get("/")
+            .keep()
+            .param("HTTP_PROXY", "http://evil.example")
+            .param("LD_PRELOAD", "/evil.so");
         let ask = ask.param("PYTHONPATH", "/evil").param("HTTP_X_NUMBER", number.to_string());
         let known: serde_json::Value = serde_json::from_str(&wire.ask(&ask).text()).unwrap();
         let process = known["process"].as_object().unwrap();
         assert_eq!(process["FROM_OUTSIDE"], "yes");
         for name in process.keys() {
             let of_a_request = name.starts_with("HTTP_")
-                || ["REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "GATEWAY_INTERFACE", "LD_PRELOAD", "PYTHONPATH"]
-                    .contains(&name.as_str());
+                || [
+                    "REQUEST_METHOD",
+                    "PATH_INFO",
+                    "QUERY_STRING",
+                    "GATEWAY_INTERFACE",
+                    "LD_PRELOAD",
+                    "PYTHONPATH",
+                ]
+                .contains(&name.as_str());
             assert!(!of_a_request, "the process has `{name}`");
         }
         assert_eq!(known["request"]["HTTP_X_NUMBER"], number.to_string());
-        assert_eq!(known["request"]["FROM_OUTSIDE"], serde_json::Value::Null, "and requests have none of its own");
+        assert_eq!(
+            known["request"]["FROM_OUTSIDE"],
+            serde_json::Value::Null,
+            "and requests have none of its own"
+        );
     }
     pool.stop();
 }
@@ -111,18 +126,25 @@ fn variables_of_requests_are_not_those_of_the_process() {
 fn nothing_of_a_request_is_left_for_the_next() {
     let pool = Setup::new(KNOWS).start();
     let mut wire = pool.connect();
-    let secret =
-        Ask::post("/secret", "body").keep().param("HTTP_AUTHORIZATION", "Basic eDp5").param("REMOTE_USER", "x");
+    let secret = Ask::post("/secret", "body")
+        .keep()
+        .param("HTTP_AUTHORIZATION", "Basic eDp5")
+        .param("REMOTE_USER", "x");
     let plain = Ask::get("/plain").keep();
     let request = |text: String| -> serde_json::Value {
         let mut known: serde_json::Value = serde_json::from_str(&text).unwrap();
         known["request"].take()
     };
-    let names = |request: &serde_json::Value| request.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let names = |request: &serde_json::Value| {
+        request.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
     let fresh = names(&request(pool.ask(&plain).text()));
     for _ in 0..3 {
         let with = request(wire.ask(&secret).text());
-        assert_eq!((&with["HTTP_AUTHORIZATION"], &with["REMOTE_USER"]), (&"Basic eDp5".into(), &"x".into()));
+        assert_eq!(
+            (&with["HTTP_AUTHORIZATION"], &with["REMOTE_USER"]),
+            (&"Basic eDp5".into(), &"x".into())
+        );
         let without = request(wire.ask(&plain).text());
         assert_eq!(names(&without), fresh);
         assert_eq!(without["PATH_INFO"], "/plain");
@@ -170,7 +192,14 @@ fn what_applications_say_is_in_the_log_of_the_pool() {
     )
     .start();
     assert_eq!(pool.ask(&Ask::get("/")).text(), "reply");
-    for line in ["at import\n", "printed\n", "to stderr\n", "to errors\n", "to descriptor 1\n", "by a child\n"] {
+    for line in [
+        "at import\n",
+        "printed\n",
+        "to stderr\n",
+        "to errors\n",
+        "to descriptor 1\n",
+        "by a child\n",
+    ] {
         pool.await_log(line);
     }
     pool.stop();
@@ -217,8 +246,11 @@ fn an_exception_is_logged_with_its_request_and_the_worker_lives_on() {
     pool.await_log("request: ");
     let log = pool.stop();
     assert!(only_entry(&log, "W0501").contains("what went wrong"), "{log}");
-    let line =
-        log.lines().skip_while(|line| !line.contains("W0501")).find(|line| line.starts_with("request: ")).unwrap();
+    let line = log
+        .lines()
+        .skip_while(|line| !line.contains("W0501"))
+        .find(|line| line.starts_with("request: "))
+        .unwrap();
     assert!(line.ends_with(&format!("GET /raises pid {before}")), "{line}");
     let id = line.split(' ').nth(1).unwrap();
     assert!(String::from_utf8_lossy(&page.body).contains(id), "the page names the request");

@@ -12,8 +12,15 @@ use super::{
 use crate::{front::eventually, running::run, verdict::codes};
 
 /// Those that only timers, limits and the system send, or nobody at all.
-const STRAY: [Signal; 7] =
-    [Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::XCPU, Signal::IO, Signal::POWER, Signal::STKFLT];
+const STRAY: [Signal; 7] = [
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::XCPU,
+    Signal::IO,
+    Signal::POWER,
+    Signal::STKFLT,
+];
 
 #[test]
 fn a_supervisor_goes_on_after_signals_that_mean_nothing_to_it_and_logs_each_once() {
@@ -79,7 +86,9 @@ fn a_pool_outlives_a_log_that_may_not_grow() {
     let log = || fs::read_to_string(&path).unwrap();
     eventually("it serves", || log().contains("W0710"));
     let supervisor = Pid::from_raw(pool.pid());
-    let limit = |bytes| prlimit(supervisor, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    let limit = |bytes| {
+        prlimit(supervisor, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap()
+    };
     limit(Some(1));
     let worker = pool.workers(1)[0];
     signal(worker, Signal::KILL);

@@ -54,8 +54,15 @@ fn f01_a_script_with_a_listening_socket_on_descriptor_0_is_a_worker_even_if_1_an
     let path = place.path("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$0\" >&- 2>&-"]).arg(&script).env_clear().env("PATH", "/usr/bin:/bin");
-    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["-c", "exec \"$0\" >&- 2>&-"])
+        .arg(&script)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin");
+    command
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let running = Running::start(&mut command);
     let mut wire = Wire::unix(&path);
     // What is printed must not meet the connection or the listening socket.
@@ -141,7 +148,10 @@ fn f03_a_lone_worker_serves_a_socket_of_any_family_on_descriptor_0() {
 #[test]
 fn f04_only_listed_web_servers_may_connect() {
     let start = |list: &str| {
-        let pool = Setup::new(ECHO).listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", list).start();
+        let pool = Setup::new(ECHO)
+            .listen(&["127.0.0.1:0"])
+            .variable("FCGI_WEB_SERVER_ADDRS", list)
+            .start();
         let address = addresses(&pool.log()).remove(0);
         (pool, address)
     };
@@ -154,13 +164,18 @@ fn f04_only_listed_web_servers_may_connect() {
     }
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0405", "W0405"], "{log}");
-    assert!(log.contains("from `127.0.0.1` was closed: FCGI_WEB_SERVER_ADDRS does not list it"), "{log}");
+    assert!(
+        log.contains("from `127.0.0.1` was closed: FCGI_WEB_SERVER_ADDRS does not list it"),
+        "{log}"
+    );
     assert!(log.contains("this or the like, 2 times since the last message"), "{log}");
 }
 
 #[test]
 fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
-    let setup = |words: &[&str]| Setup::new(ECHO).words(words).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1");
+    let setup = |words: &[&str]| {
+        Setup::new(ECHO).words(words).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1")
+    };
     let socket = UnixListener::bind(setup(&[]).path("lone.sock")).unwrap();
     let by_option = Setup::new(ECHO).words(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.1"]);
     for pool in [setup(&[]).launch(), by_option.launch(), setup(&[]).start_on(socket)] {
@@ -172,7 +187,8 @@ fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
     let both = setup(&[]);
     let unix = format!("unix:{}", both.path("app.sock").display());
     let pool = both.listen(&[&unix, "127.0.0.1:0"]).start();
-    let tcp = addresses(&pool.log()).into_iter().find(|address| address.starts_with("127.")).unwrap();
+    let tcp =
+        addresses(&pool.log()).into_iter().find(|address| address.starts_with("127.")).unwrap();
     assert_eq!(Wire::tcp(&tcp).ask(&Ask::get("/listed")).text(), "/listed|");
     let log = pool.stop();
     assert!(only_entry(&log, "W0105").contains("a Unix socket"), "{log}");
@@ -180,7 +196,9 @@ fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
 
 #[test]
 fn f04_a_list_that_is_none_lets_nobody_in_and_is_logged() {
-    let setup = Setup::new(ECHO).listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost");
+    let setup = Setup::new(ECHO)
+        .listen(&["127.0.0.1:0"])
+        .variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost");
     let mut pool = setup.start();
     Wire::tcp(&addresses(&pool.log())[0]).assert_closed();
     pool.await_log("hint: ");
@@ -269,7 +287,9 @@ fn f46_a_lone_worker_that_is_told_to_end_finishes_its_request() {
 
 #[test]
 fn f55_a_socket_has_the_mode_that_was_asked_for_and_goes_with_its_pool() {
-    for (words, mode) in [(&[][..], 0o660), (&["--socket-mode", "600"], 0o600), (&["--socket-mode", "666"], 0o666)] {
+    for (words, mode) in
+        [(&[][..], 0o660), (&["--socket-mode", "600"], 0o600), (&["--socket-mode", "666"], 0o666)]
+    {
         let pool = Setup::new(ECHO).words(words).start();
         assert_eq!(fs::metadata(pool.socket()).unwrap().permissions().mode() & 0o777, mode);
         let mut found: Vec<_> = fs::read_dir(pool.socket().parent().unwrap()).unwrap().collect();

@@ -19,7 +19,10 @@ fn nothing_undoes_what_loading_has_made_of_the_process_of_a_worker() {
         let pool = configures().words(&words).start();
         let head = pool.ask(&Ask::get("/")).head();
         let state = head.fields.iter().find(|(name, _)| name == "X-State").unwrap().1.clone();
-        assert!(state.starts_with("['/srv/trac', '/opt/bin:") && !state.contains("False"), "{words:?}: {state}");
+        assert!(
+            state.starts_with("['/srv/trac', '/opt/bin:") && !state.contains("False"),
+            "{words:?}: {state}"
+        );
         // Threads beside the first have a decimal context of their own.
         states.push(if words[0] == "--threads" { state.replace(", 28,", ", 7,") } else { state });
         pool.stop();
@@ -80,7 +83,8 @@ pub(crate) const STREAMS: &str = "
     ";
 
 /// What requests do.
-pub(crate) const DEEDS: [&str; 9] = ["replace", "close", "wrap", "remove", "half", "none", "set", "shut", "last"];
+pub(crate) const DEEDS: [&str; 9] =
+    ["replace", "close", "wrap", "remove", "half", "none", "set", "shut", "last"];
 
 /// Asserts that each request with these queries has written its lines, each by itself.
 #[track_caller]
@@ -93,7 +97,11 @@ pub(crate) fn assert_lines(log: &str, queries: &[String]) {
         if query.contains("half") {
             for line in ["half a line of", "half an error of", "half written by"] {
                 let line = format!("{line} {query}");
-                assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "`{line}`: {log}");
+                assert_eq!(
+                    log.lines().filter(|found| *found == line).count(),
+                    1,
+                    "`{line}`: {log}"
+                );
             }
         }
     }
@@ -104,9 +112,11 @@ pub(crate) fn assert_lines(log: &str, queries: &[String]) {
 fn what_a_request_does_to_the_standard_streams_ends_with_it() {
     for words in [["--threads", "1"], ["--preload", "no"]] {
         let pool = Setup::new(STREAMS).words(&words).start();
-        let queries: Vec<String> = (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
+        let queries: Vec<String> =
+            (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
         for query in &queries {
-            let answer = pool.ask(&Ask::get("/").without("QUERY_STRING").param("QUERY_STRING", query));
+            let answer =
+                pool.ask(&Ask::get("/").without("QUERY_STRING").param("QUERY_STRING", query));
             assert_eq!(answer.head().status, 200, "{words:?} {query}: {}", pool.log());
         }
         assert_lines(&pool.stop(), &queries);
@@ -194,7 +204,10 @@ fn a_pool_is_mounted_where_its_option_says() {
         .start();
         let ask = |script_name: &str, path: &str| {
             let ask = Ask::get(path).without("SCRIPT_NAME").param("SCRIPT_NAME", script_name);
-            pool.ask(&ask.without("REQUEST_URI").param("REQUEST_URI", format!("{script_name}{path}"))).text()
+            pool.ask(
+                &ask.without("REQUEST_URI").param("REQUEST_URI", format!("{script_name}{path}")),
+            )
+            .text()
         };
         let first = "/app /w /app/w?x=y www.example.org https";
         assert_eq!(ask("", "/app/page"), format!("{first}|/app|/page"), "{preload}");

@@ -54,13 +54,24 @@ fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_reply
     let mut wire = pool.connect();
     wire.send(&Ask::get("/").keep().id(0x0102).bytes());
     let records = wire.records();
-    let kinds: Vec<_> = records.iter().map(|record| (record.header[1], record.content.len())).collect();
+    let kinds: Vec<_> =
+        records.iter().map(|record| (record.header[1], record.content.len())).collect();
     // 6 is FCGI_STDOUT, 7 FCGI_STDERR, 3 FCGI_END_REQUEST (FastCGI 1.0, 8).
-    assert_eq!(kinds[1..], [(7, 16), (7, 15), (7, 6), (6, 3), (7, 11), (6, 0), (7, 0), (3, 8)], "{records:?}");
+    assert_eq!(
+        kinds[1..],
+        [(7, 16), (7, 15), (7, 6), (6, 3), (7, 11), (6, 0), (7, 0), (3, 8)],
+        "{records:?}"
+    );
     assert_eq!(kinds[0].0, 6, "{records:?}");
-    assert!(records.iter().all(|record| record.header[0] == 1 && record.header[2..4] == [1, 2]), "{records:?}");
-    let stdout: Vec<u8> =
-        records.iter().filter(|record| record.header[1] == 6).flat_map(|r| r.content.clone()).collect();
+    assert!(
+        records.iter().all(|record| record.header[0] == 1 && record.header[2..4] == [1, 2]),
+        "{records:?}"
+    );
+    let stdout: Vec<u8> = records
+        .iter()
+        .filter(|record| record.header[1] == 6)
+        .flat_map(|r| r.content.clone())
+        .collect();
     assert_eq!(whole(&stdout).body, b"one,two");
     assert_eq!(records[1].content, b"before the head\n");
     let log = pool.stop();
@@ -85,7 +96,10 @@ fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
         })
         .collect();
     assert_eq!(kinds, "oeeeoeOE.", "{answer:?}");
-    assert_eq!(stderr(&answer), ["before the head\n", "between blocks\n", "twice\n", "at the end\n"]);
+    assert_eq!(
+        stderr(&answer),
+        ["before the head\n", "between blocks\n", "twice\n", "at the end\n"]
+    );
     pool.stop();
 }
 
@@ -126,11 +140,17 @@ fn f51_the_entry_of_an_error_page_comes_behind_the_head_of_the_page() {
     wire.send(&Ask::get("/raises").param("UNIQUE_ID", "the_id_of_the_request").bytes());
     let answer = wire.answer();
     assert_eq!(answer.end.protocol_status, ProtocolStatus::RequestComplete);
-    assert!(matches!(&answer.said[0], Said::Stdout(1, page) if page.starts_with(b"Status: 500 ")), "{answer:?}");
+    assert!(
+        matches!(&answer.said[0], Said::Stdout(1, page) if page.starts_with(b"Status: 500 ")),
+        "{answer:?}"
+    );
     let said = stderr(&answer);
     assert_eq!((said.len(), said[0].as_str()), (2, "before the head\n"), "{said:?}");
-    for words in ["wsgate: error[W0501]", "ValueError: nothing has left", "request: the_id_of_the_request GET /raises"]
-    {
+    for words in [
+        "wsgate: error[W0501]",
+        "ValueError: nothing has left",
+        "request: the_id_of_the_request GET /raises",
+    ] {
         assert!(said[1].contains(words), "{said:?}");
     }
     wire.assert_closed();
@@ -149,7 +169,10 @@ fn a_reply_that_is_cut_says_why_before_the_connection_ends() {
         said.push(next);
     }
     let last = said.pop();
-    assert!(matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0503]")), "{last:?}");
+    assert!(
+        matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0503]")),
+        "{last:?}"
+    );
     pool.stop();
 }
 

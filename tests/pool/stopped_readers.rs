@@ -122,7 +122,8 @@ fn a_pool_whose_error_log_is_a_full_pipe_or_socket_lives_and_says_later_what_was
             let (exit, entrance) = if access {
                 pipe().unwrap()
             } else {
-                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).unwrap()
+                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+                    .unwrap()
             };
             let entrance = File::from(entrance);
             fill(&entrance);
@@ -144,7 +145,11 @@ fn a_pool_whose_error_log_is_a_full_pipe_or_socket_lives_and_says_later_what_was
 /// A named pipe that is held open for reading, and full.
 fn full_fifo(path: &Path) -> File {
     mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap();
-    let exit = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path).unwrap();
+    let exit = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .unwrap();
     fill(&File::options().write(true).open(path).unwrap());
     fcntl_setfl(&exit, fcntl_getfl(&exit).unwrap() - OFlags::NONBLOCK).unwrap();
     exit

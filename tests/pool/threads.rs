@@ -130,7 +130,10 @@ fn a_thread_has_as_much_stack_as_the_limit_says_or_the_application_has_asked_for
             let mut pool = setup.launch_by(&["sh", "-c", &shell, "sh"]);
             pool.await_log("W0710");
             let stack: i64 = two(&pool, "/")[1].parse().unwrap();
-            assert!((stack - expected).abs() <= 8, "limit {limit}, {asked}: {stack} KiB instead of {expected}");
+            assert!(
+                (stack - expected).abs() <= 8,
+                "limit {limit}, {asked}: {stack} KiB instead of {expected}"
+            );
             assert_eq!(codes(&pool.stop()), [""; 0]);
         }
     }
@@ -169,7 +172,8 @@ fn limited(setup: Setup, limit: usize) -> Option<Pool> {
         chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
     }
     let (nproc, user) = (format!("--nproc={limit}:1000"), user.to_string());
-    let words = ["prlimit", &nproc, "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"];
+    let words =
+        ["prlimit", &nproc, "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"];
     Some(setup.words(&["--user", &user, "--group", &user]).launch_by(&words))
 }
 
@@ -185,12 +189,14 @@ fn lift(pid: i32) {
 
 fn has_timekeeper(pid: i32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let mut names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
+    let mut names =
+        tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
     names.any(|name| name.starts_with("wsgate-timekee"))
 }
 
 fn threads_in_status(pool: &Pool) -> usize {
-    let status: serde_json::Value = serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
+    let status: serde_json::Value =
+        serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
     status["workers"].as_array().unwrap().len()
 }
 
@@ -239,7 +245,9 @@ fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
     assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
     eventually("there are new workers with all their threads", || {
         let workers = pool.workers(2);
-        !workers.contains(&one) && !workers.contains(&other) && workers.iter().all(|&pid| count(pid, "task") >= 4)
+        !workers.contains(&one)
+            && !workers.contains(&other)
+            && workers.iter().all(|&pid| count(pid, "task") >= 4)
     });
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0708", "W0708"], "{log}");
@@ -248,7 +256,9 @@ fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
 #[test]
 fn a_worker_that_cannot_be_forked_is_tried_again_by_the_same_template() {
     // Supervisor and template.
-    let Some(mut pool) = limited(Setup::new(MEETS).words(&["--threads", "2", "--preload", "yes"]), 2) else {
+    let Some(mut pool) =
+        limited(Setup::new(MEETS).words(&["--threads", "2", "--preload", "yes"]), 2)
+    else {
         return;
     };
     pool.await_log("W0704");

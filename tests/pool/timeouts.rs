@@ -52,7 +52,10 @@ fn a_request_that_hangs_is_interrupted_answered_with_504_and_its_worker_lives_on
     assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0603"], "{log}");
-    assert!(log.contains("in application\n") && log.contains("time.sleep(1000)"), "the stack: {log}");
+    assert!(
+        log.contains("in application\n") && log.contains("time.sleep(1000)"),
+        "the stack: {log}"
+    );
 }
 
 #[test]

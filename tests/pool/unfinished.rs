@@ -102,7 +102,8 @@ fn requests_that_are_begun_and_do_not_come_have_a_deadline_however_they_are_serv
 }
 
 #[test]
-fn a_request_that_comes_byte_by_byte_has_a_deadline_and_one_that_waits_for_its_worker_has_not_missed_it() {
+fn a_request_that_comes_byte_by_byte_has_a_deadline_and_one_that_waits_for_its_worker_has_not_missed_it()
+ {
     let pool = Setup::new(
         "
         import time
@@ -161,7 +162,11 @@ fn connections_above_the_limit_of_a_worker_take_the_place_of_others() {
         kept.ask(&Ask::get("/kept").keep());
         others.extend((0..10).map(|_| served.connect()));
         served.requests();
-        assert_eq!(kept.ask(&Ask::get("/kept").keep()).text(), "/kept|", "idle ones are the last to be closed");
+        assert_eq!(
+            kept.ask(&Ask::get("/kept").keep()).text(),
+            "/kept|",
+            "idle ones are the last to be closed"
+        );
         drop(others);
         served.requests();
         let log = served.pool.stop();
@@ -214,7 +219,11 @@ fn each_kind_of_garbage_is_logged_once_a_minute() {
     assert_eq!(pool.ask(&Ask::get("/live")).text(), "/live|");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0402"; 8], "{log}");
-    assert_eq!(log.matches("this or the like, 299 times since the last message").count(), 4, "{log}");
+    assert_eq!(
+        log.matches("this or the like, 299 times since the last message").count(),
+        4,
+        "{log}"
+    );
 }
 
 #[test]
@@ -230,7 +239,11 @@ fn a_wait_within_a_request_ends_without_a_limit_for_the_whole() {
     for (is_lone, threads) in [(false, "1"), (false, "2"), (true, "1")] {
         let setup = Setup::new(LARGE).words(&["--threads", threads, "--socket-timeout", "1"]);
         let socket = setup.path("app.sock");
-        let mut pool = if is_lone { setup.start_on(UnixListener::bind(socket).unwrap()) } else { setup.start() };
+        let mut pool = if is_lone {
+            setup.start_on(UnixListener::bind(socket).unwrap())
+        } else {
+            setup.start()
+        };
         let worker = pool.ask(&Ask::get("/")).pid();
         let ask = Ask::post("/body", "").param("CONTENT_LENGTH", "10");
         let mut stalled: Vec<Wire> = (0..2).map(|_| pool.connect()).collect();

@@ -59,14 +59,17 @@ impl Machine {
     fn instance(&self, value: &str) -> String {
         let root = self.0.path().display().to_string();
         let value = value.replace("%i", "shop").replace("%t", &format!("{root}/run"));
-        let value = value.replace("/srv/", &format!("{root}/srv/")).replace("/usr/local/bin/wsgate", wsgate());
+        let value = value
+            .replace("/srv/", &format!("{root}/srv/"))
+            .replace("/usr/local/bin/wsgate", wsgate());
         value.replace("$WSGATE_OPTIONS", &format!("--workers 1 --python {}", python().display()))
     }
 
     /// A command of a unit, as its process finds itself.
     fn command(&self, unit: &str, setting: &str, before: &[String]) -> Command {
         let line = self.instance(values(unit, setting)[0]);
-        let words: Vec<String> = before.iter().cloned().chain(line.split_whitespace().map(str::to_owned)).collect();
+        let words: Vec<String> =
+            before.iter().cloned().chain(line.split_whitespace().map(str::to_owned)).collect();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().env("PATH", "/usr/bin:/bin");
         for assignment in values(unit, "Environment") {
@@ -87,12 +90,15 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         // Whether the program is there, too, is looked at.
         fs::write(path, unit(name).replace("/usr/local/bin/wsgate", wsgate())).unwrap();
     }
-    let verify =
-        |paths: &[PathBuf]| run(piped(Command::new("systemd-analyze").args(["--man=no", "verify"]).args(paths)), "");
+    let verify = |paths: &[PathBuf]| {
+        run(piped(Command::new("systemd-analyze").args(["--man=no", "verify"]).args(paths)), "")
+    };
     let ended = verify(&paths);
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
     // It looks closely enough to find what is wrong.
-    let broken = unit(names[0]).replace("/usr/local/bin/wsgate", wsgate()).replace("WatchdogSec", "WatchdogSecond");
+    let broken = unit(names[0])
+        .replace("/usr/local/bin/wsgate", wsgate())
+        .replace("WatchdogSec", "WatchdogSecond");
     fs::write(&paths[0], broken).unwrap();
     assert!(verify(&paths[..1]).stderr.contains("WatchdogSecond"));
 }
@@ -103,7 +109,8 @@ fn what_the_units_say_serves_a_site_and_reloads_it() {
     machine.release(ECHO);
     let (service, socket) = (unit("wsgate@.service"), unit("wsgate@.socket"));
     // What systemd does before it starts the pool: the directory, the socket, the variables.
-    let directory = machine.path("run").join(machine.instance(values(&service, "RuntimeDirectory")[0]));
+    let directory =
+        machine.path("run").join(machine.instance(values(&service, "RuntimeDirectory")[0]));
     let mode = u32::from_str_radix(values(&service, "RuntimeDirectoryMode")[0], 8).unwrap();
     fs::DirBuilder::new().mode(mode).create(&directory).unwrap();
     let path = machine.instance(values(&socket, "ListenStream")[0]);
@@ -139,8 +146,10 @@ fn what_the_units_say_serves_a_site_and_reloads_it() {
 #[test]
 fn what_cannot_mend_itself_is_not_started_again() {
     let service = unit("wsgate@.service");
-    let prevented: Vec<i32> =
-        values(&service, "RestartPreventExitStatus")[0].split(' ').map(|code| code.parse().unwrap()).collect();
+    let prevented: Vec<i32> = values(&service, "RestartPreventExitStatus")[0]
+        .split(' ')
+        .map(|code| code.parse().unwrap())
+        .collect();
     for words in [&["fastcgi", "--no-such-option"][..], &["fastcgi", "/there/is/no/app.wsgi"]] {
         let ended = run(piped(Command::new(artefacts::gateway()).args(words)), "");
         assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{words:?}: {ended:?}");

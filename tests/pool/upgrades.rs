@@ -62,13 +62,16 @@ impl Upgrade {
     fn of(self, place: &Place) {
         let (engine, _) = place.of_another_build(ENGINE);
         let (gateway, _) = place.of_another_build("bin/wsgate");
-        let drafts = [("new/wsgate", gateway, "bin/wsgate"), ("new/engine.so", engine.clone(), ENGINE)];
+        let drafts =
+            [("new/wsgate", gateway, "bin/wsgate"), ("new/engine.so", engine.clone(), ENGINE)];
         for (draft, content, _) in &drafts {
             place.executable(draft, content);
         }
         match self {
             Self::Rename => {
-                drafts.iter().for_each(|(draft, _, path)| fs::rename(place.path(draft), place.path(path)).unwrap());
+                drafts.iter().for_each(|(draft, _, path)| {
+                    fs::rename(place.path(draft), place.path(path)).unwrap()
+                });
             }
             Self::MakeInstall => {
                 let mut make = Command::new("make");
@@ -80,10 +83,14 @@ impl Upgrade {
                 assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             }
             // The kernel lets nobody write into a program that runs.
-            Self::WrittenInto => fs::write(place.path(ENGINE), &engine[..engine.len() / 2]).unwrap(),
+            Self::WrittenInto => {
+                fs::write(place.path(ENGINE), &engine[..engine.len() / 2]).unwrap()
+            }
             Self::EngineRemoved => fs::remove_file(place.path(ENGINE)).unwrap(),
             Self::BothRemoved => {
-                [ENGINE, "bin/wsgate"].iter().for_each(|path| fs::remove_file(place.path(path)).unwrap());
+                [ENGINE, "bin/wsgate"]
+                    .iter()
+                    .for_each(|path| fs::remove_file(place.path(path)).unwrap());
             }
         }
     }

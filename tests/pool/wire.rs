@@ -84,7 +84,8 @@ impl Wire {
     /// A connection to a Unix socket.
     #[track_caller]
     pub(crate) fn unix(path: &Path) -> Self {
-        let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let stream =
+            UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         Self::over(stream)
@@ -93,7 +94,8 @@ impl Wire {
     /// A connection to HOST:PORT.
     #[track_caller]
     pub(crate) fn tcp(address: &str) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -228,7 +230,9 @@ impl Wire {
         loop {
             let next = self.try_next().map_err(|error| match said.is_empty() {
                 true => error,
-                false => io::Error::new(io::ErrorKind::UnexpectedEof, format!("{error} after {said:?}")),
+                false => {
+                    io::Error::new(io::ErrorKind::UnexpectedEof, format!("{error} after {said:?}"))
+                }
             })?;
             match next {
                 Some(Said::End(id, end)) => {
@@ -242,7 +246,12 @@ impl Wire {
                     said.push(other);
                 }
                 None if said.is_empty() => return Ok(None),
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("cut after {said:?}"))),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("cut after {said:?}"),
+                    ));
+                }
             }
         }
     }
@@ -259,7 +268,10 @@ impl Wire {
     pub(crate) fn ask(&mut self, ask: &Ask) -> Answer {
         self.send(&ask.bytes());
         let answer = self.answer();
-        assert!(matches!(answer.said.last(), Some(Said::End(id, _)) if *id == ask.id), "{answer:?}");
+        assert!(
+            matches!(answer.said.last(), Some(Said::End(id, _)) if *id == ask.id),
+            "{answer:?}"
+        );
         answer
     }
 
@@ -275,13 +287,20 @@ impl Answer {
     /// The reply, if it is a valid one, whole, and all of it was sent as the specification says (FastCGI 1.0, 6.1 and 6.2).
     #[track_caller]
     pub(crate) fn head(&self) -> Head {
-        assert_eq!(self.end, EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete });
+        assert_eq!(
+            self.end,
+            EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete }
+        );
         let ends = self.said.iter().filter(|said| matches!(said, Said::StdoutEnd(_))).count();
         assert_eq!(ends, 1, "FCGI_STDOUT is ended once: {:?}", self.said);
         let last = self.said.iter().rposition(|said| matches!(said, Said::Stdout(..)));
         let end = self.said.iter().position(|said| matches!(said, Said::StdoutEnd(_)));
         assert!(last < end, "nothing follows the end of FCGI_STDOUT: {:?}", self.said);
-        assert!(!self.said.iter().any(|said| matches!(said, Said::Stderr(..) | Said::StderrEnd(_))), "{:?}", self.said);
+        assert!(
+            !self.said.iter().any(|said| matches!(said, Said::Stderr(..) | Said::StderrEnd(_))),
+            "{:?}",
+            self.said
+        );
         whole(&self.stdout)
     }
 
@@ -304,7 +323,8 @@ impl Ask {
     /// A `GET` over a connection that is closed afterwards.
     pub(crate) fn get(path: &str) -> Self {
         let ask = Self { id: 1, role: 1, keep: false, params: Vec::new(), body: Vec::new() };
-        let ordinary = ORDINARY.into_iter().filter(|(name, _)| !["PATH", "SCRIPT_FILENAME"].contains(name));
+        let ordinary =
+            ORDINARY.into_iter().filter(|(name, _)| !["PATH", "SCRIPT_FILENAME"].contains(name));
         let ask = ordinary.fold(ask, |ask, (name, value)| ask.param(name, value));
         ask.param("SCRIPT_NAME", "").param("PATH_INFO", path).param("REQUEST_URI", path)
     }
@@ -312,7 +332,9 @@ impl Ask {
     /// A `POST` with this body.
     pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        let ask = Self::get(path).param("REQUEST_METHOD", "POST").param("CONTENT_LENGTH", body.len().to_string());
+        let ask = Self::get(path)
+            .param("REQUEST_METHOD", "POST")
+            .param("CONTENT_LENGTH", body.len().to_string());
         Self { body, ..ask }
     }
 

@@ -69,7 +69,9 @@ fn a_worker_that_crashes_takes_only_its_own_request_with_it() {
 
 #[test]
 fn a_worker_that_an_application_ends_in_good_order_is_replaced_and_not_lost_in_silence() {
-    let mut pool = Setup::new("import os\ndef application(environ, start_response):\n    os._exit(0)\n").start();
+    let mut pool =
+        Setup::new("import os\ndef application(environ, start_response):\n    os._exit(0)\n")
+            .start();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/").bytes());
     assert!(!matches!(wire.try_answer(), Ok(Some(_))));
@@ -224,8 +226,10 @@ fn f31_requests_above_the_number_of_workers_wait_and_are_served() {
 
 #[test]
 fn workers_that_crash_at_every_request_are_replaced_at_once() {
-    let pool =
-        Setup::new("import os\ndef application(environ, start_response):\n    os.kill(os.getpid(), 9)\n").start();
+    let pool = Setup::new(
+        "import os\ndef application(environ, start_response):\n    os.kill(os.getpid(), 9)\n",
+    )
+    .start();
     let begin = Instant::now();
     // With longer and longer pauses between them, as between workers that never serve, it would take minutes.
     for _ in 0..30 {

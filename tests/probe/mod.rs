@@ -13,7 +13,8 @@ use crate::{artefacts, running};
 
 /// The interpreter that tests use unless they are about interpreters.
 pub(crate) fn python() -> PathBuf {
-    std::env::var_os("WSGATE_TEST_PYTHON").map_or_else(|| PathBuf::from("/usr/bin/python3"), PathBuf::from)
+    std::env::var_os("WSGATE_TEST_PYTHON")
+        .map_or_else(|| PathBuf::from("/usr/bin/python3"), PathBuf::from)
 }
 
 /// Variables of an ordinary request.
@@ -103,7 +104,9 @@ impl Probe {
     /// Makes it a `POST` with this body.
     pub(crate) fn post(self, body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref().to_vec();
-        let probe = self.variable("REQUEST_METHOD", "POST").variable("CONTENT_LENGTH", body.len().to_string());
+        let probe = self
+            .variable("REQUEST_METHOD", "POST")
+            .variable("CONTENT_LENGTH", body.len().to_string());
         probe.stdin(body)
     }
 
@@ -185,7 +188,10 @@ impl Probe {
         };
         command.env_clear().current_dir(self.directory.path());
         for (name, value) in &self.variables {
-            command.env(name, std::os::unix::ffi::OsStrExt::from_bytes(value.as_slice()) as &std::ffi::OsStr);
+            command.env(
+                name,
+                std::os::unix::ffi::OsStrExt::from_bytes(value.as_slice()) as &std::ffi::OsStr,
+            );
         }
         command
     }
@@ -200,7 +206,8 @@ impl Reply {
         // A head is latin-1.
         let head: String = raw[..end].iter().map(|&byte| char::from(byte)).collect();
         for line in head.split("\r\n").filter(|line| !line.is_empty()) {
-            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("no header: {line:?} in {raw:?}"));
+            let (name, value) =
+                line.split_once(": ").unwrap_or_else(|| panic!("no header: {line:?} in {raw:?}"));
             if name == "Status" {
                 value.clone_into(&mut status);
             } else {
@@ -217,14 +224,20 @@ impl Reply {
 
     /// The first header of that name, in whatever case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// Codes of the entries in the log, in their order.
     pub(crate) fn codes(&self) -> Vec<&str> {
         self.log
             .lines()
-            .filter_map(|line| line.strip_prefix("wsgate: error[").or_else(|| line.strip_prefix("wsgate: warning[")))
+            .filter_map(|line| {
+                line.strip_prefix("wsgate: error[")
+                    .or_else(|| line.strip_prefix("wsgate: warning["))
+            })
             .filter_map(|rest| rest.get(..5))
             .collect()
     }
@@ -241,9 +254,15 @@ pub(crate) fn collect(mut stream: impl std::io::Read + Send + 'static) -> JoinHa
 
 /// Takes the common indentation away.
 pub(crate) fn dedent(code: &str) -> String {
-    let depth =
-        code.lines().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len()).min();
-    code.lines().map(|line| line.get(depth.unwrap_or(0)..).unwrap_or("")).collect::<Vec<_>>().join("\n")
+    let depth = code
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.len() - line.trim_start().len())
+        .min();
+    code.lines()
+        .map(|line| line.get(depth.unwrap_or(0)..).unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// An open `/dev/full`, on which every write fails.

@@ -101,7 +101,11 @@ fn the_time_of_a_request_counts_for_its_close() {
         for path in ["/length/for/ever", "/plain/for/ever"] {
             let mut served = Served::start(mode, &["--timeout", "3"], CLOSES_LATE);
             let response = served.request("GET", path, &[], b"");
-            assert_eq!((response.text().as_str(), response.exit.code()), ("done", Some(0)), "{mode:?} {path}");
+            assert_eq!(
+                (response.text().as_str(), response.exit.code()),
+                ("done", Some(0)),
+                "{mode:?} {path}"
+            );
             if CGI_MODES.contains(&mode) {
                 eventually(&format!("{mode:?} {path}: the log says so: {}", served.log()), || {
                     served.log().contains("[W0603]")
@@ -111,7 +115,10 @@ fn the_time_of_a_request_counts_for_its_close() {
             assert_eq!(served.ask("/"), "done", "{mode:?} {path}");
             let log = served.stop();
             assert_eq!(log.matches("error[").count(), 1, "{mode:?} {path}: {log}");
-            assert!(log.contains("`close()` of its response has not returned"), "{mode:?} {path}: {log}");
+            assert!(
+                log.contains("`close()` of its response has not returned"),
+                "{mode:?} {path}: {log}"
+            );
             assert!(log.contains("in the_slow_one"), "{mode:?} {path}: {log}");
         }
     }

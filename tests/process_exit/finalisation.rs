@@ -25,7 +25,9 @@ fn ask_and_stop(served: &mut Served, mode: Mode) -> String {
 #[track_caller]
 fn await_lines(served: &Served, name: &str, mode: Mode) {
     let lines = || served.written(name).lines().filter(|line| *line == "/").count();
-    eventually(&format!("{mode:?}: `{name}` is complete: {:?}", served.written(name)), || lines() >= REQUESTS);
+    eventually(&format!("{mode:?}: `{name}` is complete: {:?}", served.written(name)), || {
+        lines() >= REQUESTS
+    });
     assert_eq!(lines(), REQUESTS, "{mode:?}: {name}");
 }
 
@@ -142,10 +144,13 @@ fn what_requests_leave_open_is_written() {
         ask_and_stop(served, mode);
         let unpacked = [("gz", "gzip"), ("bz2", "bz2"), ("xz", "lzma")];
         for (name, module) in unpacked {
-            let print = format!("import {module}, sys; sys.stdout.write({module}.open(sys.argv[1], 'rt').read())");
+            let print = format!(
+                "import {module}, sys; sys.stdout.write({module}.open(sys.argv[1], 'rt').read())"
+            );
             let lines = || {
                 let mut command = std::process::Command::new(python());
-                let ended = crate::running::run(command.args(["-c", &print]).arg(served.out(name)), "");
+                let ended =
+                    crate::running::run(command.args(["-c", &print]).arg(served.out(name)), "");
                 ended.text().lines().filter(|line| *line == "/").count()
             };
             eventually(&format!("{mode:?}: {name} is complete"), || lines() == REQUESTS);

@@ -103,7 +103,8 @@ fn handlers_run_in_the_reverse_order_of_their_registration_after_threads_have_en
         let mut served = Served::start(mode, &[], code);
         served.ask("/");
         served.stop();
-        let complete = || served.written("notes").lines().count() == 4 && served.written("log") == "logged\n";
+        let complete =
+            || served.written("notes").lines().count() == 4 && served.written("log") == "logged\n";
         eventually(&format!("{mode:?}: all is noted: {:?}", served.written("notes")), complete);
         let notes = served.written("notes");
         let mut notes: Vec<&str> = notes.lines().collect();

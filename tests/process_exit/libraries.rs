@@ -32,7 +32,10 @@ fn write_ahead_logs_of_sqlite_are_ended() {
         };
         let is_ended = || !names().iter().any(|name| name.ends_with("-wal"));
         eventually(&format!("{mode:?}: {:?}", names()), is_ended);
-        assert!(names().iter().any(|name| name.starts_with("db")) && !log.contains("Error"), "{mode:?}: {log}");
+        assert!(
+            names().iter().any(|name| name.starts_with("db")) && !log.contains("Error"),
+            "{mode:?}: {log}"
+        );
     });
 }
 
@@ -94,6 +97,8 @@ fn what_an_import_has_made_is_finalised_once() {
         };
         let left = || fs::read_dir(served.out("")).unwrap().count();
         let finalised = || served.written("finalised").lines().count();
-        eventually(&format!("{mode:?}: {} times", finalised()), || (finalised(), left()) == (loads, 1));
+        eventually(&format!("{mode:?}: {} times", finalised()), || {
+            (finalised(), left()) == (loads, 1)
+        });
     });
 }

@@ -57,7 +57,10 @@ impl Gate {
     /// A closed gate in `directory`.
     pub(crate) fn new(directory: &Path) -> Self {
         let path = directory.join("gate");
-        assert!(Command::new("mkfifo").args(["-m", "666"]).arg(&path).status().unwrap().success(), "mkfifo");
+        assert!(
+            Command::new("mkfifo").args(["-m", "666"]).arg(&path).status().unwrap().success(),
+            "mkfifo"
+        );
         // Open for both, so that nobody ever waits for another end to be opened.
         let pipe = File::options().read(true).write(true).open(&path).unwrap();
         Self { path, pipe }
@@ -170,7 +173,8 @@ impl Running {
         assert!(met, "it does not come to an end: {}", self.so_far());
         let has_ended = match pidfd_open(self.pid(), PidfdFlags::empty()) {
             Ok(ended) => {
-                let limit = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).unwrap();
+                let limit =
+                    Timespec::try_from(deadline.saturating_duration_since(Instant::now())).unwrap();
                 poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)).unwrap() > 0
             }
             // The emulated kernel has no such thing.
@@ -183,7 +187,11 @@ impl Running {
             },
         };
         assert!(has_ended, "it closes its streams and goes on: {}", self.so_far());
-        Ended { status: self.child.wait().unwrap(), stdout: std::mem::take(&mut self.stdout.bytes), stderr: self.log() }
+        Ended {
+            status: self.child.wait().unwrap(),
+            stdout: std::mem::take(&mut self.stdout.bytes),
+            stderr: self.log(),
+        }
     }
 
     fn so_far(&self) -> String {
@@ -218,7 +226,8 @@ impl Stream {
 
     /// Reads until `word` has come; tells whether it came before the end and before `deadline`.
     fn read_until(&mut self, word: &str, deadline: Instant) -> bool {
-        let holds = |bytes: &[u8]| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+        let holds =
+            |bytes: &[u8]| bytes.windows(word.len()).any(|window| window == word.as_bytes());
         while !holds(&self.bytes) {
             if self.over || !self.read_more(deadline) {
                 return false;

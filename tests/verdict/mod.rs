@@ -22,7 +22,9 @@ impl Head {
 /// Reads `reply` as a CGI reply of ours: `Status` first, every line `Name: value` and CR LF, a blank line, and fields that
 /// occur once if CGI says so (RFC 3875 6.2, 6.3).
 pub(crate) fn judge(reply: &[u8]) -> Result<Head, String> {
-    let wrong = |what: &str| Err(format!("{what}: {:?}", String::from_utf8_lossy(&reply[..reply.len().min(2000)])));
+    let wrong = |what: &str| {
+        Err(format!("{what}: {:?}", String::from_utf8_lossy(&reply[..reply.len().min(2000)])))
+    };
     let mut fields = Vec::new();
     let mut rest = reply;
     loop {
@@ -81,7 +83,10 @@ pub(crate) fn whole(reply: &[u8]) -> Head {
 /// The codes of all entries of a log, in their order.
 pub(crate) fn codes(log: &str) -> Vec<&str> {
     let entries = log.lines().filter_map(|line| line.strip_prefix("wsgate: ")?.split_once('['));
-    entries.filter(|(severity, _)| ["error", "warning"].contains(severity)).map(|(_, rest)| &rest[..5]).collect()
+    entries
+        .filter(|(severity, _)| ["error", "warning"].contains(severity))
+        .map(|(_, rest)| &rest[..5])
+        .collect()
 }
 
 /// Asserts that `log` has one entry, with this code and with all its parts, and gives its first line.

@@ -67,13 +67,16 @@ fn requests_at_once_find_nothing_of_each_other() {
     let log_of = |number: usize| site.place.path(&format!("error-{number}.log"));
     let requests: Vec<Running> = (0..8)
         .map(|number| {
-            let mut running = Running::start(request(number).stderr(File::create(log_of(number)).unwrap()));
+            let mut running =
+                Running::start(request(number).stderr(File::create(log_of(number)).unwrap()));
             running.stdin = None;
             running
         })
         .collect();
     let said = |number: usize| fs::read_to_string(log_of(number)).unwrap();
-    eventually("all have left their secrets", || (0..8).all(|number| said(number).contains("left by")));
+    eventually("all have left their secrets", || {
+        (0..8).all(|number| said(number).contains("left by"))
+    });
     requests.iter().for_each(|_| gate.open());
     for (number, running) in requests.into_iter().enumerate() {
         let ended = running.end();

@@ -29,7 +29,12 @@ fn what_one_process_may_have_is_lost_by_no_request_and_said_once() {
         fs::write(site.place.path("site/data"), "").unwrap();
         for number in 1..=8 {
             let reply = site.ask();
-            assert_eq!((whole(&reply.raw).status, reply.text()), (200, number.to_string()), "{}", reply.log);
+            assert_eq!(
+                (whole(&reply.raw).status, reply.text()),
+                (200, number.to_string()),
+                "{}",
+                reply.log
+            );
         }
         let lines = fs::read_to_string(site.place.path("site/data")).unwrap();
         let pids: HashSet<&str> = lines.lines().collect();
@@ -37,7 +42,8 @@ fn what_one_process_may_have_is_lost_by_no_request_and_said_once() {
         let log = site.log();
         assert_eq!(codes(&log), ["W0354"], "{log}");
         assert!(
-            log.contains("\n  module `app.wsgi` (line 4) opened the file `") && log.contains("/data` and locked it\n"),
+            log.contains("\n  module `app.wsgi` (line 4) opened the file `")
+                && log.contains("/data` and locked it\n"),
             "{log}"
         );
         assert!(log.contains("--workers 1 --threads 8"), "{log}");

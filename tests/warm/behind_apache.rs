@@ -45,7 +45,8 @@ def application(environ, start_response):
     fs::write(&text, code).unwrap();
     // Another process writes it: one that this process starts meanwhile would inherit the open file, and a file that is open for
     // writing cannot be executed.
-    let status = Command::new("install").args(["-m", "755"]).args([&text, &draft]).status().unwrap();
+    let status =
+        Command::new("install").args(["-m", "755"]).args([&text, &draft]).status().unwrap();
     assert!(status.success(), "install {}", draft.display());
     fs::rename(draft, site.path("cgi-bin/release.wsgi")).unwrap();
 }
@@ -71,7 +72,8 @@ fn ask(address: &str) -> Result<(u64, bool), String> {
 /// Supervisors of pools, of which others are descended.
 fn supervisors(site: &Site) -> Vec<i32> {
     let words = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is_supervisor = |pid: &i32| words(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
+    let is_supervisor =
+        |pid: &i32| words(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
     site.pool_processes().into_iter().filter(is_supervisor).collect()
 }
 
@@ -114,13 +116,17 @@ fn releases_and_kills_fail_no_request_and_no_reply_is_of_an_old_release() {
             if number % KILL_AFTER == 0 {
                 for pid in supervisors(apache.site()) {
                     // It may have ended meanwhile: its release has gone.
-                    kills += u64::from(kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).is_ok());
+                    kills +=
+                        u64::from(kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).is_ok());
                 }
             }
         }
     });
     let (warm, releases) = (warm.into_inner(), newest.into_inner());
-    assert!(warm > 0 && releases > 0 && kills > 0, "{warm} served warm, {releases} releases, {kills} kills");
+    assert!(
+        warm > 0 && releases > 0 && kills > 0,
+        "{warm} served warm, {releases} releases, {kills} kills"
+    );
     eventually("no process is left", || apache.site().all_processes().is_empty());
     let log = apache.stop();
     assert!(!log.contains("wsgate: error["), "{log}");

@@ -65,7 +65,9 @@ impl Site {
         let mut pid = None;
         eventually(&format!("a process serves: {}", self.log()), || {
             let log = self.log();
-            pid = log.split_once("serving as ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+            pid = log
+                .split_once("serving as ")
+                .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
             pid.is_some()
         });
         Pid::from_raw(pid.unwrap()).unwrap()
@@ -86,7 +88,12 @@ fn a_process_that_ends_before_the_head_is_answered_for() {
         let site = Site::new(MISBEHAVES);
         site.warm_up();
         let ended = site.misbehave(query).end();
-        assert_eq!((whole(&ended.stdout).status, ended.code()), (status, Some(0)), "{query}: {}", site.log());
+        assert_eq!(
+            (whole(&ended.stdout).status, ended.code()),
+            (status, Some(0)),
+            "{query}: {}",
+            site.log()
+        );
         let code = if query == "raise" { "W0501" } else { "W0601" };
         assert_eq!(site.log().matches(code).count(), 1, "{query}: {}", site.log());
     }
@@ -116,7 +123,9 @@ fn a_request_that_takes_too_long_is_answered_with_504() {
 
 #[test]
 fn a_web_server_that_ends_its_request_ends_the_process() {
-    for (signal, query) in [(Signal::TERM, "wait"), (Signal::TERM, "wait late"), (Signal::KILL, "wait")] {
+    for (signal, query) in
+        [(Signal::TERM, "wait"), (Signal::TERM, "wait late"), (Signal::KILL, "wait")]
+    {
         let site = Site::new(MISBEHAVES);
         site.warm_up();
         let running = site.misbehave(query);
@@ -126,9 +135,14 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
         let ended = running.end();
         await_end(pid);
         match (signal, query) {
-            (Signal::TERM, "wait") => assert_eq!(whole(&ended.stdout).status, 503, "{}", site.log()),
+            (Signal::TERM, "wait") => {
+                assert_eq!(whole(&ended.stdout).status, 503, "{}", site.log())
+            }
             (Signal::TERM, _) => {
-                assert_eq!((judge(&ended.stdout).unwrap().body, ended.code()), (b"first".to_vec(), Some(1)));
+                assert_eq!(
+                    (judge(&ended.stdout).unwrap().body, ended.code()),
+                    (b"first".to_vec(), Some(1))
+                );
                 assert!(site.log().contains("closed"), "{}", site.log());
             }
             _ => assert!(ended.stdout.is_empty(), "{:?}", ended.stdout),

@@ -38,7 +38,10 @@ fn what_ends_in_a_child_closes_no_file_of_the_childs() {
         let site = site(mode);
         for _ in 0..2 {
             let mut request = site.request();
-            request.env("PATH_INFO", "/reuse").env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
+            request
+                .env("PATH_INFO", "/reuse")
+                .env("REQUEST_METHOD", "POST")
+                .env("CONTENT_LENGTH", "4");
             assert_eq!(site.answer(&mut request, "body").text(), "0", "{mode}: {}", site.log());
         }
     }
@@ -49,7 +52,8 @@ fn a_daemon_that_a_request_has_started_outlives_the_pool_and_holds_nothing_of_it
     for mode in ["warm", "resident"] {
         let site = site(mode);
         let gate = Gate::new(&site.place.path("site"));
-        let reply = site.answer(site.request().env("PATH_INFO", "/daemon").env("GATE", gate.path()), "");
+        let reply =
+            site.answer(site.request().env("PATH_INFO", "/daemon").env("GATE", gate.path()), "");
         assert_eq!(reply.text(), "started", "{reply:?}");
         eventually("the daemon lives", || site.log().contains("the daemon has 0 sockets"));
         // The variable of the gate makes it the first request of another pool.

@@ -30,14 +30,20 @@ fn what_belongs_to_no_pool_that_runs_is_removed_when_one_is_started() {
     // One that runs, and has not logged for long.
     let held = write("warm-old-000001-b.lock", old);
     flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
-    let kept = ["warm-old-000001-b.log", "warm-old-000001-b.lock", "shop.log", "warm-old-000001-c.txt"];
-    kept.iter().filter(|name| **name != "warm-old-000001-b.lock").for_each(|name| drop(write(name, old)));
+    let kept =
+        ["warm-old-000001-b.log", "warm-old-000001-b.lock", "shop.log", "warm-old-000001-c.txt"];
+    kept.iter()
+        .filter(|name| **name != "warm-old-000001-b.lock")
+        .for_each(|name| drop(write(name, old)));
     // One that has failed a moment ago, which the log explains.
     let fresh = ["warm-new-000002-a.log", "warm-new-000002-a.lock"];
     fresh.iter().for_each(|name| drop(write(name, Duration::ZERO)));
     // Many versions in a day.
-    let many: Vec<String> = (0..12).map(|number| format!("warm-many-000003-{number:02}.log")).collect();
-    many.iter().zip(0..).for_each(|(name, hours)| drop(write(name, Duration::from_secs(hours * 60))));
+    let many: Vec<String> =
+        (0..12).map(|number| format!("warm-many-000003-{number:02}.log")).collect();
+    many.iter()
+        .zip(0..)
+        .for_each(|(name, hours)| drop(write(name, Duration::from_secs(hours * 60))));
     // Of a supervisor that was killed while its pool ended, and of one that lives.
     drop(UnixListener::bind(run.join("warm-old-000001-ends-1.pool")).unwrap());
     let _lives = UnixListener::bind(run.join("warm-old-000001-ends-2.pool")).unwrap();
@@ -45,6 +51,8 @@ fn what_belongs_to_no_pool_that_runs_is_removed_when_one_is_started() {
     let is_there = |name: &str| run.join(name).symlink_metadata().is_ok();
     gone.iter().for_each(|name| assert!(!is_there(name), "{name}"));
     kept.iter().chain(&fresh).for_each(|name| assert!(is_there(name), "{name}"));
-    many.iter().zip(0..).for_each(|(name, number)| assert_eq!(is_there(name), number < 8, "{name}"));
+    many.iter()
+        .zip(0..)
+        .for_each(|(name, number)| assert_eq!(is_there(name), number < 8, "{name}"));
     assert!(!is_there("warm-old-000001-ends-1.pool") && is_there("warm-old-000001-ends-2.pool"));
 }

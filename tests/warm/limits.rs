@@ -170,7 +170,12 @@ fn or_they_are_refused() {
         for number in 1..3 {
             let reply = gated.ask("other");
             assert_eq!(whole(&reply.raw).status, 503, "{}", gated.site.log());
-            assert_eq!(gated.site.log().matches("error[W0384]").count(), number, "{}", gated.site.log());
+            assert_eq!(
+                gated.site.log().matches("error[W0384]").count(),
+                number,
+                "{}",
+                gated.site.log()
+            );
         }
         gated.gate.open();
         assert!(Who::of(&gated.reply(occupied)).is_warm());
@@ -190,7 +195,8 @@ fn requests_that_wait_for_a_pool_which_ends_are_served_cold() {
             sockets.lines().filter(|line| line.contains(&pool) && line.ends_with(".draft")).count()
         };
         let before = connections();
-        let waiting: Vec<_> = (0..3).map(|number| gated.send(&format!("waiting{number}"))).collect();
+        let waiting: Vec<_> =
+            (0..3).map(|number| gated.send(&format!("waiting{number}"))).collect();
         eventually("they wait", || connections() == before + 3);
         for pid in gated.site.supervisors() {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
@@ -213,7 +219,10 @@ fn a_resident_process_serves_as_many_requests_as_it_may() {
     for _ in 0..20 {
         let reply = gated.ask("");
         let who = Who::of(&reply);
-        assert!(!who.is_warm() || reply.header("X-Count").unwrap().parse::<u32>().unwrap() <= 3, "{reply:?}");
+        assert!(
+            !who.is_warm() || reply.header("X-Count").unwrap().parse::<u32>().unwrap() <= 3,
+            "{reply:?}"
+        );
         pids.insert(who.pid);
     }
     assert!(pids.len() >= 7, "{pids:?}");
@@ -224,9 +233,12 @@ fn a_resident_process_serves_as_many_requests_as_it_may() {
 
 #[test]
 fn a_resident_process_is_replaced_when_it_is_old_or_large() {
-    for (limit, query, why) in [("--max-age 1", "", "s old"), ("--max-rss 60M", "grow", "MiB of memory")] {
+    for (limit, query, why) in
+        [("--max-age 1", "", "s old"), ("--max-rss 60M", "grow", "MiB of memory")]
+    {
         for most in [1, 4] {
-            let gated = Gated::started("resident", &format!("{limit} --max-processes {most} --queue 60"));
+            let gated =
+                Gated::started("resident", &format!("{limit} --max-processes {most} --queue 60"));
             let first = Who::of(&gated.ask(query)).pid;
             eventually("another one serves", || {
                 let who = Who::of(&gated.ask(query));
@@ -234,7 +246,10 @@ fn a_resident_process_is_replaced_when_it_is_old_or_large() {
                 who.is_warm() && who.pid != first && gated.site.log().contains(why)
             });
             let log = gated.site.log();
-            assert!(log.contains("notice[W0340]") && !log.contains("error["), "{limit} {most}: {log}");
+            assert!(
+                log.contains("notice[W0340]") && !log.contains("error["),
+                "{limit} {most}: {log}"
+            );
         }
     }
 }

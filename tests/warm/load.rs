@@ -56,7 +56,10 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
             let ended = running.end();
             let reply = crate::probe::Reply::parse(ended.stdout, String::new(), ended.status);
             assert_eq!(whole(&reply.raw).status, 200, "{reply:?} {}", site.log());
-            assert!(reply.header("X-Release").unwrap().parse::<usize>().unwrap() >= least, "{least}: {reply:?}");
+            assert!(
+                reply.header("X-Release").unwrap().parse::<usize>().unwrap() >= least,
+                "{least}: {reply:?}"
+            );
             for header in ["X-Seen", "X-Body", "X-Query"] {
                 assert_eq!(reply.header(header), Some(name.as_str()), "{reply:?}");
             }
@@ -72,8 +75,13 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
                     Err(RecvTimeoutError::Timeout) if !over.load(Ordering::SeqCst) => {}
                     _ => break,
                 }
-                site.place.script("site/app.next", "#!WSGATE --mode warm --warm-idle 2", &release(number));
-                std::fs::rename(site.place.path("site/app.next"), site.place.path("site/app.wsgi")).unwrap();
+                site.place.script(
+                    "site/app.next",
+                    "#!WSGATE --mode warm --warm-idle 2",
+                    &release(number),
+                );
+                std::fs::rename(site.place.path("site/app.next"), site.place.path("site/app.wsgi"))
+                    .unwrap();
                 visible.store(number, Ordering::SeqCst);
                 if number % 3 == 0 {
                     for pid in site.supervisors() {
@@ -83,7 +91,8 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
                 }
             }
         });
-        let visitors: Vec<_> = (0..VISITORS).map(|visitor| scope.spawn(move || visit(visitor))).collect();
+        let visitors: Vec<_> =
+            (0..VISITORS).map(|visitor| scope.spawn(move || visit(visitor))).collect();
         let ends: Vec<_> = visitors.into_iter().map(thread::ScopedJoinHandle::join).collect();
         over.store(true, Ordering::SeqCst);
         drop(stop);

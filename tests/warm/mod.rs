@@ -87,7 +87,8 @@ impl Site {
     /// The same in any mode.
     pub(crate) fn of(mode: &str, options: &str, code: &str) -> Self {
         let place = Place::new();
-        let script = place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
+        let script =
+            place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
         // Of a file that is as young as this it cannot be told whether it was changed after it was loaded, and it is loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
@@ -134,7 +135,9 @@ impl Site {
     /// Waits until so many pools serve.
     #[track_caller]
     pub(crate) fn await_pools(&self, count: usize) {
-        eventually(&format!("{count} pools serve: {}", self.log()), || self.files(".sock").len() == count);
+        eventually(&format!("{count} pools serve: {}", self.log()), || {
+            self.files(".sock").len() == count
+        });
     }
 
     /// Files of the runtime directory whose names end so.
@@ -173,13 +176,17 @@ impl Site {
             environ.windows(mark.len()).any(|part| part == mark.as_bytes())
         };
         let entries = fs::read_dir("/proc").unwrap();
-        entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+        entries
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+            .filter(is_ours)
+            .collect()
     }
 
     /// Supervisors that run.
     fn supervisors(&self) -> Vec<i32> {
         let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let is_supervisor = |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
+        let is_supervisor =
+            |pid: &i32| command(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
         self.processes().into_iter().filter(is_supervisor).collect()
     }
 

@@ -41,7 +41,8 @@ fn no_process_outlives_a_gateway_that_is_killed() {
     if !geteuid().is_root() {
         return;
     }
-    for (mode, at_import) in [("cold", false), ("cold", true), ("warm", false), ("resident", false)] {
+    for (mode, at_import) in [("cold", false), ("cold", true), ("warm", false), ("resident", false)]
+    {
         let code = if at_import {
             LEAVES.replace("    def application", "    leave()\n    def application")
         } else {
@@ -54,7 +55,11 @@ fn no_process_outlives_a_gateway_that_is_killed() {
         }
         let path = if at_import { "/hang" } else { "/leave/hang" };
         let mut command = site.request();
-        command.env("PATH_INFO", path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("PATH_INFO", path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let running = Running::start(&mut command);
         let mut found = None;
         eventually(&format!("a process is another user: {mode}"), || {
@@ -74,7 +79,9 @@ fn no_process_outlives_a_supervisor_or_template_that_is_killed() {
     if !geteuid().is_root() {
         return;
     }
-    for (mode, kills_template) in [("warm", false), ("warm", true), ("resident", false), ("resident", true)] {
+    for (mode, kills_template) in
+        [("warm", false), ("warm", true), ("resident", false), ("resident", true)]
+    {
         let code = "
             import os
             def leave():

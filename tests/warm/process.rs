@@ -34,7 +34,10 @@ impl Site {
             let reply = self.answer(&mut command, body);
             assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
             let text = reply.text();
-            found = text.strip_prefix("(True, ").and_then(|rest| rest.strip_suffix(')')).map(str::to_owned);
+            found = text
+                .strip_prefix("(True, ")
+                .and_then(|rest| rest.strip_suffix(')'))
+                .map(str::to_owned);
             found.is_some()
         });
         found.unwrap()
@@ -55,10 +58,15 @@ impl Site {
 fn the_first_request_is_served_cold_and_the_next_by_processes_that_are_forked() {
     let site = Site::new(TELLS_ITSELF);
     assert!(!Who::of(&site.warm_up()).is_warm());
-    let answers: Vec<Who> = (0..8).map(|_| Who::of(&site.ask())).filter(|who| who.is_warm()).collect();
+    let answers: Vec<Who> =
+        (0..8).map(|_| Who::of(&site.ask())).filter(|who| who.is_warm()).collect();
     assert!(answers.len() > 4, "{answers:?} {}", site.log());
     assert_eq!(answers.iter().map(|who| who.born).collect::<HashSet<_>>().len(), 1, "{answers:?}");
-    assert_eq!(answers.iter().map(|who| who.pid).collect::<HashSet<_>>().len(), answers.len(), "{answers:?}");
+    assert_eq!(
+        answers.iter().map(|who| who.pid).collect::<HashSet<_>>().len(),
+        answers.len(),
+        "{answers:?}"
+    );
 }
 
 #[test]
@@ -68,20 +76,34 @@ fn environment_directory_and_umask_are_those_of_the_request() {
     let names = "sorted(os.environ) == sorted(k.decode() for k in os.environb)";
     assert_eq!(site.evaluate(names, &[], ""), "True");
     assert_eq!(
-        site.evaluate("(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))", &[("HTTP_X_ONE", "1")], ""),
+        site.evaluate(
+            "(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))",
+            &[("HTTP_X_ONE", "1")],
+            ""
+        ),
         "('1', None)"
     );
     assert_eq!(
-        site.evaluate("(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))", &[("HTTP_X_TWO", "2")], ""),
+        site.evaluate(
+            "(os.environ.get('HTTP_X_ONE'), os.environ.get('HTTP_X_TWO'))",
+            &[("HTTP_X_TWO", "2")],
+            ""
+        ),
         "(None, '2')"
     );
     let child = "__import__('subprocess').check_output(['/bin/sh', '-c', 'echo $HTTP_X_ONE; pwd'], text=True).split()";
     let directory = site.place.path("site").display().to_string();
-    assert_eq!(site.evaluate(child, &[("HTTP_X_ONE", "one")], ""), format!("['one', '{directory}']"));
+    assert_eq!(
+        site.evaluate(child, &[("HTTP_X_ONE", "one")], ""),
+        format!("['one', '{directory}']")
+    );
     assert_eq!(site.evaluate("os.getcwd()", &[], ""), format!("'{directory}'"));
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     rustix::process::umask(mask);
-    assert_eq!(site.evaluate("(os.umask(0), os.umask(0))[0]", &[], ""), mask.as_raw_mode().to_string());
+    assert_eq!(
+        site.evaluate("(os.umask(0), os.umask(0))[0]", &[], ""),
+        mask.as_raw_mode().to_string()
+    );
     assert_eq!(site.evaluate("'HTTP_PROXY' in os.environ", &[("HTTP_PROXY", "evil")], ""), "False");
 }
 
@@ -93,7 +115,11 @@ fn nothing_of_a_request_is_left_for_the_next() {
         let spoil = "(COUNT, os.environ.__setitem__('SPOILT', '1'), setattr(sys, 'spoilt', 1), os.chdir('/'))[0]";
         assert_eq!(site.evaluate(spoil, &[], ""), "[1]");
         assert_eq!(
-            site.evaluate("('SPOILT' in os.environ, hasattr(sys, 'spoilt'), os.getcwd() == '/')", &[], ""),
+            site.evaluate(
+                "('SPOILT' in os.environ, hasattr(sys, 'spoilt'), os.getcwd() == '/')",
+                &[],
+                ""
+            ),
             "(False, False, False)"
         );
     }
@@ -119,14 +145,17 @@ fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
     let site = Site::new(EVALUATES);
     site.warm_up();
     let handlers = "[signal.getsignal(s).__class__.__name__ for s in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)]";
-    assert_eq!(format!("(False, {})", site.evaluate(handlers, &[], "")), site.evaluate_cold(handlers));
+    assert_eq!(
+        format!("(False, {})", site.evaluate(handlers, &[], "")),
+        site.evaluate_cold(handlers)
+    );
     assert_eq!(site.evaluate("len(signal.pthread_sigmask(signal.SIG_BLOCK, []))", &[], ""), "0");
-    let numbers: HashSet<String> = (0..4).map(|_| site.evaluate("random.random()", &[], "")).collect();
+    let numbers: HashSet<String> =
+        (0..4).map(|_| site.evaluate("random.random()", &[], "")).collect();
     assert_eq!(numbers.len(), 4, "{numbers:?}");
     assert_eq!(site.evaluate("threading.active_count()", &[], ""), "1");
     // Children of an application get the standard streams, and what the web server has left open by itself.
-    let open =
-        "__import__('subprocess').check_output(['/bin/ls', '/proc/self/fd'], close_fds=False, text=True).split()[:-1]";
+    let open = "__import__('subprocess').check_output(['/bin/ls', '/proc/self/fd'], close_fds=False, text=True).split()[:-1]";
     assert_eq!(format!("(False, {})", site.evaluate(open, &[], "")), site.evaluate_cold(open));
     assert_eq!(site.evaluate("os.getpgrp() == os.getpid()", &[], ""), "True");
 }

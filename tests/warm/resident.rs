@@ -60,9 +60,14 @@ fn processes_stay_and_each_request_has_its_own_environment() {
     for number in 0..30 {
         let (query, variable) = (format!("q{number}"), format!("HTTP_X_{number}"));
         let reply = site.by_resident(&query, &variable);
-        assert_eq!((reply.header("X-Query"), reply.header("X-Names")), (Some(query.as_str()), Some(variable.as_str())));
+        assert_eq!(
+            (reply.header("X-Query"), reply.header("X-Names")),
+            (Some(query.as_str()), Some(variable.as_str()))
+        );
         assert_eq!(reply.header("X-Body"), Some("body"));
-        eventually("what it printed is in the log", || site.log().contains(&format!("no line end of {query}")));
+        eventually("what it printed is in the log", || {
+            site.log().contains(&format!("no line end of {query}"))
+        });
         most = most.max(reply.header("X-Count").unwrap().parse::<u32>().unwrap());
     }
     // Two processes, and now and then one that was added.
@@ -87,11 +92,18 @@ fn modules_that_are_imported_late_are_watched_too() {
     let site = resident("");
     // Of different lengths: Python itself takes files of one size and second for the same.
     for value in ["one", "four", "seven"] {
-        let draft = site.place.file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
+        let draft = site
+            .place
+            .file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
         fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
         for _ in 0..6 {
             let reply = site.by_resident("import", "HTTP_X_A");
-            assert_eq!(reply.header("X-Query"), Some(format!("{value}{value}").as_str()), "{}", reply.log);
+            assert_eq!(
+                reply.header("X-Query"),
+                Some(format!("{value}{value}").as_str()),
+                "{}",
+                reply.log
+            );
         }
     }
 }
@@ -108,7 +120,9 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
         let mut serving = None;
         eventually("a process serves", || {
             let log = site.log();
-            serving = log.split_once("serving as ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+            serving = log
+                .split_once("serving as ")
+                .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
             serving.is_some()
         });
         running.signal(signal);
@@ -206,7 +220,12 @@ fn what_a_request_does_to_the_environment_is_undone() {
         let after = ask("", "HTTP_X_NEXT");
         assert!(Who::of(&after).is_warm(), "{}", site.log());
         let seen = (after.header("X-Kept"), after.header("X-Left"));
-        assert_eq!(seen, (Some("True"), Some("HTTP_X_NEXT=1 PATH=/bin")), "after `{code}`: {}", site.log());
+        assert_eq!(
+            seen,
+            (Some("True"), Some("HTTP_X_NEXT=1 PATH=/bin")),
+            "after `{code}`: {}",
+            site.log()
+        );
     }
 }
 
@@ -214,7 +233,10 @@ fn what_a_request_does_to_the_environment_is_undone() {
 fn a_process_without_its_descriptors_is_answered_for_and_replaced() {
     let site = Site::of("resident", "", MEDDLES);
     site.warm_up();
-    for code in ["os.closerange(3, 1000)", "os.closerange(3, 1000); FILES = [open('/dev/null') for _ in range(40)]"] {
+    for code in [
+        "os.closerange(3, 1000)",
+        "os.closerange(3, 1000); FILES = [open('/dev/null') for _ in range(40)]",
+    ] {
         let mut command = site.request();
         let reply = site.answer(command.env("QUERY_STRING", code), "");
         assert!([500, 502].contains(&whole(&reply.raw).status), "{}", site.log());

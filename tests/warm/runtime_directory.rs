@@ -42,7 +42,11 @@ impl Site {
         reply
     }
 
-    pub(super) fn wsgate_with(&self, words: &[&str], variables: Variables<'_>) -> (Option<i32>, String) {
+    pub(super) fn wsgate_with(
+        &self,
+        words: &[&str],
+        variables: Variables<'_>,
+    ) -> (Option<i32>, String) {
         let mut command = Command::new(self.place.wsgate());
         self.set(command.args(words).env_clear(), variables);
         let ended = run(&mut command, "");
@@ -60,7 +64,10 @@ impl Site {
 fn it_is_the_one_that_is_named_or_of_the_session_or_in_the_temporary_directory() {
     let in_temporary = named_by_user("tmp");
     let cases: [(Variables<'_>, &str); 5] = [
-        (&[("WSGATE_RUNTIME_DIR", "named"), ("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")], "named"),
+        (
+            &[("WSGATE_RUNTIME_DIR", "named"), ("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")],
+            "named",
+        ),
         (&[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")], "session/wsgate"),
         // That of nobody, or of somebody else: whoever has become another user may still have the variable.
         (&[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")], &in_temporary),
@@ -74,7 +81,9 @@ fn it_is_the_one_that_is_named_or_of_the_session_or_in_the_temporary_directory()
         directory(&site.place.path("tmp"), 0o1777);
         symlink(site.place.path("session"), site.place.path("link")).unwrap();
         assert!(!Who::of(&site.ask_with(variables)).is_warm());
-        eventually(&format!("a pool serves in {expected}: {}", site.log()), || site.sockets_in(expected).len() == 1);
+        eventually(&format!("a pool serves in {expected}: {}", site.log()), || {
+            site.sockets_in(expected).len() == 1
+        });
         assert!(Who::of(&site.ask_with(variables)).is_warm(), "{}", site.log());
         let found = fs::symlink_metadata(site.place.path(expected)).unwrap();
         assert_eq!((found.mode() & 0o7777, found.uid()), (0o700, geteuid().as_raw()), "{expected}");
@@ -126,7 +135,9 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
             command.args(&private[1..]).arg(mount).arg("sh").args(as_user).arg(&site.script);
             let mut described = Command::new("");
             site.place.describe(&mut described, &site.script);
-            command.env_clear().envs(described.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command
+                .env_clear()
+                .envs(described.get_envs().filter_map(|(name, value)| Some((name, value?))));
             command.env_remove("WSGATE_RUNTIME_DIR").env("MARK_RUNTIME_DIR", site.place.path(""));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(site.log_file());
             site.answer(&mut command, "")
@@ -142,7 +153,8 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
         let line = |text: &str| text.lines().find(|line| line.contains(&script)).map(str::to_owned);
         let mut name = None;
         eventually("it is listed", || {
-            name = line(&wsgate(&["status"]).1).and_then(|line| line.split(' ').next().map(str::to_owned));
+            name = line(&wsgate(&["status"]).1)
+                .and_then(|line| line.split(' ').next().map(str::to_owned));
             name.is_some()
         });
         let name = name.unwrap();
@@ -153,11 +165,17 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
         // Now there is none, and it is said where that was looked for.
         let (code, _, message) = wsgate(&["stop", &name]);
         let place = format!("`/tmp/wsgate-{user}`");
-        assert!(code == Some(1) && message.contains("W0705") && message.contains(&place), "{message}");
+        assert!(
+            code == Some(1) && message.contains("W0705") && message.contains(&place),
+            "{message}"
+        );
         if user != "0" {
             let (code, text, message) = wsgate(&["status"]);
             assert!(code == Some(0) && text.is_empty(), "{text}");
-            assert!(message.contains("no pool runs as user 54321") && message.contains(&place), "{message}");
+            assert!(
+                message.contains("no pool runs as user 54321") && message.contains(&place),
+                "{message}"
+            );
         }
     }
 }
@@ -205,13 +223,23 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
             assert!(!Who::of(&reply).is_warm(), "{what} at {relative}");
             assert_eq!(log.matches("wsgate: ").count(), before + 1, "{what} at {relative}: {log}");
             let entry = &log[log.rfind("wsgate: ").unwrap()..];
-            assert!(entry.starts_with("wsgate: warning[W0380]") && entry.contains(relative), "{entry}");
+            assert!(
+                entry.starts_with("wsgate: warning[W0380]") && entry.contains(relative),
+                "{entry}"
+            );
             assert!(site.supervisors().is_empty(), "{what} at {relative}");
-            assert_eq!(fs::read_dir(site.place.path("good")).unwrap().count(), 0, "{what} at {relative}");
+            assert_eq!(
+                fs::read_dir(site.place.path("good")).unwrap().count(),
+                0,
+                "{what} at {relative}"
+            );
             if relative == "named" && what != "another user's directory" {
                 let (code, message) = site.wsgate_with(&["status"], variables);
                 let is_there = path.exists() || path.is_symlink();
-                assert!(is_there && code == Some(1) && message.contains("W0705"), "{what}: {message}");
+                assert!(
+                    is_there && code == Some(1) && message.contains("W0705"),
+                    "{what}: {message}"
+                );
             }
             match fs::symlink_metadata(&path).unwrap() {
                 found if found.is_dir() => fs::remove_dir(&path).unwrap(),
@@ -243,9 +271,15 @@ fn root_asks_the_pools_of_another_user_by_naming_the_directory() {
     chown(&run, Some(65534), Some(65534)).unwrap();
     let ask = || {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(site.place.wsgate());
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(site.place.wsgate());
         site.place.describe(&mut command, &site.script);
-        command.arg(&site.script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(site.log_file());
+        command
+            .arg(&site.script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(site.log_file());
         site.answer(&mut command, "")
     };
     assert!(!Who::of(&ask()).is_warm());

@@ -62,7 +62,9 @@ impl Site {
         let mut pid = None;
         eventually(&format!("a process serves: {}", self.log()), || {
             let log = self.log();
-            pid = log.split_once("serving as ").and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
+            pid = log
+                .split_once("serving as ")
+                .and_then(|(_, rest)| rest.split_once('.')?.0.parse().ok());
             pid.is_some()
         });
         let memory = Memory::of(pid.unwrap()).unwrap();
@@ -118,9 +120,10 @@ fn what_requests_write_to_is_copied_before_the_next_come() {
 #[test]
 fn a_process_that_waits_has_no_more_than_so_much_of_its_own() {
     // Pages with others between them, and in one piece.
-    let in_one =
-        "[memoryview(ALL)[4096 * number:][:4096] for ALL in [bytearray(64 << 20)] for number in range(1 << 14)]";
-    for code in [WRITES, &WRITES.replace("[bytearray(4096) for _ in range(256 * MEGABYTES)]", in_one)] {
+    let in_one = "[memoryview(ALL)[4096 * number:][:4096] for ALL in [bytearray(64 << 20)] for number in range(1 << 14)]";
+    for code in
+        [WRITES, &WRITES.replace("[bytearray(4096) for _ in range(256 * MEGABYTES)]", in_one)]
+    {
         let site = Site::new(&code.replace("MEGABYTES", "64"));
         site.warm_up();
         for _ in 0..6 {

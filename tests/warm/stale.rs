@@ -26,7 +26,12 @@ impl Site {
     fn await_version(&self, version: &str) {
         eventually(&format!("a warm process answers: {}", self.log()), || {
             let reply = self.ask();
-            assert_eq!((whole(&reply.raw).status, reply.header("X-Version")), (200, Some(version)), "{}", reply.log);
+            assert_eq!(
+                (whole(&reply.raw).status, reply.header("X-Version")),
+                (200, Some(version)),
+                "{}",
+                reply.log
+            );
             Who::of(&reply).is_warm()
         });
     }
@@ -121,7 +126,8 @@ fn a_virtualenv_that_has_changed_is_looked_at_anew() {
     );
     let packages = |name: &str| {
         make_venv(&site.place.path(name));
-        let library = fs::read_dir(site.place.path(name).join("lib")).unwrap().next().unwrap().unwrap();
+        let library =
+            fs::read_dir(site.place.path(name).join("lib")).unwrap().next().unwrap().unwrap();
         library.path().join("site-packages/installed.py")
     };
     let installed = packages("site/.venv");
@@ -143,10 +149,17 @@ fn a_virtualenv_that_has_changed_is_looked_at_anew() {
     let before = site.supervisors();
     let settings = prefix.join("pyvenv.cfg");
     let text = fs::read_to_string(&settings).unwrap();
-    fs::write(&settings, text.replace("include-system-site-packages = false", "include-system-site-packages = true"))
-        .unwrap();
+    fs::write(
+        &settings,
+        text.replace("include-system-site-packages = false", "include-system-site-packages = true"),
+    )
+    .unwrap();
     site.await_version(&format!("{} three", prefix.display()));
-    assert!(site.supervisors().iter().any(|supervisor| !before.contains(supervisor)), "{}", site.log());
+    assert!(
+        site.supervisors().iter().any(|supervisor| !before.contains(supervisor)),
+        "{}",
+        site.log()
+    );
 }
 
 /// Applications that take their version from somewhere beside them, and how another version gets there.
@@ -231,7 +244,12 @@ fn code_that_is_loaded_in_any_way_is_run_as_it_is_now() {
                 eventually(&format!("a warm process has loaded {name}: {}", site.log()), || {
                     let reply = site.ask();
                     assert_eq!(whole(&reply.raw).status, 200, "{name}: {}", site.log());
-                    assert_eq!(reply.header("X-Version"), Some(value), "{mode}, {name}: {}", site.log());
+                    assert_eq!(
+                        reply.header("X-Version"),
+                        Some(value),
+                        "{mode}, {name}: {}",
+                        site.log()
+                    );
                     Who::of(&reply).is_warm()
                 });
             }

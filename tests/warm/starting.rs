@@ -83,7 +83,13 @@ fn without_a_directory_for_it_requests_are_served_cold_and_the_log_says_so() {
         let before = site.log().matches("W0380").count();
         let reply = site.answer(&mut command, "");
         assert!(!Who::of(&reply).is_warm());
-        assert_eq!(site.log().matches("W0380").count(), before + 1, "{}: {}", directory.display(), site.log());
+        assert_eq!(
+            site.log().matches("W0380").count(),
+            before + 1,
+            "{}: {}",
+            directory.display(),
+            site.log()
+        );
     }
 }
 
@@ -164,8 +170,12 @@ fn requests_that_differ_in_what_is_their_own_have_one_pool() {
     site.warm_up();
     let directory = site.place.path("site");
     let shown = directory.display();
-    let spelt =
-        [format!("{shown}/app.wsgi"), format!("{shown}/./app.wsgi"), format!("{shown}//app.wsgi"), "./app.wsgi".into()];
+    let spelt = [
+        format!("{shown}/app.wsgi"),
+        format!("{shown}/./app.wsgi"),
+        format!("{shown}//app.wsgi"),
+        "./app.wsgi".into(),
+    ];
     let names = [
         "HTTP_X_ONE",
         "REMOTE_PORT",
@@ -182,7 +192,10 @@ fn requests_that_differ_in_what_is_their_own_have_one_pool() {
             let mut command = std::process::Command::new(script);
             site.place.describe(&mut command, &directory.join("app.wsgi"));
             command.env(name, number.to_string());
-            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(site.log_file());
+            command
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .stderr(site.log_file());
             let mut who = None;
             eventually("a warm process answers", || {
                 who = Some(Who::of(&site.answer(&mut command, ""))).filter(|who| who.is_warm());
@@ -206,9 +219,14 @@ fn a_program_of_the_deployer_s_can_ask_for_it() {
         let mut command = site.request();
         command.env("SCRIPT_FILENAME", &program);
         let mut by_program = std::process::Command::new(&program);
-        by_program.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        by_program
+            .env_clear()
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         by_program.current_dir(program.parent().unwrap());
-        by_program.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(site.log_file());
+        by_program
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(site.log_file());
         Who::of(&site.answer(&mut by_program, ""))
     };
     assert!(!ask().is_warm());

@@ -91,7 +91,10 @@ fn what_loading_has_made_of_its_process_is_there_for_every_request() {
         let site = Site::of(mode, "", CONFIGURES);
         let (cold, who) = state(&site, "", "");
         assert!(!who.is_warm());
-        assert!(cold[0].starts_with("['/srv/trac', '/opt/bin:") && !cold[0].contains("False"), "{cold:?}");
+        assert!(
+            cold[0].starts_with("['/srv/trac', '/opt/bin:") && !cold[0].contains("False"),
+            "{cold:?}"
+        );
         site.await_pools(1);
         let mut warm = 0;
         let mut number = 0;
@@ -99,7 +102,12 @@ fn what_loading_has_made_of_its_process_is_there_for_every_request() {
             number += 1;
             let user = if number % 2 == 0 { "ada" } else { "" };
             let (found, who) = state(&site, "spoil", user);
-            assert_eq!((&found[0], &found[2]), (&cold[0], &cold[2]), "{mode}, {number}: {}", site.log());
+            assert_eq!(
+                (&found[0], &found[2]),
+                (&cold[0], &cold[2]),
+                "{mode}, {number}: {}",
+                site.log()
+            );
             // The name that the request brings is nobody else's.
             assert_eq!(found[1], if user.is_empty() { "None" } else { user }, "{mode}, {number}");
             warm += u32::from(who.is_warm());
@@ -111,7 +119,11 @@ fn what_loading_has_made_of_its_process_is_there_for_every_request() {
 #[test]
 fn a_variable_that_loading_sets_and_a_request_carries_has_the_requests_value() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "", &CONFIGURES.replace("os.chdir('/')", "os.environ['REMOTE_USER'] = 'loader'"));
+        let site = Site::of(
+            mode,
+            "",
+            &CONFIGURES.replace("os.chdir('/')", "os.environ['REMOTE_USER'] = 'loader'"),
+        );
         state(&site, "", "eve");
         site.await_pools(1);
         for user in ["ada", "", "grace", ""] {
@@ -148,7 +160,9 @@ fn what_loading_has_made_of_the_environment_is_in_environ_as_with_cgi_handler() 
         let site = Site::of(mode, "", code);
         let found = |user: Option<&str>| {
             let mut command = site.request();
-            command.envs([("GONE", "1"), ("QUERY_STRING", "q")]).envs(user.map(|user| ("REMOTE_USER", user)));
+            command
+                .envs([("GONE", "1"), ("QUERY_STRING", "q")])
+                .envs(user.map(|user| ("REMOTE_USER", user)));
             let reply = site.answer(&mut command, "");
             assert_eq!(whole(&reply.raw).status, 200, "{mode}: {}", site.log());
             let is_warm = Who::of(&reply).is_warm();
@@ -239,12 +253,17 @@ fn what_a_request_does_to_the_standard_streams_ends_with_it() {
         if mode != "cold" {
             site.await_pools(1);
         }
-        let queries: Vec<String> = (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
+        let queries: Vec<String> =
+            (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
         for query in &queries {
             let mut command = site.request();
             let reply = site.answer(command.env("QUERY_STRING", query), "");
             assert_eq!(whole(&reply.raw).status, 200, "{mode} {query}: {}", site.log());
-            assert!(site.log().contains(&format!("written by {query}")), "{mode} {query}: {}", site.log());
+            assert!(
+                site.log().contains(&format!("written by {query}")),
+                "{mode} {query}: {}",
+                site.log()
+            );
         }
         assert_lines(&site.log(), &queries);
     }

@@ -63,18 +63,28 @@ fn requests_are_counted_and_those_that_are_served_are_named() {
             *per_process.entry(who.pid).or_insert(0) += 1;
         }
         let status = site.status();
-        assert_eq!((&status["mode"], &status["served"], &status["max"]), (&mode.into(), &7.into(), &5.into()));
+        assert_eq!(
+            (&status["mode"], &status["served"], &status["max"]),
+            (&mode.into(), &7.into(), &5.into())
+        );
         let slow = Running::start(&mut site.request_for("slow", &gate));
         eventually("it is at the gate", || site.log().contains("at the gate: slow."));
         eventually(&format!("two wait beside it: {}", site.status()), || {
             let status = site.status();
-            let busy: Vec<_> = workers(&status).iter().filter(|worker| worker["busy"] == true).collect();
+            let busy: Vec<_> =
+                workers(&status).iter().filter(|worker| worker["busy"] == true).collect();
             assert_eq!((busy.len(), &status["served"]), (1, &8.into()), "{status}");
-            assert!(busy[0]["request"].as_str().unwrap().ends_with(" GET /cgi-bin/app.wsgi?slow"), "{status}");
+            assert!(
+                busy[0]["request"].as_str().unwrap().ends_with(" GET /cgi-bin/app.wsgi?slow"),
+                "{status}"
+            );
             assert!(busy[0]["milliseconds"].is_u64(), "{status}");
             for worker in workers(&status).iter().filter(|worker| worker["busy"] == false) {
                 // Nothing of a process that had the line before.
-                let own = per_process.get(&(worker["pid"].as_i64().unwrap() as i32)).copied().unwrap_or(0);
+                let own = per_process
+                    .get(&(worker["pid"].as_i64().unwrap() as i32))
+                    .copied()
+                    .unwrap_or(0);
                 assert_eq!(worker["served"], own, "{status}");
                 assert_eq!(worker["request"] == "", own == 0, "{status}");
             }
@@ -82,11 +92,16 @@ fn requests_are_counted_and_those_that_are_served_are_named() {
         });
         let text = site.wsgate(&["status"]);
         assert!(
-            text.contains(&format!(": {mode}, 1 serving, ")) && text.contains("5 at most, 8 requests in "),
+            text.contains(&format!(": {mode}, 1 serving, "))
+                && text.contains("5 at most, 8 requests in "),
             "{text}"
         );
         let rows: Vec<&str> = text.lines().skip(2).collect();
-        assert!(rows.iter().any(|row| row.contains(" busy ") && row.ends_with("GET /cgi-bin/app.wsgi?slow")), "{text}");
+        assert!(
+            rows.iter()
+                .any(|row| row.contains(" busy ") && row.ends_with("GET /cgi-bin/app.wsgi?slow")),
+            "{text}"
+        );
         assert_eq!(mode == "warm", rows.len() == 1, "{text}");
         gate.open();
         slow.end();
@@ -99,12 +114,17 @@ fn a_process_that_outlives_its_template_leaves_others_alone() {
     let gate = Gate::new(&site.place.path("site"));
     site.answer(&mut site.request_for("first", &gate), "");
     site.await_pools(1);
-    let slow: Vec<_> = ["slow1", "slow2"].map(|query| Running::start(&mut site.request_for(query, &gate))).into();
-    eventually("both are at the gate", || site.log().contains("slow1.") && site.log().contains("slow2."));
+    let slow: Vec<_> =
+        ["slow1", "slow2"].map(|query| Running::start(&mut site.request_for(query, &gate))).into();
+    eventually("both are at the gate", || {
+        site.log().contains("slow1.") && site.log().contains("slow2.")
+    });
     let supervisor = site.supervisors()[0];
     let template = crate::pool::children(supervisor)[0];
     kill_process(Pid::from_raw(template).unwrap(), Signal::KILL).unwrap();
-    let waits = |status: &Value| count(status, |worker| worker["busy"] == false && worker["leaving"] == false) == 2;
+    let waits = |status: &Value| {
+        count(status, |worker| worker["busy"] == false && worker["leaving"] == false) == 2
+    };
     eventually(&format!("others wait: {}", site.log()), || waits(&site.status()));
     slow.iter().for_each(|_| gate.open());
     for running in slow {

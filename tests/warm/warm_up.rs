@@ -62,11 +62,19 @@ fn every_process_has_what_one_request_has_made() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "--warm-up /a%20b?c=d", KEEPS);
         let reply = first_of_a_process(&site);
-        assert_eq!(seen(&reply), "GET example.org /a b c=d 127.0.0.1 http wsgate b'' False True", "{}", site.log());
+        assert_eq!(
+            seen(&reply),
+            "GET example.org /a b c=d 127.0.0.1 http wsgate b'' False True",
+            "{}",
+            site.log()
+        );
         assert!(!site.log().contains("W0383"), "{}", site.log());
         let site = Site::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
         let reply = first_of_a_process(&site);
-        assert_eq!(seen(&reply), "GET www.example.org:8443 /x  127.0.0.1 https wsgate b'' False True");
+        assert_eq!(
+            seen(&reply),
+            "GET www.example.org:8443 /x  127.0.0.1 https wsgate b'' False True"
+        );
     }
 }
 
@@ -89,7 +97,9 @@ fn a_warm_up_request_that_fails_is_one_entry_and_the_pool_serves() {
         let log = site.log();
         assert!(log.contains("warning[W0383]") && log.contains(why), "{path}: {log}");
         // The lines of what failed belong to that entry.
-        let entries = log.lines().filter(|line| line.starts_with("wsgate: ") && !line.starts_with("wsgate: notice"));
+        let entries = log
+            .lines()
+            .filter(|line| line.starts_with("wsgate: ") && !line.starts_with("wsgate: notice"));
         assert_eq!(entries.count(), 1, "{path}: {log}");
     }
 }
@@ -129,7 +139,11 @@ fn a_socket_that_it_leaves_open_has_each_process_load_by_itself() {
         seen(&reply).contains("/socket")
     });
     let log = site.log();
-    assert!(log.contains("W0351") && log.contains("while it was loaded and answered its warm-up request"), "{log}");
+    assert!(
+        log.contains("W0351")
+            && log.contains("while it was loaded and answered its warm-up request"),
+        "{log}"
+    );
 }
 
 /// Gives the address that the first request of its process was made at.
@@ -149,7 +163,10 @@ fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_poo
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "--warm-up /w", FIRST);
         for (variables, first) in [
-            (&[("REQUEST_URI", "/cgi-bin/app.wsgi")][..], "/cgi-bin/app.wsgi /w /cgi-bin/app.wsgi/w example.org http"),
+            (
+                &[("REQUEST_URI", "/cgi-bin/app.wsgi")][..],
+                "/cgi-bin/app.wsgi /w /cgi-bin/app.wsgi/w example.org http",
+            ),
             // Rewritten: the application is mounted elsewhere, and has another pool there.
             (
                 &[
@@ -177,7 +194,10 @@ fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_poo
 #[test]
 fn the_options_name_the_address_of_the_warm_up_request() {
     for (options, first) in [
-        ("--warm-up https://www.example.org/app/w --script-name /app", "/app /w /app/w www.example.org https"),
+        (
+            "--warm-up https://www.example.org/app/w --script-name /app",
+            "/app /w /app/w www.example.org https",
+        ),
         (
             "--warm-up https://www.example.org/cgi-bin/app.wsgi",
             "/cgi-bin/app.wsgi  /cgi-bin/app.wsgi www.example.org https",
@@ -202,7 +222,10 @@ fn a_resident_process_serves_one_address_of_the_application() {
     for (script_name, pools) in [("/one", 1), ("/other", 2), ("/one", 2), ("/other", 2)] {
         eventually(&format!("a process of the pool serves {script_name}"), || {
             let mut command = site.request();
-            command.env_remove("REQUEST_URI").env("SCRIPT_NAME", script_name).env("PATH_INFO", "/x");
+            command
+                .env_remove("REQUEST_URI")
+                .env("SCRIPT_NAME", script_name)
+                .env("PATH_INFO", "/x");
             command.env("REQUEST_URI", format!("{script_name}/x"));
             let reply = site.answer(&mut command, "");
             let first = reply.header("X-First").unwrap_or_default();

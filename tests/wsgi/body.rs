@@ -37,8 +37,9 @@ fn w04_start_response_may_be_called_in_the_first_step_of_a_generator() {
             start_response('203 Late', [('Content-Type', 'text/plain')])
             yield b'generated'
         ";
-    Probe::new(code)
-        .both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("203 Late", "generated")));
+    Probe::new(code).both(|reply| {
+        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("203 Late", "generated"))
+    });
 }
 
 #[test]
@@ -97,7 +98,12 @@ fn w04_an_iterable_of_nothing_is_an_empty_body_of_whatever_kind_it_is() {
         "type('S', (), {'__bool__': lambda s: 1 / 0, '__iter__': lambda s: iter((b'', b''))})()",
     ] {
         let empty = returning("[]", iterable).run();
-        let found = (empty.status.as_str(), empty.text().len(), empty.header("Content-Length"), empty.log.as_str());
+        let found = (
+            empty.status.as_str(),
+            empty.text().len(),
+            empty.header("Content-Length"),
+            empty.log.as_str(),
+        );
         assert_eq!(found, ("200 OK", 0, Some("0"), ""), "{iterable}");
         let written = returning("[]", &format!("write(b'written') and None or {iterable}")).run();
         assert_eq!(
@@ -105,10 +111,15 @@ fn w04_an_iterable_of_nothing_is_an_empty_body_of_whatever_kind_it_is() {
             ("written", "", Some(0)),
             "{iterable}"
         );
-        let code =
-            format!("def application(e, start_response):\n    start_response('204 No', [])\n    return {iterable}\n");
+        let code = format!(
+            "def application(e, start_response):\n    start_response('204 No', [])\n    return {iterable}\n"
+        );
         let none = Probe::new(&code).run();
-        assert_eq!((none.status.as_str(), none.headers.len(), none.log.as_str()), ("204 No", 0, ""), "{iterable}");
+        assert_eq!(
+            (none.status.as_str(), none.headers.len(), none.log.as_str()),
+            ("204 No", 0, ""),
+            "{iterable}"
+        );
     }
     // A length that is none of the blocks', and a text that gives bytes.
     returning("[]", "type('L', (list,), {'__len__': lambda s: 0})([b'a', b'b'])")
@@ -173,8 +184,9 @@ fn w08_no_byte_of_a_body_is_changed() {
 #[test]
 fn w09_a_length_that_cannot_be_had_is_none() {
     for error in ["TypeError", "AttributeError", "NotImplementedError", "ValueError"] {
-        let iterable =
-            format!("type('L', (list,), {{'__len__': lambda self: (_ for _ in ()).throw({error}())}})([b'a', b'b'])");
+        let iterable = format!(
+            "type('L', (list,), {{'__len__': lambda self: (_ for _ in ()).throw({error}())}})([b'a', b'b'])"
+        );
         let reply = returning("[]", &iterable).run();
         assert_eq!(reply.text(), "ab", "{error}");
     }
@@ -194,12 +206,15 @@ fn w42_one_block_that_is_all_gets_its_length() {
         assert_eq!(reply.header("Content-Length"), length, "{iterable}");
     }
     let written = returning("[]", "[write(b'a') or b'b']");
-    written.both(|reply| assert_eq!((reply.text().as_str(), reply.header("Content-Length")), ("ab", None)));
+    written.both(|reply| {
+        assert_eq!((reply.text().as_str(), reply.header("Content-Length")), ("ab", None))
+    });
 }
 
 #[test]
 fn w40_no_more_is_sent_than_content_length_announces() {
-    let reply = returning("[('Content-Length', '4')]", "[b'abc', b'def', b'never', b'asked for']").run();
+    let reply =
+        returning("[('Content-Length', '4')]", "[b'abc', b'def', b'never', b'asked for']").run();
     assert_eq!((reply.text().as_str(), reply.codes().as_slice()), ("abcd", &["W0505"][..]));
     let exact = returning("[('Content-Length', '6')]", "[b'abc', b'def']");
     exact.both(|reply| assert_eq!((reply.text().as_str(), reply.log.as_str()), ("abcdef", "")));
@@ -219,7 +234,11 @@ fn w40_a_write_beyond_content_length_raises() {
         ";
     let reply = Probe::new(code).run();
     assert_eq!(reply.text(), "abc");
-    assert!(reply.log.contains("write() was given more bytes than Content-Length announces"), "{}", reply.log);
+    assert!(
+        reply.log.contains("write() was given more bytes than Content-Length announces"),
+        "{}",
+        reply.log
+    );
 }
 
 #[test]
@@ -251,7 +270,8 @@ fn a_content_length_that_is_no_number_is_refused() {
 
 #[test]
 fn w43_what_is_written_comes_before_what_is_returned() {
-    returning("[]", "[write(b'1') or write(b'2') or b'3', b'4']").both(|reply| assert_eq!(reply.text(), "1234"));
+    returning("[]", "[write(b'1') or write(b'2') or b'3', b'4']")
+        .both(|reply| assert_eq!(reply.text(), "1234"));
 }
 
 #[test]
@@ -361,10 +381,15 @@ fn w50_a_reply_is_passed_on_as_it_is() {
 fn w57_a_head_reply_has_the_head_of_a_get_and_no_body() {
     for (iterable, length) in [("[b'12345']", Some("5")), ("[b'1', b'2']", None), ("[]", None)] {
         let reply = returning("[]", iterable).variable("REQUEST_METHOD", "HEAD").run();
-        assert_eq!((reply.body.as_slice(), reply.header("Content-Length")), (&b""[..], length), "{iterable}");
+        assert_eq!(
+            (reply.body.as_slice(), reply.header("Content-Length")),
+            (&b""[..], length),
+            "{iterable}"
+        );
         assert_eq!(reply.log, "");
     }
-    let announced = returning("[('Content-Length', '77')]", "[]").variable("REQUEST_METHOD", "HEAD");
+    let announced =
+        returning("[('Content-Length', '77')]", "[]").variable("REQUEST_METHOD", "HEAD");
     announced.both(|reply| assert_eq!(reply.header("Content-Length"), Some("77")));
     assert_eq!(announced.run().log, "");
 }
@@ -372,7 +397,10 @@ fn w57_a_head_reply_has_the_head_of_a_get_and_no_body() {
 #[test]
 fn w57_a_head_reply_without_a_body_stays_one_when_it_is_an_error() {
     let reply = returning("[]", "broken()").variable("REQUEST_METHOD", "HEAD").run();
-    assert_eq!((reply.status.as_str(), reply.body.as_slice()), ("500 Internal Server Error", &b""[..]));
+    assert_eq!(
+        (reply.status.as_str(), reply.body.as_slice()),
+        ("500 Internal Server Error", &b""[..])
+    );
 }
 
 #[test]
@@ -415,7 +443,11 @@ fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
                 (passed, Some("1")),
                 "{status} {method}"
             );
-            assert_eq!((reply.body.as_slice(), reply.log.as_str()), (&b""[..], ""), "{status} {method}");
+            assert_eq!(
+                (reply.body.as_slice(), reply.log.as_str()),
+                (&b""[..], ""),
+                "{status} {method}"
+            );
         }
     }
     let twice = "def application(e, start_response):\n    start_response('204 No', [('Content-Length', '0')] * 2)\n    return []\n";
@@ -425,14 +457,17 @@ fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
 #[test]
 fn w58_a_status_that_is_not_final_is_refused() {
     for status in ["100 Continue", "103 Early Hints", "199 Odd"] {
-        let code =
-            format!("def application(environ, start_response):\n    start_response('{status}', [])\n    return []\n");
+        let code = format!(
+            "def application(environ, start_response):\n    start_response('{status}', [])\n    return []\n"
+        );
         assert_error_page(&Probe::new(&code).run(), "W0502");
     }
 }
 
 #[test]
 fn a_hundred_blocks_and_a_large_one_arrive_whole() {
-    returning("[]", "[b'%d,' % n for n in range(100)]").both(|reply| assert!(reply.text().ends_with(",98,99,")));
-    returning("[]", "[b'x' * 5000000, b'end']").both(|reply| assert_eq!(reply.body.len(), 5_000_003));
+    returning("[]", "[b'%d,' % n for n in range(100)]")
+        .both(|reply| assert!(reply.text().ends_with(",98,99,")));
+    returning("[]", "[b'x' * 5000000, b'end']")
+        .both(|reply| assert_eq!(reply.body.len(), 5_000_003));
 }

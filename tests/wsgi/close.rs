@@ -37,9 +37,13 @@ fn w06_close_is_called_once_after_success() {
 
 #[test]
 fn w06_close_is_called_once_after_an_error_before_or_after_the_head() {
-    for steps in
-        ["raise ValueError()", "yield b'x'; raise ValueError()", "yield 'text'", "yield b'x'; yield 1", "sys.exit(1)"]
-    {
+    for steps in [
+        "raise ValueError()",
+        "yield b'x'; raise ValueError()",
+        "yield 'text'",
+        "yield b'x'; yield 1",
+        "sys.exit(1)",
+    ] {
         let probe = closing(steps);
         assert_eq!(probe.run().codes().len(), 1, "{steps}");
         assert_eq!(calls(probe.directory()), "closed ", "{steps}");

@@ -46,18 +46,24 @@ fn w11_server_name_and_port_are_filled_even_if_the_front_leaves_them_out() {
 #[test]
 fn w12_server_protocol_is_there_even_if_the_front_leaves_it_out() {
     answering("environ['SERVER_PROTOCOL']").both(|reply| assert_eq!(reply.text(), "'HTTP/1.1'"));
-    assert_eq!(answering("environ['SERVER_PROTOCOL']").without("SERVER_PROTOCOL").run().text(), "'HTTP/1.0'");
+    assert_eq!(
+        answering("environ['SERVER_PROTOCOL']").without("SERVER_PROTOCOL").run().text(),
+        "'HTTP/1.0'"
+    );
 }
 
 #[test]
 fn w13_path_query_and_content_variables_are_there_or_empty() {
-    let expression =
-        "[environ.get(n) for n in ('SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', 'CONTENT_TYPE', 'CONTENT_LENGTH')]";
+    let expression = "[environ.get(n) for n in ('SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', 'CONTENT_TYPE', 'CONTENT_LENGTH')]";
     answering(expression)
         .variable("PATH_INFO", "/a")
         .variable("QUERY_STRING", "b=c")
         .both(|reply| assert_eq!(reply.text(), "['/cgi-bin/app.wsgi', '/a', 'b=c', None, None]"));
-    let bare = answering(expression).without("PATH_INFO").without("QUERY_STRING").without("SCRIPT_NAME").run();
+    let bare = answering(expression)
+        .without("PATH_INFO")
+        .without("QUERY_STRING")
+        .without("SCRIPT_NAME")
+        .run();
     // One of SCRIPT_NAME and PATH_INFO must be there; the root has the path.
     assert_eq!(bare.text(), "['', '/', '', None, None]");
     answering(expression)
@@ -73,7 +79,9 @@ fn w14_a_header_is_there_exactly_when_it_was_sent() {
         .variable("HTTP_X_ONE", "")
         .both(|reply| assert_eq!(reply.text(), "['HTTP_HOST', 'HTTP_X_ONE']"));
     // These two have names of their own (RFC 3875 4.1.18); the reference passes on what it gets.
-    let repeated = answering(expression).variable("HTTP_CONTENT_TYPE", "a/b").variable("HTTP_CONTENT_LENGTH", "0");
+    let repeated = answering(expression)
+        .variable("HTTP_CONTENT_TYPE", "a/b")
+        .variable("HTTP_CONTENT_LENGTH", "0");
     assert_eq!(repeated.run().text(), "['HTTP_HOST']");
 }
 
@@ -96,7 +104,9 @@ fn w16_bytes_arrive_as_latin_1() {
 
 #[test]
 fn w16_a_name_of_strange_bytes_arrives_as_latin_1() {
-    let reply = answering("[name for name in environ if name.startswith('ODD')]").variable("ODD\u{e9}", "x").run();
+    let reply = answering("[name for name in environ if name.startswith('ODD')]")
+        .variable("ODD\u{e9}", "x")
+        .run();
     assert_eq!(reply.text(), "['ODDÃ©']");
 }
 
@@ -111,7 +121,8 @@ fn w17_further_variables_of_the_front_are_passed_on() {
 fn w18_the_variables_that_are_provided_are_documented() {
     let page = std::fs::read_to_string(crate::front::source("docs/environ.md")).unwrap();
     let reply = answering("sorted(n for n in environ if n.startswith(('wsgi.', 'wsgate.')))").run();
-    let names: Vec<String> = reply.text().split('\'').skip(1).step_by(2).map(str::to_owned).collect();
+    let names: Vec<String> =
+        reply.text().split('\'').skip(1).step_by(2).map(str::to_owned).collect();
     assert!(names.len() > 10, "{names:?}");
     for name in names {
         assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/environ.md");
@@ -126,17 +137,24 @@ fn w19_wsgi_version_is_one_zero() {
 
 #[test]
 fn w20_the_scheme_follows_what_the_front_says_and_no_header() {
-    for (https, scheme) in [("on", "https"), ("1", "https"), ("yes", "https"), ("off", "http"), ("", "http")] {
+    for (https, scheme) in
+        [("on", "https"), ("1", "https"), ("yes", "https"), ("off", "http"), ("", "http")]
+    {
         answering("environ['wsgi.url_scheme']")
             .variable("HTTPS", https)
             .both(|reply| assert_eq!(reply.text(), format!("'{scheme}'"), "HTTPS={https}"));
     }
-    let forwarded = answering("environ['wsgi.url_scheme']").variable("HTTP_X_FORWARDED_PROTO", "https");
+    let forwarded =
+        answering("environ['wsgi.url_scheme']").variable("HTTP_X_FORWARDED_PROTO", "https");
     forwarded.both(|reply| assert_eq!(reply.text(), "'http'"));
     // Apache says it so without mod_ssl's own variables; the reference does not know that one.
-    let by_request_scheme = answering("environ['wsgi.url_scheme']").variable("REQUEST_SCHEME", "https");
+    let by_request_scheme =
+        answering("environ['wsgi.url_scheme']").variable("REQUEST_SCHEME", "https");
     assert_eq!(by_request_scheme.run().text(), "'https'");
-    assert_eq!(answering("environ['wsgi.url_scheme']").variable("HTTPS", "ON").run().text(), "'https'");
+    assert_eq!(
+        answering("environ['wsgi.url_scheme']").variable("HTTPS", "ON").run().text(),
+        "'https'"
+    );
 }
 
 #[test]
@@ -150,15 +168,18 @@ fn w27_a_cold_run_is_one_thread_among_processes_and_runs_once() {
 #[test]
 fn w28_our_own_keys_are_lower_case_and_carry_our_name() {
     // The reference has none of its own.
-    let reply = answering("[n for n in environ if n[0].islower() and not n.startswith('wsgi.')]").run();
+    let reply =
+        answering("[n for n in environ if n[0].islower() and not n.startswith('wsgi.')]").run();
     assert_eq!(reply.text(), "['wsgate.version', 'wsgate.request_id']");
 }
 
 #[test]
 fn w51_a_cold_run_starts_no_thread_however_large_its_body_is() {
-    let reply = answering("(len(environ['wsgi.input'].read()), len(__import__('os').listdir('/proc/self/task')))")
-        .post(vec![b'x'; 300_000])
-        .run();
+    let reply = answering(
+        "(len(environ['wsgi.input'].read()), len(__import__('os').listdir('/proc/self/task')))",
+    )
+    .post(vec![b'x'; 300_000])
+    .run();
     assert_eq!(reply.text(), "(300000, 1)");
 }
 
@@ -185,7 +206,9 @@ fn w52_middleware_may_replace_every_key_that_is_ours() {
 
 #[test]
 fn w53_a_deployer_puts_variables_into_environ_and_the_process() {
-    let reply = answering("(environ['SITE'], __import__('os').environ['SITE'])").options(&["--env", "SITE=a=b"]).run();
+    let reply = answering("(environ['SITE'], __import__('os').environ['SITE'])")
+        .options(&["--env", "SITE=a=b"])
+        .run();
     assert_eq!(reply.text(), "('a=b', 'a=b')");
 }
 
@@ -197,10 +220,13 @@ fn w56_the_input_is_said_to_end_by_itself() {
 
 #[test]
 fn a_request_is_named_by_the_web_server_or_by_a_new_id() {
-    let named = answering("environ['wsgate.request_id']").variable("UNIQUE_ID", "aRcX-wB8AAEAAGT@").run();
+    let named =
+        answering("environ['wsgate.request_id']").variable("UNIQUE_ID", "aRcX-wB8AAEAAGT@").run();
     assert_eq!(named.text(), "'aRcX-wB8AAEAAGT@'");
-    let ids: Vec<String> = (0..2).map(|_| answering("environ['wsgate.request_id']").run().text()).collect();
+    let ids: Vec<String> =
+        (0..2).map(|_| answering("environ['wsgate.request_id']").run().text()).collect();
     assert_ne!(ids[0], ids[1]);
-    let forged = answering("environ['wsgate.request_id']").variable("UNIQUE_ID", "x\nwsgate: error").run();
+    let forged =
+        answering("environ['wsgate.request_id']").variable("UNIQUE_ID", "x\nwsgate: error").run();
     assert_eq!(forged.text().len(), 18, "{}", forged.text());
 }

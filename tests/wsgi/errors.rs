@@ -22,15 +22,17 @@ fn writing(code: &str) -> Probe {
 
 #[test]
 fn w25_errors_has_write_writelines_and_flush_and_goes_to_the_log() {
-    writing("[errors.write('one\\n'), errors.writelines(['two\\n', 'three\\n']), errors.flush()]").both(|reply| {
-        assert_eq!(reply.text(), "[4, None, None]");
-        assert_eq!(reply.log, "one\ntwo\nthree\n");
-    });
+    writing("[errors.write('one\\n'), errors.writelines(['two\\n', 'three\\n']), errors.flush()]")
+        .both(|reply| {
+            assert_eq!(reply.text(), "[4, None, None]");
+            assert_eq!(reply.log, "one\ntwo\nthree\n");
+        });
 }
 
 #[test]
 fn w25_what_has_no_line_end_is_not_lost() {
-    writing("errors.write('half a line')").both(|reply| assert_eq!(reply.log.trim_end(), "half a line"));
+    writing("errors.write('half a line')")
+        .both(|reply| assert_eq!(reply.log.trim_end(), "half a line"));
     // What comes behind it in the log is another request's.
     assert_eq!(writing("errors.write('half a line')").run().log, "half a line\n");
 }
@@ -44,14 +46,20 @@ fn w26_errors_takes_any_unicode_without_raising() {
 
 #[test]
 fn w25_the_buffer_takes_all_kinds_of_bytes() {
-    let reply = writing("[errors.buffer.write(data) for data in (b'a', bytearray(b'b'), memoryview(b'c'))]").run();
+    let reply = writing(
+        "[errors.buffer.write(data) for data in (b'a', bytearray(b'b'), memoryview(b'c'))]",
+    )
+    .run();
     assert_eq!((reply.log.as_str(), reply.text().as_str()), ("abc\n", "[1, 1, 1]"));
 }
 
 #[test]
 fn w25_errors_and_its_buffer_are_streams_of_python() {
     for (expression, answer) in [
-        ("[isinstance(errors, io.TextIOBase), isinstance(errors.buffer, io.BufferedIOBase)]", "[True, True]"),
+        (
+            "[isinstance(errors, io.TextIOBase), isinstance(errors.buffer, io.BufferedIOBase)]",
+            "[True, True]",
+        ),
         (
             "[(s.readable(), s.writable(), s.seekable(), s.isatty(), s.closed) for s in (errors, errors.buffer)]",
             "[(False, True, False, False, False), (False, True, False, False, False)]",
@@ -72,14 +80,24 @@ fn w25_errors_and_its_buffer_are_streams_of_python() {
             "[fails(errors.buffer, n) for n in ('read1', 'readlines', '__next__', 'truncate', 'detach')]",
             "[True, True, True, True, True]",
         ),
-        ("[errors.close(), errors.closed, errors.buffer.close(), errors.write('open')]", "[None, False, None, 4]"),
-        ("[errors.buffer.__enter__() is errors.buffer, errors.buffer.__exit__(None, None, None)]", "[True, None]"),
+        (
+            "[errors.close(), errors.closed, errors.buffer.close(), errors.write('open')]",
+            "[None, False, None, 4]",
+        ),
+        (
+            "[errors.buffer.__enter__() is errors.buffer, errors.buffer.__exit__(None, None, None)]",
+            "[True, None]",
+        ),
     ] {
         let fails = "lambda s, n: isinstance(raised(getattr(s, n)), OSError)";
-        let reply = writing(&format!("(lambda io, fails: {expression})(__import__('io'), {fails})")).run();
+        let reply =
+            writing(&format!("(lambda io, fails: {expression})(__import__('io'), {fails})")).run();
         assert_eq!(reply.text(), answer, "{expression}: {}", reply.log);
     }
-    let lines = writing("errors.buffer.writelines([b'one\\n', bytearray(b'two\\n'), memoryview(b'three')])").run();
+    let lines = writing(
+        "errors.buffer.writelines([b'one\\n', bytearray(b'two\\n'), memoryview(b'three')])",
+    )
+    .run();
     assert_eq!((lines.text().as_str(), lines.log.as_str()), ("None", "one\ntwo\nthree\n"));
 }
 
@@ -92,17 +110,25 @@ fn w25_text_is_refused_by_the_buffer_and_bytes_by_the_stream() {
 
 #[test]
 fn c42_what_is_printed_lands_in_the_log_and_never_in_the_reply() {
-    let reply =
-        writing("[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]").run();
+    let reply = writing(
+        "[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]",
+    )
+    .run();
     assert_eq!(reply.text(), "[None, 6, 0]");
     assert_eq!(reply.log, "printed\nerror\nchild\n");
 }
 
 #[test]
 fn w26_a_full_log_disk_fails_no_application() {
-    let probe = writing("[errors.write('lost\\n'), print('lost'), sys.stderr.write('lost\\n'), errors.flush()]");
+    let probe = writing(
+        "[errors.write('lost\\n'), print('lost'), sys.stderr.write('lost\\n'), errors.flush()]",
+    );
     let output = probe.command(Server::Wsgate).stderr(full_disk()).output().unwrap();
-    assert!(output.stdout.ends_with(b"[5, None, 5, None]"), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.stdout.ends_with(b"[5, None, 5, None]"),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     assert!(output.status.success());
 }
 

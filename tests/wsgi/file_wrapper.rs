@@ -55,7 +55,8 @@ fn w54_close_reaches_the_file_and_nothing_leaves_before_the_return() {
     assert_eq!((reply.body.len(), reply.log.as_str()), (10_000, "closed\n"));
     let dropped = wrapping("[]", "[wrapper(open(path, 'rb')) and b'only this']");
     dropped.both(|reply| assert_eq!(reply.text(), "only this"));
-    let without_close = "wrapper(type('F', (), {'read': lambda self, n, f=iter([b'ab']): next(f, b'')})())";
+    let without_close =
+        "wrapper(type('F', (), {'read': lambda self, n, f=iter([b'ab']): next(f, b'')})())";
     wrapping("[]", without_close).both(|reply| assert_eq!(reply.text(), "ab"));
 }
 
@@ -68,7 +69,11 @@ fn w55_a_file_is_sent_from_where_it_stands() {
         "(lambda file: file.seek(9990) and file.read(5) and wrapper(file))(open(path, 'rb'))",
     ] {
         let reply = wrapping("[]", expression).run();
-        assert_eq!((reply.text().as_str(), reply.header("Content-Length")), ("56789", Some("5")), "{expression}");
+        assert_eq!(
+            (reply.text().as_str(), reply.header("Content-Length")),
+            ("56789", Some("5")),
+            "{expression}"
+        );
     }
 }
 
@@ -99,7 +104,11 @@ fn w55_a_part_of_a_file_that_its_status_announces_makes_no_entry() {
         let probe = Probe::new(code).variable("PATH_INFO", path);
         fs::write(probe.directory().join("data"), "0123456789".repeat(1000)).unwrap();
         let reply = probe.run();
-        assert_eq!((reply.text().as_str(), reply.log.as_str(), reply.exit.code()), ("0123", "", Some(0)), "{path}");
+        assert_eq!(
+            (reply.text().as_str(), reply.log.as_str(), reply.exit.code()),
+            ("0123", "", Some(0)),
+            "{path}"
+        );
     }
     // From anything else it is a mistake still.
     let list = code.replace("environ['wsgi.file_wrapper'](file)", "[file.read()]");
@@ -111,7 +120,10 @@ fn w55_a_part_of_a_file_that_its_status_announces_makes_no_entry() {
 #[test]
 fn w54_a_wrapper_seeks_and_tells_as_its_file_does() {
     for (expression, body) in [
-        ("[repr((w.seekable(), w.tell(), w.seek(7), w.tell(), w.seek(-1, 2))).encode()]", "(True, 0, 7, 7, 9999)"),
+        (
+            "[repr((w.seekable(), w.tell(), w.seek(7), w.tell(), w.seek(-1, 2))).encode()]",
+            "(True, 0, 7, 7, 9999)",
+        ),
         ("w.seek(9997) and w", "789"),
         ("w.seek(9997) and next(w) and w.seek(9999) and w", "9"),
         ("[b'%d %s' % (w.blksize, w.filelike.read(3))]", "8192 012"),
@@ -154,26 +166,30 @@ fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
     let kernel = wrapping("[]", "wrapper(open('/proc/self/cmdline', 'rb'))").run_on(Server::Wsgate);
     assert!(kernel.text().contains("python"), "{}", kernel.text());
     // Or one that is not that of their content.
-    let system = wrapping("[]", "wrapper(open('/sys/devices/system/cpu/online', 'rb'))").run_on(Server::Wsgate);
+    let system = wrapping("[]", "wrapper(open('/sys/devices/system/cpu/online', 'rb'))")
+        .run_on(Server::Wsgate);
     assert_eq!(
         (system.text().as_bytes(), system.log.as_str()),
         (std::fs::read("/sys/devices/system/cpu/online").unwrap().as_slice(), "")
     );
-    let unflushed =
-        "(lambda file: file.write(b'just written') and file.seek(0) == 0 and wrapper(file))(tempfile.TemporaryFile())";
+    let unflushed = "(lambda file: file.write(b'just written') and file.seek(0) == 0 and wrapper(file))(tempfile.TemporaryFile())";
     wrapping("[]", unflushed).both(|reply| assert_eq!(reply.text(), "just written"));
 }
 
 #[test]
 fn w55_a_text_file_is_refused_and_an_empty_file_is_empty() {
     let text = wrapping("[]", "wrapper(open(path))").run();
-    assert_eq!((text.status.as_str(), text.codes().as_slice()), ("500 Internal Server Error", &["W0502"][..]));
+    assert_eq!(
+        (text.status.as_str(), text.codes().as_slice()),
+        ("500 Internal Server Error", &["W0502"][..])
+    );
     wrapping("[]", "wrapper(open('/dev/null', 'rb'))").both(|reply| assert_eq!(reply.text(), ""));
 }
 
 #[test]
 fn w57_a_head_request_for_a_file_gets_its_length_alone() {
-    let reply = wrapping("[]", "wrapper(open(path, 'rb'))").variable("REQUEST_METHOD", "HEAD").run();
+    let reply =
+        wrapping("[]", "wrapper(open(path, 'rb'))").variable("REQUEST_METHOD", "HEAD").run();
     assert_eq!((reply.body.as_slice(), reply.header("Content-Length")), (&b""[..], Some("10000")));
     assert_eq!(reply.log, "");
 }

@@ -35,11 +35,19 @@ fn w21_the_input_reads_as_a_file_of_bytes_does() {
         ("input.readline()", "b'one\\n'"),
         ("input.readlines()", "[b'one\\n', b'two\\n', b'\\n', b'four']"),
         ("list(input)", "[b'one\\n', b'two\\n', b'\\n', b'four']"),
-        ("[input.read(0), input.read(3), input.readline(), input.readline()]", "[b'', b'one', b'\\n', b'two\\n']"),
-        ("[next(input), input.read(2), input.readlines()]", "[b'one\\n', b'tw', [b'o\\n', b'\\n', b'four']]"),
+        (
+            "[input.read(0), input.read(3), input.readline(), input.readline()]",
+            "[b'', b'one', b'\\n', b'two\\n']",
+        ),
+        (
+            "[next(input), input.read(2), input.readlines()]",
+            "[b'one\\n', b'tw', [b'o\\n', b'\\n', b'four']]",
+        ),
         ("iter(input) is input", "True"),
     ] {
-        reading(expression).post(LINES).both(|reply| assert_eq!(reply.text(), answer, "{expression}"));
+        reading(expression)
+            .post(LINES)
+            .both(|reply| assert_eq!(reply.text(), answer, "{expression}"));
     }
 }
 
@@ -54,7 +62,9 @@ fn w21_a_hint_stops_after_the_line_that_reaches_it() {
         ("None", "[b'one\\n', b'two\\n', b'\\n', b'four']"),
     ] {
         let expression = format!("input.readlines({hint})");
-        reading(&expression).post(LINES).both(|reply| assert_eq!(reply.text(), lines, "{expression}"));
+        reading(&expression)
+            .post(LINES)
+            .both(|reply| assert_eq!(reply.text(), lines, "{expression}"));
     }
 }
 
@@ -63,8 +73,12 @@ fn w22_reading_without_a_size_gives_the_rest_and_then_nothing() {
     reading("[input.read(4), input.read(), input.read(), input.read(1), input.readline(), input.readlines()]")
         .post(LINES)
         .both(|reply| assert_eq!(reply.text(), r"[b'one\n', b'two\n\nfour', b'', b'', b'', []]"));
-    reading("[input.read(-1), input.read(-1)]").post("x").both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
-    reading("[input.read(None), input.readline(None)]").post("x").both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
+    reading("[input.read(-1), input.read(-1)]")
+        .post("x")
+        .both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
+    reading("[input.read(None), input.readline(None)]")
+        .post("x")
+        .both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
 }
 
 #[test]
@@ -100,10 +114,14 @@ fn w24_readline_stops_at_a_size() {
 fn w21_sizes_around_the_buffer_come_back_byte_for_byte() {
     for length in [0, 1, 8191, 8192, 8193, 65_535, 65_536, 65_537, 131_072, 200_001] {
         let body: Vec<u8> = (0..length).map(|index| (index * 7 % 251) as u8).collect();
-        let digest = format!("__import__('hashlib').sha256(input.read()).hexdigest() == {:?}", sha256(&body));
+        let digest = format!(
+            "__import__('hashlib').sha256(input.read()).hexdigest() == {:?}",
+            sha256(&body)
+        );
         reading(&digest).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
-        let by_pieces =
-            format!("b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in range({length}))");
+        let by_pieces = format!(
+            "b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in range({length}))"
+        );
         reading(&by_pieces).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
     }
 }
@@ -120,7 +138,9 @@ fn sha256(bytes: &[u8]) -> String {
 
 #[test]
 fn w21_a_size_that_is_no_number_is_a_type_error() {
-    reading("input.read('1')").post("x").both(|reply| assert!(reply.text().contains("rror: "), "{}", reply.text()));
+    reading("input.read('1')")
+        .post("x")
+        .both(|reply| assert!(reply.text().contains("rror: "), "{}", reply.text()));
     let reply = reading("input.read(1.5)").post("x").run();
     assert_ne!(reply.text(), "b'x'");
 }
@@ -134,9 +154,15 @@ fn w21_a_huge_size_takes_no_memory_of_its_own() {
 #[test]
 fn w22_a_body_that_ends_early_raises_an_os_error_that_says_where() {
     // The reference gives out the part as if it were the whole.
-    for expression in ["input.read()", "input.read(10)", "input.readline()", "list(input)", "input.readlines()"] {
+    for expression in
+        ["input.read()", "input.read(10)", "input.readline()", "list(input)", "input.readlines()"]
+    {
         let reply = reading(expression).post("0123456789").stdin("01234").run();
-        assert!(reply.text().contains("the request body ended after 5 of 10 bytes"), "{expression}: {}", reply.text());
+        assert!(
+            reply.text().contains("the request body ended after 5 of 10 bytes"),
+            "{expression}: {}",
+            reply.text()
+        );
         assert!(reply.text().starts_with("OSError"), "{expression}: {}", reply.text());
     }
     let part = reading("input.read(5)").post("0123456789").stdin("01234").run();
@@ -255,11 +281,16 @@ fn w21_a_body_of_256_kib_can_be_read_again_and_a_greater_one_only_from_a_file() 
     assert_eq!(piped_body.text(), "'UnsupportedOperation'");
     assert_eq!(reading("input.seekable()").post(body_of((1 << 18) + 1)).run().text(), "False");
     for (length, skipped) in [((1 << 18) + 1, 0), (3_000_000, 4), (300, 4)] {
-        let probe =
-            Probe::new(TO_AND_FRO).variable("REQUEST_METHOD", "POST").variable("CONTENT_LENGTH", length.to_string());
+        let probe = Probe::new(TO_AND_FRO)
+            .variable("REQUEST_METHOD", "POST")
+            .variable("CONTENT_LENGTH", length.to_string());
         let path = probe.directory().join("body");
         // The body ends before its file does.
-        std::fs::write(&path, [&vec![b'-'; skipped], body_of(length).as_slice(), b"behind it"].concat()).unwrap();
+        std::fs::write(
+            &path,
+            [&vec![b'-'; skipped], body_of(length).as_slice(), b"behind it"].concat(),
+        )
+        .unwrap();
         let mut file = File::open(&path).unwrap();
         file.seek(SeekFrom::Start(skipped as u64)).unwrap();
         let mut command = probe.command(Server::Wsgate);
@@ -270,7 +301,9 @@ fn w21_a_body_of_256_kib_can_be_read_again_and_a_greater_one_only_from_a_file() 
 
 #[test]
 fn a_body_for_which_there_is_no_memory_raises_memory_error() {
-    for expression in ["read()", "read(10 ** 9)", "readline()", "readinto(bytearray(1))", "readlines()"] {
+    for expression in
+        ["read()", "read(10 ** 9)", "readline()", "readinto(bytearray(1))", "readlines()"]
+    {
         let large = 48 << 20;
         let reply = Probe::new(&format!(
             "

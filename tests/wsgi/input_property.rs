@@ -28,12 +28,14 @@ const COMPARING: &str = "
 
 fn call() -> impl Strategy<Value = String> {
     let size = prop_oneof![-1_i32..40, 0_i32..9000, 60_000_i32..70_000];
-    (prop_oneof![Just("read"), Just("readline"), Just("readlines"), Just("next")], proptest::option::of(size)).prop_map(
-        |(name, size)| match size {
+    (
+        prop_oneof![Just("read"), Just("readline"), Just("readlines"), Just("next")],
+        proptest::option::of(size),
+    )
+        .prop_map(|(name, size)| match size {
             Some(size) if name != "next" => format!("{name}={size}"),
             _ => name.to_owned(),
-        },
-    )
+        })
 }
 
 proptest! {

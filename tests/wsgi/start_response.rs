@@ -26,7 +26,8 @@ fn starting(arguments: &str) -> Probe {
 fn assert_refused(arguments: &str, words: &str) {
     let reply = starting(arguments).run();
     assert!(
-        reply.text().contains(words) && reply.text().contains("Error") | reply.text().contains("InvalidResponse"),
+        reply.text().contains(words)
+            && reply.text().contains("Error") | reply.text().contains("InvalidResponse"),
         "{arguments}: {}",
         reply.text()
     );
@@ -61,7 +62,8 @@ fn the_last_argument_of_start_response_may_be_named() {
                 start_response('503 Busy', [('Content-Type', 'text/plain')], exc_info=sys.exc_info())
             return [b'named']
         ";
-    Probe::new(code).both(|reply| assert_eq!((&*reply.status, &*reply.text()), ("503 Busy", "named")));
+    Probe::new(code)
+        .both(|reply| assert_eq!((&*reply.status, &*reply.text()), ("503 Busy", "named")));
 }
 
 #[test]
@@ -98,7 +100,9 @@ fn w29_the_first_write_sends_the_head_even_if_it_is_empty() {
                 except ValueError as error:
                     return [str(error).encode()]
         ";
-    Probe::new(code).both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "kept")));
+    Probe::new(code).both(|reply| {
+        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "kept"))
+    });
 }
 
 #[test]
@@ -112,7 +116,11 @@ fn w29_an_empty_body_still_sends_the_head() {
             "
         );
         Probe::new(&code).both(|reply| {
-            assert_eq!((reply.status.as_str(), reply.body.as_slice()), ("202 Accepted", &b""[..]), "{body}");
+            assert_eq!(
+                (reply.status.as_str(), reply.body.as_slice()),
+                ("202 Accepted", &b""[..]),
+                "{body}"
+            );
             assert_eq!(reply.header("X-Seen"), Some("yes"), "{body}");
         });
     }
@@ -155,8 +163,9 @@ fn w31_exc_info_after_the_head_raises_the_original() {
                         frames, step = frames + 1, step.tb_next
                     yield ('%s %s' % (raised is original, frames > 0)).encode()
         ";
-    Probe::new(code)
-        .both(|reply| assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "begun True True")));
+    Probe::new(code).both(|reply| {
+        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "begun True True"))
+    });
 }
 
 #[test]
@@ -346,8 +355,12 @@ fn every_header_leaves_as_it_was_given_and_in_its_order() {
             return [b'x']
         ";
     Probe::new(code).both(|reply| {
-        let names: Vec<&str> = reply.headers.iter().take(5).map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["Content-Type", "Set-Cookie", "Set-Cookie", "WWW-Authenticate", "WWW-Authenticate"]);
+        let names: Vec<&str> =
+            reply.headers.iter().take(5).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["Content-Type", "Set-Cookie", "Set-Cookie", "WWW-Authenticate", "WWW-Authenticate"]
+        );
         assert_eq!(reply.header("X-24"), Some("24"));
     });
 }

@@ -44,7 +44,9 @@ fn every_application_that_keeps_to_the_pep_passes_the_validator() {
         for entry in fs::read_dir(source(directory)).unwrap() {
             let path: PathBuf = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            if path.extension().is_none_or(|extension| extension != "wsgi") || MISBEHAVING.contains(&name.as_str()) {
+            if path.extension().is_none_or(|extension| extension != "wsgi")
+                || MISBEHAVING.contains(&name.as_str())
+            {
                 continue;
             }
             let code = format!(

@@ -92,7 +92,11 @@ impl<'e> Asker<'e> {
     }
 
     /// One request over `stream`.
-    pub(crate) fn exchange(&mut self, stream: &mut Stream, prepared: &Prepared) -> Result<(), Failure> {
+    pub(crate) fn exchange(
+        &mut self,
+        stream: &mut Stream,
+        prepared: &Prepared,
+    ) -> Result<(), Failure> {
         prepared.write(stream)?;
         let remembered = self.remembered.len();
         // One byte more than is awaited, so that too much is seen too.
@@ -134,7 +138,13 @@ impl<'e> Asker<'e> {
 
 impl<'e> Reply<'e> {
     fn new(expected: &'e Expected) -> Self {
-        Self { expected, connection: Connection::new(), head: Vec::new(), missing: None, is_other_body: false }
+        Self {
+            expected,
+            connection: Connection::new(),
+            head: Vec::new(),
+            missing: None,
+            is_other_body: false,
+        }
     }
 
     /// Takes bytes; true if the reply is over.
@@ -144,12 +154,18 @@ impl<'e> Reply<'e> {
             bytes = &bytes[step.consumed..];
             match step.event {
                 None => return Ok(false),
-                Some(Event::Stdout { bytes, .. }) => take(self.expected, &mut self.head, &mut self.missing, bytes)
-                    .unwrap_or_else(|| self.is_other_body = true),
+                Some(Event::Stdout { bytes, .. }) => {
+                    take(self.expected, &mut self.head, &mut self.missing, bytes)
+                        .unwrap_or_else(|| self.is_other_body = true)
+                }
                 Some(Event::End { result, .. }) => {
-                    let is_complete =
-                        result.app_status == 0 && result.protocol_status == ProtocolStatus::RequestComplete;
-                    return if is_complete && bytes.is_empty() { Ok(true) } else { Err(Failure::Framing) };
+                    let is_complete = result.app_status == 0
+                        && result.protocol_status == ProtocolStatus::RequestComplete;
+                    return if is_complete && bytes.is_empty() {
+                        Ok(true)
+                    } else {
+                        Err(Failure::Framing)
+                    };
                 }
                 Some(_) => {}
             }

@@ -140,7 +140,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map(|client| {
                 let until = match words.seconds {
                     Some(seconds) => Until::Time { from, end: from + seconds },
-                    None => Until::Made(share(words.requests.unwrap_or(0), words.connections, client)),
+                    None => {
+                        Until::Made(share(words.requests.unwrap_or(0), words.connections, client))
+                    }
                 };
                 let mut asker = Asker::new(&words.address, &expected);
                 let prepared = &prepared;
@@ -148,12 +150,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                 scope.spawn(move || ask(&mut asker, prepared, keep, until))
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| "a client panicked")).collect::<Result<_, _>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| "a client panicked"))
+            .collect::<Result<_, _>>()
     })?;
     let seconds = from.elapsed().as_secs_f64();
 
     let mut report = summary(clients, seconds);
-    report.failed.idle = idle.iter_mut().filter_map(|stream| asker.exchange(stream, &kept).err()).count();
+    report.failed.idle =
+        idle.iter_mut().filter_map(|stream| asker.exchange(stream, &kept).err()).count();
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }
@@ -197,7 +203,11 @@ fn ask(asker: &mut Asker<'_>, prepared: &Prepared, keep: bool, until: Until) -> 
 }
 
 /// One request, over the kept connection if there is one. The connection is kept.
-fn once(asker: &mut Asker<'_>, prepared: &Prepared, kept: &mut Option<Stream>) -> Result<(), Failure> {
+fn once(
+    asker: &mut Asker<'_>,
+    prepared: &Prepared,
+    kept: &mut Option<Stream>,
+) -> Result<(), Failure> {
     let mut stream = match kept.take() {
         Some(stream) => stream,
         None => asker.connect()?,

@@ -21,7 +21,8 @@ impl Place {
     fn new() -> Self {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("load-{}-{number}", std::process::id()));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("load-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("body"), "page\n").unwrap();
         Self(path)

@@ -56,7 +56,11 @@ impl From<Entry> for Failure {
 }
 
 /// Loads the application that `launch` names. Requests find the standard streams that this leaves.
-pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
+pub(crate) fn load<'py>(
+    py: Python<'py>,
+    launch: &Launch,
+    setting: &Setting,
+) -> Result<Loaded<'py>, Failure> {
     let loaded = find_and_load(py, launch, setting);
     note_streams(py);
     loaded
@@ -66,8 +70,13 @@ pub(crate) fn load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> 
 const LOADS_LONG: Duration = Duration::from_secs(30);
 
 /// The same in a process of a pool, which has no limit for it.
-pub(crate) fn load_for_pool<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
-    let sentence = format!("`{}` has been loading for {} s, and goes on", launch.app, LOADS_LONG.as_secs());
+pub(crate) fn load_for_pool<'py>(
+    py: Python<'py>,
+    launch: &Launch,
+    setting: &Setting,
+) -> Result<Loaded<'py>, Failure> {
+    let sentence =
+        format!("`{}` has been loading for {} s, and goes on", launch.app, LOADS_LONG.as_secs());
     let entry = Entry::warning(Code::LoadsLong, sentence).hint(
         "the stacks stand just above, the innermost call first; what waits for a server needs a limit, what starts one \
          belongs under `if __name__ == \"__main__\":`, and what is slow can be left to the first request",
@@ -77,11 +86,16 @@ pub(crate) fn load_for_pool<'py>(py: Python<'py>, launch: &Launch, setting: &Set
     load(py, launch, setting)
 }
 
-fn find_and_load<'py>(py: Python<'py>, launch: &Launch, setting: &Setting) -> Result<Loaded<'py>, Failure> {
+fn find_and_load<'py>(
+    py: Python<'py>,
+    launch: &Launch,
+    setting: &Setting,
+) -> Result<Loaded<'py>, Failure> {
     let log = Log::new(&launch.request_id, &launch.request);
     let begun = Instant::now();
     let imported = forks::end_if_child(py, &log, import(py, &launch.app.source));
-    let module = imported.map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
+    let module =
+        imported.map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     let (mut application, name) = find(&module, launch)?;
     if launch.app.factory {
         application = forks::end_if_child(py, &log, application.call0())
@@ -140,7 +154,12 @@ fn compile<'py>(source: &Bound<'py, PyBytes>, path: &OsStr) -> PyResult<Bound<'p
         .map_err(|_| PySyntaxError::new_err("source code string cannot contain null bytes"))?;
     let path = CString::new(path.as_bytes())?;
     // SAFETY: both are strings that end with NUL and outlive the call, which returns a new reference or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, ffi::Py_CompileString(text.as_ptr(), path.as_ptr(), ffi::Py_file_input)) }
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::Py_CompileString(text.as_ptr(), path.as_ptr(), ffi::Py_file_input),
+        )
+    }
 }
 
 /// Name of the module made from the file at `path`. A `.py` file keeps its own, so that other modules that import it get the
@@ -155,9 +174,13 @@ fn module_name(path: &OsStr, is_python: bool, modules: &Bound<'_, PyDict>) -> Py
     if is_python && !modules.contains(&stem)? { Ok(stem) } else { Ok(format!("wsgi_{stem}")) }
 }
 
-fn find<'py>(module: &Bound<'py, PyAny>, launch: &Launch) -> Result<(Bound<'py, PyAny>, String), Failure> {
-    let walk =
-        |name: &str| name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok();
+fn find<'py>(
+    module: &Bound<'py, PyAny>,
+    launch: &Launch,
+) -> Result<(Bound<'py, PyAny>, String), Failure> {
+    let walk = |name: &str| {
+        name.split('.').try_fold(module.clone(), |object, attribute| object.getattr(attribute)).ok()
+    };
     let asked: Vec<&str> = match &launch.app.callable {
         Some(name) => vec![name],
         None => USUAL_NAMES.to_vec(),
@@ -214,7 +237,8 @@ const SERVERS: [&str; 8] = [
 /// Loading was interrupted, after so many seconds.
 fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry {
     let (place, serves) = standpoint(py, error);
-    let place = place.map_or_else(String::new, |(line, file)| format!(": it stands at line {line} of `{file}`"));
+    let place = place
+        .map_or_else(String::new, |(line, file)| format!(": it stands at line {line} of `{file}`"));
     let hint = if serves {
         STARTS_A_SERVER
     } else {
@@ -251,29 +275,44 @@ fn standpoint(py: Python<'_>, error: &PyErr) -> (Option<(u32, String)>, bool) {
     (place, serves)
 }
 
-fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyErr, took: Duration) -> Failure {
+fn failed_import(
+    py: Python<'_>,
+    launch: &Launch,
+    setting: &Setting,
+    error: &PyErr,
+    took: Duration,
+) -> Failure {
     let app = &launch.app;
     if let Some((entry, status)) = interruption(py, error, setting) {
         // Only at a terminal there is a limit that the launch frame does not name.
-        let limit =
-            if setting.timeout_seconds > 0 { setting.timeout_seconds } else { took.as_secs_f64().round() as u64 };
+        let limit = if setting.timeout_seconds > 0 {
+            setting.timeout_seconds
+        } else {
+            took.as_secs_f64().round() as u64
+        };
         // Else it was the start of Python that took most of the time of the request.
         let is_long = took.as_secs_f64() >= limit as f64 * 0.5;
-        let entry =
-            if status == Status::GatewayTimeout && is_long { not_in_time(py, app, error, limit) } else { entry };
+        let entry = if status == Status::GatewayTimeout && is_long {
+            not_in_time(py, app, error, limit)
+        } else {
+            entry
+        };
         return Failure { entry, status };
     }
     let Described { line, trace } = Described::of(py, error);
     if error.is_instance_of::<PySystemExit>(py) {
-        return Entry::error(Code::ExitAtImport, format!("`{app}` called `sys.exit` while it was loaded"))
-            .detail(trace)
-            .hint(if standpoint(py, error).1 {
-                // As the reloader of a development server does when its own process ends.
-                STARTS_A_SERVER
-            } else {
-                "code that runs a program of its own belongs under `if __name__ == \"__main__\":`"
-            })
-            .into();
+        return Entry::error(
+            Code::ExitAtImport,
+            format!("`{app}` called `sys.exit` while it was loaded"),
+        )
+        .detail(trace)
+        .hint(if standpoint(py, error).1 {
+            // As the reloader of a development server does when its own process ends.
+            STARTS_A_SERVER
+        } else {
+            "code that runs a program of its own belongs under `if __name__ == \"__main__\":`"
+        })
+        .into();
     }
     if error.is_instance_of::<PyModuleNotFoundError>(py) {
         return missing_module(py, launch, error, &trace).into();
@@ -285,7 +324,9 @@ fn failed_import(py: Python<'_>, launch: &Launch, setting: &Setting, error: &PyE
         }));
     if unreadable {
         return Entry::error(Code::UnreadableScript, format!("`{app}` cannot be read: {value}"))
-            .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
+            .hint(
+                "the user that the web server runs programs as must be able to read it: chmod a+r",
+            )
             .into();
     }
     Entry::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
@@ -305,7 +346,8 @@ pub(crate) fn search_path(sys: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
 }
 
 fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> Entry {
-    let name: String = error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
+    let name: String =
+        error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
     let version = py.version_info();
     let running = format!("{}.{}", version.major, version.minor);
     let path = py
@@ -316,9 +358,12 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
     if let Source::Module(module) = &launch.app.source
         && (*module == name || module.starts_with(&format!("{name}.")))
     {
-        return Entry::error(Code::ModuleNotFound, format!("there is no module `{name}`, and no file `{module}`"))
-            .detail(format!("Python {running} searched:\n{path}"))
-            .hint("name a file by its path, or give the directory of the module with --path DIR");
+        return Entry::error(
+            Code::ModuleNotFound,
+            format!("there is no module `{name}`, and no file `{module}`"),
+        )
+        .detail(format!("Python {running} searched:\n{path}"))
+        .hint("name a file by its path, or give the directory of the module with --path DIR");
     }
     let hint = match &launch.venv {
         Some(venv) => {
@@ -334,7 +379,10 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
             "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside the script".to_owned()
         }
     };
-    Entry::error(Code::ModuleNotFound, format!("`{}` needs the module `{name}`, which was not found", launch.app))
-        .detail(format!("{trace}Python {running} searched:\n{path}"))
-        .hint(hint)
+    Entry::error(
+        Code::ModuleNotFound,
+        format!("`{}` needs the module `{name}`, which was not found", launch.app),
+    )
+    .detail(format!("{trace}Python {running} searched:\n{path}"))
+    .hint(hint)
 }

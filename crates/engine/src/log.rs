@@ -103,7 +103,9 @@ impl Log {
     /// Writes one entry.
     pub(crate) fn entry(&self, entry: &Entry) {
         match &self.kept {
-            Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&entry.for_client()),
+            Some(kept) => {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&entry.for_client())
+            }
             None => {
                 let text = self.text(entry);
                 write_all(text.as_bytes());
@@ -152,7 +154,11 @@ pub(crate) fn print(bytes: &[u8]) {
 }
 
 fn write_to(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) {
-    error_log::write_to(logs, bytes, &format_args!("- (error log) pid {}", getpid().as_raw_nonzero()));
+    error_log::write_to(
+        logs,
+        bytes,
+        &format_args!("- (error log) pid {}", getpid().as_raw_nonzero()),
+    );
 }
 
 /// The process ends: says how many messages were lost.

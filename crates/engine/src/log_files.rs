@@ -91,7 +91,11 @@ pub(crate) struct Handed {
 ///
 /// # Errors
 /// If the scoreboard cannot be mapped.
-pub(crate) fn take_over(logs: &link::logs::Logs, handed: Handed, scoreboard: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn take_over(
+    logs: &link::logs::Logs,
+    handed: Handed,
+    scoreboard: BorrowedFd<'_>,
+) -> io::Result<()> {
     let place = |which, path: &[u8], generation: u32| Place {
         which,
         path: path.to_vec(),
@@ -103,7 +107,8 @@ pub(crate) fn take_over(logs: &link::logs::Logs, handed: Handed, scoreboard: Bor
         access: logs.access.as_ref().map(|access| Access {
             form: access.form,
             file: access.file.as_ref().zip(handed.access).map(|(file, descriptor)| {
-                let sink = Sink { file: descriptor, torn: false, told: None, lost: 0, is_stuck: false };
+                let sink =
+                    Sink { file: descriptor, torn: false, told: None, lost: 0, is_stuck: false };
                 (place(Which::Access, &file.path, file.generation), Mutex::new(sink))
             }),
         }),
@@ -153,10 +158,11 @@ pub(crate) fn write_access(line: &[u8]) {
     let trouble = lock(sink).write(line);
     let entry = match trouble {
         None => return,
-        Some(Trouble::Losing(Errno::AGAIN)) => {
-            Entry::warning(Code::AccessNotLogged, "lines of the access log are lost: nobody reads it")
-                .hint("see what the program that reads it waits for; this is told once a minute")
-        }
+        Some(Trouble::Losing(Errno::AGAIN)) => Entry::warning(
+            Code::AccessNotLogged,
+            "lines of the access log are lost: nobody reads it",
+        )
+        .hint("see what the program that reads it waits for; this is told once a minute"),
         Some(Trouble::Losing(error)) => Entry::warning(
             Code::AccessNotLogged,
             format!("lines of the access log are lost: {}", io::Error::from(error)),
@@ -164,7 +170,9 @@ pub(crate) fn write_access(line: &[u8]) {
         .hint("make room on its disk; this is told once a minute"),
         Some(Trouble::Lost(count)) => Entry::warning(
             Code::AccessNotLogged,
-            format!("the access log is written again; lines of this process that were lost: {count}"),
+            format!(
+                "the access log is written again; lines of this process that were lost: {count}"
+            ),
         )
         .hint("an entry above says why"),
     };
@@ -176,7 +184,8 @@ impl Files {
         if let Some(place) = self.error.as_ref().filter(|place| place.is_old(&self.scoreboard)) {
             place.reopen(|file| {
                 let files = [stdout(), stderr(), forks::log()];
-                let [printed, errors, logged] = files.map(|file| fstat(file).map(|stat| (stat.st_dev, stat.st_ino)));
+                let [printed, errors, logged] =
+                    files.map(|file| fstat(file).map(|stat| (stat.st_dev, stat.st_ino)));
                 // What is printed goes to the same file, unless the application has led it elsewhere.
                 if printed.is_ok() && printed == logged {
                     dup2_stdout(&file)?;

@@ -53,7 +53,8 @@ pub(crate) enum Kind {
 const KINDS: usize = Kind::RefusedAddress as usize + 1;
 
 /// What was logged of each kind.
-static LOGGED: Mutex<[Logged; KINDS]> = Mutex::new([const { Logged { next: 0, left_out: None } }; KINDS]);
+static LOGGED: Mutex<[Logged; KINDS]> =
+    Mutex::new([const { Logged { next: 0, left_out: None } }; KINDS]);
 
 /// When [`tell_left_out`] has something to tell, in milliseconds of the monotonic clock.
 static DUE: AtomicU64 = AtomicU64::new(NEVER);
@@ -128,6 +129,7 @@ fn tell(until: u64) {
     }
     for (entry, count) in entries {
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        Log::new("-", "(connection)").entry(&entry.detail(format!("this or the like, {times} since the last message")));
+        Log::new("-", "(connection)")
+            .entry(&entry.detail(format!("this or the like, {times} since the last message")));
     }
 }

@@ -72,7 +72,9 @@ const NEEDED_BY_OLD_RE: [&str; 3] = ["sre_compile", "sre_constants", "sre_parse"
 /// `ImportError` that names the file, if the application hides this module or another that it needs; and what importing raises.
 pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModule>> {
     if let Some(taken) = hidden(py)? {
-        return Err(PyImportError::new_err(format!("`{taken}` hides a module of Python's standard library")));
+        return Err(PyImportError::new_err(format!(
+            "`{taken}` hides a module of Python's standard library"
+        )));
     }
     py.import(name)
 }
@@ -87,7 +89,9 @@ fn hidden(py: Python<'_>) -> PyResult<Option<String>> {
             None => Some(finder.call_method1(intern!(py, "find_spec"), (*name,))?),
         };
         // Not every version has all of them, and built-in modules are in no file.
-        let origin = spec.filter(|spec| !spec.is_none()).and_then(|spec| spec.getattr(intern!(py, "origin")).ok());
+        let origin = spec
+            .filter(|spec| !spec.is_none())
+            .and_then(|spec| spec.getattr(intern!(py, "origin")).ok());
         let origin: Option<OsString> = origin.and_then(|origin| origin.extract().ok());
         if let Some(file) = origin.filter(|file| !library.has(file)) {
             return Ok(Some(file.to_string_lossy().into_owned()));
@@ -118,7 +122,8 @@ impl<'py> Library<'py> {
         };
         // `sys.path` may name extension modules of the library by another way.
         let is_inside = file.starts_with(&self.directory) || file.contains("/lib-dynload/");
-        let is_installed = ["/site-packages/", "/dist-packages/"].iter().any(|place| file.contains(place));
+        let is_installed =
+            ["/site-packages/", "/dist-packages/"].iter().any(|place| file.contains(place));
         !file.starts_with('/') || (is_inside && !is_installed)
     }
 }

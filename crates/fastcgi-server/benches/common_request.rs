@@ -2,11 +2,17 @@
 //!
 //! `cargo bench -p fastcgi-server`. The fastest of many rounds counts, since nothing makes a round faster than it is.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for one person at a terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program for one person at a terminal"
+)]
 
 use std::{hint::black_box, time::Instant};
 
-use fastcgi_server::{Connection, Event, Input, Limits, Output, RequestId, Stream, bodies::Role, client};
+use fastcgi_server::{
+    Connection, Event, Input, Limits, Output, RequestId, Stream, bodies::Role, client,
+};
 
 const ROUNDS: usize = 100;
 const REQUESTS: u32 = 10_000;
@@ -34,7 +40,10 @@ const PARAMS: [(&str, &str); 29] = [
     ("REDIRECT_STATUS", "200"),
     ("HTTP_HOST", "www.example.org"),
     ("HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
-    ("HTTP_ACCEPT", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    (
+        "HTTP_ACCEPT",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    ),
     ("HTTP_ACCEPT_LANGUAGE", "en-GB,en;q=0.5"),
     ("HTTP_ACCEPT_ENCODING", "gzip, deflate, br, zstd"),
     ("HTTP_CONNECTION", "keep-alive"),
@@ -89,7 +98,11 @@ fn main() {
     });
 }
 
-fn serve(connection: &mut Connection, input: &[u8], mut answer: impl FnMut(RequestId, &fastcgi_server::Params)) {
+fn serve(
+    connection: &mut Connection,
+    input: &[u8],
+    mut answer: impl FnMut(RequestId, &fastcgi_server::Params),
+) {
     let mut at = 0;
     loop {
         let step = connection.receive(&black_box(input)[at..]).unwrap();

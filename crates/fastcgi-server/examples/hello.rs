@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use fastcgi_server::{Connection, Event, Limits, Output, Params, ParamsError, Stream, bodies::ProtocolStatus};
+use fastcgi_server::{
+    Connection, Event, Limits, Output, Params, ParamsError, Stream, bodies::ProtocolStatus,
+};
 
 /// How long a web server may leave a connection without a word.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,7 +56,11 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
                 Some(Event::StdinEnd { id, length }) => {
                     let output = Output::new(id);
                     let page = format!("{greeting}You sent {length} bytes.\n");
-                    output.append(Stream::Stdout, b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n", &mut out);
+                    output.append(
+                        Stream::Stdout,
+                        b"Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n",
+                        &mut out,
+                    );
                     output.append(Stream::Stdout, page.as_bytes(), &mut out);
                     out.extend_from_slice(&output.ending(0, false));
                     connection.finish(id);
@@ -73,7 +79,9 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
                     connection.finish(id);
                 }
                 Some(Event::Abort { id }) => {
-                    out.extend_from_slice(&Output::new(id).end_request(1, ProtocolStatus::RequestComplete));
+                    out.extend_from_slice(
+                        &Output::new(id).end_request(1, ProtocolStatus::RequestComplete),
+                    );
                     connection.finish(id);
                 }
                 // This program answers requests; it neither lets them pass nor filters files.
@@ -81,7 +89,12 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
                     connection.refuse(id, ProtocolStatus::UnknownRole).append_to(&mut out);
                 }
                 Some(Event::Reply(reply)) => reply.append_to(&mut out),
-                Some(Event::Begin { .. } | Event::Stdin { .. } | Event::Data { .. } | Event::DataEnd { .. }) => {}
+                Some(
+                    Event::Begin { .. }
+                    | Event::Stdin { .. }
+                    | Event::Data { .. }
+                    | Event::DataEnd { .. },
+                ) => {}
             }
         }
         socket.write_all(&out)?;
@@ -91,6 +104,12 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
 }
 
 fn greet(params: &Params) -> String {
-    let text = |name: &str| String::from_utf8_lossy(params.get(name.as_bytes()).unwrap_or_default());
-    format!("Hello, {}!\nThis is {} of {}.\n", text("REMOTE_ADDR"), text("REQUEST_METHOD"), text("REQUEST_URI"))
+    let text =
+        |name: &str| String::from_utf8_lossy(params.get(name.as_bytes()).unwrap_or_default());
+    format!(
+        "Hello, {}!\nThis is {} of {}.\n",
+        text("REMOTE_ADDR"),
+        text("REQUEST_METHOD"),
+        text("REQUEST_URI")
+    )
 }

@@ -106,7 +106,11 @@ mod tests {
             ("127.0.0.1:9000", "127.0.0.1:9000"),
             ("127.0.0.1 127.0.0.2", "127.0.0.1 127.0.0.2"),
         ] {
-            assert_eq!(Addresses::parse(list), Err(AddressError { item: item.to_owned() }), "{list:?}");
+            assert_eq!(
+                Addresses::parse(list),
+                Err(AddressError { item: item.to_owned() }),
+                "{list:?}"
+            );
         }
         let error = Addresses::parse("here").unwrap_err();
         assert_eq!(error.to_string(), "`here` in `FCGI_WEB_SERVER_ADDRS` is no IP address");

@@ -232,11 +232,13 @@ mod tests {
 
     #[test]
     fn f29_end_request_is_app_status_protocol_status_and_three_reserved_bytes() {
-        let body = EndRequest { app_status: 0x0102_0304, protocol_status: ProtocolStatus::Overloaded };
+        let body =
+            EndRequest { app_status: 0x0102_0304, protocol_status: ProtocolStatus::Overloaded };
         assert_eq!(body.to_bytes(), [1, 2, 3, 4, 2, 0, 0, 0]);
         assert_eq!(EndRequest::from_bytes(&[1, 2, 3, 4, 2, 9, 9, 9]), body);
         // The status of the third example in the specification's appendix B.
-        let failed = EndRequest { app_status: 938, protocol_status: ProtocolStatus::RequestComplete };
+        let failed =
+            EndRequest { app_status: 938, protocol_status: ProtocolStatus::RequestComplete };
         assert_eq!(failed.to_bytes(), [0, 0, 3, 0xaa, 0, 0, 0, 0]);
     }
 

@@ -231,9 +231,15 @@ impl Connection {
     fn open<'i>(&mut self, header: Header) -> Result<Option<Event<'i>>, Error> {
         let Header { record_type, request_id, content_length: length, .. } = header;
         self.current = match (record_type, request_id) {
-            (RecordType::Stdout, Some(id)) if length == 0 => return Ok(Some(Event::StdoutEnd { id })),
-            (RecordType::Stderr, Some(id)) if length == 0 => return Ok(Some(Event::StderrEnd { id })),
-            (RecordType::GetValuesResult, None) if length == 0 => return Ok(Some(Event::Values(Values::default()))),
+            (RecordType::Stdout, Some(id)) if length == 0 => {
+                return Ok(Some(Event::StdoutEnd { id }));
+            }
+            (RecordType::Stderr, Some(id)) if length == 0 => {
+                return Ok(Some(Event::StderrEnd { id }));
+            }
+            (RecordType::GetValuesResult, None) if length == 0 => {
+                return Ok(Some(Event::Values(Values::default())));
+            }
             (RecordType::EndRequest, Some(_)) | (RecordType::UnknownType, None) if length != 8 => {
                 return Err(Error::Length { record_type, length });
             }
@@ -276,7 +282,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownVersion(error) => error.fmt(f),
-            Self::Length { record_type, length } => write!(f, "`{record_type}` of `{length}` bytes where 8 belong"),
+            Self::Length { record_type, length } => {
+                write!(f, "`{record_type}` of `{length}` bytes where 8 belong")
+            }
         }
     }
 }

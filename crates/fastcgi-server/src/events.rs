@@ -143,8 +143,12 @@ impl Reply {
                 out.extend_from_slice(&UnknownType { record_type: *record_type }.to_bytes());
             }
             Self::Refused { id, status } => {
-                out.extend_from_slice(&Header::new(RecordType::EndRequest, Some(*id), 8).to_bytes());
-                out.extend_from_slice(&EndRequest { app_status: 0, protocol_status: *status }.to_bytes());
+                out.extend_from_slice(
+                    &Header::new(RecordType::EndRequest, Some(*id), 8).to_bytes(),
+                );
+                out.extend_from_slice(
+                    &EndRequest { app_status: 0, protocol_status: *status }.to_bytes(),
+                );
             }
         }
     }
@@ -185,8 +189,12 @@ impl fmt::Display for Error {
             Self::BeginLength { id, length } => {
                 write!(f, "`{length}` bytes begin request `{id}` where `{}` do", BeginRequest::LEN)
             }
-            Self::AlreadyActive { id } => write!(f, "request `{id}` begins while another of that id is active"),
-            Self::OutOfOrder { id, record_type } => write!(f, "`{record_type}` of request `{id}` comes too early"),
+            Self::AlreadyActive { id } => {
+                write!(f, "request `{id}` begins while another of that id is active")
+            }
+            Self::OutOfOrder { id, record_type } => {
+                write!(f, "`{record_type}` of request `{id}` comes too early")
+            }
         }
     }
 }

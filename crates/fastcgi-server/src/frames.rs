@@ -51,7 +51,12 @@ impl Frame {
 }
 
 impl Frames {
-    pub(crate) const fn new(record_type: RecordType, id: RequestId, padded: bool, length: usize) -> Self {
+    pub(crate) const fn new(
+        record_type: RecordType,
+        id: RequestId,
+        padded: bool,
+        length: usize,
+    ) -> Self {
         Self { record_type, id, padded, left: length }
     }
 
@@ -80,10 +85,15 @@ impl Iterator for Frames {
         };
         self.left -= usize::from(content_length);
         // The low three bits of a number's complement fill it up to a multiple of eight; they fit in a byte.
-        let padding_length = if self.padded { (content_length.wrapping_neg() & 7).to_le_bytes()[0] } else { 0 };
-        let header =
-            Header { record_type: self.record_type, request_id: Some(self.id), content_length, padding_length }
-                .to_bytes();
+        let padding_length =
+            if self.padded { (content_length.wrapping_neg() & 7).to_le_bytes()[0] } else { 0 };
+        let header = Header {
+            record_type: self.record_type,
+            request_id: Some(self.id),
+            content_length,
+            padding_length,
+        }
+        .to_bytes();
         Some(Frame { header, content_length, padding_length })
     }
 
@@ -137,7 +147,10 @@ mod tests {
                 assert!(frame.padding().len() < 8);
                 assert_eq!(usize::from(frame.header()[6]), frame.padding().len());
             }
-            assert!(frames(false, length).all(|frame| frame.padding().is_empty() && frame.header()[6] == 0));
+            assert!(
+                frames(false, length)
+                    .all(|frame| frame.padding().is_empty() && frame.header()[6] == 0)
+            );
         }
     }
 }

@@ -36,12 +36,22 @@ impl Limits {
 
     /// What is answered to `FCGI_GET_VALUES` (FastCGI 1.0, 4.1).
     pub const fn values(&self) -> Values {
-        Values { max_conns: self.max_conns, max_reqs: self.max_reqs, mpxs_conns: Some(self.multiplex()) }
+        Values {
+            max_conns: self.max_conns,
+            max_reqs: self.max_reqs,
+            mpxs_conns: Some(self.multiplex()),
+        }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { params_bytes: 1 << 20, params_count: 1024, active_requests: 1, max_conns: None, max_reqs: None }
+        Self {
+            params_bytes: 1 << 20,
+            params_count: 1024,
+            active_requests: 1,
+            max_conns: None,
+            max_reqs: None,
+        }
     }
 }

@@ -90,7 +90,11 @@ impl Output {
     }
 
     /// `FCGI_END_REQUEST` alone, as an answer to an abort (FastCGI 1.0, 5.4) or to refuse a request (5.5).
-    pub fn end_request(&self, app_status: u32, protocol_status: ProtocolStatus) -> [u8; Header::LEN + EndRequest::LEN] {
+    pub fn end_request(
+        &self,
+        app_status: u32,
+        protocol_status: ProtocolStatus,
+    ) -> [u8; Header::LEN + EndRequest::LEN] {
         let mut record = [0; Header::LEN + EndRequest::LEN];
         let (header, body) = record.split_at_mut(Header::LEN);
         header.copy_from_slice(&Header::new(RecordType::EndRequest, Some(self.id), 8).to_bytes());

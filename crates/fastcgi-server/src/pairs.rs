@@ -148,7 +148,10 @@ struct Prefix {
 
 impl Prefix {
     fn new(length: usize) -> Result<Self, Unwritable> {
-        let number = u32::try_from(length).ok().filter(|_| length <= MAX_LENGTH).ok_or(Unwritable { length })?;
+        let number = u32::try_from(length)
+            .ok()
+            .filter(|_| length <= MAX_LENGTH)
+            .ok_or(Unwritable { length })?;
         let mut bytes = number.to_be_bytes();
         let from = bytes.len() - prefix_len(length);
         if from == 0 {
@@ -172,7 +175,11 @@ impl error::Error for Truncated {}
 
 impl fmt::Display for Unwritable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a name or value of `{}` bytes where at most `{MAX_LENGTH}` can be written", self.length)
+        write!(
+            f,
+            "a name or value of `{}` bytes where at most `{MAX_LENGTH}` can be written",
+            self.length
+        )
     }
 }
 
@@ -197,9 +204,13 @@ mod tests {
     fn f15_the_pairs_of_the_specification_are_read() {
         // Appendix B, example 1, with its octal lengths.
         let bytes = b"\x0b\x02SERVER_PORT80\x0b\x0eSERVER_ADDR199.170.183.42";
-        let pairs: [(&[u8], &[u8]); 2] = [(b"SERVER_PORT", b"80"), (b"SERVER_ADDR", b"199.170.183.42")];
+        let pairs: [(&[u8], &[u8]); 2] =
+            [(b"SERVER_PORT", b"80"), (b"SERVER_ADDR", b"199.170.183.42")];
         assert_eq!(read(bytes).unwrap(), pairs);
-        assert_eq!([written(pairs[0].0, pairs[0].1), written(pairs[1].0, pairs[1].1)].concat(), bytes);
+        assert_eq!(
+            [written(pairs[0].0, pairs[0].1), written(pairs[1].0, pairs[1].1)].concat(),
+            bytes
+        );
     }
 
     #[test]
@@ -261,7 +272,10 @@ mod tests {
     #[test]
     fn f16_names_and_values_may_be_empty() {
         assert_eq!(read(b"").unwrap(), []);
-        assert_eq!(read(b"\0\0\x01\0n\0\x01v"), Ok(vec![(&b""[..], &b""[..]), (b"n", b""), (b"", b"v")]));
+        assert_eq!(
+            read(b"\0\0\x01\0n\0\x01v"),
+            Ok(vec![(&b""[..], &b""[..]), (b"n", b""), (b"", b"v")])
+        );
         assert_eq!(written(b"", b""), [0, 0]);
     }
 

@@ -69,7 +69,8 @@ impl Params {
         // Counting all zeros in one go is many times faster than looking at each name and value. Beside those in the text there are
         // only zeros in the lengths, and these are the fewest when each length is written in its shortest form. In pieces whose count
         // fits a byte, of a length that registers divide, many are counted at a time.
-        let in_piece = |piece: &[u8]| usize::from(piece.iter().map(|&byte| u8::from(byte == 0)).sum::<u8>());
+        let in_piece =
+            |piece: &[u8]| usize::from(piece.iter().map(|&byte| u8::from(byte == 0)).sum::<u8>());
         let zeros = bytes.chunks(192).map(in_piece).sum::<usize>();
         Ok(Self { bytes, count, may_hold_nul: zeros != in_lengths })
     }
@@ -203,6 +204,9 @@ mod tests {
 
     #[test]
     fn f16_bytes_that_end_within_a_pair_are_no_parameters() {
-        assert_eq!(Params::new(b"\0\0\x01\x05Aabc".to_vec(), 10), Err(ParamsError::Truncated { at: 2 }));
+        assert_eq!(
+            Params::new(b"\0\0\x01\x05Aabc".to_vec(), 10),
+            Err(ParamsError::Truncated { at: 2 })
+        );
     }
 }

@@ -130,7 +130,10 @@ mod tests {
         for split in 0..=2 {
             let mut reader = Reader::new();
             let mut input = &RECORD[..11 + split];
-            assert_eq!(reader.header(&mut input).unwrap().map(|header| header.request_id), Some(RequestId::new(1)));
+            assert_eq!(
+                reader.header(&mut input).unwrap().map(|header| header.request_id),
+                Some(RequestId::new(1))
+            );
             assert_eq!(reader.content(&mut input), b"abc");
             assert!(reader.is_between_records());
             assert_eq!(reader.header(&mut input), Ok(None));

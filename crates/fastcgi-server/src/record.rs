@@ -145,7 +145,11 @@ impl Header {
     pub const LEN: usize = 8;
 
     /// Header of a record without padding.
-    pub const fn new(record_type: RecordType, request_id: Option<RequestId>, content_length: u16) -> Self {
+    pub const fn new(
+        record_type: RecordType,
+        request_id: Option<RequestId>,
+        content_length: u16,
+    ) -> Self {
         Self { record_type, request_id, content_length, padding_length: 0 }
     }
 
@@ -180,7 +184,11 @@ impl Header {
 
 impl fmt::Display for UnknownVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a record of protocol version `{}` where only version `{VERSION_1}` is known", self.0)
+        write!(
+            f,
+            "a record of protocol version `{}` where only version `{VERSION_1}` is known",
+            self.0
+        )
     }
 }
 
@@ -218,16 +226,25 @@ mod tests {
     #[test]
     fn f09_any_other_version_is_refused_by_its_number() {
         for version in (0..=0xff).filter(|version| *version != VERSION_1) {
-            assert_eq!(Header::from_bytes(&[version, 1, 0, 1, 0, 8, 0, 0]), Err(UnknownVersion(version)));
+            assert_eq!(
+                Header::from_bytes(&[version, 1, 0, 1, 0, 8, 0, 0]),
+                Err(UnknownVersion(version))
+            );
         }
-        assert_eq!(UnknownVersion(71).to_string(), "a record of protocol version `71` where only version `1` is known");
+        assert_eq!(
+            UnknownVersion(71).to_string(),
+            "a record of protocol version `71` where only version `1` is known"
+        );
     }
 
     #[test]
     fn f12_every_id_from_1_to_65535_comes_back_as_it_went() {
         for id in 1..=0xffff {
             let header = Header::new(RecordType::Stdout, RequestId::new(id), 0);
-            assert_eq!(Header::from_bytes(&header.to_bytes()).map(|read| read.request_id), Ok(RequestId::new(id)));
+            assert_eq!(
+                Header::from_bytes(&header.to_bytes()).map(|read| read.request_id),
+                Ok(RequestId::new(id))
+            );
         }
     }
 

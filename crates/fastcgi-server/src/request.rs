@@ -48,7 +48,8 @@ impl Request {
         };
         match params {
             Ok(params) => {
-                self.phase = if self.role.has_stdin() { Phase::Body(Input::Stdin) } else { Phase::Over };
+                self.phase =
+                    if self.role.has_stdin() { Phase::Body(Input::Stdin) } else { Phase::Over };
                 Event::Params { id, params }
             }
             Err(error) => {
@@ -63,7 +64,8 @@ impl Request {
         let (id, length) = (self.id, mem::take(&mut self.length));
         match input {
             Input::Stdin => {
-                self.phase = if self.role.has_data() { Phase::Body(Input::Data) } else { Phase::Over };
+                self.phase =
+                    if self.role.has_data() { Phase::Body(Input::Data) } else { Phase::Over };
                 Event::StdinEnd { id, length }
             }
             Input::Data => {

@@ -120,7 +120,11 @@ impl Connection {
             assert!(length == 0, "`{length}` bytes taken where none are expected");
             return;
         };
-        assert!(length <= expected.remaining, "`{length}` bytes taken where `{}` are expected", expected.remaining);
+        assert!(
+            length <= expected.remaining,
+            "`{length}` bytes taken where `{}` are expected",
+            expected.remaining
+        );
         self.reader.took(length);
         self.count(expected.id, length);
     }
@@ -128,11 +132,14 @@ impl Connection {
     /// Says that `FCGI_END_REQUEST` has been sent for `id`, so that the id is inactive: all that still comes of the request
     /// is ignored (FastCGI 1.0, 3.3). Does nothing if it is not active.
     pub fn finish(&mut self, id: RequestId) {
-        let Some(position) = self.requests.iter().position(|request| request.id == id) else { return };
+        let Some(position) = self.requests.iter().position(|request| request.id == id) else {
+            return;
+        };
         let request = self.requests.swap_remove(position);
         self.closing |= !request.keep_connection;
         self.keep_buffer(request.params);
-        if matches!(self.current, Current::Params(current) | Current::Body(current, _) if current == id) {
+        if matches!(self.current, Current::Params(current) | Current::Body(current, _) if current == id)
+        {
             self.current = Current::Ignored;
         }
     }
@@ -203,7 +210,9 @@ impl Connection {
         self.current = Current::Ignored;
         let Some(id) = header.request_id else { return Ok(self.open_management(header)) };
         match header.record_type {
-            RecordType::Params | RecordType::Stdin | RecordType::Data => self.open_stream(id, header),
+            RecordType::Params | RecordType::Stdin | RecordType::Data => {
+                self.open_stream(id, header)
+            }
             RecordType::BeginRequest if self.is_active(id) => Err(Error::AlreadyActive { id }),
             RecordType::BeginRequest if usize::from(header.content_length) != BeginRequest::LEN => {
                 Err(Error::BeginLength { id, length: header.content_length })
@@ -239,13 +248,21 @@ impl Connection {
         }
     }
 
-    fn open_stream<'i>(&mut self, id: RequestId, header: Header) -> Result<Option<Event<'i>>, Error> {
-        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return Ok(None) };
+    fn open_stream<'i>(
+        &mut self,
+        id: RequestId,
+        header: Header,
+    ) -> Result<Option<Event<'i>>, Error> {
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else {
+            return Ok(None);
+        };
         let ends = header.content_length == 0;
         let input = match header.record_type {
             RecordType::Params => {
                 return Ok(match request.phase {
-                    Phase::Params | Phase::Overlong if ends => Some(request.end_params(self.limits)),
+                    Phase::Params | Phase::Overlong if ends => {
+                        Some(request.end_params(self.limits))
+                    }
                     Phase::Params => {
                         self.current = Current::Params(id);
                         None
@@ -271,7 +288,8 @@ impl Connection {
     }
 
     fn abort<'i>(&mut self, id: RequestId) -> Option<Event<'i>> {
-        let request = self.requests.iter_mut().find(|request| request.id == id && !request.aborted)?;
+        let request =
+            self.requests.iter_mut().find(|request| request.id == id && !request.aborted)?;
         request.aborted = true;
         request.phase = Phase::Over;
         let params = mem::take(&mut request.params);
@@ -327,7 +345,9 @@ impl Connection {
     }
 
     fn add_params(&mut self, id: RequestId, content: &[u8]) {
-        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else { return };
+        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else {
+            return;
+        };
         if content.len() <= self.limits.params_bytes - request.params.len() {
             request.params.extend_from_slice(content);
         } else {

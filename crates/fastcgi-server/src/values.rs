@@ -103,7 +103,11 @@ fn append_record(
 
 /// A number in decimal digits and nothing else: no sign, no blank.
 fn decimal(value: &[u8]) -> Option<u32> {
-    if value.first().is_some_and(u8::is_ascii_digit) { str::from_utf8(value).ok()?.parse().ok() } else { None }
+    if value.first().is_some_and(u8::is_ascii_digit) {
+        str::from_utf8(value).ok()?.parse().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +151,12 @@ mod tests {
 
     #[test]
     fn f20_values_are_decimal_strings() {
-        let largest = Values { max_conns: Some(u32::MAX), max_reqs: Some(0), mpxs_conns: Some(true) };
+        let largest =
+            Values { max_conns: Some(u32::MAX), max_reqs: Some(0), mpxs_conns: Some(true) };
         let record = result(largest);
-        assert!(record.ends_with(b"\x0e\x0aFCGI_MAX_CONNS4294967295\x0d\x01FCGI_MAX_REQS0\x0f\x01FCGI_MPXS_CONNS1"));
+        assert!(record.ends_with(
+            b"\x0e\x0aFCGI_MAX_CONNS4294967295\x0d\x01FCGI_MAX_REQS0\x0f\x01FCGI_MPXS_CONNS1"
+        ));
         assert!(record.len() - Header::LEN <= MAX_RESULT);
         assert_eq!(Values::answered(&record[Header::LEN..]), largest);
     }

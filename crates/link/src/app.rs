@@ -134,14 +134,26 @@ mod tests {
     #[test]
     fn every_form_of_the_contract_is_told_apart() {
         assert_eq!(parsed("hello.wsgi"), (file("hello.wsgi"), None, false));
-        assert_eq!(parsed("/srv/a/hello.wsgi:app"), (file("/srv/a/hello.wsgi"), Some("app".into()), false));
+        assert_eq!(
+            parsed("/srv/a/hello.wsgi:app"),
+            (file("/srv/a/hello.wsgi"), Some("app".into()), false)
+        );
         assert_eq!(parsed("./site.py:make()"), (file("./site.py"), Some("make".into()), true));
         assert_eq!(parsed("site.py"), (file("site.py"), None, false));
         assert_eq!(parsed("mysite.wsgi"), (module("mysite.wsgi"), None, false));
-        assert_eq!(parsed("./mysite.wsgi:application"), (file("./mysite.wsgi"), Some("application".into()), false));
+        assert_eq!(
+            parsed("./mysite.wsgi:application"),
+            (file("./mysite.wsgi"), Some("application".into()), false)
+        );
         assert_eq!(parsed("mysite.web"), (module("mysite.web"), None, false));
-        assert_eq!(parsed("package.module:site.app"), (module("package.module"), Some("site.app".into()), false));
-        assert_eq!(parsed("package:create_app()"), (module("package"), Some("create_app".into()), true));
+        assert_eq!(
+            parsed("package.module:site.app"),
+            (module("package.module"), Some("site.app".into()), false)
+        );
+        assert_eq!(
+            parsed("package:create_app()"),
+            (module("package"), Some("create_app".into()), true)
+        );
         assert_eq!(parsed("/odd:dir/hello.wsgi"), (file("/odd:dir/hello.wsgi"), None, false));
         assert_eq!(parsed("hello-world.wsgi"), (file("hello-world.wsgi"), None, false));
     }

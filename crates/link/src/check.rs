@@ -124,8 +124,14 @@ impl Origin {
         let is_script = matches!(&app.source, Source::File(script) if *script == self.file);
         let file = Path::new(OsStr::from_bytes(&self.file)).file_name();
         // The name of a script as a module is made up by the engine.
-        let name = file.filter(|_| is_script).map_or_else(|| self.module.clone().into(), OsStr::to_string_lossy);
-        let through = self.through.as_ref().map(|module| format!(", through `{module}`,")).unwrap_or_default();
+        let name = file
+            .filter(|_| is_script)
+            .map_or_else(|| self.module.clone().into(), OsStr::to_string_lossy);
+        let through = self
+            .through
+            .as_ref()
+            .map(|module| format!(", through `{module}`,"))
+            .unwrap_or_default();
         format!("module `{name}` (line {}){through}", self.line)
     }
 }

@@ -33,7 +33,8 @@ pub fn end_reply(reply: impl AsFd, body_left: bool) {
 /// Reads until the other end is closed, or silent for too long, or does not come to an end. Not a part of its caller, whose stack would have this piece, too.
 #[inline(never)]
 fn drop_the_rest(reply: BorrowedFd<'_>) {
-    let patience = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let patience =
+        Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     let mut dropped = [0; 64 * 1024];
     let begun = Instant::now();
     while begun.elapsed() < LONGEST {

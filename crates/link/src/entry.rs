@@ -239,7 +239,13 @@ pub struct Entry {
 impl Entry {
     /// An error: `sentence` is lower-case, has values in backticks and no full stop.
     pub fn error(code: Code, sentence: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code, sentence: sentence.into(), detail: None, hint: None }
+        Self {
+            severity: Severity::Error,
+            code,
+            sentence: sentence.into(),
+            detail: None,
+            hint: None,
+        }
     }
 
     /// A warning, worded as an error is.
@@ -319,7 +325,10 @@ pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let (begin, end) = ends(text, most * 3 / 4, most / 4);
-    Cow::Owned(format!("{begin} … ({} bytes are left out) … {end}", text.len() - begin.len() - end.len()))
+    Cow::Owned(format!(
+        "{begin} … ({} bytes are left out) … {end}",
+        text.len() - begin.len() - end.len()
+    ))
 }
 
 /// The same in whole lines, more of which stand at the end, since that is where the place of an error stands.
@@ -338,7 +347,8 @@ pub fn shorten_lines(text: &str, most: usize) -> Cow<'_, str> {
 
 /// The beginning and the end of `text`, at most so many bytes each and no more than there are.
 fn ends(text: &str, first: usize, last: usize) -> (&str, &str) {
-    let first = (0..=first.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let first =
+        (0..=first.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let from = text.len().saturating_sub(last).max(first);
     let from = (from..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
     (&text[..first], &text[from..])
@@ -350,8 +360,9 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_four_parts_in_order() {
-        let entry =
-            Entry::error(Code::NoCallable, "no `application` in `x.wsgi`").detail("found: a\nfound: b").hint("name it");
+        let entry = Entry::error(Code::NoCallable, "no `application` in `x.wsgi`")
+            .detail("found: a\nfound: b")
+            .hint("name it");
         assert_eq!(
             entry.for_log(&"abc GET /"),
             "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: name it\nrequest: abc GET /\n"
@@ -362,7 +373,10 @@ mod tests {
     #[test]
     fn no_value_can_forge_a_line() {
         let entry = Entry::error(Code::BadRequest, "bad `a\nwsgate: error`");
-        assert_eq!(entry.for_log(&"x\r\ny"), "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n");
+        assert_eq!(
+            entry.for_log(&"x\r\ny"),
+            "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n"
+        );
     }
 
     #[test]
@@ -370,7 +384,10 @@ mod tests {
         let entry = Entry::error(Code::ApplicationRaised, "é".repeat(1_000_000))
             .detail(format!("first\n{}\nlast", "é".repeat(1_000_000)));
         let text = entry.for_client();
-        assert!(text.len() < 40_000 && text.contains("\n  first\n") && text.ends_with("last\n"), "{text:.9000}");
+        assert!(
+            text.len() < 40_000 && text.contains("\n  first\n") && text.ends_with("last\n"),
+            "{text:.9000}"
+        );
     }
 
     #[test]
@@ -379,12 +396,20 @@ mod tests {
         assert_eq!(shorten("abcdefghijkl", 8), "abcdef … (4 bytes are left out) … kl");
         let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
         let short = shorten_lines(&lines, 300);
-        assert!(short.starts_with("line 0\nline 1\n") && short.ends_with("line 998\nline 999\n"), "{short}");
         assert!(
-            short.len() < 360 && short.lines().all(|line| lines.contains(line) || line.contains("left out")),
+            short.starts_with("line 0\nline 1\n") && short.ends_with("line 998\nline 999\n"),
             "{short}"
         );
-        for text in ["x".repeat(1000), format!("{}\n", "é".repeat(1000)), format!("a\n{}\nb", "x".repeat(1000))] {
+        assert!(
+            short.len() < 360
+                && short.lines().all(|line| lines.contains(line) || line.contains("left out")),
+            "{short}"
+        );
+        for text in [
+            "x".repeat(1000),
+            format!("{}\n", "é".repeat(1000)),
+            format!("a\n{}\nb", "x".repeat(1000)),
+        ] {
             let short = shorten_lines(&text, 100);
             assert!((100..160).contains(&short.len()) || short.starts_with("a\n"), "{short}");
         }

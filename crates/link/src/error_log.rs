@@ -51,7 +51,9 @@ pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Disp
         }
         IS_TORN.store(false, Ordering::Relaxed);
         // Another thread may have said the same.
-        let _ = LOST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(count.saturating_sub(lost)));
+        let _ = LOST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            Some(count.saturating_sub(lost))
+        });
     }
     if !deliver(logs, message) {
         LOST.fetch_add(1, Ordering::Relaxed);
@@ -66,9 +68,12 @@ pub fn has_lost() -> bool {
 /// The message for `count` messages that were lost.
 pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
     let noun = if count == 1 { "message was" } else { "messages were" };
-    Entry::warning(Code::MessagesLost, format!("{count} log {noun} lost, since nobody read the error log"))
-        .hint("see what the program that reads it has waited for")
-        .for_log(about)
+    Entry::warning(
+        Code::MessagesLost,
+        format!("{count} log {noun} lost, since nobody read the error log"),
+    )
+    .hint("see what the program that reads it has waited for")
+    .for_log(about)
 }
 
 /// Has nobody read for so long that no message waits any more?
@@ -123,7 +128,9 @@ pub fn write_at_once(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, 
         FileType::Fifo => {
             // -1 is where a pipe stands.
             match pwritev2(descriptor, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => write_to_pipe(descriptor, bytes),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {
+                    write_to_pipe(descriptor, bytes)
+                }
                 written => written,
             }
         }
@@ -189,7 +196,9 @@ mod tests {
     fn pipes_and_sockets_take_what_fits_and_never_wait() {
         let (exit, entrance) = pipe().unwrap();
         takes_what_fits(entrance.as_fd(), exit.as_fd());
-        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).unwrap();
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+                .unwrap();
         takes_what_fits(one.as_fd(), other.as_fd());
         let path = std::env::temp_dir().join(format!("wsgate-fifo-{}", std::process::id()));
         mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();

@@ -13,8 +13,8 @@ use std::{
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-        recvmsg, sendmsg,
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -122,13 +122,22 @@ fn decode<T: for<'a> Deserialize<'a>>(frame: &[u8]) -> Result<T, BadLaunch> {
 ///
 /// # Errors
 /// If the other end is gone, or takes nothing more.
-pub fn send(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(
+    socket: BorrowedFd<'_>,
+    packet: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut room);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    sendmsg(socket, &[IoSlice::new(packet)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    sendmsg(
+        socket,
+        &[IoSlice::new(packet)],
+        &mut control,
+        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+    )?;
     Ok(())
 }
 
@@ -164,7 +173,10 @@ mod tests {
 
     fn handoff() -> Handoff {
         Handoff {
-            environment: vec![(b"QUERY_STRING".to_vec(), b"\xff=1".to_vec()), (b"EMPTY".to_vec(), Vec::new())],
+            environment: vec![
+                (b"QUERY_STRING".to_vec(), b"\xff=1".to_vec()),
+                (b"EMPTY".to_vec(), Vec::new()),
+            ],
             working_directory: b"/srv/\xff".to_vec(),
             umask: 0o027,
             request_id: "0123456789abcdef".into(),
@@ -177,7 +189,9 @@ mod tests {
     #[test]
     fn a_request_comes_back_as_it_went_whatever_its_size() {
         let mut large = handoff();
-        large.environment.extend((0..1000).map(|number| (format!("N{number}").into_bytes(), vec![b'x'; 1000])));
+        large
+            .environment
+            .extend((0..1000).map(|number| (format!("N{number}").into_bytes(), vec![b'x'; 1000])));
         for handoff in [handoff(), large] {
             assert_eq!(Handoff::from_file(handoff.to_file().unwrap()).unwrap(), handoff);
         }
@@ -187,24 +201,37 @@ mod tests {
     fn every_truncation_is_an_error_and_none_a_panic() {
         let frame = encode(&handoff()).unwrap();
         for length in 0..frame.len() {
-            assert!(decode::<Handoff>(&frame[..length]).is_err(), "{length} of {} bytes", frame.len());
+            assert!(
+                decode::<Handoff>(&frame[..length]).is_err(),
+                "{length} of {} bytes",
+                frame.len()
+            );
         }
         assert_eq!(decode::<Handoff>(&[&frame[..], b"x"].concat()), Err(BadLaunch::Layout));
         let packet = Greeting { pid: 4711, stale: false }.encode().unwrap();
         for length in 0..packet.len() {
-            assert!(Greeting::decode(&packet[..length]).is_err(), "{length} of {} bytes", packet.len());
+            assert!(
+                Greeting::decode(&packet[..length]).is_err(),
+                "{length} of {} bytes",
+                packet.len()
+            );
         }
     }
 
     #[test]
     fn another_build_is_named() {
-        assert_eq!(Greeting::decode(b"wsgate-warm 0.0.9+feed\n\0\0"), Err(BadLaunch::OtherBuild("0.0.9+feed".into())));
+        assert_eq!(
+            Greeting::decode(b"wsgate-warm 0.0.9+feed\n\0\0"),
+            Err(BadLaunch::OtherBuild("0.0.9+feed".into()))
+        );
         assert_eq!(Greeting::decode(b"HTTP/1.1 200 OK\n"), Err(BadLaunch::NoFrame));
     }
 
     #[test]
     fn descriptors_come_with_their_packet() {
-        let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (here, there) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
         assert_eq!(receive(there.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let file = handoff().to_file().unwrap();
         send(here.as_fd(), b"packet", &[file.as_fd()]).unwrap();

@@ -12,8 +12,9 @@ use std::{
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-        SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, send, sendmsg, shutdown, socketpair, sockopt,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, send, sendmsg,
+        shutdown, socketpair, sockopt,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,10 @@ impl Past {
 
     /// What `byte` stands for. Nobody sends others.
     fn of(byte: u8) -> Self {
-        [Self::Fresh, Self::Silent].into_iter().find(|past| past.byte() == byte).unwrap_or(Self::Heard)
+        [Self::Fresh, Self::Silent]
+            .into_iter()
+            .find(|past| past.byte() == byte)
+            .unwrap_or(Self::Heard)
     }
 }
 
@@ -124,7 +128,12 @@ impl<D: AsFd> Handover<D> {
         let descriptors = [connection];
         control.push(SendAncillaryMessage::ScmRights(&descriptors));
         let byte = [past.byte()];
-        sendmsg(&self.give, &[IoSlice::new(&byte)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        sendmsg(
+            &self.give,
+            &[IoSlice::new(&byte)],
+            &mut control,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        )?;
         Ok(())
     }
 

@@ -66,8 +66,13 @@ impl WarmUp {
             let rest = self.target.strip_prefix(scheme)?.strip_prefix("://")?;
             let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             let mount = encode_path(script_name.as_bytes());
-            let below = path.as_bytes().strip_prefix(&*mount).and_then(|rest| std::str::from_utf8(rest).ok());
-            let path = below.filter(|rest| rest.is_empty() || rest.starts_with(['/', '?'])).unwrap_or(path);
+            let below = path
+                .as_bytes()
+                .strip_prefix(&*mount)
+                .and_then(|rest| std::str::from_utf8(rest).ok());
+            let path = below
+                .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+                .unwrap_or(path);
             let is_root = path.is_empty() && script_name.is_empty();
             Some((scheme, host, if is_root { "/" } else { path }))
         });

@@ -83,7 +83,12 @@ pub fn open_file(path: &[u8]) -> io::Result<OwnedFd> {
 /// # Errors
 /// As [`open_file`], and what the flags ask for.
 pub fn open_file_with(path: &[u8], more: OFlags) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = OFlags::WRONLY
+        | OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::CLOEXEC
+        | OFlags::NOCTTY
+        | OFlags::NONBLOCK;
     let file = open(OsStr::from_bytes(path), flags | more, Mode::from_raw_mode(0o640))?;
     // Not waiting is for the opening alone: lines that find a pipe full wait.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;

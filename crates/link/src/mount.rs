@@ -37,7 +37,8 @@ impl Given<'_> {
         if mounted.is_none() && are_right {
             return None;
         }
-        let (mut script_name, mut path_info) = mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
+        let (mut script_name, mut path_info) =
+            mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
         // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ Variables*).
         if script_name.ends_with(b"/") {
             script_name.truncate(script_name.len() - 1);
@@ -58,7 +59,11 @@ fn is_settled(script_name: &[u8], path_info: &[u8]) -> bool {
 }
 
 /// Mount and rest of the path as the client sees them, if the front's differ from what it asked for.
-fn from_request_uri(uri: &[u8], script_name: &[u8], path_info: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+fn from_request_uri(
+    uri: &[u8],
+    script_name: &[u8],
+    path_info: &[u8],
+) -> Option<(Vec<u8>, Vec<u8>)> {
     if is_below(uri, script_name) {
         return None;
     }
@@ -89,11 +94,18 @@ pub fn is_below(uri: &[u8], script_name: &[u8]) -> bool {
 
 /// The decoded path of a request target, which may be a whole URL (RFC 9112 3.2).
 fn path_of(target: &[u8]) -> Cow<'_, [u8]> {
-    let scheme_end = if target.starts_with(b"/") { None } else { target.windows(3).position(|three| three == b"://") };
+    let scheme_end = if target.starts_with(b"/") {
+        None
+    } else {
+        target.windows(3).position(|three| three == b"://")
+    };
     let target = match scheme_end {
         Some(end) => {
             let authority = &target[end + 3..];
-            authority.iter().position(|&byte| byte == b'/').map_or(&b"/"[..], |start| &authority[start..])
+            authority
+                .iter()
+                .position(|&byte| byte == b'/')
+                .map_or(&b"/"[..], |start| &authority[start..])
         }
         None => target,
     };

@@ -157,7 +157,15 @@ mod tests {
 
     #[test]
     fn a_non_parsed_reply_is_a_whole_http_response() {
-        let page = Page { status: Status::GatewayTimeout, request_id: "abc", detail: None, head_only: true };
-        assert!(page.render(Form::NonParsed).starts_with(b"HTTP/1.1 504 Gateway Timeout\r\nConnection: close\r\n"));
+        let page = Page {
+            status: Status::GatewayTimeout,
+            request_id: "abc",
+            detail: None,
+            head_only: true,
+        };
+        assert!(
+            page.render(Form::NonParsed)
+                .starts_with(b"HTTP/1.1 504 Gateway Timeout\r\nConnection: close\r\n")
+        );
     }
 }

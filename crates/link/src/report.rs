@@ -158,7 +158,9 @@ impl Stop {
             Self::Terminated => {
                 "the web server was stopped or has reached a time limit of its own, or somebody sent the signal"
             }
-            Self::Timeout | Self::Interrupted | Self::HungUp => "the request can be repeated by `wsgate call`",
+            Self::Timeout | Self::Interrupted | Self::HungUp => {
+                "the request can be repeated by `wsgate call`"
+            }
         }
     }
 }

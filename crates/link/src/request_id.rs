@@ -8,7 +8,8 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Is this the kind of word that Apache's `mod_unique_id` makes?
 pub fn is_one(word: &str) -> bool {
-    (8..=64).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
+    (8..=64).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
 }
 
 /// A new one.
@@ -37,7 +38,8 @@ impl Ids {
         id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         id ^= id >> 31;
-        let digits: [u8; 16] = std::array::from_fn(|place| DIGITS[usize::from((id >> (60 - 4 * place)) as u8 & 15)]);
+        let digits: [u8; 16] =
+            std::array::from_fn(|place| DIGITS[usize::from((id >> (60 - 4 * place)) as u8 & 15)]);
         String::from_utf8_lossy(&digits).into_owned()
     }
 }
@@ -60,7 +62,8 @@ mod tests {
 
     #[test]
     fn what_could_forge_a_line_is_none() {
-        for word in ["", "short", "with space in it", "line\nbreak-in-it", "<script>alert</script>"] {
+        for word in ["", "short", "with space in it", "line\nbreak-in-it", "<script>alert</script>"]
+        {
             assert!(!is_one(word), "{word}");
         }
     }

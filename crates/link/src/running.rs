@@ -66,14 +66,17 @@ pub fn elapsed(since: Instant) -> Duration {
 pub fn since(begin: u64) -> Duration {
     let now = scoreboard::now();
     let stops = STOPS.lock().unwrap_or_else(PoisonError::into_inner);
-    let stopped: u64 = stops.iter().map(|stop| stop.end.saturating_sub(stop.begin.max(begin))).sum();
+    let stopped: u64 =
+        stops.iter().map(|stop| stop.end.saturating_sub(stop.begin.max(begin))).sum();
     Duration::from_millis(now.saturating_sub(begin).saturating_sub(stopped))
 }
 
 /// Waits by `wait` for at most `patience`, and at most a second if there is a limit: the caller looks
 /// at its deadline and waits again.
 pub fn wait<T>(patience: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> T) -> T {
-    let Some(patience) = patience.map(|patience| patience.min((patience / 4).clamp(SHORT_TICK, TICK))) else {
+    let Some(patience) =
+        patience.map(|patience| patience.min((patience / 4).clamp(SHORT_TICK, TICK)))
+    else {
         return wait(None);
     };
     let begin = scoreboard::now();

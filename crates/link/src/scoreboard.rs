@@ -124,7 +124,8 @@ pub fn recently() -> u64 {
 
 fn milliseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000
+        + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
 impl Reading {
@@ -140,7 +141,8 @@ impl Scoreboard {
     /// # Errors
     /// If memory is short.
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
-        let descriptor = memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let descriptor =
+            memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&descriptor, (size_of::<Head>() + lines * size_of::<Line>()) as u64)?;
         // Workers have it, too: what one of them cut off would kill whoever looks at it.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -223,9 +225,9 @@ impl Scoreboard {
 
     /// Can any thread take a connection?
     pub fn has_idle(&self) -> bool {
-        (0..self.lines)
-            .filter_map(|number| self.line(number))
-            .any(|line| line.pid.load(Ordering::Relaxed) != 0 && line.state.load(Ordering::Relaxed) == IDLE)
+        (0..self.lines).filter_map(|number| self.line(number)).any(|line| {
+            line.pid.load(Ordering::Relaxed) != 0 && line.state.load(Ordering::Relaxed) == IDLE
+        })
     }
 
     fn head(&self) -> &Head {
@@ -316,7 +318,11 @@ impl Line {
     /// the thread is there, or belongs to another process.
     pub fn left_for(&self, pid: i32) -> Option<Duration> {
         let (its, state, since) = self.consistent(|line| {
-            (line.pid.load(Ordering::Relaxed), line.state.load(Ordering::Relaxed), line.since.load(Ordering::Relaxed))
+            (
+                line.pid.load(Ordering::Relaxed),
+                line.state.load(Ordering::Relaxed),
+                line.since.load(Ordering::Relaxed),
+            )
         })?;
         (its == pid && [LEAVING, MISSING].contains(&state)).then(|| running::since(since))
     }
@@ -337,7 +343,11 @@ impl Line {
     }
 
     fn read_once(&self) -> Reading {
-        let bytes: Vec<u8> = self.request.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+        let bytes: Vec<u8> = self
+            .request
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
+            .collect();
         let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
         let state = self.state.load(Ordering::Relaxed);
         Reading {
@@ -388,7 +398,10 @@ mod tests {
         let other = Scoreboard::attach(descriptor).unwrap();
         other.line(0).unwrap().take(4711, 0);
         board.next_log_generation(Which::Access);
-        assert_eq!((other.log_generation(Which::Error), other.log_generation(Which::Access)), (0, 1));
+        assert_eq!(
+            (other.log_generation(Which::Error), other.log_generation(Which::Access)),
+            (0, 1)
+        );
         assert_eq!(other.line(0).unwrap().read().map(|reading| reading.pid), Some(4711));
     }
 

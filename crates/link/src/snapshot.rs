@@ -54,7 +54,9 @@ impl Snapshot {
 
     /// Was it changed between two times? What seems to come from the future was not: some clock is wrong, and stays so.
     pub fn is_changed_between(&self, begin: SystemTime, end: SystemTime) -> bool {
-        let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
+        let (Ok(seconds), Ok(nanoseconds)) =
+            (u64::try_from(self.changed.0), u32::try_from(self.changed.1))
+        else {
             return false;
         };
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds));

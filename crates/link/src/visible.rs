@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_seen() {
         assert_eq!(text(b"/a\xffb\xc3"), "/a\\xffb\\xc3");
-        assert_eq!(lines(b"one\x1b[31m\r\ntwo\xff\n\nthree"), "one\\u{1b}[31m\\r\ntwo\\xff\n\nthree");
+        assert_eq!(
+            lines(b"one\x1b[31m\r\ntwo\xff\n\nthree"),
+            "one\\u{1b}[31m\\r\ntwo\\xff\n\nthree"
+        );
     }
 
     #[test]

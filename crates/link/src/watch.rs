@@ -99,11 +99,19 @@ impl Watch {
         }
         let steps = self.steps();
         for (number, seen) in self.lines.iter_mut().enumerate() {
-            let Some(reading) = scoreboard.line(number).and_then(Line::read).filter(|read| read.busy) else {
+            let Some(reading) =
+                scoreboard.line(number).and_then(Line::read).filter(|read| read.busy)
+            else {
                 continue;
             };
             if (seen.since, seen.served, seen.pid) != (reading.since, reading.served, reading.pid) {
-                *seen = Seen { since: reading.since, served: reading.served, pid: reading.pid, told: false, steps: 0 };
+                *seen = Seen {
+                    since: reading.since,
+                    served: reading.served,
+                    pid: reading.pid,
+                    told: false,
+                    steps: 0,
+                };
             }
             let lasts = reading.lasts();
             if self.slow.is_some_and(|slow| lasts >= slow) && !seen.told {
@@ -132,7 +140,8 @@ impl Watch {
                 // A request may begin at any time, and has at least this long.
                 return self.slow.iter().chain(&self.timeout).min().copied();
             };
-            let is_known = (seen.since, seen.served, seen.pid) == (reading.since, reading.served, reading.pid);
+            let is_known =
+                (seen.since, seen.served, seen.pid) == (reading.since, reading.served, reading.pid);
             let told = is_known && seen.told;
             let step = steps.get(if is_known { seen.steps } else { 0 }).map(|(after, _)| *after);
             let next = self.slow.filter(|_| !told).into_iter().chain(step).min()?;

@@ -90,7 +90,9 @@ pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
     let inherited: Vec<_> = std::env::vars_os().collect();
     let is_lasting = |name: &OsString| {
         let is_of_request = OF_A_REQUEST.iter().chain(&OF_THE_MANAGER).any(|known| name == known)
-            || OF_A_REQUEST_WITH.iter().any(|beginning| name.as_bytes().starts_with(beginning.as_bytes()));
+            || OF_A_REQUEST_WITH
+                .iter()
+                .any(|beginning| name.as_bytes().starts_with(beginning.as_bytes()));
         !is_of_request
     };
     // Of two with one name the first counts, as everywhere.
@@ -127,7 +129,8 @@ pub(super) fn with_request(options: &Options, request: &Request) -> Options {
 /// `SCRIPT_NAME` as the application sees it.
 fn script_name(request: &Request) -> Option<String> {
     let [script_name, path_info, request_uri, redirect_status] =
-        ["SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "REDIRECT_STATUS"].map(|name| request.variable(name));
+        ["SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "REDIRECT_STATUS"]
+            .map(|name| request.variable(name));
     let given = mount::Given {
         script_name: script_name.as_deref().map(OsStr::as_bytes),
         path_info: path_info.as_deref().map(OsStr::as_bytes),
@@ -144,14 +147,23 @@ fn script_name(request: &Request) -> Option<String> {
 /// The warm-up request of a pool that `request` starts: at its host, by its scheme, unless the option names them.
 pub(super) fn warm_up_url(options: &Options, request: &Request) -> Option<String> {
     let path = options.warm_up.clone().filter(|target| target.starts_with('/'))?;
-    let text = |name: &str| request.variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default();
-    let is_on = |name: &str| ["on", "1", "yes"].iter().any(|on| text(name).eq_ignore_ascii_case(on));
-    let scheme = if is_on("HTTPS") || text("REQUEST_SCHEME").eq_ignore_ascii_case("https") { "https" } else { "http" };
+    let text = |name: &str| {
+        request.variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default()
+    };
+    let is_on =
+        |name: &str| ["on", "1", "yes"].iter().any(|on| text(name).eq_ignore_ascii_case(on));
+    let scheme = if is_on("HTTPS") || text("REQUEST_SCHEME").eq_ignore_ascii_case("https") {
+        "https"
+    } else {
+        "http"
+    };
     let is_host = |host: &String| {
-        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
     };
     let server = format!("{}:{}", text("SERVER_NAME"), text("SERVER_PORT"));
-    let host = [text("HTTP_HOST"), server.trim_end_matches(':').to_owned()].into_iter().find(is_host)?;
+    let host =
+        [text("HTTP_HOST"), server.trim_end_matches(':').to_owned()].into_iter().find(is_host)?;
     let mount = percent::encode_path(options.script_name.as_deref().unwrap_or_default().as_bytes());
     Some(format!("{scheme}://{host}{}{path}", String::from_utf8_lossy(&mount)))
 }
@@ -171,7 +183,9 @@ pub(super) fn digest(settings: &Settings, options: &Options) -> u64 {
         // The time of the last change as a whole is left out: another link to the file changes it.
         let found = fs::metadata(program).ok();
         found
-            .map(|found| (found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+            .map(|found| {
+                (found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec())
+            })
             .hash(&mut digest);
     }
     if let Source::File(script) = &settings.app.source {

@@ -25,11 +25,15 @@ pub(super) fn remove(directory: &Path, ours: &str) {
     for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
         let path = entry.path();
         let file = entry.file_name();
-        let Some((name, suffix)) = file.to_str().and_then(|file| file.rsplit_once('.')) else { continue };
+        let Some((name, suffix)) = file.to_str().and_then(|file| file.rsplit_once('.')) else {
+            continue;
+        };
         if name == ours || !name.starts_with("warm-") {
             continue;
         }
-        let Some(changed) = entry.metadata().and_then(|found| found.modified()).ok() else { continue };
+        let Some(changed) = entry.metadata().and_then(|found| found.modified()).ok() else {
+            continue;
+        };
         let is_old = changed.elapsed().is_ok_and(|age| age > KEPT);
         let is_left = match suffix {
             "log" if is_running(directory, name) => false,
@@ -40,7 +44,8 @@ pub(super) fn remove(directory: &Path, ours: &str) {
             }
             "log" => true,
             "sock" => is_old && !is_running(directory, name),
-            "pool" => UnixStream::connect(&path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused),
+            "pool" => UnixStream::connect(&path)
+                .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused),
             "lock" if is_old => {
                 remove_lock(&path);
                 false

@@ -76,9 +76,14 @@ pub(super) fn serve(
         Ok(connection) => connection,
         Err(Errno::NOENT | Errno::CONNREFUSED) => {
             return match pool.claim() {
-                Ok(Some(claim)) => {
-                    Attempt::Served(serve_first(&pool, claim, settings, (&options, base), request, channels))
-                }
+                Ok(Some(claim)) => Attempt::Served(serve_first(
+                    &pool,
+                    claim,
+                    settings,
+                    (&options, base),
+                    request,
+                    channels,
+                )),
                 Ok(None) => Attempt::Cold(channels),
                 Err(entry) => {
                     pool.tell(request, &entry);
@@ -89,16 +94,26 @@ pub(super) fn serve(
         // As many wait already as the kernel lets wait.
         Err(Errno::AGAIN) => return not_taken(&pool, &options.warm, request, channels),
         Err(error) => {
-            pool.tell(request, &cold(format!("its socket `{}` cannot be used: {error}", pool.socket.display())));
+            pool.tell(
+                request,
+                &cold(format!("its socket `{}` cannot be used: {error}", pool.socket.display())),
+            );
             return Attempt::Cold(channels);
         }
     };
-    match hand_over(settings, request, &channels, connection, Duration::from_secs(options.warm.queue)) {
+    match hand_over(
+        settings,
+        request,
+        &channels,
+        connection,
+        Duration::from_secs(options.warm.queue),
+    ) {
         Ok(Handed::Taken(taken)) => {
             // The process has its own.
             drop(channels.body);
             let Taken { subject, connection, end_bell, lifeline } = taken;
-            let exit = guard::take_over(settings, request, subject, connection, end_bell, channels.reply);
+            let exit =
+                guard::take_over(settings, request, subject, connection, end_bell, channels.reply);
             drop(lifeline);
             Attempt::Served(exit)
         }
@@ -196,37 +211,51 @@ fn hand_over(
     connection: OwnedFd,
     patience: Duration,
 ) -> Result<Handed, String> {
-    let words = |error: &dyn std::fmt::Display| format!("the request cannot be handed over: {error}");
+    let words =
+        |error: &dyn std::fmt::Display| format!("the request cannot be handed over: {error}");
     // Whoever listens there would get the request, with its passwords.
     if sockopt::socket_peercred(&connection).map_err(|error| words(&error))?.uid != geteuid() {
         return Err("its socket is another user's".to_owned());
     }
     let end_bell = guard::end_bell().map_err(|error| words(&error))?;
-    let frame = frame(settings, request).and_then(|handoff| handoff.to_file()).map_err(|error| words(&error))?;
+    let frame = frame(settings, request)
+        .and_then(|handoff| handoff.to_file())
+        .map_err(|error| words(&error))?;
     let (theirs, lifeline) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| words(&error))?;
     match await_packet(&connection, &end_bell, patience) {
         Awaited::Packet => {}
         Awaited::End => return Ok(Handed::Ended(guard::reason(&end_bell))),
         Awaited::Nothing => return Ok(Handed::NotTaken),
     }
-    let (packet, descriptors) = handoff::receive(connection.as_fd()).map_err(|error| words(&error))?;
+    let (packet, descriptors) =
+        handoff::receive(connection.as_fd()).map_err(|error| words(&error))?;
     if packet.is_empty() {
         return Ok(Handed::Gone);
     }
     let greeting = Greeting::decode(&packet).map_err(|error| match error {
         BadLaunch::OtherBuild(other) => {
-            format!("its process is of build `{other}`, and this gateway of build `{}`", link::build())
+            format!(
+                "its process is of build `{other}`, and this gateway of build `{}`",
+                link::build()
+            )
         }
         other => words(&other),
     })?;
-    let (Some(process), Some(pid)) = (descriptors.into_iter().next(), Pid::from_raw(greeting.pid)) else {
+    let (Some(process), Some(pid)) = (descriptors.into_iter().next(), Pid::from_raw(greeting.pid))
+    else {
         return Err("its process came without a descriptor".to_owned());
     };
     if greeting.stale {
         return Ok(Handed::Gone);
     }
     let stderr = io::stderr();
-    let descriptors = [channels.body.as_fd(), channels.reply.as_fd(), stderr.as_fd(), frame.as_fd(), theirs.as_fd()];
+    let descriptors = [
+        channels.body.as_fd(),
+        channels.reply.as_fd(),
+        stderr.as_fd(),
+        frame.as_fd(),
+        theirs.as_fd(),
+    ];
     if handoff::send(connection.as_fd(), b"request", &descriptors).is_err() {
         return Ok(Handed::Gone);
     }
@@ -241,9 +270,12 @@ fn hand_over(
     }
     let (packet, _) = handoff::receive(connection.as_fd()).unwrap_or_default();
     match Report::decode(&packet) {
-        Some(Report::Ready) => {
-            Ok(Handed::Taken(Taken { subject: Subject::Another { pid, process }, connection, end_bell, lifeline }))
-        }
+        Some(Report::Ready) => Ok(Handed::Taken(Taken {
+            subject: Subject::Another { pid, process },
+            connection,
+            end_bell,
+            lifeline,
+        })),
         _ if begins => Err("its process ended before it began with the request".to_owned()),
         _ => Err("its process did not begin with the request".to_owned()),
     }

@@ -69,7 +69,8 @@ impl Pool {
         })?;
         let stem: String = pool::name_of(&settings.app).chars().take(12).collect();
         let family = format!("warm-{stem}-{:06x}-", identity::place(settings) & 0xff_ffff);
-        let name = format!("{family}{:012x}", identity::digest(settings, options) & 0xffff_ffff_ffff);
+        let name =
+            format!("{family}{:012x}", identity::digest(settings, options) & 0xffff_ffff_ffff);
         let socket = directory.join(format!("{name}.sock"));
         Ok(Self { directory, family, name, socket })
     }
@@ -112,7 +113,13 @@ impl Pool {
     }
 
     /// Has its requests served cold, without another attempt until the code changes or a day has passed, and says why.
-    pub(super) fn forbid(&self, claim: Claim, settings: &Settings, request: &Request, listing: String) {
+    pub(super) fn forbid(
+        &self,
+        claim: Claim,
+        settings: &Settings,
+        request: &Request,
+        listing: String,
+    ) {
         let Claim(mut lock) = claim;
         // Without the mark there are more attempts.
         let _ = lock.write_all(pool::warm::ONE_PROCESS);
@@ -130,10 +137,12 @@ impl Pool {
     }
 
     fn trouble(&self, error: &dyn std::fmt::Display) -> Entry {
-        Entry::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(format!(
-            "requests are served cold; look at the directory `{}` and at its file system",
-            self.directory.display()
-        ))
+        Entry::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(
+            format!(
+                "requests are served cold; look at the directory `{}` and at its file system",
+                self.directory.display()
+            ),
+        )
     }
 
     /// Starts it. It can be used some time later.
@@ -151,7 +160,13 @@ impl Pool {
         let warm_up = identity::warm_up_url(options, request).or_else(|| options.warm_up.clone());
         let options = &Options { warm_up, ..options.clone() };
         let mut command = Command::new(OURSELVES);
-        command.arg("warm-pool").args(options.words()).arg("--base").arg(base).arg("--socket").arg(&self.socket);
+        command
+            .arg("warm-pool")
+            .args(options.words())
+            .arg("--base")
+            .arg(base)
+            .arg("--socket")
+            .arg(&self.socket);
         command.args(["--name", &self.name]);
         if options.mode == Mode::Resident {
             command.arg("--resident");
@@ -176,7 +191,8 @@ impl Pool {
     /// Logs `entry` about `request`, if nothing of its kind was logged a moment ago.
     pub(super) fn tell(&self, request: &Request, entry: &Entry) {
         let mark = self.directory.join(format!("{}{:04}.told", self.family, entry.code() as u16));
-        let was_told = fs::symlink_metadata(&mark).is_ok_and(|found| is_recent(found.modified().ok(), TELLING));
+        let was_told = fs::symlink_metadata(&mark)
+            .is_ok_and(|found| is_recent(found.modified().ok(), TELLING));
         if !was_told {
             request.log(entry);
             // Without a mark it is told too often.
@@ -238,7 +254,11 @@ impl Pool {
             return Ok(stderr.into());
         }
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        options
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         Ok(options.open(self.path("log"))?.into())
     }
 

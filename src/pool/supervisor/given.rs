@@ -16,7 +16,8 @@ impl Supervisor<'_> {
         };
         let mut waiting = Vec::new();
         while let Ok(Some(given)) = handover.take() {
-            waiting.extend(Some(given).filter(|given| given.past == Past::Fresh || has_more(given)));
+            waiting
+                .extend(Some(given).filter(|given| given.past == Past::Fresh || has_more(given)));
         }
         // What cannot be given back is closed, as it would be by a worker.
         waiting.retain(|given| handover.give(given.socket.as_fd(), given.past).is_ok());

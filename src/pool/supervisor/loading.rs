@@ -21,7 +21,10 @@ impl Supervisor<'_> {
         if self.phase.is_ending() {
             return;
         }
-        if self.changes.is_due() && self.activity.is_limited() && self.terms.origin.is_engine_replaced() {
+        if self.changes.is_due()
+            && self.activity.is_limited()
+            && self.terms.origin.is_engine_replaced()
+        {
             self.log(&Entry::notice(
                 Code::EngineReplaced,
                 "another build of wsgate was installed; the pool ends, and the next request starts one of that build",
@@ -32,7 +35,10 @@ impl Supervisor<'_> {
             let path = path.display().to_string();
             let event = self.renewal();
             let what = if event == Event::Stop { "ends" } else { "loads the new code" };
-            self.log(&Entry::notice(Code::ChangeSeen, format!("`{path}` has changed; the pool {what}")));
+            self.log(&Entry::notice(
+                Code::ChangeSeen,
+                format!("`{path}` has changed; the pool {what}"),
+            ));
             self.happened(event);
         }
     }
@@ -42,7 +48,10 @@ impl Supervisor<'_> {
     /// # Errors
     /// If the application is not as it was: the entry for that.
     pub(super) fn settings_now(&self) -> Result<Settings, Entry> {
-        self.terms.origin.resolve().map(|settings| Settings { timeout: self.settings.timeout, ..settings })
+        self.terms
+            .origin
+            .resolve()
+            .map(|settings| Settings { timeout: self.settings.timeout, ..settings })
     }
 
     /// Whoever reloads after an upgrade may expect it to be in use then.
@@ -61,7 +70,11 @@ impl Supervisor<'_> {
     /// Replaces a template that could load the application but must not be forked by one that looks which code does that, and this one by
     /// one that leaves the loading to its workers. Each comes when the one before has ended, so that whatever that had open is free again.
     /// A warm pool serves nothing that one process at a time may have: it would be in the way of the requests that are served cold.
-    pub(super) fn await_end_of_not_forkable(&mut self, mut template: Template, ended: Option<ExitStatus>) {
+    pub(super) fn await_end_of_not_forkable(
+        &mut self,
+        mut template: Template,
+        ended: Option<ExitStatus>,
+    ) {
         if ended.is_some() {
             return match template.preload {
                 Preload::Auto => self.load(Preload::Trace),

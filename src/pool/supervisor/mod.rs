@@ -45,8 +45,8 @@ use rustix::{
 };
 
 use super::{
-    changes::Changes, control::Control, error_log::ErrorLog, listen::Listener, logs::Logs, notify::Notify,
-    origin::Origin, template::Template,
+    changes::Changes, control::Control, error_log::ErrorLog, listen::Listener, logs::Logs,
+    notify::Notify, origin::Origin, template::Template,
 };
 use crate::{
     exit::{Complaint, Exit},
@@ -267,7 +267,10 @@ impl<'a> Supervisor<'a> {
             Step::GiveUp => self.end_reload("failed\n"),
             Step::Finish => {
                 self.withdraw();
-                self.log(&Entry::notice(Code::PoolEnds, "the pool ends; its workers finish their requests"));
+                self.log(&Entry::notice(
+                    Code::PoolEnds,
+                    "the pool ends; its workers finish their requests",
+                ));
                 // Before they are told, so that each finds here whatever another has given away.
                 self.handover.iter().for_each(Handover::end);
                 for place in 0..self.places.all.len() {
@@ -283,11 +286,14 @@ impl<'a> Supervisor<'a> {
 
     fn wait(&self) {
         let now = running::instant();
-        let patience = self.next_due(now).map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
+        let patience = self
+            .next_due(now)
+            .map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
         let log = self.error_log.borrow().watched();
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let is_awaited = self.size.listens || self.refuses();
-        let waiting = sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| is_awaited);
+        let waiting =
+            sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| is_awaited);
         let mut watched: Vec<PollFd<'_>> = self
             .templates
             .all()
@@ -307,13 +313,16 @@ impl<'a> Supervisor<'a> {
         match polled {
             Ok(_) | Err(Errno::INTR) => {}
             // Only a lack of memory does this, and it passes or ends everything.
-            Err(error) => self.log(&Entry::error(Code::Internal, format!("waiting failed: {error}"))),
+            Err(error) => {
+                self.log(&Entry::error(Code::Internal, format!("waiting failed: {error}")))
+            }
         }
     }
 
     /// When something is to be done that nobody tells us of.
     fn next_due(&self, now: Instant) -> Option<Instant> {
-        let leaving = self.places.leaving.iter().map(|leaving| leaving.due).chain(self.templates.next_due());
+        let leaving =
+            self.places.leaving.iter().map(|leaving| leaving.due).chain(self.templates.next_due());
         let lingering = self.places.next_to_linger(self.terms.linger, &self.scoreboard, now);
         let others = leaving
             .chain(lingering)

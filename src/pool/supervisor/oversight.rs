@@ -40,7 +40,9 @@ impl Supervisor<'_> {
                 Question::Status => {
                     // Of many who ask at once, all get the same answer.
                     let text = status
-                        .get_or_insert_with(|| serde_json::to_string(&self.status()).unwrap_or_default().into())
+                        .get_or_insert_with(|| {
+                            serde_json::to_string(&self.status()).unwrap_or_default().into()
+                        })
                         .clone();
                     if let Some(control) = &mut self.control {
                         control.answer(asker, text);
@@ -85,15 +87,18 @@ impl Supervisor<'_> {
     }
 
     fn status(&self) -> PoolStatus {
-        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let lines =
+            (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
         PoolStatus {
             name: self.terms.name.clone(),
             app: self.settings.app.to_string(),
             pid: getpid().as_raw_nonzero().get(),
             listen: self.listeners.iter().map(|listener| listener.address.to_string()).collect(),
             generation: self.templates.current.as_ref().map_or(0, |template| template.generation),
-            preload: preload_word(self.templates.current.as_ref().map_or(self.templates.preload, Template::loads))
-                .to_owned(),
+            preload: preload_word(
+                self.templates.current.as_ref().map_or(self.templates.preload, Template::loads),
+            )
+            .to_owned(),
             min: self.size.least,
             max: self.size.most,
             reloading: self.phase == Phase::Reloading,
@@ -153,14 +158,17 @@ impl Supervisor<'_> {
 
     /// Has the worker with this number served a request?
     pub(super) fn has_served(&self, pid: Pid) -> bool {
-        let mut lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let mut lines =
+            (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
         lines.any(|reading| reading.pid == pid.as_raw_nonzero().get() && reading.served > 0)
     }
 
     /// What the worker with this number was serving when it ended.
     pub(super) fn last_requests(&self, pid: Pid) -> String {
-        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
-        let served = lines.filter(|reading| reading.busy && reading.pid == pid.as_raw_nonzero().get());
+        let lines =
+            (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let served =
+            lines.filter(|reading| reading.busy && reading.pid == pid.as_raw_nonzero().get());
         served.map(|reading| format!("it was serving `{}`\n", reading.request)).collect()
     }
 }

@@ -108,7 +108,8 @@ impl Phase {
 mod tests {
     use super::{Event::*, Phase::*, Step::*, *};
 
-    const PHASES: [Phase; 7] = [Starting, Serving, Reloading, Finishing, Terminating, Ended, Failed];
+    const PHASES: [Phase; 7] =
+        [Starting, Serving, Reloading, Finishing, Terminating, Ended, Failed];
     const EVENTS: [Event; 7] = [Reload, Stop, Signal, Loaded, NotLoaded, Died, Empty];
 
     /// Every pair: a row for each phase, a column for each event in the order of [`EVENTS`].
@@ -177,7 +178,10 @@ mod tests {
         for phase in [Finishing, Terminating, Ended] {
             for event in EVENTS {
                 let (next, step) = phase.after(event);
-                assert!(rank(next) >= rank(phase) && matches!(step, Nothing | Kill), "{event:?} while {phase:?}");
+                assert!(
+                    rank(next) >= rank(phase) && matches!(step, Nothing | Kill),
+                    "{event:?} while {phase:?}"
+                );
                 assert!(!next.may_fork());
             }
         }

@@ -94,7 +94,10 @@ impl Places {
 
     /// Workers that serve, each with its place.
     pub(super) fn live(&self) -> impl Iterator<Item = (usize, &Live)> {
-        self.all.iter().enumerate().filter_map(|(number, place)| Some((number, place.worker.as_ref()?)))
+        self.all
+            .iter()
+            .enumerate()
+            .filter_map(|(number, place)| Some((number, place.worker.as_ref()?)))
     }
 
     /// Has no place a worker, and none is to come?
@@ -107,18 +110,24 @@ impl Places {
         self.all.iter().any(|place| place.asked.is_some() || place.is_put_off(now))
             || self.live().any(|(_, live)| {
                 // It has not got as far as its lines yet.
-                let line = scoreboard.line(self.lines(live.slot).start).and_then(link::scoreboard::Line::read);
+                let line = scoreboard
+                    .line(self.lines(live.slot).start)
+                    .and_then(link::scoreboard::Line::read);
                 line.is_none_or(|reading| reading.pid != live.pid.as_raw_nonzero().get())
             })
     }
 
     /// Places that want a worker of the template `generation` now, if there are to be `wanted` of them.
     pub(super) fn wanting(&self, generation: u64, wanted: usize, now: Instant) -> Vec<usize> {
-        let is_asked = |place: &Place| place.asked.is_some_and(|asked| asked.generation == generation);
-        let held = |place: &&Place| place.worker.is_some() || is_asked(place) || place.is_put_off(now);
+        let is_asked =
+            |place: &Place| place.asked.is_some_and(|asked| asked.generation == generation);
+        let held =
+            |place: &&Place| place.worker.is_some() || is_asked(place) || place.is_put_off(now);
         let missing = wanted.saturating_sub(self.all.iter().filter(held).count());
-        let due = self.all.iter().enumerate().filter(|(_, place)| !is_asked(place) && place.due <= now);
-        let (taken, mut free): (Vec<_>, Vec<_>) = due.partition(|(_, place)| place.worker.is_some());
+        let due =
+            self.all.iter().enumerate().filter(|(_, place)| !is_asked(place) && place.due <= now);
+        let (taken, mut free): (Vec<_>, Vec<_>) =
+            due.partition(|(_, place)| place.worker.is_some());
         let stale = taken.into_iter().filter(|(_, place)| {
             place.worker.is_some_and(|live| live.generation != generation || live.outworn.is_some())
         });
@@ -176,27 +185,49 @@ impl Places {
     }
 
     /// How long ago all threads of a worker have left: nobody is served by it any more.
-    pub(super) fn left_for(&self, pid: Pid, slot: u32, scoreboard: &Scoreboard) -> Option<Duration> {
+    pub(super) fn left_for(
+        &self,
+        pid: Pid,
+        slot: u32,
+        scoreboard: &Scoreboard,
+    ) -> Option<Duration> {
         let pid = pid.as_raw_nonzero().get();
         let each = self.lines(slot).map(|line| scoreboard.line(line)?.left_for(pid));
         each.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     /// When the first of those that have left will have had `linger` for their end.
-    pub(super) fn next_to_linger(&self, linger: Duration, scoreboard: &Scoreboard, now: Instant) -> Option<Instant> {
+    pub(super) fn next_to_linger(
+        &self,
+        linger: Duration,
+        scoreboard: &Scoreboard,
+        now: Instant,
+    ) -> Option<Instant> {
         let live = self.live().map(|(_, live)| (live.pid, live.slot));
-        let leaving = self.leaving.iter().filter(|leaving| !leaving.killed).map(|leaving| (leaving.pid, leaving.slot));
-        let left = live.chain(leaving).filter_map(|(pid, slot)| self.left_for(pid, slot, scoreboard));
+        let leaving = self
+            .leaving
+            .iter()
+            .filter(|leaving| !leaving.killed)
+            .map(|leaving| (leaving.pid, leaving.slot));
+        let left =
+            live.chain(leaving).filter_map(|(pid, slot)| self.left_for(pid, slot, scoreboard));
         left.filter_map(|left| now.checked_add(linger.saturating_sub(left))).min()
     }
 
     /// A worker that was asked for is there. Gives its place, or nothing if nobody waits for it any more.
-    pub(super) fn settle(&mut self, asked: Asked, pid: Pid, scoreboard: &Scoreboard) -> Option<usize> {
+    pub(super) fn settle(
+        &mut self,
+        asked: Asked,
+        pid: Pid,
+        scoreboard: &Scoreboard,
+    ) -> Option<usize> {
         let number = self.all.iter().position(|place| place.asked == Some(asked))?;
-        let idle_before = self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
+        let idle_before =
+            self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
         let since = running::instant();
-        let age =
-            self.max_age.map(|age| Duration::from_millis(earlier(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))));
+        let age = self.max_age.map(|age| {
+            Duration::from_millis(earlier(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+        });
         self.all[number].asked = None;
         self.all[number].worker = Some(Live {
             pid,
@@ -216,8 +247,11 @@ impl Places {
             place.worker = place.worker.filter(|live| live.generation != generation);
             place.asked = place.asked.filter(|asked| asked.generation != generation);
         }
-        let ended: Vec<u32> =
-            (0..).zip(&self.slots).filter(|(_, holder)| **holder == Some(generation)).map(|(slot, _)| slot).collect();
+        let ended: Vec<u32> = (0..)
+            .zip(&self.slots)
+            .filter(|(_, holder)| **holder == Some(generation))
+            .map(|(slot, _)| slot)
+            .collect();
         self.leaving.retain(|leaving| !ended.contains(&leaving.slot));
         for slot in ended {
             self.free_slot(slot, scoreboard);
@@ -227,7 +261,10 @@ impl Places {
     /// When something is to be done that nobody tells of.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let places = self.all.iter().filter(|place| place.asked.is_none()).map(|place| place.due);
-        let ages = self.live().filter(|(_, live)| live.outworn.is_none()).filter_map(|(_, live)| live.until);
+        let ages = self
+            .live()
+            .filter(|(_, live)| live.outworn.is_none())
+            .filter_map(|(_, live)| live.until);
         // What is due already waits for something else.
         places.filter(|due| *due > now).chain(ages).min()
     }
@@ -293,10 +330,14 @@ mod tests {
     fn slots_are_given_once_and_come_back_with_the_end_of_their_template() {
         let (board, _descriptor) = Scoreboard::create(4).unwrap();
         let mut places = Places::new(2, 2, 1, None);
-        let taken: Vec<_> = [1, 1, 2, 2].map(|generation| places.take_slot(generation).unwrap()).to_vec();
+        let taken: Vec<_> =
+            [1, 1, 2, 2].map(|generation| places.take_slot(generation).unwrap()).to_vec();
         assert_eq!((taken, places.take_slot(3)), (vec![0, 1, 2, 3], None));
         places.end_generation(1, &board);
-        assert_eq!((places.take_slot(3), places.take_slot(3), places.take_slot(3)), (Some(0), Some(1), None));
+        assert_eq!(
+            (places.take_slot(3), places.take_slot(3), places.take_slot(3)),
+            (Some(0), Some(1), None)
+        );
         places.free_slot(3, &board);
         assert_eq!(places.take_slot(3), Some(3));
     }
@@ -307,9 +348,15 @@ mod tests {
         let mut places = Places::new(1, 2, 2, None);
         settled(&mut places, 1, 100, &board);
         let live = places.all[0].worker.unwrap();
-        assert!(places.expect_one(&board, running::instant()) && places.idle_for(&live, &board).is_none());
+        assert!(
+            places.expect_one(&board, running::instant())
+                && places.idle_for(&live, &board).is_none()
+        );
         (0..2).for_each(|line| board.line(line).unwrap().take(100, 0));
-        assert!(!places.expect_one(&board, running::instant()) && places.idle_for(&live, &board).is_some());
+        assert!(
+            !places.expect_one(&board, running::instant())
+                && places.idle_for(&live, &board).is_some()
+        );
         board.line(1).unwrap().begin("request");
         assert!(places.idle_for(&live, &board).is_none());
         board.line(1).unwrap().miss();

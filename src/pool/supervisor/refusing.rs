@@ -60,7 +60,8 @@ impl Refusing {
         Self {
             refuser: Refuser::default(),
             // A list that cannot be read lets nobody in; workers say so in the log.
-            allowed: allowed.and_then(|allowed| allowed.or_else(|| Addresses::parse("0.0.0.0").ok())),
+            allowed: allowed
+                .and_then(|allowed| allowed.or_else(|| Addresses::parse("0.0.0.0").ok())),
             failed: false,
             sweeps: false,
             attempt: None,
@@ -96,7 +97,8 @@ impl Refusing {
 impl Supervisor<'_> {
     /// Is nobody there who could serve a request, and is nobody to come soon?
     fn is_unable(&self) -> bool {
-        let hangs = self.refusing.attempt.is_some_and(|since| running::elapsed(since) >= LOAD_TIME_LIMIT);
+        let hangs =
+            self.refusing.attempt.is_some_and(|since| running::elapsed(since) >= LOAD_TIME_LIMIT);
         (hangs || self.has_failed()) && self.has_no_worker()
     }
 
@@ -118,8 +120,10 @@ impl Supervisor<'_> {
 
     /// Refuses requests if nobody can serve them.
     pub(super) fn refuse_requests(&mut self) {
-        let is_attempted = self.templates.next.is_some() || self.places.all.iter().any(|place| place.asked.is_some());
-        let since = if is_attempted && self.has_no_worker() { Some(running::instant()) } else { None };
+        let is_attempted = self.templates.next.is_some()
+            || self.places.all.iter().any(|place| place.asked.is_some());
+        let since =
+            if is_attempted && self.has_no_worker() { Some(running::instant()) } else { None };
         self.refusing.attempt = since.map(|now| self.refusing.attempt.unwrap_or(now));
         if self.refuses() {
             self.take_connections();
@@ -165,7 +169,8 @@ impl Supervisor<'_> {
                     // None waits, or the peer has left again.
                     Err(_) => break,
                 };
-                let address = address.and_then(|address| std::net::SocketAddr::try_from(address).ok());
+                let address =
+                    address.and_then(|address| std::net::SocketAddr::try_from(address).ok());
                 let address = address.map(|address| address.ip());
                 if allowed.as_ref().is_none_or(|allowed| allowed.allow(address)) {
                     refuser.take(socket);

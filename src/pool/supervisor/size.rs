@@ -82,7 +82,9 @@ impl Size {
     /// More of them are wanted: twice as many as the last time, if that was a moment ago.
     fn grow(&mut self, now: Instant) {
         let more = match self.grown {
-            Some((when, count)) if now.saturating_duration_since(when) < RUSH => (count * 2).min(MOST_AT_ONCE),
+            Some((when, count)) if now.saturating_duration_since(when) < RUSH => {
+                (count * 2).min(MOST_AT_ONCE)
+            }
             _ => 1,
         };
         self.grown = Some((now, more));
@@ -92,7 +94,8 @@ impl Size {
 
     /// When idle workers, or the template, have had nothing to do for long enough.
     fn idle_due(&self, longest: Option<Duration>, now: Instant) -> Option<Instant> {
-        let worker = (self.wanted > self.least).then(|| now + self.idle.saturating_sub(longest.unwrap_or_default()));
+        let worker = (self.wanted > self.least)
+            .then(|| now + self.idle.saturating_sub(longest.unwrap_or_default()));
         let template = self.empty_since.and_then(|since| since.checked_add(self.idle));
         worker.into_iter().chain(template).min()
     }
@@ -115,7 +118,8 @@ impl Supervisor<'_> {
             let longest = self.dismiss_idle();
             self.rest(now);
             self.grow(now);
-            self.size.look = self.size.look.into_iter().chain(self.size.idle_due(longest, now)).min();
+            self.size.look =
+                self.size.look.into_iter().chain(self.size.idle_due(longest, now)).min();
         }
     }
 
@@ -123,7 +127,8 @@ impl Supervisor<'_> {
     fn note_outworn(&mut self) {
         let now = running::instant();
         for number in 0..self.places.all.len() {
-            let Some(live) = self.places.all[number].worker.filter(|live| live.outworn.is_none()) else {
+            let Some(live) = self.places.all[number].worker.filter(|live| live.outworn.is_none())
+            else {
                 continue;
             };
             let outworn = if live.until.is_some_and(|until| until <= now) {
@@ -148,7 +153,9 @@ impl Supervisor<'_> {
             .places
             .live()
             .filter(|(number, _)| self.places.all[*number].asked.is_none())
-            .filter_map(|(number, live)| Some((self.places.idle_for(live, &self.scoreboard)?, number)))
+            .filter_map(|(number, live)| {
+                Some((self.places.idle_for(live, &self.scoreboard)?, number))
+            })
             .collect();
         idle.sort_unstable();
         while let Some((longest, number)) = idle.pop() {
@@ -182,7 +189,10 @@ impl Supervisor<'_> {
     /// Asks for more workers if none is idle and connections wait, and sees to it that it will be known when that is so.
     fn grow(&mut self, now: Instant) {
         let are_missing = self.places.live().count() < self.size.wanted;
-        if self.size.wanted >= self.size.most || are_missing || self.places.expect_one(&self.scoreboard, now) {
+        if self.size.wanted >= self.size.most
+            || are_missing
+            || self.places.expect_one(&self.scoreboard, now)
+        {
             return;
         }
         // In this order: either an idle thread is seen here, or whoever takes the last one rings.
@@ -245,9 +255,16 @@ mod tests {
     fn the_next_look_is_when_the_longest_idle_worker_may_go() {
         let mut size = Size::new(1, 4, Duration::from_secs(60));
         let now = running::instant();
-        assert_eq!(size.idle_due(Some(Duration::from_secs(20)), now), None, "there are no more than there must be");
+        assert_eq!(
+            size.idle_due(Some(Duration::from_secs(20)), now),
+            None,
+            "there are no more than there must be"
+        );
         size.wanted = 2;
-        assert_eq!(size.idle_due(Some(Duration::from_secs(20)), now), Some(now + Duration::from_secs(40)));
+        assert_eq!(
+            size.idle_due(Some(Duration::from_secs(20)), now),
+            Some(now + Duration::from_secs(40))
+        );
         assert_eq!(size.idle_due(None, now), Some(now + Duration::from_secs(60)));
         size.empty_since = Some(now);
         size.wanted = 0;

@@ -131,13 +131,18 @@ impl Supervisor<'_> {
     ///
     /// # Errors
     /// If no process can be had.
-    pub(super) fn start_template(&mut self, settings: Settings, preload: Preload) -> io::Result<()> {
+    pub(super) fn start_template(
+        &mut self,
+        settings: Settings,
+        preload: Preload,
+    ) -> io::Result<()> {
         self.templates.give_up_next();
         self.templates.generations += 1;
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
         let given = self.handover.iter().flat_map(Handover::descriptors);
-        let inherited: Vec<_> = sockets.chain(shared).chain(given).chain(self.terms.logs.inherited()).collect();
+        let inherited: Vec<_> =
+            sockets.chain(shared).chain(given).chain(self.terms.logs.inherited()).collect();
         let logs = self.terms.logs.terms(&self.scoreboard);
         let service = Service { logs, preload, ..self.terms.service.clone() };
         let generation = self.templates.generations;
@@ -152,7 +157,8 @@ impl Supervisor<'_> {
         let started = self.settings_now().and_then(|settings| {
             self.start_template(settings, preload).map_err(|error| {
                 let (reason, hint) = not_started::in_words(self.settings, &error);
-                Entry::error(Code::TemplateDied, format!("no template could be started: {reason}")).hint(hint)
+                Entry::error(Code::TemplateDied, format!("no template could be started: {reason}"))
+                    .hint(hint)
             })
         });
         if let Err(entry) = started {
@@ -229,12 +235,16 @@ impl Supervisor<'_> {
                         self.born(Asked { generation: template.generation, slot }, pid);
                     }
                 }
-                News::NotForkable | News::OneProcess => template.farewell = Some(running::instant() + FAREWELL),
+                News::NotForkable | News::OneProcess => {
+                    template.farewell = Some(running::instant() + FAREWELL)
+                }
                 News::Stillborn { slot } => {
                     self.refusing.note_failure();
                     self.put_off(Asked { generation: template.generation, slot });
                 }
-                News::Unborn { slot } => self.unborn(Asked { generation: template.generation, slot }),
+                News::Unborn { slot } => {
+                    self.unborn(Asked { generation: template.generation, slot })
+                }
                 News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
             }
         }
@@ -244,7 +254,11 @@ impl Supervisor<'_> {
     /// Says why a template has ended, or cannot be used, unless it has said so itself.
     fn explain(&self, template: &Template, ended: Option<ExitStatus>) {
         if let Some(reason) = &template.unfit {
-            self.log(&engine::unfit(&template.settings.engine, &template.settings.interpreter.program, reason));
+            self.log(&engine::unfit(
+                &template.settings.engine,
+                &template.settings.interpreter.program,
+                reason,
+            ));
         } else if !template.explained
             && let Some(status) = ended
         {
@@ -256,10 +270,17 @@ impl Supervisor<'_> {
             let (while_doing, hint) = if template.ready {
                 ("", "its workers ended with it; another one is started")
             } else {
-                (" while it loaded the application", "look for its last words just above, and in the system's log")
+                (
+                    " while it loaded the application",
+                    "look for its last words just above, and in the system's log",
+                )
             };
             self.log(
-                &Entry::error(Code::TemplateDied, format!("the template {}{while_doing}", How(status))).hint(hint),
+                &Entry::error(
+                    Code::TemplateDied,
+                    format!("the template {}{while_doing}", How(status)),
+                )
+                .hint(hint),
             );
         }
     }
@@ -278,7 +299,11 @@ impl Supervisor<'_> {
         } else {
             Entry::notice(
                 Code::PoolReady,
-                format!("the pool serves `{}` at {}", self.settings.app, Addresses(&self.listeners)),
+                format!(
+                    "the pool serves `{}` at {}",
+                    self.settings.app,
+                    Addresses(&self.listeners)
+                ),
             )
         });
         self.end_reload("done\n");

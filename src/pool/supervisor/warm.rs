@@ -97,7 +97,8 @@ impl Supervisor<'_> {
             ));
             return self.happened(Event::Stop);
         }
-        let lines = (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
+        let lines =
+            (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
         let served = lines.filter(|line| line.pid != 0 && line.served > 0);
         // How long ago the last request was over.
         let ago = served.map(|line| if line.busy { Duration::ZERO } else { line.lasts() }).min();
@@ -116,7 +117,8 @@ impl Supervisor<'_> {
 
     /// The pool can serve: whoever looks for it finds it.
     pub(super) fn publish(&mut self) {
-        let failures: Vec<_> = self.listeners.iter_mut().filter_map(|listener| listener.publish().err()).collect();
+        let failures: Vec<_> =
+            self.listeners.iter_mut().filter_map(|listener| listener.publish().err()).collect();
         for error in failures {
             self.log(
                 &Entry::error(Code::NoWarmPool, format!("{error:#}"))
@@ -129,7 +131,10 @@ impl Supervisor<'_> {
     /// Has requests served cold, without another attempt at a pool, until the code changes or a day has passed.
     pub(super) fn forbid_warm(&self) {
         // Without the mark there are more attempts.
-        let _ = io::stdin().as_fd().try_clone_to_owned().map(|lock| fs::File::from(lock).write_all(ONE_PROCESS));
+        let _ = io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .map(|lock| fs::File::from(lock).write_all(ONE_PROCESS));
     }
 
     /// A pool whose processes end one after the other before they take a request is no use: requests would

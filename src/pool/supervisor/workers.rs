@@ -42,7 +42,8 @@ impl Supervisor<'_> {
                 return self.make_room();
             };
             if template.fork(slot) {
-                self.places.all[number].asked = Some(Asked { generation: template.generation, slot });
+                self.places.all[number].asked =
+                    Some(Asked { generation: template.generation, slot });
             } else {
                 self.places.free_slot(slot, &self.scoreboard);
                 self.places.all[number].due = now + A_MOMENT;
@@ -54,17 +55,20 @@ impl Supervisor<'_> {
     /// that serve when they have served.
     fn make_room(&mut self) {
         let is_busy = |slot| {
-            let mut lines = self.places.lines(slot).filter_map(|line| self.scoreboard.line(line)?.read());
+            let mut lines =
+                self.places.lines(slot).filter_map(|line| self.scoreboard.line(line)?.read());
             lines.any(|reading| reading.busy)
         };
         // One that is about to be gone makes room enough.
-        if self.terms.slots > 1 || self.places.leaving.iter().any(|leaving| !is_busy(leaving.slot)) {
+        if self.terms.slots > 1 || self.places.leaving.iter().any(|leaving| !is_busy(leaving.slot))
+        {
             return;
         }
         let generation = self.templates.current.as_ref().map(|template| template.generation);
         let is_stale = |live: &Live| Some(live.generation) != generation || live.outworn.is_some();
         let stale = self.places.live().filter(|(_, live)| is_stale(live));
-        let chosen = stale.min_by_key(|(_, live)| self.places.idle_for(live, &self.scoreboard).is_none());
+        let chosen =
+            stale.min_by_key(|(_, live)| self.places.idle_for(live, &self.scoreboard).is_none());
         if let Some((number, live)) = chosen.map(|(number, live)| (number, *live)) {
             self.say_why(&live);
             self.dismiss(number);
@@ -78,7 +82,12 @@ impl Supervisor<'_> {
 
     /// A worker was forked.
     pub(super) fn born(&mut self, asked: Asked, pid: Pid) {
-        let old = self.places.all.iter().find(|place| place.asked == Some(asked)).and_then(|place| place.worker);
+        let old = self
+            .places
+            .all
+            .iter()
+            .find(|place| place.asked == Some(asked))
+            .and_then(|place| place.worker);
         if !self.phase.may_fork() || self.places.settle(asked, pid, &self.scoreboard).is_none() {
             return self.let_go(pid, asked.slot);
         }
@@ -117,7 +126,8 @@ impl Supervisor<'_> {
             let leaving = self.places.leaving.swap_remove(position);
             return self.places.free_slot(leaving.slot, &self.scoreboard);
         }
-        let Some((number, live)) = self.places.live().find(|(_, live)| live.pid == pid).map(|(n, live)| (n, *live))
+        let Some((number, live)) =
+            self.places.live().find(|(_, live)| live.pid == pid).map(|(n, live)| (n, *live))
         else {
             return;
         };
@@ -144,20 +154,21 @@ impl Supervisor<'_> {
         } else {
             place.failures = 0;
         }
-        let sentence = format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32());
+        let sentence =
+            format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32());
         // Its gateway says so itself, unless that was ended by the web server.
-        let may_be_abandoned = self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
-        let entry =
-            if may_be_abandoned {
-                Entry::warning(Code::WorkerDied, sentence).hint(
+        let may_be_abandoned =
+            self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
+        let entry = if may_be_abandoned {
+            Entry::warning(Code::WorkerDied, sentence).hint(
                     "the web server has ended the request since its client left, unless an error of that request says \
                  otherwise: then look in the system's log",
                 )
-            } else {
-                Entry::error(Code::WorkerDied, sentence).hint(status.signal().and_then(signals::cause).unwrap_or(
+        } else {
+            Entry::error(Code::WorkerDied, sentence).hint(status.signal().and_then(signals::cause).unwrap_or(
                     "its place is filled again; look for its last words just above, and in the system's log",
                 ))
-            };
+        };
         self.log(&entry.detail(requests));
     }
 
@@ -174,27 +185,42 @@ impl Supervisor<'_> {
         let _ = kill_process(pid, Signal::TERM);
         // As systemd does: one that is stopped would not see it.
         let _ = kill_process(pid, Signal::CONT);
-        self.places.leaving.push(Leaving { pid, slot, due: running::instant() + self.terms.drain, killed: false });
+        self.places.leaving.push(Leaving {
+            pid,
+            slot,
+            due: running::instant() + self.terms.drain,
+            killed: false,
+        });
     }
 
     /// Kills workers that serve nobody any more and have not ended, so that they keep no place from others. Gives who they were.
     fn kill_those_who_linger(&mut self, now: Instant) -> Vec<Pid> {
         let (places, scoreboard, linger) = (&mut self.places, &self.scoreboard, self.terms.linger);
         for number in 0..places.all.len() {
-            let has_left =
-                |live: &mut Live| places.left_for(live.pid, live.slot, scoreboard).is_some_and(|left| left >= linger);
+            let has_left = |live: &mut Live| {
+                places.left_for(live.pid, live.slot, scoreboard).is_some_and(|left| left >= linger)
+            };
             let mut worker = places.all[number].worker;
             if let Some(live) = worker.take_if(has_left) {
                 places.all[number].worker = None;
                 // No request of its is waited for.
-                places.leaving.push(Leaving { pid: live.pid, slot: live.slot, due: now + linger, killed: false });
+                places.leaving.push(Leaving {
+                    pid: live.pid,
+                    slot: live.slot,
+                    due: now + linger,
+                    killed: false,
+                });
             }
         }
         let late: Vec<Pid> = places
             .leaving
             .iter()
             .filter(|leaving| !leaving.killed)
-            .filter(|leaving| places.left_for(leaving.pid, leaving.slot, scoreboard).is_some_and(|left| left >= linger))
+            .filter(|leaving| {
+                places
+                    .left_for(leaving.pid, leaving.slot, scoreboard)
+                    .is_some_and(|left| left >= linger)
+            })
             .map(|leaving| leaving.pid)
             .collect();
         for leaving in places.leaving.iter_mut().filter(|leaving| late.contains(&leaving.pid)) {
@@ -210,7 +236,9 @@ impl Supervisor<'_> {
             self.log(
                 &Entry::warning(
                     Code::WorkerStays,
-                    format!("worker {pid} has served its last request and did not end; it is killed"),
+                    format!(
+                        "worker {pid} has served its last request and did not end; it is killed"
+                    ),
                 )
                 .hint("an exit handler or a thread of the application may be what it waits for"),
             );
@@ -231,11 +259,16 @@ impl Supervisor<'_> {
     fn say_why(&self, live: &Live) {
         let why = match live.outworn {
             None => return,
-            Some(Outworn::Age) => format!("it is {:.0} s old", running::elapsed(live.since).as_secs_f32()),
+            Some(Outworn::Age) => {
+                format!("it is {:.0} s old", running::elapsed(live.since).as_secs_f32())
+            }
             Some(Outworn::Memory(resident)) => format!("it has {} MiB of memory", resident >> 20),
         };
         let pid = live.pid.as_raw_nonzero();
-        self.log(&Entry::notice(Code::WorkerReplaced, format!("worker {pid} makes way for another: {why}")));
+        self.log(&Entry::notice(
+            Code::WorkerReplaced,
+            format!("worker {pid} makes way for another: {why}"),
+        ));
     }
 }
 

@@ -11,12 +11,20 @@ use crate::{running::Gate, verdict::codes};
 
 /// What stands on standard output, and the codes on standard error, after the server did `script`.
 #[track_caller]
-fn served(shell: &Shell, words: &[&str], script: impl FnOnce(Script) -> Script + Send + 'static) -> (String, String) {
+fn served(
+    shell: &Shell,
+    words: &[&str],
+    script: impl FnOnce(Script) -> Script + Send + 'static,
+) -> (String, String) {
     let server = Server::listen(shell, script);
     let ended = ask(shell, words);
     server.asked();
     assert_eq!(ended.code(), Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("\nhint: ") && !ended.stderr.contains("panicked"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("\nhint: ") && !ended.stderr.contains("panicked"),
+        "{}",
+        ended.stderr
+    );
     assert_eq!(codes(&ended.stderr).len(), 1, "{}", ended.stderr);
     (ended.text(), ended.stderr)
 }
@@ -27,10 +35,25 @@ fn where_nobody_listens_that_is_said() {
     drop(UnixListener::bind(shell.path("dead.sock")).unwrap());
     fs::write(shell.path("file"), "").unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    for address in ["unix:absent.sock", "unix:dead.sock", "unix:file", &format!("127.0.0.1:{port}"), "no..name:1"] {
+    for address in [
+        "unix:absent.sock",
+        "unix:dead.sock",
+        "unix:file",
+        &format!("127.0.0.1:{port}"),
+        "no..name:1",
+    ] {
         let ended = shell.run(&["--via", address, "/path"]);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(1), ""), "{address}: {}", ended.stderr);
-        assert!(ended.stderr.starts_with(&format!("wsgate: error[W0801]: `{address}` cannot")), "{}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(1), ""),
+            "{address}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.starts_with(&format!("wsgate: error[W0801]: `{address}` cannot")),
+            "{}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     }
 }
@@ -55,7 +78,12 @@ fn wrong_words_are_said_with_code_2() {
         (&["--via", "unix:a", "-X", ""], "method"),
     ] {
         let ended = shell.run(words);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(2), ""),
+            "{words:?}: {}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
     }
 }
@@ -63,14 +91,19 @@ fn wrong_words_are_said_with_code_2() {
 #[test]
 fn a_server_that_refuses_says_why() {
     let shell = Shell::new();
-    for (status, name) in
-        [(1, "`FCGI_CANT_MPX_CONN`"), (2, "`FCGI_OVERLOADED`"), (3, "`FCGI_UNKNOWN_ROLE`"), (77, "`status 77`")]
-    {
+    for (status, name) in [
+        (1, "`FCGI_CANT_MPX_CONN`"),
+        (2, "`FCGI_OVERLOADED`"),
+        (3, "`FCGI_UNKNOWN_ROLE`"),
+        (77, "`status 77`"),
+    ] {
         let (text, log) = served(&shell, &["-i"], move |script| script.end(0, status));
         assert_eq!(text, "");
         assert!(log.starts_with("wsgate: error[W0802]: ") && log.contains(name), "{log}");
         // After a reply, too.
-        let (text, log) = served(&shell, &[], move |script| script.stdout("Status: 200 OK\r\n\r\nx").end(0, status));
+        let (text, log) = served(&shell, &[], move |script| {
+            script.stdout("Status: 200 OK\r\n\r\nx").end(0, status)
+        });
         assert_eq!(text, "x");
         assert!(log.starts_with("wsgate: error[W0802]: ") && log.contains(name), "{log}");
     }
@@ -79,7 +112,8 @@ fn a_server_that_refuses_says_why() {
 #[test]
 fn an_application_that_reports_a_failure_is_one() {
     let shell = Shell::new();
-    let (text, log) = served(&shell, &[], |script| script.stdout("Status: 200 OK\r\n\r\nx").end(938, 0));
+    let (text, log) =
+        served(&shell, &[], |script| script.stdout("Status: 200 OK\r\n\r\nx").end(938, 0));
     assert_eq!(text, "x");
     assert!(log.starts_with("wsgate: error[W0803]: ") && log.contains("`938`"), "{log}");
 }
@@ -89,7 +123,10 @@ fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_print
     let shell = Shell::new();
     let cut = |words: &[&str], script: fn(Script) -> Script| {
         let (text, log) = served(&shell, words, script);
-        assert!(log.contains("wsgate: error[W0803]: ") && log.contains("FCGI_END_REQUEST"), "{log}");
+        assert!(
+            log.contains("wsgate: error[W0803]: ") && log.contains("FCGI_END_REQUEST"),
+            "{log}"
+        );
         (text, log)
     };
     assert_eq!(cut(&[], |script| script).0, "");
@@ -97,13 +134,22 @@ fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_print
     assert_eq!(text, "");
     assert!(log.contains("  Status: 200 OK\n  X-Half\n"), "{log}");
     assert_eq!(cut(&[], |script| script.stdout("Status: 200 OK\r\n\r\nhalf")).0, "half");
-    assert_eq!(cut(&["-i"], |script| script.stdout("Status: 200 OK\r\n\r\n")).0, "HTTP/1.1 200 OK\r\n\r\n");
+    assert_eq!(
+        cut(&["-i"], |script| script.stdout("Status: 200 OK\r\n\r\n")).0,
+        "HTTP/1.1 200 OK\r\n\r\n"
+    );
     // Even if the reply was whole.
-    assert_eq!(cut(&[], |script| script.stdout("X: y\r\n\r\nall").bytes([1, 6, 0, 1, 0, 0, 0, 0])).0, "all");
+    assert_eq!(
+        cut(&[], |script| script.stdout("X: y\r\n\r\nall").bytes([1, 6, 0, 1, 0, 0, 0, 0])).0,
+        "all"
+    );
     // Within a record, within a header, within the last record.
     assert_eq!(cut(&[], |script| script.bytes(*b"\x01\x06\0\x01\0\x09\0\0X: y\n\nab")).0, "ab");
     assert_eq!(cut(&[], |script| script.stdout("X: y\n\nab").bytes([1, 3, 0])).0, "ab");
-    assert_eq!(cut(&[], |script| script.stdout("X: y\n\nab").bytes([1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0])).0, "ab");
+    assert_eq!(
+        cut(&[], |script| script.stdout("X: y\n\nab").bytes([1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0])).0,
+        "ab"
+    );
     let (_, log) = cut(&[], |script| script.stderr("last words"));
     assert!(log.starts_with("last words\nwsgate: error["), "{log}");
 }
@@ -122,7 +168,8 @@ fn bytes_that_are_not_fastcgi_are_said_to_be() {
         let (text, log) = served(&shell, &["-i"], move |script| script.bytes(bytes));
         assert_eq!(text, "");
         assert!(log.starts_with("wsgate: error[W0804]: what came is not FastCGI: "), "{log}");
-        let (text, log) = served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
+        let (text, log) =
+            served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
         assert_eq!(text, "reply");
         assert!(log.starts_with("wsgate: error[W0804]: what came is not FastCGI: "), "{log}");
     }
@@ -162,7 +209,10 @@ fn what_is_no_head_is_shown_in_the_entry() {
         let text = reply.to_owned();
         let (text, log) = served(&shell, &["-i"], move |script| script.stdout(&text).end(0, 0));
         assert_eq!(text, "", "{reply:.20?}");
-        assert!(log.starts_with("wsgate: error[W0804]: the reply has no head") && log.contains(shown), "{log}");
+        assert!(
+            log.starts_with("wsgate: error[W0804]: the reply has no head") && log.contains(shown),
+            "{log}"
+        );
         assert!(log.len() < 2000, "{}", log.len());
     }
 }
@@ -171,8 +221,9 @@ fn what_is_no_head_is_shown_in_the_entry() {
 fn a_server_that_replies_without_reading_the_body_is_understood() {
     let shell = Shell::new();
     fs::File::create(shell.path("large")).unwrap().set_len(100 << 20).unwrap();
-    let server =
-        Server::listen(&shell, |script| script.without_reading().stdout("Status: 413 Too Large\r\n\r\nno").end(0, 0));
+    let server = Server::listen(&shell, |script| {
+        script.without_reading().stdout("Status: 413 Too Large\r\n\r\nno").end(0, 0)
+    });
     let ended = ask(&shell, &["-d", "@large"]);
     assert_eq!((ended.text().as_str(), ended.stderr.as_str(), ended.code()), ("no", "", Some(1)));
     server.asked();
@@ -188,12 +239,17 @@ fn a_server_that_says_nothing_is_left_after_the_timeout() {
         let path = gate.path().to_owned();
         let server = Server::listen(&shell, move |script| {
             let script = if said.is_empty() { script } else { script.stdout(said) };
-            script.then(move || drop(std::io::Read::read_exact(&mut fs::File::open(path).unwrap(), &mut [0])))
+            script.then(move || {
+                drop(std::io::Read::read_exact(&mut fs::File::open(path).unwrap(), &mut [0]))
+            })
         });
         let ended = ask(&shell, &["--timeout", "1"]);
         gate.open();
         server.asked();
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(1), said.rsplit('\n').next().unwrap()));
+        assert_eq!(
+            (ended.code(), ended.text().as_str()),
+            (Some(1), said.rsplit('\n').next().unwrap())
+        );
         assert!(
             ended.stderr.starts_with("wsgate: error[W0603]: the request took longer than 1 s\n"),
             "{}",

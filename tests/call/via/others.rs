@@ -13,7 +13,8 @@ use crate::{
 /// php-fpm, under whatever version's name it is installed.
 fn php_fpm() -> PathBuf {
     let found = fs::read_dir("/usr/sbin").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut names: Vec<_> = found.filter(|path| path.to_string_lossy().starts_with("/usr/sbin/php-fpm")).collect();
+    let mut names: Vec<_> =
+        found.filter(|path| path.to_string_lossy().starts_with("/usr/sbin/php-fpm")).collect();
     names.sort();
     names.pop().expect("php-fpm: tests/setup.sh installs it")
 }
@@ -42,14 +43,29 @@ fn php_fpm_runs_the_file_that_it_is_told_and_gets_the_body() {
     let settings = format!("[global]\nerror_log = /dev/stderr\ndaemonize = no\n[www]\n{pool}");
     fs::write(shell.path("fpm.conf"), settings).unwrap();
     let mut command = Command::new(php_fpm());
-    command.args(["--no-php-ini", "--prefix"]).arg(shell.path("")).arg("--fpm-config").arg(shell.path("fpm.conf"));
+    command
+        .args(["--no-php-ini", "--prefix"])
+        .arg(shell.path(""))
+        .arg("--fpm-config")
+        .arg(shell.path("fpm.conf"));
     if is_root {
         command.arg("--allow-to-run-as-root");
     }
     let server = start(&shell, &mut command);
     let file = page.to_str().unwrap();
-    let ended =
-        ask(&shell, &["-i", "--script-name", "/page.php", "--script-filename", file, "-d", "body", "/page.php?q=1"]);
+    let ended = ask(
+        &shell,
+        &[
+            "-i",
+            "--script-name",
+            "/page.php",
+            "--script-filename",
+            file,
+            "-d",
+            "body",
+            "/page.php?q=1",
+        ],
+    );
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert!(ended.text().starts_with("HTTP/1.1 202 "), "{}", ended.text());
     assert!(ended.text().ends_with("\r\n\r\nPOST q=1 body"), "{}", ended.text());

@@ -61,7 +61,8 @@ impl Script {
     }
 
     pub(super) fn end(self, app_status: u32, protocol_status: u8) -> Self {
-        let end = EndRequest { app_status, protocol_status: ProtocolStatus::from_byte(protocol_status) };
+        let end =
+            EndRequest { app_status, protocol_status: ProtocolStatus::from_byte(protocol_status) };
         let header = Header::new(RecordType::EndRequest, Some(RequestId::MIN), 8).to_bytes();
         self.bytes([header, end.to_bytes()].concat())
     }
@@ -90,7 +91,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn listen(shell: &Shell, script: impl FnOnce(Script) -> Script + Send + 'static) -> Self {
+    pub(super) fn listen(
+        shell: &Shell,
+        script: impl FnOnce(Script) -> Script + Send + 'static,
+    ) -> Self {
         let path = shell.path("app.sock");
         if path.exists() {
             std::fs::remove_file(&path).unwrap();
@@ -136,16 +140,20 @@ fn read(peer: &mut UnixStream, only_params: bool) -> Asked {
             match step.event {
                 None => break,
                 Some(Event::Begin { id, role, keep_connection }) => {
-                    (asked.id, asked.role, asked.kept) = (id.get(), role.to_number(), keep_connection);
+                    (asked.id, asked.role, asked.kept) =
+                        (id.get(), role.to_number(), keep_connection);
                 }
                 Some(Event::Params { params, .. }) => {
                     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-                    asked.params = params.iter().map(|(name, value)| (text(name), text(value))).collect();
+                    asked.params =
+                        params.iter().map(|(name, value)| (text(name), text(value))).collect();
                     if only_params {
                         return asked;
                     }
                 }
-                Some(Event::Stdin { bytes, .. }) => asked.body += u64::try_from(bytes.len()).unwrap(),
+                Some(Event::Stdin { bytes, .. }) => {
+                    asked.body += u64::try_from(bytes.len()).unwrap()
+                }
                 Some(Event::StdinEnd { .. }) => return asked,
                 Some(event) => panic!("{event:?}"),
             }

@@ -36,7 +36,9 @@ impl Slow {
         let (haste, told): (_, Receiver<()>) = channel();
         let thread = thread::spawn(move || {
             let mut sent = 0;
-            while sent < bytes.len() && told.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            while sent < bytes.len()
+                && told.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout)
+            {
                 wire.send(&bytes[sent..=sent]);
                 sent += 1;
             }

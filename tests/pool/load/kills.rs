@@ -35,13 +35,19 @@ const THREADS: u64 = 2;
 fn workers_that_are_killed_five_times_a_second_cost_the_requests_that_they_serve_and_no_others() {
     let _turn = turn();
     let mut random = Random::new();
-    let setup = Setup::new(ECHO).words(&["--workers", &WORKERS.to_string(), "--threads", &THREADS.to_string()]);
+    let setup = Setup::new(ECHO).words(&[
+        "--workers",
+        &WORKERS.to_string(),
+        "--threads",
+        &THREADS.to_string(),
+    ]);
     let pool = setup.start();
     // Kills that have begun, and those after which nothing is left of the worker.
     let (begun, settled) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let killed = Arc::new(Mutex::new(HashSet::new()));
     let lost = Arc::new(AtomicU64::new(0));
-    let (clock, started, dead, count) = (settled.clone(), begun.clone(), killed.clone(), lost.clone());
+    let (clock, started, dead, count) =
+        (settled.clone(), begun.clone(), killed.clone(), lost.clone());
     let clients = Clients::start(
         &pool,
         8,
@@ -81,7 +87,10 @@ fn workers_that_are_killed_five_times_a_second_cost_the_requests_that_they_serve
     clients.each_answered(10);
     let answered = clients.end();
     let lost = lost.load(Ordering::SeqCst);
-    assert!(lost <= THREADS * KILLS, "{lost} of {answered} requests were lost, with {KILLS} workers that were killed");
+    assert!(
+        lost <= THREADS * KILLS,
+        "{lost} of {answered} requests were lost, with {KILLS} workers that were killed"
+    );
     assert_eq!(pool.template(), template);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0701"; KILLS as usize], "{log}");

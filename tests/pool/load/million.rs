@@ -85,7 +85,11 @@ fn ask_rounds(socket: &Path, rounds: usize, [good, bad]: [&Exchange; 2]) {
         for stream in &mut streams {
             let answer = &mut answer[..exchange.received.len()];
             stream.read_exact(answer).unwrap_or_else(|error| panic!("round {round}: {error}"));
-            assert!(answer == exchange.received, "round {round}: {}", String::from_utf8_lossy(answer));
+            assert!(
+                answer == exchange.received,
+                "round {round}: {}",
+                String::from_utf8_lossy(answer)
+            );
         }
         streams[round % CONNECTIONS] = connect(socket);
     }
@@ -115,8 +119,11 @@ fn held(pool: &Pool, served: u64) -> Held {
         held.lines = lines.iter().map(|line| line["pid"].as_i64().unwrap()).collect();
         held.served = lines.iter().map(|line| line["served"].as_u64().unwrap()).sum();
         let before = std::mem::take(&mut held.processes);
-        held.processes = processes.iter().map(|&pid| (pid, count(pid, "fd"), resident(pid))).collect();
-        held.served == served && lines.iter().all(|line| line["busy"] == false) && before == held.processes
+        held.processes =
+            processes.iter().map(|&pid| (pid, count(pid, "fd"), resident(pid))).collect();
+        held.served == served
+            && lines.iter().all(|line| line["busy"] == false)
+            && before == held.processes
     });
     held
 }
@@ -126,7 +133,9 @@ fn a_million_requests_leave_memory_descriptors_and_scoreboard_as_50_000_left_the
     let _turn = turn();
     let pool = Setup::new(SAYS).words(&["--workers", "2"]).start();
     let (get, post) = (Ask::get("/get").keep(), Ask::post("/post", vec![b'x'; 100]).keep());
-    let asks: Vec<Ask> = (0..BEHIND).map(|number| if number % 2 == 0 { get.clone() } else { post.clone() }).collect();
+    let asks: Vec<Ask> = (0..BEHIND)
+        .map(|number| if number % 2 == 0 { get.clone() } else { post.clone() })
+        .collect();
     let good = Exchange::of(&pool, &asks, 200);
     // Its error page names the request.
     let refused = get.param("CONTENT_LENGTH", "x").param("UNIQUE_ID", "Zx81aBcDeFgHiJkLmNoPqR");
@@ -147,10 +156,16 @@ fn a_million_requests_leave_memory_descriptors_and_scoreboard_as_50_000_left_the
     let after = ask(1_000_000);
     assert!(after.served >= 1_000_000);
     assert_eq!(after.lines, warm.lines);
-    for ((pid, open, memory), (pid_now, open_now, memory_now)) in warm.processes.iter().zip(&after.processes) {
+    for ((pid, open, memory), (pid_now, open_now, memory_now)) in
+        warm.processes.iter().zip(&after.processes)
+    {
         assert_eq!((pid, open), (pid_now, open_now), "{warm:?}, then {after:?}");
         assert!(*memory_now <= memory + 1024, "{warm:?}, then {after:?}");
     }
     let log = pool.stop();
-    assert!(codes(&log).iter().all(|&code| code == "W0401"), "{:?}", codes(&log).iter().find(|&&code| code != "W0401"));
+    assert!(
+        codes(&log).iter().all(|&code| code == "W0401"),
+        "{:?}",
+        codes(&log).iter().find(|&&code| code != "W0401")
+    );
 }

@@ -40,7 +40,9 @@ impl Random {
     /// The seed is that of the variable `WSGATE_TEST_SEED`, or another at each run. It is shown if the test fails.
     #[expect(clippy::print_stdout, reason = "the harness shows it beside the failure")]
     pub(crate) fn new() -> Self {
-        let given = env::var("WSGATE_TEST_SEED").ok().map(|seed| seed.parse().expect("WSGATE_TEST_SEED: a number"));
+        let given = env::var("WSGATE_TEST_SEED")
+            .ok()
+            .map(|seed| seed.parse().expect("WSGATE_TEST_SEED: a number"));
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one("seed"));
         println!("WSGATE_TEST_SEED={seed}");
         Self(seed)
@@ -113,7 +115,9 @@ impl Clients {
             let answered = Arc::new(AtomicU64::new(0));
             let (over, counted, alive) = (over.clone(), answered.clone(), alive.clone());
             let (socket, clock, judge) = (pool.socket(), clock.clone(), judge.clone());
-            let thread = thread::spawn(move || ask_on(number, &socket, &over, &counted, &clock, &judge, alive));
+            let thread = thread::spawn(move || {
+                ask_on(number, &socket, &over, &counted, &clock, &judge, alive)
+            });
             Client { answered, thread }
         };
         let running = (0..count).map(begin).collect();
@@ -127,7 +131,11 @@ impl Clients {
         let enough: Vec<u64> = self.running.iter().map(|client| answered(client) + more).collect();
         eventually(&format!("{more} more requests of each client are answered"), || {
             self.running.iter().any(|client| client.thread.is_finished())
-                || self.running.iter().zip(&enough).all(|(client, enough)| answered(client) >= *enough)
+                || self
+                    .running
+                    .iter()
+                    .zip(&enough)
+                    .all(|(client, enough)| answered(client) >= *enough)
         });
     }
 
@@ -137,7 +145,11 @@ impl Clients {
         self.over.store(true, Ordering::Relaxed);
         let mut total = 0;
         for (number, client) in self.running.into_iter().enumerate() {
-            client.thread.join().unwrap().unwrap_or_else(|wrong| panic!("client {number}: {wrong}"));
+            client
+                .thread
+                .join()
+                .unwrap()
+                .unwrap_or_else(|wrong| panic!("client {number}: {wrong}"));
             total += client.answered.load(Ordering::Relaxed);
         }
         total

@@ -83,7 +83,9 @@ fn f54_random_bytes_cut_requests_and_100_000_connections_without_a_word_are_harm
             || 0,
             |asked| match &asked.outcome {
                 Ok(answer) => compare(answer, &format!("/|{}", asked.body)),
-                Err(lost) => Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker)),
+                Err(lost) => {
+                    Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker))
+                }
             },
         )
     };

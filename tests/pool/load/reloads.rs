@@ -41,10 +41,13 @@ const BROKEN: [(&str, &str); 5] = [
 fn release_of(asked: &Asked) -> Result<u64, String> {
     let answer = match &asked.outcome {
         Ok(answer) => answer,
-        Err(lost) => return Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker)),
+        Err(lost) => {
+            return Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker));
+        }
     };
     let text = answer.text();
-    let number: Option<u64> = text.strip_prefix("release ").and_then(|rest| rest.split('|').next()?.parse().ok());
+    let number: Option<u64> =
+        text.strip_prefix("release ").and_then(|rest| rest.split('|').next()?.parse().ok());
     let number = number.ok_or_else(|| format!("`{text}` is of no release"))?;
     compare(answer, &format!("release {number}|{}", asked.body))?;
     Ok(number)
@@ -84,9 +87,16 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
         pool.setup().release(&code);
         let told = pool.tell(&["reload", "app"]);
         assert_eq!(told.code(), outcome, "reload {number}: {}", told.stderr);
-        assert_eq!(told.stderr.contains("error[W0703]"), outcome == Some(1), "reload {number}: {}", told.stderr);
+        assert_eq!(
+            told.stderr.contains("error[W0703]"),
+            outcome == Some(1),
+            "reload {number}: {}",
+            told.stderr
+        );
         if outcome == Some(0) {
-            eventually("the old template and its workers have ended", || children(pool.pid()).len() == 1);
+            eventually("the old template and its workers have ended", || {
+                children(pool.pid()).len() == 1
+            });
             oldest.store(number, Ordering::SeqCst);
         }
         clients.each_answered(2);
@@ -100,7 +110,8 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
 #[test]
 fn a_dynamic_pool_that_changes_all_the_time_fails_no_request() {
     let _turn = turn();
-    let words = ["--max", "4", "--idle", "1", "--max-requests", "100", "--max-age", "1", "--threads", "2"];
+    let words =
+        ["--max", "4", "--idle", "1", "--max-requests", "100", "--max-age", "1", "--threads", "2"];
     let mut pool = Setup::new(&release(0)).dynamic(&words).start();
     for round in 1..=3 {
         let clients = Clients::start(&pool, 6, || 0, |asked| release_of(asked).map(drop));

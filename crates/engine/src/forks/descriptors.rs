@@ -133,7 +133,8 @@ pub(crate) fn write_to_log(bytes: &[u8]) {
     // SAFETY: `errno` is this thread's own; write(2) is async-signal-safe, and the bytes are live.
     unsafe {
         let errno = *libc::__errno_location();
-        if libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0 && *libc::__errno_location() == libc::EBADF
+        if libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0
+            && *libc::__errno_location() == libc::EBADF
         {
             libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len());
         }
@@ -152,7 +153,11 @@ fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
         Ok(moved) => {
             if !restore(number) {
                 // Nothing else may get the number.
-                let nothing = rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty());
+                let nothing = rustix::fs::open(
+                    c"/dev/null",
+                    rustix::fs::OFlags::RDWR,
+                    rustix::fs::Mode::empty(),
+                );
                 // SAFETY: `number` is `descriptor`'s, whose file has a number of its own by now.
                 nothing.iter().for_each(|nothing| unsafe {
                     libc::dup2(nothing.as_raw_fd(), number);
@@ -239,7 +244,11 @@ impl Inventory {
             // SAFETY: the call borrows a number, and says so if nothing has it.
             identity(unsafe { BorrowedFd::borrow_raw(number) })
         };
-        self.0.iter().filter(|(number, before)| now(*number) != *before).map(|(number, _)| *number).collect()
+        self.0
+            .iter()
+            .filter(|(number, before)| now(*number) != *before)
+            .map(|(number, _)| *number)
+            .collect()
     }
 }
 

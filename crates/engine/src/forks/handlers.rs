@@ -59,7 +59,11 @@ unsafe impl Sync for Action {}
 
 impl Action {
     const fn none() -> Self {
-        Self { ours: AtomicUsize::new(0), next: AtomicUsize::new(0), previous: UnsafeCell::new(None) }
+        Self {
+            ours: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            previous: UnsafeCell::new(None),
+        }
     }
 }
 
@@ -75,7 +79,8 @@ struct Handler {
 /// If this is not the main thread.
 pub(crate) fn handle(py: Python<'_>, signal: i32, handler: &Bound<'_, PyAny>) -> PyResult<()> {
     let found = py.import("_signal")?.call_method1("getsignal", (signal,))?;
-    let entry = Handler { signal, ours: handler.clone().unbind(), previous: found.clone().unbind() };
+    let entry =
+        Handler { signal, ours: handler.clone().unbind(), previous: found.clone().unbind() };
     install(&[signal], || {
         py.import("_signal")?.call_method1("signal", (signal, handler))?;
         Ok::<_, PyErr>(stand_before_python(signal)?)
@@ -166,7 +171,9 @@ pub(crate) fn wake(signals: &[i32], bell: Descriptor, call_next: bool) -> io::Re
 /// # Errors
 /// If the kernel refuses.
 pub(crate) fn wake_again(signals: &[i32]) -> io::Result<()> {
-    install(signals, || signals.iter().try_for_each(|&signal| put(signal, waken as *const () as usize)))
+    install(signals, || {
+        signals.iter().try_for_each(|&signal| put(signal, waken as *const () as usize))
+    })
 }
 
 /// Has `call` called when one of the signals comes that [`wake`] is for. It may do what a signal
@@ -211,7 +218,10 @@ fn install<E>(signals: &[i32], change: impl FnOnce() -> Result<(), E>) -> Result
             let ours = action.ours.load(Ordering::Relaxed);
             let is_first = ours == 0 || before.is_none_or(|before| ours != before.sa_sigaction);
             if is_first {
-                action.next.store(before.map_or(libc::SIG_DFL, |before| before.sa_sigaction), Ordering::Relaxed);
+                action.next.store(
+                    before.map_or(libc::SIG_DFL, |before| before.sa_sigaction),
+                    Ordering::Relaxed,
+                );
                 // SAFETY: this thread has shut the gate.
                 unsafe { *action.previous.get() = before };
             }
@@ -284,7 +294,9 @@ fn stand_before_python(signal: i32) -> io::Result<()> {
 
 extern "C" fn call_python(signal: i32) {
     // SAFETY: Python installed the handler with this address before this one could be called, and in this form.
-    unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(PYTHON.load(Ordering::Relaxed))(signal) };
+    unsafe {
+        std::mem::transmute::<usize, extern "C" fn(i32)>(PYTHON.load(Ordering::Relaxed))(signal)
+    };
 }
 
 /// A signal handler of the form that `SA_SIGINFO` gives.

@@ -9,10 +9,10 @@ mod handlers;
 
 pub(crate) use children::{end_if_child, is_child, our_fork, refuse_child, watch};
 pub(crate) use descriptors::{
-    Descriptor, Inventory, has_lost, is_untold, keep_log, keep_standard, lead_log, log, log_number, mark_lost, pair,
-    without_forks, write_to_log,
+    Descriptor, Inventory, has_lost, is_untold, keep_log, keep_standard, lead_log, log, log_number,
+    mark_lost, pair, without_forks, write_to_log,
 };
 pub(crate) use handlers::{
-    block_all, call_when_woken, forget_signals, handle, install_action, repeat_signals, report_crashes, report_stacks,
-    set_mask, stop_waking, wake, wake_again,
+    block_all, call_when_woken, forget_signals, handle, install_action, repeat_signals,
+    report_crashes, report_stacks, set_mask, stop_waking, wake, wake_again,
 };

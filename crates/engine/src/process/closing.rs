@@ -161,7 +161,8 @@ fn prepare(message: &str, status: i32) {
 
 /// Has the timer come after so many milliseconds; never after 0. Called by a signal handler, too.
 fn start(milliseconds: u64) {
-    let timer: libc::timer_t = ptr::without_provenance_mut(TIMER.load(Ordering::Relaxed).cast_unsigned());
+    let timer: libc::timer_t =
+        ptr::without_provenance_mut(TIMER.load(Ordering::Relaxed).cast_unsigned());
     // SAFETY: all-zero is a valid value; a timer that is none is an error, which nobody needs.
     unsafe {
         let mut time: libc::itimerspec = std::mem::zeroed();
@@ -181,7 +182,10 @@ extern "C" fn came(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *
     }
     let gateway = GATEWAY.load(Ordering::Relaxed);
     // SAFETY: getppid(2) has no requirements.
-    if gateway != 0 && unsafe { libc::getppid() } != gateway && NEXT.load(Ordering::Relaxed) == NOTHING {
+    if gateway != 0
+        && unsafe { libc::getppid() } != gateway
+        && NEXT.load(Ordering::Relaxed) == NOTHING
+    {
         NEXT.store(INTERRUPT, Ordering::Relaxed);
         start(LIMIT.load(Ordering::Relaxed).max(1));
     }

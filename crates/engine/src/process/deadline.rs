@@ -84,7 +84,8 @@ pub(super) fn set(limit: Duration, message: String, end: End) {
 pub(super) fn prepare(limit: Duration, message: String, end: End, warning: Option<Warning>) {
     let tick = (limit / TICKS).max(Duration::from_millis(1));
     let warning = warning.and_then(|warning| {
-        let before = u32::try_from(warning.after.as_millis().div_ceil(tick.as_millis().max(1))).unwrap_or(TICKS);
+        let before = u32::try_from(warning.after.as_millis().div_ceil(tick.as_millis().max(1)))
+            .unwrap_or(TICKS);
         (before < TICKS).then(|| (TICKS - before, warning.message.into_bytes()))
     });
     let passed = Passed { tick, message: message.into_bytes(), end, warning };
@@ -144,15 +145,19 @@ pub(super) extern "C" fn begin() {
 
 /// Runs as a signal handler.
 extern "C" fn on_tick(_signal: libc::c_int) {
-    let Ok(left) = LEFT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)) else {
+    let Ok(left) =
+        LEFT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1))
+    else {
         return;
     };
     // SAFETY: the pointer is null or that of a box that is never freed.
     let Some(passed) = (unsafe { PASSED.load(Ordering::Acquire).as_ref() }) else {
         return;
     };
-    if let Some((_, message)) =
-        passed.warning.as_ref().filter(|(at, _)| *at == left - 1 && SERVING.load(Ordering::Relaxed) > 0)
+    if let Some((_, message)) = passed
+        .warning
+        .as_ref()
+        .filter(|(at, _)| *at == left - 1 && SERVING.load(Ordering::Relaxed) > 0)
     {
         forks::write_to_log(message);
         // SAFETY: the call is async-signal-safe, and touches no memory.

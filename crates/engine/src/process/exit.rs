@@ -62,7 +62,12 @@ const NOT_LEAVING: i32 = -1;
 ///
 /// # Errors
 /// `SystemExit`, which the interpreter then ends by; and what Python raises on the way there.
-pub(crate) fn exit(py: Python<'_>, status: i32, limit: Option<Limit>, ownership: Ownership) -> PyResult<()> {
+pub(crate) fn exit(
+    py: Python<'_>,
+    status: i32,
+    limit: Option<Limit>,
+    ownership: Ownership,
+) -> PyResult<()> {
     let (first, then) = match limit {
         Some(limit) if limit.counts_threads => (Some(limit), None),
         limit => (None, limit),

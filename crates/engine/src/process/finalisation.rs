@@ -101,7 +101,8 @@ fn owners_first<'py>(
     py: Python<'py>,
     found: Vec<(Kind, Bound<'py, PyAny>)>,
 ) -> PyResult<Vec<(Kind, Bound<'py, PyAny>)>> {
-    let places: HashMap<_, _> = found.iter().enumerate().map(|(place, (_, object))| (object.as_ptr(), place)).collect();
+    let places: HashMap<_, _> =
+        found.iter().enumerate().map(|(place, (_, object))| (object.as_ptr(), place)).collect();
     let gc = py.import("gc")?;
     let mut owned = Vec::with_capacity(found.len());
     let mut owners = vec![0_usize; found.len()];
@@ -144,7 +145,9 @@ fn referred<'py>(
             }
             if let Some(place) = places.get(&referent.as_ptr()) {
                 referred.insert(*place);
-            } else if !(referent.is_instance_of::<PyModule>() || referent.is_instance_of::<PyType>()) {
+            } else if !(referent.is_instance_of::<PyModule>()
+                || referent.is_instance_of::<PyType>())
+            {
                 next.push_back(referent);
             }
         }
@@ -161,7 +164,9 @@ pub(super) fn objects(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
 /// The same, as Python gives them.
 fn generations(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyList>>> {
     let gc = py.import("gc")?;
-    let list = |generation: u8| Ok(gc.call_method1("get_objects", (generation,))?.cast_into::<PyList>()?);
+    let list = |generation: u8| {
+        Ok(gc.call_method1("get_objects", (generation,))?.cast_into::<PyList>()?)
+    };
     [2, 1, 0].into_iter().map(list).collect()
 }
 
@@ -230,7 +235,9 @@ impl<'py> Search<'py> {
             // another thread refuses that, but closes when it is opened for a database in memory.
             Some(sqlite) if object.is_instance(sqlite)? => {
                 if sqlite.getattr(close)?.call1((object,)).is_err() {
-                    let _ = sqlite.getattr(intern!(object.py(), "__init__"))?.call1((object, ":memory:"));
+                    let _ = sqlite
+                        .getattr(intern!(object.py(), "__init__"))?
+                        .call1((object, ":memory:"));
                 }
                 Ok(())
             }
@@ -254,8 +261,11 @@ impl<'py> Search<'py> {
 
     fn kind_of_type(&self, class: &Bound<'py, PyType>) -> PyResult<Option<Kind>> {
         let module = class.module().map(|module| module.to_string()).unwrap_or_default();
-        let is_sqlite = |base: &Bound<'py, PyAny>| self.sqlite.as_ref().is_some_and(|sqlite| base.is(sqlite));
-        if ["_gdbm", "_dbm"].contains(&module.as_str()) || class.mro().iter().any(|base| is_sqlite(&base)) {
+        let is_sqlite =
+            |base: &Bound<'py, PyAny>| self.sqlite.as_ref().is_some_and(|sqlite| base.is(sqlite));
+        if ["_gdbm", "_dbm"].contains(&module.as_str())
+            || class.mro().iter().any(|base| is_sqlite(&base))
+        {
             return Ok(Some(Kind::Database));
         }
         if self.inert.iter().any(|inert| class.is(inert)) || module == "wsgate" {
@@ -265,7 +275,8 @@ impl<'py> Search<'py> {
         let bases = class.mro();
         let is_a = |wanted: &Bound<'py, PyAny>| bases.iter().any(|base| base.is(wanted));
         if let Some((_, kind)) = self.streams.iter().find(|(stream, _)| is_a(stream)) {
-            let is_compressor = *kind == Kind::Wrapper && bases.iter().any(|base| is_of_compressor(&base));
+            let is_compressor =
+                *kind == Kind::Wrapper && bases.iter().any(|base| is_of_compressor(&base));
             return Ok(Some(if is_compressor { Kind::Compressor } else { *kind }));
         }
         let name = intern!(class.py(), "__del__");
@@ -290,7 +301,10 @@ impl<'py> Search<'py> {
 
 /// Is `class` one of the library's compressed files?
 fn is_of_compressor(class: &Bound<'_, PyAny>) -> bool {
-    let module = class.getattr("__module__").and_then(|module| module.extract::<String>()).unwrap_or_default();
+    let module = class
+        .getattr("__module__")
+        .and_then(|module| module.extract::<String>())
+        .unwrap_or_default();
     ["gzip", "bz2", "lzma"].contains(&module.as_str()) || module.starts_with("compression.")
 }
 

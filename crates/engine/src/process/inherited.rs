@@ -39,14 +39,18 @@ impl Inherited {
             py,
             Some(c"end_of_own_handlers"),
             None,
-            |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| end_of_own_handlers(arguments.py()),
+            |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+                end_of_own_handlers(arguments.py())
+            },
         )?;
         py.import("atexit")?.call_method1("register", (mark,))?;
         let finalizers = match loaded(py, "weakref")? {
             None => Vec::new(),
             Some(weakref) => elements(&weakref.getattr("finalize")?.getattr("_registry")?)?,
         };
-        let of_threading = match loaded(py, "threading")?.and_then(|module| module.getattr("_threading_atexits").ok()) {
+        let of_threading = match loaded(py, "threading")?
+            .and_then(|module| module.getattr("_threading_atexits").ok())
+        {
             None => Vec::new(),
             Some(handlers) => elements(&handlers)?,
         };
@@ -64,7 +68,9 @@ impl Inherited {
         for handler in &self.of_threading {
             let handler = handler.bind(py);
             if !is_of_executors(handler) {
-                py.import("threading")?.getattr("_threading_atexits")?.call_method1("remove", (handler,))?;
+                py.import("threading")?
+                    .getattr("_threading_atexits")?
+                    .call_method1("remove", (handler,))?;
             }
         }
         Ok(())
@@ -74,14 +80,19 @@ impl Inherited {
     /// is for those in a forked process, too.
     pub(super) fn run_library_handlers(py: Python<'_>) {
         // Those of another process do nothing here: they know whose they are.
-        for (module, path) in
-            [("multiprocessing.util", "_exit_function"), ("weakref", "finalize._exitfunc"), ("logging", "shutdown")]
-        {
+        for (module, path) in [
+            ("multiprocessing.util", "_exit_function"),
+            ("weakref", "finalize._exitfunc"),
+            ("logging", "shutdown"),
+        ] {
             let run = || -> PyResult<()> {
                 let Some(module) = loaded(py, module)? else {
                     return Ok(());
                 };
-                path.split('.').try_fold(module, |object, name| object.getattr(name))?.call0().map(drop)
+                path.split('.')
+                    .try_fold(module, |object, name| object.getattr(name))?
+                    .call0()
+                    .map(drop)
             };
             if let Err(error) = run() {
                 error.write_unraisable(py, None);
@@ -116,8 +127,9 @@ fn streams(py: Python<'_>) -> PyResult<Vec<(Kind, Py<PyAny>)>> {
     // What a compressor has begun belongs to the process that writes on, and is left where it is.
     let compressors = streams.iter().filter(|(kind, _)| *kind == Kind::Compressor);
     let compressed = attributes(py, compressors.map(|(_, stream)| stream));
-    let plain =
-        streams.iter().filter(|(kind, stream)| *kind != Kind::Compressor && !compressed.contains(&stream.as_ptr()));
+    let plain = streams.iter().filter(|(kind, stream)| {
+        *kind != Kind::Compressor && !compressed.contains(&stream.as_ptr())
+    });
     plain.for_each(|(_, stream)| flush(stream));
     Ok(streams.into_iter().map(|(kind, stream)| (kind, stream.unbind())).collect())
 }
@@ -136,8 +148,10 @@ fn elements(iterable: &Bound<'_, PyAny>) -> PyResult<Vec<Py<PyAny>>> {
 /// `functools.partial`, later it is a closure.
 fn is_of_executors(handler: &Bound<'_, PyAny>) -> bool {
     let of_partial = handler.getattr("func").ok();
-    let cells = handler.getattr("__closure__").and_then(|cells| cells.extract::<Vec<Bound<'_, PyAny>>>());
-    let of_closure = cells.unwrap_or_default().into_iter().filter_map(|cell| cell.getattr("cell_contents").ok());
+    let cells =
+        handler.getattr("__closure__").and_then(|cells| cells.extract::<Vec<Bound<'_, PyAny>>>());
+    let of_closure =
+        cells.unwrap_or_default().into_iter().filter_map(|cell| cell.getattr("cell_contents").ok());
     of_partial.into_iter().chain(of_closure).any(|function| {
         let module = function.getattr("__module__").and_then(|module| module.extract::<String>());
         module.is_ok_and(|module| module.starts_with("concurrent.futures."))

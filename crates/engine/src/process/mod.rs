@@ -14,7 +14,9 @@ mod timers;
 
 pub(crate) use closing::{cancel, has_interrupted, interrupt_after, outlive, rejoin};
 pub(crate) use deadline::Serving;
-pub(crate) use exit::{Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers};
+pub(crate) use exit::{
+    Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers,
+};
 pub(crate) use inherited::Inherited;
 pub(crate) use signals::{Mask, unblock_signals};
 pub(crate) use sigterm::Sigterm;

@@ -41,7 +41,8 @@ impl Drop for Watch<'_> {
         // SAFETY: the timer is this process's, or none if it was forked meanwhile, which the kernel says.
         unsafe { libc::timer_delete(self.timer) };
         let module = self.py.import("faulthandler");
-        if let Err(error) = module.and_then(|module| module.call_method1("unregister", (signal(),))) {
+        if let Err(error) = module.and_then(|module| module.call_method1("unregister", (signal(),)))
+        {
             error.write_unraisable(self.py, None);
         }
         MESSAGE.store(ptr::null_mut(), Ordering::Release);
@@ -69,7 +70,8 @@ fn make_timer() -> Option<libc::timer_t> {
         event.sigev_notify = libc::SIGEV_SIGNAL;
         event.sigev_signo = signal();
         let mut timer: libc::timer_t = ptr::null_mut();
-        (libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0).then_some(timer)
+        (libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0)
+            .then_some(timer)
     }
 }
 

@@ -26,7 +26,10 @@ impl Timers {
     /// Looks when the application is loaded: stops what would end the process.
     pub(crate) fn after_loading(&self) -> Option<Entry> {
         let stopped = stop_fatal("loading it");
-        self.was_running.store(TIMERS.first().is_some_and(|&(which, ..)| is_running(&now(which))), Ordering::Relaxed);
+        self.was_running.store(
+            TIMERS.first().is_some_and(|&(which, ..)| is_running(&now(which))),
+            Ordering::Relaxed,
+        );
         stopped
     }
 
@@ -109,6 +112,7 @@ fn is_fatal(signal: libc::c_int) -> bool {
     // SAFETY: all-zero is a valid action, which the kernel overwrites.
     unsafe {
         let mut found: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut found) == 0 && found.sa_sigaction == libc::SIG_DFL
+        libc::sigaction(signal, std::ptr::null(), &raw mut found) == 0
+            && found.sa_sigaction == libc::SIG_DFL
     }
 }

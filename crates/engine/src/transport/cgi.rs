@@ -183,7 +183,8 @@ impl Body {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = taken {
-            state.failure = Some((error.kind(), format!("the request body could not be put aside: {error}")));
+            state.failure =
+                Some((error.kind(), format!("the request body could not be put aside: {error}")));
             state.descriptor = None;
         }
     }
@@ -194,8 +195,9 @@ impl Body {
 
     /// Looks whether more has come than was announced, without waiting.
     fn look_for_surplus(&self) {
-        let is_ready =
-            |pending: &Descriptor| matches!(poll(&mut [PollFd::new(pending, PollFlags::IN)], Some(&AT_ONCE)), Ok(1..));
+        let is_ready = |pending: &Descriptor| {
+            matches!(poll(&mut [PollFd::new(pending, PollFlags::IN)], Some(&AT_ONCE)), Ok(1..))
+        };
         if self.has_ended()
             && let Some(pending) = self.pending().filter(|pending| is_ready(pending))
         {
@@ -242,10 +244,14 @@ impl BodySource for Body {
 
     fn seek(&mut self, position: u64) -> bool {
         let mut state = self.state();
-        let Some((start, left)) = state.start_in_file().zip(state.announced.checked_sub(position)) else {
+        let Some((start, left)) = state.start_in_file().zip(state.announced.checked_sub(position))
+        else {
             return false;
         };
-        let moved = state.descriptor.as_ref().is_some_and(|file| seek(file, SeekFrom::Start(start + position)).is_ok());
+        let moved = state
+            .descriptor
+            .as_ref()
+            .is_some_and(|file| seek(file, SeekFrom::Start(start + position)).is_ok());
         if moved {
             state.aside = Aside::default();
             (state.left, state.ended) = (Some(left), left == 0);
@@ -297,7 +303,12 @@ pub(crate) struct Parting {
 
 impl Reply {
     /// The reply that goes to `descriptor`, to a request whose body is `body`. `part` is called before it ends.
-    pub(crate) fn new(descriptor: Descriptor, body: Body, reporter: Reporter, part: Parting) -> Self {
+    pub(crate) fn new(
+        descriptor: Descriptor,
+        body: Body,
+        reporter: Reporter,
+        part: Parting,
+    ) -> Self {
         let file = file_of(&descriptor);
         Self {
             descriptor: Some(descriptor),
@@ -329,9 +340,11 @@ impl Reply {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         while let Some(pending) = self.body.pending() {
-            let mut both = [PollFd::new(reply, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
+            let mut both =
+                [PollFd::new(reply, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
             poll(&mut both, None)?;
-            let (can_write, can_read) = (!both[0].revents().is_empty(), !both[1].revents().is_empty());
+            let (can_write, can_read) =
+                (!both[0].revents().is_empty(), !both[1].revents().is_empty());
             // What is dropped costs nothing, and behind its end the reply is written in large pieces.
             if can_read && (!can_write || self.body.has_ended()) {
                 self.body.put_aside(&pending);
@@ -353,7 +366,8 @@ impl ReplySink for Reply {
     fn head_leaves(&mut self) {
         // An application may close our descriptors, or put others in their places. A gateway that cannot
         // be told sends an error page, behind which or before which nothing else may stand.
-        let is_ours = !forks::is_child() && self.descriptor.as_ref().is_some_and(|reply| file_of(reply) == self.file);
+        let is_ours = !forks::is_child()
+            && self.descriptor.as_ref().is_some_and(|reply| file_of(reply) == self.file);
         let is_told = if is_ours { self.reporter.try_send(&Report::HeadLeaves) } else { false };
         if !is_told {
             if !forks::is_child() {
@@ -364,11 +378,23 @@ impl ReplySink for Reply {
         }
     }
 
-    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        head: &[u8],
+        block: &[u8],
+        _last: bool,
+    ) -> io::Result<usize> {
         py.detach(|| self.write_some(head, block))
     }
 
-    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+    fn send_file(
+        &mut self,
+        py: Python<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
         py.detach(|| self.send_some(file, offset, count))
     }
 

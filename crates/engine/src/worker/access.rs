@@ -53,7 +53,13 @@ impl Account {
     pub(super) fn open(request_id: &str) -> Option<Self> {
         let form = log_files::access_form()?;
         let request_id = request_id.to_owned();
-        Some(Self { form, request_id, begun: SystemTime::now(), clock: Instant::now(), tally: Arc::default() })
+        Some(Self {
+            form,
+            request_id,
+            begun: SystemTime::now(),
+            clock: Instant::now(),
+            tally: Arc::default(),
+        })
     }
 
     /// `reply`, with an eye on it.
@@ -63,7 +69,11 @@ impl Account {
 
     /// Writes the line of the request, which is over.
     pub(super) fn close(self, py: Python<'_>, params: &Params) {
-        let sent = self.tally.sent.load(Ordering::Relaxed).saturating_sub(self.tally.head.load(Ordering::Relaxed));
+        let sent = self
+            .tally
+            .sent
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.tally.head.load(Ordering::Relaxed));
         let status = match self.tally.status.load(Ordering::Relaxed) {
             0 => NOBODY_WAITED,
             status => status,
@@ -86,7 +96,10 @@ impl Account {
 }
 
 /// `reply`, observed if there is an account to be given of it.
-pub(super) fn observed(account: Option<&Account>, reply: impl ReplySink + 'static) -> Box<dyn ReplySink> {
+pub(super) fn observed(
+    account: Option<&Account>,
+    reply: impl ReplySink + 'static,
+) -> Box<dyn ReplySink> {
     match account {
         Some(account) => account.observe(reply),
         None => Box::new(reply),
@@ -98,7 +111,13 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         self.reply.head_leaves();
     }
 
-    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        head: &[u8],
+        block: &[u8],
+        last: bool,
+    ) -> io::Result<usize> {
         let written = self.reply.write(py, head, block, last);
         if self.tally.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
             // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page comes in one piece with its head.
@@ -106,7 +125,10 @@ impl<R: ReplySink> ReplySink for Observed<R> {
             let rest = lines.find_map(|line| line.strip_prefix(b"Status: "));
             let digits = rest.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
             let status = digits.and_then(|digits| digits.parse().ok()).unwrap_or(200);
-            let end = head.windows(4).position(|window| window == b"\r\n\r\n").map_or(head.len(), |end| end + 4);
+            let end = head
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+                .map_or(head.len(), |end| end + 4);
             self.tally.status.store(status, Ordering::Relaxed);
             self.tally.head.store(end as u64, Ordering::Relaxed);
         }
@@ -114,7 +136,13 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         written
     }
 
-    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+    fn send_file(
+        &mut self,
+        py: Python<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
         let sent = self.reply.send_file(py, file, offset, count);
         self.count(&sent);
         sent
@@ -211,7 +239,8 @@ impl Line<'_> {
     }
 
     fn json(&self) -> Vec<u8> {
-        let text = |name: &[u8]| self.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let text =
+            |name: &[u8]| self.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
         let object = Object {
             time: self.time.rfc3339(),
             remote_addr: text(b"REMOTE_ADDR"),
@@ -228,7 +257,8 @@ impl Line<'_> {
             whole: self.whole,
         };
         // None of the types can fail to be an object.
-        let mut line = visible::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
+        let mut line =
+            visible::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
         line.push(b'\n');
         line
     }
@@ -242,8 +272,11 @@ impl Line<'_> {
         if let Some(target) = self.param(b"REQUEST_URI") {
             return target.to_vec();
         }
-        let path = [b"SCRIPT_NAME".as_slice(), b"PATH_INFO"].map(|name| self.param(name).unwrap_or_default()).concat();
-        let mut target = if path.is_empty() { b"/".to_vec() } else { link::percent::encode_path(&path) };
+        let path = [b"SCRIPT_NAME".as_slice(), b"PATH_INFO"]
+            .map(|name| self.param(name).unwrap_or_default())
+            .concat();
+        let mut target =
+            if path.is_empty() { b"/".to_vec() } else { link::percent::encode_path(&path) };
         if let Some(query) = self.param(b"QUERY_STRING") {
             target.push(b'?');
             target.extend(query);
@@ -289,9 +322,13 @@ impl LocalTime {
 
     /// `21/Nov/2026:03:09:39 +0100`.
     fn common(&self) -> String {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let parts = &self.parts;
-        let month = usize::try_from(parts.tm_mon).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"Jan");
+        let month = usize::try_from(parts.tm_mon)
+            .ok()
+            .and_then(|month| MONTHS.get(month))
+            .unwrap_or(&"Jan");
         let (sign, hours, minutes) = self.offset();
         format!(
             "{:02}/{month}/{:04}:{:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",

@@ -40,7 +40,12 @@ pub(super) fn run(
 }
 
 /// Loads the application slowly, to see what does what, and writes to the reply descriptor what that leaves behind.
-pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter: &Reporter) -> PyResult<()> {
+pub(super) fn trace(
+    py: Python<'_>,
+    launch: &Launch,
+    reply: Descriptor,
+    reporter: &Reporter,
+) -> PyResult<()> {
     let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
     drop(loaded);
     write(Remains::encode(&remains).map_err(io::Error::other), reply, reporter);
@@ -51,7 +56,13 @@ pub(super) fn trace(py: Python<'_>, launch: &Launch, reply: Descriptor, reporter
 fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
     let setting = setting(launch);
     let loaded = app::load(py, launch, &setting)?;
-    warm_up::run(py, &loaded.application, launch, &setting, &Log::new(&launch.request_id, &launch.request));
+    warm_up::run(
+        py,
+        &loaded.application,
+        launch,
+        &setting,
+        &Log::new(&launch.request_id, &launch.request),
+    );
     Ok(loaded)
 }
 
@@ -74,7 +85,12 @@ fn setting(launch: &Launch) -> Setting {
     }
 }
 
-fn findings(py: Python<'_>, launch: &Launch, reporter: &Reporter, interruptible: Interruptible) -> PyResult<Findings> {
+fn findings(
+    py: Python<'_>,
+    launch: &Launch,
+    reporter: &Reporter,
+    interruptible: Interruptible,
+) -> PyResult<Findings> {
     let begin = Instant::now();
     let ((loaded, import_time), remains) =
         import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
@@ -94,11 +110,14 @@ fn findings(py: Python<'_>, launch: &Launch, reporter: &Reporter, interruptible:
             Err(failure) => Err(failure.entry.for_client()),
             Ok(loaded) => {
                 let generators = random_state::generators(py, &launch.app)?;
-                let validator = stdlib::import(py, "wsgiref.validate")
-                    .and_then(|validate| validate.getattr("validator")?.call1((&loaded.application,)));
-                let not_validated = validator.as_ref().err().map(|error| Described::of(py, error).line);
+                let validator = stdlib::import(py, "wsgiref.validate").and_then(|validate| {
+                    validate.getattr("validator")?.call1((&loaded.application,))
+                });
+                let not_validated =
+                    validator.as_ref().err().map(|error| Described::of(py, error).line);
                 let asked = validator.as_ref().unwrap_or(&loaded.application);
-                let (first_request, request_time) = first_request(asked, setting(launch), launch, interruptible)?;
+                let (first_request, request_time) =
+                    first_request(asked, setting(launch), launch, interruptible)?;
                 Ok(Loaded {
                     callable: loaded.name,
                     kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
@@ -108,7 +127,9 @@ fn findings(py: Python<'_>, launch: &Launch, reporter: &Reporter, interruptible:
                     request_time,
                     remains,
                     generators,
-                    threads: std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count).saturating_sub(1),
+                    threads: std::fs::read_dir("/proc/self/task")
+                        .map_or(1, Iterator::count)
+                        .saturating_sub(1),
                 })
             }
         },
@@ -140,6 +161,7 @@ fn first_request(
         let (scheme, host, _) = warm_up.parts("");
         (scheme, host)
     });
-    let answer = own_request::ask(application, setting, "check", (scheme, host, "/"), interruptible)?;
+    let answer =
+        own_request::ask(application, setting, "check", (scheme, host, "/"), interruptible)?;
     Ok((answer.status, answer.time))
 }

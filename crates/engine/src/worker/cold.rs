@@ -22,8 +22,8 @@ use crate::{
     reporter::Reporter,
     transport::cgi::{Body, Parting, Reply, StandardError},
     wsgi::{
-        BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting, Twice, Variables,
-        refuse,
+        BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting,
+        Twice, Variables, refuse,
     },
 };
 
@@ -55,7 +55,9 @@ pub(super) fn run(
     };
     let asked = Asked {
         log: Log::new(&launch.request_id, &launch.request),
-        variables: std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
+        variables: std::env::vars_os()
+            .map(|(name, value)| (name.into_vec(), value.into_vec()))
+            .collect(),
         body,
         reply,
         reporter,
@@ -108,12 +110,19 @@ pub(super) fn serve<'py>(
     setting: Setting,
     load: impl FnOnce(&Setting) -> Result<(Bound<'py, PyAny>, Option<Pairs>), Failure>,
 ) -> PyResult<()> {
-    let Asked { log, variables: received, body, reply, reporter, interruptible, form, part } = asked;
-    let is_head = received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
+    let Asked { log, variables: received, body, reply, reporter, interruptible, form, part } =
+        asked;
+    let is_head =
+        received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let variables = match checked(&received, &setting) {
         Ok(variables) => variables,
         Err(bad) => {
-            let reply = Box::new(Reply::new(reply, Body::new(body, BodyLength::Exactly(0)), reporter, part));
+            let reply = Box::new(Reply::new(
+                reply,
+                Body::new(body, BodyLength::Exactly(0)),
+                reporter,
+                part,
+            ));
             let response = Response::new(reply, form, is_head, log, interruptible);
             refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
             return Ok(());
@@ -128,8 +137,16 @@ pub(super) fn serve<'py>(
             let changed = changed.filter(|changed| *changed != received);
             let changed = changed.as_ref().and_then(|changed| checked(changed, &setting).ok());
             let variables = changed.unwrap_or(variables);
-            let exchange =
-                Exchange { variables, body: Box::new(body), data: None, reply, errors: None, form, log, interruptible };
+            let exchange = Exchange {
+                variables,
+                body: Box::new(body),
+                data: None,
+                reply,
+                errors: None,
+                form,
+                log,
+                interruptible,
+            };
             Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange);
         }
         Err(failure) => {
@@ -142,7 +159,9 @@ pub(super) fn serve<'py>(
 
 /// The log message for a `close()` that does not react to its interruption.
 pub(super) fn closing_hangs(seconds: u64) -> Entry {
-    let sentence = format!("the request took longer than {seconds} s: `close()` of its response has not returned");
+    let sentence = format!(
+        "the request took longer than {seconds} s: `close()` of its response has not returned"
+    );
     Entry::error(Code::TimedOut, sentence)
         .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just below")
 }

@@ -109,7 +109,8 @@ impl<'py> Environment<'py> {
     fn of(py: Python<'py>) -> PyResult<Self> {
         let view = py.import(intern!(py, "os"))?.getattr(intern!(py, "environb"))?;
         // Not a documented name. Without it there is the view.
-        let data = view.getattr(intern!(py, "_data")).ok().and_then(|data| data.cast_into_exact().ok());
+        let data =
+            view.getattr(intern!(py, "_data")).ok().and_then(|data| data.cast_into_exact().ok());
         Ok(Self { view, data })
     }
 
@@ -124,7 +125,8 @@ impl<'py> Environment<'py> {
         let py = self.view.py();
         match &self.data {
             Some(data) => {
-                py.import(intern!(py, "posix"))?.call_method1(intern!(py, "putenv"), (name, value))?;
+                py.import(intern!(py, "posix"))?
+                    .call_method1(intern!(py, "putenv"), (name, value))?;
                 data.set_item(name, value)
             }
             None => self.view.set_item(name, value),
@@ -145,7 +147,11 @@ impl<'py> Environment<'py> {
 
 /// The environment of this process, as Python knows it.
 pub(super) fn variables(py: Python<'_>) -> PyResult<Pairs> {
-    Environment::of(py)?.copy()?.iter().map(|(name, value)| Ok((name.extract()?, value.extract()?))).collect()
+    Environment::of(py)?
+        .copy()?
+        .iter()
+        .map(|(name, value)| Ok((name.extract()?, value.extract()?)))
+        .collect()
 }
 
 /// An environment that is to be there again after a request, whatever the application has done to it.
@@ -179,7 +185,8 @@ impl Kept {
         let time_zone = env::var_os("TZ");
         take_environment(py, &self.variables)?;
         if !self.variables.iter().any(|(name, _)| name == OF_PYTHON) {
-            os.getattr("environb")?.call_method1("pop", (PyBytes::new(py, OF_PYTHON), py.None()))?;
+            os.getattr("environb")?
+                .call_method1("pop", (PyBytes::new(py, OF_PYTHON), py.None()))?;
         }
         // `os.putenv` and libraries in C go past what Python knows.
         let posix = py.import("posix")?;

@@ -95,5 +95,9 @@ fn file_of(arguments: &Bound<'_, PyTuple>) -> PyResult<Option<PathBuf>> {
     if file.as_os_str().as_encoded_bytes().starts_with(b"<") {
         return Ok(None);
     }
-    Ok(if file.is_absolute() { Some(file) } else { env::current_dir().ok().map(|directory| directory.join(file)) })
+    Ok(if file.is_absolute() {
+        Some(file)
+    } else {
+        env::current_dir().ok().map(|directory| directory.join(file))
+    })
 }

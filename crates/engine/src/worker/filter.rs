@@ -24,7 +24,9 @@ pub(super) fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
         Some(length) => Ok(Some(length)),
         None => {
             let text = String::from_utf8_lossy(digits);
-            let sentence = format!("the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes");
+            let sentence = format!(
+                "the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes"
+            );
             Err(Entry::error(Code::BadRequest, sentence).hint("the request was answered with 400"))
         }
     }

@@ -27,10 +27,12 @@ use crate::forks::Descriptor;
 const TICK: Duration = Duration::from_millis(10);
 
 /// Another takes the place of a directory.
-const REPLACED: inotify::WatchFlags = inotify::WatchFlags::MOVE_SELF.union(inotify::WatchFlags::DELETE_SELF);
+const REPLACED: inotify::WatchFlags =
+    inotify::WatchFlags::MOVE_SELF.union(inotify::WatchFlags::DELETE_SELF);
 
 /// A file or link changes, or another takes its place.
-const CHANGED: inotify::WatchFlags = REPLACED.union(inotify::WatchFlags::MODIFY).union(inotify::WatchFlags::ATTRIB);
+const CHANGED: inotify::WatchFlags =
+    REPLACED.union(inotify::WatchFlags::MODIFY).union(inotify::WatchFlags::ATTRIB);
 
 /// The files of all modules that were loaded at one moment.
 pub(super) struct Fresh {
@@ -53,7 +55,8 @@ impl Fresh {
     pub(super) fn watch(py: Python<'_>, begun: SystemTime) -> io::Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let changes = Descriptor::made(|| inotify::init(flags))?;
-        let token = Descriptor::made(|| eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
+        let token =
+            Descriptor::made(|| eventfd(1, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?;
         let mut fresh = Self { changes, token, is_stale: false, modules: 0, known: HashSet::new() };
         fresh.watch_more(py, begun)?;
         Ok(fresh)
@@ -92,7 +95,8 @@ impl Fresh {
             };
             // In this order: what changes from now on is in the queue.
             let now = SystemTime::now();
-            self.is_stale |= Snapshot::of(&file).is_some_and(|found| found.is_changed_between(begun - TICK, now));
+            self.is_stale |= Snapshot::of(&file)
+                .is_some_and(|found| found.is_changed_between(begun - TICK, now));
             self.watch_way_to(&file, begun)?;
         }
         Ok(())
@@ -122,7 +126,9 @@ impl Fresh {
                 }
                 if found.is_symlink() {
                     let link = Snapshot::of_link(step);
-                    self.is_stale |= link.is_some_and(|link| link.is_changed_between(begun - TICK, SystemTime::now()));
+                    self.is_stale |= link.is_some_and(|link| {
+                        link.is_changed_between(begun - TICK, SystemTime::now())
+                    });
                     let target = fs::read_link(step).ok();
                     ways.extend(target.and_then(|target| Some(step.parent()?.join(target))));
                 }
@@ -134,7 +140,8 @@ impl Fresh {
     /// Has one of them changed since it was loaded?
     pub(super) fn is_stale(&self) -> bool {
         let mut watched = [PollFd::new(&self.changes, PollFlags::IN)];
-        self.is_stale || !matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+        self.is_stale
+            || !matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
     }
 
     /// Has the supervisor load the code anew, once for all processes that have it.

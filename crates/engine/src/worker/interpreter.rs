@@ -85,7 +85,11 @@ impl TermHandler {
 }
 
 /// Makes SIGTERM raise an exception in the application, as long as what is returned says that it may.
-pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds) -> PyResult<Interruptible> {
+pub(super) fn end_by_exception(
+    py: Python<'_>,
+    reporter: &Reporter,
+    heeds: Heeds,
+) -> PyResult<Interruptible> {
     let interruptible = Interruptible::yes();
     let (reporter, asked) = (reporter.clone(), interruptible.clone());
     let interrupt = PyCFunction::new_closure(
@@ -95,7 +99,11 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds
         move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
             if process::has_interrupted() {
                 // The gateway has exited, and `close()` takes longer than the request may.
-                return if asked.time_out() { Err(Interrupted::new_err("timeout")) } else { Ok(()) };
+                return if asked.time_out() {
+                    Err(Interrupted::new_err("timeout"))
+                } else {
+                    Ok(())
+                };
             }
             let reason = match (reporter.stop(), &heeds) {
                 // A supervisor: this process ends after its request in any case.
@@ -109,7 +117,9 @@ pub(super) fn end_by_exception(py: Python<'_>, reporter: &Reporter, heeds: Heeds
                 }
                 (Some(Stop::Timeout), _) if asked.time_out() => Stop::Timeout.word(),
                 // A person has had enough of `close()`, too.
-                (Some(stop @ (Stop::Interrupted | Stop::HungUp)), _) if asked.time_out() => stop.word(),
+                (Some(stop @ (Stop::Interrupted | Stop::HungUp)), _) if asked.time_out() => {
+                    stop.word()
+                }
                 // The response is whole, and what is left to do is short. The gateway sees to it if it is not.
                 _ if !asked.get() => return Ok(()),
                 (Some(Stop::Timeout), _) => return Ok(()),

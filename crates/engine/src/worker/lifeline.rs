@@ -30,7 +30,11 @@ pub(super) fn hold_to(pipe: &Descriptor) -> io::Result<()> {
 /// If the kernel refuses.
 pub(super) fn hold_by(pipe: &Descriptor, signal: i32) -> io::Result<()> {
     let number = pipe.as_raw_fd();
-    let asks = [(libc::F_SETOWN, getpid().as_raw_nonzero().get()), (F_SETSIG, signal), (libc::F_SETFL, libc::O_ASYNC)];
+    let asks = [
+        (libc::F_SETOWN, getpid().as_raw_nonzero().get()),
+        (F_SETSIG, signal),
+        (libc::F_SETFL, libc::O_ASYNC),
+    ];
     for (command, argument) in asks {
         // SAFETY: each of these takes a number and touches no memory; the descriptor is open.
         if unsafe { libc::fcntl(number, command, argument) } < 0 {

@@ -53,7 +53,8 @@ impl Before {
             environment: Changes::between(self.environment, environment::variables(py)?),
             directory: directory.filter(|directory| self.directory.as_ref() != Some(directory)),
             umask: Some(mask).filter(|mask| *mask != self.umask),
-            is_redirected: [0, 1].map(|number| files[number].is_some() && files[number] != self.files[number]),
+            is_redirected: [0, 1]
+                .map(|number| files[number].is_some() && files[number] != self.files[number]),
             mask: Mask::now(),
         })
     }
@@ -93,5 +94,6 @@ fn current_umask() -> Mode {
 /// Which files standard output and standard error are.
 fn standard_files() -> [Option<(u64, u64)>; 2] {
     let (output, errors) = (io::stdout(), io::stderr());
-    [output.as_fd(), errors.as_fd()].map(|file| fstat(file).ok().map(|found| (found.st_dev, found.st_ino)))
+    [output.as_fd(), errors.as_fd()]
+        .map(|file| fstat(file).ok().map(|found| (found.st_dev, found.st_ino)))
 }

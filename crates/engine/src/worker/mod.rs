@@ -127,7 +127,10 @@ impl Task {
                 // SAFETY: as above.
                 unsafe { Ok::<_, PyErr>(Handover::of(own(ends.give_fd)?, own(ends.take_fd)?)) }
             });
-            Ok(Sockets { listeners: listeners.collect::<PyResult<_>>()?, handover: handover.transpose()? })
+            Ok(Sockets {
+                listeners: listeners.collect::<PyResult<_>>()?,
+                handover: handover.transpose()?,
+            })
         };
         let board = |service: &Service| -> PyResult<Board> {
             Ok(Board {
@@ -153,12 +156,16 @@ impl Task {
                 let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
                 Self::Trace { reply }
             }
-            Work::Template(service) => {
-                Self::Template { sockets: sockets(service)?, board: board(service)?, service: service.clone() }
-            }
-            Work::Worker(service) => {
-                Self::Worker { sockets: sockets(service)?, board: board(service)?, service: service.clone() }
-            }
+            Work::Template(service) => Self::Template {
+                sockets: sockets(service)?,
+                board: board(service)?,
+                service: service.clone(),
+            },
+            Work::Worker(service) => Self::Worker {
+                sockets: sockets(service)?,
+                board: board(service)?,
+                service: service.clone(),
+            },
         })
     }
 }
@@ -174,7 +181,8 @@ unsafe fn take_over_logs(work: &Work, task: &Task) -> PyResult<()> {
     let (Task::Template { board, .. } | Task::Worker { board, .. }) = task else {
         return Ok(());
     };
-    let access = service.logs.access.as_ref().and_then(|access| access.file.as_ref()).map(|file| file.fd);
+    let access =
+        service.logs.access.as_ref().and_then(|access| access.file.as_ref()).map(|file| file.fd);
     // SAFETY: the caller's promise.
     let take = |number: Option<i32>| number.map(|number| unsafe { own(number) }).transpose();
     let handed = log_files::Handed { access: take(access)?, bell: take(service.logs.bell_fd)? };
@@ -197,9 +205,17 @@ impl Prepared {
                 let lifeline = lifeline.map(Arc::new);
                 stay_with(launch.gateway_pid, lifeline.as_deref())?;
                 let reporter = Reporter::new(channel);
-                let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
+                let interruptible =
+                    interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
-                cold::run(py, &launch, (body, reply), reporter, interruptible, (is_first, lifeline.clone()))?;
+                cold::run(
+                    py,
+                    &launch,
+                    (body, reply),
+                    reporter,
+                    interruptible,
+                    (is_first, lifeline.clone()),
+                )?;
                 if process::rejoin(launch.gateway_pid) {
                     // The application may have closed the pipe. This process ends in any case.
                     drop(stay_with(launch.gateway_pid, lifeline.as_deref()));
@@ -209,7 +225,8 @@ impl Prepared {
             Task::Check { reply } => {
                 stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let reporter = Reporter::new(channel);
-                let interruptible = interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
+                let interruptible =
+                    interpreter::end_by_exception(py, &reporter, interpreter::Heeds::Anybody)?;
                 reporter.send(&Report::Ready);
                 check::run(py, &launch, reply, &reporter, interruptible)?;
                 0
@@ -228,7 +245,9 @@ impl Prepared {
                 ownership = ended.ownership;
                 ended.status
             }
-            Task::Worker { service, sockets, board } => serving::run_alone(py, &launch, &service, sockets, board)?,
+            Task::Worker { service, sockets, board } => {
+                serving::run_alone(py, &launch, &service, sockets, board)?
+            }
         };
         // Of threads that have ended, too.
         end_lines();
@@ -242,7 +261,8 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
     if matches!(launch.work, Work::Template(_)) {
         return None;
     }
-    let seconds = if launch.timeout_seconds > 0 { launch.timeout_seconds } else { EXIT_TIMEOUT_SECONDS };
+    let seconds =
+        if launch.timeout_seconds > 0 { launch.timeout_seconds } else { EXIT_TIMEOUT_SECONDS };
     let entry = Entry::error(
         Code::ExitTimedOut,
         format!("the process has not exited {seconds} s after its last request, and was ended"),
@@ -262,7 +282,9 @@ unsafe fn own(number: i32) -> PyResult<Descriptor> {
     // An application that starts `sys.orig_argv` again, as reloaders do, brings numbers that mean nothing there.
     // SAFETY: nothing closes the descriptor meanwhile; where there is none, the kernel says so.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(|error| {
-        PyRuntimeError::new_err(format!("descriptor {number}: {error}; this process was not started by wsgate"))
+        PyRuntimeError::new_err(format!(
+            "descriptor {number}: {error}; this process was not started by wsgate"
+        ))
     })?;
     // SAFETY: the caller's promise.
     Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())

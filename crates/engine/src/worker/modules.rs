@@ -57,7 +57,9 @@ struct Seen {
 impl Modules {
     /// None is loaded yet. `None` if nobody wants them watched.
     pub(super) fn watched(launch: &Launch, service: &Service) -> Option<Self> {
-        service.reload.then(|| Self::of(launch, Pid::from_raw(launch.gateway_pid), true, Vec::new()))
+        service
+            .reload
+            .then(|| Self::of(launch, Pid::from_raw(launch.gateway_pid), true, Vec::new()))
     }
 
     /// Those of a worker without a supervisor, which exits when they have changed. `None` if that is not wanted.
@@ -70,7 +72,8 @@ impl Modules {
         }
         let modules = are_wanted.then(|| Self::of(launch, None, service.reload, paths))?;
         if let Ok(mut seen) = modules.seen.lock() {
-            seen.files = modules.paths.iter().map(|path| (path.clone(), Snapshot::of(path))).collect();
+            seen.files =
+                modules.paths.iter().map(|path| (path.clone(), Snapshot::of(path))).collect();
         }
         Some(modules)
     }
@@ -120,7 +123,9 @@ impl Modules {
                 false
             }
             None => {
-                let sentence = format!("`{file}` has changed; this worker exits, for another with the new code");
+                let sentence = format!(
+                    "`{file}` has changed; this worker exits, for another with the new code"
+                );
                 self.log.entry(&Entry::notice(Code::ChangeSeen, sentence));
                 true
             }
@@ -145,7 +150,9 @@ impl Seen {
                 (_, None) => continue,
                 (Some(known), found) => *known != found,
                 // Whether it was changed before or after it was loaded cannot be told.
-                (None, Some(found)) => found.is_changed_between(self.last - TICK, SystemTime::now()),
+                (None, Some(found)) => {
+                    found.is_changed_between(self.last - TICK, SystemTime::now())
+                }
             };
             if is_changed {
                 changed = Some(file.clone());
@@ -172,7 +179,8 @@ pub(super) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
             return Some(file);
         }
         // Loaders need not set it.
-        let origin: PathBuf = names.get_item("__spec__").ok()??.getattr("origin").ok()?.extract().ok()?;
+        let origin: PathBuf =
+            names.get_item("__spec__").ok()??.getattr("origin").ok()?.extract().ok()?;
         origin.is_absolute().then_some(origin)
     };
     Ok(modules.values().iter().filter_map(|module| file(&module)).collect())
@@ -184,7 +192,11 @@ pub(super) fn other_files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     let path = py.import("sys")?.getattr("path")?;
     for directory in path.try_iter()?.filter_map(|entry| entry.ok()?.extract::<PathBuf>().ok()) {
         let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-        files.extend(entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "pth")));
+        files.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|end| end == "pth")),
+        );
     }
     Ok(files)
 }

@@ -54,7 +54,8 @@ impl Overseer {
     /// If there can be no more threads.
     pub(super) fn start(&self) -> io::Result<()> {
         let shared = self.0.clone();
-        fork::without_signals(|| threads::start("wsgate-overseer", STACK, move || shared.oversee())).map(drop)
+        fork::without_signals(|| threads::start("wsgate-overseer", STACK, move || shared.oversee()))
+            .map(drop)
     }
 
     /// Lets the thread end. Nobody waits for it.
@@ -82,9 +83,13 @@ impl Shared {
                 let _ = kill_process(getpid(), action.signal());
             }
             let due = watch.next_due(scoreboard);
-            let left = due.map(|due| due.saturating_duration_since(running::instant()).max(Duration::from_millis(1)));
+            let left = due.map(|due| {
+                due.saturating_duration_since(running::instant()).max(Duration::from_millis(1))
+            });
             over = running::wait(left, |patience| match patience {
-                Some(patience) => self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner).0,
+                Some(patience) => {
+                    self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner).0
+                }
                 None => self.bell.wait(over).unwrap_or_else(PoisonError::into_inner),
             });
         }

@@ -14,7 +14,10 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use crate::{
     log::Log,
     transport::cgi::StandardError,
-    wsgi::{BodySource, Exchange, Interruptible, Outcome, Remembered, ReplySink, Server, Setting, Twice, Variables},
+    wsgi::{
+        BodySource, Exchange, Interruptible, Outcome, Remembered, ReplySink, Server, Setting,
+        Twice, Variables,
+    },
 };
 
 /// What came of it.
@@ -39,10 +42,12 @@ pub(super) fn ask(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
     let usual_port = if scheme == "https" { "443" } else { "80" };
-    let (name, port) = host.rsplit_once(':').filter(|(_, port)| is_port(port)).unwrap_or((host, usual_port));
+    let (name, port) =
+        host.rsplit_once(':').filter(|(_, port)| is_port(port)).unwrap_or((host, usual_port));
     let script_name = setting.script_name.clone().unwrap_or_default();
     let path_info = link::percent::decode(path.as_bytes());
-    let mount = String::from_utf8_lossy(&link::percent::encode_path(script_name.as_bytes())).into_owned();
+    let mount =
+        String::from_utf8_lossy(&link::percent::encode_path(script_name.as_bytes())).into_owned();
     let request_uri = format!("{mount}{target}");
     let mut received: Vec<(&[u8], &[u8])> = [
         ("REQUEST_METHOD", "GET"),
@@ -78,12 +83,14 @@ pub(super) fn ask(
         log,
         interruptible,
     };
-    let outcome = Server::new(application.py(), setting, Arc::new(StandardError))?.serve(application, exchange);
+    let outcome = Server::new(application.py(), setting, Arc::new(StandardError))?
+        .serve(application, exchange);
     let time = begin.elapsed();
     let entries = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let bytes = reply.bytes.lock().unwrap_or_else(PoisonError::into_inner);
     let head = String::from_utf8_lossy(&bytes);
-    let status = head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let status =
+        head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
     let is_good = outcome == Outcome::Replied && entries.is_empty();
     Ok(Answer { status: if is_good { Ok(status.to_owned()) } else { Err(entries) }, time })
 }
@@ -110,12 +117,24 @@ struct Kept {
 impl ReplySink for Kept {
     fn head_leaves(&mut self) {}
 
-    fn write(&mut self, _: Python<'_>, head: &[u8], block: &[u8], _last: bool) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        _: Python<'_>,
+        head: &[u8],
+        block: &[u8],
+        _last: bool,
+    ) -> io::Result<usize> {
         self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(head);
         Ok(head.len() + block.len())
     }
 
-    fn send_file(&mut self, _: Python<'_>, _: BorrowedFd<'_>, _: u64, count: usize) -> io::Result<usize> {
+    fn send_file(
+        &mut self,
+        _: Python<'_>,
+        _: BorrowedFd<'_>,
+        _: u64,
+        count: usize,
+    ) -> io::Result<usize> {
         Ok(count)
     }
 

@@ -67,7 +67,8 @@ impl Pages {
         // fields are made, and begins at a page, which is enough for their alignment; they are atomic, as other processes have it, too.
         let shared = unsafe {
             let access = ProtFlags::READ | ProtFlags::WRITE;
-            &*mmap_anonymous(ptr::null_mut(), size_of::<Shared>(), access, MapFlags::SHARED)?.cast::<Shared>()
+            &*mmap_anonymous(ptr::null_mut(), size_of::<Shared>(), access, MapFlags::SHARED)?
+                .cast::<Shared>()
         };
         Ok(Self(shared))
     }
@@ -77,7 +78,8 @@ impl Pages {
         let count = usize::try_from(self.0.count.load(Ordering::Acquire)).unwrap_or(0);
         for range in self.0.ranges.iter().take(count) {
             let Range { first, length, written } = Range::decode(range.load(Ordering::Relaxed));
-            let advice = if written { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
+            let advice =
+                if written { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
             let bytes = |pages: u64| usize::try_from(pages * page_size() as u64);
             let (Ok(first), Ok(length)) = (bytes(first), bytes(length)) else { return false };
             // SAFETY: no byte is changed, and no page is taken away: the kernel does what it would do at the first use of each of these
@@ -107,21 +109,31 @@ impl Pages {
         let mut ranges: Vec<Range> = Vec::new();
         let mut copies = 0;
         let mut buffer = [0; LOOKED_AT as usize * size_of::<u64>()];
-        let areas = maps.lines().filter_map(private).filter(|(first, end)| end - first <= LONGEST_AREA);
+        let areas =
+            maps.lines().filter_map(private).filter(|(first, end)| end - first <= LONGEST_AREA);
         for (first, end) in areas.flat_map(|(first, end)| pieces(first, end)) {
             let length = usize::try_from(end - first).map_err(io::Error::other)? * size_of::<u64>();
             // The last areas are the kernel's, and have none.
-            let Ok(length) = pagemap.read_at(&mut buffer[..length], first * size_of::<u64>() as u64) else { continue };
+            let Ok(length) =
+                pagemap.read_at(&mut buffer[..length], first * size_of::<u64>() as u64)
+            else {
+                continue;
+            };
             let (entries, _) = buffer[..length].as_chunks();
             for (page, entry) in (first..).zip(entries) {
-                let Some(written) = is_written(*entry).filter(|written| !written || copies < MOST_COPIES) else {
+                let Some(written) =
+                    is_written(*entry).filter(|written| !written || copies < MOST_COPIES)
+                else {
                     continue;
                 };
                 copies += u64::from(written);
                 match ranges.last_mut() {
                     // With one page of a file come those around it.
-                    Some(last) if !written && !last.written && last.first / around == page / around => {}
-                    Some(last) if written && last.written && last.first + last.length == page => last.length += 1,
+                    Some(last)
+                        if !written && !last.written && last.first / around == page / around => {}
+                    Some(last) if written && last.written && last.first + last.length == page => {
+                        last.length += 1
+                    }
                     _ => ranges.push(Range { first: page, length: 1, written }),
                 }
             }
@@ -129,7 +141,9 @@ impl Pages {
         for (range, place) in ranges.iter().zip(&self.0.ranges) {
             place.store(range.encode(), Ordering::Relaxed);
         }
-        self.0.count.store(u32::try_from(ranges.len().min(MOST_RANGES)).unwrap_or(0), Ordering::Release);
+        self.0
+            .count
+            .store(u32::try_from(ranges.len().min(MOST_RANGES)).unwrap_or(0), Ordering::Release);
         Ok(())
     }
 }
@@ -150,7 +164,11 @@ impl Range {
     }
 
     fn decode(code: u64) -> Self {
-        Self { first: code >> FIRST, length: code & LONGEST, written: code & (1 << LENGTH_BITS) > 0 }
+        Self {
+            first: code >> FIRST,
+            length: code & LONGEST,
+            written: code & (1 << LENGTH_BITS) > 0,
+        }
     }
 }
 
@@ -166,7 +184,8 @@ fn is_written(entry: [u8; 8]) -> Option<bool> {
 
 /// An area in pieces that are looked at in one go: what the application has mapped may be longer than the memory that it has left.
 fn pieces(first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
-    let beginnings = (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);
+    let beginnings =
+        (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);
     beginnings.map(move |begin| (begin, end.min(begin + LOOKED_AT)))
 }
 

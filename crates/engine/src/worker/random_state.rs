@@ -22,7 +22,11 @@ const MOST: usize = 20;
 /// loaded.
 pub(super) fn seed_again(py: Python<'_>) {
     let loaded = || -> PyResult<Bound<'_, PyAny>> {
-        py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.as_any().get_item("numpy.random.mtrand")
+        py.import("sys")?
+            .getattr("modules")?
+            .cast_into::<PyDict>()?
+            .as_any()
+            .get_item("numpy.random.mtrand")
     };
     if let Ok(numpy) = loaded() {
         // The application may have put a generator of another kind there, which cannot be seeded so: that is its own then.
@@ -40,12 +44,16 @@ pub(super) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
     for (name, module) in modules.copy()? {
         // Modules may be any object, and their attributes may raise.
         let file = module.getattr("__file__").and_then(|file| file.extract::<PathBuf>());
-        let namespace = module.getattr("__dict__").and_then(|namespace| Ok(namespace.cast_into::<PyDict>()?));
-        let (Ok(file), Ok(namespace), Ok(name)) = (file, namespace, name.extract::<String>()) else {
+        let namespace =
+            module.getattr("__dict__").and_then(|namespace| Ok(namespace.cast_into::<PyDict>()?));
+        let (Ok(file), Ok(namespace), Ok(name)) = (file, namespace, name.extract::<String>())
+        else {
             continue;
         };
-        let is_script = matches!(&app.source, Source::File(script) if *script == file.as_os_str().as_bytes());
-        let name = file.file_name().filter(|_| is_script).map_or(name.into(), OsStr::to_string_lossy);
+        let is_script =
+            matches!(&app.source, Source::File(script) if *script == file.as_os_str().as_bytes());
+        let name =
+            file.file_name().filter(|_| is_script).map_or(name.into(), OsStr::to_string_lossy);
         if search.is_foreign(&file) {
             search.look(&name, &namespace, &mut found);
         }
@@ -119,8 +127,12 @@ impl<'py> Search<'py> {
             }
             for (attribute, value) in attributes(&value).unwrap_or_else(|| PyDict::new(py)) {
                 if let Some(kind) = self.kind(&value) {
-                    let attribute = attribute.cast::<PyString>().map_or_else(|_| "?".into(), ToString::to_string);
-                    found.push(format!("module `{module}` holds a `{kind}` as `{name}.{attribute}`"));
+                    let attribute = attribute
+                        .cast::<PyString>()
+                        .map_or_else(|_| "?".into(), ToString::to_string);
+                    found.push(format!(
+                        "module `{module}` holds a `{kind}` as `{name}.{attribute}`"
+                    ));
                 }
             }
         }

@@ -39,7 +39,10 @@ const VARIABLES: [(&str, &str); 24] = [
     ("CONTEXT_PREFIX", "/cgi-bin/"),
     ("DOCUMENT_ROOT", "/var/www/html"),
     ("GATEWAY_INTERFACE", "CGI/1.1"),
-    ("HTTP_ACCEPT", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    (
+        "HTTP_ACCEPT",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    ),
     ("HTTP_ACCEPT_ENCODING", "gzip, deflate, br"),
     ("HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.5"),
     ("HTTP_CONNECTION", "keep-alive"),
@@ -77,7 +80,9 @@ fn rehearse(py: Python<'_>, setting: &Setting) -> PyResult<()> {
     // What lasts comes first, as in what a gateway sends.
     let mut variables = before.clone();
     variables.retain(|(name, _)| !VARIABLES.iter().any(|(known, _)| known.as_bytes() == name));
-    variables.extend(VARIABLES.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())));
+    variables.extend(
+        VARIABLES.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())),
+    );
     take_environment(py, &variables)?;
     let served = serve(py, setting, variables);
     take_environment(py, &before)?;

@@ -58,7 +58,8 @@ impl Span {
         Ok(Self {
             requests: earlier(service.max_requests),
             memory,
-            until: seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds))),
+            until: seconds
+                .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds))),
             is_managed,
         })
     }
@@ -72,7 +73,10 @@ impl Span {
             && let Some(resident) = memory.resident().filter(|&resident| resident > memory.most)
         {
             return match self.is_managed {
-                false => Then::End(format!("it has {} MiB of memory after {served} requests", resident >> 20)),
+                false => Then::End(format!(
+                    "it has {} MiB of memory after {served} requests",
+                    resident >> 20
+                )),
                 true if memory.told.swap(true, Ordering::Relaxed) => Then::Serve,
                 true => Then::Tell(resident),
             };

@@ -95,7 +95,8 @@ pub(super) fn run(
     let begun = SystemTime::now();
     if service.preload != Preload::No {
         // A pool waits for this.
-        let tracing = if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
+        let tracing =
+            if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
         let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
         let Ok(application) = application else {
             tell(&channel, News::Unfit);
@@ -116,7 +117,11 @@ pub(super) fn run(
         rehearsal::of_template(py, &setting);
     }
     // Without it requests take longer.
-    let pages = if service.warm && !service.resident && loaded.is_some() { Pages::new().ok() } else { None };
+    let pages = if service.warm && !service.resident && loaded.is_some() {
+        Pages::new().ok()
+    } else {
+        None
+    };
     let inherited = loaded.is_some().then(|| Inherited::collect(py)).transpose()?;
     if loaded.is_some() {
         // The first exception needs it, and each worker would load it for itself. Where the application hides it, none does.
@@ -161,7 +166,8 @@ pub(super) fn run(
             // What the application starts while it is loaded must not inherit that signals are blocked.
             process::unblock_signals(&Mask::none());
             modules = Modules::watched(launch, service);
-            let hint = (slot.is_some() && service.workers > 1 && !service.warm).then_some(NOT_THE_FIRST);
+            let hint =
+                (slot.is_some() && service.workers > 1 && !service.warm).then_some(NOT_THE_FIRST);
             let (begun, loaded) = (SystemTime::now(), load(hint));
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
                 cord.tell(News::Unfit);
@@ -181,13 +187,26 @@ pub(super) fn run(
             let watched = (&state, fresh, pages, Arc::new(tie));
             warm::run(py, &application, launch, service, sockets.listeners, (board, slot), watched)
         }
-        None => serving::run(py, &application, launch, service, sockets, (board, slot), (&state.mask, modules)),
+        None => serving::run(
+            py,
+            &application,
+            launch,
+            service,
+            sockets,
+            (board, slot),
+            (&state.mask, modules),
+        ),
     }?;
     Ok(Ended { status, ownership: inherited.map_or(Ownership::All, Ownership::Forked) })
 }
 
 /// What the supervisor is to hear if no worker may be forked from this process, which has left `remains` when it loaded the application.
-fn not_forkable(remains: &[Remains], launch: &Launch, service: &Service, log: &Log) -> Option<News> {
+fn not_forkable(
+    remains: &[Remains],
+    launch: &Launch,
+    service: &Service,
+    log: &Log,
+) -> Option<News> {
     match service.preload {
         // Another template then looks which code does that, when this one has ended and whatever it has open is free again.
         Preload::Auto => (Sharing::of(remains) > Sharing::Forked).then_some(News::NotForkable),
@@ -197,14 +216,21 @@ fn not_forkable(remains: &[Remains], launch: &Launch, service: &Service, log: &L
             Some(if is_for_one { News::OneProcess } else { News::NotForkable })
         }
         Preload::Yes | Preload::No => {
-            import_audit::forked_all_the_same(remains, launch).iter().for_each(|entry| log.entry(entry));
+            import_audit::forked_all_the_same(remains, launch)
+                .iter()
+                .for_each(|entry| log.entry(entry));
             None
         }
     }
 }
 
 /// For a warm pool: watches what was loaded since `begun`. If that cannot be watched, the log says so.
-fn watch(py: Python<'_>, service: &Service, log: &Log, begun: SystemTime) -> Result<Option<Fresh>, ()> {
+fn watch(
+    py: Python<'_>,
+    service: &Service,
+    log: &Log,
+    begun: SystemTime,
+) -> Result<Option<Fresh>, ()> {
     if !service.warm {
         return Ok(None);
     }
@@ -319,11 +345,18 @@ impl Template {
             // A channel that is closed would be readable for ever.
             let channel = (!self.retired).then(|| self.channel.as_fd());
             let watched = self.unborn.watched().chain([self.signals.as_fd()]).chain(channel);
-            let mut watched: Vec<_> = watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+            let mut watched: Vec<_> =
+                watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             match poll(&mut watched, patience.as_ref()) {
                 // It would be so for ever.
-                Ok(_) if watched.iter().any(|watched| watched.revents().contains(PollFlags::NVAL)) => {
-                    Err(std::io::Error::other("the application has closed a descriptor that is not its own"))
+                Ok(_)
+                    if watched
+                        .iter()
+                        .any(|watched| watched.revents().contains(PollFlags::NVAL)) =>
+                {
+                    Err(std::io::Error::other(
+                        "the application has closed a descriptor that is not its own",
+                    ))
                 }
                 Ok(_) | Err(Errno::INTR) => Ok(()),
                 Err(error) => Err(std::io::Error::from(error)),

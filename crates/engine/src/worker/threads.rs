@@ -58,7 +58,9 @@ impl Stack {
 }
 
 fn ordinary(soft_limit: Option<u64>) -> usize {
-    let limit = soft_limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit < usize::MAX / 4);
+    let limit = soft_limit
+        .and_then(|limit| usize::try_from(limit).ok())
+        .filter(|&limit| limit < usize::MAX / 4);
     limit.unwrap_or(ORDINARY_STACK).max(LEAST_STACK)
 }
 
@@ -71,9 +73,11 @@ pub(super) fn start(
     Stack(size): Stack,
     run: impl FnOnce() + Clone + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let with = |size: usize| Builder::new().name(name.to_owned()).stack_size(size).spawn(run.clone());
+    let with =
+        |size: usize| Builder::new().name(name.to_owned()).stack_size(size).spawn(run.clone());
     // A limit may be more than the address space has room for.
-    with(size).or_else(|error| if size > ORDINARY_STACK { with(ORDINARY_STACK) } else { Err(error) })
+    with(size)
+        .or_else(|error| if size > ORDINARY_STACK { with(ORDINARY_STACK) } else { Err(error) })
 }
 
 /// Things that need a thread and have none yet, and when they are tried again.

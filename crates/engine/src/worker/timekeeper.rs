@@ -41,7 +41,8 @@ impl Timekeeper {
     pub(super) fn new(watched: &Arc<Watched>, threads: u32) -> Option<Self> {
         let is_needed = watched.has_timeout() && threads > 1;
         is_needed.then(|| {
-            let shared = Shared { watched: watched.clone(), over: Mutex::new(false), bell: Condvar::new() };
+            let shared =
+                Shared { watched: watched.clone(), over: Mutex::new(false), bell: Condvar::new() };
             Self { shared: Arc::new(shared), thread: Mutex::new(None) }
         })
     }
@@ -52,7 +53,9 @@ impl Timekeeper {
     /// If there can be no more threads.
     pub(super) fn start(&self, stack: Stack) -> io::Result<()> {
         let shared = self.shared.clone();
-        let thread = fork::without_signals(|| threads::start("wsgate-timekeeper", stack, move || shared.keep_time()))?;
+        let thread = fork::without_signals(|| {
+            threads::start("wsgate-timekeeper", stack, move || shared.keep_time())
+        })?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }

@@ -85,7 +85,8 @@ impl Nursery {
         let position = self.0.iter().position(|unborn| unborn.stage == Stage::Waits)?;
         let unborn = &self.0[position];
         let told = unborn.socket.as_ref().is_some_and(|socket| {
-            send(socket, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
+            send(socket, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+                .is_ok()
         });
         // If it was not, it has ended, and will be found so.
         told.then(|| Outcome::Born { slot, pid: self.0.swap_remove(position).pid })
@@ -107,7 +108,8 @@ impl Nursery {
                 }
                 (Some(News::Unfit), Stage::Loads, slot) => {
                     unborn.stage = Stage::Failed;
-                    outcomes.push(slot.map_or(Outcome::Hopeless, |slot| Outcome::Stillborn { slot }));
+                    outcomes
+                        .push(slot.map_or(Outcome::Hopeless, |slot| Outcome::Stillborn { slot }));
                 }
                 _ => {}
             }
@@ -117,7 +119,11 @@ impl Nursery {
     }
 
     /// Takes note that a process has ended. If it was one of these: whether that has an outcome, and what is to be said of it.
-    pub(super) fn ended(&mut self, pid: Pid, status: Option<WaitStatus>) -> Option<(Option<Outcome>, Option<Entry>)> {
+    pub(super) fn ended(
+        &mut self,
+        pid: Pid,
+        status: Option<WaitStatus>,
+    ) -> Option<(Option<Outcome>, Option<Entry>)> {
         let position = self.0.iter().position(|unborn| unborn.pid == pid)?;
         let unborn = self.0.swap_remove(position);
         let outcome = match (unborn.stage, unborn.slot) {
@@ -206,7 +212,10 @@ fn how(status: Option<WaitStatus>) -> String {
     match status.terminating_signal() {
         Some(signal) => {
             let name = signal_hook::low_level::signal_name(signal);
-            format!("was killed by {}", name.map_or_else(|| format!("signal {signal}"), str::to_owned))
+            format!(
+                "was killed by {}",
+                name.map_or_else(|| format!("signal {signal}"), str::to_owned)
+            )
         }
         None => format!("exited with status {}", status.exit_status().unwrap_or(-1)),
     }

@@ -87,7 +87,15 @@ pub(super) fn run(
         // In a process that ends with the request, what belongs to the pool ends before it.
         let kept = spare.take().filter(|_| service.resident);
         let begun = SystemTime::now();
-        let served = serve(py, application, launch, service, &watched, (state, &theirs, &timers), (&tie, taken))?;
+        let served = serve(
+            py,
+            application,
+            launch,
+            service,
+            &watched,
+            (state, &theirs, &timers),
+            (&tie, taken),
+        )?;
         let Some(mut kept) = kept else {
             // Connection and lifeline are the kernel's to close, with the process.
             std::mem::forget(served);
@@ -113,7 +121,8 @@ pub(super) fn run(
             Then::Serve => {}
             Then::Tell(resident) => watched.tell_memory(0, resident),
             Then::End(why) => {
-                let sentence = format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
+                let sentence =
+                    format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
                 Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
                 break;
             }
@@ -156,7 +165,8 @@ fn serve(
     (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
     (tie, taken): (&Arc<Tie>, Taken),
 ) -> PyResult<Served> {
-    let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } = taken;
+    let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } =
+        taken;
     state.enter(py, &handoff)?;
     let reporter = Reporter::new(connection.try_clone()?);
     let told = Arc::new(AtomicBool::new(false));
@@ -182,7 +192,10 @@ fn serve(
             reporter.send(&Report::Released { complete });
             await_end(gateway, reporter.socket());
             if let Some(hangs) = hangs {
-                process::interrupt_after(Duration::from_secs(seconds).saturating_sub(begun.elapsed()), &hangs);
+                process::interrupt_after(
+                    Duration::from_secs(seconds).saturating_sub(begun.elapsed()),
+                    &hangs,
+                );
             }
         }
     };
@@ -196,7 +209,8 @@ fn serve(
         form: handoff.form,
         part: Parting { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
     };
-    let setting = Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
+    let setting =
+        Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
     if seconds > 0 {
         process::cancel();
@@ -288,7 +302,11 @@ struct Taken {
 
 impl Spare {
     /// From here on SIGTERM is noted.
-    fn new(listeners: Vec<Descriptor>, fresh: Fresh, (launch, mask): (&Launch, &Mask)) -> io::Result<Self> {
+    fn new(
+        listeners: Vec<Descriptor>,
+        fresh: Fresh,
+        (launch, mask): (&Launch, &Mask),
+    ) -> io::Result<Self> {
         let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
         for listener in &listeners {
             // A connection may be gone again.
@@ -299,18 +317,36 @@ impl Spare {
         let process = process_descriptor()?;
         let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
         epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
-        let needed = listeners.iter().map(AsFd::as_fd).chain([events.as_fd(), process.as_fd(), sigterm.as_fd()]);
+        let needed = listeners.iter().map(AsFd::as_fd).chain([
+            events.as_fd(),
+            process.as_fd(),
+            sigterm.as_fd(),
+        ]);
         let inventory = Inventory::of(needed);
-        Ok(Self { listeners, sigterm, events, process, fresh, supervisor, inventory, has_served: false })
+        Ok(Self {
+            listeners,
+            sigterm,
+            events,
+            process,
+            fresh,
+            supervisor,
+            inventory,
+            has_served: false,
+        })
     }
 
     /// Waits for a request; none if this process is to end.
     fn request(&mut self) -> Option<Taken> {
         loop {
-            let nothing =
-                epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(CONNECTION) };
+            let nothing = epoll::Event {
+                flags: epoll::EventFlags::empty(),
+                data: epoll::EventData::new_u64(CONNECTION),
+            };
             let mut events = [nothing; 2];
-            let look = self.has_served.then_some(TO_TAKE_INVENTORY).and_then(|time| Timespec::try_from(time).ok());
+            let look = self
+                .has_served
+                .then_some(TO_TAKE_INVENTORY)
+                .and_then(|time| Timespec::try_from(time).ok());
             let came = match epoll::wait(&self.events, &mut events, look.as_ref()) {
                 Ok(0) if self.has_served => {
                     if self.has_lost() {
@@ -381,8 +417,14 @@ impl Spare {
             let (_, descriptors) = handoff::receive(connection.as_fd())?;
             Ok::<_, io::Error>(descriptors.into_iter().map(Descriptor::from).collect::<Vec<_>>())
         });
-        let [body, reply, errors, frame, lifeline] = <[Descriptor; DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
+        let [body, reply, errors, frame, lifeline] =
+            <[Descriptor; DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
         let handoff = Handoff::from_file(frame.into_owned()).ok()?;
-        Some(Taken { connection, gateway: gateway.pid, handoff, descriptors: [body, reply, errors, lifeline] })
+        Some(Taken {
+            connection,
+            gateway: gateway.pid,
+            handoff,
+            descriptors: [body, reply, errors, lifeline],
+        })
     }
 }

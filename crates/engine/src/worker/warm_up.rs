@@ -23,7 +23,13 @@ use crate::{
 const ITIMER_REAL: i32 = 0;
 
 /// Has `application` answer the request that `launch` names, if it names one. What fails is one entry for `log`, and nothing more.
-pub(super) fn run(py: Python<'_>, application: &Bound<'_, PyAny>, launch: &Launch, setting: &Setting, log: &Log) {
+pub(super) fn run(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    setting: &Setting,
+    log: &Log,
+) {
     let Some(warm_up) = &launch.warm_up else {
         return;
     };
@@ -41,11 +47,16 @@ pub(super) fn run(py: Python<'_>, application: &Bound<'_, PyAny>, launch: &Launc
             format!("the warm-up request for `{target}` was answered with `{status}`"),
         ),
         Ok(Answer { status: Err(entries), .. }) => {
-            Entry::warning(Code::WarmUpFailed, format!("the warm-up request for `{target}` failed")).detail(entries)
+            Entry::warning(Code::WarmUpFailed, format!("the warm-up request for `{target}` failed"))
+                .detail(entries)
         }
-        Err(error) => Entry::warning(Code::WarmUpFailed, format!("no warm-up request could be made: {error}")),
+        Err(error) => {
+            Entry::warning(Code::WarmUpFailed, format!("no warm-up request could be made: {error}"))
+        }
     };
-    log.entry(&entry.hint("requests are served all the same; `wsgate call` repeats it from a shell"));
+    log.entry(
+        &entry.hint("requests are served all the same; `wsgate call` repeats it from a shell"),
+    );
 }
 
 fn answer(
@@ -59,7 +70,13 @@ fn answer(
     let interruptible = Interruptible::yes();
     let limit = Limit::begin(py, Duration::from_secs(warm_up.seconds), interruptible.clone())?;
     let setting = Setting { timeout_seconds: warm_up.seconds, ..setting.clone() };
-    let answer = own_request::ask(application, setting, &launch.request_id, (scheme, host, target), interruptible);
+    let answer = own_request::ask(
+        application,
+        setting,
+        &launch.request_id,
+        (scheme, host, target),
+        interruptible,
+    );
     limit.end(py)?;
     answer
 }
@@ -73,9 +90,10 @@ struct Limit<'py> {
 
 impl<'py> Limit<'py> {
     fn begin(py: Python<'py>, limit: Duration, interruptible: Interruptible) -> PyResult<Self> {
-        let interrupt = move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-            if interruptible.get() { Err(Interrupted::new_err("timeout")) } else { Ok(()) }
-        };
+        let interrupt =
+            move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+                if interruptible.get() { Err(Interrupted::new_err("timeout")) } else { Ok(()) }
+            };
         let handler = PyCFunction::new_closure(py, Some(c"interrupt"), None, interrupt)?;
         let signal = py.import("_signal")?;
         let before = signal.call_method1("signal", (Signal::ALARM.as_raw(), &handler))?;
@@ -92,7 +110,11 @@ impl<'py> Limit<'py> {
         self.signal.call_method1("setitimer", (ITIMER_REAL, 0))?;
         // One that has come just now finds the handler that it was meant for, which does nothing any more.
         py.check_signals()?;
-        let before = if self.before.is_none() { 0_i32.into_pyobject(py)?.into_any() } else { self.before.into_any() };
+        let before = if self.before.is_none() {
+            0_i32.into_pyobject(py)?.into_any()
+        } else {
+            self.before.into_any()
+        };
         self.signal.call_method1("signal", (Signal::ALARM.as_raw(), before))?;
         Ok(())
     }

@@ -47,13 +47,19 @@ pub(super) struct Watched {
 
 impl Watched {
     /// The threads of the worker with the slot `slot`, none of which serves yet.
-    pub(super) fn new(board: Board, slot: u32, threads: u32, timeout_seconds: u64) -> std::io::Result<Arc<Self>> {
+    pub(super) fn new(
+        board: Board,
+        slot: u32,
+        threads: u32,
+        timeout_seconds: u64,
+    ) -> std::io::Result<Arc<Self>> {
         let threads = threads.max(1);
         let watched = Self {
             scoreboard: Scoreboard::attach(board.scoreboard.into_owned())?,
             pid: getpid().as_raw_nonzero().get(),
             bell: board.bell,
-            first_line: usize::try_from(u64::from(slot) * u64::from(threads)).map_err(std::io::Error::other)?,
+            first_line: usize::try_from(u64::from(slot) * u64::from(threads))
+                .map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
             serving: (0..threads).map(|_| Mutex::new(None)).collect(),
         };
@@ -161,7 +167,8 @@ impl Watched {
     /// interpreter. A function that the application has for SIGUSR2 is called if nothing is overdue.
     pub(super) fn listen(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let watched = self.clone();
-        let theirs = py.import("_signal")?.call_method1("getsignal", (Signal::USR2.as_raw(),))?.unbind();
+        let theirs =
+            py.import("_signal")?.call_method1("getsignal", (Signal::USR2.as_raw(),))?.unbind();
         let interrupt = PyCFunction::new_closure(
             py,
             Some(c"interrupt"),
@@ -170,7 +177,11 @@ impl Watched {
                 let py = arguments.py();
                 let is_ours = watched.interrupt_overdue(py)?;
                 let theirs = theirs.bind(py);
-                if is_ours || !theirs.is_callable() { Ok(()) } else { theirs.call1(arguments).map(drop) }
+                if is_ours || !theirs.is_callable() {
+                    Ok(())
+                } else {
+                    theirs.call1(arguments).map(drop)
+                }
             },
         )?;
         forks::handle(py, Signal::USR2.as_raw(), &interrupt)?;
@@ -225,7 +236,10 @@ impl Watched {
 
     /// The requests of other threads than the main one. None of their locks is held while they are looked at.
     fn followers(&self) -> impl Iterator<Item = Interruptible> {
-        self.serving.iter().skip(1).filter_map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.serving
+            .iter()
+            .skip(1)
+            .filter_map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// The line of a thread, unless it is another worker's by now.

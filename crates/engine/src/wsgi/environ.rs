@@ -46,7 +46,11 @@ struct Texts {
 
 impl Environs {
     /// Environs of a thread for which `setting` and the error stream `errors` are true.
-    pub(super) fn new(py: Python<'_>, setting: &Setting, errors: &Bound<'_, PyAny>) -> PyResult<Self> {
+    pub(super) fn new(
+        py: Python<'_>,
+        setting: &Setting,
+        errors: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
         let constant = PyDict::new(py);
         constant.set_item(intern!(py, "wsgi.version"), (1, 0))?;
         constant.set_item(intern!(py, "wsgi.url_scheme"), intern!(py, "http"))?;
@@ -88,7 +92,11 @@ impl Environs {
         Ok(environ)
     }
 
-    fn make_of<'py>(&mut self, py: Python<'py>, variables: &Variables<'_>) -> PyResult<Bound<'py, PyDict>> {
+    fn make_of<'py>(
+        &mut self,
+        py: Python<'py>,
+        variables: &Variables<'_>,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let same_names = self.remember(py, variables)?;
         if same_names {
             let last = self.last.bind(py);
@@ -133,7 +141,8 @@ impl Environs {
             if self.texts.len() <= *number {
                 self.texts.resize_with(*number + 1, || None);
             }
-            self.texts[*number] = Some(Texts { key, value, version: *version, serial: self.serial });
+            self.texts[*number] =
+                Some(Texts { key, value, version: *version, serial: self.serial });
         }
         Ok(same_names)
     }
@@ -156,7 +165,11 @@ fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> 
     let string = unsafe {
         Bound::from_owned_ptr_or_err(
             py,
-            ffi::PyUnicode_DecodeLatin1(bytes.as_ptr().cast(), bytes.len().cast_signed(), std::ptr::null()),
+            ffi::PyUnicode_DecodeLatin1(
+                bytes.as_ptr().cast(),
+                bytes.len().cast_signed(),
+                std::ptr::null(),
+            ),
         )
     }?;
     Ok(string.cast_into()?)

@@ -128,7 +128,12 @@ impl ErrorBuffer {
     }
 
     #[pyo3(signature = (_offset, _whence = None, /))]
-    fn seek(&self, py: Python<'_>, _offset: &Bound<'_, PyAny>, _whence: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn seek(
+        &self,
+        py: Python<'_>,
+        _offset: &Bound<'_, PyAny>,
+        _whence: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         Err(unsupported(py, "seek"))
     }
 
@@ -282,7 +287,10 @@ impl ErrorSink for Lines {
 }
 
 /// A new text stream on `sink`, and what is written to it.
-pub(super) fn errors_stream(py: Python<'_>, sink: Arc<dyn ErrorSink>) -> PyResult<(Bound<'_, PyAny>, Arc<Lines>)> {
+pub(super) fn errors_stream(
+    py: Python<'_>,
+    sink: Arc<dyn ErrorSink>,
+) -> PyResult<(Bound<'_, PyAny>, Arc<Lines>)> {
     let lines = Arc::new(Lines::new(sink));
     Ok((stream_of(py, lines.clone())?, lines))
 }

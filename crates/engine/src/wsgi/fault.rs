@@ -28,7 +28,12 @@ create_exception!(
     "Raised in the application when the gateway ends its request: the argument is `timeout`, `terminated`, `interrupted` or `hung up`."
 );
 
-create_exception!(wsgate, InvalidResponse, PyValueError, "The application's response breaks PEP 3333.");
+create_exception!(
+    wsgate,
+    InvalidResponse,
+    PyValueError,
+    "The application's response breaks PEP 3333."
+);
 
 /// Why a request could not be served to its end.
 #[derive(Debug)]
@@ -69,7 +74,9 @@ impl Fault {
     pub(super) fn into_error(self) -> PyErr {
         match self {
             Self::Raised(error) => error,
-            Self::BadResponse { sentence, hint } => InvalidResponse::new_err(format!("{sentence} ({hint})")),
+            Self::BadResponse { sentence, hint } => {
+                InvalidResponse::new_err(format!("{sentence} ({hint})"))
+            }
             Self::ClientGone => io::Error::from(io::ErrorKind::BrokenPipe).into(),
             Self::NotWritten(error) => error.into(),
         }
@@ -83,7 +90,9 @@ impl Fault {
     /// Status of the stand-in reply, if one can still be sent.
     pub(super) fn status(&self, py: Python<'_>) -> Status {
         match self {
-            Self::Raised(error) => stop_of(py, error).map_or(Status::InternalServerError, status_of),
+            Self::Raised(error) => {
+                stop_of(py, error).map_or(Status::InternalServerError, status_of)
+            }
             _ => Status::InternalServerError,
         }
     }
@@ -111,7 +120,9 @@ impl Fault {
                     None => raised(py, error, described, setting, head_left),
                 }
             }
-            Self::BadResponse { sentence, hint } => Entry::error(Code::BadResponse, sentence.clone()).hint(*hint),
+            Self::BadResponse { sentence, hint } => {
+                Entry::error(Code::BadResponse, sentence.clone()).hint(*hint)
+            }
             Self::ClientGone => return None,
             Self::NotWritten(error) if is_lost(error) => {
                 forks::mark_lost(true);
@@ -125,14 +136,21 @@ impl Fault {
                 } else {
                     "look at the connection to the web server, and at its log"
                 };
-                Entry::error(Code::NotWritten, format!("the reply could not be written: {error}")).hint(hint)
+                Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
+                    .hint(hint)
             }
         };
         Some(entry)
     }
 }
 
-fn raised(py: Python<'_>, error: &PyErr, described: Described, setting: &Setting, head_left: bool) -> Entry {
+fn raised(
+    py: Python<'_>,
+    error: &PyErr,
+    described: Described,
+    setting: &Setting,
+    head_left: bool,
+) -> Entry {
     let Described { line, trace } = described;
     if error.is_instance_of::<InvalidResponse>(py) {
         return Entry::error(Code::BadResponse, line)
@@ -159,7 +177,11 @@ fn raised(py: Python<'_>, error: &PyErr, described: Described, setting: &Setting
 }
 
 /// The entry and the status for a request that the gateway ended, if that is what `error` says.
-pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> Option<(Entry, Status)> {
+pub(crate) fn interruption(
+    py: Python<'_>,
+    error: &PyErr,
+    setting: &Setting,
+) -> Option<(Entry, Status)> {
     let stop = stop_of(py, error)?;
     let entry = match stop {
         Stop::Timeout => {
@@ -174,20 +196,27 @@ pub(crate) fn interruption(py: Python<'_>, error: &PyErr, setting: &Setting) -> 
 
 /// The log message for `close()` of a response body that the gateway interrupted, if that is what `error`
 /// says.
-pub(super) fn closing_interrupted(py: Python<'_>, error: &PyErr, setting: &Setting) -> Option<Entry> {
+pub(super) fn closing_interrupted(
+    py: Python<'_>,
+    error: &PyErr,
+    setting: &Setting,
+) -> Option<Entry> {
     let stop = stop_of(py, error)?;
     let entry = if stop == Stop::Timeout {
         let limit = match setting.timeout_seconds {
             0 => EXIT_TIMEOUT_SECONDS,
             seconds => seconds,
         };
-        let sentence = format!("the request took longer than {limit} s: `close()` of its response has not returned");
+        let sentence = format!(
+            "the request took longer than {limit} s: `close()` of its response has not returned"
+        );
         Entry::error(Code::TimedOut, sentence)
     } else {
         let sentence = format!("{}: `close()` of its response has not returned", stop.sentence());
         Entry::error(Code::Terminated, sentence)
     };
-    let hint = "the client has the response; the last lines of the traceback are where `close()` was";
+    let hint =
+        "the client has the response; the last lines of the traceback are where `close()` was";
     Some(entry.detail(format_exception(py, error)).hint(hint))
 }
 
@@ -201,19 +230,26 @@ pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
             "request bodies",
         ),
         Awaited::Reader => (
-            format!("the request took longer than {whole} s: its client did not read the response in time"),
+            format!(
+                "the request took longer than {whole} s: its client did not read the response in time"
+            ),
             "--timeout",
             "responses",
         ),
-        Awaited::NextPiece => {
-            (format!("nothing of the request body came for {piece} s"), "--socket-timeout", "request bodies")
-        }
-        Awaited::NextRead => {
-            (format!("nothing of the response was read for {piece} s"), "--socket-timeout", "responses")
-        }
+        Awaited::NextPiece => (
+            format!("nothing of the request body came for {piece} s"),
+            "--socket-timeout",
+            "request bodies",
+        ),
+        Awaited::NextRead => (
+            format!("nothing of the response was read for {piece} s"),
+            "--socket-timeout",
+            "responses",
+        ),
     };
-    Entry::error(Code::TimedOut, sentence)
-        .hint(format!("raise `{option}` if clients may be that slow, or have the web server buffer {what}"))
+    Entry::error(Code::TimedOut, sentence).hint(format!(
+        "raise `{option}` if clients may be that slow, or have the web server buffer {what}"
+    ))
 }
 
 fn status_of(stop: Stop) -> Status {
@@ -233,7 +269,8 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
     if !error.is_instance_of::<Interrupted>(py) {
         return None;
     }
-    let reason: Option<String> = error.value(py).getattr("code").and_then(|code| code.extract()).ok();
+    let reason: Option<String> =
+        error.value(py).getattr("code").and_then(|code| code.extract()).ok();
     Some(reason.as_deref().and_then(Stop::of_word).unwrap_or(Stop::Timeout))
 }
 
@@ -246,11 +283,19 @@ fn is_lost(error: &io::Error) -> bool {
 pub(crate) fn is_clients_end(error: &io::Error) -> bool {
     // The last ones: the machine of the web server is not reached any more.
     let is_unreachable = || {
-        let errors = [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ENETDOWN, libc::ENETRESET];
+        let errors = [
+            libc::ETIMEDOUT,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+            libc::ENETDOWN,
+            libc::ENETRESET,
+        ];
         error.raw_os_error().is_some_and(|number| errors.contains(&number))
     };
     matches!(
         error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
     ) || is_unreachable()
 }

@@ -55,7 +55,11 @@ impl FileWrapper {
 
     /// Middleware that answers for a part of the file goes there (Werkzeug does).
     #[pyo3(signature = (*arguments))]
-    fn seek<'py>(&self, py: Python<'py>, arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    fn seek<'py>(
+        &self,
+        py: Python<'py>,
+        arguments: &Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.file.bind(py).call_method1(intern!(py, "seek"), arguments)
     }
 
@@ -128,7 +132,10 @@ impl FileWrapper {
         };
         let size = match fstat(&file_of_ours) {
             // Files of the kernel's own have no blocks, and content of another length than they say.
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_blocks > 0 => {
+            Ok(stat)
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                    && stat.st_blocks > 0 =>
+            {
                 stat.st_size.cast_unsigned()
             }
             _ => return Ok(None),

@@ -67,23 +67,39 @@ impl fmt::Display for BadHead {
                 "status `{status}` is not three digits, a space and a reason without control characters, such as `200 OK`"
             ),
             Self::Interim(status) => {
-                write!(f, "status `{status}` is no final one; interim responses are the web server's to send")
+                write!(
+                    f,
+                    "status `{status}` is no final one; interim responses are the web server's to send"
+                )
             }
             Self::Name(name) => write!(f, "header name `{name}` is not an HTTP token"),
             Self::ControlCharacter(name) => {
-                write!(f, "the value of header `{name}` holds a control character, such as a line end")
+                write!(
+                    f,
+                    "the value of header `{name}` holds a control character, such as a line end"
+                )
             }
-            Self::HopByHop(name) => write!(f, "header `{name}` is hop-by-hop: only the web server may send it"),
-            Self::StatusField => {
-                f.write_str("header `Status` is how CGI sends the status; pass that as the first argument")
+            Self::HopByHop(name) => {
+                write!(f, "header `{name}` is hop-by-hop: only the web server may send it")
             }
+            Self::StatusField => f.write_str(
+                "header `Status` is how CGI sends the status; pass that as the first argument",
+            ),
             Self::Twice(name) => write!(f, "header `{name}` is given twice"),
-            Self::ContentLength(value) => write!(f, "Content-Length `{value}` is not a number of bytes"),
+            Self::ContentLength(value) => {
+                write!(f, "Content-Length `{value}` is not a number of bytes")
+            }
             Self::FieldTooLong(name, length) => {
-                write!(f, "header `{name}` is {length} bytes long; web servers take no more than {LONGEST_FIELD}")
+                write!(
+                    f,
+                    "header `{name}` is {length} bytes long; web servers take no more than {LONGEST_FIELD}"
+                )
             }
             Self::HeadTooLong(length) => {
-                write!(f, "the headers are {length} bytes long together; web servers take no more than {LONGEST_HEAD}")
+                write!(
+                    f,
+                    "the headers are {length} bytes long together; web servers take no more than {LONGEST_HEAD}"
+                )
             }
         }
     }
@@ -93,7 +109,9 @@ impl Head {
     /// A head with a status and no field yet, as latin-1 bytes.
     pub(super) fn new(form: Form, status: &[u8]) -> Result<Self, BadHead> {
         let code = match status {
-            [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => return Err(BadHead::Interim(text(status))),
+            [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => {
+                return Err(BadHead::Interim(text(status)));
+            }
             [b'2'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', reason @ ..]
                 if !reason.iter().any(|&byte| is_control(byte)) =>
             {
@@ -222,7 +240,9 @@ impl Head {
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302. Fields may stand in any order
         // (RFC 3875 6.3).
-        if let Some(place) = self.location.filter(|_| self.form == Form::FastCgi && self.code != 302) {
+        if let Some(place) =
+            self.location.filter(|_| self.form == Form::FastCgi && self.code != 302)
+        {
             self.bytes[..place.end].rotate_right(place.len());
         }
         self.bytes.extend_from_slice(b"\r\n");

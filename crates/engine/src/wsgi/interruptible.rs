@@ -111,7 +111,9 @@ impl Interruptible {
     /// How long the deadline is away, while the request may be interrupted.
     pub(crate) fn left(&self) -> Option<Duration> {
         let limit = self.0.limit.as_ref()?;
-        self.state().is_running().then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
+        self.state()
+            .is_running()
+            .then(|| Duration::from_millis(limit.deadline.saturating_sub(now())))
     }
 
     /// How long a wait for the client may last from now on; without an end if there is no deadline.
@@ -185,7 +187,8 @@ impl Interruptible {
         let is_late = self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline);
         if is_ours && !is_late {
             // The request may still be interrupted at its deadline.
-            let piece = if awaited == Awaited::Body { Awaited::NextPiece } else { Awaited::NextRead };
+            let piece =
+                if awaited == Awaited::Body { Awaited::NextPiece } else { Awaited::NextRead };
             state.awaited.get_or_insert(piece);
         } else if is_ours {
             self.take_back(py, &state);

@@ -116,13 +116,20 @@ pub(crate) trait ReplySink: Send {
     /// # Errors
     /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; anything else means that nobody reads
     /// the reply any more.
-    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize>;
+    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool)
+    -> io::Result<usize>;
 
     /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends there.
     ///
     /// # Errors
     /// As [`ReplySink::write`].
-    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize>;
+    fn send_file(
+        &mut self,
+        py: Python<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize>;
 
     /// Looks now and then whether the client still waits. Never waits itself.
     ///

@@ -107,7 +107,8 @@ impl Remembered {
     /// The variables of the next request.
     pub(super) fn begin(&mut self) -> Coming<'_> {
         if self.entries.len() > MOST || self.name_bytes > MOST_BYTES {
-            *self = Self { generation: self.generation + 1, version: self.version, ..Self::default() };
+            *self =
+                Self { generation: self.generation + 1, version: self.version, ..Self::default() };
         }
         self.serial += 1;
         let expected = self.first;
@@ -119,7 +120,12 @@ impl Coming<'_> {
     /// Takes the next variable, which stands at `place` among the pairs unless it has come before or is withheld.
     #[inline(always)]
     pub(super) fn next(&mut self, name: &[u8], value: &[u8], place: usize) -> Came {
-        let number = if self.all.entries.get(self.expected).is_some_and(|entry| is_same(&entry.name, name)) {
+        let number = if self
+            .all
+            .entries
+            .get(self.expected)
+            .is_some_and(|entry| is_same(&entry.name, name))
+        {
             self.expected
         } else {
             self.unexpected(name)
@@ -169,7 +175,15 @@ impl Coming<'_> {
 
 impl Entry {
     fn new(name: &[u8]) -> Self {
-        Self { name: name.into(), kind: Kind::of(name), value: Vec::new(), version: 0, next: 0, serial: 0, place: 0 }
+        Self {
+            name: name.into(),
+            kind: Kind::of(name),
+            value: Vec::new(),
+            version: 0,
+            next: 0,
+            serial: 0,
+            place: 0,
+        }
     }
 
     /// The version of `value`; `last` is the last that any value was given.
@@ -267,7 +281,11 @@ mod tests {
             (&["A", "HTTP_PROXY", "A", "HTTP_PROXY", "B"], &["A", "B"], &[0]),
             (&["A", "HTTPS", "B", "A", "B", "", ""], &["A", "HTTPS", "B", ""], &[0, 2, 3]),
             (&[], &[], &[]),
-            (&["Authorization", "REDIRECT_HTTP_AUTHORIZATION"], &["Authorization", "REDIRECT_HTTP_AUTHORIZATION"], &[]),
+            (
+                &["Authorization", "REDIRECT_HTTP_AUTHORIZATION"],
+                &["Authorization", "REDIRECT_HTTP_AUTHORIZATION"],
+                &[],
+            ),
         ];
         // Each behind each.
         for before in &requests {

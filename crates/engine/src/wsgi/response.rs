@@ -150,10 +150,15 @@ impl Response {
     #[pyo3(signature = (data, /))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let Ok(block) = data.cast::<PyBytes>() else {
-            return Err(PyTypeError::new_err(format!("write() takes bytes, not `{}`", type_name(data))));
+            return Err(PyTypeError::new_err(format!(
+                "write() takes bytes, not `{}`",
+                type_name(data)
+            )));
         };
         if self.send(py, block, None).map_err(Fault::into_error)? == Flow::Cut {
-            return Err(InvalidResponse::new_err("write() was given more bytes than Content-Length announces"));
+            return Err(InvalidResponse::new_err(
+                "write() was given more bytes than Content-Length announces",
+            ));
         }
         Ok(())
     }
@@ -181,7 +186,14 @@ impl Response {
             over: None,
             is_short: false,
         };
-        Self { state: Mutex::new(state), form, head_only, closes_if_incomplete: false, log, interruptible }
+        Self {
+            state: Mutex::new(state),
+            form,
+            head_only,
+            closes_if_incomplete: false,
+            log,
+            interruptible,
+        }
     }
 
     /// The same, to the request of `variables`: its web server may have to close its client's connection behind it.
@@ -214,7 +226,9 @@ impl Response {
                 (Stage::HeadSent { .. } | Stage::Done, Some(exception)) => return Err(exception),
                 (Stage::Nothing | Stage::Started(_), Some(_)) => state.stage = Stage::Nothing,
                 (_, None) if called_before => {
-                    return Err(PyRuntimeError::new_err("start_response() was called a second time without exc_info"));
+                    return Err(PyRuntimeError::new_err(
+                        "start_response() was called a second time without exc_info",
+                    ));
                 }
                 (_, None) => {}
             }
@@ -242,7 +256,12 @@ impl Response {
 
     /// Sends a block, with the head before it if that is still here. `whole` is the length of the whole body in bytes, where
     /// that is known.
-    pub(super) fn send(&self, py: Python<'_>, block: &Bound<'_, PyBytes>, whole: Option<u64>) -> Result<Flow, Fault> {
+    pub(super) fn send(
+        &self,
+        py: Python<'_>,
+        block: &Bound<'_, PyBytes>,
+        whole: Option<u64>,
+    ) -> Result<Flow, Fault> {
         let block = block.as_bytes();
         let mut state = self.state(py);
         let head = self.take_head(&mut state, whole, Some(block.len() as u64))?;
@@ -403,7 +422,9 @@ impl Response {
 
     fn fault_of_write(&self, py: Python<'_>, error: std::io::Error) -> Fault {
         match error.kind() {
-            std::io::ErrorKind::TimedOut => Fault::Raised(self.interruptible.expire(py, Awaited::Reader)),
+            std::io::ErrorKind::TimedOut => {
+                Fault::Raised(self.interruptible.expire(py, Awaited::Reader))
+            }
             _ => Fault::of_write(error),
         }
     }
@@ -413,7 +434,8 @@ impl Response {
         if !self.may_be_replaced(py) {
             return false;
         }
-        let page = Page { status, request_id: self.log.request_id(), detail, head_only: self.head_only };
+        let page =
+            Page { status, request_id: self.log.request_id(), detail, head_only: self.head_only };
         let reply = page.render(self.form);
         let mut state = self.state(py);
         state.stage = Stage::HeadSent { limit: None, bodiless: true };
@@ -424,7 +446,12 @@ impl Response {
     /// The head as it leaves now, if it has not left before.
     ///
     /// `block` is the length of the block that leaves with it; none where no body follows.
-    fn take_head(&self, state: &mut State, whole: Option<u64>, block: Option<u64>) -> Result<Vec<u8>, Fault> {
+    fn take_head(
+        &self,
+        state: &mut State,
+        whole: Option<u64>,
+        block: Option<u64>,
+    ) -> Result<Vec<u8>, Fault> {
         let mut head = match std::mem::replace(&mut state.stage, Stage::Done) {
             Stage::Started(head) => head,
             stage @ Stage::HeadSent { .. } => {
@@ -487,7 +514,11 @@ impl Response {
             (false, None) => u64::MAX,
         };
         let is_part_of_file = state.is_file && state.is_partial;
-        if length > room && !std::mem::replace(&mut state.excess, true) && !self.head_only && !is_part_of_file {
+        if length > room
+            && !std::mem::replace(&mut state.excess, true)
+            && !self.head_only
+            && !is_part_of_file
+        {
             let entry = match limit {
                 Some(limit) if !bodiless => Entry::error(
                     Code::BodyTooLong,
@@ -542,7 +573,8 @@ impl Response {
         let client_gone = self.state(py).client_gone;
         match fault {
             Fault::Raised(error)
-                if error.is_instance_of::<PyConnectionError>(py) && (client_gone || (cut && self.is_abandoned(py))) =>
+                if error.is_instance_of::<PyConnectionError>(py)
+                    && (client_gone || (cut && self.is_abandoned(py))) =>
             {
                 Fault::ClientGone
             }
@@ -555,30 +587,35 @@ impl Response {
 
 /// The exception of an `exc_info` tuple, as it is to be raised again. No reference to it is kept.
 fn exception_of(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
-    let wrong =
-        || PyTypeError::new_err("exc_info must be a tuple of type, exception and traceback, as sys.exc_info() gives");
+    let wrong = || {
+        PyTypeError::new_err(
+            "exc_info must be a tuple of type, exception and traceback, as sys.exc_info() gives",
+        )
+    };
     let tuple = exc_info.cast::<PyTuple>().map_err(|_| wrong())?;
     let (_, exception, traceback): (Bound<'_, PyAny>, Bound<'_, PyAny>, Bound<'_, PyAny>) =
         tuple.extract().map_err(|_| wrong())?;
     if exception.is_none() {
         return Err(wrong());
     }
-    let exception = exception.call_method1(intern!(exc_info.py(), "with_traceback"), (traceback,))?;
+    let exception =
+        exception.call_method1(intern!(exc_info.py(), "with_traceback"), (traceback,))?;
     Ok(PyErr::from_value(exception))
 }
 
 /// Checks what an application gave to `start_response`.
 fn head_of(form: Form, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head> {
     let invalid = |bad: BadHead| InvalidResponse::new_err(bad.to_string());
-    let status = status
-        .cast::<PyString>()
-        .map_err(|_| PyTypeError::new_err(format!("status must be str, not `{}`", type_name(status))))?;
-    let headers = headers
-        .cast::<PyList>()
-        .map_err(|_| PyTypeError::new_err(format!("headers must be a list, not `{}`", type_name(headers))))?;
+    let status = status.cast::<PyString>().map_err(|_| {
+        PyTypeError::new_err(format!("status must be str, not `{}`", type_name(status)))
+    })?;
+    let headers = headers.cast::<PyList>().map_err(|_| {
+        PyTypeError::new_err(format!("headers must be a list, not `{}`", type_name(headers)))
+    })?;
     let mut head = Head::new(form, &latin1(status, "status")?).map_err(invalid)?;
     for field in headers {
-        let wrong = || PyTypeError::new_err("each header must be a tuple of two str: name and value");
+        let wrong =
+            || PyTypeError::new_err("each header must be a tuple of two str: name and value");
         let pair = field.cast::<PyTuple>().map_err(|_| wrong())?;
         if pair.len() != 2 {
             return Err(wrong());

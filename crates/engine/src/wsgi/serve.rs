@@ -58,7 +58,11 @@ impl Server {
     ///
     /// # Errors
     /// If memory is short.
-    pub(crate) fn new(py: Python<'_>, setting: Setting, sink: Arc<dyn ErrorSink>) -> PyResult<Self> {
+    pub(crate) fn new(
+        py: Python<'_>,
+        setting: Setting,
+        sink: Arc<dyn ErrorSink>,
+    ) -> PyResult<Self> {
         static INPUT: PyOnceLock<()> = PyOnceLock::new();
         register::<Input>(py, &INPUT)?;
         let (errors, lines) = errors_stream(py, sink.clone())?;
@@ -67,16 +71,22 @@ impl Server {
     }
 
     /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
-    pub(crate) fn serve(&mut self, application: &Bound<'_, PyAny>, exchange: Exchange<'_>) -> Outcome {
+    pub(crate) fn serve(
+        &mut self,
+        application: &Bound<'_, PyAny>,
+        exchange: Exchange<'_>,
+    ) -> Outcome {
         let py = application.py();
         let Exchange { variables, body, data, reply, errors, form, log, interruptible } = exchange;
-        let response = Response::new(reply, form, variables.is_head(), log.clone(), interruptible.clone());
+        let response =
+            Response::new(reply, form, variables.is_head(), log.clone(), interruptible.clone());
         let response = response.behind(&variables);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
             let response = Bound::new(py, response)?;
             let environ = self.environs.make(py, &variables, log.request_id(), &input)?;
-            let data = data.map(|data| Bound::new(py, Input::new(data, interruptible))).transpose()?;
+            let data =
+                data.map(|data| Bound::new(py, Input::new(data, interruptible))).transpose()?;
             if let Some(data) = &data {
                 environ.set_item(intern!(py, "wsgate.data"), data)?;
             }
@@ -90,7 +100,10 @@ impl Server {
             Ok(parts) => parts,
             Err(error) => {
                 // Only memory can be short here; the sink went with the response, so the gateway replies.
-                log.entry(&Entry::error(Code::Internal, format!("the environ could not be made: {error}")));
+                log.entry(&Entry::error(
+                    Code::Internal,
+                    format!("the environ could not be made: {error}"),
+                ));
                 return Outcome::Cut;
             }
         };
@@ -105,10 +118,12 @@ impl Server {
             Err(fault) => {
                 response.end_interruption(py);
                 let awaited = response.awaited();
-                let cut = input.get().was_cut(py) || data.as_ref().is_some_and(|data| data.get().was_cut(py));
+                let cut = input.get().was_cut(py)
+                    || data.as_ref().is_some_and(|data| data.get().was_cut(py));
                 let fault = response.cause_of(py, fault, cut);
                 abandoned = matches!(fault, Fault::ClientGone);
-                let entry = fault.entry(py, &self.setting, response.head_left(py), awaited, described);
+                let entry =
+                    fault.entry(py, &self.setting, response.head_left(py), awaited, described);
                 if let Some(entry) = &entry {
                     log.entry(entry);
                 }
@@ -171,7 +186,13 @@ impl Server {
 }
 
 /// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
-pub(crate) fn refuse(py: Python<'_>, response: Response, debug: bool, status: Status, entry: &Entry) -> Outcome {
+pub(crate) fn refuse(
+    py: Python<'_>,
+    response: Response,
+    debug: bool,
+    status: Status,
+    entry: &Entry,
+) -> Outcome {
     response.end_interruption(py);
     if entry.code() == Code::Terminated && response.is_abandoned(py) {
         // The web server has ended the process since its client has gone.
@@ -269,7 +290,11 @@ fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
         );
     }
     let numbers = [
-        (iterable.is_instance_of::<PyBytes>(), "`bytes`, which iterate", "put them into a list: return [body]"),
+        (
+            iterable.is_instance_of::<PyBytes>(),
+            "`bytes`, which iterate",
+            "put them into a list: return [body]",
+        ),
         (
             iterable.is_instance_of::<PyByteArray>(),
             "a `bytearray`, which iterates",
@@ -281,15 +306,21 @@ fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
             "put bytes into a list: return [bytes(body)]",
         ),
     ];
-    if let Some((_, what, hint)) = numbers.into_iter().find(|(is_that, ..)| *is_that && item.is_instance_of::<PyInt>())
+    if let Some((_, what, hint)) =
+        numbers.into_iter().find(|(is_that, ..)| *is_that && item.is_instance_of::<PyInt>())
     {
         return Fault::bad_response(
-            format!("the application returned {what} as numbers; the body must be an iterable of bytes"),
+            format!(
+                "the application returned {what} as numbers; the body must be an iterable of bytes"
+            ),
             hint,
         );
     }
     Fault::bad_response(
-        format!("the application gave a body block of type `{}`; only bytes can be sent", type_name(item)),
+        format!(
+            "the application gave a body block of type `{}`; only bytes can be sent",
+            type_name(item)
+        ),
         "encode text before it is sent: text.encode(\"utf-8\")",
     )
 }

@@ -152,13 +152,19 @@ impl Streams {
             if doubtful == [false; 3] {
                 return;
             }
-            (known.streams.each_ref().map(|stream| stream.as_ref().map(|stream| stream.clone_ref(py))), doubtful)
+            (
+                known
+                    .streams
+                    .each_ref()
+                    .map(|stream| stream.as_ref().map(|stream| stream.clone_ref(py))),
+                doubtful,
+            )
         };
         for (number, stream) in streams.iter().enumerate().filter(|(number, _)| doubtful[*number]) {
             let restored = match stream {
-                Some(stream) if self.works(py, number, stream) => {
-                    sys.set_item(names[number], stream).and_then(|()| self.reset(py, number, stream))
-                }
+                Some(stream) if self.works(py, number, stream) => sys
+                    .set_item(names[number], stream)
+                    .and_then(|()| self.reset(py, number, stream)),
                 Some(_) => self.renew(py, number),
                 None => sys.del_item(names[number]),
             };
@@ -184,7 +190,8 @@ impl Streams {
     /// Undoes what a request has done to `stream` by `reconfigure`.
     fn reset(&self, py: Python<'_>, number: usize, stream: &Py<PyAny>) -> PyResult<()> {
         let Some(number) = number.checked_sub(1) else { return Ok(()) };
-        let known = self.after_loading().settings[number].as_ref().map(|settings| settings.clone_ref(py));
+        let known =
+            self.after_loading().settings[number].as_ref().map(|settings| settings.clone_ref(py));
         let (Some(known), Some(now)) = (known, settings_of(py, stream)) else { return Ok(()) };
         if !now.bind(py).eq(&known)? {
             stream.call_method(py, intern!(py, "reconfigure"), (), Some(known.bind(py)))?;
@@ -215,8 +222,12 @@ fn present(sys: &Bound<'_, PyDict>) -> [Option<Py<PyAny>>; 3] {
 /// How `stream` is set, if it is a text stream of Python's.
 fn settings_of(py: Python<'_>, stream: &Py<PyAny>) -> Option<Py<PyDict>> {
     let settings = PyDict::new(py);
-    let names =
-        [intern!(py, "encoding"), intern!(py, "errors"), intern!(py, "line_buffering"), intern!(py, "write_through")];
+    let names = [
+        intern!(py, "encoding"),
+        intern!(py, "errors"),
+        intern!(py, "line_buffering"),
+        intern!(py, "write_through"),
+    ];
     for name in names {
         settings.set_item(name, stream.getattr(py, name).ok()?).ok()?;
     }

@@ -13,7 +13,9 @@ pub(super) fn register<T: PyTypeInfo>(py: Python<'_>, registered: &PyOnceLock<()
 
 /// The exception for what a stream cannot do.
 pub(super) fn unsupported(py: Python<'_>, what: &str) -> PyErr {
-    let exception = || py.import(intern!(py, "_io"))?.getattr(intern!(py, "UnsupportedOperation"))?.call1((what,));
+    let exception = || {
+        py.import(intern!(py, "_io"))?.getattr(intern!(py, "UnsupportedOperation"))?.call1((what,))
+    };
     exception().map_or_else(|error| error, PyErr::from_value)
 }
 

@@ -6,7 +6,10 @@ use pyo3::{ffi, prelude::*, types::PyString};
 
 unsafe extern "C" {
     /// Of the stable ABI since 3.10, and exported by 3.9 with the same meaning, so that one engine finds it in either.
-    fn PyUnicode_AsUTF8AndSize(unicode: *mut ffi::PyObject, size: *mut ffi::Py_ssize_t) -> *const c_char;
+    fn PyUnicode_AsUTF8AndSize(
+        unicode: *mut ffi::PyObject,
+        size: *mut ffi::Py_ssize_t,
+    ) -> *const c_char;
 }
 
 /// The text as UTF-8, unless it holds lone surrogates, which have none.

@@ -56,7 +56,8 @@ impl Described {
         };
         let python = if message.is_interrupted { None } else { by_python(py, error).ok() };
         let pieces = python.unwrap_or_else(|| plainly(py, error, message));
-        let trace = pieces.iter().map(|piece| shorten_lines(piece, LONGEST_PIECE)).collect::<String>();
+        let trace =
+            pieces.iter().map(|piece| shorten_lines(piece, LONGEST_PIECE)).collect::<String>();
         Self { line, trace: shorten_lines(&trace, LONGEST).into_owned() }
     }
 }
@@ -79,7 +80,8 @@ pub(crate) fn text_of(text: &Bound<'_, PyString>) -> PyResult<String> {
     if length <= 2 * ENDS {
         return encoded(text);
     }
-    let part = |start, end| class.call_method1("__getitem__", (text, PySlice::new(py, start, end, 1)));
+    let part =
+        |start, end| class.call_method1("__getitem__", (text, PySlice::new(py, start, end, 1)));
     let (begin, end) = (encoded(&part(0, ENDS)?)?, encoded(&part(length - ENDS, length)?)?);
     Ok(format!("{begin} … ({} characters) … {end}", length - 2 * ENDS))
 }
@@ -121,7 +123,9 @@ fn by_python(py: Python<'_>, error: &PyErr) -> PyResult<Vec<String>> {
 }
 
 /// The traceback without the frames of the import system that stand before the application's own.
-fn from_application(traceback: Option<Bound<'_, PyTraceback>>) -> PyResult<Option<Bound<'_, PyAny>>> {
+fn from_application(
+    traceback: Option<Bound<'_, PyTraceback>>,
+) -> PyResult<Option<Bound<'_, PyAny>>> {
     let mut rest = traceback.map(Bound::into_any);
     while let Some(step) = &rest {
         let file = step.getattr("tb_frame")?.getattr("f_code")?.getattr("co_filename")?;
@@ -139,12 +143,17 @@ fn plainly(py: Python<'_>, error: &PyErr, message: Message) -> Vec<String> {
     let mut chain = vec![(error.value(py).clone().into_any(), "")];
     while let Some(((last, _), room)) = chain.last().zip(MOST_CHAINED.checked_sub(chain.len())) {
         let attribute = |name: &str| last.getattr(name).ok().filter(|value| !value.is_none());
-        let hides_context = attribute("__suppress_context__").is_some_and(|hides| hides.is_truthy().unwrap_or(true));
+        let hides_context = attribute("__suppress_context__")
+            .is_some_and(|hides| hides.is_truthy().unwrap_or(true));
         let next = match (attribute("__cause__"), attribute("__context__")) {
-            (Some(cause), _) => (cause, "\nThe above exception was the direct cause of the following exception:\n\n"),
-            (None, Some(context)) if !hides_context => {
-                (context, "\nDuring handling of the above exception, another exception occurred:\n\n")
-            }
+            (Some(cause), _) => (
+                cause,
+                "\nThe above exception was the direct cause of the following exception:\n\n",
+            ),
+            (None, Some(context)) if !hides_context => (
+                context,
+                "\nDuring handling of the above exception, another exception occurred:\n\n",
+            ),
             _ => break,
         };
         if room == 0 || chain.iter().any(|(known, _)| known.is(&next.0)) {
@@ -154,7 +163,10 @@ fn plainly(py: Python<'_>, error: &PyErr, message: Message) -> Vec<String> {
     }
     let mut pieces = Vec::new();
     for (value, link) in chain.iter().skip(1).rev() {
-        let frames = value.getattr("__traceback__").ok().and_then(|frames| frames.cast_into::<PyTraceback>().ok());
+        let frames = value
+            .getattr("__traceback__")
+            .ok()
+            .and_then(|frames| frames.cast_into::<PyTraceback>().ok());
         describe_plainly(value, frames, None, &mut pieces);
         pieces.push((*link).to_owned());
     }
@@ -189,7 +201,10 @@ fn describe_plainly(
         pieces.push(frame(step).unwrap_or_else(|_| "  (a frame that cannot be read)\n".to_owned()));
     }
     let class = value.get_type();
-    let name = class.fully_qualified_name().and_then(|name| text_of(&name)).unwrap_or_else(|_| "exception".to_owned());
+    let name = class
+        .fully_qualified_name()
+        .and_then(|name| text_of(&name))
+        .unwrap_or_else(|_| "exception".to_owned());
     let text = text.unwrap_or_else(|| message(value).text);
     pieces.push(if text.is_empty() { format!("{name}\n") } else { format!("{name}: {text}\n") });
     let list = |name: &str| value.getattr(name).ok().filter(|value| !value.is_none());
@@ -198,7 +213,9 @@ fn describe_plainly(
             pieces.push(format!("{}\n", message(&note).text));
         }
     }
-    if let Some(members) = list("exceptions").and_then(|members| members.cast_into::<PyTuple>().ok()) {
+    if let Some(members) =
+        list("exceptions").and_then(|members| members.cast_into::<PyTuple>().ok())
+    {
         for member in members.iter().take(MOST_MEMBERS) {
             let name = member.get_type().name().and_then(|name| text_of(&name)).unwrap_or_default();
             pieces.push(format!("  + {name}: {}\n", message(&member).text.replace('\n', "\n    ")));
@@ -222,7 +239,11 @@ fn frame(step: &Bound<'_, PyAny>) -> PyResult<String> {
 /// Line `number` of a source file, from 1.
 fn source_line(file: &str, number: usize) -> Option<String> {
     // A name of code need not be that of a file, and the file need be none that ends.
-    let source = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(file).ok()?;
+    let source = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(file)
+        .ok()?;
     if !source.metadata().ok()?.is_file() {
         return None;
     }

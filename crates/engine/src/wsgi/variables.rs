@@ -148,7 +148,8 @@ impl<'a> Variables<'a> {
                 Time::Again(place) => {
                     if twice == Twice::Last {
                         let version = coming.version(number, value);
-                        variables.pairs[place] = Pair { name, value: Cow::Borrowed(value), number, version };
+                        variables.pairs[place] =
+                            Pair { name, value: Cow::Borrowed(value), number, version };
                     }
                     continue;
                 }
@@ -215,9 +216,9 @@ impl<'a> Variables<'a> {
     pub(super) fn front_ignores_short_bodies(&self, form: Form) -> bool {
         match form {
             Form::Cgi => true,
-            Form::FastCgi => self
-                .get(Known::ServerSoftware)
-                .is_some_and(|software| software.starts_with(b"Apache") || software.starts_with(b"lighttpd")),
+            Form::FastCgi => self.get(Known::ServerSoftware).is_some_and(|software| {
+                software.starts_with(b"Apache") || software.starts_with(b"lighttpd")
+            }),
             Form::NonParsed => false,
         }
     }
@@ -232,19 +233,23 @@ impl<'a> Variables<'a> {
 
     /// How far the request body reaches, where the end of the stream that it comes in is certain (FastCGI 1.0, 6.2).
     pub(crate) fn body_length_in_stream(&self) -> BodyLength {
-        self.filled(Known::ContentLength).and_then(decimal).map_or(BodyLength::UntilEnd, BodyLength::Exactly)
+        self.filled(Known::ContentLength)
+            .and_then(decimal)
+            .map_or(BodyLength::UntilEnd, BodyLength::Exactly)
     }
 
     /// Did the client send its body in chunks? The front has put them together, and has not counted them.
     fn is_chunked(&self) -> bool {
-        self.get(Known::HttpTransferEncoding)
-            .is_some_and(|coding| coding.to_ascii_lowercase().windows(7).any(|word| word == b"chunked"))
+        self.get(Known::HttpTransferEncoding).is_some_and(|coding| {
+            coding.to_ascii_lowercase().windows(7).any(|word| word == b"chunked")
+        })
     }
 
     /// Is the request one over TLS? Only what the front itself says counts, never a header.
     pub(super) fn scheme(&self) -> &'static str {
         let tls = |variable, values: [&[u8]; 3]| {
-            self.get(variable).is_some_and(|value| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
+            self.get(variable)
+                .is_some_and(|value| values.iter().any(|known| known.eq_ignore_ascii_case(value)))
         };
         if tls(Known::Https, [b"on", b"1", b"yes"]) || tls(Known::RequestScheme, [b"https"; 3]) {
             "https"
@@ -262,7 +267,8 @@ impl<'a> Variables<'a> {
             Some(method) if is_token(method) => {}
             method => return refuse(Known::RequestMethod, method.unwrap_or_default(), "a method"),
         }
-        for (variable, expected) in [(Known::ContentLength, "a number of bytes"), (Known::ServerPort, "a port number")]
+        for (variable, expected) in
+            [(Known::ContentLength, "a number of bytes"), (Known::ServerPort, "a port number")]
         {
             if let Some(value) = self.filled(variable)
                 && decimal(value).is_none()
@@ -279,7 +285,9 @@ impl<'a> Variables<'a> {
         let Some(first) = spelt.filter(|_| self.filled(Known::HttpAuthorization).is_none()) else {
             return;
         };
-        let found = self.pairs[first..].iter().find(|pair| !pair.value.is_empty() && spells_authorization(pair.name));
+        let found = self.pairs[first..]
+            .iter()
+            .find(|pair| !pair.value.is_empty() && spells_authorization(pair.name));
         if let Some(pair) = found {
             let credentials = pair.value.clone();
             self.set(Known::HttpAuthorization, credentials);
@@ -302,7 +310,8 @@ impl<'a> Variables<'a> {
 
     /// Makes `script_name` the mount, as `--script-name` wants it, if the path of the request is below it.
     pub(crate) fn mount_at(&mut self, script_name: &str) {
-        let [before, behind] = [Known::ScriptName, Known::PathInfo].map(|known| self.get(known).unwrap_or_default());
+        let [before, behind] =
+            [Known::ScriptName, Known::PathInfo].map(|known| self.get(known).unwrap_or_default());
         if before == script_name.as_bytes() {
             return;
         }
@@ -316,7 +325,9 @@ impl<'a> Variables<'a> {
     /// Removes `variable` if its value is empty. The PEP lets both mean the same, but applications
     /// convert what is there: `int(environ.get("CONTENT_LENGTH", 0))`.
     fn leave_out_if_empty(&mut self, variable: Known) {
-        let Some(place) = self.places[variable as usize].filter(|&place| self.pairs[place].value.is_empty()) else {
+        let Some(place) =
+            self.places[variable as usize].filter(|&place| self.pairs[place].value.is_empty())
+        else {
             return;
         };
         self.places[variable as usize] = None;
@@ -331,9 +342,11 @@ impl<'a> Variables<'a> {
     /// What the PEP promises to every application, for fronts that leave it out.
     fn complete(&mut self) {
         let port: &[u8] = if self.scheme() == "https" { b"443" } else { b"80" };
-        for (variable, value) in
-            [(Known::ServerName, &b"localhost"[..]), (Known::ServerPort, port), (Known::ServerProtocol, b"HTTP/1.0")]
-        {
+        for (variable, value) in [
+            (Known::ServerName, &b"localhost"[..]),
+            (Known::ServerPort, port),
+            (Known::ServerProtocol, b"HTTP/1.0"),
+        ] {
             if self.filled(variable).is_none() {
                 self.set(variable, value);
             }

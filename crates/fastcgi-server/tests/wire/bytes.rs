@@ -60,7 +60,9 @@ pub(crate) const HEAD: usize = 36;
 
 /// A responder's request with one parameter and this body.
 pub(crate) fn request(id: u16, flags: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = [begin(id, RESPONDER, flags), record(PARAMS, id, b"\x01\x01AB"), record(PARAMS, id, b"")].concat();
+    let mut bytes =
+        [begin(id, RESPONDER, flags), record(PARAMS, id, b"\x01\x01AB"), record(PARAMS, id, b"")]
+            .concat();
     if !body.is_empty() {
         bytes.extend(record(STDIN, id, body));
     }
@@ -70,16 +72,18 @@ pub(crate) fn request(id: u16, flags: u8, body: &[u8]) -> Vec<u8> {
 
 /// Content of a stream of parameters; now and then one that is cut off.
 fn params() -> impl Strategy<Value = Vec<u8>> {
-    let pair = (vec(any::<u8>(), 0..6), vec(any::<u8>(), 0..200), any::<bool>()).prop_map(|(name, value, long)| {
-        let mut bytes = vec![u8::try_from(name.len()).unwrap()];
-        let length = u32::try_from(value.len()).unwrap();
-        if long || length > 127 {
-            bytes.extend((length | 0x8000_0000).to_be_bytes());
-        } else {
-            bytes.push(u8::try_from(length).unwrap());
-        }
-        [bytes, name, value].concat()
-    });
+    let pair = (vec(any::<u8>(), 0..6), vec(any::<u8>(), 0..200), any::<bool>()).prop_map(
+        |(name, value, long)| {
+            let mut bytes = vec![u8::try_from(name.len()).unwrap()];
+            let length = u32::try_from(value.len()).unwrap();
+            if long || length > 127 {
+                bytes.extend((length | 0x8000_0000).to_be_bytes());
+            } else {
+                bytes.push(u8::try_from(length).unwrap());
+            }
+            [bytes, name, value].concat()
+        },
+    );
     (vec(pair, 0..12), prop_oneof![9 => Just(0), 1 => 1..3_usize]).prop_map(|(pairs, cut)| {
         let mut bytes = pairs.concat();
         bytes.truncate(bytes.len().saturating_sub(cut));
@@ -88,7 +92,13 @@ fn params() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// The records of a stream, ended or not.
-fn stream(record_type: u8, id: u16, content: Vec<u8>, cuts: Vec<Index>, ended: bool) -> Vec<Record> {
+fn stream(
+    record_type: u8,
+    id: u16,
+    content: Vec<u8>,
+    cuts: Vec<Index>,
+    ended: bool,
+) -> Vec<Record> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(content.len() + 1)).collect();
     at.extend([0, content.len()]);
     at.sort_unstable();
@@ -100,13 +110,19 @@ fn stream(record_type: u8, id: u16, content: Vec<u8>, cuts: Vec<Index>, ended: b
 
 /// The records of one whole request, in a legal order.
 fn conversation(id: u16) -> impl Strategy<Value = Vec<Record>> {
-    let role = prop_oneof![5 => Just(RESPONDER), 2 => Just(AUTHORIZER), 3 => Just(FILTER), 1 => Just(77)];
+    let role =
+        prop_oneof![5 => Just(RESPONDER), 2 => Just(AUTHORIZER), 3 => Just(FILTER), 1 => Just(77)];
     let cuts = || vec(any::<Index>(), 0..4);
     let body = || vec(any::<u8>(), 0..300);
     let end = || prop::bool::weighted(0.95);
-    (role, any::<u8>(), (params(), cuts(), end()), (body(), cuts(), end()), (body(), cuts(), end())).prop_map(
-        move |(role, flags, params, stdin, data)| {
-            let begin = Record { record_type: BEGIN, id, content: vec![0, role, flags, 1, 2, 3, 4, 5], padding: 0 };
+    (role, any::<u8>(), (params(), cuts(), end()), (body(), cuts(), end()), (body(), cuts(), end()))
+        .prop_map(move |(role, flags, params, stdin, data)| {
+            let begin = Record {
+                record_type: BEGIN,
+                id,
+                content: vec![0, role, flags, 1, 2, 3, 4, 5],
+                padding: 0,
+            };
             let mut records = vec![begin];
             records.extend(stream(PARAMS, id, params.0, params.1, params.2));
             if params.2 && role != AUTHORIZER {
@@ -116,8 +132,7 @@ fn conversation(id: u16) -> impl Strategy<Value = Vec<Record>> {
                 records.extend(stream(DATA, id, data.0, data.1, data.2));
             }
             records
-        },
-    )
+        })
 }
 
 /// A record that has no place in a conversation, though many are legal all the same.
@@ -134,13 +149,24 @@ fn noise() -> impl Strategy<Value = Record> {
         (query, any::<u8>()).prop_map(|(names, padding)| {
             Record { record_type: GET_VALUES, id: 0, content: names.concat(), padding }
         }),
-        (0..14_u8, vec(any::<u8>(), 0..20))
-            .prop_map(|(record_type, content)| { Record { record_type, id: 0, content, padding: 0 } }),
+        (0..14_u8, vec(any::<u8>(), 0..20)).prop_map(|(record_type, content)| {
+            Record { record_type, id: 0, content, padding: 0 }
+        }),
         // Ids that are not active, or are over.
         (2..14_u8, 1..9_u16, vec(any::<u8>(), 0..20)).prop_map(|(record_type, id, content)| {
-            Record { record_type, id: if record_type == PARAMS { id + 100 } else { id }, content, padding: 0 }
+            Record {
+                record_type,
+                id: if record_type == PARAMS { id + 100 } else { id },
+                content,
+                padding: 0,
+            }
         }),
-        (1..9_u16).prop_map(|id| Record { record_type: ABORT, id, content: Vec::new(), padding: 0 }),
+        (1..9_u16).prop_map(|id| Record {
+            record_type: ABORT,
+            id,
+            content: Vec::new(),
+            padding: 0
+        }),
     ]
 }
 

@@ -32,7 +32,8 @@ impl Policy {
     pub(crate) const NEVER: Self = Self::from_bits(0);
 
     /// An application that answers a request when its last input is over, and closes the connection when it has to.
-    pub(crate) const AT_THE_END: Self = Self { after_params: false, after_stdin: true, ..Self::from_bits(0xff) };
+    pub(crate) const AT_THE_END: Self =
+        Self { after_params: false, after_stdin: true, ..Self::from_bits(0xff) };
 
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self {
@@ -76,7 +77,9 @@ impl Drive {
     pub(crate) fn feed(&mut self, input: &[u8]) {
         let mut rest = input;
         while !matches!(self.seen.last(), Some(Seen::MustClose | Seen::Failed(_))) {
-            if let Some(expected) = self.connection.expected().filter(|_| self.direct && !rest.is_empty()) {
+            if let Some(expected) =
+                self.connection.expected().filter(|_| self.direct && !rest.is_empty())
+            {
                 let (content, after) = rest.split_at(expected.remaining.min(rest.len()));
                 self.connection.took(content.len());
                 rest = after;
@@ -103,9 +106,12 @@ impl Drive {
 
     fn event(&mut self, event: Event<'_>) {
         let seen = match event {
-            Event::Begin { id, role, keep_connection } => Seen::Begin { id: id.get(), role, keep_connection },
+            Event::Begin { id, role, keep_connection } => {
+                Seen::Begin { id: id.get(), role, keep_connection }
+            }
             Event::Params { id, params } => {
-                let pairs: Vec<_> = params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+                let pairs: Vec<_> =
+                    params.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
                 assert_eq!(pairs.len(), params.len());
                 self.connection.reuse(params);
                 Seen::Params { id: id.get(), pairs }
@@ -113,8 +119,12 @@ impl Drive {
             Event::BadParams { id, error } => Seen::BadParams { id: id.get(), error },
             Event::Stdin { id, bytes } => return self.content(id.get(), Input::Stdin, bytes),
             Event::Data { id, bytes } => return self.content(id.get(), Input::Data, bytes),
-            Event::StdinEnd { id, length } => Seen::ContentEnd { id: id.get(), input: Input::Stdin, length },
-            Event::DataEnd { id, length } => Seen::ContentEnd { id: id.get(), input: Input::Data, length },
+            Event::StdinEnd { id, length } => {
+                Seen::ContentEnd { id: id.get(), input: Input::Stdin, length }
+            }
+            Event::DataEnd { id, length } => {
+                Seen::ContentEnd { id: id.get(), input: Input::Data, length }
+            }
             Event::Abort { id } => Seen::Abort { id: id.get() },
             Event::Reply(reply) => {
                 let mut bytes = Vec::new();
@@ -124,9 +134,10 @@ impl Drive {
         };
         let over = self.policy.finishes(&seen);
         let id = match seen {
-            Seen::Params { id, .. } | Seen::BadParams { id, .. } | Seen::ContentEnd { id, .. } | Seen::Abort { id } => {
-                id
-            }
+            Seen::Params { id, .. }
+            | Seen::BadParams { id, .. }
+            | Seen::ContentEnd { id, .. }
+            | Seen::Abort { id } => id,
             _ => 0,
         };
         self.seen.push(seen);
@@ -143,7 +154,9 @@ impl Drive {
     fn content(&mut self, id: u16, input: Input, content: &[u8]) {
         assert!(!content.is_empty(), "no piece is empty");
         match self.seen.last_mut() {
-            Some(Seen::Content { id: last, input: same, bytes }) if *last == id && *same == input => {
+            Some(Seen::Content { id: last, input: same, bytes })
+                if *last == id && *same == input =>
+            {
                 bytes.extend_from_slice(content);
             }
             _ => self.seen.push(Seen::Content { id, input, bytes: content.to_vec() }),
@@ -157,7 +170,13 @@ pub(crate) fn whole(input: &[u8], limits: Limits, policy: Policy) -> Vec<Seen> {
 }
 
 /// What a connection says to `input` when it comes in pieces of these sizes, over and over again.
-pub(crate) fn in_pieces(input: &[u8], sizes: &[usize], limits: Limits, policy: Policy, direct: bool) -> Vec<Seen> {
+pub(crate) fn in_pieces(
+    input: &[u8],
+    sizes: &[usize],
+    limits: Limits,
+    policy: Policy,
+    direct: bool,
+) -> Vec<Seen> {
     let mut drive = Drive::new(limits, policy, direct);
     let mut rest = input;
     for size in sizes.iter().cycle() {

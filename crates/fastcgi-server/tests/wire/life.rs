@@ -1,6 +1,8 @@
 //! The life of connections and of the requests on them: ids, aborts, refusals, the end.
 
-use fastcgi_server::{Connection, Error, Limits, Output, Reply, bodies::ProtocolStatus, record::UnknownVersion};
+use fastcgi_server::{
+    Connection, Error, Limits, Output, Reply, bodies::ProtocolStatus, record::UnknownVersion,
+};
 
 use crate::{
     bytes::{ABORT, HEAD, PARAMS, RESPONDER, STDIN, begin, id, record, request},
@@ -9,8 +11,13 @@ use crate::{
 };
 
 /// Several requests on one connection.
-const MULTIPLEX: Limits =
-    Limits { params_bytes: 1000, params_count: 10, active_requests: 3, max_conns: None, max_reqs: None };
+const MULTIPLEX: Limits = Limits {
+    params_bytes: 1000,
+    params_count: 10,
+    active_requests: 3,
+    max_conns: None,
+    max_reqs: None,
+};
 
 #[test]
 fn f09_another_version_is_an_error_that_stays() {
@@ -18,7 +25,10 @@ fn f09_another_version_is_an_error_that_stays() {
     let error = Error::UnknownVersion(UnknownVersion(b'G'));
     assert_eq!(connection.receive(b"GET / HTTP/1.1\r\n"), Err(error));
     assert_eq!(connection.receive(FIRST_EXAMPLE), Err(error));
-    assert_eq!(error.to_string(), "a record of protocol version `71` where only version `1` is known");
+    assert_eq!(
+        error.to_string(),
+        "a record of protocol version `71` where only version `1` is known"
+    );
     assert!(std::error::Error::source(&error).is_some());
 }
 
@@ -88,7 +98,8 @@ fn f11_a_request_that_is_finished_within_its_parameters_is_forgotten() {
 fn f12_any_id_is_used_again_and_again() {
     let ids = [1, 1, 65535, 256, 1, 65535, 2];
     let bytes: Vec<u8> = ids.iter().flat_map(|id| request(*id, 1, b"")).collect();
-    let expected: Vec<Seen> = ids.iter().flat_map(|id| [begun(*id, true), params(*id), stdin_end(*id, 0)]).collect();
+    let expected: Vec<Seen> =
+        ids.iter().flat_map(|id| [begun(*id, true), params(*id), stdin_end(*id, 0)]).collect();
     assert_eq!(whole(&bytes, Limits::default(), Policy::AT_THE_END), expected);
 }
 
@@ -122,7 +133,12 @@ fn f17_a_connection_that_is_kept_never_has_to_be_closed() {
 
 #[test]
 fn f26_an_abort_is_told_once_and_nothing_follows_it() {
-    let aborted = [record(ABORT, 1, b""), record(STDIN, 1, b"late"), record(STDIN, 1, b""), record(ABORT, 1, b"")];
+    let aborted = [
+        record(ABORT, 1, b""),
+        record(STDIN, 1, b"late"),
+        record(STDIN, 1, b""),
+        record(ABORT, 1, b""),
+    ];
     let bytes = [request(1, 1, b"")[..HEAD].to_vec(), aborted.concat()].concat();
     let mut drive = Drive::new(Limits::default(), Policy::NEVER, false);
     drive.feed(&bytes);
@@ -143,7 +159,12 @@ fn f26_a_request_may_be_aborted_after_its_input_is_over() {
 
 #[test]
 fn f26_a_request_may_be_aborted_before_its_parameters_have_come() {
-    let bytes = [begin(1, RESPONDER, 1), record(PARAMS, 1, b"\x01"), record(ABORT, 1, b""), record(PARAMS, 1, b"")];
+    let bytes = [
+        begin(1, RESPONDER, 1),
+        record(PARAMS, 1, b"\x01"),
+        record(ABORT, 1, b""),
+        record(PARAMS, 1, b""),
+    ];
     assert_eq!(never(&bytes.concat()), [begun(1, true), Seen::Abort { id: 1 }]);
 }
 
@@ -169,9 +190,18 @@ fn f27_the_requests_that_a_closed_connection_aborts_are_known() {
 
 #[test]
 fn f28_an_abort_of_a_request_that_is_unknown_or_over_is_ignored() {
-    let bytes = [record(ABORT, 5, b""), request(1, 1, b""), record(ABORT, 1, b""), request(1, 1, b"")].concat();
+    let bytes =
+        [record(ABORT, 5, b""), request(1, 1, b""), record(ABORT, 1, b""), request(1, 1, b"")]
+            .concat();
     let seen = whole(&bytes, Limits::default(), Policy::AT_THE_END);
-    assert_eq!(seen, whole(&[request(1, 1, b""), request(1, 1, b"")].concat(), Limits::default(), Policy::AT_THE_END));
+    assert_eq!(
+        seen,
+        whole(
+            &[request(1, 1, b""), request(1, 1, b"")].concat(),
+            Limits::default(),
+            Policy::AT_THE_END
+        )
+    );
 }
 
 #[test]
@@ -180,7 +210,10 @@ fn f30_a_second_request_on_a_busy_connection_is_refused_and_ignored() {
     let first = request(1, 1, b"body");
     drive.feed(&[&first[..HEAD], &request(2, 1, b"other"), &first[HEAD..]].concat());
     let refusal = Seen::Reply { bytes: b"\x01\x03\0\x02\0\x08\0\0\0\0\0\0\x01\0\0\0".to_vec() };
-    assert_eq!(drive.seen, [begun(1, true), params(1), refusal, stdin(1, b"body"), stdin_end(1, 4)]);
+    assert_eq!(
+        drive.seen,
+        [begun(1, true), params(1), refusal, stdin(1, b"body"), stdin_end(1, 4)]
+    );
 }
 
 #[test]
@@ -216,8 +249,15 @@ fn f12_requests_at_the_same_time_keep_their_streams_apart() {
         record(PARAMS, 2, b""),
         record(STDIN, 2, b""),
     ];
-    let expected =
-        [begun(1, true), params(1), begun(2, true), stdin(1, b"one"), stdin_end(1, 3), params(2), stdin_end(2, 0)];
+    let expected = [
+        begun(1, true),
+        params(1),
+        begun(2, true),
+        stdin(1, b"one"),
+        stdin_end(1, 3),
+        params(2),
+        stdin_end(2, 0),
+    ];
     assert_eq!(whole(&bytes.concat(), MULTIPLEX, Policy::NEVER), expected);
 }
 

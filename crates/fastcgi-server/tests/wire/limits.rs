@@ -7,8 +7,13 @@ use crate::{
     drive::{Policy, Seen, whole},
 };
 
-const LIMITS: Limits =
-    Limits { params_bytes: 20, params_count: 3, active_requests: 1, max_conns: None, max_reqs: None };
+const LIMITS: Limits = Limits {
+    params_bytes: 20,
+    params_count: 3,
+    active_requests: 1,
+    max_conns: None,
+    max_reqs: None,
+};
 
 /// What is said about the parameters in `streams`, each of which is a record of its own.
 fn said(streams: &[&[u8]]) -> Seen {
@@ -22,7 +27,10 @@ fn said(streams: &[&[u8]]) -> Seen {
     // The next request must not suffer.
     bytes.extend(request(1, 1, b""));
     let mut seen = whole(&bytes, LIMITS, Policy::AT_THE_END);
-    assert_eq!(seen.split_off(seen.len() - 3), whole(&request(1, 1, b""), LIMITS, Policy::AT_THE_END));
+    assert_eq!(
+        seen.split_off(seen.len() - 3),
+        whole(&request(1, 1, b""), LIMITS, Policy::AT_THE_END)
+    );
     seen.swap_remove(1)
 }
 
@@ -58,16 +66,25 @@ fn f37_nothing_is_said_about_endless_parameters_before_they_end() {
     }
     let error = ParamsError::TooLong { limit: 20 };
     let end = record(PARAMS, 1, b"");
-    assert_eq!(connection.receive(&end).unwrap().event, Some(Event::BadParams { id: id(1), error }));
+    assert_eq!(
+        connection.receive(&end).unwrap().event,
+        Some(Event::BadParams { id: id(1), error })
+    );
 }
 
 #[test]
 fn f52_an_announced_length_takes_no_memory() {
     // Two gigabytes and a value of as many: nobody has sent them yet.
-    let bytes =
-        [begin(1, RESPONDER, 1), record(PARAMS, 1, b"\xff\xff\xff\xff\xff\xff\xff\xff"), record(PARAMS, 1, b"")];
+    let bytes = [
+        begin(1, RESPONDER, 1),
+        record(PARAMS, 1, b"\xff\xff\xff\xff\xff\xff\xff\xff"),
+        record(PARAMS, 1, b""),
+    ];
     let seen = whole(&bytes.concat(), Limits::default(), Policy::NEVER);
-    assert_eq!(seen.last(), Some(&Seen::BadParams { id: 1, error: ParamsError::Truncated { at: 0 } }));
+    assert_eq!(
+        seen.last(),
+        Some(&Seen::BadParams { id: 1, error: ParamsError::Truncated { at: 0 } })
+    );
 }
 
 #[test]
@@ -76,7 +93,11 @@ fn f52_the_defaults_take_what_a_web_server_sends_at_most() {
     let mut bytes = begin(1, RESPONDER, 1);
     for number in 0..101_u8 {
         let value = [b'x'; 8190];
-        bytes.extend(record(PARAMS, 1, &[b"\x08\x80\0\x1f\xfeHTTP_X_", &[number][..], &value].concat()));
+        bytes.extend(record(
+            PARAMS,
+            1,
+            &[b"\x08\x80\0\x1f\xfeHTTP_X_", &[number][..], &value].concat(),
+        ));
     }
     bytes.extend(record(PARAMS, 1, b""));
     let seen = whole(&bytes, Limits::default(), Policy::NEVER);
@@ -86,7 +107,10 @@ fn f52_the_defaults_take_what_a_web_server_sends_at_most() {
 #[test]
 fn f52_no_active_requests_count_as_one() {
     let limits = Limits { active_requests: 0, ..LIMITS };
-    assert_eq!(whole(&request(1, 1, b""), limits, Policy::NEVER), whole(&request(1, 1, b""), LIMITS, Policy::NEVER));
+    assert_eq!(
+        whole(&request(1, 1, b""), limits, Policy::NEVER),
+        whole(&request(1, 1, b""), LIMITS, Policy::NEVER)
+    );
 }
 
 #[test]

@@ -7,8 +7,13 @@ use crate::{
     drive::{Policy, Seen, whole},
 };
 
-const LIMITS: Limits =
-    Limits { params_bytes: 1000, params_count: 10, active_requests: 1, max_conns: Some(8), max_reqs: Some(8) };
+const LIMITS: Limits = Limits {
+    params_bytes: 1000,
+    params_count: 10,
+    active_requests: 1,
+    max_conns: Some(8),
+    max_reqs: Some(8),
+};
 
 /// The replies to `records`, one after the other.
 fn replies(records: &[Vec<u8>], limits: Limits) -> Vec<Vec<u8>> {
@@ -18,7 +23,8 @@ fn replies(records: &[Vec<u8>], limits: Limits) -> Vec<Vec<u8>> {
 
 #[test]
 fn f19_values_are_answered_without_a_request() {
-    let query = record(GET_VALUES, 0, b"\x0e\0FCGI_MAX_CONNS\x0d\0FCGI_MAX_REQS\x0f\0FCGI_MPXS_CONNS");
+    let query =
+        record(GET_VALUES, 0, b"\x0e\0FCGI_MAX_CONNS\x0d\0FCGI_MAX_REQS\x0f\0FCGI_MPXS_CONNS");
     let result = b"\x01\x0a\0\0\0\x33\0\0\x0e\x01FCGI_MAX_CONNS8\x0d\x01FCGI_MAX_REQS8\x0f\x01FCGI_MPXS_CONNS0";
     assert_eq!(replies(&[query], LIMITS), [result]);
 }
@@ -29,9 +35,14 @@ fn f19_values_are_answered_within_a_request_too() {
     let request = request(1, 1, b"body");
     for cut in [16, 16 + 12, HEAD] {
         let records = [request[..cut].to_vec(), query.clone(), request[cut..].to_vec()];
-        assert_eq!(replies(&records, LIMITS), [b"\x01\x0a\0\0\0\x12\0\0\x0f\x01FCGI_MPXS_CONNS0"], "at {cut}");
+        assert_eq!(
+            replies(&records, LIMITS),
+            [b"\x01\x0a\0\0\0\x12\0\0\x0f\x01FCGI_MPXS_CONNS0"],
+            "at {cut}"
+        );
         let seen = whole(&records.concat(), LIMITS, Policy::NEVER);
-        let others: Vec<_> = seen.into_iter().filter(|seen| !matches!(seen, Seen::Reply { .. })).collect();
+        let others: Vec<_> =
+            seen.into_iter().filter(|seen| !matches!(seen, Seen::Reply { .. })).collect();
         assert_eq!(others, whole(&request, LIMITS, Policy::NEVER));
     }
 }
@@ -44,7 +55,8 @@ fn f19_unknown_names_are_left_out() {
 
 #[test]
 fn f20_what_is_announced_is_what_the_limits_say() {
-    let query = record(GET_VALUES, 0, b"\x0e\0FCGI_MAX_CONNS\x0d\0FCGI_MAX_REQS\x0f\0FCGI_MPXS_CONNS");
+    let query =
+        record(GET_VALUES, 0, b"\x0e\0FCGI_MAX_CONNS\x0d\0FCGI_MAX_REQS\x0f\0FCGI_MPXS_CONNS");
     let multiplex = Limits { active_requests: 2, max_conns: None, max_reqs: Some(100), ..LIMITS };
     let result = b"\x01\x0a\0\0\0\x24\0\0\x0d\x03FCGI_MAX_REQS100\x0f\x01FCGI_MPXS_CONNS1";
     assert_eq!(replies(&[query], multiplex), [result]);
@@ -72,7 +84,8 @@ fn f13_the_id_of_no_request_begins_none() {
 
 #[test]
 fn f13_management_types_under_the_id_of_a_request_are_ignored() {
-    let disturbed: Vec<u8> = [9, 10, 11, 12, 200].iter().flat_map(|kind| record(*kind, 1, b"x")).collect();
+    let disturbed: Vec<u8> =
+        [9, 10, 11, 12, 200].iter().flat_map(|kind| record(*kind, 1, b"x")).collect();
     let request = request(1, 1, b"");
     let bytes = [&request[..16], &disturbed, &request[16..]].concat();
     assert_eq!(whole(&bytes, LIMITS, Policy::NEVER), whole(&request, LIMITS, Policy::NEVER));

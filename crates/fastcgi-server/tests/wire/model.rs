@@ -25,11 +25,14 @@ struct Request {
 
 /// Everything that is said to `input`.
 pub(crate) fn model(input: &[u8], limits: Limits, policy: Policy) -> Vec<Seen> {
-    let mut model = Model { limits, policy, requests: BTreeMap::new(), closing: false, seen: Vec::new() };
+    let mut model =
+        Model { limits, policy, requests: BTreeMap::new(), closing: false, seen: Vec::new() };
     let mut rest = input;
     while !matches!(model.seen.last(), Some(Seen::MustClose | Seen::Failed(_))) {
         match *rest {
-            [version, ..] if version != 1 => model.say(Seen::Failed(Error::UnknownVersion(UnknownVersion(version)))),
+            [version, ..] if version != 1 => {
+                model.say(Seen::Failed(Error::UnknownVersion(UnknownVersion(version))))
+            }
             [_, kind, id1, id0, length1, length0, padding, _, ref after @ ..] => {
                 let length = 256 * usize::from(length1) + usize::from(length0);
                 let content = &after[..length.min(after.len())];
@@ -68,7 +71,9 @@ impl Model {
                 let length = u16::try_from(length).unwrap();
                 self.say(Seen::Failed(Error::BeginLength { id: request_id(id), length }));
             }
-            (1, _) if whole => self.begin(id, 256 * u16::from(content[0]) + u16::from(content[1]), content[2]),
+            (1, _) if whole => {
+                self.begin(id, 256 * u16::from(content[0]) + u16::from(content[1]), content[2])
+            }
             (2, _) if active => self.abort(id),
             (4 | 5 | 8, _) if active => self.stream(kind, id, length, content),
             _ => {}
@@ -162,7 +167,9 @@ impl Model {
             (_, _) => {
                 request.lengths[usize::from(kind == 8)] += content.len() as u64;
                 match self.seen.last_mut() {
-                    Some(Seen::Content { id: last, input: same, bytes }) if *last == id && *same == input => {
+                    Some(Seen::Content { id: last, input: same, bytes })
+                        if *last == id && *same == input =>
+                    {
                         bytes.extend(content);
                     }
                     _ if content.is_empty() => {}
@@ -221,7 +228,10 @@ pub(crate) fn pairs(bytes: &[u8]) -> (Pairs, Option<usize>) {
     let byte = |at: usize| bytes.get(at).copied().map(u128::from);
     let length = |at: usize| match byte(at)? {
         short if short < 128 => Some((short, 1)),
-        long => Some((((long - 128) << 24) + (byte(at + 1)? << 16) + (byte(at + 2)? << 8) + byte(at + 3)?, 4)),
+        long => Some((
+            ((long - 128) << 24) + (byte(at + 1)? << 16) + (byte(at + 2)? << 8) + byte(at + 3)?,
+            4,
+        )),
     };
     let mut pairs = Vec::new();
     let mut at = 0;

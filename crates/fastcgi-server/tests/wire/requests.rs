@@ -1,11 +1,15 @@
 //! The streams of a request: parameters, body, output.
 
 use fastcgi_server::{
-    Connection, Error, Event, Expected, Input, Limits, Output, Stream, bodies::Role, record::RecordType,
+    Connection, Error, Event, Expected, Input, Limits, Output, Stream, bodies::Role,
+    record::RecordType,
 };
 
 use crate::{
-    bytes::{BEGIN, DATA, END, HEAD, PARAMS, RESPONDER, Record, STDIN, STDOUT, begin, id, record, request},
+    bytes::{
+        BEGIN, DATA, END, HEAD, PARAMS, RESPONDER, Record, STDIN, STDOUT, begin, id, record,
+        request,
+    },
     drive::{Drive, Policy, Seen, whole},
 };
 
@@ -58,7 +62,10 @@ fn f22_the_first_example_of_the_specification_is_a_request_without_a_body() {
 #[test]
 fn f14_pairs_straddle_records_as_in_the_second_example_of_the_specification() {
     let body = b"quantity=100&item=3047936";
-    assert_eq!(never(SECOND_EXAMPLE), [begun(1, false), example_params(), stdin(1, body), stdin_end(1, 25)]);
+    assert_eq!(
+        never(SECOND_EXAMPLE),
+        [begun(1, false), example_params(), stdin(1, body), stdin_end(1, 25)]
+    );
 }
 
 #[test]
@@ -83,7 +90,9 @@ fn f07_padding_of_any_length_is_skipped() {
             (STDIN, b""),
         ]
         .into_iter()
-        .flat_map(|(record_type, content)| Record { record_type, id: 1, content: content.to_vec(), padding }.to_bytes())
+        .flat_map(|(record_type, content)| {
+            Record { record_type, id: 1, content: content.to_vec(), padding }.to_bytes()
+        })
         .collect();
         assert_eq!(never(&bytes), [begun(1, false), params(1), stdin(1, b"xyz"), stdin_end(1, 3)]);
     }
@@ -106,7 +115,8 @@ fn f25_stdin_comes_in_and_output_streams_from_a_peer_are_ignored() {
 #[test]
 fn f37_a_body_before_the_end_of_the_parameters_is_an_error() {
     for content in [&b""[..], b"x"] {
-        let bytes = [begin(1, RESPONDER, 1), record(PARAMS, 1, b"\x01\x01AB"), record(STDIN, 1, content)];
+        let bytes =
+            [begin(1, RESPONDER, 1), record(PARAMS, 1, b"\x01\x01AB"), record(STDIN, 1, content)];
         let error = Error::OutOfOrder { id: id(1), record_type: RecordType::Stdin };
         assert_eq!(never(&bytes.concat()), [begun(1, true), Seen::Failed(error)]);
         assert_eq!(error.to_string(), "`FCGI_STDIN` of request `1` comes too early");
@@ -131,8 +141,12 @@ fn f39_the_end_of_a_body_tells_how_long_it_was() {
 
 #[test]
 fn f39_a_stream_that_is_over_stays_over() {
-    let late =
-        [record(PARAMS, 1, b"\x01\x01CD"), record(PARAMS, 1, b""), record(STDIN, 1, b"more"), record(STDIN, 1, b"")];
+    let late = [
+        record(PARAMS, 1, b"\x01\x01CD"),
+        record(PARAMS, 1, b""),
+        record(STDIN, 1, b"more"),
+        record(STDIN, 1, b""),
+    ];
     let bytes = [request(1, 1, b"body"), late.concat()].concat();
     assert_eq!(never(&bytes), never(&request(1, 1, b"body")));
 }
@@ -147,8 +161,18 @@ fn f16_parameters_that_are_cut_off_spoil_their_request_and_no_other() {
         record(STDIN, 1, b""),
     ];
     let error = fastcgi_server::ParamsError::Truncated { at: 4 };
-    let seen = whole(&[bad.concat(), request(1, 1, b"")].concat(), Limits::default(), Policy::from_bits(0xfe));
-    let expected = [begun(1, true), Seen::BadParams { id: 1, error }, begun(1, true), params(1), stdin_end(1, 0)];
+    let seen = whole(
+        &[bad.concat(), request(1, 1, b"")].concat(),
+        Limits::default(),
+        Policy::from_bits(0xfe),
+    );
+    let expected = [
+        begun(1, true),
+        Seen::BadParams { id: 1, error },
+        begun(1, true),
+        params(1),
+        stdin_end(1, 0),
+    ];
     assert_eq!(seen, expected);
     assert_eq!(error.to_string(), "the parameter at byte `4` is cut off");
 }
@@ -164,7 +188,8 @@ fn f22_a_begin_of_another_length_is_an_error() {
 
 #[test]
 fn f53_one_byte_at_a_time_is_the_same_as_all_at_once() {
-    let bytes = [SECOND_EXAMPLE, &record(9, 0, b"\x0f\0FCGI_MPXS_CONNS"), &record(77, 0, b"")].concat();
+    let bytes =
+        [SECOND_EXAMPLE, &record(9, 0, b"\x0f\0FCGI_MPXS_CONNS"), &record(77, 0, b"")].concat();
     let mut drive = Drive::new(Limits::default(), Policy::NEVER, false);
     for byte in &bytes {
         drive.feed(&[*byte]);
@@ -204,10 +229,13 @@ fn f54_empty_streams_and_connections_without_a_word_are_harmless() {
 #[test]
 fn a_body_may_be_read_past_the_connection() {
     let mut connection = Connection::new(Limits::default());
-    let record = Record { record_type: STDIN, id: 1, content: vec![b'x'; 1000], padding: 3 }.to_bytes();
+    let record =
+        Record { record_type: STDIN, id: 1, content: vec![b'x'; 1000], padding: 3 }.to_bytes();
     let bytes = [&request(1, 1, b"")[..HEAD], &record[..20]].concat();
     let mut at = 0;
-    while let Some(step) = Some(connection.receive(&bytes[at..]).unwrap()).filter(|step| step.event.is_some()) {
+    while let Some(step) =
+        Some(connection.receive(&bytes[at..]).unwrap()).filter(|step| step.event.is_some())
+    {
         at += step.consumed;
     }
     let expected = |remaining| Some(Expected { id: id(1), input: Input::Stdin, remaining });

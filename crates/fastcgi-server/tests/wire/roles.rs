@@ -3,7 +3,9 @@
 use fastcgi_server::{Error, Input, Limits, bodies::Role, record::RecordType};
 
 use crate::{
-    bytes::{AUTHORIZER, BEGIN, DATA, FILTER, PARAMS, RESPONDER, STDIN, begin, id, record, request},
+    bytes::{
+        AUTHORIZER, BEGIN, DATA, FILTER, PARAMS, RESPONDER, STDIN, begin, id, record, request,
+    },
     drive::{Policy, Seen, whole},
 };
 
@@ -31,11 +33,15 @@ fn end(input: Input, length: u64) -> Seen {
 fn f23_an_unknown_role_is_refused_and_the_connection_lives_on() {
     for role in [[0, 0], [0, 4], [1, 1], [0xff, 0xff]] {
         let bad = record(BEGIN, 0x0102, &[role[0], role[1], 1, 0, 0, 0, 0, 0]);
-        let refusal = Seen::Reply { bytes: b"\x01\x03\x01\x02\0\x08\0\0\0\0\0\0\x03\0\0\0".to_vec() };
+        let refusal =
+            Seen::Reply { bytes: b"\x01\x03\x01\x02\0\x08\0\0\0\0\0\0\x03\0\0\0".to_vec() };
         let rest = [record(PARAMS, 0x0102, b"\x01"), record(PARAMS, 0x0102, b"")].concat();
         let bytes = [bad, rest, request(1, 1, b"")];
         assert_eq!(seen(&bytes, Policy::AT_THE_END)[0], refusal);
-        assert_eq!(seen(&bytes, Policy::AT_THE_END)[1..], seen(&[request(1, 1, b"")], Policy::AT_THE_END));
+        assert_eq!(
+            seen(&bytes, Policy::AT_THE_END)[1..],
+            seen(&[request(1, 1, b"")], Policy::AT_THE_END)
+        );
     }
 }
 
@@ -84,7 +90,8 @@ fn f43_a_filter_gets_its_file_after_its_body() {
 
 #[test]
 fn f44_the_lengths_of_body_and_file_are_told_one_by_one() {
-    let bytes = [begin(1, FILTER, 1), record(PARAMS, 1, b""), record(STDIN, 1, b""), record(DATA, 1, b"")];
+    let bytes =
+        [begin(1, FILTER, 1), record(PARAMS, 1, b""), record(STDIN, 1, b""), record(DATA, 1, b"")];
     let expected = [begun(Role::Filter), params(), end(Input::Stdin, 0), end(Input::Data, 0)];
     assert_eq!(seen(&bytes, Policy::NEVER), expected);
 }
@@ -109,7 +116,8 @@ fn f43_a_body_that_goes_on_after_the_file_has_begun_is_ignored() {
         record(STDIN, 1, b"late"),
         record(DATA, 1, b"b"),
     ];
-    let expected = [begun(Role::Filter), params(), end(Input::Stdin, 0), content(Input::Data, b"ab")];
+    let expected =
+        [begun(Role::Filter), params(), end(Input::Stdin, 0), content(Input::Data, b"ab")];
     assert_eq!(seen(&bytes, Policy::NEVER), expected);
 }
 
@@ -123,5 +131,8 @@ fn f25_a_responder_has_no_file() {
         record(DATA, 1, b""),
         record(STDIN, 1, b""),
     ];
-    assert_eq!(seen(&bytes, Policy::NEVER), [begun(Role::Responder), params(), end(Input::Stdin, 0)]);
+    assert_eq!(
+        seen(&bytes, Policy::NEVER),
+        [begun(Role::Responder), params(), end(Input::Stdin, 0)]
+    );
 }

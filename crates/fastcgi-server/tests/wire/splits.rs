@@ -4,13 +4,21 @@ use fastcgi_server::Limits;
 use proptest::{collection::vec, prelude::*};
 
 use crate::{
-    bytes::{DATA, FILTER, GET_VALUES, PARAMS, RESPONDER, Record, STDIN, begin, record, records, request, streams},
+    bytes::{
+        DATA, FILTER, GET_VALUES, PARAMS, RESPONDER, Record, STDIN, begin, record, records,
+        request, streams,
+    },
     drive::{Drive, Policy, Seen, in_pieces, whole},
     model::model,
 };
 
-const LIMITS: Limits =
-    Limits { params_bytes: 1200, params_count: 9, active_requests: 3, max_conns: Some(4), max_reqs: Some(12) };
+const LIMITS: Limits = Limits {
+    params_bytes: 1200,
+    params_count: 9,
+    active_requests: 3,
+    max_conns: Some(4),
+    max_reqs: Some(12),
+};
 
 /// Everything that is legal, in some two thousand bytes.
 fn long_stream() -> Vec<u8> {
@@ -51,7 +59,11 @@ fn f53_every_truncation_of_a_long_stream_is_understood_as_far_as_it_goes() {
     let bytes = long_stream();
     for policy in [Policy::NEVER, Policy::AT_THE_END] {
         for cut in 0..=bytes.len() {
-            assert_eq!(whole(&bytes[..cut], LIMITS, policy), model(&bytes[..cut], LIMITS, policy), "cut at {cut}");
+            assert_eq!(
+                whole(&bytes[..cut], LIMITS, policy),
+                model(&bytes[..cut], LIMITS, policy),
+                "cut at {cut}"
+            );
         }
     }
 }

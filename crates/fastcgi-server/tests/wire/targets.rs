@@ -17,7 +17,8 @@ use crate::{
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub(crate) const ALL: [Target; 4] = [("server", server), ("client", client), ("pairs", pairs), ("texts", texts)];
+pub(crate) const ALL: [Target; 4] =
+    [("server", server), ("client", client), ("pairs", pairs), ("texts", texts)];
 
 /// A connection of an application says what the model says, however the bytes are split. The first four bytes are settings.
 fn server(bytes: &[u8]) {
@@ -66,7 +67,9 @@ fn replies(bytes: &[u8], size: usize) -> Vec<String> {
             };
             match said.last_mut().filter(|_| kind.is_some() && kind == stretch) {
                 Some(last) => last.extend(content.iter().copied().map(char::from)),
-                None if kind.is_some() => said.push(content.iter().copied().map(char::from).collect()),
+                None if kind.is_some() => {
+                    said.push(content.iter().copied().map(char::from).collect())
+                }
                 None => said.push(format!("{event:?}")),
             }
             stretch = kind;

@@ -53,7 +53,9 @@ fn f19_a_client_asks_and_is_answered() {
     let mut query = Vec::new();
     Values::append_query(&mut query);
     let limits = Limits { max_conns: Some(1), max_reqs: Some(2), ..Limits::default() };
-    let [Seen::Reply { bytes }] = &whole(&query, limits, Policy::NEVER)[..] else { panic!("no reply") };
+    let [Seen::Reply { bytes }] = &whole(&query, limits, Policy::NEVER)[..] else {
+        panic!("no reply")
+    };
     for size in [1, bytes.len()] {
         assert_eq!(told(bytes, size), Told { values: Some(limits.values()), ..Told::default() });
     }
@@ -62,7 +64,9 @@ fn f19_a_client_asks_and_is_answered() {
 
 #[test]
 fn f21_a_client_learns_which_type_was_unknown() {
-    let [Seen::Reply { bytes }] = &whole(b"\x01\x63\0\0\0\0\0\0", Limits::default(), Policy::NEVER)[..] else {
+    let [Seen::Reply { bytes }] =
+        &whole(b"\x01\x63\0\0\0\0\0\0", Limits::default(), Policy::NEVER)[..]
+    else {
         panic!("no reply")
     };
     assert_eq!(told(bytes, 3).unknown, Some(0x63));
@@ -74,7 +78,10 @@ fn f26_a_client_aborts_and_is_answered() {
     let request = client::Request::new(id(5));
     request.append_begin(Role::Responder, true, &mut bytes);
     request.append_abort(&mut bytes);
-    assert_eq!(whole(&bytes, Limits::default(), Policy::NEVER).last(), Some(&Seen::Abort { id: 5 }));
+    assert_eq!(
+        whole(&bytes, Limits::default(), Policy::NEVER).last(),
+        Some(&Seen::Abort { id: 5 })
+    );
     let answer = Output::new(id(5)).end_request(9, ProtocolStatus::RequestComplete);
     let result = EndRequest { app_status: 9, protocol_status: ProtocolStatus::RequestComplete };
     assert_eq!(told(&answer, 5), Told { results: vec![result], ..Told::default() });
@@ -85,7 +92,9 @@ fn f14_parameters_are_divided_between_pairs_where_that_is_possible() {
     let mut bytes = Vec::new();
     // Pairs of 30 000, 30 000, 5 537, 70 000 and 5 bytes: the third is two too long for the record of the first two.
     let values = [29_994, 29_994, 5_531, 69_994, 2].map(|length| vec![b'v'; length]);
-    client::Request::new(id(1)).append_params(values.iter().map(|value| ("A", value)), &mut bytes).unwrap();
+    client::Request::new(id(1))
+        .append_params(values.iter().map(|value| ("A", value)), &mut bytes)
+        .unwrap();
     let mut lengths = Vec::new();
     let mut rest = &bytes[..];
     while let [1, 4, 0, 1, length1, length0, 0, 0, after @ ..] = rest {
@@ -100,10 +109,14 @@ fn f14_parameters_are_divided_between_pairs_where_that_is_possible() {
 fn f14_parameters_that_fill_a_record_take_one_record() {
     let mut bytes = Vec::new();
     let value = vec![b'v'; 65_535 - 5 - 6];
-    client::Request::new(id(1)).append_params([("A", &value[..]), ("B", b"abc")], &mut bytes).unwrap();
+    client::Request::new(id(1))
+        .append_params([("A", &value[..]), ("B", b"abc")], &mut bytes)
+        .unwrap();
     assert_eq!(bytes[..8], *b"\x01\x04\0\x01\xff\xfa\0\0");
     bytes.clear();
-    client::Request::new(id(1)).append_params([("A", &value[..]), ("B", b"ab")], &mut bytes).unwrap();
+    client::Request::new(id(1))
+        .append_params([("A", &value[..]), ("B", b"ab")], &mut bytes)
+        .unwrap();
     assert_eq!(bytes[..8], *b"\x01\x04\0\x01\xff\xff\0\0");
     assert_eq!(bytes.len(), 8 + 65_535 + 8);
 }

@@ -49,7 +49,9 @@ impl Peer {
     /// record can be begun.
     pub(crate) fn cut(&self, cut: Cut) {
         let socket = &self.shared.socket;
-        let Some(current) = self.shared.incoming().current.filter(|current| current.is_between_records) else {
+        let Some(current) =
+            self.shared.incoming().current.filter(|current| current.is_between_records)
+        else {
             return;
         };
         let mut end = NO_RECORD.to_vec();

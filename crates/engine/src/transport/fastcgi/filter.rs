@@ -39,7 +39,11 @@ impl Peer {
         if !incoming.filters {
             return None;
         }
-        incoming.file = Some(FileInput { left: length, announced: length.unwrap_or(0), ..FileInput::default() });
+        incoming.file = Some(FileInput {
+            left: length,
+            announced: length.unwrap_or(0),
+            ..FileInput::default()
+        });
         Some(File { shared: self.shared.clone() })
     }
 
@@ -56,7 +60,12 @@ impl Peer {
         let is_over = current.stream_over;
         incoming.current = Some(current);
         match awaited {
-            Err(error) if [io::ErrorKind::Interrupted, io::ErrorKind::TimedOut].contains(&error.kind()) => Err(error),
+            Err(error)
+                if [io::ErrorKind::Interrupted, io::ErrorKind::TimedOut]
+                    .contains(&error.kind()) =>
+            {
+                Err(error)
+            }
             Err(error) => {
                 log_broken(&error);
                 Ok(false)
@@ -70,7 +79,8 @@ impl BodySource for File {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let socket = self.shared.socket_of_ours()?;
         let mut incoming = self.shared.incoming();
-        let (Some(mut current), Some(mut file)) = (incoming.current.take(), incoming.file.take()) else {
+        let (Some(mut current), Some(mut file)) = (incoming.current.take(), incoming.file.take())
+        else {
             return Ok(0);
         };
         let got = incoming.read_file(socket, &mut current, &mut file, into);
@@ -93,7 +103,9 @@ impl Incoming {
                 continue;
             }
             match self.wait_for_more(socket) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => current.aborted = true,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    current.aborted = true
+                }
                 waited => waited?,
             }
         }
@@ -158,7 +170,9 @@ impl Incoming {
             }
             if self.unread.is_empty() {
                 match self.wait_for_more(socket) {
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => current.aborted = true,
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        current.aborted = true
+                    }
                     waited => waited?,
                 }
             } else {
@@ -194,7 +208,10 @@ impl FileInput {
             None if self.over => Ok(0),
             Some(_) => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("the file of the filter ended after {} of {} bytes", self.received, self.announced),
+                format!(
+                    "the file of the filter ended after {} of {} bytes",
+                    self.received, self.announced
+                ),
             )),
             None => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,

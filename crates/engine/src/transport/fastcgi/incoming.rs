@@ -3,7 +3,8 @@
 use std::{io, ops::Range, os::fd::AsFd as _, time::Duration};
 
 use fastcgi_server::{
-    Connection, Event, Input, Limits, Output, ParamsError, Reply as OwnReply, RequestId, Stream, bodies::ProtocolStatus,
+    Connection, Event, Input, Limits, Output, ParamsError, Reply as OwnReply, RequestId, Stream,
+    bodies::ProtocolStatus,
 };
 use link::{
     entry::{Code, Entry},
@@ -17,7 +18,9 @@ use rustix::{
 };
 
 use super::{Incomplete, Progress, filter::FileInput, lingering::Lingering};
-use crate::{forks::Descriptor, log::Log, rare_messages::Kind, transport::aside::Aside, wsgi::Interruptible};
+use crate::{
+    forks::Descriptor, log::Log, rare_messages::Kind, transport::aside::Aside, wsgi::Interruptible,
+};
 
 /// Bytes that are read at a time. A request without a body fits well.
 const BUFFER: usize = 16 * 1024;
@@ -129,8 +132,11 @@ impl Incoming {
                 Some(Event::BadParams { id, error }) => {
                     let log = Log::new(&request_id::new(), "(unreadable)");
                     kind_of_params(&error).entry(&log, || {
-                        Entry::error(Code::BadRequest, format!("the parameters of a request cannot be used: {error}"))
-                            .hint("the request was answered with 400")
+                        Entry::error(
+                            Code::BadRequest,
+                            format!("the parameters of a request cannot be used: {error}"),
+                        )
+                        .hint("the request was answered with 400")
                     });
                     let page = Page {
                         status: Status::BadRequest,
@@ -142,7 +148,9 @@ impl Incoming {
                     let mut reply = Vec::new();
                     if self.filters {
                         // It has nothing to say before its body is over (FastCGI 1.0, 6.4).
-                        reply.extend_from_slice(&output.end_request(1, ProtocolStatus::RequestComplete));
+                        reply.extend_from_slice(
+                            &output.end_request(1, ProtocolStatus::RequestComplete),
+                        );
                     } else {
                         output.append(Stream::Stdout, &page.render(Form::Cgi), &mut reply);
                         reply.extend_from_slice(&output.ending(0, false));
@@ -152,7 +160,10 @@ impl Incoming {
                     self.begun = None;
                 }
                 Some(Event::Abort { id }) => {
-                    send_at_once(socket, &Output::new(id).end_request(0, ProtocolStatus::RequestComplete))?;
+                    send_at_once(
+                        socket,
+                        &Output::new(id).end_request(0, ProtocolStatus::RequestComplete),
+                    )?;
                     self.protocol.finish(id);
                     self.begun = None;
                 }
@@ -162,14 +173,23 @@ impl Incoming {
                     self.filters = role.has_data();
                 }
                 // Of a body that was not read the end is left.
-                Some(Event::Stdin { .. } | Event::StdinEnd { .. } | Event::Data { .. } | Event::DataEnd { .. }) => {}
+                Some(
+                    Event::Stdin { .. }
+                    | Event::StdinEnd { .. }
+                    | Event::Data { .. }
+                    | Event::DataEnd { .. },
+                ) => {}
             }
         }
         Ok(None)
     }
 
     /// Deals with one record of what is buffered, while the request `current` is served.
-    pub(super) fn body_step(&mut self, socket: &Descriptor, current: &mut Current) -> io::Result<()> {
+    pub(super) fn body_step(
+        &mut self,
+        socket: &Descriptor,
+        current: &mut Current,
+    ) -> io::Result<()> {
         let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
         self.unread.start += step.consumed;
         match step.event {
@@ -192,10 +212,19 @@ impl Incoming {
     }
 
     /// Looks for an abort, without waiting. What of the body is in the way is put aside, as long as that is little or may be more.
-    pub(super) fn look(&mut self, socket: &Descriptor, current: &mut Current, may_put_aside: bool) -> io::Result<()> {
+    pub(super) fn look(
+        &mut self,
+        socket: &Descriptor,
+        current: &mut Current,
+        may_put_aside: bool,
+    ) -> io::Result<()> {
         if (may_put_aside || self.aside.has_room(BUFFER)) && !self.inputs_over(current) {
             self.put_aside_of(socket, current)?;
-            return if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) };
+            return if current.aborted {
+                Err(io::ErrorKind::ConnectionAborted.into())
+            } else {
+                Ok(())
+            };
         }
         if self.unread.is_empty() && self.content.is_empty() {
             match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
@@ -205,7 +234,11 @@ impl Incoming {
                 Err(error) => return Err(error.into()),
             }
         }
-        while !self.unread.is_empty() && self.content.is_empty() && !current.aborted && !self.another_begins(current) {
+        while !self.unread.is_empty()
+            && self.content.is_empty()
+            && !current.aborted
+            && !self.another_begins(current)
+        {
             self.body_step(socket, current)?;
         }
         if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
@@ -243,7 +276,11 @@ impl Incoming {
             return Ok(false);
         };
         let mut stepped = Ok(());
-        while stepped.is_ok() && self.inputs_may_go_on(&current) && self.content.is_empty() && !self.unread.is_empty() {
+        while stepped.is_ok()
+            && self.inputs_may_go_on(&current)
+            && self.content.is_empty()
+            && !self.unread.is_empty()
+        {
             stepped = self.body_step(socket, &mut current);
         }
         self.current = Some(current);
@@ -269,7 +306,11 @@ impl Incoming {
         done
     }
 
-    pub(super) fn put_aside_of(&mut self, socket: &Descriptor, current: &mut Current) -> io::Result<()> {
+    pub(super) fn put_aside_of(
+        &mut self,
+        socket: &Descriptor,
+        current: &mut Current,
+    ) -> io::Result<()> {
         if self.unread.is_empty() && self.content.is_empty() {
             match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => current.aborted = true,
@@ -318,13 +359,19 @@ impl Incoming {
                 continue;
             }
             let direct = self.protocol.expected().filter(|expected| {
-                expected.id == current.id && expected.input == Input::Stdin && allowed.min(expected.remaining) >= DIRECT
+                expected.id == current.id
+                    && expected.input == Input::Stdin
+                    && allowed.min(expected.remaining) >= DIRECT
             });
             if let Some(expected) = direct {
                 // The record that follows comes along, as far as it is here and the buffer holds it.
                 let wanted = allowed.min(expected.remaining);
-                let room = if wanted == expected.remaining { &mut self.buffer[..] } else { &mut [] };
-                let got = readv(socket, &mut [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(room)]);
+                let room =
+                    if wanted == expected.remaining { &mut self.buffer[..] } else { &mut [] };
+                let got = readv(
+                    socket,
+                    &mut [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(room)],
+                );
                 if got == Err(Errno::AGAIN) {
                     self.await_socket(socket, PollFlags::IN)?;
                     continue;
@@ -379,8 +426,14 @@ impl Current {
             _ => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 match self.left {
-                    Some(_) => format!("the request body ended after {} of {} bytes", self.received, self.announced),
-                    None => format!("the connection ended after {} bytes of the request body", self.received),
+                    Some(_) => format!(
+                        "the request body ended after {} of {} bytes",
+                        self.received, self.announced
+                    ),
+                    None => format!(
+                        "the connection ended after {} bytes of the request body",
+                        self.received
+                    ),
                 },
             )),
         }

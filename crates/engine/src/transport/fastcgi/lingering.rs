@@ -37,7 +37,9 @@ pub(super) struct Lingering {
 
 impl Lingering {
     fn is_over(&self, now: Instant) -> bool {
-        now.duration_since(self.heard) >= SILENCE || now.duration_since(self.begun) >= LONGEST || self.dropped >= MOST
+        now.duration_since(self.heard) >= SILENCE
+            || now.duration_since(self.begun) >= LONGEST
+            || self.dropped >= MOST
     }
 }
 
@@ -78,7 +80,9 @@ impl Peer {
         for _ in 0..READS {
             match recv(&self.shared.socket, &mut incoming.buffer[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Some(Progress::Close),
-                Ok((_, count)) => (lingering.dropped, heard) = (lingering.dropped + count as u64, true),
+                Ok((_, count)) => {
+                    (lingering.dropped, heard) = (lingering.dropped + count as u64, true)
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => return Some(Progress::Close),

@@ -101,7 +101,10 @@ impl Peer {
     /// The connection on `socket`, with the buffers of one that is over.
     pub(crate) fn new(socket: Descriptor, limits: Limits, buffers: Option<Buffers>) -> Self {
         let incoming = buffers.map_or_else(|| Incoming::new(limits), |buffers| buffers.0);
-        Self { shared: Arc::new(Shared { socket, incoming: Mutex::new(incoming) }), opened: Instant::now() }
+        Self {
+            shared: Arc::new(Shared { socket, incoming: Mutex::new(incoming) }),
+            opened: Instant::now(),
+        }
     }
 
     /// Closes the connection, and keeps its buffers for another with the same limits.
@@ -199,7 +202,12 @@ impl Peer {
 
     /// Body and reply of the request `id`, whose body reaches as far as `length` says. What waits for the web server waits no
     /// longer than `interruptible` says.
-    pub(crate) fn begin(&self, id: RequestId, length: BodyLength, interruptible: Interruptible) -> (Body, Reply) {
+    pub(crate) fn begin(
+        &self,
+        id: RequestId,
+        length: BodyLength,
+        interruptible: Interruptible,
+    ) -> (Body, Reply) {
         let left = match length {
             BodyLength::Exactly(length) => Some(length),
             // Without a length the end of the stream is the end of the body.
@@ -300,7 +308,8 @@ impl BodySource for Body {
 
     fn length(&self) -> Option<u64> {
         let mut incoming = self.shared.incoming();
-        let announced = incoming.current.and_then(|current| current.left.map(|_| current.announced));
+        let announced =
+            incoming.current.and_then(|current| current.left.map(|_| current.announced));
         // The end of a request without a body often stands behind its parameters.
         announced.or_else(|| incoming.is_bodiless(&self.shared.socket).then_some(0))
     }

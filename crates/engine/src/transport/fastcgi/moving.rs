@@ -55,7 +55,10 @@ impl Peer {
     /// Has the web server gone, without a request that nobody has read?
     pub(crate) fn has_gone(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        !matches!(recv(&self.shared.socket, &mut [0; 1], flags), Ok((1.., _)) | Err(Errno::AGAIN | Errno::INTR))
+        !matches!(
+            recv(&self.shared.socket, &mut [0; 1], flags),
+            Ok((1.., _)) | Err(Errno::AGAIN | Errno::INTR)
+        )
     }
 
     /// To be watched beside the worker's own look at it.

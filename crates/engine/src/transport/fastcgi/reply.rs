@@ -135,7 +135,11 @@ fn clear_way(shared: &Shared) -> io::Result<()> {
     loop {
         let (pending, request, limit) = {
             let mut incoming = shared.incoming();
-            (incoming.body_pending(socket)?, incoming.interruptible.clone(), incoming.socket_timeout)
+            (
+                incoming.body_pending(socket)?,
+                incoming.interruptible.clone(),
+                incoming.socket_timeout,
+            )
         };
         let events = if pending { EITHER } else { PollFlags::OUT };
         let ready = await_socket(socket, events, request.as_ref(), limit)?;
@@ -151,7 +155,13 @@ fn clear_way(shared: &Shared) -> io::Result<()> {
 impl ReplySink for Reply {
     fn head_leaves(&mut self) {}
 
-    fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool) -> io::Result<usize> {
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        head: &[u8],
+        block: &[u8],
+        last: bool,
+    ) -> io::Result<usize> {
         if self.in_record > 0 {
             let head = &head[..head.len().min(self.in_record)];
             let block = &block[..block.len().min(self.in_record - head.len())];
@@ -166,7 +176,8 @@ impl ReplySink for Reply {
         }
         let errors = self.errors();
         self.send_all(py, &errors)?;
-        let Some(frame) = self.output.frames(Stream::Stdout, head.len() + block.len()).next() else {
+        let Some(frame) = self.output.frames(Stream::Stdout, head.len() + block.len()).next()
+        else {
             return Ok(0);
         };
         self.begun = true;
@@ -200,7 +211,13 @@ impl ReplySink for Reply {
         Ok(content)
     }
 
-    fn send_file(&mut self, py: Python<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+    fn send_file(
+        &mut self,
+        py: Python<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
         if self.in_record == 0 {
             self.look_for_abort(false)?;
             self.open_record(py, count)?;
@@ -267,8 +284,10 @@ impl ReplySink for Reply {
         };
         incoming.aside = Aside::default();
         // Of a record whose content has not come whole the rest is surplus, too.
-        let is_within_record = incoming.protocol.expected().is_some_and(|it| it.input == Input::Stdin);
-        let is_of_body = is_within_record || (incoming.file.is_none() && !incoming.content.is_empty());
+        let is_within_record =
+            incoming.protocol.expected().is_some_and(|it| it.input == Input::Stdin);
+        let is_of_body =
+            is_within_record || (incoming.file.is_none() && !incoming.content.is_empty());
         current.has_surplus |= current.left == Some(0) && is_of_body;
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
@@ -285,7 +304,9 @@ impl ReplySink for Reply {
             incoming.current = Some(current);
             drop(incoming);
             ended = self.send_all(py, &self.end_of_errors()).is_ok()
-                && self.send_all(py, &self.output.end_request(1, ProtocolStatus::RequestComplete)).is_ok();
+                && self
+                    .send_all(py, &self.output.end_request(1, ProtocolStatus::RequestComplete))
+                    .is_ok();
             incoming = self.shared.incoming_while(py);
             let Some(now) = incoming.current.take() else {
                 return Ok(());

@@ -45,13 +45,19 @@ struct Info {
 }
 
 impl<'a, 'py> Descriptors<'a, 'py> {
-    pub(super) fn new(py: Python<'py>, names: &'a BTreeMap<i32, OsString>, mappings: &'a Mappings) -> Self {
+    pub(super) fn new(
+        py: Python<'py>,
+        names: &'a BTreeMap<i32, OsString>,
+        mappings: &'a Mappings,
+    ) -> Self {
         Self { py, names, mappings, python_files: OnceCell::new(), connections: OnceCell::new() }
     }
 
     /// Does a file object of Python use this descriptor? What was opened by `os.open` alone has none.
     fn is_python_file(&self, number: i32) -> bool {
-        self.python_files.get_or_init(|| python_files(self.py).unwrap_or_default()).contains(&number)
+        self.python_files
+            .get_or_init(|| python_files(self.py).unwrap_or_default())
+            .contains(&number)
     }
 
     /// Does a connection of `multiprocessing` use this descriptor? What processes send each other by one that they all have is mixed up,
@@ -63,15 +69,18 @@ impl<'a, 'py> Descriptors<'a, 'py> {
     /// Are both ends of this pipe open in this process?
     fn has_both_ends(&self, name: &OsStr) -> bool {
         let ends = self.names.iter().filter(|(_, other)| *other == name);
-        let modes: BTreeSet<i32> = ends.filter_map(|(&end, _)| Some(Info::of(end)?.flags & libc::O_ACCMODE)).collect();
-        modes.contains(&libc::O_RDWR) || modes.contains(&libc::O_RDONLY) && modes.contains(&libc::O_WRONLY)
+        let modes: BTreeSet<i32> =
+            ends.filter_map(|(&end, _)| Some(Info::of(end)?.flags & libc::O_ACCMODE)).collect();
+        modes.contains(&libc::O_RDWR)
+            || modes.contains(&libc::O_RDONLY) && modes.contains(&libc::O_WRONLY)
     }
 }
 
 impl Info {
     fn of(number: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let locks = || text.lines().filter(|line| line.starts_with("lock:"));
         Some(Self {
             flags: i32::from_str_radix(field("flags:")?, 8).ok()?,
@@ -91,14 +100,22 @@ impl Info {
 }
 
 /// What was done to open a descriptor, and which processes may have it. Nothing for what needs no word.
-pub(super) fn judge(number: i32, name: &OsStr, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
+pub(super) fn judge(
+    number: i32,
+    name: &OsStr,
+    all: &Descriptors<'_, '_>,
+) -> Option<(String, Sharing)> {
     use Sharing::{EachProcess, OneProcess};
     let shown = name.to_string_lossy();
     if all.is_connection(number) {
-        return Some((format!("opened a connection of `multiprocessing`, descriptor {number}"), EachProcess));
+        return Some((
+            format!("opened a connection of `multiprocessing`, descriptor {number}"),
+            EachProcess,
+        ));
     }
     if name.as_bytes().starts_with(b"socket:") {
-        return sockets::judge(number, all).map(|(what, sharing)| (format!("opened a socket, {what}"), sharing));
+        return sockets::judge(number, all)
+            .map(|(what, sharing)| (format!("opened a socket, {what}"), sharing));
     }
     let found = fs::metadata(format!("/proc/self/fd/{number}")).ok()?;
     let info = Info::of(number)?;
@@ -117,18 +134,25 @@ pub(super) fn judge(number: i32, name: &OsStr, all: &Descriptors<'_, '_>) -> Opt
     }
     if kind.is_fifo() && !name.as_bytes().starts_with(b"pipe:") {
         // Others open it by its name, whatever ends this process has.
-        return Some((format!("opened the named pipe `{shown}`, descriptor {number}"), EachProcess));
+        return Some((
+            format!("opened the named pipe `{shown}`, descriptor {number}"),
+            EachProcess,
+        ));
     }
     if kind.is_fifo() && all.has_both_ends(name) {
         return None;
     }
     if kind.is_fifo() {
-        return Some((format!("opened one end of a pipe, descriptor {number}, `{shown}`"), EachProcess));
+        return Some((
+            format!("opened one end of a pipe, descriptor {number}, `{shown}`"),
+            EachProcess,
+        ));
     }
     if !kind.is_file() && !kind.is_block_device() {
         // epoll, inotify, eventfd, timerfd, signalfd, io_uring … But a process shown by a descriptor is the same for everybody.
         let is_process = name == "anon_inode:[pidfd]" || name.as_bytes().starts_with(b"pidfd:");
-        return (!is_process).then(|| (format!("opened descriptor {number}, `{shown}`"), EachProcess));
+        return (!is_process)
+            .then(|| (format!("opened descriptor {number}, `{shown}`"), EachProcess));
     }
     let is_deleted = found.nlink() == 0;
     judge_file(number, name, &info, is_deleted, all)
@@ -150,7 +174,9 @@ fn judge_file(
     if is_database(number, &[SQLITE]) {
         return Some((format!("opened the SQLite database `{shown}`{locked}"), by_lock));
     }
-    if is_database(number, &LMDB) && (all.mappings.shared.contains(name) || all.mappings.private.contains(name)) {
+    if is_database(number, &LMDB)
+        && (all.mappings.shared.contains(name) || all.mappings.private.contains(name))
+    {
         return Some((format!("opened the LMDB database `{shown}`"), EachProcess));
     }
     let belongs_to_sqlite = [&b"-wal"[..], b"-shm", b"-journal"].iter().any(|end| {
@@ -171,10 +197,13 @@ fn judge_file(
     }
     if info.is_read_only() {
         // Its position is of no account where the file is read through memory, or by `pread`.
-        let is_without_position =
-            all.mappings.private.contains(name) || info.position == 0 && !all.is_python_file(number);
+        let is_without_position = all.mappings.private.contains(name)
+            || info.position == 0 && !all.is_python_file(number);
         return (!is_without_position).then(|| {
-            (format!("opened the file `{shown}` to read it, at a position that processes share"), EachProcess)
+            (
+                format!("opened the file `{shown}` to read it, at a position that processes share"),
+                EachProcess,
+            )
         });
     }
     if info.has(libc::O_APPEND) {
@@ -208,7 +237,8 @@ fn python_files(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
 
 /// Descriptors that connections of `multiprocessing` use, if that is loaded.
 fn connections(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
-    let Ok(module) = py.import("sys")?.getattr("modules")?.get_item("multiprocessing.connection") else {
+    let Ok(module) = py.import("sys")?.getattr("modules")?.get_item("multiprocessing.connection")
+    else {
         return Ok(BTreeSet::new());
     };
     let class = module.getattr("Connection")?;
@@ -216,7 +246,10 @@ fn connections(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
 }
 
 /// The descriptors of all objects that `is_one` finds by their type: objects may be in the making, and nothing else is asked of them.
-fn numbers_of(py: Python<'_>, is_one: impl Fn(&Bound<'_, PyAny>) -> bool) -> PyResult<BTreeSet<i32>> {
+fn numbers_of(
+    py: Python<'_>,
+    is_one: impl Fn(&Bound<'_, PyAny>) -> bool,
+) -> PyResult<BTreeSet<i32>> {
     let mut numbers = BTreeSet::new();
     for object in py.import("gc")?.call_method0("get_objects")?.try_iter()? {
         let object = object?;

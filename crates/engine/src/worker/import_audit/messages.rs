@@ -20,7 +20,8 @@ pub(in super::super) fn forked_all_the_same(remains: &[Remains], launch: &Launch
         ));
     }
     if !others.is_empty() {
-        let sentence = format!("`{app}` left open {} what processes must not share", meanwhile(launch));
+        let sentence =
+            format!("`{app}` left open {} what processes must not share", meanwhile(launch));
         entries.push(Entry::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
             "all workers share what this process has open: let each worker load the application with --preload no, or open and connect when a request first needs it",
         ));
@@ -29,7 +30,11 @@ pub(in super::super) fn forked_all_the_same(remains: &[Remains], launch: &Launch
 }
 
 /// The log message when no worker is forked because of `remains`.
-pub(in super::super) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service) -> Entry {
+pub(in super::super) fn not_forked(
+    remains: &[Remains],
+    launch: &Launch,
+    service: &Service,
+) -> Entry {
     let app = &launch.app;
     let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
     let (then, hint) = match (is_for_one, service.warm) {
@@ -58,14 +63,21 @@ pub(in super::super) fn not_forked(remains: &[Remains], launch: &Launch, service
             "--preload no says the same without the attempt; --preload yes forks workers all the same",
         ),
     };
-    let hint = &if is_for_one { hint.to_owned() } else { format!("{}{hint}{SECRETS}", of_openblas(remains)) };
+    let hint = &if is_for_one {
+        hint.to_owned()
+    } else {
+        format!("{}{hint}{SECRETS}", of_openblas(remains))
+    };
     if Sharing::of(remains) == Sharing::Forked {
         let sentence = format!(
             "`{app}` left open or running what processes must not share when it was first loaded, and nothing the second time, {then}"
         );
         return Entry::notice(Code::NotPreloaded, sentence).hint(hint);
     }
-    let sentence = format!("`{app}` left open or running {} what processes must not share, {then}", meanwhile(launch));
+    let sentence = format!(
+        "`{app}` left open or running {} what processes must not share, {then}",
+        meanwhile(launch)
+    );
     let warns = is_for_one && (service.warm || service.workers > 1);
     let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
     let entry = if warns { Entry::warning } else { Entry::notice }(code, sentence);

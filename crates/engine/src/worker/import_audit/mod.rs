@@ -37,7 +37,11 @@ pub(super) enum Tracing {
 ///
 /// # Errors
 /// If Python raises where no application is at fault.
-pub(super) fn audit<T>(py: Python<'_>, tracing: Tracing, load: impl FnOnce() -> T) -> PyResult<(T, Vec<Remains>)> {
+pub(super) fn audit<T>(
+    py: Python<'_>,
+    tracing: Tracing,
+    load: impl FnOnce() -> T,
+) -> PyResult<(T, Vec<Remains>)> {
     let trace = match tracing {
         Tracing::Off => None,
         Tracing::Announced => {

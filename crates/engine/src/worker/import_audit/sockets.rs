@@ -8,7 +8,9 @@ use std::{
 
 use link::check::Sharing;
 use rustix::{
-    net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt},
+    net::{
+        AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
+    },
     process::getpid,
 };
 
@@ -81,24 +83,40 @@ impl<'fd> Socket<'fd> {
                 (Some(_), false) => self.second_binding(),
             };
         }
-        if self.listens || self.ours.is_some() && !self.is_connected { self.second_binding() } else { EachProcess }
+        if self.listens || self.ours.is_some() && !self.is_connected {
+            self.second_binding()
+        } else {
+            EachProcess
+        }
     }
 
     /// An address belongs to one socket, unless that agrees to share it.
     fn second_binding(&self) -> Sharing {
-        if sockopt::socket_reuseport(self.socket).unwrap_or(false) { Sharing::EachProcess } else { Sharing::OneProcess }
+        if sockopt::socket_reuseport(self.socket).unwrap_or(false) {
+            Sharing::EachProcess
+        } else {
+            Sharing::OneProcess
+        }
     }
 
     fn has_chosen_port(&self) -> bool {
         let (lowest, highest) = chosen_ports().unwrap_or(CHOSEN_PORTS);
-        let address = getsockname(self.socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
-        address.is_some_and(|address| address.ip().is_unspecified() && (lowest..=highest).contains(&address.port()))
+        let address =
+            getsockname(self.socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+        address.is_some_and(|address| {
+            address.ip().is_unspecified() && (lowest..=highest).contains(&address.port())
+        })
     }
 
     /// Was it made by this process, as one of two that are connected to each other and have no address?
     fn is_half_of_a_pair(&self) -> bool {
-        let made_here = || sockopt::socket_peercred(self.socket).is_ok_and(|peer| peer.pid == getpid());
-        self.is_unix && self.is_connected && self.ours.is_none() && self.theirs.is_none() && made_here()
+        let made_here =
+            || sockopt::socket_peercred(self.socket).is_ok_and(|peer| peer.pid == getpid());
+        self.is_unix
+            && self.is_connected
+            && self.ours.is_none()
+            && self.theirs.is_none()
+            && made_here()
     }
 
     fn ends(&self) -> String {
@@ -122,12 +140,16 @@ fn has_other_half(number: i32, all: &Descriptors<'_, '_>) -> bool {
     let Some(ours) = inode(&number) else {
         return false;
     };
-    all.names.keys().filter(|other| inode(other).is_some_and(|theirs| theirs.abs_diff(ours) == 1)).any(|&other| {
-        // SAFETY: as in `judge`.
-        let copy = unsafe { libc::fcntl(other, libc::F_DUPFD_CLOEXEC, 3) };
-        // SAFETY: as in `judge`.
-        copy >= 0 && Socket::of(unsafe { OwnedFd::from_raw_fd(copy) }.as_fd()).is_half_of_a_pair()
-    })
+    all.names
+        .keys()
+        .filter(|other| inode(other).is_some_and(|theirs| theirs.abs_diff(ours) == 1))
+        .any(|&other| {
+            // SAFETY: as in `judge`.
+            let copy = unsafe { libc::fcntl(other, libc::F_DUPFD_CLOEXEC, 3) };
+            // SAFETY: as in `judge`.
+            copy >= 0
+                && Socket::of(unsafe { OwnedFd::from_raw_fd(copy) }.as_fd()).is_half_of_a_pair()
+        })
 }
 
 fn chosen_ports() -> Option<(u16, u16)> {
@@ -146,5 +168,6 @@ fn named(address: SocketAddrAny) -> Option<String> {
     let path = unix.path().map(|path| path.to_string_lossy().into_owned());
     // A socket without a name may come as one with an empty name.
     let abstract_name = unix.abstract_name().filter(|name| !name.is_empty());
-    path.filter(|path| !path.is_empty()).or_else(|| Some(format!("@{}", String::from_utf8_lossy(abstract_name?))))
+    path.filter(|path| !path.is_empty())
+        .or_else(|| Some(format!("@{}", String::from_utf8_lossy(abstract_name?))))
 }

@@ -56,7 +56,9 @@ impl State {
         // The directory that is read here is open meanwhile.
         let own = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
         let descriptors = numbers("/proc/self/fd")
-            .filter_map(|number| Some((number, fs::read_link(format!("/proc/self/fd/{number}")).ok()?)))
+            .filter_map(|number| {
+                Some((number, fs::read_link(format!("/proc/self/fd/{number}")).ok()?))
+            })
             .filter(|(_, name)| *name != own)
             .map(|(number, name)| (number, name.into_os_string()));
         Self { descriptors: descriptors.collect(), threads: threads().collect(), ..Self::default() }
@@ -73,9 +75,15 @@ impl State {
         let awaited = awaited_programs(py).unwrap_or_default();
         let now = Self::now();
         let mut remains = self.new_threads(&now, origins);
-        let running = now.children.difference(&self.children).map(|child| (child, "is still running"));
-        let ended = now.ended_children.difference(&self.ended_children).filter(|child| awaited.contains(child));
-        for (child, state) in running.chain(ended.map(|child| (child, "has ended and was not waited for"))) {
+        let running =
+            now.children.difference(&self.children).map(|child| (child, "is still running"));
+        let ended = now
+            .ended_children
+            .difference(&self.ended_children)
+            .filter(|child| awaited.contains(child));
+        for (child, state) in
+            running.chain(ended.map(|child| (child, "has ended and was not waited for")))
+        {
             let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
             remains.push(Remains {
                 what: format!("started the process `{}`, which {state}", name.trim_end()),
@@ -94,7 +102,12 @@ impl State {
             }
         }
         let open: BTreeSet<&OsString> = now.descriptors.values().collect();
-        for name in now.mappings.shared.difference(&self.mappings.shared).filter(|name| !open.contains(name)) {
+        for name in now
+            .mappings
+            .shared
+            .difference(&self.mappings.shared)
+            .filter(|name| !open.contains(name))
+        {
             // A semaphore is made to be shared by processes that are forked, and is nothing but a lock.
             if !name.as_bytes().starts_with(b"/dev/shm/sem.") {
                 remains.push(Remains {
@@ -170,9 +183,11 @@ fn threads() -> impl Iterator<Item = i32> {
 
 /// Child processes of all threads: those that run, and those that have ended and that nobody has waited for.
 fn children() -> (BTreeSet<i32>, BTreeSet<i32>) {
-    let lists = threads().filter_map(|thread| fs::read_to_string(format!("/proc/self/task/{thread}/children")).ok());
-    let all: Vec<i32> =
-        lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    let lists = threads()
+        .filter_map(|thread| fs::read_to_string(format!("/proc/self/task/{thread}/children")).ok());
+    let all: Vec<i32> = lists
+        .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
     let runs = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))

@@ -86,16 +86,17 @@ impl Trace {
         let seen = Seen::now(py)?;
         let seen = Arc::new(Mutex::new(seen));
         let shared = Arc::clone(&seen);
-        let look = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-            let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.is_changed() {
-                let (frame, event) = (arguments.get_item(0)?, arguments.get_item(1)?);
-                // A function that is just entered has done nothing yet.
-                let actor = if event.eq("call")? { frame.getattr("f_back")? } else { frame };
-                seen.take_note(&actor);
-            }
-            Ok(())
-        };
+        let look =
+            move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+                let mut seen = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if seen.is_changed() {
+                    let (frame, event) = (arguments.get_item(0)?, arguments.get_item(1)?);
+                    // A function that is just entered has done nothing yet.
+                    let actor = if event.eq("call")? { frame.getattr("f_back")? } else { frame };
+                    seen.take_note(&actor);
+                }
+                Ok(())
+            };
         let look = PyCFunction::new_closure(py, Some(c"look"), None, look)?;
         let sys = py.import("sys")?;
         sys.call_method1("addaudithook", (Self::hook(py, &seen)?,))?;
@@ -106,13 +107,14 @@ impl Trace {
     /// Notes that something may be new which changes no descriptor and no number of threads.
     fn hook<'py>(py: Python<'py>, seen: &Arc<Mutex<Seen>>) -> PyResult<Bound<'py, PyCFunction>> {
         let looks = Arc::clone(&seen.lock().unwrap_or_else(PoisonError::into_inner).looks);
-        let note = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-            let event = arguments.get_item(0)?;
-            if SILENT_EVENTS.iter().any(|silent| event.eq(silent).unwrap_or(false)) {
-                looks.store(LOOKS, Ordering::Relaxed);
-            }
-            Ok(())
-        };
+        let note =
+            move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+                let event = arguments.get_item(0)?;
+                if SILENT_EVENTS.iter().any(|silent| event.eq(silent).unwrap_or(false)) {
+                    looks.store(LOOKS, Ordering::Relaxed);
+                }
+                Ok(())
+            };
         PyCFunction::new_closure(py, Some(c"note"), None, note)
     }
 
@@ -125,18 +127,22 @@ impl Trace {
         let seen = Arc::new(Mutex::new(Seen::now(py)?));
         let (shared, sys) = (Arc::clone(&seen), py.import("sys")?);
         let current_frame = sys.getattr("_getframe")?.unbind();
-        let note = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-            // To ask for the frame is an event of its own, which comes while this one is dealt with.
-            if is_announcement(arguments).unwrap_or(false)
-                && let Ok(frame) = current_frame.bind(arguments.py()).call0()
-                && let Ok(mut seen) = shared.try_lock()
-                && !seen.is_over
-            {
-                seen.expect(&frame);
-            }
-            Ok(())
-        };
-        sys.call_method1("addaudithook", (PyCFunction::new_closure(py, Some(c"note"), None, note)?,))?;
+        let note =
+            move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+                // To ask for the frame is an event of its own, which comes while this one is dealt with.
+                if is_announcement(arguments).unwrap_or(false)
+                    && let Ok(frame) = current_frame.bind(arguments.py()).call0()
+                    && let Ok(mut seen) = shared.try_lock()
+                    && !seen.is_over
+                {
+                    seen.expect(&frame);
+                }
+                Ok(())
+            };
+        sys.call_method1(
+            "addaudithook",
+            (PyCFunction::new_closure(py, Some(c"note"), None, note)?,),
+        )?;
         Ok(Self { seen })
     }
 
@@ -148,9 +154,12 @@ impl Trace {
     pub(super) fn look_at_thread_starts(&self, py: Python<'_>) -> PyResult<()> {
         let module = py.import("_thread")?;
         let start = module.getattr("start_new_thread")?;
-        let (shared, current_frame) = (Arc::clone(&self.seen), py.import("sys")?.getattr("_getframe")?.unbind());
+        let (shared, current_frame) =
+            (Arc::clone(&self.seen), py.import("sys")?.getattr("_getframe")?.unbind());
         let original = start.clone().unbind();
-        let note = move |arguments: &Bound<'_, PyTuple>, named: Option<&Bound<'_, PyDict>>| -> PyResult<Py<PyAny>> {
+        let note = move |arguments: &Bound<'_, PyTuple>,
+                         named: Option<&Bound<'_, PyDict>>|
+              -> PyResult<Py<PyAny>> {
             let py = arguments.py();
             if let Ok(frame) = current_frame.bind(py).call0()
                 && let Ok(mut seen) = shared.try_lock()
@@ -174,7 +183,9 @@ impl Trace {
 
     /// Stops looking, and says what was seen.
     pub(super) fn end(self, py: Python<'_>) -> Origins {
-        if let Err(error) = py.import("sys").and_then(|sys| sys.call_method1("setprofile", (py.None(),))) {
+        if let Err(error) =
+            py.import("sys").and_then(|sys| sys.call_method1("setprofile", (py.None(),)))
+        {
             error.print(py);
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,9 +203,12 @@ fn is_announcement(arguments: &Bound<'_, PyTuple>) -> PyResult<bool> {
     if event != "open" {
         return Ok(ANNOUNCEMENTS.iter().any(|prefix| event.starts_with(prefix)));
     }
-    let path =
-        arguments.get_item(1).and_then(|arguments| arguments.get_item(0)).and_then(|path| path.extract::<OsString>());
-    Ok(!path.is_ok_and(|path| [&b".py"[..], b".pyc"].iter().any(|end| path.as_bytes().ends_with(end))))
+    let path = arguments
+        .get_item(1)
+        .and_then(|arguments| arguments.get_item(0))
+        .and_then(|path| path.extract::<OsString>());
+    Ok(!path
+        .is_ok_and(|path| [&b".py"[..], b".pyc"].iter().any(|end| path.as_bytes().ends_with(end))))
 }
 
 impl Seen {
@@ -249,7 +263,8 @@ impl Seen {
             self.looks.store(looks - 1, Ordering::Relaxed);
             now.look_at_children_and_mappings();
         } else {
-            (now.children, now.mappings) = (self.state.children.clone(), std::mem::take(&mut self.state.mappings));
+            (now.children, now.mappings) =
+                (self.state.children.clone(), std::mem::take(&mut self.state.mappings));
         }
         self.free = lowest_free().unwrap_or_default();
         if let Some(origin) = origin {
@@ -265,7 +280,8 @@ impl Seen {
                 self.origins.children.insert(child, origin.clone());
             }
             // Taken over above where nothing was looked for.
-            let mappings = now.mappings.shared.difference(&self.state.mappings.shared).filter(|_| looks > 0);
+            let mappings =
+                now.mappings.shared.difference(&self.state.mappings.shared).filter(|_| looks > 0);
             for name in mappings {
                 self.origins.mappings.insert(name.clone(), origin.clone());
             }
@@ -289,8 +305,15 @@ fn lowest_free() -> io::Result<i32> {
 
 fn links(directory: &Option<File>) -> u64 {
     // The type differs from one architecture to the next.
-    #[allow(clippy::allow_attributes, clippy::useless_conversion, reason = "on some it is this one")]
-    directory.as_ref().and_then(|directory| fstat(directory).ok()).map_or(0, |found| found.st_nlink.into())
+    #[allow(
+        clippy::allow_attributes,
+        clippy::useless_conversion,
+        reason = "on some it is this one"
+    )]
+    directory
+        .as_ref()
+        .and_then(|directory| fstat(directory).ok())
+        .map_or(0, |found| found.st_nlink.into())
 }
 
 /// Who called, seen from `frame`: code of the application if there is any, else of a package that it uses, but not the library
@@ -299,14 +322,22 @@ fn origin(frame: &Bound<'_, PyAny>, stdlib: &Path) -> Option<Origin> {
     let mut package: Option<Origin> = None;
     let mut next = frame.clone();
     while !next.is_none() {
-        let file: OsString = next.getattr("f_code").ok()?.getattr("co_filename").ok()?.extract().ok()?;
+        let file: OsString =
+            next.getattr("f_code").ok()?.getattr("co_filename").ok()?.extract().ok()?;
         let is_package = [&b"/site-packages/"[..], b"/dist-packages/"]
             .iter()
             .any(|part| file.as_bytes().windows(part.len()).any(|window| window == *part));
-        let is_python = !is_package && (file.as_bytes().starts_with(b"<") || Path::new(&file).starts_with(stdlib));
+        let is_python = !is_package
+            && (file.as_bytes().starts_with(b"<") || Path::new(&file).starts_with(stdlib));
         if !is_python && (!is_package || package.is_none()) {
             let found = Origin {
-                module: next.getattr("f_globals").ok()?.get_item("__name__").ok()?.extract().ok()?,
+                module: next
+                    .getattr("f_globals")
+                    .ok()?
+                    .get_item("__name__")
+                    .ok()?
+                    .extract()
+                    .ok()?,
                 file: file.into_encoded_bytes(),
                 line: next.getattr("f_lineno").ok()?.extract().ok()?,
                 through: package.as_ref().map(|package| package.module.clone()),

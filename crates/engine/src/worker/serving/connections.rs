@@ -46,7 +46,11 @@ const BETWEEN_INVENTORIES: u64 = 256;
 const SPARE: usize = 8;
 
 /// Watches the listener at `position`; of all workers that do, one is woken for a connection.
-pub(super) fn watch_listener(epoll: &Descriptor, position: usize, listener: &Descriptor) -> rustix::io::Result<()> {
+pub(super) fn watch_listener(
+    epoll: &Descriptor,
+    position: usize,
+    listener: &Descriptor,
+) -> rustix::io::Result<()> {
     let data = epoll::EventData::new_u64(FIRST_LISTENER + position as u64);
     epoll::add(epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
 }
@@ -76,14 +80,17 @@ impl Worker {
             }
             // The kernel goes on telling of the connections, since other processes have the socket.
             Err(error @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL)) => {
-                let closed = "the application has closed, replaced or shut down the listening socket";
+                let closed =
+                    "the application has closed, replaced or shut down the listening socket";
                 return self.give_up(&format!("{closed} ({error})"));
             }
             // Taken by another worker, or gone again: either is nothing to us.
             Err(_) => return,
         };
         self.cramped_since.store(0, Ordering::Relaxed);
-        let address = address.and_then(|address| SocketAddr::try_from(address).ok()).map(|address| address.ip());
+        let address = address
+            .and_then(|address| SocketAddr::try_from(address).ok())
+            .map(|address| address.ip());
         if self.allowed.as_ref().is_some_and(|allowed| !allowed.allow(address)) {
             return log_refused(address);
         }
@@ -93,7 +100,8 @@ impl Worker {
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        let peer = Peer::new(socket, self.limits, buffers).with_socket_timeout(self.waits.socket_timeout);
+        let peer =
+            Peer::new(socket, self.limits, buffers).with_socket_timeout(self.waits.socket_timeout);
         self.drive(seat, data, peer, false);
     }
 
@@ -138,7 +146,9 @@ impl Worker {
                     match peer.after_request() {
                         Progress::Close => return false,
                         // Between requests, where the web server expects it (FastCGI 1.0, 3.5), if no other worker can have it.
-                        _ if self.is_draining() && peer.is_free() && !self.gives_away() => return false,
+                        _ if self.is_draining() && peer.is_free() && !self.gives_away() => {
+                            return false;
+                        }
                         // Whatever comes next on it waits its turn, so that one busy connection keeps no other from being served.
                         _ if !peer.has_unread() => return true,
                         _ => {}
@@ -154,13 +164,19 @@ impl Worker {
     pub(super) fn wait_for(&self, data: u64, (peer, stage): (Peer, Stage), known: bool) {
         // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
         let alone = self.service.threads <= 1;
-        let flags = if alone { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::ONESHOT };
+        let flags = if alone {
+            epoll::EventFlags::IN
+        } else {
+            epoll::EventFlags::IN | epoll::EventFlags::ONESHOT
+        };
         let is_kept = peer.is_kept();
         let mut waiting = self.waiting();
         let socket = peer.socket();
         let watched = match (known, alone) {
             (false, _) => epoll::add(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
-            (true, false) => epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(data), flags),
+            (true, false) => {
+                epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(data), flags)
+            }
             (true, true) => Ok(()),
         };
         // What cannot be watched is closed; only a lack of memory does that.
@@ -226,7 +242,8 @@ impl Worker {
     /// Ends the worker, which nobody can connect to any more, so that another takes its place.
     pub(super) fn give_up(&self, why: &str) {
         if !self.is_draining() && !self.failed.swap(true, Ordering::Relaxed) {
-            let sentence = format!("worker {} cannot accept connections and exits: {why}", std::process::id());
+            let sentence =
+                format!("worker {} cannot accept connections and exits: {why}", std::process::id());
             let entry = Entry::error(Code::CannotAccept, sentence)
                 .hint("look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not closed");
             Log::new("-", "(worker)").entry(&entry);
@@ -256,10 +273,14 @@ impl Worker {
             left.retain(|(_, peer)| !peer.is_free());
             let is_ready = py.detach(|| {
                 let sockets = left.iter().map(|(_, peer)| peer.socket());
-                let mut watched: Vec<_> = sockets.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)).collect();
+                let mut watched: Vec<_> =
+                    sockets.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)).collect();
                 let look = |_| poll(&mut watched, Some(&DRAIN_LOOK)).unwrap_or(0);
                 let found = running::wait(Duration::try_from(DRAIN_LOOK).ok(), look);
-                watched.iter().map(|socket| found > 0 && !socket.revents().is_empty()).collect::<Vec<_>>()
+                watched
+                    .iter()
+                    .map(|socket| found > 0 && !socket.revents().is_empty())
+                    .collect::<Vec<_>>()
             });
             for ((data, peer), is_ready) in std::mem::take(&mut left).into_iter().zip(is_ready) {
                 if is_ready {

@@ -51,7 +51,8 @@ impl Helpers {
     pub(super) fn new(watched: &Arc<Watched>, service: &Service) -> Self {
         let threads = service.threads;
         let timekeeper = Timekeeper::new(watched, threads);
-        let slow = Some(service.slow_seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs);
+        let slow =
+            Some(service.slow_seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs);
         let overseer = Overseer::new(watched, slow);
         let followers = (1..threads).map(Helper::Follower);
         let missing: Vec<_> = followers
@@ -87,7 +88,9 @@ impl Worker {
         let stack = Stack::of_python(application.py());
         let left = self.helpers.missing.try_again(|helper| match helper {
             Helper::Follower(thread) => self.start_follower(application, *thread, stack),
-            Helper::Timekeeper => self.helpers.timekeeper.iter().try_for_each(|timekeeper| timekeeper.start(stack)),
+            Helper::Timekeeper => {
+                self.helpers.timekeeper.iter().try_for_each(|timekeeper| timekeeper.start(stack))
+            }
             Helper::Overseer => self.helpers.overseer.iter().try_for_each(Overseer::start),
         });
         if let Some(left) = left {
@@ -95,7 +98,12 @@ impl Worker {
         }
     }
 
-    fn start_follower(self: &Arc<Self>, application: &Bound<'_, PyAny>, thread: u32, stack: Stack) -> io::Result<()> {
+    fn start_follower(
+        self: &Arc<Self>,
+        application: &Bound<'_, PyAny>,
+        thread: u32,
+        stack: Stack,
+    ) -> io::Result<()> {
         let (worker, application) = (self.clone(), Arc::new(application.clone().unbind()));
         let serve = move || {
             worker.watched.find(thread);
@@ -110,7 +118,11 @@ impl Worker {
         };
         match threads::start("wsgate-follower", stack, serve) {
             Ok(follower) => {
-                self.helpers.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
+                self.helpers
+                    .followers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(follower);
                 Ok(())
             }
             Err(error) => {

@@ -84,7 +84,12 @@ impl Lookout {
     ) -> std::io::Result<Arc<Self>> {
         // All idle workers wake for each connection: the kernel would forget those that a woken one leaves to others, since it tells
         // each only once that there is something.
-        epoll::add(epoll, handover.exit(), epoll::EventData::new_u64(HANDOVER), epoll::EventFlags::IN)?;
+        epoll::add(
+            epoll,
+            handover.exit(),
+            epoll::EventData::new_u64(HANDOVER),
+            epoll::EventFlags::IN,
+        )?;
         let threads = u64::from(threads.max(1));
         Ok(Arc::new(Self {
             handover,
@@ -143,7 +148,10 @@ impl Lookout {
         }
         let start = |(): &()| {
             let lookout = self.clone();
-            fork::without_signals(|| threads::start("wsgate-handover", STACK, move || lookout.look_out())).map(drop)
+            fork::without_signals(|| {
+                threads::start("wsgate-handover", STACK, move || lookout.look_out())
+            })
+            .map(drop)
         };
         match self.missing.try_again(start) {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
@@ -194,22 +202,30 @@ impl Lookout {
     /// Waits until something comes on a connection that can be given away, or the worker is told to end, upon which it needs none of
     /// them, or the bell rings. Gives the connections.
     fn await_ready(&self) -> Vec<u64> {
-        let movable = |(data, peer): (&u64, &Peer)| peer.can_move().then(|| (*data, peer.watched()));
+        let movable =
+            |(data, peer): (&u64, &Peer)| peer.can_move().then(|| (*data, peer.watched()));
         let peers: Vec<(u64, Watched)> = self.waiting().iter().filter_map(movable).collect();
         let is_told = self.is_told();
         if is_told && !peers.is_empty() {
             return peers.iter().map(|(data, _)| *data).collect();
         }
         let stop = Some(self.stop.as_fd()).filter(|_| !is_told);
-        let sockets = peers.iter().map(|(_, peer)| peer.as_fd()).chain([self.bell.as_fd()]).chain(stop);
-        let mut watched: Vec<_> = sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+        let sockets =
+            peers.iter().map(|(_, peer)| peer.as_fd()).chain([self.bell.as_fd()]).chain(stop);
+        let mut watched: Vec<_> =
+            sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
         if poll(&mut watched, None).is_err() {
             self.pause(Some(MOMENT));
             return Vec::new();
         }
         self.heed(watched.get(peers.len()));
         let is_ready = |watched: &PollFd<'_>| !watched.revents().is_empty();
-        peers.iter().zip(&watched).filter(|(_, watched)| is_ready(watched)).map(|((data, _), _)| *data).collect()
+        peers
+            .iter()
+            .zip(&watched)
+            .filter(|(_, watched)| is_ready(watched))
+            .map(|((data, _), _)| *data)
+            .collect()
     }
 
     /// Gives one connection to other workers, unless this one has time by now. Tells whether it need not be tried again.
@@ -269,7 +285,9 @@ impl Lookout {
 
     /// Takes a connection out of the queue, if there is one.
     fn take(&self) -> Result<Option<(Descriptor, Past)>, Errno> {
-        forks::without_forks(|| Ok(self.handover.take()?.map(|given| (given.socket.into(), given.past))))
+        forks::without_forks(|| {
+            Ok(self.handover.take()?.map(|given| (given.socket.into(), given.past)))
+        })
     }
 
     fn ring(&self) {
@@ -285,7 +303,9 @@ impl Worker {
             return;
         };
         // What this process has no number for would be lost.
-        if let Err(Errno::MFILE) = Descriptor::made(|| fcntl_dupfd_cloexec(lookout.handover.exit(), 0)) {
+        if let Err(Errno::MFILE) =
+            Descriptor::made(|| fcntl_dupfd_cloexec(lookout.handover.exit(), 0))
+        {
             return seat.application.py().detach(|| self.make_room());
         }
         match lookout.take() {
@@ -306,7 +326,8 @@ impl Worker {
 
     /// Gives those of `peers` away that can be, and keeps the others. While there is no room it waits, but not after `until`.
     pub(super) fn give_all(&self, peers: &mut Vec<(u64, Peer)>, until: Instant) {
-        let Some(lookout) = self.lookout.as_ref().filter(|lookout| !lookout.handover.is_over()) else {
+        let Some(lookout) = self.lookout.as_ref().filter(|lookout| !lookout.handover.is_over())
+        else {
             return;
         };
         peers.retain(|(_, peer)| {
@@ -318,9 +339,12 @@ impl Worker {
                     }
                     Err(Errno::AGAIN) => {
                         let left = until.saturating_duration_since(Instant::now());
-                        let mut watched = [PollFd::from_borrowed_fd(lookout.handover.entrance(), PollFlags::OUT)];
+                        let mut watched =
+                            [PollFd::from_borrowed_fd(lookout.handover.entrance(), PollFlags::OUT)];
                         let patience = Timespec::try_from(left).ok();
-                        if left.is_zero() || !matches!(poll(&mut watched, patience.as_ref()), Ok(1..)) {
+                        if left.is_zero()
+                            || !matches!(poll(&mut watched, patience.as_ref()), Ok(1..))
+                        {
                             return true;
                         }
                     }
@@ -338,7 +362,8 @@ impl Worker {
 
     /// At the end of the pool: takes all that is in the queue, since there may be nobody else to serve it.
     pub(super) fn adopt_all(&self, seat: &mut Seat<'_, '_>) {
-        let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_over()) else {
+        let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_over())
+        else {
             return;
         };
         while let Ok(Some(given)) = lookout.take() {

@@ -112,11 +112,21 @@ pub(super) fn run_alone(
         executed::take_note(py)?;
     }
     match app::load_for_pool(py, launch, &setting(launch, service)) {
-        Ok(loaded) => run(py, &loaded.application, launch, service, sockets, (board, 0), (&Mask::now(), modules)),
+        Ok(loaded) => run(
+            py,
+            &loaded.application,
+            launch,
+            service,
+            sockets,
+            (board, 0),
+            (&Mask::now(), modules),
+        ),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
-            let worker =
-                Worker { unfit: Some(failure), ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)? };
+            let worker = Worker {
+                unfit: Some(failure),
+                ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)?
+            };
             process::unblock_signals(&Mask::none());
             Arc::new(worker).run_thread(&py.None().into_bound(py), 0);
             Ok(0)
@@ -139,17 +149,24 @@ pub(super) fn run(
     let worker = Worker { modules, ..Worker::new(launch, service, sockets, watched)? };
     let needed = worker.listeners.iter().map(|listener| listener.socket.as_fd());
     let needed = needed.chain([worker.epoll.as_fd(), worker._stop.as_fd(), worker.stopper.as_fd()]);
-    let inventory = Inventory::of(needed.chain(worker.lookout.iter().flat_map(|lookout| lookout.descriptors())));
+    let inventory = Inventory::of(
+        needed.chain(worker.lookout.iter().flat_map(|lookout| lookout.descriptors())),
+    );
     let worker = Arc::new(Worker { inventory, ..worker });
     if let Some(entry) = worker.timers.after_loading() {
         Log::new(&launch.request_id, &launch.request).entry(&entry);
     }
     forks::keep_standard();
     if worker.watched.is_alone() {
-        let sentence = format!("worker {} was asked to stop, and its request goes on", std::process::id());
-        let entry = Entry::warning(Code::StillRuns, sentence)
-            .hint("the stacks of its threads follow, the innermost call first; it has `--drain` seconds");
-        process::end_soon_after_signal(limit_of_drain(service), Log::new("-", "(worker)").text(&entry));
+        let sentence =
+            format!("worker {} was asked to stop, and its request goes on", std::process::id());
+        let entry = Entry::warning(Code::StillRuns, sentence).hint(
+            "the stacks of its threads follow, the innermost call first; it has `--drain` seconds",
+        );
+        process::end_soon_after_signal(
+            limit_of_drain(service),
+            Log::new("-", "(worker)").text(&entry),
+        );
     }
     let signal = py.import("_signal")?;
     let found = signal.call_method1("getsignal", (Signal::INT.as_raw(),))?;
@@ -175,8 +192,10 @@ pub(super) fn run(
 /// How long a worker without a supervisor may go on when it is asked to stop.
 fn limit_of_drain(service: &Service) -> process::Limit {
     let seconds = service.drain_seconds.max(1);
-    let sentence =
-        format!("worker {} was asked to stop and still runs after {seconds} s; it is ended", std::process::id());
+    let sentence = format!(
+        "worker {} was asked to stop and still runs after {seconds} s; it is ended",
+        std::process::id()
+    );
     let entry = Entry::error(Code::DrainTimedOut, sentence)
         .hint("the stacks follow; its request waits in the application or in C code, or a thread does not end");
     let message = Log::new("-", "(worker)").text(&entry);
@@ -208,7 +227,8 @@ struct Listener {
 
 impl Listener {
     fn new(socket: Descriptor) -> Self {
-        let is_tcp = getsockname(&socket).is_ok_and(|address| address.address_family() != AddressFamily::UNIX);
+        let is_tcp = getsockname(&socket)
+            .is_ok_and(|address| address.address_family() != AddressFamily::UNIX);
         Self { socket, is_tcp }
     }
 }
@@ -261,7 +281,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(launch: &Launch, service: &Service, sockets: Sockets, watched: Arc<Watched>) -> io::Result<Self> {
+    fn new(
+        launch: &Launch,
+        service: &Service,
+        sockets: Sockets,
+        watched: Arc<Watched>,
+    ) -> io::Result<Self> {
         let Sockets { listeners, handover } = sockets;
         let epoll = Arc::new(Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?);
         let (stop, stopper) = forks::pair(SocketType::STREAM)?;
@@ -280,8 +305,9 @@ impl Worker {
         }
         let is_of_fcgid = handover.is_none() && listeners.iter().any(is_socket_of_fcgid);
         let waiting = Arc::<Mutex<_>>::default();
-        let lookout =
-            handover.map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads)).transpose()?;
+        let lookout = handover
+            .map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads))
+            .transpose()?;
         let helpers = Helpers::new(&watched, service);
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
@@ -335,8 +361,16 @@ impl Worker {
         };
         let python_thread = if thread == 0 { None } else { followers::python_thread(py) };
         let (remembered, buffers, fetched) = (Remembered::default(), Vec::new(), Vec::new());
-        let seat =
-            &mut Seat { thread, python_thread, application, server, remembered, buffers, fetched, leaving: Vec::new() };
+        let seat = &mut Seat {
+            thread,
+            python_thread,
+            application,
+            server,
+            remembered,
+            buffers,
+            fetched,
+            leaving: Vec::new(),
+        };
         while !self.is_draining() {
             let next = match seat.fetched.pop() {
                 Some(data) => Ok(Some(data)),
@@ -358,7 +392,10 @@ impl Worker {
                 Ok(Some(REOPEN_LOGS)) => log_files::look(),
                 Ok(Some(HANDOVER)) => self.adopt(seat),
                 Ok(Some(data)) => {
-                    match self.listeners.get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX)) {
+                    match self
+                        .listeners
+                        .get(usize::try_from(data - FIRST_LISTENER).unwrap_or(usize::MAX))
+                    {
                         Some(listener) => self.accept(seat, listener),
                         None => {
                             let peer = self.waiting().remove(&data);
@@ -396,7 +433,10 @@ impl Worker {
     /// The data of the next event, or nothing if it is time to look after connections that linger, or soon if one `leaves`. What has
     /// come together with it is put into `fetched`.
     fn next_event(&self, fetched: &mut Vec<u64>, leaves: bool) -> io::Result<Option<u64>> {
-        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(STOP) };
+        let nothing = epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(STOP),
+        };
         let mut events = [nothing; FETCHED];
         // What one of several threads has fetched no other can get.
         let most = if self.service.threads > 1 { 1 } else { FETCHED };
@@ -436,7 +476,10 @@ impl Worker {
                 // The end first. Then new connections, for which the kernel has woken nobody else: those that wait already go to other
                 // workers if they would have to wait for long.
                 fetched.sort_by_key(|data| {
-                    (*data == STOP, (FIRST_LISTENER..first_connection(self.listeners.len())).contains(data))
+                    (
+                        *data == STOP,
+                        (FIRST_LISTENER..first_connection(self.listeners.len())).contains(data),
+                    )
                 });
                 Ok(fetched.pop())
             }
@@ -459,8 +502,11 @@ impl Worker {
         if lost.is_empty() || forks::is_child() {
             return;
         }
-        let numbers = lost.iter().map(|number| format!("`{number}`")).collect::<Vec<_>>().join(", ");
-        self.give_up(&format!("the application has closed or replaced file descriptors of wsgate's: {numbers}"));
+        let numbers =
+            lost.iter().map(|number| format!("`{number}`")).collect::<Vec<_>>().join(", ");
+        self.give_up(&format!(
+            "the application has closed or replaced file descriptors of wsgate's: {numbers}"
+        ));
     }
 
     /// Does what follows from the worker's age, memory and requests.
@@ -471,7 +517,8 @@ impl Worker {
             Then::End(_) if self.is_draining() => {}
             Then::End(why) => {
                 if self.unfit.is_none() {
-                    let sentence = format!("worker {} makes way for another: {why}", std::process::id());
+                    let sentence =
+                        format!("worker {} makes way for another: {why}", std::process::id());
                     Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
                 }
                 self.end();
@@ -490,10 +537,14 @@ impl Worker {
 /// Has mod_fcgid made this listening socket? It calls each by the number of its process and one more, with a dot between them.
 fn is_socket_of_fcgid(listener: &Descriptor) -> bool {
     let address = getsockname(listener).and_then(SocketAddrUnix::try_from);
-    let path = address.ok().and_then(|address| address.path_bytes().map(<[u8]>::to_vec)).unwrap_or_default();
+    let path = address
+        .ok()
+        .and_then(|address| address.path_bytes().map(<[u8]>::to_vec))
+        .unwrap_or_default();
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let mut numbers = name.split(|&byte| byte == b'.');
-    let mut is_number = || numbers.next().is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_digit));
+    let mut is_number =
+        || numbers.next().is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_digit));
     is_number() && is_number() && numbers.next().is_none()
 }
 
@@ -513,7 +564,9 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
                     Code::BadSetting,
                     format!("FCGI_WEB_SERVER_ADDRS holds `{}`, which is no address", error.item),
                 )
-                .hint("nobody can connect until it is a list of addresses with commas between them"),
+                .hint(
+                    "nobody can connect until it is a list of addresses with commas between them",
+                ),
             );
             Addresses::parse("0.0.0.0").ok()
         }

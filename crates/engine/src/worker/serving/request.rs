@@ -42,7 +42,8 @@ impl Worker {
         self.watched.begin(seat.thread, log.line(), &interruptible);
         let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
-        let length = variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
+        let length =
+            variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
         let (body, reply) = peer.begin(id, length, interruptible.clone());
         let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
         let data = peer.file(*length.as_ref().unwrap_or(&None));
@@ -111,8 +112,9 @@ impl Worker {
             Ok(variables) => variables.get(variable),
             Err(_) => params.get(variable.name().as_bytes()),
         };
-        let [unique_id, method, target] = [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
-            .map(|variable| value(variable).unwrap_or_default());
+        let [unique_id, method, target] =
+            [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
+                .map(|variable| value(variable).unwrap_or_default());
         let (method, target) = (visible::text(method), visible::text(target));
         match std::str::from_utf8(unique_id) {
             Ok(id) if link::request_id::is_one(id) => Log::of(id, &method, &target),

@@ -60,7 +60,8 @@ impl Waits {
         let descriptors = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |limit| limit / 2);
         let connections = u64::from(service.connections).min(descriptors).max(1);
         Self {
-            header_timeout: seconds(service.header_timeout_seconds).map(|seconds| seconds.saturating_mul(1000)),
+            header_timeout: seconds(service.header_timeout_seconds)
+                .map(|seconds| seconds.saturating_mul(1000)),
             socket_timeout: seconds(service.socket_timeout_seconds).map(Duration::from_secs),
             connections: usize::try_from(connections).unwrap_or(usize::MAX),
             look: AtomicU64::new(NEVER),
@@ -224,7 +225,9 @@ impl Worker {
             .iter()
             .filter_map(|(&data, peer)| match peer.stage() {
                 Stage::Silent { fresh: false } => Some((0, data, data)),
-                Stage::Begun { since, .. } if now.saturating_sub(since) >= SOON => Some((1, since, data)),
+                Stage::Begun { since, .. } if now.saturating_sub(since) >= SOON => {
+                    Some((1, since, data))
+                }
                 Stage::Idle => Some((2, data, data)),
                 Stage::Silent { fresh: true } | Stage::Begun { .. } | Stage::Lingering => None,
             })
@@ -232,7 +235,8 @@ impl Worker {
         spare.sort_unstable();
         let spared = spare.into_iter().map(|(_, _, data)| data);
         let unread = |data: &u64| waiting.get(data).is_some_and(|peer| !peer.has_pending());
-        let Some(peer) = spared.into_iter().find(unread).and_then(|data| waiting.remove(&data)) else {
+        let Some(peer) = spared.into_iter().find(unread).and_then(|data| waiting.remove(&data))
+        else {
             return false;
         };
         forget(&self.epoll, &peer);

@@ -13,7 +13,10 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyConnectionResetError, PyMemoryError, PyRuntimeError, PyStopIteration, PyTypeError, PyValueError},
+    exceptions::{
+        PyConnectionResetError, PyMemoryError, PyRuntimeError, PyStopIteration, PyTypeError,
+        PyValueError,
+    },
     intern,
     prelude::*,
     sync::MutexExt,
@@ -74,7 +77,9 @@ impl Input {
             let mut body = self.open(py)?;
             if !body.unread().is_empty() {
                 if until.is_none() {
-                    taken.try_reserve(body.expected().min(most - taken.len())).map_err(|_| no_memory())?;
+                    taken
+                        .try_reserve(body.expected().min(most - taken.len()))
+                        .map_err(|_| no_memory())?;
                 }
                 if body.take(most - taken.len(), until, &mut taken).map_err(|_| no_memory())? {
                     break;
@@ -148,7 +153,9 @@ impl Input {
                 Ok(None)
             }
             Step::Late => Err(self.interruptible.expire(py, Awaited::Body)),
-            Step::Closed => Err(PyRuntimeError::new_err("wsgi.input was read after its request was over")),
+            Step::Closed => {
+                Err(PyRuntimeError::new_err("wsgi.input was read after its request was over"))
+            }
             Step::Failed(error) if error.kind() == io::ErrorKind::OutOfMemory => Err(no_memory()),
             Step::Failed(error) => Err(PyConnectionResetError::new_err(error.to_string())),
         }
@@ -173,9 +180,14 @@ impl Input {
         read: impl FnOnce(usize) -> PyResult<Vec<u8>>,
     ) -> PyResult<usize> {
         // The stable ABI of 3.9 has no buffers, so Python itself copies.
-        let view = py.import(intern!(py, "builtins"))?.getattr(intern!(py, "memoryview"))?.call1((target,))?;
+        let view = py
+            .import(intern!(py, "builtins"))?
+            .getattr(intern!(py, "memoryview"))?
+            .call1((target,))?;
         if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
-            return Err(PyTypeError::new_err("readinto() argument must be read-write bytes-like object"));
+            return Err(PyTypeError::new_err(
+                "readinto() argument must be read-write bytes-like object",
+            ));
         }
         let room: usize = view.getattr(intern!(py, "nbytes"))?.extract()?;
         if room == 0 {
@@ -270,11 +282,17 @@ impl Input {
     #[pyo3(signature = (offset, whence = 0, /))]
     fn seek(&self, py: Python<'_>, offset: i64, whence: i32) -> PyResult<u64> {
         let start = match whence {
-            0 if offset < 0 => return Err(PyValueError::new_err(format!("negative seek value {offset}"))),
+            0 if offset < 0 => {
+                return Err(PyValueError::new_err(format!("negative seek value {offset}")));
+            }
             0 => 0,
             1 => self.tell(py)?,
             2 => self.find_end(py)?,
-            _ => return Err(PyValueError::new_err(format!("invalid whence ({whence}, should be 0, 1 or 2)"))),
+            _ => {
+                return Err(PyValueError::new_err(format!(
+                    "invalid whence ({whence}, should be 0, 1 or 2)"
+                )));
+            }
         };
         let target = start.saturating_add_signed(offset);
         loop {
