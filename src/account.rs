@@ -1,5 +1,5 @@
-//! The user that a pool serves as, where root starts it: its numbers, its environment variables, and
-//! how this process becomes it.
+//! The user that a pool serves as, where root starts it: its numbers, its environment variables,
+//! and how this process becomes it.
 
 use std::{ffi::OsString, io};
 
@@ -73,7 +73,8 @@ impl Account {
         &self.variables
     }
 
-    /// Does `act` with the rights of this user, as far as files are concerned, and takes root's again.
+    /// Does `act` with the rights of this user, as far as files are concerned, and takes root's
+    /// again.
     ///
     /// # Errors
     /// That of `act`, or of the kernel if it does not let this process change its user.

@@ -1,4 +1,5 @@
-//! The words of the command line. Help, man page and completions are made from these structures alone.
+//! The words of the command line. Help, man page and completions are made from these structures
+//! alone.
 
 use std::{
     env,
@@ -27,7 +28,8 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-A WSGI file with the first line `#!/usr/local/bin/wsgate` is a CGI script: copy it into cgi-bin, make it executable.
+A WSGI file with the first line `#!/usr/local/bin/wsgate` is a CGI script: copy it into cgi-bin, \
+make it executable.
 The same file answers from a shell:
 
   wsgate call hello.wsgi /path?query       one request, the body to standard output
@@ -84,9 +86,9 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
-#[command(
-    after_help = "A `#!` line may also have --header-timeout S, --socket-timeout S, --worker-connections N, --reload-on PATH, --reload and --slow S, as `wsgate fastcgi --help` describes them."
-)]
+#[command(after_help = "A `#!` line may also have --header-timeout S, --socket-timeout S, \
+    --worker-connections N, --reload-on PATH, --reload and --slow S, as `wsgate fastcgi --help` \
+    describes them.")]
 struct Cgi {
     #[command(flatten)]
     options: Options,
@@ -124,7 +126,8 @@ pub(crate) fn run() -> Exit {
     match parse(of_script_or_words(arguments), "call") {
         Ok(words) => dispatch(words.command),
         Err(error) => {
-            // Help goes to standard output, complaints to standard error; if that is closed there is nobody to tell.
+            // Help goes to standard output, complaints to standard error; if that is closed there
+            // is nobody to tell.
             let _ = error.print();
             if error.use_stderr() { Exit::Usage } else { Exit::Done }
         }
@@ -205,8 +208,8 @@ fn one<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::E
     }
 }
 
-/// The arguments; in a script that a shell started by its `#!` line, those behind the script. The options on that line
-/// are read from the file, as for a request.
+/// The arguments; in a script that a shell started by its `#!` line, those behind the script. The
+/// options on that line are read from the file, as for a request.
 fn of_script_or_words(arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(script) = cgi::executed_script() else {
         return arguments;

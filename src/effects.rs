@@ -1,4 +1,5 @@
-//! Which options have an effect in which way of running an application. All others are refused there, and not in the help.
+//! Which options have an effect in which way of running an application. All others are refused
+//! there, and not in the help.
 
 use clap::{ArgMatches, Command, parser::ValueSource};
 
@@ -116,7 +117,8 @@ impl Way {
         }
     }
 
-    /// The one that the words of a subcommand ask for. Whether a worker has a supervisor shows later.
+    /// The one that the words of a subcommand ask for. Whether a worker has a supervisor shows
+    /// later.
     fn of(subcommand: &str, found: &ArgMatches) -> Option<Self> {
         Some(match subcommand {
             "cgi" => Cgi(*found.get_one("mode")?),
@@ -193,7 +195,8 @@ pub(crate) fn hide(subcommand: &str, command: Command) -> Command {
     })
 }
 
-/// `command`, whose options take `-1` for a value: the message is then about the value, not about an option `-1`.
+/// `command`, whose options take `-1` for a value: the message is then about the value, not about
+/// an option `-1`.
 pub(crate) fn taking_negatives(command: Command) -> Command {
     command.mut_args(|known| {
         let is_option = known.get_long().is_some() && known.get_action().takes_values();

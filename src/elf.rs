@@ -1,5 +1,5 @@
-//! As much of the format ELF as shows whether a shared library is whole, and for which machine it is
-//! (System V ABI, *Object Files*).
+//! As much of the format ELF as shows whether a shared library is whole, and for which machine it
+//! is (System V ABI, *Object Files*).
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 

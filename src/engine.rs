@@ -1,5 +1,5 @@
-//! The engine: the extension module that python loads. Where it is, and how a pool keeps the one that
-//! it was started with.
+//! The engine: the extension module that python loads. Where it is, and how a pool keeps the one
+//! that it was started with.
 
 use std::{
     env,
@@ -51,12 +51,12 @@ impl Engine {
         &self.path
     }
 
-    /// The same, which every python that is started from now on loads, whatever happens to the file: a
-    /// gateway and an engine of different builds refuse to work together, and an upgrade replaces the
-    /// file of this one while the gateway runs.
+    /// The same, which every python that is started from now on loads, whatever happens to the
+    /// file: a gateway and an engine of different builds refuse to work together, and an upgrade
+    /// replaces the file of this one while the gateway runs.
     ///
-    /// A copy in memory survives even that somebody writes into the file, which ends processes that have
-    /// loaded it from there. Where code in such memory may not be run, the open file is kept.
+    /// A copy in memory survives even that somebody writes into the file, which ends processes that
+    /// have loaded it from there. Where code in such memory may not be run, the open file is kept.
     pub(crate) fn hold(self) -> Self {
         let held = File::open(&self.path).ok().map(|file| {
             let snapshot = Snapshot::of_open(&file);
@@ -71,8 +71,8 @@ impl Engine {
         self.held.as_ref().map(|held| held.code.as_fd())
     }
 
-    /// What is wrong with the file itself, for a program `python`: it is a part of a file, say, as a copy
-    /// leaves it that a full disk has ended.
+    /// What is wrong with the file itself, for a program `python`: it is a part of a file, say, as
+    /// a copy leaves it that a full disk has ended.
     fn damage(&self, python: &Path) -> Option<String> {
         let file = match &self.held {
             Some(held) => File::from(held.code.as_fd().try_clone_to_owned().ok()?),
@@ -179,11 +179,14 @@ const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `make insta
 fn hint(reason: &str) -> &'static str {
     let has = |word: &str| reason.contains(word);
     if has("version `") && has("' not found") {
-        "the engine was built on a system with a newer C library; build it on this one: `make install`"
+        "the engine was built on a system with a newer C library; build it on this one: `make \
+         install`"
     } else if has("Permission denied") {
-        "let the user that the request runs as read the engine: `chmod a+r`, and `chmod a+x` for its directories"
+        "let the user that the request runs as read the engine: `chmod a+r`, and `chmod a+x` for \
+         its directories"
     } else if has("Operation not permitted") {
-        "the file system of the engine is mounted with `noexec`, or a security module forbids to run it"
+        "the file system of the engine is mounted with `noexec`, or a security module forbids to \
+         run it"
     } else if has("Too many open files") {
         "python may open no more files: raise the limit (`ulimit -n`, `LimitNOFILE=`)"
     } else if has("Cannot allocate memory") {
@@ -193,7 +196,8 @@ fn hint(reason: &str) -> &'static str {
     } else if has("is too old") || has("is not CPython") || has("free-threaded") {
         "name a CPython 3.9 or later by `--python EXE`, or a virtualenv made by one by `--venv DIR`"
     } else {
-        "the engine needs CPython 3.9 or later and the gateway of the same build; install both with `make install`"
+        "the engine needs CPython 3.9 or later and the gateway of the same build; install both \
+         with `make install`"
     }
 }
 

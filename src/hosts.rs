@@ -1,5 +1,5 @@
-//! Addresses of hosts, by the machine's own program: a statically linked program cannot load the parts of
-//! the C library that ask every source of names which the machine has.
+//! Addresses of hosts, by the machine's own program: a statically linked program cannot load the
+//! parts of the C library that ask every source of names which the machine has.
 
 use std::{
     io,

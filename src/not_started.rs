@@ -48,30 +48,41 @@ fn reason(settings: &Settings, error: &io::Error) -> Reason {
     let program = settings.interpreter.program.display();
     let hint = match errno {
         Some(Errno::TOOBIG) => {
-            "the variables of the request are too large together: lower the web server's limits on headers".to_owned()
+            "the variables of the request are too large together: lower the web server's limits on \
+             headers"
+                .to_owned()
         }
-        Some(Errno::AGAIN) => "a limit on processes is reached: raise the limit of this user (`ulimit -u`) or that of \
-                               its service (`TasksMax=`), or serve fewer requests at once"
+        Some(Errno::AGAIN) => "a limit on processes is reached: raise the limit of this user \
+            (`ulimit -u`) or that of its service (`TasksMax=`), or serve fewer requests at once"
             .to_owned(),
         Some(Errno::NOMEM) => {
-            "memory is short: raise the limit (`ulimit -v`, `MemoryMax=`), or serve fewer requests at once".to_owned()
+            "memory is short: raise the limit (`ulimit -v`, `MemoryMax=`), or serve fewer requests \
+             at once"
+                .to_owned()
         }
-        Some(Errno::MFILE) => {
-            "this process may open no more files: raise its limit (`ulimit -n`, `LimitNOFILE=`)".to_owned()
-        }
+        Some(Errno::MFILE) => "this process may open no more files: raise its limit (`ulimit -n`, \
+            `LimitNOFILE=`)"
+            .to_owned(),
         Some(Errno::FBIG) => FILE_SIZE.to_owned(),
-        Some(Errno::NFILE) => "the whole system may open no more files: raise `fs.file-max`, or look for the process \
-                               that has most of them open"
+        Some(Errno::NFILE) => "the whole system may open no more files: raise `fs.file-max`, or \
+            look for the process that has most of them open"
             .to_owned(),
         Some(Errno::ACCESS | Errno::PERM) => format!(
-            "let this user run `{program}`, and the interpreter that its `#!` line names; its file system may be \
-             mounted with `noexec`"
+            "let this user run `{program}`, and the interpreter that its `#!` line names; its file \
+             system may be mounted with `noexec`"
         ),
         Some(Errno::NOENT) => {
-            format!("`{program}`, or the interpreter or loader that it needs, is missing: `file {program}` names that")
+            format!(
+                "`{program}`, or the interpreter or loader that it needs, is missing: `file \
+                 {program}` names that"
+            )
         }
-        Some(Errno::NOEXEC) => format!("`{program}` is no program for this machine: see `file {program}`"),
-        Some(Errno::TXTBSY) => format!("`{program}` is just being written: try again when that is done"),
+        Some(Errno::NOEXEC) => {
+            format!("`{program}` is no program for this machine: see `file {program}`")
+        }
+        Some(Errno::TXTBSY) => {
+            format!("`{program}` is just being written: try again when that is done")
+        }
         _ => format!("see whether this user can run `{program} -c pass` from a shell"),
     };
     Reason { place: String::new(), hint }

@@ -12,7 +12,8 @@ pub(crate) const LONGEST: u64 = u32::MAX as u64;
 pub(crate) struct Options {
     /// Virtualenv of the application
     ///
-    /// Without it: the variable VIRTUAL_ENV, then a directory `.venv` or `venv` beside the script or above it.
+    /// Without it: the variable VIRTUAL_ENV, then a directory `.venv` or `venv` beside the script
+    /// or above it.
     #[arg(long, value_name = "DIR", overrides_with = "python")]
     pub(crate) venv: Option<PathBuf>,
 
@@ -42,12 +43,13 @@ pub(crate) struct Options {
 
     /// Seconds that a request may take; without it or with 0 it has no end
     ///
-    /// `wsgate check`, loading in `wsgate call`, and a silent server of `--via` have 30 seconds without it.
+    /// `wsgate check`, loading in `wsgate call`, and a silent server of `--via` have 30 seconds
+    /// without it.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) timeout: Option<u64>,
 
-    /// How a CGI request is served: `cold` starts a new interpreter for each, `warm` forks one that has the application loaded,
-    /// `resident` has processes that stay
+    /// How a CGI request is served: `cold` starts a new interpreter for each, `warm` forks one that
+    /// has the application loaded, `resident` has processes that stay
     #[arg(long, value_enum, default_value_t = Mode::Cold)]
     pub(crate) mode: Mode,
 
@@ -62,15 +64,18 @@ pub(crate) struct Options {
 
     /// URL path of the application (SCRIPT_NAME), if the web server does not set that
     ///
-    /// A request below this path has the rest of its path as PATH_INFO. The requests of `--warm-up`, `wsgate check` and
-    /// `wsgate call` have this SCRIPT_NAME. Without the option, the warm-up request of `--mode warm` and `resident` has
-    /// the SCRIPT_NAME of the request that starts the pool.
+    /// A request below this path has the rest of its path as PATH_INFO. The requests of
+    /// `--warm-up`, `wsgate check` and `wsgate call` have this SCRIPT_NAME. Without the option, the
+    /// warm-up request of `--mode warm` and `resident` has the SCRIPT_NAME of the request that
+    /// starts the pool.
     #[arg(long, value_name = "PATH", value_parser = script_name)]
     pub(crate) script_name: Option<String>,
 
-    /// Path that the application is asked for when it was loaded, before processes are forked from that; or a whole address, http://HOST/PATH
+    /// Path that the application is asked for when it was loaded, before processes are forked from
+    /// that; or a whole address, http://HOST/PATH
     ///
-    /// What it loads when it is first needed is then there for all processes of `--mode warm`, `--mode resident` or a FastCGI pool.
+    /// What it loads when it is first needed is then there for all processes of `--mode warm`,
+    /// `--mode resident` or a FastCGI pool.
     #[arg(long, value_name = "PATH", value_parser = warm_up)]
     pub(crate) warm_up: Option<String>,
 
@@ -83,18 +88,21 @@ pub(crate) struct Options {
     pub(crate) slow: Option<u64>,
 }
 
-/// How the pool behind `--mode warm` or `resident` is kept, and what a request does that finds no process in it.
+/// How the pool behind `--mode warm` or `resident` is kept, and what a request does that finds no
+/// process in it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Warm {
     /// Seconds without requests after which the processes of `--mode warm` or `resident` end
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
     pub(crate) warm_idle: u64,
 
-    /// Seconds after which they end though there are requests, so that the next one has others started; 0 is never
+    /// Seconds after which they end though there are requests, so that the next one has others
+    /// started; 0 is never
     #[arg(long, value_name = "S", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) warm_age: u64,
 
-    /// Processes that serve or wait for requests at most, with `--mode warm` or `resident`; a supervisor and a template are not counted
+    /// Processes that serve or wait for requests at most, with `--mode warm` or `resident`; a
+    /// supervisor and a template are not counted
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) max_processes: u32,
 
@@ -110,12 +118,14 @@ pub(crate) struct Warm {
 /// Which changes of files make processes load the code again.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Changes {
-    /// File or directory whose change makes the pool reload, as that of the script does (repeatable)
+    /// File or directory whose change makes the pool reload, as that of the script does
+    /// (repeatable)
     ///
-    /// It need not be there yet. Of a directory, entries that come and go count, not what is in them. A worker on standard input without
-    /// `--workers` has a supervisor only with this option or `--reload`, and does not notice that its script has changed without one. On
-    /// a `#!` line this option and `--reload` make such a worker exit after a change; the process manager of the web
-    /// server then starts another.
+    /// It need not be there yet. Of a directory, entries that come and go count, not what is in
+    /// them. A worker on standard input without `--workers` has a supervisor only with this option
+    /// or `--reload`, and does not notice that its script has changed without one. On a `#!` line
+    /// this option and `--reload` make such a worker exit after a change; the process manager of
+    /// the web server then starts another.
     #[arg(long, value_name = "PATH")]
     pub(crate) reload_on: Vec<PathBuf>,
 
@@ -127,7 +137,8 @@ pub(crate) struct Changes {
 /// How long a worker lives that serves one request after the other.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Requests after which a worker is replaced, or up to a tenth fewer, so that not all are at once; without it or with 0 never
+    /// Requests after which a worker is replaced, or up to a tenth fewer, so that not all are at
+    /// once; without it or with 0 never
     ///
     /// Workers are the processes of a FastCGI pool and those of `--mode resident`, here and below.
     #[arg(long, value_name = "N")]
@@ -137,7 +148,8 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) max_age: Option<u64>,
 
-    /// Resident memory above which a worker is replaced after a request, such as 200M (units K, M, G); without it or with 0 never
+    /// Resident memory above which a worker is replaced after a request, such as 200M (units K, M,
+    /// G); without it or with 0 never
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) max_rss: Option<u64>,
 }
@@ -145,22 +157,26 @@ pub(crate) struct Limits {
 /// What a FastCGI worker grants its connections.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Connections {
-    /// Seconds in which the start of a FastCGI request has to come, from its first byte to the end of its parameters; 0 is without limit [default: 10]
+    /// Seconds in which the start of a FastCGI request has to come, from its first byte to the end
+    /// of its parameters; 0 is without limit [default: 10]
     ///
     /// A connection that takes longer is closed (W0403).
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) header_timeout: Option<u64>,
 
-    /// Seconds that a FastCGI worker waits for the next piece of a request body, or until more of a response is read; 0 is without limit [default: 60]
+    /// Seconds that a FastCGI worker waits for the next piece of a request body, or until more of a
+    /// response is read; 0 is without limit [default: 60]
     ///
     /// The limit holds for each piece, and `--timeout` for the whole request.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) socket_timeout: Option<u64>,
 
-    /// Connections that a FastCGI worker holds, idle ones included, but at most half of the file descriptors that it may open [default: 1000]
+    /// Connections that a FastCGI worker holds, idle ones included, but at most half of the file
+    /// descriptors that it may open [default: 1000]
     ///
-    /// For each one above the limit the worker closes another: the one that has waited longest without a request, then the oldest whose
-    /// request has not come whole, then the oldest idle keep-alive connection (W0404).
+    /// For each one above the limit the worker closes another: the one that has waited longest
+    /// without a request, then the oldest whose request has not come whole, then the oldest idle
+    /// keep-alive connection (W0404).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) worker_connections: Option<u32>,
 }
@@ -209,7 +225,8 @@ impl Limits {
 }
 
 impl Options {
-    /// Words that mean the same to the processes which run the application: without the mode, and without what gateways alone go by.
+    /// Words that mean the same to the processes which run the application: without the mode, and
+    /// without what gateways alone go by.
     pub(crate) fn words(&self) -> Vec<OsString> {
         let mut words = Vec::new();
         let mut pair = |name: &str, value: OsString| words.extend([OsString::from(name), value]);

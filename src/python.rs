@@ -1,8 +1,8 @@
 //! Which interpreter runs the application, and why another one cannot.
 //!
-//! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside the script or above it, else
-//! `python3`. A virtualenv is nothing but its own `bin/python`: that path is run as it stands, links unresolved, since
-//! it is how Python finds the packages.
+//! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside
+//! the script or above it, else `python3`. A virtualenv is nothing but its own `bin/python`: that
+//! path is run as it stands, links unresolved, since it is how Python finds the packages.
 
 use std::{
     env,
@@ -35,8 +35,8 @@ pub(crate) struct Interpreter {
     pub(crate) chosen_by: &'static str,
 }
 
-/// Finds the interpreter. `beside` is the directory of the script, or the working directory; `owners` are the users who could put
-/// what they like there.
+/// Finds the interpreter. `beside` is the directory of the script, or the working directory;
+/// `owners` are the users who could put what they like there.
 ///
 /// # Errors
 /// The log entry, if what was asked for, or found first, cannot be used.
@@ -120,8 +120,8 @@ fn read_venv(directory: &Path) -> io::Result<Venv> {
     Ok(Venv { directory: directory.as_os_str().as_bytes().to_vec(), version })
 }
 
-/// Is there a virtualenv, each part of which was put there by root, by this user, or by an owner of the script? Anybody may make
-/// a directory `/tmp/venv`, and links in it.
+/// Is there a virtualenv, each part of which was put there by root, by this user, or by an owner of
+/// the script? Anybody may make a directory `/tmp/venv`, and links in it.
 fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
     let is_theirs = |path: &Path| {
         // The link itself, since whoever made that chose what it leads to.

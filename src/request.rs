@@ -1,4 +1,5 @@
-//! What the gateway itself knows of a request: enough to name it in the log and to answer it when nobody else can.
+//! What the gateway itself knows of a request: enough to name it in the log and to answer it when
+//! nobody else can.
 
 use std::{
     env,

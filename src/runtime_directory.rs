@@ -1,10 +1,11 @@
-//! The directory that is this user's alone, for what wsgate keeps between requests: sockets, locks, compiled scripts.
+//! The directory that is this user's alone, for what wsgate keeps between requests: sockets, locks,
+//! compiled scripts.
 //!
-//! `WSGATE_RUNTIME_DIR`, or else `wsgate` in `XDG_RUNTIME_DIR`, or else `/run/wsgate/user-UID` if root
-//! has made that, or else `wsgate-UID` in the temporary directory. A web server mostly has no
-//! `XDG_RUNTIME_DIR` and the shell of the same user has one, so whoever looks for pools looks into all
-//! of them, and into those that processes of the same user have in another mount namespace: a service
-//! with `PrivateTmp=yes` has a `/tmp` of its own.
+//! `WSGATE_RUNTIME_DIR`, or else `wsgate` in `XDG_RUNTIME_DIR`, or else `/run/wsgate/user-UID` if
+//! root has made that, or else `wsgate-UID` in the temporary directory. A web server mostly has no
+//! `XDG_RUNTIME_DIR` and the shell of the same user has one, so whoever looks for pools looks into
+//! all of them, and into those that processes of the same user have in another mount namespace: a
+//! service with `PrivateTmp=yes` has a `/tmp` of its own.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +33,8 @@ const OF_ROOT: &str = "/run/wsgate";
 /// The directory, made if it is not there.
 ///
 /// # Errors
-/// If it cannot be made, or is not what only this user could have made: another user may have taken the name to feed us files.
+/// If it cannot be made, or is not what only this user could have made: another user may have taken
+/// the name to feed us files.
 pub(crate) fn open() -> io::Result<PathBuf> {
     let path = candidates()?.swap_remove(0);
     if trusted_path::is_mighty()
@@ -123,8 +125,8 @@ pub(crate) fn of_pools() -> io::Result<Directories> {
     }
 }
 
-/// Directories in [`OF_ROOT`] that this user may use, and for root those of all users: nobody else can
-/// have made them.
+/// Directories in [`OF_ROOT`] that this user may use, and for root those of all users: nobody else
+/// can have made them.
 fn made_by_root() -> Vec<PathBuf> {
     let is_trusted = trusted_path::place(&Path::new(OF_ROOT).join("user"), LastLink::Kept)
         .is_ok_and(|place| !place.is_shared);
@@ -185,7 +187,8 @@ fn candidates() -> io::Result<Vec<PathBuf>> {
         };
     }
     let user = geteuid().as_raw();
-    // What the XDG Base Directory Specification asks of it; whoever has become another user may still have that one's.
+    // What the XDG Base Directory Specification asks of it; whoever has become another user may
+    // still have that one's.
     let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let session =
         session.filter(|path| path.is_absolute() && is_private(path, user).unwrap_or(false));
@@ -207,8 +210,8 @@ fn named() -> Option<OsString> {
     env::var_os("WSGATE_RUNTIME_DIR").filter(|directory| !directory.is_empty())
 }
 
-/// Is it a directory that `user` owns and nobody else may enter? Not followed if it is a link: whoever made that could turn it
-/// elsewhere.
+/// Is it a directory that `user` owns and nobody else may enter? Not followed if it is a link:
+/// whoever made that could turn it elsewhere.
 fn is_private(path: &Path, user: u32) -> io::Result<bool> {
     let found = fs::symlink_metadata(path)?;
     Ok(found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0)

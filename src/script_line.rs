@@ -1,8 +1,8 @@
 //! The `#!` line of a script, and the options on it.
 //!
-//! They are read from the file, never from the arguments of the process. The kernel hands over everything behind the
-//! interpreter as one argument, `env -S` splits it, a web server may append words of the query string (RFC 3875 4.4): only the
-//! file says what its author wrote.
+//! They are read from the file, never from the arguments of the process. The kernel hands over
+//! everything behind the interpreter as one argument, `env -S` splits it, a web server may append
+//! words of the query string (RFC 3875 4.4): only the file says what its author wrote.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -154,8 +154,8 @@ pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Optio
     })
 }
 
-/// What keeps a web server from running `script` by its `#!` line. The kernel reports these to the web server alone, in words
-/// that help nobody.
+/// What keeps a web server from running `script` by its `#!` line. The kernel reports these to the
+/// web server alone, in words that help nobody.
 pub(crate) fn problems(script: &Path) -> Vec<String> {
     let shown = script.display();
     let mut problems = Vec::new();
@@ -166,7 +166,8 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
     };
     if words.ends_with(b"\r\n") {
         problems.push(format!(
-            "the `#!` line of `{shown}` ends with CR LF, and the kernel looks for a program whose name ends with CR\n\
+            "the `#!` line of `{shown}` ends with CR LF, and the kernel looks for a program whose \
+                name ends with CR\n\
              hint: save the file with Unix line ends: sed -i 's/\\r$//' {shown}"
         ));
     }
@@ -179,13 +180,15 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
         && !words[1].starts_with(b"-")
     {
         problems.push(format!(
-            "the `#!` line of `{shown}` gives `env` more than a name, and `env` takes all of it for one name\n\
+            "the `#!` line of `{shown}` gives `env` more than a name, and `env` takes all of it \
+                for one name\n\
              hint: write `env -S` in place of `env`"
         ));
     }
     if !program.is_file() {
         problems.push(format!(
-            "the `#!` line of `{shown}` names `{}`, which is not there\nhint: write the path that `command -v wsgate` prints",
+            "the `#!` line of `{shown}` names `{}`, which is not there\nhint: write the path that \
+                `command -v wsgate` prints",
             program.display()
         ));
     }

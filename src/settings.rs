@@ -1,4 +1,5 @@
-//! Options, the script and the environment, resolved to what a run needs. Every default stands here or on the option itself.
+//! Options, the script and the environment, resolved to what a run needs. Every default stands here
+//! or on the option itself.
 
 use std::{
     env,
@@ -32,7 +33,8 @@ const LONGEST: u64 = u32::MAX as u64;
 /// Seconds that a warm-up request may take where requests have no limit.
 const WARM_UP: u64 = 30;
 
-/// Seconds after which whoever waits at a terminal hears why nothing comes, where requests have no limit.
+/// Seconds after which whoever waits at a terminal hears why nothing comes, where requests have no
+/// limit.
 pub(crate) const AT_A_TERMINAL: u64 = 30;
 
 /// All that is known before python is started.
@@ -155,15 +157,19 @@ impl Settings {
     }
 }
 
-/// The application that a word of the command line names, and the directory that relative paths are taken from.
+/// The application that a word of the command line names, and the directory that relative paths are
+/// taken from.
 ///
 /// # Errors
 /// The log entry, if it names none.
 pub(crate) fn application(word: &str) -> Result<(App, PathBuf), Entry> {
-    let app = App::parse(word, |name| fs::metadata(name).is_ok_and(|found| !found.is_dir())).map_err(|bad| {
-        Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}"))
-            .hint("APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory()")
-    })?;
+    let app = App::parse(word, |name| fs::metadata(name).is_ok_and(|found| !found.is_dir()))
+        .map_err(|bad| {
+            Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}")).hint(
+                "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
+                 :factory()",
+            )
+        })?;
     let base = env::current_dir().map_err(|error| {
         Entry::error(Code::BadSetting, format!("the working directory cannot be used: {error}"))
             .hint("start from a directory that exists")
@@ -171,13 +177,14 @@ pub(crate) fn application(word: &str) -> Result<(App, PathBuf), Entry> {
     Ok((app, base))
 }
 
-/// A path from `base` on; a bare name stays one, since a program of that name is looked for on `PATH`.
+/// A path from `base` on; a bare name stays one, since a program of that name is looked for on
+/// `PATH`.
 pub(crate) fn at(base: &Path, program: &Path) -> PathBuf {
     if program.components().count() == 1 { program.to_owned() } else { base.join(program) }
 }
 
-/// The directories that a file's own modules and virtualenv may stand in: its own, and that of the file it links to, which is
-/// the one that Python itself would use.
+/// The directories that a file's own modules and virtualenv may stand in: its own, and that of the
+/// file it links to, which is the one that Python itself would use.
 fn homes_of(file: &Path) -> Vec<PathBuf> {
     let directory = |path: &Path| path.parent().map(Path::to_owned);
     let mut homes: Vec<PathBuf> =
@@ -189,7 +196,8 @@ fn homes_of(file: &Path) -> Vec<PathBuf> {
     homes
 }
 
-/// Users who own the script, or a directory that it stands in: what they put there is as good as the script.
+/// Users who own the script, or a directory that it stands in: what they put there is as good as
+/// the script.
 fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
     let script = match &app.source {
         Source::File(path) => Some(Path::new(OsStr::from_bytes(path))),
@@ -228,8 +236,8 @@ fn readable_file(path: &Path) -> Result<(), Entry> {
     }
 }
 
-/// Where `.pyc` files go when this user cannot write them beside the sources in `home`: without them an application is compiled
-/// again at each request.
+/// Where `.pyc` files go when this user cannot write them beside the sources in `home`: without
+/// them an application is compiled again at each request.
 fn pycache_prefix(home: &Path) -> Option<PathBuf> {
     if env::var_os("PYTHONPYCACHEPREFIX").is_some() {
         return None;

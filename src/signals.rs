@@ -65,14 +65,14 @@ impl Bell {
         stream.set_nonblocking(true)?;
         let numbers = signals.iter().map(|&signal| signal as i32);
         let delivery = SignalDelivery::with_pipe(stream, handlers_end, SignalOnly, numbers)?;
-        // A web server may have blocked signals for threads of its own, and programs inherit that. The
-        // application has none blocked in any mode: forked processes let all through, too.
+        // A web server may have blocked signals for threads of its own, and programs inherit that.
+        // The application has none blocked in any mode: forked processes let all through, too.
         SigSet::all().thread_unblock()?;
         Ok(Self { delivery, last })
     }
 
-    /// A bell for all signals by which somebody may want a request to end. A gateway that one of them
-    /// killed would leave the client without a response.
+    /// A bell for all signals by which somebody may want a request to end. A gateway that one of
+    /// them killed would leave the client without a response.
     ///
     /// # Errors
     /// If the kernel refuses one of them.
@@ -143,8 +143,8 @@ impl AsFd for StraySignals {
 fn stray(signal: i32) -> Entry {
     let sentence = format!("the supervisor has received {} and goes on", name(signal));
     Entry::warning(Code::StraySignal, sentence).hint(if signal == Signal::SIGXCPU as i32 {
-        "its limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the kernel kills it: \
-         raise the limit for the service"
+        "its limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the \
+         kernel kills it: raise the limit for the service"
     } else {
         "this signal means nothing to a pool; see docs/fastcgi.md for those that do"
     })
@@ -160,14 +160,17 @@ pub(crate) fn name(signal: i32) -> String {
 pub(crate) fn cause(signal: i32) -> Option<&'static str> {
     Some(match Signal::try_from(signal).ok()? {
         Signal::SIGXCPU => {
-            "the limit of processor time was reached (`RLIMIT_CPU`, `ulimit -t`, Apache's RLimitCPU)"
+            "the limit of processor time was reached (`RLIMIT_CPU`, `ulimit -t`, Apache's \
+             RLimitCPU)"
         }
         Signal::SIGXFSZ => "the limit of file sizes was reached (`RLIMIT_FSIZE`, `ulimit -f`)",
         Signal::SIGALRM | Signal::SIGVTALRM | Signal::SIGPROF => {
-            "a timer of the application has ended (`signal.alarm`, `signal.setitimer`), and it has no handler for that"
+            "a timer of the application has ended (`signal.alarm`, `signal.setitimer`), and it has \
+             no handler for that"
         }
         Signal::SIGKILL => {
-            "the system may have run out of memory, or a limit was reached (memory, processor time): look at its log"
+            "the system may have run out of memory, or a limit was reached (memory, processor \
+             time): look at its log"
         }
         _ => return None,
     })

@@ -25,8 +25,9 @@ use crate::{request::Request, settings::Settings};
 /// The lines of Python that load the engine.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
-/// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)): an
-/// application that finds them would take descriptors of ours for its own, or speak in our place.
+/// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3),
+/// sd_watchdog_enabled(3)): an application that finds them would take descriptors of ours for its
+/// own, or speak in our place.
 pub(crate) const OF_THE_MANAGER: [&str; 7] = [
     "LISTEN_PID",
     "LISTEN_PIDFDID",
@@ -43,15 +44,16 @@ pub(crate) struct Start {
     pub(crate) command: Command,
     /// Our end of the socket to the engine.
     pub(crate) channel: OwnedFd,
-    /// While this is open, python lives: the kernel kills it when this process has ended. The signal
-    /// for the death of a parent is lost when an application changes its user.
+    /// While this is open, python lives: the kernel kills it when this process has ended. The
+    /// signal for the death of a parent is lost when an application changes its user.
     pub(crate) lifeline: OwnedFd,
     /// What python inherits by number and must stay open until it is started.
     _inherited: [OwnedFd; 3],
 }
 
 impl Start {
-    /// A python for `work`, which inherits the descriptors `inherited` that it names. `request` names in the log what it is for.
+    /// A python for `work`, which inherits the descriptors `inherited` that it names. `request`
+    /// names in the log what it is for.
     ///
     /// # Errors
     /// If descriptors or memory are short.
@@ -119,7 +121,8 @@ impl Start {
 
 /// The variables that an application finds, each name once.
 pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<OsString, OsString> {
-    // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are unique).
+    // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are
+    // unique).
     let inherited: Vec<_> = std::env::vars_os().collect();
     let mut environment: BTreeMap<_, _> = inherited
         .into_iter()

@@ -1,8 +1,8 @@
 //! Where root may make files: on a way that nobody but root can lead elsewhere.
 //!
 //! A link that somebody swaps in between two steps of root's gives files of root's away. So each
-//! directory on the way must be root's, and writable for root alone or sticky (`/tmp`), where nobody
-//! can rename what is root's.
+//! directory on the way must be root's, and writable for root alone or sticky (`/tmp`), where
+//! nobody can rename what is root's.
 
 use std::{
     error::Error,
@@ -17,12 +17,13 @@ use rustix::process::geteuid;
 /// Most links on one way, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// The sticky bit: in such a directory only its owner and a file's owner rename or remove that file.
+/// The sticky bit: in such a directory only its owner and a file's owner rename or remove that
+/// file.
 const STICKY: u32 = 0o1000;
 
-/// Is this process root, with power over files of other users? The root of a user namespace that holds
-/// one user (`unshare -r`) is an ordinary user under another number: it has that user's rights alone,
-/// and sees the owners of all other files as the user 65534.
+/// Is this process root, with power over files of other users? The root of a user namespace that
+/// holds one user (`unshare -r`) is an ordinary user under another number: it has that user's
+/// rights alone, and sees the owners of all other files as the user 65534.
 pub(crate) fn is_mighty() -> bool {
     geteuid().is_root()
         && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| holds_one_user(&map))

@@ -1,6 +1,6 @@
-//! Users and groups, by the machine's own programs: these ask every directory that the machine has, and a statically linked program
-//! cannot load the parts of the C library that do. A machine without these programs, such as a small
-//! container, has its users in files.
+//! Users and groups, by the machine's own programs: these ask every directory that the machine has,
+//! and a statically linked program cannot load the parts of the C library that do. A machine
+//! without these programs, such as a small container, has its users in files.
 
 use std::{
     fs,
@@ -13,7 +13,8 @@ pub(crate) fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|&number| is_number && number != u32::MAX)
 }
 
-/// Nothing, if it is no name or number of a user or group: the machine's programs read `+5` and ` 5` as 5.
+/// Nothing, if it is no name or number of a user or group: the machine's programs read `+5` and `
+/// 5` as 5.
 fn plain(name: &str) -> Option<&str> {
     let is_plain = name.starts_with(|first: char| first.is_alphanumeric() || "_.".contains(first));
     (is_plain && name.trim() == name).then_some(name)

@@ -1,9 +1,11 @@
-//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd, each with scripts that are
-//! served cold, warm, and by processes that stay; and with long-lived processes, over FastCGI: Apache with mod_fcgid, Apache
-//! with mod_proxy_fcgi (Unix sockets, and TCP), nginx, Caddy, HAProxy, lighttpd.
+//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd,
+//! each with scripts that are served cold, warm, and by processes that stay; and with long-lived
+//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix sockets, and
+//! TCP), nginx, Caddy, HAProxy, lighttpd.
 //!
-//! A behaviour is a function over a front; every front is asked the same. Here belongs what a web server takes part in;
-//! what the reply to given variables and bytes is, other files test without one.
+//! A behaviour is a function over a front; every front is asked the same. Here belongs what a web
+//! server takes part in; what the reply to given variables and bytes is, other files test without
+//! one.
 
 mod addresses;
 mod bodies;
@@ -38,8 +40,8 @@ macro_rules! behind_every_front {
 }
 use behind_every_front;
 
-/// The same behind those that start a process for each request, with scripts that are served cold, warm, and by processes that
-/// stay.
+/// The same behind those that start a process for each request, with scripts that are served cold,
+/// warm, and by processes that stay.
 macro_rules! behind_every_cgi_front {
     ($($behaviour:ident)*) => {
         $crate::fronts::behind_every_cold_front! { $($behaviour)* }

@@ -1,6 +1,7 @@
 //! Black-box tests of the built binary, alone and behind real web servers.
 //!
-//! `front` starts web servers, `fronts` asks them what visitors ask; applications that misbehave stand in `apps/`.
+//! `front` starts web servers, `fronts` asks them what visitors ask; applications that misbehave
+//! stand in `apps/`.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

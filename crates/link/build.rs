@@ -1,5 +1,5 @@
-//! Gives the build its name: the version and a digest of this crate's sources, which are all that gateway and
-//! engine must agree on.
+//! Gives the build its name: the version and a digest of this crate's sources, which are all that
+//! gateway and engine must agree on.
 
 use std::{env, fs, path::PathBuf};
 

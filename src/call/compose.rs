@@ -63,7 +63,8 @@ impl Variables {
 }
 
 impl Composed {
-    /// Composes the request for `target` that `call` describes; `script` is the file that it is for, if it is for one.
+    /// Composes the request for `target` that `call` describes; `script` is the file that it is
+    /// for, if it is for one.
     pub(super) fn new(call: &Call, target: &str, script: Option<&OsStr>) -> Result<Self> {
         let target = Target::parse(call, target)?;
         let method =
@@ -252,7 +253,8 @@ fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
     Ok(Some((file.into(), length)))
 }
 
-/// Opens a file with a request body. A named pipe gets `patience` seconds for its writer, or no limit with 0.
+/// Opens a file with a request body. A named pipe gets `patience` seconds for its writer, or no
+/// limit with 0.
 fn open(path: &str, patience: u64) -> Result<File> {
     let cannot = || format!("the file `{path}` for the request body cannot be opened");
     let is_fifo = fs::metadata(path).with_context(cannot)?.file_type().is_fifo();

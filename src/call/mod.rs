@@ -1,4 +1,5 @@
-//! One request from the shell: composed as a web server composes it, run as a CGI request is run, printed.
+//! One request from the shell: composed as a web server composes it, run as a CGI request is run,
+//! printed.
 
 mod compose;
 mod print;

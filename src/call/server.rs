@@ -77,7 +77,8 @@ fn connected(
 ) -> io::Result<OwnedFd> {
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if let Some(deadline) = deadline {
-        // The kernel applies this to `connect`, too, and a time of nothing would be one without end.
+        // The kernel applies this to `connect`, too, and a time of nothing would be one without
+        // end.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(left))?;
     }

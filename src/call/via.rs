@@ -1,4 +1,5 @@
-//! The request to a FastCGI server that runs already, made as a web server makes it (FastCGI 1.0, 3.3, 5 and 6.2).
+//! The request to a FastCGI server that runs already, made as a web server makes it (FastCGI 1.0,
+//! 3.3, 5 and 6.2).
 
 use std::{
     collections::VecDeque,
@@ -161,7 +162,8 @@ impl Exchange {
                 let hint = if self.is_answered {
                     "look at what the server is doing, or raise --timeout"
                 } else {
-                    "the server has sent nothing: look at what it is doing, and whether it speaks FastCGI"
+                    "the server has sent nothing: look at what it is doing, and whether it speaks \
+                     FastCGI"
                 };
                 return Entry::error(Code::TimedOut, sentence).hint(hint);
             }
@@ -169,9 +171,11 @@ impl Exchange {
             (Some(seconds), false) => format!("the server has sent nothing for {seconds} s"),
         };
         Entry::error(Code::TimedOut, sentence).hint(if self.is_answered {
-            "look at what the server is doing; --timeout S waits longer, and --timeout 0 without an end"
+            "look at what the server is doing; --timeout S waits longer, and --timeout 0 without \
+             an end"
         } else {
-            "see whether it speaks FastCGI: a server of HTTP waits for a request of its own kind; --timeout S waits longer"
+            "see whether it speaks FastCGI: a server of HTTP waits for a request of its own kind; \
+             --timeout S waits longer"
         })
     }
 
@@ -195,8 +199,8 @@ impl Exchange {
         }
     }
 
-    /// Waits until bytes can go either way, and lets them. A server that replies before it has read everything must find a
-    /// reader, or both would wait for ever.
+    /// Waits until bytes can go either way, and lets them. A server that replies before it has read
+    /// everything must find a reader, or both would wait for ever.
     fn advance(&mut self) -> Result<(), Entry> {
         self.refill()?;
         let due =
@@ -301,7 +305,8 @@ impl Exchange {
                         "a reply to request `{id}`, which was not made"
                     )));
                 }
-                // The end of a stream says nothing that the end of the request does not; the others answer nobody.
+                // The end of a stream says nothing that the end of the request does not; the others
+                // answer nobody.
                 Some(_) => {}
             }
         }

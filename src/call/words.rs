@@ -10,7 +10,8 @@ use crate::options::Options;
 /// One request, described on the command line.
 #[derive(Args, Clone, Debug)]
 #[command(
-    override_usage = "wsgate call [OPTIONS] <APP> [TARGET]\n       wsgate call [OPTIONS] --via <ADDRESS> [TARGET]"
+    override_usage = "wsgate call [OPTIONS] <APP> [TARGET]\n       wsgate call [OPTIONS] --via \
+        <ADDRESS> [TARGET]"
 )]
 pub(crate) struct Call {
     #[command(flatten)]
@@ -26,8 +27,8 @@ pub(crate) struct Call {
 
     /// Ask the FastCGI server at unix:PATH or HOST:PORT, as a web server does
     ///
-    /// Any will do: a pool of `wsgate fastcgi`, php-fpm, flup. What concerns the process of an application is its own affair
-    /// then, and those options are refused.
+    /// Any will do: a pool of `wsgate fastcgi`, php-fpm, flup. What concerns the process of an
+    /// application is its own affair then, and those options are refused.
     #[arg(
         long,
         value_name = "ADDRESS",

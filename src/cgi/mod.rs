@@ -43,12 +43,14 @@ pub(crate) enum Invocation {
     Arguments,
 }
 
-/// Serves the request if the script is told by the kernel or the web server; the arguments are not looked at for that
-/// (RFC 3875 4.4 lets a query string become arguments).
+/// Serves the request if the script is told by the kernel or the web server; the arguments are not
+/// looked at for that (RFC 3875 4.4 lets a query string become arguments).
 pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
     match Origin::find(arguments) {
         Origin::Arguments => Invocation::Arguments,
-        Origin::Script(script) => Invocation::Served(serve_script(&script, Request::from_environment())),
+        Origin::Script(script) => {
+            Invocation::Served(serve_script(&script, Request::from_environment()))
+        }
         Origin::Handler { script, variables } => {
             let mut request = Request::from_environment();
             request.variables = variables;
@@ -56,18 +58,25 @@ pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
         }
         Origin::Program => Invocation::Served(refuse(
             Status::Forbidden,
-            &Entry::error(Code::CalledDirectly, "wsgate itself was requested, not a script")
-                .hint("give a script the first line `#!` and wsgate's path, or make wsgate the handler of .wsgi files by `Action`"),
+            &Entry::error(Code::CalledDirectly, "wsgate itself was requested, not a script").hint(
+                "give a script the first line `#!` and wsgate's path, or make wsgate the handler \
+                 of .wsgi files by `Action`",
+            ),
         )),
         Origin::Unknown => Invocation::Served(refuse(
             Status::InternalServerError,
-            &Entry::error(Code::NoScript, "the web server does not say which script is meant: SCRIPT_FILENAME is not set, or names none that is there")
-                .hint("make the script executable and give it the first line `#!` and wsgate's path"),
+            &Entry::error(
+                Code::NoScript,
+                "the web server does not say which script is meant: SCRIPT_FILENAME is not set, or \
+                 names none that is there",
+            )
+            .hint("make the script executable and give it the first line `#!` and wsgate's path"),
         )),
     }
 }
 
-/// Serves the request with the application `app`, as `options` say. Relative paths are taken from `base`.
+/// Serves the request with the application `app`, as `options` say. Relative paths are taken from
+/// `base`.
 pub(crate) fn serve(app: App, options: &Options, base: &Path) -> Exit {
     serve_request(app, options, base, Request::from_environment())
 }
@@ -81,7 +90,8 @@ pub(crate) fn refuse(status: Status, entry: &Entry) -> Exit {
     }
 }
 
-/// The application in `script`, the options on its `#!` line, and the directory that their paths are taken from.
+/// The application in `script`, the options on its `#!` line, and the directory that their paths
+/// are taken from.
 ///
 /// # Errors
 /// The log entry, if that line cannot be used.
@@ -90,7 +100,8 @@ pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), 
         Ok(here) => here.join(script),
         Err(_) => script.to_owned(),
     };
-    // Without `.` and doubled slashes, which lead nowhere: one script has one name for the application, and one warm pool.
+    // Without `.` and doubled slashes, which lead nowhere: one script has one name for the
+    // application, and one warm pool.
     let script: PathBuf = script.components().collect();
     let base = script.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let options = script_line::options_of(&script)?;

@@ -1,8 +1,9 @@
 //! Which script a CGI invocation is for, as far as that can be told without trusting the arguments.
 //!
-//! RFC 3875 4.4 lets a web server make arguments out of a query string. A gateway that reads its options or its script from
-//! there lets anybody choose them (CVE-2012-1823 is PHP's). So the script is what the kernel says it executed, or
-//! what the web server says in SCRIPT_FILENAME; and when that is this program itself, no argument counts at all.
+//! RFC 3875 4.4 lets a web server make arguments out of a query string. A gateway that reads its
+//! options or its script from there lets anybody choose them (CVE-2012-1823 is PHP's). So the
+//! script is what the kernel says it executed, or what the web server says in SCRIPT_FILENAME; and
+//! when that is this program itself, no argument counts at all.
 
 use std::{
     env,
@@ -20,10 +21,11 @@ use crate::{request::filled, script_line::Beginning};
 /// What a CGI invocation is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// The script with this path, by its `#!` line or as the web server's interpreter for such files.
+    /// The script with this path, by its `#!` line or as the web server's interpreter for such
+    /// files.
     Script(PathBuf),
-    /// A script that the web server made this program the handler of; the variables then describe the handler, and these
-    /// the script.
+    /// A script that the web server made this program the handler of; the variables then describe
+    /// the handler, and these the script.
     Handler { script: PathBuf, variables: Vec<(OsString, OsString)> },
     /// A program of the deployer's started us, with arguments of his.
     Arguments,
@@ -42,7 +44,8 @@ impl Origin {
         match filled("SCRIPT_FILENAME").map(PathBuf::from) {
             Some(script) if is_this_program(&script) => Self::by_handler(),
             Some(script) => match Beginning::of(&script) {
-                // `env` started us, or a web server whose interpreter for such files we are: both name the script to us.
+                // `env` started us, or a web server whose interpreter for such files we are: both
+                // name the script to us.
                 Ok(Beginning::Ours(_) | Beginning::NoProgram) if names(arguments, &script) => {
                     Self::Script(script)
                 }
@@ -59,8 +62,9 @@ impl Origin {
         }
     }
 
-    /// Apache's `Action`: the file that was asked for is in PATH_TRANSLATED. REDIRECT_STATUS and REDIRECT_HANDLER say that
-    /// the configuration brought the request here; a client that asks for the program by its own URL cannot set them.
+    /// Apache's `Action`: the file that was asked for is in PATH_TRANSLATED. REDIRECT_STATUS and
+    /// REDIRECT_HANDLER say that the configuration brought the request here; a client that asks for
+    /// the program by its own URL cannot set them.
     fn by_handler() -> Self {
         let redirected = filled("REDIRECT_STATUS").is_some_and(|status| status == "200");
         if !redirected || filled("REDIRECT_HANDLER").is_none() {
@@ -94,7 +98,8 @@ impl Origin {
     }
 }
 
-/// The script whose `#!` line started us: the kernel keeps the path that was executed apart from the arguments.
+/// The script whose `#!` line started us: the kernel keeps the path that was executed apart from
+/// the arguments.
 pub(crate) fn executed_script() -> Option<PathBuf> {
     let executed = PathBuf::from(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
     (executed.is_file() && !is_this_program(&executed)).then_some(executed)

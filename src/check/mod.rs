@@ -1,5 +1,5 @@
-//! `wsgate check`: what an application looks like to the interpreter that would serve it, and what a web server's user could
-//! not read.
+//! `wsgate check`: what an application looks like to the interpreter that would serve it, and what
+//! a web server's user could not read.
 
 mod reader;
 mod warm;
@@ -166,8 +166,10 @@ fn describe(
             {
                 report.line(
                     "note",
-                    "the virtualenv lies beside the script: where the web server runs all that is in that directory\n\
-                     as programs (ScriptAlias), visitors can run its python; move it one directory up",
+                    "the virtualenv lies beside the script: where the web server runs all that is \
+                        in that directory\n\
+                     as programs (ScriptAlias), visitors can run its python; move it one directory \
+                     up",
                 );
             }
             if !findings.in_venv {
@@ -182,7 +184,8 @@ fn describe(
                 .is_some_and(|version| !findings.python_version.starts_with(&format!("{version}.")))
             {
                 report.problem(format!(
-                    "the virtualenv was made by Python {made_by}, its python is {} now and does not see its packages; make it anew",
+                    "the virtualenv was made by Python {made_by}, its python is {} now and does \
+                     not see its packages; make it anew",
                     findings.python_version
                 ));
             }
@@ -224,13 +227,15 @@ fn describe(
     if std::env::var_os("PYTHONDONTWRITEBYTECODE").is_some() {
         report.line(
             "note",
-            "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled at each start",
+            "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled \
+             at each start",
         );
     }
     if is_mighty() {
         report.line(
             "note",
-            "this is root: `wsgate fastcgi` serves as root, too, unless --user names another user (W0108)",
+            "this is root: `wsgate fastcgi` serves as root, too, unless --user names another user \
+             (W0108)",
         );
     }
     if let Some(prefix) = &settings.pycache_prefix {

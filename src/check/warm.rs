@@ -11,12 +11,14 @@ use crate::{options::Mode, settings::Settings};
 /// Most generators that are named.
 const GENERATORS_SHOWN: usize = 10;
 
-/// Reports it. `loaded.remains` is what was found after the application was loaded; it is a problem where `mode` needs what is forbidden.
+/// Reports it. `loaded.remains` is what was found after the application was loaded; it is a problem
+/// where `mode` needs what is forbidden.
 pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, loaded: &Loaded) {
     let traced = if loaded.remains.is_empty() {
         None
     } else {
-        // To see who did it takes several times as long, and would make the time of the import wrong.
+        // To see who did it takes several times as long, and would make the time of the import
+        // wrong.
         reply(settings, Work::Trace).and_then(|bytes| Remains::decode(&bytes).ok())
     };
     let remains = traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.remains);
@@ -28,20 +30,29 @@ pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, load
         Sharing::Forked if named.is_empty() => {
             report.line("warm", "fit: nothing is left open or running after import");
         }
-        Sharing::Forked => report.line("warm", format!("fit: {named}\nwhich processes that are forked may share")),
+        Sharing::Forked => report.line(
+            "warm",
+            format!(
+                "fit: {named}\nwhich processes that are \
+            forked may share"
+            ),
+        ),
         Sharing::EachProcess => report.line(
             "warm",
             format!(
                 "not fit: {named}\n\
-                 processes that are forked share what is open and do not have its threads: connect, open and start them\n\
-                 when a request first needs them, for --mode warm and for pools that load the application once"
+                 processes that are forked share what is open and do not have its threads: \
+                 connect, open and start them\n\
+                 when a request first needs them, for --mode warm and for pools that load the \
+                 application once"
             ),
         ),
         Sharing::OneProcess => report.line(
             "warm",
             format!(
                 "not fit: {named}\n\
-                 one process at a time may have that: --mode warm and resident serve requests cold, and a pool needs\n\
+                 one process at a time may have that: --mode warm and resident serve requests \
+                 cold, and a pool needs\n\
                  --workers 1 --threads 8; or open it when a request needs it, and close it again"
             ),
         ),
@@ -57,7 +68,8 @@ pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, load
                 .to_owned(),
         ),
         _ => {
-            report.verdict = "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem"
+            report.verdict = "the application is not fit for --mode warm and --preload: see `warm` \
+                above; there is no other problem"
         }
     }
     random_state(report, &loaded.generators);
@@ -76,7 +88,8 @@ fn random_state(report: &mut Report, generators: &[String]) {
         "random",
         format!(
             "{named}\n\
-             the numbers repeat in each forked process: make a generator when a request first needs it, or seed it again by\n\
+             the numbers repeat in each forked process: make a generator when a request first \
+             needs it, or seed it again by\n\
              os.register_at_fork(after_in_child=…)"
         ),
     );

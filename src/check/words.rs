@@ -14,7 +14,8 @@ pub(crate) struct Check {
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 
-    /// User that the web server runs programs as; without it the first of www-data, apache, nginx, http that there is
+    /// User that the web server runs programs as; without it the first of www-data, apache, nginx,
+    /// http that there is
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 }

@@ -19,8 +19,9 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// Takes over standard input and output, the web server's ends of a CGI request (RFC 3875 4.2, 6): it takes the reply
-    /// for over when the last holder closes it, so the standard descriptors must not hold it, too.
+    /// Takes over standard input and output, the web server's ends of a CGI request (RFC 3875 4.2,
+    /// 6): it takes the reply for over when the last holder closes it, so the standard descriptors
+    /// must not hold it, too.
     ///
     /// # Errors
     /// If no descriptor is left to hold them.

@@ -37,7 +37,8 @@ impl Ending<'_> {
                 return Entry::error(
                     Code::TimedOut,
                     format!(
-                        "the request took longer than {} s, and the application did not react to SIGTERM",
+                        "the request took longer than {} s, and the application did not react to \
+                         SIGTERM",
                         self.timeout_seconds()
                     ),
                 )
@@ -69,21 +70,35 @@ impl Ending<'_> {
                     Status::GatewayTimeout,
                     Entry::error(
                         Code::LoadTimedOut,
-                        format!("`{}` was not loaded within {} s", self.settings.app, self.load_seconds()),
+                        format!(
+                            "`{}` was not loaded within {} s",
+                            self.settings.app,
+                            self.load_seconds()
+                        ),
                     )
                     .hint(
-                        "loading it did not react to SIGTERM; its stack may stand just above. A file that starts a \
-                         server when it is loaded has to do that under `if __name__ == \"__main__\":`",
+                        "loading it did not react to SIGTERM; its stack may stand just above. A \
+                         file that starts a server when it is loaded has to do that under `if \
+                         __name__ == \"__main__\":`",
                     ),
                 ),
                 Stop::Timeout => (
                     Status::GatewayTimeout,
-                    Entry::error(Code::TimedOut, format!("the request took longer than {} s", self.timeout_seconds()))
-                        .hint("the application did not react to SIGTERM; its stack may stand just above"),
+                    Entry::error(
+                        Code::TimedOut,
+                        format!("the request took longer than {} s", self.timeout_seconds()),
+                    )
+                    .hint(
+                        "the application did not react to SIGTERM; its stack may stand just above",
+                    ),
                 ),
                 stop => (
                     Status::ServiceUnavailable,
-                    Entry::error(Code::Terminated, format!("{}, and python {how}", stop.sentence())).hint(stop.hint()),
+                    Entry::error(
+                        Code::Terminated,
+                        format!("{}, and python {how}", stop.sentence()),
+                    )
+                    .hint(stop.hint()),
                 ),
             };
         }
@@ -122,26 +137,35 @@ impl Ending<'_> {
         let Outcome::Known(status) = self.outcome else {
             return (
                 Status::BadGateway,
-                Entry::error(Code::ProcessEnded, format!("python {how} before it replied"))
-                    .hint(
-                        "an entry just above, or W0701 in the log of its pool, says how it ended; look at the system's log, too",
-                    ),
+                Entry::error(Code::ProcessEnded, format!("python {how} before it replied")).hint(
+                    "an entry just above, or W0701 in the log of its pool, says how it ended; look \
+                     at the system's log, too",
+                ),
             );
         };
         match status.signal() {
             Some(signal) => (
                 Status::BadGateway,
                 Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(
-                    signals::cause(signal)
-                        .unwrap_or("a C extension crashed, most likely; the Python stack stands just above"),
+                    signals::cause(signal).unwrap_or(
+                        "a C extension crashed, most likely; the Python stack stands just above",
+                    ),
                 ),
             ),
             None => (
                 Status::InternalServerError,
-                Entry::error(Code::ProcessEnded, format!("python {how} before it replied")).hint(match status.code() {
-                    // As Python ends with when an exception has left all code, such as that of a trace function.
+                Entry::error(
+                    Code::ProcessEnded,
+                    format!(
+                        "python {how} before it replied"
+                    ),
+                )
+                .hint(match status.code() {
+                    // As Python ends with when an exception has left all code, such as that of a
+                    // trace function.
                     Some(1) => {
-                        "a traceback just above says why; else the application, or a library it uses, called `os._exit`"
+                        "a traceback just above says why; else the application, or a library it \
+                         uses, called `os._exit`"
                     }
                     _ => "the application, or a library it uses, called `os._exit`",
                 }),
@@ -177,6 +201,8 @@ pub(super) fn close_ended(stop: Stop, settings: &Settings) -> Entry {
         Stop::Timeout => (Code::TimedOut, format!("the request took longer than {seconds} s")),
         stop => (Code::Terminated, stop.sentence().to_owned()),
     };
-    Entry::error(code, format!("{what}: `close()` of its response has not returned"))
-        .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just above")
+    Entry::error(code, format!("{what}: `close()` of its response has not returned")).hint(
+        "the client has the response; `close()` did not react to SIGTERM, and its stack may stand \
+         just above",
+    )
 }

@@ -1,8 +1,9 @@
-//! The guard of a request: starts python, or takes over a process of a warm pool, passes on what the web server wants, and sees to it
-//! that a reply is made.
+//! The guard of a request: starts python, or takes over a process of a warm pool, passes on what
+//! the web server wants, and sees to it that a reply is made.
 //!
-//! It holds a copy of the reply's descriptor and knows from the engine's reports whether a head has left. Until then it can
-//! still answer by itself, whatever becomes of python; from then on it can only cut.
+//! It holds a copy of the reply's descriptor and knows from the engine's reports whether a head has
+//! left. Until then it can still answer by itself, whatever becomes of python; from then on it can
+//! only cut.
 
 mod channels;
 mod ending;
@@ -40,7 +41,8 @@ use ending::Ending;
 use subject::Outcome;
 pub(crate) use subject::{Subject, signal_process};
 
-/// How long an application may take to end after it was told to. Apache kills three seconds after it has told us.
+/// How long an application may take to end after it was told to. Apache kills three seconds after
+/// it has told us.
 const GRACE: Duration = Duration::from_millis(1500);
 
 /// How long a process may take to end whose descriptors the kernel has closed.
@@ -52,7 +54,8 @@ const CLOSING: Duration = Duration::from_millis(200);
 /// How long python then has to write its stack to the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if it is ours.
+/// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if
+/// it is ours.
 pub(crate) fn run(
     settings: &Settings,
     work: fn(Ends) -> Work,
@@ -103,7 +106,8 @@ pub(crate) enum Audit {
     Unknown,
 }
 
-/// As [`run`] does for a CGI request, and hands what the process says of its application to `audited`, once and as soon as possible.
+/// As [`run`] does for a CGI request, and hands what the process says of its application to
+/// `audited`, once and as soon as possible.
 pub(crate) fn run_audited(
     settings: &Settings,
     request: &Request,
@@ -121,7 +125,8 @@ pub(crate) fn run_audited(
     exit
 }
 
-/// Watches a process of a warm pool that has taken the request, and reports on `reports`. The reply is made as by [`run`].
+/// Watches a process of a warm pool that has taken the request, and reports on `reports`. The reply
+/// is made as by [`run`].
 pub(crate) fn take_over(
     settings: &Settings,
     request: &Request,
@@ -160,8 +165,8 @@ pub(crate) fn reason(end_bell: &Bell) -> Stop {
     }
 }
 
-/// Has the web server closed its end of `reply`, now or a moment later? Web servers end a program whose
-/// client has gone, and nobody needs to hear of that.
+/// Has the web server closed its end of `reply`, now or a moment later? Web servers end a program
+/// whose client has gone, and nobody needs to hear of that.
 pub(crate) fn is_abandoned(reply: &OwnedFd) -> bool {
     // Asked for nothing, the kernel tells of errors and of closed ends alone.
     let mut watched = [PollFd::new(reply, PollFlags::empty())];
@@ -244,12 +249,14 @@ impl<'a> Guard<'a> {
         })
     }
 
-    /// Waits until python has ended, and makes good what it has left undone. `reply` is the reply's descriptor.
+    /// Waits until python has ended, and makes good what it has left undone. `reply` is the reply's
+    /// descriptor.
     fn watch(mut self, reply: OwnedFd, audited: &mut dyn FnMut(Audit)) -> Exit {
         let mut reply = Some(reply);
         loop {
             if let Err(error) = self.wait() {
-                // Only a lack of memory does this; without eyes there is nothing left but to end it.
+                // Only a lack of memory does this; without eyes there is nothing left but to end
+                // it.
                 self.request.log(&Entry::error(Code::Internal, format!("waiting failed: {error}")));
                 self.stop(Stop::Terminated);
                 self.subject.signal_group(Signal::KILL);
@@ -269,7 +276,8 @@ impl<'a> Guard<'a> {
                 if self.seen.done.is_some() {
                     return self.conclude(Outcome::Unknown, reply);
                 }
-                // It has ended, or the application has closed what it reports by, and the reply with that.
+                // It has ended, or the application has closed what it reports by, and the reply
+                // with that.
                 self.subject.signal(Signal::KILL);
             }
             if self.end_bell.rang() {
@@ -350,8 +358,8 @@ impl<'a> Guard<'a> {
                     return;
                 }
                 Ok((length, _)) => length,
-                // Python has ended without reading what it was told last. The kernel says that once, and before what python itself
-                // had still to say.
+                // Python has ended without reading what it was told last. The kernel says that
+                // once, and before what python itself had still to say.
                 Err(Errno::CONNRESET | Errno::INTR) => continue,
                 Err(_) => return,
             };
@@ -375,7 +383,8 @@ impl<'a> Guard<'a> {
                 Some(Report::OneProcess(listing)) => {
                     self.seen.audit = Some(Audit::OneProcess(listing))
                 }
-                // Whatever else comes is not the engine's: an application may have found the descriptor.
+                // Whatever else comes is not the engine's: an application may have found the
+                // descriptor.
                 None => {}
             }
         }
@@ -392,7 +401,8 @@ impl<'a> Guard<'a> {
             return;
         }
         if self.seen.done.is_some() {
-            // What is left is the application's own affair, and needs no stack in the log if it takes too long.
+            // What is left is the application's own affair, and needs no stack in the log if it
+            // takes too long.
             self.stopping =
                 Some(Stopping { reason, next: Step::Kill, due: running::instant() + GRACE });
             return;
@@ -404,8 +414,8 @@ impl<'a> Guard<'a> {
             Some(Stopping { reason, next: Step::Abort, due: running::instant() + GRACE });
     }
 
-    /// Ends a process that was asked to end and has not done so. `reply` is the descriptor of its reply,
-    /// unless that has ended.
+    /// Ends a process that was asked to end and has not done so. `reply` is the descriptor of its
+    /// reply, unless that has ended.
     fn escalate(&mut self, reply: Option<&OwnedFd>) {
         let Some(stopping) = &mut self.stopping else {
             return;

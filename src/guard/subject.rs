@@ -116,8 +116,8 @@ impl Subject {
 
 /// Signals the process `pid`, whose end the descriptor `process` shows.
 pub(crate) fn signal_process(pid: Pid, process: &OwnedFd, signal: Signal) {
-    // Before Linux 5.3 the descriptor is none that a signal could be sent by. A number that belongs to
-    // another process by now would have to have been given away since this look.
+    // Before Linux 5.3 the descriptor is none that a signal could be sent by. A number that belongs
+    // to another process by now would have to have been given away since this look.
     if !matches!(pidfd_send_signal(process, signal), Ok(()) | Err(Errno::SRCH))
         && !has_ended(process)
     {

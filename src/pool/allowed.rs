@@ -1,5 +1,5 @@
-//! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool: no connection over a Unix socket has an address
-//! that could be listed (FastCGI 1.0, 3.2), so each would be closed.
+//! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool: no connection over a Unix socket has an
+//! address that could be listed (FastCGI 1.0, 3.2), so each would be closed.
 
 use std::{env, ffi::OsString};
 
@@ -40,7 +40,8 @@ pub(super) fn check(settings: &Settings, listeners: &[Listener]) -> Result<Optio
         Addresses::VARIABLE,
         unix.join(", ")
     );
-    let hint = "unset the variable, which lists addresses of TCP; the permissions of a Unix socket say who may connect";
+    let hint = "unset the variable, which lists addresses of TCP; the permissions of a Unix socket \
+        say who may connect";
     if unix.len() == listeners.len() {
         Err(Entry::error(Code::BadSetting, sentence).hint(hint))
     } else {

@@ -19,8 +19,8 @@ use super::{
 use crate::exit::{Complaint, Exit};
 
 /// Where else a pool may be.
-const ELSEWHERE: &str = "another user's pools are asked as that user (`sudo -u USER wsgate status`), and those that have \
-                         a directory of their own with WSGATE_RUNTIME_DIR set to it";
+const ELSEWHERE: &str = "another user's pools are asked as that user (`sudo -u USER wsgate \
+    status`), and those that have a directory of their own with WSGATE_RUNTIME_DIR set to it";
 
 /// Which pools are asked for their status.
 #[derive(Args, Clone, Debug)]
@@ -83,8 +83,14 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
     match control_client::tell(&words.pool, Question::Reload).map_err(unknown)?.as_str() {
         "done\n" => Ok(Exit::Done),
         "" => Err(Complaint::failed(
-            Entry::error(Code::NoPool, "the pool has not said whether the new code could be loaded")
-                .hint("it has ended, or too many commands wait for that at once; its log says how the reload went"),
+            Entry::error(
+                Code::NoPool,
+                "the pool has not said whether the new code could be loaded",
+            )
+            .hint(
+                "it has ended, or too many commands wait for that at once; its log says how the \
+                 reload went",
+            ),
         )),
         _ => Err(Complaint::failed(
             Entry::error(Code::ReloadFailed, "the new code could not be loaded")
@@ -103,11 +109,10 @@ pub(crate) fn stop(words: &Told) -> Result<Exit, Complaint> {
 }
 
 fn unusable(error: anyhow::Error) -> Complaint {
-    Complaint::failed(
-        Entry::error(Code::NoPool, format!("{error:#}")).hint(
-            "a directory that others can enter is not used: `chmod 700` it, or name another in WSGATE_RUNTIME_DIR",
-        ),
-    )
+    Complaint::failed(Entry::error(Code::NoPool, format!("{error:#}")).hint(
+        "a directory that others can enter is not used: `chmod 700` it, or name another in \
+         WSGATE_RUNTIME_DIR",
+    ))
 }
 
 fn unknown(error: anyhow::Error) -> Complaint {

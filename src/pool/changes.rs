@@ -1,7 +1,7 @@
 //! Notices that files have changed, by looking at them about once a second.
 //!
-//! Looking finds what notices from the kernel do not: changes on file systems of other machines, links that lead elsewhere, files
-//! that are not there yet. It costs one `stat` for each path.
+//! Looking finds what notices from the kernel do not: changes on file systems of other machines,
+//! links that lead elsewhere, files that are not there yet. It costs one `stat` for each path.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,8 @@ use link::{running, snapshot::Snapshot};
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Time until a changed file is looked at again: when nothing has happened to it meanwhile, it is no longer being written.
+/// Time until a changed file is looked at again: when nothing has happened to it meanwhile, it is
+/// no longer being written.
 const SETTLING: Duration = Duration::from_millis(500);
 
 /// Paths that are watched.

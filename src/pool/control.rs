@@ -1,7 +1,9 @@
-//! The control socket of a pool: status, reload and stop, for the user that runs the pool and for root.
+//! The control socket of a pool: status, reload and stop, for the user that runs the pool and for
+//! root.
 //!
-//! It lies in the user's own directory and the peer's user is checked besides. The supervisor never waits for whoever is on the other
-//! end: a question is one short line, and an answer leaves as it is read, for [`ANSWER_TIME_LIMIT`] at most.
+//! It lies in the user's own directory and the peer's user is checked besides. The supervisor never
+//! waits for whoever is on the other end: a question is one short line, and an answer leaves as it
+//! is read, for [`ANSWER_TIME_LIMIT`] at most.
 
 use std::{
     fs, io,
@@ -98,7 +100,8 @@ pub(crate) struct PoolStatus {
     pub(crate) listen: Vec<String>,
     /// How often code was loaded.
     pub(crate) generation: u64,
-    /// Whether workers are forked from a process that has loaded the application: `yes`, `no`, or `auto` until that is known.
+    /// Whether workers are forked from a process that has loaded the application: `yes`, `no`, or
+    /// `auto` until that is known.
     pub(crate) preload: String,
     /// Workers that it has at least.
     pub(crate) min: usize,

@@ -1,7 +1,7 @@
 //! Asks pools by their control sockets.
 //!
-//! Root asks other users' pools, which may say anything, or nothing, for as long as they like: so every
-//! connection, wait and answer has a limit, and so has a whole directory, whoever fills it.
+//! Root asks other users' pools, which may say anything, or nothing, for as long as they like: so
+//! every connection, wait and answer has a limit, and so has a whole directory, whoever fills it.
 
 use std::{
     fs,
@@ -26,11 +26,12 @@ use rustix::{
 use super::control::{PoolStatus, Question, SUFFIX, check_name};
 use crate::runtime_directory;
 
-/// How long a supervisor may take to say how its pool is, which never waits for anything; and all pools
-/// of a directory together.
+/// How long a supervisor may take to say how its pool is, which never waits for anything; and all
+/// pools of a directory together.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long root waits for another user's pool to do what it was told, which may only say that it does.
+/// How long root waits for another user's pool to do what it was told, which may only say that it
+/// does.
 const FOREIGN_TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long to wait before the same is asked again.
@@ -116,7 +117,8 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     done
 }
 
-/// A connection that the question has been sent on, and that does not wait; none if there is no such pool.
+/// A connection that the question has been sent on, and that does not wait; none if there is no
+/// such pool.
 fn asked_for_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
     let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else {
         return Ok(None);
@@ -155,8 +157,8 @@ pub(super) fn named(name: &str) -> Result<Vec<PoolStatus>> {
     Ok(statuses.into_iter().flatten().collect())
 }
 
-/// Tells the pool `name` something, and waits for as long as it says that it is about that; for a pool
-/// of another user's, [`FOREIGN_TIME_LIMIT`] at most.
+/// Tells the pool `name` something, and waits for as long as it says that it is about that; for a
+/// pool of another user's, [`FOREIGN_TIME_LIMIT`] at most.
 ///
 /// # Errors
 /// If there is no such pool, it does not answer, or there is one in more than one directory.
@@ -262,7 +264,8 @@ impl Place {
     fn check_due(&self, due: Option<Instant>) -> Result<()> {
         if due.is_some_and(|due| Instant::now() >= due) {
             bail!(
-                "the pool `{}` was told and says that it is about that, but does not come to an end",
+                "the pool `{}` was told and says that it is about that, but does not come to an \
+                 end",
                 self.name
             );
         }
@@ -291,14 +294,15 @@ fn find_all(name: &str) -> Result<Vec<Place>> {
     Ok(places)
 }
 
-/// The pool `name`. Several users may have one of that name, and to tell the wrong one something does
-/// harm: then the administrator has to say which.
+/// The pool `name`. Several users may have one of that name, and to tell the wrong one something
+/// does harm: then the administrator has to say which.
 fn find(name: &str) -> Result<Place> {
     let mut places = find_all(name)?;
     if places.len() > 1 {
         let directories = shown(places.iter().map(|place| &place.directory));
         bail!(
-            "there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of {directories}"
+            "there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of \
+             {directories}"
         );
     }
     places.pop().with_context(|| silent(name))

@@ -1,5 +1,5 @@
-//! The supervisor's end of the error log, which never waits: what cannot be written is kept until it can
-//! be, up to a limit.
+//! The supervisor's end of the error log, which never waits: what cannot be written is kept until
+//! it can be, up to a limit.
 
 use std::{
     collections::VecDeque,

@@ -1,8 +1,9 @@
-//! Descriptors that whoever started this process has left open for it: listening sockets by their numbers (FastCGI 1.0, 2.2), and
-//! those that a service manager passes (sd_listen_fds(3)).
+//! Descriptors that whoever started this process has left open for it: listening sockets by their
+//! numbers (FastCGI 1.0, 2.2), and those that a service manager passes (sd_listen_fds(3)).
 //!
-//! A number is nobody's promise that a descriptor is there, and to own one by its number is unsafe. So each is sent over a socket of
-//! ours, as to another process: what comes out is owned, and a number that is none is an error.
+//! A number is nobody's promise that a descriptor is there, and to own one by its number is unsafe.
+//! So each is sent over a socket of ours, as to another process: what comes out is owned, and a
+//! number that is none is an error.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,11 +43,12 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
-    /// Takes over what `named` asks for and what a service manager has passed. To be called before anything else is opened: a number
-    /// could be that of a descriptor of ours.
+    /// Takes over what `named` asks for and what a service manager has passed. To be called before
+    /// anything else is opened: a number could be that of a descriptor of ours.
     ///
     /// # Errors
-    /// If a number is named twice or is no open descriptor, or if the variables of the service manager make no sense.
+    /// If a number is named twice or is no open descriptor, or if the variables of the service
+    /// manager make no sense.
     pub(super) fn take(named: &[Address]) -> Result<Self> {
         let passed = passed()?;
         let mut numbers: BTreeSet<RawFd> = passed.clone().collect();
@@ -62,7 +64,8 @@ impl Inherited {
         Ok(Self { sockets: own(&numbers)?, passed })
     }
 
-    /// Where to listen: what is `named`; without that, at the sockets that were passed, or else at standard input.
+    /// Where to listen: what is `named`; without that, at the sockets that were passed, or else at
+    /// standard input.
     pub(super) fn addresses(&self, named: &[Address]) -> Vec<Address> {
         addresses(named, &self.passed)
     }
@@ -88,8 +91,8 @@ fn addresses(named: &[Address], passed: &Range<RawFd>) -> Vec<Address> {
     }
 }
 
-/// Does the environment speak of passed sockets that are for another process? Whoever stands between it and this one, mostly a shell,
-/// has to become this one by `exec`.
+/// Does the environment speak of passed sockets that are for another process? Whoever stands
+/// between it and this one, mostly a shell, has to become this one by `exec`.
 pub(super) fn passed_to_another() -> Option<String> {
     let pid = env::var("LISTEN_PID").ok()?;
     (is_set("LISTEN_FDS") && pid.parse() != Ok(process::id())).then_some(pid)
@@ -116,7 +119,8 @@ fn is_set(name: &str) -> bool {
 fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
     let (here, there) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    // All are sent before the first comes back: what comes back takes a number that was free, which may be the next to be asked for.
+    // All are sent before the first comes back: what comes back takes a number that was free, which
+    // may be the next to be asked for.
     for &number in numbers {
         let sent = if [here.as_raw_fd(), there.as_raw_fd()].contains(&number) {
             Err(Errno::EBADF)
@@ -134,7 +138,8 @@ fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
             Ok(_) => {}
             Err(Errno::EBADF) => {
                 bail!(
-                    "descriptor `{number}` is not open; whoever starts wsgate must leave it open for it"
+                    "descriptor `{number}` is not open; whoever starts wsgate must leave it open \
+                     for it"
                 )
             }
             Err(error) => {
@@ -152,7 +157,8 @@ fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
         );
     }
     for &number in numbers.iter().filter(|&&number| number > LAST_STREAM) {
-        // What is started later would inherit it under the old number, too. It is open, as was just seen.
+        // What is started later would inherit it under the old number, too. It is open, as was just
+        // seen.
         let _ = close(number);
     }
     Ok(sockets)
@@ -178,7 +184,8 @@ pub(super) fn check(number: RawFd, socket: &OwnedFd) -> Result<()> {
     if number == 0 && !sockopt::socket_acceptconn(socket).unwrap_or(false) {
         if let Some(pid) = passed_to_another() {
             bail!(
-                "LISTEN_PID says that sockets were passed to process `{pid}`, which is not this one; start wsgate by `exec`"
+                "LISTEN_PID says that sockets were passed to process `{pid}`, which is not this \
+                 one; start wsgate by `exec`"
             );
         }
         bail!("standard input is no listening socket; name an address with --listen");
@@ -188,18 +195,21 @@ pub(super) fn check(number: RawFd, socket: &OwnedFd) -> Result<()> {
     };
     if kind != SocketType::STREAM {
         bail!(
-            "descriptor `{number}` is a socket, but no stream; pass a listening one of type SOCK_STREAM"
+            "descriptor `{number}` is a socket, but no stream; pass a listening one of type \
+             SOCK_STREAM"
         );
     }
     let family = sockopt::socket_domain(socket)?;
     if ![AddressFamily::UNIX, AddressFamily::INET, AddressFamily::INET6].contains(&family) {
         bail!(
-            "descriptor `{number}` is a socket of a family that is none of AF_UNIX, AF_INET and AF_INET6"
+            "descriptor `{number}` is a socket of a family that is none of AF_UNIX, AF_INET and \
+             AF_INET6"
         );
     }
     if !sockopt::socket_acceptconn(socket)? {
         bail!(
-            "descriptor `{number}` is a socket that does not listen; whoever made it must call listen() first"
+            "descriptor `{number}` is a socket that does not listen; whoever made it must call \
+             listen() first"
         );
     }
     Ok(())

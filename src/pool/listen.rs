@@ -1,4 +1,5 @@
-//! Listening sockets: made with the right owner before anybody can connect, taken away again at the end (FastCGI 1.0, 2.2).
+//! Listening sockets: made with the right owner before anybody can connect, taken away again at the
+//! end (FastCGI 1.0, 2.2).
 
 use std::{
     ffi::OsStr,
@@ -36,7 +37,8 @@ use crate::{hosts, trusted_path::LastLink, users};
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
 const BACKLOG: i32 = 1024;
 
-/// Longest path of a Unix socket, in bytes: what the kernel takes, less room for the name under which it is made.
+/// Longest path of a Unix socket, in bytes: what the kernel takes, less room for the name under
+/// which it is made.
 const LONGEST_PATH: usize = 96;
 
 /// Where to listen.
@@ -164,7 +166,8 @@ impl Listener {
     /// Listens at `address`; a descriptor is taken from those that were inherited.
     ///
     /// # Errors
-    /// If somebody listens there already, the kernel does not allow it, or the descriptor is no listening socket.
+    /// If somebody listens there already, the kernel does not allow it, or the descriptor is no
+    /// listening socket.
     pub(super) fn open(
         address: &Address,
         access: &Access,
@@ -196,7 +199,8 @@ impl Listener {
 }
 
 impl Listener {
-    /// A socket for gateways of this user, which nobody finds at `path` before [`Listener::publish`].
+    /// A socket for gateways of this user, which nobody finds at `path` before
+    /// [`Listener::publish`].
     ///
     /// # Errors
     /// If the kernel does not allow it.
@@ -234,7 +238,8 @@ impl Listener {
         Ok(())
     }
 
-    /// Nobody is let wait for what will not come: those who have connected find the connection closed, and nobody else can connect.
+    /// Nobody is let wait for what will not come: those who have connected find the connection
+    /// closed, and nobody else can connect.
     pub(super) fn turn_away(&self) {
         // If the kernel does not do that, they wait until their own patience is over.
         let _ = shutdown(&self.socket, Shutdown::Both);
@@ -278,8 +283,8 @@ fn open_unix(path: &Path, access: &Access, maker: Maker<'_>) -> Result<Listener>
         // What a process that was killed has left behind is replaced below.
         _ => {}
     }
-    // Made under another name, so that what is dead stays until there is another. Nobody can connect
-    // before it listens, and then owner and permissions are right.
+    // Made under another name, so that what is dead stays until there is another. Nobody can
+    // connect before it listens, and then owner and permissions are right.
     let draft = path.with_extension(format!("{}.new", std::process::id()));
     let made = (|| -> io::Result<(UnixListener, u64)> {
         let ((listener, file), rights) =

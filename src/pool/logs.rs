@@ -1,8 +1,8 @@
-//! The log files of a pool, as its supervisor keeps them: opened at the beginning, inherited by every process, and opened anew
-//! when a rotation has renamed them.
+//! The log files of a pool, as its supervisor keeps them: opened at the beginning, inherited by
+//! every process, and opened anew when a rotation has renamed them.
 //!
-//! The supervisor opens a file anew first, and only then tells the others by the scoreboard. So a path that cannot be opened
-//! costs one entry, and every process goes on with the file that it has.
+//! The supervisor opens a file anew first, and only then tells the others by the scoreboard. So a
+//! path that cannot be opened costs one entry, and every process goes on with the file that it has.
 
 use std::{
     fs, io,
@@ -72,22 +72,30 @@ impl Logs {
             });
             opened.map_err(|error| {
                 if Untrusted::is_cause_of(&error) {
-                    return untrusted(format!("the log `{}` is not opened: {error}", path.display()));
+                    return untrusted(format!(
+                        "the log `{}` is not opened: {error}",
+                        path.display()
+                    ));
                 }
                 let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-                    "a socket cannot be opened, nor a named pipe that nobody reads; `-` is standard error"
+                    "a socket cannot be opened, nor a named pipe that nobody reads; `-` is \
+                     standard error"
                 } else {
                     "its directory must be there, and this user must be allowed to write in it"
                 };
-                Entry::error(Code::BadSetting, format!("the log `{}` cannot be opened: {error}", path.display()))
-                    .hint(hint)
+                Entry::error(
+                    Code::BadSetting,
+                    format!("the log `{}` cannot be opened: {error}", path.display()),
+                )
+                .hint(hint)
             })
         };
         let form = match words.access_format {
             AccessFormat::Combined => LineForm::Combined,
             AccessFormat::Json => LineForm::Json,
         };
-        // Standard error is open. It may be a socket (systemd's journal), which nobody can open again.
+        // Standard error is open. It may be a socket (systemd's journal), which nobody can open
+        // again.
         let error = words
             .error_log
             .as_deref()
@@ -156,7 +164,8 @@ impl Logs {
         access.chain(self.bell.iter().map(|bell| bell.as_fd()))
     }
 
-    /// Opens all files anew and tells the workers so. What cannot be opened stays as it is; gives the entries about that.
+    /// Opens all files anew and tells the workers so. What cannot be opened stays as it is; gives
+    /// the entries about that.
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut reopened = false;
@@ -230,12 +239,18 @@ fn anew(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
 /// The log message about a file that root does not make.
 pub(super) fn untrusted(sentence: String) -> Entry {
     Entry::error(Code::UntrustedPath, sentence).hint(
-        "use a directory that only root can write in, on all of its path, such as /run/wsgate or /var/log; \
-         or serve by --user as the user whose directory it is",
+        "use a directory that only root can write in, on all of its path, such as /run/wsgate or \
+         /var/log; or serve by --user as the user whose directory it is",
     )
 }
 
 fn not_reopened(path: &Path, error: &io::Error) -> Entry {
-    Entry::warning(Code::LogNotReopened, format!("the log `{}` cannot be opened anew: {error}", path.display()))
-        .hint("what is logged goes on into the file that is open; put the directory right and send USR1 again")
+    Entry::warning(
+        Code::LogNotReopened,
+        format!("the log `{}` cannot be opened anew: {error}", path.display()),
+    )
+    .hint(
+        "what is logged goes on into the file that is open; put the directory right and send USR1 \
+         again",
+    )
 }

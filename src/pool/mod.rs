@@ -73,7 +73,8 @@ const HEADER_TIMEOUT: u64 = 10;
 const SOCKET_TIMEOUT: u64 = 60;
 const WORKER_CONNECTIONS: u32 = 1000;
 
-/// Seconds that a worker has for its request when it is asked to stop; `--drain` where it is not given.
+/// Seconds that a worker has for its request when it is asked to stop; `--drain` where it is not
+/// given.
 const DRAIN: u64 = 30;
 
 /// Serves a pool until it is told to end.
@@ -121,7 +122,8 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         None => origin,
     };
     let mut settings = origin.resolve().map_err(Complaint::settings)?;
-    // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard input and start more of us.
+    // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard
+    // input and start more of us.
     let managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
     let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
     let workers = words.max.unwrap_or(workers);
@@ -132,8 +134,9 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
                 .hint("--min is the number of workers that stay when there is no work"),
         ));
     }
-    // Whoever gave us the socket manages processes already, unless more is wished for. Not all of them start another worker when
-    // one ends, so that a lone one does not end for a change; who wants that gets a supervisor.
+    // Whoever gave us the socket manages processes already, unless more is wished for. Not all of
+    // them start another worker when one ends, so that a lone one does not end for a change; who
+    // wants that gets a supervisor.
     let of_line = &settings.changes;
     let reload = words.changes.reload || of_line.reload;
     let watched: Vec<_> = words.changes.reload_on.iter().map(|path| origin.path(path)).collect();
@@ -152,7 +155,8 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         Request::made("pool", &settings.app.to_string(), Vec::new()).log(&entry);
     }
     if account.is_none() && is_mighty() {
-        let hint = "name a user that it serves as, such as `--user www-data`, or `--user root` if root is meant";
+        let hint = "name a user that it serves as, such as `--user www-data`, or `--user root` if \
+            root is meant";
         warn_of_root(&settings, hint);
     }
     let mut service = Service {
@@ -238,7 +242,8 @@ fn refuse_idle_words(
     }
 }
 
-/// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect it.
+/// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect
+/// it.
 ///
 /// # Errors
 /// If it cannot; this process is another when it can.
@@ -287,20 +292,27 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
     }
 }
 
-/// Does the configuration of the process manager say that it starts another worker in place of one that exits?
+/// Does the configuration of the process manager say that it starts another worker in place of one
+/// that exits?
 fn is_reload_wanted() -> bool {
     std::env::var_os("WSGATE_RELOAD").is_some_and(|value| value == "1")
 }
 
-/// Closes sockets that were passed and that nobody asked for, and says so: connections to them would wait for ever.
+/// Closes sockets that were passed and that nobody asked for, and says so: connections to them
+/// would wait for ever.
 fn warn_of_left(settings: &Settings, inherited: Inherited) {
     for number in inherited.left() {
         Request::made("pool", &settings.app.to_string(), Vec::new()).log(
             &Entry::warning(
                 Code::SocketLeft,
-                format!("descriptor `{number}` was passed by a service manager, and no --listen names it"),
+                format!(
+                    "descriptor `{number}` was passed by a service manager, and no --listen names \
+                     it"
+                ),
             )
-            .hint("leave --listen away to serve all that are passed, or name it with `--listen fd:N`"),
+            .hint(
+                "leave --listen away to serve all that are passed, or name it with `--listen fd:N`",
+            ),
         );
     }
 }

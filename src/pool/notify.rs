@@ -1,6 +1,8 @@
-//! What a service manager is told (sd_notify(3)): that the pool serves, reloads, ends, and that the supervisor is alive.
+//! What a service manager is told (sd_notify(3)): that the pool serves, reloads, ends, and that the
+//! supervisor is alive.
 //!
-//! It is never waited for: what it does not take is sent again at a later look, and a sign of life that is late anyhow is left out.
+//! It is never waited for: what it does not take is sent again at a later look, and a sign of life
+//! that is late anyhow is left out.
 
 use std::{
     collections::VecDeque,
@@ -81,7 +83,8 @@ struct Watchdog {
 }
 
 impl Notify {
-    /// The line that the environment names (`NOTIFY_SOCKET`), for a pool whose requests have `drain` when it ends.
+    /// The line that the environment names (`NOTIFY_SOCKET`), for a pool whose requests have
+    /// `drain` when it ends.
     pub(super) fn from_environment(drain: Duration) -> Self {
         let mut notify = Self {
             line: None,
@@ -106,7 +109,8 @@ impl Notify {
         notify
     }
 
-    /// New code is about to be loaded. To be told whenever that is asked for, since the manager looks at the time.
+    /// New code is about to be loaded. To be told whenever that is asked for, since the manager
+    /// looks at the time.
     pub(super) fn reloading(&mut self) {
         if matches!(self.phase, Phase::Serving | Phase::Reloading) {
             self.phase = Phase::Reloading;
@@ -125,8 +129,9 @@ impl Notify {
         }
     }
 
-    /// Tells what is new about the pool. To be called at every turn of the supervisor's loop: a loop that hangs is noticed by the
-    /// signs of life that are missing. Gives, once, why the manager cannot be told.
+    /// Tells what is new about the pool. To be called at every turn of the supervisor's loop: a
+    /// loop that hangs is noticed by the signs of life that are missing. Gives, once, why the
+    /// manager cannot be told.
     pub(super) fn tell(&mut self, state: State) -> Option<Entry> {
         if self.line.is_some() {
             if state.stopping && self.phase != Phase::Stopping {

@@ -1,5 +1,5 @@
-//! Where the code of a pool comes from: looked up anew for each template, since the path of the application may lead to another
-//! release by then, with modules and a virtualenv of its own.
+//! Where the code of a pool comes from: looked up anew for each template, since the path of the
+//! application may lead to another release by then, with modules and a virtualenv of its own.
 
 use std::{
     ffi::OsString,

@@ -1,7 +1,8 @@
-//! Answers requests with 503 while no worker can: the supervisor's own, smallest possible FastCGI server.
+//! Answers requests with 503 while no worker can: the supervisor's own, smallest possible FastCGI
+//! server.
 //!
-//! It never waits, keeps no more than [`MAX_CONNECTIONS`] connections of [`MAX_PARAMS_BYTES`] each, and
-//! each for [`TIME_LIMIT`] at most. Of a request it reads what the log names it by.
+//! It never waits, keeps no more than [`MAX_CONNECTIONS`] connections of [`MAX_PARAMS_BYTES`] each,
+//! and each for [`TIME_LIMIT`] at most. Of a request it reads what the log names it by.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -59,8 +60,8 @@ enum Stage {
     Reads,
     /// The response is being sent.
     Writes,
-    /// All was sent. What still comes is dropped: a socket that is closed with unread bytes resets the
-    /// connection, and the response is lost.
+    /// All was sent. What still comes is dropped: a socket that is closed with unread bytes resets
+    /// the connection, and the response is lost.
     Drains,
 }
 
@@ -96,8 +97,9 @@ impl Refuser {
         self.open.iter().map(|refusal| refusal.due).min()
     }
 
-    /// Goes on with all connections, as far as that is possible without a wait. `entry` says why requests
-    /// are refused, `debug` whether clients may see it. Gives the requests that were refused.
+    /// Goes on with all connections, as far as that is possible without a wait. `entry` says why
+    /// requests are refused, `debug` whether clients may see it. Gives the requests that were
+    /// refused.
     pub(super) fn go_on(&mut self, entry: &Entry, debug: bool) -> Vec<Request> {
         let now = running::instant();
         let detail = debug.then(|| entry.for_client());
@@ -157,8 +159,8 @@ impl Refusal {
         .map(|stays| stays || self.stage == Stage::Writes)
     }
 
-    /// Gives what has come to `take`, until that wants no more or nothing more is there. Tells whether more
-    /// may come.
+    /// Gives what has come to `take`, until that wants no more or nothing more is there. Tells
+    /// whether more may come.
     fn receive(&mut self, mut take: impl FnMut(&mut Self, &[u8]) -> bool) -> Result<bool, Errno> {
         let mut bytes = [0; 16 * 1024];
         for _ in 0..READS_A_TURN {

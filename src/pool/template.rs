@@ -90,8 +90,8 @@ impl Template {
         self.channel.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Asks for a worker. Tells whether it could: a template that has very many orders takes no more, and one that is about to be
-    /// found dead takes none.
+    /// Asks for a worker. Tells whether it could: a template that has very many orders takes no
+    /// more, and one that is about to be found dead takes none.
     pub(super) fn fork(&mut self, slot: u32) -> bool {
         let asked = self.send(Order::Fork { slot });
         self.owed += usize::from(asked);
@@ -135,26 +135,29 @@ impl Template {
                     self.channel = None;
                     return None;
                 }
-                // What is none of ours does not come from the engine: an application may have found the descriptor.
+                // What is none of ours does not come from the engine: an application may have found
+                // the descriptor.
                 Ok((length, _)) => {
                     if let Some(news) = News::decode(&packet[..length]) {
                         self.count(news);
                         return Some(news);
                     }
-                    // Before the engine is loaded, the lines of Python that load it say why it cannot be.
+                    // Before the engine is loaded, the lines of Python that load it say why it
+                    // cannot be.
                     if let Some(Report::Unfit(reason)) = Report::decode(&packet[..length]) {
                         self.unfit = Some(reason);
                     }
                 }
-                // One that ended without reading its last orders is told of once, before what it had still to say.
+                // One that ended without reading its last orders is told of once, before what it
+                // had still to say.
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// Lets it end once its last worker has, by `due` at the latest. One that has not loaded the application yet need not do that any
-    /// more.
+    /// Lets it end once its last worker has, by `due` at the latest. One that has not loaded the
+    /// application yet need not do that any more.
     pub(super) fn retire(&mut self, due: Instant) {
         if !self.ready {
             self.kill();
@@ -163,7 +166,8 @@ impl Template {
                 self.farewell = Some(self.farewell.map_or(due, |farewell| farewell.min(due)));
             }
         } else if self.owed > 0 && !self.abandoned {
-            // They may be loading the application, without an end. One that could not be told is told the next time.
+            // They may be loading the application, without an end. One that could not be told is
+            // told the next time.
             self.abandoned = self.send(Order::Abandon);
         }
     }
@@ -185,8 +189,8 @@ impl Template {
         if self.ready && self.preload == Preload::Auto { Preload::Yes } else { self.preload }
     }
 
-    /// Has it go on if it is stopped, by a debugger or SIGSTOP: only then can it end, and tell of its
-    /// workers.
+    /// Has it go on if it is stopped, by a debugger or SIGSTOP: only then can it end, and tell of
+    /// its workers.
     pub(super) fn resume(&self) {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::CONT);
@@ -202,8 +206,8 @@ impl Template {
         }
     }
 
-    /// Kills what it has started and left running, once it has ended itself. Its number, which is that of its process group, is nobody
-    /// else's before [`Template::ended`] says so.
+    /// Kills what it has started and left running, once it has ended itself. Its number, which is
+    /// that of its process group, is nobody else's before [`Template::ended`] says so.
     pub(super) fn kill_what_it_left(&self) {
         let has_ended = |pid| {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

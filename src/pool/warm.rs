@@ -1,8 +1,8 @@
-//! The pool behind `--mode warm`: a dynamic pool that the first request starts, whose workers are forked ahead and each serve one CGI
-//! request.
+//! The pool behind `--mode warm`: a dynamic pool that the first request starts, whose workers are
+//! forked ahead and each serve one CGI request.
 //!
-//! Standard input is the pool's lock file, locked by whoever started it: until the supervisor lets go of it, or has ended, nobody starts
-//! another.
+//! Standard input is the pool's lock file, locked by whoever started it: until the supervisor lets
+//! go of it, or has ended, nobody starts another.
 
 use std::{
     fs::File,
@@ -47,14 +47,15 @@ const SPARE_IDLE: Duration = Duration::from_secs(10);
 /// How long workers may take to finish when the pool ends. Their gateways watch over them.
 const DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a process may take to end after its request, or a template after its processes, where nothing is said of how long a request may
-/// take.
+/// How long a process may take to end after its request, or a template after its processes, where
+/// nothing is said of how long a request may take.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// What stands in the lock file of a pool that could not begin.
 pub(crate) const FAILED: &[u8] = b"failed\n";
 
-/// What stands there if one process at a time may have what the application opens while it is loaded.
+/// What stands there if one process at a time may have what the application opens while it is
+/// loaded.
 pub(crate) const ONE_PROCESS: &[u8] = b"one process\n";
 
 /// What a warm pool is started with, by a gateway and by nobody else.
@@ -93,7 +94,8 @@ pub(crate) struct Words {
 /// # Errors
 /// If it cannot begin.
 pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
-    // What the web server does to its own group is not meant for us. One that leads a session already has that.
+    // What the web server does to its own group is not meant for us. One that leads a session
+    // already has that.
     let _ = setsid();
     let ended = serve(words);
     if !matches!(ended, Ok(Exit::Done)) {
@@ -107,19 +109,27 @@ pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
 }
 
 fn serve(words: &Words) -> Result<Exit, Complaint> {
-    let app: App = serde_json::from_str(&words.app).map_err(|error| {
-        Complaint::usage(
+    let app: App =
+        serde_json::from_str(&words.app).map_err(|error| {
+            Complaint::usage(
             Entry::error(Code::BadSetting, format!("the application cannot be read: {error}"))
-                .hint("warm pools are started by requests, with `--mode warm` on the `#!` line of a script"),
+                .hint("warm pools are started by requests, with `--mode warm` on the `#!` line of \
+                    a script"),
         )
-    })?;
+        })?;
     let mut origin = Origin::of(app, words.options.clone(), words.base.clone());
     let mut settings = origin.resolve().map_err(Complaint::settings)?;
     origin.hold_engine(&mut settings);
     let listeners = vec![Listener::handoff(&words.socket).map_err(|error| {
         Complaint::failed(
-            Entry::error(Code::NoWarmPool, format!("`{}` cannot be listened at: {error:#}", words.socket.display()))
-                .hint("set WSGATE_RUNTIME_DIR to a directory with a short path that this user alone may enter"),
+            Entry::error(
+                Code::NoWarmPool,
+                format!("`{}` cannot be listened at: {error:#}", words.socket.display()),
+            )
+            .hint(
+                "set WSGATE_RUNTIME_DIR to a directory with a short path that this user alone may \
+                 enter",
+            ),
         )
     })?];
     let pool = &words.options.warm;

@@ -20,10 +20,11 @@ pub(crate) struct Fastcgi {
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 
-    /// Where to listen: unix:PATH, HOST:PORT, or fd:N for descriptor N, an inherited listening socket (repeatable)
+    /// Where to listen: unix:PATH, HOST:PORT, or fd:N for descriptor N, an inherited listening
+    /// socket (repeatable)
     ///
-    /// Without it: all sockets that systemd passes (LISTEN_FDS), or else fd:0, standard input, as FastCGI's process managers
-    /// leave it. Files of inherited sockets are never taken away.
+    /// Without it: all sockets that systemd passes (LISTEN_FDS), or else fd:0, standard input, as
+    /// FastCGI's process managers leave it. Files of inherited sockets are never taken away.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Address>,
 
@@ -41,8 +42,8 @@ pub(crate) struct Fastcgi {
 
     /// User that the pool serves as, if root starts it: a name or number
     ///
-    /// Root opens the listening sockets and logs, and becomes this user before python is started. The
-    /// supervisor becomes it, too, so that logs are opened again, and sockets removed, with its
+    /// Root opens the listening sockets and logs, and becomes this user before python is started.
+    /// The supervisor becomes it, too, so that logs are opened again, and sockets removed, with its
     /// rights.
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
@@ -55,11 +56,13 @@ pub(crate) struct Fastcgi {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "max")]
     pub(crate) workers: Option<u32>,
 
-    /// Worker processes at most: more are started when all are busy and connections wait, and idle ones go again
+    /// Worker processes at most: more are started when all are busy and connections wait, and idle
+    /// ones go again
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) max: Option<u32>,
 
-    /// Worker processes at least, with --max; with 0 no process of Python stays while there is no work
+    /// Worker processes at least, with --max; with 0 no process of Python stays while there is no
+    /// work
     #[arg(long, value_name = "N", default_value_t = 0, requires = "max")]
     pub(crate) min: u32,
 
@@ -78,7 +81,8 @@ pub(crate) struct Fastcgi {
     #[command(flatten)]
     pub(crate) changes: Changes,
 
-    /// Seconds after which a request that is still being served is logged, with the stacks of its worker
+    /// Seconds after which a request that is still being served is logged, with the stacks of its
+    /// worker
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
     pub(crate) slow: Option<u64>,
 
@@ -97,7 +101,8 @@ pub(crate) struct LogWords {
     #[arg(long, value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,
 
-    /// Form of these lines: Apache's combined form with duration, request id and end behind it, or JSON
+    /// Form of these lines: Apache's combined form with duration, request id and end behind it, or
+    /// JSON
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessFormat::Combined, requires = "access_log")]
     pub(crate) access_format: AccessFormat,
 

@@ -7,7 +7,8 @@ fn handlers_that_an_import_has_installed_are_called() {
     let code = "
         import os, signal, time
         came = []
-        numbers = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, signal.SIGWINCH]
+        numbers = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, \
+        signal.SIGWINCH]
         for number in numbers:
             signal.signal(number, lambda number, frame: came.append(number))
         def application(environ, start_response):

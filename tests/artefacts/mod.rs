@@ -1,7 +1,7 @@
 //! The gateway and the engine that are tested: those of `make build`, as they ship.
 //!
-//! `WSGATE_TEST_DIST` names another directory that has them, laid out as installed or as cargo builds:
-//! `make try` tests `target/debug`.
+//! `WSGATE_TEST_DIST` names another directory that has them, laid out as installed or as cargo
+//! builds: `make try` tests `target/debug`.
 
 use std::{
     env, fs,

@@ -45,8 +45,8 @@ impl Outcome {
         matches!(self, Self::Whole(head) if head.status == 200 && head.body == body.as_bytes())
     }
 
-    /// What is wrong with it as an answer to a request for this body, if it must be this one or none:
-    /// a response of somebody else, an invalid one, or a wait without an end.
+    /// What is wrong with it as an answer to a request for this body, if it must be this one or
+    /// none: a response of somebody else, an invalid one, or a wait without an end.
     pub(super) fn wrong(&self, body: &str) -> Option<String> {
         match self {
             Self::Whole(head) if head.status == 200 && head.body != body.as_bytes() => {

@@ -44,10 +44,12 @@ impl Attack {
     /// Nothing can be said of it in this mode.
     fn is_pointless(&self, mode: Mode) -> bool {
         match self.name {
-            // Its own parent is stopped as by SIGSTOP, and what it leads to is a matter of the web server.
+            // Its own parent is stopped as by SIGSTOP, and what it leads to is a matter of the web
+            // server.
             "traces_its_parent" => matches!(mode, Mode::Cold | Mode::Lone),
-            // The socket belongs to whoever starts the worker, who also has to end one that is stopped or
-            // has become another program. One whose parent is gone is what spawn-fcgi leaves behind.
+            // The socket belongs to whoever starts the worker, who also has to end one that is
+            // stopped or has become another program. One whose parent is gone is what spawn-fcgi
+            // leaves behind.
             "removes_the_socket"
             | "shuts_every_socket_down"
             | "stops_itself"

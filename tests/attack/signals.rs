@@ -101,9 +101,9 @@ fn attack(row: &str, mode: Mode, words: &[&str], victims: impl Fn(&Target) -> Ve
     let codes = codes(&log);
     assert!(!codes.contains(&"W0901"), "{}", tail(&log));
     let (lost, how) = (tally.lost(), lock(&tally.how).clone());
-    // A process that is killed takes what its clients have begun with it. Of a gateway, a supervisor or
-    // a lone worker that is killed its parent knows, and nobody else can log it. While the processes of a
-    // pool end, a client may lose more than one request to them.
+    // A process that is killed takes what its clients have begun with it. Of a gateway, a
+    // supervisor or a lone worker that is killed its parent knows, and nobody else can log it.
+    // While the processes of a pool end, a client may lose more than one request to them.
     let seen_by_parent = if target.is_cgi() { lost } else { ends };
     let accounted = if seen_by_parent == lost {
         lost

@@ -68,7 +68,8 @@ const HOLDING: [Slowly; 4] = [Slowly::Body, Slowly::HalfBody, Slowly::Reads, Slo
 const WAITING: [Slowly; 4] =
     [Slowly::HalfParameters, Slowly::Parameters, Slowly::Silent, Slowly::HalfClosed];
 
-/// A slow client of a pool; ends when its request does. Those who have begun none leave by themselves.
+/// A slow client of a pool; ends when its request does. Those who have begun none leave by
+/// themselves.
 fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
     let mut wire = target.connect();
     let began = Instant::now();
@@ -98,7 +99,8 @@ fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
         Slowly::Reads | Slowly::ReadsNothing => {
             let _ = wire.try_send(&ask.bytes());
             let until = Duration::from_millis(if how == Slowly::Reads { 0 } else { 4000 });
-            // Nothing is read until well behind the timeout; then what was sent can be read, and no more.
+            // Nothing is read until well behind the timeout; then what was sent can be read, and no
+            // more.
             pause(until);
             let mut bytes = 0;
             while let Ok(length @ 1..) = wire.read_some(1000) {

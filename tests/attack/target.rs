@@ -144,7 +144,8 @@ impl Target {
         target
     }
 
-    /// Of a file that is as young as this it cannot be told whether it was changed after it was loaded.
+    /// Of a file that is as young as this it cannot be told whether it was changed after it was
+    /// loaded.
     fn wait_for_the_clock(&self) {
         eventually("the script is no longer new", || {
             let changed = fs::metadata(self.path("app.wsgi")).unwrap().modified().unwrap();
@@ -341,8 +342,8 @@ impl Target {
             .unwrap_or_else(|error| panic!("{}: {error}", self.socket().display()))
     }
 
-    /// Asks until the right response comes, while the pool is started again where it has ended. Gives
-    /// the number of requests that were lost.
+    /// Asks until the right response comes, while the pool is started again where it has ended.
+    /// Gives the number of requests that were lost.
     pub(super) fn good(&self, path: &str) -> Result<u64, String> {
         let (began, mut lost, mut last) = (Instant::now(), 0, String::new());
         let expected = format!("{path}|body of {path}");

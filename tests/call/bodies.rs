@@ -53,7 +53,8 @@ fn data_may_come_from_a_pipe_with_a_name() {
     std::io::Write::write_all(&mut &held, b"through a pipe").unwrap();
     let mut command = shell.call(&["echo.wsgi", "-d", "@pipe"]);
     let running = running::Running::start(running::piped(&mut command));
-    // It must open the pipe before the last other end is closed; that it has it open shows in its descriptors.
+    // It must open the pipe before the last other end is closed; that it has it open shows in its
+    // descriptors.
     let pid = running.pid().as_raw_nonzero();
     crate::front::eventually("the pipe is open", || {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };

@@ -1,4 +1,5 @@
-//! Exit codes: 0 for a reply, 1 for one that says or is a failure, 2 for wrong words, 78 for wrong settings.
+//! Exit codes: 0 for a reply, 1 for one that says or is a failure, 2 for wrong words, 78 for wrong
+//! settings.
 
 use rustix::process::Signal;
 

@@ -13,7 +13,8 @@ fn include_prints_the_head_as_http_has_it() {
     let shell = Shell::new();
     for word in ["-i", "--include"] {
         let text = shell.run(&["status.wsgi", word, "/?404"]).text();
-        let expected = "HTTP/1.1 404 Odd\r\nContent-Type: text/plain\r\nX-A: b\r\nContent-Length: 4\r\n\r\nbody";
+        let expected = "HTTP/1.1 404 Odd\r\nContent-Type: text/plain\r\nX-A: b\r\nContent-Length: \
+            4\r\n\r\nbody";
         assert_eq!(text, expected);
     }
     assert_eq!(

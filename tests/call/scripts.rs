@@ -10,7 +10,8 @@ const TELLS: &str = "
     import os
     def application(environ, start_response):
         start_response('200 OK', [('Content-Type', 'text/plain')])
-        asked = [environ['REQUEST_METHOD'], environ['PATH_INFO'], environ['QUERY_STRING'], os.environ.get('SET', '-')]
+        asked = [environ['REQUEST_METHOD'], environ['PATH_INFO'], environ['QUERY_STRING'], \
+        os.environ.get('SET', '-')]
         return [' '.join(asked).encode(), b' ', environ['wsgi.input'].read(), b'\\n']
     ";
 

@@ -1,5 +1,5 @@
-//! Where an application is mounted and what is left of the path: RFC 3875 3.3, 4.1.5, 4.1.13. The variables in the tables are
-//! those that Apache and lighttpd set for such requests.
+//! Where an application is mounted and what is left of the path: RFC 3875 3.3, 4.1.5, 4.1.13. The
+//! variables in the tables are those that Apache and lighttpd set for such requests.
 
 use super::{environ, latin_1, seen};
 use crate::probe::Probe;
@@ -119,8 +119,8 @@ fn c14_behind_a_front_controller_the_scripts_name_is_no_part_of_the_address() {
 
 #[test]
 fn c14_dots_in_a_target_lead_nowhere_that_the_front_has_not_looked_at() {
-    // The front checked its rules on `/~alice/public`. A path that is made out of the target by other rules than its own could
-    // be `/admin/...` for the application.
+    // The front checked its rules on `/~alice/public`. A path that is made out of the target by
+    // other rules than its own could be `/admin/...` for the application.
     for uri in [
         "/~alice/admin/../public",
         "/~alice/admin/%2e%2e/public",

@@ -1,5 +1,5 @@
-//! Arguments of a CGI program are a client's to choose (RFC 3875 4.4, CVE-2012-1823): none of them may take effect. Scripts are
-//! executed by their paths here, as web servers do it.
+//! Arguments of a CGI program are a client's to choose (RFC 3875 4.4, CVE-2012-1823): none of them
+//! may take effect. Scripts are executed by their paths here, as web servers do it.
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -20,12 +20,14 @@ const APP: &str = "
     import json, os, sys
     def application(environ, start_response):
         start_response('200 OK', [('Content-Type', 'application/json')])
-        shown = {'argv': sys.argv, 'python': sys.executable, 'path': sys.path, 'cwd': os.getcwd(), 'file': __file__,
+        shown = {'argv': sys.argv, 'python': sys.executable, 'path': sys.path, 'cwd': os.getcwd(), \
+        'file': __file__,
                  'set': os.environ.get('SET_BY_OPTION'), 'query': environ['QUERY_STRING']}
         return [json.dumps(shown).encode()]
     ";
 
-/// Words that a client would like to be options or commands, as a web server makes arguments out of a query.
+/// Words that a client would like to be options or commands, as a web server makes arguments out of
+/// a query.
 fn attacks(place: &Place) -> Vec<Vec<String>> {
     let evil = place
         .executable("evil/python", "#!/bin/sh\nexec touch \"$0.started\"\n")
@@ -204,7 +206,8 @@ fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
 
 #[test]
 fn c25_where_the_front_names_a_script_that_is_not_there_a_query_is_no_argument() {
-    // A front in another root directory than ours: what it names cannot be found among the arguments.
+    // A front in another root directory than ours: what it names cannot be found among the
+    // arguments.
     let place = Place::new();
     let script = place.file("cgi-bin/app.wsgi", APP);
     for words in attacks(&place) {
@@ -247,7 +250,8 @@ fn c25_a_program_of_the_deployers_may_start_us_with_options() {
 
 #[test]
 fn c25_a_redirect_that_only_a_header_claims_is_none() {
-    // Headers arrive with HTTP_ before their names; REDIRECT_STATUS and REDIRECT_HANDLER can be set by the front alone.
+    // Headers arrive with HTTP_ before their names; REDIRECT_STATUS and REDIRECT_HANDLER can be set
+    // by the front alone.
     let place = Place::new();
     let script = place.file("pages/app.wsgi", APP);
     let mut command = Command::new(place.wsgate());

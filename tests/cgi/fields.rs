@@ -24,7 +24,8 @@ fn c18_a_field_is_a_variable_and_fields_that_the_front_has_merged_stay_as_they_a
 
 #[test]
 fn c18_no_header_repeats_the_length_and_type_of_the_body() {
-    // Two names for one thing may differ, and then two layers of an application disagree on where the body ends.
+    // Two names for one thing may differ, and then two layers of an application disagree on where
+    // the body ends.
     let probe = environ()
         .post("12345")
         .variable("HTTP_CONTENT_LENGTH", "99")
@@ -65,7 +66,8 @@ fn c19_credentials_that_the_front_passes_on_win_and_none_are_made_up() {
         let seen = seen(&probe.run());
         assert!(seen["HTTP_AUTHORIZATION"].is_null(), "{seen}");
     }
-    // A header that only looks like one of the spellings: `X-Authorization`, `Redirect-Http-Authorization`.
+    // A header that only looks like one of the spellings: `X-Authorization`,
+    // `Redirect-Http-Authorization`.
     let probe = environ()
         .variable("HTTP_X_AUTHORIZATION", "Basic x")
         .variable("HTTP_REDIRECT_HTTP_AUTHORIZATION", "Basic x");
@@ -79,7 +81,8 @@ fn c41_a_proxy_header_reaches_neither_environ_nor_os_environ_nor_child_processes
         at_import = os.environ.get('HTTP_PROXY')
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            child = subprocess.run([sys.executable, '-c', 'import os; print(os.environ.get(\"HTTP_PROXY\"))'],
+            child = subprocess.run([sys.executable, '-c', 'import os; \
+            print(os.environ.get(\"HTTP_PROXY\"))'],
                                    stdout=subprocess.PIPE).stdout.decode().strip()
             found = [environ.get('HTTP_PROXY'), os.environ.get('HTTP_PROXY'), at_import, child,
                      urllib.request.getproxies().get('http')]

@@ -1,4 +1,5 @@
-//! WSGI files that the gateway is the handler of (Apache's `Action`): SCRIPT_FILENAME is the gateway, PATH_TRANSLATED the file.
+//! WSGI files that the gateway is the handler of (Apache's `Action`): SCRIPT_FILENAME is the
+//! gateway, PATH_TRANSLATED the file.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
@@ -11,7 +12,8 @@ use crate::{
     verdict::{only_entry, whole},
 };
 
-/// A request for `path_info` below the document root `htdocs`, as Apache redirects it to the handler.
+/// A request for `path_info` below the document root `htdocs`, as Apache redirects it to the
+/// handler.
 fn redirected(place: &Place, path_info: &[u8]) -> Command {
     let translated = [place.path("htdocs").as_os_str().as_encoded_bytes(), path_info].concat();
     let mut command = Command::new(place.wsgate());

@@ -1,4 +1,5 @@
-//! How a script is started, and what is true of the process it runs in: RFC 3875 4.1.4, 5, 7.2, 9.8.
+//! How a script is started, and what is true of the process it runs in: RFC 3875 4.1.4, 5, 7.2,
+//! 9.8.
 
 use std::{path::Path, process::Command};
 
@@ -53,7 +54,8 @@ fn c26_a_script_whose_name_begins_with_nph_sends_a_whole_http_response() {
         ";
     let script = place.script("cgi-bin/nph-app.wsgi", "#!WSGATE", app);
     let ended = running::run(&mut place.request(&script), "");
-    let expected = "HTTP/1.1 203 Odd\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\nbody";
+    let expected = "HTTP/1.1 203 Odd\r\nConnection: close\r\nContent-Type: \
+        text/plain\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!((ended.text().as_str(), ended.stderr.as_str()), (expected, ""));
     let ended = running::run(place.request(&script).env("PATH_INFO", "/fail"), "");
     let beginning = "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n";

@@ -1,5 +1,6 @@
-//! RFC 3875 and what CGI programs need beyond it. The name of a test begins with the row of `docs/conformance.md` that it
-//! proves; what the reference implementation can be asked, it is asked as well.
+//! RFC 3875 and what CGI programs need beyond it. The name of a test begins with the row of
+//! `docs/conformance.md` that it proves; what the reference implementation can be asked, it is
+//! asked as well.
 
 mod addresses;
 mod arguments;

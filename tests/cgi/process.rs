@@ -113,7 +113,8 @@ fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
 
 #[test]
 fn c37_the_reply_ends_when_it_is_over_and_not_when_the_process_is() {
-    // The front waits for the end of the stream; a visitor must not wait for what an application does at its exit.
+    // The front waits for the end of the stream; a visitor must not wait for what an application
+    // does at its exit.
     let room = TempDir::new().unwrap();
     let gate = Gate::new(room.path());
     let app = "
@@ -208,7 +209,8 @@ fn c42_standard_input_is_empty_and_the_body_whole() {
         import os, subprocess, sys
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            found = [sys.stdin.read(), os.read(0, 10), subprocess.run(['cat'], stdout=subprocess.PIPE).stdout]
+            found = [sys.stdin.read(), os.read(0, 10), subprocess.run(['cat'], \
+            stdout=subprocess.PIPE).stdout]
             return [repr(found).encode() + environ['wsgi.input'].read()]
         ";
     // CGIHandler lets a child process read the body away.
@@ -223,7 +225,8 @@ fn c42_a_child_process_that_lives_on_holds_no_end_of_the_request() {
     let app = "
         import os, subprocess
         def application(environ, start_response):
-            subprocess.Popen(['head', '-n', '1', os.environ['GATE']], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            subprocess.Popen(['head', '-n', '1', os.environ['GATE']], stderr=subprocess.DEVNULL, \
+            stdout=subprocess.DEVNULL,
                              close_fds=False, start_new_session=True)
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'done']

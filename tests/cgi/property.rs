@@ -22,7 +22,8 @@ use crate::{
 const CURIOUS: &str = "
     from wsgiref.util import request_uri
     def application(environ, start_response):
-        shown = [request_uri(environ)] + ['%s=%s' % item for item in sorted(environ.items(), key=str)]
+        shown = [request_uri(environ)] + ['%s=%s' % item for item in sorted(environ.items(), \
+        key=str)]
         write = start_response('200 OK', [('Content-Type', 'text/plain')])
         if environ['QUERY_STRING'][:1] > 'a':
             write('\\n'.join(shown).encode('latin-1', 'replace'))
@@ -100,7 +101,8 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let hard = proptest::sample::select(&VALUES[..]).prop_map(<[u8]>::to_vec);
-    prop_oneof![3 => hard, 2 => vec(1_u8.., 0..200), 1 => "[ -~]{0,40}".prop_map(String::into_bytes)]
+    prop_oneof![3 => hard, 2 => vec(1_u8.., 0..200), 1 => "[ \
+        -~]{0,40}".prop_map(String::into_bytes)]
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {

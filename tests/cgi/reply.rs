@@ -5,7 +5,8 @@ use crate::{
     verdict::{judge, only_entry, whole},
 };
 
-/// An application that answers with this status, these headers and this body, each as Python has it.
+/// An application that answers with this status, these headers and this body, each as Python has
+/// it.
 fn answering(status: &str, headers: &str, body: &str) -> Probe {
     Probe::new(&format!(
         "
@@ -85,7 +86,8 @@ fn c27_a_reply_is_never_empty() {
 
 #[test]
 fn c29_a_reply_is_fields_a_blank_line_and_the_body() {
-    let headers = "[('Content-Type', 'text/plain'), ('X-A', 'b: c'), ('X-Empty', ''), ('x-a', '\\xe9\\t!'), ('Set-Cookie', 'a=1'),
+    let headers = "[('Content-Type', 'text/plain'), ('X-A', 'b: c'), ('X-Empty', ''), ('x-a', \
+        '\\xe9\\t!'), ('Set-Cookie', 'a=1'),
                     ('Set-Cookie', 'b=2')]";
     answering("'200 OK'", headers, "[b'\\r\\n\\r\\nStatus: 404 x\\r\\n\\r\\nbody']").both(
         |reply| {

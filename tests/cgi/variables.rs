@@ -11,8 +11,8 @@ use crate::{
     verdict::{only_entry, whole},
 };
 
-/// Starts the program `argv[2]` with the arguments that follow and the variables on standard input, each ended by NUL, in
-/// their order: `execve` takes what no dictionary can hold.
+/// Starts the program `argv[2]` with the arguments that follow and the variables on standard input,
+/// each ended by NUL, in their order: `execve` takes what no dictionary can hold.
 const EXECVE: &str = "
 import ctypes, sys
 variables = sys.stdin.buffer.read().split(b'\\0')[:-1]
@@ -21,7 +21,8 @@ array = lambda words: (ctypes.c_char_p * (len(words) + 1))(*words, None)
 ctypes.CDLL(None).execve(arguments[0], array(arguments), array(variables))
 ";
 
-/// What an application sees when its gateway is started with exactly `block` beside the ordinary variables that are not in it.
+/// What an application sees when its gateway is started with exactly `block` beside the ordinary
+/// variables that are not in it.
 fn seen_with_block(block: &[&[u8]]) -> Value {
     let probe = environ();
     let mut variables: Vec<Vec<u8>> = block.iter().map(|variable| variable.to_vec()).collect();
@@ -212,7 +213,8 @@ fn c02_no_variable_takes_the_place_of_a_key_of_the_server() {
             environ['wsgi.input'].read()
             start_response('200 OK', [('Content-Type', 'application/json')])
             names = sorted(name for name in environ if '.' in name)
-            return [json.dumps([environ['wsgi.url_scheme'], names, environ['trac.env_path']]).encode()]
+            return [json.dumps([environ['wsgi.url_scheme'], names, \
+            environ['trac.env_path']]).encode()]
         ",
     );
     let names =

@@ -21,7 +21,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         EACH,
     ),
     (
-        "import atexit, os, subprocess\nthe = subprocess.Popen(['sleep', '60'])\natexit.register(the.kill)",
+        "import atexit, os, subprocess\nthe = subprocess.Popen(['sleep', \
+            '60'])\natexit.register(the.kill)",
         "(line 2) started the process `sleep`, which is still running",
         EACH,
     ),
@@ -42,7 +43,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     // Sockets.
     (
-        "import socket\nserver = socket.create_server(('127.0.0.1', 0))\nthe = socket.create_connection(server.getsockname())",
+        "import socket\nserver = socket.create_server(('127.0.0.1', 0))\nthe = \
+            socket.create_connection(server.getsockname())",
         "connected to `127.0.0.1:",
         ONE,
     ),
@@ -66,7 +68,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         FORKED,
     ),
     (
-        "import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)\nthe.sendto(b'', ('127.0.0.1', 9))",
+        "import socket\nthe = socket.socket(type=socket.SOCK_DGRAM)\nthe.sendto(b'', ('127.0.0.1', \
+            9))",
         "at `0.0.0.0:",
         FORKED,
     ),
@@ -102,7 +105,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         ONE,
     ),
     (
-        "import fcntl, struct\nthe = open('lock', 'a')\nfcntl.fcntl(the, 37, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))",
+        "import fcntl, struct\nthe = open('lock', 'a')\nfcntl.fcntl(the, 37, \
+            struct.pack('hhqqi4x', 1, 0, 0, 0, 0))",
         "lock` and locked it",
         ONE,
     ),
@@ -122,7 +126,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         FORKED,
     ),
     (
-        "import mmap\nfile = open(__file__, 'rb')\nthe = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\nfile.close()",
+        "import mmap\nfile = open(__file__, 'rb')\nthe = mmap.mmap(file.fileno(), 0, \
+            access=mmap.ACCESS_READ)\nfile.close()",
         "nothing is left",
         FORKED,
     ),
@@ -137,7 +142,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
     // Databases.
     (
-        "import sqlite3\nthe = sqlite3.connect('db')\nthe.execute('create table if not exists t (c)')",
+        "import sqlite3\nthe = sqlite3.connect('db')\nthe.execute('create table if not exists t \
+            (c)')",
         "opened the SQLite database `",
         EACH,
     ),
@@ -223,7 +229,8 @@ const TABLE: &[(&str, &str, &str)] = &[
         EACH,
     ),
     (
-        "import os\nos.mkfifo('fifo')\nthe = os.open('fifo', os.O_RDONLY | os.O_NONBLOCK)\nos.unlink('fifo')",
+        "import os\nos.mkfifo('fifo')\nthe = os.open('fifo', os.O_RDONLY | \
+            os.O_NONBLOCK)\nos.unlink('fifo')",
         "opened the named pipe `",
         EACH,
     ),

@@ -160,7 +160,8 @@ fn what_an_application_prints_is_no_part_of_the_report() {
 #[test]
 fn threads_that_run_after_the_import_are_told() {
     let site = Site::new();
-    let code = "import threading\nfor _ in range(2): threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
+    let code = "import threading\nfor _ in range(2): \
+        threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
     let ended = site.check_code(&format!("{code}{}", crate::probe::dedent(HELLO)));
     assert!(
         line(&ended.text(), "threads ").starts_with("2 beside the main one"),

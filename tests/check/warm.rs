@@ -6,10 +6,12 @@ use super::{HELLO, Site, line};
 use crate::probe::dedent;
 
 /// The last line about an application that works and cannot be forked.
-const NOT_FIT: &str = "the application is not fit for --mode warm and --preload: see `warm` above; there is no other problem\n";
+const NOT_FIT: &str = "the application is not fit for --mode warm and --preload: see `warm` above; \
+    there is no other problem\n";
 
 impl Site {
-    /// What is said of the application made of `code`, a script that imports `app.db`, which is `module`.
+    /// What is said of the application made of `code`, a script that imports `app.db`, which is
+    /// `module`.
     #[track_caller]
     pub(super) fn fitness(&self, module: &str) -> String {
         self.place.file("site/app/__init__.py", "");
@@ -57,7 +59,8 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
     let listener = UnixListener::bind(site.place.path("site/db.sock")).unwrap();
     let cases = [
         (
-            "import threading\ngo = threading.Event()\nfor _ in range(2): threading.Thread(target=go.wait, daemon=True).start()",
+            "import threading\ngo = threading.Event()\nfor _ in range(2): \
+                threading.Thread(target=go.wait, daemon=True).start()",
             3,
             "started 2 threads".to_owned(),
         ),
@@ -70,7 +73,8 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
             format!("connected to `{}`", path("db.sock")),
         ),
         (
-            "import sqlite3\ndef connect():\n  the = sqlite3.connect('db.sqlite')\n  the.execute('create table if not exists t (c)')\n  return the\nthe = connect()",
+            "import sqlite3\ndef connect():\n  the = sqlite3.connect('db.sqlite')\n  \
+                the.execute('create table if not exists t (c)')\n  return the\nthe = connect()",
             3,
             format!("opened the SQLite database `{}`", path("db.sqlite")),
         ),

@@ -107,8 +107,8 @@ impl Served {
         response.text()
     }
 
-    /// The response to a request for `path`, with other variables. It is cut if its exit status is no
-    /// success.
+    /// The response to a request for `path`, with other variables. It is cut if its exit status is
+    /// no success.
     #[track_caller]
     pub(crate) fn request(
         &self,
@@ -142,7 +142,8 @@ impl Served {
         }
     }
 
-    /// A CGI request that a test watches while it is served; none over FastCGI. Standard error is a file.
+    /// A CGI request that a test watches while it is served; none over FastCGI. Standard error is a
+    /// file.
     pub(crate) fn begin(&self, method: &str, path: &str) -> Option<Running> {
         let By::Cgi(site) = &self.by else { return None };
         let mut command = site.request();

@@ -26,8 +26,9 @@ pub(crate) enum Setup {
     PublicHtml,
     /// `action.conf`: WSGI files among the pages.
     Action,
-    /// None of ours: a host that has Alice's `public_html` for its root and lets `.htaccess` say all, as cPanel sets one
-    /// up. cgi-bin is in that, and has a second address, at which it is files.
+    /// None of ours: a host that has Alice's `public_html` for its root and lets `.htaccess` say
+    /// all, as cPanel sets one up. cgi-bin is in that, and has a second address, at which it is
+    /// files.
     Hosted,
 }
 
@@ -133,7 +134,8 @@ pub(super) fn preamble(site: &Site, port: u16, names: &[&str]) -> String {
         writeln!(text, "LoadModule {name}_module {modules}/mod_{name}.so").unwrap();
     }
     if let Some(ServerUser { name, gid, .. }) = ServerUser::get() {
-        // Where suexec is installed, Apache would have it run the scripts of a `~alice` whom the machine has.
+        // Where suexec is installed, Apache would have it run the scripts of a `~alice` whom the
+        // machine has.
         writeln!(text, "User {name}\nGroup #{gid}\nSuexec Off").unwrap();
     }
     write!(
@@ -202,10 +204,12 @@ fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String
     text
 }
 
-/// What a distribution's own file says of a cgi-bin (Debian's serve-cgi-bin.conf), and Apache may read behind ours.
+/// What a distribution's own file says of a cgi-bin (Debian's serve-cgi-bin.conf), and Apache may
+/// read behind ours.
 pub(super) fn granted_cgi_bin(site: &Site) -> String {
     format!(
-        "<Directory \"{}\">\n    AllowOverride None\n    Options +ExecCGI -MultiViews\n    Require all granted\n</Directory>\n",
+        "<Directory \"{}\">\n    AllowOverride None\n    Options +ExecCGI -MultiViews\n    Require \
+            all granted\n</Directory>\n",
         site.path("cgi-bin").display()
     )
 }

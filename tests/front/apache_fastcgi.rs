@@ -1,4 +1,5 @@
-//! Apache httpd in front of long-lived processes, configured by the files in `apache/` as they stand.
+//! Apache httpd in front of long-lived processes, configured by the files in `apache/` as they
+//! stand.
 
 use std::fmt::Write as _;
 
@@ -106,7 +107,8 @@ impl ApacheProxyFcgi {
                 };
                 writeln!(
                     text,
-                    "Define WSGATE_MOUNT \"{mount}\"\nDefine WSGATE_POOL \"{pool}\"\nInclude \"{}\"",
+                    "Define WSGATE_MOUNT \"{mount}\"\nDefine \
+                        WSGATE_POOL \"{pool}\"\nInclude \"{}\"",
                     source("apache/proxy_fcgi.conf").display()
                 )
                 .unwrap();

@@ -41,7 +41,8 @@ impl Caddy {
 
     fn with(site: Site, pools: Pools, lines: impl Fn(&Site, &Pools) -> String) -> BehindPools {
         let log = site.path("run/error.log");
-        // It writes its pid file as the user that it runs as, and the configuration that it has had last.
+        // It writes its pid file as the user that it runs as, and the configuration that it has had
+        // last.
         let own = site.path("run/caddy");
         fs::create_dir(&own).unwrap();
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
@@ -67,7 +68,8 @@ impl Caddy {
     }
 }
 
-/// All that is the test's own: where, and which pool at which address. Nothing is fetched, and nothing else listens.
+/// All that is the test's own: where, and which pool at which address. Nothing is fetched, and
+/// nothing else listens.
 fn caddyfile(port: u16, lines: &str) -> String {
     let mut text = "{\n\tadmin off\n\tauto_https off\n\tlog {\n\t\tlevel WARN\n\t}\n}\n".to_owned();
     let file = source("apache/caddy.Caddyfile");

@@ -39,8 +39,8 @@ impl Haproxy {
     }
 
     fn with(site: Site, pools: Pools, start: Start) -> ServerEach {
-        // Each value comes as a parameter of its own, and a body in chunks must be in HAProxy's buffer as a whole before the
-        // pool hears of it.
+        // Each value comes as a parameter of its own, and a body in chunks must be in HAProxy's
+        // buffer as a whole before the pool hears of it.
         let habits = Habits {
             joins_repeated_headers: false,
             keeps_connections: true,

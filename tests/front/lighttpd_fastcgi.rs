@@ -1,4 +1,5 @@
-//! lighttpd, configured by `apache/lighttpd-fastcgi.conf` as it stands: it starts the scripts itself.
+//! lighttpd, configured by `apache/lighttpd-fastcgi.conf` as it stands: it starts the scripts
+//! itself.
 
 use std::fs;
 
@@ -7,7 +8,8 @@ use super::server_each::ServerEach;
 use super::site::{ServerUser, Site};
 use super::{Habits, source};
 
-/// lighttpd with a process for the script: it starts all that its configuration names, whether asked for or not.
+/// lighttpd with a process for the script: it starts all that its configuration names, whether
+/// asked for or not.
 pub(crate) struct LighttpdFastcgi;
 
 impl LighttpdFastcgi {

@@ -1,4 +1,5 @@
-//! Real web servers with the built binary behind them, started and ended by the test that wants one.
+//! Real web servers with the built binary behind them, started and ended by the test that wants
+//! one.
 //!
 //! A test gets a server of its own: its log is the test's alone, and nothing outlives it.
 

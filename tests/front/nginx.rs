@@ -23,7 +23,8 @@ impl Nginx {
         Self::beside("", "")
     }
 
-    /// The same with lines of an administrator's: some in the section `http`, some beside the include.
+    /// The same with lines of an administrator's: some in the section `http`, some beside the
+    /// include.
     pub(crate) fn beside(http: &str, location: &str) -> BehindPools {
         Self::with(EACH_SCRIPT, "$script", [http, location])
     }

@@ -19,14 +19,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts what `command` makes for a port; it must stay in the foreground and write `pid_file` once it listens.
+    /// Starts what `command` makes for a port; it must stay in the foreground and write `pid_file`
+    /// once it listens.
     pub(crate) fn start(
         pid_file: &Path,
         log: &Path,
         mut command: impl FnMut(u16) -> Command,
     ) -> Self {
         for _ in 0..5 {
-            // Free now; whoever takes it before the server does makes the server end, and another one is tried.
+            // Free now; whoever takes it before the server does makes the server end, and another
+            // one is tried.
             let port =
                 TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
             let mut command = command(port);
@@ -80,7 +82,8 @@ impl Server {
         let group = Pid::from_child(&self.child);
         // The server may have ended by itself meanwhile.
         let _ = kill_process(group, Signal::TERM);
-        // What does not hear must not outlive the test. The number is the group's until its leader is waited for.
+        // What does not hear must not outlive the test. The number is the group's until its leader
+        // is waited for.
         gone_within(pid, Duration::from_secs(10));
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
@@ -97,8 +100,8 @@ impl Drop for Server {
     }
 }
 
-/// A command for a server: in the environment of an init system rather than of whoever runs the tests, with what it
-/// says at start in its log.
+/// A command for a server: in the environment of an init system rather than of whoever runs the
+/// tests, with what it says at start in its log.
 pub(crate) fn command(name: &str, log: &Path) -> Command {
     let mut command = Command::new("setpriv");
     // A test run that is interrupted takes its servers along.

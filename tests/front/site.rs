@@ -1,5 +1,5 @@
-//! The files behind a web server: binary, engine, scripts and what they write, in a directory of their own that the
-//! server's user can enter.
+//! The files behind a web server: binary, engine, scripts and what they write, in a directory of
+//! their own that the server's user can enter.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -93,8 +93,8 @@ impl Site {
         fs::set_permissions(target, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A named pipe in `var` that scripts may open either way; the test holds it open, so that nobody waits for an
-    /// other end to open and none is ever lost.
+    /// A named pipe in `var` that scripts may open either way; the test holds it open, so that
+    /// nobody waits for an other end to open and none is ever lost.
     pub(crate) fn fifo(&self, name: &str) -> fs::File {
         let path = self.path("var").join(name);
         let status = Command::new("mkfifo").arg("-m").arg("666").arg(&path).status().unwrap();
@@ -142,8 +142,8 @@ impl Site {
         serving
     }
 
-    /// Processes of warm pools that serve nobody: supervisors, their templates, and children of those which wait for a
-    /// request.
+    /// Processes of warm pools that serve nobody: supervisors, their templates, and children of
+    /// those which wait for a request.
     pub(crate) fn pool_processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let is_supervisor = |pid: i32| {
@@ -166,8 +166,8 @@ impl Site {
         [supervisors, templates, spares].concat()
     }
 
-    /// Those of our binary, those that work in the scripts' directory or for one of the scripts, and
-    /// what they started.
+    /// Those of our binary, those that work in the scripts' directory or for one of the scripts,
+    /// and what they started.
     pub(crate) fn all_processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let mut script = b"SCRIPT_FILENAME=".to_vec();
@@ -269,7 +269,8 @@ fn install(built: &Path, target: &Path) {
     }
 }
 
-/// Whom the server's scripts run as when the tests run as root; otherwise they run as the user of the tests.
+/// Whom the server's scripts run as when the tests run as root; otherwise they run as the user of
+/// the tests.
 pub(crate) struct ServerUser {
     /// Name for the server's configuration.
     pub(crate) name: &'static str,

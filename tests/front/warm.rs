@@ -1,4 +1,5 @@
-//! Web servers whose scripts say `--mode warm` or `--mode resident`: each script has its pool before it is asked what a test asks it.
+//! Web servers whose scripts say `--mode warm` or `--mode resident`: each script has its pool
+//! before it is asked what a test asks it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -76,7 +77,8 @@ impl Warm {
         eventually("no process is left", || self.site().all_processes().is_empty());
     }
 
-    /// Fails unless the requests of the test were served warm; where one was not, the log has to say why.
+    /// Fails unless the requests of the test were served warm; where one was not, the log has to
+    /// say why.
     fn were_warm(&self) {
         let warmed = self.warmed.lock().unwrap_or_else(PoisonError::into_inner);
         let served = fs::read_to_string(self.site().path("var/served")).unwrap_or_default();
@@ -124,7 +126,8 @@ impl Front for Warm {
 
 impl Drop for Warm {
     fn drop(&mut self) {
-        // A test that has failed says more than what follows from it. Its processes end with the site.
+        // A test that has failed says more than what follows from it. Its processes end with the
+        // site.
         if !std::thread::panicking() {
             self.stop();
         }

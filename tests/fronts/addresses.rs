@@ -163,7 +163,8 @@ fn a_handler_cannot_be_asked_for_by_itself() {
     }
 }
 
-/// PATH_INFO may hold any byte but NUL, and expressions stop at line ends where they are not told to go on.
+/// PATH_INFO may hold any byte but NUL, and expressions stop at line ends where they are not told
+/// to go on.
 #[test]
 fn a_line_end_in_a_path_is_part_of_it_or_refused() {
     let fronts: [(Box<dyn Front>, bool); 4] = [
@@ -187,7 +188,8 @@ fn a_line_end_in_a_path_is_part_of_it_or_refused() {
     }
 }
 
-/// What an address is, is for one place to say: below the mount, and nothing that only begins like it.
+/// What an address is, is for one place to say: below the mount, and nothing that only begins like
+/// it.
 #[test]
 fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
     let fronts: [Box<dyn Front>; 4] = [

@@ -86,7 +86,8 @@ fn a_body_of_50_mb_may_be_left_unread(front: &mut dyn Front) {
     assert!(response.body.chunks(10).all(|block| block == b"0123456789"));
 }
 
-/// RFC 9112 7.1: its length is known at its end alone. Some servers count it first, and send CONTENT_LENGTH; some do not.
+/// RFC 9112 7.1: its length is known at its end alone. Some servers count it first, and send
+/// CONTENT_LENGTH; some do not.
 fn a_body_in_chunks_arrives_whole(front: &mut dyn Front) {
     let most = front.habits().most_in_chunks;
     for length in [5, 8192, MIB] {
@@ -96,8 +97,8 @@ fn a_body_in_chunks_arrives_whole(front: &mut dyn Front) {
         // Without waiting for a word whether the body is welcome.
         let response = request.header("Expect", "").run();
         if most.is_some_and(|most| length > most) {
-            // HAProxy alone: it counts a body before it asks the pool, and has no place for this one. No part of it may be
-            // taken for the whole.
+            // HAProxy alone: it counts a body before it asks the pool, and has no place for this
+            // one. No part of it may be taken for the whole.
             assert!(matches!(response.status, 0 | 400), "{response:?}");
         } else {
             let response = response.expect(200);

@@ -9,8 +9,8 @@ use crate::front::{
     LighttpdFastcgi, Nginx, Warm, eventually, source,
 };
 
-/// By then a client has to know: lighttpd looks once a second for connections that have been idle for
-/// a second, and the process of a CGI request has to start first.
+/// By then a client has to know: lighttpd looks once a second for connections that have been idle
+/// for a second, and the process of a CGI request has to start first.
 const SOON: Duration = Duration::from_millis(2800);
 
 /// For so long the web server has the beginning of a response alone.
@@ -64,7 +64,8 @@ fn stands(name: &str, seen: &[&str]) {
     );
 }
 
-/// Two tests for each row: the web server has read the beginning of a response when that ends, or has not.
+/// Two tests for each row: the web server has read the beginning of a response when that ends, or
+/// has not.
 macro_rules! rows {
     ($($test:ident $name:literal $front:expr;)*) => {
         mod after_a_while {
@@ -73,7 +74,8 @@ macro_rules! rows {
         }
         mod at_once {
             use super::*;
-            $(#[test] fn $test() { stands(concat!($name, ", at once"), &row(&mut $front, Duration::ZERO)); })*
+            $(#[test] fn $test() { stands(concat!($name, ", at \
+                once"), &row(&mut $front, Duration::ZERO)); })*
         }
     };
 }

@@ -1,5 +1,5 @@
-//! Applications that take their worker along. A process of mod_fcgid's or lighttpd's is theirs to miss; a pool fills the
-//! place again and says what has happened.
+//! Applications that take their worker along. A process of mod_fcgid's or lighttpd's is theirs to
+//! miss; a pool fills the place again and says what has happened.
 
 use super::behind_every_pool_front;
 use crate::front::{Client, Front, eventually};

@@ -1,4 +1,5 @@
-//! What visitors cannot fetch: sources, settings, databases and leftovers, wherever an application lies.
+//! What visitors cannot fetch: sources, settings, databases and leftovers, wherever an application
+//! lies.
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
@@ -129,7 +130,8 @@ fn put_application(directory: &Path) {
     put(
         directory,
         "app.wsgi",
-        "#!/bin/sh\necho 'Content-Type: text/plain'; echo; echo \"the application at ${REQUEST_URI#/~alice}\"\n",
+        "#!/bin/sh\necho 'Content-Type: text/plain'; echo; echo \"the application at \
+            ${REQUEST_URI#/~alice}\"\n",
     );
     fs::set_permissions(directory.join("app.wsgi"), Permissions::from_mode(0o755)).unwrap();
 }
@@ -140,7 +142,8 @@ fn ask(front: &dyn Front, method: &str, path: &str) -> String {
     let mut connection = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     write!(connection, "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
     let mut response = Vec::new();
-    // A server may reset the connection behind a response to a request that it has not read to its end.
+    // A server may reset the connection behind a response to a request that it has not read to its
+    // end.
     let _ = connection.read_to_end(&mut response);
     String::from_utf8_lossy(&response).into_owned()
 }
@@ -257,13 +260,15 @@ fn behind_htaccess_only_the_application_and_static_files_can_be_asked_for() {
     hides_all_but_the_application(CgiModule::Cgid, Setup::PublicHtml, "/~alice");
 }
 
-/// With all that a host may allow: overrides, lists of directories, guessed names, paths behind files.
+/// With all that a host may allow: overrides, lists of directories, guessed names, paths behind
+/// files.
 #[test]
 fn at_a_hosts_root_only_the_application_and_static_files_can_be_asked_for() {
     hides_all_but_the_application(CgiModule::Cgi, Setup::Hosted, "");
 }
 
-/// The server's side alone, for users without an `.htaccess`: pages are sent, and what is never one is not.
+/// The server's side alone, for users without an `.htaccess`: pages are sent, and what is never one
+/// is not.
 #[test]
 fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
     let site = Site::new();
@@ -317,7 +322,8 @@ fn among_pages_only_wsgi_files_and_pages_can_be_asked_for() {
     shows_nothing(&front, "", &settings);
 }
 
-/// cgi-bin in public_html: at `/cgi-bin/` programs are run, and under its second address files are sent.
+/// cgi-bin in public_html: at `/cgi-bin/` programs are run, and under its second address files are
+/// sent.
 #[test]
 fn a_cgi_bin_within_pages_shows_nothing_at_its_second_address() {
     let site = alice();

@@ -1,5 +1,6 @@
-//! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of the cause, and the
-//! error log one entry that says it all. What is other where workers stay stands in `workers`.
+//! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of
+//! the cause, and the error log one entry that says it all. What is other where workers stay stands
+//! in `workers`.
 
 use super::{behind_every_cold_front, behind_every_resident_front, behind_every_warm_front};
 use crate::front::{Client, Front, eventually};
@@ -108,7 +109,8 @@ fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
     assert!(!log.contains("End of script output before headers"), "{log}");
 }
 
-/// The log without what a warm pool says of the end of a worker, beside what the request's own entry says.
+/// The log without what a warm pool says of the end of a worker, beside what the request's own
+/// entry says.
 fn without_obituaries(log: &str) -> String {
     // A warning if the gateway may have had it killed.
     let found = ["error", "warning"]

@@ -1,4 +1,5 @@
-//! Connections that are kept change their worker where one is busy or ends, and visitors notice nothing.
+//! Connections that are kept change their worker where one is busy or ends, and visitors notice
+//! nothing.
 
 use std::io::Write as _;
 use std::thread;

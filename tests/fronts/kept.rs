@@ -13,15 +13,17 @@ behind_every_fastcgi_front! {
 /// The accepted connections to what is behind the front, by inode.
 fn connections(front: &dyn Front) -> BTreeSet<u64> {
     let directory = front.site().path("").display().to_string();
-    // Behind proc(5)'s heading: number, references, protocol, flags, type, state, inode, path. State 3 is connected; a
-    // connection has the path of the socket that it was accepted from, and no inode before it is accepted.
+    // Behind proc(5)'s heading: number, references, protocol, flags, type, state, inode, path.
+    // State 3 is connected; a connection has the path of the socket that it was accepted from, and
+    // no inode before it is accepted.
     let unix = fs::read_to_string("/proc/net/unix").unwrap();
     let unix = unix.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let is_ours = fields.get(7)?.starts_with(&directory) && fields[5] == "03";
         is_ours.then(|| fields[6].parse().unwrap())
     });
-    // Number, local address, remote address, state, four columns more, the time-out, inode. State 1 is established.
+    // Number, local address, remote address, state, four columns more, the time-out, inode. State 1
+    // is established.
     let tcp = fs::read_to_string("/proc/net/tcp").unwrap();
     let tcp = tcp.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -90,7 +90,8 @@ fn a_request_whose_worker_is_killed_is_answered_with_502_and_every_other_is_whol
     });
     let (served, failed) = (served.into_inner(), failed.into_inner());
     assert_eq!(begun.into_inner(), KILLS, "{served} served, {failed} failed");
-    // Each worker has one thread, and with it a request that waits on the connection that nginx keeps.
+    // Each worker has one thread, and with it a request that waits on the connection that nginx
+    // keeps.
     assert!(failed <= 2 * KILLS, "{failed} failed, {served} were served");
     for _ in 0..4 {
         Client::get(&url).run().expect(200);

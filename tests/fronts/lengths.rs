@@ -1,4 +1,5 @@
-//! Content-Length: it arrives as the application has said it, and no body differs from it without anybody's notice.
+//! Content-Length: it arrives as the application has said it, and no body differs from it without
+//! anybody's notice.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,7 +14,8 @@ behind_every_front! {
     what_comes_behind_a_short_body_is_not_taken_for_the_next_response
 }
 
-/// Apache since 2.4.59 drops it unless told otherwise, and a client cannot know how much is to come.
+/// Apache since 2.4.59 drops it unless told otherwise, and a client cannot know how much is to
+/// come.
 fn a_content_length_arrives(front: &mut dyn Front) {
     for (path, length) in [("/fits", 100_000), ("/list", 10)] {
         for method in ["GET", "HEAD"] {
@@ -66,8 +68,8 @@ fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
     }
 }
 
-/// On a kept connection of the client's, bytes of the next response would complete a body that is too short. Two requests
-/// are sent at once: the second is not answered on this connection.
+/// On a kept connection of the client's, bytes of the next response would complete a body that is
+/// too short. Two requests are sent at once: the second is not answered on this connection.
 fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(front: &mut dyn Front) {
     for path in ["/short", "/raises"] {
         let url = front.script(&format!("has_length.wsgi{path}"));

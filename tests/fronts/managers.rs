@@ -1,4 +1,5 @@
-//! The process managers and clients that come with FastCGI's own library and with lighttpd: spawn-fcgi and cgi-fcgi.
+//! The process managers and clients that come with FastCGI's own library and with lighttpd:
+//! spawn-fcgi and cgi-fcgi.
 
 use std::{fs, process::Command};
 
@@ -39,7 +40,8 @@ fn cgi_fcgi(site: &Site, socket: &str, variables: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// `command`, which spawn-fcgi starts with a listening socket at `socket` and is then the process itself.
+/// `command`, which spawn-fcgi starts with a listening socket at `socket` and is then the process
+/// itself.
 fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
     let pid_file = site.path("var/pid");
     let mut command: Command = site.as_server("spawn-fcgi");
@@ -113,7 +115,8 @@ fn options_of_a_script_hold_for_the_worker_that_spawn_fcgi_starts() {
     assert!(page.contains("cgi-bin/var\""), "{page}");
 }
 
-/// Waits in C code with the interpreter for itself if its query is `hang`, and tells its process else.
+/// Waits in C code with the interpreter for itself if its query is `hang`, and tells its process
+/// else.
 const HANGS: &str = "
     import ctypes, os
     def application(environ, start_response):
@@ -141,7 +144,8 @@ fn goes_on_after_a_hang(front: &mut dyn Front) {
     let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
     let hung = Client::get(format!("{url}?hang")).run();
     assert!(hung.status >= 500, "{hung:?}");
-    // Its descriptors close before its process is gone, and a process without a parent is left to `init`.
+    // Its descriptors close before its process is gone, and a process without a parent is left to
+    // `init`.
     eventually("it has ended", || !exists(worker));
     eventually("another is started", || {
         let response = Client::get(&url).run();

@@ -20,7 +20,8 @@ fn a_head_has_the_headers_of_its_get_and_no_body(front: &mut dyn Front) {
     assert!(head.body.is_empty(), "{head:?}");
 }
 
-/// RFC 3875 6.2.2: a path in `Location` alone would have the server answer with that page under this address.
+/// RFC 3875 6.2.2: a path in `Location` alone would have the server answer with that page under
+/// this address.
 fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
     let response = Client::get(front.script("redirects.wsgi")).run().expect(302);
     let location = response.header("location");
@@ -29,7 +30,8 @@ fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
     assert_eq!(response.text(), "Over there\n");
 }
 
-/// RFC 3875 6.2.4: a `Location` does not make a status. To some servers it does, if it comes behind that.
+/// RFC 3875 6.2.4: a `Location` does not make a status. To some servers it does, if it comes behind
+/// that.
 fn a_reply_that_points_elsewhere_keeps_its_status(front: &mut dyn Front) {
     for status in [201, 301, 303, 307, 308] {
         let response = Client::get(front.script(&format!("points_elsewhere.wsgi?{status}")))

@@ -1,4 +1,5 @@
-//! Clients that stall behind web servers which stream: `--timeout` ends their requests, and no others.
+//! Clients that stall behind web servers which stream: `--timeout` ends their requests, and no
+//! others.
 
 use std::{
     collections::BTreeSet,

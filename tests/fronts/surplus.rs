@@ -25,8 +25,8 @@ fn compressed(front: &dyn Front) -> (PathBuf, u64) {
     (file, length)
 }
 
-/// Apache inflates bodies for this script. CGI's CONTENT_LENGTH goes on to count what was sent; that of mod_fcgid and
-/// mod_proxy_fcgi does if they have not had the whole of a body before.
+/// Apache inflates bodies for this script. CGI's CONTENT_LENGTH goes on to count what was sent;
+/// that of mod_fcgid and mod_proxy_fcgi does if they have not had the whole of a body before.
 fn a_response_to_an_inflated_body_is_whole(front: &mut dyn Front, is_cgi: bool) {
     let (file, length) = compressed(front);
     let mut had_surplus = false;

@@ -1,4 +1,5 @@
-//! What web servers make of a request by themselves or by our configurations: variables, repetitions, caches.
+//! What web servers make of a request by themselves or by our configurations: variables,
+//! repetitions, caches.
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
@@ -41,7 +42,8 @@ fn all_variables_of_cgi_arrive(front: &mut dyn Front) {
     assert!(seen["REQUEST_SCHEME"] == "http" || seen["REQUEST_SCHEME"].is_null(), "{seen}");
 }
 
-/// A password is the application's to check where the web server does not, and makes nobody a user of the server's.
+/// A password is the application's to check where the web server does not, and makes nobody a user
+/// of the server's.
 fn nobody_is_a_user_by_saying_so(front: &mut dyn Front) {
     let request = Client::get(front.script("environ.wsgi?format=json")).auth("ada", "lovelace");
     let request = request
@@ -55,7 +57,8 @@ fn nobody_is_a_user_by_saying_so(front: &mut dyn Front) {
     assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
 }
 
-/// RFC 9112 3.2.2: a proxy that knows hosts by addresses would let through what the application takes for another host.
+/// RFC 9112 3.2.2: a proxy that knows hosts by addresses would let through what the application
+/// takes for another host.
 fn the_host_is_that_of_an_absolute_address(front: &mut dyn Front) {
     let url = front.script("environ.wsgi/a?format=json");
     let (address, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
@@ -81,7 +84,8 @@ fn a_user_whose_password_the_web_server_has_checked_is_named() {
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
     let lines = format!(
-        "auth_basic x; auth_basic_user_file {}; fastcgi_param REMOTE_USER $remote_user; fastcgi_param AUTH_TYPE Basic;",
+        "auth_basic x; auth_basic_user_file {}; fastcgi_param REMOTE_USER $remote_user; \
+         fastcgi_param AUTH_TYPE Basic;",
         passwords.display()
     );
     let mut fronts: [Box<dyn Front>; 2] =

@@ -1,11 +1,13 @@
-//! What is other behind a front whose workers stay: the application's failures are survived, not only answered.
+//! What is other behind a front whose workers stay: the application's failures are survived, not
+//! only answered.
 //!
 //! Not asked of these fronts, and why:
 //!
 //! - that no process is left after a request: the worker stays;
-//! - that only WSGI files can be asked for, of all but mod_fcgid: they serve one application at one address, no directory;
-//! - which status a request gets that takes its worker along, or whose application cannot be loaded: that is the web
-//!   server's own page, 500, 502 or 503.
+//! - that only WSGI files can be asked for, of all but mod_fcgid: they serve one application at one
+//!   address, no directory;
+//! - which status a request gets that takes its worker along, or whose application cannot be
+//!   loaded: that is the web server's own page, 500, 502 or 503.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -126,7 +128,8 @@ fn the_flags_of_wsgi_are_those_of_a_process_that_stays(front: &mut dyn Front) {
     let seen = Client::get(front.script("environ.wsgi?format=json")).run().expect(200).json();
     assert_eq!(seen["wsgi.run_once"], false);
     assert_eq!(seen["wsgi.multithread"], false);
-    // Another process of the same application may be at work: one of the pool, or one that the web server has started.
+    // Another process of the same application may be at work: one of the pool, or one that the web
+    // server has started.
     assert_eq!(seen["wsgi.multiprocess"], true);
 }
 

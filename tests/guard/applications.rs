@@ -73,7 +73,8 @@ fn an_application_that_fails_after_the_head_has_left_is_cut_and_no_second_head_f
         let app = format!(
             "import ctypes, os, signal, sys, time\n\
              def application(environ, start_response):\n    \
-             start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '100')])\n    \
+             start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', \
+             '100')])\n    \
              yield b'begun'\n    {statement}\n"
         );
         let reply = Probe::new(&app).run();
@@ -212,7 +213,8 @@ fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_t
     let app = "
         import os, subprocess
         def application(environ, start_response):
-            subprocess.Popen(['sleep', '1000'], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, close_fds=False)
+            subprocess.Popen(['sleep', '1000'], stderr=subprocess.DEVNULL, \
+            stdout=subprocess.DEVNULL, close_fds=False)
             os._exit(1)
         ";
     let probe = Probe::new(app);

@@ -123,8 +123,8 @@ fn an_application_that_may_have_no_more_memory_gets_a_valid_reply() {
 
 #[test]
 fn variables_that_leave_no_room_for_a_python_are_a_valid_reply() {
-    // The kernel bounds arguments and variables together. Between what a gateway can be started with and what a python can
-    // lie the arguments of the latter.
+    // The kernel bounds arguments and variables together. Between what a gateway can be started
+    // with and what a python can lie the arguments of the latter.
     let probe = Probe::new(HELLO);
     let mut room = 0;
     let with = |length: usize| {

@@ -1,5 +1,5 @@
-//! Web servers write the whole body before they read the reply. An application that replies first must not wait for ever, and
-//! nothing of the body may be lost.
+//! Web servers write the whole body before they read the reply. An application that replies first
+//! must not wait for ever, and nothing of the body may be lost.
 
 use std::{
     io::{Read as _, Write as _},
@@ -44,10 +44,12 @@ fn body() -> Vec<u8> {
 /// What must follow the long part of the reply.
 fn expected(path_info: &str) -> String {
     match path_info {
-        // Of the bytes that `body` makes, computed by Python, which knows nothing of how they travel here.
+        // Of the bytes that `body` makes, computed by Python, which knows nothing of how they
+        // travel here.
         "/all" | "/lines" => {
             let program = format!(
-                "import hashlib; print(hashlib.sha256(bytes(i * i // 251 % 256 for i in range({LARGE}))).hexdigest(), end='')"
+                "import hashlib; print(hashlib.sha256(bytes(i * i // 251 % 256 for i in \
+                 range({LARGE}))).hexdigest(), end='')"
             );
             String::from_utf8(
                 std::process::Command::new(crate::probe::python())
@@ -126,7 +128,8 @@ fn c21_over_pipes_a_reply_may_come_before_the_body_is_read() {
         let mut running = Running::start(piped(&mut command).stdout(output));
         drop(command);
         let mut stdin = running.stdin.take().unwrap();
-        // Bounded by the reader's deadline: when the test gives up, the process is killed and this ends.
+        // Bounded by the reader's deadline: when the test gives up, the process is killed and this
+        // ends.
         let (done, is_done) = std::sync::mpsc::channel();
         let writer = thread::spawn(move || {
             let written = stdin.write_all(&body());

@@ -21,7 +21,8 @@ const HELLO: &str = "
         return [b'hello']
     ";
 
-/// The request for `script`, made by a user who owns nothing; by the user of the tests if that may not become another.
+/// The request for `script`, made by a user who owns nothing; by the user of the tests if that may
+/// not become another.
 pub(super) fn as_nobody(place: &Place, script: &Path) -> Command {
     let mut command = if rustix::process::getuid().is_root() {
         let mut command = Command::new("setpriv");

@@ -1,5 +1,5 @@
-//! Web servers that have lost a client end the program and close its response: nobody's mistake, and no
-//! message.
+//! Web servers that have lost a client end the program and close its response: nobody's mistake,
+//! and no message.
 
 use std::{io, process::Stdio};
 

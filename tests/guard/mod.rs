@@ -1,5 +1,5 @@
-//! Whatever goes wrong, the web server gets a valid reply or a quiet end, the log one entry that says what to do, and nothing
-//! stays behind.
+//! Whatever goes wrong, the web server gets a valid reply or a quiet end, the log one entry that
+//! says what to do, and nothing stays behind.
 
 mod applications;
 mod conditions;
@@ -21,8 +21,8 @@ use crate::{
     verdict::{only_entry, whole},
 };
 
-/// The reply is an error page with this status, the log has an entry with this code, and the gateway has done its work.
-/// Gives the entry's first line.
+/// The reply is an error page with this status, the log has an entry with this code, and the
+/// gateway has done its work. Gives the entry's first line.
 #[track_caller]
 fn page<'a>(reply: &'a Reply, status: u16, code: &str) -> &'a str {
     let page = whole(&reply.raw);

@@ -150,14 +150,16 @@ fn a_python_that_is_stopped_and_goes_on_serves_its_request() {
 
 #[test]
 fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
-    // Web servers block or ignore signals for themselves, and programs that they start inherit that.
+    // Web servers block or ignore signals for themselves, and programs that they start inherit
+    // that.
     let place = Place::new();
     let script =
         place.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     for setting in [
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGABRT, signal.SIGHUP})",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGABRT, \
+         signal.SIGHUP})",
     ] {
         let mut command = std::process::Command::new(crate::probe::python());
         place.describe(&mut command, &script);

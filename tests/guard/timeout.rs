@@ -23,11 +23,13 @@ const ENDLESS: [(&str, &str); 9] = [
     ("ignoring the signal", "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"),
     (
         "blocking the signals",
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGABRT, signal.SIGINT}); time.sleep(1000)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGABRT, \
+         signal.SIGINT}); time.sleep(1000)",
     ),
     (
         "stuck in C with the interpreter locked",
-        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); ctypes.PyDLL(None).sleep(1000)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); \
+         ctypes.PyDLL(None).sleep(1000)",
     ),
 ];
 

@@ -93,8 +93,10 @@ fn a_script_has_a_module_of_its_own_that_hides_no_package() {
         mine = sys.modules[__name__]
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            facts = (__name__, __file__.endswith('/app.wsgi'), mine.application is application, __spec__.origin == __file__,
-                     sys.argv == [__file__], sys.path[0] == __file__.rpartition('/')[0], '' in sys.path)
+            facts = (__name__, __file__.endswith('/app.wsgi'), mine.application is application, \
+            __spec__.origin == __file__,
+                     sys.argv == [__file__], sys.path[0] == __file__.rpartition('/')[0], '' in \
+                     sys.path)
             return [repr(facts).encode()]
         ";
     assert_eq!(Probe::new(code).run().text(), "('wsgi_app', True, True, True, True, True, False)");
@@ -103,10 +105,15 @@ fn a_script_has_a_module_of_its_own_that_hides_no_package() {
 #[test]
 fn a_file_of_python_keeps_its_name_so_that_others_get_the_same_module() {
     let place = Place::new();
-    place.file("site/main_site.py", "import other\ndef application(environ, start_response):\n    start_response('200 OK', [])\n    return [str(other.same()).encode()]\n");
+    place.file(
+        "site/main_site.py",
+        "import other\ndef application(environ, start_response):\n    \
+        start_response('200 OK', [])\n    return [str(other.same()).encode()]\n",
+    );
     place.file(
         "site/other.py",
-        "import sys\ndef same():\n    import main_site\n    return main_site.application.__module__ == 'main_site'\n",
+        "import sys\ndef same():\n    import main_site\n    return \
+            main_site.application.__module__ == 'main_site'\n",
     );
     assert!(answer(&place, "main_site.py").starts_with("True"));
 }

@@ -1,4 +1,5 @@
-//! How a process is left: everything that a Python program does at its end, and the reply not a moment later than it is made.
+//! How a process is left: everything that a Python program does at its end, and the reply not a
+//! moment later than it is made.
 
 use crate::probe::{Probe, python};
 use crate::{
@@ -53,8 +54,10 @@ fn a_child_of_the_application_gets_neither_body_nor_reply() {
     let code = "
         import os, subprocess
         def application(environ, start_response):
-            listing = 'import os; print([os.readlink(\"/proc/self/fd/%s\" % n) for n in os.listdir(\"/proc/self/fd\") if int(n) > 2])'
-            out = subprocess.run(['python3', '-c', listing], stdout=subprocess.PIPE, close_fds=False).stdout
+            listing = 'import os; print([os.readlink(\"/proc/self/fd/%s\" % n) for n in \
+            os.listdir(\"/proc/self/fd\") if int(n) > 2])'
+            out = subprocess.run(['python3', '-c', listing], stdout=subprocess.PIPE, \
+            close_fds=False).stdout
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [out, os.readlink('/proc/self/fd/0').encode()]
         ";

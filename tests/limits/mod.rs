@@ -122,7 +122,8 @@ fn a_timer_that_loading_leaves_behind_ends_no_process_of_a_pool() {
 /// `command`, as a program with this limit of Python's module `resource` starts it.
 fn limited(command: &Command, limit: &str, value: u64) -> Command {
     let code = format!(
-        "import os, resource, sys; resource.setrlimit(resource.{limit}, ({value}, {value})); os.execv(sys.argv[1], sys.argv[1:])"
+        "import os, resource, sys; resource.setrlimit(resource.{limit}, ({value}, {value})); \
+         os.execv(sys.argv[1], sys.argv[1:])"
     );
     let mut limited = Command::new(python());
     limited.args(["-c", &code]).arg(command.get_program()).args(command.get_args()).env_clear();

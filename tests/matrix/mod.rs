@@ -1,7 +1,8 @@
 //! One engine, every CPython: the same applications on each version that this machine has.
 //!
-//! `WSGATE_TEST_PYTHONS` names the interpreters, with colons between them; without it, those of pyenv and those named
-//! `python3.9` to `python3.13` on the PATH. Where `CI` is `true`, none of the versions may be missing.
+//! `WSGATE_TEST_PYTHONS` names the interpreters, with colons between them; without it, those of
+//! pyenv and those named `python3.9` to `python3.13` on the PATH. Where `CI` is `true`, none of the
+//! versions may be missing.
 
 use std::{
     collections::BTreeMap,
@@ -119,12 +120,14 @@ fn the_input_can_be_read_in_every_way() {
     let code = "
         def application(environ, start_response):
             stream = environ['wsgi.input']
-            read = [stream.read(3), stream.readline(), stream.readline(2), stream.readlines(4), next(stream), list(stream)]
+            read = [stream.read(3), stream.readline(), stream.readline(2), stream.readlines(4), \
+            next(stream), list(stream)]
             read += [stream.read(), stream.readline(), stream.readlines()]
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [repr(read).encode()]
         ";
-    let expected = "[b'fir', b'st\\n', b'se', [b'cond\\n'], b'third\\n', [b'fourth\\n', b'fifth'], b'', b'', []]";
+    let expected = "[b'fir', b'st\\n', b'se', [b'cond\\n'], b'third\\n', [b'fourth\\n', b'fifth'], \
+        b'', b'', []]";
     on_each(
         code,
         |probe| probe.post("first\nsecond\nthird\nfourth\nfifth"),

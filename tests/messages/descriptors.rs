@@ -29,8 +29,8 @@ const CLOSES: &str = r#"
         return [b"ok"]
 "#;
 
-/// A whole response of the application's, or a page that says that it failed. Over FastCGI nobody else has the connection: there the
-/// web server sees it closed.
+/// A whole response of the application's, or a page that says that it failed. Over FastCGI nobody
+/// else has the connection: there the web server sees it closed.
 #[track_caller]
 fn is_valid(served: &Served, mode: Mode, path: &str) {
     let response = served.request("GET", path, &[], b"");

@@ -2,7 +2,8 @@
 
 use crate::each_mode::in_each_mode;
 
-/// Beside the script stands a file for each module of the standard library that Python has not loaded by then.
+/// Beside the script stands a file for each module of the standard library that Python has not
+/// loaded by then.
 const HIDES: &str = r#"
     import os, sys
     sys.dont_write_bytecode = True

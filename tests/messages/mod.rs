@@ -1,4 +1,5 @@
-//! Log messages, error pages and what is printed: all that an exception says, and nothing that it does.
+//! Log messages, error pages and what is printed: all that an exception says, and nothing that it
+//! does.
 
 mod descriptors;
 mod exceptions;

@@ -8,7 +8,8 @@ use crate::{
     running,
 };
 
-/// U+202E shows what follows from right to left, U+2028 ends a line for some programs, U+009B begins a sequence for terminals.
+/// U+202E shows what follows from right to left, U+2028 ends a line for some programs, U+009B
+/// begins a sequence for terminals.
 const HIDDEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{9b}\u{1b}[31m";
 
 /// Has `text` a character that is not seen?
@@ -27,7 +28,8 @@ fn no_message_holds_what_is_not_seen() {
             &["--debug"],
             "
             def application(environ, start_response):
-                if environ['PATH_INFO']: raise ValueError(environ['HTTP_X'].encode('latin-1').decode())
+                if environ['PATH_INFO']: raise \
+                ValueError(environ['HTTP_X'].encode('latin-1').decode())
                 start_response('200 OK', [('Content-Type', 'text/plain')])
                 return [b'ok']
             ",

@@ -1,4 +1,5 @@
-//! What an application has left when all its processes have ended: who ran which exit handler, and what became of its files.
+//! What an application has left when all its processes have ended: who ran which exit handler, and
+//! what became of its files.
 
 use std::{fs, path::Path, process::Command};
 
@@ -21,7 +22,8 @@ found = {name: lines(name) for name in ('text', 'binary', 'table.csv', 'of-reque
 found.update({name: lines(name, gzip.open) for name in ('zipped.gz', 'of-request.gz')})
 found['shelf'] = len(dbm.dumb.open('kept-shelf').keys())
 for kind in ('file', 'directory', 'of-request'):
-    found['temporary ' + kind] = sum(name.startswith('kept-' + kind + '-') for name in os.listdir('.'))
+    found['temporary ' + kind] = sum(name.startswith('kept-' + kind + '-') for name in \
+    os.listdir('.'))
 print(json.dumps(found))
 ";
 
@@ -61,14 +63,16 @@ pub(super) fn facts(directory: &Path, reports: &[Report; 2]) -> Facts {
     facts
 }
 
-/// How often `event` was recorded by processes that loaded the application or served it, and by children of these.
+/// How often `event` was recorded by processes that loaded the application or served it, and by
+/// children of these.
 fn times(event: &str, record: &str, reports: &[Report; 2]) -> (u32, u32) {
     let pids = |pid: fn(&Report) -> i32| reports.iter().map(move |report| i64::from(pid(report)));
     let (mut own, mut others) = (0, 0);
     for line in record.lines() {
         let words: Vec<Value> = serde_json::from_str(line).unwrap();
         let (recorded, pid) = (words[0].as_str().unwrap(), words[1].as_i64().unwrap());
-        // Of the import: by whom it was loaded. Beside the pool, the request that started it has loaded it, too.
+        // Of the import: by whom it was loaded. Beside the pool, the request that started it has
+        // loaded it, too.
         let is_foreign =
             event.ends_with("import") && !pids(|of| of.loaded_by).any(|known| words[2] == known);
         if recorded != event || is_foreign {

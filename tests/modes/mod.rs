@@ -1,5 +1,6 @@
-//! A mode changes speed, not results: one application that reports all it can see and do, in every mode, beside the same
-//! program under `wsgiref.handlers.CGIHandler` and as a plain program. Differences stand in `docs/modes.md`, or fail.
+//! A mode changes speed, not results: one application that reports all it can see and do, in every
+//! mode, beside the same program under `wsgiref.handlers.CGIHandler` and as a plain program.
+//! Differences stand in `docs/modes.md`, or fail.
 
 mod end;
 mod table;

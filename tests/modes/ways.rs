@@ -1,4 +1,5 @@
-//! The ways to run the application: those of wsgate, and the plain ones that they are compared with.
+//! The ways to run the application: those of wsgate, and the plain ones that they are compared
+//! with.
 
 use std::{
     fs,
@@ -18,7 +19,8 @@ use crate::{
     running::{Running, piped, run},
 };
 
-/// Requests of `mode` by a web server that has blocked a signal: the first, and one to a forked process.
+/// Requests of `mode` by a web server that has blocked a signal: the first, and one to a forked
+/// process.
 pub(super) fn with_a_signal_blocked(mode: &str) -> Vec<Report> {
     // Without a pool the option is refused.
     let limit = if mode == "cold" { "" } else { " --max-processes 1" };

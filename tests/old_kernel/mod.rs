@@ -1,5 +1,5 @@
-//! Linux 4.18, the kernel of Enterprise Linux 8 and of many shared hosts: what came later is missing,
-//! and everything works.
+//! Linux 4.18, the kernel of Enterprise Linux 8 and of many shared hosts: what came later is
+//! missing, and everything works.
 //!
 //! `linux_4_18.py` emulates it by a seccomp filter, and runs the ignored tests below in a process
 //! of their own, so that nothing of the harness is left out.

@@ -1,4 +1,5 @@
-//! matplotlib: plots of several requests, with a cache and a scratch directory that are made at import.
+//! matplotlib: plots of several requests, with a cache and a scratch directory that are made at
+//! import.
 
 use super::{in_every_mode, set_up};
 use crate::front::{Client, Front};

@@ -1,8 +1,9 @@
-//! Packages that users run, as they are published: what a visitor sees and what is kept, in each mode.
+//! Packages that users run, as they are published: what a visitor sees and what is kept, in each
+//! mode.
 //!
-//! `apps/` holds a script for each, which is set up as the documentation of the package says. A test is a function over a
-//! web server. The first module of each, `cgi_handler`, shows that the test itself is right: the same script there runs
-//! under Python's own CGI gateway.
+//! `apps/` holds a script for each, which is set up as the documentation of the package says. A
+//! test is a function over a web server. The first module of each, `cgi_handler`, shows that the
+//! test itself is right: the same script there runs under Python's own CGI gateway.
 
 mod frameworks;
 mod matplotlib;
@@ -12,8 +13,8 @@ mod trac;
 mod wsgidav;
 mod zope;
 
-/// A test for each of the behaviours in one mode: under Python's own CGI gateway (`cgi_handler`), `cold`, `warm`, `resident`, or in
-/// a FastCGI `pool` of two workers.
+/// A test for each of the behaviours in one mode: under Python's own CGI gateway (`cgi_handler`),
+/// `cold`, `warm`, `resident`, or in a FastCGI `pool` of two workers.
 macro_rules! in_mode {
     (cgi_handler: $($behaviour:ident)*) => {
         mod cgi_handler {
@@ -67,7 +68,8 @@ use std::process::Command;
 
 use crate::front::Front;
 
-/// Runs a program of the virtualenv's as the web server's user, to set something up; gives what it prints.
+/// Runs a program of the virtualenv's as the web server's user, to set something up; gives what it
+/// prints.
 #[track_caller]
 fn set_up(front: &dyn Front, program: &str, arguments: &[&str]) -> Vec<u8> {
     let mut command: Command =

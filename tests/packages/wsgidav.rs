@@ -1,7 +1,7 @@
 //! WsgiDAV under litmus, the test suite for WebDAV servers.
 //!
-//! Locks and properties are in files of `shelve`, which are written when they are closed: one process at a time may have
-//! them open. cheroot, which is one process, passes all tests.
+//! Locks and properties are in files of `shelve`, which are written when they are closed: one
+//! process at a time may have them open. cheroot, which is one process, passes all tests.
 
 use std::process::Command;
 
@@ -30,7 +30,8 @@ fn litmus_passes_warm() {
 #[test]
 fn litmus_passes_resident() {
     let front = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("resident"));
-    // What differs from one request to the next is in the locks; all of the rest is as in warm mode.
+    // What differs from one request to the next is in the locks; all of the rest is as in warm
+    // mode.
     run_suites(&front, &SUITES[3..4]);
 }
 

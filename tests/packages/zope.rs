@@ -1,4 +1,5 @@
-//! Zope: documents are added over a file that one process owns, and over a ZEO server by several processes at once.
+//! Zope: documents are added over a file that one process owns, and over a ZEO server by several
+//! processes at once.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -103,7 +104,8 @@ fn documents_of_several_processes_are_kept(front: &mut dyn Front) {
     add_at_once(["north", "south"].map(|folder| front.script(&format!("zope.wsgi/{folder}"))));
 }
 
-/// Two clients add documents at once to the same folder: one of them has a conflict, and its request is tried again.
+/// Two clients add documents at once to the same folder: one of them has a conflict, and its
+/// request is tried again.
 fn conflicting_documents_are_kept(front: &mut dyn Front) {
     let _zeo = make_instance_over_zeo(front);
     let folder = front.script("zope.wsgi/north");
@@ -224,7 +226,8 @@ mod resident {
 mod pool {
     use super::Nginx;
 
-    /// What Zope has open cannot be forked, and finding that out takes as long as loading Zope ten times.
+    /// What Zope has open cannot be forked, and finding that out takes as long as loading Zope ten
+    /// times.
     const NOT_PRELOADED: [&str; 2] = ["--preload", "no"];
 
     #[test]

@@ -1,4 +1,5 @@
-//! An authorizer and a responder on one socket (FastCGI 1.0, 6.3): this test is the web server between client and application.
+//! An authorizer and a responder on one socket (FastCGI 1.0, 6.3): this test is the web server
+//! between client and application.
 
 use crate::{
     each_mode::{MODES, Mode, Served},
@@ -18,14 +19,17 @@ const BOTH: &str = "
         assert environ['wsgi.input'].read() == b''
         user = environ.get('HTTP_X_USER')
         if user is None:
-            start_response('401 Unauthorized', [('WWW-Authenticate', 'Basic realm=\"here\"'), ('Content-Type', 'text/plain')])
+            start_response('401 Unauthorized', [('WWW-Authenticate', 'Basic realm=\"here\"'), \
+            ('Content-Type', 'text/plain')])
             return [b'who are you?']
-        start_response('200 OK', [('Variable-AUTH_NAME', 'known as ' + user), ('variable-AUTH_GROUPS', 'a, b: c'),
+        start_response('200 OK', [('Variable-AUTH_NAME', 'known as ' + user), \
+        ('variable-AUTH_GROUPS', 'a, b: c'),
                                   ('Content-Type', 'text/plain'), ('Content-Length', '0')])
         return []
     ";
 
-/// What a web server does with a request: asks the authorizer first, and the responder with its variables if it may.
+/// What a web server does with a request: asks the authorizer first, and the responder with its
+/// variables if it may.
 fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Reply {
     let length = body.len().to_string();
     let mut params = vec![("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", length.as_str())];

@@ -1,4 +1,5 @@
-//! The three lints of the field around a page of Flask and a page of Django: `wsgiref.validate`, WebTest's and Werkzeug's.
+//! The three lints of the field around a page of Flask and a page of Django: `wsgiref.validate`,
+//! WebTest's and Werkzeug's.
 
 use crate::each_mode::{MODES, Mode, Served};
 use crate::front::venv;
@@ -43,10 +44,13 @@ const PAGES: &str = "
         from django.urls import path
         def show(request):
             request.environ['wsgi.errors'].write('shown by django\\n')
-            return HttpResponse('django ' + request.POST.get('name', request.GET.get('q', 'nobody')))
+            return HttpResponse('django ' + request.POST.get('name', request.GET.get('q', \
+            'nobody')))
         def stream(request):
-            return StreamingHttpResponse((b'%d,' % n for n in range(100)), content_type='text/plain')
-        settings.configure(ALLOWED_HOSTS=['*'], ROOT_URLCONF=(path('page', show), path('stream', stream)), MIDDLEWARE=[])
+            return StreamingHttpResponse((b'%d,' % n for n in range(100)), \
+            content_type='text/plain')
+        settings.configure(ALLOWED_HOSTS=['*'], ROOT_URLCONF=(path('page', show), path('stream', \
+        stream)), MIDDLEWARE=[])
         django.setup()
         from django.core.handlers.wsgi import WSGIHandler
         return WSGIHandler()
@@ -89,7 +93,8 @@ fn lints_find_nothing_around_a_page_of_flask_or_django_in_any_mode() {
                 }
                 let page = served.request("GET", &path("page"), &[("QUERY_STRING", "q=you")], b"");
                 assert_eq!(page.text(), format!("{framework} you"), "{mode:?} {lint}");
-                // Werkzeug's lint takes the length that a response to HEAD announces for the length of what was sent.
+                // Werkzeug's lint takes the length that a response to HEAD announces for the length
+                // of what was sent.
                 if (lint, framework) != ("werkzeug", "flask") {
                     let head = served.request("HEAD", &path("page"), &[], b"");
                     assert_eq!(

@@ -1,6 +1,8 @@
-//! PEP 3333 as a model: random applications and requests, whose responses are computed here and compared with what comes out.
+//! PEP 3333 as a model: random applications and requests, whose responses are computed here and
+//! compared with what comes out.
 //!
-//! One application carries out a program that its request brings. Responses in every mode are those of the model, to the byte.
+//! One application carries out a program that its request brings. Responses in every mode are those
+//! of the model, to the byte.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,8 @@ use serde::Serialize;
 use crate::each_mode::{MODES, Mode, Served};
 use crate::probe::Reply;
 
-/// Another seed makes other programs; a failure names the program, and its number is all that it depends on.
+/// Another seed makes other programs; a failure names the program, and its number is all that it
+/// depends on.
 const SEED: u64 = 0x5747_4154_4533_3333;
 
 /// Programs a mode. A cold one takes an interpreter each.
@@ -61,7 +64,8 @@ const INTERPRETER: &str = "
             return []
         p = json.loads(environ['HTTP_X_PROGRAM'])
         got = read(p, environ['wsgi.input'])
-        headers = [tuple(header) for header in p['headers']] + [('X-Read', '%d:%d' % (len(got), sum(got)))]
+        headers = [tuple(header) for header in p['headers']] + [('X-Read', '%d:%d' % (len(got), \
+        sum(got)))]
         sizes, written = p['blocks'], sum(p['writes'])
 
         def piece(at, size):
@@ -103,8 +107,10 @@ const INTERPRETER: &str = "
             file.write(b''.join(blocks))
             file.seek(0)
             return environ['wsgi.file_wrapper'](file)
-        makers = {'list': list, 'tuple': tuple, 'iterator': iter, 'old': Old, 'bytes': b''.join, 'text': lambda _: '',
-                  'memory': lambda blocks: environ['wsgi.file_wrapper'](io.BytesIO(b''.join(blocks)))}
+        makers = {'list': list, 'tuple': tuple, 'iterator': iter, 'old': Old, 'bytes': b''.join, \
+        'text': lambda _: '',
+                  'memory': lambda blocks: \
+                  environ['wsgi.file_wrapper'](io.BytesIO(b''.join(blocks)))}
         return makers[kind](blocks)
     ";
 
@@ -138,7 +144,8 @@ struct Expected {
     /// All but an error page's.
     headers: Option<Vec<(String, String)>>,
     body: Vec<u8>,
-    /// Not where an exception comes when all that was announced has left: FastCGI has said the end by then.
+    /// Not where an exception comes when all that was announced has left: FastCGI has said the end
+    /// by then.
     cut: Option<bool>,
     codes: Vec<String>,
 }
@@ -306,7 +313,8 @@ impl Program {
         } else if goes_beyond && !(is_file && code == "206") {
             codes.push("W0505");
         }
-        // Who has stopped to iterate meets no exception: a block beyond the end is the last that is asked for.
+        // Who has stopped to iterate meets no exception: a block beyond the end is the last that is
+        // asked for.
         let stops = given.iter().scan(self.writes.iter().sum::<usize>(), |sum, &size| {
             *sum += size;
             Some((*sum, size))
@@ -381,8 +389,8 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
                 cut: expected.cut.map(|_| !reply.exit.success()),
                 codes: expected.codes.clone(),
             };
-            // A body may be cut that has a length and does not leave with the headers: in CGI, and over
-            // FastCGI for some web servers, the client's connection is closed then.
+            // A body may be cut that has a length and does not leave with the headers: in CGI, and
+            // over FastCGI for some web servers, the client's connection is closed then.
             if let Some(headers) = came.headers.as_mut().filter(|_| mode.is_cgi()) {
                 let has_length =
                     headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Content-Length"));

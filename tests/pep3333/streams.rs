@@ -19,7 +19,8 @@ const READER: &str = "
     def pickled(i):
         return pickle.load(i)
     def is_stream(i):
-        return [isinstance(i, io.BufferedIOBase), isinstance(i, io.IOBase), isinstance(i, io.RawIOBase), i.readable(),
+        return [isinstance(i, io.BufferedIOBase), isinstance(i, io.IOBase), isinstance(i, \
+        io.RawIOBase), i.readable(),
                 i.writable(), i.isatty(), i.closed]
     def closed(i):
         with i as same:
@@ -136,7 +137,8 @@ fn w25_what_a_request_makes_of_errors_is_not_left_to_the_next() {
         def application(environ, start_response):
             errors, path = environ['wsgi.errors'], environ['PATH_INFO']
             if path == '/reconfigures':
-                errors.reconfigure(encoding='ascii', errors='strict', line_buffering=False, newline='\\r\\n')
+                errors.reconfigure(encoding='ascii', errors='strict', line_buffering=False, \
+                newline='\\r\\n')
             elif path == '/closes':
                 errors.close()
             elif path == '/detaches':

@@ -1,4 +1,5 @@
-//! A directory that wsgate is installed in, with scripts that a web server would execute by their paths.
+//! A directory that wsgate is installed in, with scripts that a web server would execute by their
+//! paths.
 
 use std::{
     fs::{self, Permissions},
@@ -23,7 +24,8 @@ pub(crate) struct Place {
 impl Place {
     /// `bin/` with the gateway and its engine, and room for scripts.
     pub(crate) fn new() -> Self {
-        // The tree may stand where only its owner can go, and below a path too long for a `#!` line.
+        // The tree may stand where only its owner can go, and below a path too long for a `#!`
+        // line.
         let root = tempfile::Builder::new().prefix("wsgate-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
         let place = Self { root };
@@ -66,8 +68,8 @@ impl Place {
         self.path(relative)
     }
 
-    /// Copies a file here. Another process does: a process that another test starts meanwhile would inherit the open file from
-    /// this one, and a file that is open for writing cannot be executed.
+    /// Copies a file here. Another process does: a process that another test starts meanwhile would
+    /// inherit the open file from this one, and a file that is open for writing cannot be executed.
     pub(crate) fn install(&self, from: &Path, to: &str, mode: u32) {
         let to = self.path(to);
         let as_it_is = fs::metadata(from).unwrap().mode() & 0o777 == mode;

@@ -85,7 +85,8 @@ fn a_request_has_a_line_of_apaches_combined_form_with_duration_id_and_end_behind
 
 #[test]
 fn no_request_forges_a_line_or_leaves_its_quotes() {
-    let evil = b"\xe2\x80\xa8a\" \\\" b\\ \nc\r\x1b[31m\xff\xc3\xa9\t\x7f d\" 200 1 \"-\" \"x\n127.0.0.1 - - [";
+    let evil = b"\xe2\x80\xa8a\" \\\" b\\ \nc\r\x1b[31m\xff\xc3\xa9\t\x7f d\" 200 \
+        1 \"-\" \"x\n127.0.0.1 - - [";
     let names = [
         "REQUEST_URI",
         "HTTP_REFERER",
@@ -388,8 +389,10 @@ fn a_lone_worker_writes_lines_too() {
 fn a_redirect_is_logged_with_its_status_wherever_that_stands_in_the_head() {
     let code = "
         def application(environ, start_response):
-            start_response(environ['PATH_INFO'][1:] + ' Elsewhere', [('X-A', 'b'), ('Location', 'http://x.example/'),
-                                                                     ('Content-Type', 'text/plain')])
+            start_response(environ['PATH_INFO'][1:] + ' Elsewhere', [('X-A', 'b'), ('Location', \
+            'http://x.example/'),
+                                                                     ('Content-Type', \
+                                                                     'text/plain')])
             return [b'1234']
         ";
     let pool = logged(code, &[]);

@@ -338,7 +338,8 @@ fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
 fn connections_that_are_kept_are_spread_over_idle_workers() {
     let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
     pool.workers(4);
-    // On a machine that has other things to do, a worker that is woken may come later than one that runs.
+    // On a machine that has other things to do, a worker that is woken may come later than one that
+    // runs.
     eventually("no worker has most of the connections", || {
         let mut kept: Vec<Wire> = Vec::new();
         let mut pids: Vec<i32> = Vec::new();

@@ -1,4 +1,5 @@
-//! What people and programs ask a pool, and what an application that means harm can do to whoever answers.
+//! What people and programs ask a pool, and what an application that means harm can do to whoever
+//! answers.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! `--timeout` and clients that stall: each request ends at its own deadline, and no other request or
-//! worker suffers from that.
+//! `--timeout` and clients that stall: each request ends at its own deadline, and no other request
+//! or worker suffers from that.
 
 use std::{
     os::unix::net::UnixListener,
@@ -186,7 +186,8 @@ fn a_slow_client_that_is_done_in_time_gets_all_and_nobody_is_interrupted() {
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
-/// In the main thread, waits in C code, which no signal ends, until the other thread is interrupted.
+/// In the main thread, waits in C code, which no signal ends, until the other thread is
+/// interrupted.
 const WAITS_IN_C: &str = "
     import ctypes, os, threading
     libc = ctypes.CDLL(None)

@@ -1,4 +1,5 @@
-//! The end of a pool: requests are finished, nothing is left, and nobody waits longer than was said.
+//! The end of a pool: requests are finished, nothing is left, and nobody waits longer than was
+//! said.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Processes that the application forks: each is as it would be without wsgate, and nothing of the worker is theirs.
+//! Processes that the application forks: each is as it would be without wsgate, and nothing of the
+//! worker is theirs.
 
 use std::{
     net::{TcpListener, TcpStream},

@@ -126,7 +126,8 @@ const VARIABLES: &str = "
     import json
     def application(environ, start_response):
         start_response('200 OK', [('Content-Type', 'application/json')])
-        return [json.dumps({name: value for name, value in environ.items() if isinstance(value, str)}).encode()]
+        return [json.dumps({name: value for name, value in environ.items() if isinstance(value, \
+        str)}).encode()]
     ";
 
 fn variables(wire: &mut Wire) -> serde_json::Value {
@@ -337,7 +338,8 @@ fn f22_reserved_bytes_and_unknown_flags_of_a_beginning_mean_nothing() {
 #[test]
 fn f47_a_breach_of_the_protocol_is_told_to_the_log_and_not_to_the_peer() {
     for breach in [
-        // A body before the end of the parameters, a beginning of another length, and one under an active id.
+        // A body before the end of the parameters, a beginning of another length, and one under an
+        // active id.
         [Ask::get("/").begin(), record(STDIN, 1, b"body")].concat(),
         record(BEGIN_REQUEST, 1, b"\0\x01\0"),
         [Ask::get("/").begin(), Ask::get("/").begin()].concat(),

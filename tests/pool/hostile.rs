@@ -1,4 +1,5 @@
-//! Web servers that are none: too much, too little, or nothing that means anything (rows of the practice).
+//! Web servers that are none: too much, too little, or nothing that means anything (rows of the
+//! practice).
 
 use super::{
     ECHO,

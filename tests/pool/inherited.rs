@@ -1,4 +1,5 @@
-//! Listening sockets that whoever starts the pool has made: by number, and as systemd passes them (sd_listen_fds(3)).
+//! Listening sockets that whoever starts the pool has made: by number, and as systemd passes them
+//! (sd_listen_fds(3)).
 
 use std::{fs, net::TcpListener, path::Path};
 
@@ -15,7 +16,8 @@ use crate::running::Ended;
 const INSPECTS: &str = "
     import os, subprocess
     def application(environ, start_response):
-        program = subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False, capture_output=True, text=True)
+        program = subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False, \
+        capture_output=True, text=True)
         start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
         return [('\\n'.join(sorted(os.environ)) + '\\n|' + program.stdout).encode()]
     ";
@@ -23,7 +25,8 @@ const INSPECTS: &str = "
 /// What must not reach an application.
 const OF_THE_MANAGER: [&str; 3] = ["LISTEN_", "NOTIFY_", "WATCHDOG_"];
 
-/// A Python that does `code`, in which `have(N, socket)` makes a descriptor number N, and becomes the pool then.
+/// A Python that does `code`, in which `have(N, socket)` makes a descriptor number N, and becomes
+/// the pool then.
 fn after(setup: Setup, code: &str) -> Pool {
     let code = format!(
         "
@@ -49,7 +52,8 @@ os.execv(sys.argv[1], sys.argv[1:])
     setup.launch_by(&["/usr/bin/python3", "-c", &code])
 }
 
-/// A pool that the real `systemd-socket-activate` starts, with `words` for that, at the first connection.
+/// A pool that the real `systemd-socket-activate` starts, with `words` for that, at the first
+/// connection.
 fn activated(setup: Setup, words: &[&str]) -> Pool {
     let assignments = setup.assignments();
     let variables = assignments.iter().flat_map(|assignment| ["-E", assignment]);
@@ -198,7 +202,8 @@ fn a_descriptor_that_is_no_listening_socket_is_named_and_refused() {
             "`9` is a socket, but no stream",
         ),
         (
-            "packets = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\npackets.bind('a')\npackets.listen()\nhave(9, packets)",
+            "packets = socket.socket(socket.AF_UNIX, \
+                socket.SOCK_SEQPACKET)\npackets.bind('a')\npackets.listen()\nhave(9, packets)",
             "`9` is a socket, but no stream",
         ),
     ] {

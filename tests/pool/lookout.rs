@@ -1,4 +1,5 @@
-//! The thread of a worker that looks out for connections: when it is there, and what applications do to it.
+//! The thread of a worker that looks out for connections: when it is there, and what applications
+//! do to it.
 
 use super::{
     ECHO,
@@ -36,7 +37,8 @@ fn an_application_that_closes_descriptors_of_its_worker_leaves_nothing_of_it() {
             def application(environ, start_response):
                 if environ['PATH_INFO'] == '/close':
                     {code}
-                start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+                start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', \
+                str(os.getpid()))])
                 return [environ['PATH_INFO'].encode() + b'|' + environ['wsgi.input'].read()]
             "
         );
@@ -108,7 +110,8 @@ fn python_sees_the_thread_when_an_application_forks_and_not_when_it_starts_a_pro
                     warnings.simplefilter('always')
                     start()
                 told.append(len(caught))
-            expected = [int(sys.version_info >= (3, 12)), 0] if environ['PATH_INFO'] == '/beside' else [0, 0]
+            expected = [int(sys.version_info >= (3, 12)), 0] if environ['PATH_INFO'] == '/beside' \
+            else [0, 0]
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [str(told == expected).encode()]
         ",

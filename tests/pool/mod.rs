@@ -1,7 +1,9 @@
-//! A FastCGI pool as web servers and administrators see it: records over its socket, signals, processes, and the log.
+//! A FastCGI pool as web servers and administrators see it: records over its socket, signals,
+//! processes, and the log.
 //!
-//! Every test starts a pool of its own and is its web server. Rows of the conformance table stand in `starting`, `inherited`, `framing`,
-//! `connections`, `requests`, `aborts` and `hostile`; the life of the processes in the other files.
+//! Every test starts a pool of its own and is its web server. Rows of the conformance table stand
+//! in `starting`, `inherited`, `framing`, `connections`, `requests`, `aborts` and `hostile`; the
+//! life of the processes in the other files.
 
 mod aborts;
 mod access;
@@ -55,7 +57,8 @@ mod workers;
 use crate::verdict::codes;
 pub(crate) use process::{Pool, Setup, children};
 
-/// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and gives its first line.
+/// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and
+/// gives its first line.
 #[track_caller]
 fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
@@ -77,7 +80,8 @@ const ECHO: &str = "
         return [environ['PATH_INFO'].encode('latin-1') + b'|' + body]
     ";
 
-/// Waits at the gate `GATE` if its path is `/slow`, and says so in the log first. Reads its body at the end if at all.
+/// Waits at the gate `GATE` if its path is `/slow`, and says so in the log first. Reads its body at
+/// the end if at all.
 const GATED: &str = "
     import os
     def application(environ, start_response):

@@ -41,7 +41,8 @@ impl Manager {
         Self { socket, heard: Vec::new() }
     }
 
-    /// Listens until a message has a line that begins with `beginning`, and gives the rest of that line.
+    /// Listens until a message has a line that begins with `beginning`, and gives the rest of that
+    /// line.
     #[track_caller]
     fn await_line(&mut self, beginning: &str) -> String {
         loop {
@@ -62,7 +63,8 @@ impl Manager {
         Ok(message)
     }
 
-    /// The first words of all messages, but for those about the status and signs of life. Nobody sends any more.
+    /// The first words of all messages, but for those about the status and signs of life. Nobody
+    /// sends any more.
     fn sequence(mut self) -> Vec<String> {
         self.socket.set_nonblocking(true).unwrap();
         while self.next().is_ok() {}

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{artefacts, front::eventually, probe::dedent, verdict::codes};
 
-/// Answers with what was drawn when its module was loaded, and the process. As with all applications here, a request for `/held`
-/// waits at the gate.
+/// Answers with what was drawn when its module was loaded, and the process. As with all
+/// applications here, a request for `/held` waits at the gate.
 const DRAWN: &str = "
     import os
     drawn = os.urandom(8).hex()
@@ -204,7 +204,8 @@ fn a_listening_socket_that_is_opened_at_import_is_free_again_when_a_worker_loads
     assert!(log.contains(": a socket without an address"), "{log}");
 }
 
-/// Opens the file `data`, which is there for one process, and counts its lines in a request for `/count`.
+/// Opens the file `data`, which is there for one process, and counts its lines in a request for
+/// `/count`.
 const KEEPS_OPEN: &str = "
     import fcntl, os
     path = os.path.join(os.path.dirname(__file__), 'data')
@@ -250,7 +251,8 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
 #[test]
 fn a_process_that_a_template_has_started_for_nothing_ends_with_it() {
     let code = format!(
-        "import os, subprocess\nprogram = subprocess.Popen(['sleep', '600'])\nprint('started', program.pid)\n{}",
+        "import os, subprocess\nprogram = subprocess.Popen(['sleep', '600'])\nprint('started', \
+            program.pid)\n{}",
         dedent(DRAWN)
     );
     let mut pool = Setup::new(&code).start();
@@ -392,7 +394,8 @@ fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_not
     pool.signal(Signal::HUP);
     pool.await_times("loads", 1);
     assert!(before.contains(&pool.ask(&Ask::get("/")).pid()));
-    // The first worker shows that the code can be loaded, and takes its place; the second is still at it.
+    // The first worker shows that the code can be loaded, and takes its place; the second is still
+    // at it.
     pool.open_gate();
     pool.await_times("loads", 2);
     let alive = |worker: &i32| fs::exists(format!("/proc/{worker}")).unwrap();

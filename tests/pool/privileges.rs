@@ -46,8 +46,8 @@ const WHO: &str = "
         return [repr((LOADED == who(), who(), variables)).encode()]
     ";
 
-/// A pool in a directory that everybody may enter, with a directory `theirs` of the user's own; none
-/// if this is not root.
+/// A pool in a directory that everybody may enter, with a directory `theirs` of the user's own;
+/// none if this is not root.
 fn setup(code: &str) -> Option<Setup> {
     if !geteuid().is_root() {
         return None;
@@ -74,7 +74,8 @@ fn as_user(user: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Users and groups that a process has: real, effective, saved, and for files; none if it has ended.
+/// Users and groups that a process has: real, effective, saved, and for files; none if it has
+/// ended.
 pub(crate) fn users(pid: i32) -> Vec<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     if status.contains("State:\tZ") {
@@ -439,7 +440,8 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     running.end();
 }
 
-/// A process of another user that leads each new socket in `directory` to `target` as fast as it can.
+/// A process of another user that leads each new socket in `directory` to `target` as fast as it
+/// can.
 struct Racer(Child);
 
 impl Racer {

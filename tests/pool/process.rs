@@ -216,9 +216,11 @@ impl Pool {
         self.log().split('`').nth(3).unwrap().to_owned()
     }
 
-    /// How many connections are open that have been accepted from what [`Pool::connect`] connects to.
+    /// How many connections are open that have been accepted from what [`Pool::connect`] connects
+    /// to.
     pub(super) fn accepted(&self) -> usize {
-        // proc(5): one that waits to be accepted has no inode. State 3 is connected, and a connection has the path of its listener.
+        // proc(5): one that waits to be accepted has no inode. State 3 is connected, and a
+        // connection has the path of its listener.
         if self.socket().exists() {
             // It was bound beside its name, which it got when it was ready.
             let directory = format!("{}/", self.setup.directory.path().display());

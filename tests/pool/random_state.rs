@@ -6,7 +6,8 @@ use super::process::Setup;
 use super::wire::Ask;
 use crate::front::eventually;
 
-/// Draws from all generators. `numpy` is a stand-in of our own, which is no package of this machine.
+/// Draws from all generators. `numpy` is a stand-in of our own, which is no package of this
+/// machine.
 const DRAWS: &str = "
     import os, random, sys
     sys.path.insert(0, os.environ['MARK'])

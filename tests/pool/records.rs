@@ -112,7 +112,8 @@ fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_an
     // FCGI_UNKNOWN_ROLE.
     wire.send(&Ask::get("/").keep().role(4).bytes());
     assert_eq!(end(&mut wire).content, [0, 0, 0, 0, 3, 0, 0, 0]);
-    // FCGI_CANT_MPX_CONN for the second, and the first aborted: as a program that did not come to its end.
+    // FCGI_CANT_MPX_CONN for the second, and the first aborted: as a program that did not come to
+    // its end.
     let ask = Ask::post("/body", "body").keep().id(0xffff);
     wire.send(&ask.before_body());
     pool.await_log("reads");

@@ -33,8 +33,10 @@ const KEYS: &str = "
     def application(environ, start_response):
         environ['wsgi.errors'].write('written\\n')
         start_response('200 OK', [('Content-Type', 'text/plain')])
-        found = [environ['wsgi.url_scheme'], environ['wsgi.input'].read(), int(environ.get('CONTENT_LENGTH', 0)),
-            environ.get('CONTENT_TYPE'), environ['HTTP_LAST'], sorted(n for n in environ if n.startswith('wsg'))]
+        found = [environ['wsgi.url_scheme'], environ['wsgi.input'].read(), \
+        int(environ.get('CONTENT_LENGTH', 0)),
+            environ.get('CONTENT_TYPE'), environ['HTTP_LAST'], sorted(n for n in environ if \
+            n.startswith('wsg'))]
         return [repr(found).encode()]
     ";
 
@@ -273,9 +275,11 @@ fn f42_an_authorizer_has_no_body_and_its_reply_goes_back_as_it_is() {
         def application(environ, start_response):
             body = environ['wsgi.input'].read()
             if environ.get('HTTP_AUTHORIZATION') == 'Basic eDp5':
-                start_response('200 OK', [('Variable-AUTH_METHOD', 'database lookup'), ('Content-Type', 'text/plain')])
+                start_response('200 OK', [('Variable-AUTH_METHOD', 'database lookup'), \
+                ('Content-Type', 'text/plain')])
                 return []
-            start_response('401 Unauthorized', [('WWW-Authenticate', 'Basic'), ('Content-Type', 'text/plain')])
+            start_response('401 Unauthorized', [('WWW-Authenticate', 'Basic'), ('Content-Type', \
+            'text/plain')])
             return [b'who are you?' + body]
         ",
     )

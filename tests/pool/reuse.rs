@@ -1,4 +1,5 @@
-//! Requests resemble each other, and what was the same last time is used again: nothing of that may be seen.
+//! Requests resemble each other, and what was the same last time is used again: nothing of that may
+//! be seen.
 
 use std::{collections::BTreeMap, fs};
 
@@ -31,7 +32,8 @@ fn w02_whatever_came_before_a_request_has_its_own_variables() {
         1 => "[a-c]{1023,1026}",
         1 => Just("v".repeat(5000)),
     ];
-    // Few names, so that most come again, and some of the same beginning, length and end; and orders of all kinds.
+    // Few names, so that most come again, and some of the same beginning, length and end; and
+    // orders of all kinds.
     let request = proptest::collection::vec(("X(_NAME_[0-9]_IS_LONG|[A-F]?)", value), 0..12);
     let connection = proptest::collection::vec(request, 1..12);
     let mut runner = TestRunner::new(ProptestConfig {
@@ -80,7 +82,8 @@ fn an_application_that_keeps_all_it_gets_keeps_no_connection_open() {
         kept = []
         def application(environ, start_response):
             kept.append((environ, environ['wsgi.input'], start_response))
-            write = start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+            write = start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', \
+            str(os.getpid()))])
             kept.append(write)
             outcome = b'none'
             if len(kept) > 2:

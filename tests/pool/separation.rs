@@ -74,7 +74,8 @@ fn an_application_is_told_the_truth_about_threads_and_processes() {
 const KNOWS: &str = "
     import json, os, random
     def application(environ, start_response):
-        start_response('200 OK', [('Content-Type', 'application/json'), ('X-Pid', str(os.getpid()))])
+        start_response('200 OK', [('Content-Type', 'application/json'), ('X-Pid', \
+        str(os.getpid()))])
         known = dict(
             request={name: value for name, value in environ.items() if isinstance(value, str)},
             process=dict(os.environ),
@@ -211,7 +212,8 @@ fn programs_that_an_application_starts_get_none_of_the_pools_descriptors() {
         "
         import os, subprocess
         def application(environ, start_response):
-            listed = subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False, stdout=subprocess.PIPE)
+            listed = subprocess.run(['ls', '-l', '/proc/self/fd'], close_fds=False, \
+            stdout=subprocess.PIPE)
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [listed.stdout]
         ",

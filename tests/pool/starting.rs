@@ -84,7 +84,8 @@ fn f02_a_listening_socket_means_fastcgi_and_anything_else_a_cgi_request_or_a_she
     let script = script(&place);
     let path = place.path("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    // Web servers that know nothing of FastCGI's rules have their own variables set while they start it.
+    // Web servers that know nothing of FastCGI's rules have their own variables set while they
+    // start it.
     let mut command = bare(&script);
     place.describe(&mut command, &script);
     piped(&mut command).stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));

@@ -1,4 +1,5 @@
-//! What loading has made of its process is what the requests of a pool find; streams are whole again for the next.
+//! What loading has made of its process is what the requests of a pool find; streams are whole
+//! again for the next.
 
 use std::os::unix::net::UnixListener;
 
@@ -197,10 +198,18 @@ fn a_pool_is_mounted_where_its_option_says() {
                 names = ['SCRIPT_NAME', 'PATH_INFO', 'REQUEST_URI', 'HTTP_HOST', 'wsgi.url_scheme']
                 FIRST.append(' '.join(environ.get(name, '-') for name in names))
                 start_response('200 OK', [('Content-Type', 'text/plain')])
-                return [(FIRST[0] + '|' + environ['SCRIPT_NAME'] + '|' + environ['PATH_INFO']).encode()]
+                return [(FIRST[0] + '|' + environ['SCRIPT_NAME'] + '|' + \
+                environ['PATH_INFO']).encode()]
             ",
         )
-        .words(&["--script-name", "/app", "--warm-up", "https://www.example.org/w?x=y", "--preload", preload])
+        .words(&[
+            "--script-name",
+            "/app",
+            "--warm-up",
+            "https://www.example.org/w?x=y",
+            "--preload",
+            preload,
+        ])
         .start();
         let ask = |script_name: &str, path: &str| {
             let ask = Ask::get(path).without("SCRIPT_NAME").param("SCRIPT_NAME", script_name);

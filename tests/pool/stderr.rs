@@ -1,4 +1,5 @@
-//! `FCGI_STDERR`: what a request says in the error log, for the web server's log (FastCGI 1.0, 5.3 and 6.1).
+//! `FCGI_STDERR`: what a request says in the error log, for the web server's log (FastCGI 1.0, 5.3
+//! and 6.1).
 
 use fastcgi_server::bodies::ProtocolStatus;
 

@@ -39,7 +39,8 @@ const RECURSES: &str = "
         return [f'{is_main} {came}'.encode()]
     ";
 
-/// Says how much stack the kernel has mapped for the thread that is not the main one, in KiB, guard page left out.
+/// Says how much stack the kernel has mapped for the thread that is not the main one, in KiB, guard
+/// page left out.
 const STACK: &str = "
     import ctypes, os, threading
     APPLICATION
@@ -97,7 +98,8 @@ fn numpy_computes_the_same_in_every_thread() {
             both.wait(30)
             solved = numpy.linalg.solve(matrix, right)
             u, s, v = numpy.linalg.svd(matrix)
-            wrong = [numpy.abs(matrix @ solved - right).max(), numpy.abs((u * s) @ v - matrix).max()]
+            wrong = [numpy.abs(matrix @ solved - right).max(), numpy.abs((u * s) @ v - \
+            matrix).max()]
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [b'right' if max(wrong) < 1e-6 else repr(wrong).encode()]
         ";
@@ -155,8 +157,8 @@ const MEETS: &str = "
         return [path.encode()]
     ";
 
-/// A pool of a user that has no other process, and may have `limit` processes and threads; nothing where the
-/// tests may not be another user.
+/// A pool of a user that has no other process, and may have `limit` processes and threads; nothing
+/// where the tests may not be another user.
 fn limited(setup: Setup, limit: usize) -> Option<Pool> {
     if !geteuid().is_root() {
         return None;

@@ -1,4 +1,5 @@
-//! Requests that take long: told of, interrupted, and in the end killed, while the pool answers for itself.
+//! Requests that take long: told of, interrupted, and in the end killed, while the pool answers for
+//! itself.
 
 use rustix::process::Signal;
 

@@ -1,4 +1,5 @@
-//! Connections whose requests do not come to their end: each wait is bounded, and nobody else waits.
+//! Connections whose requests do not come to their end: each wait is bounded, and nobody else
+//! waits.
 
 use std::{
     net::TcpListener,

@@ -1,4 +1,5 @@
-//! The units in `docs/systemd`, as they stand: systemd reads them without a complaint, and what they say works.
+//! The units in `docs/systemd`, as they stand: systemd reads them without a complaint, and what
+//! they say works.
 
 use std::{
     fs,
@@ -55,7 +56,8 @@ impl Machine {
         fs::write(self.path("srv/shop/app.wsgi"), dedent(code)).unwrap();
     }
 
-    /// A value of a unit as systemd gives it to the instance `shop`, with the options of its `EnvironmentFile`.
+    /// A value of a unit as systemd gives it to the instance `shop`, with the options of its
+    /// `EnvironmentFile`.
     fn instance(&self, value: &str) -> String {
         let root = self.0.path().display().to_string();
         let value = value.replace("%i", "shop").replace("%t", &format!("{root}/run"));

@@ -1,5 +1,5 @@
-//! wsgate is replaced on disk while a pool runs: the pool goes on with the gateway and the engine that
-//! it was started with.
+//! wsgate is replaced on disk while a pool runs: the pool goes on with the gateway and the engine
+//! that it was started with.
 
 use std::{fs, os::unix::net::UnixListener, process::Command};
 

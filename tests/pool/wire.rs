@@ -173,7 +173,8 @@ impl Wire {
             match self.stream.read(&mut piece) {
                 Ok(0) => return Ok(None),
                 Ok(length) => self.unread.extend_from_slice(&piece[..length]),
-                // A read with a deadline is not taken up again by the kernel after a signal, such as that of a child's end.
+                // A read with a deadline is not taken up again by the kernel after a signal, such
+                // as that of a child's end.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -223,7 +224,8 @@ impl Wire {
         !self.unread.is_empty() || poll(&mut watched, Some(&at_once)).unwrap() > 0
     }
 
-    /// All that is said until a request ends; nothing if the connection is closed before the first word.
+    /// All that is said until a request ends; nothing if the connection is closed before the first
+    /// word.
     pub(crate) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
         let mut said = Vec::new();
         let mut stdout = Vec::new();
@@ -284,7 +286,8 @@ impl Wire {
 }
 
 impl Answer {
-    /// The reply, if it is a valid one, whole, and all of it was sent as the specification says (FastCGI 1.0, 6.1 and 6.2).
+    /// The reply, if it is a valid one, whole, and all of it was sent as the specification says
+    /// (FastCGI 1.0, 6.1 and 6.2).
     #[track_caller]
     pub(crate) fn head(&self) -> Head {
         assert_eq!(

@@ -119,8 +119,8 @@ fn a_worker_is_replaced_after_so_many_requests_and_none_of_them_fails() {
             *served.entry(answer.pid()).or_default() += 1;
         }
         assert!(served.len() >= 8, "{served:?}");
-        // Each thread takes one more connection, which it may have been woken for, and another thread may not have heard of the
-        // end before it takes one.
+        // Each thread takes one more connection, which it may have been woken for, and another
+        // thread may not have heard of the end before it takes one.
         let more = if words[0] == "--threads" { 3 } else { 1 };
         assert!(served.values().all(|&count| count <= 5 + more), "{served:?}");
         let log = pool.stop();
@@ -190,7 +190,8 @@ fn an_interpreter_that_cannot_load_the_engine_ends_the_pool_and_says_why() {
 #[test]
 fn threads_that_are_started_at_import_are_warned_of() {
     let mut pool = Setup::new(&format!(
-        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n{}",
+        "import threading\nthreading.Thread(target=threading.Event().wait, \
+            daemon=True).start()\n{}",
         crate::probe::dedent(ECHO)
     ))
     .words(&["--preload", "yes"])
@@ -231,7 +232,8 @@ fn workers_that_crash_at_every_request_are_replaced_at_once() {
     )
     .start();
     let begin = Instant::now();
-    // With longer and longer pauses between them, as between workers that never serve, it would take minutes.
+    // With longer and longer pauses between them, as between workers that never serve, it would
+    // take minutes.
     for _ in 0..30 {
         let mut wire = pool.connect();
         wire.send(&Ask::get("/").bytes());

@@ -1,4 +1,5 @@
-//! One CGI request to an application that a test writes down, answered by the built binary or by `wsgiref.handlers.CGIHandler`.
+//! One CGI request to an application that a test writes down, answered by the built binary or by
+//! `wsgiref.handlers.CGIHandler`.
 
 use std::{
     fs::{self, File},
@@ -72,7 +73,8 @@ pub(crate) struct Reply {
 }
 
 impl Probe {
-    /// A `GET /cgi-bin/app.wsgi` to the application in `code`, which need not be indented to the left.
+    /// A `GET /cgi-bin/app.wsgi` to the application in `code`, which need not be indented to the
+    /// left.
     pub(crate) fn new(code: &str) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("app.wsgi"), dedent(code)).unwrap();

@@ -1,4 +1,5 @@
-//! `close()` of a response body: called when the response has ended, within the time of the request.
+//! `close()` of a response body: called when the response has ended, within the time of the
+//! request.
 
 use rustix::process::Signal;
 
@@ -10,8 +11,8 @@ use crate::{
 
 const CGI_MODES: [Mode; 3] = [Mode::Cold, Mode::Warm, Mode::Resident];
 
-/// A body whose `close()` waits until somebody opens the gate, or without an end. The path says which
-/// response it belongs to.
+/// A body whose `close()` waits until somebody opens the gate, or without an end. The path says
+/// which response it belongs to.
 const CLOSES_LATE: &str = "
     import ctypes, io, os, time
     OUT = os.environ.get('OUT')

@@ -91,7 +91,8 @@ fn handlers_run_in_the_reverse_order_of_their_registration_after_threads_have_en
             if environ['PATH_INFO'] == '/':
                 atexit.register(note, 'first registered')
                 atexit.register(note, 'last registered')
-                threading.Thread(target=lambda: (threading.Event().wait(0.1), note('thread'))).start()
+                threading.Thread(target=lambda: (threading.Event().wait(0.1), \
+                note('thread'))).start()
                 executor.submit(note, 'executor')
                 file = logging.FileHandler(OUT + '/log')
                 logger.addHandler(logging.handlers.MemoryHandler(1000, target=file))

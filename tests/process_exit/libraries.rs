@@ -13,7 +13,8 @@ fn write_ahead_logs_of_sqlite_are_ended() {
         import os, sqlite3, threading
         OUT, KEPT = os.environ['OUT'], threading.local()
         def application(environ, start_response):
-            KEPT.database = sqlite3.connect('%s/db%d-%d' % (OUT, os.getpid(), threading.get_ident()), isolation_level=None)
+            KEPT.database = sqlite3.connect('%s/db%d-%d' % (OUT, os.getpid(), \
+            threading.get_ident()), isolation_level=None)
             KEPT.database.execute('pragma journal_mode=wal')
             KEPT.database.execute('create table if not exists t (c)')
             start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -73,7 +74,8 @@ fn what_an_import_has_made_is_finalised_once() {
         import os, tempfile
         OUT = os.environ['OUT']
         class Made:
-            def __del__(self, write=os.write, open=os.open, flags=os.O_WRONLY | os.O_CREAT | os.O_APPEND):
+            def __del__(self, write=os.write, open=os.open, flags=os.O_WRONLY | os.O_CREAT | \
+            os.O_APPEND):
                 write(open(OUT + '/finalised', flags), b'/\\n')
         made = Made()
         with tempfile.NamedTemporaryFile(dir=OUT, delete=False) as file:

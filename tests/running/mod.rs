@@ -1,4 +1,5 @@
-//! A process that a test talks to. It cannot hang the test: every wait has a deadline. It cannot outlive it either.
+//! A process that a test talks to. It cannot hang the test: every wait has a deadline. It cannot
+//! outlive it either.
 
 use std::{
     fs::File,
@@ -47,7 +48,8 @@ impl Ended {
     }
 }
 
-/// A place where processes wait until the test lets them go on: a named pipe that they read a line from.
+/// A place where processes wait until the test lets them go on: a named pipe that they read a line
+/// from.
 pub(crate) struct Gate {
     path: PathBuf,
     pipe: File,
@@ -110,7 +112,8 @@ impl Running {
         }
     }
 
-    /// Writes `input` to its standard input and closes that, beside everything else: it need not be read.
+    /// Writes `input` to its standard input and closes that, beside everything else: it need not be
+    /// read.
     pub(crate) fn give(&mut self, input: impl Into<Vec<u8>>) {
         let (mut stdin, input) = (self.stdin.take().unwrap(), input.into());
         // The end of the process ends this thread, too.

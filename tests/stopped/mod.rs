@@ -1,5 +1,5 @@
-//! All processes are stopped for a while, as on a machine that is suspended: no request is ended for
-//! that, and what ends a request keeps its distances.
+//! All processes are stopped for a while, as on a machine that is suspended: no request is ended
+//! for that, and what ends a request keeps its distances.
 
 use std::{
     fs,

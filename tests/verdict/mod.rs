@@ -19,8 +19,8 @@ impl Head {
     }
 }
 
-/// Reads `reply` as a CGI reply of ours: `Status` first, every line `Name: value` and CR LF, a blank line, and fields that
-/// occur once if CGI says so (RFC 3875 6.2, 6.3).
+/// Reads `reply` as a CGI reply of ours: `Status` first, every line `Name: value` and CR LF, a
+/// blank line, and fields that occur once if CGI says so (RFC 3875 6.2, 6.3).
 pub(crate) fn judge(reply: &[u8]) -> Result<Head, String> {
     let wrong = |what: &str| {
         Err(format!("{what}: {:?}", String::from_utf8_lossy(&reply[..reply.len().min(2000)])))
@@ -89,7 +89,8 @@ pub(crate) fn codes(log: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Asserts that `log` has one entry, with this code and with all its parts, and gives its first line.
+/// Asserts that `log` has one entry, with this code and with all its parts, and gives its first
+/// line.
 #[track_caller]
 pub(crate) fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");

@@ -10,8 +10,9 @@ use crate::{
     verdict::whole,
 };
 
-/// Leaves its secret wherever it can, waits until all others have done so, and replies with every secret that is in its memory, in a file
-/// that it has open, or in what the kernel says of its environment.
+/// Leaves its secret wherever it can, waits until all others have done so, and replies with every
+/// secret that is in its memory, in a file that it has open, or in what the kernel says of its
+/// environment.
 const TRIES: &str = r#"
     import os, re, tempfile
     BORN = os.getpid()

@@ -1,4 +1,5 @@
-//! What an import opened, forked and drew, where requests are served by processes that were forked from the one that has loaded.
+//! What an import opened, forked and drew, where requests are served by processes that were forked
+//! from the one that has loaded.
 
 use std::{collections::HashSet, fs};
 
@@ -64,7 +65,8 @@ fn new_code_that_may_be_forked_is() {
 fn what_a_warm_up_request_opens_for_one_process_has_requests_served_cold() {
     let code = KEEPS_OPEN.replace("'data'), 'r+')", "'data'), 'a')").replace(
         "    def application(environ, start_response):\n",
-        "    def application(environ, start_response):\n        global more\n        if environ['PATH_INFO'] == '/open':\n            more = open(data.name, 'r+')\n",
+        "    def application(environ, start_response):\n        global more\n        if \
+            environ['PATH_INFO'] == '/open':\n            more = open(data.name, 'r+')\n",
     );
     let code = code.replace(
         "    fcntl.flock(data, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    lines = data.readlines()",
@@ -141,7 +143,8 @@ fn random_numbers_differ_from_request_to_request() {
         os.register_at_fork(after_in_child=again.seed)
         BORN = os.getpid()
         def application(environ, start_response):
-            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Born', str(BORN != os.getpid()))])
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Born', str(BORN != \
+            os.getpid()))])
             return [' '.join(map(str, [random.random(), again.random(), same.random()])).encode()]
         ";
     let site = Site::new(code);

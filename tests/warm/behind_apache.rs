@@ -1,4 +1,5 @@
-//! Many requests through a real web server, while the script changes all the time and its pools are killed.
+//! Many requests through a real web server, while the script changes all the time and its pools are
+//! killed.
 
 use std::{
     fs,
@@ -43,8 +44,8 @@ def application(environ, start_response):
     );
     let (text, draft) = (site.path("run/release"), site.path("cgi-bin/release.draft"));
     fs::write(&text, code).unwrap();
-    // Another process writes it: one that this process starts meanwhile would inherit the open file, and a file that is open for
-    // writing cannot be executed.
+    // Another process writes it: one that this process starts meanwhile would inherit the open
+    // file, and a file that is open for writing cannot be executed.
     let status =
         Command::new("install").args(["-m", "755"]).args([&text, &draft]).status().unwrap();
     assert!(status.success(), "install {}", draft.display());

@@ -1,4 +1,5 @@
-//! Gateways and pools of different builds: neither serves the other's requests, and no request fails.
+//! Gateways and pools of different builds: neither serves the other's requests, and no request
+//! fails.
 
 use std::fs;
 
@@ -7,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Site, TELLS_ITSELF, Who};
 use crate::{front::eventually, verdict::whole};
 
-/// Puts gateway and engine of another build in the place of those that are there. Gives the names of both builds.
+/// Puts gateway and engine of another build in the place of those that are there. Gives the names
+/// of both builds.
 fn upgrade(site: &Site) -> (String, String) {
     let old = site.place.build();
     let (engine, new) = site.place.of_another_build("bin/libwsgate_engine.so");

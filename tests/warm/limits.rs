@@ -1,5 +1,5 @@
-//! A pool has as many processes as it may have, for as long as it may have them; what comes beyond that waits, and is then served cold or
-//! refused.
+//! A pool has as many processes as it may have, for as long as it may have them; what comes beyond
+//! that waits, and is then served cold or refused.
 
 use std::{collections::HashSet, fs, process::Command, thread};
 

@@ -32,7 +32,8 @@ fn release(number: usize) -> String {
             SEEN.append(environ['QUERY_STRING'])
             body = environ['wsgi.input'].read().decode()
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Release', '{number}'),
-                ('X-Seen', ' '.join(SEEN)), ('X-Body', body), ('X-Query', os.environ['QUERY_STRING'])])
+                ('X-Seen', ' '.join(SEEN)), ('X-Body', body), ('X-Query', \
+                os.environ['QUERY_STRING'])])
             return [('%d %d' % (BORN, os.getpid())).encode()]
         "
     )

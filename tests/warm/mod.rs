@@ -1,4 +1,5 @@
-//! `--mode warm`: requests that are handed to processes with the application loaded, through the built binary as a CGI program.
+//! `--mode warm`: requests that are handed to processes with the application loaded, through the
+//! built binary as a CGI program.
 
 mod apart;
 mod audit;
@@ -89,7 +90,8 @@ impl Site {
         let place = Place::new();
         let script =
             place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
-        // Of a file that is as young as this it cannot be told whether it was changed after it was loaded, and it is loaded again.
+        // Of a file that is as young as this it cannot be told whether it was changed after it was
+        // loaded, and it is loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
             changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))

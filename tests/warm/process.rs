@@ -91,7 +91,8 @@ fn environment_directory_and_umask_are_those_of_the_request() {
         ),
         "(None, '2')"
     );
-    let child = "__import__('subprocess').check_output(['/bin/sh', '-c', 'echo $HTTP_X_ONE; pwd'], text=True).split()";
+    let child = "__import__('subprocess').check_output(['/bin/sh', '-c', 'echo $HTTP_X_ONE; pwd'], \
+        text=True).split()";
     let directory = site.place.path("site").display().to_string();
     assert_eq!(
         site.evaluate(child, &[("HTTP_X_ONE", "one")], ""),
@@ -112,7 +113,8 @@ fn nothing_of_a_request_is_left_for_the_next() {
     let site = Site::new(EVALUATES);
     site.warm_up();
     for _ in 0..4 {
-        let spoil = "(COUNT, os.environ.__setitem__('SPOILT', '1'), setattr(sys, 'spoilt', 1), os.chdir('/'))[0]";
+        let spoil = "(COUNT, os.environ.__setitem__('SPOILT', '1'), setattr(sys, 'spoilt', 1), \
+            os.chdir('/'))[0]";
         assert_eq!(site.evaluate(spoil, &[], ""), "[1]");
         assert_eq!(
             site.evaluate(
@@ -132,7 +134,8 @@ fn body_and_standard_streams_are_those_of_the_request() {
     let length = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "9")];
     assert_eq!(site.evaluate("environ['wsgi.input'].read()", &length, "some body"), "b'some body'");
     assert_eq!(site.evaluate("sys.stdin.read()", &length, "some body"), "''");
-    let says = "[print('printed'), print('to stderr', file=sys.stderr), environ['wsgi.errors'].write('no end'), os.write(1, b'raw\\n')] and 1";
+    let says = "[print('printed'), print('to stderr', file=sys.stderr), \
+        environ['wsgi.errors'].write('no end'), os.write(1, b'raw\\n')] and 1";
     assert_eq!(site.evaluate(says, &[], ""), "1");
     let log = site.log();
     for words in ["printed", "to stderr", "no end", "raw"] {
@@ -144,7 +147,8 @@ fn body_and_standard_streams_are_those_of_the_request() {
 fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
     let site = Site::new(EVALUATES);
     site.warm_up();
-    let handlers = "[signal.getsignal(s).__class__.__name__ for s in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)]";
+    let handlers = "[signal.getsignal(s).__class__.__name__ for s in (signal.SIGCHLD, \
+        signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)]";
     assert_eq!(
         format!("(False, {})", site.evaluate(handlers, &[], "")),
         site.evaluate_cold(handlers)
@@ -154,8 +158,10 @@ fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
         (0..4).map(|_| site.evaluate("random.random()", &[], "")).collect();
     assert_eq!(numbers.len(), 4, "{numbers:?}");
     assert_eq!(site.evaluate("threading.active_count()", &[], ""), "1");
-    // Children of an application get the standard streams, and what the web server has left open by itself.
-    let open = "__import__('subprocess').check_output(['/bin/ls', '/proc/self/fd'], close_fds=False, text=True).split()[:-1]";
+    // Children of an application get the standard streams, and what the web server has left open by
+    // itself.
+    let open = "__import__('subprocess').check_output(['/bin/ls', '/proc/self/fd'], \
+        close_fds=False, text=True).split()[:-1]";
     assert_eq!(format!("(False, {})", site.evaluate(open, &[], "")), site.evaluate_cold(open));
     assert_eq!(site.evaluate("os.getpgrp() == os.getpid()", &[], ""), "True");
 }
@@ -239,7 +245,8 @@ fn large_bodies_go_both_ways_without_the_gateway() {
         BORN = os.getpid()
         def application(environ, start_response):
             body = environ['wsgi.input'].read()
-            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Warm', str(BORN != os.getpid()))])
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Warm', str(BORN != \
+            os.getpid()))])
             return [body]
         ",
     );

@@ -1,4 +1,5 @@
-//! `--mode resident`: processes that stay, and still leave nothing of one request to the next but what the application keeps.
+//! `--mode resident`: processes that stay, and still leave nothing of one request to the next but
+//! what the application keeps.
 
 use std::fs;
 
@@ -24,7 +25,8 @@ const COUNTS: &str = "
             print('serving as %d.' % os.getpid())
             signal.pause()
         names = sorted(name for name in os.environ if name.startswith('HTTP_X_'))
-        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Count', str(COUNT[0])), ('X-Query', query),
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Count', str(COUNT[0])), \
+        ('X-Query', query),
             ('X-Names', ' '.join(names)), ('X-Body', environ['wsgi.input'].read().decode())])
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
@@ -189,8 +191,10 @@ const MEDDLES: &str = "
     def application(environ, start_response):
         exec(environ['QUERY_STRING'])
         seen = subprocess.run(['/usr/bin/env'], stdout=subprocess.PIPE, env=None).stdout.decode()
-        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Kept', str('KEPT' in globals())),
-            ('X-Left', ' '.join(sorted(line for line in seen.splitlines() if line.startswith(('LEFT', 'PATH=', 'HTTP_X_')))))])
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Kept', str('KEPT' in \
+        globals())),
+            ('X-Left', ' '.join(sorted(line for line in seen.splitlines() if \
+            line.startswith(('LEFT', 'PATH=', 'HTTP_X_')))))])
         globals()['KEPT'] = True
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";

@@ -69,7 +69,8 @@ fn it_is_the_one_that_is_named_or_of_the_session_or_in_the_temporary_directory()
             "named",
         ),
         (&[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")], "session/wsgate"),
-        // That of nobody, or of somebody else: whoever has become another user may still have the variable.
+        // That of nobody, or of somebody else: whoever has become another user may still have the
+        // variable.
         (&[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")], &in_temporary),
         (&[("XDG_RUNTIME_DIR", "open"), ("TMPDIR", "tmp")], &in_temporary),
         (&[("XDG_RUNTIME_DIR", "link"), ("TMPDIR", "tmp")], &in_temporary),
@@ -198,7 +199,8 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
             if geteuid().is_root() {
                 chown(path, Some(65534), Some(65534)).unwrap();
             } else {
-                // Nobody else can be made its owner; what he could have made of it all the same is a directory like this.
+                // Nobody else can be made its owner; what he could have made of it all the same is
+                // a directory like this.
                 directory(path, 0o707);
             }
         }),

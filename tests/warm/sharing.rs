@@ -1,4 +1,5 @@
-//! What a process that serves has of its own, and what it shares with the template that it was forked from.
+//! What a process that serves has of its own, and what it shares with the template that it was
+//! forked from.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
@@ -14,7 +15,8 @@ const IMPORTS_LATE: &str = "
     BORN = os.getpid()
     MUCH = [bytes(1000) for _ in range(20000)]
     def application(environ, start_response):
-        import asyncio, decimal, email.mime.multipart, http.client, sqlite3, unittest, urllib.request, xml.dom.minidom
+        import asyncio, decimal, email.mime.multipart, http.client, sqlite3, unittest, \
+        urllib.request, xml.dom.minidom
         if 'GATE' in environ and BORN != os.getpid():
             print('serving as %d.' % os.getpid())
             gate = os.open(environ['GATE'], os.O_RDONLY)
@@ -85,7 +87,8 @@ fn a_process_shares_what_was_loaded_before_it_and_with_a_warm_up_request_more() 
     assert!(with.own + 2_000 < without.own, "{with:?} {without:?}");
 }
 
-/// Writes to each page of so many megabytes, and tells at how many of them the kernel has interrupted it.
+/// Writes to each page of so many megabytes, and tells at how many of them the kernel has
+/// interrupted it.
 const WRITES: &str = "
     import os, resource
     BORN = os.getpid()
@@ -96,7 +99,8 @@ const WRITES: &str = "
         before = faults()
         for page in PAGES:
             page[2000] = 1
-        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Faults', str(faults() - before))])
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Faults', str(faults() - \
+        before))])
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
@@ -120,7 +124,8 @@ fn what_requests_write_to_is_copied_before_the_next_come() {
 #[test]
 fn a_process_that_waits_has_no_more_than_so_much_of_its_own() {
     // Pages with others between them, and in one piece.
-    let in_one = "[memoryview(ALL)[4096 * number:][:4096] for ALL in [bytearray(64 << 20)] for number in range(1 << 14)]";
+    let in_one = "[memoryview(ALL)[4096 * number:][:4096] for ALL in [bytearray(64 << 20)] for \
+        number in range(1 << 14)]";
     for code in
         [WRITES, &WRITES.replace("[bytearray(4096) for _ in range(256 * MEGABYTES)]", in_one)]
     {
@@ -149,7 +154,8 @@ fn a_process_with_much_address_space_and_little_left_ends_in_good_order() {
             global area
             if BORN != os.getpid():
                 without_reserve = 0x4000
-                area = mmap.mmap(-1, 8 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | without_reserve)
+                area = mmap.mmap(-1, 8 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | \
+                without_reserve)
                 with open('/proc/self/statm') as file:
                     size = int(file.read().split()[0]) * resource.getpagesize() + (8 << 20)
                 resource.setrlimit(resource.RLIMIT_AS, (size, size))

@@ -14,7 +14,8 @@ fn versions(own: &str) -> String {
         BORN = os.getpid()
         OWN = '{own}'
         def application(environ, start_response):
-            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', OWN + ' ' + helper.VALUE)])
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', OWN + ' ' + \
+            helper.VALUE)])
             return [('%d %d' % (BORN, os.getpid())).encode()]
         "
     )
@@ -120,7 +121,8 @@ fn a_virtualenv_that_has_changed_is_looked_at_anew() {
         import installed
         BORN = os.getpid()
         def application(environ, start_response):
-            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', sys.prefix + ' ' + installed.VALUE)])
+            start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Version', sys.prefix + ' \
+            ' + installed.VALUE)])
             return [('%d %d' % (BORN, os.getpid())).encode()]
         ",
     );
@@ -162,12 +164,14 @@ fn a_virtualenv_that_has_changed_is_looked_at_anew() {
     );
 }
 
-/// Applications that take their version from somewhere beside them, and how another version gets there.
+/// Applications that take their version from somewhere beside them, and how another version gets
+/// there.
 const WAYS: [(&str, &str, &str); 10] = [
     (
         "an archive",
         "import sys; sys.path.insert(0, HERE + '/lib.zip'); from helper import VALUE",
-        "python3 -c \"import zipfile; zipfile.ZipFile('new.zip', 'w').write('helper.py')\"; mv new.zip lib.zip",
+        "python3 -c \"import zipfile; zipfile.ZipFile('new.zip', 'w').write('helper.py')\"; mv \
+         new.zip lib.zip",
     ),
     (
         "a package of which links lead to a release",
@@ -186,7 +190,8 @@ const WAYS: [(&str, &str, &str); 10] = [
     ),
     (
         "code that no module holds",
-        "exec(compile(open(HERE + '/code.txt').read() + '\\ndef f(): pass', HERE + '/code.txt', 'exec'))",
+        "exec(compile(open(HERE + '/code.txt').read() + '\\ndef f(): pass', HERE + '/code.txt', \
+            'exec'))",
         "cp helper.py draft; mv draft code.txt",
     ),
     (

@@ -1,5 +1,5 @@
-//! `--timeout` and clients that stall, in every mode of CGI: the request ends, the message says what it
-//! waited for, and the next request of the same process is served.
+//! `--timeout` and clients that stall, in every mode of CGI: the request ends, the message says
+//! what it waited for, and the next request of the same process is served.
 
 use std::{
     io::Read as _,

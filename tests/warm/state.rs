@@ -1,4 +1,5 @@
-//! What loading does to its process is there for every request, and what a request does to it for no other.
+//! What loading does to its process is there for every request, and what a request does to it for
+//! no other.
 
 use super::{Site, Who};
 use crate::{
@@ -7,7 +8,8 @@ use crate::{
     verdict::whole,
 };
 
-/// Configures its process when it is loaded, and shows what a request finds of that. A request spoils it.
+/// Configures its process when it is loaded, and shows what a request finds of that. A request
+/// spoils it.
 pub(crate) const CONFIGURES: &str = "
     import decimal, os, resource, signal, socket, subprocess, sys, threading, time, warnings
     BORN = os.getpid()
@@ -46,12 +48,17 @@ pub(crate) const CONFIGURES: &str = "
         del CALLS[len(set(CALLS)):]
         shell = 'echo $PUT $TRAC_ENV $GONE $UNSET $PATH; umask; pwd; ulimit -n'
         return repr([
-            os.environ.get('TRAC_ENV'), os.environ['PATH'], os.environ.get('GONE'), os.environ.get('PUT'),
-            os.environ.get('UNSET'), os.environb.get(b'TZ'), time.tzname, time.localtime(0).tm_hour, os.getcwd(),
-            ['%s %s' % (name, signal.getsignal(getattr(signal, name)) is handle) for name in SIGNALS],
+            os.environ.get('TRAC_ENV'), os.environ['PATH'], os.environ.get('GONE'), \
+            os.environ.get('PUT'),
+            os.environ.get('UNSET'), os.environb.get(b'TZ'), time.tzname, \
+            time.localtime(0).tm_hour, os.getcwd(),
+            ['%s %s' % (name, signal.getsignal(getattr(signal, name)) is handle) for name in \
+            SIGNALS],
             sorted(CALLS), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), sys.path[-1],
-            sys.getrecursionlimit(), socket.getdefaulttimeout(), decimal.getcontext().prec, warnings.filters[0][0],
-            os.getpriority(os.PRIO_PROCESS, 0), subprocess.check_output(['/bin/sh', '-c', shell]).decode()])
+            sys.getrecursionlimit(), socket.getdefaulttimeout(), decimal.getcontext().prec, \
+            warnings.filters[0][0],
+            os.getpriority(os.PRIO_PROCESS, 0), subprocess.check_output(['/bin/sh', '-c', \
+            shell]).decode()])
 
     def application(environ, start_response):
         found = state()
@@ -67,7 +74,8 @@ pub(crate) const CONFIGURES: &str = "
             os.chdir('/tmp')
             os.umask(0)
             signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGHUP})
-        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-State', found.replace('\\n', ' ')),
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-State', found.replace('\\n', \
+        ' ')),
             ('X-User', str(user)), ('X-Language', str(language))])
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
@@ -150,7 +158,8 @@ fn what_loading_has_made_of_the_environment_is_in_environ_as_with_cgi_handler() 
         os.environ['wsgi.errors'] = 'a text'
         os.environ.pop('GONE', None)
         def application(environ, start_response):
-            names = ['HTTPS', 'wsgi.url_scheme', 'SITE', 'REMOTE_USER', 'HTTP_PROXY', 'GONE', 'QUERY_STRING']
+            names = ['HTTPS', 'wsgi.url_scheme', 'SITE', 'REMOTE_USER', 'HTTP_PROXY', 'GONE', \
+            'QUERY_STRING']
             found = ' '.join(str(environ.get(name)) for name in names)
             environ['wsgi.errors'].write('')
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Found', found)])
@@ -190,7 +199,8 @@ fn standard_error_that_loading_has_sent_elsewhere_stays_there() {
             BORN = os.getpid()
             os.dup2(os.open(os.environ['OWN_LOG'], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
             def application(environ, start_response):
-                sys.stderr.write('%s of %s\\n' % (environ['QUERY_STRING'], 'warm' if os.getpid() != BORN else 'cold'))
+                sys.stderr.write('%s of %s\\n' % (environ['QUERY_STRING'], 'warm' if os.getpid() \
+                != BORN else 'cold'))
                 start_response('200 OK', [('Content-Type', 'text/plain')])
                 return [('%d %d' % (BORN, os.getpid())).encode()]
             ",

@@ -14,8 +14,10 @@ const KEEPS: &str = "
     def application(environ, start_response):
         path = environ['PATH_INFO']
         body = environ['wsgi.input'].read()
-        SEEN.append(' '.join([environ['REQUEST_METHOD'], environ['HTTP_HOST'], path, environ['QUERY_STRING'],
-            environ['REMOTE_ADDR'], environ['wsgi.url_scheme'], environ.get('HTTP_USER_AGENT', '-').split('/')[0],
+        SEEN.append(' '.join([environ['REQUEST_METHOD'], environ['HTTP_HOST'], path, \
+        environ['QUERY_STRING'],
+            environ['REMOTE_ADDR'], environ['wsgi.url_scheme'], environ.get('HTTP_USER_AGENT', \
+            '-').split('/')[0],
             repr(body), str('QUERY_STRING' in os.environ), str(BORN == os.getpid())]))
         status = '200 OK'
         if path == '/raise':

@@ -1,5 +1,5 @@
-//! *Specification Details*, *Buffering and Streaming*, *The write() Callable*, *Handling the Content-Length Header*,
-//! *Error Handling*: W04, W05, W07–W09, W40–W44, W46, W47, W50, W57, W58.
+//! *Specification Details*, *Buffering and Streaming*, *The write() Callable*, *Handling the
+//! Content-Length Header*, *Error Handling*: W04, W05, W07–W09, W40–W44, W46, W47, W50, W57, W58.
 
 use std::io::{Read as _, Write as _};
 
@@ -56,7 +56,8 @@ fn w04_start_response_may_be_called_when_the_iterable_ends() {
         def application(environ, start_response):
             return Late(start_response)
         ";
-    // The reference asserts here that headers were set before the iteration; the PEP asks no such thing.
+    // The reference asserts here that headers were set before the iteration; the PEP asks no such
+    // thing.
     assert_eq!(Probe::new(code).run().status, "204 No Content");
 }
 
@@ -112,7 +113,8 @@ fn w04_an_iterable_of_nothing_is_an_empty_body_of_whatever_kind_it_is() {
             "{iterable}"
         );
         let code = format!(
-            "def application(e, start_response):\n    start_response('204 No', [])\n    return {iterable}\n"
+            "def application(e, start_response):\n    start_response('204 No', [])\n    return \
+                {iterable}\n"
         );
         let none = Probe::new(&code).run();
         assert_eq!(
@@ -137,7 +139,8 @@ fn w05_only_iteration_length_and_close_are_used() {
                 Watched.used.append(name)
                 return object.__getattribute__(self, name)
             def __iter__(self):
-                return iter([b'watched: '] + [repr(sorted(set(Watched.used))).encode() for _ in '1'])
+                return iter([b'watched: '] + [repr(sorted(set(Watched.used))).encode() for _ in \
+                '1'])
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return Watched()
@@ -185,7 +188,8 @@ fn w08_no_byte_of_a_body_is_changed() {
 fn w09_a_length_that_cannot_be_had_is_none() {
     for error in ["TypeError", "AttributeError", "NotImplementedError", "ValueError"] {
         let iterable = format!(
-            "type('L', (list,), {{'__len__': lambda self: (_ for _ in ()).throw({error}())}})([b'a', b'b'])"
+            "type('L', (list,), {{'__len__': lambda self: (_ for _ in \
+             ()).throw({error}())}})([b'a', b'b'])"
         );
         let reply = returning("[]", &iterable).run();
         assert_eq!(reply.text(), "ab", "{error}");
@@ -224,7 +228,8 @@ fn w40_no_more_is_sent_than_content_length_announces() {
 fn w40_a_write_beyond_content_length_raises() {
     let code = "
         def application(environ, start_response):
-            write = start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '3')])
+            write = start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', \
+            '3')])
             write(b'ab')
             try:
                 write(b'cd')
@@ -450,7 +455,8 @@ fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
             );
         }
     }
-    let twice = "def application(e, start_response):\n    start_response('204 No', [('Content-Length', '0')] * 2)\n    return []\n";
+    let twice = "def application(e, start_response):\n    start_response('204 No', \
+        [('Content-Length', '0')] * 2)\n    return []\n";
     assert_error_page(&Probe::new(twice).run(), "W0502");
 }
 
@@ -458,7 +464,8 @@ fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
 fn w58_a_status_that_is_not_final_is_refused() {
     for status in ["100 Continue", "103 Early Hints", "199 Odd"] {
         let code = format!(
-            "def application(environ, start_response):\n    start_response('{status}', [])\n    return []\n"
+            "def application(environ, start_response):\n    start_response('{status}', [])\n    \
+                return []\n"
         );
         assert_error_page(&Probe::new(&code).run(), "W0502");
     }

@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use crate::probe::Probe;
 
-/// An application whose body notes each call of `close()` in a file; `steps` is what its iteration does.
+/// An application whose body notes each call of `close()` in a file; `steps` is what its iteration
+/// does.
 fn closing(steps: &str) -> Probe {
     let code = format!(
         "

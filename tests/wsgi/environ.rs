@@ -54,7 +54,8 @@ fn w12_server_protocol_is_there_even_if_the_front_leaves_it_out() {
 
 #[test]
 fn w13_path_query_and_content_variables_are_there_or_empty() {
-    let expression = "[environ.get(n) for n in ('SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', 'CONTENT_TYPE', 'CONTENT_LENGTH')]";
+    let expression = "[environ.get(n) for n in ('SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', \
+        'CONTENT_TYPE', 'CONTENT_LENGTH')]";
     answering(expression)
         .variable("PATH_INFO", "/a")
         .variable("QUERY_STRING", "b=c")
@@ -87,8 +88,11 @@ fn w14_a_header_is_there_exactly_when_it_was_sent() {
 
 #[test]
 fn w15_every_variable_is_a_str() {
-    answering("{type(value) for name, value in environ.items() if not name.startswith(('wsgi', 'wsgate'))}")
-        .both(|reply| assert_eq!(reply.text(), "{<class 'str'>}"));
+    answering(
+        "{type(value) for name, value in environ.items() if not name.startswith(('wsgi', \
+         'wsgate'))}",
+    )
+    .both(|reply| assert_eq!(reply.text(), "{<class 'str'>}"));
     answering("[name for name, value in environ.items() if value is None]")
         .both(|reply| assert_eq!(reply.text(), "[]"));
 }

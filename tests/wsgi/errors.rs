@@ -61,11 +61,13 @@ fn w25_errors_and_its_buffer_are_streams_of_python() {
             "[True, True]",
         ),
         (
-            "[(s.readable(), s.writable(), s.seekable(), s.isatty(), s.closed) for s in (errors, errors.buffer)]",
+            "[(s.readable(), s.writable(), s.seekable(), s.isatty(), s.closed) for s in (errors, \
+             errors.buffer)]",
             "[(False, True, False, False, False), (False, True, False, False, False)]",
         ),
         (
-            "[errors.encoding, errors.errors, errors.newlines, errors.line_buffering, errors.name, errors.mode]",
+            "[errors.encoding, errors.errors, errors.newlines, errors.line_buffering, errors.name, \
+             errors.mode]",
             "['utf-8', 'backslashreplace', None, True, '<stderr>', 'w']",
         ),
         (
@@ -77,7 +79,8 @@ fn w25_errors_and_its_buffer_are_streams_of_python() {
             "[True, True, True, True, True, True]",
         ),
         (
-            "[fails(errors.buffer, n) for n in ('read1', 'readlines', '__next__', 'truncate', 'detach')]",
+            "[fails(errors.buffer, n) for n in ('read1', 'readlines', '__next__', 'truncate', \
+             'detach')]",
             "[True, True, True, True, True]",
         ),
         (
@@ -85,7 +88,8 @@ fn w25_errors_and_its_buffer_are_streams_of_python() {
             "[None, False, None, 4]",
         ),
         (
-            "[errors.buffer.__enter__() is errors.buffer, errors.buffer.__exit__(None, None, None)]",
+            "[errors.buffer.__enter__() is errors.buffer, errors.buffer.__exit__(None, None, \
+             None)]",
             "[True, None]",
         ),
     ] {

@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::probe::{Probe, Server};
 
-/// An application that answers with what `expression` is worth; `wrapper` is `wsgi.file_wrapper`, `path` a file whose content
-/// is `0123456789` a thousand times.
+/// An application that answers with what `expression` is worth; `wrapper` is `wsgi.file_wrapper`,
+/// `path` a file whose content is `0123456789` a thousand times.
 fn wrapping(headers: &str, expression: &str) -> Probe {
     let probe = Probe::new(&format!(
         "
@@ -90,7 +90,8 @@ fn w55_a_part_of_a_file_that_its_status_announces_makes_no_entry() {
     let code = "
         import io
         def application(environ, start_response):
-            headers = [('Content-Type', 'text/plain'), ('Content-Length', '4'), ('Content-Range', 'bytes 10-13/10000')]
+            headers = [('Content-Type', 'text/plain'), ('Content-Length', '4'), ('Content-Range', \
+            'bytes 10-13/10000')]
             write = start_response('206 Partial Content', headers)
             file = open('data', 'rb')
             if environ['PATH_INFO'] == '/memory':
@@ -172,7 +173,8 @@ fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
         (system.text().as_bytes(), system.log.as_str()),
         (std::fs::read("/sys/devices/system/cpu/online").unwrap().as_slice(), "")
     );
-    let unflushed = "(lambda file: file.write(b'just written') and file.seek(0) == 0 and wrapper(file))(tempfile.TemporaryFile())";
+    let unflushed = "(lambda file: file.write(b'just written') and file.seek(0) == 0 and \
+        wrapper(file))(tempfile.TemporaryFile())";
     wrapping("[]", unflushed).both(|reply| assert_eq!(reply.text(), "just written"));
 }
 

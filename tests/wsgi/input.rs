@@ -70,9 +70,12 @@ fn w21_a_hint_stops_after_the_line_that_reaches_it() {
 
 #[test]
 fn w22_reading_without_a_size_gives_the_rest_and_then_nothing() {
-    reading("[input.read(4), input.read(), input.read(), input.read(1), input.readline(), input.readlines()]")
-        .post(LINES)
-        .both(|reply| assert_eq!(reply.text(), r"[b'one\n', b'two\n\nfour', b'', b'', b'', []]"));
+    reading(
+        "[input.read(4), input.read(), input.read(), input.read(1), input.readline(), \
+         input.readlines()]",
+    )
+    .post(LINES)
+    .both(|reply| assert_eq!(reply.text(), r"[b'one\n', b'two\n\nfour', b'', b'', b'', []]"));
     reading("[input.read(-1), input.read(-1)]")
         .post("x")
         .both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
@@ -120,7 +123,8 @@ fn w21_sizes_around_the_buffer_come_back_byte_for_byte() {
         );
         reading(&digest).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
         let by_pieces = format!(
-            "b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in range({length}))"
+            "b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in \
+             range({length}))"
         );
         reading(&by_pieces).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
     }
@@ -252,9 +256,12 @@ const TO_AND_FRO: &str = "
             name, *arguments = call
             if getattr(i, name)(*arguments) != getattr(like, name)(*arguments):
                 seen.append(call)
-        for call in [('read', 10), ('tell',), ('seek', 0), ('read',), ('read', 5), ('tell',), ('seek', -3, 2), ('read',),
-                     ('seek', length + 50), ('tell',), ('read',), ('seek', 5), ('readline',), ('seek', -2, 1), ('read', 7),
-                     ('seek', 4000, 1), ('read', 70000), ('seek', 0, 2), ('read1', 1), ('seek', 1), ('readlines',), ('tell',)]:
+        for call in [('read', 10), ('tell',), ('seek', 0), ('read',), ('read', 5), ('tell',), \
+        ('seek', -3, 2), ('read',),
+                     ('seek', length + 50), ('tell',), ('read',), ('seek', 5), ('readline',), \
+                     ('seek', -2, 1), ('read', 7),
+                     ('seek', 4000, 1), ('read', 70000), ('seek', 0, 2), ('read1', 1), ('seek', \
+                     1), ('readlines',), ('tell',)]:
             same(*call)
         return seen
     def application(environ, start_response):
@@ -317,7 +324,8 @@ fn a_body_for_which_there_is_no_memory_raises_memory_error() {
                     answer = b'read'
                 except MemoryError:
                     answer = b'MemoryError'
-                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, \
+                resource.RLIM_INFINITY))
                 start_response('200 OK', [('Content-Type', 'text/plain')])
                 return [answer]
             "

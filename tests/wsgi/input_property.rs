@@ -1,4 +1,5 @@
-//! Whatever sequence of calls is made, `wsgi.input` gives what `io.BytesIO` over the same bytes gives.
+//! Whatever sequence of calls is made, `wsgi.input` gives what `io.BytesIO` over the same bytes
+//! gives.
 
 use proptest::prelude::*;
 

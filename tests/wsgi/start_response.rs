@@ -59,7 +59,8 @@ fn the_last_argument_of_start_response_may_be_named() {
             try:
                 raise ValueError()
             except ValueError:
-                start_response('503 Busy', [('Content-Type', 'text/plain')], exc_info=sys.exc_info())
+                start_response('503 Busy', [('Content-Type', 'text/plain')], \
+                exc_info=sys.exc_info())
             return [b'named']
         ";
     Probe::new(code)

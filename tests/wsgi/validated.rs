@@ -1,4 +1,5 @@
-//! Every application of `cgi-bin/` and `tests/apps/` that keeps to the PEP is also run under `wsgiref.validate`.
+//! Every application of `cgi-bin/` and `tests/apps/` that keeps to the PEP is also run under
+//! `wsgiref.validate`.
 
 use std::{fs, path::PathBuf};
 
@@ -74,7 +75,8 @@ fn middleware_between_server_and_application_changes_nothing() {
             body = environ['wsgi.input'].read(int(environ['CONTENT_LENGTH']))
             environ['wsgi.errors'].write('seen\\n')
             environ['wsgi.errors'].flush()
-            write = start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', str(len(body) + 1))])
+            write = start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', \
+            str(len(body) + 1))])
             write(b'>')
             return environ['wsgi.file_wrapper'](__import__('io').BytesIO(body))
         application = validator(validator(inner))

@@ -1,8 +1,10 @@
-//! Asks a FastCGI server for the same thing again and again, and tells how fast it answered: `load --help`.
+//! Asks a FastCGI server for the same thing again and again, and tells how fast it answered: `load
+//! --help`.
 //!
-//! It is started beside the server it measures and takes processor time away from it. So a request is prepared once, a thread
-//! with a connection of its own does nothing but write it and read the reply, and a reply of the very bytes of the last one is
-//! not read any closer. A reply that is not what it must be is a failure, and no speed.
+//! It is started beside the server it measures and takes processor time away from it. So a request
+//! is prepared once, a thread with a connection of its own does nothing but write it and read the
+//! reply, and a reply of the very bytes of the last one is not read any closer. A reply that is not
+//! what it must be is a failure, and no speed.
 
 #![expect(clippy::print_stdout, reason = "its result")]
 
@@ -53,7 +55,8 @@ struct Words {
     #[arg(long)]
     keep: bool,
 
-    /// Kept connections to hold open besides; each makes one request before and one after the others
+    /// Kept connections to hold open besides; each makes one request before and one after the
+    /// others
     #[arg(long, value_name = "N", default_value_t = 0)]
     idle: usize,
 
@@ -256,7 +259,8 @@ fn summary(clients: Vec<Findings>, seconds: f64) -> Report {
     report
 }
 
-/// The time in microseconds that `percent` of the sorted `times` do not exceed; 0 if there are none.
+/// The time in microseconds that `percent` of the sorted `times` do not exceed; 0 if there are
+/// none.
 fn percentile(times: &[Duration], percent: usize) -> f64 {
     let rank = (times.len() * percent).div_ceil(100);
     times.get(rank.saturating_sub(1)).map_or(0.0, |time| time.as_secs_f64() * 1e6)

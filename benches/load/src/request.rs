@@ -49,7 +49,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// A request for `path`, with `post` bytes of body if it is a POST request: the letters of the alphabet in turn.
+    /// A request for `path`, with `post` bytes of body if it is a POST request: the letters of the
+    /// alphabet in turn.
     pub(crate) fn new(path: &str, post: Option<usize>, keep: bool) -> Result<Self, Box<dyn Error>> {
         let request = Request::new(RequestId::MIN);
         let mut first = Vec::new();

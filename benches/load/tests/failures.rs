@@ -51,7 +51,8 @@ fn right() -> Vec<u8> {
 
 /// What `load` reports of one client, which makes as many requests as there are answers.
 ///
-/// With `keep` the server keeps connections, without it closes them after each answer, whatever it is asked for.
+/// With `keep` the server keeps connections, without it closes them after each answer, whatever it
+/// is asked for.
 fn report(words: &[&str], keep: bool, answers: &[Vec<u8>]) -> Value {
     let place = Place::new();
     let socket = place.0.join("socket");

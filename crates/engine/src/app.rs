@@ -78,8 +78,9 @@ pub(crate) fn load_for_pool<'py>(
     let sentence =
         format!("`{}` has been loading for {} s, and goes on", launch.app, LOADS_LONG.as_secs());
     let entry = Entry::warning(Code::LoadsLong, sentence).hint(
-        "the stacks stand just above, the innermost call first; what waits for a server needs a limit, what starts one \
-         belongs under `if __name__ == \"__main__\":`, and what is slow can be left to the first request",
+        "the stacks stand just above, the innermost call first; what waits for a server needs a \
+         limit, what starts one belongs under `if __name__ == \"__main__\":`, and what is slow can \
+         be left to the first request",
     );
     let message = Log::new(&launch.request_id, &launch.request).text(&entry);
     let _watch = process::tell_after(py, LOADS_LONG, message);
@@ -104,9 +105,16 @@ fn find_and_load<'py>(
     if !application.is_callable() {
         return Err(Entry::error(
             Code::NoCallable,
-            format!("`{name}` in `{}` is of type `{}`, which cannot be called", launch.app, type_name(&application)),
+            format!(
+                "`{name}` in `{}` is of type `{}`, which cannot be called",
+                launch.app,
+                type_name(&application)
+            ),
         )
-        .hint("a WSGI application is a function or object that is called with environ and start_response")
+        .hint(
+            "a WSGI application is a function or object that is called with environ and \
+             start_response",
+        )
         .into());
     }
     Ok(Loaded { application, name })
@@ -132,7 +140,8 @@ fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> 
         if is_python {
             loader.call_method1("exec_module", (&module,))?;
         } else {
-            // Python would cache `site.wsgi` under the name of `site.py`, and each would throw the other's code away.
+            // Python would cache `site.wsgi` under the name of `site.py`, and each would throw the
+            // other's code away.
             let source = loader.call_method1("get_data", (path,))?.cast_into::<PyBytes>()?;
             let code = compile(&source, path)?;
             py.import("builtins")?.call_method1("exec", (code, module.getattr("__dict__")?))?;
@@ -140,20 +149,22 @@ fn import<'py>(py: Python<'py>, source: &Source) -> PyResult<Bound<'py, PyAny>> 
         Ok(())
     };
     run().inspect_err(|_| {
-        // As the import statement does: a module that failed is not there. It may have taken itself away already.
+        // As the import statement does: a module that failed is not there. It may have taken itself
+        // away already.
         let _ = modules.del_item(&name);
     })?;
     Ok(module)
 }
 
-/// Compiles the source of a module. `compile()` of Python's builtins would first make all types of the `ast` module, which takes
-/// longer than everything else that is done for a small request.
+/// Compiles the source of a module. `compile()` of Python's builtins would first make all types of
+/// the `ast` module, which takes longer than everything else that is done for a small request.
 fn compile<'py>(source: &Bound<'py, PyBytes>, path: &OsStr) -> PyResult<Bound<'py, PyAny>> {
     let py = source.py();
     let text = CString::new(source.as_bytes())
         .map_err(|_| PySyntaxError::new_err("source code string cannot contain null bytes"))?;
     let path = CString::new(path.as_bytes())?;
-    // SAFETY: both are strings that end with NUL and outlive the call, which returns a new reference or null with an exception set.
+    // SAFETY: both are strings that end with NUL and outlive the call, which returns a new
+    // reference or null with an exception set.
     unsafe {
         Bound::from_owned_ptr_or_err(
             py,
@@ -162,8 +173,9 @@ fn compile<'py>(source: &Bound<'py, PyBytes>, path: &OsStr) -> PyResult<Bound<'p
     }
 }
 
-/// Name of the module made from the file at `path`. A `.py` file keeps its own, so that other modules that import it get the
-/// same one; a script is given one that hides no package, since `flask.wsgi` imports `flask`.
+/// Name of the module made from the file at `path`. A `.py` file keeps its own, so that other
+/// modules that import it get the same one; a script is given one that hides no package, since
+/// `flask.wsgi` imports `flask`.
 fn module_name(path: &OsStr, is_python: bool, modules: &Bound<'_, PyDict>) -> PyResult<String> {
     let file = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let stem = file.split(|&byte| byte == b'.').find(|part| !part.is_empty()).unwrap_or_default();
@@ -242,18 +254,19 @@ fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry 
     let hint = if serves {
         STARTS_A_SERVER
     } else {
-        "the last lines of the traceback are where it was; make that faster or leave it to the first request, or raise \
-         `--timeout`"
+        "the last lines of the traceback are where it was; make that faster or leave it to the \
+         first request, or raise `--timeout`"
     };
     Entry::error(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
         .detail(Described::of(py, error).trace)
         .hint(hint)
 }
 
-const STARTS_A_SERVER: &str = "it looks as if the file started a server when it is loaded: put `app.run()`, or what \
-                               starts it, under `if __name__ == \"__main__\":`";
+const STARTS_A_SERVER: &str = "it looks as if the file started a server when it is loaded: put \
+    `app.run()`, or what starts it, under `if __name__ == \"__main__\":`";
 
-/// Line and file of the code of a module that `error` came by last, and whether a function that serves was on the way.
+/// Line and file of the code of a module that `error` came by last, and whether a function that
+/// serves was on the way.
 fn standpoint(py: Python<'_>, error: &PyErr) -> (Option<(u32, String)>, bool) {
     let mut place = None;
     let mut serves = false;
@@ -331,7 +344,10 @@ fn failed_import(
     }
     Entry::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
         .detail(trace)
-        .hint("the last lines of the traceback name the place; `wsgate check` loads it again from a shell")
+        .hint(
+            "the last lines of the traceback name the place; `wsgate check` loads it again from a \
+             shell",
+        )
         .into()
 }
 
@@ -370,13 +386,16 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
             let directory = String::from_utf8_lossy(&venv.directory);
             match &venv.version {
                 Some(made_by) if *made_by != running => format!(
-                    "the virtualenv `{directory}` was made by Python {made_by}, but its python is {running} now and does not see its packages; make it anew"
+                    "the virtualenv `{directory}` was made by Python {made_by}, but its python is \
+                     {running} now and does not see its packages; make it anew"
                 ),
                 _ => format!("install it there: {directory}/bin/python -m pip install {name}"),
             }
         }
         None => {
-            "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside the script".to_owned()
+            "no virtualenv is in use; name one with --venv DIR, or make one named `venv` beside \
+             the script"
+                .to_owned()
         }
     };
     Entry::error(

@@ -1,7 +1,9 @@
-//! The engine: everything of wsgate that touches Python, as one extension module that the user's own interpreter loads.
+//! The engine: everything of wsgate that touches Python, as one extension module that the user's
+//! own interpreter loads.
 //!
-//! The gateway starts `python` with a few lines that load this module by its path and call `prepare` and `run`.
-//! Layers, each using those below it: `worker` → `process` → `transport` → `wsgi` → `forks`, with `app` beside `wsgi`.
+//! The gateway starts `python` with a few lines that load this module by its path and call
+//! `prepare` and `run`. Layers, each using those below it: `worker` → `process` → `transport` →
+//! `wsgi` → `forks`, with `app` beside `wsgi`.
 
 mod app;
 mod forks;

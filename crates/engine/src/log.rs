@@ -116,8 +116,8 @@ impl Log {
         }
     }
 
-    /// Writes an entry that no process of this pool has written before. It is about the application rather than about this
-    /// request, so that a log which is kept to judge a request does without.
+    /// Writes an entry that no process of this pool has written before. It is about the application
+    /// rather than about this request, so that a log which is kept to judge a request does without.
     pub(crate) fn entry_once(&self, warning: Once, entry: impl FnOnce() -> Entry) {
         if self.kept.is_none() && crate::log_files::is_first_warning(warning) {
             self.entry(&entry());
@@ -140,8 +140,8 @@ impl Log {
     }
 }
 
-/// Writes `bytes` to the error log, with a wait that ends if nobody reads it. Not by way of std, whose
-/// lock another thread may hold when the application forks.
+/// Writes `bytes` to the error log, with a wait that ends if nobody reads it. Not by way of std,
+/// whose lock another thread may hold when the application forks.
 pub(crate) fn write_all(bytes: &[u8]) {
     crate::log_files::look();
     write_to([forks::log(), stderr()], bytes);

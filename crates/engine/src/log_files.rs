@@ -1,7 +1,8 @@
 //! The log files of a process of a pool, which are opened anew when a rotation has renamed them.
 //!
-//! The supervisor opens a file anew, and then counts that in the scoreboard. Whoever is about to write compares; so no line goes
-//! to the old file once the supervisor has said that there is a new one. An event wakes those that have nothing to write.
+//! The supervisor opens a file anew, and then counts that in the scoreboard. Whoever is about to
+//! write compares; so no line goes to the old file once the supervisor has said that there is a new
+//! one. An event wakes those that have nothing to write.
 
 use std::{
     io,
@@ -127,7 +128,8 @@ pub(crate) fn look() {
     }
 }
 
-/// Is this the first call for this warning in the life of the pool, or of a process that belongs to none?
+/// Is this the first call for this warning in the life of the pool, or of a process that belongs to
+/// none?
 pub(crate) fn is_first_warning(warning: Once) -> bool {
     static WARNED: AtomicU32 = AtomicU32::new(0);
     match FILES.get() {
@@ -186,7 +188,8 @@ impl Files {
                 let files = [stdout(), stderr(), forks::log()];
                 let [printed, errors, logged] =
                     files.map(|file| fstat(file).map(|stat| (stat.st_dev, stat.st_ino)));
-                // What is printed goes to the same file, unless the application has led it elsewhere.
+                // What is printed goes to the same file, unless the application has led it
+                // elsewhere.
                 if printed.is_ok() && printed == logged {
                     dup2_stdout(&file)?;
                 }
@@ -223,8 +226,13 @@ impl Place {
             // The supervisor could.
             let path = String::from_utf8_lossy(&self.path);
             Log::new("-", "(worker)").entry(
-                &Entry::warning(Code::LogNotReopened, format!("the log `{path}` cannot be opened anew: {error}")).hint(
-                    "this process goes on with the file that it has; see whether its user may write in that directory",
+                &Entry::warning(
+                    Code::LogNotReopened,
+                    format!("the log `{path}` cannot be opened anew: {error}"),
+                )
+                .hint(
+                    "this process goes on with the file that it has; see whether its user may \
+                     write in that directory",
                 ),
             );
         }

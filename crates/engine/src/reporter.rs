@@ -19,7 +19,8 @@ impl Reporter {
         Self { socket: Arc::new(socket) }
     }
 
-    /// Tells the gateway. If it is gone there is nobody to tell, and the kernel ends this process soon.
+    /// Tells the gateway. If it is gone there is nobody to tell, and the kernel ends this process
+    /// soon.
     pub(crate) fn send(&self, report: &Report) {
         self.try_send(report);
     }

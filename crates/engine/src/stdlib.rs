@@ -1,7 +1,9 @@
-//! Modules of Python's standard library, for the engine's own use after the application's directories are on `sys.path`.
+//! Modules of Python's standard library, for the engine's own use after the application's
+//! directories are on `sys.path`.
 //!
-//! A file `traceback.py` beside the script is the application's. The engine neither runs such a file nor leaves a module of
-//! the standard library where the application would find its own: where a name is taken, the engine does without.
+//! A file `traceback.py` beside the script is the application's. The engine neither runs such a
+//! file nor leaves a module of the standard library where the application would find its own: where
+//! a name is taken, the engine does without.
 
 use std::ffi::OsString;
 
@@ -12,8 +14,8 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-/// Modules that `traceback`, `threading` and `wsgiref.validate` import, at once or later, in any version of Python. Built-in
-/// modules are always found first, and need not stand here.
+/// Modules that `traceback`, `threading` and `wsgiref.validate` import, at once or later, in any
+/// version of Python. Built-in modules are always found first, and need not stand here.
 const NEEDED: [&str; 46] = [
     "traceback",
     "threading",
@@ -69,7 +71,8 @@ const NEEDED_BY_OLD_RE: [&str; 3] = ["sre_compile", "sre_constants", "sre_parse"
 /// The module `name`, one of `traceback`, `threading` and `wsgiref.validate`.
 ///
 /// # Errors
-/// `ImportError` that names the file, if the application hides this module or another that it needs; and what importing raises.
+/// `ImportError` that names the file, if the application hides this module or another that it
+/// needs; and what importing raises.
 pub(crate) fn import<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModule>> {
     if let Some(taken) = hidden(py)? {
         return Err(PyImportError::new_err(format!(

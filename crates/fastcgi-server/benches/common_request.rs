@@ -1,6 +1,8 @@
-//! What the usual request costs: begin, about a kilobyte of parameters, no body, all in one read; then a small reply.
+//! What the usual request costs: begin, about a kilobyte of parameters, no body, all in one read;
+//! then a small reply.
 //!
-//! `cargo bench -p fastcgi-server`. The fastest of many rounds counts, since nothing makes a round faster than it is.
+//! `cargo bench -p fastcgi-server`. The fastest of many rounds counts, since nothing makes a round
+//! faster than it is.
 
 #![expect(
     clippy::print_stdout,

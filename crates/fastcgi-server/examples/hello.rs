@@ -1,4 +1,5 @@
-//! An application that greets, over TCP and one connection at a time: `cargo run --example hello [ADDRESS]`.
+//! An application that greets, over TCP and one connection at a time: `cargo run --example hello
+//! [ADDRESS]`.
 //!
 //! Shows the whole life of a connection. A real program would serve several at once.
 
@@ -33,7 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Serves the requests of one connection until either side closes it.
 fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
     socket.set_read_timeout(Some(PATIENCE))?;
-    // One connection and one request at a time is what this program can do, so that is what it says.
+    // One connection and one request at a time is what this program can do, so that is what it
+    // says.
     let limits = Limits { max_conns: Some(1), max_reqs: Some(1), ..Limits::default() };
     let mut connection = Connection::new(limits);
     let (mut buffer, mut out, mut greeting) = ([0; 16384], Vec::new(), String::new());

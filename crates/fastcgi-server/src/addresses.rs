@@ -21,7 +21,8 @@ pub struct Addresses {
     listed: Vec<IpAddr>,
 }
 
-/// An item of the list is no address. Log it (FastCGI 1.0, 7), and do not go on as if there were no list.
+/// An item of the list is no address. Log it (FastCGI 1.0, 7), and do not go on as if there were no
+/// list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError {
     /// The item, blanks around it left out; empty where two commas meet or the whole list is empty.
@@ -36,8 +37,8 @@ impl Addresses {
     ///
     /// # Errors
     ///
-    /// [`AddressError`] with the first item that is no address. Numbers with leading zeros are none, since some programs
-    /// take these for octal.
+    /// [`AddressError`] with the first item that is no address. Numbers with leading zeros are
+    /// none, since some programs take these for octal.
     pub fn parse(list: &str) -> Result<Self, AddressError> {
         let address = |item: &str| {
             let item = item.trim_ascii();
@@ -48,8 +49,9 @@ impl Addresses {
         Ok(Self { listed: list.split(',').map(address).collect::<Result<_, _>>()? })
     }
 
-    /// Whether a connection from `peer` may stay; if not, close it at once, before reading from it. `None` stands for a
-    /// peer that did not come over TCP/IP and is never allowed (FastCGI 1.0, 3.2).
+    /// Whether a connection from `peer` may stay; if not, close it at once, before reading from it.
+    /// `None` stands for a peer that did not come over TCP/IP and is never allowed (FastCGI 1.0,
+    /// 3.2).
     pub fn allow(&self, peer: Option<IpAddr>) -> bool {
         // A listener for both families reports IPv4 peers as `::ffff:192.0.2.1`.
         peer.is_some_and(|peer| self.listed.contains(&peer.to_canonical()))

@@ -1,6 +1,8 @@
-//! Contents of the records that are laid out in a fixed way, and the numbers in them (FastCGI 1.0, 4.2, 5.1, 5.5, 8).
+//! Contents of the records that are laid out in a fixed way, and the numbers in them (FastCGI 1.0,
+//! 4.2, 5.1, 5.5, 8).
 //!
-//! The same words on each: `LEN`, `from_bytes`, `to_bytes`. All are eight bytes, and every eight bytes are one.
+//! The same words on each: `LEN`, `from_bytes`, `to_bytes`. All are eight bytes, and every eight
+//! bytes are one.
 
 use std::fmt;
 
@@ -9,8 +11,9 @@ use std::fmt;
 pub enum Role {
     /// `FCGI_RESPONDER`: the application answers a request, as a CGI program does (6.2).
     Responder,
-    /// `FCGI_AUTHORIZER`: the application lets a request pass or answers why not (6.3). It has parameters and no other
-    /// input; a reply of status 200 means "pass", and its `Variable-` headers go with the request.
+    /// `FCGI_AUTHORIZER`: the application lets a request pass or answers why not (6.3). It has
+    /// parameters and no other input; a reply of status 200 means "pass", and its `Variable-`
+    /// headers go with the request.
     Authorizer,
     /// `FCGI_FILTER`: a responder with a file of the web server's as a second input (6.4).
     Filter,
@@ -98,7 +101,8 @@ impl Flags {
     /// `FCGI_KEEP_CONN`: the application leaves the connection open after the request.
     pub const KEEP_CONN: Self = Self(1);
 
-    /// Whether `FCGI_KEEP_CONN` is set; if not, the application closes the connection after the request.
+    /// Whether `FCGI_KEEP_CONN` is set; if not, the application closes the connection after the
+    /// request.
     pub const fn keep_connection(self) -> bool {
         self.0 & Self::KEEP_CONN.0 != 0
     }

@@ -1,6 +1,7 @@
 //! The web server's side of a connection: requests out, replies in (FastCGI 1.0, 3.3, 4, 5).
 //!
-//! For tools and tests that talk to an application as a web server does. Knows nothing of sockets either.
+//! For tools and tests that talk to an application as a web server does. Knows nothing of sockets
+//! either.
 
 use std::{error, fmt};
 
@@ -14,8 +15,8 @@ use crate::{
     values::Values,
 };
 
-/// Makes the records of one request, in this order: begin, parameters, `FCGI_STDIN` and its end unless the role is
-/// authorizer, `FCGI_DATA` and its end if it is filter (FastCGI 1.0, 6).
+/// Makes the records of one request, in this order: begin, parameters, `FCGI_STDIN` and its end
+/// unless the role is authorizer, `FCGI_DATA` and its end if it is filter (FastCGI 1.0, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     id: RequestId,
@@ -23,8 +24,8 @@ pub struct Request {
 
 /// The state of one connection to an application: bytes of replies in, events out.
 ///
-/// It keeps no account of requests: an event says which one it belongs to, and whether that one was ever sent is for the
-/// caller to know.
+/// It keeps no account of requests: an event says which one it belongs to, and whether that one was
+/// ever sent is for the caller to know.
 #[derive(Debug)]
 pub struct Connection {
     reader: Reader,
@@ -37,7 +38,8 @@ pub struct Connection {
 pub struct Step<'i> {
     /// How many bytes of the input are dealt with. What follows them has to be given again.
     pub consumed: usize,
-    /// What the bytes meant. `None`: all of the input is consumed, and more is needed before anything can be said.
+    /// What the bytes meant. `None`: all of the input is consumed, and more is needed before
+    /// anything can be said.
     pub event: Option<Event<'i>>,
 }
 
@@ -86,7 +88,8 @@ pub enum Event<'i> {
 pub enum Error {
     /// A record of another version of the protocol (FastCGI 1.0, 3.3).
     UnknownVersion(UnknownVersion),
-    /// The content of a record of fixed layout is not as long as the specification has it (FastCGI 1.0, 4.2 and 5.5).
+    /// The content of a record of fixed layout is not as long as the specification has it (FastCGI
+    /// 1.0, 4.2 and 5.5).
     Length {
         /// The record.
         record_type: RecordType,
@@ -120,11 +123,13 @@ impl Request {
 
     /// Writes all parameters and the end of their stream behind `out` (FastCGI 1.0, 5.2).
     ///
-    /// Pairs stay whole where one record can hold them, since not every application reads one that straddles two.
+    /// Pairs stay whole where one record can hold them, since not every application reads one that
+    /// straddles two.
     ///
     /// # Errors
     ///
-    /// [`Unwritable`] if a name or value is longer than the protocol can say; `out` is then as it was.
+    /// [`Unwritable`] if a name or value is longer than the protocol can say; `out` is then as it
+    /// was.
     pub fn append_params<N, V>(
         &self,
         params: impl IntoIterator<Item = (N, V)>,
@@ -157,7 +162,8 @@ impl Request {
         Frames::new(input.record_type(), self.id, false, length)
     }
 
-    /// Writes the next `content` of `input` behind `out`, in as many records as it takes; nothing if it is empty.
+    /// Writes the next `content` of `input` behind `out`, in as many records as it takes; nothing
+    /// if it is empty.
     pub fn append_input(&self, input: Input, content: &[u8], out: &mut Vec<u8>) {
         self.append_stream(input.record_type(), content, out);
     }
@@ -187,10 +193,11 @@ impl Connection {
         Self { reader: Reader::new(), current: Current::Ignored, failed: None }
     }
 
-    /// Takes bytes from the application, up to the first of them that mean something. Records of types that are not known,
-    /// and those that only web servers send, are ignored.
+    /// Takes bytes from the application, up to the first of them that mean something. Records of
+    /// types that are not known, and those that only web servers send, are ignored.
     ///
-    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed then.
+    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed
+    /// then.
     ///
     /// # Errors
     ///

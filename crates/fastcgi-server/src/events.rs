@@ -14,7 +14,8 @@ use crate::{
 pub struct Step<'i> {
     /// How many bytes of the input are dealt with. What follows them has to be given again.
     pub consumed: usize,
-    /// What the bytes meant. `None`: all of the input is consumed, and more is needed before anything can be said.
+    /// What the bytes meant. `None`: all of the input is consumed, and more is needed before
+    /// anything can be said.
     pub event: Option<Event<'i>>,
 }
 
@@ -22,26 +23,28 @@ pub struct Step<'i> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
     /// A request begins and its id is active (FastCGI 1.0, 5.1), until
-    /// [`Connection::finish`](crate::Connection::finish) says otherwise. Nothing may be sent yet (6.2).
+    /// [`Connection::finish`](crate::Connection::finish) says otherwise. Nothing may be sent yet
+    /// (6.2).
     Begin {
         /// Its name on this connection.
         id: RequestId,
         /// What is wanted.
         role: Role,
-        /// The connection stays open after the request; [`Connection::must_close`](crate::Connection::must_close) keeps
-        /// account of this.
+        /// The connection stays open after the request;
+        /// [`Connection::must_close`](crate::Connection::must_close) keeps account of this.
         keep_connection: bool,
     },
-    /// All parameters are here, and the reply may begin (FastCGI 1.0, 5.2 and 6.2). A filter waits for
-    /// [`Event::StdinEnd`] before it sends anything (6.4). For an authorizer the input is over (6.3).
+    /// All parameters are here, and the reply may begin (FastCGI 1.0, 5.2 and 6.2). A filter waits
+    /// for [`Event::StdinEnd`] before it sends anything (6.4). For an authorizer the input is over
+    /// (6.3).
     Params {
         /// The request.
         id: RequestId,
         /// Its parameters.
         params: Params,
     },
-    /// All parameters have come and they are of no use. Answer with an error page and finish the request: nothing more of
-    /// it follows but [`Event::Abort`].
+    /// All parameters have come and they are of no use. Answer with an error page and finish the
+    /// request: nothing more of it follows but [`Event::Abort`].
     BadParams {
         /// The request.
         id: RequestId,
@@ -55,7 +58,8 @@ pub enum Event<'i> {
         /// The piece.
         bytes: &'i [u8],
     },
-    /// The request's body is over. Fewer bytes than `CONTENT_LENGTH` mean that the client died (FastCGI 1.0, 6.2).
+    /// The request's body is over. Fewer bytes than `CONTENT_LENGTH` mean that the client died
+    /// (FastCGI 1.0, 6.2).
     StdinEnd {
         /// The request.
         id: RequestId,
@@ -69,21 +73,23 @@ pub enum Event<'i> {
         /// The piece.
         bytes: &'i [u8],
     },
-    /// The file is over. Another number of bytes than `FCGI_DATA_LENGTH` means that some are missing (FastCGI 1.0, 6.4).
+    /// The file is over. Another number of bytes than `FCGI_DATA_LENGTH` means that some are
+    /// missing (FastCGI 1.0, 6.4).
     DataEnd {
         /// The request.
         id: RequestId,
         /// Bytes that the file had.
         length: u64,
     },
-    /// The web server wants the request to end (FastCGI 1.0, 5.4). Send `FCGI_END_REQUEST` as soon as possible, and
-    /// finish it; until then it counts as active. Comes at most once, also before the parameters, and no input follows.
+    /// The web server wants the request to end (FastCGI 1.0, 5.4). Send `FCGI_END_REQUEST` as soon
+    /// as possible, and finish it; until then it counts as active. Comes at most once, also before
+    /// the parameters, and no input follows.
     Abort {
         /// The request.
         id: RequestId,
     },
-    /// Bytes to be sent before anything else is received; they may stand between any two records of a reply. The
-    /// application proper has no part in them.
+    /// Bytes to be sent before anything else is received; they may stand between any two records of
+    /// a reply. The application proper has no part in them.
     Reply(Reply),
 }
 
@@ -94,7 +100,8 @@ pub enum Reply {
     Values(Values),
     /// `FCGI_UNKNOWN_TYPE`, an answer to a management record of this type (FastCGI 1.0, 4.2).
     UnknownType(u8),
-    /// `FCGI_END_REQUEST`, which refuses a request (FastCGI 1.0, 5.5). Its id is not active, and the rest of it is ignored.
+    /// `FCGI_END_REQUEST`, which refuses a request (FastCGI 1.0, 5.5). Its id is not active, and
+    /// the rest of it is ignored.
     Refused {
         /// The request.
         id: RequestId,
@@ -112,14 +119,16 @@ pub enum Input {
     Data,
 }
 
-/// The rest of a record that is about to come; see [`Connection::expected`](crate::Connection::expected).
+/// The rest of a record that is about to come; see
+/// [`Connection::expected`](crate::Connection::expected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The request.
     pub id: RequestId,
     /// Which of its inputs.
     pub input: Input,
-    /// Bytes of the record's content that are still to come, at least 1. Padding and further records follow.
+    /// Bytes of the record's content that are still to come, at least 1. Padding and further
+    /// records follow.
     pub remaining: usize,
 }
 
@@ -154,21 +163,24 @@ impl Reply {
     }
 }
 
-/// The peer does not speak the protocol. Nothing that it says can be trusted any more: close the connection and log the
-/// reason (FastCGI 1.0, 7). What it was told before stays valid, so requests that were whole may still be answered.
+/// The peer does not speak the protocol. Nothing that it says can be trusted any more: close the
+/// connection and log the reason (FastCGI 1.0, 7). What it was told before stays valid, so requests
+/// that were whole may still be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// A record of another version of the protocol (FastCGI 1.0, 3.3), often because the peer speaks HTTP.
+    /// A record of another version of the protocol (FastCGI 1.0, 3.3), often because the peer
+    /// speaks HTTP.
     UnknownVersion(UnknownVersion),
-    /// The content of `FCGI_BEGIN_REQUEST` is not as long as the specification has it (FastCGI 1.0, 5.1).
+    /// The content of `FCGI_BEGIN_REQUEST` is not as long as the specification has it (FastCGI 1.0,
+    /// 5.1).
     BeginLength {
         /// The request.
         id: RequestId,
         /// Bytes of the content.
         length: u16,
     },
-    /// A request begins under an id that is still active (FastCGI 1.0, 3.3). Whatever was sent for that id from now on
-    /// could reach the wrong visitor.
+    /// A request begins under an id that is still active (FastCGI 1.0, 3.3). Whatever was sent for
+    /// that id from now on could reach the wrong visitor.
     AlreadyActive {
         /// The id.
         id: RequestId,

@@ -1,12 +1,12 @@
 //! How the bytes of a stream are divided among records (FastCGI 1.0, 3.3).
 //!
-//! Makes headers only, so that contents can be sent from where they are: `writev` of header, content and padding, or a
-//! header and then `sendfile`.
+//! Makes headers only, so that contents can be sent from where they are: `writev` of header,
+//! content and padding, or a header and then `sendfile`.
 
 use crate::record::{Header, MAX_CONTENT, RecordType, RequestId};
 
-/// Content of each record but the last where one record is not enough: the longest that leaves the next record at a
-/// multiple of eight bytes, as the specification recommends, without padding.
+/// Content of each record but the last where one record is not enough: the longest that leaves the
+/// next record at a multiple of eight bytes, as the specification recommends, without padding.
 const FULL: u16 = 0xfff8;
 
 /// What padding consists of.
@@ -14,7 +14,8 @@ static PADDING: [u8; 7] = [0; 7];
 
 /// What stands around one record's content.
 ///
-/// Send [`Frame::header`], then [`Frame::content_length`] bytes of content, then [`Frame::padding`].
+/// Send [`Frame::header`], then [`Frame::content_length`] bytes of content, then
+/// [`Frame::padding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     header: [u8; Header::LEN],
@@ -22,8 +23,8 @@ pub struct Frame {
     padding_length: u8,
 }
 
-/// The records that a stretch of a stream takes. A stretch of no bytes takes none, since an empty record would end the
-/// stream.
+/// The records that a stretch of a stream takes. A stretch of no bytes takes none, since an empty
+/// record would end the stream.
 #[derive(Clone, Debug)]
 pub struct Frames {
     record_type: RecordType,
@@ -60,7 +61,8 @@ impl Frames {
         Self { record_type, id, padded, left: length }
     }
 
-    /// Writes all of the records behind `out`, with `content` in them, of which there are as many bytes as were announced.
+    /// Writes all of the records behind `out`, with `content` in them, of which there are as many
+    /// bytes as were announced.
     pub(crate) fn append(self, content: &[u8], out: &mut Vec<u8>) {
         let mut rest = content;
         for frame in self {
@@ -84,7 +86,8 @@ impl Iterator for Frames {
             Err(_) => FULL,
         };
         self.left -= usize::from(content_length);
-        // The low three bits of a number's complement fill it up to a multiple of eight; they fit in a byte.
+        // The low three bits of a number's complement fill it up to a multiple of eight; they fit
+        // in a byte.
         let padding_length =
             if self.padded { (content_length.wrapping_neg() & 7).to_le_bytes()[0] } else { 0 };
         let header = Header {

@@ -1,16 +1,19 @@
 //! FastCGI 1.0 without I/O.
 //!
-//! Bytes go in, events and bytes come out; sockets, threads and waiting are the caller's. So the same code serves a
-//! blocking loop, an event loop and a test.
+//! Bytes go in, events and bytes come out; sockets, threads and waiting are the caller's. So the
+//! same code serves a blocking loop, an event loop and a test.
 //!
-//! - [`Connection`] is what an application holds for each connection from a web server: [`Connection::receive`] makes
-//!   [`Event`]s of bytes, wherever these are split. Contents of streams are not copied.
-//! - [`Output`] makes the records of a reply: headers to send around contents that stay where they are, or whole records
-//!   in a vector.
+//! - [`Connection`] is what an application holds for each connection from a web server:
+//!   [`Connection::receive`] makes [`Event`]s of bytes, wherever these are split. Contents of
+//!   streams are not copied.
+//! - [`Output`] makes the records of a reply: headers to send around contents that stay where they
+//!   are, or whole records in a vector.
 //! - [`client`] is the other side, for tools and tests.
-//! - [`record`], [`bodies`], [`pairs`], [`values`] and [`addresses`] are the values that all this consists of.
+//! - [`record`], [`bodies`], [`pairs`], [`values`] and [`addresses`] are the values that all this
+//!   consists of.
 //!
-//! The specification is the "FastCGI Specification", version 1.0 of 29 April 1996; numbers such as "(5.4)" are its sections.
+//! The specification is the "FastCGI Specification", version 1.0 of 29 April 1996; numbers such as
+//! "(5.4)" are its sections.
 //!
 //! # A request from its first byte to its last
 //!
@@ -67,11 +70,13 @@
 //!
 //! # What a peer can do
 //!
-//! Nothing that a peer sends makes this crate panic, overflow, allocate by an announced length, or keep more than
-//! [`Limits`] allow. A peer that breaks the protocol gets an [`Error`], after which the connection is of no use; a request
-//! whose parameters are wrong or too many gets [`Event::BadParams`], and the connection lives on.
+//! Nothing that a peer sends makes this crate panic, overflow, allocate by an announced length, or
+//! keep more than [`Limits`] allow. A peer that breaks the protocol gets an [`Error`], after which
+//! the connection is of no use; a request whose parameters are wrong or too many gets
+//! [`Event::BadParams`], and the connection lives on.
 //!
-//! How long a peer may take is not known here. A connection that is not [idle](Connection::is_idle) needs a deadline.
+//! How long a peer may take is not known here. A connection that is not [idle](Connection::is_idle)
+//! needs a deadline.
 
 #![forbid(unsafe_code)]
 

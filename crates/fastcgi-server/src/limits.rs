@@ -2,29 +2,32 @@
 
 use crate::values::Values;
 
-/// What bounds the memory of one [`Connection`](crate::Connection), and what it answers to `FCGI_GET_VALUES`.
+/// What bounds the memory of one [`Connection`](crate::Connection), and what it answers to
+/// `FCGI_GET_VALUES`.
 ///
-/// No peer makes a connection keep more than [`Limits::params_bytes`] for each of [`Limits::active_requests`], and a
-/// query of at most 64 KiB while it arrives; the buffers of these may be twice as large. Nothing is allocated because a
-/// length announces it.
+/// No peer makes a connection keep more than [`Limits::params_bytes`] for each of
+/// [`Limits::active_requests`], and a query of at most 64 KiB while it arrives; the buffers of
+/// these may be twice as large. Nothing is allocated because a length announces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most bytes of parameters that one request may have, lengths included. Default: 1 MiB, somewhat more than Apache
-    /// sends with all its own limits used up. More of them end in [`ParamsError::TooLong`](crate::ParamsError::TooLong).
+    /// Most bytes of parameters that one request may have, lengths included. Default: 1 MiB,
+    /// somewhat more than Apache sends with all its own limits used up. More of them end in
+    /// [`ParamsError::TooLong`](crate::ParamsError::TooLong).
     pub params_bytes: usize,
-    /// Most parameters that one request may have. Default: 1024, of which Apache uses about 150 at most. More of them end
-    /// in [`ParamsError::TooMany`](crate::ParamsError::TooMany).
+    /// Most parameters that one request may have. Default: 1024, of which Apache uses about 150 at
+    /// most. More of them end in [`ParamsError::TooMany`](crate::ParamsError::TooMany).
     pub params_count: usize,
-    /// Most requests that one connection may have going at the same time; 0 counts as 1. Default: 1, which means that
-    /// connections are not multiplexed: a further request is refused with `FCGI_CANT_MPX_CONN`. With more than 1 a
-    /// request above the limit is refused with `FCGI_OVERLOADED` (FastCGI 1.0, 5.5). Requests are searched one after the
-    /// other, so this should stay in the hundreds.
+    /// Most requests that one connection may have going at the same time; 0 counts as 1. Default:
+    /// 1, which means that connections are not multiplexed: a further request is refused with
+    /// `FCGI_CANT_MPX_CONN`. With more than 1 a request above the limit is refused with
+    /// `FCGI_OVERLOADED` (FastCGI 1.0, 5.5). Requests are searched one after the other, so this
+    /// should stay in the hundreds.
     pub active_requests: usize,
-    /// How many connections the whole application accepts at the same time, to be announced as `FCGI_MAX_CONNS`. Default:
-    /// not announced.
+    /// How many connections the whole application accepts at the same time, to be announced as
+    /// `FCGI_MAX_CONNS`. Default: not announced.
     pub max_conns: Option<u32>,
-    /// How many requests the whole application accepts at the same time, to be announced as `FCGI_MAX_REQS`. Default: not
-    /// announced.
+    /// How many requests the whole application accepts at the same time, to be announced as
+    /// `FCGI_MAX_REQS`. Default: not announced.
     pub max_reqs: Option<u32>,
 }
 

@@ -1,4 +1,5 @@
-//! The application's side of a request: `FCGI_STDOUT`, `FCGI_STDERR`, `FCGI_END_REQUEST` (FastCGI 1.0, 5.3, 5.5, 6.1).
+//! The application's side of a request: `FCGI_STDOUT`, `FCGI_STDERR`, `FCGI_END_REQUEST` (FastCGI
+//! 1.0, 5.3, 5.5, 6.1).
 
 use std::ops::Deref;
 
@@ -11,18 +12,19 @@ use crate::{
 /// A stream from the application to the web server (FastCGI 1.0, 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
-    /// `FCGI_STDOUT`: the reply, which begins with its head as a CGI program's does. There is no other way to tell a
-    /// status than `Status:` and `Location:` (6.1).
+    /// `FCGI_STDOUT`: the reply, which begins with its head as a CGI program's does. There is no
+    /// other way to tell a status than `Status:` and `Location:` (6.1).
     Stdout,
-    /// `FCGI_STDERR`: messages for the web server's log. Some web servers want the head of the reply before any of them.
+    /// `FCGI_STDERR`: messages for the web server's log. Some web servers want the head of the
+    /// reply before any of them.
     Stderr,
 }
 
 /// Makes the records of one request's reply.
 ///
-/// The order is: contents of both streams in any mixture, then [`Output::ending`], which is sent exactly once. Nothing may
-/// be sent before [`Event::Params`](crate::Event::Params), or before [`Event::StdinEnd`](crate::Event::StdinEnd) in a
-/// filter (FastCGI 1.0, 6.2 and 6.4).
+/// The order is: contents of both streams in any mixture, then [`Output::ending`], which is sent
+/// exactly once. Nothing may be sent before [`Event::Params`](crate::Event::Params), or before
+/// [`Event::StdinEnd`](crate::Event::StdinEnd) in a filter (FastCGI 1.0, 6.2 and 6.4).
 ///
 /// ```
 /// use fastcgi_server::{Output, RequestId, Stream};
@@ -52,8 +54,8 @@ impl Output {
         Self { id, padded: false }
     }
 
-    /// Pads records to a multiple of eight bytes, as the specification recommends and no web server needs (FastCGI 1.0,
-    /// 3.3).
+    /// Pads records to a multiple of eight bytes, as the specification recommends and no web server
+    /// needs (FastCGI 1.0, 3.3).
     #[must_use]
     pub const fn padded(self) -> Self {
         Self { padded: true, ..self }
@@ -66,7 +68,8 @@ impl Output {
         Frames::new(stream.record_type(), self.id, self.padded, length)
     }
 
-    /// Writes the next `content` of `stream` behind `out`, in as many records as it takes; nothing if it is empty.
+    /// Writes the next `content` of `stream` behind `out`, in as many records as it takes; nothing
+    /// if it is empty.
     pub fn append(&self, stream: Stream, content: &[u8], out: &mut Vec<u8>) {
         self.frames(stream, content.len()).append(content, out);
     }
@@ -76,9 +79,9 @@ impl Output {
         Header::new(stream.record_type(), Some(self.id), 0).to_bytes()
     }
 
-    /// All that follows the last content: the end of `FCGI_STDOUT`, which is sent even if nothing was (FastCGI 1.0, 6.1);
-    /// the end of `FCGI_STDERR` if `stderr_used`; and `FCGI_END_REQUEST` with `app_status`, which is what a CGI program
-    /// would have given to `exit` (6.2).
+    /// All that follows the last content: the end of `FCGI_STDOUT`, which is sent even if nothing
+    /// was (FastCGI 1.0, 6.1); the end of `FCGI_STDERR` if `stderr_used`; and `FCGI_END_REQUEST`
+    /// with `app_status`, which is what a CGI program would have given to `exit` (6.2).
     pub fn ending(&self, app_status: u32, stderr_used: bool) -> Ending {
         let mut ending = Ending::default();
         ending.push(&self.end_of(Stream::Stdout));
@@ -89,7 +92,8 @@ impl Output {
         ending
     }
 
-    /// `FCGI_END_REQUEST` alone, as an answer to an abort (FastCGI 1.0, 5.4) or to refuse a request (5.5).
+    /// `FCGI_END_REQUEST` alone, as an answer to an abort (FastCGI 1.0, 5.4) or to refuse a request
+    /// (5.5).
     pub fn end_request(
         &self,
         app_status: u32,

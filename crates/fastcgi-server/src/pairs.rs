@@ -1,11 +1,12 @@
 //! Name-value pairs: the form of parameters and of management queries (FastCGI 1.0, 3.4).
 //!
-//! Works on whole buffers. Pairs may straddle the records of a stream (3.3), so whoever reads a stream puts its
-//! records together first.
+//! Works on whole buffers. Pairs may straddle the records of a stream (3.3), so whoever reads a
+//! stream puts its records together first.
 
 use std::{error, fmt};
 
-/// Most bytes that a name or a value may have: the highest bit of a length says how it is written (FastCGI 1.0, 3.4).
+/// Most bytes that a name or a value may have: the highest bit of a length says how it is written
+/// (FastCGI 1.0, 3.4).
 pub const MAX_LENGTH: usize = 0x7fff_ffff;
 
 /// Lengths up to this one take one byte, longer ones four.
@@ -13,8 +14,8 @@ const SHORT: usize = 0x7f;
 
 /// Reads the pairs in a buffer, one after the other, without copying.
 ///
-/// Names and values may be empty, may hold any byte, and may repeat. The four-byte form of a length is taken for small
-/// numbers too. After an error nothing follows.
+/// Names and values may be empty, may hold any byte, and may repeat. The four-byte form of a length
+/// is taken for small numbers too. After an error nothing follows.
 ///
 /// ```
 /// use fastcgi_server::pairs::Pairs;
@@ -31,7 +32,8 @@ pub struct Pairs<'a> {
     whole: usize,
 }
 
-/// A buffer ends within a pair: in a length, or before as many bytes as the lengths promise (FastCGI 1.0, 3.4).
+/// A buffer ends within a pair: in a length, or before as many bytes as the lengths promise
+/// (FastCGI 1.0, 3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated {
     /// Where the pair begins, in bytes from the start of the buffer.
@@ -104,7 +106,8 @@ fn split_pair(bytes: &[u8]) -> Option<(Pair<'_>, &[u8])> {
     Some(((name, value), rest))
 }
 
-/// The lengths of name and value of the first pair, and what is behind it; `None` if it is truncated.
+/// The lengths of name and value of the first pair, and what is behind it; `None` if it is
+/// truncated.
 #[inline]
 pub(crate) fn skip_pair(bytes: &[u8]) -> Option<((usize, usize), &[u8])> {
     let (lengths, rest) = split_lengths(bytes)?;

@@ -7,11 +7,11 @@ use crate::pairs::{Pairs, skip_pair};
 /// The parameters of one request, in one buffer and in the order in which they came.
 ///
 /// The buffer is known to hold whole pairs, so reading it cannot fail. Hand it back with
-/// [`Connection::reuse`](crate::Connection::reuse) when it is no longer needed: then a connection allocates for its first
-/// request only.
+/// [`Connection::reuse`](crate::Connection::reuse) when it is no longer needed: then a connection
+/// allocates for its first request only.
 ///
-/// The order means nothing (FastCGI 1.0, 5.2). Of two parameters with one name the *last* wins: [`Params::get`] does so,
-/// and so does whoever puts what [`Params::iter`] yields into a map.
+/// The order means nothing (FastCGI 1.0, 5.2). Of two parameters with one name the *last* wins:
+/// [`Params::get`] does so, and so does whoever puts what [`Params::iter`] yields into a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params {
     /// Whole pairs; `Params::new` is the only way in.
@@ -21,22 +21,25 @@ pub struct Params {
     may_hold_nul: bool,
 }
 
-/// Why the parameters of a request cannot be used. The request can be answered all the same, since its end is known.
+/// Why the parameters of a request cannot be used. The request can be answered all the same, since
+/// its end is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamsError {
-    /// The stream had more bytes than [`Limits::params_bytes`](crate::Limits::params_bytes). None of them were kept, and the
-    /// rest was dropped as it came, since no reply may begin before the stream is over (FastCGI 1.0, 6.2). Answer with
-    /// status 431.
+    /// The stream had more bytes than [`Limits::params_bytes`](crate::Limits::params_bytes). None
+    /// of them were kept, and the rest was dropped as it came, since no reply may begin before the
+    /// stream is over (FastCGI 1.0, 6.2). Answer with status 431.
     TooLong {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// There were more pairs than [`Limits::params_count`](crate::Limits::params_count). Answer with status 431.
+    /// There were more pairs than [`Limits::params_count`](crate::Limits::params_count). Answer
+    /// with status 431.
     TooMany {
         /// The limit.
         limit: usize,
     },
-    /// The stream ended within a pair, or a length in it lied (FastCGI 1.0, 3.4). Answer with status 400.
+    /// The stream ended within a pair, or a length in it lied (FastCGI 1.0, 3.4). Answer with
+    /// status 400.
     Truncated {
         /// Where the pair begins, in bytes from the start of the stream.
         at: usize,
@@ -66,9 +69,10 @@ impl Params {
             count += 1;
             in_lengths += zeros_in_length(lengths.0) + zeros_in_length(lengths.1);
         }
-        // Counting all zeros in one go is many times faster than looking at each name and value. Beside those in the text there are
-        // only zeros in the lengths, and these are the fewest when each length is written in its shortest form. In pieces whose count
-        // fits a byte, of a length that registers divide, many are counted at a time.
+        // Counting all zeros in one go is many times faster than looking at each name and value.
+        // Beside those in the text there are only zeros in the lengths, and these are the fewest
+        // when each length is written in its shortest form. In pieces whose count fits a byte, of a
+        // length that registers divide, many are counted at a time.
         let in_piece =
             |piece: &[u8]| usize::from(piece.iter().map(|&byte| u8::from(byte == 0)).sum::<u8>());
         let zeros = bytes.chunks(192).map(in_piece).sum::<usize>();
@@ -97,10 +101,11 @@ impl Params {
         self.iter().filter(|(candidate, _)| *candidate == name).map(|(_, value)| value).last()
     }
 
-    /// The first parameter with a NUL byte in its name or value; `None` if all can become `environ(7)`.
+    /// The first parameter with a NUL byte in its name or value; `None` if all can become
+    /// `environ(7)`.
     ///
-    /// Textual values hold none (FastCGI 1.0, 6.1). A value with one would be cut short in the environment of a process,
-    /// so reject the request before building such an environment.
+    /// Textual values hold none (FastCGI 1.0, 6.1). A value with one would be cut short in the
+    /// environment of a process, so reject the request before building such an environment.
     pub fn with_nul(&self) -> Option<(&[u8], &[u8])> {
         if !self.may_hold_nul {
             return None;

@@ -1,4 +1,5 @@
-//! Takes the bytes of a connection apart into headers and contents, wherever they are split (FastCGI 1.0, 3.3).
+//! Takes the bytes of a connection apart into headers and contents, wherever they are split
+//! (FastCGI 1.0, 3.3).
 //!
 //! Both sides of a connection read this way. What a record means is not known here.
 
@@ -62,8 +63,9 @@ impl Reader {
         self.content -= length;
     }
 
-    /// Takes the next header from `input`, once the content of the record before it is over; `None` if there are not
-    /// enough bytes, all of which are then taken. A wrong version is told by its very byte.
+    /// Takes the next header from `input`, once the content of the record before it is over; `None`
+    /// if there are not enough bytes, all of which are then taken. A wrong version is told by its
+    /// very byte.
     #[inline]
     pub(crate) fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, UnknownVersion> {
         if self.padding > 0 {

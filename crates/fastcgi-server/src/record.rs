@@ -1,14 +1,16 @@
 //! Records: every byte of a connection belongs to one (FastCGI 1.0, 3.3 and 8).
 //!
-//! Only the header stands here. What the content of a record means is the business of `bodies`, `pairs` and the two
-//! connections.
+//! Only the header stands here. What the content of a record means is the business of `bodies`,
+//! `pairs` and the two connections.
 
 use std::{error, fmt, num::NonZeroU16};
 
-/// The version of the protocol that every record names in its first byte (FastCGI 1.0, 8: `FCGI_VERSION_1`).
+/// The version of the protocol that every record names in its first byte (FastCGI 1.0, 8:
+/// `FCGI_VERSION_1`).
 pub const VERSION_1: u8 = 1;
 
-/// The request id of management records on the wire (FastCGI 1.0, 3.3 and 8: `FCGI_NULL_REQUEST_ID`).
+/// The request id of management records on the wire (FastCGI 1.0, 3.3 and 8:
+/// `FCGI_NULL_REQUEST_ID`).
 ///
 /// In [`Header`] it is `None`, so that no application record can be written with it.
 pub const NULL_REQUEST_ID: u16 = 0;
@@ -19,8 +21,8 @@ pub const MAX_CONTENT: usize = 0xffff;
 /// Most bytes of padding that one record carries (FastCGI 1.0, 3.3).
 pub const MAX_PADDING: usize = 0xff;
 
-/// Names a request among those of one connection: any number from 1 to 65535, used again by the web server as it likes
-/// (FastCGI 1.0, 3.3, "Managing Request IDs").
+/// Names a request among those of one connection: any number from 1 to 65535, used again by the web
+/// server as it likes (FastCGI 1.0, 3.3, "Managing Request IDs").
 pub type RequestId = NonZeroU16;
 
 /// What a record is for (FastCGI 1.0, 8).
@@ -57,7 +59,8 @@ pub enum RecordType {
 pub struct Header {
     /// What the record is for.
     pub record_type: RecordType,
-    /// The request that the record belongs to; `None` in a management record, which belongs to no request.
+    /// The request that the record belongs to; `None` in a management record, which belongs to no
+    /// request.
     pub request_id: Option<RequestId>,
     /// Bytes of content that follow the header.
     pub content_length: u16,
@@ -67,8 +70,8 @@ pub struct Header {
 
 /// A record begins with another version of the protocol than [`VERSION_1`].
 ///
-/// Nothing after it can be understood, since another version may lay its records out in another way: close the
-/// connection, and log the reason (FastCGI 1.0, 3.3 and 7).
+/// Nothing after it can be understood, since another version may lay its records out in another
+/// way: close the connection, and log the reason (FastCGI 1.0, 3.3 and 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownVersion(
     /// The version that the record names.

@@ -1,13 +1,14 @@
 //! A connection as the application sees it: bytes in, events out (FastCGI 1.0, 3.3, 4, 5 and 6).
 //!
-//! Knows nothing of sockets, and writes nothing: what has to be sent is an event, and replies are the business of
-//! `output`. What the specification leaves open is decided here as follows.
+//! Knows nothing of sockets, and writes nothing: what has to be sent is an event, and replies are
+//! the business of `output`. What the specification leaves open is decided here as follows.
 //!
-//! - A stream that comes too early is an error, since its bytes would be lost or misread. One that comes too late (after its
-//!   own end, or for a role that has no such stream) is ignored.
-//! - `FCGI_BEGIN_REQUEST` for an active id is an error: `FCGI_END_REQUEST` could not say which of the two it ends.
-//! - Types that are not known, and those that only applications send, are ignored in application records. In management
-//!   records every type that belongs to requests counts as unknown.
+//! - A stream that comes too early is an error, since its bytes would be lost or misread. One that
+//!   comes too late (after its own end, or for a role that has no such stream) is ignored.
+//! - `FCGI_BEGIN_REQUEST` for an active id is an error: `FCGI_END_REQUEST` could not say which of
+//!   the two it ends.
+//! - Types that are not known, and those that only applications send, are ignored in application
+//!   records. In management records every type that belongs to requests counts as unknown.
 
 use std::mem;
 
@@ -26,8 +27,9 @@ const KEPT: usize = 1 << 16;
 
 /// The state of one connection from a web server.
 ///
-/// Give [`Connection::receive`] what was read, until it has no event left; send what [`Event::Reply`] holds; and say with
-/// [`Connection::finish`] when `FCGI_END_REQUEST` has been sent.
+/// Give [`Connection::receive`] what was read, until it has no event left; send what
+/// [`Event::Reply`] holds; and say with [`Connection::finish`] when `FCGI_END_REQUEST` has been
+/// sent.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
@@ -75,9 +77,9 @@ impl Connection {
 
     /// Takes bytes from the peer, up to the first of them that mean something.
     ///
-    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed then, and nothing has to be
-    /// kept. It makes no difference how the peer's bytes are divided among the calls, except that the content of a stream
-    /// comes in other pieces.
+    /// Call it again with the rest of the input until [`Step::event`] is `None`; all is consumed
+    /// then, and nothing has to be kept. It makes no difference how the peer's bytes are divided
+    /// among the calls, except that the content of a stream comes in other pieces.
     ///
     /// # Errors
     ///
@@ -97,11 +99,11 @@ impl Connection {
         }
     }
 
-    /// The content of `FCGI_STDIN` or `FCGI_DATA` that comes next, if the last record is one of these and has not come
-    /// whole.
+    /// The content of `FCGI_STDIN` or `FCGI_DATA` that comes next, if the last record is one of
+    /// these and has not come whole.
     ///
-    /// An application that has given all of its input to [`Connection::receive`] may read up to so many bytes from the socket
-    /// into a buffer of its own. It says so with [`Connection::took`].
+    /// An application that has given all of its input to [`Connection::receive`] may read up to so
+    /// many bytes from the socket into a buffer of its own. It says so with [`Connection::took`].
     pub fn expected(&self) -> Option<Expected> {
         let remaining = self.reader.remaining();
         match self.current {
@@ -110,7 +112,8 @@ impl Connection {
         }
     }
 
-    /// Counts `length` bytes of the content that [`Connection::expected`] announces as received, without an event.
+    /// Counts `length` bytes of the content that [`Connection::expected`] announces as received,
+    /// without an event.
     ///
     /// # Panics
     ///
@@ -129,8 +132,8 @@ impl Connection {
         self.count(expected.id, length);
     }
 
-    /// Says that `FCGI_END_REQUEST` has been sent for `id`, so that the id is inactive: all that still comes of the request
-    /// is ignored (FastCGI 1.0, 3.3). Does nothing if it is not active.
+    /// Says that `FCGI_END_REQUEST` has been sent for `id`, so that the id is inactive: all that
+    /// still comes of the request is ignored (FastCGI 1.0, 3.3). Does nothing if it is not active.
     pub fn finish(&mut self, id: RequestId) {
         let Some(position) = self.requests.iter().position(|request| request.id == id) else {
             return;
@@ -144,9 +147,9 @@ impl Connection {
         }
     }
 
-    /// Refuses a request after [`Event::Begin`], for reasons of the application's: [`ProtocolStatus::Overloaded`], or
-    /// [`ProtocolStatus::UnknownRole`] for a role that it does not play (FastCGI 1.0, 5.5). The id is inactive from then
-    /// on; send the reply.
+    /// Refuses a request after [`Event::Begin`], for reasons of the application's:
+    /// [`ProtocolStatus::Overloaded`], or [`ProtocolStatus::UnknownRole`] for a role that it does
+    /// not play (FastCGI 1.0, 5.5). The id is inactive from then on; send the reply.
     #[must_use]
     pub fn refuse(&mut self, id: RequestId, status: ProtocolStatus) -> Reply {
         self.finish(id);
@@ -158,13 +161,14 @@ impl Connection {
         self.keep_buffer(params.into_buffer());
     }
 
-    /// Whether the connection has to be closed now: a request that did not ask to keep it is over, and no other is active
-    /// (FastCGI 1.0, 3.5 and 5.1).
+    /// Whether the connection has to be closed now: a request that did not ask to keep it is over,
+    /// and no other is active (FastCGI 1.0, 3.5 and 5.1).
     pub fn must_close(&self) -> bool {
         self.closing && self.requests.is_empty()
     }
 
-    /// The ids that are active. If the peer closes the connection, these requests are aborted (FastCGI 1.0, 5.4).
+    /// The ids that are active. If the peer closes the connection, these requests are aborted
+    /// (FastCGI 1.0, 5.4).
     pub fn active(&self) -> impl ExactSizeIterator<Item = RequestId> {
         self.requests.iter().map(|request| request.id)
     }
@@ -174,8 +178,8 @@ impl Connection {
         self.requests.iter().any(|request| request.id == id)
     }
 
-    /// Whether nothing is lost if either side closes the connection now: no request is active and no record has come in
-    /// part.
+    /// Whether nothing is lost if either side closes the connection now: no request is active and
+    /// no record has come in part.
     pub fn is_idle(&self) -> bool {
         self.requests.is_empty() && self.reader.is_between_records()
     }
@@ -242,7 +246,8 @@ impl Connection {
                 self.current = Current::GetValues;
                 None
             }
-            // Answers to questions that were never asked; two applications that talk to each other would not come to an end.
+            // Answers to questions that were never asked; two applications that talk to each other
+            // would not come to an end.
             RecordType::GetValuesResult | RecordType::UnknownType => None,
             unknown => Some(Event::Reply(Reply::UnknownType(unknown.to_byte()))),
         }
@@ -364,7 +369,8 @@ impl Connection {
         }
     }
 
-    /// Keeps a buffer for the next request, unless there is a better one or it is too large to be kept for ever.
+    /// Keeps a buffer for the next request, unless there is a better one or it is too large to be
+    /// kept for ever.
     fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() <= KEPT && buffer.capacity() > self.spare.capacity() {
             buffer.clear();

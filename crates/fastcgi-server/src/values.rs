@@ -8,11 +8,12 @@ use crate::{
 /// Most bytes that the pairs of all three values take.
 const MAX_RESULT: usize = 128;
 
-/// The three values that the protocol defines. One that is `None` is not known, not asked for, or not answered.
+/// The three values that the protocol defines. One that is `None` is not known, not asked for, or
+/// not answered.
 ///
 /// A query (`FCGI_GET_VALUES`) is a list of names, of which only the known ones matter; an answer
-/// (`FCGI_GET_VALUES_RESULT`) is a list of those names with their values. Both are read with [`Values::requested`] and
-/// [`Values::answered`].
+/// (`FCGI_GET_VALUES_RESULT`) is a list of those names with their values. Both are read with
+/// [`Values::requested`] and [`Values::answered`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Values {
     /// `FCGI_MAX_CONNS`: connections that the application accepts at the same time.
@@ -33,8 +34,8 @@ impl Values {
 
     /// Those of these values that `query`, the content of `FCGI_GET_VALUES`, names.
     ///
-    /// Names that are not known are left out, and so is the rest of the query from a pair on that is cut off: all that was
-    /// understood is answered. Values in a query mean nothing.
+    /// Names that are not known are left out, and so is the rest of the query from a pair on that
+    /// is cut off: all that was understood is answered. Values in a query mean nothing.
     #[must_use]
     pub fn requested(&self, query: &[u8]) -> Self {
         let mut requested = Self::default();
@@ -49,8 +50,8 @@ impl Values {
         requested
     }
 
-    /// The values in `answer`, the content of `FCGI_GET_VALUES_RESULT`. What is no number, is not known or comes after a
-    /// pair that is cut off is left out.
+    /// The values in `answer`, the content of `FCGI_GET_VALUES_RESULT`. What is no number, is not
+    /// known or comes after a pair that is cut off is left out.
     pub fn answered(answer: &[u8]) -> Self {
         let mut answered = Self::default();
         for (name, value) in Pairs::new(answer).map_while(Result::ok) {

@@ -13,7 +13,8 @@ pub struct App {
     pub source: Source,
     /// What in it is the application; without it `application`, then `app`.
     pub callable: Option<String>,
-    /// The callable is a factory: it is called once, without arguments, and returns the application.
+    /// The callable is a factory: it is called once, without arguments, and returns the
+    /// application.
     pub factory: bool,
 }
 
@@ -27,15 +28,16 @@ pub enum Source {
 }
 
 impl App {
-    /// An application in the file at `path`, whatever the path looks like: a colon in it is part of the name.
+    /// An application in the file at `path`, whatever the path looks like: a colon in it is part of
+    /// the name.
     pub fn in_file(path: impl Into<Vec<u8>>) -> Self {
         Self { source: Source::File(path.into()), callable: None, factory: false }
     }
 }
 
 impl App {
-    /// Reads the word `word`. `site.wsgi` may be a file and `site.wsgi` may be a module: it is the file if `is_file`
-    /// says that there is one.
+    /// Reads the word `word`. `site.wsgi` may be a file and `site.wsgi` may be a module: it is the
+    /// file if `is_file` says that there is one.
     ///
     /// # Errors
     /// If the word names nothing, or something that can be no callable.

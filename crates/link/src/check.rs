@@ -34,7 +34,8 @@ pub struct Loaded {
     pub kind: String,
     /// Files of the modules that were loaded, as bytes.
     pub files: Vec<Vec<u8>>,
-    /// Status of the first request under `wsgiref.validate`, or the entry that says what went wrong.
+    /// Status of the first request under `wsgiref.validate`, or the entry that says what went
+    /// wrong.
     pub first_request: Result<String, String>,
     /// Why `wsgiref.validate` was not asked, if it was not.
     pub not_validated: Option<String>,
@@ -44,7 +45,8 @@ pub struct Loaded {
     pub threads: usize,
     /// What loading left open or running; which code did it is not known.
     pub remains: Vec<Remains>,
-    /// Random number generators in globals of modules, such as ``module `app.db` holds a `random.Random` as `rng` ``.
+    /// Random number generators in globals of modules, such as ``module `app.db` holds a
+    /// `random.Random` as `rng` ``.
     pub generators: Vec<String>,
 }
 
@@ -68,7 +70,8 @@ pub enum Sharing {
     Forked,
     /// Each process needs its own, so each loads the application by itself.
     EachProcess,
-    /// One process at a time may have it: a second one fails to load the application, or destroys its data.
+    /// One process at a time may have it: a second one fails to load the application, or destroys
+    /// its data.
     OneProcess,
 }
 

@@ -17,20 +17,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may go on sending.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Ends the reply on `reply` and closes it. With `body_left` something of the request body may still be unread.
+/// Ends the reply on `reply` and closes it. With `body_left` something of the request body may
+/// still be unread.
 ///
-/// Apache's mod_cgid gives a program one socket as standard input and output, sends the whole request body on it before it reads
-/// the reply, and loses that if the socket is closed while body is still in it: the kernel resets the connection then. So
-/// what is left of the body is read and dropped, until the web server closes its end.
+/// Apache's mod_cgid gives a program one socket as standard input and output, sends the whole
+/// request body on it before it reads the reply, and loses that if the socket is closed while body
+/// is still in it: the kernel resets the connection then. So what is left of the body is read and
+/// dropped, until the web server closes its end.
 pub fn end_reply(reply: impl AsFd, body_left: bool) {
-    // Other holders of a socket, such as children of the application, do not keep the reply open then. A pipe has no such end,
-    // and needs none: it has nothing but the reply in it.
+    // Other holders of a socket, such as children of the application, do not keep the reply open
+    // then. A pipe has no such end, and needs none: it has nothing but the reply in it.
     if shutdown(reply.as_fd(), Shutdown::Write).is_ok() && body_left {
         drop_the_rest(reply.as_fd());
     }
 }
 
-/// Reads until the other end is closed, or silent for too long, or does not come to an end. Not a part of its caller, whose stack would have this piece, too.
+/// Reads until the other end is closed, or silent for too long, or does not come to an end. Not a
+/// part of its caller, whose stack would have this piece, too.
 #[inline(never)]
 fn drop_the_rest(reply: BorrowedFd<'_>) {
     let patience =

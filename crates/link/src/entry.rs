@@ -1,7 +1,8 @@
-//! Log entries: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and which request it was about.
+//! Log entries: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and which request it
+//! was about.
 //!
-//! An entry is one string, made to leave in one `write`, so that entries of parallel requests do not mix. The codes are
-//! permanent and listed in `docs/errors.md`.
+//! An entry is one string, made to leave in one `write`, so that entries of parallel requests do
+//! not mix. The codes are permanent and listed in `docs/errors.md`.
 
 use std::{
     borrow::Cow,
@@ -73,15 +74,18 @@ codes! {
     WorkerReplaced = 340,
     /// A pool without work has let its last process of Python go.
     PoolRests = 341,
-    /// The application left open, while it was loaded in a process that is to be forked, what processes must not share.
+    /// The application left open, while it was loaded in a process that is to be forked, what
+    /// processes must not share.
     OpenAtImport = 350,
-    /// The application left open or running what forked processes must not share, so that each worker loads it by itself.
+    /// The application left open or running what forked processes must not share, so that each
+    /// worker loads it by itself.
     NotPreloaded = 351,
     /// A worker ended while it loaded the application.
     WorkerUnloaded = 352,
     /// A file has changed, and new code is loaded.
     ChangeSeen = 353,
-    /// The application left open what one process at a time may have, so that its requests are not served warm.
+    /// The application left open what one process at a time may have, so that its requests are not
+    /// served warm.
     OneProcessOnly = 354,
     /// A service manager has passed a socket that is not served.
     SocketLeft = 360,
@@ -211,7 +215,8 @@ impl fmt::Display for Code {
     }
 }
 
-/// Most bytes of a sentence or line, and of all lines of a detail together: an exception may carry a whole upload.
+/// Most bytes of a sentence or line, and of all lines of a detail together: an exception may carry
+/// a whole upload.
 const LONGEST_SENTENCE: usize = 2_000;
 const LONGEST_DETAIL: usize = 32_000;
 
@@ -258,11 +263,16 @@ impl Entry {
         Self { severity: Severity::Notice, ..Self::error(code, sentence) }
     }
 
-    /// An error: the application has closed descriptors that are not its own; `which` says how that was noticed.
+    /// An error: the application has closed descriptors that are not its own; `which` says how that
+    /// was noticed.
     pub fn descriptors_lost(which: &str) -> Self {
-        Self::error(Code::DescriptorsLost, format!("the application closed descriptors of wsgate's: {which}")).hint(
-            "close only what the application has opened: look for `os.closerange()`, `os.close()` and `os.dup2()` with \
-             numbers, and for code that makes a daemon",
+        Self::error(
+            Code::DescriptorsLost,
+            format!("the application closed descriptors of wsgate's: {which}"),
+        )
+        .hint(
+            "close only what the application has opened: look for `os.closerange()`, `os.close()` \
+             and `os.dup2()` with numbers, and for code that makes a daemon",
         )
     }
 
@@ -331,7 +341,8 @@ pub fn shorten(text: &str, most: usize) -> Cow<'_, str> {
     ))
 }
 
-/// The same in whole lines, more of which stand at the end, since that is where the place of an error stands.
+/// The same in whole lines, more of which stand at the end, since that is where the place of an
+/// error stands.
 pub fn shorten_lines(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -365,7 +376,8 @@ mod tests {
             .hint("name it");
         assert_eq!(
             entry.for_log(&"abc GET /"),
-            "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: name it\nrequest: abc GET /\n"
+            "wsgate: error[W0303]: no `application` in `x.wsgi`\n  found: a\n  found: b\nhint: \
+                name it\nrequest: abc GET /\n"
         );
         assert!(!entry.for_client().contains("request:"));
     }

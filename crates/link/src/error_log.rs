@@ -1,8 +1,8 @@
 //! Writes to the error log, standard error, that end: its reader may have stopped reading, and the
 //! pipe to it may be full.
 //!
-//! The descriptor is shared with other processes, the application's among them, which do not expect it
-//! to refuse a write: so it is never made non-blocking.
+//! The descriptor is shared with other processes, the application's among them, which do not expect
+//! it to refuse a write: so it is never made non-blocking.
 
 use std::{
     fmt,
@@ -33,9 +33,9 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 /// The last message that was lost stands there in part.
 static IS_TORN: AtomicBool = AtomicBool::new(false);
 
-/// Writes `message` to standard error. It is lost if nobody reads there for a second; the next message
-/// that can be written says how many were, about `about`. A log that cannot be written at all leaves
-/// nowhere to say so.
+/// Writes `message` to standard error. It is lost if nobody reads there for a second; the next
+/// message that can be written says how many were, about `about`. A log that cannot be written at
+/// all leaves nowhere to say so.
 pub fn write(message: &[u8], about: &dyn fmt::Display) {
     write_to([stderr(), stderr()], message, about);
 }
@@ -60,7 +60,8 @@ pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Disp
     }
 }
 
-/// Were messages lost, and has nobody said so? Whoever asks at the end of a process writes once more.
+/// Were messages lost, and has nobody said so? Whoever asks at the end of a process writes once
+/// more.
 pub fn has_lost() -> bool {
     LOST.load(Ordering::Relaxed) > 0
 }
@@ -140,7 +141,8 @@ pub fn write_at_once(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, 
     }
 }
 
-/// The same for named pipes, and pipes of old kernels: opened again, they have settings of their own.
+/// The same for named pipes, and pipes of old kernels: opened again, they have settings of their
+/// own.
 fn write_to_pipe(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     match open(format!("/proc/self/fd/{}", descriptor.as_raw_fd()), flags, Mode::empty()) {
@@ -152,7 +154,8 @@ fn write_to_pipe(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errn
     }
 }
 
-/// The same where nothing but a look is possible: another process may fill what was free a moment ago.
+/// The same where nothing but a look is possible: another process may fill what was free a moment
+/// ago.
 fn write_if_ready(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut watched = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
     if poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {

@@ -1,7 +1,9 @@
-//! The hand-off of one CGI request from its gateway to a process of a warm pool, over a `SOCK_SEQPACKET` connection.
+//! The hand-off of one CGI request from its gateway to a process of a warm pool, over a
+//! `SOCK_SEQPACKET` connection.
 //!
-//! The process greets first. Only then does the gateway send the request, so that one which nobody has taken yet can still be served
-//! in another way. From there on the connection carries [`crate::report`]s, as to a python that the gateway has started.
+//! The process greets first. Only then does the gateway send the request, so that one which nobody
+//! has taken yet can still be served in another way. From there on the connection carries
+//! [`crate::report`]s, as to a python that the gateway has started.
 
 use std::{
     fs::File,
@@ -28,14 +30,15 @@ use crate::{
 /// First bytes of a greeting; the name of the build follows, as in a launch frame.
 const MAGIC: &[u8] = b"wsgate-warm ";
 
-/// Descriptors that a request comes with: body, reply, error log, the frame, and the end of a pipe whose other end closes when the
-/// gateway is gone.
+/// Descriptors that a request comes with: body, reply, error log, the frame, and the end of a pipe
+/// whose other end closes when the gateway is gone.
 pub const DESCRIPTORS: usize = 5;
 
 /// Bytes of a greeting at most.
 const LONGEST: usize = 256;
 
-/// What a process of a warm pool says to whoever connects. A descriptor of the process (`pidfd_open`) comes with it.
+/// What a process of a warm pool says to whoever connects. A descriptor of the process
+/// (`pidfd_open`) comes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Greeting {
     /// Its number, as it knows it itself.
@@ -59,7 +62,8 @@ pub struct Handoff {
     pub request: String,
     /// How the head of the reply is written.
     pub form: Form,
-    /// Seconds the gateway grants the request, for the message when they are over; 0 is without end.
+    /// Seconds the gateway grants the request, for the message when they are over; 0 is without
+    /// end.
     pub timeout_seconds: u64,
 }
 

@@ -1,7 +1,9 @@
-//! The socket over which the workers of a pool give each other connections: a queue that the next worker with time takes from.
+//! The socket over which the workers of a pool give each other connections: a queue that the next
+//! worker with time takes from.
 //!
-//! The supervisor makes it once, and all processes of the pool have both ends. Each connection is one byte with one descriptor. It is a
-//! stream, since the kernel lets a socket of datagrams hold very few (`net.unix.max_dgram_qlen`).
+//! The supervisor makes it once, and all processes of the pool have both ends. Each connection is
+//! one byte with one descriptor. It is a stream, since the kernel lets a socket of datagrams hold
+//! very few (`net.unix.max_dgram_qlen`).
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -19,8 +21,8 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Room that is asked for, in the kernel's way of counting. It grants what `net.core.wmem_max` allows: by default some hundreds of
-/// connections.
+/// Room that is asked for, in the kernel's way of counting. It grants what `net.core.wmem_max`
+/// allows: by default some hundreds of connections.
 const ROOM: usize = 4 << 20;
 
 /// Both ends of the socket.
@@ -121,7 +123,8 @@ impl<D: AsFd> Handover<D> {
     /// Gives a connection away. The caller closes its own descriptor of it. Never waits.
     ///
     /// # Errors
-    /// `AGAIN` if there is no room, `TOOMANYREFS` if this user has too many descriptors under way, `PIPE` after [`Handover::end`].
+    /// `AGAIN` if there is no room, `TOOMANYREFS` if this user has too many descriptors under way,
+    /// `PIPE` after [`Handover::end`].
     pub fn give(&self, connection: BorrowedFd<'_>, past: Past) -> Result<(), Errno> {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut room);
@@ -140,7 +143,8 @@ impl<D: AsFd> Handover<D> {
     /// Takes the connection that has waited longest; none if it is over. Never waits.
     ///
     /// # Errors
-    /// `AGAIN` if there is none; `MFILE` if this process had no descriptor free for the one that came, which is closed then.
+    /// `AGAIN` if there is none; `MFILE` if this process had no descriptor free for the one that
+    /// came, which is closed then.
     pub fn take(&self) -> Result<Option<Given>, Errno> {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut room);

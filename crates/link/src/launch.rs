@@ -1,5 +1,5 @@
-//! The launch frame: all that the engine must know before it can serve, written by the gateway into a descriptor
-//! that python inherits.
+//! The launch frame: all that the engine must know before it can serve, written by the gateway into
+//! a descriptor that python inherits.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use crate::{app::App, build, handover, logs::Logs, page::Form, percent::encode_p
 /// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
 pub const EXIT_TIMEOUT_SECONDS: u64 = 30;
 
-/// First bytes of every launch frame; the name of the build follows, so that another build is recognised before
-/// its layout matters.
+/// First bytes of every launch frame; the name of the build follows, so that another build is
+/// recognised before its layout matters.
 const MAGIC: &[u8] = b"wsgate-launch ";
 
 /// What the engine is started for and with.
@@ -35,7 +35,8 @@ pub struct Launch {
     pub request: String,
     /// How the head of a reply is written.
     pub form: Form,
-    /// Seconds the gateway grants the request, for the message when they are over; 0 is without end.
+    /// Seconds the gateway grants the request, for the message when they are over; 0 is without
+    /// end.
     pub timeout_seconds: u64,
     /// What the application answers before anything is forked from the process that has loaded it.
     pub warm_up: Option<WarmUp>,
@@ -43,16 +44,19 @@ pub struct Launch {
     pub script_name: Option<String>,
     /// Process that started python; when it is gone, nobody guards the request.
     pub gateway_pid: i32,
-    /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news of [`crate::pool`].
+    /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news
+    /// of [`crate::pool`].
     pub report_fd: i32,
-    /// Descriptor of a pipe whose other end the gateway alone holds; a worker that has no gateway has none.
+    /// Descriptor of a pipe whose other end the gateway alone holds; a worker that has no gateway
+    /// has none.
     pub lifeline_fd: Option<i32>,
 }
 
 /// A request that an application answers to warm up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarmUp {
-    /// A path with its query, such as `/path?query`, or the same behind `http://HOST` or `https://HOST`.
+    /// A path with its query, such as `/path?query`, or the same behind `http://HOST` or
+    /// `https://HOST`.
     pub target: String,
     /// How many seconds it may take.
     pub seconds: u64,
@@ -85,13 +89,17 @@ impl WarmUp {
 pub enum Work {
     /// Serve one CGI request whose variables are the process environment.
     Cgi(Ends),
-    /// The same, and report whether one process at a time may have what loading the application leaves open.
+    /// The same, and report whether one process at a time may have what loading the application
+    /// leaves open.
     FirstCgi(Ends),
-    /// Load the application, try one request under `wsgiref.validate`, and write what was found as the reply.
+    /// Load the application, try one request under `wsgiref.validate`, and write what was found as
+    /// the reply.
     Check(Ends),
-    /// Load the application slowly, and write as the reply what that leaves behind and which code did it.
+    /// Load the application slowly, and write as the reply what that leaves behind and which code
+    /// did it.
     Trace(Ends),
-    /// Fork a worker whenever the supervisor asks for one; before that, load the application if [`Service::preload`] says so.
+    /// Fork a worker whenever the supervisor asks for one; before that, load the application if
+    /// [`Service::preload`] says so.
     Template(Service),
     /// Be the only worker.
     Worker(Service),
@@ -117,7 +125,8 @@ pub struct Service {
     pub workers: u32,
     /// Requests after which a worker ends, or up to a tenth fewer; 0 is without end.
     pub max_requests: u64,
-    /// Seconds after which a worker that has no supervisor ends, or up to a tenth fewer; 0 is without end.
+    /// Seconds after which a worker that has no supervisor ends, or up to a tenth fewer; 0 is
+    /// without end.
     pub max_age: u64,
     /// Bytes of resident memory above which a worker is to be replaced; 0 is without limit.
     pub max_rss: u64,
@@ -125,27 +134,33 @@ pub struct Service {
     pub header_timeout_seconds: u64,
     /// Seconds that a wait for the web server may take within a request; 0 is without end.
     pub socket_timeout_seconds: u64,
-    /// Seconds after which a worker without a supervisor logs a request with its stacks; 0 is never.
+    /// Seconds after which a worker without a supervisor logs a request with its stacks; 0 is
+    /// never.
     pub slow_seconds: u64,
     /// Seconds that a worker without a supervisor has for its requests when it is asked to stop.
     pub drain_seconds: u64,
     /// Connections that a worker holds.
     pub connections: u32,
-    /// Descriptor of the pool's scoreboard; the line of a thread is the worker's slot times threads plus its number.
+    /// Descriptor of the pool's scoreboard; the line of a thread is the worker's slot times threads
+    /// plus its number.
     pub scoreboard_fd: i32,
     /// Which process of the pool loads the application.
     pub preload: Preload,
-    /// The supervisor wants SIGHUP when the file of a module has changed. A worker without one exits.
+    /// The supervisor wants SIGHUP when the file of a module has changed. A worker without one
+    /// exits.
     pub reload: bool,
     /// Paths whose change makes a worker without a supervisor exit, as bytes.
     pub reload_on: Vec<Vec<u8>>,
     /// What is logged where.
     pub logs: Logs,
-    /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker without one has no supervisor.
+    /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker
+    /// without one has no supervisor.
     pub bell_fd: Option<i32>,
-    /// Descriptors of the socket over which workers give each other connections; a worker without a supervisor has none.
+    /// Descriptors of the socket over which workers give each other connections; a worker without a
+    /// supervisor has none.
     pub handover: Option<handover::Ends>,
-    /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker serves one.
+    /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker
+    /// serves one.
     pub warm: bool,
     /// With that, each worker serves one after the other.
     pub resident: bool,
@@ -156,8 +171,8 @@ pub struct Service {
 pub enum Preload {
     /// The template, unless that leaves open or running what forked processes must not share.
     Auto,
-    /// The template, which looks on while it loads the application and logs which code does what [`Preload::Auto`] has found. No worker
-    /// is forked from it.
+    /// The template, which looks on while it loads the application and logs which code does what
+    /// [`Preload::Auto`] has found. No worker is forked from it.
     Trace,
     /// The template. Workers share its memory.
     Yes,

@@ -1,5 +1,5 @@
-//! What the gateway and the engine say to each other, and the words both of them use towards the web server and
-//! the error log. Knows neither Python nor any transport.
+//! What the gateway and the engine say to each other, and the words both of them use towards the
+//! web server and the error log. Knows neither Python nor any transport.
 
 // Only mapping memory needs it, in two places.
 #![deny(unsafe_code)]
@@ -29,11 +29,11 @@ pub mod spread;
 pub mod visible;
 pub mod watch;
 
-/// Name of this build: the version and a digest of this crate. Gateway and engine work together only if theirs are
-/// equal, since everything they exchange is laid out by this crate.
+/// Name of this build: the version and a digest of this crate. Gateway and engine work together
+/// only if theirs are equal, since everything they exchange is laid out by this crate.
 ///
-/// The name stands in the program once and as a whole, where a look at the file finds it: an optimiser
-/// that knew it would write it as pieces of instructions.
+/// The name stands in the program once and as a whole, where a look at the file finds it: an
+/// optimiser that knew it would write it as pieces of instructions.
 #[must_use]
 pub fn build() -> &'static str {
     std::hint::black_box(env!("WSGATE_BUILD"))

@@ -22,7 +22,8 @@ pub enum Which {
 /// What a pool writes where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logs {
-    /// The file behind standard error, as an absolute path in bytes, and how often it was opened anew before.
+    /// The file behind standard error, as an absolute path in bytes, and how often it was opened
+    /// anew before.
     pub error: Option<(Vec<u8>, u32)>,
     /// The access log.
     pub access: Option<Access>,
@@ -61,7 +62,8 @@ pub enum LineForm {
     Json,
 }
 
-/// Makes writes to the access log `file`, which nobody but wsgate has open, never wait: a pipe may be full.
+/// Makes writes to the access log `file`, which nobody but wsgate has open, never wait: a pipe may
+/// be full.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -69,8 +71,9 @@ pub fn never_wait(file: impl AsFd) -> io::Result<()> {
     Ok(fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::NONBLOCK)?)
 }
 
-/// Opens the log file at `path`, which is made if it is not there: the owner writes, the group may read. What is written goes to
-/// its end, whoever else writes there; so a line that leaves in one write is never torn.
+/// Opens the log file at `path`, which is made if it is not there: the owner writes, the group may
+/// read. What is written goes to its end, whoever else writes there; so a line that leaves in one
+/// write is never torn.
 ///
 /// # Errors
 /// If that may not be. A named pipe that nobody reads is an error, and never a wait.

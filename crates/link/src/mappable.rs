@@ -1,5 +1,5 @@
-//! Whether this process may run code of a file. The answer is the kernel's: it knows mount options and
-//! security policies.
+//! Whether this process may run code of a file. The answer is the kernel's: it knows mount options
+//! and security policies.
 
 use std::{fs::File, os::fd::BorrowedFd};
 
@@ -10,8 +10,8 @@ pub fn is_executable(descriptor: BorrowedFd<'_>) -> bool {
     let Ok(file) = descriptor.try_clone_to_owned().map(File::from) else {
         return false;
     };
-    // SAFETY: nothing is read from the mapping, so that it does not matter who changes the file; it is
-    // gone at the end of the line.
+    // SAFETY: nothing is read from the mapping, so that it does not matter who changes the file; it
+    // is gone at the end of the line.
     unsafe { MmapOptions::new().len(1).map_exec(&file) }.is_ok()
 }
 

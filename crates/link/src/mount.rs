@@ -1,8 +1,9 @@
 //! `SCRIPT_NAME` and `PATH_INFO`: where the application is mounted, and what is left of the path.
 //!
-//! RFC 3875 3.3: the URL that is put together from them must lead back here. Rewriting fronts break that, since they
-//! name the script that they rewrote to and not the URL that the client asked for; `REQUEST_URI` has it still.
-//! An encoded slash that the front decoded is lost; one that it left encoded stays so (RFC 3875 4.1.5).
+//! RFC 3875 3.3: the URL that is put together from them must lead back here. Rewriting fronts break
+//! that, since they name the script that they rewrote to and not the URL that the client asked for;
+//! `REQUEST_URI` has it still. An encoded slash that the front decoded is lost; one that it left
+//! encoded stays so (RFC 3875 4.1.5).
 
 use std::borrow::Cow;
 
@@ -39,7 +40,8 @@ impl Given<'_> {
         }
         let (mut script_name, mut path_info) =
             mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
-        // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ Variables*).
+        // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ
+        // Variables*).
         if script_name.ends_with(b"/") {
             script_name.truncate(script_name.len() - 1);
             if !path_info.starts_with(b"/") {
@@ -58,7 +60,8 @@ fn is_settled(script_name: &[u8], path_info: &[u8]) -> bool {
     path_info.starts_with(b"/") || (path_info.is_empty() && !script_name.is_empty())
 }
 
-/// Mount and rest of the path as the client sees them, if the front's differ from what it asked for.
+/// Mount and rest of the path as the client sees them, if the front's differ from what it asked
+/// for.
 fn from_request_uri(
     uri: &[u8],
     script_name: &[u8],
@@ -72,12 +75,14 @@ fn from_request_uri(
     if is_below(&merged, script_name) {
         return None;
     }
-    // Where dots lead to is for the front to say, which looks at its access rules there. Clients follow them by themselves.
+    // Where dots lead to is for the front to say, which looks at its access rules there. Clients
+    // follow them by themselves.
     if uri.split(|&byte| byte == b'/').any(|segment| segment == b"." || segment == b"..") {
         return None;
     }
     if path_info.is_empty() {
-        // Rewritten to the script, or the index of a directory: the script's directory is the mount.
+        // Rewritten to the script, or the index of a directory: the script's directory is the
+        // mount.
         let directory = &script_name[..script_name.iter().rposition(|&byte| byte == b'/')?];
         let rest = uri.strip_prefix(directory).or_else(|| merged.strip_prefix(directory))?;
         return rest.starts_with(b"/").then(|| (directory.to_vec(), rest.to_vec()));

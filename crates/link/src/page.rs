@@ -1,5 +1,5 @@
-//! The reply that stands in for an application's own when that fails: complete, short, and silent about causes
-//! unless the deployer asked for them (RFC 3875 6.2, 6.3.3).
+//! The reply that stands in for an application's own when that fails: complete, short, and silent
+//! about causes unless the deployer asked for them (RFC 3875 6.2, 6.3.3).
 
 use std::fmt::Write as _;
 
@@ -56,11 +56,13 @@ impl Status {
 }
 
 impl Form {
-    /// What stands before and after a status such as `200 OK` at the beginning of a head, line ends included.
+    /// What stands before and after a status such as `200 OK` at the beginning of a head, line ends
+    /// included.
     pub const fn around_status(self) -> (&'static str, &'static str) {
         match self {
             Self::Cgi | Self::FastCgi => ("Status: ", "\r\n"),
-            // The connection ends with the reply, since nothing says how long the body is (RFC 3875 5.2).
+            // The connection ends with the reply, since nothing says how long the body is (RFC 3875
+            // 5.2).
             Self::NonParsed => ("HTTP/1.1 ", "\r\nConnection: close\r\n"),
         }
     }
@@ -83,7 +85,8 @@ impl Page<'_> {
     /// The whole reply.
     pub fn render(&self, form: Form) -> Vec<u8> {
         let mut body = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{status}</title></head>\n\
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta \
+                charset=\"utf-8\"><title>{status}</title></head>\n\
              <body>\n<h1>{reason}</h1>\n<p>Request id: <code>{id}</code></p>\n",
             status = self.status.line(),
             reason = self.status.reason(),
@@ -98,7 +101,8 @@ impl Page<'_> {
         let mut reply = format!("{before}{}{after}", self.status.line());
         let _ = write!(
             reply,
-            "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: {}\r\n\r\n",
+            "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: \
+                {}\r\n\r\n",
             body.len()
         );
         if !self.head_only {

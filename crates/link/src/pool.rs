@@ -1,6 +1,8 @@
-//! What the supervisor of a pool and its template say to each other: packets of one size on a `SOCK_SEQPACKET` socket.
+//! What the supervisor of a pool and its template say to each other: packets of one size on a
+//! `SOCK_SEQPACKET` socket.
 //!
-//! The template is Python and may be hurt by the application it has loaded; so the supervisor reads nothing from it but these.
+//! The template is Python and may be hurt by the application it has loaded; so the supervisor reads
+//! nothing from it but these.
 
 /// Length of a packet in bytes.
 pub const LENGTH: usize = 16;
@@ -22,7 +24,8 @@ pub enum Order {
 /// What the template has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The application could be loaded: workers can be forked. From a worker to its template: it has loaded the application.
+    /// The application could be loaded: workers can be forked. From a worker to its template: it
+    /// has loaded the application.
     Ready,
     /// The application cannot be loaded; the log says why.
     Unfit,

@@ -1,6 +1,8 @@
-//! What the engine tells the gateway while a request runs: one packet a message, on a `SOCK_SEQPACKET` socket.
+//! What the engine tells the gateway while a request runs: one packet a message, on a
+//! `SOCK_SEQPACKET` socket.
 //!
-//! The gateway decides from these alone what it may still send: it never reads an application's own bytes.
+//! The gateway decides from these alone what it may still send: it never reads an application's own
+//! bytes.
 
 /// Longest packet in bytes; a longer text is cut.
 pub const LONGEST: usize = 8192;
@@ -25,21 +27,25 @@ pub enum Report {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
-    /// All of the reply has been written, and the process lives on by itself: its guard is to end, and the reply ends after that. A
-    /// process of a warm pool says so in place of the last [`Report::Done`].
+    /// All of the reply has been written, and the process lives on by itself: its guard is to end,
+    /// and the reply ends after that. A process of a warm pool says so in place of the last
+    /// [`Report::Done`].
     Released {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
     /// Python or the engine could not get that far; the text says why.
     Unfit(String),
-    /// Loading the application has come to an end, good or bad. A process that was forked with it does not say so.
+    /// Loading the application has come to an end, good or bad. A process that was forked with it
+    /// does not say so.
     Loaded,
     /// The application has closed the reply, or put another file in its place. Nothing has left.
     Lost,
-    /// The application is loaded, and what that left open is no obstacle to other processes with this application.
+    /// The application is loaded, and what that left open is no obstacle to other processes with
+    /// this application.
     Audited,
-    /// The application is loaded, and one process at a time may have what that left open; the text lists it.
+    /// The application is loaded, and one process at a time may have what that left open; the text
+    /// lists it.
     OneProcess(String),
 }
 
@@ -156,7 +162,8 @@ impl Stop {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Terminated => {
-                "the web server was stopped or has reached a time limit of its own, or somebody sent the signal"
+                "the web server was stopped or has reached a time limit of its own, or somebody \
+                 sent the signal"
             }
             Self::Timeout | Self::Interrupted | Self::HungUp => {
                 "the request can be repeated by `wsgate call`"

@@ -17,7 +17,8 @@ pub fn new() -> String {
     Ids::new().next()
 }
 
-/// New ones, for a process that needs many. Not to be shared with a child that is forked: each would give the same.
+/// New ones, for a process that needs many. Not to be shared with a child that is forked: each
+/// would give the same.
 #[derive(Debug)]
 pub struct Ids(AtomicU64);
 
@@ -26,12 +27,14 @@ impl Ids {
     #[expect(clippy::new_without_default, reason = "no two are alike")]
     pub fn new() -> Self {
         let mut bytes = [0; 8];
-        // Without random numbers, which only a very old kernel withholds, requests are still told apart by their process ids.
+        // Without random numbers, which only a very old kernel withholds, requests are still told
+        // apart by their process ids.
         let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
         Self(AtomicU64::new(u64::from_ne_bytes(bytes)))
     }
 
-    /// The next. None comes twice: steps of an odd width meet every number before the first again, and mixing keeps them apart.
+    /// The next. None comes twice: steps of an odd width meet every number before the first again,
+    /// and mixing keeps them apart.
     pub fn next(&self) -> String {
         let mut id = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         // The finalizer of SplitMix64.

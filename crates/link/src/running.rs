@@ -16,8 +16,8 @@ use std::{
 
 use crate::scoreboard;
 
-/// Longest wait of a process that keeps a deadline, and the shortest before the deadline: so much of
-/// the time for which it was stopped may count.
+/// Longest wait of a process that keeps a deadline, and the shortest before the deadline: so much
+/// of the time for which it was stopped may count.
 const TICK: Duration = Duration::from_secs(1);
 const SHORT_TICK: Duration = Duration::from_millis(100);
 
@@ -71,8 +71,8 @@ pub fn since(begin: u64) -> Duration {
     Duration::from_millis(now.saturating_sub(begin).saturating_sub(stopped))
 }
 
-/// Waits by `wait` for at most `patience`, and at most a second if there is a limit: the caller looks
-/// at its deadline and waits again.
+/// Waits by `wait` for at most `patience`, and at most a second if there is a limit: the caller
+/// looks at its deadline and waits again.
 pub fn wait<T>(patience: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> T) -> T {
     let Some(patience) =
         patience.map(|patience| patience.min((patience / 4).clamp(SHORT_TICK, TICK)))

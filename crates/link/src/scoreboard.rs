@@ -1,7 +1,9 @@
-//! The scoreboard of a pool: memory that workers write and the supervisor reads, without a word between them.
+//! The scoreboard of a pool: memory that workers write and the supervisor reads, without a word
+//! between them.
 //!
-//! It answers while every worker is busy or stuck. There is a line for each thread of each worker, and only that thread writes it; a
-//! reader that comes in the middle of a change sees that it does, and looks again.
+//! It answers while every worker is busy or stuck. There is a line for each thread of each worker,
+//! and only that thread writes it; a reader that comes in the middle of a change sees that it does,
+//! and looks again.
 
 use std::{
     fs::File,
@@ -42,7 +44,8 @@ struct Head {
     logs: [AtomicU32; 2],
     /// The supervisor wants to be told when no thread is idle.
     wants_word: AtomicU32,
-    /// Requests, of all workers there have been, whose web server went away before the reply was whole.
+    /// Requests, of all workers there have been, whose web server went away before the reply was
+    /// whole.
     abandoned: AtomicU64,
     /// Warnings that one entry is enough for, and that the log has: bits of [`Once`].
     warned: AtomicU32,
@@ -86,7 +89,8 @@ pub struct Line {
     /// Milliseconds of the monotonic clock at the tick before it became busy or idle.
     since: AtomicU64,
     served: AtomicU64,
-    /// Bytes of resident memory of the worker's process after its last request, if that is measured.
+    /// Bytes of resident memory of the worker's process after its last request, if that is
+    /// measured.
     resident: AtomicU64,
     request: [AtomicU64; WORDS],
 }
@@ -108,7 +112,8 @@ pub struct Reading {
     pub served: u64,
     /// Bytes of resident memory of the process after its last request; 0 if that was not measured.
     pub resident: u64,
-    /// Id, method and target of the request, or of the last one of this worker; control characters as escapes, since it is shown to people.
+    /// Id, method and target of the request, or of the last one of this worker; control characters
+    /// as escapes, since it is shown to people.
     pub request: String,
 }
 
@@ -117,7 +122,8 @@ pub fn now() -> u64 {
     milliseconds(ClockId::Monotonic)
 }
 
-/// The same as of the kernel's last tick, which is up to some ten milliseconds ago; it costs a fraction.
+/// The same as of the kernel's last tick, which is up to some ten milliseconds ago; it costs a
+/// fraction.
 pub fn recently() -> u64 {
     milliseconds(ClockId::MonotonicCoarse)
 }
@@ -188,15 +194,17 @@ impl Scoreboard {
     /// One of the lines.
     pub fn line(&self, number: usize) -> Option<&Line> {
         (number < self.lines).then(|| {
-            // SAFETY: the mapping begins at a page, is as long as the head and so many lines, and lives as long as `self`; the head
-            // is as long as its alignment, which is more than a line's. Every field is an atomic, for which any bytes are a value;
-            // all that share the memory change it through such atomics alone.
+            // SAFETY: the mapping begins at a page, is as long as the head and so many lines, and
+            // lives as long as `self`; the head is as long as its alignment, which is more than a
+            // line's. Every field is an atomic, for which any bytes are a value; all that share the
+            // memory change it through such atomics alone.
             unsafe { &*self.memory.as_ptr().add(size_of::<Head>()).cast::<Line>().add(number) }
         })
     }
 
-    /// Tells workers whether they are to ring when none of their threads is idle any more. Whoever asks for that looks at
-    /// [`Scoreboard::has_idle`] afterwards: either that says so, or a worker does.
+    /// Tells workers whether they are to ring when none of their threads is idle any more. Whoever
+    /// asks for that looks at [`Scoreboard::has_idle`] afterwards: either that says so, or a worker
+    /// does.
     pub fn want_word(&self, wants: bool) {
         self.head().wants_word.store(u32::from(wants), Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -218,7 +226,8 @@ impl Scoreboard {
         self.head().warned.fetch_or(warning.bit(), Ordering::Relaxed) & warning.bit() == 0
     }
 
-    /// Requests of all workers, those that have ended included, whose web server went away before the reply was whole.
+    /// Requests of all workers, those that have ended included, whose web server went away before
+    /// the reply was whole.
     pub fn abandoned(&self) -> u64 {
         self.head().abandoned.load(Ordering::Relaxed)
     }
@@ -250,12 +259,14 @@ impl Line {
         });
     }
 
-    /// Is it the line of the worker with this process? One that has outlived its template finds others on what was its line.
+    /// Is it the line of the worker with this process? One that has outlived its template finds
+    /// others on what was its line.
     pub fn is_of(&self, pid: i32) -> bool {
         self.pid.load(Ordering::Relaxed) == pid
     }
 
-    /// The worker has ended: the line is nobody's. Gives how many requests it has served. The supervisor calls this.
+    /// The worker has ended: the line is nobody's. Gives how many requests it has served. The
+    /// supervisor calls this.
     pub fn clear(&self) -> u64 {
         let mut served = 0;
         self.change(|| {
@@ -314,8 +325,8 @@ impl Line {
         self.consistent(Self::read_once)
     }
 
-    /// How long ago the thread of the process `pid` has left, or how long it has been missing; nothing if
-    /// the thread is there, or belongs to another process.
+    /// How long ago the thread of the process `pid` has left, or how long it has been missing;
+    /// nothing if the thread is there, or belongs to another process.
     pub fn left_for(&self, pid: i32) -> Option<Duration> {
         let (its, state, since) = self.consistent(|line| {
             (

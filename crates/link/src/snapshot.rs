@@ -7,7 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A file or directory, links followed, at one moment. Two that are equal are of a file that nobody has changed or replaced.
+/// A file or directory, links followed, at one moment. Two that are equal are of a file that nobody
+/// has changed or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     device: u64,
@@ -35,8 +36,8 @@ impl Snapshot {
         fs::symlink_metadata(path).ok().map(|found| Self::from(&found))
     }
 
-    /// Has the file other content, or is it another file? Unlike `==` this lets a further link to it, or
-    /// other permissions, pass.
+    /// Has the file other content, or is it another file? Unlike `==` this lets a further link to
+    /// it, or other permissions, pass.
     pub fn is_same_content(&self, other: &Self) -> bool {
         let content = |file: &Self| (file.device, file.inode, file.size, file.modified);
         content(self) == content(other)
@@ -52,7 +53,8 @@ impl Snapshot {
         }
     }
 
-    /// Was it changed between two times? What seems to come from the future was not: some clock is wrong, and stays so.
+    /// Was it changed between two times? What seems to come from the future was not: some clock is
+    /// wrong, and stays so.
     pub fn is_changed_between(&self, begin: SystemTime, end: SystemTime) -> bool {
         let (Ok(seconds), Ok(nanoseconds)) =
             (u64::try_from(self.changed.0), u32::try_from(self.changed.1))

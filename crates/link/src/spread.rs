@@ -2,7 +2,8 @@
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// A limit of one process where `limit` is that of all: up to a tenth less, so exact below ten. 0 stays 0.
+/// A limit of one process where `limit` is that of all: up to a tenth less, so exact below ten. 0
+/// stays 0.
 pub fn earlier(limit: u64) -> u64 {
     let mut bytes = [0; 8];
     // Without random numbers, which only a very old kernel withholds, limits are not spread.

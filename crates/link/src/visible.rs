@@ -1,21 +1,25 @@
-//! Text from outside as a log or a terminal may show it: each character is seen, and none does anything.
+//! Text from outside as a log or a terminal may show it: each character is seen, and none does
+//! anything.
 //!
-//! Control characters move cursors and end lines, the bidirectional ones show a line in another order than the one it is stored
-//! in, and those without width hide a difference. All of them are written as Rust writes them: `\n`, `\u{1b}`, `\u{202e}`.
+//! Control characters move cursors and end lines, the bidirectional ones show a line in another
+//! order than the one it is stored in, and those without width hide a difference. All of them are
+//! written as Rust writes them: `\n`, `\u{1b}`, `\u{202e}`.
 
 use std::{
     borrow::Cow,
     fmt::{self, Write as _},
 };
 
-/// Is `character` unseen, or does it change how the characters around it are shown? A space is seen, and a tab is counted as one.
+/// Is `character` unseen, or does it change how the characters around it are shown? A space is
+/// seen, and a tab is counted as one.
 pub fn is_hidden(character: char) -> bool {
     match character {
         '\t' | ' '..='~' => false,
-        // Soft hyphen, combining grapheme joiner, Arabic letter mark, Hangul fillers, Mongolian vowel separators.
+        // Soft hyphen, combining grapheme joiner, Arabic letter mark, Hangul fillers, Mongolian
+        // vowel separators.
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}'
-        // Without width; marks, embeddings and overrides of direction; separators of lines and paragraphs; operators that are
-        // not seen; isolates of direction.
+        // Without width; marks, embeddings and overrides of direction; separators of lines and
+        // paragraphs; operators that are not seen; isolates of direction.
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         // Hangul filler, byte order mark, interlinear annotations, tags.
         | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
@@ -59,7 +63,8 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Lines from outside, each of which stays one; what is no UTF-8 and what is hidden is written as escapes.
+/// Lines from outside, each of which stays one; what is no UTF-8 and what is hidden is written as
+/// escapes.
 pub fn lines(bytes: &[u8]) -> String {
     let text = text(bytes);
     let mut shown = String::with_capacity(text.len());
@@ -71,8 +76,8 @@ pub fn lines(bytes: &[u8]) -> String {
     shown
 }
 
-/// A text of JSON with the same meaning, whose hidden characters are written as JSON writes them. Outside of its strings it has
-/// none but spaces and line ends.
+/// A text of JSON with the same meaning, whose hidden characters are written as JSON writes them.
+/// Outside of its strings it has none but spaces and line ends.
 pub fn json(text: String) -> String {
     let is_hidden = |character: char| character != '\n' && is_hidden(character);
     if !text.contains(is_hidden) {

@@ -49,7 +49,9 @@ impl Action {
             Self::Tell => Some(
                 Entry::warning(
                     Code::SlowRequest,
-                    format!("the request `{request}` has been taking {seconds:.1} s in worker {pid}"),
+                    format!(
+                        "the request `{request}` has been taking {seconds:.1} s in worker {pid}"
+                    ),
                 )
                 .hint("the stacks of the worker's threads follow, the innermost call first"),
             ),
@@ -57,10 +59,14 @@ impl Action {
                 Entry::error(
                     Code::TimedOut,
                     format!(
-                        "the request `{request}` could not be interrupted after {seconds:.1} s; its worker is ended"
+                        "the request `{request}` could not be interrupted after {seconds:.1} s; \
+                         its worker is ended"
                     ),
                 )
-                .hint("the stacks follow; it waits in C code, or the application catches the exception"),
+                .hint(
+                    "the stacks follow; it waits in C code, or the application catches the \
+                     exception",
+                ),
             ),
             Self::Interrupt | Self::Kill => None,
         }

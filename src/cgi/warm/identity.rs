@@ -1,7 +1,9 @@
-//! Which requests one warm pool may serve: those that a new interpreter would serve in the same way.
+//! Which requests one warm pool may serve: those that a new interpreter would serve in the same
+//! way.
 //!
-//! Everything that the application may have seen while it was loaded is part of the identity, so a change of any of it leads the
-//! next request to another pool. What differs from request to request is not, and a pool never sees it before a request comes.
+//! Everything that the application may have seen while it was loaded is part of the identity, so a
+//! change of any of it leads the next request to another pool. What differs from request to request
+//! is not, and a pool never sees it before a request comes.
 
 use std::{
     collections::BTreeMap,
@@ -54,7 +56,8 @@ const OF_A_REQUEST: [&str; 37] = [
     "UNIQUE_ID",
     "_",
     "H2PUSH",
-    // Apache's way to know clients by their `User-Agent`: the usual `BrowserMatch` lines, as CGI programs see these names.
+    // Apache's way to know clients by their `User-Agent`: the usual `BrowserMatch` lines, as CGI
+    // programs see these names.
     "downgrade_1_0",
     "force_response_1_0",
     "nokeepalive",
@@ -68,7 +71,8 @@ const OF_A_REQUEST: [&str; 37] = [
 
 /// Beginnings of names of such variables.
 ///
-/// `AUTHENTICATE_` and `AUTHORIZE_` are of Apache's modules for LDAP and databases, `MELLON_` and `OIDC_` of those for single sign-on.
+/// `AUTHENTICATE_` and `AUTHORIZE_` are of Apache's modules for LDAP and databases, `MELLON_` and
+/// `OIDC_` of those for single sign-on.
 const OF_A_REQUEST_WITH: [&str; 13] = [
     "AUTHENTICATE_",
     "AUTHORIZE_",
@@ -114,9 +118,9 @@ pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
     paths
 }
 
-/// `options` for the pool of `request`. If a process answers more than one request, the pool is one of the
-/// URL path that the application is reached at: frameworks keep addresses that they have made once. A
-/// warm-up request goes there.
+/// `options` for the pool of `request`. If a process answers more than one request, the pool is one
+/// of the URL path that the application is reached at: frameworks keep addresses that they have
+/// made once. A warm-up request goes there.
 pub(super) fn with_request(options: &Options, request: &Request) -> Options {
     let mut options = options.clone();
     let answers_several = options.warm_up.is_some() || options.mode == Mode::Resident;
@@ -144,7 +148,8 @@ fn script_name(request: &Request) -> Option<String> {
     String::from_utf8(found).ok()
 }
 
-/// The warm-up request of a pool that `request` starts: at its host, by its scheme, unless the option names them.
+/// The warm-up request of a pool that `request` starts: at its host, by its scheme, unless the
+/// option names them.
 pub(super) fn warm_up_url(options: &Options, request: &Request) -> Option<String> {
     let path = options.warm_up.clone().filter(|target| target.starts_with('/'))?;
     let text = |name: &str| {

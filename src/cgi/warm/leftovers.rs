@@ -12,14 +12,15 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-/// How long the log of a pool that has ended can be read, and what is marked in its lock file counts.
+/// How long the log of a pool that has ended can be read, and what is marked in its lock file
+/// counts.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Most logs of pools of one application that have ended.
 const MAX_LOGS: usize = 8;
 
-/// Removes from `directory`, which is this user's alone, what belongs to no pool that runs. The pool
-/// `ours` is about to be started.
+/// Removes from `directory`, which is this user's alone, what belongs to no pool that runs. The
+/// pool `ours` is about to be started.
 pub(super) fn remove(directory: &Path, ours: &str) {
     let mut logs: BTreeMap<String, Vec<(SystemTime, PathBuf)>> = BTreeMap::new();
     for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
@@ -71,8 +72,8 @@ fn is_running(directory: &Path, name: &str) -> bool {
         .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
 }
 
-/// Removes a lock that nobody holds, while it is held here: whoever opens it meanwhile finds that it is
-/// not the one at its path any more.
+/// Removes a lock that nobody holds, while it is held here: whoever opens it meanwhile finds that
+/// it is not the one at its path any more.
 fn remove_lock(path: &Path) {
     if let Ok(file) = File::open(path)
         && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()

@@ -1,7 +1,7 @@
 //! `--mode warm`: hands a request to a process that has the application loaded already.
 //!
-//! Until the request has been handed over and taken, anything that goes wrong means that it is served cold. From then on the guard
-//! watches over it, as over any other.
+//! Until the request has been handed over and taken, anything that goes wrong means that it is
+//! served cold. From then on the guard watches over it, as over any other.
 
 mod identity;
 mod leftovers;
@@ -56,7 +56,8 @@ pub(super) enum Attempt {
     Cold(Channels),
 }
 
-/// Serves `request` by a process of a warm pool, if there is one. If there is none, one is started for the requests that follow.
+/// Serves `request` by a process of a warm pool, if there is one. If there is none, one is started
+/// for the requests that follow.
 pub(super) fn serve(
     settings: &Settings,
     options: &Options,
@@ -133,8 +134,8 @@ pub(super) fn serve(
     }
 }
 
-/// Serves a request cold, and starts the pool when the application is loaded; not before, since a second process might not be able to load
-/// it meanwhile.
+/// Serves a request cold, and starts the pool when the application is loaded; not before, since a
+/// second process might not be able to load it meanwhile.
 fn serve_first(
     pool: &Pool,
     claim: Claim,
@@ -165,8 +166,14 @@ fn not_taken(pool: &Pool, words: &Warm, request: &Request, channels: Channels) -
         WhenFull::Refuse => Attempt::Served(
             request.refuse(
                 Status::ServiceUnavailable,
-                &Entry::error(Code::PoolFull, format!("the warm pool does not take this request: {busy}"))
-                    .hint("it may have `--max-processes` of them; `--queue` is how long requests wait, and `--when-full cold` serves them all the same"),
+                &Entry::error(
+                    Code::PoolFull,
+                    format!("the warm pool does not take this request: {busy}"),
+                )
+                .hint(
+                    "it may have `--max-processes` of them; `--queue` is how long requests wait, \
+                     and `--when-full cold` serves them all the same",
+                ),
                 channels.reply,
             ),
         ),
@@ -200,7 +207,8 @@ fn dial(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-/// Offers the request to whoever of the pool answers before `patience` is over. More processes are forked meanwhile, if there may be more.
+/// Offers the request to whoever of the pool answers before `patience` is over. More processes are
+/// forked meanwhile, if there may be more.
 ///
 /// # Errors
 /// Why it is to be served cold, in words.
@@ -309,7 +317,8 @@ fn await_packet(connection: &OwnedFd, end: &Bell, patience: Duration) -> Awaited
 }
 
 fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
-    // It can only be read by changing it. This process has one thread and makes no file between the two.
+    // It can only be read by changing it. This process has one thread and makes no file between the
+    // two.
     let mask = umask(Mode::from_raw_mode(0o077));
     umask(mask);
     Ok(Handoff {
@@ -329,5 +338,8 @@ fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
 /// The entry for a request that is served cold for this reason.
 fn cold(reason: String) -> Entry {
     Entry::warning(Code::NotWarm, format!("the warm pool does not serve this request: {reason}"))
-        .hint("it is served cold; if this goes on, `wsgate status` shows the pool, and `wsgate stop POOL` has it started anew")
+        .hint(
+            "it is served cold; if this goes on, `wsgate status` shows the pool, and `wsgate stop \
+             POOL` has it started anew",
+        )
 }

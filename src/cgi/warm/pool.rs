@@ -30,13 +30,15 @@ use crate::{
 /// How long a pool that could not begin is not tried again.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// How long an application is served cold after its import left open what one process at a time may have.
+/// How long an application is served cold after its import left open what one process at a time may
+/// have.
 const ONE_PROCESS_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often the log is told of the same trouble.
 const TELLING: Duration = Duration::from_secs(60);
 
-/// Pools of one script: more mean that something differs from request to request which is not known to do so.
+/// Pools of one script: more mean that something differs from request to request which is not known
+/// to do so.
 const MOST: usize = 8;
 
 /// The program that runs, even if another has taken its place in the file system.
@@ -60,13 +62,16 @@ impl Pool {
     /// # Errors
     /// If there is no directory that it could be found in.
     pub(super) fn of(settings: &Settings, options: &Options) -> Result<Self, Entry> {
-        let directory = runtime_directory::open().map_err(|error| {
-            Entry::warning(
+        let directory =
+            runtime_directory::open().map_err(|error| {
+                Entry::warning(
                 Code::NotWarm,
-                format!("there is no place for a warm pool, and the request is served cold: {error}"),
+                format!("there is no place for a warm pool, and the request is served cold: \
+                    {error}"),
             )
-            .hint("set WSGATE_RUNTIME_DIR to a directory of mode 0700 that belongs to the user of the request")
-        })?;
+            .hint("set WSGATE_RUNTIME_DIR to a directory of mode 0700 that belongs to the user of \
+                the request")
+            })?;
         let stem: String = pool::name_of(&settings.app).chars().take(12).collect();
         let family = format!("warm-{stem}-{:06x}-", identity::place(settings) & 0xff_ffff);
         let name =
@@ -75,8 +80,8 @@ impl Pool {
         Ok(Self { directory, family, name, socket })
     }
 
-    /// Claims it for this process, which may start it then. Nothing if somebody else has just done that, or if its requests are to be
-    /// served cold.
+    /// Claims it for this process, which may start it then. Nothing if somebody else has just done
+    /// that, or if its requests are to be served cold.
     ///
     /// # Errors
     /// Why it cannot be started.
@@ -95,7 +100,8 @@ impl Pool {
                 "the warm pool of this application could not begin".to_owned(),
             )
             .hint(format!(
-                "requests are served cold; wsgate tries again every {} s; this log or `{}` says why",
+                "requests are served cold; wsgate tries again every {} s; this log or `{}` says \
+                 why",
                 PAUSE.as_secs(),
                 self.path("log").display()
             )));
@@ -103,16 +109,23 @@ impl Pool {
         if self.count_family() >= MOST {
             return Err(Entry::warning(
                 Code::NoWarmPool,
-                format!("this application has {MOST} warm pools already, since variables that its web server sets differ"),
+                format!(
+                    "this application has {MOST} warm pools already, since variables that its web \
+                     server sets differ"
+                ),
             )
-            .hint("requests are served cold; set in the web server's configuration only what is the same for all requests"));
+            .hint(
+                "requests are served cold; set in the web server's configuration only what is the \
+                 same for all requests",
+            ));
         }
         leftovers::remove(&self.directory, &self.name);
         lock.set_len(0).and_then(|()| lock.rewind()).map_err(|error| self.trouble(&error))?;
         Ok(Some(Claim(lock)))
     }
 
-    /// Has its requests served cold, without another attempt until the code changes or a day has passed, and says why.
+    /// Has its requests served cold, without another attempt until the code changes or a day has
+    /// passed, and says why.
     pub(super) fn forbid(
         &self,
         claim: Claim,
@@ -127,12 +140,16 @@ impl Pool {
             &Entry::warning(
                 Code::OneProcessOnly,
                 format!(
-                    "`{}` left open while it was loaded what one process at a time may have, so its requests are served cold",
+                    "`{}` left open while it was loaded what one process at a time may have, so \
+                     its requests are served cold",
                     settings.app
                 ),
             )
             .detail(listing)
-            .hint("let a request open it and close it again; or run a FastCGI pool with --workers 1 --threads 8"),
+            .hint(
+                "let a request open it and close it again; or run a FastCGI pool with --workers 1 \
+                 --threads 8",
+            ),
         );
     }
 
@@ -219,7 +236,8 @@ impl Pool {
         Ok(is_there.then_some(file))
     }
 
-    /// Pools of this application that seem to run. What those that were killed have left behind is taken away.
+    /// Pools of this application that seem to run. What those that were killed have left behind is
+    /// taken away.
     fn count_family(&self) -> usize {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return 0;

@@ -8,8 +8,9 @@ use rustix::net::{RecvFlags, recv};
 use super::Supervisor;
 
 impl Supervisor<'_> {
-    /// While there is no worker: closes the connections that nothing more has come on, since nobody would notice it if something did.
-    /// Tells whether there are others, on which requests wait or are about to come; these stay.
+    /// While there is no worker: closes the connections that nothing more has come on, since nobody
+    /// would notice it if something did. Tells whether there are others, on which requests wait or
+    /// are about to come; these stay.
     pub(super) fn sort_given(&self) -> bool {
         let Some(handover) = &self.handover else {
             return false;
@@ -24,7 +25,8 @@ impl Supervisor<'_> {
         !waiting.is_empty()
     }
 
-    /// Closes them all: the application's own children, which may live on, have the socket that holds them, too.
+    /// Closes them all: the application's own children, which may live on, have the socket that
+    /// holds them, too.
     pub(super) fn close_given(&self) {
         if let Some(handover) = &self.handover {
             while let Ok(Some(given)) = handover.take() {

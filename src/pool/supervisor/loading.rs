@@ -27,7 +27,8 @@ impl Supervisor<'_> {
         {
             self.log(&Entry::notice(
                 Code::EngineReplaced,
-                "another build of wsgate was installed; the pool ends, and the next request starts one of that build",
+                "another build of wsgate was installed; the pool ends, and the next request starts \
+                 one of that build",
             ));
             return self.happened(Event::Stop);
         }
@@ -43,7 +44,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What the application comes to now, but for what the supervisor itself goes by since the beginning.
+    /// What the application comes to now, but for what the supervisor itself goes by since the
+    /// beginning.
     ///
     /// # Errors
     /// If the application is not as it was: the entry for that.
@@ -60,16 +62,19 @@ impl Supervisor<'_> {
             self.log(
                 &Entry::notice(
                     Code::EngineReplaced,
-                    "another build of wsgate was installed; the pool goes on with the one that it was started with",
+                    "another build of wsgate was installed; the pool goes on with the one that it \
+                     was started with",
                 )
                 .hint("restart the pool to use the new build"),
             );
         }
     }
 
-    /// Replaces a template that could load the application but must not be forked by one that looks which code does that, and this one by
-    /// one that leaves the loading to its workers. Each comes when the one before has ended, so that whatever that had open is free again.
-    /// A warm pool serves nothing that one process at a time may have: it would be in the way of the requests that are served cold.
+    /// Replaces a template that could load the application but must not be forked by one that looks
+    /// which code does that, and this one by one that leaves the loading to its workers. Each comes
+    /// when the one before has ended, so that whatever that had open is free again. A warm pool
+    /// serves nothing that one process at a time may have: it would be in the way of the requests
+    /// that are served cold.
     pub(super) fn await_end_of_not_forkable(
         &mut self,
         mut template: Template,

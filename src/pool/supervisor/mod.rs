@@ -1,11 +1,13 @@
-//! The supervisor: keeps the pool at its size, replaces workers that end, and changes to new code when it is told to.
+//! The supervisor: keeps the pool at its size, replaces workers that end, and changes to new code
+//! when it is told to.
 //!
-//! It cannot be hurt by an application: it holds no Python, and all that it reads are packets of one size. A reload starts a new
-//! template beside the old one, and only when that is ready do its workers take the places of the old; one that cannot load the
-//! application leaves the old one serving.
+//! It cannot be hurt by an application: it holds no Python, and all that it reads are packets of
+//! one size. A reload starts a new template beside the old one, and only when that is ready do its
+//! workers take the places of the old; one that cannot load the application leaves the old one
+//! serving.
 //!
-//! `phase` says what may follow on what, `templates` and `workers` do it, `places` and `size` know which workers are wanted, and
-//! `oversight` looks at what they do.
+//! `phase` says what may follow on what, `templates` and `workers` do it, `places` and `size` know
+//! which workers are wanted, and `oversight` looks at what they do.
 
 mod given;
 mod loading;
@@ -87,8 +89,8 @@ pub(super) struct Terms {
     pub(super) linger: Duration,
     /// How long a request may take before it is logged.
     pub(super) slow: Option<Duration>,
-    /// Slots for each of them: with two the next is there before the one that it replaces is told to end; with one there is at no time
-    /// a process more than there may be.
+    /// Slots for each of them: with two the next is there before the one that it replaces is told
+    /// to end; with one there is at no time a process more than there may be.
     pub(super) slots: u32,
     /// Of a warm pool, which requests start.
     pub(super) on_demand: Option<OnDemand>,
@@ -192,8 +194,13 @@ impl<'a> Supervisor<'a> {
         match Control::open(&self.terms.name) {
             Ok(control) => self.control = Some(control),
             Err(error) => self.log(
-                &Entry::warning(Code::NoControl, format!("the pool cannot be asked for its status: {error:#}")).hint(
-                    "give it another --name, or set WSGATE_RUNTIME_DIR; HUP reloads it and TERM ends it all the same",
+                &Entry::warning(
+                    Code::NoControl,
+                    format!("the pool cannot be asked for its status: {error:#}"),
+                )
+                .hint(
+                    "give it another --name, or set WSGATE_RUNTIME_DIR; HUP reloads it and TERM \
+                     ends it all the same",
                 ),
             ),
         }

@@ -16,7 +16,8 @@ use crate::pool::{
     template::Template,
 };
 
-/// Clients that may wait for the end of a reload, or of the pool; the oldest is let go for one more.
+/// Clients that may wait for the end of a reload, or of the pool; the oldest is let go for one
+/// more.
 const MAX_WAITING: usize = 256;
 
 fn push_bounded(waiting: &mut Vec<UnixStream>, asker: UnixStream) {
@@ -36,7 +37,8 @@ impl Supervisor<'_> {
         let mut reloads = false;
         for (question, asker) in questions {
             match question {
-                // What cannot be put into words is not said; none of the types can bring that about.
+                // What cannot be put into words is not said; none of the types can bring that
+                // about.
                 Question::Status => {
                     // Of many who ask at once, all get the same answer.
                     let text = status

@@ -1,4 +1,5 @@
-//! Phases of a pool, and what may bring it from one to another. The table below decides that, and nothing else does.
+//! Phases of a pool, and what may bring it from one to another. The table below decides that, and
+//! nothing else does.
 
 /// Where a pool stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Places for workers, and which of them want one.
 //!
-//! A place has at most one worker that serves. While that is being replaced the next is asked for already, and the one that has
-//! to go leaves the place when the next is there. Each of them has a slot of its own: its lines of the scoreboard.
+//! A place has at most one worker that serves. While that is being replaced the next is asked for
+//! already, and the one that has to go leaves the place when the next is there. Each of them has a
+//! slot of its own: its lines of the scoreboard.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,8 @@ pub(super) struct Leaving {
 }
 
 impl Places {
-    /// So many, with so many slots each, for workers of so many threads, which are replaced after `max_age` or a little earlier.
+    /// So many, with so many slots each, for workers of so many threads, which are replaced after
+    /// `max_age` or a little earlier.
     pub(super) fn new(count: u32, slots: u32, threads: u32, max_age: Option<Duration>) -> Self {
         let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
         let place = Place { worker: None, asked: None, due: running::instant(), failures: 0 };
@@ -117,7 +119,8 @@ impl Places {
             })
     }
 
-    /// Places that want a worker of the template `generation` now, if there are to be `wanted` of them.
+    /// Places that want a worker of the template `generation` now, if there are to be `wanted` of
+    /// them.
     pub(super) fn wanting(&self, generation: u64, wanted: usize, now: Instant) -> Vec<usize> {
         let is_asked =
             |place: &Place| place.asked.is_some_and(|asked| asked.generation == generation);
@@ -136,7 +139,8 @@ impl Places {
         stale.chain(free.into_iter().take(missing)).map(|(number, _)| number).collect()
     }
 
-    /// A slot for a worker of the template `generation`; none while all are in use, which the drain of those who leave ends.
+    /// A slot for a worker of the template `generation`; none while all are in use, which the drain
+    /// of those who leave ends.
     pub(super) fn take_slot(&mut self, generation: u64) -> Option<u32> {
         let slot = self.slots.iter().position(Option::is_none)?;
         self.slots[slot] = Some(generation);
@@ -167,7 +171,8 @@ impl Places {
         first..first.saturating_add(self.threads)
     }
 
-    /// How long no thread of a worker has had anything to do; nothing if one has, or takes no connections any more.
+    /// How long no thread of a worker has had anything to do; nothing if one has, or takes no
+    /// connections any more.
     pub(super) fn idle_for(&self, live: &Live, scoreboard: &Scoreboard) -> Option<Duration> {
         let (mut least, mut served) = (Duration::MAX, 0);
         for line in self.lines(live.slot) {
@@ -214,7 +219,8 @@ impl Places {
         left.filter_map(|left| now.checked_add(linger.saturating_sub(left))).min()
     }
 
-    /// A worker that was asked for is there. Gives its place, or nothing if nobody waits for it any more.
+    /// A worker that was asked for is there. Gives its place, or nothing if nobody waits for it any
+    /// more.
     pub(super) fn settle(
         &mut self,
         asked: Asked,

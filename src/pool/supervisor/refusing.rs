@@ -1,5 +1,5 @@
-//! What a pool does for clients while it has no worker and cannot have one: their requests are answered
-//! with 503 at once, until code can be loaded again.
+//! What a pool does for clients while it has no worker and cannot have one: their requests are
+//! answered with 503 at once, until code can be loaded again.
 
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ const ATTEMPT_TIME_LIMIT: Duration = Duration::from_secs(5);
 /// longer by default.
 const LOAD_TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Failures in a row of a place whose workers end at their beginning, or cannot be forked, before their
-/// requests are refused: the first pauses are short.
+/// Failures in a row of a place whose workers end at their beginning, or cannot be forked, before
+/// their requests are refused: the first pauses are short.
 const MAX_FAILURES: u32 = 3;
 
 /// Connections that are accepted before other things have their turn.
@@ -128,22 +128,28 @@ impl Supervisor<'_> {
         if self.refuses() {
             self.take_connections();
         }
-        let entry = if self.has_failed() {
-            Entry::error(
+        let entry =
+            if self.has_failed() {
+                Entry::error(
                 Code::NoWorkerServes,
                 "the request is refused: the pool has no worker, and cannot load the application",
             )
-            .hint("an entry above says why; the pool tries again when requests come, and after a reload")
-        } else {
-            Entry::error(
-                Code::NoWorkerServes,
-                format!(
-                    "the request is refused: the pool has no worker, and has been loading the application for more than {} s",
-                    LOAD_TIME_LIMIT.as_secs()
-                ),
-            )
-            .hint("`wsgate check` names the line that loading waits in; with `--min 1` or more a worker always stays")
-        };
+            .hint("an entry above says why; the pool tries again when requests come, and after a \
+                reload")
+            } else {
+                Entry::error(
+                    Code::NoWorkerServes,
+                    format!(
+                        "the request is refused: the pool has no worker, and has been loading the \
+                         application for more than {} s",
+                        LOAD_TIME_LIMIT.as_secs()
+                    ),
+                )
+                .hint(
+                    "`wsgate check` names the line that loading waits in; with `--min 1` or more a \
+                     worker always stays",
+                )
+            };
         for request in self.refusing.refuser.go_on(&entry, self.settings.debug) {
             self.log_about(&entry, &request);
         }

@@ -1,8 +1,9 @@
-//! How many workers a pool has: more when none is idle and connections wait, fewer when they have nothing to do, and none at all,
-//! nor a template, if it may rest.
+//! How many workers a pool has: more when none is idle and connections wait, fewer when they have
+//! nothing to do, and none at all, nor a template, if it may rest.
 //!
-//! The supervisor is not asked about connections. While a thread of a worker is idle it sleeps, and the worker that takes the last
-//! of them rings. Then it looks a moment later whether that is still so, and at the listening sockets itself.
+//! The supervisor is not asked about connections. While a thread of a worker is idle it sleeps, and
+//! the worker that takes the last of them rings. Then it looks a moment later whether that is still
+//! so, and at the listening sockets itself.
 
 use std::{
     os::fd::AsFd as _,
@@ -22,8 +23,8 @@ use super::{
     places::{Outworn, Places},
 };
 
-/// How long no thread has to be idle before connections are looked for: most of the time one is idle again by then, and a busy
-/// pool does not wake the supervisor for every request.
+/// How long no thread has to be idle before connections are looked for: most of the time one is
+/// idle again by then, and a busy pool does not wake the supervisor for every request.
 const SETTLE: Duration = Duration::from_millis(10);
 
 /// Growing again within this time, the pool grows by twice as many as before.
@@ -147,7 +148,8 @@ impl Supervisor<'_> {
         lines.map(|reading| reading.resident).max().filter(|&resident| resident > most)
     }
 
-    /// Dismisses workers that have been idle for long, the longest first. Gives how long those that stay have been, at most.
+    /// Dismisses workers that have been idle for long, the longest first. Gives how long those that
+    /// stay have been, at most.
     fn dismiss_idle(&mut self) -> Option<Duration> {
         let mut idle: Vec<(Duration, usize)> = self
             .places
@@ -181,12 +183,14 @@ impl Supervisor<'_> {
             self.templates.retire_current();
             self.log(&Entry::notice(
                 Code::PoolRests,
-                "the pool has had no work, and lets its last process of Python go; the next connection starts one",
+                "the pool has had no work, and lets its last process of Python go; the next \
+                 connection starts one",
             ));
         }
     }
 
-    /// Asks for more workers if none is idle and connections wait, and sees to it that it will be known when that is so.
+    /// Asks for more workers if none is idle and connections wait, and sees to it that it will be
+    /// known when that is so.
     fn grow(&mut self, now: Instant) {
         let are_missing = self.places.live().count() < self.size.wanted;
         if self.size.wanted >= self.size.most

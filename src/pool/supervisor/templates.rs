@@ -1,4 +1,5 @@
-//! Templates: the one that workers come from, the one that is being loaded, and those whose workers are leaving.
+//! Templates: the one that workers come from, the one that is being loaded, and those whose workers
+//! are leaving.
 
 use std::{
     io,
@@ -25,7 +26,8 @@ use super::{
 };
 use crate::{engine, not_started, pool::template::Template, settings::Settings};
 
-/// How long a template that has loaded for nothing may take to end as programs do. A thread of the application may keep it.
+/// How long a template that has loaded for nothing may take to end as programs do. A thread of the
+/// application may keep it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The templates of a pool.
@@ -46,12 +48,14 @@ pub(super) struct Templates {
     pub(super) preload: Preload,
     /// How long its workers may take when the pool ends.
     drain: Duration,
-    /// How long one may take to end as programs do. A thread or an exit handler of the application may keep it.
+    /// How long one may take to end as programs do. A thread or an exit handler of the application
+    /// may keep it.
     linger: Duration,
 }
 
 impl Templates {
-    /// None yet; each will have `linger` for its end, once its workers have ended, which have `drain` for that.
+    /// None yet; each will have `linger` for its end, once its workers have ended, which have
+    /// `drain` for that.
     pub(super) fn new(preload: Preload, drain: Duration, linger: Duration) -> Self {
         Self {
             current: None,
@@ -100,7 +104,8 @@ impl Templates {
         self.retired.iter_mut().for_each(|template| template.retire(due));
     }
 
-    /// The pool ends, and workers have been told so: none of those that are left, stopped or not, is waited for without an end.
+    /// The pool ends, and workers have been told so: none of those that are left, stopped or not,
+    /// is waited for without an end.
     pub(super) fn all_end(&mut self) {
         let due = running::instant() + self.drain + self.linger + FAREWELL;
         for template in self.retired.iter_mut() {
@@ -127,7 +132,8 @@ impl Templates {
 }
 
 impl Supervisor<'_> {
-    /// Starts a template for `settings`, which is told `preload`, in the place of one that is being loaded.
+    /// Starts a template for `settings`, which is told `preload`, in the place of one that is being
+    /// loaded.
     ///
     /// # Errors
     /// If no process can be had.
@@ -151,7 +157,8 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// As [`Supervisor::start_template`]; that none could be started is what happens to the pool then.
+    /// As [`Supervisor::start_template`]; that none could be started is what happens to the pool
+    /// then.
     pub(super) fn load(&mut self, preload: Preload) {
         self.changes.note();
         let started = self.settings_now().and_then(|settings| {
@@ -223,7 +230,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Takes the news of one template. `Some(true)` if it became ready just now, `Some(false)` if it cannot become so.
+    /// Takes the news of one template. `Some(true)` if it became ready just now, `Some(false)` if
+    /// it cannot become so.
     fn hear(&mut self, template: &mut Template) -> Option<bool> {
         let mut verdict = None;
         while let Some(news) = template.news() {
@@ -313,9 +321,11 @@ impl Supervisor<'_> {
     /// The new code cannot be loaded.
     pub(super) fn keep_old(&mut self) {
         let hint = if self.templates.current.is_some() {
-            "the pool goes on with the code it has; mend what the entry above names, and reload again"
+            "the pool goes on with the code it has; mend what the entry above names, and reload \
+             again"
         } else {
-            "no code is loaded; mend what the entry above names, and the next connection has it loaded"
+            "no code is loaded; mend what the entry above names, and the next connection has it \
+             loaded"
         };
         self.log(&Entry::error(Code::ReloadFailed, "the new code could not be loaded").hint(hint));
         self.end_reload("failed\n");
@@ -325,8 +335,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Another template is started when one is wanted, and not at once: the one before could not load the
-    /// application, or died.
+    /// Another template is started when one is wanted, and not at once: the one before could not
+    /// load the application, or died.
     pub(super) fn load_again(&mut self, could_not_load: bool) {
         self.templates.put_off();
         if could_not_load && self.templates.current.is_none() && self.activity.is_limited() {

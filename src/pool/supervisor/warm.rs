@@ -110,7 +110,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// What a change of the code, or a failure to load it, comes to: a pool that requests start is not kept.
+    /// What a change of the code, or a failure to load it, comes to: a pool that requests start is
+    /// not kept.
     pub(super) fn renewal(&self) -> Event {
         if self.activity.is_limited() { Event::Stop } else { Event::Reload }
     }
@@ -128,7 +129,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Has requests served cold, without another attempt at a pool, until the code changes or a day has passed.
+    /// Has requests served cold, without another attempt at a pool, until the code changes or a day
+    /// has passed.
     pub(super) fn forbid_warm(&self) {
         // Without the mark there are more attempts.
         let _ = io::stdin()
@@ -137,8 +139,8 @@ impl Supervisor<'_> {
             .map(|lock| fs::File::from(lock).write_all(ONE_PROCESS));
     }
 
-    /// A pool whose processes end one after the other before they take a request is no use: requests would
-    /// wait for it. It makes way, and is not tried again for some time.
+    /// A pool whose processes end one after the other before they take a request is no use:
+    /// requests would wait for it. It makes way, and is not tried again for some time.
     pub(super) fn give_up_if_stillborn(&mut self) {
         let failures: u32 = self.places.all.iter().map(|place| place.failures).sum();
         let serves = self.places.live().next().is_some() || !self.places.leaving.is_empty();
@@ -154,7 +156,8 @@ impl Supervisor<'_> {
         self.phase = Phase::Failed;
     }
 
-    /// The pool ends: nobody is to look for it here any more, and another may begin in its place while it finishes its requests.
+    /// The pool ends: nobody is to look for it here any more, and another may begin in its place
+    /// while it finishes its requests.
     pub(super) fn withdraw(&mut self) {
         let Some(on_demand) = &self.activity.on_demand else {
             return;
@@ -168,7 +171,8 @@ impl Supervisor<'_> {
         {
             self.terms.name = name;
         }
-        // While it is locked: whoever opens it now finds that it is not the one at this path any more.
+        // While it is locked: whoever opens it now finds that it is not the one at this path any
+        // more.
         let _ = fs::remove_file(&on_demand.lock);
         // If that failed, the next pool begins when this one has ended.
         let _ = flock(io::stdin(), FlockOperation::Unlock);

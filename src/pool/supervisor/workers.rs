@@ -24,7 +24,8 @@ const INFANCY: Duration = Duration::from_secs(1);
 const A_MOMENT: Duration = Duration::from_millis(50);
 
 impl Supervisor<'_> {
-    /// Asks for workers where they are missing, or are to be replaced; has a template loaded for them if there is none.
+    /// Asks for workers where they are missing, or are to be replaced; has a template loaded for
+    /// them if there is none.
     pub(super) fn fill_places(&mut self) {
         if !self.phase.may_fork() {
             return;
@@ -51,8 +52,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Where no process more may come than there are, those that are to be replaced go first: idle ones one after the other, and those
-    /// that serve when they have served.
+    /// Where no process more may come than there are, those that are to be replaced go first: idle
+    /// ones one after the other, and those that serve when they have served.
     fn make_room(&mut self) {
         let is_busy = |slot| {
             let mut lines =
@@ -102,13 +103,14 @@ impl Supervisor<'_> {
     /// A worker could not be forked.
     pub(super) fn unborn(&mut self, asked: Asked) {
         self.put_off(asked);
-        self.log(
-            &Entry::error(Code::WorkerUnborn, "no worker could be forked")
-                .hint("this user has as many processes as it may have, or memory is short; the pool tries again"),
-        );
+        self.log(&Entry::error(Code::WorkerUnborn, "no worker could be forked").hint(
+            "this user has as many processes as it may have, or memory is short; the pool tries \
+             again",
+        ));
     }
 
-    /// A worker did not come to be, and the log says why: its place waits as after any failed beginning.
+    /// A worker did not come to be, and the log says why: its place waits as after any failed
+    /// beginning.
     pub(super) fn put_off(&mut self, asked: Asked) {
         self.places.free_slot(asked.slot, &self.scoreboard);
         if let Some(place) = self.places.all.iter_mut().find(|place| place.asked == Some(asked)) {
@@ -140,13 +142,13 @@ impl Supervisor<'_> {
         let place = &mut self.places.all[number];
         place.worker = None;
         if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
-            // It has served as many requests as it may, or was told to end. Amid a request, or before the first, it is the
-            // application that ends its process.
+            // It has served as many requests as it may, or was told to end. Amid a request, or
+            // before the first, it is the application that ends its process.
             place.failures = 0;
             return;
         }
-        // One that has served at all is no failure of its beginning: whoever kills workers, or asks for what crashes them, is not
-        // to leave others without a pool.
+        // One that has served at all is no failure of its beginning: whoever kills workers, or asks
+        // for what crashes them, is not to leave others without a pool.
         if lived < INFANCY && !has_served {
             place.put_off();
             // Where nobody waits for it, nothing is tried again.
@@ -161,13 +163,16 @@ impl Supervisor<'_> {
             self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
         let entry = if may_be_abandoned {
             Entry::warning(Code::WorkerDied, sentence).hint(
-                    "the web server has ended the request since its client left, unless an error of that request says \
-                 otherwise: then look in the system's log",
-                )
+                "the web server has ended the request since its client left, unless an error of \
+                 that request says otherwise: then look in the system's log",
+            )
         } else {
-            Entry::error(Code::WorkerDied, sentence).hint(status.signal().and_then(signals::cause).unwrap_or(
-                    "its place is filled again; look for its last words just above, and in the system's log",
-                ))
+            Entry::error(Code::WorkerDied, sentence).hint(
+                status.signal().and_then(signals::cause).unwrap_or(
+                    "its place is filled again; look for its last words just above, and in the \
+                     system's log",
+                ),
+            )
         };
         self.log(&entry.detail(requests));
     }
@@ -193,7 +198,8 @@ impl Supervisor<'_> {
         });
     }
 
-    /// Kills workers that serve nobody any more and have not ended, so that they keep no place from others. Gives who they were.
+    /// Kills workers that serve nobody any more and have not ended, so that they keep no place from
+    /// others. Gives who they were.
     fn kill_those_who_linger(&mut self, now: Instant) -> Vec<Pid> {
         let (places, scoreboard, linger) = (&mut self.places, &self.scoreboard, self.terms.linger);
         for number in 0..places.all.len() {
@@ -249,8 +255,14 @@ impl Supervisor<'_> {
         }
         for _ in 0..self.templates.kill_those_who_stay() {
             self.log(
-                &Entry::warning(Code::TemplateDied, "a template that was to end did not, and is killed")
-                    .hint("an exit handler or a thread that the application has begun while it was loaded may be what it waits for"),
+                &Entry::warning(
+                    Code::TemplateDied,
+                    "a template that was to end did not, and is killed",
+                )
+                .hint(
+                    "an exit handler or a thread that the application has begun while it was \
+                     loaded may be what it waits for",
+                ),
             );
         }
     }

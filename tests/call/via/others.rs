@@ -33,7 +33,8 @@ fn php_fpm_runs_the_file_that_it_is_told_and_gets_the_body() {
     let page = shell.file(
         "page.php",
         "<?php header('Content-Type: text/plain'); http_response_code(202);
-        echo $_SERVER['REQUEST_METHOD'], ' ', $_SERVER['QUERY_STRING'], ' ', file_get_contents('php://input');",
+        echo $_SERVER['REQUEST_METHOD'], ' ', $_SERVER['QUERY_STRING'], ' ', \
+        file_get_contents('php://input');",
     );
     let mut pool = "listen = app.sock\npm = static\npm.max_children = 1\n".to_owned();
     let is_root = geteuid().is_root();

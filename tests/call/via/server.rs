@@ -17,7 +17,8 @@ use fastcgi_server::{
 use super::super::Shell;
 use crate::running::DEADLINE;
 
-/// Bytes to send, and things to do in between. What follows the last of them is the end of the connection.
+/// Bytes to send, and things to do in between. What follows the last of them is the end of the
+/// connection.
 #[derive(Default)]
 pub(super) struct Script {
     parts: Vec<Part>,

@@ -65,7 +65,8 @@ fn a_thousand_idle_connections_and_two_slow_clients_do_not_keep_others_from_bein
         let path = format!("/idle/{number}");
         assert_eq!(wire.ask(&Ask::get(&path).keep()).text(), format!("{path}|"));
     }
-    // One is slow with its parameters, which costs no worker, and one with its body, which holds one of the two.
+    // One is slow with its parameters, which costs no worker, and one with its body, which holds
+    // one of the two.
     let parameters = Slow::start(pool.connect(), Ask::post("/parameters", "its body").bytes());
     let ask = Ask::post("/slow", "b".repeat(1000));
     let begun = pool.connect();

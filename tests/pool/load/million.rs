@@ -45,7 +45,8 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// `asks` behind each other, with the answers that they get one by one, once a judge has passed those.
+    /// `asks` behind each other, with the answers that they get one by one, once a judge has passed
+    /// those.
     fn of(pool: &Pool, asks: &[Ask], status: u16) -> Self {
         let mut received = Vec::new();
         for ask in asks {

@@ -1,6 +1,8 @@
-//! A pool under load: what clients get while releases change, workers die, connections hang and bytes mean nothing.
+//! A pool under load: what clients get while releases change, workers die, connections hang and
+//! bytes mean nothing.
 //!
-//! These tests keep the whole machine busy, so they run one at a time: each takes its [`turn`] first.
+//! These tests keep the whole machine busy, so they run one at a time: each takes its [`turn`]
+//! first.
 
 mod hanging;
 mod kills;
@@ -37,7 +39,8 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The seed is that of the variable `WSGATE_TEST_SEED`, or another at each run. It is shown if the test fails.
+    /// The seed is that of the variable `WSGATE_TEST_SEED`, or another at each run. It is shown if
+    /// the test fails.
     #[expect(clippy::print_stdout, reason = "the harness shows it beside the failure")]
     pub(crate) fn new() -> Self {
         let given = env::var("WSGATE_TEST_SEED")
@@ -87,7 +90,8 @@ enum Lost {
     Cut(#[expect(dead_code, reason = "shown where it is wrong")] io::Error),
 }
 
-/// Clients that ask again and again, each for itself. Every other one keeps its connection as long as it can.
+/// Clients that ask again and again, each for itself. Every other one keeps its connection as long
+/// as it can.
 struct Clients {
     over: Arc<AtomicBool>,
     running: Vec<Client>,
@@ -101,8 +105,8 @@ struct Client {
 }
 
 impl Clients {
-    /// So many of them. `clock` is read before each request, and `judge` says what is wrong with what came of it, if anything is:
-    /// then its client ends.
+    /// So many of them. `clock` is read before each request, and `judge` says what is wrong with
+    /// what came of it, if anything is: then its client ends.
     fn start(
         pool: &Pool,
         count: usize,
@@ -139,7 +143,8 @@ impl Clients {
         });
     }
 
-    /// Ends them all, and gives the number of their answers. Fails if one has found something wrong.
+    /// Ends them all, and gives the number of their answers. Fails if one has found something
+    /// wrong.
     #[track_caller]
     fn end(self) -> u64 {
         self.over.store(true, Ordering::Relaxed);

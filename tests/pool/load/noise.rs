@@ -62,7 +62,8 @@ fn disturb(pool: &Pool, random: &mut Random, each: usize, silent: usize) {
         if open.len() > LEFT_OPEN {
             open.remove(random.below(open.len()));
         }
-        // A request without the rest of its body would hold a worker as long as its connection is open, as it should.
+        // A request without the rest of its body would hold a worker as long as its connection is
+        // open, as it should.
         let _ = pool.connect().try_send(&cut(random));
         let _ = pool.connect().try_send(&changed(random));
         for _ in 0..silent * (number + 1) / each - silent * number / each {
@@ -102,7 +103,8 @@ fn f54_random_bytes_cut_requests_and_100_000_connections_without_a_word_are_harm
         });
         seen
     };
-    // What Python loads for the first exception of a process is there afterwards: each worker waits for one of these bodies.
+    // What Python loads for the first exception of a process is there afterwards: each worker waits
+    // for one of these bodies.
     let cut = Ask::post("/", "half").param("CONTENT_LENGTH", "8").keep();
     let mut wires = [pool.connect(), pool.connect()];
     wires.iter().for_each(|wire| wire.send(&[cut.before_body(), cut.stdin(b"half")].concat()));
@@ -126,7 +128,8 @@ fn f54_random_bytes_cut_requests_and_100_000_connections_without_a_word_are_harm
     now.sort_unstable();
     assert_eq!(now, workers, "no worker has ended");
     let log = pool.stop();
-    // A connection that breaks the protocol, and a request that was refused or whose body was cut or too long.
+    // A connection that breaks the protocol, and a request that was refused or whose body was cut
+    // or too long.
     let expected = BTreeSet::from(["W0401", "W0402", "W0501", "W0510"]);
     let said: BTreeSet<&str> = codes(&log).into_iter().collect();
     assert!(said.is_subset(&expected), "{said:?}");

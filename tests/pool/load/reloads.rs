@@ -28,7 +28,8 @@ fn release(number: u64) -> String {
     )
 }
 
-/// Releases that cannot be loaded, and the code that says why. The last one ends its process without a word.
+/// Releases that cannot be loaded, and the code that says why. The last one ends its process
+/// without a word.
 const BROKEN: [(&str, &str); 5] = [
     ("def application(:", "W0301"),
     ("import there_is_no_such_module", "W0302"),
@@ -42,7 +43,10 @@ fn release_of(asked: &Asked) -> Result<u64, String> {
     let answer = match &asked.outcome {
         Ok(answer) => answer,
         Err(lost) => {
-            return Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker));
+            return Err(format!(
+                "{lost:?}, answered before on this connection: {:?}",
+                asked.worker
+            ));
         }
     };
     let text = answer.text();
@@ -57,7 +61,8 @@ fn release_of(asked: &Asked) -> Result<u64, String> {
 fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
     let _turn = turn();
     let pool = Setup::new(&release(0)).words(&["--workers", "2", "--threads", "2"]).start();
-    // Releases from the oldest to the newest may answer: the old workers stay until the new ones are there.
+    // Releases from the oldest to the newest may answer: the old workers stay until the new ones
+    // are there.
     let (oldest, newest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (clock, latest) = (oldest.clone(), newest.clone());
     let clients = Clients::start(

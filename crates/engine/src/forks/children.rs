@@ -1,7 +1,8 @@
 //! What a fork does to this process, by the engine or by the application.
 //!
-//! The kernel's copy of the process gets what it would have without the engine: `pthread_atfork` reaches each fork of the C
-//! library, Python's hook what Python knows besides. Workers that the template forks are no children in this sense.
+//! The kernel's copy of the process gets what it would have without the engine: `pthread_atfork`
+//! reaches each fork of the C library, Python's hook what Python knows besides. Workers that the
+//! template forks are no children in this sense.
 
 use std::{
     cell::UnsafeCell,
@@ -33,7 +34,8 @@ static MASK: Mask = Mask(UnsafeCell::new(None));
 
 struct Mask(UnsafeCell<Option<libc::sigset_t>>);
 
-// SAFETY: touched only between `before` and what comes after a fork, by the one thread that has shut the gate.
+// SAFETY: touched only between `before` and what comes after a fork, by the one thread that has
+// shut the gate.
 unsafe impl Sync for Mask {}
 
 /// Is this process a child that the application has forked?
@@ -54,7 +56,8 @@ pub(crate) fn refuse_child() -> io::Result<()> {
 /// # Errors
 /// If memory is short.
 pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
-    // SAFETY: the three functions live as long as the process, since Python never unloads an extension module.
+    // SAFETY: the three functions live as long as the process, since Python never unloads an
+    // extension module.
     let refused = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     if refused != 0 {
         return Err(io::Error::from_raw_os_error(refused).into());
@@ -76,13 +79,15 @@ pub(crate) fn watch(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The next fork of this thread makes a process of the engine's. To be called right before it, while no other thread lives.
+/// The next fork of this thread makes a process of the engine's. To be called right before it,
+/// while no other thread lives.
 pub(crate) fn our_fork() {
     IS_OURS.store(true, Ordering::Relaxed);
 }
 
 extern "C" fn before() {
-    // In this order: a handler that forks must not find the gate shut by the thread that it interrupts.
+    // In this order: a handler that forks must not find the gate shut by the thread that it
+    // interrupts.
     let mask = handlers::block_all();
     descriptors::shut_gate();
     // SAFETY: this thread has shut the gate.
@@ -112,8 +117,8 @@ fn go_on() {
     }
 }
 
-/// In a child that the application has forked: ends the process, as the application has returned `result` to the engine, and
-/// what follows is its parent's to do. Elsewhere gives `result` back.
+/// In a child that the application has forked: ends the process, as the application has returned
+/// `result` to the engine, and what follows is its parent's to do. Elsewhere gives `result` back.
 ///
 /// # Errors
 /// As `result`.
@@ -121,7 +126,8 @@ pub(crate) fn end_if_child<T>(py: Python<'_>, log: &Log, result: PyResult<T>) ->
     if is_child() { end_child(py, log, result.err()) } else { result }
 }
 
-/// Exit handlers, and what is buffered in files, are the parent's. What the application has raised decides the exit status.
+/// Exit handlers, and what is buffered in files, are the parent's. What the application has raised
+/// decides the exit status.
 fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
     let status = match error {
         Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
@@ -132,8 +138,8 @@ fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
                     "a child process that the application forked returned from the application",
                 )
                 .hint(
-                    "wsgate ended the child: end such a process with `os._exit()` where its work is done, \
-                     and do not let an application go into the background by itself",
+                    "wsgate ended the child: end such a process with `os._exit()` where its work \
+                     is done, and do not let an application go into the background by itself",
                 ),
             );
             error.map_or(0, |error| {

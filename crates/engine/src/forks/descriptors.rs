@@ -1,8 +1,9 @@
 //! Descriptors that are the engine's own.
 //!
-//! A bit for each number says that the descriptor belongs to the engine. A child that the application forks closes all of these
-//! before any of its code runs, and clears the bits. A value that lives on in the child then closes nothing: by that time its
-//! number may be another file of the application's.
+//! A bit for each number says that the descriptor belongs to the engine. A child that the
+//! application forks closes all of these before any of its code runs, and clears the bits. A value
+//! that lives on in the child then closes nothing: by that time its number may be another file of
+//! the application's.
 
 use std::{
     cell::UnsafeCell,
@@ -17,7 +18,8 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-/// Numbers that can be registered: as many descriptors as Linux lets a process have by default (`fs.nr_open`).
+/// Numbers that can be registered: as many descriptors as Linux lets a process have by default
+/// (`fs.nr_open`).
 const NUMBERS: usize = 1 << 20;
 
 const BITS: usize = u64::BITS as usize;
@@ -31,12 +33,14 @@ static WORDS: AtomicUsize = AtomicUsize::new(0);
 /// Locked while registers and reality differ, and by each fork.
 static GATE: Gate = Gate(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
 
-/// A descriptor of the engine's. It is closed on drop, except in a child that the application has forked.
+/// A descriptor of the engine's. It is closed on drop, except in a child that the application has
+/// forked.
 #[derive(Debug)]
 pub(crate) struct Descriptor(ManuallyDrop<OwnedFd>);
 
 impl Descriptor {
-    /// Registers the descriptor that `make` opens. No thread forks meanwhile. `make` must not drop another [`Descriptor`].
+    /// Registers the descriptor that `make` opens. No thread forks meanwhile. `make` must not drop
+    /// another [`Descriptor`].
     ///
     /// # Errors
     /// As `make`.
@@ -56,7 +60,8 @@ impl Descriptor {
     pub(crate) fn into_owned(self) -> OwnedFd {
         let number = ManuallyDrop::new(self).0.as_raw_fd();
         take_out(number);
-        // SAFETY: `self` owned the number and is never dropped. In a child, where the number may be closed, nothing of the engine runs.
+        // SAFETY: `self` owned the number and is never dropped. In a child, where the number may be
+        // closed, nothing of the engine runs.
         unsafe { OwnedFd::from_raw_fd(number) }
     }
 }
@@ -75,7 +80,8 @@ static STANDARD: [AtomicI32; 3] = [const { AtomicI32::new(-1) }; 3];
 /// What keeps the copies.
 static COPIES: Mutex<Vec<Descriptor>> = Mutex::new(Vec::new());
 
-/// Takes copies of the descriptors 0 to 2 as they are now. Of one that is closed, or while descriptors are short, there is none.
+/// Takes copies of the descriptors 0 to 2 as they are now. Of one that is closed, or while
+/// descriptors are short, there is none.
 pub(crate) fn keep_standard() {
     let copies: Vec<_> = [0, 1, 2].map(|number| Descriptor::made(|| duplicate(number)).ok()).into();
     for (copy, place) in copies.iter().zip(&STANDARD) {
@@ -88,8 +94,8 @@ pub(crate) fn keep_standard() {
     drop(old);
 }
 
-/// The error log, at a number that no file of the application's gets: descriptor 2 may be closed, and its number be a file's. -1
-/// if there is none, as in a child that the application has forked.
+/// The error log, at a number that no file of the application's gets: descriptor 2 may be closed,
+/// and its number be a file's. -1 if there is none, as in a child that the application has forked.
 static LOG: AtomicI32 = AtomicI32::new(-1);
 
 /// Numbers from here on are given to nobody who does not ask for them, and most limits allow them.
@@ -106,7 +112,8 @@ pub(crate) fn keep_log() {
 
 /// The error log.
 pub(crate) fn log() -> BorrowedFd<'static> {
-    // SAFETY: the call borrows a number, and the kernel says so if nothing has it: what is open stays so.
+    // SAFETY: the call borrows a number, and the kernel says so if nothing has it: what is open
+    // stays so.
     unsafe { BorrowedFd::borrow_raw(log_number()) }
 }
 
@@ -121,7 +128,8 @@ pub(crate) fn log_number() -> RawFd {
 /// From now on the error log is `file`.
 pub(crate) fn lead_log(file: BorrowedFd<'_>) {
     let number = LOG.load(Ordering::Relaxed);
-    // SAFETY: the number is that of the log, which nobody owns; descriptors that are borrowed of it go on.
+    // SAFETY: the number is that of the log, which nobody owns; descriptors that are borrowed of it
+    // go on.
     if number >= 0 && unsafe { libc::dup3(file.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
         // The application may have lowered the limit of descriptors.
         LOG.store(-1, Ordering::Relaxed);
@@ -142,8 +150,8 @@ pub(crate) fn write_to_log(bytes: &[u8]) {
     }
 }
 
-/// `descriptor` with a number above 2. One below was free since the application has closed it: what is printed would go there, and
-/// so what was there comes back.
+/// `descriptor` with a number above 2. One below was free since the application has closed it: what
+/// is printed would go there, and so what was there comes back.
 fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
     let number = descriptor.as_raw_fd();
     if number > 2 || super::is_child() {
@@ -163,7 +171,8 @@ fn beyond_standard(descriptor: OwnedFd) -> OwnedFd {
                     libc::dup2(nothing.as_raw_fd(), number);
                 });
             }
-            // Whoever has closed one has closed others, and nothing of ours may come to have their numbers.
+            // Whoever has closed one has closed others, and nothing of ours may come to have their
+            // numbers.
             for other in (0..3).filter(|&other| other != number && is_closed(other)) {
                 restore(other);
             }
@@ -181,7 +190,8 @@ fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
 }
 
 fn duplicate_beyond(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the call borrows a number, and says so if nothing has it; the result is nobody else's.
+    // SAFETY: the call borrows a number, and says so if nothing has it; the result is nobody
+    // else's.
     unsafe {
         match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) {
             -1 => Err(io::Error::last_os_error()),
@@ -199,7 +209,8 @@ fn is_closed(number: RawFd) -> bool {
 fn restore(number: RawFd) -> bool {
     let copy = usize::try_from(number).ok().and_then(|number| STANDARD.get(number));
     let copy = copy.map_or(-1, |copy| copy.load(Ordering::Relaxed));
-    // SAFETY: a standard descriptor is nobody's own; where the copy is closed, too, the kernel says so.
+    // SAFETY: a standard descriptor is nobody's own; where the copy is closed, too, the kernel says
+    // so.
     copy >= 0 && unsafe { libc::dup2(copy, number) } == number
 }
 
@@ -207,7 +218,8 @@ fn restore(number: RawFd) -> bool {
 static HAS_LOST: AtomicBool = AtomicBool::new(false);
 static IS_UNTOLD: AtomicBool = AtomicBool::new(false);
 
-/// The application has closed descriptors of this process that its requests need. Was the gateway, or the log, `told`?
+/// The application has closed descriptors of this process that its requests need. Was the gateway,
+/// or the log, `told`?
 pub(crate) fn mark_lost(told: bool) {
     HAS_LOST.store(true, Ordering::Relaxed);
     if !told {
@@ -291,7 +303,8 @@ pub(crate) fn pair(kind: SocketType) -> io::Result<(Descriptor, Descriptor)> {
     })
 }
 
-/// Runs `change` while no thread forks. A [`Descriptor`] that is dropped in there would wait for itself.
+/// Runs `change` while no thread forks. A [`Descriptor`] that is dropped in there would wait for
+/// itself.
 pub(crate) fn without_forks<T>(change: impl FnOnce() -> T) -> T {
     struct Open;
     impl Drop for Open {
@@ -304,7 +317,8 @@ pub(crate) fn without_forks<T>(change: impl FnOnce() -> T) -> T {
     change()
 }
 
-/// Closes all descriptors of the engine's. Does nothing that a child of a process with threads may not do.
+/// Closes all descriptors of the engine's. Does nothing that a child of a process with threads may
+/// not do.
 pub(super) fn close_all() {
     LOG.store(-1, Ordering::Relaxed);
     for (word, bits) in OURS.iter().take(WORDS.load(Ordering::Relaxed)).enumerate() {
@@ -325,7 +339,8 @@ fn put_in(number: RawFd) {
     }
 }
 
-/// Tells whether the number was still registered. Numbers beyond the register count as such outside of children.
+/// Tells whether the number was still registered. Numbers beyond the register count as such outside
+/// of children.
 fn take_out(number: RawFd) -> bool {
     match place(number) {
         Some((word, bit)) => OURS[word].fetch_and(!bit, Ordering::Relaxed) & bit != 0,
@@ -339,7 +354,8 @@ fn place(number: RawFd) -> Option<(usize, u64)> {
 }
 
 fn close(number: RawFd) {
-    // SAFETY: the register says that the number is the engine's, whose owner is gone or never runs again.
+    // SAFETY: the register says that the number is the engine's, whose owner is gone or never runs
+    // again.
     unsafe { libc::close(number) };
 }
 

@@ -1,7 +1,8 @@
 //! Signal handlers that are the engine's own, and what was there before each.
 //!
-//! No signal is ever ignored for the engine's sake: programs that the application starts would inherit that. A handler they do
-//! not inherit, and a child that the application forks gets back what was there before.
+//! No signal is ever ignored for the engine's sake: programs that the application starts would
+//! inherit that. A handler they do not inherit, and a child that the application forks gets back
+//! what was there before.
 
 use std::{
     cell::UnsafeCell,
@@ -23,7 +24,8 @@ const END: usize = 65;
 /// What the kernel is to do for each signal. Changed while no thread forks.
 static ACTIONS: [Action; END] = [const { Action::none() }; END];
 
-/// Handlers that Python knows of. Locked by threads that are attached to the interpreter, for a moment.
+/// Handlers that Python knows of. Locked by threads that are attached to the interpreter, for a
+/// moment.
 static HANDLERS: Mutex<Vec<Handler>> = Mutex::new(Vec::new());
 
 /// Where [`waken`] writes, and what keeps that open.
@@ -54,7 +56,8 @@ struct Action {
     previous: UnsafeCell<Option<libc::sigaction>>,
 }
 
-// SAFETY: `previous` is touched only by a thread that has shut the gate, or in a child whose only thread was forked with it shut.
+// SAFETY: `previous` is touched only by a thread that has shut the gate, or in a child whose only
+// thread was forked with it shut.
 unsafe impl Sync for Action {}
 
 impl Action {
@@ -121,8 +124,9 @@ pub(crate) fn report_crashes(py: Python<'_>) -> PyResult<()> {
     install(&crashes, || faulthandler.call_method1("enable", (log_number(),)).map(drop))
 }
 
-/// Writes the stacks of all threads to the log when `signal` comes, in whatever thread the interpreter is. A function of Python's that the
-/// application has for this signal is called as well; another handler, such as its own `faulthandler.register`, stays instead.
+/// Writes the stacks of all threads to the log when `signal` comes, in whatever thread the
+/// interpreter is. A function of Python's that the application has for this signal is called as
+/// well; another handler, such as its own `faulthandler.register`, stays instead.
 ///
 /// # Errors
 /// If the application's own code is in the way.
@@ -138,8 +142,8 @@ pub(crate) fn report_stacks(py: Python<'_>, signal: i32) -> PyResult<()> {
     install(&[signal], || faulthandler.call_method1("register", arguments).map(drop))
 }
 
-/// In a child that the application has forked: Python's own table becomes what it was before [`handle`], and ends reports. What
-/// the kernel knows was restored before.
+/// In a child that the application has forked: Python's own table becomes what it was before
+/// [`handle`], and ends reports. What the kernel knows was restored before.
 pub(super) fn restore_handlers(py: Python<'_>) -> PyResult<()> {
     let handlers = std::mem::take(&mut *HANDLERS.lock().unwrap_or_else(PoisonError::into_inner));
     handlers.iter().try_for_each(|handler| handler.restore(py))?;
@@ -153,8 +157,8 @@ pub(super) fn restore_handlers(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// Has each of `signals` write a byte to `bell`, which stays open for that. With `call_next` a handler that the application has
-/// installed is called as well.
+/// Has each of `signals` write a byte to `bell`, which stays open for that. With `call_next` a
+/// handler that the application has installed is called as well.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -166,7 +170,8 @@ pub(crate) fn wake(signals: &[i32], bell: Descriptor, call_next: bool) -> io::Re
     wake_again(signals)
 }
 
-/// Does what [`wake`] did once more, with the same bell, after Python has had a handler of the engine's for `signals`.
+/// Does what [`wake`] did once more, with the same bell, after Python has had a handler of the
+/// engine's for `signals`.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -182,14 +187,15 @@ pub(crate) fn call_when_woken(call: extern "C" fn()) {
     WHEN_WOKEN.store(call as usize, Ordering::Release);
 }
 
-/// Has the kernel do what `action` says for `signal`. A child that the application forks gets back what
-/// was there before.
+/// Has the kernel do what `action` says for `signal`. A child that the application forks gets back
+/// what was there before.
 ///
 /// # Errors
 /// If the kernel refuses.
 ///
 /// # Safety
-/// The handler of `action` has the form that its flags say, and does only what a signal handler may.
+/// The handler of `action` has the form that its flags say, and does only what a signal handler
+/// may.
 pub(crate) unsafe fn install_action(signal: i32, action: &libc::sigaction) -> io::Result<()> {
     install(&[signal], || {
         // SAFETY: the caller answers for the action.
@@ -205,7 +211,8 @@ pub(crate) fn stop_waking(signals: &[i32]) {
     drop(BELL_OWNER.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// Runs `change`, which installs handlers of the engine's for `signals`, and notes what was there before.
+/// Runs `change`, which installs handlers of the engine's for `signals`, and notes what was there
+/// before.
 ///
 /// # Errors
 /// As `change`.
@@ -231,8 +238,8 @@ fn install<E>(signals: &[i32], change: impl FnOnce() -> Result<(), E>) -> Result
     Ok(())
 }
 
-/// In a child that the application has forked: the kernel does for each signal what it did before [`install`], unless the
-/// application has changed that. Only calls that such a child may make.
+/// In a child that the application has forked: the kernel does for each signal what it did before
+/// [`install`], unless the application has changed that. Only calls that such a child may make.
 pub(super) fn restore_actions() {
     (1..).take(END - 1).for_each(restore_action);
 }
@@ -265,10 +272,12 @@ fn look(signal: i32) -> Option<libc::sigaction> {
     }
 }
 
-/// Has the kernel call the handler at the address `handler` for `signal`, which interrupts no call that can go on. No other
-/// signal interrupts the handler: frames of several would not fit on the alternate stack that `faulthandler` has made.
+/// Has the kernel call the handler at the address `handler` for `signal`, which interrupts no call
+/// that can go on. No other signal interrupts the handler: frames of several would not fit on the
+/// alternate stack that `faulthandler` has made.
 fn put(signal: i32, handler: usize) -> io::Result<()> {
-    // SAFETY: all-zero is a valid action, whose mask is then filled; the handlers of this file have the form that the flags say.
+    // SAFETY: all-zero is a valid action, whose mask is then filled; the handlers of this file have
+    // the form that the flags say.
     let done = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigfillset(&raw mut action.sa_mask);
@@ -279,21 +288,23 @@ fn put(signal: i32, handler: usize) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Puts a handler before the one that Python has just installed for `signal`. It can be told from the one that Python installs
-/// for the application.
+/// Puts a handler before the one that Python has just installed for `signal`. It can be told from
+/// the one that Python installs for the application.
 fn stand_before_python(signal: i32) -> io::Result<()> {
     let Some(mut action) = look(signal).filter(|found| found.sa_sigaction > libc::SIG_IGN) else {
         return Ok(());
     };
     PYTHON.store(action.sa_sigaction, Ordering::Relaxed);
     action.sa_sigaction = call_python as *const () as usize;
-    // SAFETY: the action is the one that Python has installed, and the handler has the same form as Python's.
+    // SAFETY: the action is the one that Python has installed, and the handler has the same form as
+    // Python's.
     let done = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 extern "C" fn call_python(signal: i32) {
-    // SAFETY: Python installed the handler with this address before this one could be called, and in this form.
+    // SAFETY: Python installed the handler with this address before this one could be called, and
+    // in this form.
     unsafe {
         std::mem::transmute::<usize, extern "C" fn(i32)>(PYTHON.load(Ordering::Relaxed))(signal)
     };
@@ -307,7 +318,8 @@ pub(crate) fn forget_signals() {
     CAME.store(0, Ordering::Relaxed);
 }
 
-/// Has those signals come once more, to this thread, that have come since [`forget_signals`]: they are pending if it blocks them.
+/// Has those signals come once more, to this thread, that have come since [`forget_signals`]: they
+/// are pending if it blocks them.
 pub(crate) fn repeat_signals() {
     let came = CAME.swap(0, Ordering::Relaxed);
     for signal in [libc::SIGTERM, libc::SIGUSR1] {
@@ -320,7 +332,8 @@ pub(crate) fn repeat_signals() {
 
 extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mut libc::c_void) {
     CAME.fetch_or(1 << (signal & 63), Ordering::Relaxed);
-    // SAFETY: `errno` is this thread's own. The call reads one byte; if nobody is at the other end, nothing happens.
+    // SAFETY: `errno` is this thread's own. The call reads one byte; if nobody is at the other end,
+    // nothing happens.
     unsafe {
         let errno = *libc::__errno_location();
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -337,8 +350,8 @@ extern "C" fn waken(signal: i32, information: *mut libc::siginfo_t, context: *mu
     if !CALLS_NEXT.load(Ordering::Relaxed) || next == libc::SIG_DFL || next == libc::SIG_IGN {
         return;
     }
-    // SAFETY: the kernel had this address as a handler, and what is passed on is what it gave. On Linux a handler that takes only
-    // the number may be given more.
+    // SAFETY: the kernel had this address as a handler, and what is passed on is what it gave. On
+    // Linux a handler that takes only the number may be given more.
     unsafe { std::mem::transmute::<usize, WithInformation>(next)(signal, information, context) };
 }
 

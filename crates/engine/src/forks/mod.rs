@@ -1,7 +1,9 @@
-//! Descriptors and signal handlers of the engine's own, and what a fork by the application makes of them.
+//! Descriptors and signal handlers of the engine's own, and what a fork by the application makes of
+//! them.
 //!
-//! A process that the application forks is the application's. The engine registers each of its descriptors and signal handlers
-//! when it makes them. Before the first line of the application's code runs in the child, one place empties the registers.
+//! A process that the application forks is the application's. The engine registers each of its
+//! descriptors and signal handlers when it makes them. Before the first line of the application's
+//! code runs in the child, one place empties the registers.
 
 mod children;
 mod descriptors;

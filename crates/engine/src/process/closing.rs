@@ -1,7 +1,8 @@
-//! The time of `close()` when the response has ended, and the gateway that kept the time has exited.
+//! The time of `close()` when the response has ended, and the gateway that kept the time has
+//! exited.
 //!
-//! The kernel's timer interrupts the application, and ends the process if that does not help. No thread
-//! is needed, and nothing that holds the interpreter can delay it.
+//! The kernel's timer interrupts the application, and ends the process if that does not help. No
+//! thread is needed, and nothing that holds the interpreter can delay it.
 
 use std::{
     cell::UnsafeCell,
@@ -17,8 +18,8 @@ use crate::forks;
 /// How long an application may take to end after it was interrupted.
 const GRACE_SECONDS: u64 = 2;
 
-/// How long threads and exit handlers may take when the web server has ended the gateway: as long as
-/// the gateway gives them.
+/// How long threads and exit handlers may take when the web server has ended the gateway: as long
+/// as the gateway gives them.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// Longest message in bytes; a longer one is cut.
@@ -54,23 +55,23 @@ struct Message(UnsafeCell<[u8; LONGEST]>);
 // SAFETY: only the main thread writes, while the length says that there is nothing to be read.
 unsafe impl Sync for Message {}
 
-/// From here on this process does not die with its gateway, and has `limit` once that has exited. Then
-/// the application is interrupted, and after a moment `message` and its stack are written to the log.
-/// Gives the signal that is to tell of the end of the gateway.
+/// From here on this process does not die with its gateway, and has `limit` once that has exited.
+/// Then the application is interrupted, and after a moment `message` and its stack are written to
+/// the log. Gives the signal that is to tell of the end of the gateway.
 ///
 /// Where the kernel has no timer left for this user there is no limit.
 pub(crate) fn outlive(gateway: i32, limit: Duration, message: &str) -> i32 {
     prepare(message, 1);
     LIMIT.store(milliseconds(limit), Ordering::Relaxed);
     GATEWAY.store(gateway, Ordering::Relaxed);
-    // SAFETY: this option of prctl(2) takes a number. Had the gateway gone already, this process would
-    // have been killed.
+    // SAFETY: this option of prctl(2) takes a number. Had the gateway gone already, this process
+    // would have been killed.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal()) };
     signal()
 }
 
-/// The application has done its work. Tells whether the gateway still lives; if not, this process has to
-/// exit soon.
+/// The application has done its work. Tells whether the gateway still lives; if not, this process
+/// has to exit soon.
 pub(crate) fn rejoin(gateway: i32) -> bool {
     GATEWAY.store(0, Ordering::Relaxed);
     cancel();
@@ -82,8 +83,8 @@ pub(crate) fn rejoin(gateway: i32) -> bool {
     lives
 }
 
-/// Interrupts the application after `limit`, by SIGTERM, and after another moment writes `message` and
-/// its stack to the log and ends this process.
+/// Interrupts the application after `limit`, by SIGTERM, and after another moment writes `message`
+/// and its stack to the log and ends this process.
 pub(crate) fn interrupt_after(limit: Duration, message: &str) {
     prepare(message, 1);
     begin(limit, INTERRUPT);
@@ -103,8 +104,8 @@ pub(crate) fn has_interrupted() -> bool {
     INTERRUPTED.swap(false, Ordering::Relaxed)
 }
 
-/// The last of the real-time signals but one, which `deadline` has: applications use the first ones, if
-/// any.
+/// The last of the real-time signals but one, which `deadline` has: applications use the first
+/// ones, if any.
 fn signal() -> libc::c_int {
     libc::SIGRTMAX() - 1
 }
@@ -197,7 +198,8 @@ fn passed() {
     if next == NOTHING {
         return;
     }
-    // SAFETY: kill(2), write(2), raise(3) and _exit(2) are async-signal-safe, and the bytes are live.
+    // SAFETY: kill(2), write(2), raise(3) and _exit(2) are async-signal-safe, and the bytes are
+    // live.
     unsafe {
         if next == INTERRUPT {
             NEXT.store(ABORT, Ordering::Relaxed);

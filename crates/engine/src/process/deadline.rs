@@ -132,8 +132,8 @@ pub(super) extern "C" fn begin() {
     if LEFT.compare_exchange(0, TICKS, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         return;
     }
-    // SAFETY: all-zero is a valid value of the structure; timer_settime(2) is async-signal-safe, and
-    // the timer is one of this process's that is never deleted.
+    // SAFETY: all-zero is a valid value of the structure; timer_settime(2) is async-signal-safe,
+    // and the timer is one of this process's that is never deleted.
     unsafe {
         let mut time: libc::itimerspec = std::mem::zeroed();
         time.it_value.tv_sec = passed.tick.as_secs().try_into().unwrap_or(libc::time_t::MAX);

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::forks;
 
-/// Wait until a process that was asked to stop says where it is. mod_fcgid kills eight seconds after
-/// it has asked.
+/// Wait until a process that was asked to stop says where it is. mod_fcgid kills eight seconds
+/// after it has asked.
 const STILL_RUNS: Duration = Duration::from_secs(3);
 
 /// How long exit handlers and finalisation may take, and threads where that counts.
@@ -39,7 +39,8 @@ pub(crate) struct Limit {
 pub(crate) enum Ownership {
     /// All: this process has loaded the application itself, or none.
     All,
-    /// What it has loaded for the processes that were forked from it, as far as these do not finalise it.
+    /// What it has loaded for the processes that were forked from it, as far as these do not
+    /// finalise it.
     Template,
     /// What it has made itself, without what it has from its template.
     Forked(Inherited),
@@ -108,8 +109,8 @@ pub(crate) fn exit(
     Err(PySystemExit::new_err(status))
 }
 
-/// When a signal comes that [`forks::wake`] is for, this process ends after `limit` at the latest, by
-/// SIGABRT and with the stacks in the log. If it has not ended after some seconds, the message
+/// When a signal comes that [`forks::wake`] is for, this process ends after `limit` at the latest,
+/// by SIGABRT and with the stacks in the log. If it has not ended after some seconds, the message
 /// `still_runs` and the stacks are logged: whoever has sent the signal may kill it soon.
 pub(crate) fn end_soon_after_signal(limit: Limit, still_runs: String) {
     let warning = Warning { after: STILL_RUNS, message: still_runs };
@@ -162,8 +163,8 @@ fn report(py: Python<'_>, result: PyResult<()>) {
     }
 }
 
-/// Writes what the standard streams hold, and ends the process: what libraries in C have registered for
-/// that runs, and their streams are written. The interpreter stays as it is.
+/// Writes what the standard streams hold, and ends the process: what libraries in C have registered
+/// for that runs, and their streams are written. The interpreter stays as it is.
 fn leave(py: Python<'_>, status: i32) -> ! {
     for name in ["stdout", "stderr"] {
         let stream = py.import("sys").and_then(|sys| sys.getattr(name));
@@ -181,8 +182,8 @@ fn leave(py: Python<'_>, status: i32) -> ! {
 /// In a process that was just forked: sets a mark between the exit handlers of C libraries that are
 /// its own and those of its template, which are not to run here.
 pub(crate) fn mark_c_handlers() {
-    // Where memory is short, the template's handlers run.
-    // SAFETY: the function lives as long as the process, since Python never unloads an extension module.
+    // Where memory is short, the template's handlers run. SAFETY: the function lives as long as the
+    // process, since Python never unloads an extension module.
     unsafe { libc::atexit(end_of_own_c_handlers) };
 }
 

@@ -61,8 +61,9 @@ pub(super) fn finalise(py: Python<'_>) -> PyResult<()> {
     finalise_kinds(py, |_| true)
 }
 
-/// Finalises what a template has loaded, once for all its processes: what has a finalizer, and databases. Streams hold nothing, as they
-/// were written out before the first fork; what a compressed file still lacks is for the processes that have written to it.
+/// Finalises what a template has loaded, once for all its processes: what has a finalizer, and
+/// databases. Streams hold nothing, as they were written out before the first fork; what a
+/// compressed file still lacks is for the processes that have written to it.
 pub(super) fn finalise_template(py: Python<'_>) -> PyResult<()> {
     py.import("gc")?.call_method0("unfreeze")?;
     finalise_kinds(py, |kind| matches!(kind, Kind::Finalizer | Kind::Database))
@@ -95,8 +96,9 @@ fn finalise_kinds(py: Python<'_>, is_wanted: impl Fn(Kind) -> bool) -> PyResult<
     Ok(())
 }
 
-/// Puts each object before those that it refers to, as counting references destroys them: an archive
-/// before its file, a text stream before its buffer. The order stays where it does not matter.
+/// Puts each object before those that it refers to, as counting references destroys them: an
+/// archive before its file, a text stream before its buffer. The order stays where it does not
+/// matter.
 fn owners_first<'py>(
     py: Python<'py>,
     found: Vec<(Kind, Bound<'py, PyAny>)>,
@@ -185,7 +187,8 @@ impl Hasher for AddressHasher {
     }
 
     fn write_usize(&mut self, address: usize) {
-        // Objects are aligned to 16 bytes; the table takes the bucket from the low bits, and a mark from the high ones.
+        // Objects are aligned to 16 bytes; the table takes the bucket from the low bits, and a mark
+        // from the high ones.
         self.0 = (address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
@@ -199,7 +202,8 @@ pub(super) struct Search<'py> {
     streams: Vec<(Bound<'py, PyAny>, Kind)>,
     /// Streams that hold nothing unwritten.
     inert: Vec<Bound<'py, PyAny>>,
-    /// The connections of `sqlite3`, if that is loaded. Closing the last one ends a write-ahead log.
+    /// The connections of `sqlite3`, if that is loaded. Closing the last one ends a write-ahead
+    /// log.
     sqlite: Option<Bound<'py, PyAny>>,
 }
 

@@ -26,9 +26,9 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Looks for all of it, in the template, before its heap is frozen. What the streams hold so far
-    /// is written, so that no forked process writes the same again. Exit handlers that are registered
-    /// from now on are those of forked processes.
+    /// Looks for all of it, in the template, before its heap is frozen. What the streams hold so
+    /// far is written, so that no forked process writes the same again. Exit handlers that are
+    /// registered from now on are those of forked processes.
     ///
     /// # Errors
     /// If Python raises.

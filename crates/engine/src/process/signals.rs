@@ -18,7 +18,8 @@ impl Mask {
     /// Those of this thread, but for SIGTERM: a process that nobody can end is of no use.
     pub(crate) fn now() -> Self {
         let mut now = Self::none().0;
-        // SAFETY: `now` is a live set, which the first call overwrites; without a new set nothing changes.
+        // SAFETY: `now` is a live set, which the first call overwrites; without a new set nothing
+        // changes.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut now);
             libc::sigdelset(&raw mut now, libc::SIGTERM);

@@ -35,7 +35,8 @@ impl Sigterm {
         Ok(Self(ours))
     }
 
-    /// Handles SIGTERM again, after Python code had installed a handler for a request, and lets signals through that `mask` does not block.
+    /// Handles SIGTERM again, after Python code had installed a handler for a request, and lets
+    /// signals through that `mask` does not block.
     ///
     /// # Errors
     /// If the kernel refuses.

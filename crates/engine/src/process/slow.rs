@@ -1,7 +1,7 @@
 //! Says that something takes long, with the stacks of all threads, and lets it go on.
 //!
-//! The kernel's timer sends a signal, at which `faulthandler` writes the stacks, in whatever code the
-//! process is; then comes the message.
+//! The kernel's timer sends a signal, at which `faulthandler` writes the stacks, in whatever code
+//! the process is; then comes the message.
 
 use std::{
     ptr,
@@ -22,9 +22,9 @@ pub(crate) struct Watch<'py> {
     timer: libc::timer_t,
 }
 
-/// Writes the stacks and `message` to the log after `limit`, unless what is returned is dropped before.
-/// Where the kernel has no timer left for this user, or the application's code is in the way, nothing is
-/// written.
+/// Writes the stacks and `message` to the log after `limit`, unless what is returned is dropped
+/// before. Where the kernel has no timer left for this user, or the application's code is in the
+/// way, nothing is written.
 pub(crate) fn tell_after(py: Python<'_>, limit: Duration, message: String) -> Option<Watch<'_>> {
     MESSAGE.store(Box::into_raw(Box::new(message)), Ordering::Release);
     let timer = make_timer()?;
@@ -38,7 +38,8 @@ pub(crate) fn tell_after(py: Python<'_>, limit: Duration, message: String) -> Op
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        // SAFETY: the timer is this process's, or none if it was forked meanwhile, which the kernel says.
+        // SAFETY: the timer is this process's, or none if it was forked meanwhile, which the kernel
+        // says.
         unsafe { libc::timer_delete(self.timer) };
         let module = self.py.import("faulthandler");
         if let Err(error) = module.and_then(|module| module.call_method1("unregister", (signal(),)))
@@ -46,7 +47,8 @@ impl Drop for Watch<'_> {
             error.write_unraisable(self.py, None);
         }
         MESSAGE.store(ptr::null_mut(), Ordering::Release);
-        // To ignore the signal first drops one that has come and was not delivered: the default ends the process.
+        // To ignore the signal first drops one that has come and was not delivered: the default
+        // ends the process.
         set_action(libc::SIG_IGN, 0);
         set_action(libc::SIG_DFL, 0);
     }
@@ -76,8 +78,8 @@ fn make_timer() -> Option<libc::timer_t> {
 }
 
 fn set_action(handler: libc::sighandler_t, flags: libc::c_int) {
-    // SAFETY: all-zero is a valid action, and the fields that count are set. The handler is one of the
-    // kernel's, or [`tell`], which calls only functions that are async-signal-safe.
+    // SAFETY: all-zero is a valid action, and the fields that count are set. The handler is one of
+    // the kernel's, or [`tell`], which calls only functions that are async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         (action.sa_sigaction, action.sa_flags) = (handler, flags);

@@ -33,9 +33,9 @@ impl Timers {
         stopped
     }
 
-    /// Looks when a request is over and no other is being served: stops what would hit the next one.
-    /// That is a timer whose signal nobody handles, or that ends once and was started by this request.
-    /// One that repeats, as profilers have it, stays.
+    /// Looks when a request is over and no other is being served: stops what would hit the next
+    /// one. That is a timer whose signal nobody handles, or that ends once and was started by this
+    /// request. One that repeats, as profilers have it, stays.
     ///
     /// One call of the kernel, for the timer of `signal.alarm`; for the others see
     /// [`Timers::when_idle`].
@@ -81,7 +81,10 @@ fn stop_fatal(who: &str) -> Option<Entry> {
 fn entry(who: &str, name: &str) -> Entry {
     Entry::warning(
         Code::TimerLeft,
-        format!("{who} has left a timer running, which was stopped: its {name} would have hit another request"),
+        format!(
+            "{who} has left a timer running, which was stopped: its {name} would have hit another \
+             request"
+        ),
     )
     .hint("call `signal.alarm(0)` or `signal.setitimer(WHICH, 0)` in a `finally:` block")
 }

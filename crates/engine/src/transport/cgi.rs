@@ -1,8 +1,10 @@
-//! CGI/1.1 (RFC 3875): variables from the process environment, the body from one descriptor, the reply to another.
+//! CGI/1.1 (RFC 3875): variables from the process environment, the body from one descriptor, the
+//! reply to another.
 //!
-//! Web servers write the whole request body before they read the first byte of the reply. An application that replies without
-//! reading would wait for them while they wait for it; so, while a reply cannot be written, what comes of the body is put
-//! aside, where the application finds it when it does read.
+//! Web servers write the whole request body before they read the first byte of the reply. An
+//! application that replies without reading would wait for them while they wait for it; so, while a
+//! reply cannot be written, what comes of the body is put aside, where the application finds it
+//! when it does read.
 
 use std::{
     io,
@@ -62,7 +64,8 @@ impl ErrorSink for StandardError {
     }
 }
 
-/// The request body of a CGI invocation, shared by its reader and by the reply that must make way for it.
+/// The request body of a CGI invocation, shared by its reader and by the reply that must make way
+/// for it.
 #[derive(Clone)]
 pub(crate) struct Body {
     shared: Arc<Shared>,
@@ -80,8 +83,9 @@ struct State {
     announced: u64,
     /// The application gets no more of it.
     ended: bool,
-    /// More may come than CONTENT_LENGTH says: a filter of the web server's may have changed a body that was counted before. Web
-    /// servers that send all of it before they read the reply would wait for a reader.
+    /// More may come than CONTENT_LENGTH says: a filter of the web server's may have changed a body
+    /// that was counted before. Web servers that send all of it before they read the reply would
+    /// wait for a reader.
     surplus_may_come: bool,
     /// More has come.
     had_surplus: bool,
@@ -163,8 +167,8 @@ impl Body {
         if state.ended && !state.surplus_may_come { None } else { state.descriptor.clone() }
     }
 
-    /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends the reading ahead. Not a part of its
-    /// caller, whose stack would have this piece, too.
+    /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends
+    /// the reading ahead. Not a part of its caller, whose stack would have this piece, too.
     #[inline(never)]
     fn put_aside(&self, descriptor: &Descriptor) {
         let mut piece = [0; 64 * 1024];
@@ -220,7 +224,8 @@ impl BodySource for Body {
                 return Ok(put_aside);
             }
             let Some(descriptor) = state.descriptor.clone() else {
-                // Reading ahead has met an error, which comes out here, where the application sees it; or the request is over.
+                // Reading ahead has met an error, which comes out here, where the application sees
+                // it; or the request is over.
                 return match &state.failure {
                     Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
                     None => state.account(0).map(|()| 0),
@@ -295,14 +300,16 @@ pub(crate) struct Reply {
 pub(crate) struct Parting {
     /// Tells the gateway that nothing more will be sent, and whether the response was complete.
     pub(crate) tell: Box<dyn FnOnce(bool) + Send>,
-    /// The gateway does not exit then, and is to be told when the application has done its work, too.
+    /// The gateway does not exit then, and is to be told when the application has done its work,
+    /// too.
     pub(crate) is_guarded: bool,
     /// This process exits after the request.
     pub(crate) exits: bool,
 }
 
 impl Reply {
-    /// The reply that goes to `descriptor`, to a request whose body is `body`. `part` is called before it ends.
+    /// The reply that goes to `descriptor`, to a request whose body is `body`. `part` is called
+    /// before it ends.
     pub(crate) fn new(
         descriptor: Descriptor,
         body: Body,
@@ -332,8 +339,8 @@ impl Reply {
         Self { is_for_apache: software.starts_with(b"Apache"), ..self }
     }
 
-    /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the answer is a number that
-    /// cannot block.
+    /// How many of `wanted` bytes may be written in one blocking call. While a body is pending the
+    /// answer is a number that cannot block.
     fn clear_way(&self, wanted: usize) -> io::Result<usize> {
         forks::refuse_child()?;
         let Some(reply) = &self.descriptor else {
@@ -345,7 +352,8 @@ impl Reply {
             poll(&mut both, None)?;
             let (can_write, can_read) =
                 (!both[0].revents().is_empty(), !both[1].revents().is_empty());
-            // What is dropped costs nothing, and behind its end the reply is written in large pieces.
+            // What is dropped costs nothing, and behind its end the reply is written in large
+            // pieces.
             if can_read && (!can_write || self.body.has_ended()) {
                 self.body.put_aside(&pending);
             }
@@ -364,8 +372,8 @@ fn file_of(descriptor: &Descriptor) -> Option<(u64, u64)> {
 
 impl ReplySink for Reply {
     fn head_leaves(&mut self) {
-        // An application may close our descriptors, or put others in their places. A gateway that cannot
-        // be told sends an error page, behind which or before which nothing else may stand.
+        // An application may close our descriptors, or put others in their places. A gateway that
+        // cannot be told sends an error page, behind which or before which nothing else may stand.
         let is_ours = !forks::is_child()
             && self.descriptor.as_ref().is_some_and(|reply| file_of(reply) == self.file);
         let is_told = if is_ours { self.reporter.try_send(&Report::HeadLeaves) } else { false };

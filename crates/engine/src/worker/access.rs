@@ -1,6 +1,7 @@
 //! The access log: one line for each request that was read, when its worker is done with it.
 //!
-//! What became of the reply is observed where it leaves, so that nothing of this costs anything without an access log.
+//! What became of the reply is observed where it leaves, so that nothing of this costs anything
+//! without an access log.
 
 use std::{
     fmt::Write as _,
@@ -120,7 +121,8 @@ impl<R: ReplySink> ReplySink for Observed<R> {
     ) -> io::Result<usize> {
         let written = self.reply.write(py, head, block, last);
         if self.tally.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
-            // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page comes in one piece with its head.
+            // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page
+            // comes in one piece with its head.
             let mut lines = head.split(|&byte| byte == b'\n');
             let rest = lines.find_map(|line| line.strip_prefix(b"Status: "));
             let digits = rest.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
@@ -209,7 +211,8 @@ struct Object<'a> {
 }
 
 impl Line<'_> {
-    /// Apache's combined form; then microseconds, the id of the request, and `X` for a reply that was cut or `-` for a whole one.
+    /// Apache's combined form; then microseconds, the id of the request, and `X` for a reply that
+    /// was cut or `-` for a whole one.
     fn combined(&self) -> Vec<u8> {
         let mut line = String::with_capacity(256);
         escape(&mut line, self.param(b"REMOTE_ADDR").unwrap_or(b"-"), true);
@@ -285,7 +288,8 @@ impl Line<'_> {
     }
 }
 
-/// Writes `bytes` so that they end neither the line nor the quotes around them, nor, with `spaces`, the word: as Apache does.
+/// Writes `bytes` so that they end neither the line nor the quotes around them, nor, with `spaces`,
+/// the word: as Apache does.
 fn escape(line: &mut String, bytes: &[u8], spaces: bool) {
     for &byte in bytes {
         match byte {
@@ -312,10 +316,12 @@ impl LocalTime {
     fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = libc::time_t::try_from(since.as_secs()).unwrap_or(0);
-        // SAFETY: all-zero is a valid value of the C structure: numbers, and a pointer that may be null.
+        // SAFETY: all-zero is a valid value of the C structure: numbers, and a pointer that may be
+        // null.
         let mut parts: libc::tm = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are those of live values of their types; the call keeps neither. It may read the variable `TZ`, and
-        // so is made while this thread is attached to the interpreter, without which no Python code changes variables.
+        // SAFETY: both pointers are those of live values of their types; the call keeps neither. It
+        // may read the variable `TZ`, and so is made while this thread is attached to the
+        // interpreter, without which no Python code changes variables.
         unsafe { libc::localtime_r(&raw const seconds, &raw mut parts) };
         Self { parts, microseconds: since.subsec_micros() }
     }

@@ -1,4 +1,5 @@
-//! `wsgate check`: load the application, try one request under the strictest judge there is, say what was found.
+//! `wsgate check`: load the application, try one request under the strictest judge there is, say
+//! what was found.
 
 use std::{
     fs::File,
@@ -39,7 +40,8 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Loads the application slowly, to see what does what, and writes to the reply descriptor what that leaves behind.
+/// Loads the application slowly, to see what does what, and writes to the reply descriptor what
+/// that leaves behind.
 pub(super) fn trace(
     py: Python<'_>,
     launch: &Launch,

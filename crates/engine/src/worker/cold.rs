@@ -27,8 +27,8 @@ use crate::{
     },
 };
 
-/// Serves the request that the process environment describes. The first one that a warm pool would serve also reports what the import
-/// audit says.
+/// Serves the request that the process environment describes. The first one that a warm pool would
+/// serve also reports what the import audit says.
 pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
@@ -46,7 +46,8 @@ pub(super) fn run(
             seconds => seconds,
         };
         let message = Log::new(&launch.request_id, &launch.request).text(&closing_hangs(limit));
-        // Web servers end the gateway as soon as they have the response, and `close()` is still to come.
+        // Web servers end the gateway as soon as they have the response, and `close()` is still to
+        // come.
         move |complete| {
             let signal = process::outlive(gateway, Duration::from_secs(limit), &message);
             lifeline.iter().for_each(|lifeline| drop(lifeline::hold_by(lifeline, signal)));
@@ -102,8 +103,9 @@ pub(super) struct Asked {
     pub(super) part: Parting,
 }
 
-/// Serves one request with the application that `load` gives, which is called once the request is known to be a good one. With the
-/// application `load` gives the variables of the request as they are then, if loading may have changed them.
+/// Serves one request with the application that `load` gives, which is called once the request is
+/// known to be a good one. With the application `load` gives the variables of the request as they
+/// are then, if loading may have changed them.
 pub(super) fn serve<'py>(
     py: Python<'py>,
     asked: Asked,
@@ -162,8 +164,10 @@ pub(super) fn closing_hangs(seconds: u64) -> Entry {
     let sentence = format!(
         "the request took longer than {seconds} s: `close()` of its response has not returned"
     );
-    Entry::error(Code::TimedOut, sentence)
-        .hint("the client has the response; `close()` did not react to SIGTERM, and its stack may stand just below")
+    Entry::error(Code::TimedOut, sentence).hint(
+        "the client has the response; `close()` did not react to SIGTERM, and its stack may stand \
+         just below",
+    )
 }
 
 /// What the application sees of the variables `received`.

@@ -51,8 +51,8 @@ impl Changes {
         Self { set, removed: before.into_keys().collect() }
     }
 
-    /// The environment of a request that carries `variables`. A variable that is not there while the
-    /// application is loaded is the request's own, and has the request's value.
+    /// The environment of a request that carries `variables`. A variable that is not there while
+    /// the application is loaded is the request's own, and has the request's value.
     pub(super) fn applied_to<'a>(&self, variables: &'a Pairs) -> Cow<'a, Pairs> {
         if self.set.is_empty() && self.removed.is_empty() {
             return Cow::Borrowed(variables);
@@ -73,8 +73,8 @@ impl Changes {
     }
 }
 
-/// Makes `variables` the environment of this process, for Python and for libraries in C. What is there already is not touched: each
-/// change costs a process that was just forked pages of memory.
+/// Makes `variables` the environment of this process, for Python and for libraries in C. What is
+/// there already is not touched: each change costs a process that was just forked pages of memory.
 pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
     let environment = Environment::of(py)?;
     let old = environment.copy()?;
@@ -100,8 +100,8 @@ pub(super) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)])
 /// `os.environb`.
 struct Environment<'py> {
     view: Bound<'py, PyAny>,
-    /// The dictionary that it shows. Whatever is done by way of the view runs Python code for each name, and again for each value: some
-    /// tenth of a millisecond at each request.
+    /// The dictionary that it shows. Whatever is done by way of the view runs Python code for each
+    /// name, and again for each value: some tenth of a millisecond at each request.
     data: Option<Bound<'py, PyDict>>,
 }
 
@@ -154,7 +154,8 @@ pub(super) fn variables(py: Python<'_>) -> PyResult<Pairs> {
         .collect()
 }
 
-/// An environment that is to be there again after a request, whatever the application has done to it.
+/// An environment that is to be there again after a request, whatever the application has done to
+/// it.
 pub(super) struct Kept {
     /// What `os.environ` and `os.environb` are; each shows the same dictionary.
     views: [(&'static str, Py<PyAny>); 2],

@@ -1,8 +1,8 @@
-//! Files whose code this process has run, by whatever way: `exec` and `runpy` leave no module behind, nor
-//! always a function.
+//! Files whose code this process has run, by whatever way: `exec` and `runpy` leave no module
+//! behind, nor always a function.
 //!
-//! Python's audit events tell of code objects that are run, and of files that are opened. They cost a call
-//! each, so only a process whose code is watched asks for them.
+//! Python's audit events tell of code objects that are run, and of files that are opened. They cost
+//! a call each, so only a process whose code is watched asks for them.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,8 @@ const MOST_FILES: usize = 1 << 16;
 /// Files of code that was run, and sources that were read.
 static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Takes note of all code that is run from now on, in this process and in those that are forked from it.
+/// Takes note of all code that is run from now on, in this process and in those that are forked
+/// from it.
 ///
 /// # Errors
 /// If Python raises.

@@ -32,7 +32,8 @@ pub(super) fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
     }
 }
 
-/// Waits for the body of a filter's request, before whose end nothing may be said. Tells whether it is here.
+/// Waits for the body of a filter's request, before whose end nothing may be said. Tells whether it
+/// is here.
 pub(super) fn await_body(py: Python<'_>, peer: &Peer, log: &Log, setting: &Setting) -> bool {
     loop {
         match py.detach(|| peer.await_body()) {
@@ -41,7 +42,8 @@ pub(super) fn await_body(py: Python<'_>, peer: &Peer, log: &Log, setting: &Setti
                 log.entry(&stalled(Awaited::Body, setting));
                 return false;
             }
-            // A signal came. Handlers of the application's run here, and so does the one that ends what takes too long.
+            // A signal came. Handlers of the application's run here, and so does the one that ends
+            // what takes too long.
             Err(_) => {
                 if let Err(error) = py.check_signals() {
                     match interruption(py, &error, setting) {

@@ -1,6 +1,7 @@
 //! fork, with everything that Python and the kernel want around it.
 //!
-//! Only where one thread lives: what other threads hold locked would stay locked for ever in the child.
+//! Only where one thread lives: what other threads hold locked would stay locked for ever in the
+//! child.
 
 use pyo3::{ffi, prelude::*};
 use rustix::process::Pid;
@@ -17,14 +18,14 @@ pub(super) enum Side {
     Parent(Pid),
 }
 
-/// Forks. In the child all signals are blocked when the application's hooks have run, until [`crate::process::unblock_signals`]; in the
-/// parent they are as before.
+/// Forks. In the child all signals are blocked when the application's hooks have run, until
+/// [`crate::process::unblock_signals`]; in the parent they are as before.
 ///
 /// # Errors
 /// If the kernel has no process or memory left for the child.
 pub(super) fn fork(py: Python<'_>) -> std::io::Result<Side> {
-    // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in the order that Python's own
-    // os.fork has them in, the parent's even if there is no child.
+    // SAFETY: this thread is attached to the interpreter, which the token shows; the hooks come in
+    // the order that Python's own os.fork has them in, the parent's even if there is no child.
     unsafe { ffi::PyOS_BeforeFork() };
     let before = forks::block_all();
     forks::our_fork();
@@ -32,8 +33,8 @@ pub(super) fn fork(py: Python<'_>) -> std::io::Result<Side> {
     let pid = unsafe { libc::fork() };
     let error = std::io::Error::last_os_error();
     // Threads that hooks of the application start must not inherit that signals are blocked, as
-    // programs would from them. In the child the template's handlers stand, which wake that, and what
-    // has come is for the worker that the child becomes.
+    // programs would from them. In the child the template's handlers stand, which wake that, and
+    // what has come is for the worker that the child becomes.
     if pid == 0 {
         forks::forget_signals();
     }
@@ -52,7 +53,8 @@ pub(super) fn fork(py: Python<'_>) -> std::io::Result<Side> {
     if pid > 0 { Pid::from_raw(pid) } else { None }.map(Side::Parent).ok_or(error)
 }
 
-/// Starts what `start` starts so that it never handles a signal: the main thread is to be interrupted by them.
+/// Starts what `start` starts so that it never handles a signal: the main thread is to be
+/// interrupted by them.
 pub(super) fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     let before = forks::block_all();
     let started = start();

@@ -1,7 +1,8 @@
 //! Whether the code that this process has loaded is still what its files hold.
 //!
-//! The kernel keeps a queue of changes, which nobody reads: every process that is forked from this one has it, and looks whether it is
-//! empty. That costs one call a request, however many files there are.
+//! The kernel keeps a queue of changes, which nobody reads: every process that is forked from this
+//! one has it, and looks whether it is empty. That costs one call a request, however many files
+//! there are.
 
 use std::{
     collections::HashSet,
@@ -22,8 +23,8 @@ use rustix::{
 use super::modules;
 use crate::forks::Descriptor;
 
-/// What the times of files may be behind the clock: the kernel takes them from its last tick, of which there are at least a hundred
-/// in a second.
+/// What the times of files may be behind the clock: the kernel takes them from its last tick, of
+/// which there are at least a hundred in a second.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Another takes the place of a directory.
@@ -102,7 +103,8 @@ impl Fresh {
         Ok(())
     }
 
-    /// Watches what leads to `path`: a directory that another takes the place of, or a link that leads elsewhere, has other files.
+    /// Watches what leads to `path`: a directory that another takes the place of, or a link that
+    /// leads elsewhere, has other files.
     fn watch_way_to(&mut self, path: &Path, begun: SystemTime) -> io::Result<()> {
         let mut ways = vec![path.to_owned()];
         while let Some(way) = ways.pop() {

@@ -35,7 +35,8 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     if let Some(prefix) = &launch.pycache_prefix {
         sys.setattr("pycache_prefix", OsStr::from_bytes(prefix))?;
     }
-    // What an application prints belongs in the log line by line, and must not fail it when the log cannot be written.
+    // What an application prints belongs in the log line by line, and must not fail it when the log
+    // cannot be written.
     let sink: Arc<dyn ErrorSink> = Arc::new(Printed);
     install_streams(py, &sink)?;
     // A crash in C code then leaves the Python stack in the log.
@@ -46,8 +47,8 @@ pub(super) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
 pub(super) enum Heeds {
     /// Whoever sends it.
     Anybody,
-    /// The gateway's, which says so before. Another's is noted. A handler that loading has set decides
-    /// how the request ends, as it does in a process that serves one request.
+    /// The gateway's, which says so before. Another's is noted. A handler that loading has set
+    /// decides how the request ends, as it does in a process that serves one request.
     Gateway(Arc<AtomicBool>, TermHandler),
 }
 
@@ -84,7 +85,8 @@ impl TermHandler {
     }
 }
 
-/// Makes SIGTERM raise an exception in the application, as long as what is returned says that it may.
+/// Makes SIGTERM raise an exception in the application, as long as what is returned says that it
+/// may.
 pub(super) fn end_by_exception(
     py: Python<'_>,
     reporter: &Reporter,
@@ -120,7 +122,8 @@ pub(super) fn end_by_exception(
                 (Some(stop @ (Stop::Interrupted | Stop::HungUp)), _) if asked.time_out() => {
                     stop.word()
                 }
-                // The response is whole, and what is left to do is short. The gateway sees to it if it is not.
+                // The response is whole, and what is left to do is short. The gateway sees to it if
+                // it is not.
                 _ if !asked.get() => return Ok(()),
                 (Some(Stop::Timeout), _) => return Ok(()),
                 (stop, _) => stop.unwrap_or(Stop::Terminated).word(),
@@ -134,7 +137,8 @@ pub(super) fn end_by_exception(
 
 fn settle_path(sys: &Bound<'_, PyModule>, launch: &Launch) -> PyResult<()> {
     let path = sys.getattr("path")?.cast_into::<PyList>()?;
-    // `python -c` puts the working directory first; what an application imports must not depend on that.
+    // `python -c` puts the working directory first; what an application imports must not depend on
+    // that.
     if path.get_item(0).is_ok_and(|first| first.eq("").unwrap_or(false)) {
         path.del_item(0)?;
     }

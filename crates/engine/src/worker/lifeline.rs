@@ -1,8 +1,8 @@
-//! Ends this process when another has gone: the gateway that guards its request, which is no parent of
-//! this one; or its parent, though the application has changed its user.
+//! Ends this process when another has gone: the gateway that guards its request, which is no parent
+//! of this one; or its parent, though the application has changed its user.
 //!
-//! The kernel's signal for the death of a parent (`PR_SET_PDEATHSIG`) is lost with a change of user or
-//! group. A pipe that sends a signal when its other end is closed is not.
+//! The kernel's signal for the death of a parent (`PR_SET_PDEATHSIG`) is lost with a change of user
+//! or group. A pipe that sends a signal when its other end is closed is not.
 
 use std::{io, os::fd::AsRawFd as _};
 
@@ -15,7 +15,8 @@ use rustix::{
 
 use crate::forks::{self, Descriptor};
 
-/// Has the kernel kill this process when the other end of `pipe` is closed, to which nothing is ever written.
+/// Has the kernel kill this process when the other end of `pipe` is closed, to which nothing is
+/// ever written.
 ///
 /// # Errors
 /// If the kernel refuses.
@@ -52,8 +53,8 @@ pub(super) fn hold_by(pipe: &Descriptor, signal: i32) -> io::Result<()> {
 
 /// Undoes [`hold_to`].
 pub(super) fn let_go(pipe: &Descriptor) {
-    // SAFETY: the call takes numbers and touches no memory; the descriptor is open. It was given what is taken from it here, so it
-    // cannot be refused.
+    // SAFETY: the call takes numbers and touches no memory; the descriptor is open. It was given
+    // what is taken from it here, so it cannot be refused.
     unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, 0) };
 }
 
@@ -122,7 +123,8 @@ impl Tie {
         Ok(())
     }
 
-    /// As [`Tie::hold`] while the template lives. A process whose template has gone ends by itself, soon.
+    /// As [`Tie::hold`] while the template lives. A process whose template has gone ends by itself,
+    /// soon.
     ///
     /// # Errors
     /// If the kernel does not watch it.

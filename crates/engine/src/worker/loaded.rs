@@ -64,7 +64,8 @@ impl LoadedState {
     /// Makes the process what a request finds whose gateway has sent `handoff`.
     pub(super) fn enter(&self, py: Python<'_>, handoff: &Handoff) -> PyResult<()> {
         match &self.directory {
-            // One that is gone meanwhile is that of this process all the same, unless a request has left it.
+            // One that is gone meanwhile is that of this process all the same, unless a request has
+            // left it.
             Some(directory) => drop(chdir(directory)),
             None => chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?,
         }
@@ -72,12 +73,14 @@ impl LoadedState {
         environment::take_environment(py, &self.environment.applied_to(&handoff.environment))
     }
 
-    /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the environment.
+    /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the
+    /// environment.
     pub(super) fn variables(&self, handoff: &Handoff) -> Pairs {
         self.environment.applied_to(&handoff.environment).into_owned()
     }
 
-    /// Do standard output and standard error lead to the log of a request, or where loading has made them lead?
+    /// Do standard output and standard error lead to the log of a request, or where loading has
+    /// made them lead?
     pub(super) fn is_redirected(&self) -> [bool; 2] {
         self.is_redirected
     }

@@ -93,11 +93,13 @@ pub(crate) struct Prepared {
     handed: Mutex<Option<Handed>>,
 }
 
-/// Reads the launch frame from the descriptor `launch` and takes over the descriptors that it names.
+/// Reads the launch frame from the descriptor `launch` and takes over the descriptors that it
+/// names.
 #[pyfunction]
 pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     forks::watch(py)?;
-    // SAFETY: the gateway opened this descriptor for this process alone and passed its number to this call.
+    // SAFETY: the gateway opened this descriptor for this process alone and passed its number to
+    // this call.
     let mut file = std::fs::File::from(unsafe { own(launch) }?.into_owned());
     let mut frame = Vec::new();
     file.read_to_end(&mut frame)?;
@@ -267,20 +269,25 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
         Code::ExitTimedOut,
         format!("the process has not exited {seconds} s after its last request, and was ended"),
     )
-    .hint("a thread, an exit handler, `__del__` or an extension module does not return; data may not be written");
+    .hint(
+        "a thread, an exit handler, `__del__` or an extension module does not return; data may not \
+         be written",
+    );
     let message = Log::new(&launch.request_id, &launch.request).text(&entry);
     // Work that threads do after the response has no limit by itself.
     let counts_threads = launch.timeout_seconds > 0;
     Some(process::Limit { time: Duration::from_secs(seconds), message, counts_threads })
 }
 
-/// Takes over the descriptor with the number `number`; programs that the application starts do not get it.
+/// Takes over the descriptor with the number `number`; programs that the application starts do not
+/// get it.
 ///
 /// # Safety
 /// The descriptor must be open, and nothing else in this process may own it.
 unsafe fn own(number: i32) -> PyResult<Descriptor> {
-    // An application that starts `sys.orig_argv` again, as reloaders do, brings numbers that mean nothing there.
-    // SAFETY: nothing closes the descriptor meanwhile; where there is none, the kernel says so.
+    // An application that starts `sys.orig_argv` again, as reloaders do, brings numbers that mean
+    // nothing there. SAFETY: nothing closes the descriptor meanwhile; where there is none, the
+    // kernel says so.
     fcntl_setfd(unsafe { BorrowedFd::borrow_raw(number) }, FdFlags::CLOEXEC).map_err(|error| {
         PyRuntimeError::new_err(format!(
             "descriptor {number}: {error}; this process was not started by wsgate"

@@ -1,7 +1,7 @@
 //! Watches the files of all modules that are loaded in this process, for development.
 //!
-//! The template does this and every worker, since frameworks import much of an application only when it is needed. Whoever finds
-//! a change tells the supervisor by a signal.
+//! The template does this and every worker, since frameworks import much of an application only
+//! when it is needed. Whoever finds a change tells the supervisor by a signal.
 
 use std::{
     collections::HashMap,
@@ -62,7 +62,8 @@ impl Modules {
             .then(|| Self::of(launch, Pid::from_raw(launch.gateway_pid), true, Vec::new()))
     }
 
-    /// Those of a worker without a supervisor, which exits when they have changed. `None` if that is not wanted.
+    /// Those of a worker without a supervisor, which exits when they have changed. `None` if that
+    /// is not wanted.
     pub(super) fn of_lone_worker(launch: &Launch, service: &Service) -> Option<Self> {
         let path = |bytes: &Vec<u8>| PathBuf::from(OsStr::from_bytes(bytes));
         let mut paths: Vec<_> = service.reload_on.iter().map(path).collect();
@@ -93,8 +94,8 @@ impl Modules {
         }
     }
 
-    /// Looks at their files, if it is time and no other thread does, and tells the supervisor if one has
-    /// changed. Is there no supervisor, and this worker to exit?
+    /// Looks at their files, if it is time and no other thread does, and tells the supervisor if
+    /// one has changed. Is there no supervisor, and this worker to exit?
     pub(super) fn look(&self, py: Python<'_>) -> bool {
         let Ok(mut guard) = self.seen.try_lock() else { return false };
         let seen = &mut *guard;
@@ -163,13 +164,15 @@ impl Seen {
     }
 }
 
-/// How many modules and files of code there are. Something else may stand in the place of `sys.modules`.
+/// How many modules and files of code there are. Something else may stand in the place of
+/// `sys.modules`.
 pub(super) fn count(py: Python<'_>) -> usize {
     let modules = py.import("sys").and_then(|sys| sys.getattr("modules"));
     modules.and_then(|modules| modules.len()).unwrap_or(0) + executed::count()
 }
 
-/// Files of all modules. Looks into their dictionaries only: asking some modules for an attribute imports others.
+/// Files of all modules. Looks into their dictionaries only: asking some modules for an attribute
+/// imports others.
 pub(super) fn files(py: Python<'_>) -> PyResult<Vec<PathBuf>> {
     // A copy, since other threads may import meanwhile.
     let modules = py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.copy()?;

@@ -1,5 +1,5 @@
-//! A request of our own making: `wsgate check` tries one, and `--warm-up` has one answered before the application is forked. Its reply
-//! goes nowhere.
+//! A request of our own making: `wsgate check` tries one, and `--warm-up` has one answered before
+//! the application is forked. Its reply goes nowhere.
 
 use std::{
     io,
@@ -28,7 +28,8 @@ pub(super) struct Answer {
     pub(super) time: Duration,
 }
 
-/// Has `application` answer `GET target` at `host`, below the mount that `setting` names, without a body.
+/// Has `application` answer `GET target` at `host`, below the mount that `setting` names, without a
+/// body.
 ///
 /// # Errors
 /// If Python raises where no application is at fault.

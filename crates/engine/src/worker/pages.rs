@@ -1,10 +1,11 @@
 //! Pages of memory that requests use, made ready before the request of a process.
 //!
-//! A process that was just forked shares its memory with its template. Python counts references in the objects themselves, so that a
-//! request writes to hundreds of pages that were loaded before it, and at each the kernel interrupts it for a copy; it does so, too, at
-//! each page of a program that is run for the first time. With a framework that takes longer than its own work. Which pages these are is
-//! looked up in a process that has served (`pagemap`, proc(5)), and for the processes that are forked from then on the kernel does it all
-//! in one go, while nobody waits.
+//! A process that was just forked shares its memory with its template. Python counts references in
+//! the objects themselves, so that a request writes to hundreds of pages that were loaded before
+//! it, and at each the kernel interrupts it for a copy; it does so, too, at each page of a program
+//! that is run for the first time. With a framework that takes longer than its own work. Which
+//! pages these are is looked up in a process that has served (`pagemap`, proc(5)), and for the
+//! processes that are forked from then on the kernel does it all in one go, while nobody waits.
 
 use std::{
     fs::{self, File},
@@ -20,7 +21,8 @@ use rustix::{
     param::page_size,
 };
 
-/// Pages that are copied beforehand: 16 MiB of the usual size. What a process that may never be asked has for itself has a limit.
+/// Pages that are copied beforehand: 16 MiB of the usual size. What a process that may never be
+/// asked has for itself has a limit.
 const MOST_COPIES: u64 = 4096;
 
 /// Ranges of pages that are remembered.
@@ -29,18 +31,21 @@ const MOST_RANGES: usize = 4096;
 /// Pages that are looked at in one go.
 const LOOKED_AT: u64 = 4096;
 
-/// Pages of the longest area that is looked at: 16 GiB of the usual size. A longer one is hardly more than reserved.
+/// Pages of the longest area that is looked at: 16 GiB of the usual size. A longer one is hardly
+/// more than reserved.
 const LONGEST_AREA: u64 = 1 << 22;
 
 /// Bytes that the kernel maps together where a page of a file is used (`fault_around_bytes`).
 const AROUND: u64 = 64 * 1024;
 
-/// Bits of a range that hold its length in pages. The next tells whether they are written to, the others are the number of the first.
+/// Bits of a range that hold its length in pages. The next tells whether they are written to, the
+/// others are the number of the first.
 const LENGTH_BITS: u32 = 16;
 const LONGEST: u64 = (1 << LENGTH_BITS) - 1;
 const FIRST: u32 = LENGTH_BITS + 1;
 
-/// An entry of `pagemap`: the page is in memory, belongs to a file or is shared on purpose, is mapped once.
+/// An entry of `pagemap`: the page is in memory, belongs to a file or is shared on purpose, is
+/// mapped once.
 const PRESENT: u64 = 1 << 63;
 const OF_FILE: u64 = 1 << 61;
 const EXCLUSIVE: u64 = 1 << 56;
@@ -48,7 +53,8 @@ const EXCLUSIVE: u64 = 1 << 56;
 /// What the processes of one template know together.
 pub(super) struct Pages(&'static Shared);
 
-/// All of it atomic: processes write it as they come to it, and a list that is half another one does no harm.
+/// All of it atomic: processes write it as they come to it, and a list that is half another one
+/// does no harm.
 struct Shared {
     /// Requests that were served.
     served: AtomicU32,
@@ -63,8 +69,9 @@ impl Pages {
     /// # Errors
     /// If memory is short.
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: a new mapping at a place of the kernel's choice, which stays for as long as the process. It is all zero, for which all
-        // fields are made, and begins at a page, which is enough for their alignment; they are atomic, as other processes have it, too.
+        // SAFETY: a new mapping at a place of the kernel's choice, which stays for as long as the
+        // process. It is all zero, for which all fields are made, and begins at a page, which is
+        // enough for their alignment; they are atomic, as other processes have it, too.
         let shared = unsafe {
             let access = ProtFlags::READ | ProtFlags::WRITE;
             &*mmap_anonymous(ptr::null_mut(), size_of::<Shared>(), access, MapFlags::SHARED)?
@@ -82,8 +89,9 @@ impl Pages {
                 if written { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
             let bytes = |pages: u64| usize::try_from(pages * page_size() as u64);
             let (Ok(first), Ok(length)) = (bytes(first), bytes(length)) else { return false };
-            // SAFETY: no byte is changed, and no page is taken away: the kernel does what it would do at the first use of each of these
-            // pages. Where there is none, or none that may be used so, it says so and does nothing.
+            // SAFETY: no byte is changed, and no page is taken away: the kernel does what it would
+            // do at the first use of each of these pages. Where there is none, or none that may be
+            // used so, it says so and does nothing.
             let met = unsafe { madvise(ptr::without_provenance_mut(first), length, advice) };
             // Older than Linux 5.14.
             if met == Err(Errno::INVAL) {
@@ -93,8 +101,8 @@ impl Pages {
         count > 0
     }
 
-    /// In a process that has served a request: looks which pages have become its own, after the first request of all, the second, the
-    /// fourth, and so on. The last that looked is right.
+    /// In a process that has served a request: looks which pages have become its own, after the
+    /// first request of all, the second, the fourth, and so on. The last that looked is right.
     pub(super) fn note(&self) {
         if (self.0.served.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
             // Where this cannot be read, requests take longer.
@@ -172,8 +180,8 @@ impl Range {
     }
 }
 
-/// Whether a page with this entry was written to, so that it has become the process's own, or only read. `None` if it was not used, or if
-/// the process has had it since it was forked.
+/// Whether a page with this entry was written to, so that it has become the process's own, or only
+/// read. `None` if it was not used, or if the process has had it since it was forked.
 fn is_written(entry: [u8; 8]) -> Option<bool> {
     match u64::from_ne_bytes(entry) & (PRESENT | OF_FILE | EXCLUSIVE) {
         entry if entry == PRESENT | EXCLUSIVE => Some(true),
@@ -182,7 +190,8 @@ fn is_written(entry: [u8; 8]) -> Option<bool> {
     }
 }
 
-/// An area in pieces that are looked at in one go: what the application has mapped may be longer than the memory that it has left.
+/// An area in pieces that are looked at in one go: what the application has mapped may be longer
+/// than the memory that it has left.
 fn pieces(first: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
     let beginnings =
         (0..).map(move |number| first + number * LOOKED_AT).take_while(move |begin| *begin < end);

@@ -1,7 +1,9 @@
-//! Random number generators across a fork: which are seeded again, and which repeat in each process.
+//! Random number generators across a fork: which are seeded again, and which repeat in each
+//! process.
 //!
-//! Python itself seeds the functions of `random` again in every child. Generators of the kernel (`os.urandom`, `secrets`,
-//! `random.SystemRandom`, `uuid.uuid4`) and OpenSSL's have no state that a child could repeat.
+//! Python itself seeds the functions of `random` again in every child. Generators of the kernel
+//! (`os.urandom`, `secrets`, `random.SystemRandom`, `uuid.uuid4`) and OpenSSL's have no state that
+//! a child could repeat.
 
 use std::{
     ffi::OsStr,
@@ -18,8 +20,8 @@ use pyo3::{
 /// Most generators that are listed.
 const MOST: usize = 20;
 
-/// Seeds the functions of `numpy.random` again from the kernel's random numbers, in a process that was just forked, if numpy's are
-/// loaded.
+/// Seeds the functions of `numpy.random` again from the kernel's random numbers, in a process that
+/// was just forked, if numpy's are loaded.
 pub(super) fn seed_again(py: Python<'_>) {
     let loaded = || -> PyResult<Bound<'_, PyAny>> {
         py.import("sys")?
@@ -29,13 +31,15 @@ pub(super) fn seed_again(py: Python<'_>) {
             .get_item("numpy.random.mtrand")
     };
     if let Ok(numpy) = loaded() {
-        // The application may have put a generator of another kind there, which cannot be seeded so: that is its own then.
+        // The application may have put a generator of another kind there, which cannot be seeded
+        // so: that is its own then.
         let _ = numpy.call_method0("seed");
     }
 }
 
-/// Generators in globals of modules, and in attributes of what is there: each repeats in every process that is forked
-/// from this one. The script of `app` is named by its file, since the engine makes up its name as a module.
+/// Generators in globals of modules, and in attributes of what is there: each repeats in every
+/// process that is forked from this one. The script of `app` is named by its file, since the engine
+/// makes up its name as a module.
 pub(super) fn generators(py: Python<'_>, app: &App) -> PyResult<Vec<String>> {
     let sys = py.import("sys")?;
     let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;

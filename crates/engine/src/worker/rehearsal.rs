@@ -1,9 +1,11 @@
-//! A request that nobody has made, served with an application of our own, before there is a real one.
+//! A request that nobody has made, served with an application of our own, before there is a real
+//! one.
 //!
-//! A process that was just forked shares its memory with its template, and the kernel interrupts it at each page that it first writes
-//! to, and at each page of a program that it first reads: some hundred times for one small reply, which takes longer than the reply itself. What is
-//! done here is done while nobody waits for it. In the template it has the dynamic linker and the interpreter find out once, for all
-//! processes, what they else find out in each.
+//! A process that was just forked shares its memory with its template, and the kernel interrupts it
+//! at each page that it first writes to, and at each page of a program that it first reads: some
+//! hundred times for one small reply, which takes longer than the reply itself. What is done here
+//! is done while nobody waits for it. In the template it has the dynamic linker and the interpreter
+//! find out once, for all processes, what they else find out in each.
 
 use std::io;
 
@@ -71,7 +73,8 @@ pub(super) fn of_template(py: Python<'_>, setting: &Setting) {
 
 /// In a process that has no other thread, which would see another environment meanwhile.
 pub(super) fn once(py: Python<'_>, setting: &Setting) {
-    // An application may have taken apart what is needed here. Its requests tell whoever makes them.
+    // An application may have taken apart what is needed here. Its requests tell whoever makes
+    // them.
     let _ = rehearse(py, setting);
 }
 

@@ -1,7 +1,8 @@
 //! How long a worker lives: so many requests, so many seconds, so much memory.
 //!
-//! Requests it counts itself, and ends. In a pool the supervisor sees to the rest, since it has the next worker there before this one
-//! ends; a worker without a supervisor ends by itself, and its process manager starts another.
+//! Requests it counts itself, and ends. In a pool the supervisor sees to the rest, since it has the
+//! next worker there before this one ends; a worker without a supervisor ends by itself, and its
+//! process manager starts another.
 
 use std::{
     fs::File,

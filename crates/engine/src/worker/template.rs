@@ -1,6 +1,8 @@
-//! The template of a pool: forks a worker whenever the supervisor asks for one, and loads the application once before that.
+//! The template of a pool: forks a worker whenever the supervisor asks for one, and loads the
+//! application once before that.
 //!
-//! Where the application is not to be loaded before a fork, the template is the engine alone, and its workers load for themselves.
+//! Where the application is not to be loaded before a fork, the template is the engine alone, and
+//! its workers load for themselves.
 
 use std::{
     mem::ManuallyDrop,
@@ -48,7 +50,9 @@ use crate::{
 };
 
 /// What to do when a worker cannot load what another has loaded before it.
-const NOT_THE_FIRST: &str = "another worker of this pool has loaded the application: if that holds what this one needs, such as a locked file or an address, run one worker with threads: --workers 1 --threads 8";
+const NOT_THE_FIRST: &str = "another worker of this pool has loaded the application: if that holds \
+    what this one needs, such as a locked file or an address, run one worker with threads: \
+    --workers 1 --threads 8";
 
 /// How this process ends.
 pub(super) struct Ended {
@@ -64,8 +68,8 @@ impl Ended {
     }
 }
 
-/// Forks workers until the supervisor closes `channel` and the last has ended. Returns how this process ends, which may by then be a
-/// worker.
+/// Forks workers until the supervisor closes `channel` and the last has ended. Returns how this
+/// process ends, which may by then be a worker.
 pub(super) fn run(
     py: Python<'_>,
     launch: &Launch,
@@ -124,8 +128,9 @@ pub(super) fn run(
     };
     let inherited = loaded.is_some().then(|| Inherited::collect(py)).transpose()?;
     if loaded.is_some() {
-        // The first exception needs it, and each worker would load it for itself. Where the application hides it, none does.
-        // Before an application is loaded it would hide the application's own modules.
+        // The first exception needs it, and each worker would load it for itself. Where the
+        // application hides it, none does. Before an application is loaded it would hide the
+        // application's own modules.
         let _ = stdlib::import(py, "traceback");
     }
     // Frozen objects are found no more.
@@ -163,7 +168,8 @@ pub(super) fn run(
             (loaded, slot)
         }
         (Birth::Loading { slot, cord }, _) => {
-            // What the application starts while it is loaded must not inherit that signals are blocked.
+            // What the application starts while it is loaded must not inherit that signals are
+            // blocked.
             process::unblock_signals(&Mask::none());
             modules = Modules::watched(launch, service);
             let hint =
@@ -200,7 +206,8 @@ pub(super) fn run(
     Ok(Ended { status, ownership: inherited.map_or(Ownership::All, Ownership::Forked) })
 }
 
-/// What the supervisor is to hear if no worker may be forked from this process, which has left `remains` when it loaded the application.
+/// What the supervisor is to hear if no worker may be forked from this process, which has left
+/// `remains` when it loaded the application.
 fn not_forkable(
     remains: &[Remains],
     launch: &Launch,
@@ -208,7 +215,8 @@ fn not_forkable(
     log: &Log,
 ) -> Option<News> {
     match service.preload {
-        // Another template then looks which code does that, when this one has ended and whatever it has open is free again.
+        // Another template then looks which code does that, when this one has ended and whatever it
+        // has open is free again.
         Preload::Auto => (Sharing::of(remains) > Sharing::Forked).then_some(News::NotForkable),
         Preload::Trace => {
             log.entry(&import_audit::not_forked(remains, launch, service));
@@ -224,7 +232,8 @@ fn not_forkable(
     }
 }
 
-/// For a warm pool: watches what was loaded since `begun`. If that cannot be watched, the log says so.
+/// For a warm pool: watches what was loaded since `begun`. If that cannot be watched, the log says
+/// so.
 fn watch(
     py: Python<'_>,
     service: &Service,
@@ -236,8 +245,14 @@ fn watch(
     }
     Fresh::watch(py, begun).map(Some).map_err(|error| {
         log.entry(
-            &Entry::error(Code::NotWatched, format!("the files of the application cannot be watched: {error}"))
-                .hint("raise fs.inotify.max_user_watches or max_user_instances; meanwhile requests are served cold"),
+            &Entry::error(
+                Code::NotWatched,
+                format!("the files of the application cannot be watched: {error}"),
+            )
+            .hint(
+                "raise fs.inotify.max_user_watches or max_user_instances; meanwhile requests are \
+                 served cold",
+            ),
         );
     })
 }
@@ -286,7 +301,10 @@ impl Template {
                 None if self.unborn.len() == 0 => {
                     log.entry(
                         &Entry::error(Code::WorkerUnborn, "the first worker could not be forked")
-                            .hint("this user has as many processes as it may have, or memory is short"),
+                            .hint(
+                                "this user has as many processes as it may have, or memory is \
+                                 short",
+                            ),
                     );
                     tell(&self.channel, News::Unfit);
                     return Ok(Life::Over(1));
@@ -295,7 +313,8 @@ impl Template {
             }
         }
         while !(self.retired && self.workers.is_empty() && self.unborn.len() == 0) {
-            // Before the first wait, too: what changes from now on is compared with what there is now.
+            // Before the first wait, too: what changes from now on is compared with what there is
+            // now.
             if let Some(modules) = modules {
                 modules.look(py);
             }
@@ -370,12 +389,14 @@ impl Template {
         Ok(())
     }
 
-    /// Workers that have ended. Other children are those of the application, which waits for them itself.
+    /// Workers that have ended. Other children are those of the application, which waits for them
+    /// itself.
     fn ended(&self) -> Vec<(Pid, Option<WaitStatus>)> {
         let pids = self.workers.iter().copied().chain(self.unborn.pids());
         let ended = |pid| match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(ended) => ended.map(|(pid, status)| (pid, Some(status))),
-            // Code of the application, such as a signal handler, has waited for it: how it ended is lost.
+            // Code of the application, such as a signal handler, has waited for it: how it ended is
+            // lost.
             Err(Errno::CHILD) => Some((pid, None)),
             Err(_) => None,
         };
@@ -403,7 +424,8 @@ impl Template {
         None
     }
 
-    /// Forks a worker for the place `slot`, or the first one, which is given its place later. `Some` in that worker.
+    /// Forks a worker for the place `slot`, or the first one, which is given its place later.
+    /// `Some` in that worker.
     fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<Birth>> {
         self.unborn.end_failed();
         if let Some(outcome) = slot.and_then(|slot| self.unborn.give_place(slot)) {
@@ -446,8 +468,8 @@ impl Template {
         tell(&self.channel, news);
     }
 
-    /// What a worker does first, in this order: it belongs to the template's life, leaves the template's signals and sockets behind,
-    /// and only then lets signals through.
+    /// What a worker does first, in this order: it belongs to the template's life, leaves the
+    /// template's signals and sockets behind, and only then lets signals through.
     fn begin_worker(self, py: Python<'_>, birth: Birth) -> PyResult<Life> {
         let tie = ManuallyDrop::into_inner(self.cable).tie(self.pid)?;
         self.signals.give_back(py)?;

@@ -1,4 +1,5 @@
-//! Signals in the template of a pool: some wake it, and what loading has made of them is kept for the workers.
+//! Signals in the template of a pool: some wake it, and what loading has made of them is kept for
+//! the workers.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -7,8 +8,9 @@ use rustix::net::{RecvFlags, SocketType, recv};
 
 use crate::forks::{self, Descriptor};
 
-/// Signals that wake the template. It ends when its last worker has, and not by a signal that a terminal or a service manager
-/// gives to all, nor by one that is left of a timer: all its workers would end with it.
+/// Signals that wake the template. It ends when its last worker has, and not by a signal that a
+/// terminal or a service manager gives to all, nor by one that is left of a timer: all its workers
+/// would end with it.
 const SIGNALS: [i32; 12] = [
     libc::SIGCHLD,
     libc::SIGTERM,
@@ -27,8 +29,8 @@ const SIGNALS: [i32; 12] = [
 /// Readable when a signal has come that wakes the template.
 pub(super) struct TemplateSignals {
     ours: Descriptor,
-    /// What loading has made of those that the template needs for itself: a handler of the application's
-    /// would wait for our children.
+    /// What loading has made of those that the template needs for itself: a handler of the
+    /// application's would wait for our children.
     theirs: Vec<(i32, Py<PyAny>)>,
 }
 
@@ -59,7 +61,8 @@ impl TemplateSignals {
         while matches!(recv(&self.ours, &mut [0; 64], RecvFlags::DONTWAIT), Ok((1.., _))) {}
     }
 
-    /// In a worker, before it lets signals through: makes of these signals what loading has made of them.
+    /// In a worker, before it lets signals through: makes of these signals what loading has made of
+    /// them.
     ///
     /// # Errors
     /// If Python raises.

@@ -1,4 +1,5 @@
-//! Threads of ours in which Python runs: how much stack they have, and what happens if there can be no more.
+//! Threads of ours in which Python runs: how much stack they have, and what happens if there can be
+//! no more.
 
 use std::{
     io,
@@ -16,12 +17,12 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::log::Log;
 
-/// Stack of a thread where the main thread's is unlimited, in bytes; also where its limit is more than
-/// there is memory for.
+/// Stack of a thread where the main thread's is unlimited, in bytes; also where its limit is more
+/// than there is memory for.
 const ORDINARY_STACK: usize = 8 << 20;
 
-/// Least stack of a thread for which the application has asked for nothing. Less is what a main thread has
-/// under a small limit, but Python's recursion limit is made for more.
+/// Least stack of a thread for which the application has asked for nothing. Less is what a main
+/// thread has under a small limit, but Python's recursion limit is made for more.
 const LEAST_STACK: usize = 2 << 20;
 
 /// What our own code needs, however little the application has asked for.
@@ -40,12 +41,13 @@ impl Stack {
         Self(size)
     }
 
-    /// As much as Python's own threads have: what the application has set by `threading.stack_size()`, or
-    /// else the soft limit of the process.
+    /// As much as Python's own threads have: what the application has set by
+    /// `threading.stack_size()`, or else the soft limit of the process.
     pub(super) fn of_python(py: Python<'_>) -> Self {
         let asked = py.import("_thread").and_then(|module| {
             let asked: usize = module.call_method0("stack_size")?.extract()?;
-            // Asking sets it to the default, and threads that the application starts later would have that.
+            // Asking sets it to the default, and threads that the application starts later would
+            // have that.
             module.call_method1("stack_size", (asked,))?;
             Ok(asked)
         });
@@ -99,7 +101,8 @@ impl<T> Missing<T> {
         Self { state: Mutex::new(State { missing, due: 0, is_said: false }) }
     }
 
-    /// Tries those that are missing, if it is time. Gives how many are left, or nothing if another thread is at it.
+    /// Tries those that are missing, if it is time. Gives how many are left, or nothing if another
+    /// thread is at it.
     pub(super) fn try_again(&self, mut start: impl FnMut(&T) -> io::Result<()>) -> Option<usize> {
         let mut state = self.state.try_lock().ok()?;
         if state.missing.is_empty() || now() < state.due {
@@ -134,6 +137,7 @@ fn say(count: usize, error: &io::Error) {
     let threads = if count == 1 { "a thread".to_owned() } else { format!("{count} threads") };
     let sentence = format!("worker {} could not start {threads}: {error}", std::process::id());
     Log::new("-", "(worker)").entry(&Entry::warning(Code::NoThread, sentence).hint(
-        "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; the worker tries again",
+        "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; \
+         the worker tries again",
     ));
 }

@@ -1,8 +1,9 @@
 //! Interrupts requests that are overdue in other threads than the main one, however busy that is.
 //!
-//! Python runs signal handlers in the main thread alone, which may be in C code of the application, or may
-//! wait for a client. So where several threads serve requests that have a deadline, one more keeps the time.
-//! It sleeps until the first deadline, and needs the interpreter only where a request is late.
+//! Python runs signal handlers in the main thread alone, which may be in C code of the application,
+//! or may wait for a client. So where several threads serve requests that have a deadline, one more
+//! keeps the time. It sleeps until the first deadline, and needs the interpreter only where a
+//! request is late.
 
 use std::{
     io,

@@ -1,7 +1,9 @@
-//! Workers that load the application by themselves, from their fork until they serve or have failed.
+//! Workers that load the application by themselves, from their fork until they serve or have
+//! failed.
 //!
-//! A worker is born, for the supervisor, when it has loaded: so old workers are not let go for one that may never serve. The first
-//! is forked before anybody asks, and shows whether the application can be loaded at all; it waits for its place then.
+//! A worker is born, for the supervisor, when it has loaded: so old workers are not let go for one
+//! that may never serve. The first is forked before anybody asks, and shows whether the application
+//! can be loaded at all; it waits for its place then.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -118,7 +120,8 @@ impl Nursery {
         outcomes
     }
 
-    /// Takes note that a process has ended. If it was one of these: whether that has an outcome, and what is to be said of it.
+    /// Takes note that a process has ended. If it was one of these: whether that has an outcome,
+    /// and what is to be said of it.
     pub(super) fn ended(
         &mut self,
         pid: Pid,
@@ -133,15 +136,20 @@ impl Nursery {
             (Stage::Loads, None) => Some(Outcome::Hopeless),
         };
         let entry = (unborn.stage == Stage::Loads).then(|| {
-            Entry::error(Code::WorkerUnloaded, format!("a worker {} while it loaded the application", how(status)))
-                .hint(
-                    "look for its last words just above, and in the system's log; `wsgate check` loads it from a shell",
-                )
+            Entry::error(
+                Code::WorkerUnloaded,
+                format!("a worker {} while it loaded the application", how(status)),
+            )
+            .hint(
+                "look for its last words just above, and in the system's log; `wsgate check` loads \
+                 it from a shell",
+            )
         });
         Some((outcome, entry))
     }
 
-    /// Ends those that have failed and have not come to an end by themselves: a thread may keep them.
+    /// Ends those that have failed and have not come to an end by themselves: a thread may keep
+    /// them.
     pub(super) fn end_failed(&mut self) {
         self.0.iter().filter(|unborn| unborn.stage == Stage::Failed).for_each(Unborn::kill);
     }

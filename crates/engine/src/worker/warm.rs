@@ -1,4 +1,5 @@
-//! A process of a warm pool: forked ahead of the one CGI request that it serves, with the application loaded.
+//! A process of a warm pool: forked ahead of the one CGI request that it serves, with the
+//! application loaded.
 
 use std::{
     io,
@@ -57,8 +58,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a gateway may take to end. It has nothing to do before.
 const SHORTLY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
-/// Serves one request, or one after the other in a resident pool, or none if it is told to end before that. Returns the exit status of
-/// this process.
+/// Serves one request, or one after the other in a resident pool, or none if it is told to end
+/// before that. Returns the exit status of this process.
 pub(super) fn run(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
@@ -76,7 +77,8 @@ pub(super) fn run(
     let mut spare = Some(Spare::new(listeners, fresh, (launch, &state.mask))?);
     let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
     let theirs = TermHandler::present(py)?;
-    // A group of its own, as with any CGI request, so that what it has started can be ended with it.
+    // A group of its own, as with any CGI request, so that what it has started can be ended with
+    // it.
     setpgid(None, None).map_err(io::Error::from)?;
     let log = Descriptor::made(|| fcntl_dupfd_cloexec(forks::log(), 3)).map_err(io::Error::from)?;
     forks::keep_standard();
@@ -103,7 +105,8 @@ pub(super) fn run(
             break;
         };
         kept.sigterm.listen_again(&state.mask)?;
-        // Those that have come before call their handlers now. What these raise is the application's.
+        // Those that have come before call their handlers now. What these raise is the
+        // application's.
         if let Err(error) = py.check_signals() {
             error.print(py);
         }
@@ -221,7 +224,8 @@ fn serve(
     {
         Log::new(&handoff.request_id, &handoff.request).entry(&entry);
     }
-    // Its template watches it again, as before the request; if that is gone nobody does, and it ends by itself.
+    // Its template watches it again, as before the request; if that is gone nobody does, and it
+    // ends by itself.
     tie.hold_if_it_lives()?;
     if forks::is_untold() {
         // The gateway hears from the kernel that this process ends, and not why.
@@ -236,26 +240,29 @@ fn process_descriptor() -> io::Result<Descriptor> {
     if let Ok(process) = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty())) {
         return Ok(process);
     }
-    // Before Linux 5.3, or where a filter forbids that: a socket whose other end this process alone has,
-    // and the kernel closes.
+    // Before Linux 5.3, or where a filter forbids that: a socket whose other end this process alone
+    // has, and the kernel closes.
     let (theirs, ours) = forks::pair(SocketType::STREAM)?;
     std::mem::forget(ours);
     Ok(theirs)
 }
 
-/// Waits until the gateway has ended. Apache's mod_cgid looks whether the program is gone as soon as its reply has ended, and lets the
-/// next request on a kept connection wait for ten milliseconds if it is not.
+/// Waits until the gateway has ended. Apache's mod_cgid looks whether the program is gone as soon
+/// as its reply has ended, and lets the next request on a kept connection wait for ten milliseconds
+/// if it is not.
 fn await_end(gateway: Pid, connection: &Descriptor) {
     match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
         Ok(gateway) => drop(poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY))),
         // It has gone already.
         Err(Errno::SRCH) => {}
-        // Before Linux 5.3 there is only the end of its connection to be seen, which comes just before.
+        // Before Linux 5.3 there is only the end of its connection to be seen, which comes just
+        // before.
         Err(_) => drop(poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&SHORTLY))),
     }
 }
 
-/// Makes the standard streams those of the pool again. What libraries in C hold back belongs to the request.
+/// Makes the standard streams those of the pool again. What libraries in C hold back belongs to the
+/// request.
 fn leave_streams(log: &Descriptor, state: &LoadedState) -> io::Result<()> {
     end_lines();
     process::flush_c_streams();
@@ -263,7 +270,8 @@ fn leave_streams(log: &Descriptor, state: &LoadedState) -> io::Result<()> {
     lead_to(log, state)
 }
 
-/// Makes standard output and standard error lead to `log`, unless loading has made them lead elsewhere.
+/// Makes standard output and standard error lead to `log`, unless loading has made them lead
+/// elsewhere.
 fn lead_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
     let [output, errors] = state.is_redirected();
     if !output {
@@ -280,8 +288,9 @@ fn lead_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
 struct Spare {
     listeners: Vec<Descriptor>,
     sigterm: Sigterm,
-    /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a connection: the first that began to, which in
-    /// a resident pool is the one that served last, as far as one is enough.
+    /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a
+    /// connection: the first that began to, which in a resident pool is the one that served last,
+    /// as far as one is enough.
     events: Descriptor,
     process: Descriptor,
     fresh: Fresh,
@@ -372,7 +381,8 @@ impl Spare {
                     }
                     // Taken by another process, or gone again.
                     Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-                    // The application has closed it in an earlier request, or has left no descriptor free: another process does better.
+                    // The application has closed it in an earlier request, or has left no
+                    // descriptor free: another process does better.
                     Err(_) => return None,
                 }
             }
@@ -387,7 +397,8 @@ impl Spare {
         }
     }
 
-    /// Has the application closed what is needed for the next request, or put something in its place? The log says so.
+    /// Has the application closed what is needed for the next request, or put something in its
+    /// place? The log says so.
     fn has_lost(&mut self) -> bool {
         if !std::mem::take(&mut self.has_served) || self.inventory.lost().is_empty() {
             return false;
@@ -397,7 +408,8 @@ impl Spare {
         true
     }
 
-    /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has gone, or finds the code stale.
+    /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has
+    /// gone, or finds the code stale.
     fn greet(&self, connection: Descriptor) -> Option<Taken> {
         let gateway = sockopt::socket_peercred(&connection).ok()?;
         if gateway.uid != geteuid() {

@@ -1,5 +1,6 @@
-//! `--warm-up`: one request that the process which loads the application answers within itself, before anything is forked from it. What
-//! the application loads or makes when it is first needed is there for all processes then.
+//! `--warm-up`: one request that the process which loads the application answers within itself,
+//! before anything is forked from it. What the application loads or makes when it is first needed
+//! is there for all processes then.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use crate::{
 /// Which of the kernel's timers counts the time on the wall (setitimer(2)).
 const ITIMER_REAL: i32 = 0;
 
-/// Has `application` answer the request that `launch` names, if it names one. What fails is one entry for `log`, and nothing more.
+/// Has `application` answer the request that `launch` names, if it names one. What fails is one
+/// entry for `log`, and nothing more.
 pub(super) fn run(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
@@ -108,7 +110,8 @@ impl<'py> Limit<'py> {
             return Ok(());
         }
         self.signal.call_method1("setitimer", (ITIMER_REAL, 0))?;
-        // One that has come just now finds the handler that it was meant for, which does nothing any more.
+        // One that has come just now finds the handler that it was meant for, which does nothing
+        // any more.
         py.check_signals()?;
         let before = if self.before.is_none() {
             0_i32.into_pyobject(py)?.into_any()

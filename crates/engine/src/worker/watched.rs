@@ -1,7 +1,8 @@
 //! What the supervisor sees of a worker's threads, and how it ends a request that takes too long.
 //!
-//! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it sends SIGUSR2, and the main thread,
-//! where Python runs signal handlers, raises the exception in itself. Requests of other threads are the [`Timekeeper`]'s to interrupt.
+//! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it
+//! sends SIGUSR2, and the main thread, where Python runs signal handlers, raises the exception in
+//! itself. Requests of other threads are the [`Timekeeper`]'s to interrupt.
 //!
 //! [`Timekeeper`]: super::timekeeper::Timekeeper
 
@@ -110,8 +111,8 @@ impl Watched {
         self.timeout_milliseconds > 0
     }
 
-    /// What stands for a request that this thread begins to serve now. `python_thread` is Python's name of this thread, unless it is
-    /// the main thread.
+    /// What stands for a request that this thread begins to serve now. `python_thread` is Python's
+    /// name of this thread, unless it is the main thread.
     pub(super) fn interruptible(&self, python_thread: Option<c_long>) -> Interruptible {
         match self.timeout_milliseconds {
             0 => Interruptible::yes(),
@@ -121,7 +122,8 @@ impl Watched {
 
     /// The thread with the number `thread` begins to serve `request`.
     pub(super) fn begin(&self, thread: u32, request: &str, interruptible: &Interruptible) {
-        // Before the scoreboard knows of it: what is overdue for the supervisor, which interrupts once, must be so here.
+        // Before the scoreboard knows of it: what is overdue for the supervisor, which interrupts
+        // once, must be so here.
         if self.has_timeout() {
             *self.serving(thread) = Some(interruptible.clone());
         }
@@ -163,8 +165,9 @@ impl Watched {
         self.scoreboard.count_abandoned();
     }
 
-    /// Makes SIGUSR2 interrupt what is overdue, and SIGUSR1 write the stacks of all threads to the log at once, whoever holds the
-    /// interpreter. A function that the application has for SIGUSR2 is called if nothing is overdue.
+    /// Makes SIGUSR2 interrupt what is overdue, and SIGUSR1 write the stacks of all threads to the
+    /// log at once, whoever holds the interpreter. A function that the application has for SIGUSR2
+    /// is called if nothing is overdue.
     pub(super) fn listen(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let watched = self.clone();
         let theirs =
@@ -206,7 +209,8 @@ impl Watched {
         }
     }
 
-    /// Is a request of another thread than the main one overdue, so that [`Watched::interrupt_followers`] is to be called?
+    /// Is a request of another thread than the main one overdue, so that
+    /// [`Watched::interrupt_followers`] is to be called?
     pub(super) fn has_late_follower(&self) -> bool {
         self.followers().filter_map(|request| request.left()).any(|left| left.is_zero())
     }
@@ -221,7 +225,8 @@ impl Watched {
         &self.scoreboard
     }
 
-    /// How long until a request is overdue that the [`Timekeeper`] has to interrupt, of those that have begun by now or begin later.
+    /// How long until a request is overdue that the [`Timekeeper`] has to interrupt, of those that
+    /// have begun by now or begin later.
     ///
     /// [`Timekeeper`]: super::timekeeper::Timekeeper
     pub(super) fn until_next_deadline(&self) -> Duration {
@@ -234,7 +239,8 @@ impl Watched {
         self.bell.is_none()
     }
 
-    /// The requests of other threads than the main one. None of their locks is held while they are looked at.
+    /// The requests of other threads than the main one. None of their locks is held while they are
+    /// looked at.
     fn followers(&self) -> impl Iterator<Item = Interruptible> {
         self.serving
             .iter()

@@ -1,7 +1,9 @@
-//! The environ dictionary (PEP 3333 *environ Variables*). Bytes become `str` here, once, as latin-1.
+//! The environ dictionary (PEP 3333 *environ Variables*). Bytes become `str` here, once, as
+//! latin-1.
 //!
-//! Requests resemble each other: a web server sends the same names in the same order, and most values again. What was the same
-//! last time is the same `str` this time, and an environ with the same names is made by copying the one before.
+//! Requests resemble each other: a web server sends the same names in the same order, and most
+//! values again. What was the same last time is the same `str` this time, and an environ with the
+//! same names is made by copying the one before.
 
 use pyo3::{
     ffi, intern,
@@ -114,7 +116,8 @@ impl Environs {
         Ok(environ)
     }
 
-    /// Sees to it that there is a text for each variable. Tells whether their names are those of the request before.
+    /// Sees to it that there is a text for each variable. Tells whether their names are those of
+    /// the request before.
     fn remember(&mut self, py: Python<'_>, variables: &Variables<'_>) -> PyResult<bool> {
         if variables.generation() != self.generation {
             self.texts.clear();
@@ -160,8 +163,9 @@ impl Environs {
 
 /// Bytes as the PEP's native strings: each byte one character (*Unicode Issues*).
 fn latin1<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    // SAFETY: pointer and length are those of a live slice, whose length fits `Py_ssize_t` as every slice's does; the call
-    // copies, and returns a new reference to a `str` or null with an exception set.
+    // SAFETY: pointer and length are those of a live slice, whose length fits `Py_ssize_t` as every
+    // slice's does; the call copies, and returns a new reference to a `str` or null with an
+    // exception set.
     let string = unsafe {
         Bound::from_owned_ptr_or_err(
             py,

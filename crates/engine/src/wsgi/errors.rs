@@ -1,4 +1,5 @@
-//! `wsgi.errors`: a text stream that takes any Unicode and never fails its writer (PEP 3333 *Input and Error Streams*).
+//! `wsgi.errors`: a text stream that takes any Unicode and never fails its writer (PEP 3333 *Input
+//! and Error Streams*).
 
 use std::{
     sync::{
@@ -26,7 +27,8 @@ const LONGEST_LINE: usize = 8 * 1024;
 /// Threads whose lines are waited for at the same time.
 const MOST_LINES: usize = 256;
 
-/// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`: to Python an `io.BufferedIOBase`.
+/// The binary stream below `wsgi.errors`, `sys.stdout` and `sys.stderr`: to Python an
+/// `io.BufferedIOBase`.
 #[pyclass(frozen, weakref, module = "wsgate")]
 struct ErrorBuffer {
     sink: Arc<dyn ErrorSink>,
@@ -36,7 +38,8 @@ struct ErrorBuffer {
 #[expect(clippy::unused_self, reason = "methods and attributes of Python's stream protocol")]
 impl ErrorBuffer {
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        // bytearray and memoryview as well; the stable ABI of 3.9 has no buffers, so Python itself copies them.
+        // bytearray and memoryview as well; the stable ABI of 3.9 has no buffers, so Python itself
+        // copies them.
         let data = match data.cast::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
             Err(_) => py
@@ -168,8 +171,8 @@ impl ErrorBuffer {
     }
 }
 
-/// Lines of a text stream, which leave as a whole: other processes write to the same log. Each thread
-/// has a line of its own.
+/// Lines of a text stream, which leave as a whole: other processes write to the same log. Each
+/// thread has a line of its own.
 pub(super) struct Lines {
     sink: Arc<dyn ErrorSink>,
     /// Lines without an end.
@@ -193,7 +196,8 @@ impl Lines {
         Self { sink, begun: Mutex::default(), uses: AtomicUsize::new(0) }
     }
 
-    /// How often something was done to the stream. To flush it counts, too, as whoever closes it does that.
+    /// How often something was done to the stream. To flush it counts, too, as whoever closes it
+    /// does that.
     pub(super) fn uses(&self) -> usize {
         self.uses.load(Ordering::Relaxed)
     }
@@ -295,7 +299,8 @@ pub(super) fn errors_stream(
     Ok((stream_of(py, lines.clone())?, lines))
 }
 
-/// Writes what has no line end yet to `stream`, and sets right what a request has changed of it for itself.
+/// Writes what has no line end yet to `stream`, and sets right what a request has changed of it for
+/// itself.
 pub(super) fn settle(stream: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = stream.py();
     let settings = PyDict::new(py);

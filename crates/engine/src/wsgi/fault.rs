@@ -25,7 +25,8 @@ create_exception!(
     wsgate,
     Interrupted,
     PySystemExit,
-    "Raised in the application when the gateway ends its request: the argument is `timeout`, `terminated`, `interrupted` or `hung up`."
+    "Raised in the application when the gateway ends its request: the argument is `timeout`, \
+     `terminated`, `interrupted` or `hung up`."
 );
 
 create_exception!(
@@ -130,7 +131,8 @@ impl Fault {
             }
             Self::NotWritten(error) => {
                 let hint = if error.kind() == io::ErrorKind::UnexpectedEof {
-                    "put a new file in the place of an old one by renaming it, and never write into one that is sent"
+                    "put a new file in the place of an old one by renaming it, and never write \
+                     into one that is sent"
                 } else if setting.is_cgi {
                     "look at what the standard output of the gateway is connected to"
                 } else {
@@ -170,9 +172,10 @@ fn raised(
             .detail(trace)
             .hint("the reply was cut there; the last lines of the traceback name the place")
     } else {
-        Entry::error(Code::ApplicationRaised, what)
-            .detail(trace)
-            .hint("the last lines of the traceback name the place; `wsgate call` repeats a request from a shell")
+        Entry::error(Code::ApplicationRaised, what).detail(trace).hint(
+            "the last lines of the traceback name the place; `wsgate call` repeats a request from \
+             a shell",
+        )
     }
 }
 
@@ -184,18 +187,25 @@ pub(crate) fn interruption(
 ) -> Option<(Entry, Status)> {
     let stop = stop_of(py, error)?;
     let entry = match stop {
-        Stop::Timeout => {
-            Entry::error(Code::TimedOut, format!("the request took longer than {} s", setting.timeout_seconds))
-                .hint("the last lines of the traceback are where it was; make that faster, or raise `--timeout`")
-        }
-        stop => Entry::error(Code::Terminated, format!("{} while the application worked on it", stop.sentence()))
-            .hint(format!("the traceback says where the application was; {}", stop.hint())),
+        Stop::Timeout => Entry::error(
+            Code::TimedOut,
+            format!("the request took longer than {} s", setting.timeout_seconds),
+        )
+        .hint(
+            "the last lines of the traceback are where it was; make that faster, or raise \
+             `--timeout`",
+        ),
+        stop => Entry::error(
+            Code::Terminated,
+            format!("{} while the application worked on it", stop.sentence()),
+        )
+        .hint(format!("the traceback says where the application was; {}", stop.hint())),
     };
     Some((entry.detail(format_exception(py, error)), status_of(stop)))
 }
 
-/// The log message for `close()` of a response body that the gateway interrupted, if that is what `error`
-/// says.
+/// The log message for `close()` of a response body that the gateway interrupted, if that is what
+/// `error` says.
 pub(super) fn closing_interrupted(
     py: Python<'_>,
     error: &PyErr,
@@ -231,7 +241,8 @@ pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
         ),
         Awaited::Reader => (
             format!(
-                "the request took longer than {whole} s: its client did not read the response in time"
+                "the request took longer than {whole} s: its client did not read the response in \
+                 time"
             ),
             "--timeout",
             "responses",

@@ -1,7 +1,8 @@
 //! `wsgi.file_wrapper` (PEP 3333 *Optional Platform-Specific File Handling*).
 //!
-//! To an application and its middleware it is an iterable like any other. When the very object comes back to the server, and
-//! it wraps an unread part of a real file, the kernel sends that part by itself.
+//! To an application and its middleware it is an iterable like any other. When the very object
+//! comes back to the server, and it wraps an unread part of a real file, the kernel sends that part
+//! by itself.
 
 use std::{os::fd::BorrowedFd, sync::Mutex};
 
@@ -96,8 +97,9 @@ impl FileWrapper {
 }
 
 impl FileWrapper {
-    /// The part of a real file that is still to be sent; nothing if this is no plain file of Python's own, so that what its
-    /// `read` gives may differ from what the descriptor holds (a `GzipFile` has a descriptor, too).
+    /// The part of a real file that is still to be sent; nothing if this is no plain file of
+    /// Python's own, so that what its `read` gives may differ from what the descriptor holds (a
+    /// `GzipFile` has a descriptor, too).
     pub(super) fn part(&self, py: Python<'_>) -> PyResult<Option<FilePart>> {
         if *self.begun.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner) {
             return Ok(None);
@@ -125,13 +127,15 @@ impl FileWrapper {
             file.call_method0(intern!(py, "flush"))?;
         }
         let descriptor: i32 = raw.call_method0(intern!(py, "fileno"))?.extract()?;
-        // SAFETY: the file object is open, so it holds this descriptor; the borrow ends in the same statement, under the GIL.
+        // SAFETY: the file object is open, so it holds this descriptor; the borrow ends in the same
+        // statement, under the GIL.
         let copy = || fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(descriptor) }, 3);
         let Ok(file_of_ours) = Descriptor::made(copy) else {
             return Ok(None);
         };
         let size = match fstat(&file_of_ours) {
-            // Files of the kernel's own have no blocks, and content of another length than they say.
+            // Files of the kernel's own have no blocks, and content of another length than they
+            // say.
             Ok(stat)
                 if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
                     && stat.st_blocks > 0 =>

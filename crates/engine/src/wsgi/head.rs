@@ -1,7 +1,8 @@
-//! The head of a reply: status and header fields, checked when the application gives them, written when they leave.
+//! The head of a reply: status and header fields, checked when the application gives them, written
+//! when they leave.
 //!
-//! PEP 3333 *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3. What would let an application's data
-//! become a header of its own is refused, not mended.
+//! PEP 3333 *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3. What would let an
+//! application's data become a header of its own is refused, not mended.
 
 use std::{fmt, ops::Range};
 
@@ -9,8 +10,8 @@ use link::page::Form;
 
 use super::variables::{decimal, is_token};
 
-/// Longest field, name and separator included. Apache's CGI modules take lines below 8,190 bytes and answer longer ones with
-/// a bare 500.
+/// Longest field, name and separator included. Apache's CGI modules take lines below 8,190 bytes
+/// and answer longer ones with a bare 500.
 const LONGEST_FIELD: usize = 8_180;
 
 /// Longest head in bytes; lighttpd takes no more.
@@ -19,7 +20,8 @@ const LONGEST_HEAD: usize = 65_000;
 /// Room for a head as most are, in bytes.
 const USUAL_HEAD: usize = 512;
 
-/// Fields between two neighbours, which only the web server may send (RFC 9110 7.6.1; PEP 3333 *Other HTTP Features*).
+/// Fields between two neighbours, which only the web server may send (RFC 9110 7.6.1; PEP 3333
+/// *Other HTTP Features*).
 const HOP_BY_HOP: [&[u8]; 8] = [
     b"Connection",
     b"Keep-Alive",
@@ -64,12 +66,14 @@ impl fmt::Display for BadHead {
         match self {
             Self::Status(status) => write!(
                 f,
-                "status `{status}` is not three digits, a space and a reason without control characters, such as `200 OK`"
+                "status `{status}` is not three digits, a space and a reason without control \
+                 characters, such as `200 OK`"
             ),
             Self::Interim(status) => {
                 write!(
                     f,
-                    "status `{status}` is no final one; interim responses are the web server's to send"
+                    "status `{status}` is no final one; interim responses are the web server's to \
+                     send"
                 )
             }
             Self::Name(name) => write!(f, "header name `{name}` is not an HTTP token"),
@@ -92,13 +96,15 @@ impl fmt::Display for BadHead {
             Self::FieldTooLong(name, length) => {
                 write!(
                     f,
-                    "header `{name}` is {length} bytes long; web servers take no more than {LONGEST_FIELD}"
+                    "header `{name}` is {length} bytes long; web servers take no more than \
+                     {LONGEST_FIELD}"
                 )
             }
             Self::HeadTooLong(length) => {
                 write!(
                     f,
-                    "the headers are {length} bytes long together; web servers take no more than {LONGEST_HEAD}"
+                    "the headers are {length} bytes long together; web servers take no more than \
+                     {LONGEST_HEAD}"
                 )
             }
         }
@@ -190,8 +196,8 @@ impl Head {
         matches!(self.code, 204 | 205 | 304)
     }
 
-    /// Does an announced length say something of this response? With 304 it is that of another (RFC 9110 8.6), and after 204 and
-    /// 205 nothing comes.
+    /// Does an announced length say something of this response? With 304 it is that of another (RFC
+    /// 9110 8.6), and after 204 and 205 nothing comes.
     fn may_have_length(&self) -> bool {
         !matches!(self.code, 204 | 205)
     }
@@ -224,8 +230,9 @@ impl Head {
         }
     }
 
-    /// A CGI reply of status 200 with a `Location` is a redirect in the eyes of the web server, whatever the application
-    /// meant (RFC 3875 6.2.2 to 6.2.4). Takes such a field away; tells whether there was one.
+    /// A CGI reply of status 200 with a `Location` is a redirect in the eyes of the web server,
+    /// whatever the application meant (RFC 3875 6.2.2 to 6.2.4). Takes such a field away; tells
+    /// whether there was one.
     pub(super) fn remove_redirect_of_success(&mut self) -> bool {
         match self.location.take_if(|_| self.code == 200) {
             Some(place) => {
@@ -238,8 +245,8 @@ impl Head {
 
     /// The head as it leaves, blank line included.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
-        // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302. Fields may stand in any order
-        // (RFC 3875 6.3).
+        // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302.
+        // Fields may stand in any order (RFC 3875 6.3).
         if let Some(place) =
             self.location.filter(|_| self.form == Form::FastCgi && self.code != 302)
         {

@@ -1,8 +1,9 @@
 //! Whether a request may be interrupted, and by when it has to be over.
 //!
-//! One lock decides who interrupts a request: a signal handler, another thread, or a wait of our own that
-//! has reached the deadline. The thread that ends the request holds the same lock, and takes an exception back that
-//! the thread has not seen yet. So no request is ever interrupted for another.
+//! One lock decides who interrupts a request: a signal handler, another thread, or a wait of our
+//! own that has reached the deadline. The thread that ends the request holds the same lock, and
+//! takes an exception back that the thread has not seen yet. So no request is ever interrupted for
+//! another.
 
 use std::{
     ffi::c_long,
@@ -16,13 +17,13 @@ use pyo3::{ffi, prelude::*};
 
 use super::fault::{Interrupted, is_timeout};
 
-/// How much longer than its deadline a request may wait for its client, once it was interrupted: for an
-/// error page, or to end what it has begun. The supervisor gives it twice as long.
+/// How much longer than its deadline a request may wait for its client, once it was interrupted:
+/// for an error page, or to end what it has begun. The supervisor gives it twice as long.
 const GRACE_MILLISECONDS: u64 = 1000;
 
-/// Whether an application may be interrupted. Web servers end a CGI program as soon as they have all of
-/// its response, and what it does afterwards (`close()`, `atexit`) must not suffer from that; the
-/// deadline of the request holds for `close()`, too.
+/// Whether an application may be interrupted. Web servers end a CGI program as soon as they have
+/// all of its response, and what it does afterwards (`close()`, `atexit`) must not suffer from
+/// that; the deadline of the request holds for `close()`, too.
 #[derive(Clone, Debug)]
 pub(crate) struct Interruptible(Arc<Request>);
 
@@ -39,7 +40,8 @@ struct Request {
 struct Limit {
     /// By the clock of [`link::running`].
     deadline: u64,
-    /// Python's name of the thread; nothing for the main thread, which is interrupted by signal handlers.
+    /// Python's name of the thread; nothing for the main thread, which is interrupted by signal
+    /// handlers.
     python_thread: Option<c_long>,
 }
 
@@ -88,7 +90,8 @@ impl Interruptible {
     }
 
     /// A request that this thread serves, and that has to be over at `deadline`, by the clock of
-    /// [`link::running`]. `python_thread` is Python's name of this thread, unless it is the main thread.
+    /// [`link::running`]. `python_thread` is Python's name of this thread, unless it is the main
+    /// thread.
     pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
         Self::new(Some(Limit { deadline, python_thread }))
     }
@@ -128,8 +131,8 @@ impl Interruptible {
         Some(Duration::from_millis(until.saturating_sub(now)))
     }
 
-    /// Interrupts the request if it is late. Tells the caller, a signal handler in the thread of the request,
-    /// whether to raise the exception.
+    /// Interrupts the request if it is late. Tells the caller, a signal handler in the thread of
+    /// the request, whether to raise the exception.
     pub(crate) fn interrupt_here(&self) -> bool {
         let mut state = self.state();
         let is_late = self.is_late(&state);
@@ -151,8 +154,8 @@ impl Interruptible {
         }
     }
 
-    /// The response has ended. From now on only the deadline interrupts the request. An exception that
-    /// its thread has not seen is taken back.
+    /// The response has ended. From now on only the deadline interrupts the request. An exception
+    /// that its thread has not seen is taken back.
     pub(crate) fn answered(&self, py: Python<'_>) {
         let mut state = self.state();
         self.take_back(py, &state);
@@ -161,8 +164,8 @@ impl Interruptible {
         }
     }
 
-    /// Interrupts the request, which the calling signal handler's thread serves, since its time is over.
-    /// Tells the caller whether to raise the exception.
+    /// Interrupts the request, which the calling signal handler's thread serves, since its time is
+    /// over. Tells the caller whether to raise the exception.
     pub(crate) fn time_out(&self) -> bool {
         let mut state = self.state();
         let is_running = state.is_running();
@@ -172,17 +175,20 @@ impl Interruptible {
         is_running
     }
 
-    /// From now on the request may not be interrupted. An exception that its thread has not seen is taken back.
+    /// From now on the request may not be interrupted. An exception that its thread has not seen is
+    /// taken back.
     pub(crate) fn end(&self, py: Python<'_>) {
         let mut state = self.state();
         self.take_back(py, &state);
         state.stage = Stage::Over;
     }
 
-    /// A wait for the client has reached the deadline of the request, or its own limit. Gives the exception that says so.
+    /// A wait for the client has reached the deadline of the request, or its own limit. Gives the
+    /// exception that says so.
     pub(crate) fn expire(&self, py: Python<'_>, awaited: Awaited) -> PyErr {
         let mut state = self.state();
-        // Other threads of the application may read the body, and only the request's own can be interrupted.
+        // Other threads of the application may read the body, and only the request's own can be
+        // interrupted.
         let is_ours = self.0.thread == thread::current().id();
         let is_late = self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline);
         if is_ours && !is_late {
@@ -200,8 +206,8 @@ impl Interruptible {
         Interrupted::new_err("timeout")
     }
 
-    /// Runs the signal handlers that are due after a wait for the client. If one of them ends the request at
-    /// its deadline, that was what the request waited for.
+    /// Runs the signal handlers that are due after a wait for the client. If one of them ends the
+    /// request at its deadline, that was what the request waited for.
     ///
     /// # Errors
     /// What a handler raises.
@@ -229,7 +235,8 @@ impl Interruptible {
         self.0.limit.as_ref()?.python_thread
     }
 
-    /// No code of Python's runs under this lock, so that a thread with the interpreter gets the lock.
+    /// No code of Python's runs under this lock, so that a thread with the interpreter gets the
+    /// lock.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,7 +245,8 @@ impl Interruptible {
 /// Has `exception` raised in a thread, or takes back one that was not raised yet.
 fn set_exception(_py: Python<'_>, thread: c_long, exception: Option<&Bound<'_, PyAny>>) {
     let exception = exception.map_or(std::ptr::null_mut(), Bound::as_ptr);
-    // SAFETY: this thread is attached, which the token shows; the exception is a live class, of which the call takes its own
-    // reference, or null. A thread that has ended is not found, which the result says and nobody needs.
+    // SAFETY: this thread is attached, which the token shows; the exception is a live class, of
+    // which the call takes its own reference, or null. A thread that has ended is not found, which
+    // the result says and nobody needs.
     unsafe { ffi::PyThreadState_SetAsyncExc(thread, exception) };
 }

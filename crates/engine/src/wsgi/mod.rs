@@ -1,11 +1,14 @@
 //! PEP 3333: one request through an application, whatever brought it here.
 //!
-//! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application, and sends what it answers.
-//! Nothing here knows which transport that was. The rules and the section of the PEP each comes from:
+//! A transport hands over an [`Exchange`]; a [`Server`] makes the environ, calls the application,
+//! and sends what it answers. Nothing here knows which transport that was. The rules and the
+//! section of the PEP each comes from:
 //!
 //! - environ: *environ Variables* → `remembered`, `variables`, `environ`
-//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`, and `standard_streams` beside them
-//! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`, `response`
+//! - `wsgi.input`, `wsgi.errors`: *Input and Error Streams* → `input`, `errors`, and
+//!   `standard_streams` beside them
+//! - `start_response`, `write`: *The start_response() Callable*, *The write() Callable* → `head`,
+//!   `response`
 //! - the iterable and its `close()`: *Specification Details*, *Buffering and Streaming* → `serve`
 //! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`
 
@@ -87,8 +90,8 @@ pub(crate) trait BodySource: Send {
     /// Reads some bytes, at least one unless the body is over.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came first, `TimedOut` at the
-    /// deadline of the request.
+    /// `UnexpectedEof` if the client sent less than it announced, `Interrupted` if a signal came
+    /// first, `TimedOut` at the deadline of the request.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
     /// Bytes of the whole body, if that is known before it has come.
@@ -105,21 +108,23 @@ pub(crate) trait BodySource: Send {
     }
 }
 
-/// Where a reply goes. Bytes leave in the order in which they are given. Whatever may have to wait lets other threads of the
-/// application run meanwhile.
+/// Where a reply goes. Bytes leave in the order in which they are given. Whatever may have to wait
+/// lets other threads of the application run meanwhile.
 pub(crate) trait ReplySink: Send {
     /// Called once, before the first byte: from here on no other reply can be sent.
     fn head_leaves(&mut self);
 
-    /// Sends some bytes of `head` and then `block` in one go. With `last`, the reply is over when all of them are sent.
+    /// Sends some bytes of `head` and then `block` in one go. With `last`, the reply is over when
+    /// all of them are sent.
     ///
     /// # Errors
-    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; anything else means that nobody reads
-    /// the reply any more.
+    /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; anything
+    /// else means that nobody reads the reply any more.
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool)
     -> io::Result<usize>;
 
-    /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends there.
+    /// Sends up to `count` bytes of the regular file `file` from `offset` on; 0 if the file ends
+    /// there.
     ///
     /// # Errors
     /// As [`ReplySink::write`].
@@ -137,13 +142,13 @@ pub(crate) trait ReplySink: Send {
     /// If the client has gone, or has aborted its request.
     fn look(&mut self, py: Python<'_>) -> io::Result<()>;
 
-    /// Called once when nothing more will be sent, before `close()` of the response body: all of the
-    /// response has left (`complete`), or it has to be cut. What the application does afterwards should
-    /// not keep the end of the response from the client.
+    /// Called once when nothing more will be sent, before `close()` of the response body: all of
+    /// the response has left (`complete`), or it has to be cut. What the application does
+    /// afterwards should not keep the end of the response from the client.
     fn is_over(&mut self, py: Python<'_>, complete: bool);
 
-    /// Has the other end gone? To be asked when this process was told to end: whoever does that closes the other end just
-    /// before or just after, so this waits a moment.
+    /// Has the other end gone? To be asked when this process was told to end: whoever does that
+    /// closes the other end just before or just after, so this waits a moment.
     fn is_abandoned(&mut self, py: Python<'_>) -> bool;
 
     /// Ends the reply: all of it was sent (`complete`), or it had to be cut.
@@ -159,7 +164,8 @@ pub(crate) trait ReplySink: Send {
     }
 }
 
-/// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for a full log disk.
+/// Where `wsgi.errors` writes to. What cannot be written is lost: an application must not fail for
+/// a full log disk.
 pub(crate) trait ErrorSink: Send + Sync {
     /// Writes all of `bytes`.
     fn write(&self, bytes: &[u8]);

@@ -1,7 +1,8 @@
 //! What is remembered of variables from request to request.
 //!
-//! Requests resemble each other: a web server sends the same names, mostly in the same order, and most values again. What a name
-//! means is found out once, and a value that is still the same is known to be so by its version.
+//! Requests resemble each other: a web server sends the same names, mostly in the same order, and
+//! most values again. What a name means is found out once, and a value that is still the same is
+//! known to be so by its version.
 
 use std::collections::HashMap;
 
@@ -81,8 +82,8 @@ pub(super) struct Came {
 
 /// How often a variable has come in this request.
 pub(super) enum Time {
-    /// Once. Its value has this version: another one whenever it is not what it was. 0 stands for one that is too long to be
-    /// remembered.
+    /// Once. Its value has this version: another one whenever it is not what it was. 0 stands for
+    /// one that is too long to be remembered.
     First(u64),
     /// More often, and it stands at this place among the pairs.
     Again(usize),
@@ -117,7 +118,8 @@ impl Remembered {
 }
 
 impl Coming<'_> {
-    /// Takes the next variable, which stands at `place` among the pairs unless it has come before or is withheld.
+    /// Takes the next variable, which stands at `place` among the pairs unless it has come before
+    /// or is withheld.
     #[inline(always)]
     pub(super) fn next(&mut self, name: &[u8], value: &[u8], place: usize) -> Came {
         let number = if self
@@ -203,7 +205,8 @@ impl Entry {
     }
 }
 
-/// Are these the same bytes? Most are so few that a call of the C library's function takes longer than to compare them.
+/// Are these the same bytes? Most are so few that a call of the C library's function takes longer
+/// than to compare them.
 #[inline(always)]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     fn ends<const N: usize>(bytes: &[u8]) -> Option<([u8; N], [u8; N])> {
@@ -231,9 +234,10 @@ impl Kind {
     }
 }
 
-/// Variables that no application may see: `HTTP_PROXY` is a header that HTTP clients take for a setting
-/// (CVE-2016-1000110); the next two repeat `CONTENT_…` under a name that RFC 3875 4.1.18 gives to other headers. Names that begin
-/// with `wsgi.` and `wsgate.` are keys of the server's own, whichever of them a request has.
+/// Variables that no application may see: `HTTP_PROXY` is a header that HTTP clients take for a
+/// setting (CVE-2016-1000110); the next two repeat `CONTENT_…` under a name that RFC 3875 4.1.18
+/// gives to other headers. Names that begin with `wsgi.` and `wsgate.` are keys of the server's
+/// own, whichever of them a request has.
 fn is_withheld(name: &[u8]) -> bool {
     name == b"HTTP_PROXY"
         || name == b"HTTP_CONTENT_LENGTH"
@@ -242,7 +246,8 @@ fn is_withheld(name: &[u8]) -> bool {
         || name.starts_with(b"wsgate.")
 }
 
-/// Does `name` stand for `HTTP_AUTHORIZATION`, in one of the spellings under which deployers pass credentials on?
+/// Does `name` stand for `HTTP_AUTHORIZATION`, in one of the spellings under which deployers pass
+/// credentials on?
 pub(super) fn spells_authorization(name: &[u8]) -> bool {
     let mut rest = name;
     while let Some(inner) = rest.strip_prefix(b"REDIRECT_") {

@@ -1,4 +1,5 @@
-//! `start_response`, `write`, and where a response stands (PEP 3333 *The start_response() Callable*).
+//! `start_response`, `write`, and where a response stands (PEP 3333 *The start_response()
+//! Callable*).
 
 use std::{
     borrow::Cow,
@@ -32,8 +33,8 @@ use crate::log::Log;
 /// Bytes of a file that are sent before signals are looked at again.
 const FILE_PIECE: u64 = 1 << 20;
 
-/// Bytes that the smallest of a gateway's channels to a web server takes at once, a pipe's: whatever ends the process, all of
-/// them have left, or none.
+/// Bytes that the smallest of a gateway's channels to a web server takes at once, a pipe's:
+/// whatever ends the process, all of them have left, or none.
 const AT_ONCE: u64 = 65_536;
 
 /// The response to one request. Its methods are what the application is handed.
@@ -43,8 +44,8 @@ pub(crate) struct Response {
     form: Form,
     /// The reply to a `HEAD` request.
     head_only: bool,
-    /// A client's connection must not outlive a body that may end before its Content-Length: to the client the next response
-    /// on it would be the rest.
+    /// A client's connection must not outlive a body that may end before its Content-Length: to the
+    /// client the next response on it would be the rest.
     closes_if_incomplete: bool,
     log: Log,
     interruptible: Interruptible,
@@ -54,7 +55,8 @@ struct State {
     stage: Stage,
     /// `start_response` was called, whether it raised or not.
     called: bool,
-    /// Gone when the reply has ended: its connection may serve another by then, and an application may keep the response.
+    /// Gone when the reply has ended: its connection may serve another by then, and an application
+    /// may keep the response.
     sink: Option<Box<dyn ReplySink>>,
     /// Bytes of the body that were sent.
     sent: u64,
@@ -81,7 +83,8 @@ impl State {
     fn flow(&self) -> Flow {
         match self.stage {
             Stage::HeadSent { bodiless: true, .. } => Flow::Bodiless,
-            // Only a block beyond the limit ends the body: the application may still have something to do after its last.
+            // Only a block beyond the limit ends the body: the application may still have something
+            // to do after its last.
             Stage::HeadSent { .. } if self.excess => Flow::Cut,
             _ => Flow::Open,
         }
@@ -134,7 +137,8 @@ pub(super) enum Flow {
 
 #[pymethods]
 impl Response {
-    /// Applications are to pass positional arguments; some name the last one, and other servers let them.
+    /// Applications are to pass positional arguments; some name the last one, and other servers let
+    /// them.
     #[pyo3(signature = (status, headers, exc_info = None))]
     fn start_response<'py>(
         slf: &Bound<'py, Self>,
@@ -196,7 +200,8 @@ impl Response {
         }
     }
 
-    /// The same, to the request of `variables`: its web server may have to close its client's connection behind it.
+    /// The same, to the request of `variables`: its web server may have to close its client's
+    /// connection behind it.
     pub(super) fn behind(self, variables: &Variables<'_>) -> Self {
         Self { closes_if_incomplete: variables.front_ignores_short_bodies(self.form), ..self }
     }
@@ -239,7 +244,8 @@ impl Response {
         Ok(())
     }
 
-    /// Has the application called `start_response` without an exception, or has a reply left already?
+    /// Has the application called `start_response` without an exception, or has a reply left
+    /// already?
     pub(super) fn is_started(&self, py: Python<'_>) -> bool {
         !matches!(self.state(py).stage, Stage::Nothing)
     }
@@ -254,8 +260,8 @@ impl Response {
         matches!(self.state(py).stage, Stage::HeadSent { .. })
     }
 
-    /// Sends a block, with the head before it if that is still here. `whole` is the length of the whole body in bytes, where
-    /// that is known.
+    /// Sends a block, with the head before it if that is still here. `whole` is the length of the
+    /// whole body in bytes, where that is known.
     pub(super) fn send(
         &self,
         py: Python<'_>,
@@ -277,12 +283,14 @@ impl Response {
         Ok(state.flow())
     }
 
-    /// The application has given nothing that could be sent. Where nothing is written, only a look shows that the client has gone.
+    /// The application has given nothing that could be sent. Where nothing is written, only a look
+    /// shows that the client has gone.
     pub(super) fn look(&self, py: Python<'_>) -> Result<(), Fault> {
         self.state(py).look(py)
     }
 
-    /// The body is what `wsgi.file_wrapper` has made of a file. Such a body is sent as far as Content-Length says (PEP 3333).
+    /// The body is what `wsgi.file_wrapper` has made of a file. Such a body is sent as far as
+    /// Content-Length says (PEP 3333).
     pub(super) fn body_is_file(&self, py: Python<'_>) {
         self.state(py).is_file = true;
     }
@@ -325,7 +333,8 @@ impl Response {
             Stage::Nothing => {
                 return Err(Fault::bad_response(
                     "the application ended without a call of `start_response`",
-                    "call start_response(\"200 OK\", [(\"Content-Type\", \"text/html; charset=utf-8\")]) before it returns",
+                    "call start_response(\"200 OK\", [(\"Content-Type\", \"text/html; \
+                     charset=utf-8\")]) before it returns",
                 ));
             }
             Stage::Started(_) => {
@@ -341,9 +350,16 @@ impl Response {
             self.log.entry(
                 &Entry::error(
                     Code::BodyTooShort,
-                    format!("the body ended after {} of the {limit} bytes that Content-Length announces", state.sent),
+                    format!(
+                        "the body ended after {} of the {limit} bytes that Content-Length \
+                         announces",
+                        state.sent
+                    ),
                 )
-                .hint("leave Content-Length out, or compute it from the encoded bytes, not from the text"),
+                .hint(
+                    "leave Content-Length out, or compute it from the encoded bytes, not from the \
+                     text",
+                ),
             );
         }
         Ok(())
@@ -413,8 +429,9 @@ impl Response {
                     "more of a request body came than CONTENT_LENGTH says, and was dropped",
                 )
                 .hint(
-                    "a filter of the web server's changes the body after it was counted, as Apache's \
-                         `SetInputFilter DEFLATE` does; switch that off for the application; a pool logs this once",
+                    "a filter of the web server's changes the body after it was counted, as \
+                     Apache's `SetInputFilter DEFLATE` does; switch that off for the application; \
+                     a pool logs this once",
                 )
             });
         }
@@ -429,7 +446,8 @@ impl Response {
         }
     }
 
-    /// Sends `page` in place of what the application has begun, if that may still be. Tells whether it could.
+    /// Sends `page` in place of what the application has begun, if that may still be. Tells whether
+    /// it could.
     pub(super) fn replace(&self, py: Python<'_>, status: Status, detail: Option<&str>) -> bool {
         if !self.may_be_replaced(py) {
             return false;
@@ -477,14 +495,25 @@ impl Response {
         head.complete_length();
         if head.remove_redirect_of_success() {
             self.log.entry(
-                &Entry::warning(Code::LocationLeftOut, "a `Location` came with status 200 and was left out")
-                    .hint("web servers make such a CGI reply a redirect; use a 3xx status to redirect, 201 for what was created"),
+                &Entry::warning(
+                    Code::LocationLeftOut,
+                    "a `Location` came with status 200 and was left out",
+                )
+                .hint(
+                    "web servers make such a CGI reply a redirect; use a 3xx status to redirect, \
+                     201 for what was created",
+                ),
             );
         }
         if block.is_some() && !head.is_bodiless() && !head.has_type() {
             self.log.entry_once(Once::NoContentType, || {
-                Entry::warning(Code::NoContentType, "the response has a body but no `Content-Type`").hint(
-                    "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; a pool logs this once",
+                Entry::warning(
+                    Code::NoContentType,
+                    "the response has a body but no `Content-Type`",
+                )
+                .hint(
+                    "pass (\"Content-Type\", \"text/html; charset=utf-8\") to start_response; a \
+                     pool logs this once",
                 )
             });
         }
@@ -492,7 +521,8 @@ impl Response {
             && !bodiless
             && let Some(length) = head.content_length()
             && (length > block.unwrap_or(0) || length > AT_ONCE)
-            // A file has its bytes already, and clients of a pool would lose their connections for each.
+            // A file has its bytes already, and clients of a pool would lose their connections for
+            // each.
             && !(state.is_file && self.form == Form::FastCgi)
         {
             head.close_connection();
@@ -522,9 +552,14 @@ impl Response {
             let entry = match limit {
                 Some(limit) if !bodiless => Entry::error(
                     Code::BodyTooLong,
-                    format!("the body is longer than the {limit} bytes that Content-Length announces"),
+                    format!(
+                        "the body is longer than the {limit} bytes that Content-Length announces"
+                    ),
                 )
-                .hint("it was cut there; compute Content-Length from the encoded bytes, not from the text"),
+                .hint(
+                    "it was cut there; compute Content-Length from the encoded bytes, not from the \
+                     text",
+                ),
                 _ => Entry::warning(Code::UnwantedBody, "a body came with a status that has none")
                     .hint("it was left out; return [] with 204, 205 and 304"),
             };
@@ -567,8 +602,8 @@ impl Response {
         Ok(state)
     }
 
-    /// What `fault` comes from: an application that `write()`, or a body that did not come (`cut`), told of a client that went
-    /// away passes that on.
+    /// What `fault` comes from: an application that `write()`, or a body that did not come (`cut`),
+    /// told of a client that went away passes that on.
     pub(super) fn cause_of(&self, py: Python<'_>, fault: Fault, cut: bool) -> Fault {
         let client_gone = self.state(py).client_gone;
         match fault {
@@ -641,7 +676,8 @@ fn latin1<'a>(text: &'a Bound<'_, PyString>, what: &str) -> PyResult<Cow<'a, [u8
     });
     bytes.ok_or_else(|| {
         InvalidResponse::new_err(format!(
-            "{what} holds characters outside latin-1: {text:?}; encode them first, as urllib.parse.quote does"
+            "{what} holds characters outside latin-1: {text:?}; encode them first, as \
+             urllib.parse.quote does"
         ))
     })
 }

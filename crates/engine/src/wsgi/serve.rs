@@ -70,7 +70,8 @@ impl Server {
         Ok(Self { setting, sink, errors: errors.unbind(), lines, flushed_at: 0, environs })
     }
 
-    /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended and the log knows why.
+    /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended
+    /// and the log knows why.
     pub(crate) fn serve(
         &mut self,
         application: &Bound<'_, PyAny>,
@@ -99,7 +100,8 @@ impl Server {
         let (input, data, errors, response, environ) = match made {
             Ok(parts) => parts,
             Err(error) => {
-                // Only memory can be short here; the sink went with the response, so the gateway replies.
+                // Only memory can be short here; the sink went with the response, so the gateway
+                // replies.
                 log.entry(&Entry::error(
                     Code::Internal,
                     format!("the environ could not be made: {error}"),
@@ -157,8 +159,8 @@ impl Server {
         }
     }
 
-    /// Ends what the application returned (PEP 3333 *Specification Details*). What comes of that changes
-    /// nothing about the response.
+    /// Ends what the application returned (PEP 3333 *Specification Details*). What comes of that
+    /// changes nothing about the response.
     fn close(&self, iterable: &Bound<'_, PyAny>, log: &Log) {
         let py = iterable.py();
         let Err(error) = forks::end_if_child(py, log, close(iterable)) else {
@@ -167,15 +169,19 @@ impl Server {
         log.entry(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
             Entry::error(Code::CloseRaised, "`close()` of the response raised an exception")
                 .detail(format_exception(py, &error))
-                .hint("the reply itself was not affected; the last lines of the traceback name the place")
+                .hint(
+                    "the reply itself was not affected; the last lines of the traceback name the \
+                     place",
+                )
         }));
     }
 
-    /// Writes and ends the line that has no end yet. The stream never fails, unless the application has taken it apart; then the next request
-    /// gets a new one.
+    /// Writes and ends the line that has no end yet. The stream never fails, unless the application
+    /// has taken it apart; then the next request gets a new one.
     fn flush_errors(&mut self, py: Python<'_>) {
         self.lines.end_line();
-        // This is one more use. A thread of the application's that uses it meanwhile is seen at the next request.
+        // This is one more use. A thread of the application's that uses it meanwhile is seen at the
+        // next request.
         self.flushed_at = self.lines.uses().wrapping_add(1);
         if settle(self.errors.bind(py)).is_err()
             && let Ok(fresh) = Self::new(py, self.setting.clone(), self.sink.clone())
@@ -270,7 +276,8 @@ fn stream(iterable: &Bound<'_, PyAny>, response: &Response, log: &Log) -> Result
     response.complete(py)
 }
 
-/// How many blocks `iterable` gives, if it says so: a length is trusted to be exact, and most iterables have none.
+/// How many blocks `iterable` gives, if it says so: a length is trusted to be exact, and most
+/// iterables have none.
 fn exact_count(iterable: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     match iterable.len() {
         Ok(count) => Ok(Some(count)),
@@ -280,8 +287,9 @@ fn exact_count(iterable: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
     }
 }
 
-/// Why `item`, which `iterable` gave, is no block of a body. The commonest errors of beginners, which have forgotten the list
-/// around their body, are explained as what they are. An empty `str` gives no item at all, and is an empty body.
+/// Why `item`, which `iterable` gave, is no block of a body. The commonest errors of beginners,
+/// which have forgotten the list around their body, are explained as what they are. An empty `str`
+/// gives no item at all, and is an empty body.
 fn no_block(iterable: &Bound<'_, PyAny>, item: &Bound<'_, PyAny>) -> Fault {
     if iterable.is_instance_of::<PyString>() && item.is_instance_of::<PyString>() {
         return Fault::bad_response(

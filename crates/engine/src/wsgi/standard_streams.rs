@@ -1,9 +1,10 @@
 //! `sys.stdin`, `sys.stdout` and `sys.stderr`: what a request does to them ends with it.
 //!
 //! While a request is served, the application may put others in their place
-//! (`contextlib.redirect_stdout`), take them apart, or leave a line without its end. When no request is
-//! served any more, those that stood there after loading stand there again. With several threads that is
-//! so when the last of the requests at one time ends: which request replaced them is not known.
+//! (`contextlib.redirect_stdout`), take them apart, or leave a line without its end. When no
+//! request is served any more, those that stood there after loading stand there again. With several
+//! threads that is so when the last of the requests at one time ends: which request replaced them
+//! is not known.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -39,8 +40,8 @@ struct AfterLoading {
     streams: [Option<Py<PyAny>>; 3],
     /// The stream is ours, not one that loading has put in its place.
     is_ours: [bool; 3],
-    /// How `stdout` and `stderr` are set, by the names that `reconfigure` has for that; none of what is no
-    /// text stream of Python's.
+    /// How `stdout` and `stderr` are set, by the names that `reconfigure` has for that; none of
+    /// what is no text stream of Python's.
     settings: [Option<Py<PyDict>>; 2],
     /// Loading has closed `stdin`.
     is_stdin_closed: bool,
@@ -73,7 +74,8 @@ pub(crate) fn install(py: Python<'_>, sink: &Arc<dyn ErrorSink>) -> PyResult<()>
     Ok(())
 }
 
-/// The application was loaded: requests find the streams that are there now, and lines begin at their start.
+/// The application was loaded: requests find the streams that are there now, and lines begin at
+/// their start.
 pub(crate) fn note(py: Python<'_>) {
     if let Some(streams) = STREAMS.get() {
         streams.lines.iter().for_each(|lines| lines.end_line());

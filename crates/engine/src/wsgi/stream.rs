@@ -1,8 +1,10 @@
-//! What the streams of the PEP have in common with those of Python's `io` (PEP 3333 *Input and Error Streams*).
+//! What the streams of the PEP have in common with those of Python's `io` (PEP 3333 *Input and
+//! Error Streams*).
 
 use pyo3::{PyTypeInfo, exceptions::PyValueError, intern, prelude::*, sync::PyOnceLock};
 
-/// Lets `isinstance(stream, io.BufferedIOBase)` say what is so of streams of the type `T`, whose `registered` remembers that.
+/// Lets `isinstance(stream, io.BufferedIOBase)` say what is so of streams of the type `T`, whose
+/// `registered` remembers that.
 pub(super) fn register<T: PyTypeInfo>(py: Python<'_>, registered: &PyOnceLock<()>) -> PyResult<()> {
     let register = || {
         let base = py.import(intern!(py, "io"))?.getattr(intern!(py, "BufferedIOBase"))?;

@@ -1,7 +1,8 @@
 //! Exceptions as text: bounded, and there whatever the exception does.
 //!
-//! Python's `traceback` module says most, and is asked first. Where it fails or is hidden by a file of the application, a
-//! plainer text is put together here, which imports nothing and calls nothing of the application.
+//! Python's `traceback` module says most, and is asked first. Where it fails or is hidden by a file
+//! of the application, a plainer text is put together here, which imports nothing and calls nothing
+//! of the application.
 
 use std::{
     fs::File,
@@ -27,7 +28,8 @@ const LONGEST: usize = 30_000;
 /// Characters of a `str` that are looked at, at its beginning and at its end.
 const ENDS: isize = 4_000;
 
-/// Most exceptions of a chain, notes, members of a group, and frames at either end that the plainer text shows.
+/// Most exceptions of a chain, notes, members of a group, and frames at either end that the plainer
+/// text shows.
 const MOST_CHAINED: usize = 20;
 const MOST_NOTES: usize = 20;
 const MOST_MEMBERS: usize = 15;
@@ -138,7 +140,8 @@ fn from_application(
     Ok(rest)
 }
 
-/// The same without Python's module: frames, causes, notes and members of groups. `message` is what `error` says of itself.
+/// The same without Python's module: frames, causes, notes and members of groups. `message` is what
+/// `error` says of itself.
 fn plainly(py: Python<'_>, error: &PyErr, message: Message) -> Vec<String> {
     let mut chain = vec![(error.value(py).clone().into_any(), "")];
     while let Some(((last, _), room)) = chain.last().zip(MOST_CHAINED.checked_sub(chain.len())) {

@@ -1,6 +1,7 @@
 //! The variables of a request: which of them reach the application, and what they are worth.
 //!
-//! PEP 3333 *environ Variables*, RFC 3875 section 4.1. All are bytes here; they become `str` in `environ`.
+//! PEP 3333 *environ Variables*, RFC 3875 section 4.1. All are bytes here; they become `str` in
+//! `environ`.
 
 use std::{borrow::Cow, fmt};
 
@@ -29,7 +30,8 @@ pub(super) struct Pair<'a> {
     pub(super) value: Cow<'a, [u8]>,
     /// Names the variable, in requests of the same generation.
     pub(super) number: usize,
-    /// Values of the variable that have the same version are the same; 0 stands for one that is not known.
+    /// Values of the variable that have the same version are the same; 0 stands for one that is not
+    /// known.
     pub(super) version: u64,
 }
 
@@ -47,7 +49,8 @@ pub(crate) enum Twice {
 pub(crate) enum BodyLength {
     /// So many bytes (RFC 3875 4.2).
     Exactly(u64),
-    /// To the end of the stream: the front has taken a chunked coding off and does not know the length.
+    /// To the end of the stream: the front has taken a chunked coding off and does not know the
+    /// length.
     UntilEnd,
 }
 
@@ -68,8 +71,10 @@ impl fmt::Display for BadVariable {
 impl BadVariable {
     /// The log entry.
     pub(crate) fn entry(&self) -> Entry {
-        Entry::error(Code::BadRequest, self.to_string())
-            .hint("the request was answered with 400; if the web server sent this for an ordinary request, look at its settings")
+        Entry::error(Code::BadRequest, self.to_string()).hint(
+            "the request was answered with 400; if the web server sent this for an ordinary \
+             request, look at its settings",
+        )
     }
 }
 
@@ -211,8 +216,9 @@ impl<'a> Variables<'a> {
         self.get(Known::RequestMethod) == Some(b"HEAD")
     }
 
-    /// Does the web server complete a body that is shorter than its Content-Length with the next response on its client's
-    /// connection? In CGI it learns of no failure; over FastCGI, Apache and lighttpd go on as if there were none.
+    /// Does the web server complete a body that is shorter than its Content-Length with the next
+    /// response on its client's connection? In CGI it learns of no failure; over FastCGI, Apache
+    /// and lighttpd go on as if there were none.
     pub(super) fn front_ignores_short_bodies(&self, form: Form) -> bool {
         match form {
             Form::Cgi => true,
@@ -231,14 +237,16 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// How far the request body reaches, where the end of the stream that it comes in is certain (FastCGI 1.0, 6.2).
+    /// How far the request body reaches, where the end of the stream that it comes in is certain
+    /// (FastCGI 1.0, 6.2).
     pub(crate) fn body_length_in_stream(&self) -> BodyLength {
         self.filled(Known::ContentLength)
             .and_then(decimal)
             .map_or(BodyLength::UntilEnd, BodyLength::Exactly)
     }
 
-    /// Did the client send its body in chunks? The front has put them together, and has not counted them.
+    /// Did the client send its body in chunks? The front has put them together, and has not counted
+    /// them.
     fn is_chunked(&self) -> bool {
         self.get(Known::HttpTransferEncoding).is_some_and(|coding| {
             coding.to_ascii_lowercase().windows(7).any(|word| word == b"chunked")
@@ -279,8 +287,8 @@ impl<'a> Variables<'a> {
         Ok(())
     }
 
-    /// Web servers keep credentials from CGI programs; deployers pass them on in one of several spellings
-    /// (RFC 3875 4.1.18), the first of which stands at `spelt`.
+    /// Web servers keep credentials from CGI programs; deployers pass them on in one of several
+    /// spellings (RFC 3875 4.1.18), the first of which stands at `spelt`.
     fn recover_authorization(&mut self, spelt: Option<usize>) {
         let Some(first) = spelt.filter(|_| self.filled(Known::HttpAuthorization).is_none()) else {
             return;
@@ -308,7 +316,8 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Makes `script_name` the mount, as `--script-name` wants it, if the path of the request is below it.
+    /// Makes `script_name` the mount, as `--script-name` wants it, if the path of the request is
+    /// below it.
     pub(crate) fn mount_at(&mut self, script_name: &str) {
         let [before, behind] =
             [Known::ScriptName, Known::PathInfo].map(|known| self.get(known).unwrap_or_default());
@@ -383,7 +392,8 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// A number written in decimal digits and nothing else. A greater one than the length of a file may be (`off_t`) is none.
+/// A number written in decimal digits and nothing else. A greater one than the length of a file may
+/// be (`off_t`) is none.
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

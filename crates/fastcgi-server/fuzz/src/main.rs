@@ -1,10 +1,12 @@
-//! Gives standard input to one of the functions in `tests/wire/targets.rs`, which must hold for all bytes there are.
+//! Gives standard input to one of the functions in `tests/wire/targets.rs`, which must hold for all
+//! bytes there are.
 //!
 //!     cargo build --release
 //!     target/release/fastcgi-server-fuzz server < seeds/server/everything
 //!     SECONDS_EACH=600 ./run server
 //!
-//! The second builds it for AFL++ and runs that. Needs no nightly compiler. The tests of the crate run the same functions over many generated inputs.
+//! The second builds it for AFL++ and runs that. Needs no nightly compiler. The tests of the crate
+//! run the same functions over many generated inputs.
 
 use std::{env, io::Read as _, process::ExitCode};
 

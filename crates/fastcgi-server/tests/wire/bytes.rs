@@ -1,4 +1,5 @@
-//! Writes bytes for tests, with no help of the crate's own writers, and sequences of them for property tests.
+//! Writes bytes for tests, with no help of the crate's own writers, and sequences of them for
+//! property tests.
 
 use fastcgi_server::RequestId;
 use proptest::{
@@ -170,15 +171,16 @@ fn noise() -> impl Strategy<Value = Record> {
     ]
 }
 
-/// What a web server may send: requests one after the other and at the same time, with padding, and with `disturbances`
-/// records in between that need not be legal.
+/// What a web server may send: requests one after the other and at the same time, with padding, and
+/// with `disturbances` records in between that need not be legal.
 pub(crate) fn records(disturbances: usize) -> impl Strategy<Value = Vec<Record>> {
     let requests = vec((1..5_u16).prop_flat_map(conversation), 0..5);
     let noise = vec((any::<Index>(), noise()), 0..=disturbances);
     let order = vec(prop_oneof![3 => Just(0), 1 => any::<usize>()], 100);
     (requests, order, noise, vec(prop_oneof![2 => Just(0), 1 => any::<u8>()], 30)).prop_map(
         |(requests, order, noise, padding)| {
-            // Each step sends the next record of some request, mostly of the first that is not over.
+            // Each step sends the next record of some request, mostly of the first that is not
+            // over.
             let mut waiting: Vec<_> = requests.into_iter().map(Vec::into_iter).collect();
             let mut sent = Vec::new();
             for choice in order {

@@ -2,7 +2,8 @@
 
 use fastcgi_server::{Connection, Error, Event, Input, Limits, ParamsError, bodies::Role};
 
-/// What a connection said, without borrowing from the input. Contents that follow each other are one.
+/// What a connection said, without borrowing from the input. Contents that follow each other are
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Begin { id: u16, role: Role, keep_connection: bool },
@@ -16,7 +17,8 @@ pub(crate) enum Seen {
     Failed(Error),
 }
 
-/// At which events an application says that it is done with a request. It closes the connection when it has to.
+/// At which events an application says that it is done with a request. It closes the connection
+/// when it has to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) after_params: bool,
@@ -31,7 +33,8 @@ impl Policy {
     /// An application that never ends a request.
     pub(crate) const NEVER: Self = Self::from_bits(0);
 
-    /// An application that answers a request when its last input is over, and closes the connection when it has to.
+    /// An application that answers a request when its last input is over, and closes the connection
+    /// when it has to.
     pub(crate) const AT_THE_END: Self =
         Self { after_params: false, after_stdin: true, ..Self::from_bits(0xff) };
 

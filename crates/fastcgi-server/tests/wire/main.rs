@@ -1,7 +1,7 @@
 //! What comes of bytes on a connection: literal ones, cut ones, random ones and hostile ones.
 //!
-//! `drive` feeds a connection and writes down what it says; `model` says what it should. Tests are named after the rows
-//! of the project's table of requirements where they prove one.
+//! `drive` feeds a connection and writes down what it says; `model` says what it should. Tests are
+//! named after the rows of the project's table of requirements where they prove one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! What a connection should say, decided in the simplest way: all bytes are there, nothing is fast, everything is kept.
+//! What a connection should say, decided in the simplest way: all bytes are there, nothing is fast,
+//! everything is kept.
 
 use std::collections::BTreeMap;
 

@@ -14,20 +14,10 @@ use crate::{
 };
 
 /// The first example of the specification's appendix B, with its three dots left out.
-pub(crate) const FIRST_EXAMPLE: &[u8] = b"\
-    \x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0\
-    \x01\x04\0\x01\0\x2a\0\0\x0b\x02SERVER_PORT80\x0b\x0eSERVER_ADDR199.170.183.42\
-    \x01\x04\0\x01\0\0\0\0\
-    \x01\x05\0\x01\0\0\0\0";
+pub(crate) const FIRST_EXAMPLE: &[u8] = b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0\x01\x04\0\x01\0\x2a\0\0\x0b\x02SERVER_PORT80\x0b\x0eSERVER_ADDR199.170.183.42\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\0\0\0";
 
 /// The second: the same parameters in two records, and a body.
-const SECOND_EXAMPLE: &[u8] = b"\
-    \x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0\
-    \x01\x04\0\x01\0\x14\0\0\x0b\x02SERVER_PORT80\x0b\x0eSER\
-    \x01\x04\0\x01\0\x16\0\0VER_ADDR199.170.183.42\
-    \x01\x04\0\x01\0\0\0\0\
-    \x01\x05\0\x01\0\x19\0\0quantity=100&item=3047936\
-    \x01\x05\0\x01\0\0\0\0";
+const SECOND_EXAMPLE: &[u8] = b"\x01\x01\0\x01\0\x08\0\0\0\x01\0\0\0\0\0\0\x01\x04\0\x01\0\x14\0\0\x0b\x02SERVER_PORT80\x0b\x0eSER\x01\x04\0\x01\0\x16\0\0VER_ADDR199.170.183.42\x01\x04\0\x01\0\0\0\0\x01\x05\0\x01\0\x19\0\0quantity=100&item=3047936\x01\x05\0\x01\0\0\0\0";
 
 pub(crate) fn never(input: &[u8]) -> Vec<Seen> {
     whole(input, Limits::default(), Policy::NEVER)

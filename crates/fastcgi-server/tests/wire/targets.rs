@@ -1,4 +1,5 @@
-//! Functions of bytes that must hold for all bytes there are. Fuzzers call them, and so do the tests.
+//! Functions of bytes that must hold for all bytes there are. Fuzzers call them, and so do the
+//! tests.
 
 use fastcgi_server::{
     Limits, Params,
@@ -20,7 +21,8 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 pub(crate) const ALL: [Target; 4] =
     [("server", server), ("client", client), ("pairs", pairs), ("texts", texts)];
 
-/// A connection of an application says what the model says, however the bytes are split. The first four bytes are settings.
+/// A connection of an application says what the model says, however the bytes are split. The first
+/// four bytes are settings.
 fn server(bytes: &[u8]) {
     let Some(([limit, active, policy, size], input)) = bytes.split_first_chunk() else { return };
     let limits = Limits {
@@ -43,7 +45,8 @@ fn client(bytes: &[u8]) {
     assert_eq!(replies(bytes, bytes.len().max(1)), replies(bytes, 7));
 }
 
-/// What a client's connection says to pieces of `size` bytes, as text; contents that follow each other are one.
+/// What a client's connection says to pieces of `size` bytes, as text; contents that follow each
+/// other are one.
 fn replies(bytes: &[u8], size: usize) -> Vec<String> {
     let mut connection = client::Connection::new();
     let mut said: Vec<String> = Vec::new();

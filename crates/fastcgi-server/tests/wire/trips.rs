@@ -90,7 +90,8 @@ fn f26_a_client_aborts_and_is_answered() {
 #[test]
 fn f14_parameters_are_divided_between_pairs_where_that_is_possible() {
     let mut bytes = Vec::new();
-    // Pairs of 30 000, 30 000, 5 537, 70 000 and 5 bytes: the third is two too long for the record of the first two.
+    // Pairs of 30 000, 30 000, 5 537, 70 000 and 5 bytes: the third is two too long for the record
+    // of the first two.
     let values = [29_994, 29_994, 5_531, 69_994, 2].map(|length| vec![b'v'; length]);
     client::Request::new(id(1))
         .append_params(values.iter().map(|value| ("A", value)), &mut bytes)

@@ -32,7 +32,8 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
-    /// For a web server that calls itself `software`. `by_fcgid` if mod_fcgid has started this process.
+    /// For a web server that calls itself `software`. `by_fcgid` if mod_fcgid has started this
+    /// process.
     pub(crate) fn of(software: &[u8], by_fcgid: bool) -> Self {
         if by_fcgid {
             Self::Ended
@@ -45,8 +46,8 @@ impl Cut {
 }
 
 impl Peer {
-    /// Ends the response of the request that was served last, which is not whole. Does nothing if no
-    /// record can be begun.
+    /// Ends the response of the request that was served last, which is not whole. Does nothing if
+    /// no record can be begun.
     pub(crate) fn cut(&self, cut: Cut) {
         let socket = &self.shared.socket;
         let Some(current) =

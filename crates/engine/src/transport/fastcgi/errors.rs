@@ -1,6 +1,8 @@
-//! What a request says in the error log, on its way to the web server: `FCGI_STDERR` (FastCGI 1.0, 5.3 and 6.1).
+//! What a request says in the error log, on its way to the web server: `FCGI_STDERR` (FastCGI 1.0,
+//! 5.3 and 6.1).
 //!
-//! Web servers take a message that comes before the head of a reply for a failure, so all of them wait for the head.
+//! Web servers take a message that comes before the head of a reply for a failure, so all of them
+//! wait for the head.
 
 use std::sync::Arc;
 
@@ -32,8 +34,8 @@ impl Reply {
         Self { transcript, ..self }
     }
 
-    /// What there is to be sent of it now, as records; each piece has one of its own as far as it fits. Only between records of
-    /// the reply.
+    /// What there is to be sent of it now, as records; each piece has one of its own as far as it
+    /// fits. Only between records of the reply.
     pub(super) fn errors(&mut self) -> Vec<u8> {
         let mut records = std::mem::take(&mut self.late);
         if let Some(transcript) = self.transcript.as_ref().filter(|_| self.begun) {

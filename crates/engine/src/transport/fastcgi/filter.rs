@@ -1,7 +1,9 @@
-//! The role of a filter: a request with a file of the web server's as a second input, `FCGI_DATA` (FastCGI 1.0, 6.4).
+//! The role of a filter: a request with a file of the web server's as a second input, `FCGI_DATA`
+//! (FastCGI 1.0, 6.4).
 //!
-//! A filter says nothing before its body is over, so the body is waited for and put aside before the application is called. The
-//! file comes straight from the connection then; what of it is in the way of a reply is put aside, too.
+//! A filter says nothing before its body is over, so the body is waited for and put aside before
+//! the application is called. The file comes straight from the connection then; what of it is in
+//! the way of a reply is put aside, too.
 
 use std::{io, sync::Arc};
 
@@ -33,7 +35,8 @@ impl Peer {
         self.shared.incoming().filters
     }
 
-    /// The file of the request that was begun last, if that is one for a filter. `length` is what `FCGI_DATA_LENGTH` says.
+    /// The file of the request that was begun last, if that is one for a filter. `length` is what
+    /// `FCGI_DATA_LENGTH` says.
     pub(crate) fn file(&self, length: Option<u64>) -> Option<File> {
         let mut incoming = self.shared.incoming();
         if !incoming.filters {
@@ -47,7 +50,8 @@ impl Peer {
         Some(File { shared: self.shared.clone() })
     }
 
-    /// Waits until the whole body is here. Tells whether it came to its end; if not, nobody waits for a reply.
+    /// Waits until the whole body is here. Tells whether it came to its end; if not, nobody waits
+    /// for a reply.
     ///
     /// # Errors
     /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request.
@@ -112,7 +116,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Puts the content that is buffered where it belongs: no record of the file comes before the body is over.
+    /// Puts the content that is buffered where it belongs: no record of the file comes before the
+    /// body is over.
     pub(super) fn put_content_aside(&mut self, current: &mut Current) -> io::Result<()> {
         let content = std::mem::take(&mut self.content);
         match &mut self.file {
@@ -202,7 +207,8 @@ impl FileInput {
         }
     }
 
-    /// The stream is over before the announced length, or where it may be (FastCGI 1.0, 6.4: a part is not the whole).
+    /// The stream is over before the announced length, or where it may be (FastCGI 1.0, 6.4: a part
+    /// is not the whole).
     fn end(&self) -> io::Result<usize> {
         match self.left {
             None if self.over => Ok(0),

@@ -211,7 +211,8 @@ impl Incoming {
         Ok(())
     }
 
-    /// Looks for an abort, without waiting. What of the body is in the way is put aside, as long as that is little or may be more.
+    /// Looks for an abort, without waiting. What of the body is in the way is put aside, as long as
+    /// that is little or may be more.
     pub(super) fn look(
         &mut self,
         socket: &Descriptor,
@@ -244,9 +245,11 @@ impl Incoming {
         if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// Does another request stand behind the one that is served? Its turn comes when that one is over.
+    /// Does another request stand behind the one that is served? Its turn comes when that one is
+    /// over.
     fn another_begins(&self, current: &Current) -> bool {
-        // Version and type of the next record. Bytes that only look like those cost no more than an abort that is not seen.
+        // Version and type of the next record. Bytes that only look like those cost no more than an
+        // abort that is not seen.
         let next = &self.buffer[self.unread.clone()];
         current.stream_over && (next.len() < 2 || next.starts_with(&[1, 1]))
     }
@@ -287,7 +290,8 @@ impl Incoming {
         stepped.map(|()| self.inputs_may_go_on(&current))
     }
 
-    /// Has the body ended without a byte, as far as that is known? Called before anything was read of it.
+    /// Has the body ended without a byte, as far as that is known? Called before anything was read
+    /// of it.
     pub(super) fn is_bodiless(&mut self, socket: &Descriptor) -> bool {
         // The next read meets an error by itself.
         let _ = self.body_pending(socket);
@@ -364,7 +368,8 @@ impl Incoming {
                     && allowed.min(expected.remaining) >= DIRECT
             });
             if let Some(expected) = direct {
-                // The record that follows comes along, as far as it is here and the buffer holds it.
+                // The record that follows comes along, as far as it is here and the buffer holds
+                // it.
                 let wanted = allowed.min(expected.remaining);
                 let room =
                     if wanted == expected.remaining { &mut self.buffer[..] } else { &mut [] };
@@ -498,10 +503,19 @@ fn kind_of_params(error: &ParamsError) -> Kind {
 pub(super) fn log_broken(error: &io::Error) {
     if error.kind() == io::ErrorKind::InvalidData {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-        inner.map_or(Kind::OtherVersion, kind_of_record).entry(&Log::new("-", "(connection)"), || {
-            Entry::error(Code::BadRecord, format!("a connection was closed, since what came is not FastCGI: {error}"))
-                .hint("see what connects there; a web server must be told to speak FastCGI, not HTTP or uwsgi")
-        });
+        inner.map_or(Kind::OtherVersion, kind_of_record).entry(
+            &Log::new("-", "(connection)"),
+            || {
+                Entry::error(
+                    Code::BadRecord,
+                    format!("a connection was closed, since what came is not FastCGI: {error}"),
+                )
+                .hint(
+                    "see what connects there; a web server must be told to speak FastCGI, not HTTP \
+                     or uwsgi",
+                )
+            },
+        );
     }
 }
 
@@ -512,7 +526,8 @@ pub(super) fn send_own(socket: &Descriptor, reply: OwnReply) -> io::Result<()> {
     send_at_once(socket, &record)
 }
 
-/// Sends a few bytes without waiting: a peer that does not read them loses the connection, not our time.
+/// Sends a few bytes without waiting: a peer that does not read them loses the connection, not our
+/// time.
 pub(super) fn send_at_once(socket: &Descriptor, bytes: &[u8]) -> io::Result<()> {
     let sent = send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }

@@ -59,8 +59,8 @@ impl Peer {
         matches!(self.drop_the_rest(&mut self.shared.incoming()), Some(Progress::Close))
     }
 
-    /// Sends nothing more, and drains the connection from now on. `is_whole` if nothing is missing of the
-    /// last request and its response.
+    /// Sends nothing more, and drains the connection from now on. `is_whole` if nothing is missing
+    /// of the last request and its response.
     pub(super) fn linger(&self, incoming: &mut Incoming, is_whole: bool) -> Progress {
         if shutdown(&self.shared.socket, Shutdown::Write).is_err() {
             return Progress::Close;

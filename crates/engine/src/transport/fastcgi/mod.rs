@@ -1,11 +1,13 @@
 //! FastCGI 1.0: requests from one connection, one after the other.
 //!
-//! The parameters are gathered without ever waiting, so that a web server that is slow to send them occupies no thread. From the
-//! first parameter-end on the connection belongs to the thread that serves the request, and reading its body waits. Replies leave
-//! in records around the application's own bytes, which are not copied.
+//! The parameters are gathered without ever waiting, so that a web server that is slow to send them
+//! occupies no thread. From the first parameter-end on the connection belongs to the thread that
+//! serves the request, and reading its body waits. Replies leave in records around the
+//! application's own bytes, which are not copied.
 //!
-//! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply cannot be sent, what comes of the
-//! body is put aside, where the application finds it when it does read.
+//! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply
+//! cannot be sent, what comes of the body is put aside, where the application finds it when it does
+//! read.
 
 mod cut;
 mod errors;
@@ -41,7 +43,8 @@ use incoming::{Current, Incoming, log_broken};
 pub(crate) use moving::Watched;
 pub(crate) use reply::Reply;
 
-/// Within this time after a connection its first request is on its way, unless it is somebody who never says anything.
+/// Within this time after a connection its first request is on its way, unless it is somebody who
+/// never says anything.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// A connection from a web server.
@@ -148,7 +151,8 @@ impl Peer {
         incoming.has_served && incoming.lingering.is_none()
     }
 
-    /// May the connection be closed without loss (FastCGI 1.0, 3.5)? Not if a request has come that nobody has looked at.
+    /// May the connection be closed without loss (FastCGI 1.0, 3.5)? Not if a request has come that
+    /// nobody has looked at.
     pub(crate) fn is_free(&self) -> bool {
         let incoming = self.shared.incoming();
         (incoming.heard || self.opened.elapsed() >= FRESH)
@@ -172,7 +176,8 @@ impl Peer {
                     return Progress::Request(request);
                 }
                 Ok(None) => {}
-                // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3 and 7).
+                // A peer that breaks the protocol, or has gone, is told nothing (FastCGI 1.0, 3.3
+                // and 7).
                 Err(error) => {
                     log_broken(&error);
                     return self.linger(&mut incoming, false);
@@ -200,8 +205,8 @@ impl Peer {
         }
     }
 
-    /// Body and reply of the request `id`, whose body reaches as far as `length` says. What waits for the web server waits no
-    /// longer than `interruptible` says.
+    /// Body and reply of the request `id`, whose body reaches as far as `length` says. What waits
+    /// for the web server waits no longer than `interruptible` says.
     pub(crate) fn begin(
         &self,
         id: RequestId,
@@ -283,7 +288,8 @@ impl Shared {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same. A thread of the application's may have it, and be waiting for the body, or for the interpreter.
+    /// The same. A thread of the application's may have it, and be waiting for the body, or for the
+    /// interpreter.
     fn incoming_while(&self, py: Python<'_>) -> MutexGuard<'_, Incoming> {
         self.incoming.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }

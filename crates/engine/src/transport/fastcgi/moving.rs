@@ -1,4 +1,5 @@
-//! Connections that go from one worker to another, which is possible where nothing of a request has been read.
+//! Connections that go from one worker to another, which is possible where nothing of a request has
+//! been read.
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -30,7 +31,8 @@ impl Peer {
         self
     }
 
-    /// May another worker have the connection? It has all of what comes then: what is not read yet stays in the socket.
+    /// May another worker have the connection? It has all of what comes then: what is not read yet
+    /// stays in the socket.
     pub(crate) fn can_move(&self) -> bool {
         let incoming = self.shared.incoming();
         incoming.lingering.is_none()
@@ -39,7 +41,8 @@ impl Peer {
             && incoming.unread.is_empty()
     }
 
-    /// Gives the connection to another worker, which the caller has found possible, and closes its own descriptor of it when it drops it.
+    /// Gives the connection to another worker, which the caller has found possible, and closes its
+    /// own descriptor of it when it drops it.
     ///
     /// # Errors
     /// As [`Handover::give`].

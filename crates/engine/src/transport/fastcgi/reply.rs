@@ -21,7 +21,8 @@ use crate::{
 /// Bytes that a socket surely takes without blocking once it is writable.
 const SURE: usize = 4096;
 
-/// Bytes that are put together before they are sent. With so few, the kernel takes longer to gather pieces than they take to be copied.
+/// Bytes that are put together before they are sent. With so few, the kernel takes longer to gather
+/// pieces than they take to be copied.
 const COPIED: usize = 2048;
 
 /// Something can be sent, or has come.
@@ -50,7 +51,8 @@ pub(crate) struct Reply {
     pub(super) had_surplus: bool,
     /// The web server has not read in time. What was sent may end anywhere, and nothing follows it.
     pub(super) stuck: Cell<bool>,
-    /// When it was looked last whether somebody still wants it. Nobody asks before the first record.
+    /// When it was looked last whether somebody still wants it. Nobody asks before the first
+    /// record.
     pub(super) looked: Option<Instant>,
 }
 
@@ -99,8 +101,8 @@ impl Reply {
         Ok(())
     }
 
-    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind much body which nobody reads is
-    /// seen only if that may be put aside.
+    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind
+    /// much body which nobody reads is seen only if that may be put aside.
     fn look_for_abort(&mut self, may_put_aside: bool) -> io::Result<()> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
@@ -253,8 +255,9 @@ impl ReplySink for Reply {
         self.look_for_abort(true)
     }
 
-    /// The end has left with the last block where its length was known. Otherwise it follows `close()`:
-    /// the web server would send the next request on a connection that nobody reads meanwhile.
+    /// The end has left with the last block where its length was known. Otherwise it follows
+    /// `close()`: the web server would send the next request on a connection that nobody reads
+    /// meanwhile.
     fn is_over(&mut self, _: Python<'_>, _: bool) {}
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
@@ -299,8 +302,8 @@ impl ReplySink for Reply {
         incoming.content = 0..0;
         self.had_surplus = current.has_surplus;
         if !ended && current.aborted && self.in_record == 0 && !self.stuck.get() {
-            // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4). Whoever has to wait for the way to
-            // be clear looks at what comes in.
+            // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4).
+            // Whoever has to wait for the way to be clear looks at what comes in.
             incoming.current = Some(current);
             drop(incoming);
             ended = self.send_all(py, &self.end_of_errors()).is_ok()

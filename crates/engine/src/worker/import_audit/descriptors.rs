@@ -22,7 +22,8 @@ const SQLITE: (i64, &[u8]) = (0, b"SQLite format 3\0");
 /// What stands in LMDB databases (behind the head of a page) and in their lock files.
 const LMDB: [(i64, &[u8]); 2] = [(16, b"\xde\xc0\xef\xbe"), (0, b"\xde\xc0\xef\xbe")];
 
-/// Major numbers of devices that keep nothing for the process that has opened them: memory (`/dev/null`, `/dev/urandom`) and terminals.
+/// Major numbers of devices that keep nothing for the process that has opened them: memory
+/// (`/dev/null`, `/dev/urandom`) and terminals.
 const PLAIN_DEVICES: [u32; 3] = [1, 4, 5];
 const PSEUDO_TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
 
@@ -53,15 +54,17 @@ impl<'a, 'py> Descriptors<'a, 'py> {
         Self { py, names, mappings, python_files: OnceCell::new(), connections: OnceCell::new() }
     }
 
-    /// Does a file object of Python use this descriptor? What was opened by `os.open` alone has none.
+    /// Does a file object of Python use this descriptor? What was opened by `os.open` alone has
+    /// none.
     fn is_python_file(&self, number: i32) -> bool {
         self.python_files
             .get_or_init(|| python_files(self.py).unwrap_or_default())
             .contains(&number)
     }
 
-    /// Does a connection of `multiprocessing` use this descriptor? What processes send each other by one that they all have is mixed up,
-    /// though for now both ends are here: a queue has one, and so has an executor.
+    /// Does a connection of `multiprocessing` use this descriptor? What processes send each other
+    /// by one that they all have is mixed up, though for now both ends are here: a queue has one,
+    /// and so has an executor.
     fn is_connection(&self, number: i32) -> bool {
         self.connections.get_or_init(|| connections(self.py).unwrap_or_default()).contains(&number)
     }
@@ -99,7 +102,8 @@ impl Info {
     }
 }
 
-/// What was done to open a descriptor, and which processes may have it. Nothing for what needs no word.
+/// What was done to open a descriptor, and which processes may have it. Nothing for what needs no
+/// word.
 pub(super) fn judge(
     number: i32,
     name: &OsStr,
@@ -149,7 +153,8 @@ pub(super) fn judge(
         ));
     }
     if !kind.is_file() && !kind.is_block_device() {
-        // epoll, inotify, eventfd, timerfd, signalfd, io_uring … But a process shown by a descriptor is the same for everybody.
+        // epoll, inotify, eventfd, timerfd, signalfd, io_uring … But a process shown by a
+        // descriptor is the same for everybody.
         let is_process = name == "anon_inode:[pidfd]" || name.as_bytes().starts_with(b"pidfd:");
         return (!is_process)
             .then(|| (format!("opened descriptor {number}, `{shown}`"), EachProcess));
@@ -210,7 +215,8 @@ fn judge_file(
         // Everybody appends at the end, wherever that is.
         return Some((format!("opened the file `{shown}` to append to it"), Forked));
     }
-    // A temporary file of its own, by a name that nobody else can guess, or a database of SQLite that is still empty.
+    // A temporary file of its own, by a name that nobody else can guess, or a database of SQLite
+    // that is still empty.
     if is_deleted || info.has(libc::O_NOFOLLOW) {
         return Some((format!("opened the file `{shown}` to write to it"), EachProcess));
     }
@@ -222,8 +228,9 @@ fn is_database(number: i32, marks: &[(i64, &[u8])]) -> bool {
     marks.iter().any(|(place, mark)| {
         let mut bytes = [0_u8; 16];
         let bytes = &mut bytes[..mark.len().min(16)];
-        // Another descriptor of the file must not be closed, not even a copy: that would release the locks that SQLite holds.
-        // SAFETY: the buffer is as long as the call is told. The descriptor need not be open; then the call fails.
+        // Another descriptor of the file must not be closed, not even a copy: that would release
+        // the locks that SQLite holds. SAFETY: the buffer is as long as the call is told. The
+        // descriptor need not be open; then the call fails.
         let read = unsafe { libc::pread(number, bytes.as_mut_ptr().cast(), bytes.len(), *place) };
         usize::try_from(read) == Ok(bytes.len()) && bytes == *mark
     })
@@ -245,7 +252,8 @@ fn connections(py: Python<'_>) -> PyResult<BTreeSet<i32>> {
     numbers_of(py, |object| object.get_type().is(&class))
 }
 
-/// The descriptors of all objects that `is_one` finds by their type: objects may be in the making, and nothing else is asked of them.
+/// The descriptors of all objects that `is_one` finds by their type: objects may be in the making,
+/// and nothing else is asked of them.
 fn numbers_of(
     py: Python<'_>,
     is_one: impl Fn(&Bound<'_, PyAny>) -> bool,

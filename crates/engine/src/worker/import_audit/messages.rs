@@ -16,14 +16,17 @@ pub(in super::super) fn forked_all_the_same(remains: &[Remains], launch: &Launch
     for one in &threads {
         let sentence = format!("`{app}` {} {}", one.what, meanwhile(launch));
         entries.push(Entry::warning(Code::ThreadsAtImport, sentence).hint(
-            "threads do not live in the workers, which are forked from this process: let each worker load the application with --preload no, or start threads when a request first needs them; `wsgate check` names the code",
+            "threads do not live in the workers, which are forked from this process: let each \
+             worker load the application with --preload no, or start threads when a request first \
+             needs them; `wsgate check` names the code",
         ));
     }
     if !others.is_empty() {
         let sentence =
             format!("`{app}` left open {} what processes must not share", meanwhile(launch));
         entries.push(Entry::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
-            "all workers share what this process has open: let each worker load the application with --preload no, or open and connect when a request first needs it",
+            "all workers share what this process has open: let each worker load the application \
+             with --preload no, or open and connect when a request first needs it",
         ));
     }
     entries
@@ -40,15 +43,19 @@ pub(in super::super) fn not_forked(
     let (then, hint) = match (is_for_one, service.warm) {
         (true, true) => (
             "and what one process at a time may have, so its requests are served cold",
-            "let a request open it and close it again; or run a FastCGI pool with --workers 1 --threads 8",
+            "let a request open it and close it again; or run a FastCGI pool with --workers 1 \
+             --threads 8",
         ),
         (true, false) if service.workers > 1 => (
-            "and one process at a time may have it: other workers fail to load the application, or destroy its data",
-            "run one worker with threads: --workers 1 --threads 8; or let a request open it and close it again",
+            "and one process at a time may have it: other workers fail to load the application, or \
+             destroy its data",
+            "run one worker with threads: --workers 1 --threads 8; or let a request open it and \
+             close it again",
         ),
         (true, false) => (
             "so the worker loads it by itself",
-            "a reload fails as long as the worker has it open: stop the pool and start it again for new code",
+            "a reload fails as long as the worker has it open: stop the pool and start it again \
+             for new code",
         ),
         (false, true) if service.resident => (
             "so each process loads it by itself",
@@ -56,11 +63,13 @@ pub(in super::super) fn not_forked(
         ),
         (false, true) => (
             "so each process loads it by itself",
-            "let a request open, connect and start these when it first needs them; or use --mode resident, whose processes stay once they have loaded it",
+            "let a request open, connect and start these when it first needs them; or use --mode \
+             resident, whose processes stay once they have loaded it",
         ),
         (false, false) => (
             "so each worker loads it by itself",
-            "--preload no says the same without the attempt; --preload yes forks workers all the same",
+            "--preload no says the same without the attempt; --preload yes forks workers all the \
+             same",
         ),
     };
     let hint = &if is_for_one {
@@ -70,7 +79,8 @@ pub(in super::super) fn not_forked(
     };
     if Sharing::of(remains) == Sharing::Forked {
         let sentence = format!(
-            "`{app}` left open or running what processes must not share when it was first loaded, and nothing the second time, {then}"
+            "`{app}` left open or running what processes must not share when it was first loaded, \
+             and nothing the second time, {then}"
         );
         return Entry::notice(Code::NotPreloaded, sentence).hint(hint);
     }
@@ -85,15 +95,18 @@ pub(in super::super) fn not_forked(
 }
 
 /// What follows where processes load by themselves.
-const SECRETS: &str = "; a secret that is made at import is another one in each process, which then refuses the others' tokens: read it from a file or a variable";
+const SECRETS: &str = "; a secret that is made at import is another one in each process, which \
+    then refuses the others' tokens: read it from a file or a variable";
 
-/// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load: nobody has started them on purpose.
+/// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load:
+/// nobody has started them on purpose.
 fn of_openblas(remains: &[Remains]) -> &'static str {
     let has_threads = strictly(remains).any(|one| one.is_threads);
     // Where the maps cannot be read, the other hints have to do.
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     if has_threads && maps().contains("openblas") {
-        "OpenBLAS, which numpy loads, starts threads: --env OPENBLAS_NUM_THREADS=1 keeps it from that, and the application can be forked; "
+        "OpenBLAS, which numpy loads, starts threads: --env OPENBLAS_NUM_THREADS=1 keeps it from \
+         that, and the application can be forked; "
     } else {
         ""
     }

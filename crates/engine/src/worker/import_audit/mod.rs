@@ -1,7 +1,9 @@
-//! The import audit: what loading an application leaves open or running, and which processes may have it.
+//! The import audit: what loading an application leaves open or running, and which processes may
+//! have it.
 //!
-//! `wsgate check`, templates of pools and templates of warm pools all ask [`audit`], so they say the same. The table in `docs/fastcgi.md`
-//! lists each case with its reason; `descriptors` and `sockets` are that table.
+//! `wsgate check`, templates of pools and templates of warm pools all ask [`audit`], so they say
+//! the same. The table in `docs/fastcgi.md` lists each case with its reason; `descriptors` and
+//! `sockets` are that table.
 
 mod descriptors;
 mod messages;
@@ -26,14 +28,15 @@ use crate::reporter::Reporter;
 pub(super) enum Tracing {
     /// The code is not looked for.
     Off,
-    /// Code that Python itself announces to open or start something: not what C code does by itself.
+    /// Code that Python itself announces to open or start something: not what C code does by
+    /// itself.
     Announced,
     /// All code. Loading takes several times as long.
     Complete,
 }
 
-/// Has `load` load an application, and lists what that leaves open or running, with the code that did it as far as `tracing` finds that.
-/// A process with tracing is not to serve requests.
+/// Has `load` load an application, and lists what that leaves open or running, with the code that
+/// did it as far as `tracing` finds that. A process with tracing is not to serve requests.
 ///
 /// # Errors
 /// If Python raises where no application is at fault.
@@ -54,7 +57,8 @@ pub(super) fn audit<T>(
     Ok(audit_with(py, trace, load, |before| py.detach(|| before.await_ends())))
 }
 
-/// Has `load` load an application for one CGI request, and reports to the gateway whether other processes may load it meanwhile.
+/// Has `load` load an application for one CGI request, and reports to the gateway whether other
+/// processes may load it meanwhile.
 pub(super) fn report<T, E>(
     py: Python<'_>,
     launch: &Launch,

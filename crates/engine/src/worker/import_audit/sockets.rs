@@ -31,9 +31,11 @@ struct Socket<'fd> {
     kind: Option<SocketType>,
 }
 
-/// A socket in words, and which processes may have it. Nothing for one end of a pair whose other end is here, too.
+/// A socket in words, and which processes may have it. Nothing for one end of a pair whose other
+/// end is here, too.
 pub(super) fn judge(number: i32, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
-    // SAFETY: the call takes numbers and touches no memory. The descriptor may be closed by now; then there is no copy.
+    // SAFETY: the call takes numbers and touches no memory. The descriptor may be closed by now;
+    // then there is no copy.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
     if copy < 0 {
         return Some((format!("descriptor {number}"), Sharing::EachProcess));
@@ -74,7 +76,8 @@ impl<'fd> Socket<'fd> {
         }
         if self.kind == Some(SocketType::DGRAM) {
             return match (&self.ours, self.is_connected) {
-                // Nothing can come back, and datagrams of several senders do not mix: a logger's socket, connected to `/dev/log` or not.
+                // Nothing can come back, and datagrams of several senders do not mix: a logger's
+                // socket, connected to `/dev/log` or not.
                 (None, true) if self.is_unix && self.theirs.is_some() => Forked,
                 (None, false) => Forked,
                 (Some(_), true) | (None, true) => EachProcess,
@@ -108,7 +111,8 @@ impl<'fd> Socket<'fd> {
         })
     }
 
-    /// Was it made by this process, as one of two that are connected to each other and have no address?
+    /// Was it made by this process, as one of two that are connected to each other and have no
+    /// address?
     fn is_half_of_a_pair(&self) -> bool {
         let made_here =
             || sockopt::socket_peercred(self.socket).is_ok_and(|peer| peer.pid == getpid());
@@ -131,7 +135,8 @@ impl<'fd> Socket<'fd> {
     }
 }
 
-/// Is the other end of a pair open here, too? The kernel numbers both one after the other; where it has not, the answer is no.
+/// Is the other end of a pair open here, too? The kernel numbers both one after the other; where it
+/// has not, the answer is no.
 fn has_other_half(number: i32, all: &Descriptors<'_, '_>) -> bool {
     let inode = |number| {
         let name = all.names.get(number)?.to_str()?;

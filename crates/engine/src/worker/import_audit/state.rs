@@ -34,7 +34,8 @@ pub(super) struct State {
     pub(super) mappings: Mappings,
 }
 
-/// Areas of memory that show a file or that other processes may have, by the kernel's names for what they show.
+/// Areas of memory that show a file or that other processes may have, by the kernel's names for
+/// what they show.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mappings {
     /// Those that other processes see change when this one writes to them.
@@ -70,7 +71,8 @@ impl State {
         self.mappings = Mappings::now();
     }
 
-    /// What has come since then and is still there. `origins` says which code did it, as far as that is known.
+    /// What has come since then and is still there. `origins` says which code did it, as far as
+    /// that is known.
     pub(super) fn remains(&self, py: Python<'_>, origins: &Origins) -> Vec<Remains> {
         let awaited = awaited_programs(py).unwrap_or_default();
         let now = Self::now();
@@ -108,7 +110,8 @@ impl State {
             .difference(&self.mappings.shared)
             .filter(|name| !open.contains(name))
         {
-            // A semaphore is made to be shared by processes that are forked, and is nothing but a lock.
+            // A semaphore is made to be shared by processes that are forked, and is nothing but a
+            // lock.
             if !name.as_bytes().starts_with(b"/dev/shm/sem.") {
                 remains.push(Remains {
                     what: format!("mapped shared memory, `{}`", name.to_string_lossy()),
@@ -139,8 +142,8 @@ impl State {
         remains.collect()
     }
 
-    /// Waits a moment until threads and child processes that are ending have ended: Python counts threads as joined before the kernel has
-    /// removed them.
+    /// Waits a moment until threads and child processes that are ending have ended: Python counts
+    /// threads as joined before the kernel has removed them.
     pub(super) fn await_ends(&self) {
         let begin = Instant::now();
         let is_left = || {
@@ -181,7 +184,8 @@ fn threads() -> impl Iterator<Item = i32> {
     numbers("/proc/self/task")
 }
 
-/// Child processes of all threads: those that run, and those that have ended and that nobody has waited for.
+/// Child processes of all threads: those that run, and those that have ended and that nobody has
+/// waited for.
 fn children() -> (BTreeSet<i32>, BTreeSet<i32>) {
     let lists = threads()
         .filter_map(|thread| fs::read_to_string(format!("/proc/self/task/{thread}/children")).ok());

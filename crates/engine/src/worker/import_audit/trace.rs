@@ -1,7 +1,8 @@
 //! Which code opened what, and started what, while an application was loaded.
 //!
-//! Audit events alone would not do: a client library in C opens its connections, and starts its threads, without one. So whenever Python
-//! calls its profiler, the trace looks whether something is new; between two such calls one function alone has run.
+//! Audit events alone would not do: a client library in C opens its connections, and starts its
+//! threads, without one. So whenever Python calls its profiler, the trace looks whether something
+//! is new; between two such calls one function alone has run.
 
 use std::{
     collections::BTreeMap,
@@ -42,8 +43,9 @@ const ANNOUNCEMENTS: [&str; 9] = [
     "tempfile.",
 ];
 
-/// How often the trace looks for what such an event announces, before it counts as nothing. Between the event of
-/// `subprocess.Popen` and the new process stand some twenty calls for each directory of PATH.
+/// How often the trace looks for what such an event announces, before it counts as nothing. Between
+/// the event of `subprocess.Popen` and the new process stand some twenty calls for each directory
+/// of PATH.
 const LOOKS: u32 = 2048;
 
 /// Which code opened what, and started what.
@@ -61,7 +63,8 @@ pub(super) struct Trace {
 }
 
 struct Seen {
-    /// Where the threads of this process are listed, as long as the trace lasts: the kernel counts them as links of it.
+    /// Where the threads of this process are listed, as long as the trace lasts: the kernel counts
+    /// them as links of it.
     threads: Option<File>,
     thread_links: u64,
     /// The lowest number that no descriptor has.
@@ -77,8 +80,8 @@ struct Seen {
 }
 
 impl Trace {
-    /// Begins to look on, until the application has Python's profiler call somebody else. This process is not to serve requests: its
-    /// hook for audit events stays.
+    /// Begins to look on, until the application has Python's profiler call somebody else. This
+    /// process is not to serve requests: its hook for audit events stays.
     ///
     /// # Errors
     /// If there is no /proc.
@@ -118,8 +121,9 @@ impl Trace {
         PyCFunction::new_closure(py, Some(c"note"), None, note)
     }
 
-    /// Looks only when Python announces that something is to be opened or started: what C code does by itself is not seen. That costs
-    /// little, and is for a process that serves one request, as the hook stays.
+    /// Looks only when Python announces that something is to be opened or started: what C code does
+    /// by itself is not seen. That costs little, and is for a process that serves one request, as
+    /// the hook stays.
     ///
     /// # Errors
     /// If there is no /proc.
@@ -129,7 +133,8 @@ impl Trace {
         let current_frame = sys.getattr("_getframe")?.unbind();
         let note =
             move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
-                // To ask for the frame is an event of its own, which comes while this one is dealt with.
+                // To ask for the frame is an event of its own, which comes while this one is dealt
+                // with.
                 if is_announcement(arguments).unwrap_or(false)
                     && let Ok(frame) = current_frame.bind(arguments.py()).call0()
                     && let Ok(mut seen) = shared.try_lock()
@@ -146,8 +151,9 @@ impl Trace {
         Ok(Self { seen })
     }
 
-    /// Looks, too, whenever Python code starts a thread, which Python announces from version 3.12 on. This process is not to serve
-    /// requests: the function that starts threads is another one from now on.
+    /// Looks, too, whenever Python code starts a thread, which Python announces from version 3.12
+    /// on. This process is not to serve requests: the function that starts threads is another one
+    /// from now on.
     ///
     /// # Errors
     /// If Python raises.
@@ -195,7 +201,8 @@ impl Trace {
     }
 }
 
-/// Does an audit event announce that something is opened or started which stays? Modules are read and closed.
+/// Does an audit event announce that something is opened or started which stays? Modules are read
+/// and closed.
 fn is_announcement(arguments: &Bound<'_, PyTuple>) -> PyResult<bool> {
     let event = arguments.get_item(0)?;
     let event: &Bound<'_, PyString> = event.cast()?;
@@ -230,7 +237,8 @@ impl Seen {
         Ok(seen)
     }
 
-    /// Attributes what is new to the code that was expected to do it, and expects the code in `frame` to do the next thing.
+    /// Attributes what is new to the code that was expected to do it, and expects the code in
+    /// `frame` to do the next thing.
     fn expect(&mut self, frame: &Bound<'_, PyAny>) {
         self.settle_expected();
         self.looks.store(LOOKS, Ordering::Relaxed);
@@ -243,7 +251,8 @@ impl Seen {
         }
     }
 
-    /// Has a descriptor been opened or closed, a thread begun or ended? Costs a few system calls, as often as anything is called.
+    /// Has a descriptor been opened or closed, a thread begun or ended? Costs a few system calls,
+    /// as often as anything is called.
     fn is_changed(&self) -> bool {
         lowest_free().ok() != Some(self.free)
             || links(&self.threads) != self.thread_links
@@ -316,8 +325,8 @@ fn links(directory: &Option<File>) -> u64 {
         .map_or(0, |found| found.st_nlink.into())
 }
 
-/// Who called, seen from `frame`: code of the application if there is any, else of a package that it uses, but not the library
-/// that comes with Python.
+/// Who called, seen from `frame`: code of the application if there is any, else of a package that
+/// it uses, but not the library that comes with Python.
 fn origin(frame: &Bound<'_, PyAny>, stdlib: &Path) -> Option<Origin> {
     let mut package: Option<Origin> = None;
     let mut next = frame.clone();

@@ -26,8 +26,8 @@ use crate::{
     transport::fastcgi::{Peer, Progress, Stage},
 };
 
-/// How long a worker that ends waits for what its connections are in the middle of, at most, and for no
-/// more than half the time that it has.
+/// How long a worker that ends waits for what its connections are in the middle of, at most, and
+/// for no more than half the time that it has.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How long it waits before it looks again which of them can be given away or closed.
@@ -36,10 +36,11 @@ const DRAIN_LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// Wait until descriptors may be free again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Milliseconds without a free descriptor, while there is no connection to close, after which a worker
-/// makes way for another.
+/// Milliseconds without a free descriptor, while there is no connection to close, after which a
+/// worker makes way for another.
 const CRAMPED: u64 = 1000;
-/// Requests of a worker without a pause between two looks whether the application has closed what is needed for others.
+/// Requests of a worker without a pause between two looks whether the application has closed what
+/// is needed for others.
 const BETWEEN_INVENTORIES: u64 = 256;
 
 /// Buffers of connections that a thread keeps.
@@ -55,8 +56,9 @@ pub(super) fn watch_listener(
     epoll::add(epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
 }
 
-/// Waits for no more events of a connection that is about to be closed, if it was waited for. To close it is not enough: a child that
-/// the application has forked may have it open still, or a worker that it was given to, and the kernel would go on telling of it.
+/// Waits for no more events of a connection that is about to be closed, if it was waited for. To
+/// close it is not enough: a child that the application has forked may have it open still, or a
+/// worker that it was given to, and the kernel would go on telling of it.
 pub(super) fn forget(epoll: &Descriptor, peer: &Peer) {
     let _ = epoll::delete(epoll, peer.socket());
 }
@@ -95,7 +97,8 @@ impl Worker {
             return log_refused(address);
         }
         if listener.is_tcp {
-            // Replies leave in one piece; nothing is gained by waiting for more. A socket that cannot do that still works.
+            // Replies leave in one piece; nothing is gained by waiting for more. A socket that
+            // cannot do that still works.
             let _ = sockopt::set_tcp_nodelay(&socket, true);
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
@@ -145,11 +148,13 @@ impl Worker {
                     self.go_on(seat.thread, self.span.after(served));
                     match peer.after_request() {
                         Progress::Close => return false,
-                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5), if no other worker can have it.
+                        // Between requests, where the web server expects it (FastCGI 1.0, 3.5), if
+                        // no other worker can have it.
                         _ if self.is_draining() && peer.is_free() && !self.gives_away() => {
                             return false;
                         }
-                        // Whatever comes next on it waits its turn, so that one busy connection keeps no other from being served.
+                        // Whatever comes next on it waits its turn, so that one busy connection
+                        // keeps no other from being served.
                         _ if !peer.has_unread() => return true,
                         _ => {}
                     }
@@ -162,7 +167,8 @@ impl Worker {
 
     /// Waits for more on a connection.
     pub(super) fn wait_for(&self, data: u64, (peer, stage): (Peer, Stage), known: bool) {
-        // With one thread nobody else can get the next event of this connection, so that it need not be asked for again.
+        // With one thread nobody else can get the next event of this connection, so that it need
+        // not be asked for again.
         let alone = self.service.threads <= 1;
         let flags = if alone {
             epoll::EventFlags::IN
@@ -197,9 +203,10 @@ impl Worker {
         }
     }
 
-    /// Leaves the next connections to other workers for a moment, now that this one holds one more. The kernel wakes workers in the
-    /// order in which they began to listen, and the one that runs already is faster than the one that is woken: it would get all
-    /// that are kept, and a connection stays where it is.
+    /// Leaves the next connections to other workers for a moment, now that this one holds one more.
+    /// The kernel wakes workers in the order in which they began to listen, and the one that runs
+    /// already is faster than the one that is woken: it would get all that are kept, and a
+    /// connection stays where it is.
     fn stand_back(&self) {
         self.stands_back.store(now() + A_MOMENT, Ordering::Release);
         for listener in &self.listeners {
@@ -228,7 +235,8 @@ impl Worker {
         let mut waiting = self.waiting();
         if !self.close_one(&mut waiting) {
             drop(waiting);
-            // The descriptors are the application's, or those of requests. The backlog waits, and this thread does not spin.
+            // The descriptors are the application's, or those of requests. The backlog waits, and
+            // this thread does not spin.
             std::thread::sleep(PAUSE);
             let (since, now) = (self.cramped_since.load(Ordering::Relaxed), now());
             if since == 0 {
@@ -244,20 +252,23 @@ impl Worker {
         if !self.is_draining() && !self.failed.swap(true, Ordering::Relaxed) {
             let sentence =
                 format!("worker {} cannot accept connections and exits: {why}", std::process::id());
-            let entry = Entry::error(Code::CannotAccept, sentence)
-                .hint("look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not closed");
+            let entry = Entry::error(Code::CannotAccept, sentence).hint(
+                "look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not \
+                 closed",
+            );
             Log::new("-", "(worker)").entry(&entry);
         }
         self.end();
     }
 
-    /// Serves out the connections that are in the middle of a request, and gives away or closes those between two.
+    /// Serves out the connections that are in the middle of a request, and gives away or closes
+    /// those between two.
     pub(super) fn drain(&self, seat: &mut Seat<'_, '_>) {
         self.end();
         self.watched.leave(seat.thread);
         let py = seat.application.py();
-        // The kernel wakes one thread of one worker for a connection. If that was this one, nobody else will be.
-        // A process that cannot wait for what comes on it leaves it to the next one.
+        // The kernel wakes one thread of one worker for a connection. If that was this one, nobody
+        // else will be. A process that cannot wait for what comes on it leaves it to the next one.
         if !self.failed.load(Ordering::Relaxed) {
             for listener in &self.listeners {
                 self.accept(seat, listener);

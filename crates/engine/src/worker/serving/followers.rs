@@ -1,5 +1,5 @@
-//! The threads of a worker beside its main thread: started when the worker begins, and tried again where the
-//! system has no thread left for it.
+//! The threads of a worker beside its main thread: started when the worker begins, and tried again
+//! where the system has no thread left for it.
 
 use std::{
     ffi::c_long,
@@ -112,7 +112,8 @@ impl Worker {
                     error.print(py);
                 }
                 worker.run_thread(application.bind(py), thread);
-                // While this thread is attached: nothing of ours is left when the process finalises what there is.
+                // While this thread is attached: nothing of ours is left when the process finalises
+                // what there is.
                 drop(application);
             });
         };
@@ -158,7 +159,8 @@ fn be_no_daemon(py: Python<'_>) -> PyResult<()> {
     threading.call_method0("current_thread")?.setattr("_daemonic", false)
 }
 
-/// Python's name of this thread. Without one its requests are not interrupted, and the supervisor ends the process instead.
+/// Python's name of this thread. Without one its requests are not interrupted, and the supervisor
+/// ends the process instead.
 pub(super) fn python_thread(py: Python<'_>) -> Option<c_long> {
     py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract()).ok()
 }

@@ -1,10 +1,13 @@
 //! Connections that would wait for a busy worker go to another ([`link::handover`]).
 //!
-//! While all threads of a worker are busy with the same work for longer than a moment, a thread without Python watches the connections
-//! that wait, and gives each to other workers as soon as something comes on it. If these are busy, too, it lies in the queue until one
-//! of them, or this one, has time. That thread begins when it is needed for the first time, and sleeps while requests are fast.
+//! While all threads of a worker are busy with the same work for longer than a moment, a thread
+//! without Python watches the connections that wait, and gives each to other workers as soon as
+//! something comes on it. If these are busy, too, it lies in the queue until one of them, or this
+//! one, has time. That thread begins when it is needed for the first time, and sleeps while
+//! requests are fast.
 //!
-//! A worker that is to end gives all away that wait, at once, and so web servers notice nothing of its end.
+//! A worker that is to end gives all away that wait, at once, and so web servers notice nothing of
+//! its end.
 
 use std::{
     collections::BTreeMap,
@@ -32,16 +35,19 @@ use crate::{
     },
 };
 
-/// How long a worker has to be busy with the same work before its connections are watched; twice as long at most.
+/// How long a worker has to be busy with the same work before its connections are watched; twice as
+/// long at most.
 const MOMENT: Duration = Duration::from_millis(10);
 
-/// How long a worker that ends waits for room in the queue before it closes what it cannot give away.
+/// How long a worker that ends waits for room in the queue before it closes what it cannot give
+/// away.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The stack of the thread that looks out, which calls little.
 const STACK: Stack = Stack::of_bytes(256 * 1024);
 
-/// In [`Lookout::turns`]: one more thread that works, and one more piece of work. The lower half is the number of threads that do.
+/// In [`Lookout::turns`]: one more thread that works, and one more piece of work. The lower half is
+/// the number of threads that do.
 const BEGUN: u64 = (1 << 32) + 1;
 
 /// What a worker knows of the queue, and the thread that puts connections into it.
@@ -52,9 +58,11 @@ pub(super) struct Lookout {
     /// Readable when the worker is to end.
     stop: Arc<Descriptor>,
     threads: u64,
-    /// How often a thread has begun to work, and how many do. It is the same at two looks if all threads do the same as before.
+    /// How often a thread has begun to work, and how many do. It is the same at two looks if all
+    /// threads do the same as before.
     turns: AtomicU64,
-    /// The thread that looks out sleeps, or has not begun: whoever takes the last thread while connections wait wakes it.
+    /// The thread that looks out sleeps, or has not begun: whoever takes the last thread while
+    /// connections wait wakes it.
     asleep: AtomicBool,
     /// It watches connections: who goes back to wait for events wakes it.
     watches: AtomicBool,
@@ -82,8 +90,8 @@ impl Lookout {
         stop: &Arc<Descriptor>,
         threads: u32,
     ) -> std::io::Result<Arc<Self>> {
-        // All idle workers wake for each connection: the kernel would forget those that a woken one leaves to others, since it tells
-        // each only once that there is something.
+        // All idle workers wake for each connection: the kernel would forget those that a woken one
+        // leaves to others, since it tells each only once that there is something.
         epoll::add(
             epoll,
             handover.exit(),
@@ -115,16 +123,19 @@ impl Lookout {
         }
     }
 
-    /// It has waited, and `event` is what it does next. In a forked child, nothing of this is called.
+    /// It has waited, and `event` is what it does next. In a forked child, nothing of this is
+    /// called.
     pub(super) fn works(self: &Arc<Self>, event: u64) {
-        // In one order for all with what the other thread does: either it sees this, or here is seen that it sleeps.
+        // In one order for all with what the other thread does: either it sees this, or here is
+        // seen that it sleeps.
         let turns = self.turns.fetch_add(BEGUN, Ordering::SeqCst).wrapping_add(BEGUN);
         if event == STOP || !self.are_all_busy(turns) || !self.asleep.load(Ordering::SeqCst) {
             return;
         }
         let others = {
             let waiting = self.waiting();
-            // The only thread is about to serve this one. One of several may first have to wait for the interpreter.
+            // The only thread is about to serve this one. One of several may first have to wait for
+            // the interpreter.
             waiting.len() - usize::from(self.threads == 1 && waiting.contains_key(&event))
         };
         if others > 0 && self.asleep.swap(false, Ordering::SeqCst) {
@@ -155,7 +166,8 @@ impl Lookout {
         };
         match self.missing.try_again(start) {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
-            // Without the thread connections stay where they are. The thread that becomes busy last tries again.
+            // Without the thread connections stay where they are. The thread that becomes busy last
+            // tries again.
             _ => self.asleep.store(true, Ordering::SeqCst),
         }
     }
@@ -199,8 +211,8 @@ impl Lookout {
         self.watches.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until something comes on a connection that can be given away, or the worker is told to end, upon which it needs none of
-    /// them, or the bell rings. Gives the connections.
+    /// Waits until something comes on a connection that can be given away, or the worker is told to
+    /// end, upon which it needs none of them, or the bell rings. Gives the connections.
     fn await_ready(&self) -> Vec<u64> {
         let movable =
             |(data, peer): (&u64, &Peer)| peer.can_move().then(|| (*data, peer.watched()));
@@ -228,7 +240,8 @@ impl Lookout {
             .collect()
     }
 
-    /// Gives one connection to other workers, unless this one has time by now. Tells whether it need not be tried again.
+    /// Gives one connection to other workers, unless this one has time by now. Tells whether it
+    /// need not be tried again.
     fn give_away(&self, turns: u64, data: u64) -> bool {
         let mut waiting = self.waiting();
         if self.turns.load(Ordering::SeqCst) != turns {
@@ -272,7 +285,8 @@ impl Lookout {
         self.heed(watched.first());
     }
 
-    /// Silences the bell, if it has rung. If the application has closed it, no wait is one any more, and the thread ends.
+    /// Silences the bell, if it has rung. If the application has closed it, no wait is one any
+    /// more, and the thread ends.
     fn heed(&self, bell: Option<&PollFd<'_>>) {
         let is_sound = match bell {
             Some(bell) if bell.revents().is_empty() => true,
@@ -324,7 +338,8 @@ impl Worker {
         self.lookout.as_ref().is_some_and(|lookout| !lookout.handover.is_over())
     }
 
-    /// Gives those of `peers` away that can be, and keeps the others. While there is no room it waits, but not after `until`.
+    /// Gives those of `peers` away that can be, and keeps the others. While there is no room it
+    /// waits, but not after `until`.
     pub(super) fn give_all(&self, peers: &mut Vec<(u64, Peer)>, until: Instant) {
         let Some(lookout) = self.lookout.as_ref().filter(|lookout| !lookout.handover.is_over())
         else {
@@ -360,7 +375,8 @@ impl Worker {
         Instant::now() + PATIENCE
     }
 
-    /// At the end of the pool: takes all that is in the queue, since there may be nobody else to serve it.
+    /// At the end of the pool: takes all that is in the queue, since there may be nobody else to
+    /// serve it.
     pub(super) fn adopt_all(&self, seat: &mut Seat<'_, '_>) {
         let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_over())
         else {

@@ -1,5 +1,5 @@
-//! Connections that are only drained before they are closed. They wait for events beside the others,
-//! so that draining them keeps no thread from serving requests.
+//! Connections that are only drained before they are closed. They wait for events beside the
+//! others, so that draining them keeps no thread from serving requests.
 
 use std::{
     collections::BTreeMap,
@@ -17,16 +17,17 @@ use link::running;
 /// Wait until those that have lingered long enough are looked for again.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a web server has to close a connection after the last response before that is waited for.
+/// How long a web server has to close a connection after the last response before that is waited
+/// for.
 pub(super) const TO_LEAVE: Duration = Duration::from_millis(20);
 
 /// Most connections of a thread that web servers are about to close.
 const LEAVING: usize = 8;
 
 impl Worker {
-    /// Takes a connection that is to be drained. Nearly always the web server has read a whole response
-    /// and closes at once. To wait for that by epoll takes longer than to look later, when something else
-    /// has come.
+    /// Takes a connection that is to be drained. Nearly always the web server has read a whole
+    /// response and closes at once. To wait for that by epoll takes longer than to look later, when
+    /// something else has come.
     pub(super) fn let_leave(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer) {
         seat.leaving.push((data, peer));
         if self.is_draining() {
@@ -34,8 +35,8 @@ impl Worker {
         }
     }
 
-    /// Closes those that web servers have closed, and waits for the others, if there are many or nothing
-    /// else is to do.
+    /// Closes those that web servers have closed, and waits for the others, if there are many or
+    /// nothing else is to do.
     pub(super) fn look_after_leaving(&self, seat: &mut Seat<'_, '_>, is_idle: bool) {
         // Other threads could drain what this one keeps while it serves a request.
         let most = if self.service.threads > 1 { 1 } else { LEAVING };

@@ -1,8 +1,9 @@
 //! The serve loop of a FastCGI worker: leader and follower on one epoll set.
 //!
-//! Every thread waits on the same set; the one that wakes accepts, reads, runs the application and writes. Nothing is handed from
-//! thread to thread, and an idle connection costs none of them. With one thread there is but one in the process, until a connection
-//! that is kept could have to wait: then `handover` has another, without Python, which gives such connections to other workers.
+//! Every thread waits on the same set; the one that wakes accepts, reads, runs the application and
+//! writes. Nothing is handed from thread to thread, and an idle connection costs none of them. With
+//! one thread there is but one in the process, until a connection that is kept could have to wait:
+//! then `handover` has another, without Python, which gives such connections to other workers.
 
 mod connections;
 mod followers;
@@ -66,10 +67,12 @@ use handover::Lookout;
 use lingering::Lingering;
 use waits::Waits;
 
-/// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others to the rest.
+/// For how many milliseconds, or one fewer, a worker that has just kept a connection leaves others
+/// to the rest.
 const A_MOMENT: u64 = 2;
 
-/// How long a worker has nothing to do after a request before it looks whether it can still be woken.
+/// How long a worker has nothing to do after a request before it looks whether it can still be
+/// woken.
 pub(super) const TO_TAKE_INVENTORY: Duration = Duration::from_secs(1);
 
 /// Most events that a worker's only thread fetches at a time.
@@ -97,8 +100,9 @@ pub(super) fn setting(launch: &Launch, service: &Service) -> Setting {
     }
 }
 
-/// Loads the application and serves it in this process. If it cannot be loaded, one request is answered with the error page, so that
-/// the process manager's next process tries again. Returns the exit status.
+/// Loads the application and serves it in this process. If it cannot be loaded, one request is
+/// answered with the error page, so that the process manager's next process tries again. Returns
+/// the exit status.
 pub(super) fn run_alone(
     py: Python<'_>,
     launch: &Launch,
@@ -134,7 +138,8 @@ pub(super) fn run_alone(
     }
 }
 
-/// Serves `application` until this process is told to end, or has served as many requests as it may. Returns the exit status.
+/// Serves `application` until this process is told to end, or has served as many requests as it
+/// may. Returns the exit status.
 pub(super) fn run(
     py: Python<'_>,
     application: &Bound<'_, PyAny>,
@@ -171,7 +176,8 @@ pub(super) fn run(
     let signal = py.import("_signal")?;
     let found = signal.call_method1("getsignal", (Signal::INT.as_raw(),))?;
     if found.is(&signal.getattr("default_int_handler")?) {
-        // A terminal's interrupt is for the supervisor, which tells us. Not ignored: programs that are started would inherit that.
+        // A terminal's interrupt is for the supervisor, which tells us. Not ignored: programs that
+        // are started would inherit that.
         let nothing = PyCFunction::new_closure(
             py,
             Some(c"nothing"),
@@ -185,7 +191,8 @@ pub(super) fn run(
     worker.run_thread(application, 0);
     worker.end_helpers(py);
     rare_messages::tell_all();
-    // Its own words may not have reached the log: an application that closes one descriptor closes others, too.
+    // Its own words may not have reached the log: an application that closes one descriptor closes
+    // others, too.
     Ok(i32::from(worker.failed.load(Ordering::Relaxed)))
 }
 
@@ -196,8 +203,10 @@ fn limit_of_drain(service: &Service) -> process::Limit {
         "worker {} was asked to stop and still runs after {seconds} s; it is ended",
         std::process::id()
     );
-    let entry = Entry::error(Code::DrainTimedOut, sentence)
-        .hint("the stacks follow; its request waits in the application or in C code, or a thread does not end");
+    let entry = Entry::error(Code::DrainTimedOut, sentence).hint(
+        "the stacks follow; its request waits in the application or in C code, or a thread does \
+         not end",
+    );
     let message = Log::new("-", "(worker)").text(&entry);
     process::Limit { time: Duration::from_secs(seconds), message, counts_threads: true }
 }
@@ -256,7 +265,8 @@ struct Worker {
     lookout: Option<Arc<Lookout>>,
     /// Connections that are only drained, by their epoll data.
     lingering: Lingering,
-    /// No descriptor has been free since then, in milliseconds of the monotonic clock; 0 if one was.
+    /// No descriptor has been free since then, in milliseconds of the monotonic clock; 0 if one
+    /// was.
     cramped_since: AtomicU64,
     /// It does not listen until then, in milliseconds of the monotonic clock; 0 if it does.
     stands_back: AtomicU64,
@@ -410,7 +420,8 @@ impl Worker {
                     self.take_inventory();
                     self.lingering.sweep(&self.epoll);
                     self.go_on(seat.thread, self.span.now());
-                    // A signal may have ended the wait. Handlers of the application's run here, and what they raise is theirs.
+                    // A signal may have ended the wait. Handlers of the application's run here, and
+                    // what they raise is theirs.
                     let log = Log::new("-", "(worker)");
                     if let Err(error) = forks::end_if_child(py, &log, py.check_signals()) {
                         error.print(py);
@@ -418,7 +429,8 @@ impl Worker {
                 }
                 Err(error) => {
                     self.give_up(&format!(
-                        "the application has closed or replaced the descriptor it waits on ({error})"
+                        "the application has closed or replaced the descriptor it waits on \
+                         ({error})"
                     ));
                     break;
                 }
@@ -430,8 +442,8 @@ impl Worker {
         self.drain(seat);
     }
 
-    /// The data of the next event, or nothing if it is time to look after connections that linger, or soon if one `leaves`. What has
-    /// come together with it is put into `fetched`.
+    /// The data of the next event, or nothing if it is time to look after connections that linger,
+    /// or soon if one `leaves`. What has come together with it is put into `fetched`.
     fn next_event(&self, fetched: &mut Vec<u64>, leaves: bool) -> io::Result<Option<u64>> {
         let nothing = epoll::Event {
             flags: epoll::EventFlags::empty(),
@@ -464,7 +476,8 @@ impl Worker {
         let has_deadline = due.is_some() || !self.lingering.is_empty();
         let waited = if has_deadline { running::wait(patience, wait) } else { wait(patience) };
         self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
-        // A thread that is about to serve a request may be away for long, and others of this process wait for connections.
+        // A thread that is about to serve a request may be away for long, and others of this
+        // process wait for connections.
         if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
             self.listen_again();
         }
@@ -473,8 +486,8 @@ impl Worker {
             Ok(0) | Err(Errno::INTR) => Ok(None),
             Ok(count) => {
                 fetched.extend(events[..count].iter().rev().map(|event| event.data.u64()));
-                // The end first. Then new connections, for which the kernel has woken nobody else: those that wait already go to other
-                // workers if they would have to wait for long.
+                // The end first. Then new connections, for which the kernel has woken nobody else:
+                // those that wait already go to other workers if they would have to wait for long.
                 fetched.sort_by_key(|data| {
                     (
                         *data == STOP,
@@ -487,8 +500,9 @@ impl Worker {
         }
     }
 
-    /// Looks, when there is nothing to do after a request, whether the application has closed what this process is woken by:
-    /// the kernel says nothing of it, and the worker would sleep for ever.
+    /// Looks, when there is nothing to do after a request, whether the application has closed what
+    /// this process is woken by: the kernel says nothing of it, and the worker would sleep for
+    /// ever.
     fn take_inventory(&self) {
         if !self.has_served.swap(false, Ordering::Relaxed) {
             return;
@@ -534,7 +548,8 @@ impl Worker {
     }
 }
 
-/// Has mod_fcgid made this listening socket? It calls each by the number of its process and one more, with a dot between them.
+/// Has mod_fcgid made this listening socket? It calls each by the number of its process and one
+/// more, with a dot between them.
 fn is_socket_of_fcgid(listener: &Descriptor) -> bool {
     let address = getsockname(listener).and_then(SocketAddrUnix::try_from);
     let path = address
@@ -553,7 +568,8 @@ fn first_connection(listeners: usize) -> u64 {
     FIRST_LISTENER + listeners as u64
 }
 
-/// The peers that may connect (FastCGI 1.0, 2.3). A list that cannot be read lets nobody in, and the log says so.
+/// The peers that may connect (FastCGI 1.0, 2.3). A list that cannot be read lets nobody in, and
+/// the log says so.
 fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
     let list = std::env::var_os(Addresses::VARIABLE)?;
     match Addresses::parse(&list.to_string_lossy()) {

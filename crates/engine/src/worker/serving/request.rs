@@ -27,9 +27,9 @@ impl Worker {
         let _serving = self.watched.is_alone().then(Serving::begin);
         self.serving.fetch_add(1, Ordering::Relaxed);
         let Incomplete { id, params } = request;
-        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web servers let later settings win).
-        // Go's HTTP server says -1 of a body whose length it does not know, and Caddy hands it on. The stream has an end of its
-        // own (FastCGI 1.0, 5.3).
+        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web
+        // servers let later settings win). Go's HTTP server says -1 of a body whose length it does
+        // not know, and Caddy hands it on. The stream has an end of its own (FastCGI 1.0, 5.3).
         let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
         let mut variables = Variables::new(received, Twice::Last, &mut seat.remembered);
         if let (Some(script_name), Ok(variables)) = (&self.setting.script_name, &mut variables) {

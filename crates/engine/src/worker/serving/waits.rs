@@ -88,8 +88,8 @@ impl Waits {
         look < NEVER && look <= recently()
     }
 
-    /// Has a connection at this stage reached its limit? Then the log says so, and the caller closes
-    /// the connection.
+    /// Has a connection at this stage reached its limit? Then the log says so, and the caller
+    /// closes the connection.
     pub(super) fn is_overdue(&self, stage: Stage) -> bool {
         let is_overdue = matches!(stage, Stage::Begun { since, .. } if self.is_over(since));
         if is_overdue {
@@ -108,7 +108,10 @@ impl Waits {
             let seconds = self.header_timeout.unwrap_or(0) / 1000;
             Entry::warning(
                 Code::HeaderTimedOut,
-                format!("a connection was closed: the start of its request did not come within {seconds} s"),
+                format!(
+                    "a connection was closed: the start of its request did not come within \
+                     {seconds} s"
+                ),
             )
             .hint("see what connects there; `--header-timeout` is the limit")
         });
@@ -158,7 +161,8 @@ impl Worker {
             Entry::warning(
                 Code::TooManyConnections,
                 format!(
-                    "worker {} has {most} connections, which is the limit, and closes one for each that is new",
+                    "worker {} has {most} connections, which is the limit, and closes one for each \
+                     that is new",
                     std::process::id()
                 ),
             )
@@ -207,7 +211,8 @@ impl Worker {
             Entry::warning(
                 Code::TooManyConnections,
                 format!(
-                    "worker {} keeps {} MiB of requests whose start has not come whole, and closes the largest",
+                    "worker {} keeps {} MiB of requests whose start has not come whole, and closes \
+                     the largest",
                     std::process::id(),
                     MAX_HELD_BYTES >> 20
                 ),

@@ -1,7 +1,8 @@
 //! The body behind `wsgi.input`: what has come of it, and where in it the application reads.
 //!
-//! A body that fits [`KEPT`] is kept, so that the application can go back in it (Zope repeats a request after a conflict, for
-//! one). A greater one can be read again only where its source lies in a file.
+//! A body that fits [`KEPT`] is kept, so that the application can go back in it (Zope repeats a
+//! request after a conflict, for one). A greater one can be read again only where its source lies
+//! in a file.
 
 use std::{collections::TryReserveError, io, mem};
 
@@ -139,7 +140,8 @@ impl Body {
         self.base + self.buffer.len() as u64
     }
 
-    /// How many bytes are still to be read, as far as it is known and worth making room for at once.
+    /// How many bytes are still to be read, as far as it is known and worth making room for at
+    /// once.
     pub(super) fn expected(&self) -> usize {
         let left = self.length.unwrap_or(0).saturating_sub(self.position);
         usize::try_from(left).unwrap_or(usize::MAX).min(MAX_RESERVED)
@@ -156,8 +158,8 @@ impl Body {
         self.position += count as u64;
     }
 
-    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`. Tells
-    /// whether `until` was met.
+    /// Moves bytes from the buffer to `taken`, at most `most` of them and none behind `until`.
+    /// Tells whether `until` was met.
     ///
     /// # Errors
     /// If there is no memory for them. Nothing is moved then.
@@ -176,7 +178,8 @@ impl Body {
         Ok(end.is_some())
     }
 
-    /// Reads what comes next into `into`, past the buffer. All that the buffer holds has to be read, and nothing is kept of it.
+    /// Reads what comes next into `into`, past the buffer. All that the buffer holds has to be
+    /// read, and nothing is kept of it.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Step {
         self.buffer.clear();
         let step = self.receive(into);
@@ -187,7 +190,8 @@ impl Body {
         step
     }
 
-    /// Reads what comes next into the buffer. All that the buffer holds has to be read, if the body is greater than what is kept.
+    /// Reads what comes next into the buffer. All that the buffer holds has to be read, if the body
+    /// is greater than what is kept.
     pub(super) fn fill(&mut self) -> Step {
         if !self.may_keep_more() {
             self.keeps = false;

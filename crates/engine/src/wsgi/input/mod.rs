@@ -1,8 +1,9 @@
-//! `wsgi.input`: a buffered reader over the body of the request (PEP 3333 *Input and Error Streams*).
+//! `wsgi.input`: a buffered reader over the body of the request (PEP 3333 *Input and Error
+//! Streams*).
 //!
-//! To Python the stream is an `io.BufferedIOBase`, so that whatever takes such a stream takes this one. The source ends the
-//! stream where the request ends, so that no call can block beyond it; a body that ends early raises, since an application
-//! must not take a part for the whole.
+//! To Python the stream is an `io.BufferedIOBase`, so that whatever takes such a stream takes this
+//! one. The source ends the stream where the request ends, so that no call can block beyond it; a
+//! body that ends early raises, since an application must not take a part for the whole.
 
 mod body;
 
@@ -29,8 +30,8 @@ use super::{
 };
 use body::{Body, Seek, Step};
 
-/// Sizes for which the result itself is read into. A smaller one would cost a system call each; a greater one is a limit rather
-/// than an expectation.
+/// Sizes for which the result itself is read into. A smaller one would cost a system call each; a
+/// greater one is a limit rather than an expectation.
 const DIRECT: RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
 /// Larger results are made by a call that can fail: [`PyBytes::new`] panics where memory is short.
@@ -130,8 +131,8 @@ impl Input {
         Ok(filled)
     }
 
-    /// Takes a step without the interpreter, and tells how many bytes that brought; nothing if a signal came first, which Python has
-    /// seen then.
+    /// Takes a step without the interpreter, and tells how many bytes that brought; nothing if a
+    /// signal came first, which Python has seen then.
     fn step(
         &self,
         py: Python<'_>,
@@ -142,8 +143,8 @@ impl Input {
         match py.detach(|| step(reading)) {
             Step::Got(count) => {
                 drop(body);
-                // One that came beside the system calls is never told by them. A client that sends byte
-                // by byte would keep the application from it for ever.
+                // One that came beside the system calls is never told by them. A client that sends
+                // byte by byte would keep the application from it for ever.
                 self.interruptible.heed_signals(py, Awaited::Body)?;
                 Ok(Some(count))
             }
