@@ -235,7 +235,7 @@ fn describe(
         report.line(
             "note",
             "this is root: `wsgate fastcgi` serves as root, too, unless --user names another user \
-             (W0108)",
+             (W0723)",
         );
     }
     if let Some(prefix) = &settings.pycache_prefix {

@@ -138,8 +138,8 @@ fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> 
     }
     let log = target.stop().map_err(|wrong| format!("{wrong}\n{}", target.log()))?;
     let codes = codes(&log);
-    if codes.contains(&"W0901") {
-        return Err(format!("W0901\n{log}"));
+    if codes.contains(&"W0999") {
+        return Err(format!("W0999\n{log}"));
     }
     let fails = !matches!(&outcome, Outcome::Whole(head) if head.status < 400);
     let killed = !ends.is_empty() || attack.costs.is_some();

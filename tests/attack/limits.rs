@@ -138,7 +138,7 @@ fn descriptors(threads: u32, row: &str) {
     let open = |pid: i32| {
         fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or_default() as u64
     };
-    let expected = ["W0701", "W0702", "W0703", "W0704", "W0204", "W0708", "W0730", "W0404"];
+    let expected = ["W0701", "W0703", "W0715", "W0704", "W0204", "W0706", "W0707", "W0404"];
     attack(
         row,
         "no more descriptors, and 100 connections without a word",
@@ -171,7 +171,7 @@ fn processes(threads: u32, row: &str) {
     let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options { user: Some(USER), ..Options::default() });
-    let expected = ["W0701", "W0702", "W0703", "W0704", "W0708"];
+    let expected = ["W0701", "W0703", "W0715", "W0704", "W0706"];
     attack(
         row,
         "no more processes",
@@ -196,7 +196,7 @@ fn memory(threads: u32, row: &str) {
     let _turn = turn_in_short_form();
     let place = Arc::new(Place::new());
     let target = pool(&place, threads, &[], Options::default());
-    let expected = ["W0701", "W0702", "W0703", "W0704", "W0708", "W0501", "W0204", "W0401"];
+    let expected = ["W0701", "W0703", "W0715", "W0704", "W0706", "W0501", "W0204", "W0401"];
     let large = "x".repeat(4 << 20);
     attack(
         row,
@@ -285,7 +285,7 @@ fn disk(modes: &[Mode], row: &str) {
             row,
             "no more room for logs, temporary files, `.pyc` files and the runtime directory",
             &target,
-            &["W0370", "W0380", "W0381", "W0382", "W0701", "W0601", "W0602"],
+            &["W0740", "W0801", "W0802", "W0803", "W0701", "W0601", "W0603"],
             |target, _, _| {
                 disk.fill();
                 for _ in 0..3 {

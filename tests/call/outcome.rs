@@ -39,9 +39,9 @@ fn an_application_that_fails_is_a_failure() {
         ("import nowhere", "W0302"),
         ("", "W0303"),
         ("def application(environ, start_response): raise RuntimeError()", "W0501"),
-        ("def application(environ, start_response): return 'text'", "W0502"),
+        ("def application(environ, start_response): return 'text'", "W0503"),
         ("import os; os._exit(0)", "W0601"),
-        ("import os; os.abort()", "W0602"),
+        ("import os; os.abort()", "W0603"),
     ] {
         shell.file("fails.wsgi", code);
         let ended = shell.run(&["fails.wsgi"]);
@@ -84,7 +84,7 @@ fn an_interrupt_from_the_keyboard_ends_it() {
     running.signal(Signal::INT);
     let ended = running.end();
     assert_eq!(ended.code(), Some(130));
-    assert!(only_entry(&ended.stderr, "W0604").contains("interrupted (SIGINT"), "{}", ended.stderr);
+    assert!(only_entry(&ended.stderr, "W0606").contains("interrupted (SIGINT"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("web server"), "{}", ended.stderr);
 }
 
@@ -120,7 +120,7 @@ fn the_end_of_the_shell_ends_a_process_that_does_not_return_from_close() {
         if signal == Signal::INT {
             assert_eq!(ended.code(), Some(130), "{}", ended.stderr);
         }
-        let message = only_entry(&ended.stderr, "W0604");
+        let message = only_entry(&ended.stderr, "W0606");
         assert!(message.contains("`close()` of its response has not returned"), "{message}");
         nothing_is_left_of(&format!("MARK={mark}"));
     }

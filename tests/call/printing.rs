@@ -136,7 +136,7 @@ fn an_output_that_is_full_is_said_and_a_failure() {
     let ended = Running::start(piped(&mut command).stdout(full_disk())).end();
     assert_eq!(ended.code(), Some(1));
     assert!(
-        ended.stderr.starts_with("wsgate: error[W0606]: ")
+        ended.stderr.starts_with("wsgate: error[W0510]: ")
             && ended.stderr.contains("No space left"),
         "{}",
         ended.stderr

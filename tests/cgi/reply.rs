@@ -171,7 +171,7 @@ fn c31_a_status_that_is_none_is_an_error_page() {
     ] {
         let reply = answering(status, TEXT, "[b'x']").run();
         assert_eq!(whole(&reply.raw).status, 500, "{status}");
-        only_entry(&reply.log, "W0502");
+        only_entry(&reply.log, "W0503");
     }
 }
 
@@ -182,7 +182,7 @@ fn c31_a_status_among_the_headers_is_an_error_page() {
         let reply =
             answering("'200 OK'", &format!("[('{name}', '404 Not Found')]"), "[b'x']").run();
         assert_eq!(whole(&reply.raw).status, 500);
-        assert!(only_entry(&reply.log, "W0502").contains("`Status`"), "{}", reply.log);
+        assert!(only_entry(&reply.log, "W0503").contains("`Status`"), "{}", reply.log);
     }
 }
 
@@ -243,7 +243,7 @@ fn c34_a_cgi_field_that_comes_twice_is_an_error_page() {
         // CGIHandler sends both.
         let reply = answering("'302 Found'", &headers, "[b'x']").run();
         assert_eq!(whole(&reply.raw).status, 500, "{name}");
-        assert!(only_entry(&reply.log, "W0502").contains("twice"), "{}", reply.log);
+        assert!(only_entry(&reply.log, "W0503").contains("twice"), "{}", reply.log);
     }
 }
 
@@ -271,7 +271,7 @@ fn c35_what_would_be_a_second_field_or_a_folded_one_is_an_error_page() {
         .run();
         assert_eq!(whole(&reply.raw).status, 500, "{field}");
         assert!(!reply.raw.windows(6).any(|six| six == b"X-Evil"), "{reply:?}");
-        only_entry(&reply.log, "W0502");
+        only_entry(&reply.log, "W0503");
     }
 }
 
@@ -316,7 +316,7 @@ fn c39_a_head_that_no_front_takes_is_an_error_page() {
     ] {
         let reply = answering("'200 OK'", headers, "[b'x']").run();
         assert_eq!(whole(&reply.raw).status, 500, "{headers}");
-        let entry = only_entry(&reply.log, "W0502");
+        let entry = only_entry(&reply.log, "W0503");
         assert!(entry.len() < 1000, "the log repeats it: {entry}");
         assert!(reply.log.len() < 10_000, "the log repeats it");
     }

@@ -32,7 +32,7 @@ fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
 #[test]
 fn an_application_that_takes_python_down_is_a_problem_with_its_entry_in_the_log() {
     let site = Site::new();
-    for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0602")] {
+    for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0603")] {
         let ended = site.check_code(code);
         only_problem(&ended, "python did not get far enough");
         assert_eq!(crate::verdict::codes(&ended.stderr), [entry], "{}", ended.stderr);
@@ -46,7 +46,7 @@ fn an_application_that_does_not_come_to_an_end_is_ended() {
     let ended = site.check(&["app.wsgi"]);
     assert_eq!(ended.code(), Some(1), "{}", ended.text());
     assert!(
-        format!("{}{}", ended.text(), ended.stderr).contains("W0306"),
+        format!("{}{}", ended.text(), ended.stderr).contains("W0305"),
         "{}{}",
         ended.text(),
         ended.stderr

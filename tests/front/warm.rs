@@ -85,7 +85,7 @@ impl Warm {
         for script in warmed.iter() {
             let how: Vec<&str> =
                 served.lines().filter_map(|line| line.strip_prefix(script.as_str())).collect();
-            let is_told = self.front.log().contains("[W0380]");
+            let is_told = self.front.log().contains("[W0801]");
             assert!(how.iter().all(|how| *how == " warm" || is_told), "{script}: {how:?}");
             assert!(how.is_empty() || how.contains(&" warm"), "{script}: {how:?}");
         }

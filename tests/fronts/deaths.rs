@@ -37,7 +37,7 @@ fn a_request_that_takes_too_long_is_answered_and_its_worker_goes_on(front: &mut 
         let response = Client::get(front.script("hangs.wsgi")).run().expect(504);
         assert!(!response.text().contains("Traceback"), "{response:?}");
         eventually("the log has an entry for each", || {
-            front.log().matches("wsgate: error[W0603]").count() == times
+            front.log().matches("wsgate: error[W0604]").count() == times
         });
     }
     let log = front.stop();

@@ -152,7 +152,7 @@ fn goes_on_after_a_hang(front: &mut dyn Front) {
         response.status == 200 && response.text() != worker.to_string()
     });
     let log = front.stop();
-    assert!(log.contains("W0603") && log.contains("could not be interrupted"), "{log}");
+    assert!(log.contains("W0604") && log.contains("could not be interrupted"), "{log}");
     assert!(log.contains(" in application"), "the stacks: {log}");
 }
 
@@ -181,7 +181,7 @@ fn a_worker_that_hangs_and_is_told_to_end_by_mod_fcgid_says_where_it_is() {
     kill_process(Pid::from_raw(worker).unwrap(), Signal::TERM).unwrap();
     eventually("it says where it is", || {
         let log = front.log();
-        log.contains("W0616") && log.contains(" in application")
+        log.contains("W0611") && log.contains(" in application")
     });
     kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
     assert!(hanging.join().unwrap().status >= 500);

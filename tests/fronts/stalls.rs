@@ -52,7 +52,7 @@ fn others_are_served(front: &mut dyn Front, request: &str) {
         workers.insert(pid());
     }
     assert!(workers.len() <= 2, "{workers:?}");
-    eventually("both requests were ended", || front.log().matches("[W0603]").count() == 2);
+    eventually("both requests were ended", || front.log().matches("[W0604]").count() == 2);
     // Apache waits for the rest of a body before it passes a response on.
     for mut stream in stalled.into_iter().filter(|_| !request.starts_with("POST")) {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

@@ -51,7 +51,7 @@ fn a_response_to_an_inflated_body_is_whole(front: &mut dyn Front, is_cgi: bool) 
         }
     }
     let log = front.stop();
-    assert_eq!(log.contains("wsgate: warning[W0510]"), had_surplus, "{log}");
+    assert_eq!(log.contains("wsgate: warning[W0406]"), had_surplus, "{log}");
     assert!(!log.contains("wsgate: error["), "{log}");
 }
 

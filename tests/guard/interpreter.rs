@@ -128,7 +128,7 @@ fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
         .options(&["--timeout", "1"])
         .variable("MARK", program.to_str().unwrap())
         .run();
-    page(&reply, 504, "W0603");
+    page(&reply, 504, "W0604");
     super::nothing_is_left_of(&format!("MARK={}", program.display()));
 }
 

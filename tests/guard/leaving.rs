@@ -93,7 +93,7 @@ fn a_signal_of_somebody_else_is_named() {
         running.end();
         let log = site.log();
         assert_eq!(
-            log.matches("error[W0604]: the request was ended from outside (SIGTERM)").count(),
+            log.matches("error[W0606]: the request was ended from outside (SIGTERM)").count(),
             1,
             "{mode}: {log}"
         );

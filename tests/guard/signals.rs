@@ -54,7 +54,7 @@ fn an_end_that_the_web_server_orders_is_passed_on_and_leaves_nothing_behind() {
         let ended = running.end();
         let code = if signal == Signal::INT { 130 } else { 0 };
         assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(code)), "{ended:?}");
-        let entry = only_entry(&ended.stderr, "W0604");
+        let entry = only_entry(&ended.stderr, "W0606");
         if [Signal::TERM, Signal::INT, Signal::HUP].contains(&signal) {
             assert!(entry.contains(&format!("SIG{}", name_of(signal))), "{entry}");
         }
@@ -75,7 +75,7 @@ fn name_of(signal: Signal) -> &'static str {
 fn an_application_that_does_not_hear_of_its_end_is_ended() {
     let (probe, running, _) = working(&["DEAF", "CHILDREN"]);
     running.signal(Signal::TERM);
-    page_of(&running.end(), 503, "W0604");
+    page_of(&running.end(), 503, "W0606");
     nothing_is_left_of(&mark_of(&probe));
 }
 
@@ -87,7 +87,7 @@ fn an_end_after_the_head_cuts_the_reply() {
         let ended = running.end();
         assert_eq!(judge(&ended.stdout).unwrap().body, b"begun");
         assert_eq!(ended.code(), Some(1));
-        only_entry(&ended.stderr, "W0604");
+        only_entry(&ended.stderr, "W0606");
     }
 }
 
@@ -97,7 +97,7 @@ fn a_second_signal_changes_nothing() {
     running.signal(Signal::TERM);
     running.signal(Signal::HUP);
     running.signal(Signal::TERM);
-    page_of(&running.end(), 503, "W0604");
+    page_of(&running.end(), 503, "W0606");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn python_does_not_outlive_a_gateway_that_is_killed() {
 #[test]
 fn a_python_that_is_killed_from_outside_is_answered_for() {
     for (signal, status, code) in
-        [(Signal::KILL, 502, "W0602"), (Signal::SEGV, 502, "W0602"), (Signal::TERM, 503, "W0604")]
+        [(Signal::KILL, 502, "W0603"), (Signal::SEGV, 502, "W0603"), (Signal::TERM, 503, "W0606")]
     {
         let (_, running, python) = working(&[]);
         kill_process(Pid::from_raw(python).unwrap(), signal).unwrap();
@@ -166,7 +166,7 @@ fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
         let start =
             format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
         let ended = crate::running::run(command.args(["-c", &start]).arg(&script), "");
-        page_of(&ended, 504, "W0306");
+        page_of(&ended, 504, "W0305");
     }
 }
 

@@ -52,7 +52,7 @@ fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
         let probe = marked(probe("pass", statement));
         let reply = probe.run();
         assert!(
-            page(&reply, 504, "W0603").contains(&format!("took longer than {SECONDS} s")),
+            page(&reply, 504, "W0604").contains(&format!("took longer than {SECONDS} s")),
             "{how}: {}",
             reply.log
         );
@@ -74,7 +74,7 @@ fn a_request_without_end_whose_head_has_left_is_cut() {
             (200, &b"begun"[..], Some(1)),
             "{how}"
         );
-        assert!(["W0603", "W0605"].contains(&reply.codes()[0]), "{how}: {}", reply.log);
+        assert!(["W0604", "W0602"].contains(&reply.codes()[0]), "{how}: {}", reply.log);
         only_entry(&reply.log, reply.codes()[0]);
         nothing_is_left_of(&mark_of(&probe));
     });
@@ -109,7 +109,7 @@ fn the_entry_shows_where_the_application_was() {
             the_slow_one()
         ";
     let reply = Probe::new(app).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0603");
+    page(&reply, 504, "W0604");
     assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
     // What does not react is made to show its stack, too.
     let deaf = app.replace(
@@ -117,7 +117,7 @@ fn the_entry_shows_where_the_application_was() {
         "__import__('signal').signal(15, __import__('signal').SIG_IGN); time.sleep",
     );
     let reply = Probe::new(&deaf).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0603");
+    page(&reply, 504, "W0604");
     assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
 }
 
@@ -128,7 +128,7 @@ fn children_and_their_children_end_with_a_request_that_took_too_long() {
         "subprocess.Popen(['sleep', '1000']); os.system('sleep 1000')",
     ));
     let reply = probe.run();
-    page(&reply, 504, "W0603");
+    page(&reply, 504, "W0604");
     nothing_is_left_of(&mark_of(&probe));
 }
 
@@ -145,7 +145,7 @@ fn an_application_that_is_told_that_its_time_is_over_can_clean_up() {
                 print('cleaned up')
         ";
     let reply = Probe::new(app).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0603");
+    page(&reply, 504, "W0604");
     assert!(
         reply.log.contains("cleaned up\n") && !reply.log.contains("taken for"),
         "{}",
@@ -165,7 +165,7 @@ fn an_application_that_hangs_in_its_clean_up_is_ended_all_the_same() {
         atexit.register(lambda: time.sleep(1000))
         ";
     let reply = marked(Probe::new(app)).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0603");
+    page(&reply, 504, "W0604");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn an_exit_that_hangs_after_a_request_that_took_too_long_ends_too() {
     let reply = probe.run();
     assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{reply:?}");
     // The request was late, and so is the exit of its process.
-    assert_eq!(crate::verdict::codes(&reply.log), ["W0603", "W0608"], "{}", reply.log);
+    assert_eq!(crate::verdict::codes(&reply.log), ["W0604", "W0607"], "{}", reply.log);
     nothing_is_left_of(&mark_of(&probe));
 }
 
@@ -199,7 +199,7 @@ fn a_client_that_sends_too_slowly_is_answered_with_504() {
     drop(stdin);
     let ended = running.end();
     assert_eq!(ended.code(), Some(0));
-    only_entry(&ended.stderr, "W0603");
+    only_entry(&ended.stderr, "W0604");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_timer_that_a_request_leaves_behind_does_not_hit_the_next_one() {
             let second = served.ask("/slow");
             let log = served.stop();
             assert!(!stays(mode) || mode == Mode::Resident || first == second, "{mode:?}: {log}");
-            let expected: &[&str] = if stays(mode) { &["W0612"] } else { &[] };
+            let expected: &[&str] = if stays(mode) { &["W0609"] } else { &[] };
             assert_eq!(codes(&log), expected, "{mode:?}: {log}");
         }
     }
@@ -114,7 +114,7 @@ fn a_timer_that_loading_leaves_behind_ends_no_process_of_a_pool() {
         let log = served.stop();
         assert!(!stays(mode) || mode == Mode::Resident || first == second, "{mode:?}: {log}");
         let loads_itself = matches!(mode, Mode::NotPreloaded(_) | Mode::Lone);
-        let expected: &[&str] = if loads_itself { &["W0612"] } else { &[] };
+        let expected: &[&str] = if loads_itself { &["W0609"] } else { &[] };
         assert_eq!(codes(&log), expected, "{mode:?}: {log}");
     }
 }

@@ -254,7 +254,7 @@ fn an_error_handler_that_comes_too_late_gets_its_exception_back() {
                 (200, "begun", Some(1))
             );
             assert!(
-                only_entry(&reply.log, "W0503").contains("ValueError: why"),
+                only_entry(&reply.log, "W0502").contains("ValueError: why"),
                 "{version}: {}",
                 reply.log
             );
@@ -318,7 +318,7 @@ fn a_crash_is_answered_for() {
         |probe| probe,
         |version, reply| {
             assert_eq!((whole(&reply.raw).status, reply.exit.code()), (502, Some(0)), "{version}");
-            only_entry(&reply.log, "W0602");
+            only_entry(&reply.log, "W0603");
             assert!(reply.log.contains("in application"), "{version}: {}", reply.log);
         },
     );
@@ -335,7 +335,7 @@ fn a_request_that_takes_too_long_is_ended() {
         |probe| probe.options(&["--timeout", "3"]),
         |version, reply| {
             assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{version}");
-            only_entry(&reply.log, "W0603");
+            only_entry(&reply.log, "W0604");
         },
     );
 }

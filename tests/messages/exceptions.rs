@@ -193,7 +193,7 @@ fn an_exception_is_never_lost_and_never_without_end() {
             }
             assert!(message.len() < 48_000, "{mode:?}: {path}: {} bytes", message.len());
         }
-        assert!(!log.contains("W0901"), "{mode:?}: {log:.9000}");
+        assert!(!log.contains("W0999"), "{mode:?}: {log:.9000}");
     });
 }
 

@@ -71,7 +71,7 @@ fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
             let ended = ran(&place, words);
             let said = format!("{}{}", ended.text(), ended.stderr);
             assert_eq!(ended.code(), Some(1), "{words:?}: {said}");
-            for word in ["W0306", "`app.py` was not loaded within 3 s", hint] {
+            for word in ["W0305", "`app.py` was not loaded within 3 s", hint] {
                 assert!(
                     said.contains(word) || said.contains(&word.replace("`app.py`", "app.py`")),
                     "{word}: {said}"
@@ -126,7 +126,7 @@ fn a_server_that_waits_for_another_protocol_is_given_up() {
     });
     let ended = ran(&place, &["call", "--timeout", "1", "--via", &address]);
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
-    for word in ["W0603", "longer than 1 s", "the server has sent nothing", "speaks FastCGI"] {
+    for word in ["W0604", "longer than 1 s", "the server has sent nothing", "speaks FastCGI"] {
         assert!(ended.stderr.contains(word), "{}", ended.stderr);
     }
     server.join().unwrap();

@@ -324,7 +324,7 @@ impl Program {
         let cut = self.fail.is_some() && !stopped;
         let is_short = !cut && !bodiless && !head_only && limit.is_some_and(|limit| total < limit);
         if cut {
-            codes.push("W0503");
+            codes.push("W0502");
         } else if is_short {
             codes.push("W0504");
         }

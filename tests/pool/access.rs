@@ -274,7 +274,7 @@ fn a_full_disk_costs_lines_and_one_entry_and_no_reply() {
         assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "/|");
     }
     let log = pool.stop();
-    assert!(only_entry(&log, "W0370").contains("No space left"), "{log}");
+    assert!(only_entry(&log, "W0740").contains("No space left"), "{log}");
 }
 
 /// A file system that is full to the last byte takes a part of a line.
@@ -288,7 +288,7 @@ fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
         |bytes| prlimit(worker, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
     limit(Some(size + 20));
     assert_eq!(pool.ask(&Ask::get("/torn")).text(), "/torn|");
-    pool.await_log("W0370");
+    pool.await_log("W0740");
     limit(None);
     pool.ask(&Ask::get("/after"));
     let lines = lines(&pool, 3);
@@ -298,7 +298,7 @@ fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
         "{lines:?}"
     );
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0370"; 2], "{log}");
+    assert_eq!(codes(&log), ["W0740"; 2], "{log}");
     assert!(log.contains("lines of this process that were lost: 1\n"), "{log}");
 }
 

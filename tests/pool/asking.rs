@@ -149,7 +149,7 @@ fn pools_that_say_nothing_or_too_much_keep_nobody_from_the_status_of_others() {
         let alone = pool.tell(&["status", name]);
         assert_eq!(alone.code(), Some(1), "{name}");
         assert!(
-            begun.elapsed() < LIMIT && alone.stderr.contains("W0705"),
+            begun.elapsed() < LIMIT && alone.stderr.contains("W0905"),
             "{name}: {}",
             alone.stderr
         );
@@ -168,7 +168,7 @@ fn a_pool_that_does_not_do_what_it_is_told_keeps_nobody_waiting() {
         let ended = pool.tell(&words);
         assert_eq!(ended.code(), Some(1), "{words:?}");
         assert!(
-            begun.elapsed() < 2 * LIMIT && ended.stderr.contains("W0705"),
+            begun.elapsed() < 2 * LIMIT && ended.stderr.contains("W0905"),
             "{words:?}: {}",
             ended.stderr
         );

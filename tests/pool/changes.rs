@@ -115,13 +115,13 @@ fn a_broken_edit_leaves_the_old_code_serving_until_it_is_mended() {
         ["def application(:\n", "#!wsgate --no-such-option\n"].into_iter().enumerate()
     {
         fs::write(pool.setup().path("app.wsgi"), broken).unwrap();
-        pool.await_times("W0703", number + 1);
+        pool.await_times("W0715", number + 1);
         answers(&pool, "1");
     }
     fs::write(pool.setup().path("app.wsgi"), release("2")).unwrap();
     answers(&pool, "2");
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0301", "W0703", "W0103", "W0703"], "{log}");
+    assert_eq!(codes(&log), ["W0301", "W0715", "W0103", "W0715"], "{log}");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a
         write(pool.setup(), "on_demand.py", "word = b'other'\n");
         answers(&pool, "other other");
         write(pool.setup(), "at_once.py", "raise RuntimeError\n");
-        pool.await_log("W0703");
+        pool.await_log("W0715");
         answers(&pool, "other other");
         write(pool.setup(), "at_once.py", "word = b'mended'\n");
         answers(&pool, "mended other");
@@ -203,7 +203,7 @@ fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a
         // Each process that has the module may notice it.
         let codes = codes(&log);
         assert!(
-            codes.len() >= 2 && codes.chunks(2).all(|pair| pair == ["W0301", "W0703"]),
+            codes.len() >= 2 && codes.chunks(2).all(|pair| pair == ["W0301", "W0715"]),
             "{log}"
         );
     }
@@ -321,7 +321,7 @@ fn a_lone_worker_of_a_script_exits_when_its_code_has_changed_if_that_is_wanted()
         let ended = worker.end();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
         assert!(
-            ended.stderr.contains("W0353") && ended.stderr.contains(changes),
+            ended.stderr.contains("W0714") && ended.stderr.contains(changes),
             "{}",
             ended.stderr
         );

@@ -157,9 +157,9 @@ fn a_pool_without_a_place_for_its_socket_says_which_and_serves() {
         "nothing is left beside it"
     );
     let log = pool.stop();
-    assert!(only_entry(&log, "W0706").contains("/run/app.pool` cannot be replaced: "), "{log}");
+    assert!(only_entry(&log, "W0730").contains("/run/app.pool` cannot be replaced: "), "{log}");
 
     let nowhere = Setup::new(ECHO).variable("WSGATE_RUNTIME_DIR", "/nonexistent/run");
     let log = nowhere.start().stop();
-    assert!(only_entry(&log, "W0706").contains("`/nonexistent/run` cannot be made: "), "{log}");
+    assert!(only_entry(&log, "W0730").contains("`/nonexistent/run` cannot be made: "), "{log}");
 }

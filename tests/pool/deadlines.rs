@@ -83,11 +83,11 @@ fn a_client_that_does_not_read_is_cut_at_its_deadline_and_no_other_request_suffe
             stalled.send(&Ask::get(path).bytes());
             // Longer than the supervisor leaves a worker alone whose request is late.
             innocent_requests(&pool, worker, Duration::from_millis(3800));
-            pool.await_log("W0603");
+            pool.await_log("W0604");
             assert!(is_cut(&mut stalled), "{path}");
             innocent_requests(&pool, worker, Duration::from_millis(100));
             let log = pool.stop();
-            assert_eq!(codes(&log), ["W0603"], "{path}: {log}");
+            assert_eq!(codes(&log), ["W0604"], "{path}: {log}");
             assert!(
                 log.contains("longer than 1 s: its client did not read the response in time"),
                 "{path}: {log}"
@@ -109,7 +109,7 @@ fn a_client_that_does_not_send_its_body_gets_504_at_its_deadline_and_no_other_re
         innocent_requests(&pool, worker, Duration::from_millis(3800));
         assert_eq!(stalled.answer().head().status, 504, "{path}");
         let log = pool.stop();
-        assert_eq!(codes(&log), ["W0603"], "{path}: {log}");
+        assert_eq!(codes(&log), ["W0604"], "{path}: {log}");
         assert!(log.contains("longer than 1 s: its body did not come in time"), "{path}: {log}");
         assert!(log.contains("in application\n"), "the stack: {log}");
     }
@@ -140,7 +140,7 @@ fn the_only_thread_of_a_worker_serves_on_after_a_client_that_stalls() {
         assert_eq!(pool.ask(&Ask::get("/small")).pid(), worker);
         assert_eq!(stalled.answer().head().status, 504);
         let log = pool.stop();
-        assert_eq!(codes(&log), ["W0603"; 5], "{log}");
+        assert_eq!(codes(&log), ["W0604"; 5], "{log}");
     }
 }
 
@@ -160,7 +160,7 @@ fn a_request_that_is_over_just_at_its_deadline_interrupts_no_other() {
             innocent_requests(&pool, worker, Duration::from_millis(100));
         }
         let log = pool.stop();
-        assert!(codes(&log).iter().all(|code| *code == "W0603"), "{log}");
+        assert!(codes(&log).iter().all(|code| *code == "W0604"), "{log}");
     }
 }
 
@@ -219,7 +219,7 @@ fn a_request_is_interrupted_though_the_main_thread_runs_no_python() {
     assert!([[200, 504], [504, 504]].contains(&[statuses[0], statuses[1]]), "{statuses:?}");
     assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
     let log = pool.stop();
-    assert!(codes(&log).iter().all(|code| *code == "W0603"), "{log}");
+    assert!(codes(&log).iter().all(|code| *code == "W0604"), "{log}");
 }
 
 #[test]
@@ -244,5 +244,5 @@ fn a_worker_without_a_supervisor_interrupts_what_is_late() {
         assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
     }
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0603", "W0603"], "{log}");
+    assert_eq!(codes(&log), ["W0604", "W0604"], "{log}");
 }

@@ -25,7 +25,7 @@ fn resting(code: &str) -> Setup {
 /// Waits until the pool rests for the time with this number.
 #[track_caller]
 fn await_rest(pool: &mut Pool, times: usize) {
-    pool.await_times("W0341", times);
+    pool.await_times("W0716", times);
     eventually("no process of Python is left", || children(pool.pid()).is_empty());
 }
 
@@ -305,7 +305,7 @@ fn a_reload_of_a_pool_that_rests_loads_the_new_code_and_says_whether_it_could() 
     pool.signal(Signal::HUP);
     pool.await_times("W0711", 2);
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0302", "W0703"], "{log}");
+    assert_eq!(codes(&log), ["W0302", "W0715"], "{log}");
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn a_template_that_is_killed_costs_a_dynamic_pool_nothing_but_its_requests() {
     let mut pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1000"]).start();
     pool.ask(&Ask::get("/before"));
     signal(pool.template(), Signal::KILL);
-    pool.await_log("W0702");
+    pool.await_log("W0703");
     assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
     pool.stop();
 }

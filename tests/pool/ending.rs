@@ -224,7 +224,7 @@ fn a_template_that_the_application_keeps_from_its_end_does_not_keep_the_pool() {
     assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
     eventually("the template of the old code has ended", || !children(pool.pid()).contains(&old));
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0702", "W0702"], "{log}");
+    assert_eq!(codes(&log), ["W0703", "W0703"], "{log}");
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_worker_that_the_application_keeps_from_its_end_keeps_its_place_from_nobody(
     .start();
     for times in 1..=2 {
         assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
-        pool.await_times("W0707", times);
+        pool.await_times("W0705", times);
     }
     pool.stop();
 }

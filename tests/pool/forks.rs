@@ -125,7 +125,7 @@ fn a_child_that_comes_back_from_the_application_is_named_in_the_log_and_ends_in_
     assert_eq!(pool.ask(&Ask::get("/")).text(), "0");
     assert_eq!(pool.ask(&Ask::get("/raises")).text(), "256");
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0611", "W0611"], "{log}");
+    assert_eq!(codes(&log), ["W0608", "W0608"], "{log}");
     assert!(log.contains("GET /raises") && log.contains("ValueError: on purpose"), "{log}");
     assert!(log.contains("exit handler") && !log.contains("exit handler of a child"), "{log}");
 }
@@ -212,7 +212,7 @@ fn programs_that_an_import_has_started_are_no_workers() {
     pool.open_gate();
     assert_eq!(held.answer().text(), "finished");
     let ended = pool.end();
-    assert_eq!(codes(&ended.stderr), ["W0350"], "{}", ended.stderr);
+    assert_eq!(codes(&ended.stderr), ["W0308"], "{}", ended.stderr);
 }
 
 /// Waits until the pool closes a connection, upon which nothing is asked.

@@ -185,7 +185,7 @@ fn inherited_sockets_and_those_of_its_own_go_together() {
 fn refused(ended: &Ended) -> String {
     assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
     assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
-    let line = ended.stderr.lines().find(|line| line.contains("error[W0106]"));
+    let line = ended.stderr.lines().find(|line| line.contains("error[W0720]"));
     line.unwrap_or_else(|| panic!("{}", ended.stderr)).to_owned()
 }
 
@@ -257,7 +257,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')
     pool.await_log("W0710");
     assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0360").contains("descriptor `4`"), "{log}");
+    assert!(only_entry(&log, "W0721").contains("descriptor `4`"), "{log}");
 }
 
 #[test]

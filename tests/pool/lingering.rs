@@ -156,7 +156,7 @@ fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sen
         }
     }
     let log = pool.stop();
-    assert_eq!(log.matches("wsgate: warning[W0510]").count(), 1, "{log}");
+    assert_eq!(log.matches("wsgate: warning[W0406]").count(), 1, "{log}");
 }
 
 #[test]

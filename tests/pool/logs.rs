@@ -106,7 +106,7 @@ fn usr1_makes_every_process_let_go_of_the_files_that_were_renamed() {
     let old = pool.setup().path("logs");
     await_words(&old.join("access.log"), "\"GET /before", 1);
     rotate(&pool, 1);
-    await_words(&old.join("error.log"), "W0372", 1);
+    await_words(&old.join("error.log"), "W0742", 1);
     // Without a request: idle workers do it, too.
     eventually("nobody has a renamed file open", || {
         let open: Vec<_> = processes(&pool).into_iter().flat_map(open_files).collect();
@@ -152,7 +152,7 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
         for suffix in 1..=10 {
             rotate(&pool, suffix);
             rotations += 1;
-            await_words(&pool.setup().path("logs/error.log"), "W0372", 1);
+            await_words(&pool.setup().path("logs/error.log"), "W0742", 1);
             await_words(&pool.setup().path("logs/access.log"), "\n", 5);
         }
         over.store(true, Ordering::Relaxed);
@@ -176,7 +176,7 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
         .filter(|line| line.starts_with("note /") && line.ends_with(" of the application"));
     assert_eq!(notes.count(), asked);
     assert_eq!(error.matches(" of the application").count(), asked);
-    assert_eq!(error.matches("W0372").count(), rotations);
+    assert_eq!(error.matches("W0742").count(), rotations);
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn a_path_that_cannot_be_opened_anew_costs_an_entry_and_no_line() {
     let (logs, moved) = (pool.setup().path("logs"), pool.setup().path("moved"));
     fs::rename(&logs, &moved).unwrap();
     pool.signal(Signal::USR1);
-    let log = await_words(&moved.join("error.log"), "W0371", 2);
-    assert!(!log.contains("W0372"), "{log}");
+    let log = await_words(&moved.join("error.log"), "W0741", 2);
+    assert!(!log.contains("W0742"), "{log}");
     for _ in 0..10 {
         assert_eq!(pool.ask(&Ask::get("/still")).text(), "/still|");
     }
@@ -195,11 +195,11 @@ fn a_path_that_cannot_be_opened_anew_costs_an_entry_and_no_line() {
     // Put right, it works the next time.
     fs::create_dir(&logs).unwrap();
     pool.signal(Signal::USR1);
-    await_words(&logs.join("error.log"), "W0372", 1);
+    await_words(&logs.join("error.log"), "W0742", 1);
     pool.ask(&Ask::get("/again"));
     await_words(&logs.join("access.log"), "\"GET /again", 1);
     let log = fs::read_to_string(moved.join("error.log")).unwrap();
-    assert_eq!(log.matches("W0371").count(), 2, "one for each file: {log}");
+    assert_eq!(log.matches("W0741").count(), 2, "one for each file: {log}");
     pool.signal(Signal::TERM);
     pool.end();
 }
@@ -209,7 +209,7 @@ fn what_is_loaded_after_a_rotation_writes_to_the_new_files() {
     let pool = logged(ECHO, &[]);
     let logs = pool.setup().path("logs");
     rotate(&pool, 1);
-    await_words(&logs.join("error.log"), "W0372", 1);
+    await_words(&logs.join("error.log"), "W0742", 1);
     let old = pool.ask(&Ask::get("/old code")).pid();
     pool.setup().release(&ECHO.replace("'text/plain'", "'text/html'"));
     pool.signal(Signal::HUP);
@@ -217,7 +217,7 @@ fn what_is_loaded_after_a_rotation_writes_to_the_new_files() {
     eventually("the new code serves", || pool.ask(&Ask::get("/new")).pid() != old);
     await_words(&logs.join("access.log"), "\"GET /new", 1);
     rotate(&pool, 2);
-    await_words(&logs.join("error.log"), "W0372", 1);
+    await_words(&logs.join("error.log"), "W0742", 1);
     pool.ask(&Ask::get("/newest"));
     await_words(&logs.join("access.log"), "\"GET /newest", 1);
     pool.signal(Signal::TERM);
@@ -259,7 +259,7 @@ fn the_streams_that_a_pool_was_started_with_are_logs_whatever_they_are() {
         {
             assert!(log.contains(word), "{path}: {word}: {log}");
         }
-        assert!(!log.contains("W0371"), "{path}: {log}");
+        assert!(!log.contains("W0741"), "{path}: {log}");
         assert_eq!(pool.end().code(), Some(0), "{path}");
     }
 }

@@ -68,7 +68,7 @@ fn a_hang_that_cannot_be_interrupted_ends_the_worker() {
             let wire = pool.connect();
             let begin = Instant::now();
             wire.send(&Ask::get(path).bytes());
-            let ended = was_ended(pool, begin, Duration::from_secs(12), "W0603");
+            let ended = was_ended(pool, begin, Duration::from_secs(12), "W0604");
             assert!(ended.stderr.contains("could not be interrupted after"), "{}", ended.stderr);
             assert!(
                 begin.elapsed() > Duration::from_secs(2),
@@ -84,11 +84,11 @@ fn a_slow_request_is_logged_with_the_stacks_and_goes_on() {
         let mut pool = start(&["--slow", "1", "--threads", threads, "--timeout", timeout]);
         let mut wire = pool.connect();
         wire.send(&Ask::get("/slow").bytes());
-        pool.await_log("W0607");
+        pool.await_log("W0605");
         assert_eq!(wire.answer().text(), "done");
         pool.await_log(" in application");
         let log = pool.stop();
-        assert_eq!(codes(&log), ["W0607"], "{log}");
+        assert_eq!(codes(&log), ["W0605"], "{log}");
     }
 }
 
@@ -102,7 +102,7 @@ fn a_worker_that_is_asked_to_stop_while_it_hangs_ends_within_a_bound() {
             pool.await_log("begun");
             let begin = Instant::now();
             pool.signal(Signal::TERM);
-            let ended = was_ended(pool, begin, Duration::from_secs(10), "W0615");
+            let ended = was_ended(pool, begin, Duration::from_secs(10), "W0612");
             assert!(
                 ended.stderr.contains("was asked to stop and still runs after 2 s"),
                 "{}",
@@ -137,10 +137,10 @@ fn a_worker_that_is_asked_to_stop_and_goes_on_says_where_it_is() {
         wire.send(&Ask::get(path).bytes());
         pool.await_log("begun");
         pool.signal(Signal::TERM);
-        pool.await_log("W0616");
+        pool.await_log("W0611");
         pool.await_log(" in application");
         pool.signal(Signal::KILL);
         let log = pool.end().stderr;
-        assert_eq!(codes(&log), ["W0616"], "{log}");
+        assert_eq!(codes(&log), ["W0611"], "{log}");
     }
 }

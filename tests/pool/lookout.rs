@@ -90,7 +90,7 @@ fn a_child_that_the_application_forks_gives_nothing_away() {
         wires.rotate_left(1);
     }
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0611"; 4], "{log}");
+    assert_eq!(codes(&log), ["W0608"; 4], "{log}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_reload_that_fails_ends_with_ready_too_and_the_status_says_so_until_one_succ
     manager.await_line("STATUS=1 worker, generation 1");
     pool.setup().release("import there_is_no_such_module");
     pool.signal(Signal::HUP);
-    pool.await_log("W0703");
+    pool.await_log("W0715");
     manager.await_line("RELOADING=1");
     manager.await_line("READY=1");
     manager.await_line("STATUS=1 worker, generation 1; the last reload failed");
@@ -220,7 +220,7 @@ fn a_manager_that_is_not_there_is_logged_once_and_missed_by_nobody() {
         pool.signal(Signal::HUP);
         pool.await_log("W0711");
         let log = pool.stop();
-        assert!(only_entry(&log, "W0361").contains(&format!("`{name}`")), "{log}");
+        assert!(only_entry(&log, "W0731").contains(&format!("`{name}`")), "{log}");
     }
 }
 

@@ -134,7 +134,7 @@ fn a_thread_that_is_started_at_import_lives_in_the_workers_unless_the_pool_is_to
         assert_eq!((preload(&pool).as_str(), count(pool.template(), "task")), ("no", 1));
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
-        let notices = log.matches("notice[W0351]").count();
+        let notices = log.matches("notice[W0309]").count();
         assert_eq!(notices, usize::from(when == "auto"), "{log}");
         assert!(
             when == "no" || log.contains("\n  module `app.wsgi` (line 10) started 1 thread\n"),
@@ -147,7 +147,7 @@ fn a_thread_that_is_started_at_import_lives_in_the_workers_unless_the_pool_is_to
     pool.await_log("hint: ");
     assert_eq!(pool.ask(&Ask::get("/")).text(), first);
     let log = pool.stop();
-    assert!(only_entry(&log, "W0305").contains("started 1 thread while"), "{log}");
+    assert!(only_entry(&log, "W0307").contains("started 1 thread while"), "{log}");
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn a_connection_that_is_opened_at_import_is_each_workers_own_unless_the_pool_is_
         assert_eq!(names.len(), connections, "--preload {when}: {names:?}");
         let log = pool.stop();
         let code = match when {
-            "auto" => "notice[W0351]",
-            "yes" => "warning[W0350]",
+            "auto" => "notice[W0309]",
+            "yes" => "warning[W0308]",
             _ => {
                 assert_eq!(codes(&log), [""; 0], "{log}");
                 continue;
@@ -200,7 +200,7 @@ fn a_listening_socket_that_is_opened_at_import_is_free_again_when_a_worker_loads
     assert_eq!(pool.ask(&Ask::get("/")).text(), "fine");
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
-    assert!(log.contains("notice[W0351]") && log.contains(": listens at `@/"), "{log}");
+    assert!(log.contains("notice[W0309]") && log.contains(": listens at `@/"), "{log}");
     assert!(log.contains(": a socket without an address"), "{log}");
 }
 
@@ -230,7 +230,7 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
     assert_eq!(lines.lines().count(), 4, "{lines}");
     let log = pool.stop();
     let mut codes = codes(&log);
-    assert_eq!(codes.remove(0), "W0351", "{log}");
+    assert_eq!(codes.remove(0), "W0309", "{log}");
     assert!(codes.iter().all(|code| *code == "W0301"), "{log}");
     assert!(
         log.contains("\n  module `app.wsgi` (line 4) opened the file `")
@@ -243,7 +243,7 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
     let log = pool.stop();
     assert_eq!(crate::verdict::codes(&log), [""; 0], "{log}");
     assert!(
-        log.contains("notice[W0351]") && log.contains("so the worker loads it by itself"),
+        log.contains("notice[W0309]") && log.contains("so the worker loads it by itself"),
         "{log}"
     );
 }
@@ -282,7 +282,7 @@ fn what_came_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
     signal(pool.template(), Signal::KILL);
     pool.await_times("W0710", 2);
     pool.workers(1);
-    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("no", 1));
+    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0309").count()), ("no", 1));
     pool.setup().release(DRAWN);
     pool.signal(Signal::HUP);
     pool.await_log("W0711");
@@ -290,10 +290,10 @@ fn what_came_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
     pool.setup().release(&counts());
     pool.signal(Signal::HUP);
     pool.await_times("W0711", 2);
-    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("no", 2));
+    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0309").count()), ("no", 2));
     eventually("one template is left", || children(pool.pid()).len() == 1);
     let log = pool.stop();
-    only_entry(&log, "W0702");
+    only_entry(&log, "W0703");
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn a_thread_that_does_not_end_keeps_no_template_that_has_loaded_for_nothing() {
     assert_eq!(children(pool.pid()).len(), 1);
     pool.setup().release(&format!("{stuck}raise RuntimeError"));
     pool.signal(Signal::HUP);
-    pool.await_log("W0703");
+    pool.await_log("W0715");
     eventually("one template is left", || children(pool.pid()).len() == 1);
     // The thread of the worker outlives what TERM asks for; then it is killed.
     pool.stop();
@@ -325,8 +325,8 @@ fn an_application_that_no_worker_can_load_ends_the_pool_and_says_why() {
         ("raise RuntimeError('no')", "W0301"),
         ("application = 1", "W0303"),
         ("import sys; sys.exit(0)", "W0304"),
-        ("import os; os._exit(0)", "W0352"),
-        ("import os; os.kill(os.getpid(), 9)", "W0352"),
+        ("import os; os._exit(0)", "W0702"),
+        ("import os; os.kill(os.getpid(), 9)", "W0702"),
     ] {
         let pool = Setup::new(code).words(&["--preload", "no", "--workers", "2"]).launch();
         let (ended, setup) = pool.end_and_leave();
@@ -343,7 +343,7 @@ fn a_broken_release_leaves_the_old_code_serving_where_workers_load_for_themselve
     for (number, code) in ["raise RuntimeError", "import os; os._exit(3)"].into_iter().enumerate() {
         pool.setup().release(code);
         pool.signal(Signal::HUP);
-        pool.await_times("W0703", number + 1);
+        pool.await_times("W0715", number + 1);
     }
     assert_eq!(of_both(&mut pool), before);
     pool.setup().release(&DRAWN.replace("str(drawn)", "('new ' + drawn)"));
@@ -354,7 +354,7 @@ fn a_broken_release_leaves_the_old_code_serving_where_workers_load_for_themselve
     });
     eventually("one template is left", || children(pool.pid()).len() == 1);
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0301", "W0703", "W0352", "W0703"], "{log}");
+    assert_eq!(codes(&log), ["W0301", "W0715", "W0702", "W0715"], "{log}");
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn a_warm_up_request_is_answered_by_whichever_process_loads() {
         let log = pool.stop();
         if path == "/raise" {
             assert!(
-                only_entry(&log, "W0383").contains("the warm-up request for `/raise` failed"),
+                only_entry(&log, "W0311").contains("the warm-up request for `/raise` failed"),
                 "{log}"
             );
         } else {
@@ -450,7 +450,7 @@ fn the_hint_for_an_application_with_numpy_is_one_that_lets_it_be_forked() {
     pool.await_log("OPENBLAS_NUM_THREADS=1");
     let log = pool.log();
     for words in [
-        "notice[W0351]",
+        "notice[W0309]",
         "--env OPENBLAS_NUM_THREADS=1",
         "--preload no",
         "a secret that is made at import",
@@ -460,5 +460,5 @@ fn the_hint_for_an_application_with_numpy_is_one_that_lets_it_be_forked() {
     drop(pool);
     let pool =
         Setup::new(&code).words(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
-    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0351").count()), ("yes", 0));
+    assert_eq!((preload(&pool).as_str(), pool.log().matches("W0309").count()), ("yes", 0));
 }

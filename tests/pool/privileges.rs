@@ -137,7 +137,7 @@ fn root_and_the_user_ask_the_pool_and_its_own_socket_goes_at_its_end() {
     let socket = setup.path("theirs/app.sock");
     let address = format!("unix:{}", socket.display());
     let pool = setup.listen(&[&address]).words(&["--user", USER.0]).start();
-    assert!(!pool.log().contains("W0706"), "{}", pool.log());
+    assert!(!pool.log().contains("W0730"), "{}", pool.log());
     let run_directory = pool.setup().path("run");
     for words in [["status", "app"], ["reload", "app"]] {
         assert_eq!(pool.tell(&words).code(), Some(0), "{words:?}");
@@ -168,7 +168,7 @@ fn root_says_nothing_to_sockets_that_another_user_leads_it_to() {
     for words in [["stop", "app"], ["status", "app"]] {
         let mut command = Command::new(artefacts::gateway());
         let ended = run(command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", &lure), "");
-        assert!(ended.code() == Some(1) && ended.stderr.contains("W0705"), "{ended:?}");
+        assert!(ended.code() == Some(1) && ended.stderr.contains("W0905"), "{ended:?}");
     }
     assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
     pool.stop();
@@ -182,7 +182,7 @@ fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
     let mut command = setup.command();
     command.env_remove("WSGATE_RUNTIME_DIR");
     let pool = setup.launch_as(&mut command);
-    assert!(!pool.log().contains("W0706"), "{}", pool.log());
+    assert!(!pool.log().contains("W0730"), "{}", pool.log());
     for user in [0, ANOTHER] {
         let ended = run(as_user(user, artefacts::gateway()).arg("status").env_clear(), "");
         assert!(ended.text().contains(&name), "{user}: {ended:?}");
@@ -257,7 +257,7 @@ fn the_root_of_a_user_namespace_of_one_user_is_that_user() {
     pool.await_log("W0710");
     assert!(pool.ask(&Ask::get("/")).text().contains("(True, ((0, 0, 0), (0, 0, 0), "));
     let log = pool.stop();
-    for code in ["W0108", "W0109", "W0706"] {
+    for code in ["W0723", "W0724", "W0730"] {
         assert!(!log.contains(code), "{code}: {log}");
     }
 }
@@ -307,8 +307,8 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
             }
         }
         pool.signal(Signal::USR1);
-        eventually("both are opened again", || holds(&error, "W0372"));
-        assert!(!holds(&error, "W0371"));
+        eventually("both are opened again", || holds(&error, "W0742"));
+        assert!(!holds(&error, "W0741"));
         pool.ask(&Ask::get("/after"));
         eventually("the request is in the new file", || holds(&access, "/after"));
         pool.stop();
@@ -326,7 +326,7 @@ fn a_log_whose_directory_has_become_somebody_elses_is_not_opened_again_by_root()
     symlink(&precious, &log).unwrap();
     chown(log.parent().unwrap(), Some(ANOTHER), None).unwrap();
     pool.signal(Signal::USR1);
-    pool.await_log("W0371");
+    pool.await_log("W0741");
     pool.ask(&Ask::get("/"));
     assert!(!precious.exists());
     pool.stop();
@@ -373,7 +373,7 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
         let ended = running.end();
         assert_eq!(ended.code(), Some(if is_fine { 0 } else { 78 }), "{words:?} {}", ended.stderr);
         assert_eq!(
-            ended.stderr.contains("error[W0107]") && ended.stderr.contains("hint: "),
+            ended.stderr.contains("error[W0722]") && ended.stderr.contains("hint: "),
             !is_fine,
             "{words:?}"
         );
@@ -404,7 +404,7 @@ fn a_socket_owner_that_is_nobody_is_refused_with_what_to_look_at() {
             .env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
         let ended = Running::start(piped(&mut command)).end();
         assert_eq!(ended.code(), Some(78), "{owner} {}", ended.stderr);
-        for text in ["error[W0106]", said, "getent passwd"] {
+        for text in ["error[W0720]", said, "getent passwd"] {
             assert!(ended.stderr.contains(text), "{owner}: {}", ended.stderr);
         }
     }
@@ -426,7 +426,7 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     };
     let mut command = unmeant(setup.command());
     let pool = setup.launch_as(&mut command);
-    only_entry(&pool.stop(), "W0108");
+    only_entry(&pool.stop(), "W0723");
     // A lone worker, too.
     let setup = self::setup(WHO).unwrap();
     let path = setup.path("lone.sock");
@@ -435,7 +435,7 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     let mut command = unmeant(setup.command());
     command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
     let mut running = Running::start(&mut command);
-    running.await_log("W0108");
+    running.await_log("W0723");
     running.signal(Signal::TERM);
     running.end();
 }
@@ -555,7 +555,7 @@ fn root_makes_no_file_where_others_could_lead_it_elsewhere() {
             let ended = run(piped(&mut command), "");
             let logged = fs::read_to_string(&path).unwrap_or_default() + &ended.stderr;
             // That the script is missing comes after all files were opened.
-            let (wanted, unwanted) = if is_fine { ("W0102", "W0109") } else { ("W0109", "W0102") };
+            let (wanted, unwanted) = if is_fine { ("W0102", "W0724") } else { ("W0724", "W0102") };
             assert!(
                 logged.contains(wanted) && !logged.contains(unwanted),
                 "{relative} {words:?} as {user}: {logged}"

@@ -34,7 +34,7 @@ fn resting() -> Setup {
 
 #[track_caller]
 fn await_rest(pool: &mut Pool) {
-    pool.await_log("W0341");
+    pool.await_log("W0716");
     eventually("no process of Python is left", || children(pool.pid()).is_empty());
 }
 
@@ -55,7 +55,7 @@ fn is_refused(pool: &mut Pool, number: usize) {
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert_refused(&answer, &id);
     pool.await_log(&format!("request: {id} GET /refused pid"));
-    assert!(pool.log().contains("error[W0714]"), "{}", pool.log());
+    assert!(pool.log().contains("error[W0717]"), "{}", pool.log());
 }
 
 #[track_caller]
@@ -90,7 +90,7 @@ fn a_pool_whose_processes_were_killed_and_that_cannot_load_its_code_refuses() {
             assert_eq!(pool.ask(&Ask::get("/")).text(), "hello");
             pool.setup().release(broken);
             // The supervisor notices the change, and goes on with the code that it has.
-            pool.await_log("W0703");
+            pool.await_log("W0715");
             is_not_refused(&pool);
             signal(pool.workers(1)[0], Signal::KILL);
             if preload == "yes" {
@@ -170,7 +170,7 @@ fn a_refusal_is_whole_whatever_the_request_is() {
     assert_eq!(long.answer().head().status, 503);
     sending.join().unwrap().unwrap();
     let log = pool.stop();
-    assert!(!log.contains("W0901"), "{log}");
+    assert!(!log.contains("W0999"), "{log}");
 }
 
 #[test]
@@ -250,11 +250,11 @@ fn a_template_that_is_killed_refuses_nobody() {
     let mut pool = Setup::new(HELLO).start();
     for times in 1..4 {
         signal(pool.template(), Signal::KILL);
-        pool.await_times("W0702", times);
+        pool.await_times("W0703", times);
         is_not_refused(&pool);
     }
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0702"; 3], "{log}");
+    assert_eq!(codes(&log), ["W0703"; 3], "{log}");
 }
 
 #[test]

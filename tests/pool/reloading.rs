@@ -55,7 +55,7 @@ fn a_pool_that_has_kept_its_old_code_replaces_workers_with_the_same() {
     let mut pool = Setup::new(&release(1)).start();
     pool.setup().release("raise RuntimeError");
     pool.signal(Signal::HUP);
-    pool.await_log("W0703");
+    pool.await_log("W0715");
     let worker = pool.workers(1)[0];
     signal(worker, Signal::KILL);
     pool.await_log("W0701");

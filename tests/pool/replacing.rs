@@ -39,7 +39,7 @@ fn workers_end_after_so_many_requests_or_a_tenth_fewer() {
     whole.iter().for_each(|(_, count)| *counts.entry(count).or_insert(0) += 1);
     assert!(counts.len() > 1, "all have the same limit: {counts:?}");
     let log = pool.stop();
-    assert!(log.contains("notice[W0340]") && log.contains("it has served "), "{log}");
+    assert!(log.contains("notice[W0708]") && log.contains("it has served "), "{log}");
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
@@ -54,7 +54,7 @@ fn an_old_worker_is_replaced_and_none_of_its_requests_fails() {
         pool.await_log("s old");
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
-        assert!(log.contains("notice[W0340]"), "{log}");
+        assert!(log.contains("notice[W0708]"), "{log}");
     }
 }
 
@@ -93,7 +93,7 @@ fn a_worker_that_has_grown_is_replaced_once_its_requests_are_over() {
         (0..20).for_each(|_| assert_eq!(pool.ask(&Ask::get("/small")).pid(), second));
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
-        assert!(log.contains("notice[W0340]"), "{log}");
+        assert!(log.contains("notice[W0708]"), "{log}");
     }
 }
 

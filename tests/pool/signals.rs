@@ -28,7 +28,7 @@ fn a_supervisor_goes_on_after_signals_that_mean_nothing_to_it_and_logs_each_once
     let worker = pool.workers(1);
     for (number, stray) in STRAY.into_iter().enumerate() {
         pool.signal(stray);
-        pool.await_times("W0613", number + 1);
+        pool.await_times("W0732", number + 1);
         pool.signal(stray);
     }
     pool.signal(Signal::XFSZ);
@@ -43,7 +43,7 @@ fn a_supervisor_goes_on_after_signals_that_mean_nothing_to_it_and_logs_each_once
     assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
     assert_eq!(pool.workers(1), worker);
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0613"; 9], "{log}");
+    assert_eq!(codes(&log), ["W0732"; 9], "{log}");
     assert!(log.contains("ulimit -t"), "{log}");
 }
 

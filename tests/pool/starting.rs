@@ -307,7 +307,7 @@ fn f55_a_second_pool_does_not_take_the_socket_of_the_first() {
     let first = Setup::new(ECHO).start();
     let ended = run(first.setup().command().stdin(Stdio::piped()), "");
     assert_eq!(ended.code(), Some(78));
-    assert!(ended.stderr.contains("error[W0106]"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("error[W0720]"), "{}", ended.stderr);
     assert_eq!(first.ask(&Ask::get("/still")).text(), "/still|");
     first.stop();
 }
@@ -327,6 +327,6 @@ fn f55_a_file_at_the_sockets_path_that_is_no_socket_is_left_alone() {
     fs::write(setup.path("app.sock"), "precious").unwrap();
     let ended = run(setup.command().stdin(Stdio::piped()), "");
     assert_eq!(ended.code(), Some(78));
-    assert!(ended.stderr.contains("error[W0106]"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("error[W0720]"), "{}", ended.stderr);
     assert_eq!(fs::read_to_string(setup.path("app.sock")).unwrap(), "precious");
 }

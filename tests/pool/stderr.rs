@@ -171,7 +171,7 @@ fn a_reply_that_is_cut_says_why_before_the_connection_ends() {
     }
     let last = said.pop();
     assert!(
-        matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0503]")),
+        matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0502]")),
         "{last:?}"
     );
     pool.stop();

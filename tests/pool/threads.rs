@@ -209,7 +209,7 @@ fn a_thread_that_cannot_be_started_is_told_of_once_and_started_when_it_can_be() 
         let Some(mut pool) = limited(Setup::new(MEETS).words(words), 3) else {
             return;
         };
-        pool.await_log("W0708");
+        pool.await_log("W0706");
         pool.await_log("W0710");
         let worker = pool.ask(&Ask::get("/")).pid();
         eventually("there is one thread", || threads_in_status(&pool) == 1);
@@ -224,7 +224,7 @@ fn a_thread_that_cannot_be_started_is_told_of_once_and_started_when_it_can_be() 
         assert_eq!(has_timekeeper(worker), words.contains(&"--timeout"));
         let log = pool.stop();
         // The thread that gives connections away has a message of its own, where it is needed.
-        assert!(["W0708"; 2].starts_with(&codes(&log)), "{log}");
+        assert!(["W0706"; 2].starts_with(&codes(&log)), "{log}");
         let what = if words.len() > 2 { "3 threads" } else { "a thread" };
         assert!(log.contains(&format!("worker {worker} could not start {what}: ")), "{log}");
     }
@@ -236,7 +236,7 @@ fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
     let Some(mut pool) = limited(setup, 4) else {
         return;
     };
-    pool.await_times("W0708", 2);
+    pool.await_times("W0706", 2);
     let [one, other] = pool.workers(2)[..] else { panic!("two workers") };
     lift(one);
     eventually("one has all its threads", || count(one, "task") >= 4);
@@ -252,7 +252,7 @@ fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
             && workers.iter().all(|&pid| count(pid, "task") >= 4)
     });
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0708", "W0708"], "{log}");
+    assert_eq!(codes(&log), ["W0706", "W0706"], "{log}");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn connections_stay_where_they_are_if_the_thread_that_gives_them_away_cannot_be_
         move |_| pids.next() == Some(&busy)
     });
     kept[0].send(&Ask::get("/slow").keep().bytes());
-    pool.await_log("W0708");
+    pool.await_log("W0706");
     kept[1].send(&Ask::get("/waits").keep().bytes());
     pool.open_gate();
     assert_eq!(kept[0].answer().text(), "/slow");
@@ -308,5 +308,5 @@ fn connections_stay_where_they_are_if_the_thread_that_gives_them_away_cannot_be_
     signal(busy, rustix::process::Signal::TERM);
     let log = pool.stop();
     // Each of the workers says so once.
-    assert!(["W0708"; 2].starts_with(&codes(&log)), "{log}");
+    assert!(["W0706"; 2].starts_with(&codes(&log)), "{log}");
 }

@@ -34,12 +34,12 @@ fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_goes_on_to_it
     let mut pool = Setup::new(GATED).gated().words(&["--slow", "1"]).start();
     let mut slow = pool.connect();
     slow.send(&Ask::get("/slow").bytes());
-    pool.await_log("W0607");
+    pool.await_log("W0605");
     pool.await_log("in application\n");
     pool.open_gate();
     assert_eq!(slow.answer().text(), "/slow|");
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0607"], "{log}");
+    assert_eq!(codes(&log), ["W0605"], "{log}");
     assert!(log.contains("GET /slow` has been taking "), "{log}");
     assert!(log.contains("app.wsgi\", line "), "{log}");
 }
@@ -52,7 +52,7 @@ fn a_request_that_hangs_is_interrupted_answered_with_504_and_its_worker_lives_on
     assert_eq!(answer.head().status, 504, "{answer:?}");
     assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0603"], "{log}");
+    assert_eq!(codes(&log), ["W0604"], "{log}");
     assert!(
         log.contains("in application\n") && log.contains("time.sleep(1000)"),
         "the stack: {log}"
@@ -69,7 +69,7 @@ fn a_worker_whose_request_cannot_be_interrupted_is_killed_and_named_with_it() {
     pool.await_log("W0701");
     assert_ne!(pool.ask(&Ask::get("/after")).pid(), worker);
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0603", "W0701"], "{log}");
+    assert_eq!(codes(&log), ["W0604", "W0701"], "{log}");
     assert!(log.contains("caught\n"), "it was interrupted first: {log}");
     assert!(log.contains("could not be interrupted") && log.contains("in hold\n"), "{log}");
     assert!(log.contains("was killed by SIGABRT") && log.contains("  it was serving `"), "{log}");

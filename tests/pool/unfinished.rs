@@ -265,7 +265,7 @@ fn a_wait_within_a_request_ends_without_a_limit_for_the_whole() {
         pool.await_log("nothing of the response was read for 1 s");
         assert!(!matches!(unread.try_answer(), Ok(Some(_))), "cut");
         let log = pool.stop();
-        assert_eq!(codes(&log), ["W0603"; 3], "{log}");
+        assert_eq!(codes(&log), ["W0604"; 3], "{log}");
         assert_eq!(log.matches("nothing of the request body came for 1 s").count(), 2, "{log}");
     }
 }

@@ -133,7 +133,7 @@ fn what_the_units_say_serves_a_site_and_reloads_it() {
     let reload = || run(piped(&mut machine.command(&service, "ExecReload", &[])), "");
     machine.release("import there_is_no_such_module");
     let ended = reload();
-    assert_eq!((ended.code(), codes(&ended.stderr)), (Some(1), vec!["W0703"]), "{}", ended.stderr);
+    assert_eq!((ended.code(), codes(&ended.stderr)), (Some(1), vec!["W0715"]), "{}", ended.stderr);
     assert_eq!(Wire::unix(Path::new(&path)).ask(&Ask::get("/still")).text(), "/still|");
     machine.release(&ECHO.replace("b'|'", "b'+'"));
     assert_eq!(reload().code(), Some(0));

@@ -110,7 +110,7 @@ fn survives(upgrade: Upgrade) {
     upgrade.of(&place);
     // Processes that have loaded it go on, too.
     answers(&pool, 1);
-    pool.await_log("W0341");
+    pool.await_log("W0716");
     eventually("the pool rests", || children(pool.pid()).is_empty());
     answers(&pool, 1);
     pool.setup().release(&release(2));
@@ -119,10 +119,10 @@ fn survives(upgrade: Upgrade) {
     answers(&pool, 2);
     eventually("one template is left", || children(pool.pid()).len() == 1);
     signal(pool.template(), Signal::KILL);
-    pool.await_log("W0702");
+    pool.await_log("W0703");
     answers(&pool, 2);
     let log = pool.stop();
-    assert_eq!(codes(&log), ["W0702"], "{upgrade:?}: {log}");
+    assert_eq!(codes(&log), ["W0703"], "{upgrade:?}: {log}");
     assert_eq!(log.contains("W0713"), upgrade.is_told(), "{upgrade:?}: {log}");
 }
 
@@ -166,7 +166,7 @@ fn the_templates_of_the_import_audit_load_the_engine_of_the_pool() {
     pool.await_log("W0711");
     answers(&pool, 2);
     let log = pool.stop();
-    assert!(log.contains("W0351") && codes(&log).is_empty(), "{log}");
+    assert!(log.contains("W0309") && codes(&log).is_empty(), "{log}");
 }
 
 #[test]

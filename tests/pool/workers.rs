@@ -138,7 +138,7 @@ fn a_template_that_is_killed_is_replaced_and_its_workers_with_it() {
     assert!(after.iter().all(|worker| !before.contains(worker)), "{before:?} {after:?}");
     assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0702").contains("KILL"), "{log}");
+    assert!(only_entry(&log, "W0703").contains("KILL"), "{log}");
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn an_application_that_cannot_be_loaded_at_the_start_ends_the_pool_and_says_why(
         ("raise RuntimeError('no')", "W0301"),
         ("application = 1", "W0303"),
         ("import sys; sys.exit(0)", "W0304"),
-        ("import os; os._exit(0)", "W0702"),
-        ("import os; os.kill(os.getpid(), 9)", "W0702"),
+        ("import os; os._exit(0)", "W0703"),
+        ("import os; os.kill(os.getpid(), 9)", "W0703"),
     ] {
         let setup = Setup::new(code);
         let pool = setup.launch();
@@ -199,7 +199,7 @@ fn threads_that_are_started_at_import_are_warned_of() {
     assert_eq!(pool.ask(&Ask::get("/works")).text(), "/works|");
     pool.await_log("hint: ");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0305").contains("1 thread"), "{log}");
+    assert!(only_entry(&log, "W0307").contains("1 thread"), "{log}");
 }
 
 #[test]

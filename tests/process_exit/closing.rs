@@ -109,7 +109,7 @@ fn the_time_of_a_request_counts_for_its_close() {
             );
             if CGI_MODES.contains(&mode) {
                 eventually(&format!("{mode:?} {path}: the log says so: {}", served.log()), || {
-                    served.log().contains("[W0603]")
+                    served.log().contains("[W0604]")
                 });
             }
             // Whoever serves in a process that stays is still there.
@@ -133,7 +133,7 @@ fn a_close_that_does_not_react_costs_its_process_and_no_response() {
         assert_eq!((response.text().as_str(), response.exit.code()), ("done", Some(0)), "{mode:?}");
         let log = || served.log();
         eventually(&format!("{mode:?}: the log says so: {}", log()), || {
-            log().contains("[W0603]") && log().contains("in the_slow_one")
+            log().contains("[W0604]") && log().contains("in the_slow_one")
         });
         assert_eq!(served.ask("/"), "done", "{mode:?}");
     }
@@ -165,7 +165,7 @@ fn a_close_without_end_does_not_outlive_its_gateway_for_ever() {
         running.end();
         eventually("the log names the place", || {
             let log = served.log();
-            log.contains("[W0603]") && log.contains("in the_slow_one")
+            log.contains("[W0604]") && log.contains("in the_slow_one")
         });
         let mark = format!("OUT={}", served.out("").display());
         crate::guard::nothing_is_left_of(mark.trim_end_matches('/'));

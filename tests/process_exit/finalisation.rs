@@ -277,6 +277,6 @@ fn a_finaliser_that_hangs_costs_a_log_message_and_no_process() {
         ";
     let response = Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    let message = crate::verdict::only_entry(&response.log, "W0608");
+    let message = crate::verdict::only_entry(&response.log, "W0607");
     assert!(message.contains("3 s"), "{}", response.log);
 }

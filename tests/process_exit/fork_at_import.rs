@@ -29,7 +29,7 @@ fn a_child_that_comes_back_from_an_import_serves_nothing_and_runs_no_exit_handle
             }
             let log = served.stop();
             assert!(!codes(&log).is_empty(), "{mode:?}: {log}");
-            assert!(codes(&log).iter().all(|code| *code == "W0611"), "{mode:?}: {log}");
+            assert!(codes(&log).iter().all(|code| *code == "W0608"), "{mode:?}: {log}");
             eventually(&format!("{mode:?}: exit handlers have run"), || {
                 served.written("notes").contains("ours")
             });

@@ -126,7 +126,7 @@ fn an_exit_handler_that_hangs_costs_a_log_message_and_no_process() {
         ";
     let response = crate::probe::Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    crate::verdict::only_entry(&response.log, "W0608");
+    crate::verdict::only_entry(&response.log, "W0607");
 }
 
 #[test]
@@ -140,5 +140,5 @@ fn a_thread_that_does_not_end_keeps_no_process_beyond_its_timeout() {
         ";
     let response = crate::probe::Probe::new(code).options(&["--timeout", "2"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    crate::verdict::only_entry(&response.log, "W0608");
+    crate::verdict::only_entry(&response.log, "W0607");
 }

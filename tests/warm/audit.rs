@@ -41,7 +41,7 @@ fn what_one_process_may_have_is_lost_by_no_request_and_said_once() {
         let pids: HashSet<&str> = lines.lines().collect();
         assert_eq!((lines.lines().count(), pids.len()), (8, 8), "{lines}");
         let log = site.log();
-        assert_eq!(codes(&log), ["W0354"], "{log}");
+        assert_eq!(codes(&log), ["W0310"], "{log}");
         assert!(
             log.contains("\n  module `app.wsgi` (line 4) opened the file `")
                 && log.contains("/data` and locked it\n"),
@@ -74,12 +74,12 @@ fn what_a_warm_up_request_opens_for_one_process_has_requests_served_cold() {
     );
     let site = Site::with("--warm-up /open", &code);
     site.ask();
-    eventually(&format!("the pool has ended: {}", site.log()), || site.log().contains("W0354"));
+    eventually(&format!("the pool has ended: {}", site.log()), || site.log().contains("W0310"));
     site.await_no_process();
     for _ in 0..3 {
         assert_eq!(site.ask().text(), "1");
     }
-    assert_eq!(codes(&site.log()), ["W0354"], "{}", site.log());
+    assert_eq!(codes(&site.log()), ["W0310"], "{}", site.log());
     assert_eq!(site.processes(), [0; 0]);
 }
 
@@ -101,7 +101,7 @@ fn threads_and_connections_are_named_with_the_code_that_made_them() {
         assert_eq!(site.ask().text(), "True", "{}", site.log());
     }
     let log = site.log();
-    assert_eq!(log.matches("W0351").count(), 1, "{log}");
+    assert_eq!(log.matches("W0309").count(), 1, "{log}");
     assert!(log.contains("\n  module `app.wsgi` (line 6) started 1 thread\n"), "{log}");
     // An option that warm mode refuses is no help.
     let hint = log.split("hint: ").nth(1).unwrap().lines().next().unwrap();
@@ -130,7 +130,7 @@ fn a_child_that_falls_out_of_an_import_serves_no_request() {
         assert_eq!(crate::pool::children(pool[0]).len(), 1, "{}", site.log());
         // The one of the first request, and the one of the template.
         let log = site.log();
-        assert!(codes(&log).iter().all(|code| *code == "W0611") && codes(&log).len() >= 2, "{log}");
+        assert!(codes(&log).iter().all(|code| *code == "W0608") && codes(&log).len() >= 2, "{log}");
     }
 }
 

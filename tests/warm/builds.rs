@@ -38,7 +38,7 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
         });
         eventually("the old pool ends", || site.supervisors().len() == 1);
         let log = site.log();
-        assert!(!log.contains("W0380") && !log.contains("error["), "{log}");
+        assert!(!log.contains("W0801") && !log.contains("error["), "{log}");
     }
 }
 
@@ -64,7 +64,7 @@ fn a_gateway_that_meets_a_pool_of_another_build_serves_cold_and_says_so_once() {
         assert!(!Who::of(&reply).is_warm(), "{}", site.log());
     }
     let log = site.log();
-    assert_eq!(log.matches("W0380").count(), 1, "{log}");
+    assert_eq!(log.matches("W0801").count(), 1, "{log}");
     let reason = format!("its process is of build `{old}`, and this gateway of build `{new}`");
     assert!(log.contains(&reason) && !log.contains("error["), "{log}");
     assert_eq!(site.supervisors().len(), 1, "the old pool lives on");

@@ -116,7 +116,7 @@ fn a_request_that_takes_too_long_is_answered_with_504() {
     site.warm_up();
     let ended = site.misbehave("wait").end();
     assert_eq!((whole(&ended.stdout).status, ended.code()), (504, Some(0)), "{}", site.log());
-    assert_eq!(site.log().matches("W0603").count(), 1, "{}", site.log());
+    assert_eq!(site.log().matches("W0604").count(), 1, "{}", site.log());
     assert!(site.log().contains("longer than 1 s"), "{}", site.log());
     await_end(site.serving());
 }
@@ -229,7 +229,7 @@ fn threads_at_import_do_no_harm() {
     for _ in 0..4 {
         assert_eq!(site.ask().text(), "True", "{}", site.log());
     }
-    assert!(site.log().contains("W0351"), "{}", site.log());
+    assert!(site.log().contains("W0309"), "{}", site.log());
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn with_all_of_them_busy_requests_are_served_cold_after_a_while() {
     gated.gate.open();
     assert!(Who::of(&gated.reply(occupied)).is_warm());
     let log = gated.site.log();
-    assert_eq!(log.matches("W0380").count(), 1, "{log}");
+    assert_eq!(log.matches("W0801").count(), 1, "{log}");
     assert!(log.contains("none of its processes was free within 1 s"), "{log}");
 }
 
@@ -136,7 +136,7 @@ fn a_process_that_does_not_end_after_its_request_gives_its_place_to_the_next() {
         assert!(Who::of(&gated.ask(query)).is_warm(), "{}", gated.site.log());
     }
     let log = gated.site.log();
-    assert_eq!(log.matches("W0707").count(), 2, "{log}");
+    assert_eq!(log.matches("W0705").count(), 2, "{log}");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_pool_ends_though_the_exit_handlers_of_its_processes_do_not() {
     site.wsgate(&["stop", site.files(".sock")[0].file_stem().unwrap().to_str().unwrap()]);
     site.await_no_process();
     let log = site.log();
-    assert!(log.contains("W0707") && log.contains("W0702"), "{log}");
+    assert!(log.contains("W0705") && log.contains("W0703"), "{log}");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn or_they_are_refused() {
             let reply = gated.ask("other");
             assert_eq!(whole(&reply.raw).status, 503, "{}", gated.site.log());
             assert_eq!(
-                gated.site.log().matches("error[W0384]").count(),
+                gated.site.log().matches("error[W0804]").count(),
                 number,
                 "{}",
                 gated.site.log()
@@ -227,7 +227,7 @@ fn a_resident_process_serves_as_many_requests_as_it_may() {
     }
     assert!(pids.len() >= 7, "{pids:?}");
     let log = gated.site.log();
-    assert!(log.contains("notice[W0340]") && log.contains("it has served 3 requests"), "{log}");
+    assert!(log.contains("notice[W0708]") && log.contains("it has served 3 requests"), "{log}");
     assert!(!log.contains("error["), "{log}");
 }
 
@@ -247,7 +247,7 @@ fn a_resident_process_is_replaced_when_it_is_old_or_large() {
             });
             let log = gated.site.log();
             assert!(
-                log.contains("notice[W0340]") && !log.contains("error["),
+                log.contains("notice[W0708]") && !log.contains("error["),
                 "{limit} {most}: {log}"
             );
         }
@@ -281,7 +281,7 @@ fn a_pool_that_is_old_ends_though_there_are_requests() {
             eventually("another pool serves", || {
                 let reply = gated.ask("");
                 assert_eq!(whole(&reply.raw).status, 200, "{}", gated.site.log());
-                Who::of(&reply).is_warm() && gated.site.log().contains("notice[W0385]")
+                Who::of(&reply).is_warm() && gated.site.log().contains("notice[W0805]")
             });
         });
         ask.join().unwrap();

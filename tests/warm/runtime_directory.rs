@@ -115,7 +115,7 @@ fn a_shell_with_a_session_finds_the_pools_of_a_web_server_without_one() {
     assert_eq!(site.wsgate_with(&["stop", name], of_shell).0, Some(0));
     site.await_no_process();
     let (code, message) = site.wsgate_with(&["stop", name], of_shell);
-    assert!(code == Some(1) && message.contains("W0705"), "{message}");
+    assert!(code == Some(1) && message.contains("W0905"), "{message}");
     assert!(!site.place.path("session/wsgate").exists(), "asking makes nothing");
 }
 
@@ -167,7 +167,7 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
         let (code, _, message) = wsgate(&["stop", &name]);
         let place = format!("`/tmp/wsgate-{user}`");
         assert!(
-            code == Some(1) && message.contains("W0705") && message.contains(&place),
+            code == Some(1) && message.contains("W0905") && message.contains(&place),
             "{message}"
         );
         if user != "0" {
@@ -226,7 +226,7 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
             assert_eq!(log.matches("wsgate: ").count(), before + 1, "{what} at {relative}: {log}");
             let entry = &log[log.rfind("wsgate: ").unwrap()..];
             assert!(
-                entry.starts_with("wsgate: warning[W0380]") && entry.contains(relative),
+                entry.starts_with("wsgate: warning[W0801]") && entry.contains(relative),
                 "{entry}"
             );
             assert!(site.supervisors().is_empty(), "{what} at {relative}");
@@ -239,7 +239,7 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
                 let (code, message) = site.wsgate_with(&["status"], variables);
                 let is_there = path.exists() || path.is_symlink();
                 assert!(
-                    is_there && code == Some(1) && message.contains("W0705"),
+                    is_there && code == Some(1) && message.contains("W0905"),
                     "{what}: {message}"
                 );
             }
@@ -296,5 +296,5 @@ fn root_asks_the_pools_of_another_user_by_naming_the_directory() {
     site.await_no_process();
     // Root's own requests do not use it.
     assert!(!Who::of(&site.ask_with(variables)).is_warm());
-    assert!(site.log().contains("W0380"), "{}", site.log());
+    assert!(site.log().contains("W0801"), "{}", site.log());
 }

@@ -58,6 +58,6 @@ fn a_client_that_stalls_ends_its_request_and_no_other_in_every_mode() {
             assert_eq!(small(), "small", "{mode} {path}");
         }
         let log = site.log();
-        assert_eq!(codes(&log), ["W0603"; 4], "{mode}: {log}");
+        assert_eq!(codes(&log), ["W0604"; 4], "{mode}: {log}");
     }
 }

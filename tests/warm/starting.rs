@@ -80,11 +80,11 @@ fn without_a_directory_for_it_requests_are_served_cold_and_the_log_says_so() {
     for directory in [open, file, "/proc/nowhere".into()] {
         let mut command = site.request();
         command.env("WSGATE_RUNTIME_DIR", &directory);
-        let before = site.log().matches("W0380").count();
+        let before = site.log().matches("W0801").count();
         let reply = site.answer(&mut command, "");
         assert!(!Who::of(&reply).is_warm());
         assert_eq!(
-            site.log().matches("W0380").count(),
+            site.log().matches("W0801").count(),
             before + 1,
             "{}: {}",
             directory.display(),
@@ -110,7 +110,7 @@ fn what_stands_in_the_place_of_the_socket_does_no_harm() {
     // A directory is not taken away; the log says what stands there.
     fs::create_dir(&socket).unwrap();
     assert!(!Who::of(&site.ask()).is_warm());
-    eventually("the log tells", || site.log().contains("W0381"));
+    eventually("the log tells", || site.log().contains("W0802"));
     site.await_no_process();
     assert!(!Who::of(&site.ask()).is_warm());
     assert!(socket.is_dir());
@@ -130,7 +130,7 @@ fn an_application_that_cannot_be_loaded_is_answered_cold_and_is_not_tried_each_t
     site.await_no_process();
     // Each entry names it twice: in its sentence and in its traceback.
     let after = site.log().matches("broken").count();
-    assert!(after > before && site.log().matches("W0381").count() == 1, "{}", site.log());
+    assert!(after > before && site.log().matches("W0802").count() == 1, "{}", site.log());
     site.release(TELLS_ITSELF);
     site.ask();
     site.await_pools(1);
@@ -161,7 +161,7 @@ fn different_settings_of_the_web_server_are_different_pools_and_not_too_many() {
         }
     }
     assert_eq!(site.supervisors().len(), 8);
-    assert_eq!(site.log().matches("W0381").count(), 1, "{}", site.log());
+    assert_eq!(site.log().matches("W0802").count(), 1, "{}", site.log());
 }
 
 #[test]

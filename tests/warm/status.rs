@@ -144,7 +144,7 @@ fn a_supervisor_that_is_stopped_is_said_to_be_so() {
     for words in [vec!["status"], vec!["stop", &name]] {
         let (code, message) = site.wsgate_with(&words, &[("WSGATE_RUNTIME_DIR", "run")]);
         assert_eq!(code, Some(1), "{message}");
-        assert!(message.contains("W0705") && message.contains(&name), "{message}");
+        assert!(message.contains("W0905") && message.contains(&name), "{message}");
     }
     kill_process(supervisor, Signal::CONT).unwrap();
     site.wsgate(&["stop", &name]);

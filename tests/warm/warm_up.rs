@@ -70,7 +70,7 @@ fn every_process_has_what_one_request_has_made() {
             "{}",
             site.log()
         );
-        assert!(!site.log().contains("W0383"), "{}", site.log());
+        assert!(!site.log().contains("W0311"), "{}", site.log());
         let site = Site::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
         let reply = first_of_a_process(&site);
         assert_eq!(
@@ -97,7 +97,7 @@ fn a_warm_up_request_that_fails_is_one_entry_and_the_pool_serves() {
         let site = Site::with(&format!("--timeout 1 --warm-up {path}"), KEEPS);
         assert!(!seen(&first_of_a_process(&site)).is_empty(), "{path}: {}", site.log());
         let log = site.log();
-        assert!(log.contains("warning[W0383]") && log.contains(why), "{path}: {log}");
+        assert!(log.contains("warning[W0311]") && log.contains(why), "{path}: {log}");
         // The lines of what failed belong to that entry.
         let entries = log
             .lines()
@@ -142,7 +142,7 @@ fn a_socket_that_it_leaves_open_has_each_process_load_by_itself() {
     });
     let log = site.log();
     assert!(
-        log.contains("W0351")
+        log.contains("W0309")
             && log.contains("while it was loaded and answered its warm-up request"),
         "{log}"
     );
@@ -189,7 +189,7 @@ fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_poo
                 is_warm
             });
         }
-        assert!(!site.log().contains("W0383"), "{}", site.log());
+        assert!(!site.log().contains("W0311"), "{}", site.log());
     }
 }
 

@@ -269,7 +269,7 @@ fn a_content_length_that_is_no_number_is_refused() {
         "99999999999999999999999",
     ] {
         let reply = returning(&format!("[('Content-Length', '{wrong}')]"), "[b'abc']").run();
-        assert_error_page(&reply, "W0502");
+        assert_error_page(&reply, "W0503");
     }
 }
 
@@ -283,11 +283,11 @@ fn w43_what_is_written_comes_before_what_is_returned() {
 fn w44_a_body_block_that_is_no_bytes_is_an_error() {
     for block in ["'text'", "1", "None", "bytearray(b'x')", "memoryview(b'x')", "['x']"] {
         let first = returning("[]", &format!("[{block}]")).run();
-        assert_error_page(&first, "W0502");
+        assert_error_page(&first, "W0503");
         assert!(first.log.contains(".encode(\"utf-8\")"), "{}", first.log);
         let later = returning("[]", &format!("[b'sent ', {block}, b'never']")).run();
         assert_eq!((later.status.as_str(), later.text().as_str()), ("200 OK", "sent "), "{block}");
-        assert_eq!(later.codes(), ["W0502"]);
+        assert_eq!(later.codes(), ["W0503"]);
     }
     // The reference takes no subclass, which the PEP does not ask for.
     let subclass = returning("[]", "[type('B', (bytes,), {})(b'mine')]").run();
@@ -329,7 +329,7 @@ fn an_application_that_never_calls_start_response_is_told_so() {
     for body in ["return []", "return [b'']", "yield b'x'", "return [b'x']"] {
         let code = format!("def application(environ, start_response):\n    {body}\n");
         let reply = Probe::new(&code).run();
-        assert_error_page(&reply, "W0502");
+        assert_error_page(&reply, "W0503");
         assert!(reply.log.contains("start_response"), "{}", reply.log);
     }
 }
@@ -362,7 +362,7 @@ fn w47_an_error_before_the_head_becomes_an_error_page() {
 fn w47_an_error_after_the_head_cuts_the_reply_and_adds_nothing() {
     let reply = returning("[]", "broken(b'sent')").run();
     assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "sent"));
-    assert_eq!(reply.codes(), ["W0503"]);
+    assert_eq!(reply.codes(), ["W0502"]);
     assert_eq!(reply.exit.code(), Some(1));
 }
 
@@ -457,7 +457,7 @@ fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
     }
     let twice = "def application(e, start_response):\n    start_response('204 No', \
         [('Content-Length', '0')] * 2)\n    return []\n";
-    assert_error_page(&Probe::new(twice).run(), "W0502");
+    assert_error_page(&Probe::new(twice).run(), "W0503");
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn w58_a_status_that_is_not_final_is_refused() {
             "def application(environ, start_response):\n    start_response('{status}', [])\n    \
                 return []\n"
         );
-        assert_error_page(&Probe::new(&code).run(), "W0502");
+        assert_error_page(&Probe::new(&code).run(), "W0503");
     }
 }
 

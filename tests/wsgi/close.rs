@@ -68,7 +68,7 @@ fn w06_close_is_called_once_when_the_client_is_gone() {
 fn w06_close_is_called_once_when_the_time_is_over() {
     for steps in ["signal.pause()", "yield b'begun'; signal.pause()"] {
         let probe = closing(steps).options(&["--timeout", "3"]);
-        assert_eq!(probe.run().codes(), ["W0603"], "{steps}");
+        assert_eq!(probe.run().codes(), ["W0604"], "{steps}");
         assert_eq!(calls(probe.directory()), "closed ", "{steps}");
     }
 }

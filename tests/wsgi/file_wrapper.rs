@@ -183,7 +183,7 @@ fn w55_a_text_file_is_refused_and_an_empty_file_is_empty() {
     let text = wrapping("[]", "wrapper(open(path))").run();
     assert_eq!(
         (text.status.as_str(), text.codes().as_slice()),
-        ("500 Internal Server Error", &["W0502"][..])
+        ("500 Internal Server Error", &["W0503"][..])
     );
     wrapping("[]", "wrapper(open('/dev/null', 'rb'))").both(|reply| assert_eq!(reply.text(), ""));
 }

@@ -36,14 +36,6 @@ codes! {
     CalledDirectly = 104,
     /// An argument or setting is wrong.
     BadSetting = 105,
-    /// A listening socket cannot be had.
-    BadListener = 106,
-    /// A pool cannot serve as the user that `--user` names.
-    NotThatUser = 107,
-    /// A pool serves as root.
-    ServesAsRoot = 108,
-    /// Root is to make a file where others can lead it elsewhere.
-    UntrustedPath = 109,
     /// The virtualenv cannot be used.
     BadVenv = 201,
     /// The python interpreter cannot be used.
@@ -64,51 +56,23 @@ codes! {
     NoCallable = 303,
     /// The application ended the process while it was loaded.
     ExitAtImport = 304,
-    /// The application started threads while it was loaded in a process that is to be forked.
-    ThreadsAtImport = 305,
     /// The application was not loaded in time.
-    LoadTimedOut = 306,
+    LoadTimedOut = 305,
     /// The application has been loading for long, and still is.
-    LoadsLong = 307,
-    /// A worker makes way for another.
-    WorkerReplaced = 340,
-    /// A pool without work has let its last process of Python go.
-    PoolRests = 341,
+    LoadsLong = 306,
+    /// The application started threads while it was loaded in a process that is to be forked.
+    ThreadsAtImport = 307,
     /// The application left open, while it was loaded in a process that is to be forked, what
     /// processes must not share.
-    OpenAtImport = 350,
+    OpenAtImport = 308,
     /// The application left open or running what forked processes must not share, so that each
     /// worker loads it by itself.
-    NotPreloaded = 351,
-    /// A worker ended while it loaded the application.
-    WorkerUnloaded = 352,
-    /// A file has changed, and new code is loaded.
-    ChangeSeen = 353,
+    NotPreloaded = 309,
     /// The application left open what one process at a time may have, so that its requests are not
     /// served warm.
-    OneProcessOnly = 354,
-    /// A service manager has passed a socket that is not served.
-    SocketLeft = 360,
-    /// A service manager cannot be told anything.
-    ManagerNotTold = 361,
-    /// A line of the access log could not be written.
-    AccessNotLogged = 370,
-    /// A log could not be opened anew.
-    LogNotReopened = 371,
-    /// The logs were opened anew.
-    LogsReopened = 372,
-    /// A request cannot be handed to a warm pool, and is served cold.
-    NotWarm = 380,
-    /// A warm pool could not be started, or has failed to.
-    NoWarmPool = 381,
-    /// Files of an application cannot be watched.
-    NotWatched = 382,
+    OneProcessOnly = 310,
     /// The request that an application is asked to warm up has failed.
-    WarmUpFailed = 383,
-    /// No process of a warm pool was free, and the request was refused.
-    PoolFull = 384,
-    /// A warm pool is as old as it may become.
-    WarmPoolOld = 385,
+    WarmUpFailed = 311,
     /// The variables of the request are wrong.
     BadRequest = 401,
     /// What came on a connection is not FastCGI.
@@ -119,12 +83,14 @@ codes! {
     TooManyConnections = 404,
     /// A peer may not connect.
     RefusedAddress = 405,
+    /// A request body is longer than `CONTENT_LENGTH` says.
+    SurplusBody = 406,
     /// The application raised an exception.
     ApplicationRaised = 501,
-    /// The application's response breaks PEP 3333.
-    BadResponse = 502,
     /// The application raised an exception after the head of its reply had left.
-    RaisedAfterHead = 503,
+    RaisedAfterHead = 502,
+    /// The application's response breaks PEP 3333.
+    BadResponse = 503,
     /// The body is shorter than its `Content-Length`.
     BodyTooShort = 504,
     /// The body is longer than its `Content-Length`.
@@ -137,50 +103,48 @@ codes! {
     LocationLeftOut = 508,
     /// `close()` of the response raised an exception.
     CloseRaised = 509,
-    /// A request body is longer than `CONTENT_LENGTH` says.
-    SurplusBody = 510,
+    /// The reply could not be written.
+    NotWritten = 510,
     /// The process ended by itself before it replied.
     ProcessEnded = 601,
-    /// The process was killed by a signal before it replied.
-    ProcessKilled = 602,
-    /// The request took longer than `--timeout`.
-    TimedOut = 603,
-    /// The web server ended the request.
-    Terminated = 604,
     /// The process ended after the head of its reply had left.
-    EndedAfterHead = 605,
-    /// The reply could not be written.
-    NotWritten = 606,
+    EndedAfterHead = 602,
+    /// The process was killed by a signal before it replied.
+    ProcessKilled = 603,
+    /// The request took longer than `--timeout`.
+    TimedOut = 604,
     /// A request takes long.
-    SlowRequest = 607,
+    SlowRequest = 605,
+    /// The web server ended the request.
+    Terminated = 606,
     /// A process did not exit in time after its last request.
-    ExitTimedOut = 608,
+    ExitTimedOut = 607,
     /// A process that the application forked came back from it.
-    ChildReturned = 611,
+    ChildReturned = 608,
     /// The application has left a timer behind.
-    TimerLeft = 612,
-    /// A supervisor has received a signal that means nothing to it.
-    StraySignal = 613,
-    /// A worker that was asked to stop did not finish its request in time.
-    DrainTimedOut = 615,
+    TimerLeft = 609,
+    /// The application has closed descriptors of wsgate's.
+    DescriptorsLost = 610,
     /// A worker that was asked to stop goes on with its request.
-    StillRuns = 616,
+    StillRuns = 611,
+    /// A worker that was asked to stop did not finish its request in time.
+    DrainTimedOut = 612,
     /// A worker of a pool ended by itself.
     WorkerDied = 701,
+    /// A worker ended while it loaded the application.
+    WorkerUnloaded = 702,
     /// The template of a pool ended by itself.
-    TemplateDied = 702,
-    /// New code could not be loaded.
-    ReloadFailed = 703,
+    TemplateDied = 703,
     /// No worker could be forked.
     WorkerUnborn = 704,
-    /// No pool of that name runs.
-    NoPool = 705,
-    /// A pool cannot be asked anything.
-    NoControl = 706,
     /// A process that has served its last request does not end.
-    WorkerStays = 707,
+    WorkerStays = 705,
     /// A thread of a worker could not be started.
-    NoThread = 708,
+    NoThread = 706,
+    /// A worker cannot accept connections any more.
+    CannotAccept = 707,
+    /// A worker makes way for another.
+    WorkerReplaced = 708,
     /// A pool begins to serve.
     PoolReady = 710,
     /// New code takes over.
@@ -189,24 +153,60 @@ codes! {
     PoolEnds = 712,
     /// A pool goes on with the build that it was started with, though another is installed.
     EngineReplaced = 713,
+    /// A file has changed, and new code is loaded.
+    ChangeSeen = 714,
+    /// New code could not be loaded.
+    ReloadFailed = 715,
+    /// A pool without work has let its last process of Python go.
+    PoolRests = 716,
     /// A request is refused since no worker can serve it.
-    NoWorkerServes = 714,
+    NoWorkerServes = 717,
+    /// A listening socket cannot be had.
+    BadListener = 720,
+    /// A service manager has passed a socket that is not served.
+    SocketLeft = 721,
+    /// A pool cannot serve as the user that `--user` names.
+    NotThatUser = 722,
+    /// A pool serves as root.
+    ServesAsRoot = 723,
+    /// Root is to make a file where others can lead it elsewhere.
+    UntrustedPath = 724,
+    /// A pool cannot be asked anything.
+    NoControl = 730,
+    /// A service manager cannot be told anything.
+    ManagerNotTold = 731,
+    /// A supervisor has received a signal that means nothing to it.
+    StraySignal = 732,
+    /// A line of the access log could not be written.
+    AccessNotLogged = 740,
+    /// A log could not be opened anew.
+    LogNotReopened = 741,
+    /// The logs were opened anew.
+    LogsReopened = 742,
     /// Messages could not be written to the error log.
-    MessagesLost = 715,
-    /// A worker cannot accept connections any more.
-    CannotAccept = 730,
+    MessagesLost = 743,
+    /// A request cannot be handed to a warm pool, and is served cold.
+    NotWarm = 801,
+    /// A warm pool could not be started, or has failed to.
+    NoWarmPool = 802,
+    /// Files of an application cannot be watched.
+    NotWatched = 803,
+    /// No process of a warm pool was free, and the request was refused.
+    PoolFull = 804,
+    /// A warm pool is as old as it may become.
+    WarmPoolOld = 805,
     /// No FastCGI server can be reached.
-    NoServer = 801,
+    NoServer = 901,
     /// A FastCGI server refused the request.
-    Refused = 802,
+    Refused = 902,
     /// A FastCGI server did not reply to the end.
-    ReplyCut = 803,
+    ReplyCut = 903,
     /// What came is no FastCGI, or no reply.
-    NoReply = 804,
-    /// The application has closed descriptors of wsgate's.
-    DescriptorsLost = 805,
+    NoReply = 904,
+    /// No pool of that name runs.
+    NoPool = 905,
     /// Something that must not happen.
-    Internal = 901,
+    Internal = 999,
 }
 
 impl fmt::Display for Code {

@@ -50,7 +50,7 @@ fn where_nobody_listens_that_is_said() {
             ended.stderr
         );
         assert!(
-            ended.stderr.starts_with(&format!("wsgate: error[W0801]: `{address}` cannot")),
+            ended.stderr.starts_with(&format!("wsgate: error[W0901]: `{address}` cannot")),
             "{}",
             ended.stderr
         );
@@ -99,13 +99,13 @@ fn a_server_that_refuses_says_why() {
     ] {
         let (text, log) = served(&shell, &["-i"], move |script| script.end(0, status));
         assert_eq!(text, "");
-        assert!(log.starts_with("wsgate: error[W0802]: ") && log.contains(name), "{log}");
+        assert!(log.starts_with("wsgate: error[W0902]: ") && log.contains(name), "{log}");
         // After a reply, too.
         let (text, log) = served(&shell, &[], move |script| {
             script.stdout("Status: 200 OK\r\n\r\nx").end(0, status)
         });
         assert_eq!(text, "x");
-        assert!(log.starts_with("wsgate: error[W0802]: ") && log.contains(name), "{log}");
+        assert!(log.starts_with("wsgate: error[W0902]: ") && log.contains(name), "{log}");
     }
 }
 
@@ -115,7 +115,7 @@ fn an_application_that_reports_a_failure_is_one() {
     let (text, log) =
         served(&shell, &[], |script| script.stdout("Status: 200 OK\r\n\r\nx").end(938, 0));
     assert_eq!(text, "x");
-    assert!(log.starts_with("wsgate: error[W0803]: ") && log.contains("`938`"), "{log}");
+    assert!(log.starts_with("wsgate: error[W0903]: ") && log.contains("`938`"), "{log}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_print
     let cut = |words: &[&str], script: fn(Script) -> Script| {
         let (text, log) = served(&shell, words, script);
         assert!(
-            log.contains("wsgate: error[W0803]: ") && log.contains("FCGI_END_REQUEST"),
+            log.contains("wsgate: error[W0903]: ") && log.contains("FCGI_END_REQUEST"),
             "{log}"
         );
         (text, log)
@@ -167,11 +167,11 @@ fn bytes_that_are_not_fastcgi_are_said_to_be() {
     ] {
         let (text, log) = served(&shell, &["-i"], move |script| script.bytes(bytes));
         assert_eq!(text, "");
-        assert!(log.starts_with("wsgate: error[W0804]: what came is not FastCGI: "), "{log}");
+        assert!(log.starts_with("wsgate: error[W0904]: what came is not FastCGI: "), "{log}");
         let (text, log) =
             served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
         assert_eq!(text, "reply");
-        assert!(log.starts_with("wsgate: error[W0804]: what came is not FastCGI: "), "{log}");
+        assert!(log.starts_with("wsgate: error[W0904]: what came is not FastCGI: "), "{log}");
     }
 }
 
@@ -210,7 +210,7 @@ fn what_is_no_head_is_shown_in_the_entry() {
         let (text, log) = served(&shell, &["-i"], move |script| script.stdout(&text).end(0, 0));
         assert_eq!(text, "", "{reply:.20?}");
         assert!(
-            log.starts_with("wsgate: error[W0804]: the reply has no head") && log.contains(shown),
+            log.starts_with("wsgate: error[W0904]: the reply has no head") && log.contains(shown),
             "{log}"
         );
         assert!(log.len() < 2000, "{}", log.len());
@@ -228,7 +228,7 @@ fn a_server_that_replies_without_reading_the_body_is_understood() {
     assert_eq!((ended.text().as_str(), ended.stderr.as_str(), ended.code()), ("no", "", Some(1)));
     server.asked();
     let (text, log) = served(&shell, &["-d", "@large"], Script::without_reading);
-    assert!(text.is_empty() && log.starts_with("wsgate: error[W0803]: "), "{log}");
+    assert!(text.is_empty() && log.starts_with("wsgate: error[W0903]: "), "{log}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_server_that_says_nothing_is_left_after_the_timeout() {
             (Some(1), said.rsplit('\n').next().unwrap())
         );
         assert!(
-            ended.stderr.starts_with("wsgate: error[W0603]: the request took longer than 1 s\n"),
+            ended.stderr.starts_with("wsgate: error[W0604]: the request took longer than 1 s\n"),
             "{}",
             ended.stderr
         );
@@ -268,7 +268,7 @@ fn a_server_that_accepts_nobody_is_left_after_the_timeout() {
     let ended = ask(&shell, &["--timeout", "1"]);
     assert_eq!((ended.code(), ended.text().as_str()), (Some(1), ""));
     assert!(
-        ended.stderr.starts_with("wsgate: error[W0801]: ") && ended.stderr.contains("\nhint: "),
+        ended.stderr.starts_with("wsgate: error[W0901]: ") && ended.stderr.contains("\nhint: "),
         "{}",
         ended.stderr
     );

@@ -35,7 +35,7 @@ const BROKEN: [(&str, &str); 5] = [
     ("import there_is_no_such_module", "W0302"),
     ("raise RuntimeError('not today')", "W0301"),
     ("application = None", "W0303"),
-    ("import os; os._exit(1)", "W0702"),
+    ("import os; os._exit(1)", "W0703"),
 ];
 
 /// The release that answered. No connection that is kept is ever closed.
@@ -86,14 +86,14 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
             (release(number), Some(0))
         } else {
             let (code, cause) = BROKEN[usize::try_from(number / 2).unwrap() % BROKEN.len()];
-            expected.extend([cause, "W0703"]);
+            expected.extend([cause, "W0715"]);
             (code.to_owned(), Some(1))
         };
         pool.setup().release(&code);
         let told = pool.tell(&["reload", "app"]);
         assert_eq!(told.code(), outcome, "reload {number}: {}", told.stderr);
         assert_eq!(
-            told.stderr.contains("error[W0703]"),
+            told.stderr.contains("error[W0715]"),
             outcome == Some(1),
             "reload {number}: {}",
             told.stderr
@@ -127,7 +127,7 @@ fn a_dynamic_pool_that_changes_all_the_time_fails_no_request() {
         assert!(pool.ask(&Ask::post("/", "")).text().starts_with(&format!("release {round}")));
         clients.end();
         // So that it grows from nothing each time.
-        pool.await_times("W0341", usize::try_from(round).unwrap());
+        pool.await_times("W0716", usize::try_from(round).unwrap());
     }
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
