@@ -2,29 +2,17 @@
 
 #![forbid(unsafe_code)]
 
-mod account;
 mod call;
 mod cgi;
 mod check;
 mod cli;
-mod effects;
-mod elf;
-mod engine;
+mod config;
 mod exit;
 mod guard;
-mod hosts;
-mod not_started;
-mod options;
 mod pool;
 mod python;
 mod request;
-mod runtime_directory;
-mod script_line;
-mod settings;
-mod signals;
-mod start;
-mod trusted_path;
-mod users;
+mod system;
 
 use std::process::ExitCode;
 
@@ -33,6 +21,6 @@ use std::process::ExitCode;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    signals::survive_file_size_limit();
-    cli::run().into()
+    crate::system::signals::survive_file_size_limit();
+    crate::cli::run().into()
 }

@@ -3,8 +3,12 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt::Write as _,
-    fs::{self, File},
-    io::{self, Seek as _, Write as _},
+    fs::{
+        File, {self},
+    },
+    io::{
+        Seek as _, Write as _, {self},
+    },
     os::{
         fd::OwnedFd,
         unix::{
@@ -17,14 +21,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use link::visible::{self, Visible};
+use link::visible::{
+    Visible, {self},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, fcntl_setfl, open as open_file},
 };
 
-use super::words::Call;
-use crate::{request::Request, settings::AT_A_TERMINAL};
+use crate::{call::args::Call, config::settings::AT_A_TERMINAL, request::Request};
 
 /// A request that can be made.
 pub(super) struct Composed {

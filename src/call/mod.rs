@@ -1,16 +1,18 @@
 //! One request from the shell: composed as a web server composes it, run as a CGI request is run,
 //! printed.
 
+pub(crate) mod args;
 mod compose;
 mod print;
 mod server;
 mod via;
-pub(crate) mod words;
 
 use std::{
     ffi::OsStr,
     fs::File,
-    io::{self, BufReader},
+    io::{
+        BufReader, {self},
+    },
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     thread,
     time::Duration,
@@ -24,14 +26,16 @@ use link::{
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::{
+    call::{args::Call, compose::Composed, print::Printed},
+    config::{
+        script_line,
+        settings::{AT_A_TERMINAL, Settings, application},
+    },
     exit::{Complaint, Exit},
-    guard::{self, Channels},
-    script_line,
-    settings::{AT_A_TERMINAL, Settings, application},
+    guard::{
+        Channels, {self},
+    },
 };
-use compose::Composed;
-use print::Printed;
-use words::Call;
 
 /// Makes the request and prints the reply.
 ///
@@ -39,7 +43,7 @@ use words::Call;
 /// If it cannot be made.
 pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
     if let Some(server) = &words.via {
-        return via::run(words, server);
+        return crate::call::via::run(words, server);
     }
     let (app, base) =
         application(words.app.as_deref().unwrap_or_default()).map_err(Complaint::usage)?;
@@ -60,7 +64,13 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
     let (printed, exit) = through_pipe(
         body,
         |channels| guard::run(&settings, Work::Cgi, &request, channels),
-        |reply| print::reply(BufReader::new(File::from(reply)), words.include, request.is_head()),
+        |reply| {
+            crate::call::print::reply(
+                BufReader::new(File::from(reply)),
+                words.include,
+                request.is_head(),
+            )
+        },
     )
     .map_err(not_passed_on)?;
     if exit == Exit::Interrupted {
@@ -91,7 +101,7 @@ fn composed(
     let composed = Composed::new(words, target.unwrap_or("/"), script)
         .map_err(|error| wrong_words(format!("{error:#}")))?;
     if words.verbose {
-        compose::show(&composed.request);
+        crate::call::compose::show(&composed.request);
     }
     Ok(composed)
 }

@@ -1,6 +1,8 @@
 //! A CGI reply, as a web server would pass it on: the head taken apart, the body byte for byte.
 
-use std::io::{self, BufRead, Read as _, Write};
+use std::io::{
+    BufRead, Read as _, Write, {self},
+};
 
 /// Longest head that is read.
 const LONGEST_HEAD: u64 = 1 << 20;

@@ -17,7 +17,7 @@ use rustix::{
     },
 };
 
-use crate::hosts;
+use crate::system::hosts;
 
 /// Where a FastCGI server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

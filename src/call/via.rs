@@ -5,7 +5,9 @@ use std::{
     collections::VecDeque,
     fmt,
     fs::File,
-    io::{self, BufRead, Read, Take, Write as _},
+    io::{
+        BufRead, Read, Take, Write as _, {self},
+    },
     num::NonZero,
     os::fd::OwnedFd,
     time::{Duration, Instant},
@@ -27,16 +29,18 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::{
-    composed, not_passed_on,
-    print::{self, Printed},
-    server::Server,
-    words::Call,
-    wrong_words,
-};
 use crate::{
+    call::{
+        args::Call,
+        composed, not_passed_on,
+        print::{
+            Printed, {self},
+        },
+        server::Server,
+        wrong_words,
+    },
+    config::settings::AT_A_TERMINAL,
     exit::{Complaint, Exit},
-    settings::AT_A_TERMINAL,
 };
 
 /// The request has its connection for itself.

@@ -1,6 +1,6 @@
 //! One CGI invocation: who called us for which script, and the run of it.
 
-mod origin;
+mod script_lookup;
 mod warm;
 
 use std::{
@@ -17,17 +17,20 @@ use link::{
     page::Status,
 };
 
+pub(crate) use crate::cgi::script_lookup::executed_script;
 use crate::{
+    cgi::{script_lookup::Origin, warm::Attempt},
+    config::{
+        options::{Mode, Options},
+        script_line,
+        settings::Settings,
+    },
     exit::Exit,
-    guard::{self, Channels},
-    options::{Mode, Options},
+    guard::{
+        Channels, {self},
+    },
     request::Request,
-    script_line,
-    settings::Settings,
 };
-use origin::Origin;
-pub(crate) use origin::executed_script;
-use warm::Attempt;
 
 /// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?
 pub(crate) fn is_invocation() -> bool {
@@ -126,7 +129,7 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
             let attempt = match options.mode {
                 Mode::Cold => Attempt::Cold(channels),
                 Mode::Warm | Mode::Resident => {
-                    warm::serve(&settings, options, base, &request, channels)
+                    crate::cgi::warm::serve(&settings, options, base, &request, channels)
                 }
             };
             match attempt {

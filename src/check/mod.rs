@@ -1,16 +1,18 @@
 //! `wsgate check`: what an application looks like to the interpreter that would serve it, and what
 //! a web server's user could not read.
 
+pub(crate) mod args;
 mod reader;
 mod warm;
-pub(crate) mod words;
 
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
     fmt::Write as _,
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{
+        Read as _, Write as _, {self},
+    },
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
@@ -24,16 +26,17 @@ use link::{
 
 use crate::{
     call::through_pipe,
+    check::{args::Check, reader::Reader},
+    config::{
+        options::{Mode, Options},
+        script_line,
+        settings::{AT_A_TERMINAL, Settings, application},
+    },
     exit::{Complaint, Exit},
     guard,
-    options::{Mode, Options},
     request::Request,
-    script_line,
-    settings::{AT_A_TERMINAL, Settings, application},
-    trusted_path::is_mighty,
+    system::trusted_path::is_mighty,
 };
-use reader::Reader;
-use words::Check;
 
 /// Begins a line below the value of the line before.
 const NEXT_LINE: &str = "\n               ";
@@ -218,7 +221,7 @@ fn describe(
                     format!("{} beside the main one after import", loaded.threads),
                 );
             }
-            warm::fitness(report, settings, mode, loaded);
+            crate::check::warm::fitness(report, settings, mode, loaded);
             if let Some(reader) = reader {
                 readability(report, settings, loaded, reader);
             }

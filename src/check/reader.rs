@@ -8,7 +8,7 @@ use std::{
 
 use link::entry::{Code, Entry};
 
-use crate::users;
+use crate::system::users;
 
 /// Users that web servers run CGI programs as, by distribution.
 const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];

@@ -5,8 +5,10 @@ use link::{
     launch::Work,
 };
 
-use super::{Report, reply};
-use crate::{options::Mode, settings::Settings};
+use crate::{
+    check::{Report, reply},
+    config::{options::Mode, settings::Settings},
+};
 
 /// Most generators that are named.
 const GENERATORS_SHOWN: usize = 10;

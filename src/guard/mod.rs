@@ -6,8 +6,8 @@
 //! only cut.
 
 mod channels;
-mod ending;
-mod subject;
+mod outcome;
+mod served_process;
 
 use std::{
     io,
@@ -33,13 +33,18 @@ use rustix::{
     process::Signal,
 };
 
-use crate::{
-    exit::Exit, not_started, request::Request, settings::Settings, signals::Bell, start::Start,
+pub(crate) use crate::guard::{
+    channels::Channels,
+    served_process::{Subject, signal_process},
 };
-pub(crate) use channels::Channels;
-use ending::Ending;
-use subject::Outcome;
-pub(crate) use subject::{Subject, signal_process};
+use crate::{
+    config::settings::Settings,
+    exit::Exit,
+    guard::{outcome::Ending, served_process::Outcome},
+    python::{start::Start, start_error},
+    request::Request,
+    system::signals::Bell,
+};
 
 /// How long an application may take to end after it was told to. Apache kills three seconds after
 /// it has told us.
@@ -77,7 +82,7 @@ fn run_with(
         Err(error) => {
             return request.refuse(
                 Status::ServiceUnavailable,
-                &not_started::message(settings, &error),
+                &start_error::message(settings, &error),
                 channels.reply,
             );
         }
@@ -91,7 +96,7 @@ fn run_with(
                 }
                 _ => Status::InternalServerError,
             };
-            request.refuse(status, &not_started::message(settings, &error), reply)
+            request.refuse(status, &start_error::message(settings, &error), reply)
         }
     }
 }
@@ -446,7 +451,7 @@ impl<'a> Guard<'a> {
     /// Logs and sends what python has left undone.
     fn make_good(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
         if let Some(stopping) = self.stopping.as_ref().filter(|_| self.is_closing()) {
-            self.request.log(&ending::close_ended(stopping.reason, self.settings));
+            self.request.log(&crate::guard::outcome::close_ended(stopping.reason, self.settings));
         }
         match (self.seen.over, reply) {
             (Some(true), _) => Exit::Done,

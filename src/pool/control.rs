@@ -26,8 +26,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::control_client::connect_within;
-use crate::runtime_directory;
+use crate::{pool::control_client::connect_within, system::runtime_directory};
 
 /// What stands behind a pool's name in its socket's.
 pub(super) const SUFFIX: &str = ".pool";

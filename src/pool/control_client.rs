@@ -5,7 +5,9 @@
 
 use std::{
     fs,
-    io::{self, Read as _, Write as _},
+    io::{
+        Read as _, Write as _, {self},
+    },
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     thread,
@@ -18,13 +20,17 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-        sockopt::{self, Timeout},
+        sockopt::{
+            Timeout, {self},
+        },
     },
     process::geteuid,
 };
 
-use super::control::{PoolStatus, Question, SUFFIX, check_name};
-use crate::runtime_directory;
+use crate::{
+    pool::control::{PoolStatus, Question, SUFFIX, check_name},
+    system::runtime_directory,
+};
 
 /// How long a supervisor may take to say how its pool is, which never waits for anything; and all
 /// pools of a directory together.

@@ -26,7 +26,7 @@ use rustix::net::{
     recvmsg, socketpair, sockopt,
 };
 
-use super::listen::Address;
+use crate::pool::listeners::Address;
 
 /// The first that a service manager passes; the others follow it.
 const FIRST_PASSED: RawFd = 3;

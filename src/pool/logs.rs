@@ -15,7 +15,9 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
-    logs::{self, Access, AccessFile, LineForm, Which, never_wait},
+    logs::{
+        Access, AccessFile, LineForm, Which, never_wait, {self},
+    },
     scoreboard::Scoreboard,
 };
 use rustix::{
@@ -25,11 +27,13 @@ use rustix::{
     stdio::{dup2_stderr, stderr, stdout},
 };
 
-use super::{
-    maker::Maker,
-    words::{AccessFormat, LogWords},
+use crate::{
+    pool::{
+        args::{AccessFormat, LogWords},
+        file_owner::Maker,
+    },
+    system::trusted_path::Untrusted,
 };
-use crate::trusted_path::Untrusted;
 
 /// Links between the path of a log and a descriptor: `/dev/stderr` has one.
 const MAX_LINKS: usize = 8;

@@ -1,23 +1,23 @@
 //! The FastCGI pool: listening sockets, and the processes that serve them. Runs no Python, and
 //! reads FastCGI only to refuse requests that nobody can serve.
 
-mod allowed;
-pub(crate) mod ask;
-mod changes;
+mod allowed_addresses;
+pub(crate) mod args;
+mod code_source;
+pub(crate) mod commands;
 mod control;
 mod control_client;
 mod error_log;
+mod file_changes;
+mod file_owner;
 mod inherited;
-mod listen;
+mod listeners;
 mod logs;
-mod maker;
 mod notify;
-mod origin;
 mod refuser;
 mod supervisor;
 mod template;
-pub(crate) mod warm;
-pub(crate) mod words;
+pub(crate) mod warm_pool;
 
 use std::{
     ffi::OsStr,
@@ -40,27 +40,30 @@ use link::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
+pub(crate) use crate::pool::listeners::stdin_listens;
 use crate::{
-    account::Account,
-    effects::{self, Way},
-    engine,
+    cli::effects::{
+        Way, {self},
+    },
+    config::{options::Options, settings::Settings},
     exit::{Complaint, Exit},
-    not_started,
-    options::Options,
+    pool::{
+        args::Fastcgi,
+        code_source::Origin,
+        file_owner::Maker,
+        inherited::Inherited,
+        listeners::{Access, Address, Listener},
+        logs::Logs,
+        supervisor::{Shared, Supervisor, Terms},
+    },
+    python::{engine, start::Start, start_error},
     request::Request,
-    runtime_directory,
-    settings::Settings,
-    start::Start,
-    trusted_path::{Untrusted, is_mighty},
+    system::{
+        account::Account,
+        runtime_directory,
+        trusted_path::{Untrusted, is_mighty},
+    },
 };
-use inherited::Inherited;
-pub(crate) use listen::stdin_listens;
-use listen::{Access, Address, Listener};
-use logs::Logs;
-use maker::Maker;
-use origin::Origin;
-use supervisor::{Shared, Supervisor, Terms};
-use words::Fastcgi;
 
 /// Slots for each worker of a pool: its own, and that of the one that it replaces.
 const SLOTS: u32 = 2;
@@ -88,7 +91,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let maker = Maker::new(account.as_ref());
     let bad_address = |error: anyhow::Error| {
         if error.downcast_ref().is_some_and(Untrusted::is_cause_of) {
-            return Complaint::settings(logs::untrusted(format!("{error:#}")));
+            return Complaint::settings(crate::pool::logs::untrusted(format!("{error:#}")));
         }
         Complaint::settings(
             Entry::error(Code::BadListener, format!("{error:#}"))
@@ -151,7 +154,9 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
     logs.begin().map_err(cannot_begin)?;
     warn_of_left(&settings, inherited);
-    if let Some(entry) = allowed::check(&settings, &listeners).map_err(Complaint::settings)? {
+    if let Some(entry) =
+        crate::pool::allowed_addresses::check(&settings, &listeners).map_err(Complaint::settings)?
+    {
         Request::made("pool", &settings.app.to_string(), Vec::new()).log(&entry);
     }
     if account.is_none() && is_mighty() {
@@ -215,7 +220,7 @@ fn refuse_idle_words(
     let refused = if is_alone {
         [
             ("name", words.name.is_some()),
-            ("preload", words.preload != words::Preload::Auto),
+            ("preload", words.preload != crate::pool::args::Preload::Auto),
             ("warm-up", words.options.warm_up.is_some()),
         ]
         .into_iter()
@@ -227,7 +232,7 @@ fn refuse_idle_words(
     };
     let of_files = [
         ("owner", words.socket_owner.is_some()),
-        ("mode", words.socket_mode != words::SOCKET_MODE),
+        ("mode", words.socket_mode != crate::pool::args::SOCKET_MODE),
     ];
     let refused = refused.or_else(|| {
         let (option, _) = of_files.iter().find(|(_, is_given)| *is_given && !has_file)?;
@@ -266,7 +271,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
         Ok(listener) => {
             let listeners = [listener];
             // There is one socket, which serves or is of no use.
-            if let Err(entry) = allowed::check(&settings, &listeners) {
+            if let Err(entry) = crate::pool::allowed_addresses::check(&settings, &listeners) {
                 return Complaint::settings(entry);
             }
             match Scoreboard::create(1) {
@@ -375,13 +380,13 @@ fn become_worker(
         Ok(mut start) => start.command.exec(),
         Err(error) => error,
     };
-    Complaint::failed(not_started::message(settings, &error))
+    Complaint::failed(start_error::message(settings, &error))
 }
 
 fn cannot_begin(error: std::io::Error) -> Complaint {
     Complaint::failed(
         Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}")).hint(
-            not_started::limit_hint(&error)
+            start_error::limit_hint(&error)
                 .unwrap_or("see whether this user can run python from a shell"),
         ),
     )

@@ -20,8 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::entry::{Code, Entry};
-use link::running;
+use link::{
+    entry::{Code, Entry},
+    running,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Wait until a manager that could not take a message is told again.

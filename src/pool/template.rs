@@ -20,7 +20,7 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
 };
 
-use crate::{request::Request, settings::Settings, start::Start};
+use crate::{config::settings::Settings, python::start::Start, request::Request};
 
 /// A python that has loaded the application, or is about to, and forks workers.
 pub(super) struct Template {

@@ -2,19 +2,19 @@
 //! own interpreter loads.
 //!
 //! The gateway starts `python` with a few lines that load this module by its path and call
-//! `prepare` and `run`. Layers, each using those below it: `worker` → `process` → `transport` →
-//! `wsgi` → `forks`, with `app` beside `wsgi`.
+//! `prepare` and `run`. Rooms, each using those below it: `run` → `cgi`, `pool`, `check` → `loading` →
+//! `process` → `transport` → `wsgi`.
 
-mod app;
-mod forks;
+mod cgi;
+mod check;
+mod loading;
 mod log;
-mod log_files;
+mod pool;
 mod process;
-mod rare_messages;
 mod reporter;
+mod run;
 mod stdlib;
 mod transport;
-mod worker;
 mod wsgi;
 
 use pyo3::prelude::*;
@@ -22,5 +22,5 @@ use pyo3::prelude::*;
 /// The module as Python sees it.
 #[pymodule(name = "_wsgate")]
 fn wsgate(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(worker::prepare, module)?)
+    module.add_function(wrap_pyfunction!(crate::run::prepare, module)?)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use link::report::{Report, Stop};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::forks::{self, Descriptor};
+use crate::process::forks::{
+    Descriptor, {self},
+};
 
 /// Sends reports to the gateway.
 #[derive(Clone, Debug)]

@@ -18,10 +18,12 @@ use link::{app::Source, build, mount, percent, snapshot::Snapshot};
 use rustix::process::{getegid, geteuid};
 
 use crate::{
-    options::{Mode, Options},
+    config::{
+        options::{Mode, Options},
+        settings::Settings,
+    },
+    python::start::OF_THE_MANAGER,
     request::Request,
-    settings::Settings,
-    start::OF_THE_MANAGER,
 };
 
 /// Variables of a request (RFC 3875 4.1), and what web servers add for each.

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{
+        File, {self},
+    },
     io::ErrorKind,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},

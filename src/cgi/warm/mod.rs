@@ -19,7 +19,9 @@ use std::{
 
 use link::{
     entry::{Code, Entry},
-    handoff::{self, Greeting, Handoff},
+    handoff::{
+        Greeting, Handoff, {self},
+    },
     launch::BadLaunch,
     page::Status,
     report::{Report, Stop},
@@ -35,15 +37,19 @@ use rustix::{
 };
 
 use crate::{
+    cgi::warm::pool::{Claim, Pool},
+    config::{
+        options::{Options, Warm, WhenFull},
+        settings::Settings,
+    },
     exit::Exit,
-    guard::{self, Audit, Channels, Subject},
-    options::{Options, Warm, WhenFull},
+    guard::{
+        Audit, Channels, Subject, {self},
+    },
+    python::start,
     request::Request,
-    settings::Settings,
-    signals::Bell,
-    start,
+    system::signals::Bell,
 };
-use pool::{Claim, Pool};
 
 /// How long a process may take to begin with a request that it has offered to take.
 const BEGINNING: Duration = Duration::from_secs(5);
@@ -65,7 +71,7 @@ pub(super) fn serve(
     request: &Request,
     channels: Channels,
 ) -> Attempt {
-    let options = identity::with_request(options, request);
+    let options = crate::cgi::warm::identity::with_request(options, request);
     let pool = match Pool::of(settings, &options) {
         Ok(pool) => pool,
         Err(entry) => {

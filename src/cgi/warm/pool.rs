@@ -1,8 +1,12 @@
 //! The warm pool of a request: its name, and how it is started.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write as _},
+    fs::{
+        File, OpenOptions, {self},
+    },
+    io::{
+        Read as _, Seek as _, Write as _, {self},
+    },
     os::{
         fd::AsFd as _,
         unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -18,13 +22,15 @@ use rustix::{
     io::Errno,
 };
 
-use super::{identity, leftovers};
 use crate::{
-    options::{Mode, Options},
+    cgi::warm::{identity, leftovers},
+    config::{
+        options::{Mode, Options},
+        settings::Settings,
+    },
     pool,
     request::Request,
-    runtime_directory,
-    settings::Settings,
+    system::runtime_directory,
 };
 
 /// How long a pool that could not begin is not tried again.
@@ -91,10 +97,10 @@ impl Pool {
         };
         let mut said = Vec::new();
         (&mut lock).take(64).read_to_end(&mut said).map_err(|error| self.trouble(&error))?;
-        if said == pool::warm::ONE_PROCESS && is_younger(&lock, ONE_PROCESS_PAUSE) {
+        if said == pool::warm_pool::ONE_PROCESS && is_younger(&lock, ONE_PROCESS_PAUSE) {
             return Ok(None);
         }
-        if said == pool::warm::FAILED && is_younger(&lock, PAUSE) {
+        if said == pool::warm_pool::FAILED && is_younger(&lock, PAUSE) {
             return Err(Entry::warning(
                 Code::NoWarmPool,
                 "the warm pool of this application could not begin".to_owned(),
@@ -135,7 +141,7 @@ impl Pool {
     ) {
         let Claim(mut lock) = claim;
         // Without the mark there are more attempts.
-        let _ = lock.write_all(pool::warm::ONE_PROCESS);
+        let _ = lock.write_all(pool::warm_pool::ONE_PROCESS);
         request.log(
             &Entry::warning(
                 Code::OneProcessOnly,

@@ -9,10 +9,13 @@ use link::{
     running,
 };
 
-use super::{Supervisor, Terms, phase::Event};
 use crate::{
-    pool::{changes::Changes, template::Template},
-    settings::Settings,
+    config::settings::Settings,
+    pool::{
+        file_changes::Changes,
+        supervisor::{Supervisor, Terms, phase::Event},
+        template::Template,
+    },
 };
 
 impl Supervisor<'_> {

@@ -9,16 +9,16 @@
 //! `phase` says what may follow on what, `templates` and `workers` do it, `places` and `size` know
 //! which workers are wanted, and `oversight` looks at what they do.
 
-mod given;
+mod connection_queue;
+mod display;
 mod loading;
 mod oversight;
 mod phase;
-mod places;
 mod refusing;
-mod size;
+mod scaling;
+mod slots;
 mod templates;
 mod warm;
-mod wording;
 mod workers;
 
 use std::{
@@ -46,25 +46,33 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    changes::Changes, control::Control, error_log::ErrorLog, listen::Listener, logs::Logs,
-    notify::Notify, origin::Origin, template::Template,
-};
+pub(in crate::pool) use crate::pool::supervisor::warm::OnDemand;
 use crate::{
+    config::settings::Settings,
     exit::{Complaint, Exit},
-    not_started,
+    pool::{
+        code_source::Origin,
+        control::Control,
+        error_log::ErrorLog,
+        file_changes::Changes,
+        listeners::Listener,
+        logs::Logs,
+        notify::Notify,
+        supervisor::{
+            display::About,
+            phase::{Event, Phase, Step},
+            refusing::Refusing,
+            scaling::Size,
+            slots::Places,
+            templates::Templates,
+            warm::Activity,
+        },
+        template::Template,
+    },
+    python::start_error,
     request::Request,
-    settings::Settings,
-    signals::{Bell, StraySignals},
+    system::signals::{Bell, StraySignals},
 };
-use phase::{Event, Phase, Step};
-use places::Places;
-use refusing::Refusing;
-use size::Size;
-use templates::Templates;
-use warm::Activity;
-pub(in crate::pool) use warm::OnDemand;
-use wording::About;
 
 /// What the pool is to be.
 #[derive(Debug)]
@@ -164,7 +172,7 @@ impl<'a> Supervisor<'a> {
             activity: Activity::new(terms.on_demand.clone()),
             refusing: Refusing::new(settings),
             watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
-            changes: loading::changes(settings, &terms),
+            changes: crate::pool::supervisor::loading::changes(settings, &terms),
             notify: Notify::from_environment(terms.drain),
             terms,
             listeners,
@@ -205,7 +213,7 @@ impl<'a> Supervisor<'a> {
             ),
         }
         self.start_template(self.settings.clone(), self.terms.service.preload)
-            .map_err(|error| Complaint::failed(not_started::message(self.settings, &error)))?;
+            .map_err(|error| Complaint::failed(start_error::message(self.settings, &error)))?;
         loop {
             self.wait();
             if self.end.rang() {

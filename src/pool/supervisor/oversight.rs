@@ -5,14 +5,14 @@ use std::{os::unix::net::UnixStream, rc::Rc};
 use link::watch::Action;
 use rustix::process::{Pid, getpid, kill_process};
 
-use super::{
-    Supervisor,
-    loading::preload_word,
-    phase::{Event, Phase},
-};
 use crate::pool::{
     control::{PoolMode, PoolStatus, Question, WorkerStatus, answer},
     notify::State,
+    supervisor::{
+        Supervisor,
+        loading::preload_word,
+        phase::{Event, Phase},
+    },
     template::Template,
 };
 

@@ -15,10 +15,9 @@ use rustix::{
     net::{SocketFlags, acceptfrom_with},
 };
 
-use super::Supervisor;
 use crate::{
-    pool::{allowed, refuser::Refuser},
-    settings::Settings,
+    config::settings::Settings,
+    pool::{allowed_addresses, refuser::Refuser, supervisor::Supervisor},
 };
 
 /// How long requests wait for another attempt to load code that could not be loaded.
@@ -55,7 +54,7 @@ pub(super) struct Refusing {
 
 impl Refusing {
     pub(super) fn new(settings: &Settings) -> Self {
-        let allowed = allowed::list(settings);
+        let allowed = allowed_addresses::list(settings);
         let allowed = allowed.map(|list| Addresses::parse(&list.to_string_lossy()).ok());
         Self {
             refuser: Refuser::default(),

@@ -3,8 +3,7 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
-    os::unix::process::ExitStatusExt as _,
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -18,13 +17,19 @@ use link::{
 };
 use rustix::process::Pid;
 
-use super::{
-    Supervisor,
-    phase::Event,
-    places::{Asked, wait_after},
-    wording::{Addresses, How},
+use crate::{
+    config::settings::Settings,
+    pool::{
+        supervisor::{
+            Supervisor,
+            display::{Addresses, How},
+            phase::Event,
+            slots::{Asked, wait_after},
+        },
+        template::Template,
+    },
+    python::{engine, start_error},
 };
-use crate::{engine, not_started, pool::template::Template, settings::Settings};
 
 /// How long a template that has loaded for nothing may take to end as programs do. A thread of the
 /// application may keep it.
@@ -163,7 +168,7 @@ impl Supervisor<'_> {
         self.changes.note();
         let started = self.settings_now().and_then(|settings| {
             self.start_template(settings, preload).map_err(|error| {
-                let (reason, hint) = not_started::in_words(self.settings, &error);
+                let (reason, hint) = start_error::in_words(self.settings, &error);
                 Entry::error(Code::TemplateDied, format!("no template could be started: {reason}"))
                     .hint(hint)
             })

@@ -2,24 +2,31 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{
+        Write as _, {self},
+    },
     os::fd::AsFd as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use link::entry::{Code, Entry};
-use link::running;
+use link::{
+    entry::{Code, Entry},
+    running,
+};
 use rustix::{
     fs::{FlockOperation, flock},
     process::getpid,
 };
 
-use super::{
-    Supervisor,
-    phase::{Event, Phase},
+use crate::pool::{
+    listeners::Listener,
+    supervisor::{
+        Supervisor,
+        phase::{Event, Phase},
+    },
+    warm_pool::ONE_PROCESS,
 };
-use crate::pool::{listen::Listener, warm::ONE_PROCESS};
 
 /// Processes that end in a row before they take a request, after which a pool gives up.
 const STILLBORN: u32 = 3;

@@ -6,16 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::entry::{Code, Entry};
-use link::running;
+use link::{
+    entry::{Code, Entry},
+    running,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{
-    Supervisor,
-    places::{Asked, LONGEST_WAIT, Leaving, Live, Outworn},
-    wording::How,
+use crate::{
+    pool::supervisor::{
+        Supervisor,
+        display::How,
+        slots::{Asked, LONGEST_WAIT, Leaving, Live, Outworn},
+    },
+    system::signals,
 };
-use crate::signals;
 
 /// A worker that lived shorter than this and has served nothing failed at its beginning.
 const INFANCY: Duration = Duration::from_secs(1);

@@ -14,12 +14,13 @@ use std::{
 
 use pyo3::{exceptions::PySystemExit, prelude::*};
 
-use super::{
-    deadline::{self, End, Warning},
-    finalisation,
+use crate::process::{
+    finalisation, forks,
     inherited::Inherited,
+    timers::exit_deadline::{
+        End, Warning, {self},
+    },
 };
-use crate::forks;
 
 /// Wait until a process that was asked to stop says where it is. mod_fcgid kills eight seconds
 /// after it has asked.
@@ -73,7 +74,7 @@ pub(crate) fn exit(
         Some(limit) if limit.counts_threads => (Some(limit), None),
         limit => (None, limit),
     };
-    let set = |limit: Limit| deadline::set(limit.time, limit.message, End::Status(status));
+    let set = |limit: Limit| exit_deadline::set(limit.time, limit.message, End::Status(status));
     first.into_iter().for_each(set);
     // Threads that are no daemons are waited for.
     if let Some(threading) = loaded(py, "threading")? {
@@ -114,8 +115,8 @@ pub(crate) fn exit(
 /// `still_runs` and the stacks are logged: whoever has sent the signal may kill it soon.
 pub(crate) fn end_soon_after_signal(limit: Limit, still_runs: String) {
     let warning = Warning { after: STILL_RUNS, message: still_runs };
-    deadline::prepare(limit.time, limit.message, End::Abort, Some(warning));
-    forks::call_when_woken(deadline::begin);
+    exit_deadline::prepare(limit.time, limit.message, End::Abort, Some(warning));
+    forks::call_when_woken(exit_deadline::begin);
 }
 
 /// The mark between the exit handlers that a forked process has registered itself and those of its

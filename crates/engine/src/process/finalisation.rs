@@ -16,7 +16,7 @@ use pyo3::{
     types::{PyList, PyType},
 };
 
-use super::exit::loaded;
+use crate::process::exit::loaded;
 
 /// How many objects are looked at on the way from an object to those that it owns.
 const MAX_REFERENTS: usize = 100;

@@ -9,7 +9,7 @@ use pyo3::{
     types::{PyCFunction, PyDict, PyTuple},
 };
 
-use super::{
+use crate::process::{
     exit::{end_of_own_handlers, loaded},
     finalisation::{Kind, Search, objects},
 };

@@ -2,23 +2,28 @@
 //!
 //! Knows nothing of requests, pools and applications.
 
-mod closing;
-mod deadline;
+pub(crate) mod environment;
 mod exit;
 mod finalisation;
+pub(crate) mod fork;
+pub(crate) mod forks;
+pub(crate) mod gateway_pipe;
 mod inherited;
+pub(crate) mod interpreter;
 mod signals;
 mod sigterm;
-mod slow;
-mod timers;
+pub(crate) mod threads;
+pub(crate) mod timers;
 
-pub(crate) use closing::{cancel, has_interrupted, interrupt_after, outlive, rejoin};
-pub(crate) use deadline::Serving;
-pub(crate) use exit::{
-    Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers,
+pub(crate) use crate::process::{
+    exit::{Limit, Ownership, end_soon_after_signal, exit, flush_c_streams, mark_c_handlers},
+    inherited::Inherited,
+    signals::{Mask, unblock_signals},
+    sigterm::Sigterm,
+    timers::{
+        application_timers::Timers,
+        close_timer::{cancel, has_interrupted, interrupt_after, outlive, rejoin},
+        exit_deadline::Serving,
+        stack_dump::tell_after,
+    },
 };
-pub(crate) use inherited::Inherited;
-pub(crate) use signals::{Mask, unblock_signals};
-pub(crate) use sigterm::Sigterm;
-pub(crate) use slow::tell_after;
-pub(crate) use timers::Timers;

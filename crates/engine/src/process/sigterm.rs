@@ -16,8 +16,12 @@ use rustix::{
     process::Signal,
 };
 
-use super::Mask;
-use crate::forks::{self, Descriptor};
+use crate::process::{
+    Mask,
+    forks::{
+        Descriptor, {self},
+    },
+};
 
 /// Readable when this process has been asked to stop. There is one of them in a process.
 pub(crate) struct Sigterm(Descriptor);
@@ -31,7 +35,7 @@ impl Sigterm {
     pub(crate) fn listen(mask: &Mask) -> io::Result<Self> {
         let (ours, bell) = forks::pair(SocketType::STREAM)?;
         forks::wake(&[Signal::TERM.as_raw()], bell, false)?;
-        super::unblock_signals(mask);
+        crate::process::unblock_signals(mask);
         Ok(Self(ours))
     }
 
@@ -42,7 +46,7 @@ impl Sigterm {
     /// If the kernel refuses.
     pub(crate) fn listen_again(&self, mask: &Mask) -> io::Result<()> {
         let handled = forks::wake_again(&[Signal::TERM.as_raw()]);
-        super::unblock_signals(mask);
+        crate::process::unblock_signals(mask);
         handled
     }
 

@@ -21,10 +21,12 @@ use rustix::{
     net::{Shutdown, shutdown},
 };
 
-use super::{LOOK, aside::Aside};
 use crate::{
-    forks::{self, Descriptor},
+    process::forks::{
+        Descriptor, {self},
+    },
     reporter::Reporter,
+    transport::{LOOK, spool::Aside},
     wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
 };
 use link::{ending::end_reply, report::Report};

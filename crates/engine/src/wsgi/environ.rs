@@ -11,7 +11,7 @@ use pyo3::{
     types::{PyDict, PyString},
 };
 
-use super::{Setting, Variables, file_wrapper::FileWrapper, input::Input, variables::Pair};
+use crate::wsgi::{Setting, Variables, file_wrapper::FileWrapper, input::Input, variables::Pair};
 
 /// Names that Python may keep for ever, as it does those that are interned.
 const MOST_INTERNED: usize = 256;

@@ -6,7 +6,9 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    thread::{self, ThreadId},
+    thread::{
+        ThreadId, {self},
+    },
 };
 
 use pyo3::{
@@ -16,7 +18,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyTuple},
 };
 
-use super::{
+use crate::wsgi::{
     ErrorSink,
     stream::{register, unsupported},
 };

@@ -12,7 +12,7 @@ use rustix::{
     io::fcntl_dupfd_cloexec,
 };
 
-use crate::forks::Descriptor;
+use crate::process::forks::Descriptor;
 
 /// Bytes that iteration reads at a time, unless the application chooses.
 const BLOCK: isize = 8192;

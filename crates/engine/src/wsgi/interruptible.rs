@@ -8,14 +8,16 @@
 use std::{
     ffi::c_long,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{self, ThreadId},
+    thread::{
+        ThreadId, {self},
+    },
     time::Duration,
 };
 
 use link::running::now;
 use pyo3::{ffi, prelude::*};
 
-use super::fault::{Interrupted, is_timeout};
+use crate::wsgi::error::{Interrupted, is_timeout};
 
 /// How much longer than its deadline a request may wait for its client, once it was interrupted:
 /// for an error page, or to end what it has begun. The supervisor gives it twice as long.

@@ -13,10 +13,10 @@
 //! - `wsgi.file_wrapper`: *Optional Platform-Specific File Handling* → `file_wrapper`
 
 mod environ;
+mod error;
 mod errors;
-mod fault;
 mod file_wrapper;
-mod head;
+mod headers;
 mod input;
 mod interruptible;
 mod remembered;
@@ -33,14 +33,16 @@ use std::{io, os::fd::BorrowedFd, sync::Arc};
 use link::page::Form;
 use pyo3::Python;
 
-pub(crate) use fault::{Interrupted, interruption, stalled};
-pub(crate) use interruptible::{Awaited, Interruptible};
-pub(crate) use remembered::Remembered;
-pub(crate) use response::{Response, type_name};
-pub(crate) use serve::{Outcome, Server, refuse};
-pub(crate) use standard_streams::{end_lines, install as install_streams, note as note_streams};
-pub(crate) use traceback::{Described, text_of};
-pub(crate) use variables::{BadVariable, BodyLength, Known, Twice, Variables, decimal};
+pub(crate) use crate::wsgi::{
+    error::{Interrupted, interruption, stalled},
+    interruptible::{Awaited, Interruptible},
+    remembered::Remembered,
+    response::{Response, type_name},
+    serve::{Outcome, Server, refuse},
+    standard_streams::{end_lines, install as install_streams, note as note_streams},
+    traceback::{Described, text_of},
+    variables::{BadVariable, BodyLength, Known, Twice, Variables, decimal},
+};
 
 use crate::log::Log;
 

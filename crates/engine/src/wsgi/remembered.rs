@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::variables::Known;
+use crate::wsgi::variables::Known;
 
 /// Variables that are remembered. Whoever makes up more gains nothing by it.
 const MOST: usize = 256;

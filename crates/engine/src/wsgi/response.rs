@@ -20,15 +20,17 @@ use pyo3::{
     types::{PyBytes, PyList, PyString, PyTuple},
 };
 
-use super::{
-    Awaited, Interruptible, ReplySink,
-    fault::{Fault, InvalidResponse},
-    file_wrapper::FilePart,
-    head::{BadHead, Head},
-    text::utf8,
-    variables::Variables,
+use crate::{
+    log::Log,
+    wsgi::{
+        Awaited, Interruptible, ReplySink,
+        error::{Fault, InvalidResponse},
+        file_wrapper::FilePart,
+        headers::{BadHead, Head},
+        text::utf8,
+        variables::Variables,
+    },
 };
-use crate::log::Log;
 
 /// Bytes of a file that are sent before signals are looked at again.
 const FILE_PIECE: u64 = 1 << 20;

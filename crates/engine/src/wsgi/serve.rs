@@ -16,19 +16,22 @@ use pyo3::{
     types::{PyByteArray, PyBytes, PyDict, PyInt, PyList, PyMemoryView, PyString, PyTuple},
 };
 
-use super::{
-    ErrorSink, Exchange, Setting,
-    environ::Environs,
-    errors::{Lines, errors_stream, settle},
-    fault::{Fault, closing_interrupted, stalled},
-    file_wrapper::FileWrapper,
-    input::Input,
-    response::{Flow, Response, type_name},
-    standard_streams,
-    stream::register,
-    traceback::{Described, format_exception},
+use crate::{
+    log::Log,
+    process::forks,
+    wsgi::{
+        ErrorSink, Exchange, Setting,
+        environ::Environs,
+        error::{Fault, closing_interrupted, stalled},
+        errors::{Lines, errors_stream, settle},
+        file_wrapper::FileWrapper,
+        input::Input,
+        response::{Flow, Response, type_name},
+        standard_streams,
+        stream::register,
+        traceback::{Described, format_exception},
+    },
 };
-use crate::{forks, log::Log};
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::sync::{
 
 use pyo3::{exceptions::PyValueError, intern, prelude::*, types::PyDict};
 
-use super::{
+use crate::wsgi::{
     ErrorSink,
     errors::{Lines, stream_of},
 };

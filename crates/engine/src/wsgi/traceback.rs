@@ -16,8 +16,7 @@ use pyo3::{
     types::{PyList, PySlice, PyString, PyTraceback, PyTuple},
 };
 
-use super::fault::Interrupted;
-use crate::stdlib;
+use crate::{stdlib, wsgi::error::Interrupted};
 
 /// Longest piece of a traceback in bytes: a frame, or a message with its type.
 const LONGEST_PIECE: usize = 4_000;

@@ -11,7 +11,7 @@ use link::{
     page::Form,
 };
 
-use super::remembered::{Came, Kind, Remembered, Time, spells_authorization};
+use crate::wsgi::remembered::{Came, Kind, Remembered, Time, spells_authorization};
 
 /// The variables of one request, checked and completed.
 #[derive(Debug)]

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use fastcgi_server::Stream;
 
-use super::Reply;
 use crate::{
-    log::{self, Transcript},
+    log::{
+        Transcript, {self},
+    },
+    transport::fastcgi::Reply,
     wsgi::ErrorSink,
 };
 

@@ -7,11 +7,17 @@
 
 use std::{io, sync::Arc};
 
-use super::{
-    Peer, Shared,
-    incoming::{Current, Incoming, log_broken},
+use crate::{
+    process::forks::Descriptor,
+    transport::{
+        fastcgi::{
+            Peer, Shared,
+            incoming::{Current, Incoming, log_broken},
+        },
+        spool::Aside,
+    },
+    wsgi::BodySource,
 };
-use crate::{forks::Descriptor, transport::aside::Aside, wsgi::BodySource};
 
 /// The second input of a request, as far as it has come.
 #[derive(Default)]

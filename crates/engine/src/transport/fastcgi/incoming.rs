@@ -17,9 +17,14 @@ use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
 };
 
-use super::{Incomplete, Progress, filter::FileInput, lingering::Lingering};
 use crate::{
-    forks::Descriptor, log::Log, rare_messages::Kind, transport::aside::Aside, wsgi::Interruptible,
+    log::{Log, rate_limit::Kind},
+    process::forks::Descriptor,
+    transport::{
+        fastcgi::{Incomplete, Progress, filter::FileInput, lingering_close::Lingering},
+        spool::Aside,
+    },
+    wsgi::Interruptible,
 };
 
 /// Bytes that are read at a time. A request without a body fits well.

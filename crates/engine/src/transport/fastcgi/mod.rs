@@ -9,13 +9,13 @@
 //! cannot be sent, what comes of the body is put aside, where the application finds it when it does
 //! read.
 
-mod cut;
+mod cut_response;
 mod errors;
 mod filter;
 mod incoming;
-mod lingering;
-mod moving;
-mod reply;
+mod lingering_close;
+mod response;
+mod transfer;
 
 use std::{
     cell::Cell,
@@ -32,16 +32,19 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 
-use super::aside::Aside;
+pub(crate) use crate::transport::fastcgi::{
+    cut_response::Cut, errors::Copied, response::Reply, transfer::Watched,
+};
 use crate::{
-    forks::{self, Descriptor},
+    process::forks::{
+        Descriptor, {self},
+    },
+    transport::{
+        fastcgi::incoming::{Current, Incoming, log_broken},
+        spool::Aside,
+    },
     wsgi::{BodyLength, BodySource, Interruptible},
 };
-pub(crate) use cut::Cut;
-pub(crate) use errors::Copied;
-use incoming::{Current, Incoming, log_broken};
-pub(crate) use moving::Watched;
-pub(crate) use reply::Reply;
 
 /// Within this time after a connection its first request is on its way, unless it is somebody who
 /// never says anything.

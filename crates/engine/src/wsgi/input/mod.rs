@@ -24,11 +24,11 @@ use pyo3::{
     types::{PyBytes, PyList, PySlice, PyTuple},
 };
 
-use super::{
+use crate::wsgi::{
     Awaited, BodySource, Interruptible,
+    input::body::{Body, Seek, Step},
     stream::{closed_file, unsupported},
 };
-use body::{Body, Seek, Step};
 
 /// Sizes for which the result itself is read into. A smaller one would cost a system call each; a
 /// greater one is a limit rather than an expectation.

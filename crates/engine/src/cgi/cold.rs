@@ -1,0 +1,186 @@
+//! One CGI request in a process of its own: what PEP 3333 shows as the CGI gateway.
+
+use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
+
+use link::{
+    entry::{Code, Entry},
+    launch::{EXIT_TIMEOUT_SECONDS, Launch},
+    page::{Form, Status},
+    report::Report,
+};
+use pyo3::prelude::*;
+
+use crate::{
+    loading::{
+        application::{
+            Failure, {self},
+        },
+        import_audit,
+    },
+    log::Log,
+    process,
+    process::{
+        environment::{
+            Pairs, {self},
+        },
+        forks::Descriptor,
+        gateway_pipe,
+    },
+    reporter::Reporter,
+    transport::cgi::{Body, Parting, Reply, StandardError},
+    wsgi::{
+        BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting,
+        Twice, Variables, refuse,
+    },
+};
+
+/// Serves the request that the process environment describes. The first one that a warm pool would
+/// serve also reports what the import audit says.
+pub(crate) fn run(
+    py: Python<'_>,
+    launch: &Launch,
+    (body, reply): (Descriptor, Descriptor),
+    reporter: Reporter,
+    interruptible: Interruptible,
+    (is_first, lifeline): (bool, Option<Arc<Descriptor>>),
+) -> PyResult<()> {
+    let audit = is_first.then(|| reporter.clone());
+    let watcher = reporter.clone();
+    let tell = {
+        let (reporter, gateway) = (reporter.clone(), launch.gateway_pid);
+        let limit = match launch.timeout_seconds {
+            0 => EXIT_TIMEOUT_SECONDS,
+            seconds => seconds,
+        };
+        let message = Log::new(&launch.request_id, &launch.request).text(&closing_hangs(limit));
+        // Web servers end the gateway as soon as they have the response, and `close()` is still to
+        // come.
+        move |complete| {
+            let signal = process::outlive(gateway, Duration::from_secs(limit), &message);
+            lifeline.iter().for_each(|lifeline| drop(gateway_pipe::hold_by(lifeline, signal)));
+            reporter.send(&Report::Over { complete });
+        }
+    };
+    let asked = Asked {
+        log: Log::new(&launch.request_id, &launch.request),
+        variables: std::env::vars_os()
+            .map(|(name, value)| (name.into_vec(), value.into_vec()))
+            .collect(),
+        body,
+        reply,
+        reporter,
+        interruptible,
+        form: launch.form,
+        part: Parting { tell: Box::new(tell), is_guarded: true, exits: true },
+    };
+    let setting = Setting {
+        multithread: false,
+        multiprocess: true,
+        run_once: true,
+        debug: launch.debug,
+        timeout_seconds: launch.timeout_seconds,
+        socket_timeout_seconds: 0,
+        is_cgi: true,
+        script_name: launch.script_name.as_deref().map(Into::into),
+    };
+    serve(py, asked, setting, |setting| {
+        let load = || {
+            // As in any CGI script, what loading does to the environment is seen in `environ`, too.
+            let loaded = application::load(py, launch, setting);
+            watcher.send(&Report::Loaded);
+            loaded.map(|loaded| (loaded.application, environment::variables(py).ok()))
+        };
+        match audit {
+            None => load(),
+            Some(reporter) => import_audit::report(py, launch, &reporter, load),
+        }
+    })
+}
+
+/// A CGI request, and all that belongs to it.
+pub(crate) struct Asked {
+    pub(crate) log: Log,
+    pub(crate) variables: Pairs,
+    pub(crate) body: Descriptor,
+    pub(crate) reply: Descriptor,
+    pub(crate) reporter: Reporter,
+    pub(crate) interruptible: Interruptible,
+    pub(crate) form: Form,
+    /// What comes before the end of the response.
+    pub(crate) part: Parting,
+}
+
+/// Serves one request with the application that `load` gives, which is called once the request is
+/// known to be a good one. With the application `load` gives the variables of the request as they
+/// are then, if loading may have changed them.
+pub(crate) fn serve<'py>(
+    py: Python<'py>,
+    asked: Asked,
+    setting: Setting,
+    load: impl FnOnce(&Setting) -> Result<(Bound<'py, PyAny>, Option<Pairs>), Failure>,
+) -> PyResult<()> {
+    let Asked { log, variables: received, body, reply, reporter, interruptible, form, part } =
+        asked;
+    let is_head =
+        received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
+    let variables = match checked(&received, &setting) {
+        Ok(variables) => variables,
+        Err(bad) => {
+            let reply = Box::new(Reply::new(
+                reply,
+                Body::new(body, BodyLength::Exactly(0)),
+                reporter,
+                part,
+            ));
+            let response = Response::new(reply, form, is_head, log, interruptible);
+            refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
+            return Ok(());
+        }
+    };
+    let body = Body::new(body, variables.body_length());
+    let software = received.iter().find(|(name, _)| name == b"SERVER_SOFTWARE");
+    let software = software.map_or(&b""[..], |(_, value)| value);
+    let reply = Box::new(Reply::new(reply, body.clone(), reporter, part).for_server(software));
+    match load(&setting) {
+        Ok((application, changed)) => {
+            let changed = changed.filter(|changed| *changed != received);
+            let changed = changed.as_ref().and_then(|changed| checked(changed, &setting).ok());
+            let variables = changed.unwrap_or(variables);
+            let exchange = Exchange {
+                variables,
+                body: Box::new(body),
+                data: None,
+                reply,
+                errors: None,
+                form,
+                log,
+                interruptible,
+            };
+            Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange);
+        }
+        Err(failure) => {
+            let response = Response::new(reply, form, variables.is_head(), log, interruptible);
+            refuse(py, response, setting.debug, failure.status, &failure.entry);
+        }
+    }
+    Ok(())
+}
+
+/// The log message for a `close()` that does not react to its interruption.
+pub(crate) fn closing_hangs(seconds: u64) -> Entry {
+    let sentence = format!(
+        "the request took longer than {seconds} s: `close()` of its response has not returned"
+    );
+    Entry::error(Code::TimedOut, sentence).hint(
+        "the client has the response; `close()` did not react to SIGTERM, and its stack may stand \
+         just below",
+    )
+}
+
+/// What the application sees of the variables `received`.
+fn checked<'a>(received: &'a Pairs, setting: &Setting) -> Result<Variables<'a>, BadVariable> {
+    let received = received.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let mut variables = Variables::new(received, Twice::First, &mut Remembered::default())?;
+    setting.script_name.iter().for_each(|script_name| variables.mount_at(script_name));
+    Ok(variables)
+}

@@ -1,0 +1,4 @@
+//! CGI requests: each is served by a process of its own.
+
+pub(crate) mod cold;
+pub(crate) mod warm;

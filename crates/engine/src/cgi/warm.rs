@@ -1,0 +1,454 @@
+//! A process of a warm pool: forked ahead of the one CGI request that it serves, with the
+//! application loaded.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use link::{
+    entry::{Code, Entry},
+    handoff::{
+        DESCRIPTORS, Greeting, Handoff, {self},
+    },
+    launch::{Launch, Service},
+    report::Report,
+};
+use pyo3::prelude::*;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    fs::{CWD, Mode, OFlags, openat},
+    io::{Errno, fcntl_dupfd_cloexec, ioctl_fionbio},
+    net::{Shutdown, SocketFlags, SocketType, accept_with, shutdown, sockopt},
+    process::{Pid, PidfdFlags, geteuid, getpid, pidfd_open, setpgid},
+    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+};
+
+use crate::{
+    cgi::cold::{
+        Asked, {self},
+    },
+    loading::{loaded_state::LoadedState, prefault::Pages, staleness::Fresh},
+    log::Log,
+    pool::{
+        serving::{
+            TO_TAKE_INVENTORY, {self},
+        },
+        worker_limits::{Span, Then},
+        worker_status::{Board, Watched},
+    },
+    process::{
+        Mask, Sigterm, Timers, environment,
+        forks::{
+            Descriptor, Inventory, {self},
+        },
+        gateway_pipe::{
+            Tie, {self},
+        },
+        interpreter::{
+            Heeds, TermHandler, {self},
+        },
+        {self},
+    },
+    reporter::Reporter,
+    transport::cgi::Parting,
+    wsgi::{Setting, end_lines},
+};
+
+/// Epoll data of a connection, and of the signal that asks this process to stop.
+const CONNECTION: u64 = 0;
+const SIGTERM: u64 = 1;
+
+/// How long a gateway may take to send its request after it was greeted. It has it ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a gateway may take to end. It has nothing to do before.
+const SHORTLY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+
+/// Serves one request, or one after the other in a resident pool, or none if it is told to end
+/// before that. Returns the exit status of this process.
+pub(crate) fn run(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    service: &Service,
+    listeners: Vec<Descriptor>,
+    (board, slot): (Board, u32),
+    (state, fresh, pages, tie): (&LoadedState, Fresh, Option<Pages>, Arc<Tie>),
+) -> PyResult<i32> {
+    let watched = Watched::new(board, slot, 1, 0)?;
+    let span = Span::new(service)?;
+    let mut count = 0;
+    let ourselves = getpid();
+    let timers = Timers::default();
+    let mut spare = Some(Spare::new(listeners, fresh, (launch, &state.mask))?);
+    let environment = if service.resident { Some(environment::Kept::new(py)?) } else { None };
+    let theirs = TermHandler::present(py)?;
+    // A group of its own, as with any CGI request, so that what it has started can be ended with
+    // it.
+    setpgid(None, None).map_err(io::Error::from)?;
+    let log = Descriptor::made(|| fcntl_dupfd_cloexec(forks::log(), 3)).map_err(io::Error::from)?;
+    forks::keep_standard();
+    while let Some(waiting) = &mut spare {
+        let Some(taken) = py.detach(|| waiting.request()) else {
+            break;
+        };
+        // In a process that ends with the request, what belongs to the pool ends before it.
+        let kept = spare.take().filter(|_| service.resident);
+        let begun = SystemTime::now();
+        let served = serve(
+            py,
+            application,
+            launch,
+            service,
+            &watched,
+            (state, &theirs, &timers),
+            (&tie, taken),
+        )?;
+        let Some(mut kept) = kept else {
+            // Connection and lifeline are the kernel's to close, with the process.
+            std::mem::forget(served);
+            pages.iter().for_each(Pages::note);
+            break;
+        };
+        kept.sigterm.listen_again(&state.mask)?;
+        // Those that have come before call their handlers now. What these raise is the
+        // application's.
+        if let Err(error) = py.check_signals() {
+            error.print(py);
+        }
+        if forks::has_lost() {
+            break;
+        }
+        let was_told = served.end(&log, state, &tie)? || kept.sigterm.has_come();
+        environment.iter().try_for_each(|kept| kept.restore(py))?;
+        if was_told || !tie.has_template() || kept.fresh.watch_more(py, begun).is_err() {
+            break;
+        }
+        watched.end(py, 0);
+        count += 1;
+        match span.after(count) {
+            Then::Serve => {}
+            Then::Tell(resident) => watched.tell_memory(0, resident),
+            Then::End(why) => {
+                let sentence =
+                    format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
+                Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
+                break;
+            }
+        }
+        kept.has_served = true;
+        spare = Some(kept);
+    }
+    watched.end(py, 0);
+    watched.leave(0);
+    Ok(0)
+}
+
+/// What is left of a request that was served.
+struct Served {
+    connection: Descriptor,
+    lifeline: Arc<Descriptor>,
+    told: Arc<AtomicBool>,
+}
+
+impl Served {
+    /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
+    fn end(self, log: &Descriptor, state: &LoadedState, tie: &Tie) -> PyResult<bool> {
+        leave_streams(log, state)?;
+        // Where the reply was never begun, the request was not released.
+        tie.hold_if_it_lives()?;
+        gateway_pipe::let_go(&self.lifeline);
+        // Whatever of the application holds it still: this is the end that the gateway waits for.
+        let _ = shutdown(&self.connection, Shutdown::Both);
+        Ok(self.told.load(Ordering::Relaxed))
+    }
+}
+
+/// Serves one request.
+fn serve(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    service: &Service,
+    watched: &Watched,
+    (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
+    (tie, taken): (&Arc<Tie>, Taken),
+) -> PyResult<Served> {
+    let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } =
+        taken;
+    state.enter(py, &handoff)?;
+    let reporter = Reporter::new(connection.try_clone()?);
+    let told = Arc::new(AtomicBool::new(false));
+    let heeds = Heeds::Gateway(told.clone(), theirs.clone_ref(py));
+    let interruptible = interpreter::end_by_exception(py, &reporter, heeds)?;
+    process::unblock_signals(&state.mask);
+    gateway_pipe::hold_to(&lifeline)?;
+    // From here on the request's life is the gateway's to watch, and no other process's.
+    tie.release()?;
+    lead_to(&errors, state)?;
+    drop(errors);
+    let log = Log::new(&handoff.request_id, &handoff.request);
+    watched.begin(0, log.line(), &interruptible);
+    reporter.send(&Report::Ready);
+    let lifeline = Arc::new(lifeline);
+    let begun = Instant::now();
+    let seconds = handoff.timeout_seconds;
+    let hangs = (seconds > 0).then(|| log.text(&cold::closing_hangs(seconds)));
+    let tell = {
+        let (reporter, lifeline) = (reporter.clone(), lifeline.clone());
+        move |complete| {
+            gateway_pipe::let_go(&lifeline);
+            reporter.send(&Report::Released { complete });
+            await_end(gateway, reporter.socket());
+            if let Some(hangs) = hangs {
+                process::interrupt_after(
+                    Duration::from_secs(seconds).saturating_sub(begun.elapsed()),
+                    &hangs,
+                );
+            }
+        }
+    };
+    let asked = Asked {
+        log,
+        variables: state.variables(&handoff),
+        body,
+        reply,
+        reporter,
+        interruptible,
+        form: handoff.form,
+        part: Parting { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
+    };
+    let setting =
+        Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
+    cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
+    if seconds > 0 {
+        process::cancel();
+    }
+    // A process that ends with its request takes its timers with it.
+    if service.resident
+        && let Some(entry) = timers.after_request().or_else(|| timers.when_idle())
+    {
+        Log::new(&handoff.request_id, &handoff.request).entry(&entry);
+    }
+    // Its template watches it again, as before the request; if that is gone nobody does, and it
+    // ends by itself.
+    tie.hold_if_it_lives()?;
+    if forks::is_untold() {
+        // The gateway hears from the kernel that this process ends, and not why.
+        let entry = Entry::descriptors_lost("the gateway cannot hear of the reply");
+        Log::new(&handoff.request_id, &handoff.request).entry(&entry);
+    }
+    Ok(Served { connection, lifeline, told })
+}
+
+/// A descriptor of this process, readable when that has ended.
+fn process_descriptor() -> io::Result<Descriptor> {
+    if let Ok(process) = Descriptor::made(|| pidfd_open(getpid(), PidfdFlags::empty())) {
+        return Ok(process);
+    }
+    // Before Linux 5.3, or where a filter forbids that: a socket whose other end this process alone
+    // has, and the kernel closes.
+    let (theirs, ours) = forks::pair(SocketType::STREAM)?;
+    std::mem::forget(ours);
+    Ok(theirs)
+}
+
+/// Waits until the gateway has ended. Apache's mod_cgid looks whether the program is gone as soon
+/// as its reply has ended, and lets the next request on a kept connection wait for ten milliseconds
+/// if it is not.
+fn await_end(gateway: Pid, connection: &Descriptor) {
+    match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
+        Ok(gateway) => drop(poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY))),
+        // It has gone already.
+        Err(Errno::SRCH) => {}
+        // Before Linux 5.3 there is only the end of its connection to be seen, which comes just
+        // before.
+        Err(_) => drop(poll(&mut [PollFd::new(connection, PollFlags::RDHUP)], Some(&SHORTLY))),
+    }
+}
+
+/// Makes the standard streams those of the pool again. What libraries in C hold back belongs to the
+/// request.
+fn leave_streams(log: &Descriptor, state: &LoadedState) -> io::Result<()> {
+    end_lines();
+    process::flush_c_streams();
+    dup2_stdin(openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)?;
+    lead_to(log, state)
+}
+
+/// Makes standard output and standard error lead to `log`, unless loading has made them lead
+/// elsewhere.
+fn lead_to(log: impl AsFd, state: &LoadedState) -> io::Result<()> {
+    let [output, errors] = state.is_redirected();
+    if !output {
+        dup2_stdout(&log)?;
+    }
+    if !errors {
+        dup2_stderr(&log)?;
+    }
+    forks::lead_log(log.as_fd());
+    Ok(())
+}
+
+/// A process that waits for its request.
+struct Spare {
+    listeners: Vec<Descriptor>,
+    sigterm: Sigterm,
+    /// Both of them, to be waited for. Of all processes that wait the kernel wakes one for a
+    /// connection: the first that began to, which in a resident pool is the one that served last,
+    /// as far as one is enough.
+    events: Descriptor,
+    process: Descriptor,
+    fresh: Fresh,
+    supervisor: Option<Pid>,
+    /// All of these.
+    inventory: Inventory,
+    /// A request was served since the inventory was taken last.
+    has_served: bool,
+}
+
+/// A request that nobody else will serve.
+struct Taken {
+    connection: Descriptor,
+    gateway: Pid,
+    handoff: Handoff,
+    descriptors: [Descriptor; DESCRIPTORS - 1],
+}
+
+impl Spare {
+    /// From here on SIGTERM is noted.
+    fn new(
+        listeners: Vec<Descriptor>,
+        fresh: Fresh,
+        (launch, mask): (&Launch, &Mask),
+    ) -> io::Result<Self> {
+        let events = Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?;
+        for listener in &listeners {
+            // A connection may be gone again.
+            ioctl_fionbio(listener, true)?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+            epoll::add(&events, listener, epoll::EventData::new_u64(CONNECTION), flags)?;
+        }
+        let process = process_descriptor()?;
+        let (sigterm, supervisor) = (Sigterm::listen(mask)?, Pid::from_raw(launch.gateway_pid));
+        epoll::add(&events, &sigterm, epoll::EventData::new_u64(SIGTERM), epoll::EventFlags::IN)?;
+        let needed = listeners.iter().map(AsFd::as_fd).chain([
+            events.as_fd(),
+            process.as_fd(),
+            sigterm.as_fd(),
+        ]);
+        let inventory = Inventory::of(needed);
+        Ok(Self {
+            listeners,
+            sigterm,
+            events,
+            process,
+            fresh,
+            supervisor,
+            inventory,
+            has_served: false,
+        })
+    }
+
+    /// Waits for a request; none if this process is to end.
+    fn request(&mut self) -> Option<Taken> {
+        loop {
+            let nothing = epoll::Event {
+                flags: epoll::EventFlags::empty(),
+                data: epoll::EventData::new_u64(CONNECTION),
+            };
+            let mut events = [nothing; 2];
+            let look = self
+                .has_served
+                .then_some(TO_TAKE_INVENTORY)
+                .and_then(|time| Timespec::try_from(time).ok());
+            let came = match epoll::wait(&self.events, &mut events, look.as_ref()) {
+                Ok(0) if self.has_served => {
+                    if self.has_lost() {
+                        return None;
+                    }
+                    continue;
+                }
+                Ok(came) => came,
+                Err(Errno::INTR) => 0,
+                // The application has closed it in an earlier request.
+                Err(_) => return None,
+            };
+            if self.has_lost() {
+                return None;
+            }
+            // Also if this process is to end: nobody else was woken for a connection that has come.
+            for listener in &self.listeners {
+                match Descriptor::made(|| accept_with(listener, SocketFlags::CLOEXEC)) {
+                    Ok(connection) => {
+                        if let Some(taken) = self.greet(connection) {
+                            return Some(taken);
+                        }
+                    }
+                    // Taken by another process, or gone again.
+                    Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+                    // The application has closed it in an earlier request, or has left no
+                    // descriptor free: another process does better.
+                    Err(_) => return None,
+                }
+            }
+            // The pool ends with its socket.
+            let is_end = |event: &epoll::Event| {
+                let flags = event.flags;
+                event.data.u64() == SIGTERM || flags.contains(epoll::EventFlags::HUP)
+            };
+            if events[..came].iter().any(is_end) {
+                return None;
+            }
+        }
+    }
+
+    /// Has the application closed what is needed for the next request, or put something in its
+    /// place? The log says so.
+    fn has_lost(&mut self) -> bool {
+        if !std::mem::take(&mut self.has_served) || self.inventory.lost().is_empty() {
+            return false;
+        }
+        let which = "this process cannot serve any more, and another takes its place";
+        Log::new("-", "(worker)").entry(&Entry::descriptors_lost(which));
+        true
+    }
+
+    /// Offers to serve whoever has connected. Nothing comes of it if that one is another user, has
+    /// gone, or finds the code stale.
+    fn greet(&self, connection: Descriptor) -> Option<Taken> {
+        let gateway = sockopt::socket_peercred(&connection).ok()?;
+        if gateway.uid != geteuid() {
+            return None;
+        }
+        let stale = self.fresh.is_stale();
+        let greeting = Greeting { pid: getpid().as_raw_nonzero().get(), stale }.encode().ok()?;
+        handoff::send(connection.as_fd(), &greeting, &[self.process.as_fd()]).ok()?;
+        if stale {
+            self.fresh.tell(self.supervisor);
+            return None;
+        }
+        let mut watched = [PollFd::new(&connection, PollFlags::IN)];
+        let patience = Timespec::try_from(PATIENCE).ok()?;
+        while let Err(Errno::INTR) = poll(&mut watched, Some(&patience)) {}
+        let descriptors = forks::without_forks(|| {
+            let (_, descriptors) = handoff::receive(connection.as_fd())?;
+            Ok::<_, io::Error>(descriptors.into_iter().map(Descriptor::from).collect::<Vec<_>>())
+        });
+        let [body, reply, errors, frame, lifeline] =
+            <[Descriptor; DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
+        let handoff = Handoff::from_file(frame.into_owned()).ok()?;
+        Some(Taken {
+            connection,
+            gateway: gateway.pid,
+            handoff,
+            descriptors: [body, reply, errors, lifeline],
+        })
+    }
+}

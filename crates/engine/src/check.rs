@@ -1,0 +1,175 @@
+//! `wsgate check`: load the application, try one request under the strictest judge there is, say
+//! what was found.
+
+use std::{
+    fs::File,
+    io::{
+        Write as _, {self},
+    },
+    time::{Duration, Instant},
+};
+
+use link::{
+    check::{Findings, Loaded, Remains},
+    launch::Launch,
+    report::Report,
+};
+use pyo3::{prelude::*, types::PyDict};
+
+use crate::{
+    loading::{
+        application::{
+            Failure, Loaded as App, {self},
+        },
+        import_audit::{
+            Tracing, {self},
+        },
+        random_state, synthetic_request, warm_up,
+    },
+    log::Log,
+    process::forks::Descriptor,
+    reporter::Reporter,
+    stdlib,
+    wsgi::{Described, Interruptible, Setting, text_of},
+};
+
+/// Writes the findings about the application to the reply descriptor.
+pub(crate) fn run(
+    py: Python<'_>,
+    launch: &Launch,
+    reply: Descriptor,
+    reporter: &Reporter,
+    interruptible: Interruptible,
+) -> PyResult<()> {
+    let findings = findings(py, launch, reporter, interruptible)?;
+    write(findings.encode().map_err(io::Error::other), reply, reporter);
+    Ok(())
+}
+
+/// Loads the application slowly, to see what does what, and writes to the reply descriptor what
+/// that leaves behind.
+pub(crate) fn trace(
+    py: Python<'_>,
+    launch: &Launch,
+    reply: Descriptor,
+    reporter: &Reporter,
+) -> PyResult<()> {
+    let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
+    drop(loaded);
+    write(Remains::encode(&remains).map_err(io::Error::other), reply, reporter);
+    Ok(())
+}
+
+/// Loads the application as a template does.
+fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
+    let setting = setting(launch);
+    let loaded = application::load(py, launch, &setting)?;
+    warm_up::run(
+        py,
+        &loaded.application,
+        launch,
+        &setting,
+        &Log::new(&launch.request_id, &launch.request),
+    );
+    Ok(loaded)
+}
+
+fn write(bytes: io::Result<Vec<u8>>, reply: Descriptor, reporter: &Reporter) {
+    reporter.send(&Report::HeadLeaves);
+    let written = bytes.and_then(|bytes| File::from(reply.into_owned()).write_all(&bytes));
+    reporter.send(&Report::Done { complete: written.is_ok() });
+}
+
+fn setting(launch: &Launch) -> Setting {
+    Setting {
+        multithread: false,
+        multiprocess: true,
+        run_once: true,
+        debug: true,
+        timeout_seconds: launch.timeout_seconds,
+        socket_timeout_seconds: 0,
+        is_cgi: true,
+        script_name: launch.script_name.as_deref().map(Into::into),
+    }
+}
+
+fn findings(
+    py: Python<'_>,
+    launch: &Launch,
+    reporter: &Reporter,
+    interruptible: Interruptible,
+) -> PyResult<Findings> {
+    let begin = Instant::now();
+    let ((loaded, import_time), remains) =
+        import_audit::audit(py, Tracing::Off, || (load(py, launch), begin.elapsed()))?;
+    reporter.send(&Report::Loaded);
+    let sys = py.import("sys")?;
+    let text = |name: &str| -> PyResult<String> { text_of(&sys.getattr(name)?.str()?) };
+    let version = sys.getattr("version_info")?;
+    let number = |index: usize| -> PyResult<u32> { version.get_item(index)?.extract() };
+    Ok(Findings {
+        python_version: format!("{}.{}.{}", number(0)?, number(1)?, number(2)?),
+        executable: text("executable")?,
+        prefix: text("prefix")?,
+        in_venv: !sys.getattr("prefix")?.eq(sys.getattr("base_prefix")?)?,
+        sys_path: application::search_path(&sys)?,
+        import_time,
+        loaded: match loaded {
+            Err(failure) => Err(failure.entry.for_client()),
+            Ok(loaded) => {
+                let generators = random_state::generators(py, &launch.app)?;
+                let validator = stdlib::import(py, "wsgiref.validate").and_then(|validate| {
+                    validate.getattr("validator")?.call1((&loaded.application,))
+                });
+                let not_validated =
+                    validator.as_ref().err().map(|error| Described::of(py, error).line);
+                let asked = validator.as_ref().unwrap_or(&loaded.application);
+                let (first_request, request_time) =
+                    first_request(asked, setting(launch), launch, interruptible)?;
+                Ok(Loaded {
+                    callable: loaded.name,
+                    kind: loaded.application.get_type().fully_qualified_name()?.to_string(),
+                    files: files(&sys)?,
+                    first_request,
+                    not_validated,
+                    request_time,
+                    remains,
+                    generators,
+                    threads: std::fs::read_dir("/proc/self/task")
+                        .map_or(1, Iterator::count)
+                        .saturating_sub(1),
+                })
+            }
+        },
+    })
+}
+
+/// Files of every module that is loaded.
+fn files(sys: &Bound<'_, PyModule>) -> PyResult<Vec<Vec<u8>>> {
+    let modules = sys.getattr("modules")?.cast_into::<PyDict>()?;
+    let mut files = Vec::new();
+    for (_, module) in modules {
+        // Modules may be any object, and their attributes may raise.
+        let file = module.getattr("__file__").and_then(|file| file.extract::<std::ffi::OsString>());
+        if let Ok(file) = file {
+            files.push(std::os::unix::ffi::OsStringExt::into_vec(file));
+        }
+    }
+    Ok(files)
+}
+
+/// Status line of the reply to a plain `GET /`, or the log entries that came of it.
+fn first_request(
+    application: &Bound<'_, PyAny>,
+    setting: Setting,
+    launch: &Launch,
+    interruptible: Interruptible,
+) -> PyResult<(Result<String, String>, Duration)> {
+    let (scheme, host) = launch.warm_up.as_ref().map_or(("http", "localhost"), |warm_up| {
+        let (scheme, host, _) = warm_up.parts("");
+        (scheme, host)
+    });
+    let answer =
+        synthetic_request::ask(application, setting, "check", (scheme, host, "/"), interruptible)?;
+    Ok((answer.status, answer.time))
+}

@@ -1,0 +1,136 @@
+//! What templates log about an import that processes must not share.
+
+use std::fmt::Write as _;
+
+use link::{
+    check::{Remains, Sharing},
+    entry::{Code, Entry},
+    launch::{Launch, Service},
+};
+
+/// The log messages when workers are forked all the same, with `--preload yes`.
+pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<Entry> {
+    let app = &launch.app;
+    let mut entries = Vec::new();
+    let (threads, others): (Vec<_>, Vec<_>) = strictly(remains).partition(|one| one.is_threads);
+    for one in &threads {
+        let sentence = format!("`{app}` {} {}", one.what, meanwhile(launch));
+        entries.push(Entry::warning(Code::ThreadsAtImport, sentence).hint(
+            "threads do not live in the workers, which are forked from this process: let each \
+             worker load the application with --preload no, or start threads when a request first \
+             needs them; `wsgate check` names the code",
+        ));
+    }
+    if !others.is_empty() {
+        let sentence =
+            format!("`{app}` left open {} what processes must not share", meanwhile(launch));
+        entries.push(Entry::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
+            "all workers share what this process has open: let each worker load the application \
+             with --preload no, or open and connect when a request first needs it",
+        ));
+    }
+    entries
+}
+
+/// The log message when no worker is forked because of `remains`.
+pub(crate) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service) -> Entry {
+    let app = &launch.app;
+    let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
+    let (then, hint) = match (is_for_one, service.warm) {
+        (true, true) => (
+            "and what one process at a time may have, so its requests are served cold",
+            "let a request open it and close it again; or run a FastCGI pool with --workers 1 \
+             --threads 8",
+        ),
+        (true, false) if service.workers > 1 => (
+            "and one process at a time may have it: other workers fail to load the application, or \
+             destroy its data",
+            "run one worker with threads: --workers 1 --threads 8; or let a request open it and \
+             close it again",
+        ),
+        (true, false) => (
+            "so the worker loads it by itself",
+            "a reload fails as long as the worker has it open: stop the pool and start it again \
+             for new code",
+        ),
+        (false, true) if service.resident => (
+            "so each process loads it by itself",
+            "let a request open, connect and start these when it first needs them",
+        ),
+        (false, true) => (
+            "so each process loads it by itself",
+            "let a request open, connect and start these when it first needs them; or use --mode \
+             resident, whose processes stay once they have loaded it",
+        ),
+        (false, false) => (
+            "so each worker loads it by itself",
+            "--preload no says the same without the attempt; --preload yes forks workers all the \
+             same",
+        ),
+    };
+    let hint = &if is_for_one {
+        hint.to_owned()
+    } else {
+        format!("{}{hint}{SECRETS}", of_openblas(remains))
+    };
+    if Sharing::of(remains) == Sharing::Forked {
+        let sentence = format!(
+            "`{app}` left open or running what processes must not share when it was first loaded, \
+             and nothing the second time, {then}"
+        );
+        return Entry::notice(Code::NotPreloaded, sentence).hint(hint);
+    }
+    let sentence = format!(
+        "`{app}` left open or running {} what processes must not share, {then}",
+        meanwhile(launch)
+    );
+    let warns = is_for_one && (service.warm || service.workers > 1);
+    let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
+    let entry = if warns { Entry::warning } else { Entry::notice }(code, sentence);
+    entry.detail(listing(remains, launch)).hint(hint)
+}
+
+/// What follows where processes load by themselves.
+const SECRETS: &str = "; a secret that is made at import is another one in each process, which \
+    then refuses the others' tokens: read it from a file or a variable";
+
+/// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load:
+/// nobody has started them on purpose.
+fn of_openblas(remains: &[Remains]) -> &'static str {
+    let has_threads = strictly(remains).any(|one| one.is_threads);
+    // Where the maps cannot be read, the other hints have to do.
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    if has_threads && maps().contains("openblas") {
+        "OpenBLAS, which numpy loads, starts threads: --env OPENBLAS_NUM_THREADS=1 keeps it from \
+         that, and the application can be forked; "
+    } else {
+        ""
+    }
+}
+
+fn strictly(remains: &[Remains]) -> impl Iterator<Item = &Remains> {
+    remains.iter().filter(|one| one.sharing > Sharing::Forked)
+}
+
+/// What processes must not share, a line each, with the code that did it as far as that is known.
+pub(crate) fn listing(remains: &[Remains], launch: &Launch) -> String {
+    list(strictly(remains), launch)
+}
+
+fn list<'a>(remains: impl Iterator<Item = &'a Remains>, launch: &Launch) -> String {
+    remains.fold(String::new(), |mut text, one| {
+        // Writing to a string cannot fail.
+        let _ = match &one.origin {
+            Some(_) => writeln!(text, "{}", one.sentence(&launch.app)),
+            None => writeln!(text, "{} (`wsgate check` names the code)", one.what),
+        };
+        text
+    })
+}
+
+fn meanwhile(launch: &Launch) -> &'static str {
+    match launch.warm_up {
+        None => "while it was loaded",
+        Some(_) => "while it was loaded and answered its warm-up request",
+    }
+}

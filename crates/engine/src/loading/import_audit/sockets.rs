@@ -1,0 +1,178 @@
+//! Which processes may have a socket that an import left open.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use link::check::Sharing;
+use rustix::{
+    net::{
+        AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
+    },
+    process::getpid,
+};
+
+use crate::loading::import_audit::descriptors::Descriptors;
+
+/// Ports that the kernel chooses by itself, if it does not say which.
+const CHOSEN_PORTS: (u16, u16) = (32_768, 60_999);
+
+/// A socket, as the kernel describes it.
+struct Socket<'fd> {
+    socket: BorrowedFd<'fd>,
+    /// Its own address and its peer's, in words.
+    ours: Option<String>,
+    theirs: Option<String>,
+    is_connected: bool,
+    listens: bool,
+    is_unix: bool,
+    kind: Option<SocketType>,
+}
+
+/// A socket in words, and which processes may have it. Nothing for one end of a pair whose other
+/// end is here, too.
+pub(crate) fn judge(number: i32, all: &Descriptors<'_, '_>) -> Option<(String, Sharing)> {
+    // SAFETY: the call takes numbers and touches no memory. The descriptor may be closed by now;
+    // then there is no copy.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Some((format!("descriptor {number}"), Sharing::EachProcess));
+    }
+    // SAFETY: the kernel made this descriptor just now, for nobody else.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    let socket = Socket::of(copy.as_fd());
+    if socket.is_half_of_a_pair() && has_other_half(number, all) {
+        return None;
+    }
+    Some((format!("descriptor {number}: {}", socket.ends()), socket.sharing()))
+}
+
+impl<'fd> Socket<'fd> {
+    fn of(socket: BorrowedFd<'fd>) -> Self {
+        let peer = getpeername(socket);
+        let domain = sockopt::socket_domain(socket);
+        Self {
+            socket,
+            ours: getsockname(socket).ok().and_then(named),
+            is_connected: peer.is_ok(),
+            theirs: peer.ok().flatten().and_then(named),
+            listens: sockopt::socket_acceptconn(socket).unwrap_or(false),
+            is_unix: domain == Ok(AddressFamily::UNIX),
+            kind: sockopt::socket_type(socket).ok().filter(|_| {
+                [AddressFamily::UNIX, AddressFamily::INET, AddressFamily::INET6]
+                    .iter()
+                    .any(|known| domain == Ok(*known))
+            }),
+        }
+    }
+
+    fn sharing(&self) -> Sharing {
+        use Sharing::{EachProcess, Forked};
+        if self.kind.is_none() || self.kind == Some(SocketType::RAW) {
+            // Answers of the kernel (netlink), or packets that the first reader takes.
+            return EachProcess;
+        }
+        if self.kind == Some(SocketType::DGRAM) {
+            return match (&self.ours, self.is_connected) {
+                // Nothing can come back, and datagrams of several senders do not mix: a logger's
+                // socket, connected to `/dev/log` or not.
+                (None, true) if self.is_unix && self.theirs.is_some() => Forked,
+                (None, false) => Forked,
+                (Some(_), true) | (None, true) => EachProcess,
+                // The kernel has chosen the address when something was sent.
+                (Some(_), false) if !self.is_unix && self.has_chosen_port() => Forked,
+                (Some(_), false) => self.second_binding(),
+            };
+        }
+        if self.listens || self.ours.is_some() && !self.is_connected {
+            self.second_binding()
+        } else {
+            EachProcess
+        }
+    }
+
+    /// An address belongs to one socket, unless that agrees to share it.
+    fn second_binding(&self) -> Sharing {
+        if sockopt::socket_reuseport(self.socket).unwrap_or(false) {
+            Sharing::EachProcess
+        } else {
+            Sharing::OneProcess
+        }
+    }
+
+    fn has_chosen_port(&self) -> bool {
+        let (lowest, highest) = chosen_ports().unwrap_or(CHOSEN_PORTS);
+        let address =
+            getsockname(self.socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+        address.is_some_and(|address| {
+            address.ip().is_unspecified() && (lowest..=highest).contains(&address.port())
+        })
+    }
+
+    /// Was it made by this process, as one of two that are connected to each other and have no
+    /// address?
+    fn is_half_of_a_pair(&self) -> bool {
+        let made_here =
+            || sockopt::socket_peercred(self.socket).is_ok_and(|peer| peer.pid == getpid());
+        self.is_unix
+            && self.is_connected
+            && self.ours.is_none()
+            && self.theirs.is_none()
+            && made_here()
+    }
+
+    fn ends(&self) -> String {
+        match (&self.ours, &self.theirs) {
+            (Some(ours), _) if self.listens => format!("listens at `{ours}`"),
+            (Some(ours), Some(theirs)) => format!("connected to `{theirs}` from `{ours}`"),
+            (None, Some(theirs)) => format!("connected to `{theirs}`"),
+            (Some(ours), None) => format!("at `{ours}`"),
+            (None, None) if self.is_connected => "connected to another process".to_owned(),
+            (None, None) => "a socket without an address".to_owned(),
+        }
+    }
+}
+
+/// Is the other end of a pair open here, too? The kernel numbers both one after the other; where it
+/// has not, the answer is no.
+fn has_other_half(number: i32, all: &Descriptors<'_, '_>) -> bool {
+    let inode = |number| {
+        let name = all.names.get(number)?.to_str()?;
+        name.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+    };
+    let Some(ours) = inode(&number) else {
+        return false;
+    };
+    all.names
+        .keys()
+        .filter(|other| inode(other).is_some_and(|theirs| theirs.abs_diff(ours) == 1))
+        .any(|&other| {
+            // SAFETY: as in `judge`.
+            let copy = unsafe { libc::fcntl(other, libc::F_DUPFD_CLOEXEC, 3) };
+            // SAFETY: as in `judge`.
+            copy >= 0
+                && Socket::of(unsafe { OwnedFd::from_raw_fd(copy) }.as_fd()).is_half_of_a_pair()
+        })
+}
+
+fn chosen_ports() -> Option<(u16, u16)> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ports = range.split_whitespace().filter_map(|port| port.parse().ok());
+    Some((ports.next()?, ports.next()?))
+}
+
+/// An address in words, if it is one.
+fn named(address: SocketAddrAny) -> Option<String> {
+    if let Ok(internet) = SocketAddr::try_from(address.clone()) {
+        // A socket that is neither bound nor connected.
+        return (internet.port() != 0).then(|| internet.to_string());
+    }
+    let unix = SocketAddrUnix::try_from(address).ok()?;
+    let path = unix.path().map(|path| path.to_string_lossy().into_owned());
+    // A socket without a name may come as one with an empty name.
+    let abstract_name = unix.abstract_name().filter(|name| !name.is_empty());
+    path.filter(|path| !path.is_empty())
+        .or_else(|| Some(format!("@{}", String::from_utf8_lossy(abstract_name?))))
+}

@@ -1,0 +1,106 @@
+//! What loading an application has done to its process: an application's configuration, which each
+//! request finds again. What belongs to the interpreter (modules, locale, decimal context, warnings
+//! filters), the limits of resources and the time zone come with a fork by themselves.
+
+use std::{env, io, os::fd::AsFd as _, path::PathBuf};
+
+use link::handoff::Handoff;
+use pyo3::prelude::*;
+use rustix::{
+    fs::{Mode, fstat},
+    process::{chdir, umask},
+};
+
+use crate::process::{
+    Mask,
+    environment::{
+        Changes, Pairs, {self},
+    },
+};
+
+/// The process before loading.
+pub(crate) struct Before {
+    environment: Pairs,
+    directory: Option<PathBuf>,
+    umask: Mode,
+    files: [Option<(u64, u64)>; 2],
+}
+
+/// What loading has changed.
+pub(crate) struct LoadedState {
+    environment: Changes,
+    /// The working directory, if it is another one.
+    directory: Option<PathBuf>,
+    /// The umask, if it is another one.
+    umask: Option<Mode>,
+    /// Descriptors 1 and 2 lead elsewhere.
+    is_redirected: [bool; 2],
+    /// Signals that are blocked.
+    pub(crate) mask: Mask,
+}
+
+impl Before {
+    /// What there is now.
+    pub(crate) fn now(py: Python<'_>) -> PyResult<Self> {
+        Ok(Self {
+            environment: environment::variables(py)?,
+            directory: env::current_dir().ok(),
+            umask: current_umask(),
+            files: standard_files(),
+        })
+    }
+
+    /// What has changed since.
+    pub(crate) fn changes(self, py: Python<'_>) -> PyResult<LoadedState> {
+        let (directory, mask, files) = (env::current_dir().ok(), current_umask(), standard_files());
+        Ok(LoadedState {
+            environment: Changes::between(self.environment, environment::variables(py)?),
+            directory: directory.filter(|directory| self.directory.as_ref() != Some(directory)),
+            umask: Some(mask).filter(|mask| *mask != self.umask),
+            is_redirected: [0, 1]
+                .map(|number| files[number].is_some() && files[number] != self.files[number]),
+            mask: Mask::now(),
+        })
+    }
+}
+
+impl LoadedState {
+    /// Makes the process what a request finds whose gateway has sent `handoff`.
+    pub(crate) fn enter(&self, py: Python<'_>, handoff: &Handoff) -> PyResult<()> {
+        match &self.directory {
+            // One that is gone meanwhile is that of this process all the same, unless a request has
+            // left it.
+            Some(directory) => drop(chdir(directory)),
+            None => chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?,
+        }
+        umask(self.umask.unwrap_or_else(|| Mode::from_raw_mode(handoff.umask)));
+        environment::take_environment(py, &self.environment.applied_to(&handoff.environment))
+    }
+
+    /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the
+    /// environment.
+    pub(crate) fn variables(&self, handoff: &Handoff) -> Pairs {
+        self.environment.applied_to(&handoff.environment).into_owned()
+    }
+
+    /// Do standard output and standard error lead to the log of a request, or where loading has
+    /// made them lead?
+    pub(crate) fn is_redirected(&self) -> [bool; 2] {
+        self.is_redirected
+    }
+}
+
+/// The umask, which can only be read by changing it. Nothing else runs in a process that has just
+/// loaded an application, or only what would not be forked.
+fn current_umask() -> Mode {
+    let mask = umask(Mode::from_raw_mode(0o077));
+    umask(mask);
+    mask
+}
+
+/// Which files standard output and standard error are.
+fn standard_files() -> [Option<(u64, u64)>; 2] {
+    let (output, errors) = (io::stdout(), io::stderr());
+    [output.as_fd(), errors.as_fd()]
+        .map(|file| fstat(file).ok().map(|found| (found.st_dev, found.st_ino)))
+}

@@ -1,0 +1,130 @@
+//! A request that nobody has made, served with an application of our own, before there is a real
+//! one.
+//!
+//! A process that was just forked shares its memory with its template, and the kernel interrupts it
+//! at each page that it first writes to, and at each page of a program that it first reads: some
+//! hundred times for one small reply, which takes longer than the reply itself. What is done here
+//! is done while nobody waits for it. In the template it has the dynamic linker and the interpreter
+//! find out once, for all processes, what they else find out in each.
+
+use std::io;
+
+use link::page::Form;
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyBytes, PyCFunction, PyDict, PyList, PyTuple},
+};
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    net::SocketType,
+};
+
+use crate::{
+    cgi::cold::{
+        Asked, {self},
+    },
+    log::Log,
+    process::{
+        environment::{
+            take_environment, {self},
+        },
+        forks::{
+            Descriptor, {self},
+        },
+    },
+    reporter::Reporter,
+    transport::cgi::Parting,
+    wsgi::{Interruptible, Setting},
+};
+
+/// How often a template does it: the interpreter adapts code that has run a few times.
+const TIMES: usize = 12;
+
+/// Variables as of a browser's request.
+const VARIABLES: [(&str, &str); 24] = [
+    ("CONTEXT_DOCUMENT_ROOT", "/usr/lib/cgi-bin/"),
+    ("CONTEXT_PREFIX", "/cgi-bin/"),
+    ("DOCUMENT_ROOT", "/var/www/html"),
+    ("GATEWAY_INTERFACE", "CGI/1.1"),
+    (
+        "HTTP_ACCEPT",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    ),
+    ("HTTP_ACCEPT_ENCODING", "gzip, deflate, br"),
+    ("HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.5"),
+    ("HTTP_CONNECTION", "keep-alive"),
+    ("HTTP_HOST", "localhost"),
+    ("HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+    ("QUERY_STRING", "name=value"),
+    ("REMOTE_ADDR", "127.0.0.1"),
+    ("REMOTE_PORT", "50412"),
+    ("REQUEST_METHOD", "GET"),
+    ("REQUEST_SCHEME", "http"),
+    ("REQUEST_URI", "/cgi-bin/rehearsal/?name=value"),
+    ("SCRIPT_FILENAME", "/usr/lib/cgi-bin/rehearsal"),
+    ("SCRIPT_NAME", "/cgi-bin/rehearsal"),
+    ("SERVER_ADDR", "127.0.0.1"),
+    ("SERVER_ADMIN", "webmaster@localhost"),
+    ("SERVER_NAME", "localhost"),
+    ("SERVER_PORT", "80"),
+    ("SERVER_PROTOCOL", "HTTP/1.1"),
+    ("SERVER_SOFTWARE", "rehearsal"),
+];
+
+/// In a template.
+pub(crate) fn of_template(py: Python<'_>, setting: &Setting) {
+    (0..TIMES).for_each(|_| once(py, setting));
+}
+
+/// In a process that has no other thread, which would see another environment meanwhile.
+pub(crate) fn once(py: Python<'_>, setting: &Setting) {
+    // An application may have taken apart what is needed here. Its requests tell whoever makes
+    // them.
+    let _ = rehearse(py, setting);
+}
+
+fn rehearse(py: Python<'_>, setting: &Setting) -> PyResult<()> {
+    let before = environment::variables(py)?;
+    // What lasts comes first, as in what a gateway sends.
+    let mut variables = before.clone();
+    variables.retain(|(name, _)| !VARIABLES.iter().any(|(known, _)| known.as_bytes() == name));
+    variables.extend(
+        VARIABLES.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())),
+    );
+    take_environment(py, &variables)?;
+    let served = serve(py, setting, variables);
+    take_environment(py, &before)?;
+    served
+}
+
+fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) -> PyResult<()> {
+    // Nobody reads what is reported.
+    let (ours, _theirs) = forks::pair(SocketType::SEQPACKET)?;
+    let asked = Asked {
+        log: Log::new("rehearsal", "GET /"),
+        variables,
+        body: nothing(OFlags::RDONLY)?,
+        reply: nothing(OFlags::WRONLY)?,
+        reporter: Reporter::new(ours),
+        interruptible: Interruptible::yes(),
+        form: Form::Cgi,
+        part: Parting { tell: Box::new(|_| {}), is_guarded: true, exits: false },
+    };
+    let application = PyCFunction::new_closure(
+        py,
+        Some(c"rehearsal"),
+        None,
+        |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<Py<PyAny>> {
+            let py = arguments.py();
+            let fields = PyList::new(py, [("Content-Type", "text/plain")])?;
+            arguments.get_item(1)?.call1((intern!(py, "200 OK"), fields))?;
+            Ok(PyList::new(py, [PyBytes::new(py, b"rehearsal\n")])?.into_any().unbind())
+        },
+    )?;
+    cold::serve(py, asked, setting.clone(), |_| Ok((application.into_any(), None)))
+}
+
+fn nothing(how: OFlags) -> io::Result<Descriptor> {
+    Ok(Descriptor::made(|| openat(CWD, c"/dev/null", how | OFlags::CLOEXEC, Mode::empty()))?)
+}

@@ -1,0 +1,104 @@
+//! Files whose code this process has run, by whatever way: `exec` and `runpy` leave no module
+//! behind, nor always a function.
+//!
+//! Python's audit events tell of code objects that are run, and of files that are opened. They cost
+//! a call each, so only a process whose code is watched asks for them.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::loading::staleness::modules::archive_of;
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyCFunction, PyDict, PyTuple},
+};
+
+/// Files beyond this number are not looked at.
+const MOST_FILES: usize = 1 << 16;
+
+/// Files of code that was run, and sources that were read.
+static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Takes note of all code that is run from now on, in this process and in those that are forked
+/// from it.
+///
+/// # Errors
+/// If Python raises.
+pub(crate) fn take_note(py: Python<'_>) -> PyResult<()> {
+    let hook = PyCFunction::new_closure(
+        py,
+        Some(c"note_code"),
+        None,
+        |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+            // An error here would fail what the application does.
+            if let Ok(Some(file)) = file_of(arguments) {
+                note(file);
+            }
+        },
+    )?;
+    py.import("sys")?.call_method1("addaudithook", (hook,)).map(drop)
+}
+
+/// Code may have any name, also one of its own for each request.
+fn note(file: PathBuf) {
+    let is_known = {
+        let files = files();
+        files.contains(&file) || files.len() >= MOST_FILES
+    };
+    if !is_known && (file.is_file() || archive_of(&file).is_some()) {
+        files().insert(file);
+    }
+}
+
+/// How many files are known.
+pub(crate) fn count() -> usize {
+    files().len()
+}
+
+/// All files that are known.
+pub(crate) fn all() -> Vec<PathBuf> {
+    files().iter().cloned().collect()
+}
+
+fn files() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file that an event tells of, if it is one of code.
+fn file_of(arguments: &Bound<'_, PyTuple>) -> PyResult<Option<PathBuf>> {
+    let py = arguments.py();
+    let event = arguments.get_item(0)?;
+    let is_run = event.eq(intern!(py, "exec"))?;
+    if !is_run && !event.eq(intern!(py, "open"))? {
+        return Ok(None);
+    }
+    let details = arguments.get_item(1)?.cast_into::<PyTuple>()?;
+    let first = details.get_item(0)?;
+    let file: PathBuf = if is_run {
+        first.getattr(intern!(py, "co_filename"))?.extract()?
+    } else {
+        let mode = details.get_item(1)?;
+        if !mode.is_none() && !mode.extract::<String>()?.starts_with('r') {
+            return Ok(None);
+        }
+        let Ok(file) = first.extract::<PathBuf>() else { return Ok(None) };
+        if file.extension().is_none_or(|extension| extension != "py") {
+            return Ok(None);
+        }
+        file
+    };
+    // `<string>` and the like are no files.
+    if file.as_os_str().as_encoded_bytes().starts_with(b"<") {
+        return Ok(None);
+    }
+    Ok(if file.is_absolute() {
+        Some(file)
+    } else {
+        env::current_dir().ok().map(|directory| directory.join(file))
+    })
+}

@@ -1,0 +1,155 @@
+//! A request of our own making: `wsgate check` tries one, and `--warm-up` has one answered before
+//! the application is forked. Its reply goes nowhere.
+
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use link::page::Form;
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+
+use crate::{
+    log::Log,
+    transport::cgi::StandardError,
+    wsgi::{
+        BodySource, Exchange, Interruptible, Outcome, Remembered, ReplySink, Server, Setting,
+        Twice, Variables,
+    },
+};
+
+/// What came of it.
+pub(crate) struct Answer {
+    /// The status line of the reply, such as `200 OK`, or the log entries that came instead.
+    pub(crate) status: Result<String, String>,
+    /// How long it took.
+    pub(crate) time: Duration,
+}
+
+/// Has `application` answer `GET target` at `host`, below the mount that `setting` names, without a
+/// body.
+///
+/// # Errors
+/// If Python raises where no application is at fault.
+pub(crate) fn ask(
+    application: &Bound<'_, PyAny>,
+    setting: Setting,
+    request_id: &str,
+    (scheme, host, target): (&str, &str, &str),
+    interruptible: Interruptible,
+) -> PyResult<Answer> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+    let usual_port = if scheme == "https" { "443" } else { "80" };
+    let (name, port) =
+        host.rsplit_once(':').filter(|(_, port)| is_port(port)).unwrap_or((host, usual_port));
+    let script_name = setting.script_name.clone().unwrap_or_default();
+    let path_info = link::percent::decode(path.as_bytes());
+    let mount =
+        String::from_utf8_lossy(&link::percent::encode_path(script_name.as_bytes())).into_owned();
+    let request_uri = format!("{mount}{target}");
+    let mut received: Vec<(&[u8], &[u8])> = [
+        ("REQUEST_METHOD", "GET"),
+        ("SCRIPT_NAME", &*script_name),
+        ("QUERY_STRING", query),
+        ("REQUEST_URI", &request_uri),
+        ("SERVER_NAME", name),
+        ("SERVER_PORT", port),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("HTTP_HOST", host),
+        ("HTTP_USER_AGENT", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
+        ("REMOTE_ADDR", "127.0.0.1"),
+    ]
+    .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+    .to_vec();
+    received.push((b"PATH_INFO", &path_info));
+    if scheme == "https" {
+        received.push((b"HTTPS", b"on"));
+    }
+    let variables = Variables::new(received, Twice::First, &mut Remembered::default())
+        .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
+    let (log, entries) = Log::kept(request_id, &format!("GET {request_uri}"));
+    let reply = Kept::default();
+    let begin = Instant::now();
+    let exchange = Exchange {
+        variables,
+        body: Box::new(Empty),
+        data: None,
+        errors: None,
+        reply: Box::new(reply.clone()),
+        form: Form::Cgi,
+        log,
+        interruptible,
+    };
+    let outcome = Server::new(application.py(), setting, Arc::new(StandardError))?
+        .serve(application, exchange);
+    let time = begin.elapsed();
+    let entries = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let bytes = reply.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+    let head = String::from_utf8_lossy(&bytes);
+    let status =
+        head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
+    let is_good = outcome == Outcome::Replied && entries.is_empty();
+    Ok(Answer { status: if is_good { Ok(status.to_owned()) } else { Err(entries) }, time })
+}
+
+/// A request body without a byte.
+struct Empty;
+
+impl BodySource for Empty {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn length(&self) -> Option<u64> {
+        Some(0)
+    }
+}
+
+/// A reply of which the head is kept.
+#[derive(Clone, Default)]
+struct Kept {
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl ReplySink for Kept {
+    fn head_leaves(&mut self) {}
+
+    fn write(
+        &mut self,
+        _: Python<'_>,
+        head: &[u8],
+        block: &[u8],
+        _last: bool,
+    ) -> io::Result<usize> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(head);
+        Ok(head.len() + block.len())
+    }
+
+    fn send_file(
+        &mut self,
+        _: Python<'_>,
+        _: BorrowedFd<'_>,
+        _: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        Ok(count)
+    }
+
+    fn look(&mut self, _: Python<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_over(&mut self, _: Python<'_>, _: bool) {}
+
+    fn is_abandoned(&mut self, _: Python<'_>) -> bool {
+        false
+    }
+
+    fn finish(&mut self, _: Python<'_>, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}

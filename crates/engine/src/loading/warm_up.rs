@@ -1,0 +1,126 @@
+//! `--warm-up`: one request that the process which loads the application answers within itself,
+//! before anything is forked from it. What the application loads or makes when it is first needed
+//! is there for all processes then.
+
+use std::time::Duration;
+
+use link::{
+    entry::{Code, Entry},
+    launch::{Launch, WarmUp},
+};
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyDict, PyTuple},
+};
+use rustix::process::{Signal, getpid};
+
+use crate::{
+    loading::synthetic_request::{
+        Answer, {self},
+    },
+    log::Log,
+    wsgi::{Interrupted, Interruptible, Setting},
+};
+
+/// Which of the kernel's timers counts the time on the wall (setitimer(2)).
+const ITIMER_REAL: i32 = 0;
+
+/// Has `application` answer the request that `launch` names, if it names one. What fails is one
+/// entry for `log`, and nothing more.
+pub(crate) fn run(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    setting: &Setting,
+    log: &Log,
+) {
+    let Some(warm_up) = &launch.warm_up else {
+        return;
+    };
+    let ourselves = getpid();
+    let answer = answer(py, application, launch, warm_up, setting);
+    if getpid() != ourselves {
+        // A child that has fallen out of the application must not become a second template.
+        std::process::exit(0);
+    }
+    let target = &warm_up.target;
+    let entry = match answer {
+        Ok(Answer { status: Ok(status), .. }) if !status.starts_with(['4', '5']) => return,
+        Ok(Answer { status: Ok(status), .. }) => Entry::warning(
+            Code::WarmUpFailed,
+            format!("the warm-up request for `{target}` was answered with `{status}`"),
+        ),
+        Ok(Answer { status: Err(entries), .. }) => {
+            Entry::warning(Code::WarmUpFailed, format!("the warm-up request for `{target}` failed"))
+                .detail(entries)
+        }
+        Err(error) => {
+            Entry::warning(Code::WarmUpFailed, format!("no warm-up request could be made: {error}"))
+        }
+    };
+    log.entry(
+        &entry.hint("requests are served all the same; `wsgate call` repeats it from a shell"),
+    );
+}
+
+fn answer(
+    py: Python<'_>,
+    application: &Bound<'_, PyAny>,
+    launch: &Launch,
+    warm_up: &WarmUp,
+    setting: &Setting,
+) -> PyResult<Answer> {
+    let (scheme, host, target) = warm_up.parts(launch.script_name.as_deref().unwrap_or_default());
+    let interruptible = Interruptible::yes();
+    let limit = Limit::begin(py, Duration::from_secs(warm_up.seconds), interruptible.clone())?;
+    let setting = Setting { timeout_seconds: warm_up.seconds, ..setting.clone() };
+    let answer = synthetic_request::ask(
+        application,
+        setting,
+        &launch.request_id,
+        (scheme, host, target),
+        interruptible,
+    );
+    limit.end(py)?;
+    answer
+}
+
+/// Interrupts the request by SIGALRM when it takes too long: nobody else watches over it.
+struct Limit<'py> {
+    signal: Bound<'py, PyModule>,
+    handler: Bound<'py, PyCFunction>,
+    before: Bound<'py, PyAny>,
+}
+
+impl<'py> Limit<'py> {
+    fn begin(py: Python<'py>, limit: Duration, interruptible: Interruptible) -> PyResult<Self> {
+        let interrupt =
+            move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+                if interruptible.get() { Err(Interrupted::new_err("timeout")) } else { Ok(()) }
+            };
+        let handler = PyCFunction::new_closure(py, Some(c"interrupt"), None, interrupt)?;
+        let signal = py.import("_signal")?;
+        let before = signal.call_method1("signal", (Signal::ALARM.as_raw(), &handler))?;
+        signal.call_method1("setitimer", (ITIMER_REAL, limit.as_secs_f64()))?;
+        Ok(Self { signal, handler, before })
+    }
+
+    fn end(self, py: Python<'_>) -> PyResult<()> {
+        let now = self.signal.call_method1("getsignal", (Signal::ALARM.as_raw(),))?;
+        if !now.is(&self.handler) {
+            // The application has set one of its own, and perhaps a timer with it.
+            return Ok(());
+        }
+        self.signal.call_method1("setitimer", (ITIMER_REAL, 0))?;
+        // One that has come just now finds the handler that it was meant for, which does nothing
+        // any more.
+        py.check_signals()?;
+        let before = if self.before.is_none() {
+            0_i32.into_pyobject(py)?.into_any()
+        } else {
+            self.before.into_any()
+        };
+        self.signal.call_method1("signal", (Signal::ALARM.as_raw(), before))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,369 @@
+//! The access log: one line for each request that was read, when its worker is done with it.
+//!
+//! What became of the reply is observed where it leaves, so that nothing of this costs anything
+//! without an access log.
+
+use std::{
+    fmt::Write as _,
+    io,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use fastcgi_server::Params;
+use link::{logs::LineForm, visible};
+use pyo3::Python;
+use serde::Serialize;
+
+use crate::{log::files, wsgi::ReplySink};
+
+/// What is written where nothing was sent: nginx's number for a client that did not wait.
+const NOBODY_WAITED: u16 = 499;
+
+/// A request that is going to have its line.
+pub(crate) struct Account {
+    form: LineForm,
+    request_id: String,
+    begun: SystemTime,
+    clock: Instant,
+    tally: Arc<Tally>,
+}
+
+/// What has left of a reply.
+#[derive(Default)]
+struct Tally {
+    /// 0 before the head.
+    status: AtomicU16,
+    head: AtomicU64,
+    sent: AtomicU64,
+    whole: AtomicBool,
+}
+
+/// A reply on its way, observed.
+struct Observed<R> {
+    reply: R,
+    tally: Arc<Tally>,
+}
+
+impl Account {
+    /// An account of a request that begins now, if there is an access log.
+    pub(crate) fn open(request_id: &str) -> Option<Self> {
+        let form = files::access_form()?;
+        let request_id = request_id.to_owned();
+        Some(Self {
+            form,
+            request_id,
+            begun: SystemTime::now(),
+            clock: Instant::now(),
+            tally: Arc::default(),
+        })
+    }
+
+    /// `reply`, with an eye on it.
+    fn observe(&self, reply: impl ReplySink + 'static) -> Box<dyn ReplySink> {
+        Box::new(Observed { reply, tally: self.tally.clone() })
+    }
+
+    /// Writes the line of the request, which is over.
+    pub(crate) fn close(self, py: Python<'_>, params: &Params) {
+        let sent = self
+            .tally
+            .sent
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.tally.head.load(Ordering::Relaxed));
+        let status = match self.tally.status.load(Ordering::Relaxed) {
+            0 => NOBODY_WAITED,
+            status => status,
+        };
+        let line = Line {
+            params,
+            time: LocalTime::of(self.begun),
+            status,
+            sent,
+            duration: self.clock.elapsed(),
+            request_id: &self.request_id,
+            whole: self.tally.whole.load(Ordering::Relaxed),
+        };
+        let line = match self.form {
+            LineForm::Combined => line.combined(),
+            LineForm::Json => line.json(),
+        };
+        py.detach(|| files::write_access(&line));
+    }
+}
+
+/// `reply`, observed if there is an account to be given of it.
+pub(crate) fn observed(
+    account: Option<&Account>,
+    reply: impl ReplySink + 'static,
+) -> Box<dyn ReplySink> {
+    match account {
+        Some(account) => account.observe(reply),
+        None => Box::new(reply),
+    }
+}
+
+impl<R: ReplySink> ReplySink for Observed<R> {
+    fn head_leaves(&mut self) {
+        self.reply.head_leaves();
+    }
+
+    fn write(
+        &mut self,
+        py: Python<'_>,
+        head: &[u8],
+        block: &[u8],
+        last: bool,
+    ) -> io::Result<usize> {
+        let written = self.reply.write(py, head, block, last);
+        if self.tally.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
+            // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page
+            // comes in one piece with its head.
+            let mut lines = head.split(|&byte| byte == b'\n');
+            let rest = lines.find_map(|line| line.strip_prefix(b"Status: "));
+            let digits = rest.and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
+            let status = digits.and_then(|digits| digits.parse().ok()).unwrap_or(200);
+            let end = head
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
+                .map_or(head.len(), |end| end + 4);
+            self.tally.status.store(status, Ordering::Relaxed);
+            self.tally.head.store(end as u64, Ordering::Relaxed);
+        }
+        self.count(&written);
+        written
+    }
+
+    fn send_file(
+        &mut self,
+        py: Python<'_>,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        count: usize,
+    ) -> io::Result<usize> {
+        let sent = self.reply.send_file(py, file, offset, count);
+        self.count(&sent);
+        sent
+    }
+
+    fn look(&mut self, py: Python<'_>) -> io::Result<()> {
+        self.reply.look(py)
+    }
+
+    fn is_over(&mut self, py: Python<'_>, complete: bool) {
+        self.reply.is_over(py, complete);
+    }
+
+    fn is_abandoned(&mut self, py: Python<'_>) -> bool {
+        self.reply.is_abandoned(py)
+    }
+
+    fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
+        let finished = self.reply.finish(py, complete);
+        self.tally.whole.store(complete && finished.is_ok(), Ordering::Relaxed);
+        finished
+    }
+
+    fn had_surplus(&self) -> bool {
+        self.reply.had_surplus()
+    }
+}
+
+impl<R> Observed<R> {
+    fn count(&self, sent: &io::Result<usize>) {
+        if let Ok(count) = sent {
+            self.tally.sent.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a line says.
+struct Line<'a> {
+    params: &'a Params,
+    time: LocalTime,
+    status: u16,
+    sent: u64,
+    duration: Duration,
+    request_id: &'a str,
+    whole: bool,
+}
+
+/// A line as an object.
+#[derive(Serialize)]
+struct Object<'a> {
+    time: String,
+    remote_addr: Option<String>,
+    remote_user: Option<String>,
+    method: Option<String>,
+    target: String,
+    protocol: Option<String>,
+    status: u16,
+    bytes: u64,
+    referer: Option<String>,
+    user_agent: Option<String>,
+    microseconds: u128,
+    request_id: &'a str,
+    whole: bool,
+}
+
+impl Line<'_> {
+    /// Apache's combined form; then microseconds, the id of the request, and `X` for a reply that
+    /// was cut or `-` for a whole one.
+    fn combined(&self) -> Vec<u8> {
+        let mut line = String::with_capacity(256);
+        escape(&mut line, self.param(b"REMOTE_ADDR").unwrap_or(b"-"), true);
+        line.push_str(" - ");
+        escape(&mut line, self.param(b"REMOTE_USER").unwrap_or(b"-"), true);
+        // Writing to a string cannot fail, here and below.
+        let _ = write!(line, " [{}] \"", self.time.common());
+        escape(&mut line, self.param(b"REQUEST_METHOD").unwrap_or(b"-"), false);
+        line.push(' ');
+        escape(&mut line, &self.target(), false);
+        line.push(' ');
+        escape(&mut line, self.param(b"SERVER_PROTOCOL").unwrap_or(b"-"), false);
+        let _ = write!(line, "\" {} ", self.status);
+        if self.sent == 0 {
+            line.push('-');
+        } else {
+            let _ = write!(line, "{}", self.sent);
+        }
+        for name in [&b"HTTP_REFERER"[..], b"HTTP_USER_AGENT"] {
+            line.push_str(" \"");
+            escape(&mut line, self.param(name).unwrap_or(b"-"), false);
+            line.push('"');
+        }
+        let end = if self.whole { '-' } else { 'X' };
+        let _ = writeln!(line, " {} {} {end}", self.duration.as_micros(), self.request_id);
+        line.into_bytes()
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let text =
+            |name: &[u8]| self.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        let object = Object {
+            time: self.time.rfc3339(),
+            remote_addr: text(b"REMOTE_ADDR"),
+            remote_user: text(b"REMOTE_USER"),
+            method: text(b"REQUEST_METHOD"),
+            target: String::from_utf8_lossy(&self.target()).into_owned(),
+            protocol: text(b"SERVER_PROTOCOL"),
+            status: self.status,
+            bytes: self.sent,
+            referer: text(b"HTTP_REFERER"),
+            user_agent: text(b"HTTP_USER_AGENT"),
+            microseconds: self.duration.as_micros(),
+            request_id: self.request_id,
+            whole: self.whole,
+        };
+        // None of the types can fail to be an object.
+        let mut line =
+            visible::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
+        line.push(b'\n');
+        line
+    }
+
+    fn param(&self, name: &[u8]) -> Option<&[u8]> {
+        self.params.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// What the client asked for, or what can be told of it.
+    fn target(&self) -> Vec<u8> {
+        if let Some(target) = self.param(b"REQUEST_URI") {
+            return target.to_vec();
+        }
+        let path = [b"SCRIPT_NAME".as_slice(), b"PATH_INFO"]
+            .map(|name| self.param(name).unwrap_or_default())
+            .concat();
+        let mut target =
+            if path.is_empty() { b"/".to_vec() } else { link::percent::encode_path(&path) };
+        if let Some(query) = self.param(b"QUERY_STRING") {
+            target.push(b'?');
+            target.extend(query);
+        }
+        target
+    }
+}
+
+/// Writes `bytes` so that they end neither the line nor the quotes around them, nor, with `spaces`,
+/// the word: as Apache does.
+fn escape(line: &mut String, bytes: &[u8], spaces: bool) {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => {
+                line.push('\\');
+                line.push(char::from(byte));
+            }
+            b' ' if spaces => line.push_str("\\x20"),
+            b' '..=b'~' => line.push(char::from(byte)),
+            _ => {
+                let _ = write!(line, "\\x{byte:02x}");
+            }
+        }
+    }
+}
+
+/// A time, as the clock on the wall shows it.
+struct LocalTime {
+    parts: libc::tm,
+    microseconds: u32,
+}
+
+impl LocalTime {
+    fn of(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = libc::time_t::try_from(since.as_secs()).unwrap_or(0);
+        // SAFETY: all-zero is a valid value of the C structure: numbers, and a pointer that may be
+        // null.
+        let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+        // SAFETY: both pointers are those of live values of their types; the call keeps neither. It
+        // may read the variable `TZ`, and so is made while this thread is attached to the
+        // interpreter, without which no Python code changes variables.
+        unsafe { libc::localtime_r(&raw const seconds, &raw mut parts) };
+        Self { parts, microseconds: since.subsec_micros() }
+    }
+
+    /// `21/Nov/2026:03:09:39 +0100`.
+    fn common(&self) -> String {
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let parts = &self.parts;
+        let month = usize::try_from(parts.tm_mon)
+            .ok()
+            .and_then(|month| MONTHS.get(month))
+            .unwrap_or(&"Jan");
+        let (sign, hours, minutes) = self.offset();
+        format!(
+            "{:02}/{month}/{:04}:{:02}:{:02}:{:02} {sign}{hours:02}{minutes:02}",
+            parts.tm_mday,
+            parts.tm_year + 1900,
+            parts.tm_hour,
+            parts.tm_min,
+            parts.tm_sec
+        )
+    }
+
+    /// `2026-11-21T03:09:39.123456+01:00`.
+    fn rfc3339(&self) -> String {
+        let parts = &self.parts;
+        let (sign, hours, minutes) = self.offset();
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}{sign}{hours:02}:{minutes:02}",
+            parts.tm_year + 1900,
+            parts.tm_mon + 1,
+            parts.tm_mday,
+            parts.tm_hour,
+            parts.tm_min,
+            parts.tm_sec,
+            self.microseconds
+        )
+    }
+
+    fn offset(&self) -> (char, i64, i64) {
+        let minutes = self.parts.tm_gmtoff / 60;
+        (if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60, minutes.abs() % 60)
+    }
+}

@@ -1,0 +1,12 @@
+//! A FastCGI pool: its template process, and its workers.
+
+pub(crate) mod access_log;
+pub(crate) mod filter;
+pub(crate) mod interrupts;
+pub(crate) mod lone_worker;
+pub(crate) mod pending_workers;
+pub(crate) mod serving;
+pub(crate) mod template;
+pub(crate) mod template_signals;
+pub(crate) mod worker_limits;
+pub(crate) mod worker_status;

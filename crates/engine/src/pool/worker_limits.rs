@@ -1,0 +1,115 @@
+//! How long a worker lives: so many requests, so many seconds, so much memory.
+//!
+//! Requests it counts itself, and ends. In a pool the supervisor sees to the rest, since it has the
+//! next worker there before this one ends; a worker without a supervisor ends by itself, and its
+//! process manager starts another.
+
+use std::{
+    fs::File,
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use link::{launch::Service, spread::earlier};
+use rustix::{io::pread, param::page_size};
+
+use crate::process::forks::Descriptor;
+
+/// The limits of one worker.
+pub(crate) struct Span {
+    requests: u64,
+    memory: Option<Memory>,
+    until: Option<Instant>,
+    /// A supervisor replaces this worker.
+    is_managed: bool,
+}
+
+struct Memory {
+    most: u64,
+    /// This process's `statm`, kept open so that a look costs one call.
+    statm: Descriptor,
+    told: AtomicBool,
+}
+
+/// What is to be done after a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Go on.
+    Serve,
+    /// Tell the supervisor that this process has so many bytes of memory.
+    Tell(u64),
+    /// End, for this reason.
+    End(String),
+}
+
+impl Span {
+    /// That of a worker of `service` which begins now.
+    pub(crate) fn new(service: &Service) -> io::Result<Self> {
+        let is_managed = service.bell_fd.is_some();
+        let seconds = Some(earlier(service.max_age)).filter(|&seconds| seconds > 0 && !is_managed);
+        let memory = match service.max_rss {
+            0 => None,
+            most => Some(Memory {
+                most,
+                statm: Descriptor::made(|| File::open("/proc/self/statm").map(Into::into))?,
+                told: AtomicBool::new(false),
+            }),
+        };
+        Ok(Self {
+            requests: earlier(service.max_requests),
+            memory,
+            until: seconds
+                .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds))),
+            is_managed,
+        })
+    }
+
+    /// What follows from `served` requests, the last of which is over.
+    pub(crate) fn after(&self, served: u64) -> Then {
+        if self.requests > 0 && served >= self.requests {
+            return Then::End(format!("it has served {served} requests"));
+        }
+        if let Some(memory) = &self.memory
+            && let Some(resident) = memory.resident().filter(|&resident| resident > memory.most)
+        {
+            return match self.is_managed {
+                false => Then::End(format!(
+                    "it has {} MiB of memory after {served} requests",
+                    resident >> 20
+                )),
+                true if memory.told.swap(true, Ordering::Relaxed) => Then::Serve,
+                true => Then::Tell(resident),
+            };
+        }
+        self.now()
+    }
+
+    /// What follows from the time.
+    pub(crate) fn now(&self) -> Then {
+        match self.left() {
+            Some(Duration::ZERO) => Then::End("it is as old as it may become".to_owned()),
+            _ => Then::Serve,
+        }
+    }
+
+    /// How long it lives yet, if that is known.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl Memory {
+    /// Bytes that are resident now; nothing if the kernel does not say.
+    fn resident(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let length = pread(&self.statm, &mut text, 0).ok()?;
+        resident(std::str::from_utf8(text.get(..length)?).ok()?)
+    }
+}
+
+/// Bytes that `statm` calls resident: its second number, in pages.
+fn resident(statm: &str) -> Option<u64> {
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages.saturating_mul(u64::try_from(page_size()).ok()?))
+}

@@ -1,0 +1,209 @@
+//! The environment of a process that serves requests of others' environments.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt as _,
+};
+
+use pyo3::{
+    intern,
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+
+/// Names and values.
+pub(crate) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Python itself sets this variable at its start where no locale is set (PEP 538).
+const OF_PYTHON: &[u8] = b"LC_CTYPE";
+
+/// What loading the application has changed in the environment of its process.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Variables that were set, with their values.
+    set: HashMap<Vec<u8>, Set>,
+    /// Names of those that were removed.
+    removed: HashSet<Vec<u8>>,
+}
+
+/// A variable that loading has set.
+#[derive(Debug)]
+struct Set {
+    value: Vec<u8>,
+    /// It replaced another value, which every request of the pool carries.
+    has_replaced: bool,
+}
+
+impl Changes {
+    /// What makes `after` out of `before`.
+    pub(crate) fn between(before: Pairs, after: Pairs) -> Self {
+        let mut before: HashMap<_, _> = before.into_iter().collect();
+        let mut set = HashMap::new();
+        for (name, value) in after {
+            let old = before.remove(&name);
+            if old.as_ref() != Some(&value) {
+                set.insert(name, Set { value, has_replaced: old.is_some() });
+            }
+        }
+        Self { set, removed: before.into_keys().collect() }
+    }
+
+    /// The environment of a request that carries `variables`. A variable that is not there while
+    /// the application is loaded is the request's own, and has the request's value.
+    pub(crate) fn applied_to<'a>(&self, variables: &'a Pairs) -> Cow<'a, Pairs> {
+        if self.set.is_empty() && self.removed.is_empty() {
+            return Cow::Borrowed(variables);
+        }
+        let mut carried = HashSet::new();
+        let mut merged = Vec::with_capacity(variables.len() + self.set.len());
+        for (name, value) in variables {
+            carried.insert(name);
+            match self.set.get(name).filter(|set| set.has_replaced) {
+                Some(set) => merged.push((name.clone(), set.value.clone())),
+                None if self.removed.contains(name) => {}
+                None => merged.push((name.clone(), value.clone())),
+            }
+        }
+        let added = self.set.iter().filter(|(name, _)| !carried.contains(name));
+        merged.extend(added.map(|(name, set)| (name.clone(), set.value.clone())));
+        Cow::Owned(merged)
+    }
+}
+
+/// Makes `variables` the environment of this process, for Python and for libraries in C. What is
+/// there already is not touched: each change costs a process that was just forked pages of memory.
+pub(crate) fn take_environment(py: Python<'_>, variables: &[(Vec<u8>, Vec<u8>)]) -> PyResult<()> {
+    let environment = Environment::of(py)?;
+    let old = environment.copy()?;
+    for (name, value) in variables {
+        let (name, value) = (PyBytes::new(py, name), PyBytes::new(py, value));
+        let is_there = old.get_item(&name)?.is_some_and(|old| old.eq(&value).unwrap_or(false));
+        if !is_there {
+            environment.set(&name, &value)?;
+        }
+        if old.contains(&name)? {
+            old.del_item(&name)?;
+        }
+    }
+    for name in old.keys() {
+        // Programs that Python starts are to have it.
+        if !name.eq(PyBytes::new(py, OF_PYTHON))? {
+            environment.remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// `os.environb`.
+struct Environment<'py> {
+    view: Bound<'py, PyAny>,
+    /// The dictionary that it shows. Whatever is done by way of the view runs Python code for each
+    /// name, and again for each value: some tenth of a millisecond at each request.
+    data: Option<Bound<'py, PyDict>>,
+}
+
+impl<'py> Environment<'py> {
+    fn of(py: Python<'py>) -> PyResult<Self> {
+        let view = py.import(intern!(py, "os"))?.getattr(intern!(py, "environb"))?;
+        // Not a documented name. Without it there is the view.
+        let data =
+            view.getattr(intern!(py, "_data")).ok().and_then(|data| data.cast_into_exact().ok());
+        Ok(Self { view, data })
+    }
+
+    fn copy(&self) -> PyResult<Bound<'py, PyDict>> {
+        match &self.data {
+            Some(data) => data.copy(),
+            None => Ok(self.view.call_method0("copy")?.cast_into()?),
+        }
+    }
+
+    fn set(&self, name: &Bound<'py, PyBytes>, value: &Bound<'py, PyBytes>) -> PyResult<()> {
+        let py = self.view.py();
+        match &self.data {
+            Some(data) => {
+                py.import(intern!(py, "posix"))?
+                    .call_method1(intern!(py, "putenv"), (name, value))?;
+                data.set_item(name, value)
+            }
+            None => self.view.set_item(name, value),
+        }
+    }
+
+    fn remove(&self, name: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.view.py();
+        match &self.data {
+            Some(data) => {
+                py.import(intern!(py, "posix"))?.call_method1(intern!(py, "unsetenv"), (name,))?;
+                data.del_item(name)
+            }
+            None => self.view.del_item(name),
+        }
+    }
+}
+
+/// The environment of this process, as Python knows it.
+pub(crate) fn variables(py: Python<'_>) -> PyResult<Pairs> {
+    Environment::of(py)?
+        .copy()?
+        .iter()
+        .map(|(name, value)| Ok((name.extract()?, value.extract()?)))
+        .collect()
+}
+
+/// An environment that is to be there again after a request, whatever the application has done to
+/// it.
+pub(crate) struct Kept {
+    /// What `os.environ` and `os.environb` are; each shows the same dictionary.
+    views: [(&'static str, Py<PyAny>); 2],
+    /// What stands in that.
+    variables: Pairs,
+    /// What libraries in C find, and programs that are started.
+    of_process: HashMap<OsString, OsString>,
+}
+
+impl Kept {
+    /// What is there now.
+    pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
+        let os = py.import("os")?;
+        let view = |name: &'static str| Ok::<_, PyErr>((name, os.getattr(name)?.unbind()));
+        Ok(Self {
+            views: [view("environ")?, view("environb")?],
+            variables: variables(py)?,
+            of_process: env::vars_os().collect(),
+        })
+    }
+
+    /// Restores the environment, and the time zone that the C library has taken from it.
+    pub(crate) fn restore(&self, py: Python<'_>) -> PyResult<()> {
+        let os = py.import("os")?;
+        for (name, view) in &self.views {
+            os.setattr(*name, view)?;
+        }
+        let time_zone = env::var_os("TZ");
+        take_environment(py, &self.variables)?;
+        if !self.variables.iter().any(|(name, _)| name == OF_PYTHON) {
+            os.getattr("environb")?
+                .call_method1("pop", (PyBytes::new(py, OF_PYTHON), py.None()))?;
+        }
+        // `os.putenv` and libraries in C go past what Python knows.
+        let posix = py.import("posix")?;
+        let bytes = |text: &OsString| PyBytes::new(py, text.as_bytes()).unbind();
+        let mut left: HashMap<OsString, OsString> = env::vars_os().collect();
+        for (name, value) in &self.of_process {
+            if left.remove(name).as_ref() != Some(value) {
+                posix.call_method1("putenv", (bytes(name), bytes(value)))?;
+            }
+        }
+        for name in left.keys() {
+            posix.call_method1("unsetenv", (bytes(name),))?;
+        }
+        if time_zone.as_ref() != self.of_process.get(OsStr::new("TZ")) {
+            py.import("time")?.call_method0("tzset")?;
+        }
+        Ok(())
+    }
+}

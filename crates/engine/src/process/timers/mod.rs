@@ -1,0 +1,6 @@
+//! Timers of the kernel that end, interrupt or report what takes too long.
+
+pub(crate) mod application_timers;
+pub(crate) mod close_timer;
+pub(crate) mod exit_deadline;
+pub(crate) mod stack_dump;

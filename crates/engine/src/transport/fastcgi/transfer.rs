@@ -1,0 +1,73 @@
+//! Connections that go from one worker to another, which is possible where nothing of a request has
+//! been read.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use link::handover::{Handover, Past};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+
+use crate::{
+    process::forks::Descriptor,
+    transport::fastcgi::{FRESH, Peer, Shared},
+};
+
+/// Keeps the socket of a connection open while it is watched.
+pub(crate) struct Watched(Arc<Shared>);
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
+    }
+}
+
+impl Peer {
+    /// The same connection as it was in the worker that has given it away.
+    pub(crate) fn with_past(self, past: Past) -> Self {
+        self.shared.incoming().heard = past == Past::Heard;
+        self
+    }
+
+    /// May another worker have the connection? It has all of what comes then: what is not read yet
+    /// stays in the socket.
+    pub(crate) fn can_move(&self) -> bool {
+        let incoming = self.shared.incoming();
+        incoming.lingering.is_none()
+            && incoming.protocol.is_idle()
+            && !incoming.protocol.must_close()
+            && incoming.unread.is_empty()
+    }
+
+    /// Gives the connection to another worker, which the caller has found possible, and closes its
+    /// own descriptor of it when it drops it.
+    ///
+    /// # Errors
+    /// As [`Handover::give`].
+    pub(crate) fn give(&self, handover: &Handover<Descriptor>) -> Result<(), Errno> {
+        let past = match self.shared.incoming().heard {
+            true => Past::Heard,
+            false if self.opened.elapsed() < FRESH => Past::Fresh,
+            false => Past::Silent,
+        };
+        handover.give(self.socket(), past)
+    }
+
+    /// Has the web server gone, without a request that nobody has read?
+    pub(crate) fn has_gone(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(
+            recv(&self.shared.socket, &mut [0; 1], flags),
+            Ok((1.., _)) | Err(Errno::AGAIN | Errno::INTR)
+        )
+    }
+
+    /// To be watched beside the worker's own look at it.
+    pub(crate) fn watched(&self) -> Watched {
+        Watched(self.shared.clone())
+    }
+}

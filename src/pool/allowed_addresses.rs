@@ -1,0 +1,49 @@
+//! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool: no connection over a Unix socket has an
+//! address that could be listed (FastCGI 1.0, 3.2), so each would be closed.
+
+use std::{env, ffi::OsString};
+
+use fastcgi_server::addresses::Addresses;
+use link::entry::{Code, Entry};
+use rustix::net::{AddressFamily, sockopt};
+
+use crate::{config::settings::Settings, pool::listeners::Listener};
+
+/// The list that workers will find in their environment.
+pub(super) fn list(settings: &Settings) -> Option<OsString> {
+    let named = settings.variables.iter().rev().find(|(name, _)| name == Addresses::VARIABLE);
+    named.map(|(_, value)| value.clone()).or_else(|| env::var_os(Addresses::VARIABLE))
+}
+
+/// Looks whether anybody could connect. Gives a warning if some sockets are of no use.
+///
+/// # Errors
+/// The log message, if nobody could connect.
+pub(super) fn check(settings: &Settings, listeners: &[Listener]) -> Result<Option<Entry>, Entry> {
+    if list(settings).is_none() {
+        return Ok(None);
+    }
+    let is_unix = |listener: &&Listener| {
+        sockopt::socket_domain(&listener.socket).is_ok_and(|family| family == AddressFamily::UNIX)
+    };
+    let unix: Vec<_> = listeners
+        .iter()
+        .filter(is_unix)
+        .map(|listener| format!("`{}`", listener.address))
+        .collect();
+    if unix.is_empty() {
+        return Ok(None);
+    }
+    let sentence = format!(
+        "{} allows no connection to {}, a Unix socket",
+        Addresses::VARIABLE,
+        unix.join(", ")
+    );
+    let hint = "unset the variable, which lists addresses of TCP; the permissions of a Unix socket \
+        say who may connect";
+    if unix.len() == listeners.len() {
+        Err(Entry::error(Code::BadSetting, sentence).hint(hint))
+    } else {
+        Ok(Some(Entry::warning(Code::BadSetting, sentence).hint(hint)))
+    }
+}
