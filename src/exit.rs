@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use link::entry::Entry;
+use diagnostics::message::Entry;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

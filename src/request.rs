@@ -10,14 +10,15 @@ use std::{
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
 };
 
-use link::{
-    ending::end_reply,
-    entry::Entry,
+use diagnostics::{
     error_log,
-    page::{Form, Page, Status},
-    request_id, visible,
+    error_page::{Form, Page, Status},
+    escape,
+    message::Entry,
+    request_id,
 };
 use rustix::process::getpid;
+use wire::lingering_close::end_reply;
 
 use crate::exit::Exit;
 
@@ -41,9 +42,8 @@ pub(crate) struct Request {
 impl Request {
     /// The request that the process environment describes.
     pub(crate) fn from_environment() -> Self {
-        let text = |name: &str| {
-            env::var_os(name).map(|value| visible::text(value.as_bytes()).into_owned())
-        };
+        let text =
+            |name: &str| env::var_os(name).map(|value| escape::text(value.as_bytes()).into_owned());
         let script = text("SCRIPT_NAME").or_else(|| text("SCRIPT_FILENAME")).unwrap_or_default();
         let is_non_parsed = script.rsplit('/').next().is_some_and(|name| name.starts_with("nph-"));
         Self {

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use link::visible::{
+use diagnostics::escape::{
     Visible, {self},
 };
 use rustix::{
@@ -159,7 +159,7 @@ pub(super) fn show(request: &Request) {
     variables.sort();
     let mut shown = String::new();
     for (name, value) in variables {
-        let (name, value) = (visible::text(name.as_bytes()), visible::text(value.as_bytes()));
+        let (name, value) = (escape::text(name.as_bytes()), escape::text(value.as_bytes()));
         // Writing to a string cannot fail.
         let _ = writeln!(shown, "> {}={}", Visible(&name), Visible(&value));
     }
@@ -211,7 +211,7 @@ impl Target {
             https,
             host,
             request_uri: format!("{script_name}{path}{question}{query}"),
-            path_info: link::percent::decode(path.as_bytes()),
+            path_info: wire::percent::decode(path.as_bytes()),
             query: query.to_owned(),
         })
     }

@@ -18,12 +18,9 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    app::Source,
-    entry::{Code, Entry},
-    launch::Work,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::pipe::{PipeFlags, pipe_with};
+use wire::{app::Source, launch::Work};
 
 use crate::{
     call::{args::Call, compose::Composed, print::Printed},

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     io::Errno,
     net::{

@@ -13,15 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diagnostics::{
+    escape,
+    message::{Code, Entry},
+};
 use fastcgi_server::{
     Input,
     bodies::{EndRequest, ProtocolStatus, Role},
     client::{Connection, Error, Event, Request},
     record::UnknownVersion,
-};
-use link::{
-    entry::{Code, Entry},
-    visible,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -135,7 +135,7 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
                 Some(Ok(end)) => failure_of(&end).unwrap_or_else(no_head),
                 None => no_head(),
             };
-            let start = visible::text(&start[..start.len().min(SHOWN)]);
+            let start = escape::text(&start[..start.len().min(SHOWN)]);
             Some(if start.is_empty() {
                 failure
             } else {
@@ -294,7 +294,7 @@ impl Exchange {
                 }
                 Some(Event::Stderr { id: ID, bytes }) => {
                     // If standard error is closed there is nobody to tell.
-                    let _ = io::stderr().lock().write_all(visible::lines(bytes).as_bytes());
+                    let _ = io::stderr().lock().write_all(escape::lines(bytes).as_bytes());
                     self.within_line = !bytes.ends_with(b"\n");
                 }
                 Some(Event::End { id: ID, result }) => self.ending = Some(Ok(result)),

@@ -10,12 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{
-    app::App,
-    entry::{Code, Entry},
-    launch::Work,
-    page::Status,
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
+use wire::{app::App, launch::Work};
 
 pub(crate) use crate::cgi::script_lookup::executed_script;
 use crate::{

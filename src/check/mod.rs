@@ -17,11 +17,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{
+use diagnostics::escape;
+use wire::{
     app::Source,
     check::{Findings, Loaded},
     launch::{Ends, Work},
-    visible,
 };
 
 use crate::{
@@ -71,7 +71,7 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
         "interpreter",
         format!("{} ({})", interpreter.program.display(), interpreter.chosen_by),
     );
-    report.line("engine", format!("{}, build {}", settings.engine.path().display(), link::build()));
+    report.line("engine", format!("{}, build {}", settings.engine.path().display(), wire::build()));
     match findings(&settings) {
         Some(findings) => describe(&mut report, &settings, mode, &findings, reader.as_ref()),
         None => report.problem(
@@ -126,7 +126,7 @@ impl Report {
 
 /// A value of several lines, as it stands behind its name.
 fn shown(value: &str) -> String {
-    visible::lines(value.as_bytes()).replace('\n', NEXT_LINE)
+    escape::lines(value.as_bytes()).replace('\n', NEXT_LINE)
 }
 
 /// What the engine finds, if python gets that far.

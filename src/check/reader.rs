@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 
 use crate::system::users;
 

@@ -1,6 +1,6 @@
 //! Whether an application may be loaded once and forked for each request, or for each worker.
 
-use link::{
+use wire::{
     check::{Loaded, Remains, Sharing},
     launch::Work,
 };

@@ -15,10 +15,10 @@ use std::{
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use link::{
-    entry::{Code, Entry},
+use diagnostics::{
     error_log,
-    page::Status,
+    error_page::Status,
+    message::{Code, Entry},
 };
 
 use crate::{

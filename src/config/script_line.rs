@@ -15,11 +15,9 @@ use std::{
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
-use link::{
-    app::{App, Source},
-    entry::{Code, Entry},
-};
+use diagnostics::message::{Code, Entry};
 use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
+use wire::app::{App, Source};
 
 use crate::{
     cli::effects,

@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
-use link::{
+use diagnostics::message::{Code, Entry};
+use rustix::fs::{Access, access};
+use wire::{
     app::{App, Source},
-    entry::{Code, Entry},
     launch::WarmUp,
 };
-use rustix::fs::{Access, access};
 
 use crate::{
     config::options::{Changes, Connections, Limits, Options},

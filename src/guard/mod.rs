@@ -18,12 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    launch::{Ends, Work},
-    page::Status,
-    report::{LONGEST, Report, Stop},
-    running,
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
 use nix::sys::signal::Signal as Caught;
 use rustix::{
@@ -31,6 +28,11 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
     process::Signal,
+};
+use wire::{
+    launch::{Ends, Work},
+    report::{LONGEST, Report, Stop},
+    running_clock,
 };
 
 pub(crate) use crate::guard::{
@@ -146,7 +148,7 @@ pub(crate) fn take_over(
         subject,
         reports,
         end_bell,
-        started: running::instant(),
+        started: running_clock::instant(),
         seen: Seen { ready: true, loaded: true, ..Seen::default() },
         stopping: None,
     };
@@ -248,7 +250,7 @@ impl<'a> Guard<'a> {
             subject: Subject::Child { child, bell: child_bell, _lifeline: start.lifeline },
             reports: start.channel,
             end_bell,
-            started: running::instant(),
+            started: running_clock::instant(),
             seen: Seen::default(),
             stopping: None,
         })
@@ -294,7 +296,7 @@ impl<'a> Guard<'a> {
                 }
                 self.stop(reason);
             }
-            if self.limit().is_some_and(|limit| running::elapsed(self.started) >= limit) {
+            if self.limit().is_some_and(|limit| running_clock::elapsed(self.started) >= limit) {
                 self.stop(Stop::Timeout);
             }
             self.escalate(reply.as_ref());
@@ -316,7 +318,7 @@ impl<'a> Guard<'a> {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let now = running::instant();
+        let now = running_clock::instant();
         let due = match (&self.stopping, self.limit()) {
             (Some(stopping), _) => Some(stopping.due),
             (None, limit) => limit.map(|limit| self.started + limit),
@@ -328,7 +330,7 @@ impl<'a> Guard<'a> {
             PollFd::new(&self.reports, PollFlags::IN),
         ];
         let count = if self.seen.closed { 2 } else { 3 };
-        let polled = running::wait(left, |patience| {
+        let polled = running_clock::wait(left, |patience| {
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             poll(&mut watched[..count], patience.as_ref())
         });
@@ -409,14 +411,14 @@ impl<'a> Guard<'a> {
             // What is left is the application's own affair, and needs no stack in the log if it
             // takes too long.
             self.stopping =
-                Some(Stopping { reason, next: Step::Kill, due: running::instant() + GRACE });
+                Some(Stopping { reason, next: Step::Kill, due: running_clock::instant() + GRACE });
             return;
         }
         // If python has ended already, its end is dealt with as that.
         let _ = send(&self.reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         self.subject.signal(Signal::TERM);
         self.stopping =
-            Some(Stopping { reason, next: Step::Abort, due: running::instant() + GRACE });
+            Some(Stopping { reason, next: Step::Abort, due: running_clock::instant() + GRACE });
     }
 
     /// Ends a process that was asked to end and has not done so. `reply` is the descriptor of its
@@ -425,10 +427,10 @@ impl<'a> Guard<'a> {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
-        if running::instant() < stopping.due {
+        if running_clock::instant() < stopping.due {
             return;
         }
-        stopping.due = running::instant() + LAST_WORDS;
+        stopping.due = running_clock::instant() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
             Step::Abort
                 if stopping.reason == Stop::Terminated && reply.is_some_and(is_abandoned) =>
@@ -469,7 +471,7 @@ impl<'a> Guard<'a> {
                 let ending = Ending {
                     settings: self.settings,
                     outcome,
-                    after: running::elapsed(self.started),
+                    after: running_clock::elapsed(self.started),
                     stopped: self.stopping.map(|stopping| stopping.reason),
                     ready: self.seen.ready,
                     loaded: self.seen.loaded,

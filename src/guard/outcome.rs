@@ -2,11 +2,11 @@
 
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
-use link::{
-    entry::{Code, Entry},
-    page::Status,
-    report::{EXIT_LOST, Stop},
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
+use wire::report::{EXIT_LOST, Stop};
 
 use crate::{
     config::settings::Settings, guard::served_process::Outcome, python::engine, system::signals,

@@ -3,8 +3,8 @@
 
 use std::{env, ffi::OsString};
 
+use diagnostics::message::{Code, Entry};
 use fastcgi_server::addresses::Addresses;
-use link::entry::{Code, Entry};
 use rustix::net::{AddressFamily, sockopt};
 
 use crate::{config::settings::Settings, pool::listeners::Listener};

@@ -135,7 +135,7 @@ pub(crate) enum Preload {
     No,
 }
 
-impl From<Preload> for link::launch::Preload {
+impl From<Preload> for wire::launch::Preload {
     fn from(word: Preload) -> Self {
         match word {
             Preload::Auto => Self::Auto,

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{app::App, entry::Entry};
+use diagnostics::message::Entry;
+use wire::app::App;
 
 use crate::{
     config::{

@@ -8,12 +8,12 @@ use std::{
 };
 
 use clap::Args;
-use link::{
-    entry::{Code, Entry},
+use diagnostics::{
     error_log,
-    visible::{
+    escape::{
         Visible, {self},
     },
+    message::{Code, Entry},
 };
 
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
         if words.json {
             // Written anew, since another user's pool may say anything.
             let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
-            text.push_str(&visible::json(format!("{status}\n")));
+            text.push_str(&escape::json(format!("{status}\n")));
         } else {
             text.push_str(&table(status));
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::error_log::{await_reader, lost_messages, write_at_once};
+use diagnostics::error_log::{await_reader, lost_messages, write_at_once};
 use rustix::{io::Errno, stdio::stderr};
 
 /// Bytes of messages that are kept.

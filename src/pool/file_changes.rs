@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{running, snapshot::Snapshot};
+use wire::{running_clock, snapshot::Snapshot};
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -37,7 +37,10 @@ impl Changes {
     /// Watches `paths`, each a file or directory, or nothing yet.
     pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let watched = |path: PathBuf| Watched { known: Snapshot::of(&path), seen: None, path };
-        Self { watched: paths.into_iter().map(watched).collect(), due: running::instant() + PERIOD }
+        Self {
+            watched: paths.into_iter().map(watched).collect(),
+            due: running_clock::instant() + PERIOD,
+        }
     }
 
     /// Code is about to be loaded: what counts from now on is what changes from now on.
@@ -55,12 +58,12 @@ impl Changes {
 
     /// Is it time to look?
     pub(super) fn is_due(&self) -> bool {
-        !self.watched.is_empty() && running::instant() >= self.due
+        !self.watched.is_empty() && running_clock::instant() >= self.due
     }
 
     /// Looks, if it is time. Gives a path that has changed, and is not being changed any more.
     pub(super) fn look(&mut self) -> Option<&Path> {
-        let now = running::instant();
+        let now = running_clock::instant();
         if now < self.due {
             return None;
         }

@@ -10,8 +10,8 @@ use std::{
     path::Path,
 };
 
-use link::logs::{open_file, open_file_with};
 use rustix::fs::{Gid, OFlags, Uid, fchown};
+use wire::pool_logs::{open_file, open_file_with};
 
 use crate::system::{
     account::Account,

@@ -13,18 +13,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{
-    entry::{Code, Entry},
-    logs::{
-        Access, AccessFile, LineForm, Which, never_wait, {self},
-    },
-    scoreboard::Scoreboard,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::fstat,
     io::{DupFlags, Errno, dup3, write},
     stdio::{dup2_stderr, stderr, stdout},
+};
+use wire::{
+    pool_logs::{
+        Access, AccessFile, LineForm, Which, never_wait, {self},
+    },
+    scoreboard::Scoreboard,
 };
 
 use crate::{
@@ -141,9 +141,9 @@ impl Logs {
     }
 
     /// What a process that is started now has to know, which inherits [`Logs::inherited`].
-    pub(super) fn terms(&self, scoreboard: &Scoreboard) -> logs::Logs {
+    pub(super) fn terms(&self, scoreboard: &Scoreboard) -> pool_logs::Logs {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        logs::Logs {
+        pool_logs::Logs {
             error: self
                 .error
                 .as_ref()

@@ -30,10 +30,10 @@ use std::{
     time::Duration,
 };
 
-use link::{
+use diagnostics::message::{Code, Entry};
+use wire::{
     app::{App, Source},
-    entry::{Code, Entry},
-    handover::Handover,
+    connection_queue::Handover,
     launch::{Preload, Service, Work},
     scoreboard::Scoreboard,
 };
@@ -352,7 +352,7 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         preload: Preload::No,
         reload: false,
         reload_on: Vec::new(),
-        logs: link::logs::Logs::default(),
+        logs: wire::pool_logs::Logs::default(),
         bell_fd: None,
         handover: None,
         warm: false,

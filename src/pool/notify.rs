@@ -20,11 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    running,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::time::{ClockId, clock_gettime};
+use wire::running_clock;
 
 /// Wait until a manager that could not take a message is told again.
 const A_MOMENT: Duration = Duration::from_millis(50);
@@ -102,8 +100,10 @@ impl Notify {
             match Line::to(&name) {
                 Ok(line) => {
                     notify.line = Some(line);
-                    notify.watchdog = watchdog()
-                        .map(|patience| Watchdog { every: patience / 2, due: running::instant() });
+                    notify.watchdog = watchdog().map(|patience| Watchdog {
+                        every: patience / 2,
+                        due: running_clock::instant(),
+                    });
                 }
                 Err(error) => notify.trouble = Some(cannot_be_told(&name, &error)),
             }
@@ -152,9 +152,9 @@ impl Notify {
                 self.status = status;
             }
             if let Some(watchdog) =
-                self.watchdog.as_mut().filter(|watchdog| watchdog.due <= running::instant())
+                self.watchdog.as_mut().filter(|watchdog| watchdog.due <= running_clock::instant())
             {
-                watchdog.due = running::instant() + watchdog.every;
+                watchdog.due = running_clock::instant() + watchdog.every;
                 if self.unsent.is_empty() {
                     self.say("WATCHDOG=1\n".to_owned());
                 }
@@ -165,7 +165,7 @@ impl Notify {
 
     /// When to tell something though nothing happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let again = (!self.unsent.is_empty()).then(|| running::instant() + A_MOMENT);
+        let again = (!self.unsent.is_empty()).then(|| running_clock::instant() + A_MOMENT);
         self.watchdog.map(|watchdog| watchdog.due).into_iter().chain(again).min()
     }
 

@@ -9,19 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use diagnostics::{
+    error_page::{Form, Page, Status},
+    message::Entry,
+    request_id,
+};
 use fastcgi_server::{
     Connection, Event, Limits, Output, Params, RequestId, Stream, bodies::ProtocolStatus,
-};
-use link::{
-    entry::Entry,
-    page::{Form, Page, Status},
-    request_id, running,
 };
 use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
+use wire::running_clock;
 
 use crate::request::Request;
 
@@ -80,7 +81,7 @@ impl Refuser {
             response: Vec::new(),
             sent: 0,
             stage: Stage::Reads,
-            due: running::instant() + TIME_LIMIT,
+            due: running_clock::instant() + TIME_LIMIT,
         });
     }
 
@@ -101,7 +102,7 @@ impl Refuser {
     /// requests are refused, `debug` whether clients may see it. Gives the requests that were
     /// refused.
     pub(super) fn go_on(&mut self, entry: &Entry, debug: bool) -> Vec<Request> {
-        let now = running::instant();
+        let now = running_clock::instant();
         let detail = debug.then(|| entry.for_client());
         let mut refused = Vec::new();
         self.open.retain_mut(|refusal| {

@@ -10,14 +10,14 @@ use std::{
     time::Instant,
 };
 
-use link::{
-    launch::{Preload, Service, Work},
-    pool::{News, Order},
-    report::{LONGEST, Report},
-};
 use rustix::{
     net::{RecvFlags, SendFlags, recv, send},
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
+};
+use wire::{
+    launch::{Preload, Service, Work},
+    report::{LONGEST, Report},
+    template::{News, Order},
 };
 
 use crate::{config::settings::Settings, python::start::Start, request::Request};

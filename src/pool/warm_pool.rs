@@ -15,16 +15,16 @@ use std::{
 };
 
 use clap::Args;
-use link::{
-    app::App,
-    entry::{Code, Entry},
-    launch::{Preload, Service},
-    scoreboard::Scoreboard,
-    spread::earlier,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     event::{EventfdFlags, eventfd},
     process::setsid,
+};
+use wire::{
+    app::App,
+    jitter::earlier,
+    launch::{Preload, Service},
+    scoreboard::Scoreboard,
 };
 
 use crate::{

@@ -10,12 +10,9 @@ use std::{
     sync::Arc,
 };
 
-use link::{
-    entry::{Code, Entry},
-    mappable,
-    snapshot::Snapshot,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use wire::{mappable, snapshot::Snapshot};
 
 use crate::python::elf::Elf;
 

@@ -12,14 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{
-    entry::{Code, Entry},
-    launch::Venv,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     fs::{Access, access},
     process::geteuid,
 };
+use wire::launch::Venv;
 
 /// Directories that are searched where the web server gives no `PATH`.
 const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -14,13 +14,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use link::launch::{Launch, Work};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     io::{FdFlags, fcntl_setfd},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
 };
+use wire::launch::{Launch, Work};
 
 use crate::{config::settings::Settings, request::Request};
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     fs::{Access, access},
     io::Errno,

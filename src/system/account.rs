@@ -3,7 +3,7 @@
 
 use std::{ffi::OsString, io};
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 use nix::unistd::{
     Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid,
 };

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 use nix::{
     libc,
     sys::signal::{SigSet, Signal},

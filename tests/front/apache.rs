@@ -1,12 +1,13 @@
 //! Apache httpd, configured by the files in `apache/` as they stand.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+use std::{fmt::Write as _, fs, path::Path};
 
-use super::server::{Server, command};
-use super::site::{ServerUser, Site};
-use super::{Front, source};
+use super::{
+    Front,
+    server::{Server, command},
+    site::{ServerUser, Site},
+    source,
+};
 
 /// How Apache runs CGI programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

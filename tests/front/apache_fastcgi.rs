@@ -3,12 +3,15 @@
 
 use std::fmt::Write as _;
 
-use super::apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble};
-use super::behind_pools::BehindPools;
-use super::pools::{Pools, scripts};
-use super::server::Server;
-use super::site::Site;
-use super::{Front, Habits, source};
+use super::{
+    Front, Habits,
+    apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble},
+    behind_pools::BehindPools,
+    pools::{Pools, scripts},
+    server::Server,
+    site::Site,
+    source,
+};
 
 /// Apache with mod_fcgid, which starts the scripts itself.
 pub(crate) struct ApacheFcgid {

@@ -1,9 +1,6 @@
 //! One web server in front of a pool for each script.
 
-use super::pools::Pools;
-use super::server::Server;
-use super::site::Site;
-use super::{Front, Habits};
+use super::{Front, Habits, pools::Pools, server::Server, site::Site};
 
 /// A running web server and its pools.
 pub(crate) struct BehindPools {

@@ -1,15 +1,19 @@
 //! Caddy, configured by `apache/caddy.Caddyfile` as it stands, in front of pools.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt as _;
+use std::{
+    fmt::Write as _,
+    fs,
+    os::unix::{fs::chown, process::CommandExt as _},
+};
 
-use super::behind_pools::BehindPools;
-use super::pools::{Pools, scripts};
-use super::server::{Server, command};
-use super::site::{ServerUser, Site};
-use super::{Habits, source};
+use super::{
+    Habits,
+    behind_pools::BehindPools,
+    pools::{Pools, scripts},
+    server::{Server, command},
+    site::{ServerUser, Site},
+    source,
+};
 
 /// Caddy.
 pub(crate) struct Caddy;

@@ -1,12 +1,14 @@
 //! curl, as the browser.
 
-use std::ffi::OsString;
-use std::io::Read as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
-use std::{fmt, fs};
+use std::{
+    ffi::OsString,
+    fmt, fs,
+    io::Read as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
 
 use super::process::DEADLINE;
 

@@ -2,11 +2,14 @@
 
 use std::fs;
 
-use super::pools::Pools;
-use super::server::{Server, command};
-use super::server_each::{ServerEach, Start};
-use super::site::{ServerUser, Site};
-use super::{Habits, source};
+use super::{
+    Habits,
+    pools::Pools,
+    server::{Server, command},
+    server_each::{ServerEach, Start},
+    site::{ServerUser, Site},
+    source,
+};
 
 /// HAProxy.
 pub(crate) struct Haproxy;

@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use super::server::{Server, command};
-use super::site::{ServerUser, Site};
-use super::{Front, source};
+use super::{
+    Front,
+    server::{Server, command},
+    site::{ServerUser, Site},
+    source,
+};
 
 /// A running lighttpd.
 pub(crate) struct Lighttpd {

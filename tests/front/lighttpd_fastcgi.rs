@@ -3,10 +3,13 @@
 
 use std::fs;
 
-use super::server::{Server, command};
-use super::server_each::ServerEach;
-use super::site::{ServerUser, Site};
-use super::{Habits, source};
+use super::{
+    Habits,
+    server::{Server, command},
+    server_each::ServerEach,
+    site::{ServerUser, Site},
+    source,
+};
 
 /// lighttpd with a process for the script: it starts all that its configuration names, whether
 /// asked for or not.

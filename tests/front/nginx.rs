@@ -1,14 +1,15 @@
 //! nginx, configured by `apache/nginx.conf` as it stands, in front of pools.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+use std::{fmt::Write as _, fs, path::Path};
 
-use super::behind_pools::BehindPools;
-use super::pools::{Pools, scripts};
-use super::server::{Server, command};
-use super::site::{ServerUser, Site};
-use super::{Habits, source};
+use super::{
+    Habits,
+    behind_pools::BehindPools,
+    pools::{Pools, scripts},
+    server::{Server, command},
+    site::{ServerUser, Site},
+    source,
+};
 
 /// The location of each script.
 const EACH_SCRIPT: &str =

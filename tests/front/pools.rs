@@ -1,18 +1,21 @@
 //! Pools for web servers that start none themselves: one for each script that is asked for.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    os::{fd::OwnedFd, unix::fs::chown},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::{Mutex, PoisonError},
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{eventually, gone_within};
-use super::site::{ServerUser, Site};
+use super::{
+    process::{eventually, gone_within},
+    site::{ServerUser, Site},
+};
 
 /// The pools behind a web server, by the names of their scripts.
 pub(crate) struct Pools {

@@ -1,10 +1,14 @@
 //! Waiting for processes and conditions: driven by what happens, bounded by a deadline.
 
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 /// Far longer than anything here takes on a busy machine; only a failure waits for its end.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,13 +1,17 @@
 //! A web server for each script that is asked for, where a configuration is for one application.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{Mutex, PoisonError},
+};
 
-use super::pools::{Pools, script_of};
-use super::server::Server;
-use super::site::Site;
-use super::{Front, Habits};
+use super::{
+    Front, Habits,
+    pools::{Pools, script_of},
+    server::Server,
+    site::Site,
+};
 
 /// Starts the server of a script, whose pool has a port if it is not at a Unix socket.
 pub(super) type Start = fn(&Site, &str, Option<u16>) -> Server;

@@ -1,15 +1,16 @@
 //! Web servers whose scripts say `--mode warm` or `--mode resident`: each script has its pool
 //! before it is asked what a test asks it.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{Mutex, PoisonError},
+};
 
-use super::lighttpd::Lighttpd;
-use super::pools::script_of;
-use super::process::eventually;
-use super::site::Site;
-use super::{Apache, CgiModule, Client, Front, Habits, Setup};
+use super::{
+    Apache, CgiModule, Client, Front, Habits, Setup, lighttpd::Lighttpd, pools::script_of,
+    process::eventually, site::Site,
+};
 
 /// Scripts that have no pool: their applications cannot be loaded.
 const UNFIT: [&str; 7] = [

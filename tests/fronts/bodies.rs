@@ -1,8 +1,6 @@
 //! Large bodies, in and out.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 use super::behind_every_front;
 use crate::front::{Client, Front, Response};

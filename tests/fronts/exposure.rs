@@ -1,11 +1,13 @@
 //! What visitors cannot fetch: sources, settings, databases and leftovers, wherever an application
 //! lies.
 
-use std::fs::{self, Permissions};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::{
+    fs::{self, Permissions},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use crate::front::{Apache, ApacheFcgid, CgiModule, Front, Lighttpd, Setup, Site, source};
 

@@ -1,8 +1,7 @@
 //! Connections that are kept change their worker where one is busy or ends, and visitors notice
 //! nothing.
 
-use std::io::Write as _;
-use std::thread;
+use std::{io::Write as _, thread};
 
 use super::behind_every_pool_front;
 use crate::front::{Client, Front};

@@ -1,7 +1,6 @@
 //! Connections between a web server and the processes behind it: kept where the server can.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use super::behind_every_fastcgi_front;
 use crate::front::{Client, Front, eventually};

@@ -1,9 +1,11 @@
 //! Content-Length: it arrives as the application has said it, and no body differs from it without
 //! anybody's notice.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
 
 use super::behind_every_front;
 use crate::front::{Client, Front, Response};

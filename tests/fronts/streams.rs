@@ -1,9 +1,11 @@
 //! Replies that take their time, and clients that do not wait for the end.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    sync::mpsc::channel,
+    time::Duration,
+};
 
 use super::{behind_every_cgi_front, behind_every_fastcgi_front};
 use crate::front::{Client, Front, eventually, exists};

@@ -1,10 +1,12 @@
 //! What web servers make of a request by themselves or by our configurations: variables,
 //! repetitions, caches.
 
-use std::fs::{self, Permissions};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
+use std::{
+    fs::{self, Permissions},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
+};
 
 use super::behind_every_front;
 use crate::front::{Client, Front, Haproxy, Nginx};

@@ -1,9 +1,9 @@
 //! How a process is left: everything that a Python program does at its end, and the reply not a
 //! moment later than it is made.
 
-use crate::probe::{Probe, python};
 use crate::{
     place::Place,
+    probe::{Probe, python},
     running::{Running, piped},
 };
 

@@ -5,8 +5,10 @@
 
 use std::process::Command;
 
-use crate::front::{Apache, CgiModule, Client, Front, Nginx, Setup, Site};
-use crate::running::{Running, piped};
+use crate::{
+    front::{Apache, CgiModule, Client, Front, Nginx, Setup, Site},
+    running::{Running, piped},
+};
 
 /// The suites, and how many tests each has.
 const SUITES: [(&str, usize); 5] =

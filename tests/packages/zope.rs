@@ -1,9 +1,11 @@
 //! Zope: documents are added over a file that one process owns, and over a ZEO server by several
 //! processes at once.
 
-use std::fs;
-use std::process::{Child, Stdio};
-use std::thread;
+use std::{
+    fs,
+    process::{Child, Stdio},
+    thread,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -1,8 +1,10 @@
 //! The three lints of the field around a page of Flask and a page of Django: `wsgiref.validate`,
 //! WebTest's and Werkzeug's.
 
-use crate::each_mode::{MODES, Mode, Served};
-use crate::front::venv;
+use crate::{
+    each_mode::{MODES, Mode, Served},
+    front::venv,
+};
 
 /// `/LINT/FRAMEWORK/page`, where what is not asked for is not imported.
 const PAGES: &str = "

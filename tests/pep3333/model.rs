@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::each_mode::{MODES, Mode, Served};
-use crate::probe::Reply;
+use crate::{
+    each_mode::{MODES, Mode, Served},
+    probe::Reply,
+};
 
 /// Another seed makes other programs; a failure names the program, and its number is all that it
 /// depends on.

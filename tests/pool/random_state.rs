@@ -2,8 +2,7 @@
 
 use std::{collections::HashSet, fs};
 
-use super::process::Setup;
-use super::wire::Ask;
+use super::{process::Setup, wire::Ask};
 use crate::front::eventually;
 
 /// Draws from all generators. `numpy` is a stand-in of our own, which is no package of this

@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
+use pyo3::{prelude::*, types::PyDict};
+use wire::{
     check::{Findings, Loaded, Remains},
     launch::Launch,
     report::Report,
 };
-use pyo3::{prelude::*, types::PyDict};
 
 use crate::{
     loading::{

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use link::report::{Report, Stop};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use wire::report::{Report, Stop};
 
 use crate::process::forks::{
     Descriptor, {self},

@@ -7,12 +7,7 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    entry::{Code, Entry},
-    handover::Handover,
-    launch::{EXIT_TIMEOUT_SECONDS, Launch, Service, Work},
-    report::{EXIT_LOST, Report},
-};
+use diagnostics::message::{Code, Entry};
 use pyo3::{
     exceptions::{PyImportError, PyRuntimeError},
     prelude::*,
@@ -21,6 +16,11 @@ use pyo3::{
 use rustix::{
     io::{FdFlags, fcntl_setfd},
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
+};
+use wire::{
+    connection_queue::Handover,
+    launch::{EXIT_TIMEOUT_SECONDS, Launch, Service, Work},
+    report::{EXIT_LOST, Report},
 };
 
 use crate::{

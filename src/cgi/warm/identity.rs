@@ -14,8 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::{app::Source, build, mount, percent, snapshot::Snapshot};
 use rustix::process::{getegid, geteuid};
+use wire::{app::Source, build, mount, percent, snapshot::Snapshot};
 
 use crate::{
     config::{

@@ -17,15 +17,9 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    entry::{Code, Entry},
-    handoff::{
-        Greeting, Handoff, {self},
-    },
-    launch::BadLaunch,
-    page::Status,
-    report::{Report, Stop},
-    running,
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -34,6 +28,14 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, geteuid, umask},
+};
+use wire::{
+    launch::BadLaunch,
+    report::{Report, Stop},
+    running_clock,
+    warm_request::{
+        Greeting, Handoff, {self},
+    },
 };
 
 use crate::{
@@ -242,7 +244,7 @@ fn hand_over(
         Awaited::Nothing => return Ok(Handed::NotTaken),
     }
     let (packet, descriptors) =
-        handoff::receive(connection.as_fd()).map_err(|error| words(&error))?;
+        warm_request::receive(connection.as_fd()).map_err(|error| words(&error))?;
     if packet.is_empty() {
         return Ok(Handed::Gone);
     }
@@ -250,7 +252,7 @@ fn hand_over(
         BadLaunch::OtherBuild(other) => {
             format!(
                 "its process is of build `{other}`, and this gateway of build `{}`",
-                link::build()
+                wire::build()
             )
         }
         other => words(&other),
@@ -270,7 +272,7 @@ fn hand_over(
         frame.as_fd(),
         theirs.as_fd(),
     ];
-    if handoff::send(connection.as_fd(), b"request", &descriptors).is_err() {
+    if warm_request::send(connection.as_fd(), b"request", &descriptors).is_err() {
         return Ok(Handed::Gone);
     }
     drop(theirs);
@@ -282,7 +284,7 @@ fn hand_over(
         let limit = Timespec::try_from(BEGINNING).ok();
         let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref());
     }
-    let (packet, _) = handoff::receive(connection.as_fd()).unwrap_or_default();
+    let (packet, _) = warm_request::receive(connection.as_fd()).unwrap_or_default();
     match Report::decode(&packet) {
         Some(Report::Ready) => Ok(Handed::Taken(Taken {
             subject: Subject::Another { pid, process },
@@ -303,11 +305,11 @@ enum Awaited {
 }
 
 fn await_packet(connection: &OwnedFd, end: &Bell, patience: Duration) -> Awaited {
-    let deadline = running::instant() + patience;
+    let deadline = running_clock::instant() + patience;
     loop {
-        let left = deadline.saturating_duration_since(running::instant());
+        let left = deadline.saturating_duration_since(running_clock::instant());
         let mut watched = [PollFd::new(connection, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
-        let polled = running::wait(Some(left), |patience| {
+        let polled = running_clock::wait(Some(left), |patience| {
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             poll(&mut watched, patience.as_ref())
         });

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     fs::{FlockOperation, OFlags, flock},
     io::Errno,

@@ -1,9 +1,9 @@
-//! Connections that workers have given away and none has taken ([`link::handover`]).
+//! Connections that workers have given away and none has taken ([`wire::connection_queue`]).
 
 use std::os::fd::AsFd as _;
 
-use link::handover::{Given, Past};
 use rustix::net::{RecvFlags, recv};
+use wire::connection_queue::{Given, Past};
 
 use crate::pool::supervisor::Supervisor;
 

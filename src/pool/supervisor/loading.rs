@@ -2,12 +2,8 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus};
 
-use link::{
-    app::Source,
-    entry::{Code, Entry},
-    launch::Preload,
-    running,
-};
+use diagnostics::message::{Code, Entry};
+use wire::{app::Source, launch::Preload, running_clock};
 
 use crate::{
     config::settings::Settings,
@@ -93,7 +89,7 @@ impl Supervisor<'_> {
                 _ => self.load(Preload::No),
             };
         }
-        if template.farewell.take_if(|due| *due <= running::instant()).is_some() {
+        if template.farewell.take_if(|due| *due <= running_clock::instant()).is_some() {
             template.kill();
         }
         self.templates.next = Some(template);

@@ -32,18 +32,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    handover::Handover,
-    launch::Service,
-    running,
-    scoreboard::Scoreboard,
-    watch::Watch,
-};
+use diagnostics::message::{Code, Entry};
 use nix::sys::signal::Signal as Caught;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
+};
+use wire::{
+    connection_queue::Handover, launch::Service, overdue_requests::Watch, running_clock,
+    scoreboard::Scoreboard,
 };
 
 pub(in crate::pool) use crate::pool::supervisor::warm::OnDemand;
@@ -300,7 +297,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn wait(&self) {
-        let now = running::instant();
+        let now = running_clock::instant();
         let patience = self
             .next_due(now)
             .map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
@@ -321,7 +318,7 @@ impl<'a> Supervisor<'a> {
             .chain(self.refusing.watched())
             .chain(log.map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
             .collect();
-        let polled = running::wait(patience, |patience| {
+        let polled = running_clock::wait(patience, |patience| {
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             poll(&mut watched, patience.as_ref())
         });

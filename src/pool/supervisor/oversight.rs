@@ -2,8 +2,8 @@
 
 use std::{os::unix::net::UnixStream, rc::Rc};
 
-use link::watch::Action;
 use rustix::process::{Pid, getpid, kill_process};
+use wire::overdue_requests::Action;
 
 use crate::pool::{
     control::{PoolMode, PoolStatus, Question, WorkerStatus, answer},

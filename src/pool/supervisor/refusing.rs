@@ -3,17 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use diagnostics::message::{Code, Entry};
 use fastcgi_server::addresses::Addresses;
-use link::{
-    entry::{Code, Entry},
-    handover::Handover,
-    running,
-};
 use rustix::{
     event::PollFd,
     io::{Errno, ioctl_fionbio},
     net::{SocketFlags, acceptfrom_with},
 };
+use wire::{connection_queue::Handover, running_clock};
 
 use crate::{
     config::settings::Settings,
@@ -88,7 +85,7 @@ impl Refusing {
         let limits = [ATTEMPT_TIME_LIMIT, LOAD_TIME_LIMIT];
         let attempt = self.attempt.into_iter().flat_map(|since| limits.map(|limit| since + limit));
         // What is due already waits for clients.
-        let later = attempt.chain(self.pause_end).filter(|due| *due > running::instant());
+        let later = attempt.chain(self.pause_end).filter(|due| *due > running_clock::instant());
         self.refuser.next_due().into_iter().chain(later).min()
     }
 }
@@ -96,8 +93,10 @@ impl Refusing {
 impl Supervisor<'_> {
     /// Is nobody there who could serve a request, and is nobody to come soon?
     fn is_unable(&self) -> bool {
-        let hangs =
-            self.refusing.attempt.is_some_and(|since| running::elapsed(since) >= LOAD_TIME_LIMIT);
+        let hangs = self
+            .refusing
+            .attempt
+            .is_some_and(|since| running_clock::elapsed(since) >= LOAD_TIME_LIMIT);
         (hangs || self.has_failed()) && self.has_no_worker()
     }
 
@@ -111,9 +110,9 @@ impl Supervisor<'_> {
 
     /// Are connections to be taken in order to refuse their requests?
     pub(super) fn refuses(&self) -> bool {
-        let is_over = |since: Instant| running::elapsed(since) >= ATTEMPT_TIME_LIMIT;
+        let is_over = |since: Instant| running_clock::elapsed(since) >= ATTEMPT_TIME_LIMIT;
         let has_time = self.refusing.sweeps || self.refusing.attempt.is_none_or(is_over);
-        let is_pausing = self.refusing.pause_end.is_some_and(|end| running::instant() < end);
+        let is_pausing = self.refusing.pause_end.is_some_and(|end| running_clock::instant() < end);
         has_time && !is_pausing && self.refusing.refuser.has_room() && self.is_unable()
     }
 
@@ -121,8 +120,11 @@ impl Supervisor<'_> {
     pub(super) fn refuse_requests(&mut self) {
         let is_attempted = self.templates.next.is_some()
             || self.places.all.iter().any(|place| place.asked.is_some());
-        let since =
-            if is_attempted && self.has_no_worker() { Some(running::instant()) } else { None };
+        let since = if is_attempted && self.has_no_worker() {
+            Some(running_clock::instant())
+        } else {
+            None
+        };
         self.refusing.attempt = since.map(|now| self.refusing.attempt.unwrap_or(now));
         if self.refuses() {
             self.take_connections();
@@ -168,7 +170,7 @@ impl Supervisor<'_> {
                 let (socket, address) = match acceptfrom_with(&listener.socket, flags) {
                     Ok(accepted) => accepted,
                     Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        *pause_end = Some(running::instant() + PAUSE);
+                        *pause_end = Some(running_clock::instant() + PAUSE);
                         break;
                     }
                     // None waits, or the peer has left again.

@@ -10,12 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    handover::Handover,
-    running,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use wire::{connection_queue::Handover, running_clock};
 
 use crate::pool::supervisor::{
     Supervisor,
@@ -115,7 +112,7 @@ impl Supervisor<'_> {
         }
         self.note_outworn();
         if !self.size.is_fixed() {
-            let now = running::instant();
+            let now = running_clock::instant();
             let longest = self.dismiss_idle();
             self.rest(now);
             self.grow(now);
@@ -126,7 +123,7 @@ impl Supervisor<'_> {
 
     /// Marks workers that are to be replaced though nothing is wrong with them.
     fn note_outworn(&mut self) {
-        let now = running::instant();
+        let now = running_clock::instant();
         for number in 0..self.places.all.len() {
             let Some(live) = self.places.all[number].worker.filter(|live| live.outworn.is_none())
             else {
@@ -243,7 +240,7 @@ mod tests {
     #[test]
     fn a_pool_that_grows_again_and_again_grows_faster_and_never_too_large() {
         let mut size = Size::new(0, 20, Duration::from_secs(60));
-        let now = running::instant();
+        let now = running_clock::instant();
         let mut steps = Vec::new();
         for _ in 0..6 {
             size.grow(now);
@@ -258,7 +255,7 @@ mod tests {
     #[test]
     fn the_next_look_is_when_the_longest_idle_worker_may_go() {
         let mut size = Size::new(1, 4, Duration::from_secs(60));
-        let now = running::instant();
+        let now = running_clock::instant();
         assert_eq!(
             size.idle_due(Some(Duration::from_secs(20)), now),
             None,

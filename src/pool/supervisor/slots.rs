@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use link::{running, scoreboard::Scoreboard, spread::earlier};
 use rustix::process::Pid;
+use wire::{jitter::earlier, running_clock, scoreboard::Scoreboard};
 
 /// Longest wait before a place is filled again.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Places {
     /// `max_age` or a little earlier.
     pub(super) fn new(count: u32, slots: u32, threads: u32, max_age: Option<Duration>) -> Self {
         let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let place = Place { worker: None, asked: None, due: running::instant(), failures: 0 };
+        let place = Place { worker: None, asked: None, due: running_clock::instant(), failures: 0 };
         Self {
             all: vec![place; number(count)],
             leaving: Vec::new(),
@@ -114,7 +114,7 @@ impl Places {
                 // It has not got as far as its lines yet.
                 let line = scoreboard
                     .line(self.lines(live.slot).start)
-                    .and_then(link::scoreboard::Line::read);
+                    .and_then(wire::scoreboard::Line::read);
                 line.is_none_or(|reading| reading.pid != live.pid.as_raw_nonzero().get())
             })
     }
@@ -154,7 +154,7 @@ impl Places {
             self.served += self
                 .lines(slot)
                 .filter_map(|line| scoreboard.line(line))
-                .map(link::scoreboard::Line::clear)
+                .map(wire::scoreboard::Line::clear)
                 .sum::<u64>();
         }
     }
@@ -230,7 +230,7 @@ impl Places {
         let number = self.all.iter().position(|place| place.asked == Some(asked))?;
         let idle_before =
             self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
-        let since = running::instant();
+        let since = running_clock::instant();
         let age = self.max_age.map(|age| {
             Duration::from_millis(earlier(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
         });
@@ -280,7 +280,7 @@ impl Place {
     /// Its worker failed at the beginning: the next waits.
     pub(super) fn put_off(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.due = running::instant() + wait_after(self.failures);
+        self.due = running_clock::instant() + wait_after(self.failures);
     }
 
     /// Is it empty until a wait is over?
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     fn settled(places: &mut Places, generation: u64, pid: i32, board: &Scoreboard) -> usize {
-        let wanting = places.wanting(generation, places.all.len(), running::instant());
+        let wanting = places.wanting(generation, places.all.len(), running_clock::instant());
         let slot = places.take_slot(generation).unwrap();
         let asked = Asked { generation, slot };
         places.all[wanting[0]].asked = Some(asked);
@@ -310,7 +310,7 @@ mod tests {
     fn as_many_places_want_a_worker_as_are_wanted() {
         let (board, _descriptor) = Scoreboard::create(8).unwrap();
         let mut places = Places::new(4, 2, 1, None);
-        let now = running::instant();
+        let now = running_clock::instant();
         assert_eq!(places.wanting(1, 0, now), [0; 0]);
         assert_eq!(places.wanting(1, 2, now), [0, 1]);
         assert_eq!(settled(&mut places, 1, 100, &board), 0);
@@ -325,7 +325,7 @@ mod tests {
     fn where_workers_fail_they_are_tried_again_and_nowhere_else() {
         let mut places = Places::new(4, 2, 1, None);
         places.all[2].put_off();
-        let (now, later) = (running::instant(), running::instant() + LONGEST_WAIT);
+        let (now, later) = (running_clock::instant(), running_clock::instant() + LONGEST_WAIT);
         assert_eq!(places.wanting(1, 1, now), [0; 0]);
         assert_eq!(places.wanting(1, 1, later), [2]);
         assert_eq!(places.wanting(1, 2, later), [2, 0]);
@@ -355,12 +355,12 @@ mod tests {
         settled(&mut places, 1, 100, &board);
         let live = places.all[0].worker.unwrap();
         assert!(
-            places.expect_one(&board, running::instant())
+            places.expect_one(&board, running_clock::instant())
                 && places.idle_for(&live, &board).is_none()
         );
         (0..2).for_each(|line| board.line(line).unwrap().take(100, 0));
         assert!(
-            !places.expect_one(&board, running::instant())
+            !places.expect_one(&board, running_clock::instant())
                 && places.idle_for(&live, &board).is_some()
         );
         board.line(1).unwrap().begin("request");

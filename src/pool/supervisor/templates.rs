@@ -8,14 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    handover::Handover,
-    launch::{Preload, Service},
-    pool::News,
-    running,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::process::Pid;
+use wire::{
+    connection_queue::Handover,
+    launch::{Preload, Service},
+    running_clock,
+    template::News,
+};
 
 use crate::{
     config::settings::Settings,
@@ -68,7 +68,7 @@ impl Templates {
             retired: Vec::new(),
             generations: 0,
             failures: 0,
-            due: running::instant(),
+            due: running_clock::instant(),
             preload,
             drain,
             linger,
@@ -105,14 +105,14 @@ impl Templates {
     }
 
     fn let_retired_end(&mut self) {
-        let due = running::instant() + self.linger;
+        let due = running_clock::instant() + self.linger;
         self.retired.iter_mut().for_each(|template| template.retire(due));
     }
 
     /// The pool ends, and workers have been told so: none of those that are left, stopped or not,
     /// is waited for without an end.
     pub(super) fn all_end(&mut self) {
-        let due = running::instant() + self.drain + self.linger + FAREWELL;
+        let due = running_clock::instant() + self.drain + self.linger + FAREWELL;
         for template in self.retired.iter_mut() {
             template.farewell.get_or_insert(due);
             template.resume();
@@ -121,7 +121,7 @@ impl Templates {
 
     /// Kills those that have not ended in time; tells of how many that was.
     pub(super) fn kill_those_who_stay(&mut self) -> usize {
-        let now = running::instant();
+        let now = running_clock::instant();
         let late = self.retired.iter_mut().filter_map(|template| {
             template.farewell.take_if(|due| *due <= now)?;
             template.kill();
@@ -132,7 +132,7 @@ impl Templates {
 
     fn put_off(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        self.due = running::instant() + wait_after(self.failures);
+        self.due = running_clock::instant() + wait_after(self.failures);
     }
 }
 
@@ -249,7 +249,7 @@ impl Supervisor<'_> {
                     }
                 }
                 News::NotForkable | News::OneProcess => {
-                    template.farewell = Some(running::instant() + FAREWELL)
+                    template.farewell = Some(running_clock::instant() + FAREWELL)
                 }
                 News::Stillborn { slot } => {
                     self.refusing.note_failure();

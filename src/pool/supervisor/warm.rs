@@ -10,14 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    running,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     fs::{FlockOperation, flock},
     process::getpid,
 };
+use wire::running_clock;
 
 use crate::pool::{
     listeners::Listener,
@@ -53,7 +51,7 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new(on_demand: Option<OnDemand>) -> Self {
-        Self { on_demand, begun: running::instant(), last: running::instant() }
+        Self { on_demand, begun: running_clock::instant(), last: running_clock::instant() }
     }
 
     /// Is this a pool that ends by itself?
@@ -63,12 +61,12 @@ impl Activity {
 
     /// How long the pool has been there.
     pub(super) fn age(&self) -> Duration {
-        running::elapsed(self.begun)
+        running_clock::elapsed(self.begun)
     }
 
     /// Somebody is being served, or was a moment ago.
     pub(super) fn note(&mut self) {
-        self.last = running::instant();
+        self.last = running_clock::instant();
     }
 
     /// When the pool ends if nobody comes.
@@ -87,7 +85,7 @@ impl Activity {
 }
 
 fn is_over(due: Option<Instant>) -> bool {
-    due.is_some_and(|due| running::instant() >= due)
+    due.is_some_and(|due| running_clock::instant() >= due)
 }
 
 impl Supervisor<'_> {
@@ -97,7 +95,7 @@ impl Supervisor<'_> {
             return;
         }
         if is_over(self.activity.age_due()) {
-            let seconds = running::elapsed(self.activity.begun).as_secs();
+            let seconds = running_clock::elapsed(self.activity.begun).as_secs();
             self.log(&Entry::notice(
                 Code::WarmPoolOld,
                 format!("the warm pool is {seconds} s old; the next request has another started"),
@@ -109,7 +107,7 @@ impl Supervisor<'_> {
         let served = lines.filter(|line| line.pid != 0 && line.served > 0);
         // How long ago the last request was over.
         let ago = served.map(|line| if line.busy { Duration::ZERO } else { line.lasts() }).min();
-        if let Some(last) = ago.and_then(|ago| running::instant().checked_sub(ago)) {
+        if let Some(last) = ago.and_then(|ago| running_clock::instant().checked_sub(ago)) {
             self.activity.last = self.activity.last.max(last);
         }
         if is_over(self.activity.idle_due()) {

@@ -6,11 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
-    running,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::process::{Pid, Signal, kill_process};
+use wire::running_clock;
 
 use crate::{
     pool::supervisor::{
@@ -34,7 +32,7 @@ impl Supervisor<'_> {
         if !self.phase.may_fork() {
             return;
         }
-        let now = running::instant();
+        let now = running_clock::instant();
         if self.lacks_template() && now >= self.templates.due {
             self.load(self.templates.preload);
         }
@@ -142,7 +140,7 @@ impl Supervisor<'_> {
             self.activity.note();
         }
         self.places.free_slot(live.slot, &self.scoreboard);
-        let lived = running::elapsed(live.since);
+        let lived = running_clock::elapsed(live.since);
         let place = &mut self.places.all[number];
         place.worker = None;
         if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
@@ -197,7 +195,7 @@ impl Supervisor<'_> {
         self.places.leaving.push(Leaving {
             pid,
             slot,
-            due: running::instant() + self.terms.drain,
+            due: running_clock::instant() + self.terms.drain,
             killed: false,
         });
     }
@@ -241,7 +239,7 @@ impl Supervisor<'_> {
 
     /// Kills workers and templates whose time to end is over.
     pub(super) fn kill_those_who_stay(&mut self) {
-        let now = running::instant();
+        let now = running_clock::instant();
         for pid in self.kill_those_who_linger(now).into_iter().filter(|pid| !has_ended(*pid)) {
             self.log(
                 &Entry::warning(
@@ -276,7 +274,7 @@ impl Supervisor<'_> {
         let why = match live.outworn {
             None => return,
             Some(Outworn::Age) => {
-                format!("it is {:.0} s old", running::elapsed(live.since).as_secs_f32())
+                format!("it is {:.0} s old", running_clock::elapsed(live.since).as_secs_f32())
             }
             Some(Outworn::Memory(resident)) => format!("it has {} MiB of memory", resident >> 20),
         };

@@ -2,13 +2,15 @@
 
 use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
 
-use link::{
-    entry::{Code, Entry},
-    launch::{EXIT_TIMEOUT_SECONDS, Launch},
-    page::{Form, Status},
-    report::Report,
+use diagnostics::{
+    error_page::{Form, Status},
+    message::{Code, Entry},
 };
 use pyo3::prelude::*;
+use wire::{
+    launch::{EXIT_TIMEOUT_SECONDS, Launch},
+    report::Report,
+};
 
 use crate::{
     loading::{

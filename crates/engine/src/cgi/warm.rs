@@ -11,14 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use link::{
-    entry::{Code, Entry},
-    handoff::{
-        DESCRIPTORS, Greeting, Handoff, {self},
-    },
-    launch::{Launch, Service},
-    report::Report,
-};
+use diagnostics::message::{Code, Entry};
 use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
@@ -27,6 +20,13 @@ use rustix::{
     net::{Shutdown, SocketFlags, SocketType, accept_with, shutdown, sockopt},
     process::{Pid, PidfdFlags, geteuid, getpid, pidfd_open, setpgid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+};
+use wire::{
+    launch::{Launch, Service},
+    report::Report,
+    warm_request::{
+        DESCRIPTORS, Greeting, Handoff, {self},
+    },
 };
 
 use crate::{
@@ -429,7 +429,7 @@ impl Spare {
         }
         let stale = self.fresh.is_stale();
         let greeting = Greeting { pid: getpid().as_raw_nonzero().get(), stale }.encode().ok()?;
-        handoff::send(connection.as_fd(), &greeting, &[self.process.as_fd()]).ok()?;
+        warm_request::send(connection.as_fd(), &greeting, &[self.process.as_fd()]).ok()?;
         if stale {
             self.fresh.tell(self.supervisor);
             return None;
@@ -438,7 +438,7 @@ impl Spare {
         let patience = Timespec::try_from(PATIENCE).ok()?;
         while let Err(Errno::INTR) = poll(&mut watched, Some(&patience)) {}
         let descriptors = forks::without_forks(|| {
-            let (_, descriptors) = handoff::receive(connection.as_fd())?;
+            let (_, descriptors) = warm_request::receive(connection.as_fd())?;
             Ok::<_, io::Error>(descriptors.into_iter().map(Descriptor::from).collect::<Vec<_>>())
         });
         let [body, reply, errors, frame, lifeline] =

@@ -6,17 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    app::{App, Source},
-    entry::{Code, Entry},
-    launch::Launch,
-    page::Status,
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
 use pyo3::{
     exceptions::{PyModuleNotFoundError, PySyntaxError, PySystemExit},
     ffi,
     prelude::*,
     types::{PyBytes, PyDict},
+};
+use wire::{
+    app::{App, Source},
+    launch::Launch,
 };
 
 use crate::{

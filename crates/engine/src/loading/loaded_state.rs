@@ -4,12 +4,12 @@
 
 use std::{env, io, os::fd::AsFd as _, path::PathBuf};
 
-use link::handoff::Handoff;
 use pyo3::prelude::*;
 use rustix::{
     fs::{Mode, fstat},
     process::{chdir, umask},
 };
+use wire::warm_request::Handoff;
 
 use crate::process::{
     Mask,

@@ -11,11 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use link::app::{App, Source};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyString, PyType},
 };
+use wire::app::{App, Source};
 
 /// Most generators that are listed.
 const MOST: usize = 20;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::page::Form;
+use diagnostics::error_page::Form;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
@@ -46,9 +46,9 @@ pub(crate) fn ask(
     let (name, port) =
         host.rsplit_once(':').filter(|(_, port)| is_port(port)).unwrap_or((host, usual_port));
     let script_name = setting.script_name.clone().unwrap_or_default();
-    let path_info = link::percent::decode(path.as_bytes());
+    let path_info = wire::percent::decode(path.as_bytes());
     let mount =
-        String::from_utf8_lossy(&link::percent::encode_path(script_name.as_bytes())).into_owned();
+        String::from_utf8_lossy(&wire::percent::encode_path(script_name.as_bytes())).into_owned();
     let request_uri = format!("{mount}{target}");
     let mut received: Vec<(&[u8], &[u8])> = [
         ("REQUEST_METHOD", "GET"),

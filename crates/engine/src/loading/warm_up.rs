@@ -4,15 +4,13 @@
 
 use std::time::Duration;
 
-use link::{
-    entry::{Code, Entry},
-    launch::{Launch, WarmUp},
-};
+use diagnostics::message::{Code, Entry};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
 use rustix::process::{Signal, getpid};
+use wire::launch::{Launch, WarmUp};
 
 use crate::{
     loading::synthetic_request::{

@@ -14,16 +14,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{
-    entry::{Code, Entry},
+use diagnostics::{
     error_log::await_reader,
-    logs::{LineForm, Which, never_wait, open_file},
-    scoreboard::{Once, Scoreboard},
+    message::{Code, Entry},
 };
 use rustix::{
     fs::fstat,
     io::{Errno, write},
     stdio::{dup2_stderr, dup2_stdout, stderr, stdout},
+};
+use wire::{
+    pool_logs::{LineForm, Which, never_wait, open_file},
+    scoreboard::{Once, Scoreboard},
 };
 
 use crate::{
@@ -97,7 +99,7 @@ pub(crate) struct Handed {
 /// # Errors
 /// If the scoreboard cannot be mapped.
 pub(crate) fn take_over(
-    logs: &link::logs::Logs,
+    logs: &wire::pool_logs::Logs,
     handed: Handed,
     scoreboard: BorrowedFd<'_>,
 ) -> io::Result<()> {

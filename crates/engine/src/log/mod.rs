@@ -9,8 +9,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use link::{entry::Entry, error_log, scoreboard::Once};
+use diagnostics::{error_log, message::Entry};
 use rustix::{process::getpid, stdio::stderr};
+use wire::scoreboard::Once;
 
 use crate::process::forks;
 

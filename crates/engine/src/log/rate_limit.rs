@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use link::{entry::Entry, scoreboard::recently};
+use diagnostics::message::Entry;
+use wire::scoreboard::recently;
 
 use crate::log::Log;
 

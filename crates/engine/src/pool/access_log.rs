@@ -14,10 +14,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use diagnostics::escape;
 use fastcgi_server::Params;
-use link::{logs::LineForm, visible};
 use pyo3::Python;
 use serde::Serialize;
+use wire::pool_logs::LineForm;
 
 use crate::{log::files, wsgi::ReplySink};
 
@@ -261,7 +262,7 @@ impl Line<'_> {
         };
         // None of the types can fail to be an object.
         let mut line =
-            visible::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
+            escape::json(serde_json::to_string(&object).unwrap_or_default()).into_bytes();
         line.push(b'\n');
         line
     }
@@ -279,7 +280,7 @@ impl Line<'_> {
             .map(|name| self.param(name).unwrap_or_default())
             .concat();
         let mut target =
-            if path.is_empty() { b"/".to_vec() } else { link::percent::encode_path(&path) };
+            if path.is_empty() { b"/".to_vec() } else { wire::percent::encode_path(&path) };
         if let Some(query) = self.param(b"QUERY_STRING") {
             target.push(b'?');
             target.extend(query);

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use diagnostics::message::{Code, Entry};
 use fastcgi_server::Params;
-use link::entry::{Code, Entry};
 use pyo3::Python;
 
 use crate::{

@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use link::running;
 use pyo3::prelude::*;
+use wire::running_clock;
 
 use crate::{
     pool::worker_status::Watched,
@@ -81,7 +81,7 @@ impl Shared {
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             let pause = self.watched.until_next_deadline().max(LEAST_PAUSE);
-            (over, _) = running::wait(Some(pause), |patience| {
+            (over, _) = running_clock::wait(Some(pause), |patience| {
                 let patience = patience.unwrap_or(LEAST_PAUSE);
                 self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner)
             });

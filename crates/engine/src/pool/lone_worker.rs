@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    error_log, running,
-    watch::{Action, Watch},
-};
+use diagnostics::error_log;
 use rustix::process::{getpid, kill_process};
+use wire::{
+    overdue_requests::{Action, Watch},
+    running_clock,
+};
 
 use crate::{
     log::Log,
@@ -88,9 +89,10 @@ impl Shared {
             }
             let due = watch.next_due(scoreboard);
             let left = due.map(|due| {
-                due.saturating_duration_since(running::instant()).max(Duration::from_millis(1))
+                due.saturating_duration_since(running_clock::instant())
+                    .max(Duration::from_millis(1))
             });
-            over = running::wait(left, |patience| match patience {
+            over = running_clock::wait(left, |patience| match patience {
                 Some(patience) => {
                     self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner).0
                 }

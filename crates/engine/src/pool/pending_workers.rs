@@ -7,15 +7,13 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use link::{
-    entry::{Code, Entry},
-    pool::{LENGTH, News, Order},
-};
+use diagnostics::message::{Code, Entry};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketType, recv, send},
     process::{Pid, Signal, WaitStatus, kill_process},
 };
+use wire::template::{LENGTH, News, Order};
 
 use crate::process::forks::{
     Descriptor, {self},

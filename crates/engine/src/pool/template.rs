@@ -11,18 +11,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use link::{
-    check::{Remains, Sharing},
-    entry::{Code, Entry},
-    launch::{Launch, Preload, Service},
-    pool::{LENGTH, News, Order},
-};
+use diagnostics::message::{Code, Entry};
 use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
     process::{Pid, WaitOptions, WaitStatus, getpid, waitpid},
+};
+use wire::{
+    check::{Remains, Sharing},
+    launch::{Launch, Preload, Service},
+    template::{LENGTH, News, Order},
 };
 
 use crate::{

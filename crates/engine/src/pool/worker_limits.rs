@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::{launch::Service, spread::earlier};
 use rustix::{io::pread, param::page_size};
+use wire::{jitter::earlier, launch::Service};
 
 use crate::process::forks::Descriptor;
 

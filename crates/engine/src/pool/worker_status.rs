@@ -12,15 +12,15 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    running::recently,
-    scoreboard::{Line, Scoreboard},
-};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
 use rustix::process::{Signal, getpid};
+use wire::{
+    running_clock::recently,
+    scoreboard::{Line, Scoreboard},
+};
 
 use crate::{
     process::forks::{

@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use link::{app::Source, launch::Launch, report::Stop};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyList, PyTuple},
 };
 use rustix::process::Signal;
+use wire::{app::Source, launch::Launch, report::Stop};
 
 use crate::{
     process,

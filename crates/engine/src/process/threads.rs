@@ -8,12 +8,10 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    entry::{Code, Entry},
-    scoreboard::now,
-};
+use diagnostics::message::{Code, Entry};
 use pyo3::prelude::*;
 use rustix::process::{Resource, getrlimit};
+use wire::scoreboard::now;
 
 use crate::log::Log;
 

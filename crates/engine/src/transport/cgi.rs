@@ -29,7 +29,7 @@ use crate::{
     transport::{LOOK, spool::Aside},
     wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
 };
-use link::{ending::end_reply, report::Report};
+use wire::{lingering_close::end_reply, report::Report};
 
 /// Bytes that a pipe or socket surely takes without blocking once it is writable (`PIPE_BUF`).
 const SURE: usize = 4096;

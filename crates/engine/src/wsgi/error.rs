@@ -2,17 +2,16 @@
 
 use std::io;
 
-use link::{
-    entry::{Code, Entry},
-    launch::EXIT_TIMEOUT_SECONDS,
-    page::Status,
-    report::Stop,
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
 use pyo3::{
     create_exception,
     exceptions::{PySystemExit, PyValueError},
     prelude::*,
 };
+use wire::{launch::EXIT_TIMEOUT_SECONDS, report::Stop};
 
 use crate::process::forks;
 

@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range};
 
-use link::page::Form;
+use diagnostics::error_page::Form;
 
 use crate::wsgi::variables::{decimal, is_token};
 

@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-use link::running::now;
 use pyo3::{ffi, prelude::*};
+use wire::running_clock::now;
 
 use crate::wsgi::error::{Interrupted, is_timeout};
 
@@ -40,7 +40,7 @@ struct Request {
 /// By when a request has to be over.
 #[derive(Debug)]
 struct Limit {
-    /// By the clock of [`link::running`].
+    /// By the clock of [`wire::running_clock`].
     deadline: u64,
     /// Python's name of the thread; nothing for the main thread, which is interrupted by signal
     /// handlers.
@@ -92,7 +92,7 @@ impl Interruptible {
     }
 
     /// A request that this thread serves, and that has to be over at `deadline`, by the clock of
-    /// [`link::running`]. `python_thread` is Python's name of this thread, unless it is the main
+    /// [`wire::running_clock`]. `python_thread` is Python's name of this thread, unless it is the main
     /// thread.
     pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
         Self::new(Some(Limit { deadline, python_thread }))

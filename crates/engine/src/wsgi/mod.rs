@@ -30,7 +30,7 @@ mod variables;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc};
 
-use link::page::Form;
+use diagnostics::error_page::Form;
 use pyo3::Python;
 
 pub(crate) use crate::wsgi::{

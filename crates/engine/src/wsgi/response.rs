@@ -7,10 +7,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use link::{
-    entry::{Code, Entry},
-    page::{Form, Page, Status},
-    scoreboard::Once,
+use diagnostics::{
+    error_page::{Form, Page, Status},
+    message::{Code, Entry},
 };
 use pyo3::{
     exceptions::{PyConnectionError, PyRuntimeError, PyTypeError},
@@ -19,6 +18,7 @@ use pyo3::{
     sync::MutexExt,
     types::{PyBytes, PyList, PyString, PyTuple},
 };
+use wire::scoreboard::Once;
 
 use crate::{
     log::Log,

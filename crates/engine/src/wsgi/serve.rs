@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use link::{
-    entry::{Code, Entry},
-    page::Status,
+use diagnostics::{
+    error_page::Status,
+    message::{Code, Entry},
 };
 use pyo3::{
     exceptions::PyException,

@@ -5,11 +5,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use link::{
-    entry::{Code, Entry},
-    mount,
-    page::Form,
+use diagnostics::{
+    error_page::Form,
+    message::{Code, Entry},
 };
+use wire::mount;
 
 use crate::wsgi::remembered::{Came, Kind, Remembered, Time, spells_authorization};
 
@@ -268,7 +268,7 @@ impl<'a> Variables<'a> {
 
     fn check(&self) -> Result<(), BadVariable> {
         let refuse = |variable: Known, value: &[u8], expected| {
-            let value = link::visible::text(value).into_owned();
+            let value = diagnostics::escape::text(value).into_owned();
             Err(BadVariable { name: variable.name(), value, expected })
         };
         match self.get(Known::RequestMethod) {

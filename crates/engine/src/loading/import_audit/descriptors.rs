@@ -11,8 +11,8 @@ use std::{
     },
 };
 
-use link::check::Sharing;
 use pyo3::prelude::*;
+use wire::check::Sharing;
 
 use crate::loading::import_audit::{sockets, state::Mappings};
 

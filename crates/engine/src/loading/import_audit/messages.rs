@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use link::{
+use diagnostics::message::{Code, Entry};
+use wire::{
     check::{Remains, Sharing},
-    entry::{Code, Entry},
     launch::{Launch, Service},
 };
 

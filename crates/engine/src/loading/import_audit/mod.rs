@@ -11,12 +11,12 @@ pub(crate) mod sockets;
 pub(crate) mod state;
 pub(crate) mod trace;
 
-use link::{
+use pyo3::prelude::*;
+use wire::{
     check::{Remains, Sharing},
     launch::Launch,
     report::Report,
 };
-use pyo3::prelude::*;
 
 pub(crate) use crate::loading::import_audit::messages::{forked_all_the_same, not_forked};
 use crate::loading::import_audit::{state::State, trace::Trace};

@@ -6,13 +6,13 @@ use std::{
     os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
-use link::check::Sharing;
 use rustix::{
     net::{
         AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
     },
     process::getpid,
 };
+use wire::check::Sharing;
 
 use crate::loading::import_audit::descriptors::Descriptors;
 

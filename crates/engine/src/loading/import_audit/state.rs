@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::check::{Remains, Sharing};
 use pyo3::prelude::*;
+use wire::check::{Remains, Sharing};
 
 use crate::loading::import_audit::{
     descriptors::{

@@ -17,12 +17,12 @@ use std::{
     },
 };
 
-use link::check::Origin;
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyString, PyTuple},
 };
 use rustix::{fs::fstat, io::fcntl_dupfd_cloexec};
+use wire::check::Origin;
 
 use crate::{loading::import_audit::state::State, stdlib};
 

@@ -9,7 +9,7 @@
 
 use std::io;
 
-use link::page::Form;
+use diagnostics::error_page::Form;
 use pyo3::{
     intern,
     prelude::*,

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use link::snapshot::Snapshot;
 use pyo3::prelude::*;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
@@ -22,6 +21,7 @@ use rustix::{
     io::Errno,
     process::{Pid, Signal, kill_process},
 };
+use wire::snapshot::Snapshot;
 
 use crate::process::forks::Descriptor;
 

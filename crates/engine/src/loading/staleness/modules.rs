@@ -13,17 +13,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use link::{
-    app::Source,
-    entry::{Code, Entry},
-    launch::{Launch, Service},
-    snapshot::Snapshot,
-};
+use diagnostics::message::{Code, Entry};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyModule},
 };
 use rustix::process::{Pid, Signal, kill_process};
+use wire::{
+    app::Source,
+    launch::{Launch, Service},
+    snapshot::Snapshot,
+};
 
 use crate::{loading::staleness::executed, log::Log};
 

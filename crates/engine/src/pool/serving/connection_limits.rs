@@ -10,12 +10,9 @@ use std::{
     time::Duration,
 };
 
-use link::{
-    entry::{Code, Entry},
-    launch::Service,
-    running::recently,
-};
+use diagnostics::message::{Code, Entry};
 use rustix::process::{Resource, getrlimit};
+use wire::{launch::Service, running_clock::recently};
 
 use crate::{
     log::{
@@ -52,7 +49,7 @@ pub(crate) struct Waits {
     /// How long one wait for the web server may take within a request.
     pub(crate) socket_timeout: Option<Duration>,
     connections: usize,
-    /// When a connection may be overdue, by the clock of [`link::running`].
+    /// When a connection may be overdue, by the clock of [`wire::running_clock`].
     look: AtomicU64,
 }
 

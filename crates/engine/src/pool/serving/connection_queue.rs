@@ -1,4 +1,4 @@
-//! Connections that would wait for a busy worker go to another ([`link::handover`]).
+//! Connections that would wait for a busy worker go to another ([`wire::connection_queue`]).
 //!
 //! While all threads of a worker are busy with the same work for longer than a moment, a thread
 //! without Python watches the connections that wait, and gives each to other workers as soon as
@@ -19,11 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use link::handover::{Handover, Past};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
     io::{Errno, fcntl_dupfd_cloexec, read, write},
 };
+use wire::connection_queue::{Handover, Past};
 
 use crate::{
     pool::serving::{HANDOVER, STOP, Seat, Worker, connections::forget},

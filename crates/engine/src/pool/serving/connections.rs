@@ -6,17 +6,14 @@ use std::{
     time::Duration,
 };
 
+use diagnostics::message::{Code, Entry};
 use fastcgi_server::addresses::Addresses;
-use link::{
-    entry::{Code, Entry},
-    running,
-    scoreboard::now,
-};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     io::Errno,
     net::{SocketFlags, accept_with, acceptfrom_with, sockopt},
 };
+use wire::{running_clock, scoreboard::now};
 
 use crate::{
     log::{Log, rate_limit::Kind},
@@ -277,10 +274,10 @@ impl Worker {
             self.adopt_all(seat);
         }
         self.look_after_leaving(seat, true);
-        let (begin, gives_until) = (running::instant(), Self::gives_until());
+        let (begin, gives_until) = (running_clock::instant(), Self::gives_until());
         let most = LINGER.min(Duration::from_secs(self.service.drain_seconds.max(1)) / 2);
         let mut left: Vec<(u64, Peer)> = self.take_connections();
-        while !left.is_empty() && running::elapsed(begin) < most {
+        while !left.is_empty() && running_clock::elapsed(begin) < most {
             py.detach(|| self.give_all(&mut left, gives_until));
             left.retain(|(_, peer)| !peer.is_free());
             let is_ready = py.detach(|| {
@@ -288,7 +285,7 @@ impl Worker {
                 let mut watched: Vec<_> =
                     sockets.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)).collect();
                 let look = |_| poll(&mut watched, Some(&DRAIN_LOOK)).unwrap_or(0);
-                let found = running::wait(Duration::try_from(DRAIN_LOOK).ok(), look);
+                let found = running_clock::wait(Duration::try_from(DRAIN_LOOK).ok(), look);
                 watched
                     .iter()
                     .map(|socket| found > 0 && !socket.revents().is_empty())

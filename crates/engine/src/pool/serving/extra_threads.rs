@@ -12,8 +12,8 @@ use std::{
     time::Duration,
 };
 
-use link::launch::Service;
 use pyo3::prelude::*;
+use wire::launch::Service;
 
 use crate::{
     pool::{

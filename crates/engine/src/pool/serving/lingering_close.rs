@@ -14,7 +14,7 @@ use crate::{
     pool::serving::{Descriptor, Seat, Worker, connections::forget},
     transport::fastcgi::{Peer, Stage},
 };
-use link::running;
+use wire::running_clock;
 
 /// Wait until those that have lingered long enough are looked for again.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -85,8 +85,8 @@ impl Lingering {
     /// enough are looked for here, too.
     pub(crate) fn insert(&self, epoll: &Descriptor, data: u64, peer: Peer) {
         let mut state = self.state();
-        let is_due = state.looked.is_some_and(|looked| running::elapsed(looked) >= LOOK);
-        state.looked.get_or_insert_with(running::instant);
+        let is_due = state.looked.is_some_and(|looked| running_clock::elapsed(looked) >= LOOK);
+        state.looked.get_or_insert_with(running_clock::instant);
         state.peers.insert(data, peer);
         self.any.store(true, Ordering::Relaxed);
         if is_due {
@@ -129,7 +129,7 @@ impl Lingering {
     }
 
     fn close_overdue(&self, state: &mut State, epoll: &Descriptor) {
-        let now = running::instant();
+        let now = running_clock::instant();
         state.looked = Some(now);
         state.peers.retain(|_, peer| {
             let is_over = peer.has_lingered(now);

@@ -24,14 +24,11 @@ use std::{
     time::Duration,
 };
 
-use fastcgi_server::{Limits, addresses::Addresses};
-use link::{
-    entry::{Code, Entry},
-    launch::{Launch, Service, Work},
+use diagnostics::{
+    message::{Code, Entry},
     request_id::Ids,
-    running,
-    scoreboard::now,
 };
+use fastcgi_server::{Limits, addresses::Addresses};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
@@ -41,6 +38,11 @@ use rustix::{
     io::{Errno, ioctl_fionbio},
     net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, getsockname, send},
     process::Signal,
+};
+use wire::{
+    launch::{Launch, Service, Work},
+    running_clock,
+    scoreboard::now,
 };
 
 use crate::{
@@ -489,7 +491,8 @@ impl Worker {
         };
         // Time that counts for these is time in which this process was running.
         let has_deadline = due.is_some() || !self.lingering.is_empty();
-        let waited = if has_deadline { running::wait(patience, wait) } else { wait(patience) };
+        let waited =
+            if has_deadline { running_clock::wait(patience, wait) } else { wait(patience) };
         self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
         // A thread that is about to serve a request may be away for long, and others of this
         // process wait for connections.

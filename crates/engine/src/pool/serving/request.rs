@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use fastcgi_server::Params;
-use link::{
-    entry::{Code, Entry},
-    page::{Form, Status},
-    visible,
+use diagnostics::{
+    error_page::{Form, Status},
+    escape,
+    message::{Code, Entry},
 };
+use fastcgi_server::Params;
 
 use crate::{
     log::{Log, Transcript},
@@ -118,9 +118,9 @@ impl Worker {
         let [unique_id, method, target] =
             [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
                 .map(|variable| value(variable).unwrap_or_default());
-        let (method, target) = (visible::text(method), visible::text(target));
+        let (method, target) = (escape::text(method), escape::text(target));
         match std::str::from_utf8(unique_id) {
-            Ok(id) if link::request_id::is_one(id) => Log::of(id, &method, &target),
+            Ok(id) if diagnostics::request_id::is_one(id) => Log::of(id, &method, &target),
             _ => Log::of(&self.ids.next(), &method, &target),
         }
     }

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 use pyo3::{
     exceptions::PySystemExit,
     prelude::*,

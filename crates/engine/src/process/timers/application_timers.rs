@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use link::entry::{Code, Entry};
+use diagnostics::message::{Code, Entry};
 
 /// The kernel's timers, the signal of each, and what it counts (setitimer(2)).
 const TIMERS: [(libc::c_int, libc::c_int, &str); 3] = [

@@ -2,20 +2,21 @@
 
 use std::{io, ops::Range, os::fd::AsFd as _, time::Duration};
 
+use diagnostics::{
+    error_page::{Form, Page, Status},
+    message::{Code, Entry},
+    request_id,
+};
 use fastcgi_server::{
     Connection, Event, Input, Limits, Output, ParamsError, Reply as OwnReply, RequestId, Stream,
     bodies::ProtocolStatus,
-};
-use link::{
-    entry::{Code, Entry},
-    page::{Form, Page, Status},
-    request_id, running,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, read, readv},
     net::{RecvFlags, SendFlags, recv, send},
 };
+use wire::running_clock;
 
 use crate::{
     log::{Log, rate_limit::Kind},
@@ -120,7 +121,7 @@ impl Incoming {
     pub(super) fn wait(&mut self) -> Progress {
         self.begun = match self.begun {
             _ if self.protocol.is_idle() => None,
-            None => Some(running::recently()),
+            None => Some(running_clock::recently()),
             begun => begun,
         };
         Progress::Wait
@@ -461,15 +462,15 @@ pub(super) fn await_socket(
     request: Option<&Interruptible>,
     limit: Option<Duration>,
 ) -> io::Result<PollFlags> {
-    let until = limit.map(|limit| running::instant() + limit);
+    let until = limit.map(|limit| running_clock::instant() + limit);
     let left = || {
-        let left = until.map(|until| until.saturating_duration_since(running::instant()));
+        let left = until.map(|until| until.saturating_duration_since(running_clock::instant()));
         left.into_iter().chain(request.and_then(Interruptible::patience)).min()
     };
     let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
     let mut patience = left();
     loop {
-        let ready = running::wait(patience, |patience| {
+        let ready = running_clock::wait(patience, |patience| {
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             poll(&mut watched, patience.as_ref())
         })?;

@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use link::running;
 use rustix::{
     io::Errno,
     net::{RecvFlags, Shutdown, recv, shutdown},
 };
+use wire::running_clock;
 
 use crate::transport::{
     fastcgi::{Peer, Progress, incoming::Incoming},
@@ -67,7 +67,7 @@ impl Peer {
         if shutdown(&self.shared.socket, Shutdown::Write).is_err() {
             return Progress::Close;
         }
-        let now = running::instant();
+        let now = running_clock::instant();
         incoming.lingering = Some(Lingering { begun: now, heard: now, dropped: 0, is_whole });
         incoming.unread = 0..0;
         incoming.content = 0..0;
@@ -90,7 +90,7 @@ impl Peer {
                 Err(_) => return Some(Progress::Close),
             }
         }
-        let now = running::instant();
+        let now = running_clock::instant();
         if heard {
             lingering.heard = now;
         }

@@ -66,7 +66,7 @@ pub(crate) enum Stage {
     Silent { fresh: bool },
     /// For the rest of the start of a request.
     Begun {
-        /// Since when, by the clock of [`link::running`].
+        /// Since when, by the clock of [`wire::running_clock`].
         since: u64,
         /// Bytes that are kept of it.
         held: usize,

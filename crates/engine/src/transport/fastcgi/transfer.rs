@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use link::handover::{Handover, Past};
 use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
 };
+use wire::connection_queue::{Handover, Past};
 
 use crate::{
     process::forks::Descriptor,

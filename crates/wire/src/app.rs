@@ -77,7 +77,7 @@ impl App {
 impl fmt::Display for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::File(path) => f.write_str(&crate::visible::text(path))?,
+            Source::File(path) => f.write_str(&diagnostics::escape::text(path))?,
             Source::Module(name) => f.write_str(name)?,
         }
         if let Some(callable) = &self.callable {

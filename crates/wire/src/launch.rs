@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, build, handover, logs::Logs, page::Form, percent::encode_path};
+use crate::{app::App, build, connection_queue, percent::encode_path, pool_logs::Logs};
+use diagnostics::error_page::Form;
 
 /// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
 pub const EXIT_TIMEOUT_SECONDS: u64 = 30;
@@ -45,7 +46,7 @@ pub struct Launch {
     /// Process that started python; when it is gone, nobody guards the request.
     pub gateway_pid: i32,
     /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news
-    /// of [`crate::pool`].
+    /// of [`crate::template`].
     pub report_fd: i32,
     /// Descriptor of a pipe whose other end the gateway alone holds; a worker that has no gateway
     /// has none.
@@ -158,8 +159,8 @@ pub struct Service {
     pub bell_fd: Option<i32>,
     /// Descriptors of the socket over which workers give each other connections; a worker without a
     /// supervisor has none.
-    pub handover: Option<handover::Ends>,
-    /// Listening sockets take requests of [`crate::handoff`] in place of FastCGI, and each worker
+    pub handover: Option<connection_queue::Ends>,
+    /// Listening sockets take requests of [`crate::warm_request`] in place of FastCGI, and each worker
     /// serves one.
     pub warm: bool,
     /// With that, each worker serves one after the other.

@@ -7,7 +7,9 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _},
+    io::{
+        IoSlice, IoSliceMut, Read as _, Seek as _, Write as _, {self},
+    },
     mem::MaybeUninit,
     os::fd::{BorrowedFd, OwnedFd},
 };
@@ -24,8 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     build,
     launch::{BadLaunch, layout_of},
-    page::Form,
 };
+use diagnostics::error_page::Form;
 
 /// First bytes of a greeting; the name of the build follows, as in a launch frame.
 const MAGIC: &[u8] = b"wsgate-warm ";

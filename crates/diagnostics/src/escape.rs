@@ -7,7 +7,9 @@
 
 use std::{
     borrow::Cow,
-    fmt::{self, Write as _},
+    fmt::{
+        Write as _, {self},
+    },
 };
 
 /// Is `character` unseen, or does it change how the characters around it are shown? A space is

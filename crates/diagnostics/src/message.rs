@@ -6,10 +6,12 @@
 
 use std::{
     borrow::Cow,
-    fmt::{self, Write as _},
+    fmt::{
+        Write as _, {self},
+    },
 };
 
-use crate::visible::Visible;
+use crate::escape::Visible;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {

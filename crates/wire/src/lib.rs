@@ -1,33 +1,28 @@
-//! What the gateway and the engine say to each other, and the words both of them use towards the
-//! web server and the error log. Knows neither Python nor any transport.
+//! Messages between gateway and engine, and the memory that they share. Knows neither Python nor
+//! any transport.
 
 // Only mapping memory needs it, in two places.
 #![deny(unsafe_code)]
 
 pub mod app;
 pub mod check;
-pub mod ending;
-pub mod entry;
-pub mod error_log;
-pub mod handoff;
-pub mod handover;
+pub mod connection_queue;
+pub mod jitter;
 pub mod launch;
-pub mod logs;
+pub mod lingering_close;
 #[expect(unsafe_code, reason = "memory that is mapped from a file")]
 pub mod mappable;
 pub mod mount;
-pub mod page;
+pub mod overdue_requests;
 pub mod percent;
-pub mod pool;
+pub mod pool_logs;
 pub mod report;
-pub mod request_id;
-pub mod running;
+pub mod running_clock;
 #[expect(unsafe_code, reason = "memory that other processes change")]
 pub mod scoreboard;
 pub mod snapshot;
-pub mod spread;
-pub mod visible;
-pub mod watch;
+pub mod template;
+pub mod warm_request;
 
 /// Name of this build: the version and a digest of this crate. Gateway and engine work together
 /// only if theirs are equal, since everything they exchange is laid out by this crate.

@@ -19,7 +19,7 @@ use rustix::{
     stdio::stderr,
 };
 
-use crate::entry::{Code, Entry};
+use crate::message::{Code, Entry};
 
 /// How long a message waits for a reader that does not read. After that, none waits until one was
 /// written again.

@@ -3,8 +3,10 @@
 use std::{
     ffi::OsStr,
     io,
-    os::fd::{AsFd, OwnedFd},
-    os::unix::ffi::OsStrExt as _,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
 };
 
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::{
-    entry::{Code, Entry},
-    running,
+    running_clock,
     scoreboard::{Line, Reading, Scoreboard},
 };
+use diagnostics::message::{Code, Entry};
 
 /// How long a request may take to end after its worker was told to interrupt it.
 const GRACE: Duration = Duration::from_secs(2);
@@ -153,7 +153,7 @@ impl Watch {
             let next = self.slow.filter(|_| !told).into_iter().chain(step).min()?;
             Some(next.saturating_sub(reading.lasts()))
         });
-        waits.min().map(|wait| running::instant() + wait)
+        waits.min().map(|wait| running_clock::instant() + wait)
     }
 
     fn steps(&self) -> Vec<(Duration, Action)> {

@@ -6,7 +6,9 @@
 //! very few (`net.unix.max_dgram_qlen`).
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{
+        IoSlice, IoSliceMut, {self},
+    },
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };

@@ -19,10 +19,9 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::{
-    logs::Which,
-    running,
-    visible::{self, Visible},
+use crate::{pool_logs::Which, running_clock};
+use diagnostics::escape::{
+    Visible, {self},
 };
 
 /// Bytes of a request's id, method and target that are kept, in words.
@@ -137,7 +136,7 @@ fn milliseconds(clock: ClockId) -> u64 {
 impl Reading {
     /// How long it has been as it is, in time in which this process was running.
     pub fn lasts(&self) -> Duration {
-        running::since(self.since)
+        running_clock::since(self.since)
     }
 }
 
@@ -335,7 +334,7 @@ impl Line {
                 line.since.load(Ordering::Relaxed),
             )
         })?;
-        (its == pid && [LEAVING, MISSING].contains(&state)).then(|| running::since(since))
+        (its == pid && [LEAVING, MISSING].contains(&state)).then(|| running_clock::since(since))
     }
 
     fn consistent<T>(&self, read: impl Fn(&Self) -> T) -> Option<T> {
@@ -369,7 +368,7 @@ impl Line {
             since: self.since.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
             resident: self.resident.load(Ordering::Relaxed),
-            request: Visible(&visible::text(&bytes[..length])).to_string(),
+            request: Visible(&escape::text(&bytes[..length])).to_string(),
         }
     }
 
