@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use crate::{artefacts, front::source};
+use crate::support::{artefacts, web_servers::source};
 
 fn text(relative: &str) -> String {
     fs::read_to_string(source(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))

@@ -1,7 +1,9 @@
 //! One request to a target, and what a web server sees come of it within a time.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{
+        Read as _, Write as _, {self},
+    },
     os::{
         fd::AsFd,
         unix::{net::UnixStream, process::ExitStatusExt as _},
@@ -17,9 +19,9 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
 };
 
-use crate::{
-    pool::wire::{Ask, Said, Wire},
-    verdict::{Head, judge},
+use crate::support::{
+    assertions::{Head, judge},
+    fastcgi_client::{Ask, Said, Wire},
 };
 
 /// What a web server sees.

@@ -2,25 +2,25 @@
 
 use std::{collections::VecDeque, fs, sync::Arc};
 
-use super::{
-    ECHO,
-    load::Load,
-    report::Counts,
-    target::{Options, Target, pause},
-    times, turn_in_short_form,
-};
 use crate::{
-    each_mode::Mode,
-    front::eventually,
-    place::Place,
-    pool::{
-        load::{
-            Random,
-            noise::{changed, cut, noise},
-        },
-        wire::{Ask, Wire, record},
+    attack::{
+        ECHO,
+        load::Load,
+        report::Counts,
+        target::{Options, Target, pause},
+        times, turn_in_short_form,
     },
-    verdict::codes,
+    each_mode::Mode,
+    pool::load::{
+        Random,
+        noise::{changed, cut, noise},
+    },
+    support::{
+        assertions::codes,
+        fastcgi_client::{Ask, Wire, record},
+        install_dir::Place,
+        web_servers::eventually,
+    },
 };
 
 /// Connections that are left open behind those that were opened after them.

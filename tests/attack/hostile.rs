@@ -9,18 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    BOUND,
-    asked::{Outcome, Program},
-    is_long,
-    report::Counts,
-    target::{Options, Target},
-};
 use crate::{
+    attack::{
+        BOUND,
+        asked::{Outcome, Program},
+        is_long,
+        report::Counts,
+        target::{Options, Target},
+    },
     each_mode::{MODES, Mode},
-    place::Place,
-    pool::wire::Ask,
-    verdict::codes,
+    support::{assertions::codes, fastcgi_client::Ask, install_dir::Place},
 };
 
 const CODE: &str = include_str!("hostile.py");

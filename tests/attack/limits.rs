@@ -10,20 +10,20 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getuid, kill_process, prlimit};
 
-use super::{
-    BOUND, ECHO,
-    asked::Outcome,
-    load::Load,
-    report::Counts,
-    target::{Options, Target, lock},
-    times, turn_in_short_form,
-};
 use crate::{
+    attack::{
+        BOUND, ECHO,
+        asked::Outcome,
+        load::Load,
+        report::Counts,
+        target::{Options, Target, lock},
+        times, turn_in_short_form,
+    },
     each_mode::Mode,
-    front::eventually,
-    place::Place,
-    pool::{load::Random, wire::Wire},
-    verdict::codes,
+    pool::load::Random,
+    support::{
+        assertions::codes, fastcgi_client::Wire, install_dir::Place, web_servers::eventually,
+    },
 };
 
 /// A user with no processes but those of these tests.

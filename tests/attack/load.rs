@@ -6,16 +6,20 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::{
+        JoinHandle, {self},
+    },
     time::{Duration, Instant},
 };
 
-use super::{
-    BOUND,
-    asked::{Outcome, connect, over},
-    target::{Target, lock, pause},
+use crate::{
+    attack::{
+        BOUND,
+        asked::{Outcome, connect, over},
+        target::{Target, lock, pause},
+    },
+    support::fastcgi_client::{Ask, Wire},
 };
-use crate::pool::wire::{Ask, Wire};
 
 /// What came of their requests.
 #[derive(Default)]

@@ -8,16 +8,19 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{
-    BOUND, ECHO,
-    asked::Program,
-    fuzz::held,
-    load::Load,
-    report::Counts,
-    target::{Options, Target, pause},
-    times, turn_in_short_form,
+use crate::{
+    attack::{
+        BOUND, ECHO,
+        asked::Program,
+        fuzz::held,
+        load::Load,
+        report::Counts,
+        target::{Options, Target, pause},
+        times, turn_in_short_form,
+    },
+    each_mode::Mode,
+    support::{artefacts, assertions::codes, install_dir::Place, web_servers::eventually},
 };
-use crate::{artefacts, each_mode::Mode, front::eventually, place::Place, verdict::codes};
 
 /// In two seconds.
 const RELOADS: usize = 200;
@@ -92,7 +95,7 @@ fn two_hundred_reloads_by_command_in_two_seconds_fail_no_request() {
             // The command prints no response, so that this is none; it has succeeded.
             let outcome = program.outcome();
             assert!(
-                matches!(outcome, super::asked::Outcome::Invalid(_)),
+                matches!(outcome, crate::attack::asked::Outcome::Invalid(_)),
                 "{outcome:?}\n{}",
                 target.log()
             );

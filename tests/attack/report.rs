@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
-use super::is_long;
-use crate::front::source;
+use crate::{attack::is_long, support::web_servers::source};
 
 /// All attacks, as they are called in the document.
 pub(super) const ROWS: [&str; 34] = [

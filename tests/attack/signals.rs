@@ -7,14 +7,18 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{
-    BOUND, ECHO,
-    load::Load,
-    report::Counts,
-    target::{Options, Target, children, lock, pause},
-    times, turn_in_short_form,
+use crate::{
+    attack::{
+        BOUND, ECHO,
+        load::Load,
+        report::Counts,
+        target::{Options, Target, children, lock, pause},
+        times, turn_in_short_form,
+    },
+    each_mode::Mode,
+    pool::load::Random,
+    support::{assertions::codes, install_dir::Place},
 };
-use crate::{each_mode::Mode, place::Place, pool::load::Random, verdict::codes};
 
 /// All that have a name.
 const SIGNALS: [Signal; 31] = [

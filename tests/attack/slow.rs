@@ -8,15 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    asked::ready,
-    fuzz::held,
-    load::Load,
-    report::Counts,
-    target::{Options, Target, pause},
-    times,
+use crate::{
+    attack::{
+        asked::ready,
+        fuzz::held,
+        load::Load,
+        report::Counts,
+        target::{Options, Target, pause},
+        times,
+    },
+    each_mode::Mode,
+    support::{assertions::codes, fastcgi_client::Ask, install_dir::Place},
 };
-use crate::{each_mode::Mode, place::Place, pool::wire::Ask, verdict::codes};
 
 /// Seconds that a request may take.
 const TIMEOUT: &str = "1";
@@ -188,7 +191,7 @@ fn over_cgi(target: &Target, how: Slowly) -> Result<(), String> {
     }
     drop((stdin, stdout));
     let took = began.elapsed();
-    let gone = crate::front::gone_within(i32::try_from(child.id()).unwrap(), END);
+    let gone = crate::support::web_servers::gone_within(i32::try_from(child.id()).unwrap(), END);
     let _ = child.kill();
     let _ = child.wait();
     match () {

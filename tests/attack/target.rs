@@ -2,7 +2,9 @@
 //! service manager.
 
 use std::{
-    fs::{self, File},
+    fs::{
+        File, {self},
+    },
     os::unix::{net::UnixListener, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -16,16 +18,18 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::{
-    BOUND,
-    asked::{Outcome, Program, connect, over},
-};
 use crate::{
+    attack::{
+        BOUND,
+        asked::{Outcome, Program, connect, over},
+    },
     each_mode::Mode,
-    front::eventually,
-    place::Place,
-    pool::wire::{Ask, Wire},
-    probe::python,
+    support::{
+        fastcgi_client::{Ask, Wire},
+        install_dir::Place,
+        probe::python,
+        web_servers::eventually,
+    },
 };
 
 /// What is attacked.

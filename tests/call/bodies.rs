@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use super::Shell;
-use crate::running;
+use crate::{call::Shell, support::child_process};
 
 #[test]
 fn data_is_the_body_as_it_was_written() {
@@ -35,11 +34,11 @@ fn data_may_come_from_a_file_byte_for_byte() {
 fn data_may_come_from_standard_input_byte_for_byte() {
     let shell = Shell::new();
     let bytes: Vec<u8> = (0..=255).rev().cycle().take(700_000).collect();
-    let ended = running::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), bytes.clone());
+    let ended = child_process::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), bytes.clone());
     assert!(ended.stdout == bytes, "{} bytes", ended.stdout.len());
-    assert_eq!(running::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), "").text(), "");
+    assert_eq!(child_process::run(&mut shell.call(&["echo.wsgi", "-d", "@-"]), "").text(), "");
     assert_eq!(
-        running::run(&mut shell.call(&["echo.wsgi", "-d", "a", "-d", "@-"]), "b").text(),
+        child_process::run(&mut shell.call(&["echo.wsgi", "-d", "a", "-d", "@-"]), "b").text(),
         "a&b"
     );
 }
@@ -52,11 +51,11 @@ fn data_may_come_from_a_pipe_with_a_name() {
     let held = fs::File::options().read(true).write(true).open(&pipe).unwrap();
     std::io::Write::write_all(&mut &held, b"through a pipe").unwrap();
     let mut command = shell.call(&["echo.wsgi", "-d", "@pipe"]);
-    let running = running::Running::start(running::piped(&mut command));
+    let running = child_process::Running::start(child_process::piped(&mut command));
     // It must open the pipe before the last other end is closed; that it has it open shows in its
     // descriptors.
     let pid = running.pid().as_raw_nonzero();
-    crate::front::eventually("the pipe is open", || {
+    crate::support::web_servers::eventually("the pipe is open", || {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
         descriptors
             .flatten()
@@ -70,7 +69,7 @@ fn data_may_come_from_a_pipe_with_a_name() {
 fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
     let shell = Shell::new();
     shell.place.fifo("site/pipe");
-    let mut running = running::Running::start(running::piped(&mut shell.call(&[
+    let mut running = child_process::Running::start(child_process::piped(&mut shell.call(&[
         "echo.wsgi",
         "-d",
         "@pipe",
@@ -84,7 +83,7 @@ fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
 #[test]
 fn without_data_standard_input_is_left_alone() {
     let shell = Shell::new();
-    let ended = running::run(&mut shell.call(&["echo.wsgi"]), "not for this program");
+    let ended = child_process::run(&mut shell.call(&["echo.wsgi"]), "not for this program");
     assert_eq!((ended.text().as_str(), ended.code()), ("", Some(0)));
 }
 
@@ -144,9 +143,10 @@ fn a_reply_is_seen_while_it_is_made() {
             yield b'second'
         ",
     );
-    let gate = running::Gate::new(&shell.path(""));
+    let gate = child_process::Gate::new(&shell.path(""));
     let mut command = shell.call(&["stream.wsgi"]);
-    let mut running = running::Running::start(running::piped(command.env("GATE", gate.path())));
+    let mut running =
+        child_process::Running::start(child_process::piped(command.env("GATE", gate.path())));
     running.await_output("first ");
     gate.open();
     assert_eq!(running.end().text(), "first second");

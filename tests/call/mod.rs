@@ -11,10 +11,12 @@ use std::{path::PathBuf, process::Command};
 
 use serde_json::Value;
 
-use crate::{
-    place::Place,
+use crate::support::{
+    child_process::{
+        Ended, {self},
+    },
+    install_dir::Place,
     probe::python,
-    running::{self, Ended},
 };
 
 /// A directory with some applications and a shell in it.
@@ -83,7 +85,7 @@ impl Shell {
     /// Calls with `words`; what it gives.
     #[track_caller]
     fn run(&self, words: &[&str]) -> Ended {
-        running::run(&mut self.call(words), "")
+        child_process::run(&mut self.call(words), "")
     }
 
     /// The environ that an application sees when it is called with `words`.

@@ -3,11 +3,13 @@
 
 use rustix::process::Signal;
 
-use super::Shell;
 use crate::{
+    call::Shell,
     guard::nothing_is_left_of,
-    running::{Running, piped},
-    verdict::only_entry,
+    support::{
+        assertions::only_entry,
+        child_process::{Running, piped},
+    },
 };
 
 #[test]
@@ -46,7 +48,7 @@ fn an_application_that_fails_is_a_failure() {
         shell.file("fails.wsgi", code);
         let ended = shell.run(&["fails.wsgi"]);
         assert_eq!(ended.code(), Some(1), "{code}: {ended:?}");
-        assert_eq!(crate::verdict::codes(&ended.stderr), [entry], "{code}");
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [entry], "{code}");
     }
 }
 
@@ -191,7 +193,7 @@ fn wrong_settings_are_said_with_code_78() {
             "{words:?}: {}",
             ended.stderr
         );
-        assert_eq!(crate::verdict::codes(&ended.stderr), [code], "{}", ended.stderr);
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [code], "{}", ended.stderr);
         assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     }
 }

@@ -2,10 +2,14 @@
 
 use std::io::Read as _;
 
-use super::Shell;
 use crate::{
-    probe::full_disk,
-    running::{self, Running, piped},
+    call::Shell,
+    support::{
+        child_process::{
+            Running, piped, {self},
+        },
+        probe::full_disk,
+    },
 };
 
 #[test]
@@ -152,7 +156,7 @@ fn a_closed_standard_error_hides_messages_and_nothing_else() {
     );
     let mut command = shell.command("sh".as_ref(), &["-c", "exec \"$@\" 2>&-", "sh"]);
     command.arg(shell.place.wsgate()).args(["call", "-v", "raises.wsgi"]);
-    let ended = running::run(&mut command, "");
+    let ended = child_process::run(&mut command, "");
     assert!(ended.text().starts_with("<!DOCTYPE html>"), "{}", ended.text());
     assert_eq!(ended.code(), Some(1));
 }

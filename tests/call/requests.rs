@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Shell;
+use crate::call::Shell;
 
 #[test]
 fn without_options_it_is_a_plain_get_of_the_root() {
@@ -180,7 +180,8 @@ fn variables_of_the_shell_reach_the_application_and_those_of_the_request_win() {
         .env("PATH_INFO", "/evil")
         .env("QUERY_STRING", "e");
     let seen: serde_json::Value =
-        serde_json::from_slice(&crate::running::run(&mut command, "").stdout).unwrap();
+        serde_json::from_slice(&crate::support::child_process::run(&mut command, "").stdout)
+            .unwrap();
     let found = ["SET", "REQUEST_METHOD", "PATH_INFO", "QUERY_STRING"].map(|name| &seen[name]);
     assert_eq!(found, ["by the shell", "GET", "/a", ""]);
 }

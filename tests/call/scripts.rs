@@ -2,8 +2,12 @@
 
 use std::process::Command;
 
-use super::Shell;
-use crate::running::{self, Running, piped};
+use crate::{
+    call::Shell,
+    support::child_process::{
+        Running, piped, {self},
+    },
+};
 
 /// Tells what it was asked for.
 const TELLS: &str = "
@@ -39,7 +43,7 @@ fn c45_a_script_that_is_started_from_a_shell_answers_there() {
                 .unwrap()
                 .to_owned();
             command.env("PATH", format!("{}:{path}", shell.place.path("bin").display()));
-            let ended = running::run(&mut command, "");
+            let ended = child_process::run(&mut command, "");
             assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{line} {words:?}");
             ended.text()
         };
@@ -64,7 +68,7 @@ fn c45_a_script_that_is_started_by_a_relative_path_answers_too() {
         [("./hello.wsgi", "site"), ("site/hello.wsgi", "."), ("../site/hello.wsgi", "bin")]
     {
         let mut command = shell.command(program.as_ref(), &["/p"]);
-        let ended = running::run(command.current_dir(shell.place.path(directory)), "");
+        let ended = child_process::run(command.current_dir(shell.place.path(directory)), "");
         assert_eq!(
             (ended.text().as_str(), ended.code()),
             ("GET /p  line \n", Some(0)),
@@ -75,7 +79,7 @@ fn c45_a_script_that_is_started_by_a_relative_path_answers_too() {
     // Found by the shell on its PATH.
     let path = format!("{}:/usr/bin:/bin", shell.path("").display());
     let mut command = shell.command("sh".as_ref(), &["-c", "hello.wsgi /p"]);
-    let ended = running::run(command.env("PATH", path).current_dir("/"), "");
+    let ended = child_process::run(command.env("PATH", path).current_dir("/"), "");
     assert_eq!(ended.text(), "GET /p  line \n", "{}", ended.stderr);
 }
 
@@ -90,7 +94,7 @@ fn c45_the_program_with_a_script_is_the_same_as_call() {
     ] {
         let by_name = shell.run(words);
         let mut command = shell.command(&shell.place.wsgate(), words);
-        let alone = running::run(&mut command, "");
+        let alone = child_process::run(&mut command, "");
         assert_eq!((alone.text(), alone.code()), (by_name.text(), by_name.code()), "{words:?}");
         assert!(alone.text().contains("GET /p"), "{}", alone.text());
     }
@@ -100,7 +104,7 @@ fn c45_the_program_with_a_script_is_the_same_as_call() {
 fn c45_a_wrong_first_line_is_said_with_its_code() {
     let shell = Shell::new();
     let script = shell.place.script("site/hello.wsgi", "#!WSGATE --bogus", TELLS);
-    let ended = running::run(&mut shell.command(&script, &["/p"]), "");
+    let ended = child_process::run(&mut shell.command(&script, &["/p"]), "");
     assert_eq!(ended.code(), Some(78), "{ended:?}");
     assert!(ended.stderr.contains("W0103") && ended.stderr.contains("--bogus"), "{}", ended.stderr);
 }
@@ -109,8 +113,8 @@ fn c45_a_wrong_first_line_is_said_with_its_code() {
 fn c45_the_cgi_command_in_a_shell_answers_and_does_not_hang() {
     let shell = Shell::new();
     let mut command = shell.command(&shell.place.wsgate(), &["cgi", "echo.wsgi"]);
-    let ended = running::run(&mut command, "not a body");
-    let page = crate::verdict::whole(&ended.stdout);
+    let ended = child_process::run(&mut command, "not a body");
+    let page = crate::support::assertions::whole(&ended.stdout);
     assert_eq!(page.status, 400, "a request without a method");
 }
 

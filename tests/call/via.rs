@@ -9,9 +9,15 @@ use std::{fs, io::Read as _};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use self::server::{Script, Server};
-use super::Shell;
-use crate::running::{self, Ended, Gate, Running, piped};
+use crate::{
+    call::{
+        Shell,
+        via::server::{Script, Server},
+    },
+    support::child_process::{
+        Ended, Gate, Running, piped, {self},
+    },
+};
 
 /// A pool that serves an application of the shell's, and listens at `app.sock` beside it.
 struct Pool(Running);
@@ -151,8 +157,10 @@ fn hosts_are_looked_up_by_the_machine_s_own_program() {
     pool.await_log("W0710");
     let log = pool.log();
     let port = log.split('`').find_map(|word| word.strip_prefix("127.0.0.1:")).unwrap();
-    let ended =
-        running::run(shell.call(&["--via", &format!("pool.test:{port}")]).env("PATH", &path), "");
+    let ended = child_process::run(
+        shell.call(&["--via", &format!("pool.test:{port}")]).env("PATH", &path),
+        "",
+    );
     assert_eq!(ended.text(), "body", "{log}{}", ended.stderr);
     pool.signal(Signal::TERM);
     pool.end();
@@ -175,7 +183,7 @@ fn a_reply_that_comes_while_the_body_is_sent_is_read() {
     let ended = ask(&shell, &["-d", "@body"]);
     assert!(ended.stdout == bytes, "{} bytes: {}", ended.stdout.len(), ended.stderr);
     let ended =
-        running::run(&mut shell.call(&["--via", "unix:app.sock", "-d", "@-"]), bytes.clone());
+        child_process::run(&mut shell.call(&["--via", "unix:app.sock", "-d", "@-"]), bytes.clone());
     assert!(ended.stdout == bytes, "{} bytes: {}", ended.stdout.len(), ended.stderr);
     pool.end();
 }

@@ -1,8 +1,10 @@
 //! Where an application is mounted and what is left of the path: RFC 3875 3.3, 4.1.5, 4.1.13. The
 //! variables in the tables are those that Apache and lighttpd set for such requests.
 
-use super::{environ, latin_1, seen};
-use crate::probe::Probe;
+use crate::{
+    cgi::{environ, latin_1, seen},
+    support::probe::Probe,
+};
 
 /// A request as a front describes it, and the mount and path that the application must see.
 struct Row {

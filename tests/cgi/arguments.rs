@@ -9,10 +9,12 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    place::Place,
-    running::{self, Ended},
-    verdict::{only_entry, whole},
+use crate::support::{
+    assertions::{only_entry, whole},
+    child_process::{
+        Ended, {self},
+    },
+    install_dir::Place,
 };
 
 /// Shows what options and arguments could have changed.
@@ -92,8 +94,10 @@ fn c25_words_behind_the_path_of_a_script_are_no_options() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
     for words in attacks(&place) {
         for query in [words.join("+"), String::new(), "a=1".to_owned()] {
-            let ended =
-                running::run(place.request(&script).args(&words).env("QUERY_STRING", &query), "");
+            let ended = child_process::run(
+                place.request(&script).args(&words).env("QUERY_STRING", &query),
+                "",
+            );
             serves_as_ever(&place, &script, &ended);
         }
     }
@@ -105,7 +109,7 @@ fn c25_words_behind_a_script_are_no_options_where_its_own_line_has_some() {
     let script =
         place.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
     for words in attacks(&place) {
-        let ended = running::run(
+        let ended = child_process::run(
             place.request(&script).args(&words).env("QUERY_STRING", words.join("+")),
             "",
         );
@@ -125,7 +129,7 @@ fn c25_words_behind_a_script_that_env_starts_are_no_options() {
         let mut command = place.request(&script);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", place.path("bin").display());
         command.env("PATH", path).env("QUERY_STRING", words.join("+")).args(&words);
-        let shown = shown(&running::run(&mut command, ""));
+        let shown = shown(&child_process::run(&mut command, ""));
         assert_eq!(
             (&shown["set"], &shown["argv"]),
             (&"own".into(), &serde_json::json!([script])),
@@ -145,7 +149,7 @@ fn c25_words_behind_a_script_that_the_front_hands_to_us_are_no_options() {
         for words in attacks(&place) {
             let mut command = Command::new(place.wsgate());
             place.describe(&mut command, &script);
-            let ended = running::run(
+            let ended = child_process::run(
                 command.arg(&script).args(&words).env("QUERY_STRING", words.join("+")),
                 "",
             );
@@ -166,7 +170,7 @@ fn c25_the_gateway_itself_takes_no_words_from_a_request() {
             let mut command = Command::new(&program);
             place.describe(&mut command, &program);
             command.args(&words).env("QUERY_STRING", words.join("+")).env("PATH_INFO", "/x");
-            let ended = running::run(&mut command, "");
+            let ended = child_process::run(&mut command, "");
             refuses(&place, &ended, 403, "W0104");
         }
     }
@@ -200,7 +204,7 @@ fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
             .env_remove("SCRIPT_FILENAME")
             .env("QUERY_STRING", words.join("+").replace('=', "%3D"))
             .args(&words);
-        refuses(&place, &running::run(&mut command, ""), 500, "W0101");
+        refuses(&place, &child_process::run(&mut command, ""), 500, "W0101");
     }
 }
 
@@ -215,7 +219,7 @@ fn c25_where_the_front_names_a_script_that_is_not_there_a_query_is_no_argument()
         place.describe(&mut command, &script);
         command.env("SCRIPT_FILENAME", "/another/root/app.wsgi").arg(&script).args(&words);
         command.env("QUERY_STRING", words.join("+").replace('=', "%3D"));
-        refuses(&place, &running::run(&mut command, ""), 500, "W0101");
+        refuses(&place, &child_process::run(&mut command, ""), 500, "W0101");
     }
 }
 
@@ -225,7 +229,7 @@ fn c25_the_name_that_a_program_is_started_by_is_not_trusted_either() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
     let mut command = place.request(&script);
     command.arg0("--python").arg("/evil").env("QUERY_STRING", "/evil");
-    serves_as_ever(&place, &script, &running::run(&mut command, ""));
+    serves_as_ever(&place, &script, &child_process::run(&mut command, ""));
 }
 
 #[test]
@@ -239,7 +243,7 @@ fn c25_a_program_of_the_deployers_may_start_us_with_options() {
     );
     let script = place.executable("cgi-bin/app.cgi", line);
     for words in attacks(&place) {
-        let ended = running::run(
+        let ended = child_process::run(
             place.request(&script).args(&words).env("QUERY_STRING", words.join("+")),
             "",
         );
@@ -261,5 +265,5 @@ fn c25_a_redirect_that_only_a_header_claims_is_none() {
         .env("HTTP_REDIRECT_HANDLER", "wsgate")
         .env("PATH_INFO", "/pages/app.wsgi")
         .env("PATH_TRANSLATED", script);
-    refuses(&place, &running::run(&mut command, ""), 403, "W0104");
+    refuses(&place, &child_process::run(&mut command, ""), 403, "W0104");
 }

@@ -5,10 +5,12 @@ use std::{
     io::{Seek as _, Write as _},
 };
 
-use crate::{
+use crate::support::{
+    assertions::{codes, only_entry, whole},
+    child_process::{
+        Running, piped, {self},
+    },
     probe::{Probe, Server},
-    running::{self, Running, piped},
-    verdict::{codes, only_entry, whole},
 };
 
 /// Answers with what `read()` gives, or with the exception that it raises.
@@ -193,6 +195,6 @@ fn c22_without_standard_input_a_body_is_one_that_ends_early() {
     let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stdin(nothing)).end();
     assert!(ended.text().contains("ended after 0 of 5 bytes"), "{}", ended.text());
     assert_eq!(codes(&ended.stderr), [""; 0]);
-    let ended = running::run(&mut probe.command(Server::Wsgate), "");
+    let ended = child_process::run(&mut probe.command(Server::Wsgate), "");
     assert!(ended.text().contains("ended after 0 of 5 bytes"), "{}", ended.text());
 }

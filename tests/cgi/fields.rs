@@ -1,7 +1,9 @@
 //! Header fields of a request as variables: RFC 3875 4.1.18, and what must not be there.
 
-use super::{environ, latin_1, seen};
-use crate::probe::Probe;
+use crate::{
+    cgi::{environ, latin_1, seen},
+    support::probe::Probe,
+};
 
 #[test]
 fn c18_a_field_is_a_variable_and_fields_that_the_front_has_merged_stay_as_they_are() {

@@ -5,11 +5,15 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, process::Command};
 
 use serde_json::Value;
 
-use super::{ENVIRON, latin_1};
 use crate::{
-    place::Place,
-    running::{self, Ended},
-    verdict::{only_entry, whole},
+    cgi::{ENVIRON, latin_1},
+    support::{
+        assertions::{only_entry, whole},
+        child_process::{
+            Ended, {self},
+        },
+        install_dir::Place,
+    },
 };
 
 /// A request for `path_info` below the document root `htdocs`, as Apache redirects it to the
@@ -57,7 +61,7 @@ fn c14_under_a_handler_the_mount_is_the_files_and_the_path_is_what_follows() {
         (b"/apps/app.wsgi/caf\xc3\xa9/\xe9/a b+c%", b"/caf\xc3\xa9/\xe9/a b+c%"),
         (b"/apps/app.wsgi/apps/app.wsgi", b"/apps/app.wsgi"),
     ] {
-        let shown = shown(&running::run(&mut redirected(&place, path_info), ""));
+        let shown = shown(&child_process::run(&mut redirected(&place, path_info), ""));
         assert_eq!(shown["SCRIPT_NAME"], "/apps/app.wsgi", "{shown}");
         assert_eq!(shown["PATH_INFO"], latin_1(rest), "{shown}");
         assert_eq!(shown["SCRIPT_FILENAME"], file.to_str().unwrap());
@@ -73,7 +77,7 @@ fn c14_under_a_handler_a_file_may_be_mapped_to_another_place() {
     let file = place.file("srv/other/app.wsgi", ENVIRON);
     let mut command = redirected(&place, b"/shop/app.wsgi/a");
     command.env("PATH_TRANSLATED", file.join("a"));
-    let shown = shown(&running::run(&mut command, ""));
+    let shown = shown(&child_process::run(&mut command, ""));
     assert_eq!(
         (&shown["SCRIPT_NAME"], &shown["PATH_INFO"]),
         (&"/shop/app.wsgi".into(), &"/a".into())
@@ -90,7 +94,7 @@ fn c38_under_a_handler_the_working_directory_is_the_files() {
             return [os.getcwd().encode()]
         ";
     let file = place.file("htdocs/app.wsgi", app);
-    let ended = running::run(&mut redirected(&place, b"/app.wsgi"), "");
+    let ended = child_process::run(&mut redirected(&place, b"/app.wsgi"), "");
     assert_eq!(whole(&ended.stdout).body, file.parent().unwrap().as_os_str().as_encoded_bytes());
 }
 
@@ -113,7 +117,8 @@ fn c25_under_a_handler_options_come_from_the_file_and_never_from_arguments() {
             &[],
         ] {
             let mut command = redirected(&place, path_info);
-            let ended = running::run(command.args(words).env("QUERY_STRING", words.join("+")), "");
+            let ended =
+                child_process::run(command.args(words).env("QUERY_STRING", words.join("+")), "");
             assert_eq!(
                 String::from_utf8(whole(&ended.stdout).body).unwrap(),
                 expected,
@@ -139,7 +144,7 @@ fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
         for name in names {
             command.env_remove(name);
         }
-        let ended = running::run(&mut command, "");
+        let ended = child_process::run(&mut command, "");
         assert_eq!(
             (whole(&ended.stdout).status, ended.code()),
             (403, Some(0)),
@@ -147,7 +152,8 @@ fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
         );
         only_entry(&ended.stderr, "W0104");
     }
-    let ended = running::run(redirected(&place, b"/app.wsgi").env("REDIRECT_STATUS", "404"), "");
+    let ended =
+        child_process::run(redirected(&place, b"/app.wsgi").env("REDIRECT_STATUS", "404"), "");
     assert_eq!(whole(&ended.stdout).status, 403);
 }
 
@@ -155,7 +161,7 @@ fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
 fn c43_under_a_handler_a_file_that_is_not_there_is_a_valid_reply() {
     let place = Place::new();
     std::fs::create_dir(place.path("htdocs")).unwrap();
-    let ended = running::run(&mut redirected(&place, b"/absent.wsgi/x"), "");
+    let ended = child_process::run(&mut redirected(&place, b"/absent.wsgi/x"), "");
     assert_eq!((whole(&ended.stdout).status, ended.code()), (500, Some(0)));
     assert!(only_entry(&ended.stderr, "W0102").contains("absent.wsgi"), "{}", ended.stderr);
 }

@@ -3,11 +3,11 @@
 
 use std::{path::Path, process::Command};
 
-use crate::{
-    place::Place,
+use crate::support::{
+    assertions::{only_entry, whole},
+    child_process,
+    install_dir::Place,
     probe::{Probe, Server},
-    running,
-    verdict::{only_entry, whole},
 };
 
 /// Tells its working directory and the file that it stands in.
@@ -23,7 +23,8 @@ fn c07_gateway_interface_tells_a_request_from_a_shell() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", WHERE);
     for interface in ["CGI/1.1", "CGI/1.0", "CGI/1.2", "CGI/2.0"] {
-        let ended = running::run(place.request(&script).env("GATEWAY_INTERFACE", interface), "");
+        let ended =
+            child_process::run(place.request(&script).env("GATEWAY_INTERFACE", interface), "");
         assert_eq!(whole(&ended.stdout).status, 200, "{interface}");
     }
     for interface in [None, Some(""), Some("FastCGI"), Some("cgi"), Some("XCGI/1.1")] {
@@ -32,7 +33,7 @@ fn c07_gateway_interface_tells_a_request_from_a_shell() {
             Some(value) => command.env("GATEWAY_INTERFACE", value),
             None => command.env_remove("GATEWAY_INTERFACE"),
         };
-        let ended = running::run(&mut command, "");
+        let ended = child_process::run(&mut command, "");
         let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
         assert_eq!(
             (ended.text(), ended.code()),
@@ -53,17 +54,17 @@ fn c26_a_script_whose_name_begins_with_nph_sends_a_whole_http_response() {
             return [b'body']
         ";
     let script = place.script("cgi-bin/nph-app.wsgi", "#!WSGATE", app);
-    let ended = running::run(&mut place.request(&script), "");
+    let ended = child_process::run(&mut place.request(&script), "");
     let expected = "HTTP/1.1 203 Odd\r\nConnection: close\r\nContent-Type: \
         text/plain\r\nContent-Length: 4\r\n\r\nbody";
     assert_eq!((ended.text().as_str(), ended.stderr.as_str()), (expected, ""));
-    let ended = running::run(place.request(&script).env("PATH_INFO", "/fail"), "");
+    let ended = child_process::run(place.request(&script).env("PATH_INFO", "/fail"), "");
     let beginning = "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n";
     assert!(ended.text().starts_with(beginning), "{}", ended.text());
     only_entry(&ended.stderr, "W0501");
     // The gateway's own pages, too.
     let broken = place.script("cgi-bin/nph-broken.wsgi", "#!WSGATE --python /absent", "");
-    let ended = running::run(&mut place.request(&broken), "");
+    let ended = child_process::run(&mut place.request(&broken), "");
     assert!(ended.text().starts_with(beginning), "{}", ended.text());
 }
 
@@ -73,7 +74,7 @@ fn c38_the_working_directory_is_the_scripts_wherever_it_was_started_from() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", WHERE);
     let here = format!("{} {}", place.path("cgi-bin").display(), script.display());
     for from in [Path::new("/"), &place.path("cgi-bin"), &place.path("bin")] {
-        let ended = running::run(place.request(&script).current_dir(from), "");
+        let ended = child_process::run(place.request(&script).current_dir(from), "");
         assert_eq!(
             String::from_utf8(whole(&ended.stdout).body).unwrap(),
             here,
@@ -94,7 +95,7 @@ fn c40_a_script_that_is_named_by_a_relative_path_is_found() {
     {
         let mut command = Command::new(name);
         place.describe(&mut command, &script);
-        let ended = running::run(command.current_dir(place.path(from)), "");
+        let ended = child_process::run(command.current_dir(place.path(from)), "");
         let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
         assert_eq!(body.split(' ').next(), here.split(' ').next(), "{name}");
         assert_eq!(
@@ -119,7 +120,7 @@ fn c40_a_script_finds_its_own_modules_wherever_it_was_started_from() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --path lib", app);
     // A module of the same name where the request comes from must not be found.
     place.file("elsewhere/neighbour.py", "NAME = b'wrong'");
-    let ended = running::run(place.request(&script).current_dir(place.path("elsewhere")), "");
+    let ended = child_process::run(place.request(&script).current_dir(place.path("elsewhere")), "");
     assert_eq!(whole(&ended.stdout).body, b"neighbour below");
 }
 
@@ -128,7 +129,7 @@ fn c40_chdir_is_taken_from_the_script_on() {
     let place = Place::new();
     std::fs::create_dir_all(place.path("cgi-bin/data")).unwrap();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --chdir data", WHERE);
-    let ended = running::run(place.request(&script).current_dir("/"), "");
+    let ended = child_process::run(place.request(&script).current_dir("/"), "");
     let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
     assert_eq!(body.split(' ').next(), Some(place.path("cgi-bin/data").to_str().unwrap()));
 }
@@ -151,7 +152,7 @@ fn c38_several_options_on_the_first_line_arrive_as_several() {
     ] {
         let script = place.script("cgi-bin/app.wsgi", line, app);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", place.path("bin").display());
-        let ended = running::run(place.request(&script).env("PATH", path), "");
+        let ended = child_process::run(place.request(&script).env("PATH", path), "");
         assert_eq!(String::from_utf8(whole(&ended.stdout).body).unwrap(), expected, "{line}");
     }
 }
@@ -167,7 +168,7 @@ fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_start
     let text = text.replace("start_response('", " start_response('").replace("return", " return");
     let script = place.executable("cgi-bin/app.wsgi", text);
     // With words behind the program's path, the kernel takes the CR for a part of them.
-    let ended = running::run(&mut place.request(&script), "");
+    let ended = child_process::run(&mut place.request(&script), "");
     assert_eq!(whole(&ended.stdout).status, 200, "{}", ended.stderr);
     // Without, the front cannot start it; where the front hands the file to us, it works.
     let text = std::fs::read_to_string(&script).unwrap().replace(" --env A=1\r", "\r");
@@ -178,7 +179,7 @@ fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_start
     );
     let mut command = Command::new(place.wsgate());
     place.describe(&mut command, &script);
-    let ended = running::run(command.arg(&script), "");
+    let ended = child_process::run(command.arg(&script), "");
     assert_eq!(whole(&ended.stdout).status, 200, "{}", ended.stderr);
 }
 
@@ -193,11 +194,11 @@ fn c38_wrong_options_on_the_first_line_are_an_error_page_that_says_nothing_and_a
         "#!WSGATE --env 'A=1",
     ] {
         let script = place.script("cgi-bin/app.wsgi", line, WHERE);
-        let ended = running::run(&mut place.request(&script), "");
+        let ended = child_process::run(&mut place.request(&script), "");
         let page = whole(&ended.stdout);
         assert_eq!((page.status, ended.code()), (500, Some(0)), "{line}");
         assert!(!String::from_utf8(page.body).unwrap().contains("app.wsgi"));
-        assert_eq!(crate::verdict::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
+        assert_eq!(crate::support::assertions::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
         assert!(
             ended.stderr.contains("app.wsgi") && ended.stderr.contains("hint: "),
             "{}",
@@ -216,7 +217,7 @@ fn c38_a_script_without_a_first_line_of_ours_gets_no_options() {
     );
     let mut command = Command::new(place.wsgate());
     place.describe(&mut command, &script);
-    let ended = running::run(&mut command, "");
+    let ended = child_process::run(&mut command, "");
     assert!(!String::from_utf8(whole(&ended.stdout).body).unwrap().contains("secret"));
     only_entry(&ended.stderr, "W0301");
 }
@@ -231,7 +232,7 @@ fn c38_values_beyond_ascii_arrive_in_environ_as_latin_1_and_in_os_environ_as_pyt
         ";
     let probe = Probe::new(app).variable("HTTP_X", b"caf\xc3\xa9\xff");
     for locale in ["C", "C.UTF-8", "POSIX", "de_DE.ISO-8859-1", "absent"] {
-        let ended = running::run(probe.command(Server::Wsgate).env("LC_ALL", locale), "");
+        let ended = child_process::run(probe.command(Server::Wsgate).env("LC_ALL", locale), "");
         let body = String::from_utf8(whole(&ended.stdout).body).unwrap();
         assert_eq!(body, "\"caf\u{c3}\u{a9}\u{ff} b'caf\\\\xc3\\\\xa9\\\\xff'\"", "{locale}");
     }

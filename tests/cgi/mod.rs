@@ -15,7 +15,7 @@ mod variables;
 
 use serde_json::Value;
 
-use crate::probe::{Probe, Reply};
+use crate::support::probe::{Probe, Reply};
 
 /// Shows the strings of its environ.
 const ENVIRON: &str = "

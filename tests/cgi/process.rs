@@ -9,11 +9,11 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{
-    front::eventually,
+use crate::support::{
+    assertions::{codes, judge, only_entry, whole},
+    child_process::{Gate, Running, piped},
     probe::{Probe, Server},
-    running::{Gate, Running, piped},
-    verdict::{codes, judge, only_entry, whole},
+    web_servers::eventually,
 };
 
 /// Streams a block, and leaves a mark when it is closed.

@@ -12,10 +12,10 @@ use proptest::{
     test_runner::{RngSeed, TestRunner},
 };
 
-use crate::{
+use crate::support::{
+    assertions::{codes, judge, whole},
+    child_process,
     probe::{Probe, Server},
-    running,
-    verdict::{codes, judge, whole},
 };
 
 /// Looks at everything that it was given.
@@ -133,7 +133,7 @@ fn c29_whatever_variables_and_bytes_come_the_reply_is_valid_and_the_log_has_one_
             for (name, value) in &variables {
                 command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
             }
-            let ended = running::run(&mut command, body);
+            let ended = child_process::run(&mut command, body);
             prop_assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
             // A body may be longer than another CONTENT_LENGTH says.
             let codes: Vec<&str> =

@@ -1,8 +1,8 @@
 //! The reply: RFC 3875 section 6.
 
-use crate::{
+use crate::support::{
+    assertions::{judge, only_entry, whole},
     probe::Probe,
-    verdict::{judge, only_entry, whole},
 };
 
 /// An application that answers with this status, these headers and this body, each as Python has

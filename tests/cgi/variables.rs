@@ -4,11 +4,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{environ, latin_1, seen};
 use crate::{
-    probe::{ORDINARY, Probe, Server, python},
-    running,
-    verdict::{only_entry, whole},
+    cgi::{environ, latin_1, seen},
+    support::{
+        assertions::{only_entry, whole},
+        child_process,
+        probe::{ORDINARY, Probe, Server, python},
+    },
 };
 
 /// Starts the program `argv[2]` with the arguments that follow and the variables on standard input,
@@ -37,7 +39,7 @@ fn seen_with_block(block: &[&[u8]]) -> Value {
     let gateway = probe.command(Server::Wsgate);
     let mut command = Command::new(python());
     command.args(["-c", EXECVE]).arg(gateway.get_program()).args(gateway.get_args());
-    let ended = running::run(&mut command, given);
+    let ended = child_process::run(&mut command, given);
     serde_json::from_slice(&whole(&ended.stdout).body).unwrap()
 }
 

@@ -2,8 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use super::Site;
-use crate::probe::dedent;
+use crate::{check::Site, support::probe::dedent};
 
 /// Processes that are forked may share it.
 const FORKED: &str = "fit: ";

@@ -1,11 +1,13 @@
 //! What the web server's user could not read.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{
+        Permissions, {self},
+    },
     os::unix::fs::PermissionsExt as _,
 };
 
-use super::{HELLO, Site, line, only_problem};
+use crate::check::{HELLO, Site, line, only_problem};
 
 fn set_mode(site: &Site, relative: &str, mode: u32) {
     fs::set_permissions(site.place.path(relative), Permissions::from_mode(mode)).unwrap();
@@ -14,7 +16,7 @@ fn set_mode(site: &Site, relative: &str, mode: u32) {
 /// A site with a module beside the script and one below it.
 fn site() -> Site {
     let site = Site::new();
-    let code = format!("import beside, package.below\n{}", crate::probe::dedent(HELLO));
+    let code = format!("import beside, package.below\n{}", crate::support::probe::dedent(HELLO));
     site.place.script("site/app.wsgi", "#!WSGATE", &code);
     site.place.file("site/beside.py", "");
     site.place.file("site/package/__init__.py", "");
@@ -75,7 +77,7 @@ fn many_files_that_could_not_be_read_are_counted() {
         let module = site.place.file(&format!("site/{name}.py"), "");
         fs::set_permissions(module, Permissions::from_mode(0o600)).unwrap();
     }
-    let code = format!("import {}\n{}", names.join(", "), crate::probe::dedent(HELLO));
+    let code = format!("import {}\n{}", names.join(", "), crate::support::probe::dedent(HELLO));
     let ended = site.check_code(&code);
     only_problem(&ended, "and 5 more");
 }

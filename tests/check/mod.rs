@@ -8,10 +8,12 @@ mod warm;
 
 use std::process::Command;
 
-use crate::{
-    place::Place,
+use crate::support::{
+    child_process::{
+        Ended, {self},
+    },
+    install_dir::Place,
     probe::python,
-    running::{self, Ended},
 };
 
 const HELLO: &str = "
@@ -44,7 +46,7 @@ impl Site {
 
     #[track_caller]
     fn check(&self, words: &[&str]) -> Ended {
-        running::run(&mut self.command(words), "")
+        child_process::run(&mut self.command(words), "")
     }
 
     /// Checks a script with this code, which has nothing else to complain of.
@@ -139,7 +141,10 @@ fn options_of_the_scripts_own_line_hold() {
     site.place.script(
         "site/app.wsgi",
         "#!WSGATE --path lib --env NEEDED=1",
-        &format!("import below, os\nos.environ['NEEDED']\n{}", crate::probe::dedent(HELLO)),
+        &format!(
+            "import below, os\nos.environ['NEEDED']\n{}",
+            crate::support::probe::dedent(HELLO)
+        ),
     );
     let ended = site.check(&["app.wsgi"]);
     assert_eq!(ended.code(), Some(0), "{}{}", ended.text(), ended.stderr);
@@ -151,7 +156,7 @@ fn what_an_application_prints_is_no_part_of_the_report() {
     let site = Site::new();
     let ended = site.check_code(&format!(
         "import os\nprint('printed')\nos.system('echo child')\n{}",
-        crate::probe::dedent(HELLO)
+        crate::support::probe::dedent(HELLO)
     ));
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), "printed\nchild\n"));
     assert!(!ended.text().contains("printed"), "{}", ended.text());
@@ -162,7 +167,7 @@ fn threads_that_run_after_the_import_are_told() {
     let site = Site::new();
     let code = "import threading\nfor _ in range(2): \
         threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
-    let ended = site.check_code(&format!("{code}{}", crate::probe::dedent(HELLO)));
+    let ended = site.check_code(&format!("{code}{}", crate::support::probe::dedent(HELLO)));
     assert!(
         line(&ended.text(), "threads ").starts_with("2 beside the main one"),
         "{}",
@@ -185,7 +190,8 @@ fn wrong_words_are_said_with_code_2() {
         assert!(ended.stderr.contains(said), "{}", ended.stderr);
     }
     let mut command = Command::new(site.place.wsgate());
-    let ended = running::run(command.args(["check", "--user", "no-such-user", "app.wsgi"]), "");
+    let ended =
+        child_process::run(command.args(["check", "--user", "no-such-user", "app.wsgi"]), "");
     assert_eq!(ended.code(), Some(2));
     assert!(ended.stderr.contains("`no-such-user`"), "{}", ended.stderr);
 }

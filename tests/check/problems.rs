@@ -2,8 +2,10 @@
 
 use std::{fs, process::Command};
 
-use super::{HELLO, Site, line, only_problem};
-use crate::{probe::python, running};
+use crate::{
+    check::{HELLO, Site, line, only_problem},
+    support::{child_process, probe::python},
+};
 
 #[test]
 fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
@@ -35,7 +37,7 @@ fn an_application_that_takes_python_down_is_a_problem_with_its_entry_in_the_log(
     for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0603")] {
         let ended = site.check_code(code);
         only_problem(&ended, "python did not get far enough");
-        assert_eq!(crate::verdict::codes(&ended.stderr), [entry], "{}", ended.stderr);
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [entry], "{}", ended.stderr);
     }
 }
 
@@ -80,7 +82,7 @@ fn a_first_line_with_the_line_end_of_another_system_is_a_problem() {
     let text = format!(
         "#!{}\r\n{}",
         site.place.wsgate().display(),
-        crate::probe::dedent(HELLO).replace('\n', "\r\n")
+        crate::support::probe::dedent(HELLO).replace('\n', "\r\n")
     );
     site.place.executable("site/app.wsgi", text);
     let ended = site.check(&["app.wsgi"]);
@@ -130,12 +132,12 @@ fn settings_that_cannot_be_used_are_told_with_code_78() {
     ] {
         let ended = site.check(words);
         assert_eq!(ended.code(), Some(78), "{words:?}: {}", ended.text());
-        assert_eq!(crate::verdict::codes(&ended.stderr), [code], "{words:?}");
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [code], "{words:?}");
         assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     }
-    let ended = running::run(site.command(&["app.wsgi"]).env("WSGATE_ENGINE", "/absent"), "");
+    let ended = child_process::run(site.command(&["app.wsgi"]).env("WSGATE_ENGINE", "/absent"), "");
     assert_eq!(ended.code(), Some(78));
-    assert_eq!(crate::verdict::codes(&ended.stderr), ["W0203"]);
+    assert_eq!(crate::support::assertions::codes(&ended.stderr), ["W0203"]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Random number generators that repeat in each process that is forked.
 
-use super::{HELLO, Site, line};
-use crate::probe::dedent;
+use crate::{
+    check::{HELLO, Site, line},
+    support::probe::dedent,
+};
 
 #[test]
 fn generators_in_globals_are_named_and_no_others() {

@@ -2,8 +2,10 @@
 
 use std::os::unix::net::UnixListener;
 
-use super::{HELLO, Site, line};
-use crate::probe::dedent;
+use crate::{
+    check::{HELLO, Site, line},
+    support::probe::dedent,
+};
 
 /// The last line about an application that works and cannot be forked.
 const NOT_FIT: &str = "the application is not fit for --mode warm and --preload: see `warm` above; \

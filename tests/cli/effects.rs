@@ -6,11 +6,15 @@ use std::{
     process::Command,
 };
 
-use super::{long_names, options, output, wsgate};
 use crate::{
-    artefacts,
-    place::Place,
-    running::{self, Ended},
+    cli::{long_names, options, output, wsgate},
+    support::{
+        artefacts,
+        child_process::{
+            Ended, {self},
+        },
+        install_dir::Place,
+    },
 };
 
 /// The subcommands that run an application.
@@ -181,7 +185,7 @@ fn a_first_line_may_have_options_of_every_way_in_which_it_serves() {
     ] {
         let app = place.script("app.wsgi", &format!("#!WSGATE {line}"), HELLO);
         let mut command = Command::new(place.wsgate());
-        let ended = running::run(command.arg("call").arg(app), "");
+        let ended = child_process::run(command.arg("call").arg(app), "");
         match refused {
             None => assert_eq!(
                 (ended.code(), ended.text().as_str()),

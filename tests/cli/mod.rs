@@ -4,9 +4,11 @@ mod effects;
 
 use std::{path::Path, process::Command};
 
-use crate::{
+use crate::support::{
     artefacts,
-    running::{self, Ended},
+    child_process::{
+        Ended, {self},
+    },
 };
 
 /// What `--help` lists, in its order.
@@ -19,7 +21,7 @@ const HIDDEN: [&str; 2] = ["man", "completions"];
 fn wsgate(words: &[&str]) -> Ended {
     // From a directory where nothing is, and without the variables of whoever runs the tests.
     let mut command = Command::new(artefacts::gateway());
-    running::run(command.args(words).env_clear().current_dir("/"), "")
+    child_process::run(command.args(words).env_clear().current_dir("/"), "")
 }
 
 /// Standard output of a command that succeeds.
@@ -261,7 +263,8 @@ fn words_that_are_not_utf_8_do_no_harm() {
     let odd = std::ffi::OsStr::from_bytes(b"caf\xe9.wsgi");
     for command in LISTED {
         let mut gateway = Command::new(artefacts::gateway());
-        let ended = running::run(gateway.arg(command).arg(odd).env_clear().current_dir("/"), "");
+        let ended =
+            child_process::run(gateway.arg(command).arg(odd).env_clear().current_dir("/"), "");
         assert!(
             ended.code().is_some_and(|code| [0, 1, 2, 78].contains(&code)),
             "{command}: {ended:?}"

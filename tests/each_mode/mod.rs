@@ -9,8 +9,7 @@ use std::{
 
 use crate::{
     pool::{Pool, Setup},
-    probe::Reply,
-    running::Running,
+    support::{child_process::Running, probe::Reply},
     warm::Site,
 };
 

@@ -1,10 +1,12 @@
 //! Applications that end otherwise than by returning.
 
-use super::page;
 use crate::{
-    probe::Probe,
-    running::{self},
-    verdict::{judge, only_entry, whole},
+    guard::page,
+    support::{
+        assertions::{judge, only_entry, whole},
+        child_process::{self},
+        probe::Probe,
+    },
 };
 
 /// A table of ways to fail: in the application before its reply.
@@ -219,10 +221,10 @@ fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_t
         ";
     let probe = Probe::new(app);
     let mark = format!("MARK={}", probe.directory().display());
-    let mut command = probe.command(crate::probe::Server::Wsgate);
-    let ended = running::run(command.env("MARK", probe.directory()), "");
-    super::page_of(&ended, 500, "W0601");
-    for pid in super::marked(&mark) {
+    let mut command = probe.command(crate::support::probe::Server::Wsgate);
+    let ended = child_process::run(command.env("MARK", probe.directory()), "");
+    crate::guard::page_of(&ended, 500, "W0601");
+    for pid in crate::guard::marked(&mark) {
         // It had a right to live on, and the test must clean up.
         rustix::process::kill_process(
             rustix::process::Pid::from_raw(pid).unwrap(),

@@ -1,19 +1,25 @@
 //! Machines that are busy or have nothing left.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{
+        File, Permissions, {self},
+    },
     io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
 };
 
-use super::{page, page_of};
 use crate::{
-    place::Place,
-    probe::{ORDINARY, Probe, Server},
-    running::{self, Running, piped},
-    verdict::{codes, whole},
+    guard::{page, page_of},
+    support::{
+        assertions::{codes, whole},
+        child_process::{
+            Running, piped, {self},
+        },
+        install_dir::Place,
+        probe::{ORDINARY, Probe, Server},
+    },
 };
 
 const HELLO: &str = "
@@ -69,7 +75,7 @@ fn a_user_who_may_have_no_more_processes_gets_a_valid_reply() {
         .args(["--nproc=1", "setpriv", "--reuid=64217", "--regid=64217", "--clear-groups", "--"])
         .arg(place.wsgate());
     place.describe(&mut command, &script);
-    let ended = running::run(command.arg(&script), "");
+    let ended = child_process::run(command.arg(&script), "");
     assert!(
         page_of(&ended, 503, "W0204").contains("Resource temporarily unavailable"),
         "{}",
@@ -86,7 +92,7 @@ fn a_gateway_that_may_open_no_more_files_gives_a_valid_reply() {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={limit}")).arg(&script);
         place.describe(&mut command, &script);
-        let ended = running::run(&mut command, "");
+        let ended = child_process::run(&mut command, "");
         if ended.code() == Some(127)
             || ended.stderr.contains("error while loading shared libraries")
         {
@@ -118,7 +124,7 @@ fn an_application_that_may_have_no_more_memory_gets_a_valid_reply() {
     let mut command = Command::new("prlimit");
     command.arg("--as=600000000").arg(&script);
     place.describe(&mut command, &script);
-    assert!(page_of(&running::run(&mut command, ""), 500, "W0501").contains("MemoryError"));
+    assert!(page_of(&child_process::run(&mut command, ""), 500, "W0501").contains("MemoryError"));
 }
 
 #[test]
@@ -151,7 +157,7 @@ fn variables_that_leave_no_room_for_a_python_are_a_valid_reply() {
         }
         step /= 2;
     }
-    let ended = running::run(&mut with(room - 64), "");
+    let ended = child_process::run(&mut with(room - 64), "");
     assert!(page_of(&ended, 500, "W0204").contains("Argument list too long"), "{}", ended.stderr);
     assert!(ended.stderr.contains("too large together"), "{}", ended.stderr);
 }
@@ -185,7 +191,7 @@ fn a_working_directory_that_nobody_may_enter_is_named_and_not_python() {
     fs::set_permissions(place.path("closed"), Permissions::from_mode(0o700)).unwrap();
     let first_line = format!("#!WSGATE --chdir {}", place.path("closed").display());
     let script = place.script("cgi-bin/app.wsgi", &first_line, HELLO);
-    let ended = running::run(&mut super::files::as_nobody(&place, &script), "");
+    let ended = child_process::run(&mut crate::guard::files::as_nobody(&place, &script), "");
     page_of(&ended, 500, "W0204");
     assert!(ended.stderr.contains("its working directory"), "{}", ended.stderr);
     assert!(
@@ -211,7 +217,7 @@ fn a_request_with_nothing_but_its_method_is_served() {
             command.env_remove(name);
         }
     }
-    let ended = running::run(&mut command, "");
+    let ended = child_process::run(&mut command, "");
     assert_eq!((whole(&ended.stdout).body.as_slice(), ended.stderr.as_str()), (&b"/"[..], ""));
 }
 

@@ -8,10 +8,10 @@ use std::{
     thread,
 };
 
-use crate::{
+use crate::support::{
+    assertions::whole,
+    child_process::{DEADLINE, Running, piped},
     probe::{Probe, Server},
-    running::{DEADLINE, Running, piped},
-    verdict::whole,
 };
 
 /// Large for every buffer on the way.
@@ -52,7 +52,7 @@ fn expected(path_info: &str) -> String {
                  range({LARGE}))).hexdigest(), end='')"
             );
             String::from_utf8(
-                std::process::Command::new(crate::probe::python())
+                std::process::Command::new(crate::support::probe::python())
                     .args(["-c", &program])
                     .output()
                     .unwrap()

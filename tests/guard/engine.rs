@@ -2,14 +2,16 @@
 
 use std::{fs, os::unix::net::UnixListener, path::Path};
 
-use super::{page, page_of};
 use crate::{
-    artefacts,
-    place::Place,
+    guard::{page, page_of},
     pool::Setup,
-    probe::{Probe, python},
-    running,
-    verdict::{only_entry, whole},
+    support::{
+        artefacts,
+        assertions::{only_entry, whole},
+        child_process,
+        install_dir::Place,
+        probe::{Probe, python},
+    },
 };
 
 const HELLO: &str = "
@@ -31,7 +33,7 @@ fn an_engine_that_is_nowhere_is_named_with_every_place_that_was_searched() {
     let place = Place::new();
     fs::remove_file(place.path("bin/libwsgate_engine.so")).unwrap();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let ended = running::run(&mut place.request(&script), "");
+    let ended = child_process::run(&mut place.request(&script), "");
     let entry = page_of(&ended, 500, "W0203");
     assert!(
         entry.contains("bin/libwsgate_engine.so")
@@ -47,7 +49,7 @@ fn an_engine_is_found_where_make_install_puts_it() {
     fs::rename(place.path("bin/libwsgate_engine.so"), place.path("lib/wsgate/libwsgate_engine.so"))
         .unwrap();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let ended = running::run(&mut place.request(&script), "");
+    let ended = child_process::run(&mut place.request(&script), "");
     assert_eq!(whole(&ended.stdout).body, b"hello", "{}", ended.stderr);
 }
 
@@ -80,8 +82,8 @@ fn an_engine_that_cannot_be_read_is_named() {
     let copy = place.path("bin/closed.so");
     place.install(&engine, "bin/closed.so", 0o600);
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let mut command = super::files::as_nobody(&place, &script);
-    let ended = running::run(command.env("WSGATE_ENGINE", &copy), "");
+    let mut command = crate::guard::files::as_nobody(&place, &script);
+    let ended = child_process::run(command.env("WSGATE_ENGINE", &copy), "");
     let is_root = rustix::process::getuid().is_root();
     if is_root {
         assert!(page_of(&ended, 500, "W0206").contains("closed.so"), "{}", ended.stderr);
@@ -95,7 +97,7 @@ fn an_engine_of_another_build_is_refused_before_anything_is_exchanged() {
     let build = place.build();
     let (engine, other) = place.of_another_build("bin/libwsgate_engine.so");
     let engine = place.executable("bin/other.so", engine);
-    let ended = running::run(place.request(&script).env("WSGATE_ENGINE", &engine), "");
+    let ended = child_process::run(place.request(&script).env("WSGATE_ENGINE", &engine), "");
     let entry = page_of(&ended, 500, "W0206");
     assert!(
         entry.contains(&format!(
@@ -200,7 +202,7 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
         let script = place.file("app.wsgi", HELLO);
         let mut check = std::process::Command::new(place.wsgate());
         check.arg("check").arg("--python").arg(python()).arg(&script).env("WSGATE_ENGINE", &engine);
-        let ended = running::run(&mut check, "");
+        let ended = child_process::run(&mut check, "");
         assert_eq!(ended.code(), Some(1), "{name}");
         names(&ended.stderr, &engine, words);
     }

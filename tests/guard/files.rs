@@ -1,18 +1,24 @@
 //! Scripts that are not there, not files, not readable, or go away.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{
+        Permissions, {self},
+    },
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
 };
 
-use super::{page, page_of};
 use crate::{
-    place::Place,
-    probe::{Probe, Server},
-    running::{self, Gate, Running, piped},
-    verdict::whole,
+    guard::{page, page_of},
+    support::{
+        assertions::whole,
+        child_process::{
+            Gate, Running, piped, {self},
+        },
+        install_dir::Place,
+        probe::{Probe, Server},
+    },
 };
 
 const HELLO: &str = "
@@ -43,9 +49,12 @@ pub(super) fn as_nobody(place: &Place, script: &Path) -> Command {
 fn a_script_that_nobody_may_read_is_named() {
     let place = Place::new();
     let script = place.file("cgi-bin/app.wsgi", HELLO);
-    assert_eq!(whole(&running::run(&mut as_nobody(&place, &script), "").stdout).body, b"hello");
+    assert_eq!(
+        whole(&child_process::run(&mut as_nobody(&place, &script), "").stdout).body,
+        b"hello"
+    );
     fs::set_permissions(&script, Permissions::from_mode(0o000)).unwrap();
-    let ended = running::run(&mut as_nobody(&place, &script), "");
+    let ended = child_process::run(&mut as_nobody(&place, &script), "");
     assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/app.wsgi"), "{}", ended.stderr);
     assert!(ended.stderr.contains("chmod a+r"), "{}", ended.stderr);
 }
@@ -62,7 +71,7 @@ fn a_script_that_may_be_executed_and_not_read_is_named() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&script);
     }
     place.describe(&mut command, &script);
-    let ended = running::run(&mut command, "");
+    let ended = child_process::run(&mut command, "");
     assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/app.wsgi"), "{}", ended.stderr);
 }
 
@@ -71,7 +80,7 @@ fn a_directory_that_nobody_may_enter_is_a_valid_reply() {
     let place = Place::new();
     let script = place.file("cgi-bin/closed/app.wsgi", HELLO);
     fs::set_permissions(place.path("cgi-bin/closed"), Permissions::from_mode(0o000)).unwrap();
-    let ended = running::run(&mut as_nobody(&place, &script), "");
+    let ended = child_process::run(&mut as_nobody(&place, &script), "");
     fs::set_permissions(place.path("cgi-bin/closed"), Permissions::from_mode(0o755)).unwrap();
     assert!(page_of(&ended, 500, "W0102").contains("cgi-bin/closed/app.wsgi"), "{}", ended.stderr);
 }
@@ -82,7 +91,7 @@ fn a_module_that_nobody_may_read_is_named() {
     let script = place.file("cgi-bin/app.wsgi", "import closed");
     let module = place.file("cgi-bin/closed.py", "x = 1");
     fs::set_permissions(module, Permissions::from_mode(0o000)).unwrap();
-    let ended = running::run(&mut as_nobody(&place, &script), "");
+    let ended = child_process::run(&mut as_nobody(&place, &script), "");
     page_of(&ended, 500, "W0301");
     assert!(ended.stderr.contains("closed.py"), "{}", ended.stderr);
 }
@@ -98,15 +107,17 @@ fn a_directory_in_the_place_of_a_script_is_named() {
         if with_argument {
             command.arg(&directory);
         }
-        let ended = running::run(&mut command, "");
+        let ended = child_process::run(&mut command, "");
         assert!(page_of(&ended, 500, "W0102").contains("app.wsgi"), "{}", ended.stderr);
     }
     let mut command = Probe::new("").command(Server::Wsgate);
     command.current_dir("/").arg("cgi").env_remove("SCRIPT_FILENAME");
     let mut command = Command::new(place.wsgate());
     place.describe(&mut command, Path::new("/bin/sh"));
-    let ended =
-        running::run(command.args(["cgi".as_ref(), directory.as_os_str()]).current_dir("/"), "");
+    let ended = child_process::run(
+        command.args(["cgi".as_ref(), directory.as_os_str()]).current_dir("/"),
+        "",
+    );
     assert!(page_of(&ended, 500, "W0102").contains("is a directory"), "{}", ended.stderr);
 }
 
@@ -118,7 +129,7 @@ fn what_is_no_file_is_not_read() {
     for path in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/dev/null")] {
         let mut command = Command::new(place.wsgate());
         place.describe(&mut command, path);
-        let ended = running::run(command.arg(path).current_dir("/"), "");
+        let ended = child_process::run(command.arg(path).current_dir("/"), "");
         assert!(page_of(&ended, 500, "W0102").contains(path.to_str().unwrap()), "{}", ended.stderr);
     }
 }
@@ -133,7 +144,7 @@ fn a_script_that_is_not_there_is_named() {
         if with_argument {
             command.arg(&absent);
         }
-        let ended = running::run(&mut command, "");
+        let ended = child_process::run(&mut command, "");
         assert!(page_of(&ended, 500, "W0102").contains("absent.wsgi"), "{}", ended.stderr);
     }
 }
@@ -165,7 +176,7 @@ fn a_script_that_is_deleted_during_its_request_serves_it() {
 #[test]
 fn a_script_that_is_deleted_before_python_reads_it_is_named() {
     let place = Place::new();
-    let python = crate::probe::python();
+    let python = crate::support::probe::python();
     let probe = Probe::new(HELLO);
     let app = probe.directory().join("app.wsgi");
     let content =
@@ -189,7 +200,7 @@ fn a_working_directory_that_is_gone_is_a_valid_reply() {
         "rmdir \"$PWD\" && exec \"$0\"",
         script.to_str().unwrap(),
     ]);
-    let ended = running::run(&mut command, "");
+    let ended = child_process::run(&mut command, "");
     assert_eq!(
         (whole(&ended.stdout).body.as_slice(), ended.code()),
         (&b"hello"[..], Some(0)),
@@ -202,7 +213,7 @@ fn a_working_directory_that_is_gone_is_a_valid_reply() {
 fn a_working_directory_that_is_not_there_is_named() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --chdir absent", HELLO);
-    let ended = running::run(&mut place.request(&script), "");
+    let ended = child_process::run(&mut place.request(&script), "");
     assert!(page_of(&ended, 500, "W0105").contains("cgi-bin/absent"), "{}", ended.stderr);
 }
 
@@ -221,11 +232,11 @@ fn a_script_with_any_name_and_any_beginning_is_served() {
     ] {
         let script = place.file(
             &format!("cgi-bin/{name}"),
-            &format!("{beginning}{}", crate::probe::dedent(HELLO)),
+            &format!("{beginning}{}", crate::support::probe::dedent(HELLO)),
         );
         let mut command = Command::new(place.wsgate());
         place.describe(&mut command, &script);
-        let ended = running::run(command.arg(&script), "");
+        let ended = child_process::run(command.arg(&script), "");
         assert_eq!(whole(&ended.stdout).body, b"hello", "{name}: {}", ended.stderr);
     }
 }

@@ -5,8 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::page;
-use crate::{place::Place, probe::Probe, verdict::whole};
+use crate::{
+    guard::page,
+    support::{assertions::whole, install_dir::Place, probe::Probe},
+};
 
 const HELLO: &str = "
     def application(environ, start_response):
@@ -80,15 +82,15 @@ fn a_virtualenv_whose_python_has_gone_is_named_with_what_it_points_to() {
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     for line in ["#!WSGATE --venv ../venv", "#!WSGATE"] {
         let script = place.script("cgi-bin/app.wsgi", line, HELLO);
-        let ended = crate::running::run(&mut place.request(&script), "");
+        let ended = crate::support::child_process::run(&mut place.request(&script), "");
         assert!(
-            super::page_of(&ended, 500, "W0201").contains("points to `/absent/python3.9`"),
+            crate::guard::page_of(&ended, 500, "W0201").contains("points to `/absent/python3.9`"),
             "{}",
             ended.stderr
         );
     }
     let mut command = place.request(&script);
-    let ended = crate::running::run(command.env("VIRTUAL_ENV", &venv), "");
+    let ended = crate::support::child_process::run(command.env("VIRTUAL_ENV", &venv), "");
     assert!(super::page_of(&ended, 500, "W0201").contains("VIRTUAL_ENV"), "{}", ended.stderr);
 }
 
@@ -129,7 +131,7 @@ fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
         .variable("MARK", program.to_str().unwrap())
         .run();
     page(&reply, 504, "W0604");
-    super::nothing_is_left_of(&format!("MARK={}", program.display()));
+    crate::guard::nothing_is_left_of(&format!("MARK={}", program.display()));
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::{io, process::Stdio};
 
 use rustix::process::Signal;
 
-use crate::{front::eventually, running::Running, warm::Site};
+use crate::{
+    support::{child_process::Running, web_servers::eventually},
+    warm::Site,
+};
 
 /// Works without an end, in different places.
 const WORKS: &str = "

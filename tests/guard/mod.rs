@@ -14,11 +14,11 @@ mod timeout;
 
 use std::fs;
 
-use crate::{
-    front::eventually,
+use crate::support::{
+    assertions::{only_entry, whole},
+    child_process::Ended,
     probe::Reply,
-    running::Ended,
-    verdict::{only_entry, whole},
+    web_servers::eventually,
 };
 
 /// The reply is an error page with this status, the log has an entry with this code, and the

@@ -2,13 +2,15 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{marked, nothing_is_left_of, page_of};
 use crate::{
-    front::wait_for_exit,
-    place::Place,
-    probe::{Probe, Server},
-    running::{Running, piped},
-    verdict::{codes, judge, only_entry, whole},
+    guard::{marked, nothing_is_left_of, page_of},
+    support::{
+        assertions::{codes, judge, only_entry, whole},
+        child_process::{Running, piped},
+        install_dir::Place,
+        probe::{Probe, Server},
+        web_servers::wait_for_exit,
+    },
 };
 
 /// Says its process id and works on.
@@ -132,7 +134,7 @@ fn a_python_that_is_stopped_and_goes_on_serves_its_request() {
             return [b'done']
         ";
     let probe = Probe::new(app);
-    let gate = crate::running::Gate::new(probe.directory());
+    let gate = crate::support::child_process::Gate::new(probe.directory());
     let path = gate.path().to_owned();
     let probe = probe.variable("GATE", path);
     let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
@@ -161,11 +163,12 @@ fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGABRT, \
          signal.SIGHUP})",
     ] {
-        let mut command = std::process::Command::new(crate::probe::python());
+        let mut command = std::process::Command::new(crate::support::probe::python());
         place.describe(&mut command, &script);
         let start =
             format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
-        let ended = crate::running::run(command.args(["-c", &start]).arg(&script), "");
+        let ended =
+            crate::support::child_process::run(command.args(["-c", &start]).arg(&script), "");
         page_of(&ended, 504, "W0305");
     }
 }

@@ -5,11 +5,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::page_of;
 use crate::{
-    probe::{Probe, Server, full_disk},
-    running::{Ended, Running, piped},
-    verdict::{codes, only_entry, whole},
+    guard::page_of,
+    support::{
+        assertions::{codes, only_entry, whole},
+        child_process::{Ended, Running, piped},
+        probe::{Probe, Server, full_disk},
+    },
 };
 
 const HELLO: &str = "

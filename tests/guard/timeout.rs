@@ -2,11 +2,13 @@
 
 use std::{io::Write as _, thread};
 
-use super::{nothing_is_left_of, page};
 use crate::{
-    probe::{Probe, Server},
-    running::{Running, piped},
-    verdict::{judge, only_entry, whole},
+    guard::{nothing_is_left_of, page},
+    support::{
+        assertions::{judge, only_entry, whole},
+        child_process::{Running, piped},
+        probe::{Probe, Server},
+    },
 };
 
 /// Enough for loading on a machine that does much else: it counts, and has a message of its own.
@@ -180,7 +182,7 @@ fn an_exit_that_hangs_after_a_request_that_took_too_long_ends_too() {
     let reply = probe.run();
     assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{reply:?}");
     // The request was late, and so is the exit of its process.
-    assert_eq!(crate::verdict::codes(&reply.log), ["W0604", "W0607"], "{}", reply.log);
+    assert_eq!(crate::support::assertions::codes(&reply.log), ["W0604", "W0607"], "{}", reply.log);
     nothing_is_left_of(&mark_of(&probe));
 }
 
@@ -216,7 +218,7 @@ fn a_client_that_does_not_read_on_is_cut_off() {
     let running = Running::start(piped(&mut command).stdout(reply));
     let ended = running.end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
-    assert_eq!(crate::verdict::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
+    assert_eq!(crate::support::assertions::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
     drop(client);
 }
 

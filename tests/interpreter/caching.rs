@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use crate::{place::Place, probe::python, running::run};
+use crate::support::{child_process::run, install_dir::Place, probe::python};
 
 const APP: &str = "
     import helper

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::{
-    place::Place,
+use crate::support::{
+    assertions::{only_entry, whole},
+    child_process::run,
+    install_dir::Place,
     probe::python,
-    running::run,
-    verdict::{only_entry, whole},
 };
 
 const PREFIX: &str = "

@@ -1,9 +1,9 @@
 //! The forms of APP, and what the module of a script looks like from inside.
 
-use crate::{
-    place::Place,
+use crate::support::{
+    child_process::run,
+    install_dir::Place,
     probe::{Probe, python},
-    running::run,
 };
 
 fn answer(place: &Place, app: &str) -> String {

@@ -1,10 +1,10 @@
 //! How a process is left: everything that a Python program does at its end, and the reply not a
 //! moment later than it is made.
 
-use crate::{
-    place::Place,
+use crate::support::{
+    child_process::{Running, piped},
+    install_dir::Place,
     probe::{Probe, python},
-    running::{Running, piped},
 };
 
 #[test]

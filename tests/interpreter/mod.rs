@@ -5,4 +5,4 @@ mod choosing;
 mod forms;
 mod leaving;
 
-pub(crate) use choosing::make_venv;
+pub(crate) use crate::interpreter::choosing::make_venv;

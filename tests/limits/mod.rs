@@ -5,10 +5,12 @@ use std::process::Command;
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    place::Place,
-    probe::python,
-    running::run,
-    verdict::{codes, only_entry, whole},
+    support::{
+        assertions::{codes, only_entry, whole},
+        child_process::run,
+        install_dir::Place,
+        probe::python,
+    },
 };
 
 /// Leaves timers at some paths, and takes longer than these run at others.

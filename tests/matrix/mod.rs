@@ -12,10 +12,10 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::{
+use crate::support::{
     artefacts,
+    assertions::{judge, only_entry, whole},
     probe::Probe,
-    verdict::{judge, only_entry, whole},
 };
 
 /// Versions that are promised to work.
@@ -79,7 +79,7 @@ fn version_of(program: &Path) -> Option<String> {
 fn on_each(
     code: &str,
     prepare: impl Fn(Probe) -> Probe,
-    assert: impl Fn(&str, &crate::probe::Reply),
+    assert: impl Fn(&str, &crate::support::probe::Reply),
 ) {
     for (version, program) in pythons() {
         let reply = prepare(Probe::new(code).python(program)).run();
@@ -89,7 +89,8 @@ fn on_each(
 
 #[test]
 fn the_hello_of_the_samples_works() {
-    let code = fs::read_to_string(crate::front::source("cgi-bin/hello.wsgi")).unwrap();
+    let code =
+        fs::read_to_string(crate::support::web_servers::source("cgi-bin/hello.wsgi")).unwrap();
     on_each(
         &code,
         |probe| probe,
@@ -374,7 +375,7 @@ fn check_tells_the_version() {
         )
         .unwrap();
         let mut command = Command::new(artefacts::gateway());
-        let ended = crate::running::run(
+        let ended = crate::support::child_process::run(
             command
                 .args(["check", "app.py", "--python"])
                 .arg(program)

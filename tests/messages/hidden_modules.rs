@@ -63,7 +63,7 @@ fn an_applications_own_traceback_py_is_not_ours() {
 
 #[test]
 fn a_check_does_not_import_them_either() {
-    let place = crate::place::Place::new();
+    let place = crate::support::install_dir::Place::new();
     std::fs::create_dir(place.path("site")).unwrap();
     place.script("site/app.wsgi", "#!WSGATE", HIDES);
     let mut command = std::process::Command::new(place.wsgate());
@@ -73,7 +73,7 @@ fn a_check_does_not_import_them_either() {
         .env("OUT", place.path(""))
         .env_clear();
     command.env("PATH", "/usr/bin:/bin").env("OUT", place.path(""));
-    let ended = crate::running::run(&mut command, "");
+    let ended = crate::support::child_process::run(&mut command, "");
     let text = ended.text();
     assert_eq!(ended.code(), Some(0), "{text}{}", ended.stderr);
     assert!(

@@ -4,8 +4,7 @@ use std::{fs, process::Command};
 
 use crate::{
     each_mode::{MODES, Served},
-    place::Place,
-    running,
+    support::{child_process, install_dir::Place},
 };
 
 /// U+202E shows what follows from right to left, U+2028 ends a line for some programs, U+009B
@@ -63,7 +62,7 @@ fn a_check_shows_names_of_files_and_modules_as_they_are() {
         .arg(site.join("app.py"))
         .env_clear()
         .env("PATH", "/usr/bin:/bin");
-    let ended = running::run(&mut command, "");
+    let ended = child_process::run(&mut command, "");
     let text = ended.text();
     assert!(
         !hides(&text) && text.contains("site \\u{202e}") && text.contains("\\udcff"),

@@ -4,10 +4,12 @@ use std::{io::Read as _, net::TcpListener, process::Command, thread};
 
 use rustix::process::Signal;
 
-use crate::{
-    place::Place,
+use crate::support::{
+    child_process::{
+        Ended, Running, {self},
+    },
+    install_dir::Place,
     probe::python,
-    running::{self, Ended, Running},
 };
 
 /// Each never comes to the end of loading, unless it is interrupted; and what is said of it.
@@ -57,7 +59,7 @@ fn ran(place: &Place, words: &[&str]) -> Ended {
     let mut command = Command::new(place.wsgate());
     let path = format!("{}:/usr/bin:/bin", python().parent().unwrap().display());
     command.args(words).env_clear().env("PATH", path).current_dir(place.path(""));
-    running::run(&mut command, "")
+    child_process::run(&mut command, "")
 }
 
 #[test]
@@ -149,7 +151,7 @@ fn a_pool_that_loads_for_long_says_where_it_stands() {
         command.args(["fastcgi", "--listen", &format!("unix:{preload}.sock"), "--name", preload]);
         command.args(["--preload", preload, "app.py"]).env_clear().current_dir(place.path(""));
         command.env("PATH", format!("{}:/usr/bin:/bin", python().parent().unwrap().display()));
-        Running::start(running::piped(&mut command))
+        Running::start(child_process::piped(&mut command))
     };
     // At the same time: the message comes after 30 s.
     for mut pool in ["yes", "no"].map(start) {

@@ -5,8 +5,10 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
-use super::{Facts, Report};
-use crate::probe::python;
+use crate::{
+    modes::{Facts, Report},
+    support::probe::python,
+};
 
 /// Reads the files that the application writes to.
 const READ: &str = "

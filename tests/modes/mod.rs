@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use ways::Way;
+use crate::modes::ways::Way;
 
 /// Facts by name.
 type Facts = BTreeMap<String, Value>;
@@ -89,7 +89,7 @@ impl Observed {
 #[test]
 fn no_signal_is_blocked_in_any_mode_though_the_web_server_has_blocked_one() {
     for mode in ["cold", "warm", "resident"] {
-        for report in ways::with_a_signal_blocked(mode) {
+        for report in crate::modes::ways::with_a_signal_blocked(mode) {
             assert_eq!(report.seen["signals: blocked"], Value::Array(Vec::new()), "{mode}");
             assert_eq!(report.seen["signals of a program: SigBlk"], "0000000000000000", "{mode}");
         }
@@ -111,10 +111,10 @@ fn difference(here: Option<&Value>, there: Option<&Value>) -> String {
 #[test]
 fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_documented_one_exists()
  {
-    let reference = ways::Reference.observe();
-    let plain = ways::Plain.observe();
+    let reference = crate::modes::ways::Reference.observe();
+    let plain = crate::modes::ways::Plain.observe();
     let differences: BTreeMap<&str, BTreeMap<String, String>> = thread::scope(|scope| {
-        let running: Vec<_> = ways::MODES
+        let running: Vec<_> = crate::modes::ways::MODES
             .iter()
             .map(|(name, mode)| (*name, scope.spawn(|| mode.observe())))
             .collect();
@@ -125,7 +125,7 @@ fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_do
     // A program that serves no request has none to see, and this one is told so by an argument.
     let of_requests = ["environ", "URLs: ", "callers", "process: cmdline", "sys: orig_argv"];
     of_plain.retain(|name, _| !of_requests.iter().any(|group| name.starts_with(group)));
-    let mut faults = table::Table::read().faults(&differences);
+    let mut faults = crate::modes::table::Table::read().faults(&differences);
     faults.extend(
         of_plain
             .into_iter()

@@ -5,8 +5,7 @@ use std::{
     fs,
 };
 
-use super::ways::MODES;
-use crate::front::source;
+use crate::{modes::ways::MODES, support::web_servers::source};
 
 /// A row: facts, and the modes in which they differ.
 struct Row {

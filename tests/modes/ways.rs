@@ -11,12 +11,14 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Observed, Report, end};
 use crate::{
-    front::{eventually, exists, wait_for_exit},
-    place::Place,
-    probe::{Reply, python},
-    running::{Running, piped, run},
+    modes::{Observed, Report, end},
+    support::{
+        child_process::{Running, piped, run},
+        install_dir::Place,
+        probe::{Reply, python},
+        web_servers::{eventually, exists, wait_for_exit},
+    },
 };
 
 /// Requests of `mode` by a web server that has blocked a signal: the first, and one to a forked

@@ -8,9 +8,8 @@ use std::process::Command;
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    front::source,
     pool::Setup,
-    running::run,
+    support::{child_process::run, web_servers::source},
     warm::{Site, TELLS_ITSELF},
 };
 
@@ -137,12 +136,14 @@ fn use_dynamic_pools_call_and_check() {
     assert!(response.ends_with(b" child forked"), "{:?}", String::from_utf8_lossy(&response));
     pool.stop();
     // A place that every user can read, as `check` wants it.
-    let place = crate::place::Place::new();
+    let place = crate::support::install_dir::Place::new();
     let script = place.file("app.wsgi", ECHOES);
     for (words, expected) in [(["call"], "child loaded"), (["check"], "import ")] {
         let mut command = Command::new(place.wsgate());
-        let ended =
-            run(command.args(words).arg("--python").arg(crate::probe::python()).arg(&script), "");
+        let ended = run(
+            command.args(words).arg("--python").arg(crate::support::probe::python()).arg(&script),
+            "",
+        );
         assert!(ended.text().contains(expected), "{words:?}: {}", ended.text());
         assert_eq!(ended.code(), Some(0), "{words:?}: {}{}", ended.text(), ended.stderr);
     }
@@ -157,7 +158,7 @@ fn a_warm_pool_whose_processes_die_at_birth_costs_one_message_and_no_time() {
     ";
     let site = Site::of("warm", "--queue 20", &code);
     site.ask();
-    crate::front::eventually(&format!("the pool gives up: {}", site.log()), || {
+    crate::support::web_servers::eventually(&format!("the pool gives up: {}", site.log()), || {
         site.log().contains("[W0712]")
     });
     site.await_no_process();

@@ -1,7 +1,9 @@
 //! Bottle, web.py, and Pyramid with WebOb: what their users write first.
 
-use super::in_every_mode;
-use crate::front::{Client, Front, source};
+use crate::{
+    packages::in_every_mode,
+    support::web_servers::{Client, Front, source},
+};
 
 in_every_mode! {
     bottle_keeps_a_signed_cookie_reads_an_upload_and_sends_a_file

@@ -1,8 +1,10 @@
 //! matplotlib: plots of several requests, with a cache and a scratch directory that are made at
 //! import.
 
-use super::{in_every_mode, set_up};
-use crate::front::{Client, Front};
+use crate::{
+    packages::{in_every_mode, set_up},
+    support::web_servers::{Client, Front},
+};
 
 in_every_mode! {
     plots_are_those_of_a_plain_process

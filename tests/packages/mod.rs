@@ -18,7 +18,7 @@ mod zope;
 macro_rules! in_mode {
     (cgi_handler: $($behaviour:ident)*) => {
         mod cgi_handler {
-            use crate::front::{Apache, CgiModule, Setup, Site};
+            use crate::support::web_servers::{Apache, CgiModule, Setup, Site};
             $(#[test] fn $behaviour() {
                 let site = Site::under_cgi_handler();
                 super::$behaviour(&mut Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
@@ -27,25 +27,25 @@ macro_rules! in_mode {
     };
     (cold: $($behaviour:ident)*) => {
         mod cold {
-            use crate::front::{Apache, CgiModule};
+            use crate::support::web_servers::{Apache, CgiModule};
             $(#[test] fn $behaviour() { super::$behaviour(&mut Apache::with(CgiModule::Cgid)); })*
         }
     };
     (warm: $($behaviour:ident)*) => {
         mod warm {
-            use crate::front::{CgiModule, Warm};
+            use crate::support::web_servers::{CgiModule, Warm};
             $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "warm")); })*
         }
     };
     (resident: $($behaviour:ident)*) => {
         mod resident {
-            use crate::front::{CgiModule, Warm};
+            use crate::support::web_servers::{CgiModule, Warm};
             $(#[test] fn $behaviour() { super::$behaviour(&mut Warm::apache(CgiModule::Cgid, "resident")); })*
         }
     };
     (pool: $($behaviour:ident)*) => {
         mod pool {
-            use crate::front::Nginx;
+            use crate::support::web_servers::Nginx;
             $(#[test] fn $behaviour() { super::$behaviour(&mut Nginx::start()); })*
         }
     };
@@ -66,14 +66,14 @@ use in_every_mode;
 
 use std::process::Command;
 
-use crate::front::Front;
+use crate::support::web_servers::Front;
 
 /// Runs a program of the virtualenv's as the web server's user, to set something up; gives what it
 /// prints.
 #[track_caller]
 fn set_up(front: &dyn Front, program: &str, arguments: &[&str]) -> Vec<u8> {
     let mut command: Command =
-        front.site().as_server(crate::front::venv().join("bin").join(program));
+        front.site().as_server(crate::support::web_servers::venv().join("bin").join(program));
     command.args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

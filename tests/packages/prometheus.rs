@@ -2,8 +2,10 @@
 
 use std::thread;
 
-use super::in_every_mode;
-use crate::front::{Client, Front};
+use crate::{
+    packages::in_every_mode,
+    support::web_servers::{Client, Front},
+};
 
 in_every_mode! {
     counters_of_all_processes_add_up

@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use super::in_every_mode;
-use crate::front::{Client, Front};
+use crate::{
+    packages::in_every_mode,
+    support::web_servers::{Client, Front},
+};
 
 in_every_mode! {
     an_event_is_put_found_and_read

@@ -1,7 +1,9 @@
 //! Trac: a wiki page is edited, and read.
 
-use super::{in_every_mode, set_up};
-use crate::front::{Client, Front};
+use crate::{
+    packages::{in_every_mode, set_up},
+    support::web_servers::{Client, Front},
+};
 
 in_every_mode! {
     a_wiki_page_is_edited_and_read

@@ -5,9 +5,9 @@
 
 use std::process::Command;
 
-use crate::{
-    front::{Apache, CgiModule, Client, Front, Nginx, Setup, Site},
-    running::{Running, piped},
+use crate::support::{
+    child_process::{Running, piped},
+    web_servers::{Apache, CgiModule, Client, Front, Nginx, Setup, Site},
 };
 
 /// The suites, and how many tests each has.

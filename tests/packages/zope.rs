@@ -9,10 +9,12 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::set_up;
-use crate::front::{
-    Apache, CgiModule, Client, Front, Lighttpd, Nginx, Response, Setup, Site, eventually, venv,
-    wait_for_exit,
+use crate::{
+    packages::set_up,
+    support::web_servers::{
+        Apache, CgiModule, Client, Front, Lighttpd, Nginx, Response, Setup, Site, eventually, venv,
+        wait_for_exit,
+    },
 };
 
 /// Makes an instance with a manager, over the storage that its configuration names.

@@ -4,7 +4,7 @@
 use crate::{
     each_mode::{MODES, Mode, Served},
     pool::Pool,
-    probe::Reply,
+    support::probe::Reply,
 };
 
 /// Lets known users in, and gives the responder its name for them; or is the responder.

@@ -3,7 +3,7 @@
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    front::venv,
+    support::web_servers::venv,
 };
 
 /// `/LINT/FRAMEWORK/page`, where what is not asked for is not imported.

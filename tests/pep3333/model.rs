@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    probe::Reply,
+    support::probe::Reply,
 };
 
 /// Another seed makes other programs; a failure names the program, and its number is all that it

@@ -7,16 +7,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{
-    process::{Pool, Setup, children},
-    wire::{Ask, Wire},
-};
-use crate::{
+use crate::support::{
     artefacts,
-    front::eventually,
+    assertions::codes,
+    child_process::Running,
+    fastcgi_client::{Ask, Wire},
+    pool::{Pool, Setup, children},
     probe::{dedent, python},
-    running::Running,
-    verdict::codes,
+    web_servers::eventually,
 };
 
 /// A release that answers with `word`, which is a Python expression.
@@ -290,7 +288,7 @@ fn a_lone_worker_of_a_script_exits_when_its_code_has_changed_if_that_is_wanted()
         ("--reload-on restart.txt", "0", "restart.txt"),
         ("--reload-on restart.txt", "0", "app.wsgi"),
     ] {
-        let place = crate::place::Place::new();
+        let place = crate::support::install_dir::Place::new();
         let code = "
             import helper
             def application(environ, start_response):

@@ -5,12 +5,14 @@ use fastcgi_server::{
     values::Values,
 };
 
-use super::{
-    ECHO, GATED,
-    process::{Pool, Setup},
-    wire::{Ask, GET_VALUES, Said, Wire, record},
+use crate::{
+    pool::{ECHO, GATED},
+    support::{
+        fastcgi_client::{Ask, GET_VALUES, Said, Wire, record},
+        pool::{Pool, Setup},
+        web_servers::eventually,
+    },
 };
-use crate::front::eventually;
 
 fn echo() -> Pool {
     Setup::new(ECHO).start()

@@ -10,10 +10,14 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{ECHO, only_entry, process::Setup, wire::Ask};
 use crate::{
     messages::visible::hides,
-    running::{DEADLINE, run},
+    pool::{ECHO, only_entry},
+    support::{
+        child_process::{DEADLINE, run},
+        fastcgi_client::Ask,
+        pool::Setup,
+    },
 };
 
 #[test]

@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    process::{Pool, Setup},
-    wire::{Ask, Wire},
+use crate::support::{
+    assertions::codes,
+    fastcgi_client::{Ask, Wire},
+    pool::{Pool, Setup},
+    web_servers::eventually,
 };
-use crate::{front::eventually, verdict::codes};
 
 /// Responses that are larger than any socket's buffer, given in each way there is; and small ones.
 const LARGE: &str = "

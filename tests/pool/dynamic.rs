@@ -5,16 +5,16 @@ use std::{fs, os::unix::net::UnixListener, process::Command};
 use fastcgi_server::values::Values;
 use rustix::process::Signal;
 
-use super::{
-    ECHO, GATED, only_entry,
-    process::{Pool, Setup, children, signal},
-    wire::{Ask, Said, Wire},
-};
 use crate::{
-    artefacts,
-    front::eventually,
-    running::{Ended, run},
-    verdict::codes,
+    pool::{ECHO, GATED, only_entry},
+    support::{
+        artefacts,
+        assertions::codes,
+        child_process::{Ended, run},
+        fastcgi_client::{Ask, Said, Wire},
+        pool::{Pool, Setup, children, signal},
+        web_servers::eventually,
+    },
 };
 
 /// A pool that rests between requests.

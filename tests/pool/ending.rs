@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{
-    ECHO, GATED,
-    process::{Setup, children, count, signal},
-    wire::Ask,
+use crate::{
+    pool::{ECHO, GATED},
+    support::{
+        assertions::codes,
+        fastcgi_client::Ask,
+        pool::{Setup, children, count, signal},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, verdict::codes};
 
 #[test]
 fn f45_f46_a_pool_that_is_told_to_end_ends_at_once_and_exits_with_0() {

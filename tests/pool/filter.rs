@@ -2,12 +2,14 @@
 
 use fastcgi_server::bodies::ProtocolStatus;
 
-use super::{
-    ECHO, only_entry,
-    process::{Pool, Setup},
-    wire::{ABORT_REQUEST, Ask, PARAMS, Wire, record},
+use crate::{
+    pool::{ECHO, only_entry},
+    support::{
+        assertions::codes,
+        fastcgi_client::{ABORT_REQUEST, Ask, PARAMS, Wire, record},
+        pool::{Pool, Setup},
+    },
 };
-use crate::verdict::codes;
 
 /// Type of the file's records (FastCGI 1.0, 8).
 const DATA: u8 = 8;

@@ -9,15 +9,13 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{
-    process::{Pool, Setup},
-    wire::{Ask, Wire},
-};
-use crate::{
-    front::eventually,
+use crate::support::{
+    assertions::codes,
+    child_process::run,
+    fastcgi_client::{Ask, Wire},
+    pool::{Pool, Setup},
     probe::{Probe, python},
-    running::run,
-    verdict::codes,
+    web_servers::eventually,
 };
 
 /// The application, which tells what it found.

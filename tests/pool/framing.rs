@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use fastcgi_server::bodies::ProtocolStatus;
 
-use super::{
-    ECHO, GATED, only_entry,
-    process::{Pool, Setup},
-    wire::{ABORT_REQUEST, Ask, BEGIN_REQUEST, PARAMS, STDIN, Said, Wire, record},
+use crate::{
+    pool::{ECHO, GATED, only_entry},
+    support::{
+        fastcgi_client::{ABORT_REQUEST, Ask, BEGIN_REQUEST, PARAMS, STDIN, Said, Wire, record},
+        pool::{Pool, Setup},
+        web_servers::eventually,
+    },
 };
-use crate::front::eventually;
 
 fn echo() -> Pool {
     Setup::new(ECHO).start()

@@ -1,12 +1,15 @@
 //! Web servers that are none: too much, too little, or nothing that means anything (rows of the
 //! practice).
 
-use super::{
-    ECHO,
-    process::{Pool, Setup, count, resident},
-    wire::{Ask, PARAMS, STDIN, Wire, record},
+use crate::{
+    pool::ECHO,
+    support::{
+        assertions::codes,
+        fastcgi_client::{Ask, PARAMS, STDIN, Wire, record},
+        pool::{Pool, Setup, count, resident},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, verdict::codes};
 
 /// The only worker, once it has served a request, and how many descriptors it has open then.
 #[track_caller]
@@ -108,7 +111,7 @@ fn f54_connections_that_say_nothing_are_harmless() {
 fn f54_more_silent_connections_than_a_worker_may_have_descriptors_do_not_stop_it() {
     let pool = Setup::new(&format!(
         "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n{}",
-        crate::probe::dedent(ECHO)
+        crate::support::probe::dedent(ECHO)
     ))
     .start();
     let (worker, open) = at_rest(&pool);

@@ -5,12 +5,14 @@ use std::{fs, net::TcpListener, path::Path};
 
 use rustix::process::Signal;
 
-use super::{
-    ECHO, only_entry,
-    process::{Pool, Setup, children},
-    wire::{Ask, Wire},
+use crate::{
+    pool::{ECHO, only_entry},
+    support::{
+        child_process::Ended,
+        fastcgi_client::{Ask, Wire},
+        pool::{Pool, Setup, children},
+    },
 };
-use crate::running::Ended;
 
 /// Tells the variables of its process, and what a program that it starts has inherited.
 const INSPECTS: &str = "

@@ -10,12 +10,14 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{
-    ECHO,
-    process::{Pool, Setup, children, signal},
-    wire::Ask,
+use crate::{
+    pool::ECHO,
+    support::{
+        fastcgi_client::Ask,
+        pool::{Pool, Setup, children, signal},
+        web_servers::eventually,
+    },
 };
-use crate::front::eventually;
 
 /// A pool with both logs in a directory `logs` beside its application, once it serves.
 fn logged(code: &str, words: &[&str]) -> Pool {

@@ -5,41 +5,39 @@
 //! in `starting`, `inherited`, `framing`, `connections`, `requests`, `aborts` and `hostile`; the
 //! life of the processes in the other files.
 
-mod aborts;
-mod access;
-mod asking;
+mod aborted_requests;
+mod accepting_thread;
+mod access_log;
 mod changes;
+mod commands;
+mod connection_queue;
 mod connections;
 mod control;
-mod cuts;
+mod cut_responses;
 mod deadlines;
 mod dynamic;
 mod ending;
 mod filter;
 pub(crate) mod forks;
 mod framing;
-mod handover;
 mod hostile;
 mod inherited;
-mod lingering;
+mod lingering_close;
 pub(crate) mod load;
 mod logs;
-mod lone;
-mod lookout;
+mod lone_worker;
 mod notify;
 pub(crate) mod orphans;
 mod outliving;
 mod output;
 mod preloading;
 pub(crate) mod privileges;
-mod process;
 mod random_state;
 mod records;
-mod refusing;
 mod reloading;
+mod remembered_variables;
 mod replacing;
 mod requests;
-mod reuse;
 mod separation;
 mod signals;
 mod starting;
@@ -48,14 +46,14 @@ mod stderr;
 mod stopped_readers;
 mod threads;
 mod timeouts;
-mod unfinished;
+mod unavailable;
+mod unfinished_requests;
 mod units;
 mod upgrades;
-pub(crate) mod wire;
 mod workers;
 
-use crate::verdict::codes;
-pub(crate) use process::{Pool, Setup, children};
+use crate::support::assertions::codes;
+pub(crate) use crate::support::pool::{Pool, Setup, children};
 
 /// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and
 /// gives its first line.

@@ -15,14 +15,14 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::{
-    ECHO, only_entry,
-    process::{Pool, Setup},
-    wire::Ask,
-};
 use crate::{
-    artefacts,
-    running::{DEADLINE, piped, run},
+    pool::{ECHO, only_entry},
+    support::{
+        artefacts,
+        child_process::{DEADLINE, piped, run},
+        fastcgi_client::Ask,
+        pool::{Pool, Setup},
+    },
 };
 
 /// A service manager that listens.

@@ -2,12 +2,14 @@
 
 use rustix::process::{Signal, geteuid};
 
-use super::{
-    privileges::users,
-    process::{Setup, children, signal},
-    wire::Ask,
+use crate::{
+    pool::privileges::users,
+    support::{
+        fastcgi_client::Ask,
+        pool::{Setup, children, signal},
+        web_servers::eventually,
+    },
 };
-use crate::front::eventually;
 
 /// The user that applications become.
 const USER: &str = "54321";
@@ -38,7 +40,11 @@ pub(crate) fn has_left(pid: i32) -> bool {
 }
 
 /// Starts a pool whose worker becomes another user at `when`, and gives the worker, once it has.
-fn left(when: &str, words: &[&str], path: &str) -> (super::Pool, super::wire::Wire) {
+fn left(
+    when: &str,
+    words: &[&str],
+    path: &str,
+) -> (super::Pool, crate::support::fastcgi_client::Wire) {
     let pool = Setup::new(LEAVES).variable("WHEN", when).words(words).start();
     let worker = pool.workers(1)[0];
     let wire = pool.connect();

@@ -4,13 +4,18 @@ use std::collections::HashSet;
 
 use rustix::process::Signal;
 
-use super::{
-    ECHO, GATED,
-    handover::{AT_THE_GATE, ask_all, kept, occupy, silent, sockets, two_workers},
-    process::{Setup, children, signal},
-    wire::{Ask, Wire},
+use crate::{
+    pool::{
+        ECHO, GATED,
+        connection_queue::{AT_THE_GATE, ask_all, kept, occupy, silent, sockets, two_workers},
+    },
+    support::{
+        assertions::codes,
+        fastcgi_client::{Ask, Wire},
+        pool::{Setup, children, signal},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, verdict::codes};
 
 /// Answers with the release's number, and who answered.
 fn release(number: usize) -> String {

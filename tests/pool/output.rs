@@ -1,8 +1,8 @@
 //! What comes on a pool's standard output for a request, whole or cut.
 
-use super::{
-    process::Pool,
-    wire::{Ask, Said},
+use crate::support::{
+    fastcgi_client::{Ask, Said},
+    pool::Pool,
 };
 
 /// What came on `FCGI_STDOUT`.

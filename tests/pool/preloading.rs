@@ -4,12 +4,17 @@ use std::{collections::HashSet, fs, net::TcpListener, process::Command};
 
 use rustix::process::Signal;
 
-use super::{
-    only_entry,
-    process::{Pool, Setup, children, count, signal},
-    wire::Ask,
+use crate::{
+    pool::only_entry,
+    support::{
+        artefacts,
+        assertions::codes,
+        fastcgi_client::Ask,
+        pool::{Pool, Setup, children, count, signal},
+        probe::dedent,
+        web_servers::eventually,
+    },
 };
-use crate::{artefacts, front::eventually, probe::dedent, verdict::codes};
 
 /// Answers with what was drawn when its module was loaded, and the process. As with all
 /// applications here, a request for `/held` waits at the gate.
@@ -66,9 +71,10 @@ fn of_both(pool: &mut Pool) -> Vec<String> {
         wire
     });
     wires.iter().for_each(|_| pool.open_gate());
-    let answers = wires.each_mut().map(super::wire::Wire::answer);
+    let answers = wires.each_mut().map(crate::support::fastcgi_client::Wire::answer);
     assert_ne!(answers[0].pid(), answers[1].pid());
-    let mut drawn: Vec<String> = answers.iter().map(super::wire::Answer::text).collect();
+    let mut drawn: Vec<String> =
+        answers.iter().map(crate::support::fastcgi_client::Answer::text).collect();
     // Which of them takes which connection is the kernel's to say.
     drawn.sort();
     drawn
@@ -241,7 +247,7 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
     let pool = Setup::new(KEEPS_OPEN).words(&["--threads", "2"]).start();
     assert_eq!(pool.ask(&Ask::get("/")).text(), "kept");
     let log = pool.stop();
-    assert_eq!(crate::verdict::codes(&log), [""; 0], "{log}");
+    assert_eq!(crate::support::assertions::codes(&log), [""; 0], "{log}");
     assert!(
         log.contains("notice[W0309]") && log.contains("so the worker loads it by itself"),
         "{log}"
@@ -444,7 +450,7 @@ fn the_hint_for_an_application_with_numpy_is_one_that_lets_it_be_forked() {
     if std::thread::available_parallelism().is_ok_and(|count| count.get() == 1) {
         return;
     }
-    let venv = crate::front::venv().display().to_string();
+    let venv = crate::support::web_servers::venv().display().to_string();
     let code = format!("import numpy\n{}", dedent(DRAWN));
     let mut pool = Setup::new(&code).words(&["--venv", &venv]).start();
     pool.await_log("OPENBLAS_NUM_THREADS=1");

@@ -12,16 +12,16 @@ use std::{
 
 use rustix::process::{Signal, geteuid};
 
-use super::{
-    only_entry,
-    process::{Setup, children},
-    wire::Ask,
-};
 use crate::{
-    artefacts,
-    front::eventually,
-    probe::python,
-    running::{Running, piped, run},
+    pool::only_entry,
+    support::{
+        artefacts,
+        child_process::{Running, piped, run},
+        fastcgi_client::Ask,
+        pool::{Setup, children},
+        probe::python,
+        web_servers::eventually,
+    },
 };
 
 /// The user that pools of these tests serve as, and a user that is neither that nor root.
@@ -428,7 +428,7 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     let pool = setup.launch_as(&mut command);
     only_entry(&pool.stop(), "W0723");
     // A lone worker, too.
-    let setup = self::setup(WHO).unwrap();
+    let setup = crate::pool::privileges::setup(WHO).unwrap();
     let path = setup.path("lone.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let setup = setup.listen(&[]);

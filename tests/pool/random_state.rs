@@ -2,8 +2,7 @@
 
 use std::{collections::HashSet, fs};
 
-use super::{process::Setup, wire::Ask};
-use crate::front::eventually;
+use crate::support::{fastcgi_client::Ask, pool::Setup, web_servers::eventually};
 
 /// Draws from all generators. `numpy` is a stand-in of our own, which is no package of this
 /// machine.

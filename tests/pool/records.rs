@@ -1,10 +1,10 @@
 //! Records of a worker, byte for byte (FastCGI 1.0, 3.3 and 5.5).
 
-use super::{
-    process::{Pool, Setup},
-    wire::{Ask, Record, Wire},
+use crate::support::{
+    assertions::whole,
+    fastcgi_client::{Ask, Record, Wire},
+    pool::{Pool, Setup},
 };
-use crate::verdict::whole;
 
 /// Replies with as many bytes as its query says, in one block, in two, or as a file.
 const LONG: &str = "

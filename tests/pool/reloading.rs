@@ -2,12 +2,16 @@
 
 use rustix::process::Signal;
 
-use super::{
-    GATED,
-    process::{Pool, Setup, children, signal},
-    wire::Ask,
+use crate::{
+    pool::GATED,
+    support::{
+        assertions::codes,
+        child_process::DEADLINE,
+        fastcgi_client::Ask,
+        pool::{Pool, Setup, children, signal},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, running::DEADLINE, verdict::codes};
 
 /// A release of the application.
 fn release(number: u32) -> String {

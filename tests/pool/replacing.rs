@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, os::unix::net::UnixListener};
 
-use super::{
-    ECHO, GATED,
-    process::{Setup, children},
-    wire::{Ask, Wire},
+use crate::{
+    pool::{ECHO, GATED},
+    support::{
+        assertions::codes,
+        fastcgi_client::{Ask, Wire},
+        pool::{Setup, children},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, verdict::codes};
 
 /// Takes 30 MB more at each request, and keeps them.
 const GROWS: &str = "

@@ -2,10 +2,12 @@
 
 use fastcgi_server::bodies::{EndRequest, ProtocolStatus};
 
-use super::{
-    ECHO, TELLS,
-    process::Setup,
-    wire::{Ask, PARAMS, Said, record},
+use crate::{
+    pool::{ECHO, TELLS},
+    support::{
+        fastcgi_client::{Ask, PARAMS, Said, record},
+        pool::Setup,
+    },
 };
 
 #[test]

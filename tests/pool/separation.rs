@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::{
-    ECHO, only_entry,
-    process::{Setup, count},
-    wire::Ask,
+use crate::{
+    pool::{ECHO, only_entry},
+    support::{
+        fastcgi_client::Ask,
+        pool::{Setup, count},
+    },
 };
 
 /// Waits until four threads are here, and says what it was told about them.

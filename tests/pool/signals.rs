@@ -1,15 +1,21 @@
 //! Signals that mean nothing to a pool, and files that may not grow: nobody is ended by them.
 
-use std::fs::{self, File};
+use std::fs::{
+    File, {self},
+};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
-use super::{
-    ECHO,
-    process::{Setup, signal},
-    wire::Ask,
+use crate::{
+    pool::ECHO,
+    support::{
+        assertions::codes,
+        child_process::run,
+        fastcgi_client::Ask,
+        pool::{Setup, signal},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, running::run, verdict::codes};
 
 /// Those that only timers, limits and the system send, or nobody at all.
 const STRAY: [Signal; 7] = [

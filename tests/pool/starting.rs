@@ -13,16 +13,16 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{
-    ECHO, only_entry,
-    process::{Pool, Setup, children, signal},
-    wire::{Ask, Wire},
-};
 use crate::{
-    place::Place,
-    probe::python,
-    running::{Running, piped, run},
-    verdict::{codes, whole},
+    pool::{ECHO, only_entry},
+    support::{
+        assertions::{codes, whole},
+        child_process::{Running, piped, run},
+        fastcgi_client::{Ask, Wire},
+        install_dir::Place,
+        pool::{Pool, Setup, children, signal},
+        probe::python,
+    },
 };
 
 /// A script that FastCGI's process managers and web servers execute by its path.

@@ -3,11 +3,14 @@
 
 use std::os::unix::net::UnixListener;
 
-use super::{
-    process::Setup,
-    wire::{Ask, Wire},
+use crate::{
+    support::{
+        fastcgi_client::{Ask, Wire},
+        pool::Setup,
+        web_servers::eventually,
+    },
+    warm::state::CONFIGURES,
 };
-use crate::{front::eventually, warm::state::CONFIGURES};
 
 fn configures() -> Setup {
     Setup::new(CONFIGURES).variable("GONE", "1").variable("UNSET", "1")

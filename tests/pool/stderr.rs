@@ -3,11 +3,11 @@
 
 use fastcgi_server::bodies::ProtocolStatus;
 
-use super::{
-    process::{Pool, Setup},
-    wire::{Answer, Ask, Said},
+use crate::support::{
+    assertions::whole,
+    fastcgi_client::{Answer, Ask, Said},
+    pool::{Pool, Setup},
 };
-use crate::verdict::whole;
 
 /// Writes to its log before the head, between blocks, and when all blocks are out.
 const TALKS: &str = "

@@ -17,11 +17,14 @@ use rustix::{
     process::Signal,
 };
 
-use super::{
-    process::{Pool, Setup, signal},
-    wire::Ask,
+use crate::support::{
+    assertions::whole,
+    child_process::Running,
+    fastcgi_client::Ask,
+    install_dir::Place,
+    pool::{Pool, Setup, signal},
+    web_servers::eventually,
 };
-use crate::{front::eventually, place::Place, running::Running, verdict::whole};
 
 /// Says much on every request.
 fn talks(number: u32) -> String {

@@ -1,21 +1,23 @@
 //! The threads of a worker: how much stack they have, and what happens if the system has none left.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{
+        Permissions, {self},
+    },
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     process::Command,
 };
 
 use rustix::process::{geteuid, getpid};
 
-use super::{
-    process::{Pool, Setup, count, signal},
-    wire::Ask,
-};
 use crate::{
     each_mode::in_each_mode,
-    front::{eventually, venv},
-    verdict::codes,
+    support::{
+        assertions::codes,
+        fastcgi_client::Ask,
+        pool::{Pool, Setup, count, signal},
+        web_servers::{eventually, venv},
+    },
 };
 
 /// Recurses through C code, and says which thread it is in and what came of it.

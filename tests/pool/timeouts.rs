@@ -3,12 +3,15 @@
 
 use rustix::process::Signal;
 
-use super::{
-    GATED,
-    process::{Setup, signal},
-    wire::Ask,
+use crate::{
+    pool::GATED,
+    support::{
+        assertions::codes,
+        fastcgi_client::Ask,
+        pool::{Setup, signal},
+        web_servers::eventually,
+    },
 };
-use crate::{front::eventually, verdict::codes};
 
 /// Hangs at `/hang`, and takes no notice of being interrupted at `/hold`.
 const HANGS: &str = "

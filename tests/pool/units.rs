@@ -11,16 +11,16 @@ use std::{
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{
-    ECHO,
-    wire::{Ask, Wire},
-};
 use crate::{
-    artefacts,
-    front::source,
-    probe::{dedent, python},
-    running::{Running, piped, run},
-    verdict::codes,
+    pool::ECHO,
+    support::{
+        artefacts,
+        assertions::codes,
+        child_process::{Running, piped, run},
+        fastcgi_client::{Ask, Wire},
+        probe::{dedent, python},
+        web_servers::source,
+    },
 };
 
 fn wsgate() -> &'static str {
@@ -137,7 +137,7 @@ fn what_the_units_say_serves_a_site_and_reloads_it() {
     assert_eq!(Wire::unix(Path::new(&path)).ask(&Ask::get("/still")).text(), "/still|");
     machine.release(&ECHO.replace("b'|'", "b'+'"));
     assert_eq!(reload().code(), Some(0));
-    crate::front::eventually("the new code answers", || {
+    crate::support::web_servers::eventually("the new code answers", || {
         Wire::unix(Path::new(&path)).ask(&Ask::get("/new")).text() == "/new+"
     });
     running.signal(Signal::TERM);

@@ -5,14 +5,12 @@ use std::{fs, os::unix::net::UnixListener, process::Command};
 
 use rustix::process::Signal;
 
-use super::{
-    process::{Pool, Setup, children, signal},
-    wire::Ask,
-};
-use crate::{
-    front::{eventually, source},
-    place::Place,
-    verdict::codes,
+use crate::support::{
+    assertions::codes,
+    fastcgi_client::Ask,
+    install_dir::Place,
+    pool::{Pool, Setup, children, signal},
+    web_servers::{eventually, source},
 };
 
 /// Where `make install` puts the engine.

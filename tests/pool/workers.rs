@@ -4,15 +4,15 @@ use std::{fs, process::Stdio, time::Instant};
 
 use rustix::process::Signal;
 
-use super::{
-    ECHO, GATED, only_entry,
-    process::{Setup, signal},
-    wire::Ask,
-};
 use crate::{
-    front::eventually,
-    running::{DEADLINE, run},
-    verdict::codes,
+    pool::{ECHO, GATED, only_entry},
+    support::{
+        assertions::codes,
+        child_process::{DEADLINE, run},
+        fastcgi_client::Ask,
+        pool::{Setup, signal},
+        web_servers::eventually,
+    },
 };
 
 #[test]
@@ -192,7 +192,7 @@ fn threads_that_are_started_at_import_are_warned_of() {
     let mut pool = Setup::new(&format!(
         "import threading\nthreading.Thread(target=threading.Event().wait, \
             daemon=True).start()\n{}",
-        crate::probe::dedent(ECHO)
+        crate::support::probe::dedent(ECHO)
     ))
     .words(&["--preload", "yes"])
     .start();

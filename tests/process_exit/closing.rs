@@ -5,8 +5,10 @@ use rustix::process::Signal;
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    front::eventually,
-    verdict::{judge, whole},
+    support::{
+        assertions::{judge, whole},
+        web_servers::eventually,
+    },
 };
 
 const CGI_MODES: [Mode; 3] = [Mode::Cold, Mode::Warm, Mode::Resident];

@@ -2,8 +2,10 @@
 
 use crate::{
     each_mode::{Mode, Served, in_each_mode},
-    front::eventually,
-    probe::{Probe, python},
+    support::{
+        probe::{Probe, python},
+        web_servers::eventually,
+    },
 };
 
 /// How many requests are made of each mode.
@@ -149,8 +151,10 @@ fn what_requests_leave_open_is_written() {
             );
             let lines = || {
                 let mut command = std::process::Command::new(python());
-                let ended =
-                    crate::running::run(command.args(["-c", &print]).arg(served.out(name)), "");
+                let ended = crate::support::child_process::run(
+                    command.args(["-c", &print]).arg(served.out(name)),
+                    "",
+                );
                 ended.text().lines().filter(|line| *line == "/").count()
             };
             eventually(&format!("{mode:?}: {name} is complete"), || lines() == REQUESTS);
@@ -198,7 +202,10 @@ for name in names:
         let kept = || {
             // Which database `dbm` takes depends on the version.
             let mut command = std::process::Command::new(python());
-            let ended = crate::running::run(command.args(["-c", reads]).arg(served.out("")), "");
+            let ended = crate::support::child_process::run(
+                command.args(["-c", reads]).arg(served.out("")),
+                "",
+            );
             ended.text().lines().filter(|line| *line == "kept").count()
         };
         eventually(&format!("{mode:?}: all databases are complete"), || kept() == 4 * REQUESTS);
@@ -277,6 +284,6 @@ fn a_finaliser_that_hangs_costs_a_log_message_and_no_process() {
         ";
     let response = Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    let message = crate::verdict::only_entry(&response.log, "W0607");
+    let message = crate::support::assertions::only_entry(&response.log, "W0607");
     assert!(message.contains("3 s"), "{}", response.log);
 }

@@ -1,7 +1,10 @@
 //! A process that an import forks, and that comes back from the import, is no second template,
 //! worker or response.
 
-use crate::{each_mode::in_each_mode, front::eventually, verdict::codes};
+use crate::{
+    each_mode::in_each_mode,
+    support::{assertions::codes, web_servers::eventually},
+};
 
 #[test]
 fn a_child_that_comes_back_from_an_import_serves_nothing_and_runs_no_exit_handler() {

@@ -2,7 +2,7 @@
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    front::eventually,
+    support::web_servers::eventually,
 };
 
 /// Registers handlers in every way there is, while the application is loaded and in requests. Each
@@ -124,9 +124,9 @@ fn an_exit_handler_that_hangs_costs_a_log_message_and_no_process() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'x']
         ";
-    let response = crate::probe::Probe::new(code).options(&["--timeout", "3"]).run();
+    let response = crate::support::probe::Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    crate::verdict::only_entry(&response.log, "W0607");
+    crate::support::assertions::only_entry(&response.log, "W0607");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_thread_that_does_not_end_keeps_no_process_beyond_its_timeout() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'x']
         ";
-    let response = crate::probe::Probe::new(code).options(&["--timeout", "2"]).run();
+    let response = crate::support::probe::Probe::new(code).options(&["--timeout", "2"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    crate::verdict::only_entry(&response.log, "W0607");
+    crate::support::assertions::only_entry(&response.log, "W0607");
 }

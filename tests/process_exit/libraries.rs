@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     each_mode::{Mode, in_each_mode},
-    front::eventually,
+    support::web_servers::eventually,
 };
 
 #[test]

@@ -15,9 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    front::eventually,
     pool::load::turn,
-    probe::Reply,
+    support::{probe::Reply, web_servers::eventually},
 };
 
 /// Says in a file when it begins, is interrupted, and has cleaned up; and needs time in between.

@@ -1,13 +1,17 @@
 //! Requests at once: an application that looks for what belongs to others, and finds nothing.
 
-use std::fs::{self, File};
+use std::fs::{
+    File, {self},
+};
 
-use super::Site;
 use crate::{
-    front::eventually,
-    probe::Reply,
-    running::{Gate, Running},
-    verdict::whole,
+    support::{
+        assertions::whole,
+        child_process::{Gate, Running},
+        probe::Reply,
+        web_servers::eventually,
+    },
+    warm::Site,
 };
 
 /// Leaves its secret wherever it can, waits until all others have done so, and replies with every

@@ -3,10 +3,12 @@
 
 use std::{collections::HashSet, fs};
 
-use super::{Site, Who};
 use crate::{
-    front::eventually,
-    verdict::{codes, whole},
+    support::{
+        assertions::{codes, whole},
+        web_servers::eventually,
+    },
+    warm::{Site, Who},
 };
 
 /// Adds a line to a file that it has open and locked, and answers with the number of lines.

@@ -17,8 +17,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    front::{Apache, CgiModule, Front as _, Setup, Site, eventually},
     pool::load::turn,
+    support::web_servers::{Apache, CgiModule, Front as _, Setup, Site, eventually},
 };
 
 const REQUESTS: u64 = 5000;

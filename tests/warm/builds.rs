@@ -5,8 +5,10 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Site, TELLS_ITSELF, Who};
-use crate::{front::eventually, verdict::whole};
+use crate::{
+    support::{assertions::whole, web_servers::eventually},
+    warm::{Site, TELLS_ITSELF, Who},
+};
 
 /// Puts gateway and engine of another build in the place of those that are there. Gives the names
 /// of both builds.

@@ -4,11 +4,13 @@ use std::{fs, io::Read as _, process::Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Site;
 use crate::{
-    front::eventually,
-    running::Running,
-    verdict::{judge, whole},
+    support::{
+        assertions::{judge, whole},
+        child_process::Running,
+        web_servers::eventually,
+    },
+    warm::Site,
 };
 
 /// Does what the query says.

@@ -1,11 +1,9 @@
 //! Processes that the application forks in warm and resident processes.
 
-use super::Site;
 use crate::{
-    front::eventually,
     pool::forks::{APPLICATION, plainly},
-    running::Gate,
-    verdict::codes,
+    support::{assertions::codes, child_process::Gate, web_servers::eventually},
+    warm::Site,
 };
 
 /// A site in this mode, whose next request is served by its pool.

@@ -1,14 +1,16 @@
 //! What pools that have ended leave behind is removed by the next.
 
 use std::{
-    fs::{self, File},
+    fs::{
+        File, {self},
+    },
     os::unix::{fs::PermissionsExt as _, net::UnixListener},
     time::{Duration, SystemTime},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Site, TELLS_ITSELF};
+use crate::warm::{Site, TELLS_ITSELF};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -5,12 +5,14 @@ use std::{collections::HashSet, fs, process::Command, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Site, Who};
 use crate::{
-    front::eventually,
-    probe::Reply,
-    running::{Gate, Running},
-    verdict::whole,
+    support::{
+        assertions::whole,
+        child_process::{Gate, Running},
+        probe::Reply,
+        web_servers::eventually,
+    },
+    warm::{Site, Who},
 };
 
 /// Counts in the process, waits at the gate, takes memory.

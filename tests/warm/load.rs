@@ -11,8 +11,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Site, Who};
-use crate::{front::eventually, running::Running, verdict::whole};
+use crate::{
+    support::{assertions::whole, child_process::Running, web_servers::eventually},
+    warm::{Site, Who},
+};
 
 const VISITORS: usize = 8;
 
@@ -55,7 +57,8 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
             let mut running = Running::start(&mut command);
             running.give(name.clone());
             let ended = running.end();
-            let reply = crate::probe::Reply::parse(ended.stdout, String::new(), ended.status);
+            let reply =
+                crate::support::probe::Reply::parse(ended.stdout, String::new(), ended.status);
             assert_eq!(whole(&reply.raw).status, 200, "{reply:?} {}", site.log());
             assert!(
                 reply.header("X-Release").unwrap().parse::<usize>().unwrap() >= least,

@@ -23,7 +23,9 @@ mod status;
 mod warm_up;
 
 use std::{
-    fs::{self, File},
+    fs::{
+        File, {self},
+    },
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -32,11 +34,13 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    front::eventually,
-    place::Place,
     pool::children,
-    probe::Reply,
-    running::{Running, run},
+    support::{
+        child_process::{Running, run},
+        install_dir::Place,
+        probe::Reply,
+        web_servers::eventually,
+    },
 };
 
 /// Tells who answers: where the application was loaded, and which process this is.

@@ -4,11 +4,10 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::Site;
 use crate::{
-    front::eventually,
     pool::{children, orphans::has_left, privileges::users},
-    running::Running,
+    support::{child_process::Running, web_servers::eventually},
+    warm::Site,
 };
 
 /// Becomes another user while it is loaded, or for a request, which may not end.

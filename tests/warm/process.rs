@@ -2,14 +2,18 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs::{
+        File, {self},
+    },
     io::Read as _,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Command, Stdio},
 };
 
-use super::{Site, TELLS_ITSELF, Who};
-use crate::{front::eventually, probe::Reply, running::Running, verdict::whole};
+use crate::{
+    support::{assertions::whole, child_process::Running, probe::Reply, web_servers::eventually},
+    warm::{Site, TELLS_ITSELF, Who},
+};
 
 /// Replies with what a Python expression gives, which is the query.
 const EVALUATES: &str = "

@@ -5,8 +5,10 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Site, Who};
-use crate::{front::eventually, probe::Reply, running::Running, verdict::whole};
+use crate::{
+    support::{assertions::whole, child_process::Running, probe::Reply, web_servers::eventually},
+    warm::{Site, Who},
+};
 
 const COUNTS: &str = "
     import os, sys, signal

@@ -1,7 +1,9 @@
 //! Where pools are found, and what stands there that only the user of the request could have made.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{
+        Permissions, {self},
+    },
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,8 +11,10 @@ use std::{
 
 use rustix::process::geteuid;
 
-use super::{Site, TELLS_ITSELF, Who};
-use crate::{front::eventually, probe::Reply, running::run, verdict::whole};
+use crate::{
+    support::{assertions::whole, child_process::run, probe::Reply, web_servers::eventually},
+    warm::{Site, TELLS_ITSELF, Who},
+};
 
 /// Variables that say where the directory is, by path inside the site.
 pub(super) type Variables<'a> = &'a [(&'a str, &'a str)];

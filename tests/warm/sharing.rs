@@ -3,10 +3,12 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use super::{Site, Who};
 use crate::{
-    front::eventually,
-    running::{Gate, Running},
+    support::{
+        child_process::{Gate, Running},
+        web_servers::eventually,
+    },
+    warm::{Site, Who},
 };
 
 /// Imports much when it is first asked, and then waits at the gate.

@@ -2,8 +2,11 @@
 
 use std::fs;
 
-use super::{Site, Who};
-use crate::{front::eventually, interpreter::make_venv, verdict::whole};
+use crate::{
+    interpreter::make_venv,
+    support::{assertions::whole, web_servers::eventually},
+    warm::{Site, Who},
+};
 
 /// An application that gives the value of a module beside it, and one of its own.
 fn versions(own: &str) -> String {
@@ -229,7 +232,9 @@ fn code_that_is_loaded_in_any_way_is_run_as_it_is_now() {
                 site.place.file("site/helper.py", &format!("VALUE = {value:?}\n"));
                 let mut command = std::process::Command::new("/bin/sh");
                 command.args(["-c", put]).env("V", value).current_dir(site.place.path("site"));
-                assert!(crate::running::run(&mut command, "").status.code().is_some());
+                assert!(
+                    crate::support::child_process::run(&mut command, "").status.code().is_some()
+                );
             };
             let code = format!(
                 "

@@ -6,8 +6,10 @@ use std::{
     process::{Child, Stdio},
 };
 
-use super::Site;
-use crate::{front::eventually, verdict::codes};
+use crate::{
+    support::{assertions::codes, web_servers::eventually},
+    warm::Site,
+};
 
 /// Reads its body, and answers with more than any pipe holds at `/large`, in each way there is.
 const LARGE: &str = "

@@ -4,8 +4,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Site, TELLS_ITSELF, Who};
-use crate::{front::eventually, verdict::whole};
+use crate::{
+    support::{assertions::whole, web_servers::eventually},
+    warm::{Site, TELLS_ITSELF, Who},
+};
 
 #[test]
 fn a_hundred_first_requests_start_one_pool() {

@@ -1,11 +1,10 @@
 //! What loading does to its process is there for every request, and what a request does to it for
 //! no other.
 
-use super::{Site, Who};
 use crate::{
-    front::eventually,
     pool::state::{DEEDS, STREAMS, assert_lines},
-    verdict::whole,
+    support::{assertions::whole, web_servers::eventually},
+    warm::{Site, Who},
 };
 
 /// Configures its process when it is loaded, and shows what a request finds of that. A request

@@ -5,10 +5,12 @@ use std::{collections::HashMap, process::Command};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::{Site, Who};
 use crate::{
-    front::eventually,
-    running::{Gate, Running},
+    support::{
+        child_process::{Gate, Running},
+        web_servers::eventually,
+    },
+    warm::{Site, Who},
 };
 
 /// Waits at the gate if it is asked to.

@@ -2,8 +2,10 @@
 
 use std::fs;
 
-use super::{Site, Who};
-use crate::{front::eventually, probe::Reply, verdict::whole};
+use crate::{
+    support::{assertions::whole, probe::Reply, web_servers::eventually},
+    warm::{Site, Who},
+};
 
 /// Keeps what it was asked, and says so; does what the warm-up request asks for.
 const KEEPS: &str = "

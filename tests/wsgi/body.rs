@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::probe::{Probe, Reply, Server};
+use crate::support::probe::{Probe, Reply, Server};
 
 /// An application that answers 200 with `headers` and returns `iterable`.
 fn returning(headers: &str, iterable: &str) -> Probe {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::probe::Probe;
+use crate::support::probe::Probe;
 
 /// An application whose body notes each call of `close()` in a file; `steps` is what its iteration
 /// does.
@@ -56,7 +56,7 @@ fn w06_close_is_called_once_when_the_client_is_gone() {
     let probe = closing("for _ in range(10**6): yield b'x' * 65536");
     let mut child = probe.start();
     drop(child.stdout.take());
-    let log = crate::probe::collect(child.stderr.take().unwrap());
+    let log = crate::support::probe::collect(child.stderr.take().unwrap());
     drop(child.stdin.take());
     child.wait().unwrap();
     assert_eq!(calls(probe.directory()), "closed ");

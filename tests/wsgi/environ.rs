@@ -1,6 +1,6 @@
 //! *environ Variables*, *Unicode Issues*: W01, W02, W10–W20, W27, W28, W52, W53, W56.
 
-use crate::probe::{Probe, Server};
+use crate::support::probe::{Probe, Server};
 
 /// An application that answers with what the expression `expression` is worth.
 fn answering(expression: &str) -> Probe {
@@ -123,7 +123,8 @@ fn w17_further_variables_of_the_front_are_passed_on() {
 
 #[test]
 fn w18_the_variables_that_are_provided_are_documented() {
-    let page = std::fs::read_to_string(crate::front::source("docs/environ.md")).unwrap();
+    let page =
+        std::fs::read_to_string(crate::support::web_servers::source("docs/environ.md")).unwrap();
     let reply = answering("sorted(n for n in environ if n.startswith(('wsgi.', 'wsgate.')))").run();
     let names: Vec<String> =
         reply.text().split('\'').skip(1).step_by(2).map(str::to_owned).collect();

@@ -1,6 +1,6 @@
 //! *Input and Error Streams*, the writing half: W25, W26, and what else an application prints.
 
-use crate::probe::{Probe, Server, full_disk};
+use crate::support::probe::{Probe, Server, full_disk};
 
 fn writing(code: &str) -> Probe {
     Probe::new(&format!(

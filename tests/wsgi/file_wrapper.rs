@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::probe::{Probe, Server};
+use crate::support::probe::{Probe, Server};
 
 /// An application that answers with what `expression` is worth; `wrapper` is `wsgi.file_wrapper`,
 /// `path` a file whose content is `0123456789` a thousand times.

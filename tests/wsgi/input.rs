@@ -5,9 +5,9 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom, Write as _},
 };
 
-use crate::{
+use crate::support::{
+    child_process::{Running, piped},
     probe::{Probe, Server},
-    running::{Running, piped},
 };
 
 /// An application that answers with what `expression` is worth, where `input` is `wsgi.input`.

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use crate::probe::Probe;
+use crate::support::probe::Probe;
 
 /// Replays the calls in the query string on both, and says where they part.
 const COMPARING: &str = "

@@ -1,6 +1,6 @@
 //! *The start_response() Callable*, *Other HTTP Features*, *Unicode Issues*: W03, W29–W39, W45.
 
-use crate::probe::{Probe, Server};
+use crate::support::probe::{Probe, Server};
 
 /// An application that calls `start_response` with these arguments and says what came of it.
 fn starting(arguments: &str) -> Probe {

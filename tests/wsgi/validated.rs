@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{front::source, probe::Probe};
+use crate::support::{probe::Probe, web_servers::source};
 
 /// Applications that break the PEP, or end their process, on purpose.
 const MISBEHAVING: [&str; 28] = [

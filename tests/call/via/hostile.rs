@@ -2,12 +2,16 @@
 
 use std::{fs, net::TcpListener, os::unix::net::UnixListener};
 
-use super::{
-    super::Shell,
-    ask,
-    server::{Script, Server},
+use crate::{
+    call::{
+        Shell,
+        via::{
+            ask,
+            server::{Script, Server},
+        },
+    },
+    support::{assertions::codes, child_process::Gate},
 };
-use crate::{running::Gate, verdict::codes};
 
 /// What stands on standard output, and the codes on standard error, after the server did `script`.
 #[track_caller]

@@ -4,10 +4,12 @@ use std::{fs, path::PathBuf, process::Command};
 
 use rustix::process::{Signal, geteuid};
 
-use super::{super::Shell, ask};
 use crate::{
-    front::{eventually, venv},
-    running::{Running, piped},
+    call::{Shell, via::ask},
+    support::{
+        child_process::{Running, piped},
+        web_servers::{eventually, venv},
+    },
 };
 
 /// php-fpm, under whatever version's name it is installed.

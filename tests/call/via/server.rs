@@ -4,7 +4,9 @@ use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
     os::unix::net::{UnixListener, UnixStream},
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{
+        Receiver, {self},
+    },
     thread,
 };
 
@@ -14,8 +16,7 @@ use fastcgi_server::{
     record::{Header, RecordType, RequestId},
 };
 
-use super::super::Shell;
-use crate::running::DEADLINE;
+use crate::{call::Shell, support::child_process::DEADLINE};
 
 /// Bytes to send, and things to do in between. What follows the last of them is the end of the
 /// connection.

@@ -2,14 +2,18 @@
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    thread::{self, JoinHandle},
+    thread::{
+        JoinHandle, {self},
+    },
     time::Duration,
 };
 
-use super::{Clients, compare, turn};
-use crate::pool::{
-    process::Setup,
-    wire::{Ask, Wire},
+use crate::{
+    pool::load::{Clients, compare, turn},
+    support::{
+        fastcgi_client::{Ask, Wire},
+        pool::Setup,
+    },
 };
 
 /// Says so in the log before it reads its body.

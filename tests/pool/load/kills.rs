@@ -12,14 +12,16 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{Clients, Lost, Random, compare, turn};
 use crate::{
-    front::{eventually, wait_for_exit},
     pool::{
         ECHO,
-        process::{Setup, children, signal},
+        load::{Clients, Lost, Random, compare, turn},
     },
-    verdict::codes,
+    support::{
+        assertions::codes,
+        pool::{Setup, children, signal},
+        web_servers::{eventually, wait_for_exit},
+    },
 };
 
 /// Half a minute's.

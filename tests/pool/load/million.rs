@@ -8,15 +8,15 @@ use std::{
     thread,
 };
 
-use super::turn;
 use crate::{
-    front::eventually,
-    pool::{
-        process::{Pool, Setup, count, resident},
-        wire::Ask,
+    pool::load::turn,
+    support::{
+        assertions::codes,
+        child_process::DEADLINE,
+        fastcgi_client::Ask,
+        pool::{Pool, Setup, count, resident},
+        web_servers::eventually,
     },
-    running::DEADLINE,
-    verdict::codes,
 };
 
 /// Connections of each client. A client sends on all of them before it reads from the first.

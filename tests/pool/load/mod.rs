@@ -20,14 +20,16 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
-    thread::{self, JoinHandle},
+    thread::{
+        JoinHandle, {self},
+    },
 };
 
-use super::{
-    process::Pool,
-    wire::{Answer, Ask, Wire},
+use crate::support::{
+    fastcgi_client::{Answer, Ask, Wire},
+    pool::Pool,
+    web_servers::eventually,
 };
-use crate::front::eventually;
 
 /// Holds the others back until it is dropped.
 pub(crate) fn turn() -> MutexGuard<'static, ()> {

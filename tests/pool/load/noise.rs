@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Clients, Random, compare, turn};
 use crate::{
-    front::eventually,
     pool::{
         ECHO,
-        process::{Pool, Setup, count, resident},
-        wire::{Ask, Wire},
+        load::{Clients, Random, compare, turn},
     },
-    verdict::codes,
+    support::{
+        assertions::codes,
+        fastcgi_client::{Ask, Wire},
+        pool::{Pool, Setup, count, resident},
+        web_servers::eventually,
+    },
 };
 
 /// Connections that are left open behind those that were opened after them.

@@ -5,14 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Asked, Clients, compare, turn};
 use crate::{
-    front::eventually,
-    pool::{
-        process::{Setup, children},
-        wire::Ask,
+    pool::load::{Asked, Clients, compare, turn},
+    support::{
+        assertions::codes,
+        fastcgi_client::Ask,
+        pool::{Setup, children},
+        web_servers::eventually,
     },
-    verdict::codes,
 };
 
 /// A release of the application.

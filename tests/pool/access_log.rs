@@ -1,0 +1,410 @@
+//! The access log: one line for each request, which no request can forge.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::{
+    pool::{ECHO, only_entry},
+    support::{
+        assertions::codes,
+        child_process::run,
+        fastcgi_client::Ask,
+        pool::{Pool, Setup},
+        web_servers::eventually,
+    },
+};
+
+/// A pool for the application in `code` with an access log `access.log` beside it.
+fn logged(code: &str, words: &[&str]) -> Pool {
+    let setup = Setup::new(code);
+    let log = setup.path("access.log").display().to_string();
+    setup.words(&["--access-log", &log]).words(words).start()
+}
+
+/// The lines of its access log, once there are so many.
+#[track_caller]
+fn lines(pool: &Pool, count: usize) -> Vec<String> {
+    let mut log = String::new();
+    eventually(&format!("the access log has {count} lines"), || {
+        log = fs::read_to_string(pool.setup().path("access.log")).unwrap();
+        log.matches('\n').count() == count
+    });
+    assert!(log.ends_with('\n') && log.is_ascii(), "{log:?}");
+    log.lines().map(str::to_owned).collect()
+}
+
+/// What stands between quotes in a line of the combined form, and the words around it.
+fn parts(line: &str) -> (Vec<&str>, Vec<&str>) {
+    let (mut quoted, mut plain, mut begin, mut escaped, mut within) =
+        (Vec::new(), Vec::new(), 0, false, false);
+    for (position, byte) in line.bytes().enumerate() {
+        if escaped || byte == b'\\' {
+            escaped = !escaped;
+        } else if byte == b'"' {
+            if within { &mut quoted } else { &mut plain }.push(&line[begin..position]);
+            (begin, within) = (position + 1, !within);
+        }
+    }
+    assert!(!within, "{line}");
+    plain.push(&line[begin..]);
+    (quoted, plain.iter().flat_map(|piece| piece.split_whitespace()).collect())
+}
+
+#[test]
+fn a_request_has_a_line_of_apaches_combined_form_with_duration_id_and_end_behind_it() {
+    let pool = logged(ECHO, &[]);
+    let ask = Ask::post("/path?q=1", "12345")
+        .param("PATH_INFO", "/path")
+        .param("REMOTE_ADDR", "192.0.2.7")
+        .param("REMOTE_USER", "me")
+        .param("HTTP_REFERER", "http://example.org/")
+        .param("HTTP_USER_AGENT", "agent 1.0")
+        .param("UNIQUE_ID", "the_id_of_the_request");
+    assert_eq!(pool.ask(&ask).text(), "/path|12345");
+    pool.ask(&Ask::get("/").without("REMOTE_ADDR").without("HTTP_USER_AGENT").without("UNIQUE_ID"));
+    let lines = lines(&pool, 2);
+    let (quoted, words) = parts(&lines[0]);
+    assert_eq!(quoted, ["POST /path?q=1 HTTP/1.1", "http://example.org/", "agent 1.0"]);
+    assert_eq!(
+        (&words[..3], words[5], words[6]),
+        (&["192.0.2.7", "-", "me"][..], "200", "11"),
+        "{lines:?}"
+    );
+    let time: Vec<_> = words[3].strip_prefix('[').unwrap().split(['/', ':']).collect();
+    assert_eq!(time.len(), 6, "{lines:?}");
+    assert!("JanFebMarAprMayJunJulAugSepOctNovDec".contains(time[1]), "{lines:?}");
+    assert!(
+        words[4].len() == 6 && words[4].starts_with(['+', '-']) && words[4].ends_with(']'),
+        "{lines:?}"
+    );
+    assert!(words[7].parse::<u64>().is_ok(), "{lines:?}");
+    assert_eq!(words[8..], ["the_id_of_the_request", "-"]);
+    let (quoted, words) = parts(&lines[1]);
+    assert_eq!((quoted, &words[..3]), (vec!["GET / HTTP/1.1", "-", "-"], &["-", "-", "-"][..]));
+    let mode = fs::metadata(pool.setup().path("access.log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777 & !0o640, 0, "{mode:o}");
+    pool.stop();
+}
+
+#[test]
+fn no_request_forges_a_line_or_leaves_its_quotes() {
+    let evil = b"\xe2\x80\xa8a\" \\\" b\\ \nc\r\x1b[31m\xff\xc3\xa9\t\x7f d\" 200 \
+        1 \"-\" \"x\n127.0.0.1 - - [";
+    let names = [
+        "REQUEST_URI",
+        "HTTP_REFERER",
+        "HTTP_USER_AGENT",
+        "SERVER_PROTOCOL",
+        "REMOTE_ADDR",
+        "REMOTE_USER",
+    ];
+    let ask = names.iter().fold(Ask::get("/"), |ask, name| ask.param(name, evil));
+    let ask = ask.param("UNIQUE_ID", "an_id_of_ours\nand more");
+    let shown = r#"\xe2\x80\xa8a\" \\\" b\\ \x0ac\x0d\x1b[31m\xff\xc3\xa9\x09\x7f d\" 200 1 \"-\" \"x\x0a127.0.0.1 - - ["#;
+    let pool = logged(ECHO, &[]);
+    pool.ask(&ask);
+    let line = lines(&pool, 1).remove(0);
+    let (quoted, words) = parts(&line);
+    assert_eq!(quoted, [&format!("GET {shown} {shown}"), shown, shown], "{line}");
+    let shown = shown.replace(' ', r"\x20");
+    assert!(line.starts_with(&format!("{shown} - {shown} [")), "{line}");
+    assert!(words.iter().all(|word| *word != "more"), "{line}");
+    pool.stop();
+    let pool = logged(ECHO, &["--access-format", "json"]);
+    pool.ask(&ask.clone().param("REMOTE_USER", ""));
+    eventually("there is a line", || {
+        fs::read_to_string(pool.setup().path("access.log")).unwrap().ends_with('\n')
+    });
+    let log = fs::read_to_string(pool.setup().path("access.log")).unwrap();
+    assert!(log.lines().count() == 1 && log.contains("\\u2028a"), "{log}");
+    let line: serde_json::Value = serde_json::from_str(&log).unwrap();
+    assert_eq!(line["user_agent"], String::from_utf8_lossy(evil).as_ref());
+    assert_eq!(line["remote_user"], serde_json::Value::Null);
+    pool.stop();
+}
+
+#[test]
+fn json_has_the_same_fields() {
+    let pool = logged(ECHO, &["--access-format", "json"]);
+    let ask = Ask::post("/a%20b", "body")
+        .param("REMOTE_USER", "me")
+        .param("UNIQUE_ID", "the_id_of_the_request");
+    pool.ask(&ask);
+    // A web server that does not say what was asked for.
+    pool.ask(
+        &ask.without("REQUEST_URI")
+            .param("SCRIPT_NAME", "/app")
+            .param("PATH_INFO", "/\u{e9} x")
+            .param("QUERY_STRING", "q=1"),
+    );
+    let lines: Vec<serde_json::Value> =
+        lines(&pool, 2).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = &lines[0];
+    assert_eq!(
+        (&first["method"], &first["target"], &first["status"]),
+        (&"POST".into(), &"/a%20b".into(), &200.into())
+    );
+    assert_eq!(
+        (&first["request_id"], &first["whole"]),
+        (&"the_id_of_the_request".into(), &true.into())
+    );
+    assert!(first["microseconds"].is_u64() && first["bytes"].is_u64(), "{first}");
+    let time = first["time"].as_str().unwrap();
+    assert_eq!(
+        (time.len(), &time[4..5], &time[10..11], &time[19..20]),
+        (32, "-", "T", "."),
+        "{time}"
+    );
+    assert_eq!(lines[1]["target"], "/app/%C3%A9%20x?q=1");
+    pool.stop();
+}
+
+#[test]
+fn a_reply_that_is_cut_is_marked_and_a_client_that_did_not_wait_for_its_head_is_499() {
+    let setup = Setup::new(
+        "
+        def application(environ, start_response):
+            path = environ['PATH_INFO']
+            if path == '/gone':
+                print('reads')
+                environ['wsgi.input'].read()
+            if path == '/raises':
+                raise ValueError('nothing has left yet')
+            start_response('203 Odd', [('Content-Type', 'text/plain')])
+            yield b'123'
+            if path == '/cut':
+                raise ValueError('the head has left')
+        ",
+    );
+    let log = setup.path("access.log").display().to_string();
+    let mut pool = setup.words(&["--access-log", &log]).start();
+    assert_eq!(pool.ask(&Ask::get("/whole")).head().status, 203);
+    assert_eq!(pool.ask(&Ask::get("/raises")).head().status, 500);
+    assert_eq!(pool.ask(&Ask::get("/").param("REQUEST_METHOD", "")).head().status, 400);
+    let mut wire = pool.connect();
+    wire.send(&Ask::get("/cut").bytes());
+    assert!(wire.try_answer().is_err());
+    let wire = pool.connect();
+    wire.send(&Ask::post("/gone", "body").before_body());
+    pool.await_log("reads");
+    drop(wire);
+    let told: Vec<_> = lines(&pool, 5)
+        .iter()
+        .map(|line| {
+            let (quoted, words) = parts(line);
+            let bytes = words[6].parse::<u32>().unwrap_or(0);
+            (quoted[0].to_owned(), words[5].to_owned(), bytes, words[9].to_owned())
+        })
+        .collect();
+    let line = |request: &str, status: &str, bytes, end: &str| {
+        (request.to_owned(), status.to_owned(), bytes, end.to_owned())
+    };
+    let (page, bad) = (told[1].2, told[2].2);
+    assert!(page > 50 && bad > 50, "the pages have bodies: {told:?}");
+    assert_eq!(
+        told,
+        [
+            line("GET /whole HTTP/1.1", "203", 3, "-"),
+            line("GET /raises HTTP/1.1", "500", page, "-"),
+            line("- / HTTP/1.1", "400", bad, "-"),
+            line("GET /cut HTTP/1.1", "203", 3, "X"),
+            line("POST /gone HTTP/1.1", "499", 0, "X"),
+        ]
+    );
+    pool.stop();
+}
+
+#[test]
+fn bytes_of_the_body_alone_are_counted_however_they_are_sent() {
+    let pool = logged(
+        "
+        import tempfile
+        def application(environ, start_response):
+            path = environ['PATH_INFO']
+            headers = [('Content-Type', 'text/plain')]
+            if path == '/none':
+                start_response('204 No Content', [])
+                return []
+            start_response('200 OK', headers)
+            if path == '/file':
+                file = tempfile.TemporaryFile()
+                file.write(b'x' * 200000)
+                file.seek(0)
+                return environ['wsgi.file_wrapper'](file)
+            return (b'x' * 70000 for _ in range(3)) if path == '/blocks' else [b'x' * 100000]
+        ",
+        &[],
+    );
+    for path in ["/none", "/file", "/blocks", "/one"] {
+        assert!(pool.ask(&Ask::get(path)).head().status < 300);
+    }
+    pool.ask(&Ask::get("/one").param("REQUEST_METHOD", "HEAD"));
+    let lines = lines(&pool, 5);
+    let counts: Vec<_> = lines.iter().map(|line| parts(line).1[6]).collect();
+    assert_eq!(counts, ["-", "200000", "210000", "100000", "-"]);
+    pool.stop();
+}
+
+#[test]
+fn lines_of_workers_and_threads_are_never_torn() {
+    let pool = logged(ECHO, &["--workers", "3", "--threads", "3"]);
+    let agent = "a".repeat(3000);
+    std::thread::scope(|scope| {
+        for client in 0..6 {
+            let (mut wire, agent) = (pool.connect(), &agent);
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let ask = Ask::get(&format!("/{client}/{number}"))
+                        .keep()
+                        .param("HTTP_USER_AGENT", agent);
+                    wire.ask(&ask).text();
+                }
+            });
+        }
+    });
+    for line in lines(&pool, 300) {
+        let (quoted, words) = parts(&line);
+        assert!(quoted.len() == 3 && words.len() == 10 && quoted[2] == agent, "{line}");
+    }
+    pool.stop();
+}
+
+#[test]
+fn a_full_disk_costs_lines_and_one_entry_and_no_reply() {
+    let pool = Setup::new(ECHO).words(&["--access-log", "/dev/full"]).start();
+    let mut wire = pool.connect();
+    for _ in 0..20 {
+        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "/|");
+    }
+    let log = pool.stop();
+    assert!(only_entry(&log, "W0740").contains("No space left"), "{log}");
+}
+
+/// A file system that is full to the last byte takes a part of a line.
+#[test]
+fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
+    let mut pool = logged(ECHO, &[]);
+    let worker = Pid::from_raw(pool.workers(1)[0]);
+    pool.ask(&Ask::get("/whole"));
+    let size: u64 = lines(&pool, 1)[0].len() as u64 + 1;
+    let limit =
+        |bytes| prlimit(worker, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
+    limit(Some(size + 20));
+    assert_eq!(pool.ask(&Ask::get("/torn")).text(), "/torn|");
+    pool.await_log("W0740");
+    limit(None);
+    pool.ask(&Ask::get("/after"));
+    let lines = lines(&pool, 3);
+    assert!(lines[1].len() == 20 && !lines[1].contains('"'), "{lines:?}");
+    assert!(
+        lines[0].contains("\"GET /whole ") && parts(&lines[2]).0[0] == "GET /after HTTP/1.1",
+        "{lines:?}"
+    );
+    let log = pool.stop();
+    assert_eq!(codes(&log), ["W0740"; 2], "{log}");
+    assert!(log.contains("lines of this process that were lost: 1\n"), "{log}");
+}
+
+#[test]
+fn a_child_that_falls_out_of_the_application_writes_no_line() {
+    let pool = logged(
+        "
+        import os
+        def application(environ, start_response):
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'reply']
+        ",
+        &[],
+    );
+    for _ in 0..3 {
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "reply");
+    }
+    lines(&pool, 3);
+    pool.stop();
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
+    for (word, path) in
+        [("--access-log", "not there/access.log"), ("--error-log", "not there/error.log")]
+    {
+        let setup = Setup::new(ECHO);
+        let log = setup.path(path).display().to_string();
+        let setup = setup.words(&[word, &log]);
+        let ended = run(&mut setup.command(), "");
+        assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
+        let line = only_entry_of_a_command(&ended.stderr);
+        assert!(line.contains("W0105") && line.contains(&log), "{line}");
+        assert!(!setup.path("app.sock").exists());
+    }
+    // Nobody reads this pipe, and nobody waits for that.
+    let setup = Setup::new(ECHO);
+    let pipe = setup.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let setup = setup.words(&["--access-log", pipe.to_str().unwrap()]);
+    assert_eq!(run(&mut setup.command(), "").code(), Some(78));
+}
+
+/// The first line of the one entry that a command has ended with.
+#[track_caller]
+fn only_entry_of_a_command(stderr: &str) -> &str {
+    assert_eq!(
+        (stderr.matches("wsgate: ").count(), stderr.matches("hint: ").count()),
+        (1, 1),
+        "{stderr}"
+    );
+    stderr.lines().next().unwrap()
+}
+
+#[test]
+fn the_lines_may_go_to_standard_error() {
+    let mut pool = Setup::new(ECHO).words(&["--access-log", "-"]).start();
+    pool.ask(&Ask::get("/path"));
+    pool.await_log("\"GET /path HTTP/1.1\" 200 6 ");
+    pool.stop();
+}
+
+#[test]
+fn a_lone_worker_writes_lines_too() {
+    let setup = Setup::new(ECHO);
+    let (access, error) = (setup.path("access.log"), setup.path("error.log"));
+    let setup = setup.words(&[
+        "--access-log",
+        access.to_str().unwrap(),
+        "--error-log",
+        error.to_str().unwrap(),
+    ]);
+    let socket = std::os::unix::net::UnixListener::bind(setup.path("app.sock")).unwrap();
+    let pool = setup.start_on(socket);
+    assert_eq!(pool.ask(&Ask::get("/path")).text(), "/path|");
+    pool.ask(&Ask::get("/").param("REQUEST_METHOD", ""));
+    let lines = lines(&pool, 2);
+    assert!(lines[0].contains("\"GET /path HTTP/1.1\" 200 6 "), "{lines:?}");
+    let log = fs::read_to_string(error).unwrap();
+    only_entry(&log, "W0401");
+    pool.stop();
+}
+
+#[test]
+fn a_redirect_is_logged_with_its_status_wherever_that_stands_in_the_head() {
+    let code = "
+        def application(environ, start_response):
+            start_response(environ['PATH_INFO'][1:] + ' Elsewhere', [('X-A', 'b'), ('Location', \
+            'http://x.example/'),
+                                                                     ('Content-Type', \
+                                                                     'text/plain')])
+            return [b'1234']
+        ";
+    let pool = logged(code, &[]);
+    for status in ["301", "302", "201"] {
+        pool.ask(&Ask::get(&format!("/{status}")));
+    }
+    for (line, status) in lines(&pool, 3).iter().zip(["301", "302", "201"]) {
+        assert!(line.contains(&format!("\" {status} 4 \"")), "{line}");
+    }
+    pool.stop();
+}

@@ -1,0 +1,230 @@
+//! Many who ask a pool at once, large answers, and control sockets that say nothing or too much.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::{
+        fs::symlink,
+        net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    pool::ECHO,
+    support::{
+        fastcgi_client::Ask,
+        pool::{Pool, Setup, count},
+        web_servers::eventually,
+    },
+};
+
+/// What a command may take: the limit of a whole directory, twice, and what a busy machine adds.
+const LIMIT: Duration = Duration::from_secs(25);
+
+#[track_caller]
+fn threads_in_status(pool: &Pool) -> usize {
+    let ended = pool.tell(&["status", "--json", "app"]);
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let status: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    status["workers"].as_array().unwrap().len()
+}
+
+#[test]
+fn the_status_of_many_threads_is_whole_however_many_ask_and_do_not_listen() {
+    let pool = Setup::new(ECHO).words(&["--workers", "8", "--threads", "256"]).start();
+    eventually("all threads are there", || threads_in_status(&pool) == 8 * 256);
+    assert_eq!(pool.tell(&["status", "app"]).text().lines().count(), 2 + 8 * 256);
+    let control = pool.setup().path("run/app.pool");
+    let _silent: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = UnixStream::connect(&control).unwrap();
+            stream.write_all(b"status\n").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(threads_in_status(&pool), 8 * 256);
+    assert!(count(pool.pid(), "fd") < 200);
+    assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
+    pool.stop();
+}
+
+#[test]
+fn clients_that_wait_for_reloads_exhaust_no_supervisor() {
+    let mut pool = Setup::new(ECHO).start();
+    // A reload that does not come to an end.
+    pool.setup().release("import time\nprint('loads')\ntime.sleep(1000)\n");
+    pool.await_log("loads");
+    let control = pool.setup().path("run/app.pool");
+    let _waiting: Vec<_> = (0..400)
+        .map(|_| {
+            let mut stream = UnixStream::connect(&control).unwrap();
+            stream.write_all(b"reload\n").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+    assert!(count(pool.pid(), "fd") < 320, "{}", count(pool.pid(), "fd"));
+    assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
+    pool.setup().release(ECHO);
+    let ended = pool.tell(&["reload", "app"]);
+    let log = pool.stop();
+    assert_eq!(ended.code(), Some(0), "{}{log}", ended.stderr);
+}
+
+/// A control socket whose every connection is handled so.
+fn control(directory: &Path, name: &str, handle: fn(UnixStream)) {
+    let listener = UnixListener::bind(directory.join(format!("{name}.pool"))).unwrap();
+    // Threads end with the tests.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || handle(stream));
+        }
+    });
+}
+
+fn says_nothing(_stream: UnixStream) {
+    thread::sleep(Duration::from_secs(600));
+}
+
+fn says_too_much(mut stream: UnixStream) {
+    while stream.write_all(&[b'['; 4096]).is_ok() {}
+}
+
+fn says_little_for_ever(mut stream: UnixStream) {
+    while stream.write_all(b" ").is_ok() {
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn says_garbage(mut stream: UnixStream) {
+    let _ = stream.write_all(b"{\"name\": 4}\x1b[2J");
+}
+
+/// Says that it is as a real pool was, and does nothing else.
+fn lies(mut stream: UnixStream) {
+    let mut question = [0; 16];
+    let length = stream.read(&mut question).unwrap();
+    if &question[..length] == b"status\n" {
+        let status = r#"{"name":"lies","app":"app","pid":1,"listen":[],"generation":1,"preload":"auto","min":1,
+            "max":1,"reloading":false,"loading":false,"resting":false,"mode":"fastcgi","seconds":1,"served":0,
+            "abandoned":0,"ending":false,"workers":[]}"#;
+        stream.write_all(status.as_bytes()).unwrap();
+    } else {
+        thread::sleep(Duration::from_secs(600));
+    }
+}
+
+#[test]
+fn pools_that_say_nothing_or_too_much_keep_nobody_from_the_status_of_others() {
+    let pool = Setup::new(ECHO).words(&["--name", "middle"]).start();
+    let run = pool.setup().path("run");
+    for (name, handle) in [
+        ("a-silent", says_nothing as fn(UnixStream)),
+        ("b-endless", says_too_much),
+        ("c-slow", says_little_for_ever),
+        ("x-garbage", says_garbage),
+    ] {
+        control(&run, name, handle);
+    }
+    // Nobody takes connections there.
+    let full = UnixListener::bind(run.join("full.pool")).unwrap();
+    rustix::net::listen(&full, 0).unwrap();
+    let _waits = UnixStream::connect(run.join("full.pool")).unwrap();
+    let begun = Instant::now();
+    let ended = pool.tell(&["status"]);
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    assert_eq!(ended.code(), Some(1));
+    assert!(ended.text().starts_with("middle "), "{}", ended.text());
+    for name in ["a-silent", "b-endless", "c-slow", "full", "x-garbage"] {
+        assert!(
+            ended.stderr.contains(&format!("the pool `{name}` does not answer")),
+            "{name}: {}",
+            ended.stderr
+        );
+        let begun = Instant::now();
+        let alone = pool.tell(&["status", name]);
+        assert_eq!(alone.code(), Some(1), "{name}");
+        assert!(
+            begun.elapsed() < LIMIT && alone.stderr.contains("W0905"),
+            "{name}: {}",
+            alone.stderr
+        );
+    }
+    assert!(!ended.stderr.contains('\x1b'));
+    pool.stop();
+}
+
+#[test]
+fn a_pool_that_does_not_do_what_it_is_told_keeps_nobody_waiting() {
+    let pool = Setup::new(ECHO).start();
+    control(&pool.setup().path("run"), "lies", lies);
+    assert_eq!(pool.tell(&["status", "lies"]).code(), Some(0));
+    for words in [["reload", "lies"], ["stop", "lies"]] {
+        let begun = Instant::now();
+        let ended = pool.tell(&words);
+        assert_eq!(ended.code(), Some(1), "{words:?}");
+        assert!(
+            begun.elapsed() < 2 * LIMIT && ended.stderr.contains("W0905"),
+            "{words:?}: {}",
+            ended.stderr
+        );
+    }
+    // Its supervisor is stopped.
+    pool.signal(Signal::STOP);
+    for words in [["reload", "app"], ["stop", "app"]] {
+        assert_eq!(pool.tell(&words).code(), Some(1), "{words:?}");
+    }
+    pool.signal(Signal::CONT);
+    pool.stop();
+}
+
+#[test]
+fn a_reload_that_takes_longer_than_an_answer_may_is_waited_for() {
+    let pool = Setup::new(ECHO).start();
+    let slow = "
+        import time
+        time.sleep(12)
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'slow']
+        ";
+    pool.setup().release(slow);
+    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+    // Workers of the old code may serve until theirs are there.
+    eventually("the new code serves", || pool.ask(&Ask::get("/")).text() == "slow");
+    pool.stop();
+}
+
+#[test]
+fn a_link_to_somebody_elses_socket_is_told_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let pool = Setup::new(ECHO).start();
+    let run = pool.setup().path("run");
+    let theirs = pool.setup().path("theirs");
+    fs::create_dir(&theirs).unwrap();
+    let listener = UnixListener::bind(pool.setup().path("ours")).unwrap();
+    symlink(pool.setup().path("ours"), theirs.join("link.pool")).unwrap();
+    // Another user's directory, in which root looks.
+    let status =
+        std::process::Command::new("chown").args(["-h", "54321"]).arg(&theirs).status().unwrap();
+    assert!(status.success());
+    std::process::Command::new("chmod").arg("700").arg(&theirs).status().unwrap();
+    let mut command = std::process::Command::new(crate::support::artefacts::gateway());
+    command.args(["stop", "link"]).env_clear().env("WSGATE_RUNTIME_DIR", &theirs);
+    let ended = crate::support::child_process::run(&mut command, "");
+    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"");
+    assert!(run.join("app.pool").exists());
+    pool.stop();
+}

@@ -1,0 +1,59 @@
+//! How a response that is not whole ends on the wire, which depends on who is to understand it.
+
+use std::{fs, os::unix::net::UnixListener};
+
+use crate::support::{
+    fastcgi_client::{Ask, Wire},
+    pool::Setup,
+};
+
+/// Ends amid its response in the way that the path says.
+const ENDS: &str = "
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '100')])
+        yield b'begun'
+        if environ['PATH_INFO'] == '/raises':
+            raise RuntimeError
+    ";
+
+/// All bytes of the response, to the end of the connection.
+fn bytes(mut wire: Wire, path: &str, software: &str) -> Vec<u8> {
+    wire.send(&Ask::get(path).keep().param("SERVER_SOFTWARE", software).bytes());
+    wire.rest()
+}
+
+#[test]
+fn a_response_that_is_not_whole_ends_with_what_is_no_record() {
+    let pool = Setup::new(ENDS).start();
+    for path in ["/raises", "/is-short"] {
+        for software in
+            ["nginx/1.22.1", "Apache/2.4.71 (Debian)", "lighttpd/1.4.69", "Caddy/v2.6.2", ""]
+        {
+            let bytes = bytes(pool.connect(), path, software);
+            assert!(bytes.ends_with(b"begun\0\0\0\0\0\0\0\0"), "{path}, {software}: {bytes:?}");
+        }
+    }
+    let log = pool.stop();
+    assert_eq!((log.matches("[W0502]").count(), log.matches("[W0504]").count()), (5, 5), "{log}");
+}
+
+#[test]
+fn behind_mod_fcgid_a_response_that_is_not_whole_ends_in_good_order_with_another_status() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, is_of_fcgid) in
+        [("4711.0", true), ("4711", false), ("4711.0.sock", false), ("app.sock", false)]
+    {
+        let socket = directory.path().join(name);
+        let pool = Setup::new(ENDS).start_on(UnixListener::bind(&socket).unwrap());
+        for path in ["/raises", "/is-short"] {
+            let bytes = bytes(Wire::unix(&socket), path, "Apache/2.4.71 (Debian) mod_fcgid/2.3.9");
+            let ended = bytes.ends_with(
+                b"begun\x01\x06\0\x01\0\0\0\0\x01\x03\0\x01\0\x08\0\0\0\0\0\x01\0\0\0\0",
+            );
+            let broken = bytes.ends_with(b"begun\0\0\0\0\0\0\0\0");
+            assert_eq!((ended, broken), (is_of_fcgid, !is_of_fcgid), "{name}, {path}: {bytes:?}");
+        }
+        pool.stop();
+        fs::remove_file(socket).unwrap();
+    }
+}

@@ -1,0 +1,172 @@
+//! Connections that the pool closes first: whatever the web server still sends, it gets the whole
+//! response, and nobody waits for it.
+
+use crate::support::{
+    assertions::codes,
+    fastcgi_client::{Ask, GET_VALUES, Said, Wire, record},
+    pool::Setup,
+    web_servers::eventually,
+};
+
+/// Answers with as many bytes as the path says.
+const SIZED: &str = "
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'x' * int(environ['PATH_INFO'][1:])]
+    ";
+
+/// Type of the records with a filter's file.
+const DATA: u8 = 8;
+
+/// A pool of one thread at a Unix socket, and at a TCP port.
+fn setups() -> [Setup; 2] {
+    [Setup::new(SIZED), Setup::new(SIZED).listen(&["127.0.0.1:0"])]
+}
+
+/// Records that change nothing about a request when they follow it.
+fn followers() -> Vec<Vec<u8>> {
+    vec![
+        record(DATA, 1, b""),
+        record(GET_VALUES, 0, b"\x0f\0FCGI_MPXS_CONNS"),
+        Ask::get("/").id(2).bytes(),
+        Ask::get("/").stdin(b"more than CONTENT_LENGTH says"),
+        Ask::get("/").stdin(&vec![b'x'; 1_000_000]),
+    ]
+}
+
+/// Asks for 3 MB, sends `behind` when the first of it is here, and reads on when that is sent.
+#[track_caller]
+fn whole_though_more_is_sent(mut wire: Wire, behind: &[u8]) {
+    wire.send(&Ask::get("/3000000").bytes());
+    let Some(Said::Stdout(1, first)) = wire.next() else { panic!("no response") };
+    let sent = wire.send_beside(behind.to_vec());
+    eventually("it is sent, or waits for room", || sent.is_finished() || wire.is_full());
+    let length = first.len() + wire.answer().stdout.len();
+    assert!(length > 3_000_000, "{length}");
+    sent.join().unwrap().expect("nobody closes the connection meanwhile");
+    wire.assert_closed();
+}
+
+#[test]
+fn a_large_response_arrives_whole_though_more_follows_its_request() {
+    for setup in setups() {
+        let pool = setup.start();
+        for behind in followers() {
+            whole_though_more_is_sent(pool.connect(), &behind);
+        }
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_large_response_arrives_whole_though_its_worker_ends_with_it_and_more_follows() {
+    for setup in setups() {
+        let pool = setup.words(&["--max-requests", "1"]).start();
+        for behind in followers() {
+            whole_though_more_is_sent(pool.connect(), &behind);
+        }
+        pool.stop();
+    }
+}
+
+#[test]
+fn what_a_web_server_sends_after_a_response_is_no_error_for_it() {
+    for setup in setups() {
+        let pool = setup.start();
+        let others = [Ask::get("/").abort(), Ask::get("/").bytes(), vec![b'x'; 1_000_000]];
+        for behind in followers().into_iter().chain(others) {
+            let mut wire = pool.connect();
+            assert_eq!(wire.ask(&Ask::get("/9")).text(), "xxxxxxxxx");
+            wire.send(&behind);
+            wire.assert_closed();
+        }
+        pool.stop();
+    }
+}
+
+#[test]
+fn the_response_before_a_record_that_is_none_arrives_whole() {
+    for setup in setups() {
+        let pool = setup.start();
+        let mut wire = pool.connect();
+        let kept = Ask::get("/100000").keep();
+        wire.send(&kept.bytes());
+        eventually("the response is here", || wire.has_more());
+        wire.send(&vec![b'x'; 1_000_000]);
+        assert_eq!(wire.answer().text().len(), 100_000);
+        wire.assert_closed();
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_connection_that_is_drained_keeps_nobody_from_being_served() {
+    for setup in setups() {
+        let pool = setup.start();
+        let mut endless = pool.connect();
+        endless.ask(&Ask::get("/9"));
+        let sends = endless.send_without_end();
+        let mut silent = pool.connect();
+        silent.ask(&Ask::get("/9"));
+        for _ in 0..10 {
+            assert_eq!(pool.ask(&Ask::get("/3000000")).text().len(), 3_000_000);
+        }
+        sends.join().unwrap().expect_err("it is not drained for ever");
+        eventually("neither is kept for ever", || pool.accepted() == 0);
+        pool.stop();
+    }
+}
+
+#[test]
+fn a_pool_that_is_told_to_end_drains_no_connection_for_long() {
+    let pool = Setup::new(SIZED).start();
+    let silent: Vec<_> = (0..50).map(|_| pool.connect()).collect();
+    for mut wire in silent {
+        wire.ask(&Ask::get("/9"));
+    }
+    let mut silent = pool.connect();
+    silent.ask(&Ask::get("/9"));
+    pool.stop();
+    silent.assert_closed();
+}
+
+#[test]
+fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sent_and_told_once() {
+    let pool = Setup::new(
+        "
+        def application(environ, start_response):
+            body = b'' if environ['PATH_INFO'] == '/unread' else environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [body + b'x' * 2_000_000]
+        ",
+    )
+    .start();
+    for path in ["/", "/unread", "/"] {
+        for keep in [true, false] {
+            let ask = Ask::post(path, "body").body([&b"body"[..], &[b'y'; 2_000_000]].concat());
+            let ask = if keep { ask.keep() } else { ask };
+            let mut wire = pool.connect();
+            // As mod_fcgid does, which reads nothing before all is sent.
+            wire.send_beside(ask.bytes()).join().unwrap().unwrap();
+            let text = wire.answer().text();
+            assert_eq!(text.len(), 2_000_000 + if path == "/" { 4 } else { 0 });
+            assert_eq!(text.starts_with("body"), path == "/");
+            if keep {
+                assert_eq!(wire.ask(&Ask::get("/after").keep()).text().len(), 2_000_000);
+            }
+        }
+    }
+    let log = pool.stop();
+    assert_eq!(log.matches("wsgate: warning[W0406]").count(), 1, "{log}");
+}
+
+#[test]
+fn connections_that_a_web_server_does_not_close_keep_no_worker_longer_than_it_may_run() {
+    let pool = Setup::new(SIZED).words(&["--drain", "2"]).start();
+    // One that is drained, and one on which a request does not come whole.
+    let (mut drained, begun) = (pool.connect(), pool.connect());
+    begun.send(&Ask::get("/never").begin());
+    assert!(!drained.ask(&Ask::get("/5")).stdout.is_empty());
+    let log = pool.stop();
+    assert_eq!(codes(&log), [""; 0], "{log}");
+}

@@ -1,0 +1,147 @@
+//! A worker without a supervisor, as mod_fcgid, lighttpd and spawn-fcgi start it: no hang of the
+//! application keeps it, and the log says where it was.
+
+use std::{
+    os::unix::{net::UnixListener, process::ExitStatusExt as _},
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::support::{
+    assertions::codes,
+    child_process::Ended,
+    fastcgi_client::{Ask, Wire},
+    pool::{Pool, Setup},
+};
+
+/// Hangs in several ways, and says so in the log first.
+const HANGS: &str = "
+    import ctypes, os, sys, time
+    def application(environ, start_response):
+        path = environ['PATH_INFO']
+        print('begun', path)
+        if path == '/sleep':
+            time.sleep(1000)
+        if path == '/spin':
+            while True:
+                pass
+        if path == '/c':
+            # Does not let go of the interpreter, and no signal ends it.
+            libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+            libc.pthread_mutex_lock(mutex)
+            libc.pthread_mutex_lock(mutex)
+        if path == '/catches':
+            while True:
+                try:
+                    time.sleep(1000)
+                except BaseException:
+                    pass
+        if path == '/slow':
+            time.sleep(2.5)
+        start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
+        return [b'done']
+    ";
+
+#[track_caller]
+fn start(words: &[&str]) -> Pool {
+    let setup = Setup::new(HANGS).words(words);
+    let listener = UnixListener::bind(setup.path("app.sock")).unwrap();
+    setup.start_on(listener)
+}
+
+/// Asserts that the worker has been ended within this time, and with its stacks in the log.
+#[track_caller]
+fn was_ended(pool: Pool, begin: Instant, limit: Duration, code: &str) -> Ended {
+    let ended = pool.end();
+    assert!(begin.elapsed() < limit, "{:?}: {}", begin.elapsed(), ended.stderr);
+    assert_eq!(ended.status.signal(), Some(Signal::ABORT.as_raw()), "{ended:?}");
+    assert_eq!(codes(&ended.stderr), [code], "{}", ended.stderr);
+    assert!(ended.stderr.contains(" in application"), "{}", ended.stderr);
+    ended
+}
+
+#[test]
+fn a_hang_that_cannot_be_interrupted_ends_the_worker() {
+    for threads in ["1", "8"] {
+        for path in ["/c", "/catches"] {
+            let pool = start(&["--timeout", "1", "--threads", threads]);
+            let wire = pool.connect();
+            let begin = Instant::now();
+            wire.send(&Ask::get(path).bytes());
+            let ended = was_ended(pool, begin, Duration::from_secs(12), "W0604");
+            assert!(ended.stderr.contains("could not be interrupted after"), "{}", ended.stderr);
+            assert!(
+                begin.elapsed() > Duration::from_secs(2),
+                "{path}: it has time to end by itself"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slow_request_is_logged_with_the_stacks_and_goes_on() {
+    for (threads, timeout) in [("1", "0"), ("8", "0"), ("1", "60")] {
+        let mut pool = start(&["--slow", "1", "--threads", threads, "--timeout", timeout]);
+        let mut wire = pool.connect();
+        wire.send(&Ask::get("/slow").bytes());
+        pool.await_log("W0605");
+        assert_eq!(wire.answer().text(), "done");
+        pool.await_log(" in application");
+        let log = pool.stop();
+        assert_eq!(codes(&log), ["W0605"], "{log}");
+    }
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_while_it_hangs_ends_within_a_bound() {
+    for threads in ["1", "8"] {
+        for path in ["/sleep", "/spin", "/c", "/catches"] {
+            let mut pool = start(&["--drain", "2", "--threads", threads]);
+            let wire = pool.connect();
+            wire.send(&Ask::get(path).bytes());
+            pool.await_log("begun");
+            let begin = Instant::now();
+            pool.signal(Signal::TERM);
+            let ended = was_ended(pool, begin, Duration::from_secs(10), "W0612");
+            assert!(
+                ended.stderr.contains("was asked to stop and still runs after 2 s"),
+                "{}",
+                ended.stderr
+            );
+            assert!(begin.elapsed() > Duration::from_millis(1800), "{path}: {:?}", begin.elapsed());
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_finishes_its_request_first() {
+    for threads in ["1", "8"] {
+        let mut pool = start(&["--drain", "20", "--threads", threads]);
+        let mut wires: Vec<Wire> = vec![pool.connect()];
+        wires[0].send(&Ask::get("/slow").bytes());
+        pool.await_log("begun");
+        pool.signal(Signal::TERM);
+        pool.signal(Signal::TERM);
+        assert_eq!(wires[0].answer().text(), "done");
+        let log = pool.end();
+        assert!(log.status.success(), "{log:?}");
+        assert_eq!(codes(&log.stderr), [""; 0], "{}", log.stderr);
+    }
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_and_goes_on_says_where_it_is() {
+    for path in ["/sleep", "/c"] {
+        let mut pool = start(&["--drain", "30"]);
+        let wire = pool.connect();
+        wire.send(&Ask::get(path).bytes());
+        pool.await_log("begun");
+        pool.signal(Signal::TERM);
+        pool.await_log("W0611");
+        pool.await_log(" in application");
+        pool.signal(Signal::KILL);
+        let log = pool.end().stderr;
+        assert_eq!(codes(&log), ["W0611"], "{log}");
+    }
+}

@@ -1,0 +1,440 @@
+//! A web server's end of a connection: requests as records, answers taken apart and judged.
+
+use std::{
+    fs::File,
+    io::{
+        Read as _, Write as _, {self},
+    },
+    net::TcpStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    thread::{
+        JoinHandle, {self},
+    },
+};
+
+use fastcgi_server::{
+    RequestId,
+    bodies::{EndRequest, ProtocolStatus},
+    client::{Connection, Error, Event, Request},
+    pairs,
+    record::UnknownVersion,
+    values::Values,
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{Shutdown, shutdown},
+};
+
+use crate::support::{
+    assertions::{Head, whole},
+    child_process::DEADLINE,
+    probe::ORDINARY,
+};
+
+/// Types of records (FastCGI 1.0, 8).
+pub(crate) const BEGIN_REQUEST: u8 = 1;
+pub(crate) const ABORT_REQUEST: u8 = 2;
+pub(crate) const PARAMS: u8 = 4;
+pub(crate) const STDIN: u8 = 5;
+pub(crate) const GET_VALUES: u8 = 9;
+
+/// A connection to a pool.
+pub(crate) struct Wire {
+    stream: File,
+    protocol: Connection,
+    unread: Vec<u8>,
+}
+
+/// One thing that the pool said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Stdout(u16, Vec<u8>),
+    StdoutEnd(u16),
+    Stderr(u16, Vec<u8>),
+    StderrEnd(u16),
+    End(u16, EndRequest),
+    Values(Values),
+    UnknownType(u8),
+}
+
+/// A record as it stands on the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) header: [u8; 8],
+    pub(crate) content: Vec<u8>,
+    pub(crate) padding: Vec<u8>,
+}
+
+/// All that was said until a request ended.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) said: Vec<Said>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) end: EndRequest,
+}
+
+/// A request in the making.
+#[derive(Clone)]
+pub(crate) struct Ask {
+    pub(crate) id: u16,
+    role: u16,
+    keep: bool,
+    pub(crate) params: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Wire {
+    /// A connection to a Unix socket.
+    #[track_caller]
+    pub(crate) fn unix(path: &Path) -> Self {
+        let stream =
+            UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Self::over(stream)
+    }
+
+    /// A connection to HOST:PORT.
+    #[track_caller]
+    pub(crate) fn tcp(address: &str) -> Self {
+        let stream =
+            TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// A connection that is open already.
+    pub(crate) fn over(stream: impl Into<OwnedFd>) -> Self {
+        Self { stream: File::from(stream.into()), protocol: Connection::new(), unread: Vec::new() }
+    }
+
+    /// Sends bytes as they are.
+    #[track_caller]
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        (&self.stream).write_all(bytes).unwrap();
+    }
+
+    /// Sends bytes as they are, if it can: the other end may have closed the connection.
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
+        (&self.stream).write_all(bytes)
+    }
+
+    /// Sends bytes beside everything else; whether they could be sent is the thread's result.
+    pub(crate) fn send_beside(&self, bytes: Vec<u8>) -> JoinHandle<io::Result<()>> {
+        let stream = self.stream.try_clone().unwrap();
+        thread::spawn(move || (&stream).write_all(&bytes))
+    }
+
+    /// Sends for ever, beside everything else; how that ends is the thread's result.
+    pub(crate) fn send_without_end(&self) -> JoinHandle<io::Result<()>> {
+        let stream = self.stream.try_clone().unwrap();
+        thread::spawn(move || {
+            loop {
+                (&stream).write_all(&[0; 64 * 1024])?;
+            }
+        })
+    }
+
+    /// Has the other end no room for more?
+    pub(crate) fn is_full(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], Some(&at_once)).unwrap() == 0
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end_sending(&self) {
+        shutdown(&self.stream, Shutdown::Write).unwrap();
+    }
+
+    /// The next that is said; nothing if the connection was closed.
+    pub(crate) fn try_next(&mut self) -> io::Result<Option<Said>> {
+        loop {
+            let step = match self.protocol.receive(&self.unread) {
+                // So a response that is not whole ends.
+                Err(Error::UnknownVersion(UnknownVersion(0))) => {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "what is no record"));
+                }
+                step => step.expect("records of FastCGI"),
+            };
+            let said = step.event.map(|event| match event {
+                Event::Stdout { id, bytes } => Said::Stdout(id.get(), bytes.to_vec()),
+                Event::StdoutEnd { id } => Said::StdoutEnd(id.get()),
+                Event::Stderr { id, bytes } => Said::Stderr(id.get(), bytes.to_vec()),
+                Event::StderrEnd { id } => Said::StderrEnd(id.get()),
+                Event::End { id, result } => Said::End(id.get(), result),
+                Event::Values(values) => Said::Values(values),
+                Event::UnknownType(number) => Said::UnknownType(number),
+            });
+            let consumed = step.consumed;
+            self.unread.drain(..consumed);
+            if said.is_some() {
+                return Ok(said);
+            }
+            let mut piece = [0; 64 * 1024];
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Ok(None),
+                Ok(length) => self.unread.extend_from_slice(&piece[..length]),
+                // A read with a deadline is not taken up again by the kernel after a signal, such
+                // as that of a child's end.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next that is said; nothing if the connection was closed in good order.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Option<Said> {
+        self.try_next().unwrap_or_else(|error| panic!("nothing can be read: {error}"))
+    }
+
+    /// Reads at most so many bytes as they are; gives how many came.
+    pub(crate) fn read_some(&mut self, most: usize) -> io::Result<usize> {
+        self.stream.read(&mut vec![0; most])
+    }
+
+    /// The records up to the end of a request, byte for byte.
+    #[track_caller]
+    pub(crate) fn records(&mut self) -> Vec<Record> {
+        let take = |length: usize| {
+            let mut bytes = vec![0; length];
+            (&self.stream).read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let mut records: Vec<Record> = Vec::new();
+        while records.last().is_none_or(|record| record.header[1] != 3) {
+            let header: [u8; 8] = take(8).try_into().unwrap();
+            let content = take(usize::from(u16::from_be_bytes([header[4], header[5]])));
+            records.push(Record { header, content, padding: take(usize::from(header[6])) });
+        }
+        records
+    }
+
+    /// All bytes up to the end of the connection.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Has it said anything that was not looked at?
+    pub(crate) fn has_more(&self) -> bool {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut watched = [PollFd::new(&self.stream, PollFlags::IN)];
+        !self.unread.is_empty() || poll(&mut watched, Some(&at_once)).unwrap() > 0
+    }
+
+    /// All that is said until a request ends; nothing if the connection is closed before the first
+    /// word.
+    pub(crate) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
+        let mut said = Vec::new();
+        let mut stdout = Vec::new();
+        loop {
+            let next = self.try_next().map_err(|error| match said.is_empty() {
+                true => error,
+                false => {
+                    io::Error::new(io::ErrorKind::UnexpectedEof, format!("{error} after {said:?}"))
+                }
+            })?;
+            match next {
+                Some(Said::End(id, end)) => {
+                    said.push(Said::End(id, end));
+                    return Ok(Some(Answer { said, stdout, end }));
+                }
+                Some(other) => {
+                    if let Said::Stdout(_, bytes) = &other {
+                        stdout.extend_from_slice(bytes);
+                    }
+                    said.push(other);
+                }
+                None if said.is_empty() => return Ok(None),
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        format!("cut after {said:?}"),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// All that is said until a request ends.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Answer {
+        let answer = self.try_answer().unwrap_or_else(|error| panic!("no answer: {error}"));
+        answer.expect("an answer, not the end of the connection")
+    }
+
+    /// Sends a request and waits for its answer.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, ask: &Ask) -> Answer {
+        self.send(&ask.bytes());
+        let answer = self.answer();
+        assert!(
+            matches!(answer.said.last(), Some(Said::End(id, _)) if *id == ask.id),
+            "{answer:?}"
+        );
+        answer
+    }
+
+    /// Asserts that the pool closes the connection in good order and says nothing more.
+    #[track_caller]
+    pub(crate) fn assert_closed(&mut self) {
+        assert_eq!(self.next(), None);
+        assert_eq!(self.unread, b"", "the connection ends within a record");
+    }
+}
+
+impl Answer {
+    /// The reply, if it is a valid one, whole, and all of it was sent as the specification says
+    /// (FastCGI 1.0, 6.1 and 6.2).
+    #[track_caller]
+    pub(crate) fn head(&self) -> Head {
+        assert_eq!(
+            self.end,
+            EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete }
+        );
+        let ends = self.said.iter().filter(|said| matches!(said, Said::StdoutEnd(_))).count();
+        assert_eq!(ends, 1, "FCGI_STDOUT is ended once: {:?}", self.said);
+        let last = self.said.iter().rposition(|said| matches!(said, Said::Stdout(..)));
+        let end = self.said.iter().position(|said| matches!(said, Said::StdoutEnd(_)));
+        assert!(last < end, "nothing follows the end of FCGI_STDOUT: {:?}", self.said);
+        assert!(
+            !self.said.iter().any(|said| matches!(said, Said::Stderr(..) | Said::StderrEnd(_))),
+            "{:?}",
+            self.said
+        );
+        whole(&self.stdout)
+    }
+
+    /// The body of a reply of status 200.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        let head = self.head();
+        assert_eq!(head.status, 200, "{:?}", String::from_utf8_lossy(&self.stdout));
+        String::from_utf8_lossy(&head.body).into_owned()
+    }
+
+    /// The process that answered.
+    #[track_caller]
+    pub(crate) fn pid(&self) -> i32 {
+        self.head().all("X-Pid")[0].parse().unwrap()
+    }
+}
+
+impl Ask {
+    /// A `GET` over a connection that is closed afterwards.
+    pub(crate) fn get(path: &str) -> Self {
+        let ask = Self { id: 1, role: 1, keep: false, params: Vec::new(), body: Vec::new() };
+        let ordinary =
+            ORDINARY.into_iter().filter(|(name, _)| !["PATH", "SCRIPT_FILENAME"].contains(name));
+        let ask = ordinary.fold(ask, |ask, (name, value)| ask.param(name, value));
+        ask.param("SCRIPT_NAME", "").param("PATH_INFO", path).param("REQUEST_URI", path)
+    }
+
+    /// A `POST` with this body.
+    pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        let ask = Self::get(path)
+            .param("REQUEST_METHOD", "POST")
+            .param("CONTENT_LENGTH", body.len().to_string());
+        Self { body, ..ask }
+    }
+
+    /// With another id than 1.
+    pub(crate) fn id(self, id: u16) -> Self {
+        Self { id, ..self }
+    }
+
+    /// In another role than responder.
+    pub(crate) fn role(self, role: u16) -> Self {
+        Self { role, ..self }
+    }
+
+    /// Over a connection that stays open.
+    pub(crate) fn keep(self) -> Self {
+        Self { keep: true, ..self }
+    }
+
+    /// With a body, whatever the parameters say.
+    pub(crate) fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
+    /// With a parameter.
+    pub(crate) fn param(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.params.retain(|(known, _)| known != name);
+        self.params.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// Without a parameter.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.params.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.before_body();
+        if self.role != 2 {
+            bytes.extend(self.stdin(&self.body));
+            bytes.extend(self.end_of_stdin());
+        }
+        bytes
+    }
+
+    /// All before the body.
+    pub(crate) fn before_body(&self) -> Vec<u8> {
+        let mut bytes = self.begin();
+        Request::new(RequestId::new(self.id).unwrap())
+            .append_params(self.params.iter().map(|(name, value)| (name, value)), &mut bytes)
+            .unwrap();
+        bytes
+    }
+
+    /// `FCGI_BEGIN_REQUEST`.
+    pub(crate) fn begin(&self) -> Vec<u8> {
+        let [high, low] = self.role.to_be_bytes();
+        record(BEGIN_REQUEST, self.id, &[high, low, u8::from(self.keep), 0, 0, 0, 0, 0])
+    }
+
+    /// The parameters as they stand in their stream.
+    pub(crate) fn pairs(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (name, value) in &self.params {
+            pairs::append(name.as_bytes(), value, &mut bytes).unwrap();
+        }
+        bytes
+    }
+
+    /// `content` as records of `FCGI_STDIN`.
+    pub(crate) fn stdin(&self, content: &[u8]) -> Vec<u8> {
+        content.chunks(0xffff).flat_map(|piece| record(STDIN, self.id, piece)).collect()
+    }
+
+    /// The end of `FCGI_STDIN`.
+    pub(crate) fn end_of_stdin(&self) -> Vec<u8> {
+        record(STDIN, self.id, b"")
+    }
+
+    /// `FCGI_ABORT_REQUEST`.
+    pub(crate) fn abort(&self) -> Vec<u8> {
+        record(ABORT_REQUEST, self.id, b"")
+    }
+}
+
+/// A record.
+pub(crate) fn record(kind: u8, id: u16, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap();
+    let mut record = vec![1, kind];
+    record.extend(id.to_be_bytes());
+    record.extend(length.to_be_bytes());
+    record.extend([0, 0]);
+    record.extend(content);
+    record
+}

@@ -1,0 +1,132 @@
+//! Apache httpd in front of long-lived processes, configured by the files in `apache/` as they
+//! stand.
+
+use std::fmt::Write as _;
+
+use crate::support::web_servers::{
+    Front, Habits,
+    apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble},
+    behind_pools::BehindPools,
+    pools::{Pools, scripts},
+    server::Server,
+    site::Site,
+    source,
+};
+
+/// Apache with mod_fcgid, which starts the scripts itself.
+pub(crate) struct ApacheFcgid {
+    server: Server,
+    site: Site,
+}
+
+impl ApacheFcgid {
+    /// Starts one over a site of its own.
+    pub(crate) fn start() -> Self {
+        let site = Site::new();
+        let server = httpd(&site, |port| {
+            let mut text = preamble(&site, port, &[MPM_EVENT, "alias", "fcgid"]);
+            let root = site.path("").display().to_string();
+            let root = root.trim_end_matches('/');
+            write!(
+                text,
+                r#"FcgidIPCDir "{root}/run/fcgid"
+FcgidProcessTableFile "{root}/run/fcgid.shm"
+FcgidInitialEnv DJANGO_DATA "{root}/var"
+Define WSGATE_CGI_BIN "{root}/cgi-bin"
+Include "{}"
+"#,
+                source("apache/fcgid.conf").display()
+            )
+            .unwrap();
+            text += &granted_cgi_bin(&site);
+            text
+        });
+        Self { server, site }
+    }
+}
+
+impl Front for ApacheFcgid {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.server.url(path)
+    }
+
+    fn log(&self) -> String {
+        self.server.log()
+    }
+
+    fn stop(&mut self) -> String {
+        self.server.stop();
+        self.server.log()
+    }
+}
+
+/// Apache with mod_proxy_fcgi, in front of pools.
+pub(crate) struct ApacheProxyFcgi;
+
+impl ApacheProxyFcgi {
+    /// Starts one over a site of its own, with pools at Unix sockets.
+    pub(crate) fn start() -> BehindPools {
+        let site = Site::new();
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, &each_at_its_address)
+    }
+
+    /// With pools at TCP ports.
+    pub(crate) fn over_tcp() -> BehindPools {
+        let site = Site::new();
+        let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
+        Self::with(site, pools, &each_at_its_address)
+    }
+
+    /// With `script` alone, at the root.
+    pub(crate) fn at_the_root(script: &str) -> BehindPools {
+        let site = Site::new();
+        let pools = Pools::new(&site, &site.path("run/error.log"));
+        Self::with(site, pools, &|_| vec![("/".to_owned(), script.to_owned())]).at_the_root(script)
+    }
+
+    /// With more words for the pools.
+    pub(crate) fn with_words(words: &[&str]) -> BehindPools {
+        Self::start().with_words(words)
+    }
+
+    fn with(
+        site: Site,
+        pools: Pools,
+        mounts: &dyn Fn(&Site) -> Vec<(String, String)>,
+    ) -> BehindPools {
+        let server = httpd(&site, |port| {
+            let mut text = preamble(&site, port, &[MPM_EVENT, "proxy", "proxy_fcgi"]);
+            for (mount, script) in mounts(&site) {
+                let pool = match pools.port(&script) {
+                    Some(port) => format!("fcgi://127.0.0.1:{port}"),
+                    None => {
+                        format!("unix:{}|fcgi://wsgate", Pools::socket(&site, &script).display())
+                    }
+                };
+                writeln!(
+                    text,
+                    "Define WSGATE_MOUNT \"{mount}\"\nDefine \
+                        WSGATE_POOL \"{pool}\"\nInclude \"{}\"",
+                    source("apache/proxy_fcgi.conf").display()
+                )
+                .unwrap();
+            }
+            text
+        });
+        BehindPools::new(
+            server,
+            pools,
+            site,
+            Habits { keeps_connections: true, ..Habits::default() },
+        )
+    }
+}
+
+fn each_at_its_address(site: &Site) -> Vec<(String, String)> {
+    scripts(site).into_iter().map(|script| (format!("/cgi-bin/{script}"), script)).collect()
+}

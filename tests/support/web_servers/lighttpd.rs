@@ -1,0 +1,81 @@
+//! lighttpd, configured by `apache/lighttpd.conf` as it stands.
+
+use std::fs;
+
+use crate::support::web_servers::{
+    Front,
+    server::{Server, command},
+    site::{ServerUser, Site},
+    source,
+};
+
+/// A running lighttpd.
+pub(crate) struct Lighttpd {
+    server: Server,
+    site: Site,
+}
+
+impl Lighttpd {
+    /// Starts one over a site of its own.
+    pub(crate) fn start() -> Self {
+        Self::over(Site::new())
+    }
+
+    /// Starts one over the files of `site`.
+    pub(crate) fn over(site: Site) -> Self {
+        let log = site.path("run/error.log");
+        let server = Server::start(&site.path("run/lighttpd.pid"), &log, |port| {
+            let configuration = site.path("run/lighttpd.conf");
+            fs::write(&configuration, lighttpd_conf(&site, port)).unwrap();
+            let mut command = command("lighttpd", &log);
+            command.arg("-D").arg("-f").arg(configuration);
+            command
+        });
+        Self { server, site }
+    }
+}
+
+impl Front for Lighttpd {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn url(&self, path: &str) -> String {
+        self.server.url(path)
+    }
+
+    fn log(&self) -> String {
+        self.server.log()
+    }
+
+    fn stop(&mut self) -> String {
+        self.server.stop();
+        self.server.log()
+    }
+}
+
+fn lighttpd_conf(site: &Site, port: u16) -> String {
+    let root = site.path("").display().to_string();
+    let root = root.trim_end_matches('/');
+    let user = ServerUser::get()
+        .map_or_else(String::new, |user| format!("server.username = \"{}\"\n", user.name));
+    let runtime = site.runtime_directory().map_or_else(String::new, |directory| {
+        format!(
+            "setenv.add-environment += ( \"WSGATE_RUNTIME_DIR\" => \"{}\" )\n",
+            directory.display()
+        )
+    });
+    format!(
+        r#"server.bind = "127.0.0.1"
+server.port = {port}
+{user}server.document-root = "{root}/htdocs"
+server.pid-file = "{root}/run/lighttpd.pid"
+server.upload-dirs = ( "{root}/var" )
+server.modules = ( "mod_setenv" )
+setenv.add-environment = ( "DJANGO_DATA" => "{root}/var" )
+{runtime}var.wsgate_cgi_bin = "{root}/cgi-bin"
+include "{}"
+"#,
+        source("apache/lighttpd.conf").display()
+    )
+}

@@ -1,0 +1,42 @@
+//! What can be asked for of a directory of scripts.
+
+use crate::{
+    support::web_servers::{ApacheFcgid, Client, Front},
+    web_servers::behind_every_cold_front,
+};
+
+// No script is run, so that it is all one whether one would be warm.
+behind_every_cold_front! {
+    only_wsgi_files_can_be_asked_for
+}
+
+// The other fronts of long-lived workers serve one application at one address, and no directory.
+mod apache_fcgid {
+    #[test]
+    fn only_wsgi_files_can_be_asked_for() {
+        super::only_wsgi_files_can_be_asked_for(&mut super::ApacheFcgid::start());
+    }
+}
+
+/// A virtualenv's python under cgi-bin would be a program that runs whatever a visitor posts.
+fn only_wsgi_files_can_be_asked_for(front: &mut dyn Front) {
+    std::os::unix::fs::symlink(
+        crate::support::web_servers::venv(),
+        front.site().path("cgi-bin/.venv"),
+    )
+    .unwrap();
+    for path in
+        [".venv/bin/python", ".venv/bin/python/x.wsgi", "djangosite/settings.py", "djangosite/"]
+    {
+        let response = Client::post(
+            front.script(path),
+            "print('Content-Type: text/plain'); print(); print('in')",
+        )
+        .run();
+        assert_eq!(
+            (response.status, response.text().contains("SECRET_KEY")),
+            (403, false),
+            "{path}: {response:?}"
+        );
+    }
+}

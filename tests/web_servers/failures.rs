@@ -1,0 +1,127 @@
+//! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of
+//! the cause, and the error log one entry that says it all. What is other where workers stay stands
+//! in `workers`.
+
+use crate::{
+    support::web_servers::{Client, Front, eventually},
+    web_servers::{behind_every_cold_front, behind_every_resident_front, behind_every_warm_front},
+};
+
+/// Each application of `tests/apps/` that fails, with the status that a visitor gets.
+macro_rules! each_gets_its_status_and_one_log_entry {
+    (anyhow { $($app:ident $status:literal)* } cold { $($unloaded:ident $its_status:literal)* }) => {
+        $(fn $app(front: &mut dyn Front) { fails_well(front, stringify!($app), $status); })*
+        $(fn $unloaded(front: &mut dyn Front) { fails_well(front, stringify!($unloaded), $its_status); })*
+        behind_every_cold_front! { $($app)* $($unloaded)* }
+        behind_every_warm_front! {
+            $($app)*
+            a_process_that_ends_without_a_word
+            an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
+        }
+        behind_every_resident_front! {
+            $($app)*
+            a_process_that_ends_without_a_word
+            an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
+        }
+    };
+}
+
+each_gets_its_status_and_one_log_entry! {
+    anyhow {
+        raises 500
+        raises_in_first_block 500
+        returns_str 500
+        returns_none 500
+        no_start_response 500
+        injects_header 500
+        recurses 500
+        calls_sys_exit 500
+        segfaults 502
+        kills_itself 502
+        hangs 504
+        hangs_without_python 504
+        // Without an interpreter there is nothing to start a pool with.
+        python_not_there 500
+        venv_not_there 500
+    }
+    cold {
+        // A pool that cannot load the application says so in the log, too.
+        raises_at_import 500
+        missing_module 500
+        no_application 500
+        syntax_error 500
+        // A status says that it was no crash, and warm the pool alone hears of it.
+        calls_os_exit 500
+        calls_os_exit_at_import 500
+    }
+}
+
+fn a_process_that_ends_without_a_word(front: &mut dyn Front) {
+    fails_well(front, "calls_os_exit", 502);
+}
+
+fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(front: &mut dyn Front) {
+    for (app, code) in [
+        ("raises_at_import", "W0301"),
+        ("missing_module", "W0302"),
+        ("no_application", "W0303"),
+        ("syntax_error", "W0301"),
+    ] {
+        for _ in 0..3 {
+            let page = Client::get(front.script(&format!("{app}.wsgi"))).run().expect(500);
+            assert!(!page.text().contains("Traceback") && !page.text().contains(app), "{page:?}");
+            let id = page
+                .text()
+                .split("<code>")
+                .nth(1)
+                .and_then(|rest| rest.split("</code>").next())
+                .unwrap()
+                .to_owned();
+            eventually("the log names the request", || front.log().contains(&id));
+        }
+        assert!(front.log().contains(&format!("wsgate: error[{code}]")), "{app}: {}", front.log());
+    }
+}
+
+fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
+    let page = Client::get(front.script(&format!("{app}.wsgi"))).run().expect(status);
+    let text = page.text();
+    assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
+    for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
+        assert!(!text.contains(word), "the page has `{word}`: {text}");
+    }
+    let id = text
+        .split("<code>")
+        .nth(1)
+        .and_then(|rest| rest.split("</code>").next())
+        .unwrap_or_default();
+    assert!(!id.is_empty(), "the page names no request id: {text}");
+
+    // The entry may be on its way still; a second one would be when nothing of ours runs any more.
+    eventually("the log has an entry", || front.log().contains("hint: "));
+    eventually("no process of ours is left", || front.site().processes().is_empty());
+    let log = without_obituaries(&front.stop());
+    let entries = log.matches("wsgate: error[W").count();
+    assert_eq!(entries, 1, "entries in the log: {log}");
+    let entry = &log[log.find("wsgate: error[W").unwrap()..];
+    let (code, rest) = entry.strip_prefix("wsgate: error[W").unwrap().split_at(4);
+    assert!(code.bytes().all(|byte| byte.is_ascii_digit()) && rest.starts_with("]: "), "{entry}");
+    assert_eq!(log.matches("hint: ").count(), 1, "hints in the log: {log}");
+    assert!(log.contains(id), "the log does not name request {id}: {log}");
+    assert!(!log.contains("End of script output before headers"), "{log}");
+}
+
+/// The log without what a warm pool says of the end of a worker, beside what the request's own
+/// entry says.
+fn without_obituaries(log: &str) -> String {
+    // A warning if the gateway may have had it killed.
+    let found = ["error", "warning"]
+        .iter()
+        .find_map(|severity| log.split_once(&format!("wsgate: {severity}[W0701]")));
+    let Some((before, entry)) = found else { return log.to_owned() };
+    let (_, after) = entry
+        .split_once("\nrequest: none, pool of ")
+        .unwrap_or_else(|| panic!("of no pool: {log}"));
+    let after = after.split_once('\n').map_or("", |(_, after)| after);
+    format!("{before}{after}")
+}

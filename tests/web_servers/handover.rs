@@ -1,0 +1,53 @@
+//! Connections that are kept change their worker where one is busy or ends, and visitors notice
+//! nothing.
+
+use std::{io::Write as _, thread};
+
+use crate::{
+    support::web_servers::{Client, Front},
+    web_servers::behind_every_pool_front,
+};
+
+behind_every_pool_front! {
+    a_page_that_waits_holds_up_no_other
+    releases_cost_no_request
+}
+
+fn a_page_that_waits_holds_up_no_other(front: &mut dyn Front) {
+    let mut gate = front.site().fifo("gate");
+    let page = || Client::get(front.script("waits_if_asked.wsgi")).stream();
+    for _ in 0..3 {
+        // So many at once that a server which keeps connections has some with each worker.
+        for reply in [(); 6].map(|()| page()) {
+            assert_eq!(reply.finish(), ("first\nsecond\n".to_owned(), true));
+        }
+        let mut waits = Client::get(front.script("waits_if_asked.wsgi?wait")).stream();
+        assert_eq!(waits.read_until("first\n"), "first\n");
+        for reply in [(); 6].map(|()| page()) {
+            assert_eq!(reply.finish(), ("first\nsecond\n".to_owned(), true));
+        }
+        gate.write_all(b"go\n").unwrap();
+        assert_eq!(waits.finish(), ("first\nsecond\n".to_owned(), true));
+    }
+}
+
+fn releases_cost_no_request(front: &mut dyn Front) {
+    let url = front.script("waits_if_asked.wsgi");
+    Client::get(&url).run().expect(200);
+    let (site, mut asked) = (front.site(), 0);
+    thread::scope(|scope| {
+        let reloads = scope.spawn(|| {
+            for _ in 0..10 {
+                let mut reload = site.as_server(site.path("bin/wsgate"));
+                reload
+                    .args(["reload", "waits-if-asked"])
+                    .env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
+                assert!(reload.status().unwrap().success());
+            }
+        });
+        while asked < 100 || !reloads.is_finished() {
+            Client::get(&url).run().expect(200);
+            asked += 1;
+        }
+    });
+}

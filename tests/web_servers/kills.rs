@@ -1,0 +1,102 @@
+//! Workers that are killed one after the other, as visitors of a site behind nginx see it.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    pool::load::{Random, turn},
+    support::web_servers::{Client, Front as _, Nginx, eventually, wait_for_exit},
+};
+
+const KILLS: u64 = 50;
+
+/// Between two of them.
+const PACE: Duration = Duration::from_millis(200);
+
+const VISITORS: usize = 4;
+
+#[test]
+fn a_request_whose_worker_is_killed_is_answered_with_502_and_every_other_is_whole() {
+    let _turn = turn();
+    let mut random = Random::new();
+    let mut front = Nginx::start();
+    let url = front.script("tells_its_process.wsgi");
+    Client::get(&url).run().expect(200);
+    let (begun, settled, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    // Workers that have answered, and those that were killed.
+    let (seen, killed) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
+    let (served, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let visit = |visitor: usize| {
+        for number in 0_u64.. {
+            if over.load(Ordering::SeqCst) {
+                break;
+            }
+            let began = settled.load(Ordering::SeqCst);
+            let query = format!("visitor={visitor}&number={number}");
+            let response = Client::get(format!("{url}?{query}")).run();
+            assert_eq!(response.exit, 0, "{response:?}");
+            if response.status == 200 {
+                assert_eq!(response.text(), query);
+                seen.lock().unwrap().insert(response.header("x-pid").parse::<i32>().unwrap());
+                served.fetch_add(1, Ordering::SeqCst);
+            } else {
+                assert_eq!(response.status, 502, "{response:?}");
+                assert!(response.text().contains("502 Bad Gateway"), "{response:?}");
+                assert!(begun.load(Ordering::SeqCst) > began, "no worker was killed: {response:?}");
+                failed.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let (alive, all_ended) = channel::<()>();
+        for visitor in 0..VISITORS {
+            let (alive, visit) = (alive.clone(), &visit);
+            scope.spawn(move || {
+                let _alive = alive;
+                visit(visitor);
+            });
+        }
+        drop(alive);
+        for kill in 1..=KILLS {
+            if all_ended.recv_timeout(PACE) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+            let mut workers: Vec<i32> = Vec::new();
+            eventually("a worker has answered that lives, or all is over", || {
+                let killed = killed.lock().unwrap_or_else(PoisonError::into_inner);
+                let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                workers = seen.difference(&killed).copied().collect();
+                !workers.is_empty()
+            });
+            workers.sort_unstable();
+            let worker = workers[random.below(workers.len())];
+            killed.lock().unwrap().insert(worker);
+            begun.store(kill, Ordering::SeqCst);
+            kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+            wait_for_exit(worker);
+            settled.store(kill, Ordering::SeqCst);
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+    let (served, failed) = (served.into_inner(), failed.into_inner());
+    assert_eq!(begun.into_inner(), KILLS, "{served} served, {failed} failed");
+    // Each worker has one thread, and with it a request that waits on the connection that nginx
+    // keeps.
+    assert!(failed <= 2 * KILLS, "{failed} failed, {served} were served");
+    for _ in 0..4 {
+        Client::get(&url).run().expect(200);
+    }
+    let log = front.stop();
+    assert_eq!(log.matches("wsgate: error[W").count() as u64, KILLS, "{log}");
+    assert_eq!(log.matches("[W0701]").count() as u64, KILLS, "{log}");
+}

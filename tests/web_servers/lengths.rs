@@ -1,0 +1,105 @@
+//! Content-Length: it arrives as the application has said it, and no body differs from it without
+//! anybody's notice.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use crate::{
+    support::web_servers::{Client, Front, Response},
+    web_servers::behind_every_front,
+};
+
+behind_every_front! {
+    a_content_length_arrives
+    a_head_has_the_headers_of_a_get
+    what_comes_behind_a_short_body_is_not_taken_for_the_next_response
+}
+
+/// Apache since 2.4.59 drops it unless told otherwise, and a client cannot know how much is to
+/// come.
+fn a_content_length_arrives(front: &mut dyn Front) {
+    for (path, length) in [("/fits", 100_000), ("/list", 10)] {
+        for method in ["GET", "HEAD"] {
+            let url = front.script(&format!("has_length.wsgi{path}"));
+            let request = if method == "GET" { Client::get(url) } else { Client::head(url) };
+            let response = request.run().expect(200);
+            assert_eq!(
+                response.header("content-length"),
+                length.to_string(),
+                "{method} {path}: {response:?}"
+            );
+            assert_eq!(
+                response.body.len(),
+                if method == "GET" { length } else { 0 },
+                "{method} {path}"
+            );
+        }
+    }
+    // What is too much is cut off.
+    let response = Client::get(front.script("has_length.wsgi/long")).run().expect(200);
+    assert_eq!(
+        (response.header("content-length"), response.body.len()),
+        ("50000", 50_000),
+        "{response:?}"
+    );
+}
+
+/// RFC 9110 9.3.2: the same headers, though those that only a body makes known may be missing.
+fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
+    let headers = |response: &Response| {
+        let of_connection =
+            ["date", "transfer-encoding", "connection", "keep-alive", "accept-ranges"];
+        let mut headers = response.headers.clone();
+        headers.retain(|(name, _)| !of_connection.contains(&name.as_str()));
+        headers.sort_unstable();
+        headers
+    };
+    for path in ["/fits", "/list", "/generator"] {
+        let url = front.script(&format!("has_length.wsgi{path}"));
+        let (get, head) =
+            (Client::get(&url).run().expect(200), Client::head(&url).run().expect(200));
+        let mut of_get = headers(&get);
+        if head.all("content-length").is_empty() {
+            assert_eq!(path, "/generator", "the application says how long the body is: {head:?}");
+            of_get.retain(|(name, _)| name != "content-length");
+        }
+        assert_eq!(of_get, headers(&head), "{path}");
+        // `Content-Length: 0` would be wrong.
+        assert!(head.all("content-length").iter().all(|&length| length != "0"), "{path}: {head:?}");
+    }
+}
+
+/// On a kept connection of the client's, bytes of the next response would complete a body that is
+/// too short. Two requests are sent at once: the second is not answered on this connection.
+fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(front: &mut dyn Front) {
+    for path in ["/short", "/raises"] {
+        let url = front.script(&format!("has_length.wsgi{path}"));
+        let (host, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let mut connection = TcpStream::connect(host).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(connection, "GET /{target} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        // The server may have closed the connection by now.
+        let second =
+            format!("GET /{target}?second HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let _ = connection.write_all(second.as_bytes());
+        let mut response = Vec::new();
+        // A connection that is reset is cut, too.
+        let _ = connection.read_to_end(&mut response);
+        let response = String::from_utf8_lossy(&response).into_owned();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
+        assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
+        // What nginx makes of a short body is said by how its connection to the pool ends.
+        if head.to_ascii_lowercase().contains("content-length: 100000")
+            && !head.contains("Server: nginx")
+        {
+            assert!(
+                !body.contains("HTTP/1.1"),
+                "{path}: {} bytes, and then another response",
+                body.len()
+            );
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a pool sends for the log of the web server in front of it, in the words of that server.
+
+use std::{
+    fs::{
+        Permissions, {self},
+    },
+    os::unix::fs::PermissionsExt as _,
+};
+
+use crate::support::web_servers::{ApacheFcgid, ApacheProxyFcgi, Client, Front, Nginx};
+
+#[test]
+fn nginx_logs_what_a_request_says() {
+    logs_what_a_request_says(
+        &mut Nginx::with_words(&["--errors-to-server"]),
+        "FastCGI sent in stderr: \"",
+    );
+}
+
+#[test]
+fn apache_logs_what_a_request_says() {
+    logs_what_a_request_says(
+        &mut ApacheProxyFcgi::with_words(&["--errors-to-server"]),
+        "AH01071: Got error '",
+    );
+}
+
+/// mod_fcgid starts scripts alone, so that one stands before each application.
+#[test]
+fn mod_fcgid_logs_what_a_request_says() {
+    let mut front = ApacheFcgid::start();
+    for script in ["raises.wsgi", "writes_to_errors.wsgi", "hello.wsgi"] {
+        let path = |name: &str| front.site().path("cgi-bin").join(name).display().to_string();
+        let (starts, started) = (path(script), path(&format!("of_{script}")));
+        fs::rename(&starts, &started).unwrap();
+        let wsgate = front.site().path("bin/wsgate").display().to_string();
+        fs::write(
+            &starts,
+            format!("#!/bin/sh\nexec {wsgate} fastcgi --errors-to-server {started}\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&starts, Permissions::from_mode(0o755)).unwrap();
+    }
+    logs_what_a_request_says(&mut front, "mod_fcgid: stderr: ");
+}
+
+/// `words` are those that the server puts before what it is told.
+fn logs_what_a_request_says(front: &mut dyn Front, words: &str) {
+    for _ in 0..3 {
+        let page = Client::get(front.script("raises.wsgi")).run().expect(500);
+        assert!(page.text().contains("<code>"), "the page of the pool itself: {page:?}");
+        let page = Client::get(front.script("writes_to_errors.wsgi")).run().expect(200);
+        assert_eq!(page.text(), "only this\n");
+        Client::get(front.script("hello.wsgi")).run().expect(200);
+    }
+    let log = front.stop();
+    let entries: Vec<_> =
+        log.lines().filter(|line| line.contains(&format!("{words}wsgate: error[W0501]"))).collect();
+    assert_eq!(entries.len(), 3, "{log}");
+    for note in ["a note before the head", "a note amid the body"] {
+        let told = log.lines().filter(|line| line.contains(words) && line.contains(note)).count();
+        assert_eq!(told, 3, "{note}: {log}");
+    }
+    // Nothing is said about the others, and no reply is found fault with.
+    assert!(!log.lines().any(|line| line.contains(words) && line.contains("hello")), "{log}");
+    assert!(!log.contains("prematurely") && !log.contains("malformed"), "{log}");
+}

@@ -1,0 +1,111 @@
+//! What of a request reaches the application.
+
+use crate::{
+    support::web_servers::{Client, Front},
+    web_servers::behind_every_front,
+};
+
+behind_every_front! {
+    a_get_is_answered
+    the_query_arrives_still_encoded
+    a_query_is_never_an_option
+    a_posted_form_arrives_whole
+    a_path_arrives_as_its_bytes
+    a_path_and_its_script_lead_back_to_the_address
+    a_password_arrives
+    a_proxy_header_does_not_arrive
+    a_repeated_header_arrives_joined
+}
+
+fn a_get_is_answered(front: &mut dyn Front) {
+    let response = Client::get(front.script("hello.wsgi")).run().expect(200);
+    assert_eq!(response.text(), "Hello from WSGI\n");
+    assert_eq!(response.header("content-type"), "text/plain; charset=utf-8");
+}
+
+fn the_query_arrives_still_encoded(front: &mut dyn Front) {
+    let seen = Client::get(front.script("environ.wsgi?format=json&q=a%20b+c%C3%A9&q="))
+        .run()
+        .expect(200)
+        .json();
+    assert_eq!(seen["QUERY_STRING"], "format=json&q=a%20b+c%C3%A9&q=");
+    assert_eq!(seen["REQUEST_METHOD"], "GET");
+}
+
+/// A query without `=` becomes the program's arguments (RFC 3875 4.4).
+fn a_query_is_never_an_option(front: &mut dyn Front) {
+    for query in ["--version", "--python+/nonexistent/python", "cgi+/etc/passwd", "-h"] {
+        let response = Client::get(front.script(&format!("hello.wsgi?{query}"))).run().expect(200);
+        assert_eq!(response.text(), "Hello from WSGI\n", "{query}");
+    }
+}
+
+fn a_posted_form_arrives_whole(front: &mut dyn Front) {
+    let response =
+        Client::post(front.script("upload.wsgi"), "name=Ada&born=1815").run().expect(200);
+    assert!(response.text().starts_with("bytes: 18\n"), "{response:?}");
+    let seen = Client::post(front.script("environ.wsgi?format=json"), "name=Ada&born=1815")
+        .run()
+        .expect(200)
+        .json();
+    assert_eq!(seen["CONTENT_LENGTH"], "18");
+    assert_eq!(seen["CONTENT_TYPE"], "application/x-www-form-urlencoded");
+    assert!(seen["HTTP_CONTENT_LENGTH"].is_null() && seen["HTTP_CONTENT_TYPE"].is_null(), "{seen}");
+}
+
+/// PEP 3333 "Unicode Issues": a path is its bytes, each as the character of that number.
+fn a_path_arrives_as_its_bytes(front: &mut dyn Front) {
+    for (asked, bytes) in [
+        ("/caf%C3%A9/%E2%82%AC", &b"/caf\xc3\xa9/\xe2\x82\xac"[..]),
+        ("/latin-%E9", b"/latin-\xe9"),
+        ("/a%20b/100%25/%3Fno-query/%23", b"/a b/100%/?no-query/#"),
+        ("/100%2525", b"/100%25"),
+        ("/plus+sign;v=1", b"/plus+sign;v=1"),
+    ] {
+        let seen = Client::get(front.script(&format!("environ.wsgi{asked}?format=json")))
+            .run()
+            .expect(200)
+            .json();
+        let latin_1: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+        assert_eq!(seen["PATH_INFO"], latin_1.as_str(), "{asked}");
+        assert_eq!(seen["QUERY_STRING"], "format=json", "{asked}");
+    }
+}
+
+/// RFC 3875 3.3: SCRIPT_NAME and PATH_INFO together are the path that was asked for.
+fn a_path_and_its_script_lead_back_to_the_address(front: &mut dyn Front) {
+    for path_info in ["", "/", "/a/b", "/a/b/", "/hello.wsgi"] {
+        let seen = Client::get(front.script(&format!("environ.wsgi{path_info}?format=json")))
+            .run()
+            .expect(200)
+            .json();
+        assert_eq!(seen["SCRIPT_NAME"], "/cgi-bin/environ.wsgi");
+        // Missing and empty mean the same (RFC 3875 4.1).
+        assert_eq!(seen["PATH_INFO"].as_str().unwrap_or_default(), path_info);
+    }
+}
+
+fn a_password_arrives(front: &mut dyn Front) {
+    let request = Client::get(front.script("environ.wsgi?format=json")).auth("ada", "lovelace");
+    let seen = request.run().expect(200).json();
+    assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
+}
+
+/// CVE-2016-1000110: a header named `Proxy` must not become the variable that HTTP libraries obey.
+fn a_proxy_header_does_not_arrive(front: &mut dyn Front) {
+    let request = Client::get(front.script("environ.wsgi?format=json"))
+        .header("Proxy", "http://evil.example/");
+    let seen = request.run().expect(200).json();
+    assert!(seen["HTTP_PROXY"].is_null(), "{seen}");
+}
+
+fn a_repeated_header_arrives_joined(front: &mut dyn Front) {
+    let request = Client::get(front.script("environ.wsgi?format=json"))
+        .header("X-Part", "one")
+        .header("X-Part", "two");
+    let seen = request.run().expect(200).json();
+    assert_eq!(
+        seen["HTTP_X_PART"],
+        if front.habits().joins_repeated_headers { "one, two" } else { "two" }
+    );
+}

@@ -1,0 +1,111 @@
+//! Replies that take their time, and clients that do not wait for the end.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    sync::mpsc::channel,
+    time::Duration,
+};
+
+use crate::{
+    support::web_servers::{Client, Front, eventually, exists},
+    web_servers::{behind_every_cgi_front, behind_every_fastcgi_front},
+};
+
+behind_every_cgi_front! {
+    a_block_arrives_while_the_next_is_being_made
+    a_client_that_goes_away_ends_the_application_and_its_processes
+    a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving
+    a_response_is_complete_before_its_close_returns
+    a_served_request_leaves_no_process_and_no_entry_in_the_log
+}
+
+// What is other where workers stay stands in `workers`.
+behind_every_fastcgi_front! {
+    a_response_is_complete_before_its_close_returns
+    a_block_arrives_while_the_next_is_being_made
+}
+
+fn a_block_arrives_while_the_next_is_being_made(front: &mut dyn Front) {
+    let mut gate = front.site().fifo("gate");
+    let mut reply = Client::get(front.script("waits_between_blocks.wsgi")).stream();
+    assert_eq!(reply.read_until("first\n"), "first\n");
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(reply.finish(), ("first\nsecond\n".to_owned(), true));
+}
+
+fn a_client_that_goes_away_ends_the_application_and_its_processes(front: &mut dyn Front) {
+    let closed = front.site().fifo("closed");
+    let mut reply = Client::get(front.script("never_ends.wsgi")).stream();
+    let seen = reply.read_until("\n");
+    let pids: Vec<i32> =
+        seen.lines().next().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
+    assert!(pids.iter().all(|&pid| exists(pid)), "{pids:?}");
+    reply.abort();
+
+    assert_eq!(line_of(closed), "closed\n", "the body's close() is called");
+    nothing_is_left(front);
+    // It is nobody's mistake.
+    let log = front.stop();
+    assert!(!log.contains("wsgate: error[") && !log.contains("Traceback"), "{log}");
+}
+
+/// Some servers end a script once they have had what its Content-Length says. That is no failure.
+fn a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving(front: &mut dyn Front) {
+    let (mut gate, closed) = (front.site().fifo("gate"), front.site().fifo("closed"));
+    let mut reply = Client::get(front.script("works_on_after_its_last_block.wsgi")).stream();
+    reply.read_until("all\n");
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(line_of(closed), "closed\n", "the body's close() runs to its end");
+    assert_eq!(reply.finish(), ("all\n".to_owned(), true));
+    nothing_is_left(front);
+    no_entry(&front.stop());
+}
+
+/// The web server then ends a CGI program, which does not harm `close()` either.
+fn a_response_is_complete_before_its_close_returns(front: &mut dyn Front) {
+    let (mut gate, closed) = (front.site().fifo("gate"), front.site().fifo("closed"));
+    let response = Client::get(front.script("works_on_after_its_last_block.wsgi")).stream();
+    assert_eq!(response.finish(), ("all\n".to_owned(), true));
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(line_of(closed), "closed\n", "close() runs to its end");
+}
+
+fn a_served_request_leaves_no_process_and_no_entry_in_the_log(front: &mut dyn Front) {
+    for script in [
+        "hello.wsgi",
+        "flask.wsgi/",
+        "environ.wsgi",
+        "upload.wsgi",
+        "redirects.wsgi",
+        "flask.wsgi/moved",
+    ] {
+        let response = Client::get(front.script(script)).run();
+        assert!(matches!(response.status, 200 | 302), "{script}: {response:?}");
+    }
+    nothing_is_left(front);
+    no_entry(&front.stop());
+}
+
+#[track_caller]
+fn no_entry(log: &str) {
+    for word in ["wsgate:", "Traceback", "terminated"] {
+        assert!(!log.contains(word), "nothing has failed: {log}");
+    }
+}
+
+fn nothing_is_left(front: &dyn Front) {
+    eventually("no process of ours is left", || front.site().processes().is_empty());
+}
+
+/// The next bytes of the pipe; empty if none come.
+pub(crate) fn line_of(mut pipe: File) -> String {
+    let (sender, line) = channel();
+    // Not joined: if nothing comes, it waits for as long as the test binary runs.
+    std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        let length = pipe.read(&mut bytes).unwrap();
+        sender.send(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    });
+    line.recv_timeout(Duration::from_secs(30)).unwrap_or_default()
+}

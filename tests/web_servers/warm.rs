@@ -1,0 +1,61 @@
+//! Requests that are handed to a warm pool by the gateway which a web server starts.
+
+use std::collections::HashSet;
+
+use crate::{
+    support::web_servers::{Client, Front, eventually},
+    web_servers::{behind_every_resident_front, behind_every_warm_front},
+};
+
+fn each_visit_has_a_process_of_its_own(front: &mut dyn Front) {
+    assert_eq!(who_serve_ten_visits(front).len(), 10);
+}
+
+fn visits_have_the_processes_that_are_there(front: &mut dyn Front) {
+    let pids = who_serve_ten_visits(front);
+    assert!(pids.len() <= 3, "{pids:?}");
+}
+
+/// The processes that serve ten visits, one after the other.
+#[track_caller]
+fn who_serve_ten_visits(front: &dyn Front) -> HashSet<String> {
+    let url = front.script("visits.wsgi");
+    let pids = (0..10).map(|number| {
+        let body = format!("visit {number}");
+        let response = Client::post(format!("{url}?{number}"), &body).run().expect(200);
+        assert_eq!(response.text(), body);
+        response.header("x-pid").to_owned()
+    });
+    let pids = pids.collect();
+    eventually("what it prints is in the error log", || {
+        front.log().contains("visits.wsgi serves 9")
+    });
+    pids
+}
+
+fn large_bodies_go_through(front: &mut dyn Front) {
+    let file = front.site().big_file("upload", 3 << 20);
+    let response = Client::post_file(front.script("visits.wsgi"), &file).run().expect(200);
+    assert!(response.body == std::fs::read(file).unwrap(), "{} bytes", response.body.len());
+}
+
+fn a_process_that_dies_is_answered_for(front: &mut dyn Front) {
+    let url = front.script("visits.wsgi");
+    let status = Client::get(format!("{url}?dies")).run().status;
+    // A request that was served cold is answered by who knows how its process ended.
+    assert!([500, 502].contains(&status), "{status}");
+    let cut = Client::get(format!("{url}?dies-late")).run();
+    assert_eq!((cut.status, cut.text().as_str()), (200, "first"));
+    Client::get(&url).run().expect(200);
+}
+
+behind_every_warm_front! {
+    each_visit_has_a_process_of_its_own
+    large_bodies_go_through
+    a_process_that_dies_is_answered_for
+}
+behind_every_resident_front! {
+    visits_have_the_processes_that_are_there
+    large_bodies_go_through
+    a_process_that_dies_is_answered_for
+}
