@@ -1,4 +1,4 @@
-//! Caddy, configured by `apache/caddy.Caddyfile` as it stands, in front of pools.
+//! Caddy, configured by `web-servers/caddy.Caddyfile` as it stands, in front of pools.
 
 use std::{
     fmt::Write as _,
@@ -76,7 +76,7 @@ impl Caddy {
 /// nothing else listens.
 fn caddyfile(port: u16, lines: &str) -> String {
     let mut text = "{\n\tadmin off\n\tauto_https off\n\tlog {\n\t\tlevel WARN\n\t}\n}\n".to_owned();
-    let file = source("apache/caddy.Caddyfile");
+    let file = source("web-servers/caddy.Caddyfile");
     write!(
         text,
         "import {}\nhttp://127.0.0.1:{port} {{\n\tbind 127.0.0.1\n{lines}}}\n",

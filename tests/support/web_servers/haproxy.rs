@@ -1,4 +1,4 @@
-//! HAProxy, configured by `apache/haproxy.cfg` as it stands, in front of pools.
+//! HAProxy, configured by `web-servers/haproxy.cfg` as it stands, in front of pools.
 
 use std::fs;
 
@@ -74,7 +74,7 @@ fn server(site: &Site, script: &str, mount: &str, pool_port: Option<u16>, lines:
         let mut command = command("haproxy", &log);
         // A master, which writes the file with its number once its worker listens.
         command.arg("-W").arg("-p").arg(&pid_file);
-        command.arg("-f").arg(configuration).arg("-f").arg(source("apache/haproxy.cfg"));
+        command.arg("-f").arg(configuration).arg("-f").arg(source("web-servers/haproxy.cfg"));
         command
     })
 }

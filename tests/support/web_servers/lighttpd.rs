@@ -1,4 +1,4 @@
-//! lighttpd, configured by `apache/lighttpd.conf` as it stands.
+//! lighttpd, configured by `web-servers/lighttpd.conf` as it stands.
 
 use std::fs;
 
@@ -76,6 +76,6 @@ setenv.add-environment = ( "DJANGO_DATA" => "{root}/var" )
 {runtime}var.wsgate_cgi_bin = "{root}/cgi-bin"
 include "{}"
 "#,
-        source("apache/lighttpd.conf").display()
+        source("web-servers/lighttpd.conf").display()
     )
 }

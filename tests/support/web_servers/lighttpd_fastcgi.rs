@@ -1,4 +1,4 @@
-//! lighttpd, configured by `apache/lighttpd-fastcgi.conf` as it stands: it starts the scripts
+//! lighttpd, configured by `web-servers/lighttpd-fastcgi.conf` as it stands: it starts the scripts
 //! itself.
 
 use std::fs;
@@ -50,6 +50,6 @@ var.wsgate_script = "{root}/cgi-bin/{script}"
 var.wsgate_socket = "{root}/var/{script}.sock"
 include "{}"
 "#,
-        source("apache/lighttpd-fastcgi.conf").display()
+        source("web-servers/lighttpd-fastcgi.conf").display()
     )
 }

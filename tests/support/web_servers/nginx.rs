@@ -1,4 +1,4 @@
-//! nginx, configured by `apache/nginx.conf` as it stands, in front of pools.
+//! nginx, configured by `web-servers/nginx.conf` as it stands, in front of pools.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -41,11 +41,11 @@ impl Nginx {
         Self::start().with_words(words)
     }
 
-    /// With other settings than those of `apache/nginx.conf`: whether connections are kept, and
+    /// With other settings than those of `web-servers/nginx.conf`: whether connections are kept, and
     /// whether responses are buffered.
     pub(crate) fn with_settings(keep_conn: &str, buffering: &str) -> BehindPools {
         let site = Site::new();
-        let text = fs::read_to_string(source("apache/nginx.conf")).unwrap();
+        let text = fs::read_to_string(source("web-servers/nginx.conf")).unwrap();
         let line = |line: &str| match line.split(' ').next() {
             Some("fastcgi_keep_conn") => format!("fastcgi_keep_conn {keep_conn};\n"),
             Some("fastcgi_buffering") => format!("fastcgi_buffering {buffering};\n"),
@@ -57,7 +57,7 @@ impl Nginx {
     }
 
     fn with(location: &str, upstream: &str, lines: [&str; 2]) -> BehindPools {
-        Self::over(Site::new(), location, upstream, lines, &source("apache/nginx.conf"))
+        Self::over(Site::new(), location, upstream, lines, &source("web-servers/nginx.conf"))
     }
 
     fn over(
