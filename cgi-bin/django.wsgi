@@ -15,7 +15,7 @@ cannot write there, as www-data cannot, has another one, which the first line of
     install -d -o www-data -m 700 /var/lib/djangosite && export DJANGO_DATA=/var/lib/djangosite
     #!/usr/local/bin/wsgate --env DJANGO_DATA=/var/lib/djangosite
 
-The site does not start with a directory that visitors can reach.
+The site does not start with a directory that clients can reach.
 """
 
 import os

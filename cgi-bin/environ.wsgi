@@ -1,7 +1,7 @@
 #!/usr/local/bin/wsgate
 """What an application gets to see: a page to put up while a site is being set right, and to take away after.
 
-It shows whatever the visitor's browser and the web server send, passwords and cookies too. `?format=json` or
+It shows whatever the client's browser and the web server send, passwords and cookies too. `?format=json` or
 `Accept: application/json` gives the same as JSON.
 """
 

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use diagnostics::message::Entry;
+use diagnostics::message::LogMessage;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done; in CGI, a complete reply was sent, even if it was an error page.
+    /// Done; in CGI, a complete response was sent, even if it was an error page.
     Done,
     /// The thing asked for failed.
     Failed,
@@ -42,22 +42,22 @@ pub(crate) struct Complaint {
     /// How the program ends.
     pub(crate) exit: Exit,
     /// Why.
-    pub(crate) entry: Entry,
+    pub(crate) entry: LogMessage,
 }
 
 impl Complaint {
     /// The words of the command line are wrong.
-    pub(crate) fn usage(entry: Entry) -> Self {
+    pub(crate) fn usage(entry: LogMessage) -> Self {
         Self { exit: Exit::Usage, entry }
     }
 
     /// The settings are wrong.
-    pub(crate) fn settings(entry: Entry) -> Self {
+    pub(crate) fn settings(entry: LogMessage) -> Self {
         Self { exit: Exit::Settings, entry }
     }
 
     /// The thing asked for failed.
-    pub(crate) fn failed(entry: Entry) -> Self {
+    pub(crate) fn failed(entry: LogMessage) -> Self {
         Self { exit: Exit::Failed, entry }
     }
 }

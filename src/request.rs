@@ -14,11 +14,11 @@ use diagnostics::{
     error_log,
     error_page::{Form, Page, Status},
     escape,
-    message::Entry,
+    message::LogMessage,
     request_id,
 };
 use rustix::process::getpid;
-use wire::lingering_close::end_reply;
+use wire::lingering_close::end_response;
 
 use crate::exit::Exit;
 
@@ -27,13 +27,13 @@ use crate::exit::Exit;
 pub(crate) struct Request {
     /// Names it in the log and on error pages.
     pub(crate) id: String,
-    /// How the head of its reply is written.
+    /// How the head of its response is written.
     pub(crate) form: Form,
     /// May the client see why it failed?
     pub(crate) debug: bool,
     /// Variables that differ from those of the process.
     pub(crate) variables: Vec<(OsString, OsString)>,
-    /// A web server waits for the reply.
+    /// A web server waits for the response.
     pub(crate) is_from_web_server: bool,
     method: String,
     target: String,
@@ -83,32 +83,32 @@ impl Request {
         format!("{} {}", self.method, self.target)
     }
 
-    /// Does its reply have no body (RFC 3875 4.3.3)?
+    /// Does its response have no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
     /// Writes an entry about it to the error log.
-    pub(crate) fn log(&self, entry: &Entry) {
+    pub(crate) fn log(&self, entry: &LogMessage) {
         error_log::write(entry.for_log(self).as_bytes(), self);
     }
 
     /// Logs `entry` and answers with `status`. To have sent a whole error page is to be done.
-    pub(crate) fn refuse(&self, status: Status, entry: &Entry, reply: OwnedFd) -> Exit {
-        let mut reply = File::from(reply);
-        let exit = self.refuse_on(status, entry, &mut reply);
+    pub(crate) fn refuse(&self, status: Status, entry: &LogMessage, response: OwnedFd) -> Exit {
+        let mut response = File::from(response);
+        let exit = self.refuse_on(status, entry, &mut response);
         if exit == Exit::Done {
-            end_reply(OwnedFd::from(reply), true);
+            end_response(OwnedFd::from(response), true);
         }
         exit
     }
 
-    /// As [`Self::refuse`], with a reply that is not closed.
+    /// As [`Self::refuse`], with a response that is not closed.
     pub(crate) fn refuse_on(
         &self,
         status: Status,
-        entry: &Entry,
-        mut reply: impl io::Write,
+        entry: &LogMessage,
+        mut response: impl io::Write,
     ) -> Exit {
         self.log(entry);
         let detail = self.debug.then(|| entry.for_client());
@@ -118,7 +118,7 @@ impl Request {
             detail: detail.as_deref(),
             head_only: self.is_head(),
         };
-        match reply.write_all(&page.render(self.form)).and_then(|()| reply.flush()) {
+        match response.write_all(&page.render(self.form)).and_then(|()| response.flush()) {
             Ok(()) => Exit::Done,
             // Nobody reads it, which nobody needs to hear of.
             Err(_) => Exit::Failed,

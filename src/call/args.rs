@@ -47,7 +47,7 @@ pub(crate) struct Call {
     #[arg(short = 'd', long = "data", value_name = "DATA")]
     pub(crate) data: Vec<String>,
 
-    /// Print the head of the reply, too
+    /// Print the head of the response, too
     #[arg(short = 'i', long)]
     pub(crate) include: bool,
 

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::pipe::{PipeFlags, pipe_with};
 use wire::{app::Source, launch::Work};
 
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Makes the request and prints the reply.
+/// Makes the request and prints the response.
 ///
 /// # Errors
 /// If it cannot be made.
@@ -61,9 +61,9 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
     let (printed, exit) = through_pipe(
         body,
         |channels| guard::run(&settings, Work::Cgi, &request, channels),
-        |reply| {
-            crate::call::print::reply(
-                BufReader::new(File::from(reply)),
+        |response| {
+            crate::call::print::response(
+                BufReader::new(File::from(response)),
                 words.include,
                 request.is_head(),
             )
@@ -75,10 +75,10 @@ pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
         return Ok(exit);
     }
     Ok(match printed.map_err(not_passed_on)? {
-        Printed::Reply { status } if status < 400 && exit == Exit::Done => Exit::Done,
-        // The page or the log entry has said why.
-        Printed::Reply { .. } => Exit::Failed,
-        // Only a reply that could not be made ends here, and the log says why.
+        Printed::Response { status } if status < 400 && exit == Exit::Done => Exit::Done,
+        // The page or the log message has said why.
+        Printed::Response { .. } => Exit::Failed,
+        // Only a response that could not be made ends here, and the log says why.
         Printed::NoHead(_) => {
             return Err(not_passed_on(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -105,27 +105,30 @@ fn composed(
 
 fn wrong_words(sentence: String) -> Complaint {
     Complaint::usage(
-        Entry::error(Code::BadSetting, sentence).hint("`wsgate call --help` shows the forms"),
+        LogMessage::error(Code::BadSetting, sentence).hint("`wsgate call --help` shows the forms"),
     )
 }
 
 fn not_passed_on(error: io::Error) -> Complaint {
     Complaint::failed(
-        Entry::error(Code::NotWritten, format!("the reply could not be passed on: {error}"))
-            .hint("look at what standard output is connected to"),
+        LogMessage::error(
+            Code::NotWritten,
+            format!("the response could not be passed on: {error}"),
+        )
+        .hint("look at what standard output is connected to"),
     )
 }
 
-/// Runs `work` with the body `body`, while `read` gets its reply through a pipe.
+/// Runs `work` with the body `body`, while `read` gets its response through a pipe.
 pub(crate) fn through_pipe<T: Send>(
     body: OwnedFd,
     work: impl FnOnce(Channels) -> Exit + Send,
     read: impl FnOnce(OwnedFd) -> T,
 ) -> io::Result<(T, Exit)> {
-    let (ours, reply) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (ours, response) = pipe_with(PipeFlags::CLOEXEC)?;
     thread::scope(|scope| {
         let worker =
-            thread::Builder::new().spawn_scoped(scope, || work(Channels { body, reply }))?;
+            thread::Builder::new().spawn_scoped(scope, || work(Channels { body, response }))?;
         let read = read(ours);
         let exit = worker.join().unwrap_or(Exit::Bug);
         Ok((read, exit))

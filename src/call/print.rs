@@ -1,4 +1,4 @@
-//! A CGI reply, as a web server would pass it on: the head taken apart, the body byte for byte.
+//! A CGI response, as a web server would pass it on: the head taken apart, the body byte for byte.
 
 use std::io::{
     BufRead, Read as _, Write, {self},
@@ -10,9 +10,9 @@ const LONGEST_HEAD: u64 = 1 << 20;
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Printed {
-    /// A reply with this status.
-    Reply {
-        /// Three digits; 200 where the reply names none.
+    /// A response with this status.
+    Response {
+        /// Three digits; 200 where the response names none.
         status: u16,
     },
     /// What came is no head, or not the whole of one. Nothing was printed.
@@ -21,16 +21,16 @@ pub(super) enum Printed {
     ReaderGone,
 }
 
-/// Prints the reply that comes from `reply`; its head too with `include`.
-pub(super) fn reply(
-    mut reply: impl BufRead,
+/// Prints the response that comes from `response`; its head too with `include`.
+pub(super) fn response(
+    mut response: impl BufRead,
     include: bool,
     head_only: bool,
 ) -> io::Result<Printed> {
     let mut fields = Vec::new();
     let mut status = None;
     let mut head = Vec::new();
-    let mut source = reply.by_ref().take(LONGEST_HEAD);
+    let mut source = response.by_ref().take(LONGEST_HEAD);
     loop {
         let begin = head.len();
         source.read_until(b'\n', &mut head)?;
@@ -65,7 +65,7 @@ pub(super) fn reply(
             output.write_all(b"\r\n")?;
         }
         if !head_only {
-            pass_on(&mut reply, &mut output)?;
+            pass_on(&mut response, &mut output)?;
         }
         output.flush()
     })();
@@ -74,7 +74,7 @@ pub(super) fn reply(
         Err(error) => Err(error),
         Ok(()) => {
             let code = status.get(..3).and_then(|code| code.parse().ok());
-            Ok(Printed::Reply { status: code.filter(|code| *code >= 100).unwrap_or(500) })
+            Ok(Printed::Response { status: code.filter(|code| *code >= 100).unwrap_or(500) })
         }
     }
 }

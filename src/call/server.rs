@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     io::Errno,
     net::{
@@ -33,7 +33,7 @@ impl Server {
     ///
     /// # Errors
     /// If nobody listens there, or nobody accepts in time.
-    pub(super) fn connect(&self, deadline: Option<Instant>) -> Result<OwnedFd, Entry> {
+    pub(super) fn connect(&self, deadline: Option<Instant>) -> Result<OwnedFd, LogMessage> {
         self.try_to_connect(deadline).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -44,7 +44,7 @@ impl Server {
                 }
                 _ => "start the server there, or correct the address",
             };
-            Entry::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}"))
+            LogMessage::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}"))
                 .hint(hint)
         })
     }

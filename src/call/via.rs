@@ -15,7 +15,7 @@ use std::{
 
 use diagnostics::{
     escape,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use fastcgi_server::{
     Input,
@@ -49,10 +49,10 @@ const ID: NonZero<u16> = NonZero::<u16>::MIN;
 /// Bytes of the body that leave in one record, whose end is then at a multiple of eight.
 const PIECE: usize = 0xfff8;
 
-/// Bytes of what is no reply that are shown.
+/// Bytes of what is no response that are shown.
 const SHOWN: usize = 1000;
 
-/// One request and its reply on their way: read from it the bytes of the reply.
+/// One request and its response on their way: read from it the bytes of the response.
 struct Exchange {
     socket: OwnedFd,
     deadline: Option<Instant>,
@@ -70,17 +70,17 @@ struct Exchange {
     sent: usize,
     connection: Connection,
     received: Box<[u8]>,
-    /// Bytes of the reply that are there and were not read.
-    reply: VecDeque<u8>,
-    /// Something of the reply has come.
+    /// Bytes of the response that are there and were not read.
+    response: VecDeque<u8>,
+    /// Something of the response has come.
     has_begun: bool,
     /// The last words on standard error did not end their line.
     within_line: bool,
     /// How the request ended, once it has.
-    ending: Option<Result<EndRequest, Entry>>,
+    ending: Option<Result<EndRequest, LogMessage>>,
 }
 
-/// Makes the request and prints the reply.
+/// Makes the request and prints the response.
 pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     if let Some(target) = &words.target {
         return Err(wrong_words(format!(
@@ -118,16 +118,16 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
         sent: 0,
         connection: Connection::new(),
         received: vec![0; 1 << 16].into(),
-        reply: VecDeque::new(),
+        response: VecDeque::new(),
         has_begun: false,
         within_line: false,
         ending: None,
     };
-    let printed = print::reply(&mut exchange, words.include, made.request.is_head())
+    let printed = print::response(&mut exchange, words.include, made.request.is_head())
         .map_err(not_passed_on)?;
     let failure = match &printed {
         Printed::ReaderGone => return Ok(Exit::Done),
-        Printed::Reply { .. } => exchange.finish().map_or_else(Some, |end| failure_of(&end)),
+        Printed::Response { .. } => exchange.finish().map_or_else(Some, |end| failure_of(&end)),
         Printed::NoHead(start) => {
             // One that was refused or cut is first of all that.
             let failure = match exchange.ending.take() {
@@ -146,7 +146,7 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     exchange.end_line();
     match (failure, printed) {
         (Some(entry), _) => Err(Complaint::failed(entry)),
-        (None, Printed::Reply { status }) if status < 400 => Ok(Exit::Done),
+        (None, Printed::Response { status }) if status < 400 => Ok(Exit::Done),
         // The page has said why.
         (None, _) => Ok(Exit::Failed),
     }
@@ -159,7 +159,7 @@ fn in_seconds(seconds: u64) -> Option<Instant> {
 
 impl Exchange {
     /// Why the server has been waited for long enough.
-    fn is_late(&self) -> Entry {
+    fn is_late(&self) -> LogMessage {
         let sentence = match (self.patience, self.is_answered) {
             (None, _) => {
                 let sentence = format!("the request took longer than {} s", self.timeout);
@@ -169,12 +169,12 @@ impl Exchange {
                     "the server has sent nothing: look at what it is doing, and whether it speaks \
                      FastCGI"
                 };
-                return Entry::error(Code::TimedOut, sentence).hint(hint);
+                return LogMessage::error(Code::TimedOut, sentence).hint(hint);
             }
             (Some(seconds), true) => format!("the server has sent nothing more for {seconds} s"),
             (Some(seconds), false) => format!("the server has sent nothing for {seconds} s"),
         };
-        Entry::error(Code::TimedOut, sentence).hint(if self.is_answered {
+        LogMessage::error(Code::TimedOut, sentence).hint(if self.is_answered {
             "look at what the server is doing; --timeout S waits longer, and --timeout 0 without \
              an end"
         } else {
@@ -183,10 +183,10 @@ impl Exchange {
         })
     }
 
-    /// Waits for the end of the request, whatever else of its reply comes.
-    fn finish(&mut self) -> Result<EndRequest, Entry> {
+    /// Waits for the end of the request, whatever else of its response comes.
+    fn finish(&mut self) -> Result<EndRequest, LogMessage> {
         loop {
-            self.reply.clear();
+            self.response.clear();
             self.await_more();
             if let Some(ending) = self.ending.take() {
                 return ending;
@@ -194,9 +194,9 @@ impl Exchange {
         }
     }
 
-    /// Waits until there is something of the reply to read, or the request has ended.
+    /// Waits until there is something of the response to read, or the request has ended.
     fn await_more(&mut self) {
-        while self.reply.is_empty() && self.ending.is_none() {
+        while self.response.is_empty() && self.ending.is_none() {
             if let Err(entry) = self.advance() {
                 self.ending = Some(Err(entry));
             }
@@ -205,7 +205,7 @@ impl Exchange {
 
     /// Waits until bytes can go either way, and lets them. A server that replies before it has read
     /// everything must find a reader, or both would wait for ever.
-    fn advance(&mut self) -> Result<(), Entry> {
+    fn advance(&mut self) -> Result<(), LogMessage> {
         self.refill()?;
         let due =
             self.deadline.or_else(|| self.stirred.checked_add(Duration::from_secs(self.patience?)));
@@ -254,7 +254,7 @@ impl Exchange {
     }
 
     /// Makes the next record of the body when the last one has left.
-    fn refill(&mut self) -> Result<(), Entry> {
+    fn refill(&mut self) -> Result<(), LogMessage> {
         if self.sent < self.out.len() {
             return Ok(());
         }
@@ -263,7 +263,7 @@ impl Exchange {
         let Some(body) = &mut self.body else { return Ok(()) };
         let mut piece = Vec::with_capacity(PIECE);
         body.take(PIECE as u64).read_to_end(&mut piece).map_err(|error| {
-            Entry::error(Code::BadSetting, format!("the request body cannot be read: {error}"))
+            LogMessage::error(Code::BadSetting, format!("the request body cannot be read: {error}"))
                 .hint("look at the file that --data names")
         })?;
         Request::new(ID).append_input(Input::Stdin, &piece, &mut self.out);
@@ -275,11 +275,11 @@ impl Exchange {
     }
 
     /// Takes the records apart whose bytes were received.
-    fn understand(&mut self, length: usize) -> Result<(), Entry> {
+    fn understand(&mut self, length: usize) -> Result<(), LogMessage> {
         let mut rest = &self.received[..length];
         while self.ending.is_none() {
             let step = self.connection.receive(rest).map_err(|error| match error {
-                // So pools of ours end a reply that is not whole.
+                // So pools of ours end a response that is not whole.
                 Error::UnknownVersion(UnknownVersion(0)) if self.has_begun => {
                     cut("what followed is no record")
                 }
@@ -289,7 +289,7 @@ impl Exchange {
             match step.event {
                 None => break,
                 Some(Event::Stdout { id: ID, bytes }) => {
-                    self.reply.extend(bytes);
+                    self.response.extend(bytes);
                     self.has_begun = true;
                 }
                 Some(Event::Stderr { id: ID, bytes }) => {
@@ -306,7 +306,7 @@ impl Exchange {
                     | Event::End { id, .. },
                 ) if id != ID => {
                     return Err(no_fastcgi(&format_args!(
-                        "a reply to request `{id}`, which was not made"
+                        "a response to request `{id}`, which was not made"
                     )));
                 }
                 // The end of a stream says nothing that the end of the request does not; the others
@@ -336,41 +336,47 @@ impl Read for Exchange {
 impl BufRead for Exchange {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.await_more();
-        self.reply.fill_buf()
+        self.response.fill_buf()
     }
 
     fn consume(&mut self, amount: usize) {
-        self.reply.consume(amount);
+        self.response.consume(amount);
     }
 }
 
-fn no_head() -> Entry {
-    Entry::error(Code::NoReply, "the reply has no head: lines `Name: value` and an empty one")
-        .hint("the program printed something else first; the web server would answer 500 or 502")
+fn no_head() -> LogMessage {
+    LogMessage::error(
+        Code::NoResponse,
+        "the response has no head: lines `Name: value` and an empty one",
+    )
+    .hint("the program printed something else first; the web server would answer 500 or 502")
 }
 
-fn no_fastcgi(error: &dyn fmt::Display) -> Entry {
-    Entry::error(Code::NoReply, format!("what came is not FastCGI: {error}"))
+fn no_fastcgi(error: &dyn fmt::Display) -> LogMessage {
+    LogMessage::error(Code::NoResponse, format!("what came is not FastCGI: {error}"))
         .hint("see what listens there; HTTP and uwsgi are other protocols")
 }
 
-fn cut(how: &str) -> Entry {
-    Entry::error(
-        Code::ReplyCut,
-        format!("the reply ended before the request did: {how}, and `FCGI_END_REQUEST` never came"),
+fn cut(how: &str) -> LogMessage {
+    LogMessage::error(
+        Code::ResponseCut,
+        format!(
+            "the response ended before the request did: {how}, and `FCGI_END_REQUEST` never came"
+        ),
     )
     .hint("look at the server's error log: the process that served the request may have died")
 }
 
 /// What a request that has ended in good order failed of.
-fn failure_of(end: &EndRequest) -> Option<Entry> {
+fn failure_of(end: &EndRequest) -> Option<LogMessage> {
     let hint = match end.protocol_status {
         ProtocolStatus::RequestComplete if end.app_status == 0 => return None,
         ProtocolStatus::RequestComplete => {
             let sentence =
                 format!("the application reports that it failed, with status `{}`", end.app_status);
             return Some(
-                Entry::error(Code::ReplyCut, sentence).hint("look at the server's error log"),
+                LogMessage::error(Code::ResponseCut, sentence)
+                    .hint("look at the server's error log"),
             );
         }
         ProtocolStatus::Overloaded => "it has no process free: try again, or give it more of them",
@@ -385,7 +391,7 @@ fn failure_of(end: &EndRequest) -> Option<Entry> {
         }
     };
     Some(
-        Entry::error(
+        LogMessage::error(
             Code::Refused,
             format!("the server refused the request: `{}`", end.protocol_status),
         )

@@ -12,7 +12,7 @@ use std::{
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use wire::{app::App, launch::Work};
 
@@ -60,14 +60,19 @@ pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
         }
         Origin::Program => Invocation::Served(refuse(
             Status::Forbidden,
-            &Entry::error(Code::CalledDirectly, "wsgate itself was requested, not a script").hint(
+            &LogMessage::error(
+                Code::CalledDirectly,
+                "wsgate itself was requested, not a \
+                script",
+            )
+            .hint(
                 "give a script the first line `#!` and wsgate's path, or make wsgate the handler \
                  of .wsgi files by `Action`",
             ),
         )),
         Origin::Unknown => Invocation::Served(refuse(
             Status::InternalServerError,
-            &Entry::error(
+            &LogMessage::error(
                 Code::NoScript,
                 "the web server does not say which script is meant: SCRIPT_FILENAME is not set, or \
                  names none that is there",
@@ -84,10 +89,10 @@ pub(crate) fn serve(app: App, options: &Options, base: &Path) -> Exit {
 }
 
 /// Answers a request that cannot be served with `status`, and logs why.
-pub(crate) fn refuse(status: Status, entry: &Entry) -> Exit {
+pub(crate) fn refuse(status: Status, entry: &LogMessage) -> Exit {
     let request = Request::from_environment();
     match Channels::standard() {
-        Ok(channels) => request.refuse(status, entry, channels.reply),
+        Ok(channels) => request.refuse(status, entry, channels.response),
         Err(error) => no_channels(&request, &error),
     }
 }
@@ -96,8 +101,8 @@ pub(crate) fn refuse(status: Status, entry: &Entry) -> Exit {
 /// are taken from.
 ///
 /// # Errors
-/// The log entry, if that line cannot be used.
-pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), Entry> {
+/// The log message, if that line cannot be used.
+pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), LogMessage> {
     let script = match env::current_dir() {
         Ok(here) => here.join(script),
         Err(_) => script.to_owned(),
@@ -136,13 +141,13 @@ fn serve_request(app: App, options: &Options, base: &Path, mut request: Request)
                 Attempt::Cold(channels) => guard::run(&settings, Work::Cgi, &request, channels),
             }
         }
-        Err(entry) => request.refuse(Status::InternalServerError, &entry, channels.reply),
+        Err(entry) => request.refuse(Status::InternalServerError, &entry, channels.response),
     }
 }
 
 /// Answers on standard output itself, of which no copy can be made.
 fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
-    let entry = Entry::error(
+    let entry = LogMessage::error(
         Code::NoProcess,
         format!("standard input and output cannot be taken over: {error}"),
     )

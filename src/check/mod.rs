@@ -131,16 +131,16 @@ fn shown(value: &str) -> String {
 
 /// What the engine finds, if python gets that far.
 fn findings(settings: &Settings) -> Option<Findings> {
-    Findings::decode(&reply(settings, Work::Check)?).ok()
+    Findings::decode(&response(settings, Work::Check)?).ok()
 }
 
 /// All that the engine writes when it is put to `work`.
-fn reply(settings: &Settings, work: fn(Ends) -> Work) -> Option<Vec<u8>> {
+fn response(settings: &Settings, work: fn(Ends) -> Work) -> Option<Vec<u8>> {
     let request = Request::made("GET", "/", Vec::new());
     let nothing = File::open("/dev/null").ok()?.into();
-    let read = |reply| {
+    let read = |response| {
         let mut bytes = Vec::new();
-        File::from(reply).read_to_end(&mut bytes).map(|_| bytes)
+        File::from(response).read_to_end(&mut bytes).map(|_| bytes)
     };
     let (bytes, _) =
         through_pipe(nothing, |channels| guard::run(settings, work, &request, channels), read)
@@ -171,13 +171,13 @@ fn describe(
                     "note",
                     "the virtualenv lies beside the script: where the web server runs all that is \
                         in that directory\n\
-                     as programs (ScriptAlias), visitors can run its python; move it one directory \
+                     as programs (ScriptAlias), clients can run its python; move it one directory \
                      up",
                 );
             }
             if !findings.in_venv {
                 report.problem(format!(
-                    "`{}` does not see its virtualenv; make it anew",
+                    "`{}` does not see its virtualenv; make it again",
                     settings.interpreter.program.display()
                 ));
             }
@@ -188,7 +188,7 @@ fn describe(
             {
                 report.problem(format!(
                     "the virtualenv was made by Python {made_by}, its python is {} now and does \
-                     not see its packages; make it anew",
+                     not see its packages; make it again",
                     findings.python_version
                 ));
             }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 
 use crate::system::users;
 
@@ -22,10 +22,10 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The user `name`, or the usual one here; nobody if there is none of them.
-    pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, Entry> {
+    pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, LogMessage> {
         match name {
             Some(name) => Self::named(name).map(Some).ok_or_else(|| {
-                Entry::error(Code::BadSetting, format!("there is no user `{name}`"))
+                LogMessage::error(Code::BadSetting, format!("there is no user `{name}`"))
                     .hint("name one that `id` knows")
             }),
             None => Ok(USUAL_USERS.iter().find_map(|name| Self::named(name))),

@@ -6,7 +6,7 @@ use wire::{
 };
 
 use crate::{
-    check::{Report, reply},
+    check::{Report, response},
     config::{options::Mode, settings::Settings},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, load
     } else {
         // To see who did it takes several times as long, and would make the time of the import
         // wrong.
-        reply(settings, Work::Trace).and_then(|bytes| Remains::decode(&bytes).ok())
+        response(settings, Work::Trace).and_then(|bytes| Remains::decode(&bytes).ok())
     };
     let remains = traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.remains);
     let sharing = Sharing::of(remains);

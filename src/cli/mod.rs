@@ -18,7 +18,7 @@ use clap_mangen::Man;
 use diagnostics::{
     error_log,
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 
 use crate::{
@@ -116,7 +116,7 @@ pub(crate) fn run() -> Exit {
                 Ok(words) => dispatch(words.command),
                 Err(error) => cgi::refuse(
                     Status::InternalServerError,
-                    &Entry::error(
+                    &LogMessage::error(
                         Code::BadSetting,
                         "the arguments that wsgate was started with are wrong",
                     )
@@ -285,8 +285,11 @@ fn print(make: impl FnOnce() -> io::Result<Vec<u8>>) -> Exit {
         Ok(()) => Exit::Done,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => ended(Err(Complaint::failed(
-            Entry::error(Code::NotWritten, format!("standard output cannot be written: {error}"))
-                .hint("look at what it is connected to"),
+            LogMessage::error(
+                Code::NotWritten,
+                format!("standard output cannot be written: {error}"),
+            )
+            .hint("look at what it is connected to"),
         ))),
     }
 }

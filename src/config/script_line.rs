@@ -15,7 +15,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
 use wire::app::{App, Source};
 
@@ -73,12 +73,12 @@ impl Beginning {
 /// The words behind our name on the `#!` line of `script`; none if it has no such line of ours.
 ///
 /// # Errors
-/// The log entry, if it cannot be read.
-pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
+/// The log message, if it cannot be read.
+pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
     match Beginning::of(script) {
         Ok(Beginning::Ours(words)) => Ok(words),
         Ok(Beginning::Anothers | Beginning::NoProgram) => Ok(Vec::new()),
-        Err(error) => Err(Entry::error(
+        Err(error) => Err(LogMessage::error(
             Code::UnreadableScript,
             format!("`{}` cannot be read: {error}", script.display()),
         )
@@ -89,8 +89,8 @@ pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, Entry> {
 /// The options on the `#!` line of `script`.
 ///
 /// # Errors
-/// The log entry, if it cannot be read or has words that are no options.
-pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
+/// The log message, if it cannot be read or has words that are no options.
+pub(crate) fn options_of(script: &Path) -> Result<Options, LogMessage> {
     let words = words_of(script)?;
     let parsed = (|| {
         let mut known = effects::taking_negatives(ScriptLine::command());
@@ -104,7 +104,7 @@ pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
     })();
     match parsed {
         Ok(line) => Ok(Options { changes: line.changes, slow: line.slow, ..line.options }),
-        Err(error) => Err(Entry::error(
+        Err(error) => Err(LogMessage::error(
             Code::BadScriptOptions,
             format!("the options on the `#!` line of `{}` are wrong", script.display()),
         )
@@ -116,8 +116,8 @@ pub(crate) fn options_of(script: &Path) -> Result<Options, Entry> {
 /// `options`, with those of the application's own `#!` line where they say nothing.
 ///
 /// # Errors
-/// The log entry, if that line has words that are no options.
-pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Options, Entry> {
+/// The log message, if that line has words that are no options.
+pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Options, LogMessage> {
     let Source::File(path) = &app.source else {
         return Ok(options);
     };

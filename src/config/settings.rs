@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{Access, access};
 use wire::{
     app::{App, Source},
@@ -82,8 +82,8 @@ impl Settings {
     /// Resolves `options` for `app`. Relative paths are taken from `base`.
     ///
     /// # Errors
-    /// The log entry that says what cannot be used.
-    pub(crate) fn resolve(options: &Options, app: App, base: &Path) -> Result<Self, Entry> {
+    /// The log message that says what cannot be used.
+    pub(crate) fn resolve(options: &Options, app: App, base: &Path) -> Result<Self, LogMessage> {
         Self::resolve_with(options, app, base, Engine::find)
     }
 
@@ -95,8 +95,8 @@ impl Settings {
         options: &Options,
         app: App,
         base: &Path,
-        engine: impl FnOnce() -> Result<Engine, Entry>,
-    ) -> Result<Self, Entry> {
+        engine: impl FnOnce() -> Result<Engine, LogMessage>,
+    ) -> Result<Self, LogMessage> {
         let app = match app.source {
             Source::File(path) => {
                 let path = base.join(OsStr::from_bytes(&path));
@@ -113,7 +113,7 @@ impl Settings {
         let home = homes.first().cloned().unwrap_or_else(|| base.to_owned());
         let working_directory = chdir.unwrap_or_else(|| home.clone());
         if !working_directory.is_dir() {
-            return Err(Entry::error(
+            return Err(LogMessage::error(
                 Code::BadSetting,
                 format!(
                     "the directory `{}` for --chdir cannot be entered",
@@ -165,18 +165,24 @@ impl Settings {
 /// taken from.
 ///
 /// # Errors
-/// The log entry, if it names none.
-pub(crate) fn application(word: &str) -> Result<(App, PathBuf), Entry> {
-    let app = App::parse(word, |name| fs::metadata(name).is_ok_and(|found| !found.is_dir()))
-        .map_err(|bad| {
-            Entry::error(Code::BadSetting, format!("`{word}` names no application: {bad}")).hint(
+/// The log message, if it names none.
+pub(crate) fn application(word: &str) -> Result<(App, PathBuf), LogMessage> {
+    let app =
+        App::parse(word, |name| fs::metadata(name).is_ok_and(|found| !found.is_dir())).map_err(
+            |bad| {
+                LogMessage::error(Code::BadSetting, format!("`{word}` names no application: \
+                {bad}")).hint(
                 "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
                  :factory()",
             )
-        })?;
+            },
+        )?;
     let base = env::current_dir().map_err(|error| {
-        Entry::error(Code::BadSetting, format!("the working directory cannot be used: {error}"))
-            .hint("start from a directory that exists")
+        LogMessage::error(
+            Code::BadSetting,
+            format!("the working directory cannot be used: {error}"),
+        )
+        .hint("start from a directory that exists")
     })?;
     Ok((app, base))
 }
@@ -214,10 +220,10 @@ fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
         .collect()
 }
 
-fn readable_file(path: &Path) -> Result<(), Entry> {
+fn readable_file(path: &Path) -> Result<(), LogMessage> {
     let shown = path.display();
     let unreadable = |sentence: String, hint: &str| {
-        Err(Entry::error(Code::UnreadableScript, sentence).hint(hint))
+        Err(LogMessage::error(Code::UnreadableScript, sentence).hint(hint))
     };
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => unreadable(

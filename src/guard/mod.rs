@@ -1,9 +1,9 @@
 //! The guard of a request: starts python, or takes over a process of a warm pool, passes on what
-//! the web server wants, and sees to it that a reply is made.
+//! the web server wants, and sees to it that a response is made.
 //!
-//! It holds a copy of the reply's descriptor and knows from the engine's reports whether a head has
-//! left. Until then it can still answer by itself, whatever becomes of python; from then on it can
-//! only cut.
+//! It holds a copy of the response's descriptor and knows from the engine's reports whether a head
+//! has left. Until then it can still answer by itself, whatever becomes of python; from then on it
+//! can only cut.
 
 mod channels;
 mod outcome;
@@ -20,7 +20,7 @@ use std::{
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use nix::sys::signal::Signal as Caught;
 use rustix::{
@@ -55,14 +55,14 @@ const GRACE: Duration = Duration::from_millis(1500);
 /// How long a process may take to end whose descriptors the kernel has closed.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// How long a web server may take between ending the gateway and closing its end of the reply.
+/// How long a web server may take between ending the gateway and closing its end of the response.
 const CLOSING: Duration = Duration::from_millis(200);
 
 /// How long python then has to write its stack to the log.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Does `work` in a new python. Whatever happens to that, the reply is one, and the log says why if
-/// it is ours.
+/// Does `work` in a new python. Whatever happens to that, the response is one, and the log says why
+/// if it is ours.
 pub(crate) fn run(
     settings: &Settings,
     work: fn(Ends) -> Work,
@@ -79,18 +79,18 @@ fn run_with(
     channels: Channels,
     audited: &mut dyn FnMut(Audit),
 ) -> Exit {
-    let reply = match channels.reply.try_clone() {
-        Ok(reply) => reply,
+    let response = match channels.response.try_clone() {
+        Ok(response) => response,
         Err(error) => {
             return request.refuse(
                 Status::ServiceUnavailable,
                 &start_error::message(settings, &error),
-                channels.reply,
+                channels.response,
             );
         }
     };
     match Guard::start(settings, work, request, channels) {
-        Ok(guard) => guard.watch(reply, audited),
+        Ok(guard) => guard.watch(response, audited),
         Err(error) => {
             let status = match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => {
@@ -98,7 +98,7 @@ fn run_with(
                 }
                 _ => Status::InternalServerError,
             };
-            request.refuse(status, &start_error::message(settings, &error), reply)
+            request.refuse(status, &start_error::message(settings, &error), response)
         }
     }
 }
@@ -132,15 +132,15 @@ pub(crate) fn run_audited(
     exit
 }
 
-/// Watches a process of a warm pool that has taken the request, and reports on `reports`. The reply
-/// is made as by [`run`].
+/// Watches a process of a warm pool that has taken the request, and reports on `reports`. The
+/// response is made as by [`run`].
 pub(crate) fn take_over(
     settings: &Settings,
     request: &Request,
     subject: Subject,
     reports: OwnedFd,
     end_bell: Bell,
-    reply: OwnedFd,
+    response: OwnedFd,
 ) -> Exit {
     let guard = Guard {
         request,
@@ -152,7 +152,7 @@ pub(crate) fn take_over(
         seen: Seen { ready: true, loaded: true, ..Seen::default() },
         stopping: None,
     };
-    guard.watch(reply, &mut |_| {})
+    guard.watch(response, &mut |_| {})
 }
 
 /// What has the web server's wish that a request ends.
@@ -172,11 +172,11 @@ pub(crate) fn reason(end_bell: &Bell) -> Stop {
     }
 }
 
-/// Has the web server closed its end of `reply`, now or a moment later? Web servers end a program
-/// whose client has gone, and nobody needs to hear of that.
-pub(crate) fn is_abandoned(reply: &OwnedFd) -> bool {
+/// Has the web server closed its end of `response`, now or a moment later? Web servers end a
+/// program whose client has gone, and nobody needs to hear of that.
+pub(crate) fn is_abandoned(response: &OwnedFd) -> bool {
     // Asked for nothing, the kernel tells of errors and of closed ends alone.
-    let mut watched = [PollFd::new(reply, PollFlags::empty())];
+    let mut watched = [PollFd::new(response, PollFlags::empty())];
     let moment = Timespec::try_from(CLOSING).ok();
     matches!(poll(&mut watched, moment.as_ref()), Ok(1..))
 }
@@ -209,7 +209,7 @@ struct Seen {
     audit: Option<Audit>,
     /// Nothing more can be reported.
     closed: bool,
-    /// The application has closed descriptors that its reply needs.
+    /// The application has closed descriptors that its response needs.
     lost: bool,
 }
 
@@ -238,10 +238,16 @@ impl<'a> Guard<'a> {
     ) -> io::Result<Self> {
         let child_bell = Bell::on(&[Caught::SIGCHLD])?;
         let end_bell = end_bell()?;
-        let work =
-            work(Ends { body_fd: channels.body.as_raw_fd(), reply_fd: channels.reply.as_raw_fd() });
-        let mut start =
-            Start::new(settings, work, request, &[channels.body.as_fd(), channels.reply.as_fd()])?;
+        let work = work(Ends {
+            body_fd: channels.body.as_raw_fd(),
+            response_fd: channels.response.as_raw_fd(),
+        });
+        let mut start = Start::new(
+            settings,
+            work,
+            request,
+            &[channels.body.as_fd(), channels.response.as_fd()],
+        )?;
         // A group of its own, so that what it has started can be ended with it.
         let child = start.command.process_group(0).spawn()?;
         Ok(Self {
@@ -256,15 +262,16 @@ impl<'a> Guard<'a> {
         })
     }
 
-    /// Waits until python has ended, and makes good what it has left undone. `reply` is the reply's
-    /// descriptor.
-    fn watch(mut self, reply: OwnedFd, audited: &mut dyn FnMut(Audit)) -> Exit {
-        let mut reply = Some(reply);
+    /// Waits until python has ended, and makes good what it has left undone. `response` is the
+    /// response's descriptor.
+    fn watch(mut self, response: OwnedFd, audited: &mut dyn FnMut(Audit)) -> Exit {
+        let mut response = Some(response);
         loop {
             if let Err(error) = self.wait() {
                 // Only a lack of memory does this; without eyes there is nothing left but to end
                 // it.
-                self.request.log(&Entry::error(Code::Internal, format!("waiting failed: {error}")));
+                self.request
+                    .log(&LogMessage::error(Code::Internal, format!("waiting failed: {error}")));
                 self.stop(Stop::Terminated);
                 self.subject.signal_group(Signal::KILL);
             }
@@ -273,17 +280,17 @@ impl<'a> Guard<'a> {
                 audited(audit);
             }
             if self.seen.released {
-                return self.conclude(Outcome::Unknown, reply);
+                return self.conclude(Outcome::Unknown, response);
             }
             if self.seen.over.is_some() && !self.subject.may_stay() {
-                // The web server takes the reply for over when its last holder closes it.
-                reply = None;
+                // The web server takes the response for over when its last holder closes it.
+                response = None;
             }
             if self.seen.closed && self.subject.may_stay() {
                 if self.seen.done.is_some() {
-                    return self.conclude(Outcome::Unknown, reply);
+                    return self.conclude(Outcome::Unknown, response);
                 }
-                // It has ended, or the application has closed what it reports by, and the reply
+                // It has ended, or the application has closed what it reports by, and the response
                 // with that.
                 self.subject.signal(Signal::KILL);
             }
@@ -292,14 +299,14 @@ impl<'a> Guard<'a> {
                 let is_web_servers = self.request.is_from_web_server && reason == Stop::Terminated;
                 if is_web_servers && self.is_closing() && self.stopping.is_none() {
                     // The web server has the response. The engine gives `close()` its time.
-                    return self.conclude(Outcome::Unknown, reply);
+                    return self.conclude(Outcome::Unknown, response);
                 }
                 self.stop(reason);
             }
             if self.limit().is_some_and(|limit| running_clock::elapsed(self.started) >= limit) {
                 self.stop(Stop::Timeout);
             }
-            self.escalate(reply.as_ref());
+            self.escalate(response.as_ref());
             if self.subject.stirred() {
                 if self.stopping.is_some() {
                     // While its leader is not reaped, the group's number is nobody else's.
@@ -311,7 +318,7 @@ impl<'a> Guard<'a> {
                     if let Some(audit) = self.seen.audit.take() {
                         audited(audit);
                     }
-                    return self.conclude(outcome, reply);
+                    return self.conclude(outcome, response);
                 }
             }
         }
@@ -421,9 +428,9 @@ impl<'a> Guard<'a> {
             Some(Stopping { reason, next: Step::Abort, due: running_clock::instant() + GRACE });
     }
 
-    /// Ends a process that was asked to end and has not done so. `reply` is the descriptor of its
-    /// reply, unless that has ended.
-    fn escalate(&mut self, reply: Option<&OwnedFd>) {
+    /// Ends a process that was asked to end and has not done so. `response` is the descriptor of
+    /// its response, unless that has ended.
+    fn escalate(&mut self, response: Option<&OwnedFd>) {
         let Some(stopping) = &mut self.stopping else {
             return;
         };
@@ -433,7 +440,7 @@ impl<'a> Guard<'a> {
         stopping.due = running_clock::instant() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
             Step::Abort
-                if stopping.reason == Stop::Terminated && reply.is_some_and(is_abandoned) =>
+                if stopping.reason == Stop::Terminated && response.is_some_and(is_abandoned) =>
             {
                 // No message follows that the stack would belong to.
                 self.subject.signal_group(Signal::KILL);
@@ -443,31 +450,31 @@ impl<'a> Guard<'a> {
         }
     }
 
-    fn conclude(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
+    fn conclude(self, outcome: Outcome, response: Option<OwnedFd>) -> Exit {
         let stopped = self.stopping.as_ref().map(|stopping| stopping.reason);
         let is_interrupted = stopped == Some(Stop::Interrupted);
-        let exit = self.make_good(outcome, reply);
+        let exit = self.make_good(outcome, response);
         if is_interrupted { Exit::Interrupted } else { exit }
     }
 
     /// Logs and sends what python has left undone.
-    fn make_good(self, outcome: Outcome, reply: Option<OwnedFd>) -> Exit {
+    fn make_good(self, outcome: Outcome, response: Option<OwnedFd>) -> Exit {
         if let Some(stopping) = self.stopping.as_ref().filter(|_| self.is_closing()) {
             self.request.log(&crate::guard::outcome::close_ended(stopping.reason, self.settings));
         }
-        match (self.seen.over, reply) {
+        match (self.seen.over, response) {
             (Some(true), _) => Exit::Done,
             (Some(false), _) | (None, None) => Exit::Failed,
-            (None, Some(reply))
+            (None, Some(response))
                 if self
                     .stopping
                     .as_ref()
                     .is_some_and(|stopping| stopping.reason == Stop::Terminated)
-                    && is_abandoned(&reply) =>
+                    && is_abandoned(&response) =>
             {
                 Exit::Failed
             }
-            (None, Some(reply)) => {
+            (None, Some(response)) => {
                 let ending = Ending {
                     settings: self.settings,
                     outcome,
@@ -483,7 +490,7 @@ impl<'a> Guard<'a> {
                     Exit::Failed
                 } else {
                     let (page, entry) = ending.before_head();
-                    self.request.refuse(page, &entry, reply)
+                    self.request.refuse(page, &entry, response)
                 }
             }
         }

@@ -1,10 +1,10 @@
-//! What a python that ended without a whole reply means, for the visitor and for the log.
+//! What a python that ended without a whole response means, for the client and for the log.
 
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use wire::report::{EXIT_LOST, Stop};
 
@@ -18,24 +18,24 @@ pub(super) struct Ending<'a> {
     pub(super) outcome: Outcome,
     /// How long it ran.
     pub(super) after: Duration,
-    /// Why it was told to end, if it was.
+    /// Why it was asked to stop, if it was.
     pub(super) stopped: Option<Stop>,
     /// The engine was loaded.
     pub(super) ready: bool,
     /// The application is loaded, or cannot be.
     pub(super) loaded: bool,
-    /// The application has closed what the reply goes to, or what the engine reports by.
+    /// The application has closed what the response goes to, or what the engine reports by.
     pub(super) lost: bool,
     /// Why the engine could not be loaded, in Python's words.
     pub(super) unfit: Option<String>,
 }
 
 impl Ending<'_> {
-    /// The entry for a reply that had to be cut.
-    pub(super) fn after_head(&self) -> Entry {
+    /// The entry for a response that had to be cut.
+    pub(super) fn after_head(&self) -> LogMessage {
         match self.stopped {
             Some(Stop::Timeout) => {
-                return Entry::error(
+                return LogMessage::error(
                     Code::TimedOut,
                     format!(
                         "the request took longer than {} s, and the application did not react to \
@@ -43,33 +43,36 @@ impl Ending<'_> {
                         self.timeout_seconds()
                     ),
                 )
-                .hint("the reply was cut where it was; its stack may stand just above");
+                .hint("the response was cut where it was; its stack may stand just above");
             }
             Some(stop) => {
                 let sentence =
                     format!("{} amid its response, and python {}", stop.sentence(), self.how());
-                return Entry::error(Code::Terminated, sentence).hint(stop.hint());
+                return LogMessage::error(Code::Terminated, sentence).hint(stop.hint());
             }
             None => {}
         }
         if self.lost {
-            return Entry::descriptors_lost("what came after the head of the reply is cut");
+            return LogMessage::descriptors_lost("what came after the head of the response is cut");
         }
-        Entry::error(
+        LogMessage::error(
             Code::EndedAfterHead,
-            format!("python {} after the head of the reply had left", self.how()),
+            format!("python {} after the head of the response had left", self.how()),
         )
-        .hint("the reply was cut there; look for what ended it just above, and in the system's log")
+        .hint(
+            "the response was cut there; look for what ended it just above, and in the system's \
+            log",
+        )
     }
 
-    /// Status and entry for a python that ended without a reply.
-    pub(super) fn before_head(&self) -> (Status, Entry) {
+    /// Status and entry for a python that ended without a response.
+    pub(super) fn before_head(&self) -> (Status, LogMessage) {
         let how = self.how();
         if let Some(stopped) = self.stopped {
             return match stopped {
                 Stop::Timeout if self.ready && !self.loaded => (
                     Status::GatewayTimeout,
-                    Entry::error(
+                    LogMessage::error(
                         Code::LoadTimedOut,
                         format!(
                             "`{}` was not loaded within {} s",
@@ -85,7 +88,7 @@ impl Ending<'_> {
                 ),
                 Stop::Timeout => (
                     Status::GatewayTimeout,
-                    Entry::error(
+                    LogMessage::error(
                         Code::TimedOut,
                         format!("the request took longer than {} s", self.timeout_seconds()),
                     )
@@ -95,7 +98,7 @@ impl Ending<'_> {
                 ),
                 stop => (
                     Status::ServiceUnavailable,
-                    Entry::error(
+                    LogMessage::error(
                         Code::Terminated,
                         format!("{}, and python {how}", stop.sentence()),
                     )
@@ -118,7 +121,7 @@ impl Ending<'_> {
             }
             return (
                 Status::InternalServerError,
-                Entry::error(
+                LogMessage::error(
                     Code::PythonEnded,
                     format!("`{python}` {how} before the engine was loaded"),
                 )
@@ -130,15 +133,22 @@ impl Ending<'_> {
         if self.lost
             || matches!(self.outcome, Outcome::Known(status) if status.code() == Some(EXIT_LOST))
         {
-            let entry = Entry::descriptors_lost(
-                "the reply cannot be sent, or the gateway cannot hear of it",
+            let entry = LogMessage::descriptors_lost(
+                "the response cannot be sent, or the gateway cannot hear of it",
             );
             return (Status::InternalServerError, entry);
         }
         let Outcome::Known(status) = self.outcome else {
             return (
                 Status::BadGateway,
-                Entry::error(Code::ProcessEnded, format!("python {how} before it replied")).hint(
+                LogMessage::error(
+                    Code::ProcessEnded,
+                    format!(
+                        "python {how} before it \
+                    replied"
+                    ),
+                )
+                .hint(
                     "an entry just above, or W0701 in the log of its pool, says how it ended; look \
                      at the system's log, too",
                 ),
@@ -147,7 +157,8 @@ impl Ending<'_> {
         match status.signal() {
             Some(signal) => (
                 Status::BadGateway,
-                Entry::error(Code::ProcessKilled, format!("python {how} before it replied")).hint(
+                LogMessage::error(Code::ProcessKilled, format!("python {how} before it \
+                    replied")).hint(
                     signals::cause(signal).unwrap_or(
                         "a C extension crashed, most likely; the Python stack stands just above",
                     ),
@@ -155,7 +166,7 @@ impl Ending<'_> {
             ),
             None => (
                 Status::InternalServerError,
-                Entry::error(
+                LogMessage::error(
                     Code::ProcessEnded,
                     format!(
                         "python {how} before it replied"
@@ -196,13 +207,13 @@ impl Ending<'_> {
 }
 
 /// The entry for a `close()` that had to be ended, after the response.
-pub(super) fn close_ended(stop: Stop, settings: &Settings) -> Entry {
+pub(super) fn close_ended(stop: Stop, settings: &Settings) -> LogMessage {
     let seconds = settings.timeout.map_or(0, |timeout| timeout.as_secs());
     let (code, what) = match stop {
         Stop::Timeout => (Code::TimedOut, format!("the request took longer than {seconds} s")),
         stop => (Code::Terminated, stop.sentence().to_owned()),
     };
-    Entry::error(code, format!("{what}: `close()` of its response has not returned")).hint(
+    LogMessage::error(code, format!("{what}: `close()` of its response has not returned")).hint(
         "the client has the response; `close()` did not react to SIGTERM, and its stack may stand \
          just above",
     )

@@ -3,7 +3,7 @@
 
 use std::{env, ffi::OsString};
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use fastcgi_server::addresses::Addresses;
 use rustix::net::{AddressFamily, sockopt};
 
@@ -19,7 +19,10 @@ pub(super) fn list(settings: &Settings) -> Option<OsString> {
 ///
 /// # Errors
 /// The log message, if nobody could connect.
-pub(super) fn check(settings: &Settings, listeners: &[Listener]) -> Result<Option<Entry>, Entry> {
+pub(super) fn check(
+    settings: &Settings,
+    listeners: &[Listener],
+) -> Result<Option<LogMessage>, LogMessage> {
     if list(settings).is_none() {
         return Ok(None);
     }
@@ -42,8 +45,8 @@ pub(super) fn check(settings: &Settings, listeners: &[Listener]) -> Result<Optio
     let hint = "unset the variable, which lists addresses of TCP; the permissions of a Unix socket \
         say who may connect";
     if unix.len() == listeners.len() {
-        Err(Entry::error(Code::BadSetting, sentence).hint(hint))
+        Err(LogMessage::error(Code::BadSetting, sentence).hint(hint))
     } else {
-        Ok(Some(Entry::warning(Code::BadSetting, sentence).hint(hint)))
+        Ok(Some(LogMessage::warning(Code::BadSetting, sentence).hint(hint)))
     }
 }

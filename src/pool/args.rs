@@ -99,7 +99,7 @@ pub(crate) struct Fastcgi {
 /// What a pool logs where.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LogWords {
-    /// File that gets a line for each request, or - for standard error; USR1 opens it anew
+    /// File that gets a line for each request, or - for standard error; USR1 opens it again
     #[arg(long, value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,
 
@@ -108,7 +108,7 @@ pub(crate) struct LogWords {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessFormat::Combined, requires = "access_log")]
     pub(crate) access_format: AccessFormat,
 
-    /// File in place of standard error, for all processes of the pool; USR1 opens it anew
+    /// File in place of standard error, for all processes of the pool; USR1 opens it again
     #[arg(long, value_name = "FILE")]
     pub(crate) error_log: Option<PathBuf>,
 

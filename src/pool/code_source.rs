@@ -1,4 +1,4 @@
-//! Where the code of a pool comes from: looked up anew for each template, since the path of the
+//! Where the code of a pool comes from: looked up again for each template, since the path of the
 //! application may lead to another release by then, with modules and a virtualenv of its own.
 
 use std::{
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::message::Entry;
+use diagnostics::message::LogMessage;
 use wire::app::App;
 
 use crate::{
@@ -34,8 +34,8 @@ impl Origin {
     /// The application that `word` names, with `options`.
     ///
     /// # Errors
-    /// The log entry, if it names none.
-    pub(super) fn new(word: &str, options: &Options) -> Result<Self, Entry> {
+    /// The log message, if it names none.
+    pub(super) fn new(word: &str, options: &Options) -> Result<Self, LogMessage> {
         let (app, base) = application(word)?;
         Ok(Self::of(app, options.clone(), base))
     }
@@ -53,8 +53,8 @@ impl Origin {
     /// What it comes to now.
     ///
     /// # Errors
-    /// The log entry that says what cannot be used.
-    pub(super) fn resolve(&self) -> Result<Settings, Entry> {
+    /// The log message that says what cannot be used.
+    pub(super) fn resolve(&self) -> Result<Settings, LogMessage> {
         let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
         let mut settings = Settings::resolve_with(&options, self.app.clone(), &self.base, || {
             match &self.engine {

@@ -13,7 +13,7 @@ use diagnostics::{
     escape::{
         Visible, {self},
     },
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 
 use crate::{
@@ -60,7 +60,7 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
     let mut text = String::new();
     for status in &statuses {
         if words.json {
-            // Written anew, since another user's pool may say anything.
+            // Written again, since another user's pool may say anything.
             let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
             text.push_str(&escape::json(format!("{status}\n")));
         } else {
@@ -68,7 +68,7 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
         }
     }
     if text.is_empty() && troubles.is_empty() {
-        let entry = Entry::notice(Code::NoPool, control_client::no_pools()).hint(ELSEWHERE);
+        let entry = LogMessage::notice(Code::NoPool, control_client::no_pools()).hint(ELSEWHERE);
         error_log::write(entry.for_client().as_bytes(), &"wsgate");
     }
     // If standard output is closed there is nobody to tell.
@@ -89,7 +89,7 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
     match control_client::tell(&words.pool, Question::Reload).map_err(unknown)?.as_str() {
         "done\n" => Ok(Exit::Done),
         "" => Err(Complaint::failed(
-            Entry::error(
+            LogMessage::error(
                 Code::NoPool,
                 "the pool has not said whether the new code could be loaded",
             )
@@ -99,7 +99,7 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
             ),
         )),
         _ => Err(Complaint::failed(
-            Entry::error(Code::ReloadFailed, "the new code could not be loaded")
+            LogMessage::error(Code::ReloadFailed, "the new code could not be loaded")
                 .hint("the pool goes on with the code it has; its log says why"),
         )),
     }
@@ -115,7 +115,7 @@ pub(crate) fn stop(words: &Told) -> Result<Exit, Complaint> {
 }
 
 fn unusable(error: anyhow::Error) -> Complaint {
-    Complaint::failed(Entry::error(Code::NoPool, format!("{error:#}")).hint(
+    Complaint::failed(LogMessage::error(Code::NoPool, format!("{error:#}")).hint(
         "a directory that others can enter is not used: `chmod 700` it, or name another in \
          WSGATE_RUNTIME_DIR",
     ))
@@ -123,7 +123,7 @@ fn unusable(error: anyhow::Error) -> Complaint {
 
 fn unknown(error: anyhow::Error) -> Complaint {
     Complaint::failed(
-        Entry::error(Code::NoPool, format!("{error:#}"))
+        LogMessage::error(Code::NoPool, format!("{error:#}"))
             .hint(format!("`wsgate status` lists the pools that this user runs; {ELSEWHERE}")),
     )
 }

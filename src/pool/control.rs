@@ -121,9 +121,9 @@ pub(crate) struct PoolStatus {
     /// Requests that it has served since then, those that are being served included.
     #[serde(default)]
     pub(crate) served: u64,
-    /// Requests whose web server went away before the reply was whole.
+    /// Requests whose web server went away before the response was whole.
     pub(crate) abandoned: u64,
-    /// It was told to end.
+    /// It was asked to stop.
     pub(crate) ending: bool,
     /// Each thread of each worker.
     pub(crate) workers: Vec<WorkerStatus>,
@@ -136,7 +136,7 @@ pub(crate) struct WorkerStatus {
     pub(crate) pid: i32,
     /// Serves a request.
     pub(crate) busy: bool,
-    /// Was told to end, and takes no connection any more.
+    /// Was asked to stop, and takes no connection any more.
     pub(crate) leaving: bool,
     /// Milliseconds it has been doing so, or has been idle.
     pub(crate) milliseconds: u64,

@@ -1,7 +1,7 @@
 //! The log files of a pool, as its supervisor keeps them: opened at the beginning, inherited by
-//! every process, and opened anew when a rotation has renamed them.
+//! every process, and opened again when a rotation has renamed them.
 //!
-//! The supervisor opens a file anew first, and only then tells the others by the scoreboard. So a
+//! The supervisor opens a file again first, and only then tells the others by the scoreboard. So a
 //! path that cannot be opened costs one entry, and every process goes on with the file that it has.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::fstat,
@@ -67,8 +67,8 @@ impl Logs {
     ///
     /// # Errors
     /// If a file cannot be opened: the entry says which.
-    pub(super) fn open(words: &LogWords, maker: Maker<'_>) -> Result<Self, Entry> {
-        let file = |path: &Path| -> Result<LogFile, Entry> {
+    pub(super) fn open(words: &LogWords, maker: Maker<'_>) -> Result<Self, LogMessage> {
+        let file = |path: &Path| -> Result<LogFile, LogMessage> {
             let opened = std::path::absolute(path).and_then(|path| {
                 let is_descriptor = own_descriptor(&path).is_some();
                 let file = maker.open_log(&path)?;
@@ -87,7 +87,7 @@ impl Logs {
                 } else {
                     "its directory must be there, and this user must be allowed to write in it"
                 };
-                Entry::error(
+                LogMessage::error(
                     Code::BadSetting,
                     format!("the log `{}` cannot be opened: {error}", path.display()),
                 )
@@ -168,13 +168,13 @@ impl Logs {
         access.chain(self.bell.iter().map(|bell| bell.as_fd()))
     }
 
-    /// Opens all files anew and tells the workers so. What cannot be opened stays as it is; gives
+    /// Opens all files again and tells the workers so. What cannot be opened stays as it is; gives
     /// the entries about that.
-    pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<Entry> {
+    pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<LogMessage> {
         let mut entries = Vec::new();
         let mut reopened = false;
         if let Some(LogFile { path, file, is_descriptor: false }) = &mut self.error {
-            match anew(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
+            match again(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
                 Ok(()) => {
                     scoreboard.next_log_generation(Which::Error);
                     reopened = true;
@@ -183,7 +183,7 @@ impl Logs {
             }
         }
         if let Some((_, Some(LogFile { path, file, is_descriptor: false }))) = &mut self.access {
-            match anew(path, file) {
+            match again(path, file) {
                 Ok(()) => {
                     let _ = never_wait(&*file);
                     scoreboard.next_log_generation(Which::Access);
@@ -197,7 +197,7 @@ impl Logs {
             let _ = write(bell, &1_u64.to_ne_bytes());
         }
         if reopened {
-            entries.push(Entry::notice(Code::LogsReopened, "the logs were opened anew"));
+            entries.push(LogMessage::notice(Code::LogsReopened, "the logs were opened again"));
         }
         entries
     }
@@ -233,25 +233,25 @@ fn own_descriptor(path: &Path) -> Option<RawFd> {
     None
 }
 
-/// Opens the file at `path` anew under the same descriptor, whose number others were told.
-fn anew(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
+/// Opens the file at `path` again under the same descriptor, whose number others were told.
+fn again(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
     // By now this process has the user that it serves as.
     let new = Maker::new(None).open_log(path)?;
     Ok(dup3(&new, file, DupFlags::CLOEXEC)?)
 }
 
 /// The log message about a file that root does not make.
-pub(super) fn untrusted(sentence: String) -> Entry {
-    Entry::error(Code::UntrustedPath, sentence).hint(
+pub(super) fn untrusted(sentence: String) -> LogMessage {
+    LogMessage::error(Code::UntrustedPath, sentence).hint(
         "use a directory that only root can write in, on all of its path, such as /run/wsgate or \
          /var/log; or serve by --user as the user whose directory it is",
     )
 }
 
-fn not_reopened(path: &Path, error: &io::Error) -> Entry {
-    Entry::warning(
+fn not_reopened(path: &Path, error: &io::Error) -> LogMessage {
+    LogMessage::warning(
         Code::LogNotReopened,
-        format!("the log `{}` cannot be opened anew: {error}", path.display()),
+        format!("the log `{}` cannot be opened again: {error}", path.display()),
     )
     .hint(
         "what is logged goes on into the file that is open; put the directory right and send USR1 \

@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use wire::{
     app::{App, Source},
     connection_queue::Handover,
@@ -80,7 +80,7 @@ const WORKER_CONNECTIONS: u32 = 1000;
 /// given.
 const DRAIN: u64 = 30;
 
-/// Serves a pool until it is told to end.
+/// Serves a pool until it is asked to stop.
 ///
 /// # Errors
 /// If it cannot begin.
@@ -94,7 +94,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
             return Complaint::settings(crate::pool::logs::untrusted(format!("{error:#}")));
         }
         Complaint::settings(
-            Entry::error(Code::BadListener, format!("{error:#}"))
+            LogMessage::error(Code::BadListener, format!("{error:#}"))
                 .hint("`wsgate fastcgi --help` shows the forms of --listen"),
         )
     };
@@ -102,7 +102,7 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let access =
         Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(|error| {
             Complaint::settings(
-                Entry::error(Code::BadListener, format!("{error:#}"))
+                LogMessage::error(Code::BadListener, format!("{error:#}"))
                     .hint("`getent passwd` and `getent group` list what this machine knows"),
             )
         })?;
@@ -133,8 +133,11 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     let least = if words.max.is_some() { words.min } else { workers };
     if least > workers {
         return Err(Complaint::settings(
-            Entry::error(Code::BadSetting, format!("--min {least} is more than --max {workers}"))
-                .hint("--min is the number of workers that stay when there is no work"),
+            LogMessage::error(
+                Code::BadSetting,
+                format!("--min {least} is more than --max {workers}"),
+            )
+            .hint("--min is the number of workers that stay when there is no work"),
         ));
     }
     // Whoever gave us the socket manages processes already, unless more is wished for. Not all of
@@ -240,7 +243,7 @@ fn refuse_idle_words(
     });
     match refused {
         Some(refused) => Err(Complaint::usage(
-            Entry::error(Code::BadSetting, refused)
+            LogMessage::error(Code::BadSetting, refused)
                 .hint("leave the option away, or see `wsgate fastcgi --help`"),
         )),
         None => Ok(()),
@@ -291,7 +294,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             }
         }
         Err(error) => Complaint::settings(
-            Entry::error(Code::BadListener, format!("{error:#}"))
+            LogMessage::error(Code::BadListener, format!("{error:#}"))
                 .hint("start it by the web server's process manager"),
         ),
     }
@@ -308,7 +311,7 @@ fn is_reload_wanted() -> bool {
 fn warn_of_left(settings: &Settings, inherited: Inherited) {
     for number in inherited.left() {
         Request::made("pool", &settings.app.to_string(), Vec::new()).log(
-            &Entry::warning(
+            &LogMessage::warning(
                 Code::SocketLeft,
                 format!(
                     "descriptor `{number}` was passed by a service manager, and no --listen names \
@@ -325,7 +328,7 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
 /// Whoever breaks into the application has the machine then.
 fn warn_of_root(settings: &Settings, hint: &str) {
     Request::made("pool", &settings.app.to_string(), Vec::new()).log(
-        &Entry::warning(
+        &LogMessage::warning(
             Code::ServesAsRoot,
             "the pool serves as root: the application may do everything here",
         )
@@ -385,7 +388,7 @@ fn become_worker(
 
 fn cannot_begin(error: std::io::Error) -> Complaint {
     Complaint::failed(
-        Entry::error(Code::NoProcess, format!("the pool cannot begin: {error}")).hint(
+        LogMessage::error(Code::NoProcess, format!("the pool cannot begin: {error}")).hint(
             start_error::limit_hint(&error)
                 .unwrap_or("see whether this user can run python from a shell"),
         ),

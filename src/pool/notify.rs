@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::time::{ClockId, clock_gettime};
 use wire::running_clock;
 
@@ -56,7 +56,7 @@ pub(super) struct Notify {
     watchdog: Option<Watchdog>,
     unsent: VecDeque<String>,
     /// Why it cannot be told, until that is logged.
-    trouble: Option<Entry>,
+    trouble: Option<LogMessage>,
 }
 
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Notify {
     /// Tells what is new about the pool. To be called at every turn of the supervisor's loop: a
     /// loop that hangs is noticed by the signs of life that are missing. Gives, once, why the
     /// manager cannot be told.
-    pub(super) fn tell(&mut self, state: State) -> Option<Entry> {
+    pub(super) fn tell(&mut self, state: State) -> Option<LogMessage> {
         if self.line.is_some() {
             if state.stopping && self.phase != Phase::Stopping {
                 self.phase = Phase::Stopping;
@@ -234,8 +234,8 @@ fn watchdog() -> Option<Duration> {
         .map(Duration::from_micros)
 }
 
-fn cannot_be_told(name: &OsStr, error: &io::Error) -> Entry {
-    Entry::warning(
+fn cannot_be_told(name: &OsStr, error: &io::Error) -> LogMessage {
+    LogMessage::warning(
         Code::ManagerNotTold,
         format!("the service manager at `{}` cannot be told anything: {error}", name.display()),
     )

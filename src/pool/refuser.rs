@@ -11,7 +11,7 @@ use std::{
 
 use diagnostics::{
     error_page::{Form, Page, Status},
-    message::Entry,
+    message::LogMessage,
     request_id,
 };
 use fastcgi_server::{
@@ -101,7 +101,7 @@ impl Refuser {
     /// Goes on with all connections, as far as that is possible without a wait. `entry` says why
     /// requests are refused, `debug` whether clients may see it. Gives the requests that were
     /// refused.
-    pub(super) fn go_on(&mut self, entry: &Entry, debug: bool) -> Vec<Request> {
+    pub(super) fn go_on(&mut self, entry: &LogMessage, debug: bool) -> Vec<Request> {
         let now = running_clock::instant();
         let detail = debug.then(|| entry.for_client());
         let mut refused = Vec::new();
@@ -198,8 +198,8 @@ impl Refusal {
                 self.respond(id, &request, detail);
                 refused.push(request);
             }
-            Event::Reply(reply) => {
-                reply.append_to(&mut self.response);
+            Event::Response(response) => {
+                response.append_to(&mut self.response);
                 // `FCGI_GET_VALUES`: whoever asks that asks nothing else.
                 self.stage = Stage::Writes;
             }

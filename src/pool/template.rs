@@ -98,7 +98,7 @@ impl Template {
         asked
     }
 
-    /// Has it open its logs anew.
+    /// Has it open its logs again.
     pub(super) fn reopen_logs(&self) {
         if let Some(channel) = &self.channel {
             // One that takes no more orders now opens them before it writes the next time.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use clap::Args;
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{EventfdFlags, eventfd},
     process::setsid,
@@ -111,20 +111,21 @@ pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
 }
 
 fn serve(words: &Words) -> Result<Exit, Complaint> {
-    let app: App =
-        serde_json::from_str(&words.app).map_err(|error| {
-            Complaint::usage(
-            Entry::error(Code::BadSetting, format!("the application cannot be read: {error}"))
-                .hint("warm pools are started by requests, with `--mode warm` on the `#!` line of \
-                    a script"),
+    let app: App = serde_json::from_str(&words.app).map_err(|error| {
+        Complaint::usage(
+            LogMessage::error(Code::BadSetting, format!("the application cannot be read: {error}"))
+                .hint(
+                    "warm pools are started by requests, with `--mode warm` on the `#!` line of \
+                    a script",
+                ),
         )
-        })?;
+    })?;
     let mut origin = Origin::of(app, words.options.clone(), words.base.clone());
     let mut settings = origin.resolve().map_err(Complaint::settings)?;
     origin.hold_engine(&mut settings);
     let listeners = vec![Listener::handoff(&words.socket).map_err(|error| {
         Complaint::failed(
-            Entry::error(
+            LogMessage::error(
                 Code::NoWarmPool,
                 format!("`{}` cannot be listened at: {error:#}", words.socket.display()),
             )

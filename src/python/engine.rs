@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use wire::{mappable, snapshot::Snapshot};
 
@@ -38,8 +38,8 @@ impl Engine {
     /// The engine: where `WSGATE_ENGINE` says, beside this program, or in `../lib/wsgate/`.
     ///
     /// # Errors
-    /// The log entry, if there is none.
-    pub(crate) fn find() -> Result<Self, Entry> {
+    /// The log message, if there is none.
+    pub(crate) fn find() -> Result<Self, LogMessage> {
         find().map(|path| Self { path, held: None })
     }
 
@@ -118,7 +118,7 @@ fn copy(mut file: &File) -> io::Result<OwnedFd> {
     Ok(copy.into())
 }
 
-fn find() -> Result<PathBuf, Entry> {
+fn find() -> Result<PathBuf, LogMessage> {
     if let Some(path) = env::var_os("WSGATE_ENGINE").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         return if path.is_file() {
@@ -128,7 +128,7 @@ fn find() -> Result<PathBuf, Entry> {
         };
     }
     let program = env::current_exe().map_err(|error| {
-        Entry::error(Code::NoEngine, format!("the program's own path is unknown: {error}"))
+        LogMessage::error(Code::NoEngine, format!("the program's own path is unknown: {error}"))
             .hint("mount /proc, or name the engine by the variable WSGATE_ENGINE")
     })?;
     let beside = program.parent().unwrap_or(Path::new("/"));
@@ -140,7 +140,7 @@ fn find() -> Result<PathBuf, Entry> {
 }
 
 /// The log message for an engine that `python` cannot load, for its `reason`.
-pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> Entry {
+pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage {
     let damage = engine.damage(python);
     // The dynamic loader names what it was given.
     let held = engine.held().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
@@ -156,18 +156,18 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> Entry {
         python.display()
     );
     let hint = if damage.is_some() { INSTALL_AGAIN } else { hint(&reason) };
-    Entry::error(Code::UnfitEngine, sentence).hint(hint)
+    LogMessage::error(Code::UnfitEngine, sentence).hint(hint)
 }
 
 /// The log message for an engine that makes `python` crash, as a part of a file does.
-pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<Entry> {
+pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<LogMessage> {
     let damage = engine.damage(python)?;
     let sentence = format!(
         "the engine `{}` does not work in `{}`: {damage}",
         engine.path.display(),
         python.display()
     );
-    Some(Entry::error(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
+    Some(LogMessage::error(Code::UnfitEngine, sentence).hint(INSTALL_AGAIN))
 }
 
 const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `make install`";
@@ -198,7 +198,10 @@ fn hint(reason: &str) -> &'static str {
     }
 }
 
-fn missing(places: &[PathBuf]) -> Entry {
+fn missing(places: &[PathBuf]) -> LogMessage {
     let places: Vec<String> = places.iter().map(|place| format!("`{}`", place.display())).collect();
-    Entry::error(Code::NoEngine, format!("the engine was not found as {}", places.join(" or ")))
+    LogMessage::error(
+        Code::NoEngine,
+        format!("the engine was not found as {}", places.join(" or ")),
+    )
 }

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::{Access, access},
     process::geteuid,
@@ -37,13 +37,13 @@ pub(crate) struct Interpreter {
 /// `owners` are the users who could put what they like there.
 ///
 /// # Errors
-/// The log entry, if what was asked for, or found first, cannot be used.
+/// The log message, if what was asked for, or found first, cannot be used.
 pub(crate) fn find(
     python: Option<&Path>,
     venv: Option<&Path>,
     beside: &[PathBuf],
     owners: &[u32],
-) -> Result<Interpreter, Entry> {
+) -> Result<Interpreter, LogMessage> {
     if let Some(program) = python {
         let program = if program.components().count() == 1 {
             on_path(program.as_os_str())?
@@ -77,9 +77,9 @@ pub(crate) fn find(
 }
 
 /// The interpreter of a virtualenv.
-fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Entry> {
+fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, LogMessage> {
     let bad = |reason: String, hint: String| {
-        Entry::error(
+        LogMessage::error(
             Code::BadVenv,
             format!(
                 "the virtualenv `{}` ({chosen_by}) cannot be used: {reason}",
@@ -88,7 +88,7 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Ent
         )
         .hint(hint)
     };
-    let anew = || format!("make it anew: python3 -m venv {}", directory.display());
+    let again = || format!("make it again: python3 -m venv {}", directory.display());
     if let Some(closed) = first_closed(directory) {
         return Err(bad(
             format!("user {} may not enter `{}`", geteuid().as_raw(), closed.display()),
@@ -96,12 +96,12 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Ent
         ));
     }
     if !directory.is_dir() {
-        return Err(bad("there is no such directory".to_owned(), anew()));
+        return Err(bad("there is no such directory".to_owned(), again()));
     }
     let venv = read_venv(directory)
-        .map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), anew()))?;
+        .map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), again()))?;
     let program = directory.join("bin/python");
-    can_run(&program).map_err(|reason| bad(format!("its bin/python {reason}"), anew()))?;
+    can_run(&program).map_err(|reason| bad(format!("its bin/python {reason}"), again()))?;
     Ok(Interpreter { program, venv: Some(venv), chosen_by })
 }
 
@@ -164,7 +164,7 @@ fn can_run(program: &Path) -> Result<(), String> {
     }
 }
 
-fn on_path(name: &OsStr) -> Result<PathBuf, Entry> {
+fn on_path(name: &OsStr) -> Result<PathBuf, LogMessage> {
     let path =
         env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into());
     env::split_paths(&path)
@@ -180,7 +180,7 @@ fn on_path(name: &OsStr) -> Result<PathBuf, Entry> {
         })
 }
 
-fn bad_python(program: &Path, reason: &str) -> Entry {
-    Entry::error(Code::BadPython, format!("the interpreter `{}` {reason}", program.display()))
+fn bad_python(program: &Path, reason: &str) -> LogMessage {
+    LogMessage::error(Code::BadPython, format!("the interpreter `{}` {reason}", program.display()))
         .hint("name another with --python EXE, or a virtualenv with --venv DIR")
 }

@@ -114,7 +114,7 @@ impl Start {
             .current_dir(&settings.working_directory)
             .env_clear()
             .envs(environment(settings, request))
-            // Body and reply are the engine's; what the application prints goes to the log.
+            // Body and response are the engine's; what the application prints goes to the log.
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?);
         Ok(Self { command, channel, lifeline, _inherited: [engines_end, frame, pythons_lifeline] })

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::{Access, access},
     io::Errno,
@@ -11,10 +11,10 @@ use rustix::{
 use crate::config::settings::Settings;
 
 /// The log message for a python of `settings` that could not be started.
-pub(crate) fn message(settings: &Settings, error: &io::Error) -> Entry {
+pub(crate) fn message(settings: &Settings, error: &io::Error) -> LogMessage {
     let program = settings.interpreter.program.display();
     let Reason { place, hint } = reason(settings, error);
-    Entry::error(Code::NoProcess, format!("`{program}` could not be started: {place}{error}"))
+    LogMessage::error(Code::NoProcess, format!("`{program}` could not be started: {place}{error}"))
         .hint(hint)
 }
 

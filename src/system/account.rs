@@ -3,7 +3,7 @@
 
 use std::{ffi::OsString, io};
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use nix::unistd::{
     Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid,
 };
@@ -31,9 +31,9 @@ impl Account {
     ///
     /// # Errors
     /// If the machine does not know one of them.
-    pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Self, Entry> {
+    pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Self, LogMessage> {
         let unknown = |what: String| {
-            Entry::error(Code::NotThatUser, what)
+            LogMessage::error(Code::NotThatUser, what)
                 .hint("`getent passwd` and `getent group` list what this machine knows")
         };
         let line = users::passwd(user);
@@ -50,7 +50,7 @@ impl Account {
                 number.ok_or_else(|| unknown(format!("there is no group `{name}`")))?
             }
             None => number(3).ok_or_else(|| {
-                Entry::error(
+                LogMessage::error(
                     Code::NotThatUser,
                     format!("the user `{user}` is a number that has no primary group here"),
                 )
@@ -93,13 +93,13 @@ impl Account {
     ///
     /// # Errors
     /// If this process may not, or could become root again.
-    pub(crate) fn assume(&self) -> Result<(), Entry> {
+    pub(crate) fn assume(&self) -> Result<(), LogMessage> {
         if !is_mighty() {
             let ours = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
             return if ours == (self.uid, self.gid) {
                 Ok(())
             } else {
-                Err(Entry::error(
+                Err(LogMessage::error(
                     Code::NotThatUser,
                     format!(
                         "only root can serve as `{}`, and this is user {}{}",
@@ -115,7 +115,7 @@ impl Account {
             };
         }
         self.change().map_err(|error| {
-            Entry::error(
+            LogMessage::error(
                 Code::NotThatUser,
                 format!("this process cannot become user `{}`: {error}", self.name),
             )

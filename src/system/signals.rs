@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use nix::{
     libc,
     sys::signal::{SigSet, Signal},
@@ -128,7 +128,7 @@ impl StraySignals {
     }
 
     /// What is to be logged of those that have come: each once.
-    pub(crate) fn entries(&mut self) -> Vec<Entry> {
+    pub(crate) fn entries(&mut self) -> Vec<LogMessage> {
         let came = self.delivery.pending().filter(|&signal| self.told.insert(signal));
         came.map(stray).collect()
     }
@@ -140,9 +140,9 @@ impl AsFd for StraySignals {
     }
 }
 
-fn stray(signal: i32) -> Entry {
+fn stray(signal: i32) -> LogMessage {
     let sentence = format!("the supervisor has received {} and goes on", name(signal));
-    Entry::warning(Code::StraySignal, sentence).hint(if signal == Signal::SIGXCPU as i32 {
+    LogMessage::warning(Code::StraySignal, sentence).hint(if signal == Signal::SIGXCPU as i32 {
         "its limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the \
          kernel kills it: raise the limit for the service"
     } else {

@@ -31,7 +31,8 @@ pub(super) enum Outcome {
     Whole(Head),
     /// No response, or one that ends too soon, and that can be seen.
     Cut(#[expect(dead_code, reason = "shown where it is wrong")] String),
-    /// A kept connection was closed before the request was begun: web servers take another one.
+    /// A keep-alive connection was closed before the request was begun: web servers take another
+    /// one.
     Closed,
     /// Nobody listens.
     Refused(#[expect(dead_code, reason = "shown where it is wrong")] String),

@@ -88,7 +88,7 @@ fn without_data_standard_input_is_left_alone() {
 }
 
 #[test]
-fn every_byte_of_a_reply_arrives_and_nothing_else() {
+fn every_byte_of_a_response_arrives_and_nothing_else() {
     let shell = Shell::new();
     shell.file(
         "bytes.wsgi",
@@ -131,7 +131,7 @@ fn data_that_cannot_be_read_is_said_and_nothing_is_called() {
 }
 
 #[test]
-fn a_reply_is_seen_while_it_is_made() {
+fn a_response_is_seen_while_it_is_made() {
     let shell = Shell::new();
     shell.file(
         "stream.wsgi",

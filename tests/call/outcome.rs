@@ -1,5 +1,5 @@
-//! Exit codes: 0 for a reply, 1 for one that says or is a failure, 2 for wrong words, 78 for wrong
-//! settings.
+//! Exit codes: 0 for a response, 1 for one that says or is a failure, 2 for wrong words, 78 for
+//! wrong settings.
 
 use rustix::process::Signal;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn a_reply_below_400_is_a_success_and_any_other_a_failure() {
+fn a_response_below_400_is_a_success_and_any_other_a_failure() {
     let shell = Shell::new();
     for (status, code) in [
         ("200", 0),
@@ -53,7 +53,7 @@ fn an_application_that_fails_is_a_failure() {
 }
 
 #[test]
-fn a_reply_that_is_cut_is_a_failure() {
+fn a_response_that_is_cut_is_a_failure() {
     let shell = Shell::new();
     shell.file(
         "cut.wsgi",

@@ -28,7 +28,7 @@ fn include_prints_the_head_as_http_has_it() {
 }
 
 #[test]
-fn the_head_of_a_reply_to_head_is_all_there_is() {
+fn the_head_of_a_response_to_head_is_all_there_is() {
     let shell = Shell::new();
     let ended = shell.run(&["status.wsgi", "-i", "-X", "HEAD"]);
     assert!(

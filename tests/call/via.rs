@@ -167,7 +167,7 @@ fn hosts_are_looked_up_by_the_machine_s_own_program() {
 }
 
 #[test]
-fn a_reply_that_comes_while_the_body_is_sent_is_read() {
+fn a_response_that_comes_while_the_body_is_sent_is_read() {
     let shell = Shell::new();
     shell.file(
         "mirror.wsgi",
@@ -189,7 +189,7 @@ fn a_reply_that_comes_while_the_body_is_sent_is_read() {
 }
 
 #[test]
-fn the_first_block_is_seen_while_the_reply_is_made() {
+fn the_first_block_is_seen_while_the_response_is_made() {
     let shell = Shell::new();
     shell.file(
         "stream.wsgi",
@@ -212,7 +212,7 @@ fn the_first_block_is_seen_while_the_reply_is_made() {
 }
 
 #[test]
-fn a_reply_that_a_pool_cuts_is_printed_as_far_as_it_came_and_is_a_failure() {
+fn a_response_that_a_pool_cuts_is_printed_as_far_as_it_came_and_is_a_failure() {
     let shell = Shell::new();
     shell.file(
         "cut.wsgi",

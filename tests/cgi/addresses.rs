@@ -45,7 +45,7 @@ impl Row {
 }
 
 #[test]
-fn c14_under_a_script_alias_mount_and_path_are_what_the_front_says() {
+fn c14_under_a_script_alias_mount_and_path_are_what_the_web_server_says() {
     const APP: &str = "/cgi-bin/app.wsgi";
     for row in [
         row("/cgi-bin/app.wsgi", APP, b"", (APP, b"")),
@@ -86,7 +86,7 @@ fn c14_under_a_script_alias_mount_and_path_are_what_the_front_says() {
 }
 
 #[test]
-fn c14_behind_a_front_controller_the_scripts_name_is_no_part_of_the_address() {
+fn c14_behind_a_web_server_controller_the_scripts_name_is_no_part_of_the_address() {
     const APP: &str = "/~alice/app.wsgi";
     const PLACE: &str = "/~alice";
     for row in [
@@ -120,7 +120,7 @@ fn c14_behind_a_front_controller_the_scripts_name_is_no_part_of_the_address() {
 }
 
 #[test]
-fn c14_dots_in_a_target_lead_nowhere_that_the_front_has_not_looked_at() {
+fn c14_dots_in_a_target_lead_nowhere_that_the_web_server_has_not_looked_at() {
     // The front checked its rules on `/~alice/public`. A path that is made out of the target by
     // other rules than its own could be `/admin/...` for the application.
     for uri in [
@@ -173,8 +173,9 @@ fn c14_the_url_that_an_application_rebuilds_is_the_one_that_was_asked_for() {
     ] {
         let probe =
             Probe::new(app).variable("REQUEST_URI", uri).variable("SCRIPT_NAME", script_name);
-        let reply = probe.variable("PATH_INFO", path_info).variable("QUERY_STRING", "q=%26").run();
-        assert_eq!(reply.text(), format!("http://example.org{uri}"));
+        let response =
+            probe.variable("PATH_INFO", path_info).variable("QUERY_STRING", "q=%26").run();
+        assert_eq!(response.text(), format!("http://example.org{uri}"));
     }
 }
 
@@ -202,22 +203,22 @@ fn c08_a_path_is_decoded_and_keeps_its_case_and_bytes() {
     for path in [&b"/A/b"[..], b"/caf\xc3\xa9", b"/\xe9\xff", b"/a b+c%25", b"/?x&y#z", b"/;v=1"] {
         environ()
             .variable("PATH_INFO", path)
-            .both(|reply| assert_eq!(seen(reply)["PATH_INFO"], latin_1(path)));
+            .both(|response| assert_eq!(seen(response)["PATH_INFO"], latin_1(path)));
     }
 }
 
 #[test]
 fn c08_a_path_is_empty_or_begins_with_a_slash() {
-    environ().without("PATH_INFO").both(|reply| {
+    environ().without("PATH_INFO").both(|response| {
         // CGIHandler leaves it out, which means the same.
-        assert_eq!(seen(reply)["PATH_INFO"].as_str().unwrap_or_default(), "");
+        assert_eq!(seen(response)["PATH_INFO"].as_str().unwrap_or_default(), "");
     });
     // CGIHandler takes this as it comes, and frameworks then match no route.
     assert_eq!(seen(&environ().variable("PATH_INFO", "a/b").run())["PATH_INFO"], "/a/b");
 }
 
 #[test]
-fn c09_an_encoded_slash_is_whatever_the_front_has_made_of_it() {
+fn c09_an_encoded_slash_is_whatever_the_web_server_has_made_of_it() {
     for (uri, path_info) in [
         // `AllowEncodedSlashes On`: it cannot be told from a slash any more.
         ("/cgi-bin/app.wsgi/a%2Fb/c", "/a/b/c"),
@@ -225,9 +226,9 @@ fn c09_an_encoded_slash_is_whatever_the_front_has_made_of_it() {
         ("/cgi-bin/app.wsgi/a%2Fb/c", "/a%2Fb/c"),
         ("/cgi-bin/app.wsgi/a%252Fb", "/a%2Fb"),
     ] {
-        environ().variable("REQUEST_URI", uri).variable("PATH_INFO", path_info).both(|reply| {
-            assert_eq!(seen(reply)["PATH_INFO"], path_info);
-            assert_eq!(seen(reply)["SCRIPT_NAME"], "/cgi-bin/app.wsgi");
+        environ().variable("REQUEST_URI", uri).variable("PATH_INFO", path_info).both(|response| {
+            assert_eq!(seen(response)["PATH_INFO"], path_info);
+            assert_eq!(seen(response)["SCRIPT_NAME"], "/cgi-bin/app.wsgi");
         });
     }
 }
@@ -235,8 +236,8 @@ fn c09_an_encoded_slash_is_whatever_the_front_has_made_of_it() {
 #[test]
 fn c10_a_translated_path_is_no_part_of_the_routing() {
     let probe = environ().variable("PATH_INFO", "/a").variable("PATH_TRANSLATED", "/etc/passwd");
-    probe.both(|reply| {
-        let seen = seen(reply);
+    probe.both(|response| {
+        let seen = seen(response);
         assert_eq!(
             (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
             (&"/cgi-bin/app.wsgi".into(), &"/a".into())

@@ -140,7 +140,7 @@ fn c25_words_behind_a_script_that_env_starts_are_no_options() {
 }
 
 #[test]
-fn c25_words_behind_a_script_that_the_front_hands_to_us_are_no_options() {
+fn c25_words_behind_a_script_that_the_web_server_hands_to_us_are_no_options() {
     // lighttpd: `cgi.assign = (".wsgi" => "/usr/local/bin/wsgate")`, with and without a `#!` line.
     let place = Place::new();
     let plain = place.file("cgi-bin/plain.wsgi", APP);
@@ -209,7 +209,7 @@ fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
 }
 
 #[test]
-fn c25_where_the_front_names_a_script_that_is_not_there_a_query_is_no_argument() {
+fn c25_where_the_web_server_names_a_script_that_is_not_there_a_query_is_no_argument() {
     // A front in another root directory than ours: what it names cannot be found among the
     // arguments.
     let place = Place::new();

@@ -28,9 +28,9 @@ const READ: &str = "
 fn c20_no_more_is_read_than_content_length_even_if_more_is_there() {
     // CGIHandler hands out the whole stream.
     for (length, expected) in [("5", "12345"), ("1", "1"), ("0", ""), ("10", "1234567890")] {
-        let reply = Probe::new(READ).post("1234567890").variable("CONTENT_LENGTH", length).run();
+        let response = Probe::new(READ).post("1234567890").variable("CONTENT_LENGTH", length).run();
         let told: &[&str] = if ["5", "1"].contains(&length) { &["W0406"] } else { &[] };
-        assert_eq!((reply.text().as_str(), reply.codes().as_slice()), (expected, told));
+        assert_eq!((response.text().as_str(), response.codes().as_slice()), (expected, told));
     }
 }
 
@@ -47,16 +47,16 @@ fn c20_the_stream_need_not_end_behind_the_body() {
 }
 
 #[test]
-fn c21_a_body_that_nobody_reads_does_not_break_the_reply() {
+fn c21_a_body_that_nobody_reads_does_not_break_the_response() {
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'not read']
         ";
     for length in [1, 70_000, 3_000_000] {
-        Probe::new(app).post(vec![b'x'; length]).both(|reply| {
+        Probe::new(app).post(vec![b'x'; length]).both(|response| {
             assert_eq!(
-                (reply.text().as_str(), reply.exit.code(), reply.log.as_str()),
+                (response.text().as_str(), response.exit.code(), response.log.as_str()),
                 ("not read", Some(0), "")
             );
         });
@@ -68,9 +68,9 @@ fn c21_a_body_that_nobody_reads_does_not_break_an_error_page() {
     for app in
         ["raise RuntimeError()", "def application(environ, start_response): raise RuntimeError()"]
     {
-        let reply = Probe::new(app).post(vec![b'x'; 3_000_000]).run();
-        assert_eq!(whole(&reply.raw).status, 500);
-        assert_eq!(reply.codes().len(), 1, "{}", reply.log);
+        let response = Probe::new(app).post(vec![b'x'; 3_000_000]).run();
+        assert_eq!(whole(&response.raw).status, 500);
+        assert_eq!(response.codes().len(), 1, "{}", response.log);
     }
 }
 
@@ -78,12 +78,12 @@ fn c21_a_body_that_nobody_reads_does_not_break_an_error_page() {
 fn c22_a_body_that_ends_early_is_an_error_that_the_application_sees() {
     // CGIHandler gives out what has come, and a cut upload looks like a whole one.
     for (body, length) in [("", "1"), ("12345", "6"), ("12345", "9000000000000000000")] {
-        let reply = Probe::new(READ).post(body).variable("CONTENT_LENGTH", length).run();
+        let response = Probe::new(READ).post(body).variable("CONTENT_LENGTH", length).run();
         let expected = format!(
             "ConnectionResetError: the request body ended after {} of {length} bytes",
             body.len()
         );
-        assert_eq!((reply.text(), reply.log.as_str()), (expected, ""));
+        assert_eq!((response.text(), response.log.as_str()), (expected, ""));
     }
 }
 
@@ -99,8 +99,8 @@ fn c22_what_has_come_of_a_body_that_ends_early_can_be_read() {
             except OSError:
                 yield b' and no more'
         ";
-    let reply = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
-    assert_eq!(reply.text(), "12345 and no more");
+    let response = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
+    assert_eq!(response.text(), "12345 and no more");
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn c22_an_application_that_does_not_expect_an_early_end_gives_an_error_page() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [environ['wsgi.input'].read()]
         ";
-    let reply = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
-    assert_eq!(whole(&reply.raw).status, 500);
-    assert!(only_entry(&reply.log, "W0501").contains("after 5 of 6 bytes"), "{}", reply.log);
+    let response = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
+    assert_eq!(whole(&response.raw).status, 500);
+    assert!(only_entry(&response.log, "W0501").contains("after 5 of 6 bytes"), "{}", response.log);
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn c23_without_a_length_and_without_chunks_there_is_no_body() {
             None => probe.without("CONTENT_LENGTH"),
             Some(empty) => probe.variable("CONTENT_LENGTH", empty),
         };
-        let reply = probe.run();
-        assert_eq!((reply.text().as_str(), reply.log.as_str()), ("", ""));
+        let response = probe.run();
+        assert_eq!((response.text().as_str(), response.log.as_str()), ("", ""));
     }
 }
 
@@ -185,7 +185,7 @@ fn c20_every_byte_arrives_through_every_kind_of_call() {
         ";
     Probe::new(app)
         .post(&body)
-        .both(|reply| assert!(reply.body == body, "{} bytes", reply.body.len()));
+        .both(|response| assert!(response.body == body, "{} bytes", response.body.len()));
 }
 
 #[test]

@@ -6,15 +6,15 @@ use crate::{
 };
 
 #[test]
-fn c18_a_field_is_a_variable_and_fields_that_the_front_has_merged_stay_as_they_are() {
+fn c18_a_field_is_a_variable_and_fields_that_the_web_server_has_merged_stay_as_they_are() {
     let probe = environ()
         .variable("HTTP_ACCEPT_LANGUAGE", "de, en;q=0.5")
         .variable("HTTP_COOKIE", "a=1; b=\"2, 3\"; a=4")
         .variable("HTTP_X_FORWARDED_FOR", "192.0.2.1, 2001:db8::1")
         .variable("HTTP_X_EMPTY", "")
         .variable("HTTP_X_BYTES", b"caf\xc3\xa9 \xff\t");
-    probe.both(|reply| {
-        let seen = seen(reply);
+    probe.both(|response| {
+        let seen = seen(response);
         assert_eq!(seen["HTTP_ACCEPT_LANGUAGE"], "de, en;q=0.5");
         assert_eq!(seen["HTTP_COOKIE"], "a=1; b=\"2, 3\"; a=4");
         assert_eq!(seen["HTTP_X_FORWARDED_FOR"], "192.0.2.1, 2001:db8::1");
@@ -54,7 +54,7 @@ fn c19_credentials_are_found_in_each_spelling_that_deployers_use() {
 }
 
 #[test]
-fn c19_credentials_that_the_front_passes_on_win_and_none_are_made_up() {
+fn c19_credentials_that_the_web_server_passes_on_win_and_none_are_made_up() {
     let both = environ()
         .variable("REDIRECT_HTTP_AUTHORIZATION", "Basic old")
         .variable("HTTP_AUTHORIZATION", "Basic new");
@@ -92,8 +92,8 @@ fn c41_a_proxy_header_reaches_neither_environ_nor_os_environ_nor_child_processes
             return [repr(found + ['REQUEST_METHOD' in os.environ]).encode()]
         ";
     // CGIHandler passes it on to environ and leaves it in the process.
-    let reply = Probe::new(app).variable("HTTP_PROXY", "http://evil.example:3128").run();
-    assert_eq!(reply.text(), "[None, None, None, 'None', None, True]");
+    let response = Probe::new(app).variable("HTTP_PROXY", "http://evil.example:3128").run();
+    assert_eq!(response.text(), "[None, None, None, 'None', None, True]");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn c41_a_proxy_that_the_deployer_has_set_stays() {
         ";
     Probe::new(app)
         .variable("http_proxy", "http://proxy:3128")
-        .both(|reply| assert_eq!(reply.text(), "http://proxy:3128"));
+        .both(|response| assert_eq!(response.text(), "http://proxy:3128"));
 }
 
 #[test]
@@ -118,5 +118,5 @@ fn c39_a_variable_of_a_hundred_kilobytes_arrives_whole() {
         ";
     Probe::new(app)
         .variable("HTTP_COOKIE", "c".repeat(100 * 1024))
-        .both(|reply| assert_eq!(reply.text(), "102400"));
+        .both(|response| assert_eq!(response.text(), "102400"));
 }

@@ -158,7 +158,7 @@ fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
 }
 
 #[test]
-fn c43_under_a_handler_a_file_that_is_not_there_is_a_valid_reply() {
+fn c43_under_a_handler_a_file_that_is_not_there_is_a_valid_response() {
     let place = Place::new();
     std::fs::create_dir(place.path("htdocs")).unwrap();
     let ended = child_process::run(&mut redirected(&place, b"/absent.wsgi/x"), "");

@@ -10,12 +10,12 @@ mod handlers;
 mod invocation;
 mod process;
 mod property;
-mod reply;
+mod response;
 mod variables;
 
 use serde_json::Value;
 
-use crate::support::probe::{Probe, Reply};
+use crate::support::probe::{Probe, Response};
 
 /// Shows the strings of its environ.
 const ENVIRON: &str = "
@@ -33,9 +33,9 @@ fn environ() -> Probe {
 
 /// The environ that an application has shown.
 #[track_caller]
-fn seen(reply: &Reply) -> Value {
-    assert_eq!(reply.status, "200 OK", "{reply:?}");
-    serde_json::from_slice(&reply.body).unwrap()
+fn seen(response: &Response) -> Value {
+    assert_eq!(response.status, "200 OK", "{response:?}");
+    serde_json::from_slice(&response.body).unwrap()
 }
 
 /// Bytes as the PEP's strings: each one a character.

@@ -38,7 +38,7 @@ fn closed(probe: &Probe) -> usize {
 }
 
 #[test]
-fn c01_an_application_that_is_told_to_end_is_closed_and_its_reply_is_cut() {
+fn c01_an_application_that_is_told_to_end_is_closed_and_its_response_is_cut() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let probe = Probe::new(LEAVES_A_MARK);
         let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
@@ -54,7 +54,7 @@ fn c01_an_application_that_is_told_to_end_is_closed_and_its_reply_is_cut() {
 }
 
 #[test]
-fn c01_an_application_that_is_told_to_end_before_it_replies_gives_a_valid_reply() {
+fn c01_an_application_that_is_told_to_end_before_it_responses_gives_a_valid_response() {
     let app = "
         import atexit, signal
         atexit.register(lambda: print('atexit ran'))
@@ -105,15 +105,15 @@ fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
         ("import signal; signal.pause()", "W0305"),
         ("import threading; threading.Event().wait()", "W0305"),
     ] {
-        let reply = Probe::new(app).options(&["--timeout", "3"]).run();
-        assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{app}");
-        assert!(only_entry(&reply.log, code).contains("3 s"), "{}", reply.log);
+        let response = Probe::new(app).options(&["--timeout", "3"]).run();
+        assert_eq!((whole(&response.raw).status, response.exit.code()), (504, Some(0)), "{app}");
+        assert!(only_entry(&response.log, code).contains("3 s"), "{}", response.log);
     }
 }
 
 #[test]
-fn c37_the_reply_ends_when_it_is_over_and_not_when_the_process_is() {
-    // The front waits for the end of the stream; a visitor must not wait for what an application
+fn c37_the_response_ends_when_it_is_over_and_not_when_the_process_is() {
+    // The front waits for the end of the stream; a client must not wait for what an application
     // does at its exit.
     let room = TempDir::new().unwrap();
     let gate = Gate::new(room.path());
@@ -163,7 +163,7 @@ fn c37_an_error_page_ends_when_it_is_over_too() {
 }
 
 #[test]
-fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_reply() {
+fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_response() {
     let app = "
         import ctypes, os, subprocess, sys
         print('at import')
@@ -181,9 +181,9 @@ fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_reply() {
             yield b'body'
             print('in the middle')
         ";
-    // CGIHandler mixes them all into its reply.
-    let reply = Probe::new(app).run();
-    assert_eq!(whole(&reply.raw).body, b"body");
+    // CGIHandler mixes them all into its response.
+    let response = Probe::new(app).run();
+    assert_eq!(whole(&response.raw).body, b"body");
     for line in [
         "at import",
         "by print",
@@ -196,9 +196,9 @@ fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_reply() {
         "in the middle",
     ] {
         assert!(
-            reply.log.lines().any(|found| found == line),
+            response.log.lines().any(|found| found == line),
             "no `{line}` in the log: {}",
-            reply.log
+            response.log
         );
     }
 }
@@ -214,8 +214,8 @@ fn c42_standard_input_is_empty_and_the_body_whole() {
             return [repr(found).encode() + environ['wsgi.input'].read()]
         ";
     // CGIHandler lets a child process read the body away.
-    let reply = Probe::new(app).post("body").run();
-    assert_eq!((reply.text().as_str(), reply.log.as_str()), ("['', b'', b'']body", ""));
+    let response = Probe::new(app).post("body").run();
+    assert_eq!((response.text().as_str(), response.log.as_str()), ("['', b'', b'']body", ""));
 }
 
 #[test]
@@ -247,23 +247,23 @@ fn c43_an_error_page_that_was_delivered_is_a_success_of_the_gateway() {
         ("import os; os.abort()", 502),
         ("", 500),
     ] {
-        let reply = Probe::new(app).run();
-        assert_eq!((whole(&reply.raw).status, reply.exit.code()), (status, Some(0)), "{app}");
-        assert_eq!(codes(&reply.log).len(), 1, "{}", reply.log);
+        let response = Probe::new(app).run();
+        assert_eq!((whole(&response.raw).status, response.exit.code()), (status, Some(0)), "{app}");
+        assert_eq!(codes(&response.log).len(), 1, "{}", response.log);
     }
 }
 
 #[test]
-fn c43_a_reply_that_could_not_be_made_whole_is_a_failure_of_the_gateway() {
+fn c43_a_response_that_could_not_be_made_whole_is_a_failure_of_the_gateway() {
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
             yield b'begun'
             raise RuntimeError()
         ";
-    let reply = Probe::new(app).run();
-    assert_eq!((reply.text().as_str(), reply.exit.code()), ("begun", Some(1)));
-    only_entry(&reply.log, "W0502");
+    let response = Probe::new(app).run();
+    assert_eq!((response.text().as_str(), response.exit.code()), ("begun", Some(1)));
+    only_entry(&response.log, "W0502");
 }
 
 #[test]
@@ -283,9 +283,9 @@ fn c44_a_client_that_goes_away_ends_the_request_quietly_and_with_close() {
         ";
     for (path_info, closes) in [("/iterable", 1), ("/write", 0)] {
         let probe = Probe::new(app).variable("PATH_INFO", path_info);
-        let (mut client, reply) = std::io::pipe().unwrap();
+        let (mut client, response) = std::io::pipe().unwrap();
         let mut command = probe.command(Server::Wsgate);
-        let running = Running::start(piped(&mut command).stdout(reply));
+        let running = Running::start(piped(&mut command).stdout(response));
         drop(command);
         client.read_exact(&mut [0; 100_000]).unwrap();
         drop(client);
@@ -334,15 +334,15 @@ fn c44_a_client_that_goes_away_ends_a_stream_of_empty_blocks_too() {
                 // The first block ends it.
                 continue;
             }
-            let (client, reply): (OwnedFd, OwnedFd) = if through_socket {
-                let (client, reply) = UnixStream::pair().unwrap();
-                (client.into(), reply.into())
+            let (client, response): (OwnedFd, OwnedFd) = if through_socket {
+                let (client, response) = UnixStream::pair().unwrap();
+                (client.into(), response.into())
             } else {
-                let (client, reply) = std::io::pipe().unwrap();
-                (client.into(), reply.into())
+                let (client, response) = std::io::pipe().unwrap();
+                (client.into(), response.into())
             };
             let mut command = probe.command(Server::Wsgate);
-            let running = Running::start(piped(&mut command).stdout(reply));
+            let running = Running::start(piped(&mut command).stdout(response));
             drop(command);
             let at_work = probe.directory().join("running");
             eventually("the application is at work", || at_work.exists());
@@ -355,16 +355,16 @@ fn c44_a_client_that_goes_away_ends_a_stream_of_empty_blocks_too() {
 }
 
 #[test]
-fn c44_a_client_that_is_gone_before_the_reply_begins_ends_it_quietly() {
+fn c44_a_client_that_is_gone_before_the_response_begins_ends_it_quietly() {
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'nobody reads this']
         ";
     let probe = Probe::new(app);
-    let (client, reply) = std::io::pipe().unwrap();
+    let (client, response) = std::io::pipe().unwrap();
     drop(client);
     let mut command = probe.command(Server::Wsgate);
-    let ended = Running::start(piped(&mut command).stdout(reply)).end();
+    let ended = Running::start(piped(&mut command).stdout(response)).end();
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(1), ""));
 }

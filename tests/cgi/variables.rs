@@ -67,8 +67,8 @@ fn c02_values_keep_their_case() {
         .variable("PATH_INFO", "/MiXed/Case")
         .variable("QUERY_STRING", "Q=Ab")
         .variable("HTTP_X", "aBc");
-    probe.both(|reply| {
-        let seen = seen(reply);
+    probe.both(|response| {
+        let seen = seen(response);
         assert_eq!(seen["PATH_INFO"], "/MiXed/Case");
         assert_eq!((&seen["QUERY_STRING"], &seen["HTTP_X"]), (&"Q=Ab".into(), &"aBc".into()));
     });
@@ -104,9 +104,9 @@ fn c03_an_empty_variable_and_a_missing_one_mean_the_same() {
         "REMOTE_ADDR",
     ] {
         for probe in [environ().variable(name, ""), environ().without(name)] {
-            let reply = probe.run();
-            let value = seen(&reply)[name].as_str().unwrap_or_default().to_owned();
-            assert_eq!((value.as_str(), reply.codes().len()), ("", 0), "{name}: {reply:?}");
+            let response = probe.run();
+            let value = seen(&response)[name].as_str().unwrap_or_default().to_owned();
+            assert_eq!((value.as_str(), response.codes().len()), ("", 0), "{name}: {response:?}");
         }
     }
 }
@@ -114,19 +114,19 @@ fn c03_an_empty_variable_and_a_missing_one_mean_the_same() {
 #[test]
 fn c03_a_request_without_a_method_is_answered_with_400_however_that_is_said() {
     for probe in [environ().variable("REQUEST_METHOD", ""), environ().without("REQUEST_METHOD")] {
-        let reply = probe.run();
-        assert_eq!(whole(&reply.raw).status, 400);
-        assert!(only_entry(&reply.log, "W0401").contains("REQUEST_METHOD"), "{}", reply.log);
+        let response = probe.run();
+        assert_eq!(whole(&response.raw).status, 400);
+        assert!(only_entry(&response.log, "W0401").contains("REQUEST_METHOD"), "{}", response.log);
     }
 }
 
 #[test]
-fn c04_what_the_front_says_of_the_user_arrives_unchanged() {
+fn c04_what_the_web_server_says_of_the_user_arrives_unchanged() {
     let probe = environ()
         .variable("AUTH_TYPE", "Digest")
         .variable("REMOTE_USER", "Zo\u{eb} <z@example.org>");
-    probe.both(|reply| {
-        let seen = seen(reply);
+    probe.both(|response| {
+        let seen = seen(response);
         assert_eq!(seen["AUTH_TYPE"], "Digest");
         assert_eq!(seen["REMOTE_USER"], latin_1("Zo\u{eb} <z@example.org>".as_bytes()));
     });
@@ -160,10 +160,10 @@ fn c05_a_content_length_that_is_no_number_of_digits_is_answered_with_400() {
         "99999999999999999999",
         "18446744073709551616",
     ] {
-        let reply = Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).run();
-        let page = whole(&reply.raw);
-        assert_eq!((page.status, reply.exit.code()), (400, Some(0)), "{length:?}: {reply:?}");
-        assert!(only_entry(&reply.log, "W0401").contains("CONTENT_LENGTH"), "{}", reply.log);
+        let response = Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).run();
+        let page = whole(&response.raw);
+        assert_eq!((page.status, response.exit.code()), (400, Some(0)), "{length:?}: {response:?}");
+        assert!(only_entry(&response.log, "W0401").contains("CONTENT_LENGTH"), "{}", response.log);
     }
 }
 
@@ -177,8 +177,8 @@ fn c05_a_content_length_of_digits_is_the_length() {
         ";
     for (length, expected) in [("5", "5:12345"), ("0", "0:"), ("005", "005:12345"), ("3", "3:123")]
     {
-        Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).both(|reply| {
-            assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", expected));
+        Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).both(|response| {
+            assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", expected));
         });
     }
 }
@@ -189,8 +189,8 @@ fn c06_a_content_type_arrives_as_it_is_and_none_is_made_up() {
     environ()
         .post("x")
         .variable("CONTENT_TYPE", given)
-        .both(|reply| assert_eq!(seen(reply)["CONTENT_TYPE"], given));
-    environ().post("x").both(|reply| assert!(seen(reply)["CONTENT_TYPE"].is_null()));
+        .both(|response| assert_eq!(seen(response)["CONTENT_TYPE"], given));
+    environ().post("x").both(|response| assert!(seen(response)["CONTENT_TYPE"].is_null()));
 }
 
 #[test]
@@ -223,9 +223,10 @@ fn c02_no_variable_takes_the_place_of_a_key_of_the_server() {
         ["errors", "url_scheme", "input", "version", "multithread", "file_wrapper", "made_up"];
     let probe =
         names.iter().fold(probe, |probe, name| probe.variable(&format!("wsgi.{name}"), "evil"));
-    let reply = probe.variable("wsgate.data", "evil").variable("trac.env_path", "/srv/trac").run();
-    assert_eq!((reply.status.as_str(), reply.log.as_str()), ("200 OK", "written\n"));
-    let text = reply.text();
+    let response =
+        probe.variable("wsgate.data", "evil").variable("trac.env_path", "/srv/trac").run();
+    assert_eq!((response.status.as_str(), response.log.as_str()), ("200 OK", "written\n"));
+    let text = response.text();
     assert!(text.starts_with("[\"http\", ") && text.contains("\"/srv/trac\""), "{text}");
     assert!(!text.contains("made_up") && !text.contains("wsgate.data"), "{text}");
 }
@@ -235,7 +236,7 @@ fn c11_a_query_arrives_as_it_was_written_and_is_always_defined() {
     for query in ["a=1&b=2", "q=%26%3D+%C3%A9", "%2e%2e/%00", "a=b=c&&", "?"] {
         environ()
             .variable("QUERY_STRING", query)
-            .both(|reply| assert_eq!(seen(reply)["QUERY_STRING"], query));
+            .both(|response| assert_eq!(seen(response)["QUERY_STRING"], query));
     }
     // CGIHandler leaves it out where the front does; RFC 3875 4.1.7 has it always defined.
     assert_eq!(seen(&environ().without("QUERY_STRING").run())["QUERY_STRING"], "");
@@ -245,14 +246,14 @@ fn c11_a_query_arrives_as_it_was_written_and_is_always_defined() {
 fn c12_a_client_has_an_address_of_either_version_and_perhaps_a_name() {
     for address in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
         let probe = environ().variable("REMOTE_ADDR", address);
-        probe.both(|reply| {
+        probe.both(|response| {
             assert_eq!(
-                (&seen(reply)["REMOTE_ADDR"], &seen(reply)["REMOTE_HOST"]),
+                (&seen(response)["REMOTE_ADDR"], &seen(response)["REMOTE_HOST"]),
                 (&address.into(), &Value::Null)
             )
         });
         let probe = probe.variable("REMOTE_HOST", "client.example.org");
-        probe.both(|reply| assert_eq!(seen(reply)["REMOTE_HOST"], "client.example.org"));
+        probe.both(|response| assert_eq!(seen(response)["REMOTE_HOST"], "client.example.org"));
     }
 }
 
@@ -261,16 +262,16 @@ fn c13_a_method_is_any_token_and_keeps_its_case() {
     for method in ["GET", "get", "PROPFIND", "M-SEARCH", "VERSION-CONTROL", "X!#$%&'*+.^_`|~9"] {
         environ()
             .variable("REQUEST_METHOD", method)
-            .both(|reply| assert_eq!(seen(reply)["REQUEST_METHOD"], method));
+            .both(|response| assert_eq!(seen(response)["REQUEST_METHOD"], method));
     }
 }
 
 #[test]
 fn c13_a_method_that_is_no_token_is_answered_with_400() {
     for method in [&b"GET "[..], b"GE T", b"GET\r\nX: y", b"G\xc9T", b"GET,POST", b"<b>"] {
-        let reply = environ().variable("REQUEST_METHOD", method).run();
-        assert_eq!(whole(&reply.raw).status, 400, "{reply:?}");
-        only_entry(&reply.log, "W0401");
+        let response = environ().variable("REQUEST_METHOD", method).run();
+        assert_eq!(whole(&response.raw).status, 400, "{response:?}");
+        only_entry(&response.log, "W0401");
     }
 }
 
@@ -279,7 +280,7 @@ fn c15_a_server_may_be_named_by_an_address() {
     for name in ["[2001:db8::1]", "192.0.2.7", "example.org", "xn--bcher-kva.example"] {
         environ()
             .variable("SERVER_NAME", name)
-            .both(|reply| assert_eq!(seen(reply)["SERVER_NAME"], name));
+            .both(|response| assert_eq!(seen(response)["SERVER_NAME"], name));
     }
 }
 
@@ -288,12 +289,12 @@ fn c16_a_port_is_a_number_of_digits() {
     for port in ["80", "443", "8080"] {
         environ()
             .variable("SERVER_PORT", port)
-            .both(|reply| assert_eq!(seen(reply)["SERVER_PORT"], port));
+            .both(|response| assert_eq!(seen(response)["SERVER_PORT"], port));
     }
     for port in ["80x", "-80", "http", "8 0", "80\n"] {
-        let reply = environ().variable("SERVER_PORT", port).run();
-        assert_eq!(whole(&reply.raw).status, 400, "{port}: {reply:?}");
-        assert!(only_entry(&reply.log, "W0401").contains("SERVER_PORT"), "{}", reply.log);
+        let response = environ().variable("SERVER_PORT", port).run();
+        assert_eq!(whole(&response.raw).status, 400, "{port}: {response:?}");
+        assert!(only_entry(&response.log, "W0401").contains("SERVER_PORT"), "{}", response.log);
     }
 }
 
@@ -307,6 +308,6 @@ fn c17_a_document_that_is_included_is_served_as_http_1_0() {
     for protocol in ["HTTP/1.0", "HTTP/1.1", "HTTP/2.0"] {
         environ()
             .variable("SERVER_PROTOCOL", protocol)
-            .both(|reply| assert_eq!(seen(reply)["SERVER_PROTOCOL"], protocol));
+            .both(|response| assert_eq!(seen(response)["SERVER_PROTOCOL"], protocol));
     }
 }

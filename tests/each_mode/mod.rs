@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     pool::{Pool, Setup},
-    support::{child_process::Running, probe::Reply},
+    support::{child_process::Running, probe::Response},
     warm::Site,
 };
 
@@ -115,7 +115,7 @@ impl Served {
         path: &str,
         variables: &[(&str, &str)],
         body: &[u8],
-    ) -> Reply {
+    ) -> Response {
         let length = body.len().to_string();
         let ours =
             [("REQUEST_METHOD", method), ("PATH_INFO", path), ("CONTENT_LENGTH", length.as_str())];
@@ -128,14 +128,14 @@ impl Served {
                 let mut running = Running::start(&mut command);
                 running.give(body);
                 let ended = running.end();
-                Reply::parse(ended.stdout, String::new(), ended.status)
+                Response::parse(ended.stdout, String::new(), ended.status)
             }
             By::FastCgi(pool) => {
                 let params = [&ours[..], &[("REQUEST_URI", path)], variables].concat();
                 let output = pool.output(RESPONDER, &params, body);
                 // A wait status has the exit code in its second byte.
                 let status = ExitStatus::from_raw(if output.ended { 0 } else { 1 << 8 });
-                Reply::parse(output.stdout, String::new(), status)
+                Response::parse(output.stdout, String::new(), status)
             }
             By::Stopped => panic!("{:?}: the application is not served any more", self.mode),
         }

@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// A table of ways to fail: in the application before its reply.
+/// A table of ways to fail: in the application before its response.
 const FAILING: [(&str, u16, &str, &str); 22] = [
     ("raise ValueError('secret')", 500, "W0501", "ValueError: secret"),
     ("raise KeyboardInterrupt()", 500, "W0501", "KeyboardInterrupt"),
@@ -36,15 +36,15 @@ const FAILING: [(&str, u16, &str, &str); 22] = [
 ];
 
 #[test]
-fn an_application_that_fails_before_it_replies_is_answered_for() {
+fn an_application_that_fails_before_it_responses_is_answered_for() {
     for (statement, status, code, words) in FAILING {
         let app = format!(
             "import ctypes, os, signal, sys, time\n\
              def application(environ, start_response):\n    \
              start_response('200 OK', [('Content-Type', 'text/plain')])\n    {statement}\n"
         );
-        let reply = Probe::new(&app).run();
-        let entry = page(&reply, status, code);
+        let response = Probe::new(&app).run();
+        let entry = page(&response, status, code);
         assert!(entry.contains(words), "{statement}: {entry}");
     }
 }
@@ -55,14 +55,14 @@ fn an_application_that_fails_while_it_is_loaded_is_answered_for() {
         if statement.starts_with("return") {
             continue;
         }
-        let reply =
+        let response =
             Probe::new(&format!("import ctypes, os, signal, sys, time\n{statement}\n")).run();
         let code = match code {
             "W0501" if words.contains("exit") || words == "words" => "W0304",
             "W0501" => "W0301",
             other => other,
         };
-        page(&reply, status, code);
+        page(&response, status, code);
     }
 }
 
@@ -79,10 +79,10 @@ fn an_application_that_fails_after_the_head_has_left_is_cut_and_no_second_head_f
              '100')])\n    \
              yield b'begun'\n    {statement}\n"
         );
-        let reply = Probe::new(&app).run();
-        let head = judge(&reply.raw).unwrap();
+        let response = Probe::new(&app).run();
+        let head = judge(&response.raw).unwrap();
         assert_eq!(
-            (head.status, head.body.as_slice(), reply.exit.code()),
+            (head.status, head.body.as_slice(), response.exit.code()),
             (200, &b"begun"[..], Some(1)),
             "{statement}"
         );
@@ -91,7 +91,7 @@ fn an_application_that_fails_after_the_head_has_left_is_cut_and_no_second_head_f
             "W0601" | "W0603" => "W0602",
             other => other,
         };
-        only_entry(&reply.log, code);
+        only_entry(&response.log, code);
     }
 }
 
@@ -104,9 +104,9 @@ fn a_crash_leaves_the_python_stack_in_the_log() {
         def application(environ, start_response):
             the_guilty_one()
         ";
-    let reply = Probe::new(app).run();
-    page(&reply, 502, "W0603");
-    assert!(reply.log.contains("in the_guilty_one"), "{}", reply.log);
+    let response = Probe::new(app).run();
+    page(&response, 502, "W0603");
+    assert!(response.log.contains("in the_guilty_one"), "{}", response.log);
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn a_failing_import_is_named_with_its_kind() {
         ("from os import nowhere", "W0301", "ImportError"),
         ("# coding: latin-9-and-a-half\n", "W0301", "SyntaxError"),
     ] {
-        let reply = Probe::new(app).run();
-        assert!(page(&reply, 500, code).contains(words), "{app:?}: {}", reply.log);
+        let response = Probe::new(app).run();
+        assert!(page(&response, 500, code).contains(words), "{app:?}: {}", response.log);
     }
 }
 
@@ -133,8 +133,8 @@ fn with_debug_the_page_shows_the_traceback() {
         "raise ValueError('<secret>')",
         "def application(environ, start_response): raise ValueError('<secret>')",
     ] {
-        let reply = Probe::new(app).options(&["--debug"]).run();
-        let text = String::from_utf8(whole(&reply.raw).body).unwrap();
+        let response = Probe::new(app).options(&["--debug"]).run();
+        let text = String::from_utf8(whole(&response.raw).body).unwrap();
         assert!(
             text.contains("Traceback")
                 && text.contains("&lt;secret&gt;")
@@ -150,26 +150,26 @@ fn the_page_and_the_entry_name_the_same_request() {
         let app =
             format!("import os, signal\ndef application(environ, start_response): {statement}\n");
         let probe = Probe::new(&app).variable("REQUEST_URI", "/cgi-bin/app.wsgi?q=1");
-        let reply = probe.run();
-        let text = reply.text();
+        let response = probe.run();
+        let text = response.text();
         let id = text.split("<code>").nth(1).and_then(|rest| rest.split("</code>").next()).unwrap();
         assert!(
-            reply.log.contains(&format!("request: {id} GET /cgi-bin/app.wsgi?q=1 pid ")),
+            response.log.contains(&format!("request: {id} GET /cgi-bin/app.wsgi?q=1 pid ")),
             "{id}: {}",
-            reply.log
+            response.log
         );
         // Apache's mod_unique_id names it in the access log, too.
-        let reply = probe.variable("UNIQUE_ID", "ZzUnIqUe-0@_Id").run();
+        let response = probe.variable("UNIQUE_ID", "ZzUnIqUe-0@_Id").run();
         assert!(
-            reply.text().contains("ZzUnIqUe-0@_Id")
-                && reply.log.contains("request: ZzUnIqUe-0@_Id GET"),
-            "{reply:?}"
+            response.text().contains("ZzUnIqUe-0@_Id")
+                && response.log.contains("request: ZzUnIqUe-0@_Id GET"),
+            "{response:?}"
         );
     }
 }
 
 #[test]
-fn an_application_that_closes_all_descriptors_gets_a_valid_reply_all_the_same() {
+fn an_application_that_closes_all_descriptors_gets_a_valid_response_all_the_same() {
     // Code that makes itself a daemon does this.
     let app = "
         import os
@@ -178,14 +178,14 @@ fn an_application_that_closes_all_descriptors_gets_a_valid_reply_all_the_same() 
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'hello']
         ";
-    let reply = Probe::new(app).run();
-    let page = whole(&reply.raw);
-    assert!([500, 502].contains(&page.status) && reply.exit.code() == Some(0), "{reply:?}");
-    assert!(!reply.codes().is_empty());
+    let response = Probe::new(app).run();
+    let page = whole(&response.raw);
+    assert!([500, 502].contains(&page.status) && response.exit.code() == Some(0), "{response:?}");
+    assert!(!response.codes().is_empty());
 }
 
 #[test]
-fn a_forked_child_that_falls_out_of_the_application_sends_no_second_reply() {
+fn a_forked_child_that_falls_out_of_the_application_sends_no_second_response() {
     let falling = "
         import os
         def application(environ, start_response):
@@ -201,17 +201,17 @@ fn a_forked_child_that_falls_out_of_the_application_sends_no_second_reply() {
         "return []",
         "start_response('404 Not Found', []); return [b'the child']",
     ] {
-        let reply = Probe::new(&falling.replace("FALL", fall)).run();
+        let response = Probe::new(&falling.replace("FALL", fall)).run();
         assert_eq!(
-            (whole(&reply.raw).body.as_slice(), reply.exit.code()),
+            (whole(&response.raw).body.as_slice(), response.exit.code()),
             (&b"the parent"[..], Some(0)),
-            "{fall}: {reply:?}"
+            "{fall}: {response:?}"
         );
     }
 }
 
 #[test]
-fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_the_reply() {
+fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_the_response() {
     let app = "
         import os, subprocess
         def application(environ, start_response):

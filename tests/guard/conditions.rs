@@ -30,7 +30,7 @@ const HELLO: &str = "
     ";
 
 #[test]
-fn two_hundred_requests_at_once_get_each_its_own_reply() {
+fn two_hundred_requests_at_once_get_each_its_own_response() {
     let probe = Probe::new(HELLO);
     let log_path = probe.directory().join("log");
     let log = File::create(&log_path).unwrap();
@@ -63,7 +63,7 @@ fn two_hundred_requests_at_once_get_each_its_own_reply() {
 }
 
 #[test]
-fn a_user_who_may_have_no_more_processes_gets_a_valid_reply() {
+fn a_user_who_may_have_no_more_processes_gets_a_valid_response() {
     if !rustix::process::getuid().is_root() {
         return;
     }
@@ -84,7 +84,7 @@ fn a_user_who_may_have_no_more_processes_gets_a_valid_reply() {
 }
 
 #[test]
-fn a_gateway_that_may_open_no_more_files_gives_a_valid_reply() {
+fn a_gateway_that_may_open_no_more_files_gives_a_valid_response() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     let mut valid = 0;
@@ -113,7 +113,7 @@ fn a_gateway_that_may_open_no_more_files_gives_a_valid_reply() {
 }
 
 #[test]
-fn an_application_that_may_have_no_more_memory_gets_a_valid_reply() {
+fn an_application_that_may_have_no_more_memory_gets_a_valid_response() {
     let place = Place::new();
     let code = "
         def application(environ, start_response):
@@ -128,7 +128,7 @@ fn an_application_that_may_have_no_more_memory_gets_a_valid_reply() {
 }
 
 #[test]
-fn variables_that_leave_no_room_for_a_python_are_a_valid_reply() {
+fn variables_that_leave_no_room_for_a_python_are_a_valid_response() {
     // The kernel bounds arguments and variables together. Between what a gateway can be started
     // with and what a python can lie the arguments of the latter.
     let probe = Probe::new(HELLO);
@@ -173,11 +173,15 @@ fn a_python_that_cannot_be_started_is_named_with_its_cause() {
         (lost, ["No such file or directory", "is missing"]),
         (busy, ["Text file busy", "is just being written"]),
     ] {
-        let reply = Probe::new(HELLO).python(&python).run();
-        assert!(page(&reply, 500, "W0204").contains(python.to_str().unwrap()), "{}", reply.log);
+        let response = Probe::new(HELLO).python(&python).run();
+        assert!(
+            page(&response, 500, "W0204").contains(python.to_str().unwrap()),
+            "{}",
+            response.log
+        );
         words
             .iter()
-            .for_each(|word| assert!(reply.log.contains(word), "no `{word}`: {}", reply.log));
+            .for_each(|word| assert!(response.log.contains(word), "no `{word}`: {}", response.log));
     }
 }
 

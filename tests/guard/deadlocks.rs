@@ -1,5 +1,5 @@
-//! Web servers write the whole body before they read the reply. An application that replies first
-//! must not wait for ever, and nothing of the body may be lost.
+//! Web servers write the whole body before they read the response. An application that replies
+//! first must not wait for ever, and nothing of the body may be lost.
 
 use std::{
     io::{Read as _, Write as _},
@@ -41,7 +41,7 @@ fn body() -> Vec<u8> {
     (0..LARGE).map(|index| (index * index / 251 % 256) as u8).collect()
 }
 
-/// What must follow the long part of the reply.
+/// What must follow the long part of the response.
 fn expected(path_info: &str) -> String {
     match path_info {
         // Of the bytes that `body` makes, computed by Python, which knows nothing of how they
@@ -66,64 +66,64 @@ fn expected(path_info: &str) -> String {
 }
 
 #[track_caller]
-fn is_as_expected(reply: &[u8], path_info: &str) {
-    let body = whole(reply).body;
+fn is_as_expected(response: &[u8], path_info: &str) {
+    let body = whole(response).body;
     assert_eq!(body.len(), LARGE + expected(path_info).len(), "{path_info}");
     assert!(body[..LARGE].iter().all(|&byte| byte == b'r'), "{path_info}");
     assert_eq!(String::from_utf8_lossy(&body[LARGE..]), expected(path_info), "{path_info}");
 }
 
 #[test]
-fn c21_over_one_socket_a_reply_may_come_before_the_body_is_read() {
+fn c21_over_one_socket_a_response_may_come_before_the_body_is_read() {
     // mod_cgid: one socket is standard input and standard output.
     for path_info in ["", "/all", "/lines", "/some"] {
         let probe = Probe::new(REPLIES_FIRST).post(body()).variable("PATH_INFO", path_info);
-        let (mut front, gateway) = UnixStream::pair().unwrap();
-        front.set_write_timeout(Some(DEADLINE)).unwrap();
-        front.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (mut web_server, gateway) = UnixStream::pair().unwrap();
+        web_server.set_write_timeout(Some(DEADLINE)).unwrap();
+        web_server.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut command = probe.command(Server::Wsgate);
         let (input, output): (OwnedFd, OwnedFd) =
             (gateway.try_clone().unwrap().into(), gateway.into());
         let running = Running::start(piped(&mut command).stdin(input).stdout(output));
         // The command holds the gateway's end, too.
         drop(command);
-        front.write_all(&body()).unwrap();
-        front.shutdown(Shutdown::Write).unwrap();
-        let mut reply = Vec::new();
-        front.read_to_end(&mut reply).unwrap();
-        is_as_expected(&reply, path_info);
+        web_server.write_all(&body()).unwrap();
+        web_server.shutdown(Shutdown::Write).unwrap();
+        let mut response = Vec::new();
+        web_server.read_to_end(&mut response).unwrap();
+        is_as_expected(&response, path_info);
         let ended = running.end();
         assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{path_info}");
     }
 }
 
 #[test]
-fn c21_over_one_socket_that_stays_open_a_reply_may_come_before_the_body_is_read() {
+fn c21_over_one_socket_that_stays_open_a_response_may_come_before_the_body_is_read() {
     // A front that does not close its half: only CONTENT_LENGTH says where the body ends.
     for path_info in ["", "/all"] {
         let probe = Probe::new(REPLIES_FIRST).post(body()).variable("PATH_INFO", path_info);
-        let (mut front, gateway) = UnixStream::pair().unwrap();
-        front.set_write_timeout(Some(DEADLINE)).unwrap();
-        front.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (mut web_server, gateway) = UnixStream::pair().unwrap();
+        web_server.set_write_timeout(Some(DEADLINE)).unwrap();
+        web_server.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut command = probe.command(Server::Wsgate);
         let (input, output): (OwnedFd, OwnedFd) =
             (gateway.try_clone().unwrap().into(), gateway.into());
         let running = Running::start(piped(&mut command).stdin(input).stdout(output));
         drop(command);
-        front.write_all(&body()).unwrap();
-        let mut reply = Vec::new();
-        front.read_to_end(&mut reply).unwrap();
-        is_as_expected(&reply, path_info);
+        web_server.write_all(&body()).unwrap();
+        let mut response = Vec::new();
+        web_server.read_to_end(&mut response).unwrap();
+        is_as_expected(&response, path_info);
         assert_eq!(running.end().code(), Some(0), "{path_info}");
     }
 }
 
 #[test]
-fn c21_over_pipes_a_reply_may_come_before_the_body_is_read() {
-    // mod_cgi: the whole body first, on this thread, and only then the reply.
+fn c21_over_pipes_a_response_may_come_before_the_body_is_read() {
+    // mod_cgi: the whole body first, on this thread, and only then the response.
     for path_info in ["", "/all", "/lines", "/some"] {
         let probe = Probe::new(REPLIES_FIRST).post(body()).variable("PATH_INFO", path_info);
-        let (mut reply_end, output) = std::io::pipe().unwrap();
+        let (mut response_end, output) = std::io::pipe().unwrap();
         let mut command = probe.command(Server::Wsgate);
         let mut running = Running::start(piped(&mut command).stdout(output));
         drop(command);
@@ -139,11 +139,11 @@ fn c21_over_pipes_a_reply_may_come_before_the_body_is_read() {
         });
         is_done
             .recv_timeout(DEADLINE)
-            .expect("the body is never taken while nobody reads the reply");
+            .expect("the body is never taken while nobody reads the response");
         writer.join().unwrap().unwrap();
         let reader = thread::spawn(move || {
-            let mut reply = Vec::new();
-            reply_end.read_to_end(&mut reply).map(|_| reply)
+            let mut response = Vec::new();
+            response_end.read_to_end(&mut response).map(|_| response)
         });
         let ended = running.end();
         is_as_expected(&reader.join().unwrap().unwrap(), path_info);
@@ -155,29 +155,29 @@ fn c21_over_pipes_a_reply_may_come_before_the_body_is_read() {
 fn c21_an_error_page_does_not_wait_for_a_body_that_nobody_reads() {
     for app in ["raise RuntimeError()", "import os; os._exit(1)"] {
         let probe = Probe::new(app).post(body());
-        let (mut front, gateway) = UnixStream::pair().unwrap();
-        front.set_read_timeout(Some(DEADLINE)).unwrap();
+        let (mut web_server, gateway) = UnixStream::pair().unwrap();
+        web_server.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut command = probe.command(Server::Wsgate);
         let (input, output): (OwnedFd, OwnedFd) =
             (gateway.try_clone().unwrap().into(), gateway.into());
         let running = Running::start(piped(&mut command).stdin(input).stdout(output));
         drop(command);
-        let mut sender = front.try_clone().unwrap();
+        let mut sender = web_server.try_clone().unwrap();
         let writer = thread::spawn(move || sender.write_all(&body()));
-        let mut reply = Vec::new();
+        let mut response = Vec::new();
         // The front may be told that the rest is not wanted, and has the page all the same.
-        let _ = front.read_to_end(&mut reply);
-        assert_eq!(whole(&reply).status, 500, "{app}");
+        let _ = web_server.read_to_end(&mut response);
+        assert_eq!(whole(&response).status, 500, "{app}");
         // Refused or taken: it does not wait.
         let _ = writer.join().unwrap();
-        drop(front);
+        drop(web_server);
         running.end();
     }
 }
 
 #[test]
-fn a_body_and_a_reply_may_pass_each_other() {
-    // Each block of the reply is one of the body; the front has little room for either.
+fn a_body_and_a_response_may_pass_each_other() {
+    // Each block of the response is one of the body; the front has little room for either.
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'application/octet-stream')])

@@ -22,10 +22,10 @@ const HELLO: &str = "
 
 #[test]
 fn an_engine_that_is_not_where_the_variable_says_is_named() {
-    let reply = Probe::new(HELLO).variable("WSGATE_ENGINE", "/absent/engine.so").run();
-    assert!(page(&reply, 500, "W0203").contains("/absent/engine.so"), "{}", reply.log);
-    let reply = Probe::new(HELLO).variable("WSGATE_ENGINE", "/").run();
-    page(&reply, 500, "W0203");
+    let response = Probe::new(HELLO).variable("WSGATE_ENGINE", "/absent/engine.so").run();
+    assert!(page(&response, 500, "W0203").contains("/absent/engine.so"), "{}", response.log);
+    let response = Probe::new(HELLO).variable("WSGATE_ENGINE", "/").run();
+    page(&response, 500, "W0203");
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn a_file_that_is_no_engine_is_named_with_what_python_says() {
         (library.into(), "PyInit__wsgate"),
     ];
     for (file, reason) in files {
-        let reply = Probe::new(HELLO).variable("WSGATE_ENGINE", file.to_str().unwrap()).run();
-        let entry = page(&reply, 500, "W0206");
+        let response = Probe::new(HELLO).variable("WSGATE_ENGINE", file.to_str().unwrap()).run();
+        let entry = page(&response, 500, "W0206");
         assert!(entry.contains(file.to_str().unwrap()) && entry.contains(reason), "{entry}");
     }
 }
@@ -180,10 +180,10 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
         for mode in ["cold", "warm"] {
             let probe =
                 Probe::new(HELLO).options(&["--mode", mode]).variable("WSGATE_ENGINE", variable);
-            let reply =
+            let response =
                 probe.variable("WSGATE_RUNTIME_DIR", place.path("run").to_str().unwrap()).run();
-            page(&reply, 500, "W0206");
-            names(&reply.log, &engine, words);
+            page(&response, 500, "W0206");
+            names(&response.log, &engine, words);
         }
         let setup = || Setup::new(HELLO).variable("WSGATE_ENGINE", variable);
         let ended = setup().launch().end();

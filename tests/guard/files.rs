@@ -76,7 +76,7 @@ fn a_script_that_may_be_executed_and_not_read_is_named() {
 }
 
 #[test]
-fn a_directory_that_nobody_may_enter_is_a_valid_reply() {
+fn a_directory_that_nobody_may_enter_is_a_valid_response() {
     let place = Place::new();
     let script = place.file("cgi-bin/closed/app.wsgi", HELLO);
     fs::set_permissions(place.path("cgi-bin/closed"), Permissions::from_mode(0o000)).unwrap();
@@ -182,13 +182,13 @@ fn a_script_that_is_deleted_before_python_reads_it_is_named() {
     let content =
         format!("#!/bin/sh\nrm '{}'\nexec '{}' \"$@\"\n", app.display(), python.display());
     let probe = probe.python(place.executable("python", content));
-    let reply = probe.run();
-    let entry = page(&reply, 500, "W0102");
-    assert!(entry.contains("app.wsgi"), "{}", reply.log);
+    let response = probe.run();
+    let entry = page(&response, 500, "W0102");
+    assert!(entry.contains("app.wsgi"), "{}", response.log);
 }
 
 #[test]
-fn a_working_directory_that_is_gone_is_a_valid_reply() {
+fn a_working_directory_that_is_gone_is_a_valid_response() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     // Started in a directory that is removed at once.

@@ -36,13 +36,17 @@ fn too_old() -> Vec<PathBuf> {
 
 #[test]
 fn an_interpreter_that_is_not_there_is_named() {
-    let reply = Probe::new(HELLO).python("/absent/python").run();
-    assert!(page(&reply, 500, "W0202").contains("`/absent/python` is not there"), "{}", reply.log);
-    let reply = Probe::new(HELLO).python("no-such-python").run();
+    let response = Probe::new(HELLO).python("/absent/python").run();
     assert!(
-        page(&reply, 500, "W0202").contains("`no-such-python` is in none of the directories"),
+        page(&response, 500, "W0202").contains("`/absent/python` is not there"),
         "{}",
-        reply.log
+        response.log
+    );
+    let response = Probe::new(HELLO).python("no-such-python").run();
+    assert!(
+        page(&response, 500, "W0202").contains("`no-such-python` is in none of the directories"),
+        "{}",
+        response.log
     );
 }
 
@@ -50,12 +54,12 @@ fn an_interpreter_that_is_not_there_is_named() {
 fn an_interpreter_that_is_no_program_is_named() {
     let place = Place::new();
     let text = place.file("text", "no program");
-    let reply = Probe::new(HELLO).python(&text).run();
-    assert!(page(&reply, 500, "W0202").contains("may not be run"), "{}", reply.log);
-    let reply = Probe::new(HELLO).python(place.path("bin")).run();
-    assert!(page(&reply, 500, "W0202").contains("is no program"), "{}", reply.log);
-    let reply = Probe::new(HELLO).python(text.join("below")).run();
-    assert!(page(&reply, 500, "W0202").contains("cannot be reached"), "{}", reply.log);
+    let response = Probe::new(HELLO).python(&text).run();
+    assert!(page(&response, 500, "W0202").contains("may not be run"), "{}", response.log);
+    let response = Probe::new(HELLO).python(place.path("bin")).run();
+    assert!(page(&response, 500, "W0202").contains("is no program"), "{}", response.log);
+    let response = Probe::new(HELLO).python(text.join("below")).run();
+    assert!(page(&response, 500, "W0202").contains("cannot be reached"), "{}", response.log);
 }
 
 #[test]
@@ -66,8 +70,8 @@ fn an_interpreter_that_the_kernel_refuses_is_named() {
         (b"#!/absent/interpreter\n", "No such file"),
     ] {
         let program = place.executable("broken", content);
-        let reply = Probe::new(HELLO).python(&program).run();
-        let entry = page(&reply, 500, "W0204");
+        let response = Probe::new(HELLO).python(&program).run();
+        let entry = page(&response, 500, "W0204");
         assert!(entry.contains(program.to_str().unwrap()) && entry.contains(reason), "{entry}");
     }
 }
@@ -105,8 +109,8 @@ fn a_program_that_is_no_python_is_named_with_how_it_ended() {
         ("echo Status: 200 OK; echo; echo evil", "exited with status 0"),
     ] {
         let program = place.executable("python", format!("#!/bin/sh\n{body}\n"));
-        let reply = Probe::new(HELLO).python(&program).run();
-        let entry = page(&reply, 500, "W0205");
+        let response = Probe::new(HELLO).python(&program).run();
+        let entry = page(&response, 500, "W0205");
         assert!(entry.contains(how) && entry.contains("before the engine was loaded"), "{entry}");
     }
 }
@@ -116,29 +120,29 @@ fn what_an_interpreter_says_when_it_fails_is_in_the_log() {
     let place = Place::new();
     let program =
         place.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
-    let reply = Probe::new(HELLO).python(&program).run();
-    page(&reply, 500, "W0205");
-    assert!(reply.log.starts_with("on stdout\non stderr\nwsgate: error"), "{}", reply.log);
+    let response = Probe::new(HELLO).python(&program).run();
+    page(&response, 500, "W0205");
+    assert!(response.log.starts_with("on stdout\non stderr\nwsgate: error"), "{}", response.log);
 }
 
 #[test]
 fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
     let place = Place::new();
     let program = place.executable("python", "#!/bin/sh\nsleep 1000\n");
-    let reply = Probe::new(HELLO)
+    let response = Probe::new(HELLO)
         .python(&program)
         .options(&["--timeout", "1"])
         .variable("MARK", program.to_str().unwrap())
         .run();
-    page(&reply, 504, "W0604");
+    page(&response, 504, "W0604");
     crate::guard::nothing_is_left_of(&format!("MARK={}", program.display()));
 }
 
 #[test]
 fn a_version_that_is_too_old_is_named_with_the_least() {
     for program in too_old() {
-        let reply = Probe::new(HELLO).python(&program).run();
-        let entry = page(&reply, 500, "W0206");
+        let response = Probe::new(HELLO).python(&program).run();
+        let entry = page(&response, 500, "W0206");
         assert!(entry.contains("is too old, 3.9 is the least"), "{entry}");
         assert!(entry.contains(program.to_str().unwrap()), "{entry}");
     }
@@ -146,9 +150,9 @@ fn a_version_that_is_too_old_is_named_with_the_least() {
 
 #[test]
 fn with_debug_the_page_says_what_the_log_says() {
-    let reply = Probe::new(HELLO).python("/absent/python").options(&["--debug"]).run();
+    let response = Probe::new(HELLO).python("/absent/python").options(&["--debug"]).run();
     assert!(
-        String::from_utf8(whole(&reply.raw).body).unwrap().contains("/absent/python"),
-        "{reply:?}"
+        String::from_utf8(whole(&response.raw).body).unwrap().contains("/absent/python"),
+        "{response:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! Whatever goes wrong, the web server gets a valid reply or a quiet end, the log one entry that
+//! Whatever goes wrong, the web server gets a valid response or a quiet end, the log one entry that
 //! says what to do, and nothing stays behind.
 
 mod applications;
@@ -17,18 +17,18 @@ use std::fs;
 use crate::support::{
     assertions::{only_entry, whole},
     child_process::Ended,
-    probe::Reply,
+    probe::Response,
     web_servers::eventually,
 };
 
-/// The reply is an error page with this status, the log has an entry with this code, and the
+/// The response is an error page with this status, the log has an entry with this code, and the
 /// gateway has done its work. Gives the entry's first line.
 #[track_caller]
-fn page<'a>(reply: &'a Reply, status: u16, code: &str) -> &'a str {
-    let page = whole(&reply.raw);
-    assert_eq!((page.status, reply.exit.code()), (status, Some(0)), "{reply:?}");
+fn page<'a>(response: &'a Response, status: u16, code: &str) -> &'a str {
+    let page = whole(&response.raw);
+    assert_eq!((page.status, response.exit.code()), (status, Some(0)), "{response:?}");
     silent(&page.body);
-    only_entry(&reply.log, code)
+    only_entry(&response.log, code)
 }
 
 /// As [`page`], of a process.

@@ -82,7 +82,7 @@ fn an_application_that_does_not_hear_of_its_end_is_ended() {
 }
 
 #[test]
-fn an_end_after_the_head_cuts_the_reply() {
+fn an_end_after_the_head_cuts_the_response() {
     for deaf in [&["BEGUN"][..], &["BEGUN", "DEAF"]] {
         let (_, running, _) = working(deaf);
         running.signal(Signal::TERM);
@@ -151,7 +151,7 @@ fn a_python_that_is_stopped_and_goes_on_serves_its_request() {
 }
 
 #[test]
-fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
+fn signals_that_the_web_server_ignores_or_blocks_do_not_make_a_request_endless() {
     // Web servers block or ignore signals for themselves, and programs that they start inherit
     // that.
     let place = Place::new();
@@ -174,8 +174,8 @@ fn signals_that_the_front_ignores_or_blocks_do_not_make_a_request_endless() {
 }
 
 #[test]
-fn an_end_that_comes_when_the_reply_is_over_is_quiet() {
-    // Web servers tell a program to end that still runs when they have its reply.
+fn an_end_that_comes_when_the_response_is_over_is_quiet() {
+    // Web servers tell a program to end that still runs when they have its response.
     let app = "
         import atexit, os, signal, time
         def application(environ, start_response):

@@ -63,7 +63,7 @@ fn without_standard_output_the_end_is_quiet() {
 }
 
 #[test]
-fn without_standard_error_the_reply_is_whole() {
+fn without_standard_error_the_response_is_whole() {
     for (app, status) in
         [(HELLO, 200), ("raise RuntimeError()", 500), ("import os; os.abort()", 502)]
     {
@@ -84,7 +84,7 @@ fn without_any_stream_the_end_is_quiet() {
 }
 
 #[test]
-fn a_reply_that_cannot_be_written_is_a_failure_and_one_entry() {
+fn a_response_that_cannot_be_written_is_a_failure_and_one_entry() {
     let probe = Probe::new(
         "
         def application(environ, start_response):
@@ -142,8 +142,8 @@ fn a_log_that_nobody_reads_any_more_fails_no_request() {
 }
 
 #[test]
-fn one_stream_for_reply_and_log_keeps_both_in_order() {
-    // A shell's `2>&1`: the log is in the reply's stream, but never within its head.
+fn one_stream_for_response_and_log_keeps_both_in_order() {
+    // A shell's `2>&1`: the log is in the response's stream, but never within its head.
     let probe = Probe::new(
         "
         def application(environ, start_response):
@@ -161,9 +161,9 @@ fn one_stream_for_reply_and_log_keeps_both_in_order() {
 }
 
 #[test]
-fn a_reply_to_a_file_is_the_whole_reply() {
+fn a_response_to_a_file_is_the_whole_response() {
     let probe = Probe::new(HELLO);
-    let path = probe.directory().join("reply");
+    let path = probe.directory().join("response");
     let file = File::create(&path).unwrap();
     let mut command = probe.command(Server::Wsgate);
     let ended = Running::start(piped(&mut command).stdout(file).stdin(Stdio::null())).end();

@@ -52,11 +52,11 @@ fn probe(before: &str, statement: &str) -> Probe {
 fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
     at_once(|how, statement| {
         let probe = marked(probe("pass", statement));
-        let reply = probe.run();
+        let response = probe.run();
         assert!(
-            page(&reply, 504, "W0604").contains(&format!("took longer than {SECONDS} s")),
+            page(&response, 504, "W0604").contains(&format!("took longer than {SECONDS} s")),
             "{how}: {}",
-            reply.log
+            response.log
         );
         nothing_is_left_of(&mark_of(&probe));
     });
@@ -69,15 +69,15 @@ fn a_request_without_end_whose_head_has_left_is_cut() {
             "start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')",
             statement,
         ));
-        let reply = probe.run();
-        let head = judge(&reply.raw).unwrap();
+        let response = probe.run();
+        let head = judge(&response.raw).unwrap();
         assert_eq!(
-            (head.status, head.body.as_slice(), reply.exit.code()),
+            (head.status, head.body.as_slice(), response.exit.code()),
             (200, &b"begun"[..], Some(1)),
             "{how}"
         );
-        assert!(["W0604", "W0602"].contains(&reply.codes()[0]), "{how}: {}", reply.log);
-        only_entry(&reply.log, reply.codes()[0]);
+        assert!(["W0604", "W0602"].contains(&response.codes()[0]), "{how}: {}", response.log);
+        only_entry(&response.log, response.codes()[0]);
         nothing_is_left_of(&mark_of(&probe));
     });
 }
@@ -110,17 +110,17 @@ fn the_entry_shows_where_the_application_was() {
         def application(environ, start_response):
             the_slow_one()
         ";
-    let reply = Probe::new(app).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0604");
-    assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
+    let response = Probe::new(app).options(&["--timeout", SECONDS]).run();
+    page(&response, 504, "W0604");
+    assert!(response.log.contains("in the_slow_one"), "{}", response.log);
     // What does not react is made to show its stack, too.
     let deaf = app.replace(
         "time.sleep",
         "__import__('signal').signal(15, __import__('signal').SIG_IGN); time.sleep",
     );
-    let reply = Probe::new(&deaf).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0604");
-    assert!(reply.log.contains("in the_slow_one"), "{}", reply.log);
+    let response = Probe::new(&deaf).options(&["--timeout", SECONDS]).run();
+    page(&response, 504, "W0604");
+    assert!(response.log.contains("in the_slow_one"), "{}", response.log);
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn children_and_their_children_end_with_a_request_that_took_too_long() {
         "subprocess.Popen(['sh', '-c', 'sleep 1000 & sleep 1000 & wait'])",
         "subprocess.Popen(['sleep', '1000']); os.system('sleep 1000')",
     ));
-    let reply = probe.run();
-    page(&reply, 504, "W0604");
+    let response = probe.run();
+    page(&response, 504, "W0604");
     nothing_is_left_of(&mark_of(&probe));
 }
 
@@ -146,12 +146,12 @@ fn an_application_that_is_told_that_its_time_is_over_can_clean_up() {
             finally:
                 print('cleaned up')
         ";
-    let reply = Probe::new(app).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0604");
+    let response = Probe::new(app).options(&["--timeout", SECONDS]).run();
+    page(&response, 504, "W0604");
     assert!(
-        reply.log.contains("cleaned up\n") && !reply.log.contains("taken for"),
+        response.log.contains("cleaned up\n") && !response.log.contains("taken for"),
         "{}",
-        reply.log
+        response.log
     );
 }
 
@@ -166,8 +166,8 @@ fn an_application_that_hangs_in_its_clean_up_is_ended_all_the_same() {
                 time.sleep(1000)
         atexit.register(lambda: time.sleep(1000))
         ";
-    let reply = marked(Probe::new(app)).options(&["--timeout", SECONDS]).run();
-    page(&reply, 504, "W0604");
+    let response = marked(Probe::new(app)).options(&["--timeout", SECONDS]).run();
+    page(&response, 504, "W0604");
 }
 
 #[test]
@@ -179,10 +179,15 @@ fn an_exit_that_hangs_after_a_request_that_took_too_long_ends_too() {
             time.sleep(1000)
         ";
     let probe = marked(Probe::new(app)).options(&["--timeout", "1"]);
-    let reply = probe.run();
-    assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{reply:?}");
+    let response = probe.run();
+    assert_eq!((whole(&response.raw).status, response.exit.code()), (504, Some(0)), "{response:?}");
     // The request was late, and so is the exit of its process.
-    assert_eq!(crate::support::assertions::codes(&reply.log), ["W0604", "W0607"], "{}", reply.log);
+    assert_eq!(
+        crate::support::assertions::codes(&response.log),
+        ["W0604", "W0607"],
+        "{}",
+        response.log
+    );
     nothing_is_left_of(&mark_of(&probe));
 }
 
@@ -213,9 +218,9 @@ fn a_client_that_does_not_read_on_is_cut_off() {
                 yield b'x' * 10000
         ";
     let probe = Probe::new(app).options(&["--timeout", SECONDS]);
-    let (client, reply) = std::io::pipe().unwrap();
+    let (client, response) = std::io::pipe().unwrap();
     let mut command = probe.command(Server::Wsgate);
-    let running = Running::start(piped(&mut command).stdout(reply));
+    let running = Running::start(piped(&mut command).stdout(response));
     let ended = running.end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     assert_eq!(crate::support::assertions::codes(&ended.stderr).len(), 1, "{}", ended.stderr);
@@ -230,9 +235,9 @@ fn a_request_that_is_in_time_is_left_alone() {
             return [b'in time']
         ";
     for seconds in ["0", "60", "1000", "4294967295"] {
-        let reply = Probe::new(app).options(&["--timeout", seconds]).run();
+        let response = Probe::new(app).options(&["--timeout", seconds]).run();
         assert_eq!(
-            (reply.text().as_str(), reply.log.as_str(), reply.exit.code()),
+            (response.text().as_str(), response.log.as_str(), response.exit.code()),
             ("in time", "", Some(0)),
             "{seconds}"
         );

@@ -1,4 +1,4 @@
-//! How a process is left: everything that a Python program does at its end, and the reply not a
+//! How a process is left: everything that a Python program does at its end, and the response not a
 //! moment later than it is made.
 
 use crate::support::{
@@ -21,13 +21,13 @@ fn what_a_program_does_at_its_end_is_done() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'x']
         ";
-    let reply = Probe::new(code).run();
+    let response = Probe::new(code).run();
     // An unfinished line ends with its request.
-    assert_eq!(reply.log, "no line end; \nthread\nat exit\n");
+    assert_eq!(response.log, "no line end; \nthread\nat exit\n");
 }
 
 #[test]
-fn c37_the_reply_ends_when_it_is_made_not_when_the_process_does() {
+fn c37_the_response_ends_when_it_is_made_not_when_the_process_does() {
     let place = Place::new();
     let go = place.fifo("go");
     let code = format!(
@@ -42,7 +42,7 @@ fn c37_the_reply_ends_when_it_is_made_not_when_the_process_does() {
     let line = format!("#!WSGATE --python {}", python().display());
     let script = place.script("site/app.wsgi", &line, &code);
     let mut running = Running::start(piped(&mut place.request(&script)));
-    // The thread waits for us, and with it the process; the web server has its reply already.
+    // The thread waits for us, and with it the process; the web server has its response already.
     assert!(running.await_end_of_output().ends_with(b"early"));
     std::fs::write(&go, "afterwards").unwrap();
     let ended = running.end();
@@ -50,7 +50,7 @@ fn c37_the_reply_ends_when_it_is_made_not_when_the_process_does() {
 }
 
 #[test]
-fn a_child_of_the_application_gets_neither_body_nor_reply() {
+fn a_child_of_the_application_gets_neither_body_nor_response() {
     let code = "
         import os, subprocess
         def application(environ, start_response):
@@ -61,8 +61,8 @@ fn a_child_of_the_application_gets_neither_body_nor_reply() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [out, os.readlink('/proc/self/fd/0').encode()]
         ";
-    let reply = Probe::new(code).post("a body").run();
-    let text = reply.text();
+    let response = Probe::new(code).post("a body").run();
+    let text = response.text();
     assert!(
         !text.contains("pipe:") && !text.contains("socket:") && !text.contains("memfd:"),
         "{text}"

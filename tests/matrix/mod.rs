@@ -79,11 +79,11 @@ fn version_of(program: &Path) -> Option<String> {
 fn on_each(
     code: &str,
     prepare: impl Fn(Probe) -> Probe,
-    assert: impl Fn(&str, &crate::support::probe::Reply),
+    assert: impl Fn(&str, &crate::support::probe::Response),
 ) {
     for (version, program) in pythons() {
-        let reply = prepare(Probe::new(code).python(program)).run();
-        assert(version, &reply);
+        let response = prepare(Probe::new(code).python(program)).run();
+        assert(version, &response);
     }
 }
 
@@ -94,13 +94,13 @@ fn the_hello_of_the_samples_works() {
     on_each(
         &code,
         |probe| probe,
-        |version, reply| {
+        |version, response| {
             assert_eq!(
-                (reply.status.as_str(), reply.log.as_str(), reply.exit.code()),
+                (response.status.as_str(), response.log.as_str(), response.exit.code()),
                 ("200 OK", "", Some(0)),
                 "{version}"
             );
-            assert!(whole(&reply.raw).body.starts_with(b"Hello"), "{version}: {reply:?}");
+            assert!(whole(&response.raw).body.starts_with(b"Hello"), "{version}: {response:?}");
         },
     );
 }
@@ -113,7 +113,7 @@ fn the_application_runs_in_the_interpreter_that_was_named() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [('%d.%d' % sys.version_info[:2]).encode()]
         ";
-    on_each(code, |probe| probe, |version, reply| assert_eq!(reply.text(), version));
+    on_each(code, |probe| probe, |version, response| assert_eq!(response.text(), version));
 }
 
 #[test]
@@ -132,8 +132,12 @@ fn the_input_can_be_read_in_every_way() {
     on_each(
         code,
         |probe| probe.post("first\nsecond\nthird\nfourth\nfifth"),
-        |version, reply| {
-            assert_eq!((reply.text().as_str(), reply.log.as_str()), (expected, ""), "{version}");
+        |version, response| {
+            assert_eq!(
+                (response.text().as_str(), response.log.as_str()),
+                (expected, ""),
+                "{version}"
+            );
         },
     );
 }
@@ -152,8 +156,8 @@ fn a_large_input_arrives_whole() {
     on_each(
         code,
         |probe| probe.post(vec![b'x'; 2_000_000]),
-        |version, reply| {
-            assert_eq!(reply.text(), expected, "{version}");
+        |version, response| {
+            assert_eq!(response.text(), expected, "{version}");
         },
     );
 }
@@ -178,13 +182,13 @@ fn a_generator_is_streamed_and_closed() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| {
+        |version, response| {
             assert_eq!(
-                (reply.text().as_str(), reply.log.as_str()),
+                (response.text().as_str(), response.log.as_str()),
                 ("0 1 2 ", "closed\n"),
                 "{version}"
             );
-            assert_eq!(reply.header("Content-Length"), None, "{version}");
+            assert_eq!(response.header("Content-Length"), None, "{version}");
         },
     );
 }
@@ -204,12 +208,12 @@ fn write_and_file_wrapper_send_bytes() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| assert_eq!(reply.text(), "written from a file", "{version}"),
+        |version, response| assert_eq!(response.text(), "written from a file", "{version}"),
     );
 }
 
 #[test]
-fn an_error_handler_replaces_a_reply_that_has_not_begun() {
+fn an_error_handler_replaces_a_response_that_has_not_begun() {
     let code = "
         import sys
         def application(environ, start_response):
@@ -223,13 +227,13 @@ fn an_error_handler_replaces_a_reply_that_has_not_begun() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| {
+        |version, response| {
             assert_eq!(
-                (reply.status.as_str(), reply.text().as_str(), reply.log.as_str()),
+                (response.status.as_str(), response.text().as_str(), response.log.as_str()),
                 ("503 Sorry", "sorry", ""),
                 "{version}"
             );
-            assert_eq!(reply.header("Content-Type"), Some("text/html"), "{version}");
+            assert_eq!(response.header("Content-Type"), Some("text/html"), "{version}");
         },
     );
 }
@@ -249,15 +253,19 @@ fn an_error_handler_that_comes_too_late_gets_its_exception_back() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| {
+        |version, response| {
             assert_eq!(
-                (judge(&reply.raw).unwrap().status, reply.text().as_str(), reply.exit.code()),
+                (
+                    judge(&response.raw).unwrap().status,
+                    response.text().as_str(),
+                    response.exit.code()
+                ),
                 (200, "begun", Some(1))
             );
             assert!(
-                only_entry(&reply.log, "W0502").contains("ValueError: why"),
+                only_entry(&response.log, "W0502").contains("ValueError: why"),
                 "{version}: {}",
-                reply.log
+                response.log
             );
         },
     );
@@ -277,9 +285,9 @@ fn what_is_printed_goes_to_the_log() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| {
-            assert_eq!(reply.text(), "body", "{version}");
-            assert_eq!(reply.log, "printed \u{20ac} \\udc80\nwritten\nchild\n", "{version}");
+        |version, response| {
+            assert_eq!(response.text(), "body", "{version}");
+            assert_eq!(response.log, "printed \u{20ac} \\udc80\nwritten\nchild\n", "{version}");
         },
     );
 }
@@ -295,13 +303,14 @@ fn an_exception_is_logged_with_its_traceback() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| {
-            assert_eq!(whole(&reply.raw).status, 500, "{version}");
-            only_entry(&reply.log, "W0501");
+        |version, response| {
+            assert_eq!(whole(&response.raw).status, 500, "{version}");
+            only_entry(&response.log, "W0501");
             assert!(
-                reply.log.contains("in the_guilty_one") && reply.log.contains("ValueError: why"),
+                response.log.contains("in the_guilty_one")
+                    && response.log.contains("ValueError: why"),
                 "{version}: {}",
-                reply.log
+                response.log
             );
         },
     );
@@ -317,10 +326,14 @@ fn a_crash_is_answered_for() {
     on_each(
         code,
         |probe| probe,
-        |version, reply| {
-            assert_eq!((whole(&reply.raw).status, reply.exit.code()), (502, Some(0)), "{version}");
-            only_entry(&reply.log, "W0603");
-            assert!(reply.log.contains("in application"), "{version}: {}", reply.log);
+        |version, response| {
+            assert_eq!(
+                (whole(&response.raw).status, response.exit.code()),
+                (502, Some(0)),
+                "{version}"
+            );
+            only_entry(&response.log, "W0603");
+            assert!(response.log.contains("in application"), "{version}: {}", response.log);
         },
     );
 }
@@ -334,9 +347,13 @@ fn a_request_that_takes_too_long_is_ended() {
     on_each(
         code,
         |probe| probe.options(&["--timeout", "3"]),
-        |version, reply| {
-            assert_eq!((whole(&reply.raw).status, reply.exit.code()), (504, Some(0)), "{version}");
-            only_entry(&reply.log, "W0604");
+        |version, response| {
+            assert_eq!(
+                (whole(&response.raw).status, response.exit.code()),
+                (504, Some(0)),
+                "{version}"
+            );
+            only_entry(&response.log, "W0604");
         },
     );
 }
@@ -360,8 +377,12 @@ fn a_virtualenv_sees_its_own_packages() {
                 start_response('200 OK', [('Content-Type', 'text/plain')])
                 return [only_here.NAME]
             ";
-        let reply = Probe::new(code).python(venv.join("bin/python")).run();
-        assert_eq!((reply.text().as_str(), reply.log.as_str()), ("only here", ""), "{version}");
+        let response = Probe::new(code).python(venv.join("bin/python")).run();
+        assert_eq!(
+            (response.text().as_str(), response.log.as_str()),
+            ("only here", ""),
+            "{version}"
+        );
     }
 }
 

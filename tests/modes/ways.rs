@@ -16,7 +16,7 @@ use crate::{
     support::{
         child_process::{Running, piped, run},
         install_dir::Place,
-        probe::{Reply, python},
+        probe::{Response, python},
         web_servers::{eventually, exists, wait_for_exit},
     },
 };
@@ -115,11 +115,11 @@ impl Site {
     #[track_caller]
     fn try_to_ask(&self, number: u32, command: &mut Command) -> Option<Report> {
         let ended = run(command.env("QUERY_STRING", format!("request={number}")), "");
-        let reply = Reply::parse(ended.stdout, ended.stderr, ended.status);
-        assert_eq!(reply.status, "200 OK", "{reply:?}");
-        let length: usize = reply.header("Content-Length").unwrap().parse().unwrap();
+        let response = Response::parse(ended.stdout, ended.stderr, ended.status);
+        assert_eq!(response.status, "200 OK", "{response:?}");
+        let length: usize = response.header("Content-Length").unwrap().parse().unwrap();
         Report::read(
-            &reply.body[..length],
+            &response.body[..length],
             self.place.path("").to_str().unwrap().trim_end_matches('/'),
         )
     }

@@ -164,8 +164,8 @@ fn a_warm_pool_whose_processes_die_at_birth_costs_one_message_and_no_time() {
     site.await_no_process();
     let begin = std::time::Instant::now();
     for _ in 0..5 {
-        let reply = site.ask();
-        assert_eq!(reply.status, "200 OK", "{reply:?}");
+        let answer = site.ask();
+        assert_eq!(answer.status, "200 OK", "{answer:?}");
     }
     assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
     assert_eq!(site.log().matches("[W0802]").count(), 1, "{}", site.log());

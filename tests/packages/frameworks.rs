@@ -2,7 +2,7 @@
 
 use crate::{
     packages::in_every_mode,
-    support::web_servers::{Client, Front, source},
+    support::web_servers::{Client, WebServer, source},
 };
 
 in_every_mode! {
@@ -11,29 +11,36 @@ in_every_mode! {
     pyramid_answers_in_json_counts_in_a_session_and_sends_a_file
 }
 
-fn bottle_keeps_a_signed_cookie_reads_an_upload_and_sends_a_file(front: &mut dyn Front) {
+fn bottle_keeps_a_signed_cookie_reads_an_upload_and_sends_a_file(web_server: &mut dyn WebServer) {
     let jar = tempfile::NamedTempFile::new().unwrap();
-    let hello = front.script("bottle.wsgi/hello/Zo%C3%AB");
+    let hello = web_server.script("bottle.wsgi/hello/Zo%C3%AB");
     let text = Client::get(hello).cookies(jar.path()).run().expect(200).text();
     assert_eq!(text, "Hello Zo\u{eb}, /cgi-bin/bottle.wsgi/hello/you\n");
-    assert_eq!(Client::get(front.script("bottle.wsgi/seen")).run().expect(200).text(), "nobody");
     assert_eq!(
-        Client::get(front.script("bottle.wsgi/seen")).cookies(jar.path()).run().expect(200).text(),
+        Client::get(web_server.script("bottle.wsgi/seen")).run().expect(200).text(),
+        "nobody"
+    );
+    assert_eq!(
+        Client::get(web_server.script("bottle.wsgi/seen"))
+            .cookies(jar.path())
+            .run()
+            .expect(200)
+            .text(),
         "Zo\u{eb}"
     );
 
-    let file = front.site().big_file("upload.bin", 200_000);
-    let told = Client::post_multipart(front.script("bottle.wsgi/upload"), "file", &file)
+    let file = web_server.site().big_file("upload.bin", 200_000);
+    let told = Client::post_multipart(web_server.script("bottle.wsgi/upload"), "file", &file)
         .run()
         .expect(200)
         .json();
     assert_eq!(told, serde_json::json!({ "name": "upload.bin", "bytes": 200_000 }));
-    sends_a_file_or_a_part_of_it(front, "bottle.wsgi");
+    sends_a_file_or_a_part_of_it(web_server, "bottle.wsgi");
 }
 
-fn sends_a_file_or_a_part_of_it(front: &dyn Front, script: &str) {
+fn sends_a_file_or_a_part_of_it(web_server: &dyn WebServer, script: &str) {
     let (url, name) =
-        (front.script(&format!("{script}/source")), format!("tests/packages/apps/{script}"));
+        (web_server.script(&format!("{script}/source")), format!("tests/packages/apps/{script}"));
     // The first line is another one there.
     let lines = |bytes: &[u8]| {
         String::from_utf8_lossy(bytes).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
@@ -48,25 +55,28 @@ fn sends_a_file_or_a_part_of_it(front: &dyn Front, script: &str) {
     let date = whole.header("last-modified");
     let same = Client::get(&url).header("If-Modified-Since", date).run().expect(304);
     assert!(same.body.is_empty(), "{same:?}");
-    assert!(!front.log().contains("W0505"), "{}", front.log());
+    assert!(!web_server.log().contains("W0505"), "{}", web_server.log());
 }
 
-fn webpy_says_hello_without_a_content_type_reads_a_form_and_redirects(front: &mut dyn Front) {
-    let hello = Client::get(front.script("webpy.wsgi/")).run().expect(200);
+fn webpy_says_hello_without_a_content_type_reads_a_form_and_redirects(
+    web_server: &mut dyn WebServer,
+) {
+    let hello = Client::get(web_server.script("webpy.wsgi/")).run().expect(200);
     assert_eq!(
         (hello.text().as_str(), hello.all("content-type")),
         ("Hello, world!", vec![]),
         "{hello:?}"
     );
-    let form = Client::post(front.script("webpy.wsgi/form"), "name=Zo%C3%AB").run().expect(200);
+    let form =
+        Client::post(web_server.script("webpy.wsgi/form"), "name=Zo%C3%AB").run().expect(200);
     assert_eq!(form.text(), "Hello, Zo\u{eb}!");
-    let moved = Client::get(front.script("webpy.wsgi/moved")).run().expect(303);
-    assert_eq!(moved.header("location"), front.script("webpy.wsgi/form"));
-    Client::get(front.script("webpy.wsgi/nowhere")).run().expect(404);
+    let moved = Client::get(web_server.script("webpy.wsgi/moved")).run().expect(303);
+    assert_eq!(moved.header("location"), web_server.script("webpy.wsgi/form"));
+    Client::get(web_server.script("webpy.wsgi/nowhere")).run().expect(404);
 }
 
-fn pyramid_answers_in_json_counts_in_a_session_and_sends_a_file(front: &mut dyn Front) {
-    let total = front.script("pyramid.wsgi/total");
+fn pyramid_answers_in_json_counts_in_a_session_and_sends_a_file(web_server: &mut dyn WebServer) {
+    let total = web_server.script("pyramid.wsgi/total");
     let told = Client::request("POST", &total, "[1, 2, 39]")
         .header("Content-Type", "application/json")
         .run();
@@ -74,8 +84,8 @@ fn pyramid_answers_in_json_counts_in_a_session_and_sends_a_file(front: &mut dyn 
 
     let jar = tempfile::NamedTempFile::new().unwrap();
     for visits in 1..=3 {
-        let url = front.script("pyramid.wsgi/visits");
+        let url = web_server.script("pyramid.wsgi/visits");
         assert_eq!(Client::get(url).cookies(jar.path()).run().expect(200).json(), visits);
     }
-    sends_a_file_or_a_part_of_it(front, "pyramid.wsgi");
+    sends_a_file_or_a_part_of_it(web_server, "pyramid.wsgi");
 }

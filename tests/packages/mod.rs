@@ -1,4 +1,4 @@
-//! Packages that users run, as they are published: what a visitor sees and what is kept, in each
+//! Packages that users run, as they are published: what a client sees and what is kept, in each
 //! mode.
 //!
 //! `apps/` holds a script for each, which is set up as the documentation of the package says. A
@@ -66,14 +66,14 @@ use in_every_mode;
 
 use std::process::Command;
 
-use crate::support::web_servers::Front;
+use crate::support::web_servers::WebServer;
 
 /// Runs a program of the virtualenv's as the web server's user, to set something up; gives what it
 /// prints.
 #[track_caller]
-fn set_up(front: &dyn Front, program: &str, arguments: &[&str]) -> Vec<u8> {
+fn set_up(web_server: &dyn WebServer, program: &str, arguments: &[&str]) -> Vec<u8> {
     let mut command: Command =
-        front.site().as_server(crate::support::web_servers::venv().join("bin").join(program));
+        web_server.site().as_server(crate::support::web_servers::venv().join("bin").join(program));
     command.args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -4,7 +4,7 @@ use std::thread;
 
 use crate::{
     packages::in_every_mode,
-    support::web_servers::{Client, Front},
+    support::web_servers::{Client, WebServer},
 };
 
 in_every_mode! {
@@ -14,8 +14,8 @@ in_every_mode! {
 const CLIENTS: usize = 4;
 const REQUESTS: usize = 5;
 
-fn counters_of_all_processes_add_up(front: &mut dyn Front) {
-    let counted = front.script("prometheus.wsgi/");
+fn counters_of_all_processes_add_up(web_server: &mut dyn WebServer) {
+    let counted = web_server.script("prometheus.wsgi/");
     thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
@@ -27,7 +27,8 @@ fn counters_of_all_processes_add_up(front: &mut dyn Front) {
     });
     Client::request("DELETE", &counted, "").run().expect(200);
 
-    let metrics = Client::get(front.script("prometheus.wsgi/metrics")).run().expect(200).text();
+    let metrics =
+        Client::get(web_server.script("prometheus.wsgi/metrics")).run().expect(200).text();
     let total = CLIENTS * REQUESTS;
     for line in [
         format!("visits_total {}.0", total + 1),

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     packages::in_every_mode,
-    support::web_servers::{Client, Front},
+    support::web_servers::{Client, WebServer},
 };
 
 in_every_mode! {
@@ -14,15 +14,15 @@ in_every_mode! {
 const EVENT: &str = "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//wsgate//tests//EN\r\nBEGIN:VEVENT\r\nUID:number\r\n\
     DTSTAMP:20261130T120000Z\r\nDTSTART:20261201T090000Z\r\nSUMMARY:Caf\u{e9}\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n";
 
-fn an_event_is_put_found_and_read(front: &mut dyn Front) {
+fn an_event_is_put_found_and_read(web_server: &mut dyn WebServer) {
     let (configuration, folder) =
-        (front.site().path("var/radicale.conf"), front.site().path("var/collections"));
+        (web_server.site().path("var/radicale.conf"), web_server.site().path("var/collections"));
     let text =
         format!("[auth]\ntype = none\n[storage]\nfilesystem_folder = {}\n", folder.display());
     fs::write(configuration, text).unwrap();
 
-    let calendar = front.script("radicale.wsgi/ada/calendar/");
-    Client::request("MKCOL", front.script("radicale.wsgi/ada/"), "").run().expect(201);
+    let calendar = web_server.script("radicale.wsgi/ada/calendar/");
+    Client::request("MKCOL", web_server.script("radicale.wsgi/ada/"), "").run().expect(201);
     Client::request("MKCALENDAR", &calendar, "").run().expect(201);
     for number in 1..=4 {
         let event = EVENT.replace("UID:number", &format!("UID:{number}"));

@@ -2,21 +2,21 @@
 
 use crate::{
     packages::{in_every_mode, set_up},
-    support::web_servers::{Client, Front},
+    support::web_servers::{Client, WebServer},
 };
 
 in_every_mode! {
     a_wiki_page_is_edited_and_read
 }
 
-fn a_wiki_page_is_edited_and_read(front: &mut dyn Front) {
-    let environment = front.site().path("var/trac");
+fn a_wiki_page_is_edited_and_read(web_server: &mut dyn WebServer) {
+    let environment = web_server.site().path("var/trac");
     let environment = environment.to_str().unwrap();
     // Without the pages of Trac's own manual, which take long to write.
-    set_up(front, "python", &["-c", MAKE_ENVIRONMENT, environment]);
+    set_up(web_server, "python", &["-c", MAKE_ENVIRONMENT, environment]);
 
     let jar = tempfile::NamedTempFile::new().unwrap();
-    let page = front.script("trac.wsgi/wiki/Notes");
+    let page = web_server.script("trac.wsgi/wiki/Notes");
     for version in 0..4 {
         let edit = format!("{page}?action=edit");
         let form = Client::get(&edit).cookies(jar.path()).run().expect(200).text();

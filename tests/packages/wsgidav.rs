@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::{
     child_process::{Running, piped},
-    web_servers::{Apache, CgiModule, Client, Front, Nginx, Setup, Site},
+    web_servers::{Apache, CgiModule, Client, Nginx, Setup, Site, WebServer},
 };
 
 /// The suites, and how many tests each has.
@@ -31,18 +31,18 @@ fn litmus_passes_warm() {
 
 #[test]
 fn litmus_passes_resident() {
-    let front = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("resident"));
+    let web_server = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("resident"));
     // What differs from one request to the next is in the locks; all of the rest is as in warm
     // mode.
-    run_suites(&front, &SUITES[3..4]);
+    run_suites(&web_server, &SUITES[3..4]);
 }
 
-fn litmus_passes(front: &dyn Front) {
-    run_suites(front, &SUITES);
+fn litmus_passes(web_server: &dyn WebServer) {
+    run_suites(web_server, &SUITES);
 }
 
-fn run_suites(front: &dyn Front, suites: &[(&str, usize)]) {
-    let url = front.script("wsgidav.wsgi/");
+fn run_suites(web_server: &dyn WebServer, suites: &[(&str, usize)]) {
+    let url = web_server.script("wsgidav.wsgi/");
     Client::get(&url).run().expect(200);
     let mut failures = String::new();
     for &(suite, count) in suites {

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     packages::set_up,
     support::web_servers::{
-        Apache, CgiModule, Client, Front, Lighttpd, Nginx, Response, Setup, Site, eventually, venv,
-        wait_for_exit,
+        Apache, CgiModule, Client, Lighttpd, Nginx, Response, Setup, Site, WebServer, eventually,
+        venv, wait_for_exit,
     },
 };
 
@@ -37,14 +37,18 @@ application._p_jar.close()
 "#;
 
 /// Makes an instance, over a storage that is described as in a configuration.
-fn make_instance(front: &dyn Front, storage: &str) {
-    let home = front.site().path("var/zope");
+fn make_instance(web_server: &dyn WebServer, storage: &str) {
+    let home = web_server.site().path("var/zope");
     let home = home.to_str().unwrap();
-    set_up(front, "python", &["-c", "import os, sys; os.makedirs(sys.argv[1] + '/etc')", home]);
-    set_up(front, "python", &["-c", "import os, sys; os.mkdir(sys.argv[1] + '/var')", home]);
+    set_up(
+        web_server,
+        "python",
+        &["-c", "import os, sys; os.makedirs(sys.argv[1] + '/etc')", home],
+    );
+    set_up(web_server, "python", &["-c", "import os, sys; os.mkdir(sys.argv[1] + '/var')", home]);
     let configuration = format!("{storage}instancehome {home}\n");
-    fs::write(front.site().path("var/zope/zope.conf"), configuration).unwrap();
-    set_up(front, "python", &["-c", MAKE_INSTANCE, home]);
+    fs::write(web_server.site().path("var/zope/zope.conf"), configuration).unwrap();
+    set_up(web_server, "python", &["-c", MAKE_INSTANCE, home]);
 }
 
 /// Adds a document to a folder; `more` are further fields of the form.
@@ -63,11 +67,11 @@ fn expect_documents(folder: &str, ids: &[String]) {
 }
 
 /// A file is owned by one process at a time, which holds a lock on it.
-fn documents_in_a_file_are_kept(front: &mut dyn Front) {
-    let data = front.site().path("var/zope/var/Data.fs");
+fn documents_in_a_file_are_kept(web_server: &mut dyn WebServer) {
+    let data = web_server.site().path("var/zope/var/Data.fs");
     let storage = format!("<filestorage>\npath {}\n</filestorage>\n", data.display());
-    make_instance(front, &format!("<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"));
-    let folder = front.script("zope.wsgi/north");
+    make_instance(web_server, &format!("<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"));
+    let folder = web_server.script("zope.wsgi/north");
     let ids = ["doc1", "doc2", "doc3"].map(str::to_owned);
     for id in &ids {
         add(&folder, id, "").expect(302);
@@ -81,11 +85,11 @@ fn documents_in_a_file_are_kept(front: &mut dyn Front) {
 struct Zeo(Child);
 
 impl Zeo {
-    fn start(front: &dyn Front) -> Self {
-        let socket = front.site().path("var/zeo.sock");
-        let mut command = front.site().as_server(venv().join("bin/runzeo"));
-        command.arg("-a").arg(&socket).arg("-f").arg(front.site().path("var/Data.fs"));
-        let log = fs::File::create(front.site().path("run/zeo.log")).unwrap();
+    fn start(web_server: &dyn WebServer) -> Self {
+        let socket = web_server.site().path("var/zeo.sock");
+        let mut command = web_server.site().as_server(venv().join("bin/runzeo"));
+        command.arg("-a").arg(&socket).arg("-f").arg(web_server.site().path("var/Data.fs"));
+        let log = fs::File::create(web_server.site().path("run/zeo.log")).unwrap();
         let zeo =
             Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
         eventually("the ZEO server listens", || socket.exists());
@@ -103,30 +107,30 @@ impl Drop for Zeo {
 }
 
 /// Two clients add documents at once, each to a folder of its own.
-fn documents_of_several_processes_are_kept(front: &mut dyn Front) {
-    let _zeo = make_instance_over_zeo(front);
-    add_at_once(["north", "south"].map(|folder| front.script(&format!("zope.wsgi/{folder}"))));
+fn documents_of_several_processes_are_kept(web_server: &mut dyn WebServer) {
+    let _zeo = make_instance_over_zeo(web_server);
+    add_at_once(["north", "south"].map(|folder| web_server.script(&format!("zope.wsgi/{folder}"))));
 }
 
 /// Two clients add documents at once to the same folder: one of them has a conflict, and its
 /// request is tried again.
-fn conflicting_documents_are_kept(front: &mut dyn Front) {
-    let _zeo = make_instance_over_zeo(front);
-    let folder = front.script("zope.wsgi/north");
+fn conflicting_documents_are_kept(web_server: &mut dyn WebServer) {
+    let _zeo = make_instance_over_zeo(web_server);
+    let folder = web_server.script("zope.wsgi/north");
     // This one has a conflict for certain. Its body is read again.
-    add(&front.script("zope.wsgi/south"), "again", "&conflict=yes").expect(302);
-    eventually("the log tells of another try", || front.log().contains("retried again"));
+    add(&web_server.script("zope.wsgi/south"), "again", "&conflict=yes").expect(302);
+    eventually("the log tells of another try", || web_server.log().contains("retried again"));
     add_at_once([folder.clone(), folder]);
 }
 
-fn make_instance_over_zeo(front: &dyn Front) -> Zeo {
-    let zeo = Zeo::start(front);
+fn make_instance_over_zeo(web_server: &dyn WebServer) -> Zeo {
+    let zeo = Zeo::start(web_server);
     let storage = format!(
         "<zeoclient>\nserver {}\n</zeoclient>\n",
-        front.site().path("var/zeo.sock").display()
+        web_server.site().path("var/zeo.sock").display()
     );
     make_instance(
-        front,
+        web_server,
         &format!("%import ZEO\n<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"),
     );
     zeo
@@ -236,8 +240,9 @@ mod pool {
 
     #[test]
     fn documents_in_a_file_are_kept() {
-        let mut front = Nginx::with_words(&["--workers", "1", "--threads", "4", "--preload", "no"]);
-        super::documents_in_a_file_are_kept(&mut front);
+        let mut web_server =
+            Nginx::with_words(&["--workers", "1", "--threads", "4", "--preload", "no"]);
+        super::documents_in_a_file_are_kept(&mut web_server);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::{
     each_mode::{MODES, Mode, Served},
     pool::Pool,
-    support::probe::Reply,
+    support::probe::Response,
 };
 
 /// Lets known users in, and gives the responder its name for them; or is the responder.
@@ -30,13 +30,13 @@ const BOTH: &str = "
 
 /// What a web server does with a request: asks the authorizer first, and the responder with its
 /// variables if it may.
-fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Reply {
+fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Response {
     let length = body.len().to_string();
     let mut params = vec![("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", length.as_str())];
     params.extend(user.map(|user| ("HTTP_X_USER", user)));
     let asked = pool.output(2, &[&params[..], &[("FCGI_ROLE", "AUTHORIZER")]].concat(), b"");
     assert!(asked.ended);
-    let verdict = Reply::parse(asked.stdout, String::new(), std::process::ExitStatus::default());
+    let verdict = Response::parse(asked.stdout, String::new(), std::process::ExitStatus::default());
     if verdict.status != "200 OK" {
         return verdict;
     }
@@ -47,7 +47,7 @@ fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Reply {
     params.extend(granted);
     let output = pool.output(1, &[&params[..], &[("FCGI_ROLE", "RESPONDER")]].concat(), body);
     assert!(output.ended);
-    Reply::parse(output.stdout, String::new(), std::process::ExitStatus::default())
+    Response::parse(output.stdout, String::new(), std::process::ExitStatus::default())
 }
 
 #[test]

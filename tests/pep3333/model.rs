@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     each_mode::{MODES, Mode, Served},
-    support::probe::Reply,
+    support::probe::Response,
 };
 
 /// Another seed makes other programs; a failure names the program, and its number is all that it
@@ -382,13 +382,13 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
             let carried = serde_json::to_string(program).unwrap();
             let variables =
                 [("HTTP_X_PROGRAM", carried.as_str()), ("UNIQUE_ID", &program.request_id())];
-            let reply: Reply = served.request(program.method, "/", &variables, &program.body);
+            let response: Response = served.request(program.method, "/", &variables, &program.body);
             let expected = program.expected();
             let mut came = Expected {
-                status: reply.status.clone(),
-                headers: Some(reply.headers.clone()),
-                body: reply.body.clone(),
-                cut: expected.cut.map(|_| !reply.exit.success()),
+                status: response.status.clone(),
+                headers: Some(response.headers.clone()),
+                body: response.body.clone(),
+                cut: expected.cut.map(|_| !response.exit.success()),
                 codes: expected.codes.clone(),
             };
             // A body may be cut that has a length and does not leave with the headers: in CGI, and
@@ -404,7 +404,7 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
                 came.headers = None;
                 came.body.truncate(expected.body.len());
             }
-            let shown = String::from_utf8_lossy(&reply.raw[..reply.raw.len().min(500)]);
+            let shown = String::from_utf8_lossy(&response.raw[..response.raw.len().min(500)]);
             assert!(
                 came == expected,
                 "{mode:?}, {}\nexpected {}\ncame {shown}",

@@ -65,8 +65,8 @@ fn the_input_is_a_stream_of_python_in_every_mode() {
     for mode in MODES {
         let mut served = Served::start(mode, &[], READER);
         for (path, body, answer) in &cases {
-            let reply = served.request("POST", path, &[], body);
-            assert_eq!(reply.text(), *answer, "{mode:?} {path}");
+            let response = served.request("POST", path, &[], body);
+            assert_eq!(response.text(), *answer, "{mode:?} {path}");
         }
         served.stop();
     }
@@ -76,8 +76,8 @@ fn the_input_is_a_stream_of_python_in_every_mode() {
 fn a_body_of_a_get_request_without_a_length_can_be_read_again() {
     for mode in MODES {
         let mut served = Served::start(mode, &[], READER);
-        let reply = served.request("GET", "/again", &[("CONTENT_LENGTH", "")], b"");
-        assert_eq!(reply.text(), "(True, True, True)", "{mode:?}");
+        let response = served.request("GET", "/again", &[("CONTENT_LENGTH", "")], b"");
+        assert_eq!(response.text(), "(True, True, True)", "{mode:?}");
         served.stop();
     }
 }
@@ -87,9 +87,9 @@ fn a_missing_content_type_is_told_once_a_pool() {
     for mode in MODES {
         let mut served = Served::start(mode, &[], READER);
         for _ in 0..6 {
-            let reply = served.request("GET", "/nothing", &[], b"");
+            let response = served.request("GET", "/nothing", &[], b"");
             assert_eq!(
-                (reply.text().as_str(), reply.header("Content-Type")),
+                (response.text().as_str(), response.header("Content-Type")),
                 ("None", None),
                 "{mode:?}"
             );
@@ -116,15 +116,15 @@ fn a_refused_head_request_gets_no_body_in_any_mode() {
             ("CONTENT_LENGTH", "9223372036854775808"),
             ("CONTENT_LENGTH", "-1x"),
         ] {
-            let reply = served.request("HEAD", "/", &[(name, value)], b"");
+            let response = served.request("HEAD", "/", &[(name, value)], b"");
             assert_eq!(
-                (reply.status.as_str(), reply.body.as_slice()),
+                (response.status.as_str(), response.body.as_slice()),
                 ("400 Bad Request", &b""[..]),
                 "{mode:?} {name}"
             );
             assert!(
-                reply.header("Content-Length").is_some_and(|length| length != "0"),
-                "{mode:?}: {reply:?}"
+                response.header("Content-Length").is_some_and(|length| length != "0"),
+                "{mode:?}: {response:?}"
             );
         }
         served.stop();

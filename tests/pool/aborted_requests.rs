@@ -100,24 +100,24 @@ fn an_abort_that_is_noticed_when_nothing_more_can_be_sent_ends_the_request() {
 }
 
 #[test]
-fn f26_an_endless_reply_is_ended_by_an_abort() {
+fn f26_an_endless_response_is_ended_by_an_abort() {
     let get = Ask::get("/endless").keep();
-    an_endless_reply_is_ended_by_an_abort_behind(&get, &get.bytes());
+    an_endless_response_is_ended_by_an_abort_behind(&get, &get.bytes());
 }
 
 #[test]
-fn an_endless_reply_is_ended_by_an_abort_that_stands_behind_a_body_which_nobody_reads() {
+fn an_endless_response_is_ended_by_an_abort_that_stands_behind_a_body_which_nobody_reads() {
     let post = Ask::post("/endless", vec![b'x'; 50_000]).keep();
-    an_endless_reply_is_ended_by_an_abort_behind(&post, &post.bytes());
+    an_endless_response_is_ended_by_an_abort_behind(&post, &post.bytes());
     // The rest of this body never comes.
-    an_endless_reply_is_ended_by_an_abort_behind(
+    an_endless_response_is_ended_by_an_abort_behind(
         &post,
         &[post.before_body(), post.stdin(&[b'x'; 20_000])].concat(),
     );
 }
 
 /// Sends `begun`, which is the request or a part of it, and then aborts that.
-fn an_endless_reply_is_ended_by_an_abort_behind(ask: &Ask, begun: &[u8]) {
+fn an_endless_response_is_ended_by_an_abort_behind(ask: &Ask, begun: &[u8]) {
     let mut pool = Setup::new(TELLS).start();
     let mut wire = pool.connect();
     wire.send(begun);
@@ -131,7 +131,7 @@ fn an_endless_reply_is_ended_by_an_abort_behind(ask: &Ask, begun: &[u8]) {
             Ok(Some(Said::Stdout(1, _) | Said::StdoutEnd(1))) => {}
             other => panic!("{other:?}"),
         }
-        assert!(aborted.elapsed() < Duration::from_secs(10), "the reply goes on");
+        assert!(aborted.elapsed() < Duration::from_secs(10), "the response goes on");
     }
     is_over(end.unwrap());
     pool.await_log("closed /endless");
@@ -159,7 +159,7 @@ fn f27_a_connection_that_is_closed_within_the_body_is_an_abort() {
 }
 
 #[test]
-fn f27_a_connection_that_is_closed_within_the_reply_ends_it_and_closes_the_response() {
+fn f27_a_connection_that_is_closed_within_the_response_ends_it_and_closes_the_response() {
     let mut pool = Setup::new(TELLS).start();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/endless").bytes());

@@ -161,7 +161,7 @@ fn json_has_the_same_fields() {
 }
 
 #[test]
-fn a_reply_that_is_cut_is_marked_and_a_client_that_did_not_wait_for_its_head_is_499() {
+fn a_response_that_is_cut_is_marked_and_a_client_that_did_not_wait_for_its_head_is_499() {
     let setup = Setup::new(
         "
         def application(environ, start_response):
@@ -271,7 +271,7 @@ fn lines_of_workers_and_threads_are_never_torn() {
 }
 
 #[test]
-fn a_full_disk_costs_lines_and_one_entry_and_no_reply() {
+fn a_full_disk_costs_lines_and_one_entry_and_no_response() {
     let pool = Setup::new(ECHO).words(&["--access-log", "/dev/full"]).start();
     let mut wire = pool.connect();
     for _ in 0..20 {
@@ -316,12 +316,12 @@ fn a_child_that_falls_out_of_the_application_writes_no_line() {
             if child:
                 os.waitpid(child, 0)
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         ",
         &[],
     );
     for _ in 0..3 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "reply");
+        assert_eq!(pool.ask(&Ask::get("/")).text(), "response");
     }
     lines(&pool, 3);
     pool.stop();

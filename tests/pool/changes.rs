@@ -44,7 +44,7 @@ fn stop(pool: Pool) -> String {
 }
 
 #[test]
-fn a_script_that_is_edited_in_its_place_is_loaded_anew() {
+fn a_script_that_is_edited_in_its_place_is_loaded_again() {
     for preload in ["yes", "no"] {
         let pool =
             Setup::new(&release("1")).words(&["--workers", "2", "--preload", preload]).start();
@@ -60,7 +60,7 @@ fn a_script_that_is_edited_in_its_place_is_loaded_anew() {
 }
 
 #[test]
-fn a_script_that_another_file_takes_the_place_of_is_loaded_anew() {
+fn a_script_that_another_file_takes_the_place_of_is_loaded_again() {
     let pool = Setup::new(&release("1")).start();
     let path = pool.setup().path("app.wsgi");
     pool.setup().release(&release("2"));

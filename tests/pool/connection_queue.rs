@@ -166,8 +166,8 @@ fn what_waits_for_all_workers_is_served_by_the_first_that_has_time() {
     pool.stop();
 }
 
-/// Has both workers wait at the gate, and a request on each of so many kept connections lie in the
-/// queue.
+/// Has both workers wait at the gate, and a request on each of so many keep-alive connections lie
+/// in the queue.
 #[track_caller]
 fn queued(pool: &mut Pool, number: usize) -> ([Wire; 2], Vec<Wire>, Vec<i32>) {
     let workers = pool.workers(2);

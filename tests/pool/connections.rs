@@ -74,7 +74,7 @@ fn f19_questions_are_answered_at_any_time_and_unknown_names_left_out() {
     assert_eq!(wire.next(), Some(Said::Values(expected)));
     wire.send(&record(GET_VALUES, 0, b"\x09\0FCGI_ELSE"));
     assert_eq!(wire.next(), Some(Said::Values(Values::default())));
-    // In the middle of a request, whose reply follows.
+    // In the middle of a request, whose response follows.
     let ask = Ask::post("/", "body").keep();
     wire.send(&ask.begin());
     wire.send(&query);
@@ -173,7 +173,7 @@ const UNREAD: &str = "
         return [b'too large'] * 1000
     ";
 
-/// Sends 5 MB that nobody reads, and reads the reply only when all of it is sent or cannot be.
+/// Sends 5 MB that nobody reads, and reads the response only when all of it is sent or cannot be.
 fn unread(mut wire: Wire) {
     let ask = Ask::post("/", "").param("CONTENT_LENGTH", "5000000");
     wire.send(&ask.before_body());
@@ -186,7 +186,7 @@ fn unread(mut wire: Wire) {
 }
 
 #[test]
-fn f48_a_body_that_is_not_read_costs_no_byte_of_the_reply() {
+fn f48_a_body_that_is_not_read_costs_no_byte_of_the_response() {
     let pool = Setup::new(UNREAD).start();
     unread(pool.connect());
     pool.stop();

@@ -253,7 +253,7 @@ fn a_reload_while_a_pool_wakes_loads_the_new_code_alone() {
 }
 
 #[test]
-fn a_reload_while_a_pool_starts_begins_anew_and_tells_how_it_went() {
+fn a_reload_while_a_pool_starts_begins_again_and_tells_how_it_went() {
     let waits = "
         import os
         print('loading')

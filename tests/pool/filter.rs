@@ -115,7 +115,7 @@ fn f43_nothing_is_said_before_the_body_is_over() {
 }
 
 #[test]
-fn f43_a_reply_that_does_not_read_the_file_is_whole_and_the_connection_lives_on() {
+fn f43_a_response_that_does_not_read_the_file_is_whole_and_the_connection_lives_on() {
     let pool = filter();
     let mut wire = pool.connect();
     let file = vec![b'f'; 4_000_000];

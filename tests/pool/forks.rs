@@ -61,9 +61,9 @@ fn a_child_of_the_application_and_programs_it_starts_are_as_those_of_a_plain_pro
 #[test]
 fn a_child_of_the_application_is_as_in_a_plain_process_in_cold_cgi_too() {
     for path in ["state", "signals", "exits", "work"] {
-        let reply = Probe::new(APPLICATION).variable("PATH_INFO", format!("/{path}")).run();
-        assert_eq!(reply.text(), plainly(path), "{reply:?}");
-        assert_eq!(codes(&reply.log), [""; 0], "{}", reply.log);
+        let response = Probe::new(APPLICATION).variable("PATH_INFO", format!("/{path}")).run();
+        assert_eq!(response.text(), plainly(path), "{response:?}");
+        assert_eq!(codes(&response.log), [""; 0], "{}", response.log);
     }
 }
 

@@ -131,7 +131,7 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
         def application(environ, start_response):
             environ['wsgi.errors'].write('note %s of the application\\n' % environ['PATH_INFO'])
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         ",
         &["--workers", "2", "--threads", "2"],
     );
@@ -182,7 +182,7 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
 }
 
 #[test]
-fn a_path_that_cannot_be_opened_anew_costs_an_entry_and_no_line() {
+fn a_path_that_cannot_be_opened_again_costs_an_entry_and_no_line() {
     let pool = logged(ECHO, &["--workers", "2"]);
     pool.workers(2);
     let (logs, moved) = (pool.setup().path("logs"), pool.setup().path("moved"));

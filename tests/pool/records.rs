@@ -11,21 +11,21 @@ const LONG: &str = "
     import tempfile
     def application(environ, start_response):
         count, path = int(environ['QUERY_STRING']), environ['PATH_INFO']
-        reply = bytes(number % 251 for number in range(count))
+        response = bytes(number % 251 for number in range(count))
         start_response('200 OK', [('Content-Type', 'text/plain')])
         if path == '/file':
             file = tempfile.TemporaryFile()
-            file.write(reply)
+            file.write(response)
             file.seek(0)
             return environ['wsgi.file_wrapper'](file)
-        return [reply[:count // 2], reply[count // 2:]] if path == '/two' else [reply]
+        return [response[:count // 2], response[count // 2:]] if path == '/two' else [response]
     ";
 
 fn pool() -> Pool {
     Setup::new(LONG).start()
 }
 
-/// The records of the reply to a request, whose content is what was asked for.
+/// The records of the response to a request, whose content is what was asked for.
 #[track_caller]
 fn records(wire: &mut Wire, path: &str, count: usize) -> Vec<Record> {
     wire.send(&Ask::get(path).param("QUERY_STRING", count.to_string()).keep().id(0x0304).bytes());
@@ -44,7 +44,7 @@ fn records(wire: &mut Wire, path: &str, count: usize) -> Vec<Record> {
 const COUNTS: [usize; 9] = [0, 1, 65_000, 65_527, 65_528, 65_535, 65_536, 131_070, 1_000_003];
 
 #[test]
-fn f06_records_of_a_long_reply_have_whole_headers_and_at_most_65535_bytes() {
+fn f06_records_of_a_long_response_have_whole_headers_and_at_most_65535_bytes() {
     let pool = pool();
     let mut wire = pool.connect();
     for path in ["/one", "/two", "/file"] {
@@ -93,7 +93,7 @@ fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_an
         "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            yield b'reply'
+            yield b'response'
             if environ['PATH_INFO'] == '/body':
                 print('reads')
                 yield environ['wsgi.input'].read()

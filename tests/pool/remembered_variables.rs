@@ -122,13 +122,13 @@ fn a_stream_of_errors_that_was_taken_apart_is_a_new_one_at_the_next_request() {
             if environ['PATH_INFO'] == '/close':
                 errors.close()
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         ",
     )
     .start();
     let mut wire = pool.connect();
     for path in ["/first", "/detach", "/second", "/close", "/third"] {
-        assert_eq!(wire.ask(&Ask::get(path).keep()).text(), "reply");
+        assert_eq!(wire.ask(&Ask::get(path).keep()).text(), "response");
         pool.await_log(&format!("before {path}\n"));
     }
     pool.await_times("without an end", 4);
@@ -146,7 +146,7 @@ fn lines_that_are_written_to_the_buffer_of_errors_leave_at_once() {
             os.read(gate, 1)
             os.close(gate)
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         ",
     )
     .gated()
@@ -155,7 +155,7 @@ fn lines_that_are_written_to_the_buffer_of_errors_leave_at_once() {
     wire.send(&Ask::get("/").bytes());
     pool.await_log("bytes of a line\n");
     pool.open_gate();
-    assert_eq!(wire.answer().text(), "reply");
+    assert_eq!(wire.answer().text(), "response");
     pool.stop();
 }
 
@@ -170,7 +170,7 @@ fn a_connection_that_a_child_of_the_application_has_open_still_keeps_no_worker_a
                 os.read(gate, 1)
                 os._exit(0)
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
-            return [b'reply']
+            return [b'response']
         ",
     )
     .gated()
@@ -187,7 +187,7 @@ fn a_connection_that_a_child_of_the_application_has_open_still_keeps_no_worker_a
         let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
         stat.rsplit(')').next().unwrap().trim_start().starts_with('S')
     });
-    assert_eq!(other.ask(&Ask::get("/").keep()).text(), "reply");
+    assert_eq!(other.ask(&Ask::get("/").keep()).text(), "response");
     pool.open_gate();
     pool.stop();
 }

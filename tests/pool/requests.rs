@@ -1,4 +1,4 @@
-//! One request: its variables, its body and its reply (FastCGI 1.0, 5.2, 5.5, 6).
+//! One request: its variables, its body and its response (FastCGI 1.0, 5.2, 5.5, 6).
 
 use fastcgi_server::bodies::{EndRequest, ProtocolStatus};
 
@@ -81,13 +81,13 @@ fn f33_nothing_comes_on_stderr_whatever_an_application_writes_there() {
             environ['wsgi.errors'].write('one\\n')
             sys.stderr.write('two\\n')
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            yield b'reply'
+            yield b'response'
             environ['wsgi.errors'].write('three\\n')
         ",
     )
     .start();
     let answer = pool.ask(&Ask::get("/"));
-    assert_eq!(answer.text(), "reply");
+    assert_eq!(answer.text(), "response");
     let log = pool.stop();
     assert!(["one\n", "two\n", "three\n"].iter().all(|line| log.contains(line)), "{log}");
 }
@@ -101,20 +101,20 @@ fn f51_the_head_is_the_first_that_is_said_however_much_is_logged_before_it() {
             environ['wsgi.errors'].write('long before the head\\n' * 10000)
             environ['wsgi.errors'].flush()
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         ",
     )
     .start();
     let answer = pool.ask(&Ask::get("/"));
     let Some(Said::Stdout(1, first)) = answer.said.first() else { panic!("{answer:?}") };
     assert!(first.starts_with(b"Status: 200 OK\r\n"), "{answer:?}");
-    assert_eq!(answer.text(), "reply");
+    assert_eq!(answer.text(), "response");
     pool.await_times("long before the head\n", 10_000);
     pool.stop();
 }
 
 #[test]
-fn f34_a_reply_without_a_body_has_a_head_and_the_end_of_stdout() {
+fn f34_a_response_without_a_body_has_a_head_and_the_end_of_stdout() {
     let pool = Setup::new(
         "
         def application(environ, start_response):
@@ -141,7 +141,7 @@ fn f36_the_status_travels_as_a_field_and_never_as_a_line_of_http() {
         ",
     )
     .start();
-    // Names of scripts and variables that mean another kind of reply elsewhere change nothing.
+    // Names of scripts and variables that mean another kind of response elsewhere change nothing.
     for name in ["/app.wsgi", "/nph-app.wsgi"] {
         let ask =
             Ask::get("/302 Found").param("SCRIPT_NAME", name).param("SERVER_PROTOCOL", "HTTP/1.1");
@@ -171,7 +171,7 @@ fn f37_nothing_is_said_before_the_parameters_are_over() {
 }
 
 #[test]
-fn f38_a_reply_may_begin_and_end_before_the_body_has_come() {
+fn f38_a_response_may_begin_and_end_before_the_body_has_come() {
     let pool = Setup::new(
         "
         def application(environ, start_response):
@@ -185,7 +185,7 @@ fn f38_a_reply_may_begin_and_end_before_the_body_has_come() {
     let mut wire = pool.connect();
     let ask = Ask::post("/reads", "body").keep();
     wire.send(&ask.before_body());
-    let Some(Said::Stdout(1, begun)) = wire.next() else { panic!("no reply") };
+    let Some(Said::Stdout(1, begun)) = wire.next() else { panic!("no response") };
     assert!(begun.ends_with(b"begun"));
     wire.send(&ask.stdin(b"body"));
     wire.send(&ask.end_of_stdin());
@@ -239,7 +239,7 @@ fn f40_a_body_that_is_shorter_than_its_content_length_is_not_taken_for_a_whole_o
 }
 
 #[test]
-fn f41_a_reply_ends_with_the_status_of_success_and_a_reply_that_is_cut_does_not_end() {
+fn f41_a_response_ends_with_the_status_of_success_and_a_response_that_is_cut_does_not_end() {
     let pool = Setup::new(
         "
         def application(environ, start_response):
@@ -266,12 +266,12 @@ fn f41_a_reply_ends_with_the_status_of_success_and_a_reply_that_is_cut_does_not_
     let told = cut
         .as_ref()
         .is_ok_and(|answer| answer.as_ref().is_some_and(|answer| answer.end.app_status != 0));
-    assert!(cut.is_err() || told, "a reply that was cut looks whole: {cut:?}");
+    assert!(cut.is_err() || told, "a response that was cut looks whole: {cut:?}");
     pool.stop();
 }
 
 #[test]
-fn f42_an_authorizer_has_no_body_and_its_reply_goes_back_as_it_is() {
+fn f42_an_authorizer_has_no_body_and_its_response_goes_back_as_it_is() {
     let pool = Setup::new(
         "
         def application(environ, start_response):

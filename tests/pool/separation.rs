@@ -190,11 +190,11 @@ fn what_applications_say_is_in_the_log_of_the_pool() {
             os.write(1, b'to descriptor 1\\n')
             subprocess.run(['echo', 'by a child'])
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         ",
     )
     .start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "reply");
+    assert_eq!(pool.ask(&Ask::get("/")).text(), "response");
     for line in [
         "at import\n",
         "printed\n",

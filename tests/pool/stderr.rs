@@ -16,7 +16,7 @@ const TALKS: &str = "
         path = environ['PATH_INFO']
         if path == '/silent':
             start_response('200 OK', [('Content-Type', 'text/plain')])
-            return [b'reply']
+            return [b'response']
         return talk(path, errors, start_response)
 
     def talk(path, errors, start_response):
@@ -50,7 +50,7 @@ fn stderr(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_reply_on_stdout() {
+fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_response_on_stdout() {
     let pool = talking();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/").keep().id(0x0102).bytes());
@@ -108,10 +108,10 @@ fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
 fn f33_a_stderr_that_nothing_was_written_to_does_not_come_at_all() {
     let pool = talking();
     let mut wire = pool.connect();
-    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
+    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
     // After a request that did write, too.
     assert!(!stderr(&wire.ask(&Ask::get("/").keep())).is_empty());
-    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
+    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
     pool.stop();
 }
 
@@ -129,7 +129,7 @@ fn f51_what_is_written_before_the_head_waits_for_it_and_no_more_than_64_kib_of_i
     assert_eq!(said.matches("the pool's own log has it").count(), 1, "{said}");
     // There is room again for what comes later.
     assert!(said.ends_with("between blocks\ntwice\nat the end\n"), "{said}");
-    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "reply");
+    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
     let log = pool.stop();
     assert!(log.contains("line 99999\n"));
 }
@@ -160,7 +160,7 @@ fn f51_the_entry_of_an_error_page_comes_behind_the_head_of_the_page() {
 }
 
 #[test]
-fn a_reply_that_is_cut_says_why_before_the_connection_ends() {
+fn a_response_that_is_cut_says_why_before_the_connection_ends() {
     let pool = talking();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/cut").keep().bytes());
@@ -178,25 +178,25 @@ fn a_reply_that_is_cut_says_why_before_the_connection_ends() {
 }
 
 #[test]
-fn what_is_written_when_the_reply_is_whole_goes_to_the_pools_own_log_alone() {
+fn what_is_written_when_the_response_is_whole_goes_to_the_pools_own_log_alone() {
     let pool = Setup::new(
         "
-        class Reply(list):
+        class Response(list):
             def close(self):
                 self.errors.write('when all is said\\n')
 
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '5')])
-            reply = Reply([b'reply'])
-            reply.errors = environ['wsgi.errors']
-            return reply
+            response = Response([b'response'])
+            response.errors = environ['wsgi.errors']
+            return response
         ",
     )
     .words(&["--errors-to-server"])
     .start();
     let mut wire = pool.connect();
     for _ in 0..3 {
-        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "reply");
+        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "response");
     }
     let log = pool.stop();
     assert_eq!(log.matches("when all is said\n").count(), 3, "{log}");

@@ -247,8 +247,8 @@ fn a_cgi_request_whose_error_log_nobody_reads_has_its_response() {
         command.env("QUERY_STRING", query).stdout(Stdio::piped()).stderr(Stdio::from(entrance));
         let begun = Instant::now();
         let mut running = Running::start(&mut command);
-        let reply = running.await_end_of_output().to_vec();
-        assert_eq!(whole(&reply).status, 500);
+        let response = running.await_end_of_output().to_vec();
+        assert_eq!(whole(&response).status, 500);
         assert!(begun.elapsed() < REQUEST_LIMIT, "{query}: {:?}", begun.elapsed());
     }
 }

@@ -68,7 +68,7 @@ fn a_worker_whose_request_cannot_be_interrupted_is_killed_and_named_with_it() {
     let worker = pool.ask(&Ask::get("/")).pid();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/hold").bytes());
-    assert!(!matches!(wire.try_answer(), Ok(Some(_))), "a reply that was never made");
+    assert!(!matches!(wire.try_answer(), Ok(Some(_))), "a response that was never made");
     pool.await_log("W0701");
     assert_ne!(pool.ask(&Ask::get("/after")).pid(), worker);
     let log = pool.stop();

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     each_mode::{MODES, Mode, Served},
     pool::load::turn,
-    support::{probe::Reply, web_servers::eventually},
+    support::{probe::Response, web_servers::eventually},
 };
 
 /// Says in a file when it begins, is interrupted, and has cleaned up; and needs time in between.
@@ -56,7 +56,7 @@ fn signal_all(mark: &str, signal: Signal) {
 
 /// The response to a request for `path`; all processes are stopped for `time` as soon as the file
 /// `name` is there.
-fn stopped_for(time: Duration, served: &Served, path: &str, name: &str) -> Reply {
+fn stopped_for(time: Duration, served: &Served, path: &str, name: &str) -> Response {
     let (mark, file, is_over) = (served.mark(), served.out(name), Arc::new(AtomicBool::new(false)));
     let over = is_over.clone();
     let stopping = thread::spawn(move || {

@@ -1,6 +1,6 @@
-//! What a valid CGI reply is, to the letter, and what a good error log is.
+//! What a valid CGI response is, to the letter, and what a good error log is.
 
-/// The head of a CGI reply that has passed.
+/// The head of a CGI response that has passed.
 #[derive(Debug)]
 pub(crate) struct Head {
     /// Three digits.
@@ -19,14 +19,14 @@ impl Head {
     }
 }
 
-/// Reads `reply` as a CGI reply of ours: `Status` first, every line `Name: value` and CR LF, a
-/// blank line, and fields that occur once if CGI says so (RFC 3875 6.2, 6.3).
-pub(crate) fn judge(reply: &[u8]) -> Result<Head, String> {
+/// Reads `response` as a CGI response of ours: `Status` first, every line `Name: value` and CR LF,
+/// a blank line, and fields that occur once if CGI says so (RFC 3875 6.2, 6.3).
+pub(crate) fn judge(response: &[u8]) -> Result<Head, String> {
     let wrong = |what: &str| {
-        Err(format!("{what}: {:?}", String::from_utf8_lossy(&reply[..reply.len().min(2000)])))
+        Err(format!("{what}: {:?}", String::from_utf8_lossy(&response[..response.len().min(2000)])))
     };
     let mut fields = Vec::new();
-    let mut rest = reply;
+    let mut rest = response;
     loop {
         let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
             return wrong("the head does not end");
@@ -70,10 +70,10 @@ pub(crate) fn judge(reply: &[u8]) -> Result<Head, String> {
     Ok(head)
 }
 
-/// A reply that is valid and whole: no shorter and no longer than it says.
+/// A response that is valid and whole: no shorter and no longer than it says.
 #[track_caller]
-pub(crate) fn whole(reply: &[u8]) -> Head {
-    let head = judge(reply).unwrap_or_else(|wrong| panic!("{wrong}"));
+pub(crate) fn whole(response: &[u8]) -> Head {
+    let head = judge(response).unwrap_or_else(|wrong| panic!("{wrong}"));
     if let [length] = head.all("Content-Length")[..] {
         assert_eq!(length, head.body.len().to_string(), "a body that is not as long as it says");
     }

@@ -290,7 +290,7 @@ impl Wire {
 }
 
 impl Answer {
-    /// The reply, if it is a valid one, whole, and all of it was sent as the specification says
+    /// The response, if it is a valid one, whole, and all of it was sent as the specification says
     /// (FastCGI 1.0, 6.1 and 6.2).
     #[track_caller]
     pub(crate) fn head(&self) -> Head {
@@ -311,7 +311,7 @@ impl Answer {
         whole(&self.stdout)
     }
 
-    /// The body of a reply of status 200.
+    /// The body of a response of status 200.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
         let head = self.head();

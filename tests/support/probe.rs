@@ -61,7 +61,7 @@ pub(crate) struct Probe {
 
 /// What came of it.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     /// The status line without `Status: `, `200 OK` if there is none.
     pub(crate) status: String,
     /// Header fields in their order.
@@ -140,24 +140,24 @@ impl Probe {
     }
 
     /// Asks the built binary.
-    pub(crate) fn run(&self) -> Reply {
+    pub(crate) fn run(&self) -> Response {
         self.run_on(Server::Wsgate)
     }
 
     /// Asks the built binary, and the reference as well: `assert` must hold for both.
     #[expect(clippy::print_stdout, reason = "shown only if an assertion fails")]
-    pub(crate) fn both(&self, assert: impl Fn(&Reply)) {
+    pub(crate) fn both(&self, assert: impl Fn(&Response)) {
         for server in [Server::Wsgate, Server::Reference] {
-            let reply = self.run_on(server);
-            println!("{server:?}: {reply:?}");
-            assert(&reply);
+            let response = self.run_on(server);
+            println!("{server:?}: {response:?}");
+            assert(&response);
         }
     }
 
     /// Asks `server`.
-    pub(crate) fn run_on(&self, server: Server) -> Reply {
+    pub(crate) fn run_on(&self, server: Server) -> Response {
         let ended = child_process::run(&mut self.command(server), self.body.clone());
-        Reply::parse(ended.stdout, ended.stderr, ended.status)
+        Response::parse(ended.stdout, ended.stderr, ended.status)
     }
 
     /// Starts the built binary; the test talks to it by itself.
@@ -203,7 +203,7 @@ impl Probe {
     }
 }
 
-impl Reply {
+impl Response {
     pub(crate) fn parse(raw: Vec<u8>, log: String, exit: ExitStatus) -> Self {
         let end = raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(raw.len());
         let body = raw.get(end + 4..).unwrap_or_default().to_vec();

@@ -8,7 +8,7 @@ use crate::{
     support::{
         assertions::whole,
         child_process::{Gate, Running},
-        probe::Reply,
+        probe::Response,
         web_servers::eventually,
     },
     warm::Site,
@@ -85,9 +85,9 @@ fn requests_at_once_find_nothing_of_each_other() {
     requests.iter().for_each(|_| gate.open());
     for (number, running) in requests.into_iter().enumerate() {
         let ended = running.end();
-        let reply = Reply::parse(ended.stdout, site.log(), ended.status);
-        assert_eq!(whole(&reply.raw).status, 200, "{}", said(number));
-        assert_eq!(reply.text(), format!("secret-{number}"));
+        let response = Response::parse(ended.stdout, site.log(), ended.status);
+        assert_eq!(whole(&response.raw).status, 200, "{}", said(number));
+        assert_eq!(response.text(), format!("secret-{number}"));
         assert_eq!(said(number), format!("left by secret-{number}\n"));
     }
 }

@@ -31,12 +31,12 @@ fn what_one_process_may_have_is_lost_by_no_request_and_said_once() {
         let site = Site::of(mode, "", KEEPS_OPEN);
         fs::write(site.place.path("site/data"), "").unwrap();
         for number in 1..=8 {
-            let reply = site.ask();
+            let response = site.ask();
             assert_eq!(
-                (whole(&reply.raw).status, reply.text()),
+                (whole(&response.raw).status, response.text()),
                 (200, number.to_string()),
                 "{}",
-                reply.log
+                response.log
             );
         }
         let lines = fs::read_to_string(site.place.path("site/data")).unwrap();
@@ -153,9 +153,9 @@ fn random_numbers_differ_from_request_to_request() {
     site.warm_up();
     let mut drawn: [HashSet<String>; 3] = Default::default();
     for _ in 0..4 {
-        let reply = site.ask();
-        assert_eq!(reply.header("X-Born"), Some("True"), "{}", site.log());
-        for (set, value) in drawn.iter_mut().zip(reply.text().split(' ')) {
+        let response = site.ask();
+        assert_eq!(response.header("X-Born"), Some("True"), "{}", site.log());
+        for (set, value) in drawn.iter_mut().zip(response.text().split(' ')) {
             set.insert(value.to_owned());
         }
     }

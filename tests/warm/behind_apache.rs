@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     pool::load::turn,
-    support::web_servers::{Apache, CgiModule, Front as _, Setup, Site, eventually},
+    support::web_servers::{Apache, CgiModule, Setup, Site, WebServer as _, eventually},
 };
 
 const REQUESTS: u64 = 5000;
@@ -54,20 +54,20 @@ def application(environ, start_response):
 
 /// The release that answers, and whether a warm process does.
 fn ask(address: &str) -> Result<(u64, bool), String> {
-    let mut reply = String::new();
+    let mut response = String::new();
     let mut exchange = || {
         let mut connection = TcpStream::connect(address)?;
         connection.set_read_timeout(Some(Duration::from_secs(60)))?;
         connection.write_all(b"GET /cgi-bin/release.wsgi HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-        connection.read_to_string(&mut reply)
+        connection.read_to_string(&mut response)
     };
     exchange().map_err(|error: std::io::Error| error.to_string())?;
     let parse = || {
-        let (head, body) = reply.split_once("\r\n\r\n")?;
+        let (head, body) = response.split_once("\r\n\r\n")?;
         let (number, how) = body.strip_prefix("release ")?.strip_suffix('.')?.split_once(' ')?;
         head.starts_with("HTTP/1.1 200 ").then_some((number.parse().ok()?, how == "warm"))
     };
-    parse().ok_or_else(|| format!("no whole reply: {reply}"))
+    parse().ok_or_else(|| format!("no whole response: {response}"))
 }
 
 /// Supervisors of pools, of which others are descended.
@@ -79,7 +79,7 @@ fn supervisors(site: &Site) -> Vec<i32> {
 }
 
 #[test]
-fn releases_and_kills_fail_no_request_and_no_reply_is_of_an_old_release() {
+fn releases_and_kills_fail_no_request_and_no_response_is_of_an_old_release() {
     let _turn = turn();
     let site = Site::of_mode("warm");
     release(&site, 0);

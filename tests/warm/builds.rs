@@ -32,9 +32,9 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
         upgrade(&site);
         assert!(!Who::of(&site.ask()).is_warm(), "the old pool is not asked");
         eventually("the new pool serves", || {
-            let reply = site.ask();
-            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-            let who = Who::of(&reply);
+            let response = site.ask();
+            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+            let who = Who::of(&response);
             assert_ne!(who.born, before.born, "{}", site.log());
             who.is_warm()
         });
@@ -61,9 +61,9 @@ fn a_gateway_that_meets_a_pool_of_another_build_serves_cold_and_says_so_once() {
     // As if both had the same name.
     fs::hard_link(&of_old, &of_new).unwrap();
     for _ in 0..3 {
-        let reply = site.ask();
-        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-        assert!(!Who::of(&reply).is_warm(), "{}", site.log());
+        let response = site.ask();
+        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        assert!(!Who::of(&response).is_warm(), "{}", site.log());
     }
     let log = site.log();
     assert_eq!(log.matches("W0801").count(), 1, "{log}");

@@ -1,4 +1,4 @@
-//! Whatever becomes of a warm process, the reply is a valid one or a cut one.
+//! Whatever becomes of a warm process, the response is a valid one or a cut one.
 
 use std::{fs, io::Read as _, process::Stdio};
 
@@ -102,7 +102,7 @@ fn a_process_that_ends_before_the_head_is_answered_for() {
 }
 
 #[test]
-fn a_process_that_ends_after_the_head_leaves_a_cut_reply() {
+fn a_process_that_ends_after_the_head_leaves_a_cut_response() {
     for query in ["kill late", "exit late", "raise late"] {
         let site = Site::new(MISBEHAVES);
         site.warm_up();
@@ -170,9 +170,9 @@ fn a_client_that_is_gone_ends_the_request() {
         ",
     );
     site.warm_up();
-    let (mut client, reply) = std::io::pipe().unwrap();
+    let (mut client, response) = std::io::pipe().unwrap();
     let mut command = site.request();
-    command.stdin(Stdio::null()).stdout(reply);
+    command.stdin(Stdio::null()).stdout(response);
     let running = Running::start(&mut command);
     drop(command);
     client.read_exact(&mut [0; 100_000]).unwrap();

@@ -21,8 +21,8 @@ fn a_child_of_the_application_and_programs_it_starts_are_as_those_of_a_plain_pro
         for path in ["state", "signals", "exits", "work"] {
             let plain = plainly(path);
             for _ in 0..2 {
-                let reply = site.answer(site.request().env("PATH_INFO", format!("/{path}")), "");
-                assert_eq!(reply.text(), plain, "{mode}: {reply:?}");
+                let response = site.answer(site.request().env("PATH_INFO", format!("/{path}")), "");
+                assert_eq!(response.text(), plain, "{mode}: {response:?}");
             }
         }
         let log = site.log();
@@ -50,9 +50,9 @@ fn a_daemon_that_a_request_has_started_outlives_the_pool_and_holds_nothing_of_it
     for mode in ["warm", "resident"] {
         let site = site(mode);
         let gate = Gate::new(&site.place.path("site"));
-        let reply =
+        let response =
             site.answer(site.request().env("PATH_INFO", "/daemon").env("GATE", gate.path()), "");
-        assert_eq!(reply.text(), "started", "{reply:?}");
+        assert_eq!(response.text(), "started", "{response:?}");
         eventually("the daemon lives", || site.log().contains("the daemon has 0 sockets"));
         // The variable of the gate makes it the first request of another pool.
         site.await_pools(2);

@@ -9,7 +9,7 @@ use crate::{
     support::{
         assertions::whole,
         child_process::{Gate, Running},
-        probe::Reply,
+        probe::Response,
         web_servers::eventually,
     },
     warm::{Site, Who},
@@ -66,7 +66,7 @@ impl Gated {
     }
 
     #[track_caller]
-    fn ask(&self, query: &str) -> Reply {
+    fn ask(&self, query: &str) -> Response {
         self.site.answer(&mut self.request(query), "")
     }
 
@@ -88,9 +88,9 @@ impl Gated {
     }
 
     #[track_caller]
-    fn reply(&self, running: Running) -> Reply {
+    fn response(&self, running: Running) -> Response {
         let ended = running.end();
-        Reply::parse(ended.stdout, self.site.log(), ended.status)
+        Response::parse(ended.stdout, self.site.log(), ended.status)
     }
 
     fn pool(&self) -> String {
@@ -109,8 +109,8 @@ fn there_are_never_more_processes_than_there_may_be() {
         let queued: Vec<_> = (0..3).map(|number| gated.send(&format!("queued{number}"))).collect();
         occupied.iter().for_each(|_| gated.gate.open());
         for running in occupied.into_iter().chain(queued) {
-            let reply = gated.reply(running);
-            assert!(Who::of(&reply).is_warm(), "{mode}: {}", gated.site.log());
+            let response = gated.response(running);
+            assert!(Who::of(&response).is_warm(), "{mode}: {}", gated.site.log());
             assert!(gated.site.workers().len() <= most, "{mode}: {}", gated.site.log());
         }
         assert!(!gated.site.log().contains("W038"), "{mode}: {}", gated.site.log());
@@ -125,7 +125,7 @@ fn with_all_of_them_busy_requests_are_served_cold_after_a_while() {
         assert!(!Who::of(&gated.ask("other")).is_warm(), "{}", gated.site.log());
     }
     gated.gate.open();
-    assert!(Who::of(&gated.reply(occupied)).is_warm());
+    assert!(Who::of(&gated.response(occupied)).is_warm());
     let log = gated.site.log();
     assert_eq!(log.matches("W0801").count(), 1, "{log}");
     assert!(log.contains("none of its processes was free within 1 s"), "{log}");
@@ -170,8 +170,8 @@ fn or_they_are_refused() {
         let gated = Gated::started(mode, "--max-processes 1 --when-full 503");
         let occupied = gated.occupy("slow");
         for number in 1..3 {
-            let reply = gated.ask("other");
-            assert_eq!(whole(&reply.raw).status, 503, "{}", gated.site.log());
+            let response = gated.ask("other");
+            assert_eq!(whole(&response.raw).status, 503, "{}", gated.site.log());
             assert_eq!(
                 gated.site.log().matches("error[W0804]").count(),
                 number,
@@ -180,7 +180,7 @@ fn or_they_are_refused() {
             );
         }
         gated.gate.open();
-        assert!(Who::of(&gated.reply(occupied)).is_warm());
+        assert!(Who::of(&gated.response(occupied)).is_warm());
         eventually("the next is served", || whole(&gated.ask("other").raw).status == 200);
     }
 }
@@ -204,12 +204,12 @@ fn requests_that_wait_for_a_pool_which_ends_are_served_cold() {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
         }
         for running in waiting {
-            let reply = gated.reply(running);
-            assert_eq!(whole(&reply.raw).status, 200, "{mode}: {}", gated.site.log());
-            assert!(!Who::of(&reply).is_warm(), "{mode}: {}", gated.site.log());
+            let response = gated.response(running);
+            assert_eq!(whole(&response.raw).status, 200, "{mode}: {}", gated.site.log());
+            assert!(!Who::of(&response).is_warm(), "{mode}: {}", gated.site.log());
         }
         gated.gate.open();
-        assert!(Who::of(&gated.reply(occupied)).is_warm(), "{mode}: {}", gated.site.log());
+        assert!(Who::of(&gated.response(occupied)).is_warm(), "{mode}: {}", gated.site.log());
         assert!(!gated.site.log().contains("W038"), "{mode}: {}", gated.site.log());
     }
 }
@@ -219,11 +219,11 @@ fn a_resident_process_serves_as_many_requests_as_it_may() {
     let gated = Gated::started("resident", "--max-requests 3 --max-processes 2 --queue 60");
     let mut pids = HashSet::new();
     for _ in 0..20 {
-        let reply = gated.ask("");
-        let who = Who::of(&reply);
+        let response = gated.ask("");
+        let who = Who::of(&response);
         assert!(
-            !who.is_warm() || reply.header("X-Count").unwrap().parse::<u32>().unwrap() <= 3,
-            "{reply:?}"
+            !who.is_warm() || response.header("X-Count").unwrap().parse::<u32>().unwrap() <= 3,
+            "{response:?}"
         );
         pids.insert(who.pid);
     }
@@ -269,7 +269,7 @@ fn a_full_pool_changes_to_new_processes_all_the_same() {
             who.is_warm() && who.born != before
         });
         gated.gate.open();
-        assert_eq!(Who::of(&gated.reply(occupied)).born, before, "{}", gated.site.log());
+        assert_eq!(Who::of(&gated.response(occupied)).born, before, "{}", gated.site.log());
     }
 }
 
@@ -281,9 +281,9 @@ fn a_pool_that_is_old_ends_though_there_are_requests() {
         let occupied = gated.occupy("slow");
         let ask = scope.spawn(|| {
             eventually("another pool serves", || {
-                let reply = gated.ask("");
-                assert_eq!(whole(&reply.raw).status, 200, "{}", gated.site.log());
-                Who::of(&reply).is_warm() && gated.site.log().contains("notice[W0805]")
+                let response = gated.ask("");
+                assert_eq!(whole(&response.raw).status, 200, "{}", gated.site.log());
+                Who::of(&response).is_warm() && gated.site.log().contains("notice[W0805]")
             });
         });
         ask.join().unwrap();
@@ -291,7 +291,7 @@ fn a_pool_that_is_old_ends_though_there_are_requests() {
         assert_eq!(status.matches("-ends-").count(), 1, "{status}");
         gated.gate.open();
         // What the old one was serving, it has served to its end.
-        assert!(Who::of(&gated.reply(occupied)).is_warm());
+        assert!(Who::of(&gated.response(occupied)).is_warm());
     });
     eventually("the old one has ended", || {
         gated.site.supervisors().iter().all(|supervisor| !supervisors.contains(supervisor))

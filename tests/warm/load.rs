@@ -46,9 +46,9 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
     let site = Site::with("--warm-idle 2", &release(0));
     site.warm_up();
     let (visible, warm, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-    let visit = &|visitor: usize| {
+    let visit = &|client: usize| {
         for number in 0..VISITS {
-            let (least, name) = (visible.load(Ordering::SeqCst), format!("{visitor}-{number}"));
+            let (least, name) = (visible.load(Ordering::SeqCst), format!("{client}-{number}"));
             let mut command = site.request();
             command
                 .env("QUERY_STRING", &name)
@@ -57,17 +57,17 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
             let mut running = Running::start(&mut command);
             running.give(name.clone());
             let ended = running.end();
-            let reply =
-                crate::support::probe::Reply::parse(ended.stdout, String::new(), ended.status);
-            assert_eq!(whole(&reply.raw).status, 200, "{reply:?} {}", site.log());
+            let response =
+                crate::support::probe::Response::parse(ended.stdout, String::new(), ended.status);
+            assert_eq!(whole(&response.raw).status, 200, "{response:?} {}", site.log());
             assert!(
-                reply.header("X-Release").unwrap().parse::<usize>().unwrap() >= least,
-                "{least}: {reply:?}"
+                response.header("X-Release").unwrap().parse::<usize>().unwrap() >= least,
+                "{least}: {response:?}"
             );
             for header in ["X-Seen", "X-Body", "X-Query"] {
-                assert_eq!(reply.header(header), Some(name.as_str()), "{reply:?}");
+                assert_eq!(response.header(header), Some(name.as_str()), "{response:?}");
             }
-            warm.fetch_add(usize::from(Who::of(&reply).is_warm()), Ordering::SeqCst);
+            warm.fetch_add(usize::from(Who::of(&response).is_warm()), Ordering::SeqCst);
         }
     };
     let (stop, stopped) = channel::<()>();
@@ -95,9 +95,9 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
                 }
             }
         });
-        let visitors: Vec<_> =
-            (0..VISITORS).map(|visitor| scope.spawn(move || visit(visitor))).collect();
-        let ends: Vec<_> = visitors.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        let clients: Vec<_> =
+            (0..VISITORS).map(|client| scope.spawn(move || visit(client))).collect();
+        let ends: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
         over.store(true, Ordering::SeqCst);
         drop(stop);
         disturber.join().unwrap();

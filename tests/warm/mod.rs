@@ -38,7 +38,7 @@ use crate::{
     support::{
         child_process::{Running, run},
         install_dir::Place,
-        probe::Reply,
+        probe::Response,
         web_servers::eventually,
     },
 };
@@ -67,9 +67,9 @@ struct Who {
 
 impl Who {
     #[track_caller]
-    fn of(reply: &Reply) -> Self {
-        let text = reply.text();
-        let (born, pid) = text.split_once(' ').unwrap_or_else(|| panic!("{reply:?}"));
+    fn of(response: &Response) -> Self {
+        let text = response.text();
+        let (born, pid) = text.split_once(' ').unwrap_or_else(|| panic!("{response:?}"));
         Self { born: born.parse().unwrap(), pid: pid.parse().unwrap() }
     }
 
@@ -117,25 +117,25 @@ impl Site {
 
     /// The answer to a request, with `body`.
     #[track_caller]
-    pub(crate) fn answer(&self, command: &mut Command, body: &str) -> Reply {
+    pub(crate) fn answer(&self, command: &mut Command, body: &str) -> Response {
         let mut running = Running::start(command);
         running.give(body);
         let ended = running.end();
-        Reply::parse(ended.stdout, self.log(), ended.status)
+        Response::parse(ended.stdout, self.log(), ended.status)
     }
 
     /// The answer to an ordinary request.
     #[track_caller]
-    pub(crate) fn ask(&self) -> Reply {
+    pub(crate) fn ask(&self) -> Response {
         self.answer(&mut self.request(), "")
     }
 
     /// Makes a request, and waits until the pool that it has started serves.
     #[track_caller]
-    fn warm_up(&self) -> Reply {
-        let reply = self.ask();
+    fn warm_up(&self) -> Response {
+        let response = self.ask();
         self.await_pools(1);
-        reply
+        response
     }
 
     /// Waits until so many pools serve.

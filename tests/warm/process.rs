@@ -11,7 +11,9 @@ use std::{
 };
 
 use crate::{
-    support::{assertions::whole, child_process::Running, probe::Reply, web_servers::eventually},
+    support::{
+        assertions::whole, child_process::Running, probe::Response, web_servers::eventually,
+    },
     warm::{Site, TELLS_ITSELF, Who},
 };
 
@@ -35,9 +37,9 @@ impl Site {
         eventually(&format!("a warm process evaluates: {}", self.log()), || {
             let mut command = self.request();
             command.env("QUERY_STRING", expression).envs(variables.iter().copied());
-            let reply = self.answer(&mut command, body);
-            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-            let text = reply.text();
+            let response = self.answer(&mut command, body);
+            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+            let text = response.text();
             found = text
                 .strip_prefix("(True, ")
                 .and_then(|rest| rest.strip_suffix(')'))
@@ -188,7 +190,7 @@ fn what_is_to_be_done_at_the_exit_is_done_after_each_request() {
 }
 
 #[test]
-fn the_gateway_has_ended_when_the_reply_ends() {
+fn the_gateway_has_ended_when_the_response_ends() {
     for mode in ["warm", "resident"] {
         let site = Site::new(TELLS_ITSELF);
         site.place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), TELLS_ITSELF);
@@ -197,11 +199,11 @@ fn the_gateway_has_ended_when_the_reply_ends() {
         while warm < 3 {
             let mut gateway = site.request().spawn().unwrap();
             drop(gateway.stdin.take());
-            let mut reply = Vec::new();
-            gateway.stdout.take().unwrap().read_to_end(&mut reply).unwrap();
+            let mut response = Vec::new();
+            gateway.stdout.take().unwrap().read_to_end(&mut response).unwrap();
             let status = gateway.try_wait().unwrap();
-            let reply = Reply::parse(reply, site.log(), gateway.wait().unwrap());
-            if Who::of(&reply).is_warm() {
+            let response = Response::parse(response, site.log(), gateway.wait().unwrap());
+            if Who::of(&response).is_warm() {
                 warm += 1;
                 assert!(status.is_some_and(|status| status.success()), "{mode}: {status:?}");
             }
@@ -210,7 +212,7 @@ fn the_gateway_has_ended_when_the_reply_ends() {
 }
 
 #[test]
-fn a_reply_ends_though_a_child_of_the_application_holds_its_socket() {
+fn a_response_ends_though_a_child_of_the_application_holds_its_socket() {
     let site = Site::new(
         "
         import os
@@ -233,9 +235,9 @@ fn a_reply_ends_though_a_child_of_the_application_holds_its_socket() {
         command.stdin(OwnedFd::from(program.try_clone().unwrap())).stdout(OwnedFd::from(program));
         let mut gateway = command.spawn().unwrap();
         drop(command);
-        let mut reply = Vec::new();
-        server.read_to_end(&mut reply).unwrap();
-        Who::of(&Reply::parse(reply, site.log(), gateway.wait().unwrap())).is_warm()
+        let mut response = Vec::new();
+        server.read_to_end(&mut response).unwrap();
+        Who::of(&Response::parse(response, site.log(), gateway.wait().unwrap())).is_warm()
     });
     // Lets the child go, which would wait for ever.
     File::options().write(true).open(site.place.path("site/gate")).unwrap();
@@ -258,9 +260,9 @@ fn large_bodies_go_both_ways_without_the_gateway() {
     let body = "0123456789abcdef".repeat(1 << 17);
     let mut command = site.request();
     command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", body.len().to_string());
-    let reply: Reply = site.answer(&mut command, &body);
-    assert_eq!((reply.header("X-Warm"), reply.body.len()), (Some("True"), body.len()));
-    assert_eq!(reply.text(), body);
+    let response: Response = site.answer(&mut command, &body);
+    assert_eq!((response.header("X-Warm"), response.body.len()), (Some("True"), body.len()));
+    assert_eq!(response.text(), body);
 }
 
 #[test]
@@ -278,7 +280,7 @@ fn a_web_server_that_waits_for_the_end_of_standard_error_gets_it() {
     let ended = running.end();
     let log = fs::read_to_string(site.files(".log").remove(0));
     assert!(
-        Who::of(&Reply::parse(ended.stdout, ended.stderr.clone(), ended.status)).is_warm(),
+        Who::of(&Response::parse(ended.stdout, ended.stderr.clone(), ended.status)).is_warm(),
         "{} {log:?}",
         ended.stderr
     );

@@ -6,7 +6,9 @@ use std::fs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    support::{assertions::whole, child_process::Running, probe::Reply, web_servers::eventually},
+    support::{
+        assertions::whole, child_process::Running, probe::Response, web_servers::eventually,
+    },
     warm::{Site, Who},
 };
 
@@ -40,17 +42,17 @@ fn resident(options: &str) -> Site {
 }
 
 impl Site {
-    /// The reply to a request that a process of the pool has served.
+    /// The response to a request that a process of the pool has served.
     #[track_caller]
-    fn by_resident(&self, query: &str, variable: &str) -> Reply {
+    fn by_resident(&self, query: &str, variable: &str) -> Response {
         let mut found = None;
         eventually(&format!("a process of the pool replies: {}", self.log()), || {
             let mut command = self.request();
             command.env("QUERY_STRING", query).env(variable, "1");
             command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
-            let reply = self.answer(&mut command, "body");
-            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-            found = Some(reply).filter(|reply| Who::of(reply).is_warm());
+            let response = self.answer(&mut command, "body");
+            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+            found = Some(response).filter(|response| Who::of(response).is_warm());
             found.is_some()
         });
         found.unwrap()
@@ -63,16 +65,16 @@ fn processes_stay_and_each_request_has_its_own_environment() {
     let mut most = 0;
     for number in 0..30 {
         let (query, variable) = (format!("q{number}"), format!("HTTP_X_{number}"));
-        let reply = site.by_resident(&query, &variable);
+        let response = site.by_resident(&query, &variable);
         assert_eq!(
-            (reply.header("X-Query"), reply.header("X-Names")),
+            (response.header("X-Query"), response.header("X-Names")),
             (Some(query.as_str()), Some(variable.as_str()))
         );
-        assert_eq!(reply.header("X-Body"), Some("body"));
+        assert_eq!(response.header("X-Body"), Some("body"));
         eventually("what it printed is in the log", || {
             site.log().contains(&format!("no line end of {query}"))
         });
-        most = most.max(reply.header("X-Count").unwrap().parse::<u32>().unwrap());
+        most = most.max(response.header("X-Count").unwrap().parse::<u32>().unwrap());
     }
     // Two processes, and now and then one that was added.
     assert!(most >= 4, "{most}");
@@ -84,8 +86,8 @@ fn a_process_that_dies_is_answered_for_and_replaced() {
     site.by_resident("x", "HTTP_X_A");
     for _ in 0..3 {
         let mut command = site.request();
-        let reply = site.answer(command.env("QUERY_STRING", "die"), "");
-        assert!([200, 502].contains(&whole(&reply.raw).status), "{reply:?}");
+        let response = site.answer(command.env("QUERY_STRING", "die"), "");
+        assert!([200, 502].contains(&whole(&response.raw).status), "{response:?}");
         site.by_resident("x", "HTTP_X_A");
     }
     assert!(site.log().contains("W0601"), "{}", site.log());
@@ -101,12 +103,12 @@ fn modules_that_are_imported_late_are_watched_too() {
             .file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
         fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
         for _ in 0..6 {
-            let reply = site.by_resident("import", "HTTP_X_A");
+            let response = site.by_resident("import", "HTTP_X_A");
             assert_eq!(
-                reply.header("X-Query"),
+                response.header("X-Query"),
                 Some(format!("{value}{value}").as_str()),
                 "{}",
-                reply.log
+                response.log
             );
         }
     }
@@ -207,9 +209,9 @@ fn what_a_request_does_to_the_environment_is_undone() {
     let ask = |code: &str, is_known_by: &str| {
         let mut command = site.request();
         command.env("QUERY_STRING", code).env(is_known_by, "1").env("PATH", "/bin");
-        let reply = site.answer(&mut command, "");
-        assert_eq!(whole(&reply.raw).status, 200, "{}", site.log());
-        reply
+        let response = site.answer(&mut command, "");
+        assert_eq!(whole(&response.raw).status, 200, "{}", site.log());
+        response
     };
     ask("", "HTTP_X_FIRST");
     site.await_pools(1);
@@ -244,9 +246,9 @@ fn a_process_without_its_descriptors_is_answered_for_and_replaced() {
         "os.closerange(3, 1000); FILES = [open('/dev/null') for _ in range(40)]",
     ] {
         let mut command = site.request();
-        let reply = site.answer(command.env("QUERY_STRING", code), "");
-        assert!([500, 502].contains(&whole(&reply.raw).status), "{}", site.log());
-        let reply = site.ask();
-        assert_eq!(whole(&reply.raw).status, 200, "{}", site.log());
+        let response = site.answer(command.env("QUERY_STRING", code), "");
+        assert!([500, 502].contains(&whole(&response.raw).status), "{}", site.log());
+        let response = site.ask();
+        assert_eq!(whole(&response.raw).status, 200, "{}", site.log());
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::geteuid;
 
 use crate::{
-    support::{assertions::whole, child_process::run, probe::Reply, web_servers::eventually},
+    support::{assertions::whole, child_process::run, probe::Response, web_servers::eventually},
     warm::{Site, TELLS_ITSELF, Who},
 };
 
@@ -38,12 +38,12 @@ impl Site {
     }
 
     #[track_caller]
-    fn ask_with(&self, variables: Variables<'_>) -> Reply {
+    fn ask_with(&self, variables: Variables<'_>) -> Response {
         let mut command = self.request();
         self.set(&mut command, variables);
-        let reply = self.answer(&mut command, "");
-        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-        reply
+        let response = self.answer(&mut command, "");
+        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        response
     }
 
     pub(super) fn wsgate_with(
@@ -224,9 +224,9 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
             let path = site.place.path(relative);
             squat(&path, &site.place.path("good"));
             let before = site.log().matches("wsgate: ").count();
-            let reply = site.ask_with(variables);
+            let response = site.ask_with(variables);
             let log = site.log();
-            assert!(!Who::of(&reply).is_warm(), "{what} at {relative}");
+            assert!(!Who::of(&response).is_warm(), "{what} at {relative}");
             assert_eq!(log.matches("wsgate: ").count(), before + 1, "{what} at {relative}: {log}");
             let entry = &log[log.rfind("wsgate: ").unwrap()..];
             assert!(
@@ -259,8 +259,8 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
 fn a_name_that_depends_on_where_one_stands_is_refused() {
     let site = Site::new(TELLS_ITSELF);
     let mut command = site.request();
-    let reply = site.answer(command.env("WSGATE_RUNTIME_DIR", "run"), "");
-    assert!(!Who::of(&reply).is_warm());
+    let response = site.answer(command.env("WSGATE_RUNTIME_DIR", "run"), "");
+    assert!(!Who::of(&response).is_warm());
     assert!(site.log().contains("no absolute path"), "{}", site.log());
     assert!(!site.place.path("site/run").exists());
 }

@@ -109,9 +109,9 @@ const WRITES: &str = "
 /// The faults of a request that a process of a pool serves.
 #[track_caller]
 fn faults(site: &Site) -> u64 {
-    let reply = site.ask();
-    assert!(Who::of(&reply).is_warm(), "{}", site.log());
-    reply.header("X-Faults").unwrap().parse().unwrap()
+    let response = site.ask();
+    assert!(Who::of(&response).is_warm(), "{}", site.log());
+    response.header("X-Faults").unwrap().parse().unwrap()
 }
 
 #[test]

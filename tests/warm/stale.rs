@@ -29,14 +29,14 @@ impl Site {
     #[track_caller]
     fn await_version(&self, version: &str) {
         eventually(&format!("a warm process answers: {}", self.log()), || {
-            let reply = self.ask();
+            let response = self.ask();
             assert_eq!(
-                (whole(&reply.raw).status, reply.header("X-Version")),
+                (whole(&response.raw).status, response.header("X-Version")),
                 (200, Some(version)),
                 "{}",
-                reply.log
+                response.log
             );
-            Who::of(&reply).is_warm()
+            Who::of(&response).is_warm()
         });
     }
 
@@ -86,8 +86,8 @@ fn a_module_that_is_broken_is_found_so_and_mended() {
     eventually("the old pool has ended", || site.supervisors().is_empty());
     assert_eq!(whole(&site.ask().raw).status, 500);
     site.helper("mended");
-    let reply = site.ask();
-    assert_eq!(reply.header("X-Version"), Some("one mended"), "{}", reply.log);
+    let response = site.ask();
+    assert_eq!(response.header("X-Version"), Some("one mended"), "{}", response.log);
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn a_restart_can_be_asked_for_by_a_file() {
     site.await_version("one a");
     let before = Who::of(&site.ask());
     site.place.file("site/tmp/restart.txt", "");
-    let reply = site.ask();
-    assert!(Who::of(&reply).born != before.born, "{reply:?}");
+    let response = site.ask();
+    assert!(Who::of(&response).born != before.born, "{response:?}");
     site.await_version("one a");
     eventually("the old pool has ended", || site.supervisors().len() == 1);
 }
@@ -117,7 +117,7 @@ fn options_that_have_changed_count_at_once() {
 }
 
 #[test]
-fn a_virtualenv_that_has_changed_is_looked_at_anew() {
+fn a_virtualenv_that_has_changed_is_looked_at_again() {
     let site = Site::new(
         "
         import os, sys
@@ -252,15 +252,15 @@ fn code_that_is_loaded_in_any_way_is_run_as_it_is_now() {
             for value in ["one", "three", "seven"] {
                 place(&site, value);
                 eventually(&format!("a warm process has loaded {name}: {}", site.log()), || {
-                    let reply = site.ask();
-                    assert_eq!(whole(&reply.raw).status, 200, "{name}: {}", site.log());
+                    let response = site.ask();
+                    assert_eq!(whole(&response.raw).status, 200, "{name}: {}", site.log());
                     assert_eq!(
-                        reply.header("X-Version"),
+                        response.header("X-Version"),
                         Some(value),
                         "{mode}, {name}: {}",
                         site.log()
                     );
-                    Who::of(&reply).is_warm()
+                    Who::of(&response).is_warm()
                 });
             }
         }

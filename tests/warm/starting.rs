@@ -45,11 +45,11 @@ fn a_pool_that_is_killed_is_replaced_and_no_request_fails() {
         kill_process(Pid::from_raw(supervisors[0]).unwrap(), Signal::KILL).unwrap();
         assert_eq!(whole(&site.ask().raw).status, 200);
         eventually("another pool serves", || {
-            let reply = site.ask();
-            assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
+            let response = site.ask();
+            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
             // A process of the old one may have taken the request just before it was killed, too.
             let now = site.supervisors();
-            Who::of(&reply).is_warm() && now.len() == 1 && now != supervisors
+            Who::of(&response).is_warm() && now.len() == 1 && now != supervisors
         });
     }
 }
@@ -83,8 +83,8 @@ fn without_a_directory_for_it_requests_are_served_cold_and_the_log_says_so() {
         let mut command = site.request();
         command.env("WSGATE_RUNTIME_DIR", &directory);
         let before = site.log().matches("W0801").count();
-        let reply = site.answer(&mut command, "");
-        assert!(!Who::of(&reply).is_warm());
+        let response = site.answer(&mut command, "");
+        assert!(!Who::of(&response).is_warm());
         assert_eq!(
             site.log().matches("W0801").count(),
             before + 1,
@@ -122,13 +122,13 @@ fn what_stands_in_the_place_of_the_socket_does_no_harm() {
 fn an_application_that_cannot_be_loaded_is_answered_cold_and_is_not_tried_each_time() {
     let site = Site::new("raise RuntimeError('broken')");
     for _ in 0..3 {
-        let reply = site.ask();
-        assert_eq!(whole(&reply.raw).status, 500);
+        let response = site.ask();
+        assert_eq!(whole(&response.raw).status, 500);
     }
     site.await_no_process();
     let before = site.log().matches("broken").count();
-    let reply = site.ask();
-    assert_eq!(whole(&reply.raw).status, 500);
+    let response = site.ask();
+    assert_eq!(whole(&response.raw).status, 500);
     site.await_no_process();
     // Each entry names it twice: in its sentence and in its traceback.
     let after = site.log().matches("broken").count();

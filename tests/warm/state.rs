@@ -86,10 +86,10 @@ fn state(site: &Site, query: &str, user: &str) -> ([String; 3], Who) {
     if !user.is_empty() {
         command.env("REMOTE_USER", user);
     }
-    let reply = site.answer(&mut command, "");
-    assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-    let header = |name: &str| reply.header(name).unwrap().to_owned();
-    (["X-State", "X-User", "X-Language"].map(header), Who::of(&reply))
+    let response = site.answer(&mut command, "");
+    assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+    let header = |name: &str| response.header(name).unwrap().to_owned();
+    (["X-State", "X-User", "X-Language"].map(header), Who::of(&response))
 }
 
 #[test]
@@ -171,10 +171,10 @@ fn what_loading_has_made_of_the_environment_is_in_environ_as_with_cgi_handler() 
             command
                 .envs([("GONE", "1"), ("QUERY_STRING", "q")])
                 .envs(user.map(|user| ("REMOTE_USER", user)));
-            let reply = site.answer(&mut command, "");
-            assert_eq!(whole(&reply.raw).status, 200, "{mode}: {}", site.log());
-            let is_warm = Who::of(&reply).is_warm();
-            (reply.header("X-Found").unwrap().to_owned(), is_warm)
+            let response = site.answer(&mut command, "");
+            assert_eq!(whole(&response.raw).status, 200, "{mode}: {}", site.log());
+            let is_warm = Who::of(&response).is_warm();
+            (response.header("X-Found").unwrap().to_owned(), is_warm)
         };
         found(None);
         for (user, expected) in [(None, "nobody"), (Some("ada"), "ada")] {
@@ -249,8 +249,8 @@ fn a_handler_for_sigterm_that_loading_has_set_is_called_when_a_request_is_ended(
             site.await_pools(1);
         }
         let mut command = site.request();
-        let reply = site.answer(command.env("QUERY_STRING", "wait"), "");
-        assert!(reply.text().ends_with(" told"), "{mode}: {reply:?}");
+        let response = site.answer(command.env("QUERY_STRING", "wait"), "");
+        assert!(response.text().ends_with(" told"), "{mode}: {response:?}");
     }
 }
 
@@ -266,8 +266,8 @@ fn what_a_request_does_to_the_standard_streams_ends_with_it() {
             (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
         for query in &queries {
             let mut command = site.request();
-            let reply = site.answer(command.env("QUERY_STRING", query), "");
-            assert_eq!(whole(&reply.raw).status, 200, "{mode} {query}: {}", site.log());
+            let response = site.answer(command.env("QUERY_STRING", query), "");
+            assert_eq!(whole(&response.raw).status, 200, "{mode} {query}: {}", site.log());
             assert!(
                 site.log().contains(&format!("written by {query}")),
                 "{mode} {query}: {}",

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    support::{assertions::whole, probe::Reply, web_servers::eventually},
+    support::{assertions::whole, probe::Response, web_servers::eventually},
     warm::{Site, Who},
 };
 
@@ -45,38 +45,39 @@ const KEEPS: &str = "
 
 /// What a process of a pool replies that serves its first request.
 #[track_caller]
-fn first_of_a_process(site: &Site) -> Reply {
+fn first_of_a_process(site: &Site) -> Response {
     let mut found = None;
     eventually(&format!("a warm process replies: {}", site.log()), || {
-        let reply = site.ask();
-        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-        found = Some(reply).filter(|reply| Who::of(reply).is_warm() && !seen(reply).contains(" -"));
+        let response = site.ask();
+        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        found = Some(response)
+            .filter(|response| Who::of(response).is_warm() && !seen(response).contains(" -"));
         found.is_some()
     });
     found.unwrap()
 }
 
 /// What the process was asked before; requests of the tests have no user agent.
-fn seen(reply: &Reply) -> &str {
-    reply.header("X-Seen").unwrap_or_default()
+fn seen(response: &Response) -> &str {
+    response.header("X-Seen").unwrap_or_default()
 }
 
 #[test]
 fn every_process_has_what_one_request_has_made() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "--warm-up /a%20b?c=d", KEEPS);
-        let reply = first_of_a_process(&site);
+        let response = first_of_a_process(&site);
         assert_eq!(
-            seen(&reply),
+            seen(&response),
             "GET example.org /a b c=d 127.0.0.1 http wsgate b'' False True",
             "{}",
             site.log()
         );
         assert!(!site.log().contains("W0311"), "{}", site.log());
         let site = Site::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
-        let reply = first_of_a_process(&site);
+        let response = first_of_a_process(&site);
         assert_eq!(
-            seen(&reply),
+            seen(&response),
             "GET www.example.org:8443 /x  127.0.0.1 https wsgate b'' False True"
         );
     }
@@ -125,9 +126,9 @@ fn modules_that_it_imports_are_watched() {
         let draft = site.place.file("site/lazy.draft", &format!("VALUE = {value:?}\n"));
         fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
         eventually(&format!("{value} is served: {}", site.log()), || {
-            let reply = first_of_a_process(&site);
+            let response = first_of_a_process(&site);
             // The first of all was served before there was a pool, which has loaded it.
-            reply.header("X-Lazy") == Some(value)
+            response.header("X-Lazy") == Some(value)
         });
     }
 }
@@ -135,12 +136,12 @@ fn modules_that_it_imports_are_watched() {
 #[test]
 fn a_socket_that_it_leaves_open_has_each_process_load_by_itself() {
     let site = Site::with("--warm-up /socket", KEEPS);
-    let reply = site.warm_up();
-    assert!(!Who::of(&reply).is_warm());
+    let response = site.warm_up();
+    assert!(!Who::of(&response).is_warm());
     eventually(&format!("a process that has loaded for itself replies: {}", site.log()), || {
-        let reply = site.ask();
-        assert_eq!(whole(&reply.raw).status, 200, "{reply:?}");
-        seen(&reply).contains("/socket")
+        let response = site.ask();
+        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        seen(&response).contains("/socket")
     });
     let log = site.log();
     assert!(
@@ -185,9 +186,9 @@ fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_poo
             eventually(&format!("a warm process replies: {}", site.log()), || {
                 let mut command = site.request();
                 command.envs(variables.iter().copied());
-                let reply = site.answer(&mut command, "");
-                let is_warm = Who::of(&reply).is_warm();
-                assert!(!is_warm || reply.header("X-First") == Some(first), "{reply:?}");
+                let response = site.answer(&mut command, "");
+                let is_warm = Who::of(&response).is_warm();
+                assert!(!is_warm || response.header("X-First") == Some(first), "{response:?}");
                 is_warm
             });
         }
@@ -212,9 +213,12 @@ fn the_options_name_the_address_of_the_warm_up_request() {
         let mut command = site.request();
         site.answer(&mut command, "");
         eventually(&format!("a warm process replies: {}", site.log()), || {
-            let reply = site.ask();
-            let is_warm = Who::of(&reply).is_warm();
-            assert!(!is_warm || reply.header("X-First") == Some(first), "{options}: {reply:?}");
+            let response = site.ask();
+            let is_warm = Who::of(&response).is_warm();
+            assert!(
+                !is_warm || response.header("X-First") == Some(first),
+                "{options}: {response:?}"
+            );
             is_warm
         });
     }
@@ -231,10 +235,10 @@ fn a_resident_process_serves_one_address_of_the_application() {
                 .env("SCRIPT_NAME", script_name)
                 .env("PATH_INFO", "/x");
             command.env("REQUEST_URI", format!("{script_name}/x"));
-            let reply = site.answer(&mut command, "");
-            let first = reply.header("X-First").unwrap_or_default();
+            let response = site.answer(&mut command, "");
+            let first = response.header("X-First").unwrap_or_default();
             assert!(first.starts_with(&format!("{script_name} /x ")), "{first}: {}", site.log());
-            Who::of(&reply).is_warm()
+            Who::of(&response).is_warm()
         });
         site.await_pools(pools);
     }

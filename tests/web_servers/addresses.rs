@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::support::web_servers::{
-    Apache, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Nginx, Setup, Site, source,
+    Apache, ApacheProxyFcgi, Caddy, CgiModule, Client, Haproxy, Nginx, Setup, Site, WebServer,
+    source,
 };
 
 /// Alice's pages, with `script` behind all of them.
@@ -27,9 +28,9 @@ fn pages(module: CgiModule, script: &str) -> Apache {
     Apache::start(module, Setup::Action, site)
 }
 
-fn seen(front: &dyn Front, path: &str) -> serde_json::Value {
+fn seen(web_server: &dyn WebServer, path: &str) -> serde_json::Value {
     let (path, separator) = (path, if path.contains('?') { '&' } else { '?' });
-    Client::get(front.url(&format!("{path}{separator}format=json"))).run().expect(200).json()
+    Client::get(web_server.url(&format!("{path}{separator}format=json"))).run().expect(200).json()
 }
 
 fn latin_1(bytes: &[u8]) -> String {
@@ -44,9 +45,9 @@ const HARD: (&str, &[u8]) = (
 #[test]
 fn behind_htaccess_the_scripts_name_stays_out_of_addresses() {
     for module in [CgiModule::Cgid, CgiModule::Cgi] {
-        let front = public_html(module, "environ.wsgi");
+        let web_server = public_html(module, "environ.wsgi");
         for path_info in ["/", "/a", "/a/b/", "/a//b", "/app.wsgix/y"] {
-            let seen = seen(&front, &format!("/~alice{path_info}"));
+            let seen = seen(&web_server, &format!("/~alice{path_info}"));
             let address =
                 (seen["SCRIPT_NAME"].as_str().unwrap(), seen["PATH_INFO"].as_str().unwrap());
             // How many slashes stand side by side is the server's to say.
@@ -57,8 +58,8 @@ fn behind_htaccess_the_scripts_name_stays_out_of_addresses() {
 
 #[test]
 fn behind_htaccess_a_script_that_is_asked_for_by_name_is_named() {
-    let front = public_html(CgiModule::Cgid, "environ.wsgi");
-    let seen = seen(&front, "/~alice/app.wsgi/a/b");
+    let web_server = public_html(CgiModule::Cgid, "environ.wsgi");
+    let seen = seen(&web_server, "/~alice/app.wsgi/a/b");
     assert_eq!(
         (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
         (&"/~alice/app.wsgi".into(), &"/a/b".into())
@@ -67,8 +68,8 @@ fn behind_htaccess_a_script_that_is_asked_for_by_name_is_named() {
 
 #[test]
 fn behind_htaccess_a_path_arrives_as_its_bytes() {
-    let front = public_html(CgiModule::Cgid, "environ.wsgi");
-    let seen = seen(&front, &format!("/~alice{}?q=%26", HARD.0));
+    let web_server = public_html(CgiModule::Cgid, "environ.wsgi");
+    let seen = seen(&web_server, &format!("/~alice{}?q=%26", HARD.0));
     assert_eq!(seen["PATH_INFO"], latin_1(HARD.1));
     assert_eq!(seen["SCRIPT_NAME"], "/~alice");
     assert_eq!(seen["QUERY_STRING"], "q=%26&format=json");
@@ -77,49 +78,49 @@ fn behind_htaccess_a_path_arrives_as_its_bytes() {
 #[test]
 fn behind_htaccess_a_password_arrives_and_none_is_made_up() {
     for module in [CgiModule::Cgid, CgiModule::Cgi] {
-        let front = public_html(module, "environ.wsgi");
-        let with = Client::get(front.url("/~alice/x?format=json"))
+        let web_server = public_html(module, "environ.wsgi");
+        let with = Client::get(web_server.url("/~alice/x?format=json"))
             .auth("ada", "lovelace")
             .run()
             .expect(200)
             .json();
         assert_eq!(with["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl", "{module:?}");
-        assert!(seen(&front, "/~alice/x")["HTTP_AUTHORIZATION"].is_null());
+        assert!(seen(&web_server, "/~alice/x")["HTTP_AUTHORIZATION"].is_null());
     }
 }
 
 #[test]
 fn behind_htaccess_a_posted_body_arrives() {
-    let front = public_html(CgiModule::Cgid, "upload.wsgi");
-    let response = Client::post(front.url("/~alice/drop"), "0123456789").run().expect(200);
+    let web_server = public_html(CgiModule::Cgid, "upload.wsgi");
+    let response = Client::post(web_server.url("/~alice/drop"), "0123456789").run().expect(200);
     assert!(response.text().starts_with("bytes: 10\n"), "{response:?}");
 }
 
 #[test]
 fn behind_htaccess_static_files_are_sent_as_they_are() {
-    let front = public_html(CgiModule::Cgid, "environ.wsgi");
+    let web_server = public_html(CgiModule::Cgid, "environ.wsgi");
     assert_eq!(
-        Client::get(front.url("/~alice/static/page.txt")).run().expect(200).text(),
+        Client::get(web_server.url("/~alice/static/page.txt")).run().expect(200).text(),
         "as it is"
     );
 }
 
 #[test]
 fn behind_htaccess_flask_links_without_the_scripts_name() {
-    let front = public_html(CgiModule::Cgid, "flask.wsgi");
-    let page = Client::get(front.url("/~alice/")).run().expect(200).text();
+    let web_server = public_html(CgiModule::Cgid, "flask.wsgi");
+    let page = Client::get(web_server.url("/~alice/")).run().expect(200).text();
     assert!(page.contains("href=\"/~alice/where/caf%C3%A9/au%20lait\""), "{page}");
     assert!(!page.contains("app.wsgi"), "{page}");
-    let moved = Client::get(front.url("/~alice/moved")).run().expect(302);
+    let moved = Client::get(web_server.url("/~alice/moved")).run().expect(302);
     assert!(moved.header("location").ends_with("/~alice/"), "{moved:?}");
 }
 
 #[test]
 fn under_a_handler_the_address_is_the_files_and_the_rest() {
     for module in [CgiModule::Cgid, CgiModule::Cgi] {
-        let front = pages(module, "environ.wsgi");
+        let web_server = pages(module, "environ.wsgi");
         for path_info in ["", "/", "/a/b", HARD.0] {
-            let seen = seen(&front, &format!("/apps/environ.wsgi{path_info}?q=%26"));
+            let seen = seen(&web_server, &format!("/apps/environ.wsgi{path_info}?q=%26"));
             let expected = if path_info == HARD.0 { latin_1(HARD.1) } else { path_info.to_owned() };
             assert_eq!(seen["SCRIPT_NAME"], "/apps/environ.wsgi", "{module:?}");
             assert_eq!(seen["PATH_INFO"], expected, "{module:?}");
@@ -130,35 +131,36 @@ fn under_a_handler_the_address_is_the_files_and_the_rest() {
 
 #[test]
 fn under_a_handler_a_password_and_a_body_arrive() {
-    let front = pages(CgiModule::Cgid, "environ.wsgi");
-    let seen = Client::get(front.url("/apps/environ.wsgi?format=json"))
+    let web_server = pages(CgiModule::Cgid, "environ.wsgi");
+    let seen = Client::get(web_server.url("/apps/environ.wsgi?format=json"))
         .auth("ada", "lovelace")
         .run()
         .expect(200)
         .json();
     assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
-    let front = pages(CgiModule::Cgi, "upload.wsgi");
-    let response = Client::post(front.url("/apps/upload.wsgi"), "0123456789").run().expect(200);
+    let web_server = pages(CgiModule::Cgi, "upload.wsgi");
+    let response =
+        Client::post(web_server.url("/apps/upload.wsgi"), "0123456789").run().expect(200);
     assert!(response.text().starts_with("bytes: 10\n"), "{response:?}");
 }
 
 #[test]
 fn under_a_handler_a_file_that_is_not_there_is_not_found() {
-    let front = pages(CgiModule::Cgid, "environ.wsgi");
-    Client::get(front.url("/apps/absent.wsgi")).run().expect(404);
+    let web_server = pages(CgiModule::Cgid, "environ.wsgi");
+    Client::get(web_server.url("/apps/absent.wsgi")).run().expect(404);
 }
 
 #[test]
 fn a_handler_cannot_be_asked_for_by_itself() {
-    let front = pages(CgiModule::Cgid, "environ.wsgi");
-    let script = front.site().path("cgi-bin/hello.wsgi").display().to_string();
+    let web_server = pages(CgiModule::Cgid, "environ.wsgi");
+    let script = web_server.site().path("cgi-bin/hello.wsgi").display().to_string();
     for path in [
         "/wsgate-handler",
         "/wsgate-handler/apps/environ.wsgi",
         &format!("/wsgate-handler{script}"),
         "/wsgate-handler?--version",
     ] {
-        let response = Client::get(front.url(path)).header("Redirect-Status", "200").run();
+        let response = Client::get(web_server.url(path)).header("Redirect-Status", "200").run();
         assert_eq!(response.status, 403, "{path}: {response:?}");
     }
 }
@@ -167,15 +169,15 @@ fn a_handler_cannot_be_asked_for_by_itself() {
 /// to go on.
 #[test]
 fn a_line_end_in_a_path_is_part_of_it_or_refused() {
-    let fronts: [(Box<dyn Front>, bool); 4] = [
+    let web_servers: [(Box<dyn WebServer>, bool); 4] = [
         (Box::new(ApacheProxyFcgi::start()), true),
         (Box::new(Nginx::start()), true),
         (Box::new(Caddy::start()), true),
         // HAProxy cannot be told so, and takes no such path.
         (Box::new(Haproxy::start()), false),
     ];
-    for (front, is_taken) in fronts {
-        let response = Client::get(front.script("environ.wsgi/a%0Ab?format=json")).run();
+    for (web_server, is_taken) in web_servers {
+        let response = Client::get(web_server.script("environ.wsgi/a%0Ab?format=json")).run();
         if is_taken {
             let seen = response.expect(200).json();
             assert_eq!(
@@ -192,14 +194,14 @@ fn a_line_end_in_a_path_is_part_of_it_or_refused() {
 /// it.
 #[test]
 fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
-    let fronts: [Box<dyn Front>; 4] = [
+    let web_servers: [Box<dyn WebServer>; 4] = [
         Box::new(ApacheProxyFcgi::start()),
         Box::new(Nginx::start()),
         Box::new(Caddy::start()),
         Box::new(Haproxy::start()),
     ];
-    for front in fronts {
-        let address = front.script("environ.wsgi");
+    for web_server in web_servers {
+        let address = web_server.script("environ.wsgi");
         Client::get(&address).run().expect(200);
         let response = Client::get(format!("{address}x/y?format=json")).run();
         assert!(!response.text().contains("SCRIPT_NAME"), "{response:?}");
@@ -209,9 +211,9 @@ fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
 /// SCRIPT_NAME is as it was asked for, so that it leads back there (RFC 3875 3.3).
 #[test]
 fn caddy_takes_an_address_in_another_case_for_the_same() {
-    let front = Caddy::start();
-    Client::get(front.script("environ.wsgi")).run().expect(200);
-    let seen = seen(&front, "/CGI-BIN/environ.wsgi/x");
+    let web_server = Caddy::start();
+    Client::get(web_server.script("environ.wsgi")).run().expect(200);
+    let seen = seen(&web_server, "/CGI-BIN/environ.wsgi/x");
     assert_eq!(
         (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
         (&"/CGI-BIN/environ.wsgi".into(), &"/x".into())
@@ -220,15 +222,15 @@ fn caddy_takes_an_address_in_another_case_for_the_same() {
 
 #[test]
 fn a_pool_at_the_root_has_no_script_name() {
-    let fronts: [Box<dyn Front>; 4] = [
+    let web_servers: [Box<dyn WebServer>; 4] = [
         Box::new(ApacheProxyFcgi::at_the_root("environ.wsgi")),
         Box::new(Nginx::at_the_root("environ.wsgi")),
         Box::new(Caddy::at_the_root("environ.wsgi")),
         Box::new(Haproxy::at_the_root("environ.wsgi")),
     ];
-    for front in fronts {
+    for web_server in web_servers {
         for path_info in ["/", "/a/b/", "/cgi-bin/environ.wsgi", HARD.0] {
-            let seen = seen(&*front, &format!("{path_info}?q=%26"));
+            let seen = seen(&*web_server, &format!("{path_info}?q=%26"));
             let expected = if path_info == HARD.0 { latin_1(HARD.1) } else { path_info.to_owned() };
             assert_eq!((&seen["SCRIPT_NAME"], &seen["PATH_INFO"]), (&"".into(), &expected.into()));
             assert_eq!(seen["QUERY_STRING"], "q=%26&format=json");

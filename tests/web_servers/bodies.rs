@@ -3,13 +3,13 @@
 use std::{fs, path::Path, process::Command};
 
 use crate::{
-    support::web_servers::{Client, Front, Response},
-    web_servers::behind_every_front,
+    support::web_servers::{Client, Response, WebServer},
+    web_servers::behind_every_web_server,
 };
 
 const MIB: usize = 1 << 20;
 
-behind_every_front! {
+behind_every_web_server! {
     an_upload_of_50_mb_arrives_whole_in_flat_memory
     a_multipart_upload_of_50_mb_arrives_whole_in_flat_memory
     a_download_of_100_mb_arrives_whole
@@ -30,10 +30,10 @@ fn peak_kib(response: &Response) -> u64 {
 /// What the larger of two requests may cost more: far less than what it carries.
 const SLACK_KIB: u64 = 4096;
 
-fn an_upload_of_50_mb_arrives_whole_in_flat_memory(front: &mut dyn Front) {
-    let file = front.site().big_file("upload", 50 * MIB);
-    let small = Client::post(front.script("peak_memory.wsgi"), "little").run().expect(200);
-    let large = Client::put_file(front.script("peak_memory.wsgi"), &file).run().expect(200);
+fn an_upload_of_50_mb_arrives_whole_in_flat_memory(web_server: &mut dyn WebServer) {
+    let file = web_server.site().big_file("upload", 50 * MIB);
+    let small = Client::post(web_server.script("peak_memory.wsgi"), "little").run().expect(200);
+    let large = Client::put_file(web_server.script("peak_memory.wsgi"), &file).run().expect(200);
     assert_eq!(large.text(), format!("bytes: {}\nsha256: {}\n", 50 * MIB, sha256(&file)));
     assert!(
         peak_kib(&large) < peak_kib(&small) + SLACK_KIB,
@@ -43,13 +43,14 @@ fn an_upload_of_50_mb_arrives_whole_in_flat_memory(front: &mut dyn Front) {
     );
 }
 
-fn a_multipart_upload_of_50_mb_arrives_whole_in_flat_memory(front: &mut dyn Front) {
-    let little = front.site().big_file("little", 64);
-    let file = front.site().big_file("upload", 50 * MIB);
-    let small = Client::post_multipart(front.script("peak_memory.wsgi/?form"), "file", &little)
-        .run()
-        .expect(200);
-    let large = Client::post_multipart(front.script("peak_memory.wsgi/?form"), "file", &file)
+fn a_multipart_upload_of_50_mb_arrives_whole_in_flat_memory(web_server: &mut dyn WebServer) {
+    let little = web_server.site().big_file("little", 64);
+    let file = web_server.site().big_file("upload", 50 * MIB);
+    let small =
+        Client::post_multipart(web_server.script("peak_memory.wsgi/?form"), "file", &little)
+            .run()
+            .expect(200);
+    let large = Client::post_multipart(web_server.script("peak_memory.wsgi/?form"), "file", &file)
         .run()
         .expect(200);
     assert_eq!(large.text(), format!("bytes: {}\nsha256: {}\n", 50 * MIB, sha256(&file)));
@@ -62,19 +63,19 @@ fn a_multipart_upload_of_50_mb_arrives_whole_in_flat_memory(front: &mut dyn Fron
     );
 }
 
-fn a_download_of_100_mb_arrives_whole(front: &mut dyn Front) {
-    let file = front.site().big_file("big", 100 * MIB);
+fn a_download_of_100_mb_arrives_whole(web_server: &mut dyn WebServer) {
+    let file = web_server.site().big_file("big", 100 * MIB);
     let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
     let copy = scratch.path().join("copy");
-    Client::get(front.script("sends_file.wsgi")).save(&copy).expect(200);
+    Client::get(web_server.script("sends_file.wsgi")).save(&copy).expect(200);
     assert_eq!(fs::metadata(&copy).unwrap().len(), 100 * MIB as u64);
     assert_eq!(sha256(&copy), sha256(&file));
 }
 
-/// RFC 3875 4.2: a script need not read the body, and what it leaves must not break its reply.
-fn a_body_of_50_mb_may_be_left_unread(front: &mut dyn Front) {
-    let file = front.site().big_file("upload", 50 * MIB);
-    let response = Client::post_file(front.script("ignores_body.wsgi"), &file).run();
+/// RFC 3875 4.2: a script need not read the body, and what it leaves must not break its response.
+fn a_body_of_50_mb_may_be_left_unread(web_server: &mut dyn WebServer) {
+    let file = web_server.site().big_file("upload", 50 * MIB);
+    let response = Client::post_file(web_server.script("ignores_body.wsgi"), &file).run();
     assert_eq!(
         (response.status, response.body.len()),
         (200, 300_000),
@@ -82,17 +83,17 @@ fn a_body_of_50_mb_may_be_left_unread(front: &mut dyn Front) {
         response.exit
     );
     // curl may be refused the rest of the body; its 28 would be that it has waited in vain.
-    assert_ne!(response.exit, 28, "the reply is whole and the visitor kept waiting");
+    assert_ne!(response.exit, 28, "the response is whole and the client kept waiting");
     assert!(response.body.chunks(10).all(|block| block == b"0123456789"));
 }
 
 /// RFC 9112 7.1: its length is known at its end alone. Some servers count it first, and send
 /// CONTENT_LENGTH; some do not.
-fn a_body_in_chunks_arrives_whole(front: &mut dyn Front) {
-    let most = front.habits().most_in_chunks;
+fn a_body_in_chunks_arrives_whole(web_server: &mut dyn WebServer) {
+    let most = web_server.habits().most_in_chunks;
     for length in [5, 8192, MIB] {
-        let file = front.site().big_file("upload", length);
-        let request = Client::post_file(front.script("upload.wsgi"), &file)
+        let file = web_server.site().big_file("upload", length);
+        let request = Client::post_file(web_server.script("upload.wsgi"), &file)
             .header("Transfer-Encoding", "chunked");
         // Without waiting for a word whether the body is welcome.
         let response = request.header("Expect", "").run();
@@ -105,5 +106,5 @@ fn a_body_in_chunks_arrives_whole(front: &mut dyn Front) {
             assert_eq!(response.text(), format!("bytes: {length}\nsha256: {}\n", sha256(&file)));
         }
     }
-    assert!(!front.stop().contains("wsgate: error["), "nothing has failed");
+    assert!(!web_server.stop().contains("wsgate: error["), "nothing has failed");
 }

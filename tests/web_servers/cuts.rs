@@ -5,8 +5,8 @@
 use std::{fs, time::Duration};
 
 use crate::support::web_servers::{
-    Apache, ApacheFcgid, ApacheProxyFcgi, Caddy, CgiModule, Client, Front, Haproxy, Lighttpd,
-    LighttpdFastcgi, Nginx, Warm, eventually, source,
+    Apache, ApacheFcgid, ApacheProxyFcgi, Caddy, CgiModule, Client, Haproxy, Lighttpd,
+    LighttpdFastcgi, Nginx, Warm, WebServer, eventually, source,
 };
 
 /// By then a client has to know: lighttpd looks once a second for connections that have been idle
@@ -24,15 +24,15 @@ const ENDS: [(&str, &str); 5] =
     [("raises", "yes"), ("ends", "yes"), ("exits", "yes"), ("raises", "no"), ("exits", "no")];
 
 /// Asks for responses of all kinds, which end after `pause`.
-fn row(front: &mut dyn Front, pause: Duration) -> Vec<&'static str> {
+fn row(web_server: &mut dyn WebServer, pause: Duration) -> Vec<&'static str> {
     let pause = pause.as_secs_f64().to_string();
-    ENDS.iter().map(|(how, length)| cell(front, how, length, &pause)).collect()
+    ENDS.iter().map(|(how, length)| cell(web_server, how, length, &pause)).collect()
 }
 
 /// What a client sees of one response.
-fn cell(front: &dyn Front, how: &str, length: &str, pause: &str) -> &'static str {
+fn cell(web_server: &dyn WebServer, how: &str, length: &str, pause: &str) -> &'static str {
     let url = |how: &str, length: &str, pause: &str| {
-        front.script(&format!("ends_early.wsgi?how={how}&length={length}&pause={pause}"))
+        web_server.script(&format!("ends_early.wsgi?how={how}&length={length}&pause={pause}"))
     };
     // A web server may need a moment for a process that has ended.
     eventually("it serves", || Client::get(url("ends", "no", "0")).run().status == 200);
@@ -67,15 +67,15 @@ fn stands(name: &str, seen: &[&str]) {
 /// Two tests for each row: the web server has read the beginning of a response when that ends, or
 /// has not.
 macro_rules! rows {
-    ($($test:ident $name:literal $front:expr;)*) => {
+    ($($test:ident $name:literal $web_server:expr;)*) => {
         mod after_a_while {
             use super::*;
-            $(#[test] fn $test() { stands($name, &row(&mut $front, PAUSE)); })*
+            $(#[test] fn $test() { stands($name, &row(&mut $web_server, PAUSE)); })*
         }
         mod at_once {
             use super::*;
             $(#[test] fn $test() { stands(concat!($name, ", at \
-                once"), &row(&mut $front, Duration::ZERO)); })*
+                once"), &row(&mut $web_server, Duration::ZERO)); })*
         }
     };
 }

@@ -2,16 +2,16 @@
 //! miss; a pool fills the place again and says what has happened.
 
 use crate::{
-    support::web_servers::{Client, Front, eventually},
-    web_servers::behind_every_pool_front,
+    support::web_servers::{Client, WebServer, eventually},
+    web_servers::behind_every_pool_web_server,
 };
 
-behind_every_pool_front! {
+behind_every_pool_web_server! {
     a_worker_that_is_taken_along_is_replaced
     a_request_that_takes_too_long_is_answered_and_its_worker_goes_on
 }
 
-fn a_worker_that_is_taken_along_is_replaced(front: &mut dyn Front) {
+fn a_worker_that_is_taken_along_is_replaced(web_server: &mut dyn WebServer) {
     for (script, how) in [
         ("segfaults.wsgi", "was killed by SIGSEGV"),
         ("kills_itself.wsgi", "was killed by SIGKILL"),
@@ -19,10 +19,10 @@ fn a_worker_that_is_taken_along_is_replaced(front: &mut dyn Front) {
     ] {
         // More often than there are workers.
         for times in 1..=3 {
-            let response = Client::get(front.script(script)).run();
+            let response = Client::get(web_server.script(script)).run();
             assert!((500..=504).contains(&response.status), "{response:?}");
             let entries = || {
-                let log = front.log();
+                let log = web_server.log();
                 log.lines()
                     .filter(|line| line.contains("wsgate: error[W0701]") && line.contains(how))
                     .count()
@@ -30,18 +30,20 @@ fn a_worker_that_is_taken_along_is_replaced(front: &mut dyn Front) {
             eventually("the log has an entry for each", || entries() == times);
         }
     }
-    Client::get(front.script("hello.wsgi")).run().expect(200);
+    Client::get(web_server.script("hello.wsgi")).run().expect(200);
 }
 
-fn a_request_that_takes_too_long_is_answered_and_its_worker_goes_on(front: &mut dyn Front) {
+fn a_request_that_takes_too_long_is_answered_and_its_worker_goes_on(
+    web_server: &mut dyn WebServer,
+) {
     // More often than there are workers.
     for times in 1..=3 {
-        let response = Client::get(front.script("hangs.wsgi")).run().expect(504);
+        let response = Client::get(web_server.script("hangs.wsgi")).run().expect(504);
         assert!(!response.text().contains("Traceback"), "{response:?}");
         eventually("the log has an entry for each", || {
-            front.log().matches("wsgate: error[W0604]").count() == times
+            web_server.log().matches("wsgate: error[W0604]").count() == times
         });
     }
-    let log = front.stop();
+    let log = web_server.stop();
     assert!(!log.contains("[W0701]"), "a worker has ended: {log}");
 }

@@ -1,12 +1,12 @@
 //! What can be asked for of a directory of scripts.
 
 use crate::{
-    support::web_servers::{ApacheFcgid, Client, Front},
-    web_servers::behind_every_cold_front,
+    support::web_servers::{ApacheFcgid, Client, WebServer},
+    web_servers::behind_every_cold_web_server,
 };
 
 // No script is run, so that it is all one whether one would be warm.
-behind_every_cold_front! {
+behind_every_cold_web_server! {
     only_wsgi_files_can_be_asked_for
 }
 
@@ -18,18 +18,18 @@ mod apache_fcgid {
     }
 }
 
-/// A virtualenv's python under cgi-bin would be a program that runs whatever a visitor posts.
-fn only_wsgi_files_can_be_asked_for(front: &mut dyn Front) {
+/// A virtualenv's python under cgi-bin would be a program that runs whatever a client posts.
+fn only_wsgi_files_can_be_asked_for(web_server: &mut dyn WebServer) {
     std::os::unix::fs::symlink(
         crate::support::web_servers::venv(),
-        front.site().path("cgi-bin/.venv"),
+        web_server.site().path("cgi-bin/.venv"),
     )
     .unwrap();
     for path in
         [".venv/bin/python", ".venv/bin/python/x.wsgi", "djangosite/settings.py", "djangosite/"]
     {
         let response = Client::post(
-            front.script(path),
+            web_server.script(path),
             "print('Content-Type: text/plain'); print(); print('in')",
         )
         .run();

@@ -1,4 +1,4 @@
-//! What visitors cannot fetch: sources, settings, databases and leftovers, wherever an application
+//! What clients cannot fetch: sources, settings, databases and leftovers, wherever an application
 //! lies.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::support::web_servers::{
-    Apache, ApacheFcgid, CgiModule, Front, Lighttpd, Setup, Site, source,
+    Apache, ApacheFcgid, CgiModule, Lighttpd, Setup, Site, WebServer, source,
 };
 
 /// Stands in each file that nobody may see.
@@ -143,8 +143,8 @@ fn put_application(directory: &Path) {
 }
 
 /// Asks as it stands here, which clients would put right; the whole response.
-fn ask(front: &dyn Front, method: &str, path: &str) -> String {
-    let url = front.url("");
+fn ask(web_server: &dyn WebServer, method: &str, path: &str) -> String {
+    let url = web_server.url("");
     let mut connection = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     write!(connection, "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
     let mut response = Vec::new();
@@ -155,11 +155,11 @@ fn ask(front: &dyn Front, method: &str, path: &str) -> String {
 }
 
 /// Fails if one of the files below `address` is shown, however it is asked for.
-fn shows_nothing(front: &dyn Front, address: &str, files: &[&str]) {
+fn shows_nothing(web_server: &dyn WebServer, address: &str, files: &[&str]) {
     for file in files {
         let requests = ways_to(file).into_iter().map(|way| ("GET", way));
         for (method, way) in requests.chain([("POST", file.replace('#', "%23"))]) {
-            let response = ask(front, method, &format!("{address}/{way}"));
+            let response = ask(web_server, method, &format!("{address}/{way}"));
             assert!(!response.contains(SECRET), "{method} {address}/{way}: {response}");
             assert!(response.starts_with("HTTP/1."), "{method} {address}/{way}: {response:?}");
         }
@@ -167,7 +167,7 @@ fn shows_nothing(front: &dyn Front, address: &str, files: &[&str]) {
     // A directory is no list of what lies in it.
     for directory in ["", "djangosite", "static", ".git", ".well-known", "__pycache__"] {
         for path in [format!("{address}/{directory}/"), format!("{address}/{directory}")] {
-            let response = ask(front, "GET", &path);
+            let response = ask(web_server, "GET", &path);
             for name in ["settings.py", "sqlite3", "style.css", "Index of"] {
                 assert!(!response.contains(name), "{path}: {response}");
             }
@@ -175,8 +175,8 @@ fn shows_nothing(front: &dyn Front, address: &str, files: &[&str]) {
     }
 }
 
-fn gets(front: &dyn Front, path: &str, status: u16, text: &str) {
-    let response = ask(front, "GET", path);
+fn gets(web_server: &dyn WebServer, path: &str, status: u16, text: &str) {
+    let response = ask(web_server, "GET", path);
     let is_so = response.split(' ').nth(1) == Some(&status.to_string());
     assert!(is_so && response.contains(text), "{path}: {response}");
 }
@@ -195,7 +195,7 @@ fn alice() -> Site {
     site
 }
 
-/// Files for visitors, and others among them.
+/// Files for clients, and others among them.
 fn put_static(pages: &Path) {
     for file in STATIC {
         put(&pages.join("static"), file, "as it is");
@@ -222,22 +222,27 @@ fn hidden_among_static() -> Vec<String> {
         .collect()
 }
 
-fn shows_what_is_static(front: &dyn Front, address: &str) {
+fn shows_what_is_static(web_server: &dyn WebServer, address: &str) {
     for file in STATIC {
-        gets(front, &format!("{address}/static/{}", file.replace(' ', "%20")), 200, "as it is");
+        gets(
+            web_server,
+            &format!("{address}/static/{}", file.replace(' ', "%20")),
+            200,
+            "as it is",
+        );
     }
-    gets(front, &format!("{address}/favicon.ico"), 200, "as it is");
-    gets(front, &format!("{address}/.well-known/acme-challenge/Zx_-9"), 200, "as it is");
+    gets(web_server, &format!("{address}/favicon.ico"), 200, "as it is");
+    gets(web_server, &format!("{address}/.well-known/acme-challenge/Zx_-9"), 200, "as it is");
     let files = hidden_among_static();
     let files: Vec<&str> =
         files.iter().map(String::as_str).chain(["static/x.wsgi", "static.css"]).collect();
-    shows_nothing(front, address, &files);
+    shows_nothing(web_server, address, &files);
 }
 
 fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str) {
-    let front = Apache::start(module, setup, alice());
-    gets(&front, &format!("{address}/"), 200, "the application");
-    gets(&front, &format!("{address}/app.wsgi/x"), 200, "the application");
+    let web_server = Apache::start(module, setup, alice());
+    gets(&web_server, &format!("{address}/"), 200, "the application");
+    gets(&web_server, &format!("{address}/app.wsgi/x"), 200, "the application");
     // Also what is the name of a file; of some, the server's own side refuses these.
     for file in [
         "djangosite/settings.py",
@@ -248,17 +253,22 @@ fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str)
         "x.log",
         ".x/y",
     ] {
-        gets(&front, &format!("{address}/{file}"), 200, "the application");
+        gets(&web_server, &format!("{address}/{file}"), 200, "the application");
     }
     // And what is the name of a directory, or the beginning of one of a file.
     for file in ["djangosite", "static", "static?x", "setup", "djangosite/settings", "setup/x"] {
-        gets(&front, &format!("{address}/{file}"), 200, &format!("the application at /{file}\n"));
+        gets(
+            &web_server,
+            &format!("{address}/{file}"),
+            200,
+            &format!("the application at /{file}\n"),
+        );
     }
     if !address.is_empty() {
-        gets(&front, address, 301, &format!("{address}/\r\n"));
+        gets(&web_server, address, 301, &format!("{address}/\r\n"));
     }
-    shows_nothing(&front, address, &HIDDEN);
-    shows_what_is_static(&front, address);
+    shows_nothing(&web_server, address, &HIDDEN);
+    shows_what_is_static(&web_server, address);
 }
 
 #[test]
@@ -282,9 +292,9 @@ fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
     put_hidden(&pages);
     put(&pages, "page.html", "as it is");
     put(&pages, ".well-known/acme-challenge/Zx_-9", "as it is");
-    let front = Apache::start(CgiModule::Cgid, Setup::PublicHtml, site);
-    gets(&front, "/~alice/page.html", 200, "as it is");
-    gets(&front, "/~alice/.well-known/acme-challenge/Zx_-9", 200, "as it is");
+    let web_server = Apache::start(CgiModule::Cgid, Setup::PublicHtml, site);
+    gets(&web_server, "/~alice/page.html", 200, "as it is");
+    gets(&web_server, "/~alice/.well-known/acme-challenge/Zx_-9", 200, "as it is");
     let is_page = |file: &str| {
         let types = [
             "py", "ini", "cfg", "toml", "yaml", "yml", "in", "lock", "gz", "zip", "tgz", "pem",
@@ -296,7 +306,7 @@ fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
     };
     let files: Vec<&str> = HIDDEN.into_iter().filter(|file| !is_page(file)).collect();
     assert!(files.len() > 25, "{files:?}");
-    shows_nothing(&front, "/~alice", &files);
+    shows_nothing(&web_server, "/~alice", &files);
 }
 
 #[test]
@@ -316,16 +326,16 @@ fn among_pages_only_wsgi_files_and_pages_can_be_asked_for() {
     for file in settings {
         put(&pages, file, SECRET);
     }
-    let front = Apache::start(CgiModule::Cgid, Setup::Action, site);
+    let web_server = Apache::start(CgiModule::Cgid, Setup::Action, site);
     for file in STATIC {
-        gets(&front, &format!("/sub/{}", file.replace(' ', "%20")), 200, "as it is");
+        gets(&web_server, &format!("/sub/{}", file.replace(' ', "%20")), 200, "as it is");
     }
-    gets(&front, "/sub/", 200, "as it is");
+    gets(&web_server, "/sub/", 200, "as it is");
     for file in named.into_iter().chain([".well-known/acme-challenge/Zx_-9"]) {
-        gets(&front, &format!("/{file}"), 200, "as it is");
+        gets(&web_server, &format!("/{file}"), 200, "as it is");
     }
-    shows_nothing(&front, "", &HIDDEN);
-    shows_nothing(&front, "", &settings);
+    shows_nothing(&web_server, "", &HIDDEN);
+    shows_nothing(&web_server, "", &settings);
 }
 
 /// cgi-bin in public_html: at `/cgi-bin/` programs are run, and under its second address files are
@@ -339,20 +349,20 @@ fn a_cgi_bin_within_pages_shows_nothing_at_its_second_address() {
     put(&scripts, ".htaccess", &format!("# {SECRET}\n{rules}"));
     put_application(&scripts);
     put(&scripts, "text.wsgi", SECRET);
-    let front = Apache::start(CgiModule::Cgid, Setup::Hosted, site);
-    gets(&front, "/cgi-bin/app.wsgi/x", 200, "the application");
+    let web_server = Apache::start(CgiModule::Cgid, Setup::Hosted, site);
+    gets(&web_server, "/cgi-bin/app.wsgi/x", 200, "the application");
     for address in ["/cgi-bin", "/second/cgi-bin"] {
-        shows_nothing(&front, address, &HIDDEN);
-        shows_nothing(&front, address, &["text.wsgi"]);
+        shows_nothing(&web_server, address, &HIDDEN);
+        shows_nothing(&web_server, address, &["text.wsgi"]);
     }
 }
 
-fn a_directory_of_scripts_shows_nothing(front: &dyn Front) {
-    let scripts = front.site().path("cgi-bin");
+fn a_directory_of_scripts_shows_nothing(web_server: &dyn WebServer) {
+    let scripts = web_server.site().path("cgi-bin");
     put_hidden(&scripts);
     put_application(&scripts);
-    gets(front, "/cgi-bin/app.wsgi/x", 200, "the application");
-    shows_nothing(front, "/cgi-bin", &HIDDEN);
+    gets(web_server, "/cgi-bin/app.wsgi/x", 200, "the application");
+    shows_nothing(web_server, "/cgi-bin", &HIDDEN);
 }
 
 #[test]
@@ -368,10 +378,10 @@ fn under_lighttpd_nothing_but_wsgi_files_can_be_asked_for() {
 /// mod_fcgid has to find a FastCGI server in a script, so that none is run here.
 #[test]
 fn under_mod_fcgid_nothing_but_wsgi_files_can_be_asked_for() {
-    let front = ApacheFcgid::start();
-    gets(&front, "/cgi-bin/hello.wsgi", 200, "Hello from WSGI");
-    put_hidden(&front.site().path("cgi-bin"));
-    shows_nothing(&front, "/cgi-bin", &HIDDEN);
+    let web_server = ApacheFcgid::start();
+    gets(&web_server, "/cgi-bin/hello.wsgi", 200, "Hello from WSGI");
+    put_hidden(&web_server.site().path("cgi-bin"));
+    shows_nothing(&web_server, "/cgi-bin", &HIDDEN);
 }
 
 /// The sample for Django in cgi-bin of a host whose cgi-bin is among its pages.
@@ -402,7 +412,7 @@ fn the_django_sample_keeps_its_data_out_of_all_pages() {
     assert_eq!(mode & 0o777, 0o700, "{mode:o}");
     assert!(copy(Some(&var), Some(&pages)).0);
     let (is_accepted, said) = copy(Some(&var.join("x")), Some(&var));
-    assert!(!is_accepted && said.contains("visitors could fetch the database"), "{said}");
+    assert!(!is_accepted && said.contains("clients could fetch the database"), "{said}");
 }
 
 /// Apache sends the text of scripts for which it has no module.

@@ -1,24 +1,27 @@
-//! Applications that fail, each in its own way: the browser gets a valid reply that says nothing of
-//! the cause, and the error log one entry that says it all. What is other where workers stay stands
-//! in `workers`.
+//! Applications that fail, each in its own way: the browser gets a valid response that says nothing
+//! of the cause, and the error log one entry that says it all. What is other where workers stay
+//! stands in `workers`.
 
 use crate::{
-    support::web_servers::{Client, Front, eventually},
-    web_servers::{behind_every_cold_front, behind_every_resident_front, behind_every_warm_front},
+    support::web_servers::{Client, WebServer, eventually},
+    web_servers::{
+        behind_every_cold_web_server, behind_every_resident_web_server,
+        behind_every_warm_web_server,
+    },
 };
 
-/// Each application of `tests/apps/` that fails, with the status that a visitor gets.
+/// Each application of `tests/apps/` that fails, with the status that a client gets.
 macro_rules! each_gets_its_status_and_one_log_entry {
     (anyhow { $($app:ident $status:literal)* } cold { $($unloaded:ident $its_status:literal)* }) => {
-        $(fn $app(front: &mut dyn Front) { fails_well(front, stringify!($app), $status); })*
-        $(fn $unloaded(front: &mut dyn Front) { fails_well(front, stringify!($unloaded), $its_status); })*
-        behind_every_cold_front! { $($app)* $($unloaded)* }
-        behind_every_warm_front! {
+        $(fn $app(web_server: &mut dyn WebServer) { fails_well(web_server, stringify!($app), $status); })*
+        $(fn $unloaded(web_server: &mut dyn WebServer) { fails_well(web_server, stringify!($unloaded), $its_status); })*
+        behind_every_cold_web_server! { $($app)* $($unloaded)* }
+        behind_every_warm_web_server! {
             $($app)*
             a_process_that_ends_without_a_word
             an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
         }
-        behind_every_resident_front! {
+        behind_every_resident_web_server! {
             $($app)*
             a_process_that_ends_without_a_word
             an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
@@ -56,11 +59,13 @@ each_gets_its_status_and_one_log_entry! {
     }
 }
 
-fn a_process_that_ends_without_a_word(front: &mut dyn Front) {
-    fails_well(front, "calls_os_exit", 502);
+fn a_process_that_ends_without_a_word(web_server: &mut dyn WebServer) {
+    fails_well(web_server, "calls_os_exit", 502);
 }
 
-fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(front: &mut dyn Front) {
+fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(
+    web_server: &mut dyn WebServer,
+) {
     for (app, code) in [
         ("raises_at_import", "W0301"),
         ("missing_module", "W0302"),
@@ -68,7 +73,7 @@ fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(front: &mu
         ("syntax_error", "W0301"),
     ] {
         for _ in 0..3 {
-            let page = Client::get(front.script(&format!("{app}.wsgi"))).run().expect(500);
+            let page = Client::get(web_server.script(&format!("{app}.wsgi"))).run().expect(500);
             assert!(!page.text().contains("Traceback") && !page.text().contains(app), "{page:?}");
             let id = page
                 .text()
@@ -77,14 +82,18 @@ fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(front: &mu
                 .and_then(|rest| rest.split("</code>").next())
                 .unwrap()
                 .to_owned();
-            eventually("the log names the request", || front.log().contains(&id));
+            eventually("the log names the request", || web_server.log().contains(&id));
         }
-        assert!(front.log().contains(&format!("wsgate: error[{code}]")), "{app}: {}", front.log());
+        assert!(
+            web_server.log().contains(&format!("wsgate: error[{code}]")),
+            "{app}: {}",
+            web_server.log()
+        );
     }
 }
 
-fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
-    let page = Client::get(front.script(&format!("{app}.wsgi"))).run().expect(status);
+fn fails_well(web_server: &mut dyn WebServer, app: &str, status: u16) {
+    let page = Client::get(web_server.script(&format!("{app}.wsgi"))).run().expect(status);
     let text = page.text();
     assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
     for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
@@ -98,9 +107,9 @@ fn fails_well(front: &mut dyn Front, app: &str, status: u16) {
     assert!(!id.is_empty(), "the page names no request id: {text}");
 
     // The entry may be on its way still; a second one would be when nothing of ours runs any more.
-    eventually("the log has an entry", || front.log().contains("hint: "));
-    eventually("no process of ours is left", || front.site().processes().is_empty());
-    let log = without_obituaries(&front.stop());
+    eventually("the log has an entry", || web_server.log().contains("hint: "));
+    eventually("no process of ours is left", || web_server.site().processes().is_empty());
+    let log = without_obituaries(&web_server.stop());
     let entries = log.matches("wsgate: error[W").count();
     assert_eq!(entries, 1, "entries in the log: {log}");
     let entry = &log[log.find("wsgate: error[W").unwrap()..];

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::{
-    support::web_servers::{Client, Front, Response, eventually, venv},
-    web_servers::behind_every_front,
+    support::web_servers::{Client, Response, WebServer, eventually, venv},
+    web_servers::behind_every_web_server,
 };
 
-behind_every_front! {
+behind_every_web_server! {
     flask_links_below_its_script
     flask_redirects_to_its_index
     flask_reads_a_form_and_escapes_it
@@ -20,70 +20,75 @@ behind_every_front! {
     django_logs_an_admin_in_who_edits_a_note
 }
 
-fn flask_links_below_its_script(front: &mut dyn Front) {
-    let page = Client::get(front.script("flask.wsgi/")).run().expect(200).text();
+fn flask_links_below_its_script(web_server: &mut dyn WebServer) {
+    let page = Client::get(web_server.script("flask.wsgi/")).run().expect(200).text();
     for link in ["/cgi-bin/flask.wsgi/moved", "/cgi-bin/flask.wsgi/where/caf%C3%A9/au%20lait"] {
         assert!(page.contains(&format!("href=\"{link}\"")), "{page}");
     }
 }
 
-fn flask_redirects_to_its_index(front: &mut dyn Front) {
-    let response = Client::get(front.script("flask.wsgi/moved")).run().expect(302);
+fn flask_redirects_to_its_index(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("flask.wsgi/moved")).run().expect(302);
     assert!(response.header("location").ends_with("/cgi-bin/flask.wsgi/"), "{response:?}");
     // Routing is strict about the slash: the script's own address is completed.
-    let response = Client::get(front.script("flask.wsgi")).run();
+    let response = Client::get(web_server.script("flask.wsgi")).run();
     assert!([200, 308].contains(&response.status), "{response:?}");
 }
 
-fn flask_reads_a_form_and_escapes_it(front: &mut dyn Front) {
-    let page = Client::post(front.script("flask.wsgi/greet"), "name=%3Cb%3EZo%C3%AB")
+fn flask_reads_a_form_and_escapes_it(web_server: &mut dyn WebServer) {
+    let page = Client::post(web_server.script("flask.wsgi/greet"), "name=%3Cb%3EZo%C3%AB")
         .run()
         .expect(200)
         .text();
     assert!(page.contains("Hello, &lt;b&gt;Zoë!"), "{page}");
 }
 
-fn flask_counts_visits_in_a_cookie(front: &mut dyn Front) {
+fn flask_counts_visits_in_a_cookie(web_server: &mut dyn WebServer) {
     let jar = tempfile::NamedTempFile::new().unwrap();
     for visits in 1..=3 {
-        let page =
-            Client::get(front.script("flask.wsgi/")).cookies(jar.path()).run().expect(200).text();
+        let page = Client::get(web_server.script("flask.wsgi/"))
+            .cookies(jar.path())
+            .run()
+            .expect(200)
+            .text();
         assert!(page.contains(&format!("You were here {visits} times")), "{page}");
     }
 }
 
-fn flask_routes_a_path_that_is_not_ascii(front: &mut dyn Front) {
-    let seen = Client::get(front.script("flask.wsgi/where/caf%C3%A9/au%20lait%3F"))
+fn flask_routes_a_path_that_is_not_ascii(web_server: &mut dyn WebServer) {
+    let seen = Client::get(web_server.script("flask.wsgi/where/caf%C3%A9/au%20lait%3F"))
         .run()
         .expect(200)
         .json();
     assert_eq!(seen["rest"], "café/au lait?");
     assert_eq!(seen["script_root"], "/cgi-bin/flask.wsgi");
     assert_eq!(seen["path"], "/where/café/au lait?");
-    assert_eq!(seen["url"], front.script("flask.wsgi/where/café/au%20lait%3F"));
+    assert_eq!(seen["url"], web_server.script("flask.wsgi/where/café/au%20lait%3F"));
 }
 
-fn flask_asks_for_a_password_and_accepts_it(front: &mut dyn Front) {
-    let response = Client::get(front.script("flask.wsgi/private")).run().expect(401);
+fn flask_asks_for_a_password_and_accepts_it(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("flask.wsgi/private")).run().expect(401);
     assert_eq!(response.header("www-authenticate"), "Basic realm=\"flask.wsgi\"");
-    let response =
-        Client::get(front.script("flask.wsgi/private")).auth("ada", "lovelace").run().expect(200);
+    let response = Client::get(web_server.script("flask.wsgi/private"))
+        .auth("ada", "lovelace")
+        .run()
+        .expect(200);
     assert_eq!(response.text(), "Good day, ada\n");
 }
 
 /// Flask answers such a request itself, and writes to `wsgi.errors`.
-fn flask_failing_is_one_entry_in_the_log(front: &mut dyn Front) {
-    let response = Client::get(front.script("flask.wsgi/error")).run().expect(500);
+fn flask_failing_is_one_entry_in_the_log(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("flask.wsgi/error")).run().expect(500);
     assert!(!response.text().contains("Traceback"), "{response:?}");
     eventually("the traceback is in the log", || {
-        front.log().contains("RuntimeError: this page fails")
+        web_server.log().contains("RuntimeError: this page fails")
     });
-    assert_eq!(front.log().matches("Traceback").count(), 1, "{}", front.log());
+    assert_eq!(web_server.log().matches("Traceback").count(), 1, "{}", web_server.log());
 }
 
 /// Makes the database, and an administrator.
-fn set_up_django(front: &dyn Front) {
-    let site = front.site();
+fn set_up_django(web_server: &dyn WebServer) {
+    let site = web_server.site();
     for words in [
         &["migrate", "--verbosity", "0"][..],
         &["createsuperuser", "--noinput", "--verbosity", "0"],
@@ -105,29 +110,29 @@ fn set_up_django(front: &dyn Front) {
     }
 }
 
-fn django_serves_its_page_and_its_static_files(front: &mut dyn Front) {
-    set_up_django(front);
-    let page = Client::get(front.script("django.wsgi/")).run().expect(200).text();
+fn django_serves_its_page_and_its_static_files(web_server: &mut dyn WebServer) {
+    set_up_django(web_server);
+    let page = Client::get(web_server.script("django.wsgi/")).run().expect(200).text();
     assert!(page.contains("href=\"/cgi-bin/django.wsgi/admin/\""), "{page}");
-    let login = Client::get(front.script("django.wsgi/admin/login/")).run().expect(200).text();
+    let login = Client::get(web_server.script("django.wsgi/admin/login/")).run().expect(200).text();
     let sheet = "/cgi-bin/django.wsgi/static/admin/css/base.css";
     assert!(login.contains(&format!("href=\"{sheet}\"")), "{login}");
-    let style = Client::get(front.url(sheet)).run().expect(200);
+    let style = Client::get(web_server.url(sheet)).run().expect(200);
     assert_eq!(style.header("content-type"), "text/css");
     assert!(style.text().contains("DJANGO Admin"), "{style:?}");
 }
 
-fn django_refuses_a_form_without_its_token(front: &mut dyn Front) {
-    set_up_django(front);
-    Client::post(front.script("django.wsgi/admin/login/"), "username=ada&password=lovelace")
+fn django_refuses_a_form_without_its_token(web_server: &mut dyn WebServer) {
+    set_up_django(web_server);
+    Client::post(web_server.script("django.wsgi/admin/login/"), "username=ada&password=lovelace")
         .run()
         .expect(403);
 }
 
-fn django_logs_an_admin_in_who_edits_a_note(front: &mut dyn Front) {
-    set_up_django(front);
+fn django_logs_an_admin_in_who_edits_a_note(web_server: &mut dyn WebServer) {
+    set_up_django(web_server);
     let jar = tempfile::NamedTempFile::new().unwrap();
-    let mut admin = Admin { front, jar: jar.path() };
+    let mut admin = Admin { web_server, jar: jar.path() };
 
     let to_login = admin.get("").expect(302);
     assert!(
@@ -144,19 +149,19 @@ fn django_logs_an_admin_in_who_edits_a_note(front: &mut dyn Front) {
     assert!(edit.contains("café"), "{edit}");
     admin.submit("notes/note/1/change/", "title=Second&text=%3Cem%3E").expect(302);
 
-    let page = Client::get(front.script("django.wsgi/")).run().expect(200).text();
+    let page = Client::get(web_server.script("django.wsgi/")).run().expect(200).text();
     assert!(page.contains("<h2>Second</h2>\n<p>&lt;em&gt;</p>"), "{page}");
 }
 
 /// Somebody in a browser at Django's admin.
 struct Admin<'a> {
-    front: &'a dyn Front,
+    web_server: &'a dyn WebServer,
     jar: &'a Path,
 }
 
 impl Admin<'_> {
     fn url(&self, page: &str) -> String {
-        self.front.script(&format!("django.wsgi/admin/{page}"))
+        self.web_server.script(&format!("django.wsgi/admin/{page}"))
     }
 
     fn get(&mut self, page: &str) -> Response {

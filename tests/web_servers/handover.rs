@@ -1,40 +1,40 @@
-//! Connections that are kept change their worker where one is busy or ends, and visitors notice
+//! Connections that are kept change their worker where one is busy or ends, and clients notice
 //! nothing.
 
 use std::{io::Write as _, thread};
 
 use crate::{
-    support::web_servers::{Client, Front},
-    web_servers::behind_every_pool_front,
+    support::web_servers::{Client, WebServer},
+    web_servers::behind_every_pool_web_server,
 };
 
-behind_every_pool_front! {
+behind_every_pool_web_server! {
     a_page_that_waits_holds_up_no_other
     releases_cost_no_request
 }
 
-fn a_page_that_waits_holds_up_no_other(front: &mut dyn Front) {
-    let mut gate = front.site().fifo("gate");
-    let page = || Client::get(front.script("waits_if_asked.wsgi")).stream();
+fn a_page_that_waits_holds_up_no_other(web_server: &mut dyn WebServer) {
+    let mut gate = web_server.site().fifo("gate");
+    let page = || Client::get(web_server.script("waits_if_asked.wsgi")).stream();
     for _ in 0..3 {
         // So many at once that a server which keeps connections has some with each worker.
-        for reply in [(); 6].map(|()| page()) {
-            assert_eq!(reply.finish(), ("first\nsecond\n".to_owned(), true));
+        for response in [(); 6].map(|()| page()) {
+            assert_eq!(response.finish(), ("first\nsecond\n".to_owned(), true));
         }
-        let mut waits = Client::get(front.script("waits_if_asked.wsgi?wait")).stream();
+        let mut waits = Client::get(web_server.script("waits_if_asked.wsgi?wait")).stream();
         assert_eq!(waits.read_until("first\n"), "first\n");
-        for reply in [(); 6].map(|()| page()) {
-            assert_eq!(reply.finish(), ("first\nsecond\n".to_owned(), true));
+        for response in [(); 6].map(|()| page()) {
+            assert_eq!(response.finish(), ("first\nsecond\n".to_owned(), true));
         }
         gate.write_all(b"go\n").unwrap();
         assert_eq!(waits.finish(), ("first\nsecond\n".to_owned(), true));
     }
 }
 
-fn releases_cost_no_request(front: &mut dyn Front) {
-    let url = front.script("waits_if_asked.wsgi");
+fn releases_cost_no_request(web_server: &mut dyn WebServer) {
+    let url = web_server.script("waits_if_asked.wsgi");
     Client::get(&url).run().expect(200);
-    let (site, mut asked) = (front.site(), 0);
+    let (site, mut asked) = (web_server.site(), 0);
     thread::scope(|scope| {
         let reloads = scope.spawn(|| {
             for _ in 0..10 {

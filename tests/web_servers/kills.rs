@@ -1,4 +1,4 @@
-//! Workers that are killed one after the other, as visitors of a site behind nginx see it.
+//! Workers that are killed one after the other, as clients of a site behind nginx see it.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     pool::load::{Random, turn},
-    support::web_servers::{Client, Front as _, Nginx, eventually, wait_for_exit},
+    support::web_servers::{Client, Nginx, WebServer as _, eventually, wait_for_exit},
 };
 
 const KILLS: u64 = 50;
@@ -29,20 +29,20 @@ const VISITORS: usize = 4;
 fn a_request_whose_worker_is_killed_is_answered_with_502_and_every_other_is_whole() {
     let _turn = turn();
     let mut random = Random::new();
-    let mut front = Nginx::start();
-    let url = front.script("tells_its_process.wsgi");
+    let mut web_server = Nginx::start();
+    let url = web_server.script("tells_its_process.wsgi");
     Client::get(&url).run().expect(200);
     let (begun, settled, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // Workers that have answered, and those that were killed.
     let (seen, killed) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
     let (served, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let visit = |visitor: usize| {
+    let visit = |client: usize| {
         for number in 0_u64.. {
             if over.load(Ordering::SeqCst) {
                 break;
             }
             let began = settled.load(Ordering::SeqCst);
-            let query = format!("visitor={visitor}&number={number}");
+            let query = format!("client={client}&number={number}");
             let response = Client::get(format!("{url}?{query}")).run();
             assert_eq!(response.exit, 0, "{response:?}");
             if response.status == 200 {
@@ -59,11 +59,11 @@ fn a_request_whose_worker_is_killed_is_answered_with_502_and_every_other_is_whol
     };
     thread::scope(|scope| {
         let (alive, all_ended) = channel::<()>();
-        for visitor in 0..VISITORS {
+        for client in 0..VISITORS {
             let (alive, visit) = (alive.clone(), &visit);
             scope.spawn(move || {
                 let _alive = alive;
-                visit(visitor);
+                visit(client);
             });
         }
         drop(alive);
@@ -96,7 +96,7 @@ fn a_request_whose_worker_is_killed_is_answered_with_502_and_every_other_is_whol
     for _ in 0..4 {
         Client::get(&url).run().expect(200);
     }
-    let log = front.stop();
+    let log = web_server.stop();
     assert_eq!(log.matches("wsgate: error[W").count() as u64, KILLS, "{log}");
     assert_eq!(log.matches("[W0701]").count() as u64, KILLS, "{log}");
 }

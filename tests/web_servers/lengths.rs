@@ -8,11 +8,11 @@ use std::{
 };
 
 use crate::{
-    support::web_servers::{Client, Front, Response},
-    web_servers::behind_every_front,
+    support::web_servers::{Client, Response, WebServer},
+    web_servers::behind_every_web_server,
 };
 
-behind_every_front! {
+behind_every_web_server! {
     a_content_length_arrives
     a_head_has_the_headers_of_a_get
     what_comes_behind_a_short_body_is_not_taken_for_the_next_response
@@ -20,10 +20,10 @@ behind_every_front! {
 
 /// Apache since 2.4.59 drops it unless told otherwise, and a client cannot know how much is to
 /// come.
-fn a_content_length_arrives(front: &mut dyn Front) {
+fn a_content_length_arrives(web_server: &mut dyn WebServer) {
     for (path, length) in [("/fits", 100_000), ("/list", 10)] {
         for method in ["GET", "HEAD"] {
-            let url = front.script(&format!("has_length.wsgi{path}"));
+            let url = web_server.script(&format!("has_length.wsgi{path}"));
             let request = if method == "GET" { Client::get(url) } else { Client::head(url) };
             let response = request.run().expect(200);
             assert_eq!(
@@ -39,7 +39,7 @@ fn a_content_length_arrives(front: &mut dyn Front) {
         }
     }
     // What is too much is cut off.
-    let response = Client::get(front.script("has_length.wsgi/long")).run().expect(200);
+    let response = Client::get(web_server.script("has_length.wsgi/long")).run().expect(200);
     assert_eq!(
         (response.header("content-length"), response.body.len()),
         ("50000", 50_000),
@@ -48,7 +48,7 @@ fn a_content_length_arrives(front: &mut dyn Front) {
 }
 
 /// RFC 9110 9.3.2: the same headers, though those that only a body makes known may be missing.
-fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
+fn a_head_has_the_headers_of_a_get(web_server: &mut dyn WebServer) {
     let headers = |response: &Response| {
         let of_connection =
             ["date", "transfer-encoding", "connection", "keep-alive", "accept-ranges"];
@@ -58,7 +58,7 @@ fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
         headers
     };
     for path in ["/fits", "/list", "/generator"] {
-        let url = front.script(&format!("has_length.wsgi{path}"));
+        let url = web_server.script(&format!("has_length.wsgi{path}"));
         let (get, head) =
             (Client::get(&url).run().expect(200), Client::head(&url).run().expect(200));
         let mut of_get = headers(&get);
@@ -72,11 +72,13 @@ fn a_head_has_the_headers_of_a_get(front: &mut dyn Front) {
     }
 }
 
-/// On a kept connection of the client's, bytes of the next response would complete a body that is
-/// too short. Two requests are sent at once: the second is not answered on this connection.
-fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(front: &mut dyn Front) {
+/// On a keep-alive connection of the client's, bytes of the next response would complete a body
+/// that is too short. Two requests are sent at once: the second is not answered on this connection.
+fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(
+    web_server: &mut dyn WebServer,
+) {
     for path in ["/short", "/raises"] {
-        let url = front.script(&format!("has_length.wsgi{path}"));
+        let url = web_server.script(&format!("has_length.wsgi{path}"));
         let (host, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let mut connection = TcpStream::connect(host).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

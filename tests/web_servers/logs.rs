@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use crate::support::web_servers::{ApacheFcgid, ApacheProxyFcgi, Client, Front, Nginx};
+use crate::support::web_servers::{ApacheFcgid, ApacheProxyFcgi, Client, Nginx, WebServer};
 
 #[test]
 fn nginx_logs_what_a_request_says() {
@@ -28,12 +28,12 @@ fn apache_logs_what_a_request_says() {
 /// mod_fcgid starts scripts alone, so that one stands before each application.
 #[test]
 fn mod_fcgid_logs_what_a_request_says() {
-    let mut front = ApacheFcgid::start();
+    let mut web_server = ApacheFcgid::start();
     for script in ["raises.wsgi", "writes_to_errors.wsgi", "hello.wsgi"] {
-        let path = |name: &str| front.site().path("cgi-bin").join(name).display().to_string();
+        let path = |name: &str| web_server.site().path("cgi-bin").join(name).display().to_string();
         let (starts, started) = (path(script), path(&format!("of_{script}")));
         fs::rename(&starts, &started).unwrap();
-        let wsgate = front.site().path("bin/wsgate").display().to_string();
+        let wsgate = web_server.site().path("bin/wsgate").display().to_string();
         fs::write(
             &starts,
             format!("#!/bin/sh\nexec {wsgate} fastcgi --errors-to-server {started}\n"),
@@ -41,19 +41,19 @@ fn mod_fcgid_logs_what_a_request_says() {
         .unwrap();
         fs::set_permissions(&starts, Permissions::from_mode(0o755)).unwrap();
     }
-    logs_what_a_request_says(&mut front, "mod_fcgid: stderr: ");
+    logs_what_a_request_says(&mut web_server, "mod_fcgid: stderr: ");
 }
 
 /// `words` are those that the server puts before what it is told.
-fn logs_what_a_request_says(front: &mut dyn Front, words: &str) {
+fn logs_what_a_request_says(web_server: &mut dyn WebServer, words: &str) {
     for _ in 0..3 {
-        let page = Client::get(front.script("raises.wsgi")).run().expect(500);
+        let page = Client::get(web_server.script("raises.wsgi")).run().expect(500);
         assert!(page.text().contains("<code>"), "the page of the pool itself: {page:?}");
-        let page = Client::get(front.script("writes_to_errors.wsgi")).run().expect(200);
+        let page = Client::get(web_server.script("writes_to_errors.wsgi")).run().expect(200);
         assert_eq!(page.text(), "only this\n");
-        Client::get(front.script("hello.wsgi")).run().expect(200);
+        Client::get(web_server.script("hello.wsgi")).run().expect(200);
     }
-    let log = front.stop();
+    let log = web_server.stop();
     let entries: Vec<_> =
         log.lines().filter(|line| line.contains(&format!("{words}wsgate: error[W0501]"))).collect();
     assert_eq!(entries.len(), 3, "{log}");
@@ -61,7 +61,7 @@ fn logs_what_a_request_says(front: &mut dyn Front, words: &str) {
         let told = log.lines().filter(|line| line.contains(words) && line.contains(note)).count();
         assert_eq!(told, 3, "{note}: {log}");
     }
-    // Nothing is said about the others, and no reply is found fault with.
+    // Nothing is said about the others, and no response is found fault with.
     assert!(!log.lines().any(|line| line.contains(words) && line.contains("hello")), "{log}");
     assert!(!log.contains("prematurely") && !log.contains("malformed"), "{log}");
 }

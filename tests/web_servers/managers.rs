@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{
     probe::dedent,
     web_servers::{
-        ApacheFcgid, Client, Front, LighttpdFastcgi, Site, eventually, exists, wait_for_exit,
+        ApacheFcgid, Client, LighttpdFastcgi, Site, WebServer, eventually, exists, wait_for_exit,
     },
 };
 
@@ -141,8 +141,8 @@ fn put_hanging(site: &Site, options: &str) {
 }
 
 /// Asserts that a hang ends the worker, and that another is started in its place.
-fn goes_on_after_a_hang(front: &mut dyn Front) {
-    let url = front.script("hello.wsgi");
+fn goes_on_after_a_hang(web_server: &mut dyn WebServer) {
+    let url = web_server.script("hello.wsgi");
     let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
     let hung = Client::get(format!("{url}?hang")).run();
     assert!(hung.status >= 500, "{hung:?}");
@@ -153,36 +153,36 @@ fn goes_on_after_a_hang(front: &mut dyn Front) {
         let response = Client::get(&url).run();
         response.status == 200 && response.text() != worker.to_string()
     });
-    let log = front.stop();
+    let log = web_server.stop();
     assert!(log.contains("W0604") && log.contains("could not be interrupted"), "{log}");
     assert!(log.contains(" in application"), "the stacks: {log}");
 }
 
 #[test]
 fn mod_fcgid_starts_another_worker_after_a_hang() {
-    let mut front = ApacheFcgid::start();
-    put_hanging(front.site(), "--timeout 1");
-    goes_on_after_a_hang(&mut front);
+    let mut web_server = ApacheFcgid::start();
+    put_hanging(web_server.site(), "--timeout 1");
+    goes_on_after_a_hang(&mut web_server);
 }
 
 #[test]
 fn lighttpd_starts_another_worker_after_a_hang() {
-    let mut front = LighttpdFastcgi::start();
-    put_hanging(front.site(), "--timeout 1");
-    goes_on_after_a_hang(&mut front);
+    let mut web_server = LighttpdFastcgi::start();
+    put_hanging(web_server.site(), "--timeout 1");
+    goes_on_after_a_hang(&mut web_server);
 }
 
 #[test]
 fn a_worker_that_hangs_and_is_told_to_end_by_mod_fcgid_says_where_it_is() {
-    let front = ApacheFcgid::start();
-    put_hanging(front.site(), "");
-    let url = front.script("hello.wsgi");
+    let web_server = ApacheFcgid::start();
+    put_hanging(web_server.site(), "");
+    let url = web_server.script("hello.wsgi");
     let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
     let hanging = std::thread::spawn(move || Client::get(format!("{url}?hang")).run());
-    eventually("the request has begun", || front.log().contains("it hangs"));
+    eventually("the request has begun", || web_server.log().contains("it hangs"));
     kill_process(Pid::from_raw(worker).unwrap(), Signal::TERM).unwrap();
     eventually("it says where it is", || {
-        let log = front.log();
+        let log = web_server.log();
         log.contains("W0611") && log.contains(" in application")
     });
     kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();

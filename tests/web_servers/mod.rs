@@ -1,11 +1,11 @@
-//! What visitors get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd,
+//! What clients get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd,
 //! each with scripts that are served cold, warm, and by processes that stay; and with long-lived
 //! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix sockets, and
 //! TCP), nginx, Caddy, HAProxy, lighttpd.
 //!
 //! A behaviour is a function over a front; every front is asked the same. Here belongs what a web
-//! server takes part in; what the reply to given variables and bytes is, other files test without
-//! one.
+//! server takes part in; what the response to given variables and bytes is, other files test
+//! without one.
 
 pub(crate) mod addresses;
 pub(crate) mod bodies;
@@ -22,8 +22,8 @@ pub(crate) mod leaving;
 pub(crate) mod lengths;
 pub(crate) mod logs;
 pub(crate) mod managers;
-pub(crate) mod replies;
 pub(crate) mod requests;
+pub(crate) mod responses;
 pub(crate) mod stalls;
 pub(crate) mod streams;
 pub(crate) mod surplus;
@@ -32,27 +32,27 @@ pub(crate) mod warm;
 pub(crate) mod workers;
 
 /// A test for each of the behaviours behind each of the fronts.
-macro_rules! behind_every_front {
+macro_rules! behind_every_web_server {
     ($($behaviour:ident)*) => {
-        $crate::web_servers::behind_every_cgi_front! { $($behaviour)* }
-        $crate::web_servers::behind_every_fastcgi_front! { $($behaviour)* }
+        $crate::web_servers::behind_every_cgi_web_server! { $($behaviour)* }
+        $crate::web_servers::behind_every_fastcgi_web_server! { $($behaviour)* }
     };
 }
-use behind_every_front;
+use behind_every_web_server;
 
 /// The same behind those that start a process for each request, with scripts that are served cold,
 /// warm, and by processes that stay.
-macro_rules! behind_every_cgi_front {
+macro_rules! behind_every_cgi_web_server {
     ($($behaviour:ident)*) => {
-        $crate::web_servers::behind_every_cold_front! { $($behaviour)* }
-        $crate::web_servers::behind_every_warm_front! { $($behaviour)* }
-        $crate::web_servers::behind_every_resident_front! { $($behaviour)* }
+        $crate::web_servers::behind_every_cold_web_server! { $($behaviour)* }
+        $crate::web_servers::behind_every_warm_web_server! { $($behaviour)* }
+        $crate::web_servers::behind_every_resident_web_server! { $($behaviour)* }
     };
 }
-use behind_every_cgi_front;
+use behind_every_cgi_web_server;
 
 /// The same behind those of them that run the application in a process of the request's own.
-macro_rules! behind_every_cold_front {
+macro_rules! behind_every_cold_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid {
             use crate::support::web_servers::{Apache, CgiModule};
@@ -68,10 +68,10 @@ macro_rules! behind_every_cold_front {
         }
     };
 }
-use behind_every_cold_front;
+use behind_every_cold_web_server;
 
 /// The same behind those of them that hand the request to a warm pool.
-macro_rules! behind_every_warm_front {
+macro_rules! behind_every_warm_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid_warm {
             use crate::support::web_servers::{CgiModule, Warm};
@@ -87,10 +87,10 @@ macro_rules! behind_every_warm_front {
         }
     };
 }
-use behind_every_warm_front;
+use behind_every_warm_web_server;
 
 /// The same behind those of them that hand the request to a warm pool whose processes stay.
-macro_rules! behind_every_resident_front {
+macro_rules! behind_every_resident_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid_resident {
             use crate::support::web_servers::{CgiModule, Warm};
@@ -106,10 +106,10 @@ macro_rules! behind_every_resident_front {
         }
     };
 }
-use behind_every_resident_front;
+use behind_every_resident_web_server;
 
 /// The same behind those that talk to workers which stay.
-macro_rules! behind_every_fastcgi_front {
+macro_rules! behind_every_fastcgi_web_server {
     ($($behaviour:ident)*) => {
         mod apache_fcgid {
             use crate::support::web_servers::ApacheFcgid;
@@ -119,13 +119,13 @@ macro_rules! behind_every_fastcgi_front {
             use crate::support::web_servers::LighttpdFastcgi;
             $(#[test] fn $behaviour() { super::$behaviour(&mut LighttpdFastcgi::start()); })*
         }
-        $crate::web_servers::behind_every_pool_front! { $($behaviour)* }
+        $crate::web_servers::behind_every_pool_web_server! { $($behaviour)* }
     };
 }
-use behind_every_fastcgi_front;
+use behind_every_fastcgi_web_server;
 
 /// The same behind those that talk to a pool, which somebody else has started.
-macro_rules! behind_every_pool_front {
+macro_rules! behind_every_pool_web_server {
     ($($behaviour:ident)*) => {
         mod apache_proxy_fcgi {
             use crate::support::web_servers::ApacheProxyFcgi;
@@ -149,4 +149,4 @@ macro_rules! behind_every_pool_front {
         }
     };
 }
-use behind_every_pool_front;
+use behind_every_pool_web_server;

@@ -1,11 +1,11 @@
 //! What of a request reaches the application.
 
 use crate::{
-    support::web_servers::{Client, Front},
-    web_servers::behind_every_front,
+    support::web_servers::{Client, WebServer},
+    web_servers::behind_every_web_server,
 };
 
-behind_every_front! {
+behind_every_web_server! {
     a_get_is_answered
     the_query_arrives_still_encoded
     a_query_is_never_an_option
@@ -17,14 +17,14 @@ behind_every_front! {
     a_repeated_header_arrives_joined
 }
 
-fn a_get_is_answered(front: &mut dyn Front) {
-    let response = Client::get(front.script("hello.wsgi")).run().expect(200);
+fn a_get_is_answered(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("hello.wsgi")).run().expect(200);
     assert_eq!(response.text(), "Hello from WSGI\n");
     assert_eq!(response.header("content-type"), "text/plain; charset=utf-8");
 }
 
-fn the_query_arrives_still_encoded(front: &mut dyn Front) {
-    let seen = Client::get(front.script("environ.wsgi?format=json&q=a%20b+c%C3%A9&q="))
+fn the_query_arrives_still_encoded(web_server: &mut dyn WebServer) {
+    let seen = Client::get(web_server.script("environ.wsgi?format=json&q=a%20b+c%C3%A9&q="))
         .run()
         .expect(200)
         .json();
@@ -33,18 +33,19 @@ fn the_query_arrives_still_encoded(front: &mut dyn Front) {
 }
 
 /// A query without `=` becomes the program's arguments (RFC 3875 4.4).
-fn a_query_is_never_an_option(front: &mut dyn Front) {
+fn a_query_is_never_an_option(web_server: &mut dyn WebServer) {
     for query in ["--version", "--python+/nonexistent/python", "cgi+/etc/passwd", "-h"] {
-        let response = Client::get(front.script(&format!("hello.wsgi?{query}"))).run().expect(200);
+        let response =
+            Client::get(web_server.script(&format!("hello.wsgi?{query}"))).run().expect(200);
         assert_eq!(response.text(), "Hello from WSGI\n", "{query}");
     }
 }
 
-fn a_posted_form_arrives_whole(front: &mut dyn Front) {
+fn a_posted_form_arrives_whole(web_server: &mut dyn WebServer) {
     let response =
-        Client::post(front.script("upload.wsgi"), "name=Ada&born=1815").run().expect(200);
+        Client::post(web_server.script("upload.wsgi"), "name=Ada&born=1815").run().expect(200);
     assert!(response.text().starts_with("bytes: 18\n"), "{response:?}");
-    let seen = Client::post(front.script("environ.wsgi?format=json"), "name=Ada&born=1815")
+    let seen = Client::post(web_server.script("environ.wsgi?format=json"), "name=Ada&born=1815")
         .run()
         .expect(200)
         .json();
@@ -54,7 +55,7 @@ fn a_posted_form_arrives_whole(front: &mut dyn Front) {
 }
 
 /// PEP 3333 "Unicode Issues": a path is its bytes, each as the character of that number.
-fn a_path_arrives_as_its_bytes(front: &mut dyn Front) {
+fn a_path_arrives_as_its_bytes(web_server: &mut dyn WebServer) {
     for (asked, bytes) in [
         ("/caf%C3%A9/%E2%82%AC", &b"/caf\xc3\xa9/\xe2\x82\xac"[..]),
         ("/latin-%E9", b"/latin-\xe9"),
@@ -62,7 +63,7 @@ fn a_path_arrives_as_its_bytes(front: &mut dyn Front) {
         ("/100%2525", b"/100%25"),
         ("/plus+sign;v=1", b"/plus+sign;v=1"),
     ] {
-        let seen = Client::get(front.script(&format!("environ.wsgi{asked}?format=json")))
+        let seen = Client::get(web_server.script(&format!("environ.wsgi{asked}?format=json")))
             .run()
             .expect(200)
             .json();
@@ -73,9 +74,9 @@ fn a_path_arrives_as_its_bytes(front: &mut dyn Front) {
 }
 
 /// RFC 3875 3.3: SCRIPT_NAME and PATH_INFO together are the path that was asked for.
-fn a_path_and_its_script_lead_back_to_the_address(front: &mut dyn Front) {
+fn a_path_and_its_script_lead_back_to_the_address(web_server: &mut dyn WebServer) {
     for path_info in ["", "/", "/a/b", "/a/b/", "/hello.wsgi"] {
-        let seen = Client::get(front.script(&format!("environ.wsgi{path_info}?format=json")))
+        let seen = Client::get(web_server.script(&format!("environ.wsgi{path_info}?format=json")))
             .run()
             .expect(200)
             .json();
@@ -85,27 +86,28 @@ fn a_path_and_its_script_lead_back_to_the_address(front: &mut dyn Front) {
     }
 }
 
-fn a_password_arrives(front: &mut dyn Front) {
-    let request = Client::get(front.script("environ.wsgi?format=json")).auth("ada", "lovelace");
+fn a_password_arrives(web_server: &mut dyn WebServer) {
+    let request =
+        Client::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
     let seen = request.run().expect(200).json();
     assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
 }
 
 /// CVE-2016-1000110: a header named `Proxy` must not become the variable that HTTP libraries obey.
-fn a_proxy_header_does_not_arrive(front: &mut dyn Front) {
-    let request = Client::get(front.script("environ.wsgi?format=json"))
+fn a_proxy_header_does_not_arrive(web_server: &mut dyn WebServer) {
+    let request = Client::get(web_server.script("environ.wsgi?format=json"))
         .header("Proxy", "http://evil.example/");
     let seen = request.run().expect(200).json();
     assert!(seen["HTTP_PROXY"].is_null(), "{seen}");
 }
 
-fn a_repeated_header_arrives_joined(front: &mut dyn Front) {
-    let request = Client::get(front.script("environ.wsgi?format=json"))
+fn a_repeated_header_arrives_joined(web_server: &mut dyn WebServer) {
+    let request = Client::get(web_server.script("environ.wsgi?format=json"))
         .header("X-Part", "one")
         .header("X-Part", "two");
     let seen = request.run().expect(200).json();
     assert_eq!(
         seen["HTTP_X_PART"],
-        if front.habits().joins_repeated_headers { "one, two" } else { "two" }
+        if web_server.habits().joins_repeated_headers { "one, two" } else { "two" }
     );
 }

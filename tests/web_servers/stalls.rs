@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::web_servers::{ApacheProxyFcgi, Client, Front, Nginx, eventually};
+use crate::support::web_servers::{ApacheProxyFcgi, Client, Nginx, WebServer, eventually};
 
 const WORDS: [&str; 4] = ["--threads", "2", "--timeout", "1"];
 
@@ -36,8 +36,8 @@ fn clients_of_apache_that_do_not_send_their_bodies_harm_nobody() {
 }
 
 /// Two clients stall, and others are served by the same workers meanwhile.
-fn others_are_served(front: &mut dyn Front, request: &str) {
-    let url = front.script("large_if_asked.wsgi");
+fn others_are_served(web_server: &mut dyn WebServer, request: &str) {
+    let url = web_server.script("large_if_asked.wsgi");
     let pid = || Client::get(&url).run().expect(200).header("x-pid").to_owned();
     let mut workers = BTreeSet::from([pid()]);
     let address = url.split('/').nth(2).unwrap().to_owned();
@@ -52,7 +52,7 @@ fn others_are_served(front: &mut dyn Front, request: &str) {
         workers.insert(pid());
     }
     assert!(workers.len() <= 2, "{workers:?}");
-    eventually("both requests were ended", || front.log().matches("[W0604]").count() == 2);
+    eventually("both requests were ended", || web_server.log().matches("[W0604]").count() == 2);
     // Apache waits for the rest of a body before it passes a response on.
     for mut stream in stalled.into_iter().filter(|_| !request.starts_with("POST")) {
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -61,6 +61,6 @@ fn others_are_served(front: &mut dyn Front, request: &str) {
         let _ = stream.read_to_end(&mut sent);
         assert!(sent.len() < 2048 * 65536, "{}", sent.len());
     }
-    let log = front.stop();
+    let log = web_server.stop();
     assert_eq!(log.matches("wsgate: error[").count(), 2, "{log}");
 }

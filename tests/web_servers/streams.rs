@@ -8,11 +8,11 @@ use std::{
 };
 
 use crate::{
-    support::web_servers::{Client, Front, eventually, exists},
-    web_servers::{behind_every_cgi_front, behind_every_fastcgi_front},
+    support::web_servers::{Client, WebServer, eventually, exists},
+    web_servers::{behind_every_cgi_web_server, behind_every_fastcgi_web_server},
 };
 
-behind_every_cgi_front! {
+behind_every_cgi_web_server! {
     a_block_arrives_while_the_next_is_being_made
     a_client_that_goes_away_ends_the_application_and_its_processes
     a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving
@@ -21,57 +21,57 @@ behind_every_cgi_front! {
 }
 
 // What is other where workers stay stands in `workers`.
-behind_every_fastcgi_front! {
+behind_every_fastcgi_web_server! {
     a_response_is_complete_before_its_close_returns
     a_block_arrives_while_the_next_is_being_made
 }
 
-fn a_block_arrives_while_the_next_is_being_made(front: &mut dyn Front) {
-    let mut gate = front.site().fifo("gate");
-    let mut reply = Client::get(front.script("waits_between_blocks.wsgi")).stream();
-    assert_eq!(reply.read_until("first\n"), "first\n");
+fn a_block_arrives_while_the_next_is_being_made(web_server: &mut dyn WebServer) {
+    let mut gate = web_server.site().fifo("gate");
+    let mut answer = Client::get(web_server.script("waits_between_blocks.wsgi")).stream();
+    assert_eq!(answer.read_until("first\n"), "first\n");
     gate.write_all(b"go\n").unwrap();
-    assert_eq!(reply.finish(), ("first\nsecond\n".to_owned(), true));
+    assert_eq!(answer.finish(), ("first\nsecond\n".to_owned(), true));
 }
 
-fn a_client_that_goes_away_ends_the_application_and_its_processes(front: &mut dyn Front) {
-    let closed = front.site().fifo("closed");
-    let mut reply = Client::get(front.script("never_ends.wsgi")).stream();
-    let seen = reply.read_until("\n");
+fn a_client_that_goes_away_ends_the_application_and_its_processes(web_server: &mut dyn WebServer) {
+    let closed = web_server.site().fifo("closed");
+    let mut answer = Client::get(web_server.script("never_ends.wsgi")).stream();
+    let seen = answer.read_until("\n");
     let pids: Vec<i32> =
         seen.lines().next().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert!(pids.iter().all(|&pid| exists(pid)), "{pids:?}");
-    reply.abort();
+    answer.abort();
 
     assert_eq!(line_of(closed), "closed\n", "the body's close() is called");
-    nothing_is_left(front);
+    nothing_is_left(web_server);
     // It is nobody's mistake.
-    let log = front.stop();
+    let log = web_server.stop();
     assert!(!log.contains("wsgate: error[") && !log.contains("Traceback"), "{log}");
 }
 
 /// Some servers end a script once they have had what its Content-Length says. That is no failure.
-fn a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving(front: &mut dyn Front) {
-    let (mut gate, closed) = (front.site().fifo("gate"), front.site().fifo("closed"));
-    let mut reply = Client::get(front.script("works_on_after_its_last_block.wsgi")).stream();
-    reply.read_until("all\n");
+fn a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving(web_server: &mut dyn WebServer) {
+    let (mut gate, closed) = (web_server.site().fifo("gate"), web_server.site().fifo("closed"));
+    let mut answer = Client::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
+    answer.read_until("all\n");
     gate.write_all(b"go\n").unwrap();
     assert_eq!(line_of(closed), "closed\n", "the body's close() runs to its end");
-    assert_eq!(reply.finish(), ("all\n".to_owned(), true));
-    nothing_is_left(front);
-    no_entry(&front.stop());
+    assert_eq!(answer.finish(), ("all\n".to_owned(), true));
+    nothing_is_left(web_server);
+    no_entry(&web_server.stop());
 }
 
 /// The web server then ends a CGI program, which does not harm `close()` either.
-fn a_response_is_complete_before_its_close_returns(front: &mut dyn Front) {
-    let (mut gate, closed) = (front.site().fifo("gate"), front.site().fifo("closed"));
-    let response = Client::get(front.script("works_on_after_its_last_block.wsgi")).stream();
+fn a_response_is_complete_before_its_close_returns(web_server: &mut dyn WebServer) {
+    let (mut gate, closed) = (web_server.site().fifo("gate"), web_server.site().fifo("closed"));
+    let response = Client::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
     assert_eq!(response.finish(), ("all\n".to_owned(), true));
     gate.write_all(b"go\n").unwrap();
     assert_eq!(line_of(closed), "closed\n", "close() runs to its end");
 }
 
-fn a_served_request_leaves_no_process_and_no_entry_in_the_log(front: &mut dyn Front) {
+fn a_served_request_leaves_no_process_and_no_entry_in_the_log(web_server: &mut dyn WebServer) {
     for script in [
         "hello.wsgi",
         "flask.wsgi/",
@@ -80,11 +80,11 @@ fn a_served_request_leaves_no_process_and_no_entry_in_the_log(front: &mut dyn Fr
         "redirects.wsgi",
         "flask.wsgi/moved",
     ] {
-        let response = Client::get(front.script(script)).run();
+        let response = Client::get(web_server.script(script)).run();
         assert!(matches!(response.status, 200 | 302), "{script}: {response:?}");
     }
-    nothing_is_left(front);
-    no_entry(&front.stop());
+    nothing_is_left(web_server);
+    no_entry(&web_server.stop());
 }
 
 #[track_caller]
@@ -94,8 +94,8 @@ fn no_entry(log: &str) {
     }
 }
 
-fn nothing_is_left(front: &dyn Front) {
-    eventually("no process of ours is left", || front.site().processes().is_empty());
+fn nothing_is_left(web_server: &dyn WebServer) {
+    eventually("no process of ours is left", || web_server.site().processes().is_empty());
 }
 
 /// The next bytes of the pipe; empty if none come.

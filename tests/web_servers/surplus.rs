@@ -4,16 +4,16 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::support::web_servers::{
-    Apache, ApacheFcgid, ApacheProxyFcgi, CgiModule, Client, Front, Warm,
+    Apache, ApacheFcgid, ApacheProxyFcgi, CgiModule, Client, Warm, WebServer,
 };
 
 /// Bytes of the body that the application would find if it were counted after it was inflated.
 const INFLATED: i64 = 4 << 20;
 
 /// A file of which Apache makes so many bytes, and its length.
-fn compressed(front: &dyn Front) -> (PathBuf, u64) {
-    let plain = front.site().path("var/plain");
-    let bytes = fs::read(front.site().big_file("bytes", 2 << 20)).unwrap();
+fn compressed(web_server: &dyn WebServer) -> (PathBuf, u64) {
+    let plain = web_server.site().path("var/plain");
+    let bytes = fs::read(web_server.site().big_file("bytes", 2 << 20)).unwrap();
     let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
     fs::write(
         &plain,
@@ -21,7 +21,7 @@ fn compressed(front: &dyn Front) -> (PathBuf, u64) {
     )
     .unwrap();
     assert!(Command::new("gzip").arg(&plain).status().unwrap().success());
-    let file = front.site().path("var/plain.gz");
+    let file = web_server.site().path("var/plain.gz");
     let length = fs::metadata(&file).unwrap().len();
     assert!(length < 3 << 20, "{length}");
     (file, length)
@@ -29,12 +29,13 @@ fn compressed(front: &dyn Front) -> (PathBuf, u64) {
 
 /// Apache inflates bodies for this script. CGI's CONTENT_LENGTH goes on to count what was sent;
 /// that of mod_fcgid and mod_proxy_fcgi does if they have not had the whole of a body before.
-fn a_response_to_an_inflated_body_is_whole(front: &mut dyn Front, is_cgi: bool) {
-    let (file, length) = compressed(front);
+fn a_response_to_an_inflated_body_is_whole(web_server: &mut dyn WebServer, is_cgi: bool) {
+    let (file, length) = compressed(web_server);
     let mut had_surplus = false;
     for query in ["", "?unread"] {
         for _ in 0..3 {
-            let request = Client::post_file(front.script(&format!("inflated.wsgi{query}")), &file);
+            let request =
+                Client::post_file(web_server.script(&format!("inflated.wsgi{query}")), &file);
             let response = request.header("Content-Encoding", "gzip").header("Expect", "").run();
             assert_eq!(
                 (response.status, response.body.len()),
@@ -52,14 +53,14 @@ fn a_response_to_an_inflated_body_is_whole(front: &mut dyn Front, is_cgi: bool) 
             had_surplus |= is_cut;
         }
     }
-    let log = front.stop();
+    let log = web_server.stop();
     assert_eq!(log.contains("wsgate: warning[W0406]"), had_surplus, "{log}");
     assert!(!log.contains("wsgate: error["), "{log}");
 }
 
 macro_rules! behind_each {
-    ($($test:ident $is_cgi:literal $front:expr;)*) => {
-        $(#[test] fn $test() { a_response_to_an_inflated_body_is_whole(&mut $front, $is_cgi); })*
+    ($($test:ident $is_cgi:literal $web_server:expr;)*) => {
+        $(#[test] fn $test() { a_response_to_an_inflated_body_is_whole(&mut $web_server, $is_cgi); })*
     };
 }
 

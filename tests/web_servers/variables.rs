@@ -11,19 +11,19 @@ use std::{
 };
 
 use crate::{
-    support::web_servers::{Client, Front, Haproxy, Nginx},
-    web_servers::behind_every_front,
+    support::web_servers::{Client, Haproxy, Nginx, WebServer},
+    web_servers::behind_every_web_server,
 };
 
-behind_every_front! {
+behind_every_web_server! {
     all_variables_of_cgi_arrive
     nobody_is_a_user_by_saying_so
     the_host_is_that_of_an_absolute_address
 }
 
 /// RFC 3875 4.1, and what everybody sends beside that.
-fn all_variables_of_cgi_arrive(front: &mut dyn Front) {
-    let url = front.script("environ.wsgi/a?format=json&b");
+fn all_variables_of_cgi_arrive(web_server: &mut dyn WebServer) {
+    let url = web_server.script("environ.wsgi/a?format=json&b");
     let seen = Client::get(&url).run().expect(200).json();
     let port = url.strip_prefix("http://127.0.0.1:").unwrap().split('/').next().unwrap().to_owned();
     for (name, value) in [
@@ -50,8 +50,9 @@ fn all_variables_of_cgi_arrive(front: &mut dyn Front) {
 
 /// A password is the application's to check where the web server does not, and makes nobody a user
 /// of the server's.
-fn nobody_is_a_user_by_saying_so(front: &mut dyn Front) {
-    let request = Client::get(front.script("environ.wsgi?format=json")).auth("ada", "lovelace");
+fn nobody_is_a_user_by_saying_so(web_server: &mut dyn WebServer) {
+    let request =
+        Client::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
     let request = request
         .header("Remote-User", "ada")
         .header("Remote_User", "ada")
@@ -65,8 +66,8 @@ fn nobody_is_a_user_by_saying_so(front: &mut dyn Front) {
 
 /// RFC 9112 3.2.2: a proxy that knows hosts by addresses would let through what the application
 /// takes for another host.
-fn the_host_is_that_of_an_absolute_address(front: &mut dyn Front) {
-    let url = front.script("environ.wsgi/a?format=json");
+fn the_host_is_that_of_an_absolute_address(web_server: &mut dyn WebServer) {
+    let url = web_server.script("environ.wsgi/a?format=json");
     let (address, target) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
     let head = format!(
@@ -94,10 +95,10 @@ fn a_user_whose_password_the_web_server_has_checked_is_named() {
          fastcgi_param AUTH_TYPE Basic;",
         passwords.display()
     );
-    let mut fronts: [Box<dyn Front>; 2] =
+    let mut web_servers: [Box<dyn WebServer>; 2] =
         [Box::new(Haproxy::with_passwords()), Box::new(Nginx::beside("", &lines))];
-    for front in &mut fronts {
-        let url = front.script("environ.wsgi?format=json");
+    for web_server in &mut web_servers {
+        let url = web_server.script("environ.wsgi?format=json");
         let seen = Client::get(&url).auth("ada", "lovelace").run().expect(200).json();
         assert_eq!((&seen["REMOTE_USER"], &seen["AUTH_TYPE"]), (&"ada".into(), &"Basic".into()));
         Client::get(&url).auth("ada", "byron").run().expect(401);
@@ -105,27 +106,27 @@ fn a_user_whose_password_the_web_server_has_checked_is_named() {
     }
 }
 
-fn traces(front: &dyn Front) -> Vec<String> {
-    let text = fs::read_to_string(front.site().path("var/traces")).unwrap();
+fn traces(web_server: &dyn WebServer) -> Vec<String> {
+    let text = fs::read_to_string(web_server.site().path("var/traces")).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn nginx_repeats_no_request_that_has_killed_its_worker() {
-    let front = Nginx::with_words(&["--workers", "6"]);
+    let web_server = Nginx::with_words(&["--workers", "6"]);
     // As many connections as nginx keeps.
     for _ in 0..2 {
-        let pages = [(); 6].map(|()| Client::get(front.script("leaves_traces.wsgi")).stream());
+        let pages = [(); 6].map(|()| Client::get(web_server.script("leaves_traces.wsgi")).stream());
         for page in pages {
             assert_eq!(page.finish(), ("the page".to_owned(), true));
         }
     }
-    Client::get(front.script("leaves_traces.wsgi/dies")).run().expect(502);
+    Client::get(web_server.script("leaves_traces.wsgi/dies")).run().expect(502);
     assert_eq!(
-        traces(&front).iter().filter(|line| *line == "GET /dies").count(),
+        traces(&web_server).iter().filter(|line| *line == "GET /dies").count(),
         1,
         "{:?}",
-        traces(&front)
+        traces(&web_server)
     );
 }
 
@@ -135,12 +136,12 @@ fn a_cache_of_nginx_gives_no_get_the_response_to_a_head() {
     fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
     let cache =
         format!("fastcgi_cache_path {}/cache keys_zone=pages:1m;", directory.path().display());
-    let front = Nginx::beside(&cache, "fastcgi_cache pages;");
-    let url = front.script("leaves_traces.wsgi/x");
+    let web_server = Nginx::beside(&cache, "fastcgi_cache pages;");
+    let url = web_server.script("leaves_traces.wsgi/x");
     Client::head(&url).run().expect(200);
     for _ in 0..3 {
         assert_eq!(Client::get(&url).run().expect(200).text(), "the page");
     }
     Client::head(&url).run().expect(200);
-    assert_eq!(traces(&front), ["HEAD /x", "GET /x"], "each is asked of the application once");
+    assert_eq!(traces(&web_server), ["HEAD /x", "GET /x"], "each is asked of the application once");
 }

@@ -3,23 +3,23 @@
 use std::collections::HashSet;
 
 use crate::{
-    support::web_servers::{Client, Front, eventually},
-    web_servers::{behind_every_resident_front, behind_every_warm_front},
+    support::web_servers::{Client, WebServer, eventually},
+    web_servers::{behind_every_resident_web_server, behind_every_warm_web_server},
 };
 
-fn each_visit_has_a_process_of_its_own(front: &mut dyn Front) {
-    assert_eq!(who_serve_ten_visits(front).len(), 10);
+fn each_visit_has_a_process_of_its_own(web_server: &mut dyn WebServer) {
+    assert_eq!(who_serve_ten_visits(web_server).len(), 10);
 }
 
-fn visits_have_the_processes_that_are_there(front: &mut dyn Front) {
-    let pids = who_serve_ten_visits(front);
+fn visits_have_the_processes_that_are_there(web_server: &mut dyn WebServer) {
+    let pids = who_serve_ten_visits(web_server);
     assert!(pids.len() <= 3, "{pids:?}");
 }
 
 /// The processes that serve ten visits, one after the other.
 #[track_caller]
-fn who_serve_ten_visits(front: &dyn Front) -> HashSet<String> {
-    let url = front.script("visits.wsgi");
+fn who_serve_ten_visits(web_server: &dyn WebServer) -> HashSet<String> {
+    let url = web_server.script("visits.wsgi");
     let pids = (0..10).map(|number| {
         let body = format!("visit {number}");
         let response = Client::post(format!("{url}?{number}"), &body).run().expect(200);
@@ -28,19 +28,19 @@ fn who_serve_ten_visits(front: &dyn Front) -> HashSet<String> {
     });
     let pids = pids.collect();
     eventually("what it prints is in the error log", || {
-        front.log().contains("visits.wsgi serves 9")
+        web_server.log().contains("visits.wsgi serves 9")
     });
     pids
 }
 
-fn large_bodies_go_through(front: &mut dyn Front) {
-    let file = front.site().big_file("upload", 3 << 20);
-    let response = Client::post_file(front.script("visits.wsgi"), &file).run().expect(200);
+fn large_bodies_go_through(web_server: &mut dyn WebServer) {
+    let file = web_server.site().big_file("upload", 3 << 20);
+    let response = Client::post_file(web_server.script("visits.wsgi"), &file).run().expect(200);
     assert!(response.body == std::fs::read(file).unwrap(), "{} bytes", response.body.len());
 }
 
-fn a_process_that_dies_is_answered_for(front: &mut dyn Front) {
-    let url = front.script("visits.wsgi");
+fn a_process_that_dies_is_answered_for(web_server: &mut dyn WebServer) {
+    let url = web_server.script("visits.wsgi");
     let status = Client::get(format!("{url}?dies")).run().status;
     // A request that was served cold is answered by who knows how its process ended.
     assert!([500, 502].contains(&status), "{status}");
@@ -49,12 +49,12 @@ fn a_process_that_dies_is_answered_for(front: &mut dyn Front) {
     Client::get(&url).run().expect(200);
 }
 
-behind_every_warm_front! {
+behind_every_warm_web_server! {
     each_visit_has_a_process_of_its_own
     large_bodies_go_through
     a_process_that_dies_is_answered_for
 }
-behind_every_resident_front! {
+behind_every_resident_web_server! {
     visits_have_the_processes_that_are_there
     large_bodies_go_through
     a_process_that_dies_is_answered_for

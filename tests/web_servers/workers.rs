@@ -12,8 +12,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::{
-    support::web_servers::{ApacheFcgid, Client, Front, eventually, exists},
-    web_servers::behind_every_fastcgi_front,
+    support::web_servers::{ApacheFcgid, Client, WebServer, eventually, exists},
+    web_servers::behind_every_fastcgi_web_server,
 };
 
 use crate::web_servers::streams::line_of;
@@ -21,8 +21,8 @@ use crate::web_servers::streams::line_of;
 /// Applications that fail and leave their worker as it was.
 macro_rules! each_gets_its_page_and_the_worker_goes_on {
     ($($app:ident)*) => {
-        $(fn $app(front: &mut dyn Front) { fails_and_goes_on(front, stringify!($app)); })*
-        behind_every_fastcgi_front! {
+        $(fn $app(web_server: &mut dyn WebServer) { fails_and_goes_on(web_server, stringify!($app)); })*
+        behind_every_fastcgi_web_server! {
             $($app)*
             a_client_that_goes_away_ends_the_application_and_not_its_worker
             a_reply_that_is_whole_goes_on_to_its_end
@@ -44,17 +44,17 @@ each_gets_its_page_and_the_worker_goes_on! {
     calls_sys_exit
 }
 
-fn fails_and_goes_on(front: &mut dyn Front, app: &str) {
+fn fails_and_goes_on(web_server: &mut dyn WebServer, app: &str) {
     // More often than there are workers.
     let pages =
-        [(); 5].map(|()| Client::get(front.script(&format!("{app}.wsgi"))).run().expect(500));
+        [(); 5].map(|()| Client::get(web_server.script(&format!("{app}.wsgi"))).run().expect(500));
     for page in &pages {
         assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
         for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
             assert!(!page.text().contains(word), "the page has `{word}`: {page:?}");
         }
     }
-    let log = front.stop();
+    let log = web_server.stop();
     assert_eq!(
         log.matches("wsgate: error[W").count(),
         pages.len(),
@@ -74,34 +74,34 @@ fn fails_and_goes_on(front: &mut dyn Front, app: &str) {
     assert!(!log.contains("End of script output before headers"), "{log}");
 }
 
-fn a_client_that_goes_away_ends_the_application_and_not_its_worker(front: &mut dyn Front) {
+fn a_client_that_goes_away_ends_the_application_and_not_its_worker(web_server: &mut dyn WebServer) {
     for _ in 0..3 {
-        let closed = front.site().fifo("closed");
-        let mut reply = Client::get(front.script("never_ends.wsgi")).stream();
-        let seen = reply.read_until("\n");
+        let closed = web_server.site().fifo("closed");
+        let mut answer = Client::get(web_server.script("never_ends.wsgi")).stream();
+        let seen = answer.read_until("\n");
         let worker: i32 = seen.lines().next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        reply.abort();
+        answer.abort();
         assert_eq!(line_of(closed), "closed\n", "the body's close() is called");
         assert!(exists(worker), "worker {worker} has ended");
-        std::fs::remove_file(front.site().path("var/closed")).unwrap();
+        std::fs::remove_file(web_server.site().path("var/closed")).unwrap();
     }
     // It is nobody's mistake.
-    let log = front.stop();
+    let log = web_server.stop();
     assert!(!log.contains("wsgate: error[") && !log.contains("Traceback"), "{log}");
 }
 
-fn a_reply_that_is_whole_goes_on_to_its_end(front: &mut dyn Front) {
+fn a_reply_that_is_whole_goes_on_to_its_end(web_server: &mut dyn WebServer) {
     use std::io::Write as _;
-    let (mut gate, closed) = (front.site().fifo("gate"), front.site().fifo("closed"));
-    let mut reply = Client::get(front.script("works_on_after_its_last_block.wsgi")).stream();
-    reply.read_until("all\n");
+    let (mut gate, closed) = (web_server.site().fifo("gate"), web_server.site().fifo("closed"));
+    let mut answer = Client::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
+    answer.read_until("all\n");
     gate.write_all(b"go\n").unwrap();
     assert_eq!(line_of(closed), "closed\n", "the body's close() runs to its end");
-    assert_eq!(reply.finish(), ("all\n".to_owned(), true));
-    no_entry(&front.stop());
+    assert_eq!(answer.finish(), ("all\n".to_owned(), true));
+    no_entry(&web_server.stop());
 }
 
-fn served_requests_leave_no_entry_in_the_log(front: &mut dyn Front) {
+fn served_requests_leave_no_entry_in_the_log(web_server: &mut dyn WebServer) {
     for script in [
         "hello.wsgi",
         "flask.wsgi/",
@@ -111,11 +111,11 @@ fn served_requests_leave_no_entry_in_the_log(front: &mut dyn Front) {
         "flask.wsgi/moved",
     ] {
         for _ in 0..3 {
-            let response = Client::get(front.script(script)).run();
+            let response = Client::get(web_server.script(script)).run();
             assert!(matches!(response.status, 200 | 302), "{script}: {response:?}");
         }
     }
-    no_entry(&front.stop());
+    no_entry(&web_server.stop());
 }
 
 /// Nothing but that pools begin and end.
@@ -126,8 +126,8 @@ fn no_entry(log: &str) {
     }
 }
 
-fn the_flags_of_wsgi_are_those_of_a_process_that_stays(front: &mut dyn Front) {
-    let seen = Client::get(front.script("environ.wsgi?format=json")).run().expect(200).json();
+fn the_flags_of_wsgi_are_those_of_a_process_that_stays(web_server: &mut dyn WebServer) {
+    let seen = Client::get(web_server.script("environ.wsgi?format=json")).run().expect(200).json();
     assert_eq!(seen["wsgi.run_once"], false);
     assert_eq!(seen["wsgi.multithread"], false);
     // Another process of the same application may be at work: one of the pool, or one that the web
@@ -135,32 +135,32 @@ fn the_flags_of_wsgi_are_those_of_a_process_that_stays(front: &mut dyn Front) {
     assert_eq!(seen["wsgi.multiprocess"], true);
 }
 
-fn an_application_that_cannot_be_loaded_is_said_to_be_so(front: &mut dyn Front) {
+fn an_application_that_cannot_be_loaded_is_said_to_be_so(web_server: &mut dyn WebServer) {
     for (script, code) in [("raises_at_import.wsgi", "W0301"), ("missing_module.wsgi", "W0302")] {
-        let response = Client::get(front.script(script)).run();
+        let response = Client::get(web_server.script(script)).run();
         assert!((500..=504).contains(&response.status), "{response:?}");
         assert!(!response.text().contains("Traceback"), "{response:?}");
         eventually("the log has the cause", || {
-            front.log().contains(&format!("wsgate: error[{code}]"))
+            web_server.log().contains(&format!("wsgate: error[{code}]"))
         });
     }
 }
 
 #[test]
 fn mod_fcgid_serves_code_that_has_changed() {
-    let mut front = ApacheFcgid::start();
-    let path = |name: &str| front.site().path("cgi-bin").join(name);
+    let mut web_server = ApacheFcgid::start();
+    let path = |name: &str| web_server.site().path("cgi-bin").join(name);
     let code = "import version
 def application(environ, start_response):
     start_response('200 OK', [('Content-Type', 'text/plain')])
     return [version.VALUE.encode()]
 ";
     std::fs::write(path("version.py"), "VALUE = 'first'\n").unwrap();
-    let wsgate = front.site().path("bin/wsgate");
+    let wsgate = web_server.site().path("bin/wsgate");
     std::fs::write(path("versions.wsgi"), format!("#!{}\n{code}", wsgate.display())).unwrap();
     std::fs::set_permissions(path("versions.wsgi"), std::fs::Permissions::from_mode(0o755))
         .unwrap();
-    let url = front.script("versions.wsgi");
+    let url = web_server.script("versions.wsgi");
     let version = || Client::get(url.clone()).run().expect(200).text();
     for _ in 0..3 {
         assert_eq!(version(), "first");
@@ -169,5 +169,5 @@ def application(environ, start_response):
         std::fs::write(path("version.py"), format!("VALUE = '{value}'\n")).unwrap();
         eventually(&format!("the {value} version is served"), || version() == value);
     }
-    assert!(front.stop().contains("has changed; this worker exits"));
+    assert!(web_server.stop().contains("has changed; this worker exits"));
 }

@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::support::probe::{Probe, Reply, Server};
+use crate::support::probe::{Probe, Response, Server};
 
 /// An application that answers 200 with `headers` and returns `iterable`.
 fn returning(headers: &str, iterable: &str) -> Probe {
@@ -21,13 +21,13 @@ fn returning(headers: &str, iterable: &str) -> Probe {
     ))
 }
 
-fn assert_error_page(reply: &Reply, code: &str) {
-    assert_eq!(reply.status, "500 Internal Server Error");
-    assert!(reply.text().contains("Request id:"), "{reply:?}");
-    assert!(!reply.text().contains("broken off"), "{reply:?}");
-    assert_eq!(reply.codes(), [code], "{reply:?}");
-    assert_eq!(reply.log.matches("hint: ").count(), 1, "{reply:?}");
-    assert!(reply.exit.success());
+fn assert_error_page(response: &Response, code: &str) {
+    assert_eq!(response.status, "500 Internal Server Error");
+    assert!(response.text().contains("Request id:"), "{response:?}");
+    assert!(!response.text().contains("broken off"), "{response:?}");
+    assert_eq!(response.codes(), [code], "{response:?}");
+    assert_eq!(response.log.matches("hint: ").count(), 1, "{response:?}");
+    assert!(response.exit.success());
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn w04_start_response_may_be_called_in_the_first_step_of_a_generator() {
             start_response('203 Late', [('Content-Type', 'text/plain')])
             yield b'generated'
         ";
-    Probe::new(code).both(|reply| {
-        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("203 Late", "generated"))
+    Probe::new(code).both(|response| {
+        assert_eq!((response.status.as_str(), response.text().as_str()), ("203 Late", "generated"))
     });
 }
 
@@ -71,11 +71,11 @@ fn w04_every_kind_of_iterable_is_a_body() {
         "{b'ab': 1}",
         "map(bytes, [[97], [98]])",
     ] {
-        returning("[]", iterable).both(|reply| assert_eq!(reply.text(), "ab", "{iterable}"));
+        returning("[]", iterable).both(|response| assert_eq!(response.text(), "ab", "{iterable}"));
     }
     // The old protocol of sequences is an iterable, too.
     let sequence = "type('S', (), {'__getitem__': lambda s, i: [b'a', b'b'][i]})()";
-    returning("[]", sequence).both(|reply| assert_eq!(reply.text(), "ab"));
+    returning("[]", sequence).both(|response| assert_eq!(response.text(), "ab"));
 }
 
 #[test]
@@ -125,9 +125,9 @@ fn w04_an_iterable_of_nothing_is_an_empty_body_of_whatever_kind_it_is() {
     }
     // A length that is none of the blocks', and a text that gives bytes.
     returning("[]", "type('L', (list,), {'__len__': lambda s: 0})([b'a', b'b'])")
-        .both(|reply| assert_eq!(reply.text(), "ab"));
+        .both(|response| assert_eq!(response.text(), "ab"));
     returning("[]", "type('T', (str,), {'__iter__': lambda s: iter([b'ab'])})('x')")
-        .both(|reply| assert_eq!(reply.text(), "ab"));
+        .both(|response| assert_eq!(response.text(), "ab"));
 }
 
 #[test]
@@ -145,8 +145,8 @@ fn w05_only_iteration_length_and_close_are_used() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return Watched()
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!(reply.text(), "watched: []");
+    let response = Probe::new(code).run();
+    assert_eq!(response.text(), "watched: []");
 }
 
 #[test]
@@ -178,10 +178,10 @@ fn w07_each_block_is_on_its_way_before_the_next_is_asked_for() {
 #[test]
 fn w08_no_byte_of_a_body_is_changed() {
     let all: Vec<u8> = (0..=255).chain([13, 10, 13, 10, 10, 13, 0]).collect();
-    let reply = |probe: &Probe, server| probe.run_on(server).body;
+    let response = |probe: &Probe, server| probe.run_on(server).body;
     let probe = returning("[]", "[bytes(range(256)), b'\\r\\n\\r\\n', b'\\n\\r\\x00']");
-    assert_eq!(reply(&probe, Server::Wsgate), all);
-    assert_eq!(reply(&probe, Server::Reference), all);
+    assert_eq!(response(&probe, Server::Wsgate), all);
+    assert_eq!(response(&probe, Server::Reference), all);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn w09_a_length_that_cannot_be_had_is_none() {
             "type('L', (list,), {{'__len__': lambda self: (_ for _ in \
              ()).throw({error}())}})([b'a', b'b'])"
         );
-        let reply = returning("[]", &iterable).run();
-        assert_eq!(reply.text(), "ab", "{error}");
+        let response = returning("[]", &iterable).run();
+        assert_eq!(response.text(), "ab", "{error}");
     }
 }
 
@@ -206,22 +206,24 @@ fn w42_one_block_that_is_all_gets_its_length() {
         ("[b'1', b'2']", None),
         ("iter([b'1'])", None),
     ] {
-        let reply = returning("[]", iterable).run();
-        assert_eq!(reply.header("Content-Length"), length, "{iterable}");
+        let response = returning("[]", iterable).run();
+        assert_eq!(response.header("Content-Length"), length, "{iterable}");
     }
     let written = returning("[]", "[write(b'a') or b'b']");
-    written.both(|reply| {
-        assert_eq!((reply.text().as_str(), reply.header("Content-Length")), ("ab", None))
+    written.both(|response| {
+        assert_eq!((response.text().as_str(), response.header("Content-Length")), ("ab", None))
     });
 }
 
 #[test]
 fn w40_no_more_is_sent_than_content_length_announces() {
-    let reply =
+    let response =
         returning("[('Content-Length', '4')]", "[b'abc', b'def', b'never', b'asked for']").run();
-    assert_eq!((reply.text().as_str(), reply.codes().as_slice()), ("abcd", &["W0505"][..]));
+    assert_eq!((response.text().as_str(), response.codes().as_slice()), ("abcd", &["W0505"][..]));
     let exact = returning("[('Content-Length', '6')]", "[b'abc', b'def']");
-    exact.both(|reply| assert_eq!((reply.text().as_str(), reply.log.as_str()), ("abcdef", "")));
+    exact.both(|response| {
+        assert_eq!((response.text().as_str(), response.log.as_str()), ("abcdef", ""))
+    });
 }
 
 #[test]
@@ -237,20 +239,20 @@ fn w40_a_write_beyond_content_length_raises() {
                 print(error)
             return []
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!(reply.text(), "abc");
+    let response = Probe::new(code).run();
+    assert_eq!(response.text(), "abc");
     assert!(
-        reply.log.contains("write() was given more bytes than Content-Length announces"),
+        response.log.contains("write() was given more bytes than Content-Length announces"),
         "{}",
-        reply.log
+        response.log
     );
 }
 
 #[test]
 fn w41_a_body_that_is_too_short_is_logged() {
-    let reply = returning("[('Content-Length', '9')]", "[b'abc']").run();
-    assert_eq!((reply.text().as_str(), reply.codes().as_slice()), ("abc", &["W0504"][..]));
-    assert!(reply.log.contains("after 3 of the 9 bytes"), "{}", reply.log);
+    let response = returning("[('Content-Length', '9')]", "[b'abc']").run();
+    assert_eq!((response.text().as_str(), response.codes().as_slice()), ("abc", &["W0504"][..]));
+    assert!(response.log.contains("after 3 of the 9 bytes"), "{}", response.log);
 }
 
 #[test]
@@ -268,15 +270,15 @@ fn a_content_length_that_is_no_number_is_refused() {
         "18446744073709551616",
         "99999999999999999999999",
     ] {
-        let reply = returning(&format!("[('Content-Length', '{wrong}')]"), "[b'abc']").run();
-        assert_error_page(&reply, "W0503");
+        let response = returning(&format!("[('Content-Length', '{wrong}')]"), "[b'abc']").run();
+        assert_error_page(&response, "W0503");
     }
 }
 
 #[test]
 fn w43_what_is_written_comes_before_what_is_returned() {
     returning("[]", "[write(b'1') or write(b'2') or b'3', b'4']")
-        .both(|reply| assert_eq!(reply.text(), "1234"));
+        .both(|response| assert_eq!(response.text(), "1234"));
 }
 
 #[test]
@@ -317,10 +319,10 @@ fn what_beginners_return_is_refused_with_the_way_to_mend_it() {
         ("None", "look for a missing `return`"),
         ("42", "object is not iterable"),
     ] {
-        let reply = returning("[]", returned).run();
-        assert_eq!(reply.status, "500 Internal Server Error", "{returned}");
-        assert_eq!(reply.codes().len(), 1, "{returned}: {}", reply.log);
-        assert!(reply.log.contains(fix), "{returned}: {}", reply.log);
+        let response = returning("[]", returned).run();
+        assert_eq!(response.status, "500 Internal Server Error", "{returned}");
+        assert_eq!(response.codes().len(), 1, "{returned}: {}", response.log);
+        assert!(response.log.contains(fix), "{returned}: {}", response.log);
     }
 }
 
@@ -328,18 +330,18 @@ fn what_beginners_return_is_refused_with_the_way_to_mend_it() {
 fn an_application_that_never_calls_start_response_is_told_so() {
     for body in ["return []", "return [b'']", "yield b'x'", "return [b'x']"] {
         let code = format!("def application(environ, start_response):\n    {body}\n");
-        let reply = Probe::new(&code).run();
-        assert_error_page(&reply, "W0503");
-        assert!(reply.log.contains("start_response"), "{}", reply.log);
+        let response = Probe::new(&code).run();
+        assert_error_page(&response, "W0503");
+        assert!(response.log.contains("start_response"), "{}", response.log);
     }
 }
 
 #[test]
 fn w46_every_exception_is_logged_with_its_traceback() {
-    let reply = returning("[]", "broken()").run();
-    assert_error_page(&reply, "W0501");
-    assert!(reply.log.contains("app.wsgi\", line "), "{}", reply.log);
-    assert!(reply.log.contains("RuntimeError: broken off"), "{}", reply.log);
+    let response = returning("[]", "broken()").run();
+    assert_error_page(&response, "W0501");
+    assert!(response.log.contains("app.wsgi\", line "), "{}", response.log);
+    assert!(response.log.contains("RuntimeError: broken off"), "{}", response.log);
     for raised in [
         "SystemExit(3)",
         "KeyboardInterrupt()",
@@ -359,51 +361,51 @@ fn w47_an_error_before_the_head_becomes_an_error_page() {
 }
 
 #[test]
-fn w47_an_error_after_the_head_cuts_the_reply_and_adds_nothing() {
-    let reply = returning("[]", "broken(b'sent')").run();
-    assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "sent"));
-    assert_eq!(reply.codes(), ["W0502"]);
-    assert_eq!(reply.exit.code(), Some(1));
+fn w47_an_error_after_the_head_cuts_the_response_and_adds_nothing() {
+    let response = returning("[]", "broken(b'sent')").run();
+    assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "sent"));
+    assert_eq!(response.codes(), ["W0502"]);
+    assert_eq!(response.exit.code(), Some(1));
 }
 
 #[test]
 fn w47_a_traceback_is_shown_only_with_debug() {
-    let reply = returning("[]", "broken()").options(&["--debug"]).run();
-    assert!(reply.text().contains("RuntimeError: broken off"), "{}", reply.text());
+    let response = returning("[]", "broken()").options(&["--debug"]).run();
+    assert!(response.text().contains("RuntimeError: broken off"), "{}", response.text());
     assert!(!returning("[]", "broken()").run().text().contains("Traceback"));
 }
 
 #[test]
-fn w50_a_reply_is_passed_on_as_it_is() {
+fn w50_a_response_is_passed_on_as_it_is() {
     let headers = "[('Content-Encoding', 'gzip'), ('ETag', '\"x\"'), ('X-Odd', '  spaces  ')]";
-    returning(headers, "[b'not gzip at all']").both(|reply| {
-        assert_eq!(reply.text(), "not gzip at all");
-        assert_eq!(reply.header("X-Odd"), Some("  spaces  "));
+    returning(headers, "[b'not gzip at all']").both(|response| {
+        assert_eq!(response.text(), "not gzip at all");
+        assert_eq!(response.header("X-Odd"), Some("  spaces  "));
     });
 }
 
 #[test]
-fn w57_a_head_reply_has_the_head_of_a_get_and_no_body() {
+fn w57_a_head_response_has_the_head_of_a_get_and_no_body() {
     for (iterable, length) in [("[b'12345']", Some("5")), ("[b'1', b'2']", None), ("[]", None)] {
-        let reply = returning("[]", iterable).variable("REQUEST_METHOD", "HEAD").run();
+        let response = returning("[]", iterable).variable("REQUEST_METHOD", "HEAD").run();
         assert_eq!(
-            (reply.body.as_slice(), reply.header("Content-Length")),
+            (response.body.as_slice(), response.header("Content-Length")),
             (&b""[..], length),
             "{iterable}"
         );
-        assert_eq!(reply.log, "");
+        assert_eq!(response.log, "");
     }
     let announced =
         returning("[('Content-Length', '77')]", "[]").variable("REQUEST_METHOD", "HEAD");
-    announced.both(|reply| assert_eq!(reply.header("Content-Length"), Some("77")));
+    announced.both(|response| assert_eq!(response.header("Content-Length"), Some("77")));
     assert_eq!(announced.run().log, "");
 }
 
 #[test]
-fn w57_a_head_reply_without_a_body_stays_one_when_it_is_an_error() {
-    let reply = returning("[]", "broken()").variable("REQUEST_METHOD", "HEAD").run();
+fn w57_a_head_response_without_a_body_stays_one_when_it_is_an_error() {
+    let response = returning("[]", "broken()").variable("REQUEST_METHOD", "HEAD").run();
     assert_eq!(
-        (reply.status.as_str(), reply.body.as_slice()),
+        (response.status.as_str(), response.body.as_slice()),
         ("500 Internal Server Error", &b""[..])
     );
 }
@@ -418,11 +420,11 @@ fn w58_a_status_without_a_body_gets_none() {
                 return [b'unwanted']
             "
         );
-        let reply = Probe::new(&code).run();
-        assert_eq!((reply.status.as_str(), reply.body.as_slice()), (status, &b""[..]));
-        assert_eq!(reply.header("X-Kept"), Some("1"));
-        assert_eq!(reply.header("Content-Length"), status.starts_with("205").then_some("0"));
-        assert_eq!(reply.codes(), ["W0507"], "{status}");
+        let response = Probe::new(&code).run();
+        assert_eq!((response.status.as_str(), response.body.as_slice()), (status, &b""[..]));
+        assert_eq!(response.header("X-Kept"), Some("1"));
+        assert_eq!(response.header("Content-Length"), status.starts_with("205").then_some("0"));
+        assert_eq!(response.codes(), ["W0507"], "{status}");
     }
 }
 
@@ -442,14 +444,14 @@ fn w58_a_length_is_passed_on_with_304_and_not_with_204() {
                     return {iterable}
                 "
             );
-            let reply = Probe::new(&code).variable("REQUEST_METHOD", method).run();
+            let response = Probe::new(&code).variable("REQUEST_METHOD", method).run();
             assert_eq!(
-                (reply.header("Content-Length"), reply.header("X-Kept")),
+                (response.header("Content-Length"), response.header("X-Kept")),
                 (passed, Some("1")),
                 "{status} {method}"
             );
             assert_eq!(
-                (reply.body.as_slice(), reply.log.as_str()),
+                (response.body.as_slice(), response.log.as_str()),
                 (&b""[..], ""),
                 "{status} {method}"
             );
@@ -474,7 +476,7 @@ fn w58_a_status_that_is_not_final_is_refused() {
 #[test]
 fn a_hundred_blocks_and_a_large_one_arrive_whole() {
     returning("[]", "[b'%d,' % n for n in range(100)]")
-        .both(|reply| assert!(reply.text().ends_with(",98,99,")));
+        .both(|response| assert!(response.text().ends_with(",98,99,")));
     returning("[]", "[b'x' * 5000000, b'end']")
-        .both(|reply| assert_eq!(reply.body.len(), 5_000_003));
+        .both(|response| assert_eq!(response.body.len(), 5_000_003));
 }

@@ -103,8 +103,8 @@ fn w06_a_generator_gets_its_generator_exit() {
             finally:
                 print('finally')
         ";
-    let reply = Probe::new(code).run();
-    assert!(reply.log.ends_with("left\nfinally\n"), "{}", reply.log);
+    let response = Probe::new(code).run();
+    assert!(response.log.ends_with("left\nfinally\n"), "{}", response.log);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn w06_what_is_no_body_is_closed_all_the_same() {
 }
 
 #[test]
-fn an_error_in_close_leaves_the_reply_whole_and_is_logged() {
+fn an_error_in_close_leaves_the_response_whole_and_is_logged() {
     let code = "
         class Body(list):
             def close(self):
@@ -130,7 +130,7 @@ fn an_error_in_close_leaves_the_reply_whole_and_is_logged() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return Body([b'whole'])
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!((reply.text().as_str(), reply.codes().as_slice()), ("whole", &["W0509"][..]));
-    assert!(reply.exit.success());
+    let response = Probe::new(code).run();
+    assert_eq!((response.text().as_str(), response.codes().as_slice()), ("whole", &["W0509"][..]));
+    assert!(response.exit.success());
 }

@@ -16,27 +16,27 @@ fn answering(expression: &str) -> Probe {
 
 #[test]
 fn w01_the_application_gets_two_positional_arguments() {
-    answering("(more, named)").both(|reply| assert_eq!(reply.text(), "((), {})"));
+    answering("(more, named)").both(|response| assert_eq!(response.text(), "((), {})"));
 }
 
 #[test]
 fn w02_environ_is_a_builtin_dict_that_may_be_changed() {
     answering("(type(environ), environ.pop('HTTP_HOST'), environ.update(x=1), environ['x'])")
-        .both(|reply| assert_eq!(reply.text(), "(<class 'dict'>, 'example.org', None, 1)"));
+        .both(|response| assert_eq!(response.text(), "(<class 'dict'>, 'example.org', None, 1)"));
 }
 
 #[test]
 fn w10_the_method_is_there_as_it_was_sent() {
     answering("environ['REQUEST_METHOD']")
         .variable("REQUEST_METHOD", "pAtch")
-        .both(|reply| assert_eq!(reply.text(), "'pAtch'"));
+        .both(|response| assert_eq!(response.text(), "'pAtch'"));
 }
 
 #[test]
-fn w11_server_name_and_port_are_filled_even_if_the_front_leaves_them_out() {
+fn w11_server_name_and_port_are_filled_even_if_the_web_server_leaves_them_out() {
     // The reference passes on what it gets and no more.
     let expression = "(environ['SERVER_NAME'], environ['SERVER_PORT'])";
-    answering(expression).both(|reply| assert_eq!(reply.text(), "('example.org', '80')"));
+    answering(expression).both(|response| assert_eq!(response.text(), "('example.org', '80')"));
     let without = answering(expression).without("SERVER_NAME").variable("SERVER_PORT", "");
     assert_eq!(without.run().text(), "('localhost', '80')");
     let over_tls = without.variable("HTTPS", "on");
@@ -44,8 +44,9 @@ fn w11_server_name_and_port_are_filled_even_if_the_front_leaves_them_out() {
 }
 
 #[test]
-fn w12_server_protocol_is_there_even_if_the_front_leaves_it_out() {
-    answering("environ['SERVER_PROTOCOL']").both(|reply| assert_eq!(reply.text(), "'HTTP/1.1'"));
+fn w12_server_protocol_is_there_even_if_the_web_server_leaves_it_out() {
+    answering("environ['SERVER_PROTOCOL']")
+        .both(|response| assert_eq!(response.text(), "'HTTP/1.1'"));
     assert_eq!(
         answering("environ['SERVER_PROTOCOL']").without("SERVER_PROTOCOL").run().text(),
         "'HTTP/1.0'"
@@ -56,10 +57,9 @@ fn w12_server_protocol_is_there_even_if_the_front_leaves_it_out() {
 fn w13_path_query_and_content_variables_are_there_or_empty() {
     let expression = "[environ.get(n) for n in ('SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', \
         'CONTENT_TYPE', 'CONTENT_LENGTH')]";
-    answering(expression)
-        .variable("PATH_INFO", "/a")
-        .variable("QUERY_STRING", "b=c")
-        .both(|reply| assert_eq!(reply.text(), "['/cgi-bin/app.wsgi', '/a', 'b=c', None, None]"));
+    answering(expression).variable("PATH_INFO", "/a").variable("QUERY_STRING", "b=c").both(
+        |response| assert_eq!(response.text(), "['/cgi-bin/app.wsgi', '/a', 'b=c', None, None]"),
+    );
     let bare = answering(expression)
         .without("PATH_INFO")
         .without("QUERY_STRING")
@@ -67,10 +67,9 @@ fn w13_path_query_and_content_variables_are_there_or_empty() {
         .run();
     // One of SCRIPT_NAME and PATH_INFO must be there; the root has the path.
     assert_eq!(bare.text(), "['', '/', '', None, None]");
-    answering(expression)
-        .post("x")
-        .variable("CONTENT_TYPE", "text/plain")
-        .both(|reply| assert!(reply.text().ends_with("'text/plain', '1']"), "{}", reply.text()));
+    answering(expression).post("x").variable("CONTENT_TYPE", "text/plain").both(|response| {
+        assert!(response.text().ends_with("'text/plain', '1']"), "{}", response.text())
+    });
 }
 
 #[test]
@@ -78,7 +77,7 @@ fn w14_a_header_is_there_exactly_when_it_was_sent() {
     let expression = "sorted(name for name in environ if name.startswith('HTTP_'))";
     answering(expression)
         .variable("HTTP_X_ONE", "")
-        .both(|reply| assert_eq!(reply.text(), "['HTTP_HOST', 'HTTP_X_ONE']"));
+        .both(|response| assert_eq!(response.text(), "['HTTP_HOST', 'HTTP_X_ONE']"));
     // These two have names of their own (RFC 3875 4.1.18); the reference passes on what it gets.
     let repeated = answering(expression)
         .variable("HTTP_CONTENT_TYPE", "a/b")
@@ -92,9 +91,9 @@ fn w15_every_variable_is_a_str() {
         "{type(value) for name, value in environ.items() if not name.startswith(('wsgi', \
          'wsgate'))}",
     )
-    .both(|reply| assert_eq!(reply.text(), "{<class 'str'>}"));
+    .both(|response| assert_eq!(response.text(), "{<class 'str'>}"));
     answering("[name for name, value in environ.items() if value is None]")
-        .both(|reply| assert_eq!(reply.text(), "[]"));
+        .both(|response| assert_eq!(response.text(), "[]"));
 }
 
 #[test]
@@ -103,31 +102,32 @@ fn w16_bytes_arrive_as_latin_1() {
         .variable("PATH_INFO", b"/caf\xc3\xa9")
         .variable("QUERY_STRING", b"\xff\x80")
         .variable("HTTP_X", "\u{20ac}")
-        .both(|reply| assert_eq!(reply.text(), r"('/cafÃ©', 'ÿ\x80', 'â\x82¬')"));
+        .both(|response| assert_eq!(response.text(), r"('/cafÃ©', 'ÿ\x80', 'â\x82¬')"));
 }
 
 #[test]
 fn w16_a_name_of_strange_bytes_arrives_as_latin_1() {
-    let reply = answering("[name for name in environ if name.startswith('ODD')]")
+    let response = answering("[name for name in environ if name.startswith('ODD')]")
         .variable("ODD\u{e9}", "x")
         .run();
-    assert_eq!(reply.text(), "['ODDÃ©']");
+    assert_eq!(response.text(), "['ODDÃ©']");
 }
 
 #[test]
-fn w17_further_variables_of_the_front_are_passed_on() {
+fn w17_further_variables_of_the_web_server_are_passed_on() {
     answering("[environ[n] for n in ('REMOTE_ADDR', 'SSL_PROTOCOL', 'SERVER_SOFTWARE')]")
         .variable("SSL_PROTOCOL", "TLSv1.3")
-        .both(|reply| assert_eq!(reply.text(), "['192.0.2.1', 'TLSv1.3', 'test']"));
+        .both(|response| assert_eq!(response.text(), "['192.0.2.1', 'TLSv1.3', 'test']"));
 }
 
 #[test]
 fn w18_the_variables_that_are_provided_are_documented() {
     let page =
         std::fs::read_to_string(crate::support::web_servers::source("docs/environ.md")).unwrap();
-    let reply = answering("sorted(n for n in environ if n.startswith(('wsgi.', 'wsgate.')))").run();
+    let response =
+        answering("sorted(n for n in environ if n.startswith(('wsgi.', 'wsgate.')))").run();
     let names: Vec<String> =
-        reply.text().split('\'').skip(1).step_by(2).map(str::to_owned).collect();
+        response.text().split('\'').skip(1).step_by(2).map(str::to_owned).collect();
     assert!(names.len() > 10, "{names:?}");
     for name in names {
         assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/environ.md");
@@ -137,21 +137,21 @@ fn w18_the_variables_that_are_provided_are_documented() {
 #[test]
 fn w19_wsgi_version_is_one_zero() {
     answering("(type(environ['wsgi.version']), environ['wsgi.version'])")
-        .both(|reply| assert_eq!(reply.text(), "(<class 'tuple'>, (1, 0))"));
+        .both(|response| assert_eq!(response.text(), "(<class 'tuple'>, (1, 0))"));
 }
 
 #[test]
-fn w20_the_scheme_follows_what_the_front_says_and_no_header() {
+fn w20_the_scheme_follows_what_the_web_server_says_and_no_header() {
     for (https, scheme) in
         [("on", "https"), ("1", "https"), ("yes", "https"), ("off", "http"), ("", "http")]
     {
         answering("environ['wsgi.url_scheme']")
             .variable("HTTPS", https)
-            .both(|reply| assert_eq!(reply.text(), format!("'{scheme}'"), "HTTPS={https}"));
+            .both(|response| assert_eq!(response.text(), format!("'{scheme}'"), "HTTPS={https}"));
     }
     let forwarded =
         answering("environ['wsgi.url_scheme']").variable("HTTP_X_FORWARDED_PROTO", "https");
-    forwarded.both(|reply| assert_eq!(reply.text(), "'http'"));
+    forwarded.both(|response| assert_eq!(response.text(), "'http'"));
     // Apache says it so without mod_ssl's own variables; the reference does not know that one.
     let by_request_scheme =
         answering("environ['wsgi.url_scheme']").variable("REQUEST_SCHEME", "https");
@@ -165,7 +165,7 @@ fn w20_the_scheme_follows_what_the_front_says_and_no_header() {
 #[test]
 fn w27_a_cold_run_is_one_thread_among_processes_and_runs_once() {
     answering("[environ['wsgi.' + n] for n in ('multithread', 'multiprocess', 'run_once')]")
-        .both(|reply| assert_eq!(reply.text(), "[False, True, True]"));
+        .both(|response| assert_eq!(response.text(), "[False, True, True]"));
     let threads = answering("len(__import__('os').listdir('/proc/self/task'))").run();
     assert_eq!(threads.text(), "1");
 }
@@ -173,19 +173,19 @@ fn w27_a_cold_run_is_one_thread_among_processes_and_runs_once() {
 #[test]
 fn w28_our_own_keys_are_lower_case_and_carry_our_name() {
     // The reference has none of its own.
-    let reply =
+    let response =
         answering("[n for n in environ if n[0].islower() and not n.startswith('wsgi.')]").run();
-    assert_eq!(reply.text(), "['wsgate.version', 'wsgate.request_id']");
+    assert_eq!(response.text(), "['wsgate.version', 'wsgate.request_id']");
 }
 
 #[test]
 fn w51_a_cold_run_starts_no_thread_however_large_its_body_is() {
-    let reply = answering(
+    let response = answering(
         "(len(environ['wsgi.input'].read()), len(__import__('os').listdir('/proc/self/task')))",
     )
     .post(vec![b'x'; 300_000])
     .run();
-    assert_eq!(reply.text(), "(300000, 1)");
+    assert_eq!(response.text(), "(300000, 1)");
 }
 
 #[test]
@@ -203,24 +203,27 @@ fn w52_middleware_may_replace_every_key_that_is_ours() {
             environ['wsgi.file_wrapper'] = lambda file, size=8192: iter(lambda: file.read(4), b'')
             return (block.upper() for block in inner(environ, started))
         ";
-    Probe::new(code).both(|reply| {
-        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("201 Created", "REPLACED"));
-        assert_eq!(reply.header("x-middle"), Some("1"));
+    Probe::new(code).both(|response| {
+        assert_eq!(
+            (response.status.as_str(), response.text().as_str()),
+            ("201 Created", "REPLACED")
+        );
+        assert_eq!(response.header("x-middle"), Some("1"));
     });
 }
 
 #[test]
 fn w53_a_deployer_puts_variables_into_environ_and_the_process() {
-    let reply = answering("(environ['SITE'], __import__('os').environ['SITE'])")
+    let response = answering("(environ['SITE'], __import__('os').environ['SITE'])")
         .options(&["--env", "SITE=a=b"])
         .run();
-    assert_eq!(reply.text(), "('a=b', 'a=b')");
+    assert_eq!(response.text(), "('a=b', 'a=b')");
 }
 
 #[test]
 fn w56_the_input_is_said_to_end_by_itself() {
-    let reply = answering("environ['wsgi.input_terminated']").run_on(Server::Wsgate);
-    assert_eq!(reply.text(), "True");
+    let response = answering("environ['wsgi.input_terminated']").run_on(Server::Wsgate);
+    assert_eq!(response.text(), "True");
 }
 
 #[test]

@@ -23,34 +23,34 @@ fn writing(code: &str) -> Probe {
 #[test]
 fn w25_errors_has_write_writelines_and_flush_and_goes_to_the_log() {
     writing("[errors.write('one\\n'), errors.writelines(['two\\n', 'three\\n']), errors.flush()]")
-        .both(|reply| {
-            assert_eq!(reply.text(), "[4, None, None]");
-            assert_eq!(reply.log, "one\ntwo\nthree\n");
+        .both(|response| {
+            assert_eq!(response.text(), "[4, None, None]");
+            assert_eq!(response.log, "one\ntwo\nthree\n");
         });
 }
 
 #[test]
 fn w25_what_has_no_line_end_is_not_lost() {
     writing("errors.write('half a line')")
-        .both(|reply| assert_eq!(reply.log.trim_end(), "half a line"));
+        .both(|response| assert_eq!(response.log.trim_end(), "half a line"));
     // What comes behind it in the log is another request's.
     assert_eq!(writing("errors.write('half a line')").run().log, "half a line\n");
 }
 
 #[test]
 fn w26_errors_takes_any_unicode_without_raising() {
-    let reply = writing(r"errors.write('\u20ac \ud800 \x00')").run();
-    assert_eq!(reply.log, "\u{20ac} \\ud800 \0\n");
-    assert_eq!(reply.text(), "5");
+    let response = writing(r"errors.write('\u20ac \ud800 \x00')").run();
+    assert_eq!(response.log, "\u{20ac} \\ud800 \0\n");
+    assert_eq!(response.text(), "5");
 }
 
 #[test]
 fn w25_the_buffer_takes_all_kinds_of_bytes() {
-    let reply = writing(
+    let response = writing(
         "[errors.buffer.write(data) for data in (b'a', bytearray(b'b'), memoryview(b'c'))]",
     )
     .run();
-    assert_eq!((reply.log.as_str(), reply.text().as_str()), ("abc\n", "[1, 1, 1]"));
+    assert_eq!((response.log.as_str(), response.text().as_str()), ("abc\n", "[1, 1, 1]"));
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn w25_errors_and_its_buffer_are_streams_of_python() {
         ),
     ] {
         let fails = "lambda s, n: isinstance(raised(getattr(s, n)), OSError)";
-        let reply =
+        let response =
             writing(&format!("(lambda io, fails: {expression})(__import__('io'), {fails})")).run();
-        assert_eq!(reply.text(), answer, "{expression}: {}", reply.log);
+        assert_eq!(response.text(), answer, "{expression}: {}", response.log);
     }
     let lines = writing(
         "errors.buffer.writelines([b'one\\n', bytearray(b'two\\n'), memoryview(b'three')])",
@@ -113,13 +113,13 @@ fn w25_text_is_refused_by_the_buffer_and_bytes_by_the_stream() {
 }
 
 #[test]
-fn c42_what_is_printed_lands_in_the_log_and_never_in_the_reply() {
-    let reply = writing(
+fn c42_what_is_printed_lands_in_the_log_and_never_in_the_response() {
+    let response = writing(
         "[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]",
     )
     .run();
-    assert_eq!(reply.text(), "[None, 6, 0]");
-    assert_eq!(reply.log, "printed\nerror\nchild\n");
+    assert_eq!(response.text(), "[None, 6, 0]");
+    assert_eq!(response.log, "printed\nerror\nchild\n");
 }
 
 #[test]
@@ -138,6 +138,6 @@ fn w26_a_full_log_disk_fails_no_application() {
 
 #[test]
 fn a_stream_that_is_closed_stays_open_for_the_others() {
-    let reply = writing("[sys.stdout.close(), errors.write('still here\\n')]").run();
-    assert_eq!(reply.log, "still here\n");
+    let response = writing("[sys.stdout.close(), errors.write('still here\\n')]").run();
+    assert_eq!(response.log, "still here\n");
 }

@@ -45,19 +45,20 @@ fn w54_the_wrapper_takes_a_file_and_a_block_size_and_iterates() {
         "[b''.join(wrapper(open(path, 'rb'), 10))]",
         "(block for block in wrapper(open(path, 'rb')))",
     ] {
-        wrapping("[]", expression).both(|reply| assert_eq!(reply.text(), whole(), "{expression}"));
+        wrapping("[]", expression)
+            .both(|response| assert_eq!(response.text(), whole(), "{expression}"));
     }
 }
 
 #[test]
 fn w54_close_reaches_the_file_and_nothing_leaves_before_the_return() {
-    let reply = wrapping("[]", "wrapper(Closing(open(path, 'rb')))").run();
-    assert_eq!((reply.body.len(), reply.log.as_str()), (10_000, "closed\n"));
+    let response = wrapping("[]", "wrapper(Closing(open(path, 'rb')))").run();
+    assert_eq!((response.body.len(), response.log.as_str()), (10_000, "closed\n"));
     let dropped = wrapping("[]", "[wrapper(open(path, 'rb')) and b'only this']");
-    dropped.both(|reply| assert_eq!(reply.text(), "only this"));
+    dropped.both(|response| assert_eq!(response.text(), "only this"));
     let without_close =
         "wrapper(type('F', (), {'read': lambda self, n, f=iter([b'ab']): next(f, b'')})())";
-    wrapping("[]", without_close).both(|reply| assert_eq!(reply.text(), "ab"));
+    wrapping("[]", without_close).both(|response| assert_eq!(response.text(), "ab"));
 }
 
 #[test]
@@ -68,9 +69,9 @@ fn w55_a_file_is_sent_from_where_it_stands() {
         // Reading a little fills the buffer, so that the descriptor stands elsewhere than the file.
         "(lambda file: file.seek(9990) and file.read(5) and wrapper(file))(open(path, 'rb'))",
     ] {
-        let reply = wrapping("[]", expression).run();
+        let response = wrapping("[]", expression).run();
         assert_eq!(
-            (reply.text().as_str(), reply.header("Content-Length")),
+            (response.text().as_str(), response.header("Content-Length")),
             ("56789", Some("5")),
             "{expression}"
         );
@@ -104,9 +105,9 @@ fn w55_a_part_of_a_file_that_its_status_announces_makes_no_entry() {
     for path in ["", "/memory", "/written"] {
         let probe = Probe::new(code).variable("PATH_INFO", path);
         fs::write(probe.directory().join("data"), "0123456789".repeat(1000)).unwrap();
-        let reply = probe.run();
+        let response = probe.run();
         assert_eq!(
-            (reply.text().as_str(), reply.log.as_str(), reply.exit.code()),
+            (response.text().as_str(), response.log.as_str(), response.exit.code()),
             ("0123", "", Some(0)),
             "{path}"
         );
@@ -130,8 +131,8 @@ fn w54_a_wrapper_seeks_and_tells_as_its_file_does() {
         ("[b'%d %s' % (w.blksize, w.filelike.read(3))]", "8192 012"),
     ] {
         let wrapped = format!("(lambda w: {expression})(wrapper(open(path, 'rb')))");
-        let reply = wrapping("[]", &wrapped).run();
-        assert_eq!((reply.text().as_str(), reply.log.as_str()), (body, ""), "{expression}");
+        let response = wrapping("[]", &wrapped).run();
+        assert_eq!((response.text().as_str(), response.log.as_str()), (body, ""), "{expression}");
     }
     for (file, seekable) in [
         ("type('F', (), {'read': None})()", "False"),
@@ -139,15 +140,15 @@ fn w54_a_wrapper_seeks_and_tells_as_its_file_does() {
         ("type('F', (), {'seekable': lambda s: False, 'seek': None, 'tell': None})()", "False"),
         ("__import__('subprocess').Popen(['true'], stdout=-1).stdout", "False"),
     ] {
-        let reply = wrapping("[]", &format!("[str(wrapper({file}).seekable()).encode()]")).run();
-        assert_eq!(reply.text(), seekable, "{file}");
+        let response = wrapping("[]", &format!("[str(wrapper({file}).seekable()).encode()]")).run();
+        assert_eq!(response.text(), seekable, "{file}");
     }
 }
 
 #[test]
 fn w55_an_iteration_that_has_begun_is_continued_not_sent_again() {
     let expression = "(lambda w: next(w) and w)(wrapper(open(path, 'rb'), 9000))";
-    wrapping("[]", expression).both(|reply| assert_eq!(reply.body.len(), 1000));
+    wrapping("[]", expression).both(|response| assert_eq!(response.body.len(), 1000));
 }
 
 #[test]
@@ -160,9 +161,9 @@ fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return environ['wsgi.file_wrapper'](gzip.open('packed', 'rb'))
         ";
-    Probe::new(code).both(|reply| assert_eq!(reply.text(), "unpacked ".repeat(3)));
+    Probe::new(code).both(|response| assert_eq!(response.text(), "unpacked ".repeat(3)));
     let pipe = "wrapper(__import__('subprocess').Popen(['echo', 'from a pipe'], stdout=-1).stdout)";
-    wrapping("[]", pipe).both(|reply| assert_eq!(reply.text(), "from a pipe\n"));
+    wrapping("[]", pipe).both(|response| assert_eq!(response.text(), "from a pipe\n"));
     // Files of the kernel's have a size of zero.
     let kernel = wrapping("[]", "wrapper(open('/proc/self/cmdline', 'rb'))").run_on(Server::Wsgate);
     assert!(kernel.text().contains("python"), "{}", kernel.text());
@@ -175,7 +176,7 @@ fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
     );
     let unflushed = "(lambda file: file.write(b'just written') and file.seek(0) == 0 and \
         wrapper(file))(tempfile.TemporaryFile())";
-    wrapping("[]", unflushed).both(|reply| assert_eq!(reply.text(), "just written"));
+    wrapping("[]", unflushed).both(|response| assert_eq!(response.text(), "just written"));
 }
 
 #[test]
@@ -185,15 +186,19 @@ fn w55_a_text_file_is_refused_and_an_empty_file_is_empty() {
         (text.status.as_str(), text.codes().as_slice()),
         ("500 Internal Server Error", &["W0503"][..])
     );
-    wrapping("[]", "wrapper(open('/dev/null', 'rb'))").both(|reply| assert_eq!(reply.text(), ""));
+    wrapping("[]", "wrapper(open('/dev/null', 'rb'))")
+        .both(|response| assert_eq!(response.text(), ""));
 }
 
 #[test]
 fn w57_a_head_request_for_a_file_gets_its_length_alone() {
-    let reply =
+    let response =
         wrapping("[]", "wrapper(open(path, 'rb'))").variable("REQUEST_METHOD", "HEAD").run();
-    assert_eq!((reply.body.as_slice(), reply.header("Content-Length")), (&b""[..], Some("10000")));
-    assert_eq!(reply.log, "");
+    assert_eq!(
+        (response.body.as_slice(), response.header("Content-Length")),
+        (&b""[..], Some("10000"))
+    );
+    assert_eq!(response.log, "");
 }
 
 #[test]

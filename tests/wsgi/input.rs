@@ -47,7 +47,7 @@ fn w21_the_input_reads_as_a_file_of_bytes_does() {
     ] {
         reading(expression)
             .post(LINES)
-            .both(|reply| assert_eq!(reply.text(), answer, "{expression}"));
+            .both(|response| assert_eq!(response.text(), answer, "{expression}"));
     }
 }
 
@@ -64,7 +64,7 @@ fn w21_a_hint_stops_after_the_line_that_reaches_it() {
         let expression = format!("input.readlines({hint})");
         reading(&expression)
             .post(LINES)
-            .both(|reply| assert_eq!(reply.text(), lines, "{expression}"));
+            .both(|response| assert_eq!(response.text(), lines, "{expression}"));
     }
 }
 
@@ -75,21 +75,21 @@ fn w22_reading_without_a_size_gives_the_rest_and_then_nothing() {
          input.readlines()]",
     )
     .post(LINES)
-    .both(|reply| assert_eq!(reply.text(), r"[b'one\n', b'two\n\nfour', b'', b'', b'', []]"));
+    .both(|response| assert_eq!(response.text(), r"[b'one\n', b'two\n\nfour', b'', b'', b'', []]"));
     reading("[input.read(-1), input.read(-1)]")
         .post("x")
-        .both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
+        .both(|response| assert_eq!(response.text(), "[b'x', b'']"));
     reading("[input.read(None), input.readline(None)]")
         .post("x")
-        .both(|reply| assert_eq!(reply.text(), "[b'x', b'']"));
+        .both(|response| assert_eq!(response.text(), "[b'x', b'']"));
 }
 
 #[test]
 fn w23_the_input_ends_at_content_length_though_more_could_be_read() {
     // The reference reads on to the end of the stream.
     for expression in ["input.read()", "input.read(100)", "b''.join(input)", "input.readline()"] {
-        let reply = reading(expression).post("abc").stdin("abcdef\n").run();
-        assert_eq!(reply.text(), "b'abc'", "{expression}");
+        let response = reading(expression).post("abc").stdin("abcdef\n").run();
+        assert_eq!(response.text(), "b'abc'", "{expression}");
     }
 }
 
@@ -99,18 +99,18 @@ fn w23_no_content_length_is_no_body_and_never_a_wait() {
     let probe = reading("(input.read(), input.read(10), input.readline())");
     let mut child = probe.start();
     let kept_open = child.stdin.take().unwrap();
-    let mut reply = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut reply).unwrap();
+    let mut response = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut response).unwrap();
     child.wait().unwrap();
     drop(kept_open);
-    assert!(reply.ends_with("(b'', b'', b'')"), "{reply}");
+    assert!(response.ends_with("(b'', b'', b'')"), "{response}");
 }
 
 #[test]
 fn w24_readline_stops_at_a_size() {
     reading("[input.readline(2), input.readline(9), input.readline(0), input.readline(-1)]")
         .post(LINES)
-        .both(|reply| assert_eq!(reply.text(), r"[b'on', b'e\n', b'', b'two\n']"));
+        .both(|response| assert_eq!(response.text(), r"[b'on', b'e\n', b'', b'two\n']"));
 }
 
 #[test]
@@ -121,12 +121,16 @@ fn w21_sizes_around_the_buffer_come_back_byte_for_byte() {
             "__import__('hashlib').sha256(input.read()).hexdigest() == {:?}",
             sha256(&body)
         );
-        reading(&digest).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
+        reading(&digest)
+            .post(&body)
+            .both(|response| assert_eq!(response.text(), "True", "{length}"));
         let by_pieces = format!(
             "b''.join(iter(lambda: input.read(1000), b'')) == bytes(i * 7 % 251 for i in \
              range({length}))"
         );
-        reading(&by_pieces).post(&body).both(|reply| assert_eq!(reply.text(), "True", "{length}"));
+        reading(&by_pieces)
+            .post(&body)
+            .both(|response| assert_eq!(response.text(), "True", "{length}"));
     }
 }
 
@@ -144,9 +148,9 @@ fn sha256(bytes: &[u8]) -> String {
 fn w21_a_size_that_is_no_number_is_a_type_error() {
     reading("input.read('1')")
         .post("x")
-        .both(|reply| assert!(reply.text().contains("rror: "), "{}", reply.text()));
-    let reply = reading("input.read(1.5)").post("x").run();
-    assert_ne!(reply.text(), "b'x'");
+        .both(|response| assert!(response.text().contains("rror: "), "{}", response.text()));
+    let response = reading("input.read(1.5)").post("x").run();
+    assert_ne!(response.text(), "b'x'");
 }
 
 #[test]
@@ -161,13 +165,13 @@ fn w22_a_body_that_ends_early_raises_an_os_error_that_says_where() {
     for expression in
         ["input.read()", "input.read(10)", "input.readline()", "list(input)", "input.readlines()"]
     {
-        let reply = reading(expression).post("0123456789").stdin("01234").run();
+        let response = reading(expression).post("0123456789").stdin("01234").run();
         assert!(
-            reply.text().contains("the request body ended after 5 of 10 bytes"),
+            response.text().contains("the request body ended after 5 of 10 bytes"),
             "{expression}: {}",
-            reply.text()
+            response.text()
         );
-        assert!(reply.text().starts_with("OSError"), "{expression}: {}", reply.text());
+        assert!(response.text().starts_with("OSError"), "{expression}: {}", response.text());
     }
     let part = reading("input.read(5)").post("0123456789").stdin("01234").run();
     assert_eq!(part.text(), "b'01234'");
@@ -198,12 +202,12 @@ fn w48_the_application_runs_before_the_body_has_come() {
 
 #[test]
 fn w49_a_chunked_body_is_read_to_its_end_without_a_length() {
-    let reply = reading("(input.read(), environ['HTTP_TRANSFER_ENCODING'])")
+    let response = reading("(input.read(), environ['HTTP_TRANSFER_ENCODING'])")
         .variable("REQUEST_METHOD", "POST")
         .variable("HTTP_TRANSFER_ENCODING", "chunked")
         .stdin("put together by the front")
         .run();
-    assert_eq!(reply.text(), "(b'put together by the front', 'chunked')");
+    assert_eq!(response.text(), "(b'put together by the front', 'chunked')");
 }
 
 #[test]
@@ -220,8 +224,8 @@ fn an_input_that_is_kept_beyond_its_request_reads_nothing_more() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'x']
         ";
-    let reply = Probe::new(code).post("unread").run();
-    assert_eq!(reply.log, "late: wsgi.input was read after its request was over\n");
+    let response = Probe::new(code).post("unread").run();
+    assert_eq!(response.log, "late: wsgi.input was read after its request was over\n");
 }
 
 #[test]
@@ -281,8 +285,8 @@ fn body_of(length: usize) -> Vec<u8> {
 #[test]
 fn w21_a_body_of_256_kib_can_be_read_again_and_a_greater_one_only_from_a_file() {
     for length in [5, 250, 65_536, 65_537, 1 << 18] {
-        let reply = Probe::new(TO_AND_FRO).post(body_of(length)).run();
-        assert_eq!(reply.text(), "(True, [])", "{length}");
+        let response = Probe::new(TO_AND_FRO).post(body_of(length)).run();
+        assert_eq!(response.text(), "(True, [])", "{length}");
     }
     let piped_body = Probe::new(TO_AND_FRO).post(body_of((1 << 18) + 1)).run();
     assert_eq!(piped_body.text(), "'UnsupportedOperation'");
@@ -312,7 +316,7 @@ fn a_body_for_which_there_is_no_memory_raises_memory_error() {
         ["read()", "read(10 ** 9)", "readline()", "readinto(bytearray(1))", "readlines()"]
     {
         let large = 48 << 20;
-        let reply = Probe::new(&format!(
+        let response = Probe::new(&format!(
             "
             import resource
             def application(environ, start_response):
@@ -333,6 +337,6 @@ fn a_body_for_which_there_is_no_memory_raises_memory_error() {
         .post(vec![b'x'; large])
         .run();
         let expected = if expression.starts_with("readinto") { "read" } else { "MemoryError" };
-        assert_eq!(reply.text(), expected, "{expression}: {reply:?}");
+        assert_eq!(response.text(), expected, "{expression}: {response:?}");
     }
 }

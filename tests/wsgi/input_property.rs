@@ -48,7 +48,7 @@ proptest! {
         calls in proptest::collection::vec(call(), 1..30),
     ) {
         let body: Vec<u8> = (0..length).map(|i| ((i * i + i / 7) % 13 + if i % 3 == 0 { 0 } else { 10 }) as u8).collect();
-        let reply = Probe::new(COMPARING).post(body).variable("QUERY_STRING", calls.join("&")).run();
-        prop_assert_eq!(reply.text(), "same");
+        let response = Probe::new(COMPARING).post(body).variable("QUERY_STRING", calls.join("&")).run();
+        prop_assert_eq!(response.text(), "same");
     }
 }

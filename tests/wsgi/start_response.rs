@@ -24,17 +24,17 @@ fn starting(arguments: &str) -> Probe {
 }
 
 fn assert_refused(arguments: &str, words: &str) {
-    let reply = starting(arguments).run();
+    let response = starting(arguments).run();
     assert!(
-        reply.text().contains(words)
-            && reply.text().contains("Error") | reply.text().contains("InvalidResponse"),
+        response.text().contains(words)
+            && response.text().contains("Error") | response.text().contains("InvalidResponse"),
         "{arguments}: {}",
-        reply.text()
+        response.text()
     );
 }
 
 fn assert_accepted(arguments: &str) {
-    starting(arguments).both(|reply| assert_eq!(reply.text(), "accepted", "{arguments}"));
+    starting(arguments).both(|response| assert_eq!(response.text(), "accepted", "{arguments}"));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn w03_start_response_returns_a_write_that_works() {
             write(b'two')
             return []
         ";
-    Probe::new(code).both(|reply| assert_eq!(reply.text(), "one two"));
+    Probe::new(code).both(|response| assert_eq!(response.text(), "one two"));
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn the_last_argument_of_start_response_may_be_named() {
             return [b'named']
         ";
     Probe::new(code)
-        .both(|reply| assert_eq!((&*reply.status, &*reply.text()), ("503 Busy", "named")));
+        .both(|response| assert_eq!((&*response.status, &*response.text()), ("503 Busy", "named")));
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn w29_nothing_leaves_before_the_first_block_that_is_not_empty() {
             yield b'late'
         ";
     Probe::new(code).run_on(Server::Wsgate);
-    let reply = Probe::new(code).run();
-    assert_eq!((reply.status.as_str(), reply.text().as_str()), ("404 Not Found", "late"));
-    assert_eq!(reply.header("Content-Type"), Some("text/html"));
+    let response = Probe::new(code).run();
+    assert_eq!((response.status.as_str(), response.text().as_str()), ("404 Not Found", "late"));
+    assert_eq!(response.header("Content-Type"), Some("text/html"));
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn w29_the_first_write_sends_the_head_even_if_it_is_empty() {
                 except ValueError as error:
                     return [str(error).encode()]
         ";
-    Probe::new(code).both(|reply| {
-        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "kept"))
+    Probe::new(code).both(|response| {
+        assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "kept"))
     });
 }
 
@@ -116,13 +116,13 @@ fn w29_an_empty_body_still_sends_the_head() {
                 return {body}
             "
         );
-        Probe::new(&code).both(|reply| {
+        Probe::new(&code).both(|response| {
             assert_eq!(
-                (reply.status.as_str(), reply.body.as_slice()),
+                (response.status.as_str(), response.body.as_slice()),
                 ("202 Accepted", &b""[..]),
                 "{body}"
             );
-            assert_eq!(reply.header("X-Seen"), Some("yes"), "{body}");
+            assert_eq!(response.header("X-Seen"), Some("yes"), "{body}");
         });
     }
 }
@@ -139,9 +139,9 @@ fn w30_exc_info_replaces_status_and_headers_before_the_head_leaves() {
                 start_response('500 Oops', [('Content-Type', 'text/html')], sys.exc_info())
             return [b'sorry']
         ";
-    Probe::new(code).both(|reply| {
-        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("500 Oops", "sorry"));
-        assert_eq!(reply.header("X-First"), None);
+    Probe::new(code).both(|response| {
+        assert_eq!((response.status.as_str(), response.text().as_str()), ("500 Oops", "sorry"));
+        assert_eq!(response.header("X-First"), None);
     });
 }
 
@@ -164,8 +164,11 @@ fn w31_exc_info_after_the_head_raises_the_original() {
                         frames, step = frames + 1, step.tb_next
                     yield ('%s %s' % (raised is original, frames > 0)).encode()
         ";
-    Probe::new(code).both(|reply| {
-        assert_eq!((reply.status.as_str(), reply.text().as_str()), ("200 OK", "begun True True"))
+    Probe::new(code).both(|response| {
+        assert_eq!(
+            (response.status.as_str(), response.text().as_str()),
+            ("200 OK", "begun True True")
+        )
     });
 }
 
@@ -203,9 +206,9 @@ fn w32_it_is_an_error_even_if_the_first_call_raised() {
             start_response('200 OK', [])
             return [b'never']
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!(reply.status, "500 Internal Server Error");
-    assert!(reply.log.contains("second time without exc_info"), "{}", reply.log);
+    let response = Probe::new(code).run();
+    assert_eq!(response.status, "500 Internal Server Error");
+    assert!(response.log.contains("second time without exc_info"), "{}", response.log);
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn w33_no_reference_to_an_exception_is_kept() {
             gc.collect()
             return [str(seen() is None).encode()]
         ";
-    Probe::new(code).both(|reply| assert_eq!(reply.text(), "True"));
+    Probe::new(code).both(|response| assert_eq!(response.text(), "True"));
 }
 
 #[test]
@@ -314,10 +317,10 @@ fn w38_a_body_without_a_type_is_passed_on_without_one_and_the_log_says_so() {
             start_response('200 OK', [])
             return [b'what am I']
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!((reply.header("Content-Type"), reply.text().as_str()), (None, "what am I"));
-    assert_eq!(reply.codes(), ["W0506"]);
-    Probe::new(code).both(|reply| assert_eq!(reply.header("Content-Type"), None));
+    let response = Probe::new(code).run();
+    assert_eq!((response.header("Content-Type"), response.text().as_str()), (None, "what am I"));
+    assert_eq!(response.codes(), ["W0506"]);
+    Probe::new(code).both(|response| assert_eq!(response.header("Content-Type"), None));
 }
 
 #[test]
@@ -327,9 +330,9 @@ fn w39_header_names_are_compared_without_case() {
             start_response('200 OK', [('CONTENT-type', 'text/plain'), ('content-LENGTH', '3')])
             return [b'abc', b'more']
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!(reply.headers.len(), 2, "{reply:?}");
-    assert_eq!(reply.text(), "abc");
+    let response = Probe::new(code).run();
+    assert_eq!(response.headers.len(), 2, "{response:?}");
+    assert_eq!(response.text(), "abc");
 }
 
 #[test]
@@ -342,7 +345,7 @@ fn w45_status_and_headers_must_be_latin_1() {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X', '\\xe9')])
             return []
         ";
-    Probe::new(code).both(|reply| assert_eq!(reply.header("X"), Some("\u{e9}")));
+    Probe::new(code).both(|response| assert_eq!(response.header("X"), Some("\u{e9}")));
 }
 
 #[test]
@@ -355,14 +358,14 @@ fn every_header_leaves_as_it_was_given_and_in_its_order() {
             start_response('200 OK', headers)
             return [b'x']
         ";
-    Probe::new(code).both(|reply| {
+    Probe::new(code).both(|response| {
         let names: Vec<&str> =
-            reply.headers.iter().take(5).map(|(name, _)| name.as_str()).collect();
+            response.headers.iter().take(5).map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
             ["Content-Type", "Set-Cookie", "Set-Cookie", "WWW-Authenticate", "WWW-Authenticate"]
         );
-        assert_eq!(reply.header("X-24"), Some("24"));
+        assert_eq!(response.header("X-24"), Some("24"));
     });
 }
 
@@ -375,6 +378,6 @@ fn headers_that_change_after_the_call_are_not_seen() {
             headers.append(('X-Late', '1'))
             return [b'x']
         ";
-    let reply = Probe::new(code).run();
-    assert_eq!(reply.header("X-Late"), None);
+    let response = Probe::new(code).run();
+    assert_eq!(response.header("X-Late"), None);
 }

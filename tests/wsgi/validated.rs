@@ -58,9 +58,9 @@ fn every_application_that_keeps_to_the_pep_passes_the_validator() {
                 "
             );
             // The validator refuses reads without a size, which none of these makes.
-            let reply = Probe::new(&code).run();
-            assert!(reply.status.starts_with(['2', '3']), "{name}: {reply:?}");
-            assert!(!reply.log.contains("AssertionError"), "{name}: {}", reply.log);
+            let response = Probe::new(&code).run();
+            assert!(response.status.starts_with(['2', '3']), "{name}: {response:?}");
+            assert!(!response.log.contains("AssertionError"), "{name}: {}", response.log);
             seen += 1;
         }
     }
@@ -81,5 +81,5 @@ fn middleware_between_server_and_application_changes_nothing() {
             return environ['wsgi.file_wrapper'](__import__('io').BytesIO(body))
         application = validator(validator(inner))
         ";
-    Probe::new(code).post("through").both(|reply| assert_eq!(reply.text(), ">through"));
+    Probe::new(code).post("through").both(|response| assert_eq!(response.text(), ">through"));
 }

@@ -1,4 +1,4 @@
-//! One request and its reply.
+//! One request and its response.
 
 use std::{
     io::{self, Read, Write},
@@ -15,7 +15,7 @@ use fastcgi_server::{
 
 use crate::request::Prepared;
 
-/// The longest reply that is remembered as it came, in bytes, and the most that is read at once.
+/// The longest response that is remembered as it came, in bytes, and the most that is read at once.
 const LONGEST_REMEMBERED: usize = 256 * 1024;
 
 /// Where the server listens.
@@ -32,14 +32,14 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
 }
 
-/// What every reply must be.
+/// What every response must be.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) status: String,
     pub(crate) body: Vec<u8>,
 }
 
-/// What was wrong with a reply.
+/// What was wrong with a response.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Connection(#[expect(dead_code, reason = "for those who read the complaint")] io::Error),
@@ -54,14 +54,14 @@ pub(crate) struct Asker<'e> {
     address: &'e Address,
     expected: &'e Expected,
     buffer: Vec<u8>,
-    /// The last right reply, records and all, if it was short.
+    /// The last right response, records and all, if it was short.
     remembered: Vec<u8>,
-    /// The first right reply's fields.
+    /// The first right response's fields.
     head: Option<String>,
 }
 
-/// A reply that is read record by record.
-struct Reply<'e> {
+/// A response that is read record by record.
+struct Response<'e> {
     expected: &'e Expected,
     connection: Connection,
     head: Vec<u8>,
@@ -86,7 +86,7 @@ impl<'e> Asker<'e> {
         })
     }
 
-    /// The first right reply's fields.
+    /// The first right response's fields.
     pub(crate) fn head(&self) -> Option<&str> {
         self.head.as_deref()
     }
@@ -115,28 +115,28 @@ impl<'e> Asker<'e> {
         self.read_closely(stream, filled)
     }
 
-    /// Reads a reply of which `filled` bytes are in the buffer already.
+    /// Reads a response of which `filled` bytes are in the buffer already.
     fn read_closely(&mut self, stream: &mut Stream, filled: usize) -> Result<(), Failure> {
         let mut came = self.buffer[..filled].to_vec();
-        let mut reply = Reply::new(self.expected);
-        let mut is_over = reply.receive(&came)?;
+        let mut response = Response::new(self.expected);
+        let mut is_over = response.receive(&came)?;
         let mut is_short = true;
         while !is_over {
             let length = read(stream, &mut self.buffer)?;
-            is_over = reply.receive(&self.buffer[..length])?;
+            is_over = response.receive(&self.buffer[..length])?;
             is_short &= came.len() + length <= LONGEST_REMEMBERED;
             if is_short {
                 came.extend_from_slice(&self.buffer[..length]);
             }
         }
-        let head = reply.verdict()?;
+        let head = response.verdict()?;
         self.head.get_or_insert(head);
         self.remembered = if is_short { came } else { Vec::new() };
         Ok(())
     }
 }
 
-impl<'e> Reply<'e> {
+impl<'e> Response<'e> {
     fn new(expected: &'e Expected) -> Self {
         Self {
             expected,
@@ -147,7 +147,7 @@ impl<'e> Reply<'e> {
         }
     }
 
-    /// Takes bytes; true if the reply is over.
+    /// Takes bytes; true if the response is over.
     fn receive(&mut self, mut bytes: &[u8]) -> Result<bool, Failure> {
         loop {
             let step = self.connection.receive(bytes).map_err(|_| Failure::Framing)?;
@@ -172,7 +172,7 @@ impl<'e> Reply<'e> {
         }
     }
 
-    /// What the whole reply was: its fields.
+    /// What the whole response was: its fields.
     fn verdict(self) -> Result<String, Failure> {
         let head = String::from_utf8(self.head).map_err(|_| Failure::Status)?;
         let status = head.lines().find_map(|line| {
@@ -189,7 +189,7 @@ impl<'e> Reply<'e> {
     }
 }
 
-/// Takes a piece of the reply; `None` if it is not what the body must be.
+/// Takes a piece of the response; `None` if it is not what the body must be.
 fn take<'e>(
     expected: &'e Expected,
     head: &mut Vec<u8>,

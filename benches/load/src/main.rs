@@ -3,8 +3,8 @@
 //!
 //! It is started beside the server it measures and takes processor time away from it. So a request
 //! is prepared once, a thread with a connection of its own does nothing but write it and read the
-//! reply, and a reply of the very bytes of the last one is not read any closer. A reply that is not
-//! what it must be is a failure, and no speed.
+//! response, and a response of the very bytes of the last one is not read any closer. A response
+//! that is not what it must be is a failure, and no speed.
 
 #![expect(clippy::print_stdout, reason = "its result")]
 
@@ -89,7 +89,7 @@ struct Report {
     p50: f64,
     /// Of a hundred requests 99 took no longer, in microseconds.
     p99: f64,
-    /// The first right reply's fields, as they came.
+    /// The first right response's fields, as they came.
     head: Option<String>,
     failed: Failed,
 }
@@ -99,7 +99,7 @@ struct Report {
 struct Failed {
     /// No connection, or one that ended too early.
     connection: usize,
-    /// The reply was not FastCGI, or FastCGI that reports a failure.
+    /// The response was not FastCGI, or FastCGI that reports a failure.
     framing: usize,
     status: usize,
     body: usize,
@@ -110,7 +110,7 @@ struct Failed {
 /// What one client found.
 #[derive(Debug, Default)]
 struct Findings {
-    /// How long each right reply took.
+    /// How long each right response took.
     times: Vec<Duration>,
     failed: Failed,
     head: Option<String>,
@@ -205,7 +205,7 @@ fn ask(asker: &mut Asker<'_>, prepared: &Prepared, keep: bool, until: Until) -> 
     findings
 }
 
-/// One request, over the kept connection if there is one. The connection is kept.
+/// One request, over the keep-alive connection if there is one. The connection is kept.
 fn once(
     asker: &mut Asker<'_>,
     prepared: &Prepared,

@@ -1,4 +1,4 @@
-//! What is not a right reply is a failure, and no speed.
+//! What is not a right response is a failure, and no speed.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -36,7 +36,7 @@ impl Drop for Place {
 }
 
 /// Records of standard output with `content`, then the end of the request with `app_status`.
-fn reply(content: &str, app_status: u8) -> Vec<u8> {
+fn response(content: &str, app_status: u8) -> Vec<u8> {
     let length = u8::try_from(content.len()).unwrap();
     let mut bytes = vec![1, 6, 0, 1, 0, length, 0, 0];
     bytes.extend_from_slice(content.as_bytes());
@@ -46,7 +46,7 @@ fn reply(content: &str, app_status: u8) -> Vec<u8> {
 }
 
 fn right() -> Vec<u8> {
-    reply("Status: 200 OK\r\nX-Own: yes\r\n\r\npage\n", 0)
+    response("Status: 200 OK\r\nX-Own: yes\r\n\r\npage\n", 0)
 }
 
 /// What `load` reports of one client, which makes as many requests as there are answers.
@@ -109,11 +109,11 @@ fn each_failure_is_counted_as_what_it_is_and_in_no_other_figure() {
     too_much.push(1);
     let answers = [
         right(),
-        reply("Status: 500 Internal Server Error\r\n\r\npage\n", 0),
-        reply("Status: 200 OK\r\n\r\nPAGE\n", 0),
-        reply("Status: 200 OK\r\n\r\npage\nand more\n", 0),
-        reply("Status: 200 OK\r\n\r\npag", 0),
-        reply("Status: 200 OK\r\n\r\npage\n", 1),
+        response("Status: 500 Internal Server Error\r\n\r\npage\n", 0),
+        response("Status: 200 OK\r\n\r\nPAGE\n", 0),
+        response("Status: 200 OK\r\n\r\npage\nand more\n", 0),
+        response("Status: 200 OK\r\n\r\npag", 0),
+        response("Status: 200 OK\r\n\r\npage\n", 1),
         too_much,
         b"HTTP/1.1 200 OK\r\n\r\npage\n".to_vec(),
         right()[..20].to_vec(),
@@ -127,10 +127,10 @@ fn each_failure_is_counted_as_what_it_is_and_in_no_other_figure() {
 }
 
 #[test]
-fn a_right_reply_in_other_records_is_right() {
+fn a_right_response_in_other_records_is_right() {
     let mut other = vec![1, 6, 0, 1, 0, 4, 0, 0];
     other.extend_from_slice(b"Stat");
-    other.extend_from_slice(&reply("us: 200 OK\r\n\r\npage\n", 0));
+    other.extend_from_slice(&response("us: 200 OK\r\n\r\npage\n", 0));
     let report = report(&["--requests", "3", "--keep"], true, &[right(), other, right()]);
     assert_eq!(report["requests"], 3);
     assert_eq!(report["failed"], failed(0, 0, 0, 0, 0));

@@ -19,7 +19,7 @@ use rustix::{
     stdio::stderr,
 };
 
-use crate::message::{Code, Entry};
+use crate::message::{Code, LogMessage};
 
 /// How long a message waits for a reader that does not read. After that, none waits until one was
 /// written again.
@@ -69,7 +69,7 @@ pub fn has_lost() -> bool {
 /// The message for `count` messages that were lost.
 pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
     let noun = if count == 1 { "message was" } else { "messages were" };
-    Entry::warning(
+    LogMessage::warning(
         Code::MessagesLost,
         format!("{count} log {noun} lost, since nobody read the error log"),
     )

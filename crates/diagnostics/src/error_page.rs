@@ -1,5 +1,5 @@
-//! The reply that stands in for an application's own when that fails: complete, short, and silent
-//! about causes unless the deployer asked for them (RFC 3875 6.2, 6.3.3).
+//! The response that stands in for an application's own when that fails: complete, short, and
+//! silent about causes unless the deployer asked for them (RFC 3875 6.2, 6.3.3).
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::is_hidden;
 
-/// How the head of a reply is written.
+/// How the head of a response is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// `Status:` and headers, which the web server completes (RFC 3875 6.2).
@@ -18,7 +18,7 @@ pub enum Form {
     NonParsed,
 }
 
-/// Status of a stand-in reply.
+/// Status of a stand-in response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// The request itself is wrong.
@@ -61,19 +61,19 @@ impl Form {
     pub const fn around_status(self) -> (&'static str, &'static str) {
         match self {
             Self::Cgi | Self::FastCgi => ("Status: ", "\r\n"),
-            // The connection ends with the reply, since nothing says how long the body is (RFC 3875
-            // 5.2).
+            // The connection ends with the response, since nothing says how long the body is (RFC
+            // 3875 5.2).
             Self::NonParsed => ("HTTP/1.1 ", "\r\nConnection: close\r\n"),
         }
     }
 }
 
-/// A stand-in reply.
+/// A stand-in response.
 #[derive(Clone, Debug)]
 pub struct Page<'a> {
     /// What went wrong, in a number.
     pub status: Status,
-    /// Ties the page to its log entry.
+    /// Ties the page to its log message.
     pub request_id: &'a str,
     /// What the client is shown beside the id; only with `--debug`.
     pub detail: Option<&'a str>,
@@ -82,7 +82,7 @@ pub struct Page<'a> {
 }
 
 impl Page<'_> {
-    /// The whole reply.
+    /// The whole response.
     pub fn render(&self, form: Form) -> Vec<u8> {
         let mut body = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta \
@@ -98,17 +98,17 @@ impl Page<'_> {
         }
         body.push_str("</body>\n</html>\n");
         let (before, after) = form.around_status();
-        let mut reply = format!("{before}{}{after}", self.status.line());
+        let mut response = format!("{before}{}{after}", self.status.line());
         let _ = write!(
-            reply,
+            response,
             "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: \
                 {}\r\n\r\n",
             body.len()
         );
         if !self.head_only {
-            reply.push_str(&body);
+            response.push_str(&body);
         }
-        reply.into_bytes()
+        response.into_bytes()
     }
 }
 
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn the_length_of_the_body_is_the_length_that_is_announced() {
-        let reply = page(None, false);
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        let response = page(None, false);
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("Status: 502 Bad Gateway\r\n"), "{head}");
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
         assert!(body.contains("<h1>Bad Gateway</h1>"), "{body}");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_non_parsed_reply_is_a_whole_http_response() {
+    fn a_non_parsed_response_is_a_whole_http_response() {
         let page = Page {
             status: Status::GatewayTimeout,
             request_id: "abc",

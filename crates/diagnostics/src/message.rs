@@ -1,4 +1,4 @@
-//! Log entries: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and which request it
+//! Log messages: `wsgate: error[W0501]: lower-case sentence`, details, a hint, and which request it
 //! was about.
 //!
 //! An entry is one string, made to leave in one `write`, so that entries of parallel requests do
@@ -89,7 +89,7 @@ codes! {
     SurplusBody = 406,
     /// The application raised an exception.
     ApplicationRaised = 501,
-    /// The application raised an exception after the head of its reply had left.
+    /// The application raised an exception after the head of its response had left.
     RaisedAfterHead = 502,
     /// The application's response breaks PEP 3333.
     BadResponse = 503,
@@ -97,7 +97,7 @@ codes! {
     BodyTooShort = 504,
     /// The body is longer than its `Content-Length`.
     BodyTooLong = 505,
-    /// The reply has a body but no `Content-Type`.
+    /// The response has a body but no `Content-Type`.
     NoContentType = 506,
     /// A body came with a status that has none.
     UnwantedBody = 507,
@@ -105,11 +105,11 @@ codes! {
     LocationLeftOut = 508,
     /// `close()` of the response raised an exception.
     CloseRaised = 509,
-    /// The reply could not be written.
+    /// The response could not be written.
     NotWritten = 510,
     /// The process ended by itself before it replied.
     ProcessEnded = 601,
-    /// The process ended after the head of its reply had left.
+    /// The process ended after the head of its response had left.
     EndedAfterHead = 602,
     /// The process was killed by a signal before it replied.
     ProcessKilled = 603,
@@ -181,9 +181,9 @@ codes! {
     StraySignal = 732,
     /// A line of the access log could not be written.
     AccessNotLogged = 740,
-    /// A log could not be opened anew.
+    /// A log could not be opened again.
     LogNotReopened = 741,
-    /// The logs were opened anew.
+    /// The logs were opened again.
     LogsReopened = 742,
     /// Messages could not be written to the error log.
     MessagesLost = 743,
@@ -201,10 +201,10 @@ codes! {
     NoServer = 901,
     /// A FastCGI server refused the request.
     Refused = 902,
-    /// A FastCGI server did not reply to the end.
-    ReplyCut = 903,
-    /// What came is no FastCGI, or no reply.
-    NoReply = 904,
+    /// A FastCGI server did not response to the end.
+    ResponseCut = 903,
+    /// What came is no FastCGI, or no response.
+    NoResponse = 904,
     /// No pool of that name runs.
     NoPool = 905,
     /// Something that must not happen.
@@ -235,7 +235,7 @@ pub enum Severity {
 
 /// A message for the operator.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct LogMessage {
     severity: Severity,
     code: Code,
     sentence: String,
@@ -243,7 +243,7 @@ pub struct Entry {
     hint: Option<String>,
 }
 
-impl Entry {
+impl LogMessage {
     /// An error: `sentence` is lower-case, has values in backticks and no full stop.
     pub fn error(code: Code, sentence: impl Into<String>) -> Self {
         Self {
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_its_four_parts_in_order() {
-        let entry = Entry::error(Code::NoCallable, "no `application` in `x.wsgi`")
+        let entry = LogMessage::error(Code::NoCallable, "no `application` in `x.wsgi`")
             .detail("found: a\nfound: b")
             .hint("name it");
         assert_eq!(
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn no_value_can_forge_a_line() {
-        let entry = Entry::error(Code::BadRequest, "bad `a\nwsgate: error`");
+        let entry = LogMessage::error(Code::BadRequest, "bad `a\nwsgate: error`");
         assert_eq!(
             entry.for_log(&"x\r\ny"),
             "wsgate: error[W0401]: bad `a\\nwsgate: error`\nrequest: x\\r\\ny\n"
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_an_end_however_much_it_is_given() {
-        let entry = Entry::error(Code::ApplicationRaised, "é".repeat(1_000_000))
+        let entry = LogMessage::error(Code::ApplicationRaised, "é".repeat(1_000_000))
             .detail(format!("first\n{}\nlast", "é".repeat(1_000_000)));
         let text = entry.for_client();
         assert!(

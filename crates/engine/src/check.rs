@@ -33,30 +33,30 @@ use crate::{
     wsgi::{Described, Interruptible, Setting, text_of},
 };
 
-/// Writes the findings about the application to the reply descriptor.
+/// Writes the findings about the application to the response descriptor.
 pub(crate) fn run(
     py: Python<'_>,
     launch: &Launch,
-    reply: Descriptor,
+    response: Descriptor,
     reporter: &Reporter,
     interruptible: Interruptible,
 ) -> PyResult<()> {
     let findings = findings(py, launch, reporter, interruptible)?;
-    write(findings.encode().map_err(io::Error::other), reply, reporter);
+    write(findings.encode().map_err(io::Error::other), response, reporter);
     Ok(())
 }
 
-/// Loads the application slowly, to see what does what, and writes to the reply descriptor what
+/// Loads the application slowly, to see what does what, and writes to the response descriptor what
 /// that leaves behind.
 pub(crate) fn trace(
     py: Python<'_>,
     launch: &Launch,
-    reply: Descriptor,
+    response: Descriptor,
     reporter: &Reporter,
 ) -> PyResult<()> {
     let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
     drop(loaded);
-    write(Remains::encode(&remains).map_err(io::Error::other), reply, reporter);
+    write(Remains::encode(&remains).map_err(io::Error::other), response, reporter);
     Ok(())
 }
 
@@ -74,9 +74,9 @@ fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
     Ok(loaded)
 }
 
-fn write(bytes: io::Result<Vec<u8>>, reply: Descriptor, reporter: &Reporter) {
+fn write(bytes: io::Result<Vec<u8>>, response: Descriptor, reporter: &Reporter) {
     reporter.send(&Report::HeadLeaves);
-    let written = bytes.and_then(|bytes| File::from(reply.into_owned()).write_all(&bytes));
+    let written = bytes.and_then(|bytes| File::from(response.into_owned()).write_all(&bytes));
     reporter.send(&Report::Done { complete: written.is_ok() });
 }
 
@@ -158,7 +158,7 @@ fn files(sys: &Bound<'_, PyModule>) -> PyResult<Vec<Vec<u8>>> {
     Ok(files)
 }
 
-/// Status line of the reply to a plain `GET /`, or the log entries that came of it.
+/// Status line of the response to a plain `GET /`, or the log messages that came of it.
 fn first_request(
     application: &Bound<'_, PyAny>,
     setting: Setting,

@@ -2,8 +2,8 @@
 //! own interpreter loads.
 //!
 //! The gateway starts `python` with a few lines that load this module by its path and call
-//! `prepare` and `run`. Rooms, each using those below it: `run` → `cgi`, `pool`, `check` → `loading` →
-//! `process` → `transport` → `wsgi`.
+//! `prepare` and `run`. Rooms, each using those below it: `run` → `cgi`, `pool`, `check` →
+//! `loading` → `process` → `transport` → `wsgi`.
 
 mod cgi;
 mod check;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::{
     exceptions::{PyImportError, PyRuntimeError},
     prelude::*,
@@ -46,9 +46,9 @@ struct Handed {
 
 /// What is to be done, with the descriptors for it.
 enum Task {
-    Cgi { body: Descriptor, reply: Descriptor, is_first: bool },
-    Check { reply: Descriptor },
-    Trace { reply: Descriptor },
+    Cgi { body: Descriptor, response: Descriptor, is_first: bool },
+    Check { response: Descriptor },
+    Trace { response: Descriptor },
     Template { service: Service, sockets: Sockets, board: Board },
     Worker { service: Service, sockets: Sockets, board: Board },
 }
@@ -119,17 +119,17 @@ impl Task {
             // SAFETY: as above.
             Work::Cgi(ends) | Work::FirstCgi(ends) => unsafe {
                 let is_first = matches!(work, Work::FirstCgi(_));
-                Self::Cgi { body: own(ends.body_fd)?, reply: own(ends.reply_fd)?, is_first }
+                Self::Cgi { body: own(ends.body_fd)?, response: own(ends.response_fd)?, is_first }
             },
             Work::Check(ends) => {
                 // SAFETY: as above. There is no request, so no body.
-                let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
-                Self::Check { reply }
+                let (_, response) = unsafe { (own(ends.body_fd)?, own(ends.response_fd)?) };
+                Self::Check { response }
             }
             Work::Trace(ends) => {
                 // SAFETY: as above.
-                let (_, reply) = unsafe { (own(ends.body_fd)?, own(ends.reply_fd)?) };
-                Self::Trace { reply }
+                let (_, response) = unsafe { (own(ends.body_fd)?, own(ends.response_fd)?) };
+                Self::Trace { response }
             }
             Work::Template(service) => Self::Template {
                 sockets: sockets(service)?,
@@ -176,7 +176,7 @@ impl Prepared {
         let limit = limit_of_exit(&launch);
         let mut ownership = process::Ownership::All;
         let status = match task {
-            Task::Cgi { body, reply, is_first } => {
+            Task::Cgi { body, response, is_first } => {
                 let lifeline = lifeline.map(Arc::new);
                 stay_with(launch.gateway_pid, lifeline.as_deref())?;
                 let reporter = Reporter::new(channel);
@@ -189,7 +189,7 @@ impl Prepared {
                 crate::cgi::cold::run(
                     py,
                     &launch,
-                    (body, reply),
+                    (body, response),
                     reporter,
                     interruptible,
                     (is_first, lifeline.clone()),
@@ -200,7 +200,7 @@ impl Prepared {
                 }
                 if forks::is_untold() { EXIT_LOST } else { 0 }
             }
-            Task::Check { reply } => {
+            Task::Check { response } => {
                 stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let reporter = Reporter::new(channel);
                 let interruptible = crate::process::interpreter::end_by_exception(
@@ -209,10 +209,10 @@ impl Prepared {
                     crate::process::interpreter::Heeds::Anybody,
                 )?;
                 reporter.send(&Report::Ready);
-                crate::check::run(py, &launch, reply, &reporter, interruptible)?;
+                crate::check::run(py, &launch, response, &reporter, interruptible)?;
                 0
             }
-            Task::Trace { reply } => {
+            Task::Trace { response } => {
                 stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let reporter = Reporter::new(channel);
                 crate::process::interpreter::end_by_exception(
@@ -221,7 +221,7 @@ impl Prepared {
                     crate::process::interpreter::Heeds::Anybody,
                 )?;
                 reporter.send(&Report::Ready);
-                crate::check::trace(py, &launch, reply, &reporter)?;
+                crate::check::trace(py, &launch, response, &reporter)?;
                 0
             }
             Task::Template { service, sockets, board } => {
@@ -249,7 +249,7 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
     }
     let seconds =
         if launch.timeout_seconds > 0 { launch.timeout_seconds } else { EXIT_TIMEOUT_SECONDS };
-    let entry = Entry::error(
+    let entry = LogMessage::error(
         Code::ExitTimedOut,
         format!("the process has not exited {seconds} s after its last request, and was ended"),
     )
@@ -281,7 +281,7 @@ unsafe fn own(number: i32) -> PyResult<Descriptor> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }
 
-/// Makes sure that this process does not outlive the gateway, which alone can be told to end.
+/// Makes sure that this process does not outlive the gateway, which alone can be asked to stop.
 fn stay_with(gateway: i32, lifeline: Option<&Descriptor>) -> PyResult<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
     if getppid() == Pid::from_raw(gateway) {

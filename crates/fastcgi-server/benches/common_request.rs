@@ -1,5 +1,5 @@
 //! What the usual request costs: begin, about a kilobyte of parameters, no body, all in one read;
-//! then a small reply.
+//! then a small response.
 //!
 //! `cargo bench -p fastcgi-server`. The fastest of many rounds counts, since nothing makes a round
 //! faster than it is.
@@ -74,18 +74,18 @@ fn main() {
             }
         });
     });
-    let mut reply = Vec::with_capacity(1024);
-    report("the same, and a reply of 200 bytes in a vector", || {
-        reply.clear();
+    let mut response = Vec::with_capacity(1024);
+    report("the same, and a response of 200 bytes in a vector", || {
+        response.clear();
         serve(&mut connection, &input, |id, params| {
             for pair in params {
                 black_box(pair);
             }
             let output = Output::new(id);
-            output.append(Stream::Stdout, &[b'x'; 200], &mut reply);
-            reply.extend_from_slice(&output.ending(0, false));
+            output.append(Stream::Stdout, &[b'x'; 200], &mut response);
+            response.extend_from_slice(&output.ending(0, false));
         });
-        black_box(&reply);
+        black_box(&response);
     });
     report("received on a new connection, nothing handed back", || {
         let mut connection = Connection::new(Limits::default());

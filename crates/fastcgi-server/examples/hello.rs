@@ -90,7 +90,7 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
                 Some(Event::Begin { id, role, .. }) if !role.has_stdin() || role.has_data() => {
                     connection.refuse(id, ProtocolStatus::UnknownRole).append_to(&mut out);
                 }
-                Some(Event::Reply(reply)) => reply.append_to(&mut out),
+                Some(Event::Response(response)) => response.append_to(&mut out),
                 Some(
                     Event::Begin { .. }
                     | Event::Stdin { .. }

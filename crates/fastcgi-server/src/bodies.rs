@@ -12,7 +12,7 @@ pub enum Role {
     /// `FCGI_RESPONDER`: the application answers a request, as a CGI program does (6.2).
     Responder,
     /// `FCGI_AUTHORIZER`: the application lets a request pass or answers why not (6.3). It has
-    /// parameters and no other input; a reply of status 200 means "pass", and its `Variable-`
+    /// parameters and no other input; a response of status 200 means "pass", and its `Variable-`
     /// headers go with the request.
     Authorizer,
     /// `FCGI_FILTER`: a responder with a file of the web server's as a second input (6.4).

@@ -46,14 +46,14 @@ pub struct Step<'i> {
 /// Something that the application said. Contents of streams point into the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
-    /// A piece of the reply, never empty.
+    /// A piece of the response, never empty.
     Stdout {
         /// The request.
         id: RequestId,
         /// The piece.
         bytes: &'i [u8],
     },
-    /// The reply is over.
+    /// The response is over.
     StdoutEnd {
         /// The request.
         id: RequestId,

@@ -34,9 +34,9 @@ pub enum Event<'i> {
         /// [`Connection::must_close`](crate::Connection::must_close) keeps account of this.
         keep_connection: bool,
     },
-    /// All parameters are here, and the reply may begin (FastCGI 1.0, 5.2 and 6.2). A filter waits
-    /// for [`Event::StdinEnd`] before it sends anything (6.4). For an authorizer the input is over
-    /// (6.3).
+    /// All parameters are here, and the response may begin (FastCGI 1.0, 5.2 and 6.2). A filter
+    /// waits for [`Event::StdinEnd`] before it sends anything (6.4). For an authorizer the input is
+    /// over (6.3).
     Params {
         /// The request.
         id: RequestId,
@@ -89,13 +89,13 @@ pub enum Event<'i> {
         id: RequestId,
     },
     /// Bytes to be sent before anything else is received; they may stand between any two records of
-    /// a reply. The application proper has no part in them.
-    Reply(Reply),
+    /// a response. The application proper has no part in them.
+    Response(Response),
 }
 
 /// What the protocol makes a connection say by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum Response {
     /// `FCGI_GET_VALUES_RESULT`, an answer to `FCGI_GET_VALUES` (FastCGI 1.0, 4.1).
     Values(Values),
     /// `FCGI_UNKNOWN_TYPE`, an answer to a management record of this type (FastCGI 1.0, 4.2).
@@ -142,7 +142,7 @@ impl Input {
     }
 }
 
-impl Reply {
+impl Response {
     /// Writes the record behind `out`.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         match self {
@@ -180,7 +180,7 @@ pub enum Error {
         length: u16,
     },
     /// A request begins under an id that is still active (FastCGI 1.0, 3.3). Whatever was sent for
-    /// that id from now on could reach the wrong visitor.
+    /// that id from now on could reach the wrong client.
     AlreadyActive {
         /// The id.
         id: RequestId,

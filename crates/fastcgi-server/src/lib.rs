@@ -6,8 +6,8 @@
 //! - [`Connection`] is what an application holds for each connection from a web server:
 //!   [`Connection::receive`] makes [`Event`]s of bytes, wherever these are split. Contents of
 //!   streams are not copied.
-//! - [`Output`] makes the records of a reply: headers to send around contents that stay where they
-//!   are, or whole records in a vector.
+//! - [`Output`] makes the records of a response: headers to send around contents that stay where
+//!   they are, or whole records in a vector.
 //! - [`client`] is the other side, for tools and tests.
 //! - [`record`], [`bodies`], [`pairs`], [`values`] and [`addresses`] are the values that all this
 //!   consists of.
@@ -30,7 +30,7 @@
 //!
 //! // What an application does with whatever it has read.
 //! let mut connection = Connection::new(Limits::default());
-//! let (mut at, mut body, mut reply) = (0, Vec::new(), Vec::new());
+//! let (mut at, mut body, mut response) = (0, Vec::new(), Vec::new());
 //! loop {
 //!     let step = connection.receive(&input[at..])?;
 //!     at += step.consumed;
@@ -44,23 +44,23 @@
 //!         Some(Event::Stdin { bytes, .. }) => body.extend_from_slice(bytes),
 //!         Some(Event::StdinEnd { id, .. }) => {
 //!             let output = Output::new(id);
-//!             output.append(Stream::Stdout, b"Status: 200 OK\r\n\r\n", &mut reply);
-//!             output.append(Stream::Stdout, &body, &mut reply);
-//!             reply.extend_from_slice(&output.ending(0, false));
+//!             output.append(Stream::Stdout, b"Status: 200 OK\r\n\r\n", &mut response);
+//!             output.append(Stream::Stdout, &body, &mut response);
+//!             response.extend_from_slice(&output.ending(0, false));
 //!             connection.finish(id);
 //!         }
 //!         Some(Event::Abort { id }) => {
 //!             let ended = Output::new(id).ending(1, false);
-//!             reply.extend_from_slice(&ended);
+//!             response.extend_from_slice(&ended);
 //!             connection.finish(id);
 //!         }
 //!         Some(Event::BadParams { id, .. }) => {
 //!             let output = Output::new(id);
-//!             output.append(Stream::Stdout, b"Status: 400 Bad Request\r\n\r\n", &mut reply);
-//!             reply.extend_from_slice(&output.ending(0, false));
+//!             output.append(Stream::Stdout, b"Status: 400 Bad Request\r\n\r\n", &mut response);
+//!             response.extend_from_slice(&output.ending(0, false));
 //!             connection.finish(id);
 //!         }
-//!         Some(Event::Reply(answer)) => answer.append_to(&mut reply),
+//!         Some(Event::Response(answer)) => answer.append_to(&mut response),
 //!         Some(Event::Data { .. } | Event::DataEnd { .. }) => {} // of filters only
 //!     }
 //! }
@@ -96,7 +96,7 @@ mod server;
 pub mod values;
 
 pub use self::{
-    events::{Error, Event, Expected, Input, Reply, Step},
+    events::{Error, Event, Expected, Input, Response, Step},
     frames::{Frame, Frames},
     limits::Limits,
     output::{Ending, Output, Stream},

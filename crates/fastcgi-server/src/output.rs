@@ -12,15 +12,15 @@ use crate::{
 /// A stream from the application to the web server (FastCGI 1.0, 5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
-    /// `FCGI_STDOUT`: the reply, which begins with its head as a CGI program's does. There is no
+    /// `FCGI_STDOUT`: the response, which begins with its head as a CGI program's does. There is no
     /// other way to tell a status than `Status:` and `Location:` (6.1).
     Stdout,
     /// `FCGI_STDERR`: messages for the web server's log. Some web servers want the head of the
-    /// reply before any of them.
+    /// response before any of them.
     Stderr,
 }
 
-/// Makes the records of one request's reply.
+/// Makes the records of one request's response.
 ///
 /// The order is: contents of both streams in any mixture, then [`Output::ending`], which is sent
 /// exactly once. Nothing may be sent before [`Event::Params`](crate::Event::Params), or before
@@ -30,10 +30,10 @@ pub enum Stream {
 /// use fastcgi_server::{Output, RequestId, Stream};
 ///
 /// let output = Output::new(RequestId::MIN);
-/// let mut reply = Vec::new();
-/// output.append(Stream::Stdout, b"Content-Type: text/plain\r\n\r\nhello", &mut reply);
-/// reply.extend_from_slice(&output.ending(0, false));
-/// assert_eq!(reply.len(), 8 + 33 + 8 + 8 + 8);
+/// let mut response = Vec::new();
+/// output.append(Stream::Stdout, b"Content-Type: text/plain\r\n\r\nhello", &mut response);
+/// response.extend_from_slice(&output.ending(0, false));
+/// assert_eq!(response.len(), 8 + 33 + 8 + 8 + 8);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -41,7 +41,7 @@ pub struct Output {
     padded: bool,
 }
 
-/// The last bytes of a reply; see [`Output::ending`].
+/// The last bytes of a response; see [`Output::ending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
     bytes: [u8; Self::MAX],
@@ -49,7 +49,7 @@ pub struct Ending {
 }
 
 impl Output {
-    /// The reply to the request `id`, without padding.
+    /// The response to the request `id`, without padding.
     pub const fn new(id: RequestId) -> Self {
         Self { id, padded: false }
     }

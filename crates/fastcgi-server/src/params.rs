@@ -26,8 +26,8 @@ pub struct Params {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamsError {
     /// The stream had more bytes than [`Limits::params_bytes`](crate::Limits::params_bytes). None
-    /// of them were kept, and the rest was dropped as it came, since no reply may begin before the
-    /// stream is over (FastCGI 1.0, 6.2). Answer with status 431.
+    /// of them were kept, and the rest was dropped as it came, since no response may begin before
+    /// the stream is over (FastCGI 1.0, 6.2). Answer with status 431.
     TooLong {
         /// The limit, in bytes.
         limit: usize,

@@ -38,7 +38,7 @@ pub enum RecordType {
     Params,
     /// `FCGI_STDIN`: stream of the request's body to the application (5.3).
     Stdin,
-    /// `FCGI_STDOUT`: stream of the reply to the web server (5.3).
+    /// `FCGI_STDOUT`: stream of the response to the web server (5.3).
     Stdout,
     /// `FCGI_STDERR`: stream of messages to the web server's log (5.3).
     Stderr,

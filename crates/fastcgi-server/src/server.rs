@@ -14,7 +14,7 @@ use std::mem;
 
 use crate::{
     bodies::{BeginRequest, ProtocolStatus},
-    events::{Error, Event, Expected, Input, Reply, Step},
+    events::{Error, Event, Expected, Input, Response, Step},
     limits::Limits,
     params::Params,
     reader::Reader,
@@ -28,7 +28,7 @@ const KEPT: usize = 1 << 16;
 /// The state of one connection from a web server.
 ///
 /// Give [`Connection::receive`] what was read, until it has no event left; send what
-/// [`Event::Reply`] holds; and say with [`Connection::finish`] when `FCGI_END_REQUEST` has been
+/// [`Event::Response`] holds; and say with [`Connection::finish`] when `FCGI_END_REQUEST` has been
 /// sent.
 #[derive(Debug)]
 pub struct Connection {
@@ -149,11 +149,11 @@ impl Connection {
 
     /// Refuses a request after [`Event::Begin`], for reasons of the application's:
     /// [`ProtocolStatus::Overloaded`], or [`ProtocolStatus::UnknownRole`] for a role that it does
-    /// not play (FastCGI 1.0, 5.5). The id is inactive from then on; send the reply.
+    /// not play (FastCGI 1.0, 5.5). The id is inactive from then on; send the response.
     #[must_use]
-    pub fn refuse(&mut self, id: RequestId, status: ProtocolStatus) -> Reply {
+    pub fn refuse(&mut self, id: RequestId, status: ProtocolStatus) -> Response {
         self.finish(id);
-        Reply::Refused { id, status }
+        Response::Refused { id, status }
     }
 
     /// Takes back the buffer of parameters that are no longer needed.
@@ -240,7 +240,7 @@ impl Connection {
     fn open_management<'i>(&mut self, header: Header) -> Option<Event<'i>> {
         match header.record_type {
             RecordType::GetValues if header.content_length == 0 => {
-                Some(Event::Reply(Reply::Values(self.limits.values().requested(&[]))))
+                Some(Event::Response(Response::Values(self.limits.values().requested(&[]))))
             }
             RecordType::GetValues => {
                 self.current = Current::GetValues;
@@ -249,7 +249,7 @@ impl Connection {
             // Answers to questions that were never asked; two applications that talk to each other
             // would not come to an end.
             RecordType::GetValuesResult | RecordType::UnknownType => None,
-            unknown => Some(Event::Reply(Reply::UnknownType(unknown.to_byte()))),
+            unknown => Some(Event::Response(Response::UnknownType(unknown.to_byte()))),
         }
     }
 
@@ -328,7 +328,7 @@ impl Connection {
             }
             Current::GetValues => {
                 let query = self.reader.gather(content)?;
-                Some(Event::Reply(Reply::Values(self.limits.values().requested(&query))))
+                Some(Event::Response(Response::Values(self.limits.values().requested(&query))))
             }
         }
     }
@@ -346,7 +346,7 @@ impl Connection {
             None => ProtocolStatus::UnknownRole,
         };
         self.closing |= !keep_connection;
-        Event::Reply(Reply::Refused { id, status })
+        Event::Response(Response::Refused { id, status })
     }
 
     fn add_params(&mut self, id: RequestId, content: &[u8]) {

@@ -34,7 +34,7 @@ pub struct Launch {
     pub request_id: String,
     /// Method and target of the request, for the log.
     pub request: String,
-    /// How the head of a reply is written.
+    /// How the head of a response is written.
     pub form: Form,
     /// Seconds the gateway grants the request, for the message when they are over; 0 is without
     /// end.
@@ -94,10 +94,10 @@ pub enum Work {
     /// leaves open.
     FirstCgi(Ends),
     /// Load the application, try one request under `wsgiref.validate`, and write what was found as
-    /// the reply.
+    /// the response.
     Check(Ends),
-    /// Load the application slowly, and write as the reply what that leaves behind and which code
-    /// did it.
+    /// Load the application slowly, and write as the response what that leaves behind and which
+    /// code did it.
     Trace(Ends),
     /// Fork a worker whenever the supervisor asks for one; before that, load the application if
     /// [`Service::preload`] says so.
@@ -111,8 +111,8 @@ pub enum Work {
 pub struct Ends {
     /// The request body is read from it.
     pub body_fd: i32,
-    /// The reply is written to it.
-    pub reply_fd: i32,
+    /// The response is written to it.
+    pub response_fd: i32,
 }
 
 /// What every worker of a FastCGI pool does.
@@ -160,8 +160,8 @@ pub struct Service {
     /// Descriptors of the socket over which workers give each other connections; a worker without a
     /// supervisor has none.
     pub handover: Option<connection_queue::Ends>,
-    /// Listening sockets take requests of [`crate::warm_request`] in place of FastCGI, and each worker
-    /// serves one.
+    /// Listening sockets take requests of [`crate::warm_request`] in place of FastCGI, and each
+    /// worker serves one.
     pub warm: bool,
     /// With that, each worker serves one after the other.
     pub resident: bool,
@@ -255,7 +255,7 @@ mod tests {
 
     fn launch() -> Launch {
         Launch {
-            work: Work::Cgi(Ends { body_fd: 3, reply_fd: 4 }),
+            work: Work::Cgi(Ends { body_fd: 3, response_fd: 4 }),
             app: App::in_file("/srv/caf\u{e9}.wsgi"),
             sys_path: vec![b"/srv/\xff".to_vec()],
             pycache_prefix: None,

@@ -9,7 +9,7 @@ use crate::{
     running_clock,
     scoreboard::{Line, Reading, Scoreboard},
 };
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 
 /// How long a request may take to end after its worker was told to interrupt it.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,12 +42,12 @@ impl Action {
     }
 
     /// What the log is told of it, about the request in `reading`.
-    pub fn entry(self, reading: &Reading) -> Option<Entry> {
+    pub fn entry(self, reading: &Reading) -> Option<LogMessage> {
         let Reading { request, pid, .. } = reading;
         let seconds = reading.lasts().as_secs_f32();
         match self {
             Self::Tell => Some(
-                Entry::warning(
+                LogMessage::warning(
                     Code::SlowRequest,
                     format!(
                         "the request `{request}` has been taking {seconds:.1} s in worker {pid}"
@@ -56,7 +56,7 @@ impl Action {
                 .hint("the stacks of the worker's threads follow, the innermost call first"),
             ),
             Self::Abort => Some(
-                Entry::error(
+                LogMessage::error(
                     Code::TimedOut,
                     format!(
                         "the request `{request}` could not be interrupted after {seconds:.1} s; \

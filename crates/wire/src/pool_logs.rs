@@ -25,11 +25,11 @@ pub enum Which {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logs {
     /// The file behind standard error, as an absolute path in bytes, and how often it was opened
-    /// anew before.
+    /// again before.
     pub error: Option<(Vec<u8>, u32)>,
     /// The access log.
     pub access: Option<Access>,
-    /// Descriptor of an event that tells idle workers to open their files anew.
+    /// Descriptor of an event that tells idle workers to open their files again.
     pub bell_fd: Option<i32>,
     /// What a request says in the error log goes to the web server, too.
     pub to_server: bool,
@@ -51,7 +51,7 @@ pub struct AccessFile {
     pub path: Vec<u8>,
     /// The open file, as a descriptor.
     pub fd: i32,
-    /// How often it was opened anew before.
+    /// How often it was opened again before.
     pub generation: u32,
 }
 

@@ -15,7 +15,7 @@ pub const EXIT_LOST: i32 = 213;
 pub enum Report {
     /// The engine is loaded and understands this gateway.
     Ready,
-    /// The first bytes of the reply leave now: from here on nobody else may write one.
+    /// The first bytes of the response leave now: from here on nobody else may write one.
     HeadLeaves,
     /// Nothing more of the response will be sent; the process still works on the request.
     Over {
@@ -27,8 +27,8 @@ pub enum Report {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
-    /// All of the reply has been written, and the process lives on by itself: its guard is to end,
-    /// and the reply ends after that. A process of a warm pool says so in place of the last
+    /// All of the response has been written, and the process lives on by itself: its guard is to
+    /// end, and the response ends after that. A process of a warm pool says so in place of the last
     /// [`Report::Done`].
     Released {
         /// All of it was written; otherwise it was cut.
@@ -39,7 +39,7 @@ pub enum Report {
     /// Loading the application has come to an end, good or bad. A process that was forked with it
     /// does not say so.
     Loaded,
-    /// The application has closed the reply, or put another file in its place. Nothing has left.
+    /// The application has closed the response, or put another file in its place. Nothing has left.
     Lost,
     /// The application is loaded, and what that left open is no obstacle to other processes with
     /// this application.

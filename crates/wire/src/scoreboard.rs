@@ -39,11 +39,11 @@ const MISSING: u32 = 3;
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Head {
-    /// How often the error log and the access log were opened anew.
+    /// How often the error log and the access log were opened again.
     logs: [AtomicU32; 2],
     /// The supervisor wants to be told when no thread is idle.
     wants_word: AtomicU32,
-    /// Requests, of all workers there have been, whose web server went away before the reply was
+    /// Requests, of all workers there have been, whose web server went away before the response was
     /// whole.
     abandoned: AtomicU64,
     /// Warnings that one entry is enough for, and that the log has: bits of [`Once`].
@@ -173,12 +173,12 @@ impl Scoreboard {
         self.lines
     }
 
-    /// How often a log was opened anew. A process that has it open from before then does the same.
+    /// How often a log was opened again. A process that has it open from before then does the same.
     pub fn log_generation(&self, which: Which) -> u32 {
         self.log(which).load(Ordering::Acquire)
     }
 
-    /// A log was opened anew.
+    /// A log was opened again.
     pub fn next_log_generation(&self, which: Which) {
         self.log(which).fetch_add(1, Ordering::AcqRel);
     }
@@ -215,7 +215,7 @@ impl Scoreboard {
         self.head().wants_word.load(Ordering::Relaxed) != 0 && !self.has_idle()
     }
 
-    /// A request's web server went away before the reply was whole.
+    /// A request's web server went away before the response was whole.
     pub fn count_abandoned(&self) {
         self.head().abandoned.fetch_add(1, Ordering::Relaxed);
     }
@@ -226,7 +226,7 @@ impl Scoreboard {
     }
 
     /// Requests of all workers, those that have ended included, whose web server went away before
-    /// the reply was whole.
+    /// the response was whole.
     pub fn abandoned(&self) -> u64 {
         self.head().abandoned.load(Ordering::Relaxed)
     }

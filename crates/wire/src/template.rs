@@ -17,7 +17,7 @@ pub enum Order {
     },
     /// Workers that are loading the application are not wanted any more.
     Abandon,
-    /// Open the logs anew, as the scoreboard says.
+    /// Open the logs again, as the scoreboard says.
     ReopenLogs,
 }
 

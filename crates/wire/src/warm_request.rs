@@ -32,8 +32,8 @@ use diagnostics::error_page::Form;
 /// First bytes of a greeting; the name of the build follows, as in a launch frame.
 const MAGIC: &[u8] = b"wsgate-warm ";
 
-/// Descriptors that a request comes with: body, reply, error log, the frame, and the end of a pipe
-/// whose other end closes when the gateway is gone.
+/// Descriptors that a request comes with: body, response, error log, the frame, and the end of a
+/// pipe whose other end closes when the gateway is gone.
 pub const DESCRIPTORS: usize = 5;
 
 /// Bytes of a greeting at most.
@@ -62,7 +62,7 @@ pub struct Handoff {
     pub request_id: String,
     /// Method and target of the request, for the log.
     pub request: String,
-    /// How the head of the reply is written.
+    /// How the head of the response is written.
     pub form: Form,
     /// Seconds the gateway grants the request, for the message when they are over; 0 is without
     /// end.

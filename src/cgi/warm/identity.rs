@@ -145,7 +145,7 @@ fn script_name(request: &Request) -> Option<String> {
     };
     let settled = given.settled().map(|(script_name, _)| script_name);
     let mut found = settled.unwrap_or_else(|| given.script_name.unwrap_or_default().to_vec());
-    // A slash more in the address of a visitor makes no other pool.
+    // A slash more in the address of a client makes no other pool.
     found.dedup_by(|next, last| *next == b'/' && *last == b'/');
     String::from_utf8(found).ok()
 }

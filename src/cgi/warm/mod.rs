@@ -19,7 +19,7 @@ use std::{
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -121,17 +121,23 @@ pub(super) fn serve(
             // The process has its own.
             drop(channels.body);
             let Taken { subject, connection, end_bell, lifeline } = taken;
-            let exit =
-                guard::take_over(settings, request, subject, connection, end_bell, channels.reply);
+            let exit = guard::take_over(
+                settings,
+                request,
+                subject,
+                connection,
+                end_bell,
+                channels.response,
+            );
             drop(lifeline);
             Attempt::Served(exit)
         }
-        Ok(Handed::Ended(stop)) => Attempt::Served(if guard::is_abandoned(&channels.reply) {
+        Ok(Handed::Ended(stop)) => Attempt::Served(if guard::is_abandoned(&channels.response) {
             Exit::Failed
         } else {
             let sentence = format!("{} while it waited for a process", stop.sentence());
-            let entry = Entry::error(Code::Terminated, sentence).hint(stop.hint());
-            request.refuse(Status::ServiceUnavailable, &entry, channels.reply)
+            let entry = LogMessage::error(Code::Terminated, sentence).hint(stop.hint());
+            request.refuse(Status::ServiceUnavailable, &entry, channels.response)
         }),
         Ok(Handed::Gone) => Attempt::Cold(channels),
         Ok(Handed::NotTaken) => not_taken(&pool, &options.warm, request, channels),
@@ -174,7 +180,7 @@ fn not_taken(pool: &Pool, words: &Warm, request: &Request, channels: Channels) -
         WhenFull::Refuse => Attempt::Served(
             request.refuse(
                 Status::ServiceUnavailable,
-                &Entry::error(
+                &LogMessage::error(
                     Code::PoolFull,
                     format!("the warm pool does not take this request: {busy}"),
                 )
@@ -182,7 +188,7 @@ fn not_taken(pool: &Pool, words: &Warm, request: &Request, channels: Channels) -
                     "it may have `--max-processes` of them; `--queue` is how long requests wait, \
                      and `--when-full cold` serves them all the same",
                 ),
-                channels.reply,
+                channels.response,
             ),
         ),
     }
@@ -267,7 +273,7 @@ fn hand_over(
     let stderr = io::stderr();
     let descriptors = [
         channels.body.as_fd(),
-        channels.reply.as_fd(),
+        channels.response.as_fd(),
         stderr.as_fd(),
         frame.as_fd(),
         theirs.as_fd(),
@@ -344,10 +350,13 @@ fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
 }
 
 /// The entry for a request that is served cold for this reason.
-fn cold(reason: String) -> Entry {
-    Entry::warning(Code::NotWarm, format!("the warm pool does not serve this request: {reason}"))
-        .hint(
-            "it is served cold; if this goes on, `wsgate status` shows the pool, and `wsgate stop \
-             POOL` has it started anew",
-        )
+fn cold(reason: String) -> LogMessage {
+    LogMessage::warning(
+        Code::NotWarm,
+        format!("the warm pool does not serve this request: {reason}"),
+    )
+    .hint(
+        "it is served cold; if this goes on, `wsgate status` shows the pool, and `wsgate stop \
+             POOL` has it started again",
+    )
 }

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::{FlockOperation, OFlags, flock},
     io::Errno,
@@ -67,10 +67,10 @@ impl Pool {
     ///
     /// # Errors
     /// If there is no directory that it could be found in.
-    pub(super) fn of(settings: &Settings, options: &Options) -> Result<Self, Entry> {
+    pub(super) fn of(settings: &Settings, options: &Options) -> Result<Self, LogMessage> {
         let directory =
             runtime_directory::open().map_err(|error| {
-                Entry::warning(
+                LogMessage::warning(
                 Code::NotWarm,
                 format!("there is no place for a warm pool, and the request is served cold: \
                     {error}"),
@@ -91,7 +91,7 @@ impl Pool {
     ///
     /// # Errors
     /// Why it cannot be started.
-    pub(super) fn claim(&self) -> Result<Option<Claim>, Entry> {
+    pub(super) fn claim(&self) -> Result<Option<Claim>, LogMessage> {
         let Some(mut lock) = self.lock().map_err(|error| self.trouble(&error))? else {
             return Ok(None);
         };
@@ -101,7 +101,7 @@ impl Pool {
             return Ok(None);
         }
         if said == pool::warm_pool::FAILED && is_younger(&lock, PAUSE) {
-            return Err(Entry::warning(
+            return Err(LogMessage::warning(
                 Code::NoWarmPool,
                 "the warm pool of this application could not begin".to_owned(),
             )
@@ -113,7 +113,7 @@ impl Pool {
             )));
         }
         if self.count_family() >= MOST {
-            return Err(Entry::warning(
+            return Err(LogMessage::warning(
                 Code::NoWarmPool,
                 format!(
                     "this application has {MOST} warm pools already, since variables that its web \
@@ -143,7 +143,7 @@ impl Pool {
         // Without the mark there are more attempts.
         let _ = lock.write_all(pool::warm_pool::ONE_PROCESS);
         request.log(
-            &Entry::warning(
+            &LogMessage::warning(
                 Code::OneProcessOnly,
                 format!(
                     "`{}` left open while it was loaded what one process at a time may have, so \
@@ -159,8 +159,8 @@ impl Pool {
         );
     }
 
-    fn trouble(&self, error: &dyn std::fmt::Display) -> Entry {
-        Entry::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(
+    fn trouble(&self, error: &dyn std::fmt::Display) -> LogMessage {
+        LogMessage::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(
             format!(
                 "requests are served cold; look at the directory `{}` and at its file system",
                 self.directory.display()
@@ -178,7 +178,7 @@ impl Pool {
         settings: &Settings,
         (options, base): (&Options, &Path),
         request: &Request,
-    ) -> Result<(), Entry> {
+    ) -> Result<(), LogMessage> {
         let Claim(lock) = claim;
         let warm_up = identity::warm_up_url(options, request).or_else(|| options.warm_up.clone());
         let options = &Options { warm_up, ..options.clone() };
@@ -212,7 +212,7 @@ impl Pool {
     }
 
     /// Logs `entry` about `request`, if nothing of its kind was logged a moment ago.
-    pub(super) fn tell(&self, request: &Request, entry: &Entry) {
+    pub(super) fn tell(&self, request: &Request, entry: &LogMessage) {
         let mark = self.directory.join(format!("{}{:04}.told", self.family, entry.code() as u16));
         let was_told = fs::symlink_metadata(&mark)
             .is_ok_and(|found| is_recent(found.modified().ok(), TELLING));

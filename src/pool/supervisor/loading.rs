@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, process::ExitStatus};
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use wire::{app::Source, launch::Preload, running_clock};
 
 use crate::{
@@ -24,7 +24,7 @@ impl Supervisor<'_> {
             && self.activity.is_limited()
             && self.terms.origin.is_engine_replaced()
         {
-            self.log(&Entry::notice(
+            self.log(&LogMessage::notice(
                 Code::EngineReplaced,
                 "another build of wsgate was installed; the pool ends, and the next request starts \
                  one of that build",
@@ -35,7 +35,7 @@ impl Supervisor<'_> {
             let path = path.display().to_string();
             let event = self.renewal();
             let what = if event == Event::Stop { "ends" } else { "loads the new code" };
-            self.log(&Entry::notice(
+            self.log(&LogMessage::notice(
                 Code::ChangeSeen,
                 format!("`{path}` has changed; the pool {what}"),
             ));
@@ -48,7 +48,7 @@ impl Supervisor<'_> {
     ///
     /// # Errors
     /// If the application is not as it was: the entry for that.
-    pub(super) fn settings_now(&self) -> Result<Settings, Entry> {
+    pub(super) fn settings_now(&self) -> Result<Settings, LogMessage> {
         self.terms
             .origin
             .resolve()
@@ -59,7 +59,7 @@ impl Supervisor<'_> {
     pub(super) fn tell_of_upgrade(&self) {
         if self.terms.origin.is_engine_replaced() {
             self.log(
-                &Entry::notice(
+                &LogMessage::notice(
                     Code::EngineReplaced,
                     "another build of wsgate was installed; the pool goes on with the one that it \
                      was started with",

@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use nix::sys::signal::Signal as Caught;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -191,7 +191,7 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    /// Serves until it is told to end.
+    /// Serves until it is asked to stop.
     ///
     /// # Errors
     /// If the application cannot be loaded at the beginning.
@@ -199,7 +199,7 @@ impl<'a> Supervisor<'a> {
         match Control::open(&self.terms.name) {
             Ok(control) => self.control = Some(control),
             Err(error) => self.log(
-                &Entry::warning(
+                &LogMessage::warning(
                     Code::NoControl,
                     format!("the pool cannot be asked for its status: {error:#}"),
                 )
@@ -279,7 +279,7 @@ impl<'a> Supervisor<'a> {
             Step::GiveUp => self.end_reload("failed\n"),
             Step::Finish => {
                 self.withdraw();
-                self.log(&Entry::notice(
+                self.log(&LogMessage::notice(
                     Code::PoolEnds,
                     "the pool ends; its workers finish their requests",
                 ));
@@ -326,7 +326,7 @@ impl<'a> Supervisor<'a> {
             Ok(_) | Err(Errno::INTR) => {}
             // Only a lack of memory does this, and it passes or ends everything.
             Err(error) => {
-                self.log(&Entry::error(Code::Internal, format!("waiting failed: {error}")))
+                self.log(&LogMessage::error(Code::Internal, format!("waiting failed: {error}")))
             }
         }
     }
@@ -355,18 +355,18 @@ impl<'a> Supervisor<'a> {
             .min()
     }
 
-    /// Opens the logs anew, and has all processes of the pool do so.
+    /// Opens the logs again, and has all processes of the pool do so.
     fn reopen_logs(&mut self) {
         let entries = self.terms.logs.reopen(&self.scoreboard);
         self.templates.all().for_each(Template::reopen_logs);
         entries.iter().for_each(|entry| self.log(entry));
     }
 
-    fn log(&self, entry: &Entry) {
+    fn log(&self, entry: &LogMessage) {
         self.log_about(entry, &About(self.settings));
     }
 
-    fn log_about(&self, entry: &Entry, about: &dyn fmt::Display) {
+    fn log_about(&self, entry: &LogMessage, about: &dyn fmt::Display) {
         self.error_log.borrow_mut().add(entry.for_log(about).as_bytes(), &About(self.settings));
     }
 }

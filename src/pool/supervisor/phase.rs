@@ -99,7 +99,7 @@ impl Phase {
         matches!(self, Self::Serving | Self::Reloading)
     }
 
-    /// Was the pool told to end?
+    /// Was the pool asked to stop?
     pub(super) fn is_ending(self) -> bool {
         matches!(self, Self::Finishing | Self::Terminating | Self::Ended)
     }

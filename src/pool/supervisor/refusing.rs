@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use fastcgi_server::addresses::Addresses;
 use rustix::{
     event::PollFd,
@@ -131,14 +131,14 @@ impl Supervisor<'_> {
         }
         let entry =
             if self.has_failed() {
-                Entry::error(
+                LogMessage::error(
                 Code::NoWorkerServes,
                 "the request is refused: the pool has no worker, and cannot load the application",
             )
             .hint("an entry above says why; the pool tries again when requests come, and after a \
                 reload")
             } else {
-                Entry::error(
+                LogMessage::error(
                     Code::NoWorkerServes,
                     format!(
                         "the request is refused: the pool has no worker, and has been loading the \

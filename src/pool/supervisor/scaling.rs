@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use wire::{connection_queue::Handover, running_clock};
 
@@ -178,7 +178,7 @@ impl Supervisor<'_> {
         if now.saturating_duration_since(since) >= self.size.idle {
             self.size.empty_since = None;
             self.templates.retire_current();
-            self.log(&Entry::notice(
+            self.log(&LogMessage::notice(
                 Code::PoolRests,
                 "the pool has had no work, and lets its last process of Python go; the next \
                  connection starts one",

@@ -15,7 +15,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// All places of a pool.
 pub(super) struct Places {
     pub(super) all: Vec<Place>,
-    /// Workers that were told to end, and when they will be killed.
+    /// Workers that were asked to stop, and when they will be killed.
     pub(super) leaving: Vec<Leaving>,
     /// The generation of the template that each slot was given to.
     slots: Vec<Option<u64>>,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::process::Pid;
 use wire::{
     connection_queue::Handover,
@@ -169,8 +169,11 @@ impl Supervisor<'_> {
         let started = self.settings_now().and_then(|settings| {
             self.start_template(settings, preload).map_err(|error| {
                 let (reason, hint) = start_error::in_words(self.settings, &error);
-                Entry::error(Code::TemplateDied, format!("no template could be started: {reason}"))
-                    .hint(hint)
+                LogMessage::error(
+                    Code::TemplateDied,
+                    format!("no template could be started: {reason}"),
+                )
+                .hint(hint)
             })
         });
         if let Err(entry) = started {
@@ -289,7 +292,7 @@ impl Supervisor<'_> {
                 )
             };
             self.log(
-                &Entry::error(
+                &LogMessage::error(
                     Code::TemplateDied,
                     format!("the template {}{while_doing}", How(status)),
                 )
@@ -308,9 +311,9 @@ impl Supervisor<'_> {
             self.templates.let_retired_end();
         }
         self.log(&if is_reload {
-            Entry::notice(Code::PoolReloaded, "the new code is loaded and takes over")
+            LogMessage::notice(Code::PoolReloaded, "the new code is loaded and takes over")
         } else {
-            Entry::notice(
+            LogMessage::notice(
                 Code::PoolReady,
                 format!(
                     "the pool serves `{}` at {}",
@@ -332,7 +335,9 @@ impl Supervisor<'_> {
             "no code is loaded; mend what the entry above names, and the next connection has it \
              loaded"
         };
-        self.log(&Entry::error(Code::ReloadFailed, "the new code could not be loaded").hint(hint));
+        self.log(
+            &LogMessage::error(Code::ReloadFailed, "the new code could not be loaded").hint(hint),
+        );
         self.end_reload("failed\n");
         if self.renewal() == Event::Stop {
             // Its processes find the code that they have stale.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     fs::{FlockOperation, flock},
     process::getpid,
@@ -96,7 +96,7 @@ impl Supervisor<'_> {
         }
         if is_over(self.activity.age_due()) {
             let seconds = running_clock::elapsed(self.activity.begun).as_secs();
-            self.log(&Entry::notice(
+            self.log(&LogMessage::notice(
                 Code::WarmPoolOld,
                 format!("the warm pool is {seconds} s old; the next request has another started"),
             ));
@@ -127,7 +127,7 @@ impl Supervisor<'_> {
             self.listeners.iter_mut().filter_map(|listener| listener.publish().err()).collect();
         for error in failures {
             self.log(
-                &Entry::error(Code::NoWarmPool, format!("{error:#}"))
+                &LogMessage::error(Code::NoWarmPool, format!("{error:#}"))
                     .hint("take away what stands there; requests are served cold meanwhile"),
             );
             self.phase = Phase::Failed;
@@ -152,7 +152,7 @@ impl Supervisor<'_> {
         if !self.activity.is_limited() || self.phase.is_ending() || failures < STILLBORN || serves {
             return;
         }
-        self.log(&Entry::notice(
+        self.log(&LogMessage::notice(
             Code::PoolEnds,
             "the warm pool ends: its processes end before they take a request, or cannot be forked",
         ));

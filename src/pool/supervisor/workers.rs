@@ -1,4 +1,4 @@
-//! Workers come, end, and are told to end.
+//! Workers come, end, and are asked to stop.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::process::{Pid, Signal, kill_process};
 use wire::running_clock;
 
@@ -105,7 +105,7 @@ impl Supervisor<'_> {
     /// A worker could not be forked.
     pub(super) fn unborn(&mut self, asked: Asked) {
         self.put_off(asked);
-        self.log(&Entry::error(Code::WorkerUnborn, "no worker could be forked").hint(
+        self.log(&LogMessage::error(Code::WorkerUnborn, "no worker could be forked").hint(
             "this user has as many processes as it may have, or memory is short; the pool tries \
              again",
         ));
@@ -144,7 +144,7 @@ impl Supervisor<'_> {
         let place = &mut self.places.all[number];
         place.worker = None;
         if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
-            // It has served as many requests as it may, or was told to end. Amid a request, or
+            // It has served as many requests as it may, or was asked to stop. Amid a request, or
             // before the first, it is the application that ends its process.
             place.failures = 0;
             return;
@@ -164,12 +164,12 @@ impl Supervisor<'_> {
         let may_be_abandoned =
             self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
         let entry = if may_be_abandoned {
-            Entry::warning(Code::WorkerDied, sentence).hint(
+            LogMessage::warning(Code::WorkerDied, sentence).hint(
                 "the web server has ended the request since its client left, unless an error of \
                  that request says otherwise: then look in the system's log",
             )
         } else {
-            Entry::error(Code::WorkerDied, sentence).hint(
+            LogMessage::error(Code::WorkerDied, sentence).hint(
                 status.signal().and_then(signals::cause).unwrap_or(
                     "its place is filled again; look for its last words just above, and in the \
                      system's log",
@@ -242,7 +242,7 @@ impl Supervisor<'_> {
         let now = running_clock::instant();
         for pid in self.kill_those_who_linger(now).into_iter().filter(|pid| !has_ended(*pid)) {
             self.log(
-                &Entry::warning(
+                &LogMessage::warning(
                     Code::WorkerStays,
                     format!(
                         "worker {pid} has served its last request and did not end; it is killed"
@@ -257,7 +257,7 @@ impl Supervisor<'_> {
         }
         for _ in 0..self.templates.kill_those_who_stay() {
             self.log(
-                &Entry::warning(
+                &LogMessage::warning(
                     Code::TemplateDied,
                     "a template that was to end did not, and is killed",
                 )
@@ -279,7 +279,7 @@ impl Supervisor<'_> {
             Some(Outworn::Memory(resident)) => format!("it has {} MiB of memory", resident >> 20),
         };
         let pid = live.pid.as_raw_nonzero();
-        self.log(&Entry::notice(
+        self.log(&LogMessage::notice(
             Code::WorkerReplaced,
             format!("worker {pid} makes way for another: {why}"),
         ));

@@ -104,7 +104,7 @@ fn a_server_that_refuses_says_why() {
         let (text, log) = served(&shell, &["-i"], move |script| script.end(0, status));
         assert_eq!(text, "");
         assert!(log.starts_with("wsgate: error[W0902]: ") && log.contains(name), "{log}");
-        // After a reply, too.
+        // After a response, too.
         let (text, log) = served(&shell, &[], move |script| {
             script.stdout("Status: 200 OK\r\n\r\nx").end(0, status)
         });
@@ -142,7 +142,7 @@ fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_print
         cut(&["-i"], |script| script.stdout("Status: 200 OK\r\n\r\n")).0,
         "HTTP/1.1 200 OK\r\n\r\n"
     );
-    // Even if the reply was whole.
+    // Even if the response was whole.
     assert_eq!(
         cut(&[], |script| script.stdout("X: y\r\n\r\nall").bytes([1, 6, 0, 1, 0, 0, 0, 0])).0,
         "all"
@@ -174,7 +174,7 @@ fn bytes_that_are_not_fastcgi_are_said_to_be() {
         assert!(log.starts_with("wsgate: error[W0904]: what came is not FastCGI: "), "{log}");
         let (text, log) =
             served(&shell, &[], move |script| script.stdout("X: y\n\nreply").bytes(bytes));
-        assert_eq!(text, "reply");
+        assert_eq!(text, "response");
         assert!(log.starts_with("wsgate: error[W0904]: what came is not FastCGI: "), "{log}");
     }
 }
@@ -201,7 +201,7 @@ fn records_that_mean_nothing_to_a_client_are_ignored() {
 fn what_is_no_head_is_shown_in_the_entry() {
     let shell = Shell::new();
     let long = "Y".repeat(2 << 20);
-    for (reply, shown) in [
+    for (response, shown) in [
         ("", ""),
         ("Hello\n\nworld", "  Hello\n"),
         ("HTTP/1.1 200 OK\r\nX: y\r\n\r\n", "  HTTP/1.1 200 OK\n"),
@@ -210,11 +210,12 @@ fn what_is_no_head_is_shown_in_the_entry() {
         ("\x1b[31m", "  \\u{1b}[31m\n"),
         (&long, "  YYYY"),
     ] {
-        let text = reply.to_owned();
+        let text = response.to_owned();
         let (text, log) = served(&shell, &["-i"], move |script| script.stdout(&text).end(0, 0));
-        assert_eq!(text, "", "{reply:.20?}");
+        assert_eq!(text, "", "{response:.20?}");
         assert!(
-            log.starts_with("wsgate: error[W0904]: the reply has no head") && log.contains(shown),
+            log.starts_with("wsgate: error[W0904]: the response has no head")
+                && log.contains(shown),
             "{log}"
         );
         assert!(log.len() < 2000, "{}", log.len());
@@ -222,7 +223,7 @@ fn what_is_no_head_is_shown_in_the_entry() {
 }
 
 #[test]
-fn a_server_that_replies_without_reading_the_body_is_understood() {
+fn a_server_that_responses_without_reading_the_body_is_understood() {
     let shell = Shell::new();
     fs::File::create(shell.path("large")).unwrap().set_len(100 << 20).unwrap();
     let server = Server::listen(&shell, |script| {

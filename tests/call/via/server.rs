@@ -32,7 +32,7 @@ enum Part {
 }
 
 impl Script {
-    /// A whole reply.
+    /// A whole response.
     pub(super) fn answer(text: &str) -> Self {
         Self::default().stdout(text).end(0, 0)
     }

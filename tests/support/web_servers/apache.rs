@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use crate::support::web_servers::{
-    Front,
+    WebServer,
     server::{Server, command},
     site::{ServerUser, Site},
     source,
@@ -70,7 +70,7 @@ impl Apache {
     }
 }
 
-impl Front for Apache {
+impl WebServer for Apache {
     fn site(&self) -> &Site {
         &self.site
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::support::web_servers::{
-    Front, Habits,
+    Habits, WebServer,
     apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble},
     behind_pools::BehindPools,
     pools::{Pools, scripts},
@@ -45,7 +45,7 @@ Include "{}"
     }
 }
 
-impl Front for ApacheFcgid {
+impl WebServer for ApacheFcgid {
     fn site(&self) -> &Site {
         &self.site
     }

@@ -1,6 +1,6 @@
 //! One web server in front of a pool for each script.
 
-use crate::support::web_servers::{Front, Habits, pools::Pools, server::Server, site::Site};
+use crate::support::web_servers::{Habits, WebServer, pools::Pools, server::Server, site::Site};
 
 /// A running web server and its pools.
 pub(crate) struct BehindPools {
@@ -28,7 +28,7 @@ impl BehindPools {
     }
 }
 
-impl Front for BehindPools {
+impl WebServer for BehindPools {
     fn site(&self) -> &Site {
         &self.site
     }

@@ -25,7 +25,7 @@ pub(crate) struct Response {
     pub(crate) headers: Vec<(String, String)>,
     /// The body as far as it came.
     pub(crate) body: Vec<u8>,
-    /// curl's own exit code: 0 is a whole reply.
+    /// curl's own exit code: 0 is a whole response.
     pub(crate) exit: i32,
 }
 
@@ -190,7 +190,7 @@ impl Response {
         values[0]
     }
 
-    /// Fails unless the reply is whole and has this status.
+    /// Fails unless the response is whole and has this status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!((self.status, self.exit), (status, 0), "{self:?}");
@@ -209,7 +209,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// A reply that is still coming.
+/// A response that is still coming.
 pub(crate) struct Stream {
     child: Child,
     blocks: Receiver<Vec<u8>>,
@@ -229,7 +229,7 @@ impl Stream {
         self.text()
     }
 
-    /// Reads to the end; was the reply whole?
+    /// Reads to the end; was the response whole?
     pub(crate) fn finish(mut self) -> (String, bool) {
         while let Ok(block) = self.blocks.recv_timeout(DEADLINE) {
             self.read.extend(block);

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::web_servers::{
-    Front,
+    WebServer,
     server::{Server, command},
     site::{ServerUser, Site},
     source,
@@ -35,7 +35,7 @@ impl Lighttpd {
     }
 }
 
-impl Front for Lighttpd {
+impl WebServer for Lighttpd {
     fn site(&self) -> &Site {
         &self.site
     }

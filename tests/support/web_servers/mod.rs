@@ -37,7 +37,7 @@ pub(crate) use crate::support::{
 };
 
 /// A web server that runs WSGI files.
-pub(crate) trait Front {
+pub(crate) trait WebServer {
     /// The files that it serves.
     fn site(&self) -> &Site;
 

@@ -41,8 +41,8 @@ impl Nginx {
         Self::start().with_words(words)
     }
 
-    /// With other settings than those of `web-servers/nginx.conf`: whether connections are kept, and
-    /// whether responses are buffered.
+    /// With other settings than those of `web-servers/nginx.conf`: whether connections are kept,
+    /// and whether responses are buffered.
     pub(crate) fn with_settings(keep_conn: &str, buffering: &str) -> BehindPools {
         let site = Site::new();
         let text = fs::read_to_string(source("web-servers/nginx.conf")).unwrap();

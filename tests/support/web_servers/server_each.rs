@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::support::web_servers::{
-    Front, Habits,
+    Habits, WebServer,
     pools::{Pools, script_of},
     server::Server,
     site::Site,
@@ -42,7 +42,7 @@ impl ServerEach {
     }
 }
 
-impl Front for ServerEach {
+impl WebServer for ServerEach {
     fn site(&self) -> &Site {
         &self.site
     }

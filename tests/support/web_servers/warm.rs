@@ -10,7 +10,7 @@ use std::{
 use crate::support::{
     waiting::eventually,
     web_servers::{
-        Apache, CgiModule, Client, Front, Habits, Setup, lighttpd::Lighttpd, pools::script_of,
+        Apache, CgiModule, Client, Habits, Setup, WebServer, lighttpd::Lighttpd, pools::script_of,
         site::Site,
     },
 };
@@ -28,7 +28,7 @@ const UNFIT: [&str; 7] = [
 
 /// A web server and the warm pools behind it, which end with it.
 pub(crate) struct Warm {
-    front: Box<dyn Front>,
+    web_server: Box<dyn WebServer>,
     /// Scripts whose pools serve.
     warmed: Mutex<BTreeSet<String>>,
 }
@@ -44,14 +44,14 @@ impl Warm {
         Self::of(Box::new(Lighttpd::over(Site::of_mode(mode))))
     }
 
-    fn of(front: Box<dyn Front>) -> Self {
-        Self { front, warmed: Mutex::default() }
+    fn of(web_server: Box<dyn WebServer>) -> Self {
+        Self { web_server, warmed: Mutex::default() }
     }
 
     /// Asks until a process of a pool answers.
     #[track_caller]
     fn warm_up(&self, script: &str) {
-        let url = self.front.url(&format!("/cgi-bin/{script}"));
+        let url = self.web_server.url(&format!("/cgi-bin/{script}"));
         eventually("a pool serves", || {
             let text = Client::get(&url).header("X-Who-Serves", "?").run().expect(200).text();
             let [born, pid, mode] = text.split(' ').collect::<Vec<_>>()[..] else {
@@ -89,16 +89,16 @@ impl Warm {
         for script in warmed.iter() {
             let how: Vec<&str> =
                 served.lines().filter_map(|line| line.strip_prefix(script.as_str())).collect();
-            let is_told = self.front.log().contains("[W0801]");
+            let is_told = self.web_server.log().contains("[W0801]");
             assert!(how.iter().all(|how| *how == " warm" || is_told), "{script}: {how:?}");
             assert!(how.is_empty() || how.contains(&" warm"), "{script}: {how:?}");
         }
     }
 }
 
-impl Front for Warm {
+impl WebServer for Warm {
     fn site(&self) -> &Site {
-        self.front.site()
+        self.web_server.site()
     }
 
     fn url(&self, path: &str) -> String {
@@ -108,23 +108,23 @@ impl Front for Warm {
         {
             self.warm_up(script);
         }
-        self.front.url(path)
+        self.web_server.url(path)
     }
 
     /// Without the entries that a pool begins or ends.
     fn log(&self) -> String {
-        of_requests(&self.front.log())
+        of_requests(&self.web_server.log())
     }
 
     fn stop(&mut self) -> String {
-        let log = self.front.stop();
+        let log = self.web_server.stop();
         self.end_pools();
         self.were_warm();
         of_requests(&log)
     }
 
     fn habits(&self) -> Habits {
-        self.front.habits()
+        self.web_server.habits()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
 
 use diagnostics::{
     error_page::{Form, Status},
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use pyo3::prelude::*;
 use wire::{
@@ -29,7 +29,7 @@ use crate::{
         gateway_pipe,
     },
     reporter::Reporter,
-    transport::cgi::{Body, Parting, Reply, StandardError},
+    transport::cgi::{Body, CgiResponse, Parting, StandardError},
     wsgi::{
         BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting,
         Twice, Variables, refuse,
@@ -41,7 +41,7 @@ use crate::{
 pub(crate) fn run(
     py: Python<'_>,
     launch: &Launch,
-    (body, reply): (Descriptor, Descriptor),
+    (body, output): (Descriptor, Descriptor),
     reporter: Reporter,
     interruptible: Interruptible,
     (is_first, lifeline): (bool, Option<Arc<Descriptor>>),
@@ -69,7 +69,7 @@ pub(crate) fn run(
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
             .collect(),
         body,
-        reply,
+        output,
         reporter,
         interruptible,
         form: launch.form,
@@ -104,7 +104,7 @@ pub(crate) struct Asked {
     pub(crate) log: Log,
     pub(crate) variables: Pairs,
     pub(crate) body: Descriptor,
-    pub(crate) reply: Descriptor,
+    pub(crate) output: Descriptor,
     pub(crate) reporter: Reporter,
     pub(crate) interruptible: Interruptible,
     pub(crate) form: Form,
@@ -121,20 +121,20 @@ pub(crate) fn serve<'py>(
     setting: Setting,
     load: impl FnOnce(&Setting) -> Result<(Bound<'py, PyAny>, Option<Pairs>), Failure>,
 ) -> PyResult<()> {
-    let Asked { log, variables: received, body, reply, reporter, interruptible, form, part } =
+    let Asked { log, variables: received, body, output, reporter, interruptible, form, part } =
         asked;
     let is_head =
         received.iter().any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
     let variables = match checked(&received, &setting) {
         Ok(variables) => variables,
         Err(bad) => {
-            let reply = Box::new(Reply::new(
-                reply,
+            let sink = Box::new(CgiResponse::new(
+                output,
                 Body::new(body, BodyLength::Exactly(0)),
                 reporter,
                 part,
             ));
-            let response = Response::new(reply, form, is_head, log, interruptible);
+            let response = Response::new(sink, form, is_head, log, interruptible);
             refuse(py, response, setting.debug, Status::BadRequest, &bad.entry());
             return Ok(());
         }
@@ -142,7 +142,8 @@ pub(crate) fn serve<'py>(
     let body = Body::new(body, variables.body_length());
     let software = received.iter().find(|(name, _)| name == b"SERVER_SOFTWARE");
     let software = software.map_or(&b""[..], |(_, value)| value);
-    let reply = Box::new(Reply::new(reply, body.clone(), reporter, part).for_server(software));
+    let sink =
+        Box::new(CgiResponse::new(output, body.clone(), reporter, part).for_server(software));
     match load(&setting) {
         Ok((application, changed)) => {
             let changed = changed.filter(|changed| *changed != received);
@@ -152,7 +153,7 @@ pub(crate) fn serve<'py>(
                 variables,
                 body: Box::new(body),
                 data: None,
-                reply,
+                response: sink,
                 errors: None,
                 form,
                 log,
@@ -161,7 +162,7 @@ pub(crate) fn serve<'py>(
             Server::new(py, setting, Arc::new(StandardError))?.serve(&application, exchange);
         }
         Err(failure) => {
-            let response = Response::new(reply, form, variables.is_head(), log, interruptible);
+            let response = Response::new(sink, form, variables.is_head(), log, interruptible);
             refuse(py, response, setting.debug, failure.status, &failure.entry);
         }
     }
@@ -169,11 +170,11 @@ pub(crate) fn serve<'py>(
 }
 
 /// The log message for a `close()` that does not react to its interruption.
-pub(crate) fn closing_hangs(seconds: u64) -> Entry {
+pub(crate) fn closing_hangs(seconds: u64) -> LogMessage {
     let sentence = format!(
         "the request took longer than {seconds} s: `close()` of its response has not returned"
     );
-    Entry::error(Code::TimedOut, sentence).hint(
+    LogMessage::error(Code::TimedOut, sentence).hint(
         "the client has the response; `close()` did not react to SIGTERM, and its stack may stand \
          just below",
     )

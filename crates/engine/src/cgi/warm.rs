@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
@@ -70,7 +70,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a gateway may take to end. It has nothing to do before.
 const SHORTLY: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
-/// Serves one request, or one after the other in a resident pool, or none if it is told to end
+/// Serves one request, or one after the other in a resident pool, or none if it is asked to stop
 /// before that. Returns the exit status of this process.
 pub(crate) fn run(
     py: Python<'_>,
@@ -138,7 +138,8 @@ pub(crate) fn run(
             Then::End(why) => {
                 let sentence =
                     format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
-                Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
+                Log::new("-", "(worker)")
+                    .entry(&LogMessage::notice(Code::WorkerReplaced, sentence));
                 break;
             }
         }
@@ -161,7 +162,7 @@ impl Served {
     /// Leaves the request, in a process that stays. Has SIGTERM come meanwhile?
     fn end(self, log: &Descriptor, state: &LoadedState, tie: &Tie) -> PyResult<bool> {
         leave_streams(log, state)?;
-        // Where the reply was never begun, the request was not released.
+        // Where the response was never begun, the request was not released.
         tie.hold_if_it_lives()?;
         gateway_pipe::let_go(&self.lifeline);
         // Whatever of the application holds it still: this is the end that the gateway waits for.
@@ -180,7 +181,7 @@ fn serve(
     (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
     (tie, taken): (&Arc<Tie>, Taken),
 ) -> PyResult<Served> {
-    let Taken { connection, gateway, handoff, descriptors: [body, reply, errors, lifeline] } =
+    let Taken { connection, gateway, handoff, descriptors: [body, response, errors, lifeline] } =
         taken;
     state.enter(py, &handoff)?;
     let reporter = Reporter::new(connection.try_clone()?);
@@ -218,7 +219,7 @@ fn serve(
         log,
         variables: state.variables(&handoff),
         body,
-        reply,
+        output: response,
         reporter,
         interruptible,
         form: handoff.form,
@@ -241,7 +242,7 @@ fn serve(
     tie.hold_if_it_lives()?;
     if forks::is_untold() {
         // The gateway hears from the kernel that this process ends, and not why.
-        let entry = Entry::descriptors_lost("the gateway cannot hear of the reply");
+        let entry = LogMessage::descriptors_lost("the gateway cannot hear of the response");
         Log::new(&handoff.request_id, &handoff.request).entry(&entry);
     }
     Ok(Served { connection, lifeline, told })
@@ -260,8 +261,8 @@ fn process_descriptor() -> io::Result<Descriptor> {
 }
 
 /// Waits until the gateway has ended. Apache's mod_cgid looks whether the program is gone as soon
-/// as its reply has ended, and lets the next request on a kept connection wait for ten milliseconds
-/// if it is not.
+/// as its response has ended, and lets the next request on a keep-alive connection wait for ten
+/// milliseconds if it is not.
 fn await_end(gateway: Pid, connection: &Descriptor) {
     match Descriptor::made(|| pidfd_open(gateway, PidfdFlags::empty())) {
         Ok(gateway) => drop(poll(&mut [PollFd::new(&gateway, PollFlags::IN)], Some(&SHORTLY))),
@@ -416,7 +417,7 @@ impl Spare {
             return false;
         }
         let which = "this process cannot serve any more, and another takes its place";
-        Log::new("-", "(worker)").entry(&Entry::descriptors_lost(which));
+        Log::new("-", "(worker)").entry(&LogMessage::descriptors_lost(which));
         true
     }
 
@@ -441,14 +442,14 @@ impl Spare {
             let (_, descriptors) = warm_request::receive(connection.as_fd())?;
             Ok::<_, io::Error>(descriptors.into_iter().map(Descriptor::from).collect::<Vec<_>>())
         });
-        let [body, reply, errors, frame, lifeline] =
+        let [body, response, errors, frame, lifeline] =
             <[Descriptor; DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
         let handoff = Handoff::from_file(frame.into_owned()).ok()?;
         Some(Taken {
             connection,
             gateway: gateway.pid,
             handoff,
-            descriptors: [body, reply, errors, lifeline],
+            descriptors: [body, response, errors, lifeline],
         })
     }
 }

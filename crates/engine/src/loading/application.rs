@@ -8,7 +8,7 @@ use std::{
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use pyo3::{
     exceptions::{PyModuleNotFoundError, PySyntaxError, PySystemExit},
@@ -46,13 +46,13 @@ pub(crate) struct Loaded<'py> {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// For the log.
-    pub(crate) entry: Entry,
+    pub(crate) entry: LogMessage,
     /// For the client.
     pub(crate) status: Status,
 }
 
-impl From<Entry> for Failure {
-    fn from(entry: Entry) -> Self {
+impl From<LogMessage> for Failure {
+    fn from(entry: LogMessage) -> Self {
         Self { entry, status: Status::InternalServerError }
     }
 }
@@ -79,7 +79,7 @@ pub(crate) fn load_for_pool<'py>(
 ) -> Result<Loaded<'py>, Failure> {
     let sentence =
         format!("`{}` has been loading for {} s, and goes on", launch.app, LOADS_LONG.as_secs());
-    let entry = Entry::warning(Code::LoadsLong, sentence).hint(
+    let entry = LogMessage::warning(Code::LoadsLong, sentence).hint(
         "the stacks stand just above, the innermost call first; what waits for a server needs a \
          limit, what starts one belongs under `if __name__ == \"__main__\":`, and what is slow can \
          be left to the first request",
@@ -105,7 +105,7 @@ fn find_and_load<'py>(
             .map_err(|error| failed_import(py, launch, setting, &error, begun.elapsed()))?;
     }
     if !application.is_callable() {
-        return Err(Entry::error(
+        return Err(LogMessage::error(
             Code::NoCallable,
             format!(
                 "`{name}` in `{}` is of type `{}`, which cannot be called",
@@ -211,7 +211,7 @@ fn find<'py>(
         format!("`{}`", callables.join("`, `"))
     };
     let names = asked.join("` or `");
-    Err(Entry::error(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
+    Err(LogMessage::error(Code::NoCallable, format!("there is no `{names}` in `{}`", launch.app))
         .detail(format!("found there: {there}"))
         .hint(if launch.app.callable.is_some() {
             "name one of those behind the colon of APP"
@@ -249,7 +249,7 @@ const SERVERS: [&str; 8] = [
 ];
 
 /// Loading was interrupted, after so many seconds.
-fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry {
+fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> LogMessage {
     let (place, serves) = standpoint(py, error);
     let place = place
         .map_or_else(String::new, |(line, file)| format!(": it stands at line {line} of `{file}`"));
@@ -259,9 +259,12 @@ fn not_in_time(py: Python<'_>, app: &App, error: &PyErr, seconds: u64) -> Entry 
         "the last lines of the traceback are where it was; make that faster or leave it to the \
          first request, or raise `--timeout`"
     };
-    Entry::error(Code::LoadTimedOut, format!("`{app}` was not loaded within {seconds} s{place}"))
-        .detail(Described::of(py, error).trace)
-        .hint(hint)
+    LogMessage::error(
+        Code::LoadTimedOut,
+        format!("`{app}` was not loaded within {seconds} s{place}"),
+    )
+    .detail(Described::of(py, error).trace)
+    .hint(hint)
 }
 
 const STARTS_A_SERVER: &str = "it looks as if the file started a server when it is loaded: put \
@@ -316,7 +319,7 @@ fn failed_import(
     }
     let Described { line, trace } = Described::of(py, error);
     if error.is_instance_of::<PySystemExit>(py) {
-        return Entry::error(
+        return LogMessage::error(
             Code::ExitAtImport,
             format!("`{app}` called `sys.exit` while it was loaded"),
         )
@@ -338,13 +341,14 @@ fn failed_import(
             name.extract::<std::ffi::OsString>().is_ok_and(|name| name.as_bytes() == path)
         }));
     if unreadable {
-        return Entry::error(Code::UnreadableScript, format!("`{app}` cannot be read: {value}"))
-            .hint(
-                "the user that the web server runs programs as must be able to read it: chmod a+r",
-            )
-            .into();
+        return LogMessage::error(
+            Code::UnreadableScript,
+            format!("`{app}` cannot be read: {value}"),
+        )
+        .hint("the user that the web server runs programs as must be able to read it: chmod a+r")
+        .into();
     }
-    Entry::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
+    LogMessage::error(Code::ImportRaised, format!("`{app}` raised `{line}` while it was loaded"))
         .detail(trace)
         .hint(
             "the last lines of the traceback name the place; `wsgate check` loads it again from a \
@@ -363,7 +367,7 @@ pub(crate) fn search_path(sys: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
     Ok(path)
 }
 
-fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> Entry {
+fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -> LogMessage {
     let name: String =
         error.value(py).getattr("name").and_then(|name| name.extract()).unwrap_or_default();
     let version = py.version_info();
@@ -376,7 +380,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
     if let Source::Module(module) = &launch.app.source
         && (*module == name || module.starts_with(&format!("{name}.")))
     {
-        return Entry::error(
+        return LogMessage::error(
             Code::ModuleNotFound,
             format!("there is no module `{name}`, and no file `{module}`"),
         )
@@ -389,7 +393,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
             match &venv.version {
                 Some(made_by) if *made_by != running => format!(
                     "the virtualenv `{directory}` was made by Python {made_by}, but its python is \
-                     {running} now and does not see its packages; make it anew"
+                     {running} now and does not see its packages; make it again"
                 ),
                 _ => format!("install it there: {directory}/bin/python -m pip install {name}"),
             }
@@ -400,7 +404,7 @@ fn missing_module(py: Python<'_>, launch: &Launch, error: &PyErr, trace: &str) -
                 .to_owned()
         }
     };
-    Entry::error(
+    LogMessage::error(
         Code::ModuleNotFound,
         format!("`{}` needs the module `{name}`, which was not found", launch.app),
     )

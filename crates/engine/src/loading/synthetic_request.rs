@@ -1,5 +1,5 @@
 //! A request of our own making: `wsgate check` tries one, and `--warm-up` has one answered before
-//! the application is forked. Its reply goes nowhere.
+//! the application is forked. Its response goes nowhere.
 
 use std::{
     io,
@@ -15,14 +15,14 @@ use crate::{
     log::Log,
     transport::cgi::StandardError,
     wsgi::{
-        BodySource, Exchange, Interruptible, Outcome, Remembered, ReplySink, Server, Setting,
+        BodySource, Exchange, Interruptible, Outcome, Remembered, ResponseSink, Server, Setting,
         Twice, Variables,
     },
 };
 
 /// What came of it.
 pub(crate) struct Answer {
-    /// The status line of the reply, such as `200 OK`, or the log entries that came instead.
+    /// The status line of the response, such as `200 OK`, or the log messages that came instead.
     pub(crate) status: Result<String, String>,
     /// How long it took.
     pub(crate) time: Duration,
@@ -72,14 +72,14 @@ pub(crate) fn ask(
     let variables = Variables::new(received, Twice::First, &mut Remembered::default())
         .map_err(|bad| PyRuntimeError::new_err(bad.to_string()))?;
     let (log, entries) = Log::kept(request_id, &format!("GET {request_uri}"));
-    let reply = Kept::default();
+    let response = Kept::default();
     let begin = Instant::now();
     let exchange = Exchange {
         variables,
         body: Box::new(Empty),
         data: None,
         errors: None,
-        reply: Box::new(reply.clone()),
+        response: Box::new(response.clone()),
         form: Form::Cgi,
         log,
         interruptible,
@@ -88,7 +88,7 @@ pub(crate) fn ask(
         .serve(application, exchange);
     let time = begin.elapsed();
     let entries = entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let bytes = reply.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = response.bytes.lock().unwrap_or_else(PoisonError::into_inner);
     let head = String::from_utf8_lossy(&bytes);
     let status =
         head.strip_prefix("Status: ").and_then(|rest| rest.lines().next()).unwrap_or_default();
@@ -109,13 +109,13 @@ impl BodySource for Empty {
     }
 }
 
-/// A reply of which the head is kept.
+/// A response of which the head is kept.
 #[derive(Clone, Default)]
 struct Kept {
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
-impl ReplySink for Kept {
+impl ResponseSink for Kept {
     fn head_leaves(&mut self) {}
 
     fn write(

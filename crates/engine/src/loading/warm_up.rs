@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
@@ -44,17 +44,19 @@ pub(crate) fn run(
     let target = &warm_up.target;
     let entry = match answer {
         Ok(Answer { status: Ok(status), .. }) if !status.starts_with(['4', '5']) => return,
-        Ok(Answer { status: Ok(status), .. }) => Entry::warning(
+        Ok(Answer { status: Ok(status), .. }) => LogMessage::warning(
             Code::WarmUpFailed,
             format!("the warm-up request for `{target}` was answered with `{status}`"),
         ),
-        Ok(Answer { status: Err(entries), .. }) => {
-            Entry::warning(Code::WarmUpFailed, format!("the warm-up request for `{target}` failed"))
-                .detail(entries)
-        }
-        Err(error) => {
-            Entry::warning(Code::WarmUpFailed, format!("no warm-up request could be made: {error}"))
-        }
+        Ok(Answer { status: Err(entries), .. }) => LogMessage::warning(
+            Code::WarmUpFailed,
+            format!("the warm-up request for `{target}` failed"),
+        )
+        .detail(entries),
+        Err(error) => LogMessage::warning(
+            Code::WarmUpFailed,
+            format!("no warm-up request could be made: {error}"),
+        ),
     };
     log.entry(
         &entry.hint("requests are served all the same; `wsgate call` repeats it from a shell"),

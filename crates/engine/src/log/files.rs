@@ -1,6 +1,6 @@
-//! The log files of a process of a pool, which are opened anew when a rotation has renamed them.
+//! The log files of a process of a pool, which are opened again when a rotation has renamed them.
 //!
-//! The supervisor opens a file anew, and then counts that in the scoreboard. Whoever is about to
+//! The supervisor opens a file again, and then counts that in the scoreboard. Whoever is about to
 //! write compares; so no line goes to the old file once the supervisor has said that there is a new
 //! one. An event wakes those that have nothing to write.
 
@@ -16,7 +16,7 @@ use std::{
 
 use diagnostics::{
     error_log::await_reader,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use rustix::{
     fs::fstat,
@@ -90,7 +90,7 @@ enum Trouble {
 pub(crate) struct Handed {
     /// The access log.
     pub(crate) access: Option<Descriptor>,
-    /// Rings when files are to be opened anew.
+    /// Rings when files are to be opened again.
     pub(crate) bell: Option<Descriptor>,
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn take_over(
     Ok(())
 }
 
-/// Opens anew what the supervisor has opened anew since.
+/// Opens again what the supervisor has opened again since.
 pub(crate) fn look() {
     // A child that the application has forked may have led its standard streams elsewhere.
     if let Some(files) = FILES.get().filter(|_| !forks::is_child()) {
@@ -166,17 +166,17 @@ pub(crate) fn write_access(line: &[u8]) {
     let trouble = lock(sink).write(line);
     let entry = match trouble {
         None => return,
-        Some(Trouble::Losing(Errno::AGAIN)) => Entry::warning(
+        Some(Trouble::Losing(Errno::AGAIN)) => LogMessage::warning(
             Code::AccessNotLogged,
             "lines of the access log are lost: nobody reads it",
         )
         .hint("see what the program that reads it waits for; this is told once a minute"),
-        Some(Trouble::Losing(error)) => Entry::warning(
+        Some(Trouble::Losing(error)) => LogMessage::warning(
             Code::AccessNotLogged,
             format!("lines of the access log are lost: {}", io::Error::from(error)),
         )
         .hint("make room on its disk; this is told once a minute"),
-        Some(Trouble::Lost(count)) => Entry::warning(
+        Some(Trouble::Lost(count)) => LogMessage::warning(
             Code::AccessNotLogged,
             format!(
                 "the access log is written again; lines of this process that were lost: {count}"
@@ -232,9 +232,9 @@ impl Place {
             // The supervisor could.
             let path = String::from_utf8_lossy(&self.path);
             Log::new("-", "(worker)").entry(
-                &Entry::warning(
+                &LogMessage::warning(
                     Code::LogNotReopened,
-                    format!("the log `{path}` cannot be opened anew: {error}"),
+                    format!("the log `{path}` cannot be opened again: {error}"),
                 )
                 .hint(
                     "this process goes on with the file that it has; see whether its user may \

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use diagnostics::{error_log, message::Entry};
+use diagnostics::{error_log, message::LogMessage};
 use rustix::{process::getpid, stdio::stderr};
 use wire::scoreboard::Once;
 
@@ -105,7 +105,7 @@ impl Log {
     }
 
     /// Writes one entry.
-    pub(crate) fn entry(&self, entry: &Entry) {
+    pub(crate) fn entry(&self, entry: &LogMessage) {
         match &self.kept {
             Some(kept) => {
                 kept.lock().unwrap_or_else(PoisonError::into_inner).push_str(&entry.for_client())
@@ -122,14 +122,14 @@ impl Log {
 
     /// Writes an entry that no process of this pool has written before. It is about the application
     /// rather than about this request, so that a log which is kept to judge a request does without.
-    pub(crate) fn entry_once(&self, warning: Once, entry: impl FnOnce() -> Entry) {
+    pub(crate) fn entry_once(&self, warning: Once, entry: impl FnOnce() -> LogMessage) {
         if self.kept.is_none() && crate::log::files::is_first_warning(warning) {
             self.entry(&entry());
         }
     }
 
     /// The text of one entry, for somebody else to write.
-    pub(crate) fn text(&self, entry: &Entry) -> String {
+    pub(crate) fn text(&self, entry: &LogMessage) -> String {
         entry.for_log(&*self.about)
     }
 

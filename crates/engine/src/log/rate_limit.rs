@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::Entry;
+use diagnostics::message::LogMessage;
 use wire::scoreboard::recently;
 
 use crate::log::Log;
@@ -65,12 +65,12 @@ struct Logged {
     /// When the next message of this kind may be logged, in milliseconds of the monotonic clock.
     next: u64,
     /// The first message that was left out since the last one, and how many were.
-    left_out: Option<(Entry, u64)>,
+    left_out: Option<(LogMessage, u64)>,
 }
 
 impl Kind {
     /// Logs a message of this kind, unless there was one in the last minute.
-    pub(crate) fn entry(self, log: &Log, entry: impl FnOnce() -> Entry) {
+    pub(crate) fn entry(self, log: &Log, entry: impl FnOnce() -> LogMessage) {
         let now = recently();
         {
             let mut all = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);

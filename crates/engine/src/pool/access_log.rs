@@ -1,6 +1,6 @@
 //! The access log: one line for each request that was read, when its worker is done with it.
 //!
-//! What became of the reply is observed where it leaves, so that nothing of this costs anything
+//! What became of the response is observed where it leaves, so that nothing of this costs anything
 //! without an access log.
 
 use std::{
@@ -20,7 +20,7 @@ use pyo3::Python;
 use serde::Serialize;
 use wire::pool_logs::LineForm;
 
-use crate::{log::files, wsgi::ReplySink};
+use crate::{log::files, wsgi::ResponseSink};
 
 /// What is written where nothing was sent: nginx's number for a client that did not wait.
 const NOBODY_WAITED: u16 = 499;
@@ -34,7 +34,7 @@ pub(crate) struct Account {
     tally: Arc<Tally>,
 }
 
-/// What has left of a reply.
+/// What has left of a response.
 #[derive(Default)]
 struct Tally {
     /// 0 before the head.
@@ -44,9 +44,9 @@ struct Tally {
     whole: AtomicBool,
 }
 
-/// A reply on its way, observed.
+/// A response on its way, observed.
 struct Observed<R> {
-    reply: R,
+    response: R,
     tally: Arc<Tally>,
 }
 
@@ -64,9 +64,9 @@ impl Account {
         })
     }
 
-    /// `reply`, with an eye on it.
-    fn observe(&self, reply: impl ReplySink + 'static) -> Box<dyn ReplySink> {
-        Box::new(Observed { reply, tally: self.tally.clone() })
+    /// `response`, with an eye on it.
+    fn observe(&self, response: impl ResponseSink + 'static) -> Box<dyn ResponseSink> {
+        Box::new(Observed { response, tally: self.tally.clone() })
     }
 
     /// Writes the line of the request, which is over.
@@ -97,20 +97,20 @@ impl Account {
     }
 }
 
-/// `reply`, observed if there is an account to be given of it.
+/// `response`, observed if there is an account to be given of it.
 pub(crate) fn observed(
     account: Option<&Account>,
-    reply: impl ReplySink + 'static,
-) -> Box<dyn ReplySink> {
+    response: impl ResponseSink + 'static,
+) -> Box<dyn ResponseSink> {
     match account {
-        Some(account) => account.observe(reply),
-        None => Box::new(reply),
+        Some(account) => account.observe(response),
+        None => Box::new(response),
     }
 }
 
-impl<R: ReplySink> ReplySink for Observed<R> {
+impl<R: ResponseSink> ResponseSink for Observed<R> {
     fn head_leaves(&mut self) {
-        self.reply.head_leaves();
+        self.response.head_leaves();
     }
 
     fn write(
@@ -120,7 +120,7 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         block: &[u8],
         last: bool,
     ) -> io::Result<usize> {
-        let written = self.reply.write(py, head, block, last);
+        let written = self.response.write(py, head, block, last);
         if self.tally.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
             // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page
             // comes in one piece with its head.
@@ -146,31 +146,31 @@ impl<R: ReplySink> ReplySink for Observed<R> {
         offset: u64,
         count: usize,
     ) -> io::Result<usize> {
-        let sent = self.reply.send_file(py, file, offset, count);
+        let sent = self.response.send_file(py, file, offset, count);
         self.count(&sent);
         sent
     }
 
     fn look(&mut self, py: Python<'_>) -> io::Result<()> {
-        self.reply.look(py)
+        self.response.look(py)
     }
 
     fn is_over(&mut self, py: Python<'_>, complete: bool) {
-        self.reply.is_over(py, complete);
+        self.response.is_over(py, complete);
     }
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
-        self.reply.is_abandoned(py)
+        self.response.is_abandoned(py)
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
-        let finished = self.reply.finish(py, complete);
+        let finished = self.response.finish(py, complete);
         self.tally.whole.store(complete && finished.is_ok(), Ordering::Relaxed);
         finished
     }
 
     fn had_surplus(&self) -> bool {
-        self.reply.had_surplus()
+        self.response.had_surplus()
     }
 }
 
@@ -212,8 +212,8 @@ struct Object<'a> {
 }
 
 impl Line<'_> {
-    /// Apache's combined form; then microseconds, the id of the request, and `X` for a reply that
-    /// was cut or `-` for a whole one.
+    /// Apache's combined form; then microseconds, the id of the request, and `X` for a response
+    /// that was cut or `-` for a whole one.
     fn combined(&self) -> Vec<u8> {
         let mut line = String::with_capacity(256);
         escape(&mut line, self.param(b"REMOTE_ADDR").unwrap_or(b"-"), true);

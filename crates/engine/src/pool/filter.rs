@@ -2,7 +2,7 @@
 
 use std::io;
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use fastcgi_server::Params;
 use pyo3::Python;
 
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// If it says no number: the entry for that.
-pub(crate) fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
+pub(crate) fn data_length(params: &Params) -> Result<Option<u64>, LogMessage> {
     let Some(digits) = params.get(b"FCGI_DATA_LENGTH").filter(|digits| !digits.is_empty()) else {
         return Ok(None);
     };
@@ -27,7 +27,8 @@ pub(crate) fn data_length(params: &Params) -> Result<Option<u64>, Entry> {
             let sentence = format!(
                 "the variable FCGI_DATA_LENGTH is `{text}`, which is not a number of bytes"
             );
-            Err(Entry::error(Code::BadRequest, sentence).hint("the request was answered with 400"))
+            Err(LogMessage::error(Code::BadRequest, sentence)
+                .hint("the request was answered with 400"))
         }
     }
 }

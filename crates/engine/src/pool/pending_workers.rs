@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, SocketType, recv, send},
@@ -39,7 +39,7 @@ enum Stage {
     Waits,
     /// It could not load, has said so in the log, and is about to end.
     Failed,
-    /// It was told to end.
+    /// It was asked to stop.
     Unwanted,
 }
 
@@ -126,7 +126,7 @@ impl Nursery {
         &mut self,
         pid: Pid,
         status: Option<WaitStatus>,
-    ) -> Option<(Option<Outcome>, Option<Entry>)> {
+    ) -> Option<(Option<Outcome>, Option<LogMessage>)> {
         let position = self.0.iter().position(|unborn| unborn.pid == pid)?;
         let unborn = self.0.swap_remove(position);
         let outcome = match (unborn.stage, unborn.slot) {
@@ -136,7 +136,7 @@ impl Nursery {
             (Stage::Loads, None) => Some(Outcome::Hopeless),
         };
         let entry = (unborn.stage == Stage::Loads).then(|| {
-            Entry::error(
+            LogMessage::error(
                 Code::WorkerUnloaded,
                 format!("a worker {} while it loaded the application", how(status)),
             )

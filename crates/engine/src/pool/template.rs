@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -258,7 +258,7 @@ fn watch(
     }
     Fresh::watch(py, begun).map(Some).map_err(|error| {
         log.entry(
-            &Entry::error(
+            &LogMessage::error(
                 Code::NotWatched,
                 format!("the files of the application cannot be watched: {error}"),
             )
@@ -313,11 +313,14 @@ impl Template {
                 Some(birth) => return self.begin_worker(py, birth),
                 None if self.unborn.len() == 0 => {
                     log.entry(
-                        &Entry::error(Code::WorkerUnborn, "the first worker could not be forked")
-                            .hint(
-                                "this user has as many processes as it may have, or memory is \
+                        &LogMessage::error(
+                            Code::WorkerUnborn,
+                            "the first worker could not be forked",
+                        )
+                        .hint(
+                            "this user has as many processes as it may have, or memory is \
                                  short",
-                            ),
+                        ),
                     );
                     tell(&self.channel, News::Unfit);
                     return Ok(Life::Over(1));

@@ -162,7 +162,7 @@ impl Watched {
         self.ring();
     }
 
-    /// The web server of a request went away before the reply was whole.
+    /// The web server of a request went away before the response was whole.
     pub(crate) fn count_abandoned(&self) {
         self.scoreboard.count_abandoned();
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
 use rustix::process::{Resource, getrlimit};
 use wire::scoreboard::now;
@@ -134,7 +134,7 @@ impl<T> Missing<T> {
 fn say(count: usize, error: &io::Error) {
     let threads = if count == 1 { "a thread".to_owned() } else { format!("{count} threads") };
     let sentence = format!("worker {} could not start {threads}: {error}", std::process::id());
-    Log::new("-", "(worker)").entry(&Entry::warning(Code::NoThread, sentence).hint(
+    Log::new("-", "(worker)").entry(&LogMessage::warning(Code::NoThread, sentence).hint(
         "raise the limit of processes (`ulimit -u`, `TasksMax`, `pids.max`), or make memory free; \
          the worker tries again",
     ));

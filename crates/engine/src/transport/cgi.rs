@@ -1,9 +1,9 @@
 //! CGI/1.1 (RFC 3875): variables from the process environment, the body from one descriptor, the
-//! reply to another.
+//! response to another.
 //!
-//! Web servers write the whole request body before they read the first byte of the reply. An
+//! Web servers write the whole request body before they read the first byte of the response. An
 //! application that replies without reading would wait for them while they wait for it; so, while a
-//! reply cannot be written, what comes of the body is put aside, where the application finds it
+//! response cannot be written, what comes of the body is put aside, where the application finds it
 //! when it does read.
 
 use std::{
@@ -27,14 +27,14 @@ use crate::{
     },
     reporter::Reporter,
     transport::{LOOK, spool::Aside},
-    wsgi::{BodyLength, BodySource, ErrorSink, ReplySink},
+    wsgi::{BodyLength, BodySource, ErrorSink, ResponseSink},
 };
-use wire::{lingering_close::end_reply, report::Report};
+use wire::{lingering_close::end_response, report::Report};
 
 /// Bytes that a pipe or socket surely takes without blocking once it is writable (`PIPE_BUF`).
 const SURE: usize = 4096;
 
-/// How long a web server may take between ending this process and closing its end of the reply.
+/// How long a web server may take between ending this process and closing its end of the response.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// No wait at all.
@@ -66,8 +66,8 @@ impl ErrorSink for StandardError {
     }
 }
 
-/// The request body of a CGI invocation, shared by its reader and by the reply that must make way
-/// for it.
+/// The request body of a CGI invocation, shared by its reader and by the response that must make
+/// way for it.
 #[derive(Clone)]
 pub(crate) struct Body {
     shared: Arc<Shared>,
@@ -78,7 +78,7 @@ struct Shared {
 }
 
 struct State {
-    /// Gone once the reply is over, so that the web server sees the end of the connection.
+    /// Gone once the response is over, so that the web server sees the end of the connection.
     descriptor: Option<Arc<Descriptor>>,
     /// Bytes still to come, if that is known.
     left: Option<u64>,
@@ -86,7 +86,7 @@ struct State {
     /// The application gets no more of it.
     ended: bool,
     /// More may come than CONTENT_LENGTH says: a filter of the web server's may have changed a body
-    /// that was counted before. Web servers that send all of it before they read the reply would
+    /// that was counted before. Web servers that send all of it before they read the response would
     /// wait for a reader.
     surplus_may_come: bool,
     /// More has come.
@@ -271,8 +271,8 @@ fn is_pipe(descriptor: impl AsFd) -> bool {
     fstat(descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
 }
 
-/// The reply of a CGI invocation.
-pub(crate) struct Reply {
+/// The response of a CGI invocation.
+pub(crate) struct CgiResponse {
     descriptor: Option<Descriptor>,
     /// What the descriptor led to at first: device and inode.
     file: Option<(u64, u64)>,
@@ -290,7 +290,7 @@ pub(crate) struct Reply {
     is_for_apache: bool,
     /// All of the response has left, and its end is still to come.
     held: Option<Descriptor>,
-    /// When it was looked last whether somebody still reads the reply.
+    /// When it was looked last whether somebody still reads the response.
     looked: Option<Instant>,
     /// The gateway could not be told that the response begins, and is told nothing more.
     is_lost: bool,
@@ -309,8 +309,8 @@ pub(crate) struct Parting {
     pub(crate) exits: bool,
 }
 
-impl Reply {
-    /// The reply that goes to `descriptor`, to a request whose body is `body`. `part` is called
+impl CgiResponse {
+    /// The response that goes to `descriptor`, to a request whose body is `body`. `part` is called
     /// before it ends.
     pub(crate) fn new(
         descriptor: Descriptor,
@@ -345,16 +345,16 @@ impl Reply {
     /// answer is a number that cannot block.
     fn clear_way(&self, wanted: usize) -> io::Result<usize> {
         forks::refuse_child()?;
-        let Some(reply) = &self.descriptor else {
+        let Some(response) = &self.descriptor else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         while let Some(pending) = self.body.pending() {
             let mut both =
-                [PollFd::new(reply, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
+                [PollFd::new(response, PollFlags::OUT), PollFd::new(&*pending, PollFlags::IN)];
             poll(&mut both, None)?;
             let (can_write, can_read) =
                 (!both[0].revents().is_empty(), !both[1].revents().is_empty());
-            // What is dropped costs nothing, and behind its end the reply is written in large
+            // What is dropped costs nothing, and behind its end the response is written in large
             // pieces.
             if can_read && (!can_write || self.body.has_ended()) {
                 self.body.put_aside(&pending);
@@ -372,12 +372,12 @@ fn file_of(descriptor: &Descriptor) -> Option<(u64, u64)> {
     fstat(descriptor).ok().map(|file| (file.st_dev, file.st_ino))
 }
 
-impl ReplySink for Reply {
+impl ResponseSink for CgiResponse {
     fn head_leaves(&mut self) {
         // An application may close our descriptors, or put others in their places. A gateway that
         // cannot be told sends an error page, behind which or before which nothing else may stand.
         let is_ours = !forks::is_child()
-            && self.descriptor.as_ref().is_some_and(|reply| file_of(reply) == self.file);
+            && self.descriptor.as_ref().is_some_and(|response| file_of(response) == self.file);
         let is_told = if is_ours { self.reporter.try_send(&Report::HeadLeaves) } else { false };
         if !is_told {
             if !forks::is_child() {
@@ -437,14 +437,14 @@ impl ReplySink for Reply {
     }
 }
 
-impl Reply {
-    /// Is the other end of the reply open after `moment`?
+impl CgiResponse {
+    /// Is the other end of the response open after `moment`?
     fn has_reader(&self, py: Python<'_>, moment: Timespec) -> bool {
-        let Some(reply) = &self.descriptor else {
+        let Some(response) = &self.descriptor else {
             return false;
         };
         // Asked for nothing, the kernel tells of errors and of closed ends alone.
-        let mut watched = [PollFd::new(reply, PollFlags::empty())];
+        let mut watched = [PollFd::new(response, PollFlags::empty())];
         py.detach(|| !matches!(poll(&mut watched, Some(&moment)), Ok(1..)))
     }
 
@@ -455,26 +455,26 @@ impl Reply {
         let room = self.clear_way(head.len() + block.len())?;
         let head = &head[..head.len().min(room)];
         let block = &block[..block.len().min(room - head.len())];
-        let Some(reply) = &self.descriptor else {
+        let Some(response) = &self.descriptor else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let written = writev(reply, &[io::IoSlice::new(head), io::IoSlice::new(block)])?;
+        let written = writev(response, &[io::IoSlice::new(head), io::IoSlice::new(block)])?;
         self.was_short = written < head.len() + block.len();
         Ok(written)
     }
 
     fn send_some(&mut self, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
         let room = self.clear_way(count)?;
-        let Some(reply) = &self.descriptor else {
+        let Some(response) = &self.descriptor else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
         let mut position = offset;
-        match sendfile(reply, file, Some(&mut position), room) {
+        match sendfile(response, file, Some(&mut position), room) {
             // The file system or the descriptor has no such path; then by way of a buffer.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let mut piece = vec![0; room.min(64 * 1024)];
                 let got = rustix::io::pread(file, &mut piece, offset)?;
-                Ok(rustix::io::write(reply, &piece[..got])?)
+                Ok(rustix::io::write(response, &piece[..got])?)
             }
             sent => Ok(sent?),
         }
@@ -488,15 +488,15 @@ impl Reply {
         if let Some(part) = self.part.take().filter(|_| !self.is_lost) {
             (part.tell)(complete);
         }
-        let Some(reply) = self.descriptor.take() else {
+        let Some(response) = self.descriptor.take() else {
             return;
         };
-        if shutdown(&reply, Shutdown::Write).is_ok() {
-            self.socket = Some(reply);
-        } else if self.is_for_apache && is_pipe(&reply) && is_pipe(io::stderr()) {
+        if shutdown(&response, Shutdown::Write).is_ok() {
+            self.socket = Some(response);
+        } else if self.is_for_apache && is_pipe(&response) && is_pipe(io::stderr()) {
             // mod_cgi passes on what it has when no more comes for a moment. After the end of the
             // response it waits for the end of standard error first.
-            self.held = Some(reply);
+            self.held = Some(response);
         }
         // Of a pipe, closing it is the end.
     }
@@ -513,7 +513,7 @@ impl Reply {
             self.reporter.send(&Report::Done { complete });
         }
         if let Some(socket) = self.socket.take() {
-            end_reply(socket, body_left);
+            end_response(socket, body_left);
         }
         if self.exits {
             // Exit handlers have standard error, too.

@@ -6,5 +6,5 @@ mod spool;
 
 use std::time::Duration;
 
-/// How often a reply that goes on and on looks whether its client is still there.
+/// How often a response that goes on and on looks whether its client is still there.
 const LOOK: Duration = Duration::from_millis(100);

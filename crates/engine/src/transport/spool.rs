@@ -1,4 +1,4 @@
-//! Request bodies that must make way for a reply.
+//! Request bodies that must make way for a response.
 
 use std::{
     collections::VecDeque,

@@ -4,7 +4,7 @@ use std::io;
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use pyo3::{
     create_exception,
@@ -47,9 +47,9 @@ pub(super) enum Fault {
         /// How to mend it.
         hint: &'static str,
     },
-    /// Nobody reads the reply any more.
+    /// Nobody reads the response any more.
     ClientGone,
-    /// The reply could not be written, and not because the client had gone.
+    /// The response could not be written, and not because the client had gone.
     NotWritten(io::Error),
 }
 
@@ -65,7 +65,7 @@ impl Fault {
         Self::BadResponse { sentence: sentence.into(), hint }
     }
 
-    /// What writing a reply has come to, if not to its end.
+    /// What writing a response has come to, if not to its end.
     pub(super) fn of_write(error: io::Error) -> Self {
         if is_clients_end(&error) { Self::ClientGone } else { Self::NotWritten(error) }
     }
@@ -82,12 +82,12 @@ impl Fault {
         }
     }
 
-    /// Was the process told to end, by the web server or from elsewhere?
+    /// Was the process asked to stop, by the web server or from elsewhere?
     pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
         matches!(self, Self::Raised(error) if stop_of(py, error).is_some_and(|stop| stop != Stop::Timeout))
     }
 
-    /// Status of the stand-in reply, if one can still be sent.
+    /// Status of the stand-in response, if one can still be sent.
     pub(super) fn status(&self, py: Python<'_>) -> Status {
         match self {
             Self::Raised(error) => {
@@ -102,8 +102,8 @@ impl Fault {
         if let Self::Raised(error) = self { Some(Described::of(py, error)) } else { None }
     }
 
-    /// The log entry; nothing for a client that went away, which is its right. `described` is what
-    /// [`Self::describe`] has given, if it was asked.
+    /// The log message; nothing for a client that went away, which is its right. `described` is
+    /// what [`Self::describe`] has given, if it was asked.
     pub(super) fn entry(
         &self,
         py: Python<'_>,
@@ -111,7 +111,7 @@ impl Fault {
         head_left: bool,
         awaited: Option<Awaited>,
         described: Option<Described>,
-    ) -> Option<Entry> {
+    ) -> Option<LogMessage> {
         let entry = match self {
             Self::Raised(error) => {
                 let described = described.unwrap_or_else(|| Described::of(py, error));
@@ -121,12 +121,12 @@ impl Fault {
                 }
             }
             Self::BadResponse { sentence, hint } => {
-                Entry::error(Code::BadResponse, sentence.clone()).hint(*hint)
+                LogMessage::error(Code::BadResponse, sentence.clone()).hint(*hint)
             }
             Self::ClientGone => return None,
             Self::NotWritten(error) if is_lost(error) => {
                 forks::mark_lost(true);
-                Entry::descriptors_lost(&format!("the reply cannot be written, {error}"))
+                LogMessage::descriptors_lost(&format!("the response cannot be written, {error}"))
             }
             Self::NotWritten(error) => {
                 let hint = if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -137,8 +137,11 @@ impl Fault {
                 } else {
                     "look at the connection to the web server, and at its log"
                 };
-                Entry::error(Code::NotWritten, format!("the reply could not be written: {error}"))
-                    .hint(hint)
+                LogMessage::error(
+                    Code::NotWritten,
+                    format!("the response could not be written: {error}"),
+                )
+                .hint(hint)
             }
         };
         Some(entry)
@@ -151,10 +154,10 @@ fn raised(
     described: Described,
     setting: &Setting,
     head_left: bool,
-) -> Entry {
+) -> LogMessage {
     let Described { line, trace } = described;
     if error.is_instance_of::<InvalidResponse>(py) {
-        return Entry::error(Code::BadResponse, line)
+        return LogMessage::error(Code::BadResponse, line)
             .detail(trace)
             .hint("the last lines of the traceback name the call to mend");
     }
@@ -167,11 +170,14 @@ fn raised(
         format!("the application raised `{line}`")
     };
     if head_left {
-        Entry::error(Code::RaisedAfterHead, format!("{what} after the head of its reply had left"))
-            .detail(trace)
-            .hint("the reply was cut there; the last lines of the traceback name the place")
+        LogMessage::error(
+            Code::RaisedAfterHead,
+            format!("{what} after the head of its response had left"),
+        )
+        .detail(trace)
+        .hint("the response was cut there; the last lines of the traceback name the place")
     } else {
-        Entry::error(Code::ApplicationRaised, what).detail(trace).hint(
+        LogMessage::error(Code::ApplicationRaised, what).detail(trace).hint(
             "the last lines of the traceback name the place; `wsgate call` repeats a request from \
              a shell",
         )
@@ -183,10 +189,10 @@ pub(crate) fn interruption(
     py: Python<'_>,
     error: &PyErr,
     setting: &Setting,
-) -> Option<(Entry, Status)> {
+) -> Option<(LogMessage, Status)> {
     let stop = stop_of(py, error)?;
     let entry = match stop {
-        Stop::Timeout => Entry::error(
+        Stop::Timeout => LogMessage::error(
             Code::TimedOut,
             format!("the request took longer than {} s", setting.timeout_seconds),
         )
@@ -194,7 +200,7 @@ pub(crate) fn interruption(
             "the last lines of the traceback are where it was; make that faster, or raise \
              `--timeout`",
         ),
-        stop => Entry::error(
+        stop => LogMessage::error(
             Code::Terminated,
             format!("{} while the application worked on it", stop.sentence()),
         )
@@ -209,7 +215,7 @@ pub(super) fn closing_interrupted(
     py: Python<'_>,
     error: &PyErr,
     setting: &Setting,
-) -> Option<Entry> {
+) -> Option<LogMessage> {
     let stop = stop_of(py, error)?;
     let entry = if stop == Stop::Timeout {
         let limit = match setting.timeout_seconds {
@@ -219,10 +225,10 @@ pub(super) fn closing_interrupted(
         let sentence = format!(
             "the request took longer than {limit} s: `close()` of its response has not returned"
         );
-        Entry::error(Code::TimedOut, sentence)
+        LogMessage::error(Code::TimedOut, sentence)
     } else {
         let sentence = format!("{}: `close()` of its response has not returned", stop.sentence());
-        Entry::error(Code::Terminated, sentence)
+        LogMessage::error(Code::Terminated, sentence)
     };
     let hint =
         "the client has the response; the last lines of the traceback are where `close()` was";
@@ -230,7 +236,7 @@ pub(super) fn closing_interrupted(
 }
 
 /// The entry for a request that waited for its client for too long.
-pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
+pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> LogMessage {
     let (whole, piece) = (setting.timeout_seconds, setting.socket_timeout_seconds);
     let (sentence, option, what) = match awaited {
         Awaited::Body => (
@@ -257,7 +263,7 @@ pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> Entry {
             "responses",
         ),
     };
-    Entry::error(Code::TimedOut, sentence).hint(format!(
+    LogMessage::error(Code::TimedOut, sentence).hint(format!(
         "raise `{option}` if clients may be that slow, or have the web server buffer {what}"
     ))
 }

@@ -1,5 +1,5 @@
-//! The head of a reply: status and header fields, checked when the application gives them, written
-//! when they leave.
+//! The head of a response: status and header fields, checked when the application gives them,
+//! written when they leave.
 //!
 //! PEP 3333 *The start_response() Callable*, *Other HTTP Features*; RFC 3875 6.3. What would let an
 //! application's data become a header of its own is refused, not mended.
@@ -230,7 +230,7 @@ impl Head {
         }
     }
 
-    /// A CGI reply of status 200 with a `Location` is a redirect in the eyes of the web server,
+    /// A CGI response of status 200 with a `Location` is a redirect in the eyes of the web server,
     /// whatever the application meant (RFC 3875 6.2.2 to 6.2.4). Takes such a field away; tells
     /// whether there was one.
     pub(super) fn remove_redirect_of_success(&mut self) -> bool {

@@ -92,8 +92,8 @@ impl Interruptible {
     }
 
     /// A request that this thread serves, and that has to be over at `deadline`, by the clock of
-    /// [`wire::running_clock`]. `python_thread` is Python's name of this thread, unless it is the main
-    /// thread.
+    /// [`wire::running_clock`]. `python_thread` is Python's name of this thread, unless it is the
+    /// main thread.
     pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
         Self::new(Some(Limit { deadline, python_thread }))
     }

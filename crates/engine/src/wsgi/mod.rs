@@ -54,11 +54,11 @@ pub(crate) struct Exchange<'a> {
     pub(crate) body: Box<dyn BodySource>,
     /// A second input, which the application finds as `wsgate.data`.
     pub(crate) data: Option<Box<dyn BodySource>>,
-    /// Where the reply goes.
-    pub(crate) reply: Box<dyn ReplySink>,
+    /// Where the response goes.
+    pub(crate) response: Box<dyn ResponseSink>,
     /// Where `wsgi.errors` of this request writes to, if not to where that of others does.
     pub(crate) errors: Option<Arc<dyn ErrorSink>>,
-    /// How the head of the reply is written.
+    /// How the head of the response is written.
     pub(crate) form: Form,
     /// Where entries about this request go.
     pub(crate) log: Log,
@@ -110,18 +110,18 @@ pub(crate) trait BodySource: Send {
     }
 }
 
-/// Where a reply goes. Bytes leave in the order in which they are given. Whatever may have to wait
-/// lets other threads of the application run meanwhile.
-pub(crate) trait ReplySink: Send {
-    /// Called once, before the first byte: from here on no other reply can be sent.
+/// Where a response goes. Bytes leave in the order in which they are given. Whatever may have to
+/// wait lets other threads of the application run meanwhile.
+pub(crate) trait ResponseSink: Send {
+    /// Called once, before the first byte: from here on no other response can be sent.
     fn head_leaves(&mut self);
 
-    /// Sends some bytes of `head` and then `block` in one go. With `last`, the reply is over when
-    /// all of them are sent.
+    /// Sends some bytes of `head` and then `block` in one go. With `last`, the response is over
+    /// when all of them are sent.
     ///
     /// # Errors
     /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request; anything
-    /// else means that nobody reads the reply any more.
+    /// else means that nobody reads the response any more.
     fn write(&mut self, py: Python<'_>, head: &[u8], block: &[u8], last: bool)
     -> io::Result<usize>;
 
@@ -149,18 +149,18 @@ pub(crate) trait ReplySink: Send {
     /// afterwards should not keep the end of the response from the client.
     fn is_over(&mut self, py: Python<'_>, complete: bool);
 
-    /// Has the other end gone? To be asked when this process was told to end: whoever does that
+    /// Has the other end gone? To be asked when this process was asked to stop: whoever does that
     /// closes the other end just before or just after, so this waits a moment.
     fn is_abandoned(&mut self, py: Python<'_>) -> bool;
 
-    /// Ends the reply: all of it was sent (`complete`), or it had to be cut.
+    /// Ends the response: all of it was sent (`complete`), or it had to be cut.
     ///
     /// # Errors
     /// `TimedOut` if the end could not be sent by the deadline of the request.
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()>;
 
     /// Did more of the request body come than the request says, as far as it was looked at? To be
-    /// asked when the reply has ended.
+    /// asked when the response has ended.
     fn had_surplus(&self) -> bool {
         false
     }

@@ -9,7 +9,7 @@ use std::{
 
 use diagnostics::{
     error_page::{Form, Page, Status},
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use pyo3::{
     exceptions::{PyConnectionError, PyRuntimeError, PyTypeError},
@@ -23,7 +23,7 @@ use wire::scoreboard::Once;
 use crate::{
     log::Log,
     wsgi::{
-        Awaited, Interruptible, ReplySink,
+        Awaited, Interruptible, ResponseSink,
         error::{Fault, InvalidResponse},
         file_wrapper::FilePart,
         headers::{BadHead, Head},
@@ -44,7 +44,7 @@ const AT_ONCE: u64 = 65_536;
 pub(crate) struct Response {
     state: Mutex<State>,
     form: Form,
-    /// The reply to a `HEAD` request.
+    /// The response to a `HEAD` request.
     head_only: bool,
     /// A client's connection must not outlive a body that may end before its Content-Length: to the
     /// client the next response on it would be the rest.
@@ -57,9 +57,9 @@ struct State {
     stage: Stage,
     /// `start_response` was called, whether it raised or not.
     called: bool,
-    /// Gone when the reply has ended: its connection may serve another by then, and an application
-    /// may keep the response.
-    sink: Option<Box<dyn ReplySink>>,
+    /// Gone when the response has ended: its connection may serve another by then, and an
+    /// application may keep the response.
+    sink: Option<Box<dyn ResponseSink>>,
     /// Bytes of the body that were sent.
     sent: u64,
     /// The application gave more than may be sent, and the log says so if that is a mistake.
@@ -68,7 +68,7 @@ struct State {
     is_partial: bool,
     /// The body is what `wsgi.file_wrapper` has made of a file.
     is_file: bool,
-    /// Nobody reads the reply any more.
+    /// Nobody reads the response any more.
     client_gone: bool,
     /// Nothing more will be sent. Was the response complete?
     over: Option<bool>,
@@ -131,7 +131,7 @@ enum Stage {
 pub(super) enum Flow {
     /// More may follow.
     Open,
-    /// This reply has no body.
+    /// This response has no body.
     Bodiless,
     /// The body was cut at its announced length.
     Cut,
@@ -173,7 +173,7 @@ impl Response {
 impl Response {
     /// A response that nothing is known of yet, to be sent to `sink`.
     pub(crate) fn new(
-        sink: Box<dyn ReplySink>,
+        sink: Box<dyn ResponseSink>,
         form: Form,
         head_only: bool,
         log: Log,
@@ -246,7 +246,7 @@ impl Response {
         Ok(())
     }
 
-    /// Has the application called `start_response` without an exception, or has a reply left
+    /// Has the application called `start_response` without an exception, or has a response left
     /// already?
     pub(super) fn is_started(&self, py: Python<'_>) -> bool {
         !matches!(self.state(py).stage, Stage::Nothing)
@@ -350,7 +350,7 @@ impl Response {
         {
             state.is_short = true;
             self.log.entry(
-                &Entry::error(
+                &LogMessage::error(
                     Code::BodyTooShort,
                     format!(
                         "the body ended after {} of the {limit} bytes that Content-Length \
@@ -397,7 +397,7 @@ impl Response {
         self.state(py).over == Some(true)
     }
 
-    /// The request ends because this process was told to end: has the client gone?
+    /// The request ends because this process was asked to stop: has the client gone?
     pub(super) fn is_abandoned(&self, py: Python<'_>) -> bool {
         let mut state = self.state(py);
         state.over.is_none() && state.sink.as_mut().is_some_and(|sink| sink.is_abandoned(py))
@@ -413,7 +413,7 @@ impl Response {
         self.interruptible.awaited()
     }
 
-    /// Ends the reply: all of it was sent, or it had to be cut.
+    /// Ends the response: all of it was sent, or it had to be cut.
     pub(super) fn finish(&self, py: Python<'_>, complete: bool) {
         let mut state = self.state(py);
         state.stage = Stage::Done;
@@ -426,7 +426,7 @@ impl Response {
         }
         if sink.had_surplus() {
             self.log.entry_once(Once::SurplusBody, || {
-                Entry::warning(
+                LogMessage::warning(
                     Code::SurplusBody,
                     "more of a request body came than CONTENT_LENGTH says, and was dropped",
                 )
@@ -456,11 +456,11 @@ impl Response {
         }
         let page =
             Page { status, request_id: self.log.request_id(), detail, head_only: self.head_only };
-        let reply = page.render(self.form);
+        let response = page.render(self.form);
         let mut state = self.state(py);
         state.stage = Stage::HeadSent { limit: None, bodiless: true };
         state.sink.iter_mut().for_each(|sink| sink.head_leaves());
-        self.transmit(py, state, &reply, b"", true).is_ok()
+        self.transmit(py, state, &response, b"", true).is_ok()
     }
 
     /// The head as it leaves now, if it has not left before.
@@ -497,19 +497,20 @@ impl Response {
         head.complete_length();
         if head.remove_redirect_of_success() {
             self.log.entry(
-                &Entry::warning(
+                &LogMessage::warning(
                     Code::LocationLeftOut,
                     "a `Location` came with status 200 and was left out",
                 )
                 .hint(
-                    "web servers make such a CGI reply a redirect; use a 3xx status to redirect, \
+                    "web servers make such a CGI response a redirect; use a 3xx status to \
+                        redirect, \
                      201 for what was created",
                 ),
             );
         }
         if block.is_some() && !head.is_bodiless() && !head.has_type() {
             self.log.entry_once(Once::NoContentType, || {
-                Entry::warning(
+                LogMessage::warning(
                     Code::NoContentType,
                     "the response has a body but no `Content-Type`",
                 )
@@ -552,7 +553,7 @@ impl Response {
             && !is_part_of_file
         {
             let entry = match limit {
-                Some(limit) if !bodiless => Entry::error(
+                Some(limit) if !bodiless => LogMessage::error(
                     Code::BodyTooLong,
                     format!(
                         "the body is longer than the {limit} bytes that Content-Length announces"
@@ -562,8 +563,11 @@ impl Response {
                     "it was cut there; compute Content-Length from the encoded bytes, not from the \
                      text",
                 ),
-                _ => Entry::warning(Code::UnwantedBody, "a body came with a status that has none")
-                    .hint("it was left out; return [] with 204, 205 and 304"),
+                _ => LogMessage::warning(
+                    Code::UnwantedBody,
+                    "a body came with a status that has none",
+                )
+                .hint("it was left out; return [] with 204, 205 and 304"),
             };
             self.log.entry(&entry);
         }

@@ -1,4 +1,4 @@
-//! One request from the call of the application to the last byte of its reply.
+//! One request from the call of the application to the last byte of its response.
 //!
 //! PEP 3333 *Specification Details*, *Buffering and Streaming*, *Error Handling*.
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use diagnostics::{
     error_page::Status,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use pyo3::{
     exceptions::PyException,
@@ -36,9 +36,9 @@ use crate::{
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// A whole reply was sent: the application's own, or an error page.
+    /// A whole response was sent: the application's own, or an error page.
     Replied,
-    /// The reply was cut.
+    /// The response was cut.
     Cut,
     /// Nobody was there to read it.
     Abandoned,
@@ -73,17 +73,18 @@ impl Server {
         Ok(Self { setting, sink, errors: errors.unbind(), lines, flushed_at: 0, environs })
     }
 
-    /// Serves `exchange` with the application `application`. Whatever happens, the reply is ended
-    /// and the log knows why.
+    /// Serves `exchange` with the application `application`. Whatever happens, the response is
+    /// ended and the log knows why.
     pub(crate) fn serve(
         &mut self,
         application: &Bound<'_, PyAny>,
         exchange: Exchange<'_>,
     ) -> Outcome {
         let py = application.py();
-        let Exchange { variables, body, data, reply, errors, form, log, interruptible } = exchange;
+        let Exchange { variables, body, data, response: sink, errors, form, log, interruptible } =
+            exchange;
         let response =
-            Response::new(reply, form, variables.is_head(), log.clone(), interruptible.clone());
+            Response::new(sink, form, variables.is_head(), log.clone(), interruptible.clone());
         let response = response.behind(&variables);
         let made = (|| -> PyResult<_> {
             let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
@@ -105,7 +106,7 @@ impl Server {
             Err(error) => {
                 // Only memory can be short here; the sink went with the response, so the gateway
                 // replies.
-                log.entry(&Entry::error(
+                log.entry(&LogMessage::error(
                     Code::Internal,
                     format!("the environ could not be made: {error}"),
                 ));
@@ -170,10 +171,11 @@ impl Server {
             return;
         };
         log.entry(&closing_interrupted(py, &error, &self.setting).unwrap_or_else(|| {
-            Entry::error(Code::CloseRaised, "`close()` of the response raised an exception")
+            LogMessage::error(Code::CloseRaised, "`close()` of the response raised an exception")
                 .detail(format_exception(py, &error))
                 .hint(
-                    "the reply itself was not affected; the last lines of the traceback name the \
+                    "the response itself was not affected; the last lines of the traceback name \
+                        the \
                      place",
                 )
         }));
@@ -194,13 +196,13 @@ impl Server {
     }
 }
 
-/// Answers a request that no application can serve: logs `entry` and sends the stand-in reply.
+/// Answers a request that no application can serve: logs `entry` and sends the stand-in response.
 pub(crate) fn refuse(
     py: Python<'_>,
     response: Response,
     debug: bool,
     status: Status,
-    entry: &Entry,
+    entry: &LogMessage,
 ) -> Outcome {
     response.end_interruption(py);
     if entry.code() == Code::Terminated && response.is_abandoned(py) {

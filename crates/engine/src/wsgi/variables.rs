@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use diagnostics::{
     error_page::Form,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use wire::mount;
 
@@ -69,9 +69,9 @@ impl fmt::Display for BadVariable {
 }
 
 impl BadVariable {
-    /// The log entry.
-    pub(crate) fn entry(&self) -> Entry {
-        Entry::error(Code::BadRequest, self.to_string()).hint(
+    /// The log message.
+    pub(crate) fn entry(&self) -> LogMessage {
+        LogMessage::error(Code::BadRequest, self.to_string()).hint(
             "the request was answered with 400; if the web server sent this for an ordinary \
              request, look at its settings",
         )
@@ -211,7 +211,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Is this a `HEAD` request, whose reply has no body (RFC 3875 4.3.3)?
+    /// Is this a `HEAD` request, whose response has no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.get(Known::RequestMethod) == Some(b"HEAD")
     }

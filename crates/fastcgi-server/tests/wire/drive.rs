@@ -12,7 +12,7 @@ pub(crate) enum Seen {
     Content { id: u16, input: Input, bytes: Vec<u8> },
     ContentEnd { id: u16, input: Input, length: u64 },
     Abort { id: u16 },
-    Reply { bytes: Vec<u8> },
+    Response { bytes: Vec<u8> },
     MustClose,
     Failed(Error),
 }
@@ -129,10 +129,10 @@ impl Drive {
                 Seen::ContentEnd { id: id.get(), input: Input::Data, length }
             }
             Event::Abort { id } => Seen::Abort { id: id.get() },
-            Event::Reply(reply) => {
+            Event::Response(response) => {
                 let mut bytes = Vec::new();
-                reply.append_to(&mut bytes);
-                Seen::Reply { bytes }
+                response.append_to(&mut bytes);
+                Seen::Response { bytes }
             }
         };
         let over = self.policy.finishes(&seen);

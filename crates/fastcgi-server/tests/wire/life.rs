@@ -1,7 +1,7 @@
 //! The life of connections and of the requests on them: ids, aborts, refusals, the end.
 
 use fastcgi_server::{
-    Connection, Error, Limits, Output, Reply, bodies::ProtocolStatus, record::UnknownVersion,
+    Connection, Error, Limits, Output, Response, bodies::ProtocolStatus, record::UnknownVersion,
 };
 
 use crate::{
@@ -209,7 +209,7 @@ fn f30_a_second_request_on_a_busy_connection_is_refused_and_ignored() {
     let mut drive = Drive::new(Limits::default(), Policy::NEVER, false);
     let first = request(1, 1, b"body");
     drive.feed(&[&first[..HEAD], &request(2, 1, b"other"), &first[HEAD..]].concat());
-    let refusal = Seen::Reply { bytes: b"\x01\x03\0\x02\0\x08\0\0\0\0\0\0\x01\0\0\0".to_vec() };
+    let refusal = Seen::Response { bytes: b"\x01\x03\0\x02\0\x08\0\0\0\0\0\0\x01\0\0\0".to_vec() };
     assert_eq!(
         drive.seen,
         [begun(1, true), params(1), refusal, stdin(1, b"body"), stdin_end(1, 4)]
@@ -219,7 +219,7 @@ fn f30_a_second_request_on_a_busy_connection_is_refused_and_ignored() {
 #[test]
 fn f31_a_request_above_the_limit_of_a_multiplexed_connection_is_refused_as_overload() {
     let bytes: Vec<u8> = (1..=4).flat_map(|id| begin(id, RESPONDER, 1)).collect();
-    let refusal = Seen::Reply { bytes: b"\x01\x03\0\x04\0\x08\0\0\0\0\0\0\x02\0\0\0".to_vec() };
+    let refusal = Seen::Response { bytes: b"\x01\x03\0\x04\0\x08\0\0\0\0\0\0\x02\0\0\0".to_vec() };
     assert_eq!(whole(&bytes, MULTIPLEX, Policy::NEVER).last(), Some(&refusal));
 }
 
@@ -228,8 +228,8 @@ fn f31_an_application_may_refuse_a_request_that_has_begun() {
     let mut connection = Connection::new(Limits::default());
     let bytes = request(1, 0, b"body");
     let consumed = connection.receive(&bytes).unwrap().consumed;
-    let reply = connection.refuse(id(1), ProtocolStatus::Overloaded);
-    assert_eq!(reply, Reply::Refused { id: id(1), status: ProtocolStatus::Overloaded });
+    let response = connection.refuse(id(1), ProtocolStatus::Overloaded);
+    assert_eq!(response, Response::Refused { id: id(1), status: ProtocolStatus::Overloaded });
     assert_eq!(connection.receive(&bytes[consumed..]).unwrap().event, None);
     assert!(connection.is_idle() && connection.must_close());
 }

@@ -66,7 +66,7 @@ impl Model {
         match (kind, id) {
             (9, 0) if whole => self.get_values(content),
             (9..=11, 0) => {}
-            (_, 0) => self.reply(&[1, 11, 0, 0, 0, 8, 0, 0, kind, 0, 0, 0, 0, 0, 0, 0]),
+            (_, 0) => self.response(&[1, 11, 0, 0, 0, 8, 0, 0, kind, 0, 0, 0, 0, 0, 0, 0]),
             (1, _) if active => self.say(Seen::Failed(Error::AlreadyActive { id: request_id(id) })),
             (1, _) if length != 8 => {
                 let length = u16::try_from(length).unwrap();
@@ -99,7 +99,7 @@ impl Model {
         }
         let mut bytes = vec![1, 10, 0, 0, 0, u8::try_from(answer.len()).unwrap(), 0, 0];
         bytes.extend(answer.bytes());
-        self.reply(&bytes);
+        self.response(&bytes);
     }
 
     fn begin(&mut self, id: u16, role: u16, flags: u8) {
@@ -121,12 +121,12 @@ impl Model {
         } else {
             self.closing |= !keep_connection;
             let [id1, id0] = id.to_be_bytes();
-            self.reply(&[1, 3, id1, id0, 0, 8, 0, 0, 0, 0, 0, 0, status, 0, 0, 0]);
+            self.response(&[1, 3, id1, id0, 0, 8, 0, 0, 0, 0, 0, 0, status, 0, 0, 0]);
         }
     }
 
-    fn reply(&mut self, bytes: &[u8]) {
-        self.say(Seen::Reply { bytes: bytes.to_vec() });
+    fn response(&mut self, bytes: &[u8]) {
+        self.say(Seen::Response { bytes: bytes.to_vec() });
         self.close();
     }
 

@@ -114,7 +114,7 @@ fn f37_a_body_before_the_end_of_the_parameters_is_an_error() {
 }
 
 #[test]
-fn f38_a_reply_may_be_over_before_the_body_is() {
+fn f38_a_response_may_be_over_before_the_body_is() {
     let bytes = [request(1, 1, b"body"), request(1, 1, b"")].concat();
     let answered_early = Policy { after_params: true, ..Policy::NEVER };
     let expected = [begun(1, true), params(1), begun(1, true), params(1)];
@@ -250,19 +250,19 @@ fn more_than_is_expected_cannot_be_taken() {
 }
 
 #[test]
-fn f32_records_of_a_reply_may_be_mixed() {
+fn f32_records_of_a_response_may_be_mixed() {
     // The third example of the specification's appendix B.
     let output = Output::new(id(1));
-    let mut reply = Vec::new();
-    output.append(Stream::Stdout, b"Content-type: text/html\r\n\r\n<ht", &mut reply);
-    output.append(Stream::Stderr, b"config error: missing SI_UID\n", &mut reply);
-    output.append(Stream::Stdout, b"ml>\n<head>", &mut reply);
-    reply.extend_from_slice(&output.ending(938, true));
+    let mut response = Vec::new();
+    output.append(Stream::Stdout, b"Content-type: text/html\r\n\r\n<ht", &mut response);
+    output.append(Stream::Stderr, b"config error: missing SI_UID\n", &mut response);
+    output.append(Stream::Stdout, b"ml>\n<head>", &mut response);
+    response.extend_from_slice(&output.ending(938, true));
     let expected = b"\x01\x06\0\x01\0\x1e\0\0Content-type: text/html\r\n\r\n<ht\
         \x01\x07\0\x01\0\x1d\0\0config error: missing SI_UID\n\
         \x01\x06\0\x01\0\x0a\0\0ml>\n<head>\
         \x01\x06\0\x01\0\0\0\0\
         \x01\x07\0\x01\0\0\0\0\
         \x01\x03\0\x01\0\x08\0\0\0\0\x03\xaa\0\0\0\0";
-    assert_eq!(reply, expected);
+    assert_eq!(response, expected);
 }

@@ -34,7 +34,7 @@ fn f23_an_unknown_role_is_refused_and_the_connection_lives_on() {
     for role in [[0, 0], [0, 4], [1, 1], [0xff, 0xff]] {
         let bad = record(BEGIN, 0x0102, &[role[0], role[1], 1, 0, 0, 0, 0, 0]);
         let refusal =
-            Seen::Reply { bytes: b"\x01\x03\x01\x02\0\x08\0\0\0\0\0\0\x03\0\0\0".to_vec() };
+            Seen::Response { bytes: b"\x01\x03\x01\x02\0\x08\0\0\0\0\0\0\x03\0\0\0".to_vec() };
         let rest = [record(PARAMS, 0x0102, b"\x01"), record(PARAMS, 0x0102, b"")].concat();
         let bytes = [bad, rest, request(1, 1, b"")];
         assert_eq!(seen(&bytes, Policy::AT_THE_END)[0], refusal);

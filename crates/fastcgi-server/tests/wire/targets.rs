@@ -41,13 +41,13 @@ fn server(bytes: &[u8]) {
 
 /// A connection of a client says the same however the bytes are split.
 fn client(bytes: &[u8]) {
-    assert_eq!(replies(bytes, bytes.len().max(1)), replies(bytes, 1));
-    assert_eq!(replies(bytes, bytes.len().max(1)), replies(bytes, 7));
+    assert_eq!(responses(bytes, bytes.len().max(1)), responses(bytes, 1));
+    assert_eq!(responses(bytes, bytes.len().max(1)), responses(bytes, 7));
 }
 
 /// What a client's connection says to pieces of `size` bytes, as text; contents that follow each
 /// other are one.
-fn replies(bytes: &[u8], size: usize) -> Vec<String> {
+fn responses(bytes: &[u8], size: usize) -> Vec<String> {
     let mut connection = client::Connection::new();
     let mut said: Vec<String> = Vec::new();
     let mut stretch = None;

@@ -53,8 +53,8 @@ fn f19_a_client_asks_and_is_answered() {
     let mut query = Vec::new();
     Values::append_query(&mut query);
     let limits = Limits { max_conns: Some(1), max_reqs: Some(2), ..Limits::default() };
-    let [Seen::Reply { bytes }] = &whole(&query, limits, Policy::NEVER)[..] else {
-        panic!("no reply")
+    let [Seen::Response { bytes }] = &whole(&query, limits, Policy::NEVER)[..] else {
+        panic!("no response")
     };
     for size in [1, bytes.len()] {
         assert_eq!(told(bytes, size), Told { values: Some(limits.values()), ..Told::default() });
@@ -64,10 +64,10 @@ fn f19_a_client_asks_and_is_answered() {
 
 #[test]
 fn f21_a_client_learns_which_type_was_unknown() {
-    let [Seen::Reply { bytes }] =
+    let [Seen::Response { bytes }] =
         &whole(b"\x01\x63\0\0\0\0\0\0", Limits::default(), Policy::NEVER)[..]
     else {
-        panic!("no reply")
+        panic!("no response")
     };
     assert_eq!(told(bytes, 3).unknown, Some(0x63));
 }
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn f41_replies_arrive_as_they_were_sent(
+    fn f41_responses_arrive_as_they_were_sent(
         number in 1..=0xffff_u16,
         pieces in vec((any::<bool>(), vec(any::<u8>(), 0..300)), 0..20),
         long in prop_oneof![4 => Just(0), 1 => 60_000..200_000_usize],
@@ -193,21 +193,21 @@ proptest! {
     ) {
         let output = Output::new(id(number));
         let output = if padded { output.padded() } else { output };
-        let (mut reply, mut expected) = (Vec::new(), Told::default());
-        output.append(Stream::Stdout, &vec![b'l'; long], &mut reply);
+        let (mut response, mut expected) = (Vec::new(), Told::default());
+        output.append(Stream::Stdout, &vec![b'l'; long], &mut response);
         expected.stdout.extend(vec![b'l'; long]);
         for (is_error, content) in pieces {
             let (stream, told) =
                 if is_error { (Stream::Stderr, &mut expected.stderr) } else { (Stream::Stdout, &mut expected.stdout) };
-            output.append(stream, &content, &mut reply);
+            output.append(stream, &content, &mut response);
             told.extend(content);
         }
         let stderr_used = !expected.stderr.is_empty();
-        reply.extend_from_slice(&output.ending(app_status, stderr_used));
+        response.extend_from_slice(&output.ending(app_status, stderr_used));
         expected.ends.push(Stream::Stdout);
         expected.ends.extend(stderr_used.then_some(Stream::Stderr));
         expected.results.push(EndRequest { app_status, protocol_status: ProtocolStatus::RequestComplete });
-        prop_assert_eq!(told(&reply, size), expected);
+        prop_assert_eq!(told(&response, size), expected);
     }
 
     #[test]

@@ -2,20 +2,20 @@
 
 use std::fmt::Write as _;
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use wire::{
     check::{Remains, Sharing},
     launch::{Launch, Service},
 };
 
 /// The log messages when workers are forked all the same, with `--preload yes`.
-pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<Entry> {
+pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<LogMessage> {
     let app = &launch.app;
     let mut entries = Vec::new();
     let (threads, others): (Vec<_>, Vec<_>) = strictly(remains).partition(|one| one.is_threads);
     for one in &threads {
         let sentence = format!("`{app}` {} {}", one.what, meanwhile(launch));
-        entries.push(Entry::warning(Code::ThreadsAtImport, sentence).hint(
+        entries.push(LogMessage::warning(Code::ThreadsAtImport, sentence).hint(
             "threads do not live in the workers, which are forked from this process: let each \
              worker load the application with --preload no, or start threads when a request first \
              needs them; `wsgate check` names the code",
@@ -24,7 +24,7 @@ pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<E
     if !others.is_empty() {
         let sentence =
             format!("`{app}` left open {} what processes must not share", meanwhile(launch));
-        entries.push(Entry::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
+        entries.push(LogMessage::warning(Code::OpenAtImport, sentence).detail(list(others.iter().copied(), launch)).hint(
             "all workers share what this process has open: let each worker load the application \
              with --preload no, or open and connect when a request first needs it",
         ));
@@ -33,7 +33,7 @@ pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<E
 }
 
 /// The log message when no worker is forked because of `remains`.
-pub(crate) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service) -> Entry {
+pub(crate) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service) -> LogMessage {
     let app = &launch.app;
     let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
     let (then, hint) = match (is_for_one, service.warm) {
@@ -78,7 +78,7 @@ pub(crate) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service
             "`{app}` left open or running what processes must not share when it was first loaded, \
              and nothing the second time, {then}"
         );
-        return Entry::notice(Code::NotPreloaded, sentence).hint(hint);
+        return LogMessage::notice(Code::NotPreloaded, sentence).hint(hint);
     }
     let sentence = format!(
         "`{app}` left open or running {} what processes must not share, {then}",
@@ -86,7 +86,7 @@ pub(crate) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service
     );
     let warns = is_for_one && (service.warm || service.workers > 1);
     let code = if is_for_one && service.warm { Code::OneProcessOnly } else { Code::NotPreloaded };
-    let entry = if warns { Entry::warning } else { Entry::notice }(code, sentence);
+    let entry = if warns { LogMessage::warning } else { LogMessage::notice }(code, sentence);
     entry.detail(listing(remains, launch)).hint(hint)
 }
 

@@ -3,9 +3,9 @@
 //!
 //! A process that was just forked shares its memory with its template, and the kernel interrupts it
 //! at each page that it first writes to, and at each page of a program that it first reads: some
-//! hundred times for one small reply, which takes longer than the reply itself. What is done here
-//! is done while nobody waits for it. In the template it has the dynamic linker and the interpreter
-//! find out once, for all processes, what they else find out in each.
+//! hundred times for one small response, which takes longer than the response itself. What is done
+//! here is done while nobody waits for it. In the template it has the dynamic linker and the
+//! interpreter find out once, for all processes, what they else find out in each.
 
 use std::io;
 
@@ -105,7 +105,7 @@ fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) 
         log: Log::new("rehearsal", "GET /"),
         variables,
         body: nothing(OFlags::RDONLY)?,
-        reply: nothing(OFlags::WRONLY)?,
+        output: nothing(OFlags::WRONLY)?,
         reporter: Reporter::new(ours),
         interruptible: Interruptible::yes(),
         form: Form::Cgi,

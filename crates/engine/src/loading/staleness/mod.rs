@@ -148,7 +148,7 @@ impl Fresh {
             || !matches!(poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
     }
 
-    /// Has the supervisor load the code anew, once for all processes that have it.
+    /// Has the supervisor load the code again, once for all processes that have it.
     pub(crate) fn tell(&self, supervisor: Option<Pid>) {
         if rustix::io::read(&self.token, &mut [0; 8]).is_ok()
             && let Some(supervisor) = supervisor

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::{
     prelude::*,
     types::{PyDict, PyModule},
@@ -117,7 +117,8 @@ impl Modules {
         let file = file.display();
         match self.supervisor {
             Some(supervisor) => {
-                self.log.entry(&Entry::notice(Code::ChangeSeen, format!("`{file}` has changed")));
+                self.log
+                    .entry(&LogMessage::notice(Code::ChangeSeen, format!("`{file}` has changed")));
                 // If the supervisor is gone, this process is about to be.
                 let _ = kill_process(supervisor, Signal::HUP);
                 false
@@ -126,7 +127,7 @@ impl Modules {
                 let sentence = format!(
                     "`{file}` has changed; this worker exits, for another with the new code"
                 );
-                self.log.entry(&Entry::notice(Code::ChangeSeen, sentence));
+                self.log.entry(&LogMessage::notice(Code::ChangeSeen, sentence));
                 true
             }
         }

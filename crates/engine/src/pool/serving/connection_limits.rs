@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use rustix::process::{Resource, getrlimit};
 use wire::{launch::Service, running_clock::recently};
 
@@ -107,7 +107,7 @@ impl Waits {
     fn log_overdue(&self) {
         Kind::HeaderTimeout.entry(&Log::new("-", "(connection)"), || {
             let seconds = self.header_timeout.unwrap_or(0) / 1000;
-            Entry::warning(
+            LogMessage::warning(
                 Code::HeaderTimedOut,
                 format!(
                     "a connection was closed: the start of its request did not come within \
@@ -159,7 +159,7 @@ impl Worker {
         }
         let most = self.waits.connections;
         Kind::Connections.entry(&Log::new("-", "(worker)"), || {
-            Entry::warning(
+            LogMessage::warning(
                 Code::TooManyConnections,
                 format!(
                     "worker {} has {most} connections, which is the limit, and closes one for each \
@@ -209,7 +209,7 @@ impl Worker {
             forget(&self.epoll, &peer);
         }
         Kind::ParamsMemory.entry(&Log::new("-", "(worker)"), || {
-            Entry::warning(
+            LogMessage::warning(
                 Code::TooManyConnections,
                 format!(
                     "worker {} keeps {} MiB of requests whose start has not come whole, and closes \

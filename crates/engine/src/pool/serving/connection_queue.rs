@@ -265,7 +265,7 @@ impl Lookout {
         true
     }
 
-    /// Has the worker been told to end?
+    /// Has the worker been asked to stop?
     fn is_told(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         matches!(poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)), Ok(1..))

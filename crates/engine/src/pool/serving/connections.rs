@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use fastcgi_server::addresses::Addresses;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
@@ -250,7 +250,7 @@ impl Worker {
         if !self.is_draining() && !self.failed.swap(true, Ordering::Relaxed) {
             let sentence =
                 format!("worker {} cannot accept connections and exits: {why}", std::process::id());
-            let entry = Entry::error(Code::CannotAccept, sentence).hint(
+            let entry = LogMessage::error(Code::CannotAccept, sentence).hint(
                 "look for `os.closerange`, `os.dup2` and RLIMIT_NOFILE, and for files that are not \
                  closed",
             );
@@ -314,7 +314,7 @@ impl Worker {
 fn log_refused(address: Option<IpAddr>) {
     let who = address.map_or_else(|| "a Unix socket".to_owned(), |address| format!("`{address}`"));
     Kind::RefusedAddress.entry(&Log::new("-", "(connection)"), || {
-        Entry::warning(
+        LogMessage::warning(
             Code::RefusedAddress,
             format!("a connection from {who} was closed: {} does not list it", Addresses::VARIABLE),
         )

@@ -25,7 +25,7 @@ use std::{
 };
 
 use diagnostics::{
-    message::{Code, Entry},
+    message::{Code, LogMessage},
     request_id::Ids,
 };
 use fastcgi_server::{Limits, addresses::Addresses};
@@ -152,7 +152,7 @@ pub(crate) fn run_alone(
     }
 }
 
-/// Serves `application` until this process is told to end, or has served as many requests as it
+/// Serves `application` until this process is asked to stop, or has served as many requests as it
 /// may. Returns the exit status.
 pub(crate) fn run(
     py: Python<'_>,
@@ -179,7 +179,7 @@ pub(crate) fn run(
     if worker.watched.is_alone() {
         let sentence =
             format!("worker {} was asked to stop, and its request goes on", std::process::id());
-        let entry = Entry::warning(Code::StillRuns, sentence).hint(
+        let entry = LogMessage::warning(Code::StillRuns, sentence).hint(
             "the stacks of its threads follow, the innermost call first; it has `--drain` seconds",
         );
         process::end_soon_after_signal(
@@ -217,7 +217,7 @@ fn limit_of_drain(service: &Service) -> process::Limit {
         "worker {} was asked to stop and still runs after {seconds} s; it is ended",
         std::process::id()
     );
-    let entry = Entry::error(Code::DrainTimedOut, sentence).hint(
+    let entry = LogMessage::error(Code::DrainTimedOut, sentence).hint(
         "the stacks follow; its request waits in the application or in C code, or a thread does \
          not end",
     );
@@ -551,7 +551,8 @@ impl Worker {
                 if self.unfit.is_none() {
                     let sentence =
                         format!("worker {} makes way for another: {why}", std::process::id());
-                    Log::new("-", "(worker)").entry(&Entry::notice(Code::WorkerReplaced, sentence));
+                    Log::new("-", "(worker)")
+                        .entry(&LogMessage::notice(Code::WorkerReplaced, sentence));
                 }
                 self.end();
             }
@@ -594,7 +595,7 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
         Ok(addresses) => Some(addresses),
         Err(error) => {
             Log::new(&launch.request_id, &launch.request).entry(
-                &Entry::error(
+                &LogMessage::error(
                     Code::BadSetting,
                     format!("FCGI_WEB_SERVER_ADDRS holds `{}`, which is no address", error.item),
                 )

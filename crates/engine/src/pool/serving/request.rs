@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use diagnostics::{
     error_page::{Form, Status},
     escape,
-    message::{Code, Entry},
+    message::{Code, LogMessage},
 };
 use fastcgi_server::Params;
 
@@ -46,16 +46,15 @@ impl Worker {
         let log = log.copied_to(transcript.clone());
         let length =
             variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
-        let (body, reply) = peer.begin(id, length, interruptible.clone());
+        let (body, sink) = peer.begin(id, length, interruptible.clone());
         let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
         let data = peer.file(*length.as_ref().unwrap_or(&None));
         let bad_data = length.err();
-        let mut reply =
-            access_log::observed(account.as_ref(), reply.with_errors(transcript.clone()));
+        let mut sink = access_log::observed(account.as_ref(), sink.with_errors(transcript.clone()));
         let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
         let refused = match &variables {
             _ if params.with_nul().is_some() => Some(
-                Entry::error(Code::BadRequest, "a variable of the request holds a NUL byte")
+                LogMessage::error(Code::BadRequest, "a variable of the request holds a NUL byte")
                     .hint("the request was answered with 400"),
             ),
             Err(bad) => Some(bad.entry()),
@@ -63,14 +62,14 @@ impl Worker {
         };
         let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
-            // Nobody reads a reply, nor its end.
-            _ if !is_here => drop(reply.finish(py, false)),
+            // Nobody reads a response, nor its end.
+            _ if !is_here => drop(sink.finish(py, false)),
             (None, Ok(variables)) => {
                 let exchange = Exchange {
                     variables,
                     body: Box::new(body),
                     data: data.map(|data| Box::new(data) as _),
-                    reply,
+                    response: sink,
                     errors: transcript.map(|transcript| Arc::new(Copied(transcript)) as _),
                     form: Form::FastCgi,
                     log,
@@ -87,7 +86,7 @@ impl Worker {
             }
             (entry, _) => {
                 let is_head = params.get(Known::RequestMethod.name().as_bytes()) == Some(b"HEAD");
-                let response = Response::new(reply, Form::Cgi, is_head, log, interruptible);
+                let response = Response::new(sink, Form::Cgi, is_head, log, interruptible);
                 if let Some(entry) = entry {
                     refuse(py, response, self.debug, status, &entry);
                 }

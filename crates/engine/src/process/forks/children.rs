@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 use pyo3::{
     exceptions::PySystemExit,
     prelude::*,
@@ -135,7 +135,7 @@ fn end_child(py: Python<'_>, log: &Log, error: Option<PyErr>) -> ! {
         Some(error) if error.is_instance_of::<PySystemExit>(py) => exit_status(py, &error),
         error => {
             log.entry(
-                &Entry::warning(
+                &LogMessage::warning(
                     Code::ChildReturned,
                     "a child process that the application forked returned from the application",
                 )

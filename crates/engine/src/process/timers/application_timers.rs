@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use diagnostics::message::{Code, Entry};
+use diagnostics::message::{Code, LogMessage};
 
 /// The kernel's timers, the signal of each, and what it counts (setitimer(2)).
 const TIMERS: [(libc::c_int, libc::c_int, &str); 3] = [
@@ -24,7 +24,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     /// Looks when the application is loaded: stops what would end the process.
-    pub(crate) fn after_loading(&self) -> Option<Entry> {
+    pub(crate) fn after_loading(&self) -> Option<LogMessage> {
         let stopped = stop_fatal("loading it");
         self.was_running.store(
             TIMERS.first().is_some_and(|&(which, ..)| is_running(&now(which))),
@@ -39,7 +39,7 @@ impl Timers {
     ///
     /// One call of the kernel, for the timer of `signal.alarm`; for the others see
     /// [`Timers::when_idle`].
-    pub(crate) fn after_request(&self) -> Option<Entry> {
+    pub(crate) fn after_request(&self) -> Option<LogMessage> {
         let [(which, signal, name), ..] = TIMERS;
         let timer = now(which);
         if !is_running(&timer) {
@@ -57,17 +57,17 @@ impl Timers {
     }
 
     /// Looks when there is nothing to do: stops what would end the process.
-    pub(crate) fn when_idle(&self) -> Option<Entry> {
+    pub(crate) fn when_idle(&self) -> Option<LogMessage> {
         stop_fatal("a request").and_then(|entry| self.once(entry))
     }
 
     /// What is to be logged: this process says it once.
-    fn once(&self, entry: Entry) -> Option<Entry> {
+    fn once(&self, entry: LogMessage) -> Option<LogMessage> {
         (!self.is_told.swap(true, Ordering::Relaxed)).then_some(entry)
     }
 }
 
-fn stop_fatal(who: &str) -> Option<Entry> {
+fn stop_fatal(who: &str) -> Option<LogMessage> {
     let mut stopped = None;
     for (which, signal, name) in TIMERS {
         if is_running(&now(which)) && is_fatal(signal) {
@@ -78,8 +78,8 @@ fn stop_fatal(who: &str) -> Option<Entry> {
     stopped
 }
 
-fn entry(who: &str, name: &str) -> Entry {
-    Entry::warning(
+fn entry(who: &str, name: &str) -> LogMessage {
+    LogMessage::warning(
         Code::TimerLeft,
         format!(
             "{who} has left a timer running, which was stopped: its {name} would have hit another \

@@ -1,8 +1,8 @@
 //! What a request says in the error log, on its way to the web server: `FCGI_STDERR` (FastCGI 1.0,
 //! 5.3 and 6.1).
 //!
-//! Web servers take a message that comes before the head of a reply for a failure, so all of them
-//! wait for the head.
+//! Web servers take a message that comes before the head of a response for a failure, so all of
+//! them wait for the head.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     log::{
         Transcript, {self},
     },
-    transport::fastcgi::Reply,
+    transport::fastcgi::FastCgiResponse,
     wsgi::ErrorSink,
 };
 
@@ -30,14 +30,14 @@ impl ErrorSink for Copied {
     }
 }
 
-impl Reply {
+impl FastCgiResponse {
     /// Sends what `transcript` comes to hold, once the head has left.
     pub(crate) fn with_errors(self, transcript: Option<Arc<Transcript>>) -> Self {
         Self { transcript, ..self }
     }
 
     /// What there is to be sent of it now, as records; each piece has one of its own as far as it
-    /// fits. Only between records of the reply.
+    /// fits. Only between records of the response.
     pub(super) fn errors(&mut self) -> Vec<u8> {
         let mut records = std::mem::take(&mut self.late);
         if let Some(transcript) = self.transcript.as_ref().filter(|_| self.begun) {

@@ -3,7 +3,7 @@
 //!
 //! A filter says nothing before its body is over, so the body is waited for and put aside before
 //! the application is called. The file comes straight from the connection then; what of it is in
-//! the way of a reply is put aside, too.
+//! the way of a response is put aside, too.
 
 use std::{io, sync::Arc};
 
@@ -57,7 +57,7 @@ impl Peer {
     }
 
     /// Waits until the whole body is here. Tells whether it came to its end; if not, nobody waits
-    /// for a reply.
+    /// for a response.
     ///
     /// # Errors
     /// `Interrupted` if a signal came first, `TimedOut` at the deadline of the request.
@@ -147,7 +147,7 @@ impl Incoming {
         current.stream_over && self.file.as_ref().is_none_or(|file| file.over)
     }
 
-    /// May more of the body or of the file come, so that it could be in the way of a reply?
+    /// May more of the body or of the file come, so that it could be in the way of a response?
     pub(super) fn inputs_may_go_on(&self, current: &Current) -> bool {
         let file_may = self.file.as_ref().is_some_and(|file| !file.over && file.left != Some(0));
         current.may_go_on() || (file_may && !current.aborted)

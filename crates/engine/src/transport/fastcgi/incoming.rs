@@ -4,12 +4,12 @@ use std::{io, ops::Range, os::fd::AsFd as _, time::Duration};
 
 use diagnostics::{
     error_page::{Form, Page, Status},
-    message::{Code, Entry},
+    message::{Code, LogMessage},
     request_id,
 };
 use fastcgi_server::{
-    Connection, Event, Input, Limits, Output, ParamsError, Reply as OwnReply, RequestId, Stream,
-    bodies::ProtocolStatus,
+    Connection, Event, Input, Limits, Output, ParamsError, RequestId, Response as OwnResponse,
+    Stream, bodies::ProtocolStatus,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -41,7 +41,7 @@ pub(super) struct Incoming {
     pub(super) unread: Range<usize>,
     /// Body content at the front of the buffer that the application has not taken.
     pub(super) content: Range<usize>,
-    /// Body content that came before that, while a reply could not be sent.
+    /// Body content that came before that, while a response could not be sent.
     pub(super) aside: Aside,
     /// The request that is coming has no body.
     pub(super) bodiless: bool,
@@ -138,7 +138,7 @@ impl Incoming {
                 Some(Event::BadParams { id, error }) => {
                     let log = Log::new(&request_id::new(), "(unreadable)");
                     kind_of_params(&error).entry(&log, || {
-                        Entry::error(
+                        LogMessage::error(
                             Code::BadRequest,
                             format!("the parameters of a request cannot be used: {error}"),
                         )
@@ -151,17 +151,17 @@ impl Incoming {
                         head_only: false,
                     };
                     let output = Output::new(id);
-                    let mut reply = Vec::new();
+                    let mut response = Vec::new();
                     if self.filters {
                         // It has nothing to say before its body is over (FastCGI 1.0, 6.4).
-                        reply.extend_from_slice(
+                        response.extend_from_slice(
                             &output.end_request(1, ProtocolStatus::RequestComplete),
                         );
                     } else {
-                        output.append(Stream::Stdout, &page.render(Form::Cgi), &mut reply);
-                        reply.extend_from_slice(&output.ending(0, false));
+                        output.append(Stream::Stdout, &page.render(Form::Cgi), &mut response);
+                        response.extend_from_slice(&output.ending(0, false));
                     }
-                    send_at_once(socket, &reply)?;
+                    send_at_once(socket, &response)?;
                     self.protocol.finish(id);
                     self.begun = None;
                 }
@@ -173,7 +173,7 @@ impl Incoming {
                     self.protocol.finish(id);
                     self.begun = None;
                 }
-                Some(Event::Reply(reply)) => send_own(socket, reply)?,
+                Some(Event::Response(response)) => send_own(socket, response)?,
                 Some(Event::Begin { role, .. }) => {
                     self.bodiless = !role.has_stdin();
                     self.filters = role.has_data();
@@ -210,7 +210,7 @@ impl Incoming {
                 }
             }
             Some(Event::Abort { id }) if id == current.id => current.aborted = true,
-            Some(Event::Reply(reply)) => send_own(socket, reply)?,
+            Some(Event::Response(response)) => send_own(socket, response)?,
             Some(_) => {}
             None => self.unread = 0..0,
         }
@@ -512,7 +512,7 @@ pub(super) fn log_broken(error: &io::Error) {
         inner.map_or(Kind::OtherVersion, kind_of_record).entry(
             &Log::new("-", "(connection)"),
             || {
-                Entry::error(
+                LogMessage::error(
                     Code::BadRecord,
                     format!("a connection was closed, since what came is not FastCGI: {error}"),
                 )
@@ -526,9 +526,9 @@ pub(super) fn log_broken(error: &io::Error) {
 }
 
 /// Sends what the protocol says by itself.
-pub(super) fn send_own(socket: &Descriptor, reply: OwnReply) -> io::Result<()> {
+pub(super) fn send_own(socket: &Descriptor, response: OwnResponse) -> io::Result<()> {
     let mut record = Vec::new();
-    reply.append_to(&mut record);
+    response.append_to(&mut record);
     send_at_once(socket, &record)
 }
 

@@ -5,9 +5,9 @@
 //! serves the request, and reading its body waits. Replies leave in records around the
 //! application's own bytes, which are not copied.
 //!
-//! mod_fcgid sends the whole body before it reads the first byte of the reply. So, while a reply
-//! cannot be sent, what comes of the body is put aside, where the application finds it when it does
-//! read.
+//! mod_fcgid sends the whole body before it reads the first byte of the response. So, while a
+//! response cannot be sent, what comes of the body is put aside, where the application finds it
+//! when it does read.
 
 mod cut_response;
 mod errors;
@@ -33,7 +33,7 @@ use rustix::{
 };
 
 pub(crate) use crate::transport::fastcgi::{
-    cut_response::Cut, errors::Copied, response::Reply, transfer::Watched,
+    cut_response::Cut, errors::Copied, response::FastCgiResponse, transfer::Watched,
 };
 use crate::{
     process::forks::{
@@ -208,14 +208,14 @@ impl Peer {
         }
     }
 
-    /// Body and reply of the request `id`, whose body reaches as far as `length` says. What waits
-    /// for the web server waits no longer than `interruptible` says.
+    /// Body and response of the request `id`, whose body reaches as far as `length` says. What
+    /// waits for the web server waits no longer than `interruptible` says.
     pub(crate) fn begin(
         &self,
         id: RequestId,
         length: BodyLength,
         interruptible: Interruptible,
-    ) -> (Body, Reply) {
+    ) -> (Body, FastCgiResponse) {
         let left = match length {
             BodyLength::Exactly(length) => Some(length),
             // Without a length the end of the stream is the end of the body.
@@ -240,7 +240,7 @@ impl Peer {
             has_surplus: false,
         });
         drop(incoming);
-        let reply = Reply {
+        let response = FastCgiResponse {
             shared: self.shared.clone(),
             output: Output::new(id),
             in_record: 0,
@@ -253,7 +253,7 @@ impl Peer {
             stuck: Cell::new(false),
             looked: None,
         };
-        (Body { shared: self.shared.clone() }, reply)
+        (Body { shared: self.shared.clone() }, response)
     }
 
     /// Whether the request that was served last has left the connection usable.

@@ -1,4 +1,4 @@
-//! The reply to a request: records around the application's own bytes.
+//! The response to a request: records around the application's own bytes.
 
 use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
@@ -18,7 +18,7 @@ use crate::{
         fastcgi::{Shared, incoming::await_socket},
         spool::Aside,
     },
-    wsgi::ReplySink,
+    wsgi::ResponseSink,
 };
 
 /// Bytes that a socket surely takes without blocking once it is writable.
@@ -34,8 +34,8 @@ const EITHER: PollFlags = PollFlags::OUT.union(PollFlags::IN);
 /// No wait at all.
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
-/// The reply to a request.
-pub(crate) struct Reply {
+/// The response to a request.
+pub(crate) struct FastCgiResponse {
     pub(super) shared: Arc<Shared>,
     pub(super) output: Output,
     /// Content that the record which is being sent still lacks.
@@ -59,7 +59,7 @@ pub(crate) struct Reply {
     pub(super) looked: Option<Instant>,
 }
 
-impl Reply {
+impl FastCgiResponse {
     /// Sends some of these bytes.
     fn send(&self, py: Python<'_>, pieces: &[&[u8]]) -> io::Result<usize> {
         let socket = self.shared.socket_of_ours()?;
@@ -157,7 +157,7 @@ fn clear_way(shared: &Shared) -> io::Result<()> {
     }
 }
 
-impl ReplySink for Reply {
+impl ResponseSink for FastCgiResponse {
     fn head_leaves(&mut self) {}
 
     fn write(

@@ -1,4 +1,4 @@
-//! The reply: RFC 3875 section 6.
+//! The response: RFC 3875 section 6.
 
 use crate::support::{
     assertions::{judge, only_entry, whole},
@@ -20,7 +20,7 @@ fn answering(status: &str, headers: &str, body: &str) -> Probe {
 const TEXT: &str = "[('Content-Type', 'text/plain')]";
 
 #[test]
-fn c24_a_reply_to_head_is_the_head_alone() {
+fn c24_a_response_to_head_is_the_head_alone() {
     // CGIHandler leaves it to the front to take the body away.
     let long = "[('Content-Type', 'text/plain'), ('Content-Length', '100000')]";
     for (headers, body) in [
@@ -29,9 +29,10 @@ fn c24_a_reply_to_head_is_the_head_alone() {
         (TEXT, "(b'x' for _ in range(3))"),
         (TEXT, "environ['wsgi.file_wrapper'](open(__file__, 'rb'))"),
     ] {
-        let reply = answering("'200 OK'", headers, body).variable("REQUEST_METHOD", "HEAD").run();
-        let head = judge(&reply.raw).unwrap();
-        assert_eq!((head.status, head.body.len(), reply.log.as_str()), (200, 0, ""), "{body}");
+        let response =
+            answering("'200 OK'", headers, body).variable("REQUEST_METHOD", "HEAD").run();
+        let head = judge(&response.raw).unwrap();
+        assert_eq!((head.status, head.body.len(), response.log.as_str()), (200, 0, ""), "{body}");
         if headers == long {
             assert_eq!(head.all("Content-Length"), ["100000"]);
         }
@@ -45,25 +46,25 @@ fn c24_an_error_page_for_head_is_its_head_alone() {
         "def application(environ, start_response): raise RuntimeError()",
         "import os; os._exit(3)",
     ] {
-        let reply = Probe::new(app).variable("REQUEST_METHOD", "HEAD").run();
-        let head = judge(&reply.raw).unwrap();
+        let response = Probe::new(app).variable("REQUEST_METHOD", "HEAD").run();
+        let head = judge(&response.raw).unwrap();
         assert!(head.status >= 500 && head.body.is_empty(), "{head:?}");
-        assert_eq!(reply.codes().len(), 1, "{}", reply.log);
+        assert_eq!(response.codes().len(), 1, "{}", response.log);
     }
-    let reply =
+    let response =
         Probe::new("").variable("REQUEST_METHOD", "HEAD").variable("CONTENT_LENGTH", "-1").run();
-    let head = judge(&reply.raw).unwrap();
+    let head = judge(&response.raw).unwrap();
     assert_eq!((head.status, head.body.len()), (400, 0));
 }
 
 #[test]
 fn c24_head_in_another_case_is_another_method() {
     let probe = answering("'200 OK'", TEXT, "[b'body']").variable("REQUEST_METHOD", "head");
-    probe.both(|reply| assert_eq!(reply.text(), "body"));
+    probe.both(|response| assert_eq!(response.text(), "body"));
 }
 
 #[test]
-fn c27_a_reply_is_never_empty() {
+fn c27_a_response_is_never_empty() {
     for (status, headers) in [
         ("'200 OK'", TEXT),
         ("'200 OK'", "[]"),
@@ -73,11 +74,11 @@ fn c27_a_reply_is_never_empty() {
         for body in ["[]", "iter(())", "[b'', b'']", "()"] {
             let probe = answering(status, headers, body);
             let status = &status[1..status.len() - 1];
-            probe.both(|reply| {
-                assert_eq!((reply.status.as_str(), reply.exit.code()), (status, Some(0)));
+            probe.both(|response| {
+                assert_eq!((response.status.as_str(), response.exit.code()), (status, Some(0)));
                 assert!(
-                    reply.raw.starts_with(b"Status: ") && reply.raw.ends_with(b"\r\n\r\n"),
-                    "{reply:?}"
+                    response.raw.starts_with(b"Status: ") && response.raw.ends_with(b"\r\n\r\n"),
+                    "{response:?}"
                 );
             });
         }
@@ -85,13 +86,13 @@ fn c27_a_reply_is_never_empty() {
 }
 
 #[test]
-fn c29_a_reply_is_fields_a_blank_line_and_the_body() {
+fn c29_a_response_is_fields_a_blank_line_and_the_body() {
     let headers = "[('Content-Type', 'text/plain'), ('X-A', 'b: c'), ('X-Empty', ''), ('x-a', \
         '\\xe9\\t!'), ('Set-Cookie', 'a=1'),
                     ('Set-Cookie', 'b=2')]";
     answering("'200 OK'", headers, "[b'\\r\\n\\r\\nStatus: 404 x\\r\\n\\r\\nbody']").both(
-        |reply| {
-            let head = whole(&reply.raw);
+        |response| {
+            let head = whole(&response.raw);
             assert_eq!(
                 head.fields[..6]
                     .iter()
@@ -115,24 +116,24 @@ fn c29_a_reply_is_fields_a_blank_line_and_the_body() {
 fn c30_a_document_has_the_content_type_of_the_application_and_none_is_made_up() {
     for (status, headers) in [("'200 OK'", "[]"), ("'404 Not Found'", "[('X-A', 'b')]")] {
         let answering = answering(status, headers, "[b'<h1>']");
-        answering.both(|reply| assert_eq!(whole(&reply.raw).all("Content-Type"), [""; 0]));
+        answering.both(|response| assert_eq!(whole(&response.raw).all("Content-Type"), [""; 0]));
         let log = answering.run().log;
         assert!(only_entry(&log, "W0506").contains("Content-Type"), "{log}");
     }
     let typed = answering("'200 OK'", "[('content-type', 'text/odd')]", "[b'<h1>']");
-    typed.both(|reply| {
+    typed.both(|response| {
         assert_eq!(
-            (whole(&reply.raw).all("Content-Type"), reply.log.as_str()),
+            (whole(&response.raw).all("Content-Type"), response.log.as_str()),
             (vec!["text/odd"], "")
         )
     });
 }
 
 #[test]
-fn c30_a_reply_without_a_document_needs_no_content_type() {
+fn c30_a_response_without_a_document_needs_no_content_type() {
     for status in ["'204 No Content'", "'304 Not Modified'", "'200 OK'"] {
-        answering(status, "[]", "[]").both(|reply| {
-            assert_eq!((reply.header("Content-Type"), reply.log.as_str()), (None, ""));
+        answering(status, "[]", "[]").both(|response| {
+            assert_eq!((response.header("Content-Type"), response.log.as_str()), (None, ""));
         });
     }
 }
@@ -147,10 +148,10 @@ fn c31_the_status_comes_once_and_first_and_keeps_its_reason() {
         "999 Odd",
         "418 A teapot: short",
     ] {
-        answering(&format!("'{status}'"), TEXT, "[b'x']").both(|reply| {
-            whole(&reply.raw);
-            assert_eq!(reply.status, status);
-            assert!(reply.raw.starts_with(b"Status: "), "{reply:?}");
+        answering(&format!("'{status}'"), TEXT, "[b'x']").both(|response| {
+            whole(&response.raw);
+            assert_eq!(response.status, status);
+            assert!(response.raw.starts_with(b"Status: "), "{response:?}");
         });
     }
 }
@@ -169,9 +170,9 @@ fn c31_a_status_that_is_none_is_an_error_page() {
         "'200 \\x00'",
         "'2e2 OK'",
     ] {
-        let reply = answering(status, TEXT, "[b'x']").run();
-        assert_eq!(whole(&reply.raw).status, 500, "{status}");
-        only_entry(&reply.log, "W0503");
+        let response = answering(status, TEXT, "[b'x']").run();
+        assert_eq!(whole(&response.raw).status, 500, "{status}");
+        only_entry(&response.log, "W0503");
     }
 }
 
@@ -179,10 +180,10 @@ fn c31_a_status_that_is_none_is_an_error_page() {
 fn c31_a_status_among_the_headers_is_an_error_page() {
     for name in ["Status", "status", "STATUS"] {
         // CGIHandler passes it on, and the front sees two.
-        let reply =
+        let response =
             answering("'200 OK'", &format!("[('{name}', '404 Not Found')]"), "[b'x']").run();
-        assert_eq!(whole(&reply.raw).status, 500);
-        assert!(only_entry(&reply.log, "W0503").contains("`Status`"), "{}", reply.log);
+        assert_eq!(whole(&response.raw).status, 500);
+        assert!(only_entry(&response.log, "W0503").contains("`Status`"), "{}", response.log);
     }
 }
 
@@ -198,12 +199,12 @@ fn c32_a_redirect_to_a_path_is_the_clients_and_not_an_internal_one() {
             "307 Temporary Redirect",
             "201 Created",
         ] {
-            answering(&format!("'{status}'"), &headers, "[]").both(|reply| {
+            answering(&format!("'{status}'"), &headers, "[]").both(|response| {
                 assert_eq!(
-                    (reply.status.as_str(), reply.header("Location")),
+                    (response.status.as_str(), response.header("Location")),
                     (status, Some(location))
                 );
-                assert!(reply.raw.starts_with(b"Status: "), "{reply:?}");
+                assert!(response.raw.starts_with(b"Status: "), "{response:?}");
             });
         }
     }
@@ -214,21 +215,21 @@ fn c32_a_location_with_status_200_does_not_become_a_redirect() {
     // CGIHandler sends it, and Apache answers with 302 in place of the application's 200.
     for location in ["/elsewhere", "http://example.org/"] {
         let headers = format!("[('Content-Type', 'text/plain'), ('location', '{location}')]");
-        let reply = answering("'200 OK'", &headers, "[b'here']").run();
-        let head = whole(&reply.raw);
+        let response = answering("'200 OK'", &headers, "[b'here']").run();
+        let head = whole(&response.raw);
         assert_eq!(
             (head.status, head.all("Location").len(), head.body),
             (200, 0, b"here".to_vec())
         );
-        only_entry(&reply.log, "W0508");
+        only_entry(&response.log, "W0508");
     }
 }
 
 #[test]
 fn c33_a_redirect_may_have_a_document() {
     let headers = "[('Location', 'http://example.org/'), ('Content-Type', 'text/html')]";
-    answering("'302 Found'", headers, "[b'<a>there</a>']").both(|reply| {
-        let head = whole(&reply.raw);
+    answering("'302 Found'", headers, "[b'<a>there</a>']").both(|response| {
+        let head = whole(&response.raw);
         assert_eq!((head.status, head.body), (302, b"<a>there</a>".to_vec()));
     });
 }
@@ -241,9 +242,9 @@ fn c34_a_cgi_field_that_comes_twice_is_an_error_page() {
         let other = name.to_uppercase();
         let headers = format!("[('{name}', '{value}'), ('{other}', '{value}')]");
         // CGIHandler sends both.
-        let reply = answering("'302 Found'", &headers, "[b'x']").run();
-        assert_eq!(whole(&reply.raw).status, 500, "{name}");
-        assert!(only_entry(&reply.log, "W0503").contains("twice"), "{}", reply.log);
+        let response = answering("'302 Found'", &headers, "[b'x']").run();
+        assert_eq!(whole(&response.raw).status, 500, "{name}");
+        assert!(only_entry(&response.log, "W0503").contains("twice"), "{}", response.log);
     }
 }
 
@@ -263,15 +264,15 @@ fn c35_what_would_be_a_second_field_or_a_folded_one_is_an_error_page() {
         "'', 'b'",
         "'X-\\xe9', 'b'",
     ] {
-        let reply = answering(
+        let response = answering(
             "'200 OK'",
             &format!("[('Content-Type', 'text/plain'), ({field})]"),
             "[b'x']",
         )
         .run();
-        assert_eq!(whole(&reply.raw).status, 500, "{field}");
-        assert!(!reply.raw.windows(6).any(|six| six == b"X-Evil"), "{reply:?}");
-        only_entry(&reply.log, "W0503");
+        assert_eq!(whole(&response.raw).status, 500, "{field}");
+        assert!(!response.raw.windows(6).any(|six| six == b"X-Evil"), "{response:?}");
+        only_entry(&response.log, "W0503");
     }
 }
 
@@ -289,9 +290,9 @@ fn c36_fields_of_the_connection_are_an_error_page() {
         "transfer-encoding",
     ] {
         let headers = format!("[('Content-Type', 'text/plain'), ('{name}', 'close')]");
-        answering("'200 OK'", &headers, "[b'x']").both(|reply| {
-            assert_eq!(reply.status, "500 Internal Server Error");
-            assert!(reply.header(name).is_none() && !reply.log.is_empty(), "{reply:?}");
+        answering("'200 OK'", &headers, "[b'x']").both(|response| {
+            assert_eq!(response.status, "500 Internal Server Error");
+            assert!(response.header(name).is_none() && !response.log.is_empty(), "{response:?}");
         });
     }
 }
@@ -299,13 +300,13 @@ fn c36_fields_of_the_connection_are_an_error_page() {
 #[test]
 fn c37_every_byte_of_a_body_arrives() {
     let all: Vec<u8> = (0..=255).collect();
-    answering("'200 OK'", TEXT, "[bytes(range(256)), bytes(range(256))]").both(|reply| {
-        assert_eq!(reply.body, [all.clone(), all.clone()].concat());
+    answering("'200 OK'", TEXT, "[bytes(range(256)), bytes(range(256))]").both(|response| {
+        assert_eq!(response.body, [all.clone(), all.clone()].concat());
     });
 }
 
 #[test]
-fn c39_a_head_that_no_front_takes_is_an_error_page() {
+fn c39_a_head_that_no_web_server_takes_is_an_error_page() {
     // Apache answers a line above 8 KiB with a bare 500, and lighttpd a head above 64 KiB.
     for headers in [
         "[('Content-Type', 'text/plain'), ('X-Long', 'x' * 9000)]",
@@ -314,10 +315,10 @@ fn c39_a_head_that_no_front_takes_is_an_error_page() {
         "[('Content-Type', 'text/plain')] + [('X-%d' % n, '') for n in range(100000)]",
         "[('X' * 9000, 'x')]",
     ] {
-        let reply = answering("'200 OK'", headers, "[b'x']").run();
-        assert_eq!(whole(&reply.raw).status, 500, "{headers}");
-        let entry = only_entry(&reply.log, "W0503");
+        let response = answering("'200 OK'", headers, "[b'x']").run();
+        assert_eq!(whole(&response.raw).status, 500, "{headers}");
+        let entry = only_entry(&response.log, "W0503");
         assert!(entry.len() < 1000, "the log repeats it: {entry}");
-        assert!(reply.log.len() < 10_000, "the log repeats it");
+        assert!(response.log.len() < 10_000, "the log repeats it");
     }
 }

@@ -1,11 +1,11 @@
-//! What of an application's reply reaches the client.
+//! What of an application's response reaches the client.
 
 use crate::{
-    support::web_servers::{Client, Front, eventually},
-    web_servers::behind_every_front,
+    support::web_servers::{Client, WebServer, eventually},
+    web_servers::behind_every_web_server,
 };
 
-behind_every_front! {
+behind_every_web_server! {
     a_head_has_the_headers_of_its_get_and_no_body
     a_redirect_by_path_is_the_browsers_to_follow
     a_reply_that_points_elsewhere_keeps_its_status
@@ -15,17 +15,17 @@ behind_every_front! {
     what_is_printed_lands_in_the_log
 }
 
-fn a_head_has_the_headers_of_its_get_and_no_body(front: &mut dyn Front) {
-    let get = Client::get(front.script("hello.wsgi")).run().expect(200);
-    let head = Client::head(front.script("hello.wsgi")).run().expect(200);
+fn a_head_has_the_headers_of_its_get_and_no_body(web_server: &mut dyn WebServer) {
+    let get = Client::get(web_server.script("hello.wsgi")).run().expect(200);
+    let head = Client::head(web_server.script("hello.wsgi")).run().expect(200);
     assert_eq!(head.header("content-type"), get.header("content-type"));
     assert!(head.body.is_empty(), "{head:?}");
 }
 
 /// RFC 3875 6.2.2: a path in `Location` alone would have the server answer with that page under
 /// this address.
-fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
-    let response = Client::get(front.script("redirects.wsgi")).run().expect(302);
+fn a_redirect_by_path_is_the_browsers_to_follow(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("redirects.wsgi")).run().expect(302);
     let location = response.header("location");
     // Servers may complete it to a whole address.
     assert!(location.ends_with("/cgi-bin/hello.wsgi"), "{location}");
@@ -34,9 +34,9 @@ fn a_redirect_by_path_is_the_browsers_to_follow(front: &mut dyn Front) {
 
 /// RFC 3875 6.2.4: a `Location` does not make a status. To some servers it does, if it comes behind
 /// that.
-fn a_reply_that_points_elsewhere_keeps_its_status(front: &mut dyn Front) {
+fn a_reply_that_points_elsewhere_keeps_its_status(web_server: &mut dyn WebServer) {
     for status in [201, 301, 303, 307, 308] {
-        let response = Client::get(front.script(&format!("points_elsewhere.wsgi?{status}")))
+        let response = Client::get(web_server.script(&format!("points_elsewhere.wsgi?{status}")))
             .run()
             .expect(status);
         assert_eq!(response.header("location"), "http://elsewhere.example/");
@@ -44,30 +44,30 @@ fn a_reply_that_points_elsewhere_keeps_its_status(front: &mut dyn Front) {
 }
 
 /// Web servers add none, or one of their own; HTTP asks for none (RFC 9110 8.3).
-fn a_reply_without_a_content_type_is_a_valid_one(front: &mut dyn Front) {
-    let response = Client::get(front.script("has_no_type.wsgi")).run().expect(200);
+fn a_reply_without_a_content_type_is_a_valid_one(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("has_no_type.wsgi")).run().expect(200);
     assert_eq!(response.text(), "X-Header: none\r\n\r\n<h1>Body</h1>\n");
     assert_eq!(response.all("x-header"), [""; 0]);
     let types = response.all("content-type");
     assert!(types.len() <= 1 && types != ["application/octet-stream"], "{types:?}");
-    assert!(Client::head(front.script("has_no_type.wsgi")).run().expect(200).body.is_empty());
-    let redirect = Client::get(front.script("has_no_type.wsgi?redirect")).run().expect(303);
+    assert!(Client::head(web_server.script("has_no_type.wsgi")).run().expect(200).body.is_empty());
+    let redirect = Client::get(web_server.script("has_no_type.wsgi?redirect")).run().expect(303);
     assert_eq!(
         (redirect.header("location"), redirect.text().as_str()),
         ("http://elsewhere.example/", "Over there\n")
     );
-    let nothing = Client::get(front.script("has_no_type.wsgi?nothing")).run().expect(204);
+    let nothing = Client::get(web_server.script("has_no_type.wsgi?nothing")).run().expect(204);
     assert!(nothing.body.is_empty() && nothing.all("content-length").is_empty(), "{nothing:?}");
 }
 
-fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {
+fn every_cookie_is_set_and_comes_back(web_server: &mut dyn WebServer) {
     let jar = tempfile::NamedTempFile::new().unwrap();
     let response =
-        Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
+        Client::get(web_server.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
     assert_eq!(response.all("set-cookie"), ["first=1; Path=/", "second=2; Path=/"]);
     assert_eq!(response.text(), "none");
     let response =
-        Client::get(front.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
+        Client::get(web_server.script("sets_cookies.wsgi")).cookies(jar.path()).run().expect(200);
     // In whatever order curl sends them.
     let text = response.text();
     let mut cookies: Vec<&str> = text.split("; ").collect();
@@ -75,8 +75,8 @@ fn every_cookie_is_set_and_comes_back(front: &mut dyn Front) {
     assert_eq!(cookies, ["first=1", "second=2"]);
 }
 
-fn the_page_for_debugging_cannot_be_written_into(front: &mut dyn Front) {
-    let request = Client::get(front.script("environ.wsgi/%3Cscript%3E?%3Cb%3E"))
+fn the_page_for_debugging_cannot_be_written_into(web_server: &mut dyn WebServer) {
+    let request = Client::get(web_server.script("environ.wsgi/%3Cscript%3E?%3Cb%3E"))
         .header("X-Name", "<script>alert(1)</script>");
     let response = request.run().expect(200);
     assert_eq!(response.header("content-type"), "text/html; charset=utf-8");
@@ -84,10 +84,10 @@ fn the_page_for_debugging_cannot_be_written_into(front: &mut dyn Front) {
     assert!(response.text().contains("&lt;script&gt;alert(1)"), "{}", response.text());
 }
 
-fn what_is_printed_lands_in_the_log(front: &mut dyn Front) {
-    let response = Client::get(front.script("prints.wsgi")).run().expect(200);
+fn what_is_printed_lands_in_the_log(web_server: &mut dyn WebServer) {
+    let response = Client::get(web_server.script("prints.wsgi")).run().expect(200);
     assert_eq!(response.text(), "only this\n");
     for line in ["printed by Python", "written to descriptor 1", "echoed by a child"] {
-        eventually(&format!("the log has `{line}`"), || front.log().contains(line));
+        eventually(&format!("the log has `{line}`"), || web_server.log().contains(line));
     }
 }
