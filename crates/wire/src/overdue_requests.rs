@@ -134,7 +134,7 @@ impl Watch {
         due
     }
 
-    /// When to look again, by the clock of [`running`], if there is any limit.
+    /// When to look again, by the clock of [`running_clock`], if there is any limit.
     pub fn next_due(&self, scoreboard: &Scoreboard) -> Option<Instant> {
         if self.slow.is_none() && self.timeout.is_none() {
             return None;

@@ -129,7 +129,7 @@ pub(crate) trait ResponseSink: Send {
     /// there.
     ///
     /// # Errors
-    /// As [`ReplySink::write`].
+    /// As [`ResponseSink::write`].
     fn send_file(
         &mut self,
         py: Python<'_>,

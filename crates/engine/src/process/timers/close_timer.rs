@@ -183,10 +183,8 @@ extern "C" fn came(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *
     }
     let gateway = GATEWAY.load(Ordering::Relaxed);
     // SAFETY: getppid(2) has no requirements.
-    if gateway != 0
-        && unsafe { libc::getppid() } != gateway
-        && NEXT.load(Ordering::Relaxed) == NOTHING
-    {
+    let parent = unsafe { libc::getppid() };
+    if gateway != 0 && parent != gateway && NEXT.load(Ordering::Relaxed) == NOTHING {
         NEXT.store(INTERRUPT, Ordering::Relaxed);
         start(LIMIT.load(Ordering::Relaxed).max(1));
     }

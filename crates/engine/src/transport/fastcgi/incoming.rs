@@ -61,7 +61,7 @@ pub(super) struct Incoming {
     pub(super) interruptible: Option<Interruptible>,
     /// How long one wait for the web server may take within a request.
     pub(super) socket_timeout: Option<Duration>,
-    /// Since when there is a part of a request, by the clock of [`running`].
+    /// Since when there is a part of a request, by the clock of [`running_clock`].
     pub(super) begun: Option<u64>,
     /// The connection is only drained before it is closed.
     pub(super) lingering: Option<Lingering>,
