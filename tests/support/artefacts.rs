@@ -12,14 +12,16 @@ use std::{
 };
 
 /// What the artefacts are made from.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "Cargo.toml",
     "Cargo.lock",
     "src",
-    "crates/link/src",
+    "crates/wire/src",
+    "crates/diagnostics/src",
     "crates/engine/src",
     "crates/fastcgi-server/src",
-    "crates/link/Cargo.toml",
+    "crates/wire/Cargo.toml",
+    "crates/diagnostics/Cargo.toml",
     "crates/engine/Cargo.toml",
     "crates/fastcgi-server/Cargo.toml",
 ];
