@@ -1,8 +1,11 @@
-//! The documents say what is so: codes, rows, links, options.
+//! The documents agree with the program: codes, rows, links, options.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use crate::support::{artefacts, web_servers::source};
+use crate::{
+    source_tree::source_files,
+    support::{artefacts, web_servers::source},
+};
 
 fn text(relative: &str) -> String {
     fs::read_to_string(source(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
@@ -124,33 +127,25 @@ fn every_test_of_a_row_belongs_to_a_row_that_is_met() {
     }
 }
 
+/// The README and all pages below `docs`.
+fn pages() -> Vec<String> {
+    let files = source_files().into_iter().map(|file| file.path);
+    files
+        .filter(|path| path == "README.md" || (path.starts_with("docs/") && path.ends_with(".md")))
+        .collect()
+}
+
 #[test]
 fn links_and_code_of_the_documents_are_there() {
-    for page in [
-        "README.md",
-        "docs/architecture.md",
-        "docs/broken-responses.md",
-        "docs/benchmarks.md",
-        "docs/environ.md",
-        "docs/errors.md",
-        "docs/warm.md",
-        "docs/conformance.md",
-        "docs/deploy-apache.md",
-        "docs/deploy-caddy.md",
-        "docs/deploy-haproxy.md",
-        "docs/deploy-lighttpd.md",
-        "docs/deploy-nginx.md",
-        "docs/deploy-systemd.md",
-        "docs/fastcgi.md",
-        "docs/logs.md",
-        "docs/modes.md",
-        "docs/reliability.md",
-    ] {
+    for page in pages() {
+        let page = page.as_str();
         let content = text(page);
         let base = source(page);
         for link in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if !link.starts_with("http") {
-                assert!(base.parent().unwrap().join(link).exists(), "{page} links to {link}");
+            // The part behind `#` names a place on the page.
+            let path = link.split('#').next().unwrap();
+            if !link.starts_with("http") && !path.is_empty() {
+                assert!(base.parent().unwrap().join(path).exists(), "{page} links to {link}");
             }
         }
     }

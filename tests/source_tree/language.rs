@@ -1,0 +1,225 @@
+//! The tree speaks the words of the manuals of web servers, not a dialect of its own.
+
+use crate::source_tree::{Violation, area, assert_no_violation, source_files};
+
+/// Words that are wrong wherever they stand, and what to say for them.
+const DENIED: [(&str, &str); 37] = [
+    ("reply", "response"),
+    ("replies", "responses"),
+    ("replied", "answered"),
+    ("visitor", "client"),
+    ("visitors", "clients"),
+    ("anew", "again, reopen, recreate"),
+    ("told", "asked to, reported, named"),
+    ("unborn", "pending"),
+    ("stillborn", "failed to start"),
+    ("nursery", "pending workers"),
+    ("outworn", "retired"),
+    ("patience", "timeout"),
+    ("whoever", "the client, the user, the process that"),
+    ("amid", "during"),
+    ("kept connection", "keep-alive connection"),
+    ("kept connections", "keep-alive connections"),
+    ("makes way", "retires"),
+    ("make way", "retire"),
+    ("making way", "retiring"),
+    ("lets go", "releases"),
+    ("let go", "release"),
+    ("letting go", "releasing"),
+    ("has gone", "exited, closed the connection"),
+    ("have gone", "exited, closed the connection"),
+    ("had gone", "exited, closed the connection"),
+    ("is gone", "exited, closed the connection"),
+    ("are gone", "exited, closed the connection"),
+    ("for want of", "without"),
+    ("is to be had", "is available"),
+    ("cannot be had", "is not available"),
+    ("to be had", "available"),
+    ("log entry", "log message"),
+    ("log entries", "log messages"),
+    ("loads ahead", "preloads"),
+    ("nobody listens", "is not running"),
+    ("is served cold", "falls back to cold CGI"),
+    ("are served cold", "fall back to cold CGI"),
+];
+
+/// A word in an area that still says it.
+const EXCEPTIONS: &[&str] = &[
+    "CHANGELOG.md: are served cold",
+    "CHANGELOG.md: has gone",
+    "CHANGELOG.md: kept connections",
+    "CHANGELOG.md: told",
+    "Makefile: told",
+    "README.md: are served cold",
+    "apache: amid",
+    "apache: told",
+    "apache: whoever",
+    "benches: anew",
+    "benches: have gone",
+    "benches: is gone",
+    "benches: is served cold",
+    "benches: kept connection",
+    "benches: kept connections",
+    "benches: nobody listens",
+    "benches: patience",
+    "benches: replied",
+    "benches: replies",
+    "benches: reply",
+    "benches: told",
+    "benches: visitors",
+    "benches: whoever",
+    "cgi-bin: visitors",
+    "crates/diagnostics: cannot be had",
+    "crates/diagnostics: has gone",
+    "crates/diagnostics: is served cold",
+    "crates/diagnostics: makes way",
+    "crates/diagnostics: replied",
+    "crates/diagnostics: told",
+    "crates/diagnostics: unborn",
+    "crates/diagnostics: whoever",
+    "crates/engine: are served cold",
+    "crates/engine: had gone",
+    "crates/engine: has gone",
+    "crates/engine: have gone",
+    "crates/engine: is gone",
+    "crates/engine: let go",
+    "crates/engine: log entries",
+    "crates/engine: log entry",
+    "crates/engine: make way",
+    "crates/engine: makes way",
+    "crates/engine: nursery",
+    "crates/engine: patience",
+    "crates/engine: replied",
+    "crates/engine: replies",
+    "crates/engine: stillborn",
+    "crates/engine: told",
+    "crates/engine: unborn",
+    "crates/engine: whoever",
+    "crates/fastcgi-server: kept connection",
+    "crates/fastcgi-server: patience",
+    "crates/fastcgi-server: replies",
+    "crates/fastcgi-server: told",
+    "crates/fastcgi-server: whoever",
+    "crates/wire: for want of",
+    "crates/wire: is gone",
+    "crates/wire: patience",
+    "crates/wire: stillborn",
+    "crates/wire: told",
+    "crates/wire: unborn",
+    "crates/wire: whoever",
+    "docs: amid",
+    "docs: are served cold",
+    "docs: cannot be had",
+    "docs: for want of",
+    "docs: has gone",
+    "docs: is gone",
+    "docs: is served cold",
+    "docs: kept connection",
+    "docs: kept connections",
+    "docs: makes way",
+    "docs: nobody listens",
+    "docs: replied",
+    "docs: replies",
+    "docs: told",
+    "docs: whoever",
+    "src: amid",
+    "src: are gone",
+    "src: are served cold",
+    "src: has gone",
+    "src: is gone",
+    "src: is served cold",
+    "src: let go",
+    "src: lets go",
+    "src: log entry",
+    "src: makes way",
+    "src: nobody listens",
+    "src: outworn",
+    "src: patience",
+    "src: replied",
+    "src: replies",
+    "src: stillborn",
+    "src: told",
+    "src: unborn",
+    "src: whoever",
+    "tests: amid",
+    "tests: are gone",
+    "tests: are served cold",
+    "tests: cannot be had",
+    "tests: for want of",
+    "tests: has gone",
+    "tests: have gone",
+    "tests: is gone",
+    "tests: is served cold",
+    "tests: kept connection",
+    "tests: kept connections",
+    "tests: let go",
+    "tests: log entry",
+    "tests: makes way",
+    "tests: nobody listens",
+    "tests: patience",
+    "tests: replies",
+    "tests: reply",
+    "tests: told",
+    "tests: visitors",
+    "tests: whoever",
+    "web-servers: replies",
+    "web-servers: whoever",
+];
+
+/// The words of a text in lower case, each with its line. `CamelCase` and `snake_case` are words
+/// that are written together.
+fn words(text: &str) -> Vec<(String, usize)> {
+    let mut words: Vec<(String, usize)> = Vec::new();
+    let mut word = String::new();
+    for (index, line) in text.lines().enumerate() {
+        let mut previous_is_lower = false;
+        for character in line.chars().chain([' ']) {
+            let starts_word = character.is_uppercase() && previous_is_lower;
+            if (starts_word || !character.is_alphanumeric()) && !word.is_empty() {
+                words.push((std::mem::take(&mut word), index + 1));
+            }
+            if character.is_alphanumeric() {
+                word.extend(character.to_lowercase());
+            }
+            previous_is_lower = character.is_lowercase() || character.is_numeric();
+        }
+    }
+    words
+}
+
+/// The lines on which a text says a phrase.
+fn lines_with(words: &[(String, usize)], phrase: &str) -> Vec<usize> {
+    let phrase: Vec<&str> = phrase.split(' ').collect();
+    words
+        .windows(phrase.len())
+        .filter(|window| window.iter().zip(&phrase).all(|((word, _), expected)| word == expected))
+        .map(|window| window[0].1)
+        .collect()
+}
+
+#[test]
+fn a_phrase_is_found_in_names_and_across_lines() {
+    let text = "/// It lets\n/// go.\nfn lets_go() {}\nstruct LetsGo;\n// outlets going\n";
+    assert_eq!(lines_with(&words(text), "lets go"), [1, 3, 4]);
+}
+
+#[test]
+fn no_text_and_no_name_has_a_word_of_the_dialect() {
+    let mut violations = Vec::new();
+    for file in source_files() {
+        // This file names the words.
+        if file.path == "tests/source_tree/language.rs" {
+            continue;
+        }
+        let words = words(&file.text);
+        for (phrase, better) in DENIED {
+            for line in lines_with(&words, phrase) {
+                violations.push(Violation {
+                    subject: format!("{}: {phrase}", area(&file.path)),
+                    place: format!("{}:{line}: `{phrase}`, say {better}", file.path),
+                });
+            }
+        }
+    }
+    assert_no_violation("words of the dialect", &violations, EXCEPTIONS);
+}

@@ -1,0 +1,192 @@
+//! Lines end at 100 columns, and files of Rust at 400 lines.
+
+use crate::source_tree::{SourceFile, Violation, assert_no_violation, source_files};
+
+const MAX_COLUMNS: usize = 100;
+const MAX_LINES: usize = 400;
+
+/// A line with a word of so many columns cannot be broken well: a URL, a test vector.
+const LONG_WORD_COLUMNS: usize = 60;
+
+/// Files that have longer lines.
+const WIDE_FILES: &[&str] = &[
+    "CHANGELOG.md",
+    "README.md",
+    "benches/README.md",
+    "benches/apache.py",
+    "benches/apps/hello.wsgi",
+    "benches/apps/transfer.wsgi",
+    "benches/behind.py",
+    "benches/bench.py",
+    "benches/cgi_request.py",
+    "benches/charts.py",
+    "benches/client.py",
+    "benches/document.py",
+    "benches/front.py",
+    "benches/hello.py",
+    "benches/load/src/main.rs",
+    "benches/load/tests/failures.rs",
+    "benches/machine.py",
+    "benches/measure.py",
+    "benches/peers.py",
+    "benches/process.py",
+    "benches/rows/p01_cold_cgi.py",
+    "benches/rows/p02_warm_cgi.py",
+    "benches/rows/p03_warm_flask.py",
+    "benches/rows/p04_resident_flask.py",
+    "benches/rows/p06_kept.py",
+    "benches/rows/p07_fronts.py",
+    "benches/rows/p08_transfer.py",
+    "benches/rows/p10_memory.py",
+    "benches/rows/p12_warm_memory.py",
+    "benches/server.py",
+    "benches/table.py",
+    "benches/visitors.py",
+    "benches/warm.py",
+    "benches/workplace.py",
+    "cgi-bin/django.wsgi",
+    "cgi-bin/djangosite/notes/migrations/0001_initial.py",
+    "cgi-bin/djangosite/notes/views.py",
+    "cgi-bin/djangosite/settings.py",
+    "cgi-bin/djangosite/urls.py",
+    "cgi-bin/environ.wsgi",
+    "cgi-bin/flask.wsgi",
+    "cgi-bin/upload.wsgi",
+    "crates/diagnostics/src/escape.rs",
+    "crates/engine/src/loading/import_audit/messages.rs",
+    "crates/engine/src/wsgi/error.rs",
+    "crates/engine/src/wsgi/response.rs",
+    "crates/fastcgi-server/README.md",
+    "crates/fastcgi-server/fuzz/run",
+    "crates/fastcgi-server/src/server.rs",
+    "crates/fastcgi-server/tests/wire/hostile.rs",
+    "crates/fastcgi-server/tests/wire/splits.rs",
+    "crates/fastcgi-server/tests/wire/trips.rs",
+    "docs/architecture.md",
+    "docs/benchmarks.md",
+    "docs/broken-responses.md",
+    "docs/conformance.md",
+    "docs/deploy-apache.md",
+    "docs/deploy-caddy.md",
+    "docs/deploy-haproxy.md",
+    "docs/deploy-lighttpd.md",
+    "docs/deploy-nginx.md",
+    "docs/deploy-systemd.md",
+    "docs/environ.md",
+    "docs/errors.md",
+    "docs/fastcgi.md",
+    "docs/logs.md",
+    "docs/reliability.md",
+    "docs/warm.md",
+    "src/config/options.rs",
+    "src/pool/args.rs",
+    "src/python/bootstrap.py",
+    "src/python/interpreter.rs",
+    "tests/apps/hangs_without_python.wsgi",
+    "tests/apps/has_length.wsgi",
+    "tests/apps/inflated.wsgi",
+    "tests/apps/injects_header.wsgi",
+    "tests/apps/large_if_asked.wsgi",
+    "tests/apps/leaves_traces.wsgi",
+    "tests/apps/never_ends.wsgi",
+    "tests/apps/peak_memory.wsgi",
+    "tests/apps/redirects.wsgi",
+    "tests/apps/works_on_after_its_last_block.wsgi",
+    "tests/attack/document",
+    "tests/attack/hostile.py",
+    "tests/install.sh",
+    "tests/messages/exceptions.rs",
+    "tests/messages/hidden_modules.rs",
+    "tests/modes/observer.py",
+    "tests/old_kernel/linux_4_18.py",
+    "tests/packages/apps/matplotlib.wsgi",
+    "tests/packages/apps/zope.wsgi",
+    "tests/packages/mod.rs",
+    "tests/packages/trac.rs",
+    "tests/packages/zope.rs",
+    "tests/pool/access_log.rs",
+    "tests/pool/forks.py",
+    "tests/run.sh",
+    "tests/setup.sh",
+    "tests/support/web_servers/tells_who_serves.py",
+    "tests/web_servers/failures.rs",
+    "tests/web_servers/mod.rs",
+    "tests/web_servers/surplus.rs",
+    "tests/web_servers/workers.rs",
+    "tests/wsgi/input_property.rs",
+];
+
+/// Files of Rust that have more lines.
+const LONG_FILES: &[&str] = &[
+    "crates/diagnostics/src/message.rs",
+    "crates/engine/src/cgi/warm.rs",
+    "crates/engine/src/loading/application.rs",
+    "crates/engine/src/pool/serving/connection_queue.rs",
+    "crates/engine/src/pool/serving/mod.rs",
+    "crates/engine/src/pool/template.rs",
+    "crates/engine/src/transport/cgi.rs",
+    "crates/engine/src/transport/fastcgi/incoming.rs",
+    "crates/engine/src/wsgi/response.rs",
+    "crates/engine/src/wsgi/variables.rs",
+    "crates/fastcgi-server/src/server.rs",
+    "crates/wire/src/scoreboard.rs",
+    "src/guard/mod.rs",
+    "src/pool/listeners.rs",
+    "src/pool/mod.rs",
+    "tests/attack/target.rs",
+    "tests/matrix/mod.rs",
+    "tests/pep3333/model.rs",
+    "tests/pool/access_log.rs",
+    "tests/pool/dynamic.rs",
+    "tests/pool/preloading.rs",
+    "tests/pool/privileges.rs",
+    "tests/support/fastcgi_client.rs",
+    "tests/support/pool.rs",
+    "tests/web_servers/exposure.rs",
+    "tests/wsgi/body.rs",
+];
+
+fn has_limited_lines(file: &SourceFile) -> bool {
+    let name = file.path.rsplit('/').next().unwrap();
+    let is_of_a_known_kind = name
+        .rsplit_once('.')
+        .is_some_and(|(_, kind)| matches!(kind, "rs" | "md" | "py" | "wsgi" | "sh"));
+    is_of_a_known_kind || (!name.contains('.') && file.text.starts_with("#!"))
+}
+
+fn may_be_long(file: &SourceFile, line: &str) -> bool {
+    let is_table_row = file.path.ends_with(".md") && line.trim_start().starts_with('|');
+    let longest_word = line.split_whitespace().map(|word| word.chars().count()).max();
+    is_table_row || line.contains("://") || longest_word.is_some_and(|it| it > LONG_WORD_COLUMNS)
+}
+
+#[test]
+fn no_line_is_longer_than_100_columns() {
+    let mut violations = Vec::new();
+    for file in source_files().iter().filter(|file| has_limited_lines(file)) {
+        for (index, line) in file.text.lines().enumerate() {
+            let columns = line.chars().count();
+            if columns > MAX_COLUMNS && !may_be_long(file, line) {
+                violations.push(Violation {
+                    subject: file.path.clone(),
+                    place: format!("{}:{}: {columns} columns", file.path, index + 1),
+                });
+            }
+        }
+    }
+    assert_no_violation("lines above 100 columns", &violations, WIDE_FILES);
+}
+
+#[test]
+fn no_file_of_rust_is_longer_than_400_lines() {
+    let violations: Vec<Violation> = source_files()
+        .into_iter()
+        .filter(SourceFile::is_rust)
+        .filter(|file| file.text.lines().count() > MAX_LINES)
+        .map(|file| Violation {
+            place: format!("{}: {} lines", file.path, file.text.lines().count()),
+            subject: file.path,
+        })
+        .collect();
+    assert_no_violation("files above 400 lines", &violations, LONG_FILES);
+}
