@@ -146,7 +146,7 @@ fn stray(signal: i32) -> LogMessage {
         "its limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the \
          kernel kills it: raise the limit for the service"
     } else {
-        "this signal means nothing to a pool; see docs/fastcgi.md for those that do"
+        "this signal means nothing to a pool; see docs/operate.md for those that do"
     })
 }
 

@@ -1,4 +1,4 @@
-//! The import audit's table in `docs/fastcgi.md`, row by row.
+//! The import audit's table in `docs/imports.md`, row by row.
 
 use std::os::unix::net::UnixDatagram;
 

@@ -2,7 +2,7 @@
 //! have it.
 //!
 //! `wsgate check`, templates of pools and templates of warm pools all ask [`audit`], so they say
-//! the same. The table in `docs/fastcgi.md` lists each case with its reason; `descriptors` and
+//! the same. The table in `docs/imports.md` lists each case with its reason; `descriptors` and
 //! `sockets` are that table.
 
 pub(crate) mod descriptors;
