@@ -136,7 +136,7 @@ fn pages() -> Vec<String> {
 }
 
 #[test]
-fn links_and_code_of_the_documents_are_there() {
+fn links_and_code_of_the_documents_exist() {
     for page in pages() {
         let page = page.as_str();
         let content = text(page);

@@ -3,7 +3,7 @@
 use crate::each_mode::in_each_mode;
 
 #[test]
-fn handlers_that_an_import_has_installed_are_called() {
+fn signal_handlers_installed_by_an_import_are_called() {
     let code = "
         import os, signal, time
         came = []
@@ -30,7 +30,7 @@ fn handlers_that_an_import_has_installed_are_called() {
 }
 
 #[test]
-fn stacks_go_to_the_file_that_an_import_has_named_for_a_signal() {
+fn stacks_are_written_to_the_file_that_an_import_registered_for_a_signal() {
     // The file is open for appending, so that processes may share it.
     let code = "
         import faulthandler, os, signal, time
@@ -58,7 +58,7 @@ fn stacks_go_to_the_file_that_an_import_has_named_for_a_signal() {
 }
 
 #[test]
-fn threads_that_at_fork_hooks_start_block_no_signal() {
+fn threads_started_by_at_fork_hooks_block_no_signal() {
     let code = "
         import os, queue, signal, threading
         asked, answers = queue.Queue(), queue.Queue()
@@ -84,7 +84,7 @@ fn threads_that_at_fork_hooks_start_block_no_signal() {
 }
 
 #[test]
-fn threads_have_the_stack_that_an_import_has_asked_for() {
+fn threads_have_the_stack_size_that_an_import_has_set() {
     let code = "
         import ctypes, threading
         threading.stack_size(1 << 26)

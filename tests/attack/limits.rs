@@ -154,12 +154,12 @@ fn descriptors(threads: u32, row: &str) {
 }
 
 #[test]
-fn a_pool_of_one_thread_without_descriptors_serves_on() {
+fn a_pool_of_one_thread_out_of_descriptors_keeps_serving() {
     descriptors(1, "Descriptors, 1 thread");
 }
 
 #[test]
-fn a_pool_of_eight_threads_without_descriptors_serves_on() {
+fn a_pool_of_eight_threads_out_of_descriptors_keeps_serving() {
     descriptors(8, "Descriptors, 8 threads");
 }
 
@@ -183,12 +183,12 @@ fn processes(threads: u32, row: &str) {
 }
 
 #[test]
-fn a_pool_of_one_thread_without_processes_serves_on() {
+fn a_pool_of_one_thread_out_of_processes_keeps_serving() {
     processes(1, "Processes, 1 thread");
 }
 
 #[test]
-fn a_pool_of_eight_threads_without_processes_serves_on() {
+fn a_pool_of_eight_threads_out_of_processes_keeps_serving() {
     processes(8, "Processes, 8 threads");
 }
 
@@ -220,12 +220,12 @@ fn memory(threads: u32, row: &str) {
 }
 
 #[test]
-fn a_pool_of_one_thread_without_memory_serves_on() {
+fn a_pool_of_one_thread_out_of_memory_keeps_serving() {
     memory(1, "Memory, 1 thread");
 }
 
 #[test]
-fn a_pool_of_eight_threads_without_memory_serves_on() {
+fn a_pool_of_eight_threads_out_of_memory_keeps_serving() {
     memory(8, "Memory, 8 threads");
 }
 

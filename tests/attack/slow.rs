@@ -262,12 +262,12 @@ fn slow(row: &str, mode: Mode, clients: &[Slowly]) {
 }
 
 #[test]
-fn slow_clients_of_a_pool_of_one_thread_end_and_others_are_served() {
+fn slow_clients_of_a_pool_of_one_thread_time_out_and_others_are_served() {
     slow("Slow clients, pool, 1 thread", Mode::Preloaded(1), &[&HOLDING[..1], &WAITING].concat());
 }
 
 #[test]
-fn slow_clients_of_a_pool_of_eight_threads_end_and_others_are_served() {
+fn slow_clients_of_a_pool_of_eight_threads_time_out_and_others_are_served() {
     slow(
         "Slow clients, pool, 8 threads",
         Mode::Preloaded(8),
@@ -276,21 +276,21 @@ fn slow_clients_of_a_pool_of_eight_threads_end_and_others_are_served() {
 }
 
 #[test]
-fn slow_clients_of_a_lone_worker_end_and_others_are_served() {
+fn slow_clients_of_a_lone_worker_time_out_and_others_are_served() {
     slow("Slow clients, lone worker", Mode::Lone, &[&HOLDING[1..2], &WAITING].concat());
 }
 
 #[test]
-fn slow_clients_of_cold_requests_end_and_others_are_served() {
+fn slow_clients_of_cold_requests_time_out_and_others_are_served() {
     slow("Slow clients, cold", Mode::Cold, &HOLDING);
 }
 
 #[test]
-fn slow_clients_of_warm_requests_end_and_others_are_served() {
+fn slow_clients_of_warm_requests_time_out_and_others_are_served() {
     slow("Slow clients, warm", Mode::Warm, &HOLDING);
 }
 
 #[test]
-fn slow_clients_of_resident_requests_end_and_others_are_served() {
+fn slow_clients_of_resident_requests_time_out_and_others_are_served() {
     slow("Slow clients, resident", Mode::Resident, &HOLDING);
 }

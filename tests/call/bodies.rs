@@ -44,7 +44,7 @@ fn data_may_come_from_standard_input_byte_for_byte() {
 }
 
 #[test]
-fn data_may_come_from_a_pipe_with_a_name() {
+fn data_may_come_from_a_named_pipe() {
     // As `-d @<(command)` of a shell gives it: its length shows only when it has been read.
     let shell = Shell::new();
     let pipe = shell.place.fifo("site/pipe");
@@ -109,7 +109,7 @@ fn every_byte_of_a_response_arrives_and_nothing_else() {
 }
 
 #[test]
-fn data_that_cannot_be_read_is_said_and_nothing_is_called() {
+fn data_that_cannot_be_read_is_an_error_and_no_application_is_called() {
     let shell = Shell::new();
     let trace = shell.path("called");
     shell.file("trace.wsgi", "open('called', 'w')");
@@ -131,7 +131,7 @@ fn data_that_cannot_be_read_is_said_and_nothing_is_called() {
 }
 
 #[test]
-fn a_response_is_seen_while_it_is_made() {
+fn a_response_is_printed_while_it_is_produced() {
     let shell = Shell::new();
     shell.file(
         "stream.wsgi",

@@ -78,7 +78,7 @@ fn a_request_that_takes_too_long_is_a_failure() {
 }
 
 #[test]
-fn an_interrupt_from_the_keyboard_ends_it() {
+fn an_interrupt_from_the_keyboard_stops_the_command() {
     let shell = Shell::new();
     shell.file("hangs.wsgi", "import signal\nprint('works')\nsignal.pause()\n");
     let mut running = Running::start(piped(&mut shell.call(&["hangs.wsgi"])));
@@ -91,7 +91,7 @@ fn an_interrupt_from_the_keyboard_ends_it() {
 }
 
 #[test]
-fn the_end_of_the_shell_ends_a_process_that_does_not_return_from_close() {
+fn the_exit_of_the_shell_kills_a_process_that_does_not_return_from_close() {
     let code = "
         import os, signal, time
         class Body:
@@ -129,7 +129,7 @@ fn the_end_of_the_shell_ends_a_process_that_does_not_return_from_close() {
 }
 
 #[test]
-fn wrong_words_are_said_with_code_2() {
+fn wrong_arguments_are_an_error_with_exit_code_2() {
     let shell = Shell::new();
     for (words, said) in [
         (&[][..], "<APP>"),
@@ -173,7 +173,7 @@ fn wrong_words_are_said_with_code_2() {
 }
 
 #[test]
-fn wrong_settings_are_said_with_code_78() {
+fn wrong_settings_are_an_error_with_exit_code_78() {
     let shell = Shell::new();
     let lined = shell.file("lined.wsgi", "#!/usr/local/bin/wsgate --bogus\n");
     for (words, code) in [

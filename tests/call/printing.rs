@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[test]
-fn include_prints_the_head_as_http_has_it() {
+fn include_prints_status_and_headers_as_http_writes_them() {
     let shell = Shell::new();
     for word in ["-i", "--include"] {
         let text = shell.run(&["status.wsgi", word, "/?404"]).text();
@@ -28,7 +28,7 @@ fn include_prints_the_head_as_http_has_it() {
 }
 
 #[test]
-fn the_head_of_a_response_to_head_is_all_there_is() {
+fn a_response_to_head_is_printed_as_its_headers_alone() {
     let shell = Shell::new();
     let ended = shell.run(&["status.wsgi", "-i", "-X", "HEAD"]);
     assert!(
@@ -113,7 +113,7 @@ fn an_output_that_is_closed_early_is_no_error() {
 }
 
 #[test]
-fn an_output_that_is_closed_before_it_begins_is_no_error() {
+fn an_output_that_is_closed_before_the_response_is_no_error() {
     let shell = Shell::new();
     for words in [
         &["call", "status.wsgi"][..],
@@ -134,7 +134,7 @@ fn an_output_that_is_closed_before_it_begins_is_no_error() {
 }
 
 #[test]
-fn an_output_that_is_full_is_said_and_a_failure() {
+fn an_output_that_is_full_is_reported_as_a_failure() {
     let shell = Shell::new();
     let mut command = shell.call(&["status.wsgi"]);
     let ended = Running::start(piped(&mut command).stdout(full_disk())).end();

@@ -86,7 +86,7 @@ fn request_names_the_method() {
 }
 
 #[test]
-fn header_adds_a_field_and_wins_over_what_was_made_up() {
+fn header_adds_a_field_and_overrides_a_default() {
     let shell = Shell::new();
     let seen = shell.seen(&[
         "-H",
@@ -104,7 +104,7 @@ fn header_adds_a_field_and_wins_over_what_was_made_up() {
 }
 
 #[test]
-fn a_header_that_comes_again_joins_the_first_as_web_servers_join_them() {
+fn a_repeated_header_is_joined_as_web_servers_join_it() {
     let shell = Shell::new();
     let seen =
         shell.seen(&["-H", "X-A: 1", "-H", "x-a: 2", "-H", "Cookie: a=1", "-H", "Cookie: b=2"]);
@@ -117,7 +117,7 @@ fn a_header_cannot_bring_a_proxy_into_the_application() {
 }
 
 #[test]
-fn content_type_and_length_may_be_said_by_header() {
+fn content_type_and_length_may_be_set_by_header() {
     let shell = Shell::new();
     let seen = shell.seen(&["-d", "{}", "-H", "Content-Type: application/json"]);
     assert_eq!(
@@ -129,7 +129,7 @@ fn content_type_and_length_may_be_said_by_header() {
 }
 
 #[test]
-fn https_host_and_script_name_say_where_the_application_is() {
+fn https_host_and_script_name_set_the_url_of_the_application() {
     let shell = Shell::new();
     let seen =
         shell.seen(&["--https", "--host", "example.org:8443", "--script-name", "/shop", "/a?b"]);
@@ -149,7 +149,7 @@ fn https_host_and_script_name_say_where_the_application_is() {
 }
 
 #[test]
-fn auth_and_remote_user_say_who_asks() {
+fn auth_and_remote_user_set_the_user() {
     let shell = Shell::new();
     let seen = shell.seen(&["--auth", "ada:love:lace"]);
     assert_eq!(
@@ -187,7 +187,7 @@ fn variables_of_the_shell_reach_the_application_and_those_of_the_request_win() {
 }
 
 #[test]
-fn options_may_stand_anywhere() {
+fn options_may_be_given_anywhere() {
     let shell = Shell::new();
     let expected = shell.seen(&["/a?b", "-X", "PUT", "--https"]);
     for words in [
@@ -202,7 +202,7 @@ fn options_may_stand_anywhere() {
 }
 
 #[test]
-fn the_options_of_the_scripts_own_line_hold_and_the_command_line_wins() {
+fn the_options_of_the_script_line_hold_and_the_command_line_overrides_them() {
     let shell = Shell::new();
     let code = std::fs::read_to_string(shell.path("environ.wsgi")).unwrap();
     std::fs::write(
@@ -224,7 +224,7 @@ fn the_options_of_the_scripts_own_line_hold_and_the_command_line_wins() {
 }
 
 #[test]
-fn a_script_name_on_the_scripts_own_line_is_that_of_the_request() {
+fn a_script_name_on_the_script_line_is_that_of_the_request() {
     let shell = Shell::new();
     let code = std::fs::read_to_string(shell.path("environ.wsgi")).unwrap();
     std::fs::write(

@@ -20,7 +20,7 @@ const TELLS: &str = "
     ";
 
 #[test]
-fn c45_a_script_that_is_started_from_a_shell_answers_there() {
+fn c45_a_script_that_is_started_from_a_shell_prints_its_response() {
     let shell = Shell::new();
     for (line, set) in [
         ("#!WSGATE", "-"),
@@ -61,7 +61,7 @@ fn c45_a_script_that_is_started_from_a_shell_answers_there() {
 }
 
 #[test]
-fn c45_a_script_that_is_started_by_a_relative_path_answers_too() {
+fn c45_a_script_that_is_started_by_a_relative_path_prints_its_response() {
     let shell = Shell::new();
     shell.place.script("site/hello.wsgi", "#!WSGATE --env SET=line", TELLS);
     for (program, directory) in
@@ -101,7 +101,7 @@ fn c45_the_program_with_a_script_is_the_same_as_call() {
 }
 
 #[test]
-fn c45_a_wrong_first_line_is_said_with_its_code() {
+fn c45_a_wrong_first_line_is_an_error_with_its_log_code() {
     let shell = Shell::new();
     let script = shell.place.script("site/hello.wsgi", "#!WSGATE --bogus", TELLS);
     let ended = child_process::run(&mut shell.command(&script, &["/p"]), "");
@@ -110,7 +110,7 @@ fn c45_a_wrong_first_line_is_said_with_its_code() {
 }
 
 #[test]
-fn c45_the_cgi_command_in_a_shell_answers_and_does_not_hang() {
+fn c45_the_cgi_command_in_a_shell_exits_with_an_error_page_and_does_not_hang() {
     let shell = Shell::new();
     let mut command = shell.command(&shell.place.wsgate(), &["cgi", "echo.wsgi"]);
     let ended = child_process::run(&mut command, "not a body");
@@ -133,7 +133,7 @@ fn on_a_terminal(shell: &Shell, program: &str, words: &str) -> Option<(String, O
 }
 
 #[test]
-fn c45_on_a_terminal_nothing_waits_for_somebody_to_type() {
+fn c45_on_a_terminal_no_command_waits_for_input() {
     let shell = Shell::new();
     let script = shell.place.script("site/hello.wsgi", "#!WSGATE", TELLS);
     let (wsgate, script) =

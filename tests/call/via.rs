@@ -103,7 +103,7 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
 }
 
 #[test]
-fn the_status_decides_and_head_and_body_go_where_they_do_for_an_application() {
+fn status_headers_and_body_are_handled_as_for_an_application() {
     let shell = Shell::new();
     let pool = Pool::start(&shell, "status.wsgi", &[]);
     for status in ["200", "204", "399", "400", "500"] {
@@ -167,7 +167,7 @@ fn hosts_are_looked_up_by_the_machine_s_own_program() {
 }
 
 #[test]
-fn a_response_that_comes_while_the_body_is_sent_is_read() {
+fn a_response_that_arrives_while_the_body_is_sent_is_read() {
     let shell = Shell::new();
     shell.file(
         "mirror.wsgi",
@@ -189,7 +189,7 @@ fn a_response_that_comes_while_the_body_is_sent_is_read() {
 }
 
 #[test]
-fn the_first_block_is_seen_while_the_response_is_made() {
+fn the_first_block_is_printed_while_the_response_is_produced() {
     let shell = Shell::new();
     shell.file(
         "stream.wsgi",
@@ -212,7 +212,7 @@ fn the_first_block_is_seen_while_the_response_is_made() {
 }
 
 #[test]
-fn a_response_that_a_pool_cuts_is_printed_as_far_as_it_came_and_is_a_failure() {
+fn a_response_that_a_pool_cuts_is_printed_up_to_the_cut_and_is_a_failure() {
     let shell = Shell::new();
     shell.file(
         "cut.wsgi",
@@ -281,7 +281,7 @@ fn a_large_file_goes_through_little_memory() {
 }
 
 #[test]
-fn heads_of_every_dialect_are_understood() {
+fn response_headers_of_every_line_end_are_understood() {
     let shell = Shell::new();
     for (head, status, code) in [
         ("Content-type: text/html\r\n\r\n", "200 OK", 0),
@@ -306,7 +306,7 @@ fn heads_of_every_dialect_are_understood() {
 }
 
 #[test]
-fn what_the_server_has_to_say_goes_to_standard_error() {
+fn messages_of_the_server_go_to_standard_error() {
     let shell = Shell::new();
     let server = Server::listen(&shell, |request| {
         request
@@ -323,7 +323,7 @@ fn what_the_server_has_to_say_goes_to_standard_error() {
 }
 
 #[test]
-fn an_output_that_is_closed_early_ends_the_request() {
+fn an_output_that_is_closed_early_aborts_the_request() {
     let shell = Shell::new();
     // More than any socket holds, and no end.
     let server = Server::listen(&shell, |request| {

@@ -45,7 +45,7 @@ impl Row {
 }
 
 #[test]
-fn c14_under_a_script_alias_mount_and_path_are_what_the_web_server_says() {
+fn c14_under_a_script_alias_mount_and_path_are_those_of_the_web_server() {
     const APP: &str = "/cgi-bin/app.wsgi";
     for row in [
         row("/cgi-bin/app.wsgi", APP, b"", (APP, b"")),
@@ -143,7 +143,7 @@ fn c14_dots_in_a_target_lead_nowhere_that_the_web_server_has_not_looked_at() {
 }
 
 #[test]
-fn c14_an_error_document_is_where_it_stands() {
+fn c14_an_error_document_has_its_own_address() {
     // What was asked for is not this script, and has no place below it.
     for status in ["404", "403", "500"] {
         let probe = environ()
@@ -158,7 +158,7 @@ fn c14_an_error_document_is_where_it_stands() {
 }
 
 #[test]
-fn c14_the_url_that_an_application_rebuilds_is_the_one_that_was_asked_for() {
+fn c14_the_url_that_an_application_rebuilds_is_the_requested_one() {
     let app = "
         from wsgiref.util import request_uri
         def application(environ, start_response):
@@ -218,7 +218,7 @@ fn c08_a_path_is_empty_or_begins_with_a_slash() {
 }
 
 #[test]
-fn c09_an_encoded_slash_is_whatever_the_web_server_has_made_of_it() {
+fn c09_an_encoded_slash_stays_as_the_web_server_passes_it() {
     for (uri, path_info) in [
         // `AllowEncodedSlashes On`: it cannot be told from a slash any more.
         ("/cgi-bin/app.wsgi/a%2Fb/c", "/a/b/c"),

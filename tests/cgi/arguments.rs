@@ -89,7 +89,7 @@ fn serves_as_ever(place: &Place, script: &Path, ended: &Ended) {
 }
 
 #[test]
-fn c25_words_behind_the_path_of_a_script_are_no_options() {
+fn c25_arguments_after_the_path_of_a_script_are_no_options() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
     for words in attacks(&place) {
@@ -104,7 +104,7 @@ fn c25_words_behind_the_path_of_a_script_are_no_options() {
 }
 
 #[test]
-fn c25_words_behind_a_script_are_no_options_where_its_own_line_has_some() {
+fn c25_arguments_after_a_script_are_no_options_where_the_script_line_has_some() {
     let place = Place::new();
     let script =
         place.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
@@ -121,7 +121,7 @@ fn c25_words_behind_a_script_are_no_options_where_its_own_line_has_some() {
 }
 
 #[test]
-fn c25_words_behind_a_script_that_env_starts_are_no_options() {
+fn c25_arguments_after_a_script_that_env_starts_are_no_options() {
     let place = Place::new();
     let script =
         place.script("cgi-bin/app.wsgi", "#!/usr/bin/env -S wsgate --env SET_BY_OPTION=own", APP);
@@ -140,7 +140,7 @@ fn c25_words_behind_a_script_that_env_starts_are_no_options() {
 }
 
 #[test]
-fn c25_words_behind_a_script_that_the_web_server_hands_to_us_are_no_options() {
+fn c25_arguments_after_a_script_that_the_web_server_names_are_no_options() {
     // lighttpd: `cgi.assign = (".wsgi" => "/usr/local/bin/wsgate")`, with and without a `#!` line.
     let place = Place::new();
     let plain = place.file("cgi-bin/plain.wsgi", APP);
@@ -159,7 +159,7 @@ fn c25_words_behind_a_script_that_the_web_server_hands_to_us_are_no_options() {
 }
 
 #[test]
-fn c25_the_gateway_itself_takes_no_words_from_a_request() {
+fn c25_the_gateway_itself_takes_no_arguments_from_a_request() {
     // A ScriptAlias to the program itself: whatever stands in the query, there is no script.
     let place = Place::new();
     let binary = place.wsgate();
@@ -209,7 +209,7 @@ fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
 }
 
 #[test]
-fn c25_where_the_web_server_names_a_script_that_is_not_there_a_query_is_no_argument() {
+fn c25_where_the_web_server_names_a_missing_script_a_query_is_no_argument() {
     // A front in another root directory than ours: what it names cannot be found among the
     // arguments.
     let place = Place::new();

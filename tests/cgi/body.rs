@@ -88,7 +88,7 @@ fn c22_a_body_that_ends_early_is_an_error_that_the_application_sees() {
 }
 
 #[test]
-fn c22_what_has_come_of_a_body_that_ends_early_can_be_read() {
+fn c22_the_received_part_of_a_body_that_ends_early_can_be_read() {
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -143,7 +143,7 @@ fn c23_without_a_length_and_without_chunks_there_is_no_body() {
 }
 
 #[test]
-fn c23_a_length_counts_more_than_a_coding() {
+fn c23_a_content_length_overrides_a_transfer_coding() {
     let probe = Probe::new(READ)
         .post("12345")
         .variable("CONTENT_LENGTH", "3")

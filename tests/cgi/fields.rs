@@ -54,7 +54,7 @@ fn c19_credentials_are_found_in_each_spelling_that_deployers_use() {
 }
 
 #[test]
-fn c19_credentials_that_the_web_server_passes_on_win_and_none_are_made_up() {
+fn c19_credentials_of_the_web_server_take_precedence_and_none_are_invented() {
     let both = environ()
         .variable("REDIRECT_HTTP_AUTHORIZATION", "Basic old")
         .variable("HTTP_AUTHORIZATION", "Basic new");

@@ -51,7 +51,7 @@ fn shown(ended: &Ended) -> Value {
 }
 
 #[test]
-fn c14_under_a_handler_the_mount_is_the_files_and_the_path_is_what_follows() {
+fn c14_under_a_handler_the_mount_is_the_file_and_the_path_is_the_rest() {
     let place = Place::new();
     let file = place.file("htdocs/apps/app.wsgi", ENVIRON);
     for (path_info, rest) in [
@@ -71,7 +71,7 @@ fn c14_under_a_handler_the_mount_is_the_files_and_the_path_is_what_follows() {
 }
 
 #[test]
-fn c14_under_a_handler_a_file_may_be_mapped_to_another_place() {
+fn c14_under_a_handler_a_file_may_be_mapped_to_another_url() {
     // An Alias: URL and path have only their ends in common.
     let place = Place::new();
     let file = place.file("srv/other/app.wsgi", ENVIRON);
@@ -129,7 +129,7 @@ fn c25_under_a_handler_options_come_from_the_file_and_never_from_arguments() {
 }
 
 #[test]
-fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
+fn c25_a_handler_that_is_requested_by_its_own_address_serves_nothing() {
     let place = Place::new();
     place.file("htdocs/app.wsgi", ENVIRON);
     let withouts: [&[&str]; 4] = [
@@ -158,7 +158,7 @@ fn c25_a_handler_that_is_asked_for_by_its_own_address_serves_nothing() {
 }
 
 #[test]
-fn c43_under_a_handler_a_file_that_is_not_there_is_a_valid_response() {
+fn c43_under_a_handler_a_missing_file_is_a_valid_response() {
     let place = Place::new();
     std::fs::create_dir(place.path("htdocs")).unwrap();
     let ended = child_process::run(&mut redirected(&place, b"/absent.wsgi/x"), "");

@@ -158,7 +158,7 @@ fn c38_several_options_on_the_first_line_arrive_as_several() {
 }
 
 #[test]
-fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_started() {
+fn c38_a_script_with_dos_line_ends_works_where_it_can_be_started() {
     let place = Place::new();
     let text = format!(
         "#!{} --env A=1\r\n{}",
@@ -184,8 +184,7 @@ fn c38_a_script_with_the_line_ends_of_another_system_works_where_it_can_be_start
 }
 
 #[test]
-fn c38_wrong_options_on_the_first_line_are_an_error_page_that_says_nothing_and_an_entry_that_does()
-{
+fn c38_wrong_options_on_the_first_line_are_named_in_the_log_and_not_on_the_error_page() {
     let place = Place::new();
     for line in [
         "#!WSGATE --no-such-option",

@@ -38,7 +38,7 @@ fn closed(probe: &Probe) -> usize {
 }
 
 #[test]
-fn c01_an_application_that_is_told_to_end_is_closed_and_its_response_is_cut() {
+fn c01_an_application_that_is_asked_to_stop_is_closed_and_its_response_is_cut() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let probe = Probe::new(LEAVES_A_MARK);
         let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
@@ -54,7 +54,7 @@ fn c01_an_application_that_is_told_to_end_is_closed_and_its_response_is_cut() {
 }
 
 #[test]
-fn c01_an_application_that_is_told_to_end_before_it_responses_gives_a_valid_response() {
+fn c01_an_application_that_is_asked_to_stop_before_its_response_gives_a_valid_response() {
     let app = "
         import atexit, signal
         atexit.register(lambda: print('atexit ran'))
@@ -80,7 +80,7 @@ fn c01_an_application_that_is_told_to_end_before_it_responses_gives_a_valid_resp
 }
 
 #[test]
-fn c01_what_an_application_has_printed_is_in_the_log_when_it_is_told_to_end() {
+fn c01_output_printed_by_an_application_is_in_the_log_when_it_is_asked_to_stop() {
     let app = "
         import signal, sys
         def application(environ, start_response):
@@ -112,7 +112,7 @@ fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
 }
 
 #[test]
-fn c37_the_response_ends_when_it_is_over_and_not_when_the_process_is() {
+fn c37_the_response_ends_when_it_is_complete_and_not_when_the_process_exits() {
     // The front waits for the end of the stream; a client must not wait for what an application
     // does at its exit.
     let room = TempDir::new().unwrap();
@@ -144,7 +144,7 @@ fn c37_the_response_ends_when_it_is_over_and_not_when_the_process_is() {
 }
 
 #[test]
-fn c37_an_error_page_ends_when_it_is_over_too() {
+fn c37_an_error_page_ends_when_it_is_complete() {
     let room = TempDir::new().unwrap();
     let gate = Gate::new(room.path());
     let app = "
@@ -163,7 +163,7 @@ fn c37_an_error_page_ends_when_it_is_over_too() {
 }
 
 #[test]
-fn c42_whatever_is_printed_goes_to_the_log_and_not_into_the_response() {
+fn c42_printed_output_goes_to_the_log_and_not_into_the_response() {
     let app = "
         import ctypes, os, subprocess, sys
         print('at import')
@@ -219,7 +219,7 @@ fn c42_standard_input_is_empty_and_the_body_whole() {
 }
 
 #[test]
-fn c42_a_child_process_that_lives_on_holds_no_end_of_the_request() {
+fn c42_a_surviving_child_process_does_not_keep_the_request_open() {
     let room = TempDir::new().unwrap();
     let gate = Gate::new(room.path());
     let app = "
@@ -267,7 +267,7 @@ fn c43_a_response_that_could_not_be_made_whole_is_a_failure_of_the_gateway() {
 }
 
 #[test]
-fn c44_a_client_that_goes_away_ends_the_request_quietly_and_with_close() {
+fn c44_a_client_that_disconnects_ends_the_request_with_close_and_no_message() {
     let app = "
         class Body:
             def __iter__(self):
@@ -299,7 +299,7 @@ fn c44_a_client_that_goes_away_ends_the_request_quietly_and_with_close() {
 }
 
 #[test]
-fn c44_a_client_that_goes_away_ends_a_stream_of_empty_blocks_too() {
+fn c44_a_client_that_disconnects_ends_a_stream_of_empty_blocks() {
     let app = "
         import time
         def application(environ, start_response):
@@ -355,7 +355,7 @@ fn c44_a_client_that_goes_away_ends_a_stream_of_empty_blocks_too() {
 }
 
 #[test]
-fn c44_a_client_that_is_gone_before_the_response_begins_ends_it_quietly() {
+fn c44_a_client_that_disconnects_before_the_response_ends_it_with_no_message() {
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])

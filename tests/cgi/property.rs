@@ -112,7 +112,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "shown only if it fails")]
-fn c29_whatever_variables_and_bytes_come_the_response_is_valid_and_the_log_has_one_entry_at_most() {
+fn c29_for_any_variables_and_bytes_the_response_is_valid_and_the_log_has_one_message_at_most() {
     let mut config = ProptestConfig {
         cases: 100,
         failure_persistence: None,

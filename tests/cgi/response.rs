@@ -20,7 +20,7 @@ fn answering(status: &str, headers: &str, body: &str) -> Probe {
 const TEXT: &str = "[('Content-Type', 'text/plain')]";
 
 #[test]
-fn c24_a_response_to_head_is_the_head_alone() {
+fn c24_a_response_to_head_is_its_headers_alone() {
     // CGIHandler leaves it to the front to take the body away.
     let long = "[('Content-Type', 'text/plain'), ('Content-Length', '100000')]";
     for (headers, body) in [
@@ -40,7 +40,7 @@ fn c24_a_response_to_head_is_the_head_alone() {
 }
 
 #[test]
-fn c24_an_error_page_for_head_is_its_head_alone() {
+fn c24_an_error_page_for_head_is_its_headers_alone() {
     for app in [
         "raise RuntimeError()",
         "def application(environ, start_response): raise RuntimeError()",
@@ -113,7 +113,7 @@ fn c29_a_response_is_fields_a_blank_line_and_the_body() {
 }
 
 #[test]
-fn c30_a_document_has_the_content_type_of_the_application_and_none_is_made_up() {
+fn c30_a_document_has_the_content_type_of_the_application_and_none_is_invented() {
     for (status, headers) in [("'200 OK'", "[]"), ("'404 Not Found'", "[('X-A', 'b')]")] {
         let answering = answering(status, headers, "[b'<h1>']");
         answering.both(|response| assert_eq!(whole(&response.raw).all("Content-Type"), [""; 0]));
@@ -157,7 +157,7 @@ fn c31_the_status_comes_once_and_first_and_keeps_its_reason() {
 }
 
 #[test]
-fn c31_a_status_that_is_none_is_an_error_page() {
+fn c31_an_invalid_status_is_an_error_page() {
     // CGIHandler checks some of these by `assert`, which python -O leaves out.
     for status in [
         "'200'",
@@ -306,7 +306,7 @@ fn c37_every_byte_of_a_body_arrives() {
 }
 
 #[test]
-fn c39_a_head_that_no_web_server_takes_is_an_error_page() {
+fn c39_response_headers_that_no_web_server_accepts_are_an_error_page() {
     // Apache answers a line above 8 KiB with a bare 500, and lighttpd a head above 64 KiB.
     for headers in [
         "[('Content-Type', 'text/plain'), ('X-Long', 'x' * 9000)]",

@@ -44,14 +44,14 @@ fn seen_with_block(block: &[&[u8]]) -> Value {
 }
 
 #[test]
-fn c02_of_a_variable_that_comes_twice_the_first_counts_everywhere() {
+fn c02_of_a_repeated_variable_the_first_counts_everywhere() {
     let block: [&[u8]; 3] =
         [b"QUERY_STRING=first=1", b"QUERY_STRING=second=2", b"QUERY_STRING=third=3"];
     assert_eq!(seen_with_block(&block)["QUERY_STRING"], "first=1");
 }
 
 #[test]
-fn c02_a_name_in_another_case_takes_no_variables_place() {
+fn c02_a_name_in_another_case_replaces_no_variable() {
     let seen = seen_with_block(&[
         b"query_string=evil",
         b"Query_String=evil",
@@ -75,7 +75,7 @@ fn c02_values_keep_their_case() {
 }
 
 #[test]
-fn c02_words_of_the_environment_that_are_no_variables_do_no_harm() {
+fn c02_strings_of_the_environment_that_are_no_variables_are_ignored() {
     let seen =
         seen_with_block(&[b"no variable", b"", b"=", b"=x", b"\xff\xfe=\xfd", b"QUERY_STRING=a=1"]);
     assert_eq!(seen["QUERY_STRING"], "a=1");
@@ -112,7 +112,7 @@ fn c03_an_empty_variable_and_a_missing_one_mean_the_same() {
 }
 
 #[test]
-fn c03_a_request_without_a_method_is_answered_with_400_however_that_is_said() {
+fn c03_a_missing_or_empty_method_is_answered_with_400() {
     for probe in [environ().variable("REQUEST_METHOD", ""), environ().without("REQUEST_METHOD")] {
         let response = probe.run();
         assert_eq!(whole(&response.raw).status, 400);
@@ -121,7 +121,7 @@ fn c03_a_request_without_a_method_is_answered_with_400_however_that_is_said() {
 }
 
 #[test]
-fn c04_what_the_web_server_says_of_the_user_arrives_unchanged() {
+fn c04_the_user_that_the_web_server_names_arrives_unchanged() {
     let probe = environ()
         .variable("AUTH_TYPE", "Digest")
         .variable("REMOTE_USER", "Zo\u{eb} <z@example.org>");
@@ -184,7 +184,7 @@ fn c05_a_content_length_of_digits_is_the_length() {
 }
 
 #[test]
-fn c06_a_content_type_arrives_as_it_is_and_none_is_made_up() {
+fn c06_a_content_type_arrives_unchanged_and_none_is_invented() {
     let given = "Multipart/Form-Data; boundary=\"a b\"; charset=UTF-8";
     environ()
         .post("x")
@@ -206,7 +206,7 @@ fn c05_an_empty_content_length_or_content_type_is_a_missing_one() {
 }
 
 #[test]
-fn c02_no_variable_takes_the_place_of_a_key_of_the_server() {
+fn c02_no_variable_replaces_a_key_of_the_server() {
     let probe = Probe::new(
         "
         import json

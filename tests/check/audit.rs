@@ -266,7 +266,7 @@ fn a_logger_that_is_connected_to_the_systems_log_may_be_shared() {
 }
 
 #[test]
-fn the_server_of_the_systems_log_is_no_other_process_than_one() {
+fn the_system_log_server_is_no_second_process() {
     let site = Site::new();
     let told = site.fitness(
         "

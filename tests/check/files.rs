@@ -44,7 +44,7 @@ fn a_module_that_the_servers_user_could_not_read_is_named() {
 }
 
 #[test]
-fn a_directory_that_the_servers_user_could_not_enter_is_named_in_place_of_what_is_in_it() {
+fn a_directory_that_the_servers_user_could_not_enter_is_named_instead_of_its_files() {
     let site = site();
     set_mode(&site, "site/package", 0o700);
     let ended = site.check(&["app.wsgi"]);

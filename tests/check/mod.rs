@@ -163,7 +163,7 @@ fn what_an_application_prints_is_no_part_of_the_report() {
 }
 
 #[test]
-fn threads_that_run_after_the_import_are_told() {
+fn threads_that_run_after_the_import_are_reported() {
     let site = Site::new();
     let code = "import threading\nfor _ in range(2): \
         threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
@@ -177,7 +177,7 @@ fn threads_that_run_after_the_import_are_told() {
 }
 
 #[test]
-fn wrong_words_are_said_with_code_2() {
+fn wrong_arguments_are_an_error_with_exit_code_2() {
     let site = Site::new();
     for (words, said) in [
         (&["--bogus", "app.wsgi"][..], "--bogus"),

@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
+fn an_application_that_cannot_be_loaded_is_a_problem_with_its_log_message() {
     let site = Site::new();
     for (code, words) in [
         ("import nowhere", "needs the module `nowhere`, which was not found"),
@@ -32,7 +32,7 @@ fn an_application_that_cannot_be_loaded_is_a_problem_with_its_entry() {
 }
 
 #[test]
-fn an_application_that_takes_python_down_is_a_problem_with_its_entry_in_the_log() {
+fn an_application_that_crashes_python_is_a_problem_with_its_log_message() {
     let site = Site::new();
     for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0603")] {
         let ended = site.check_code(code);
@@ -42,7 +42,7 @@ fn an_application_that_takes_python_down_is_a_problem_with_its_entry_in_the_log(
 }
 
 #[test]
-fn an_application_that_does_not_come_to_an_end_is_ended() {
+fn an_application_that_does_not_finish_is_killed() {
     let site = Site::new();
     site.place.script("site/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     let ended = site.check(&["app.wsgi"]);
@@ -77,7 +77,7 @@ fn a_first_request_that_fails_is_a_problem() {
 }
 
 #[test]
-fn a_first_line_with_the_line_end_of_another_system_is_a_problem() {
+fn a_first_line_with_a_dos_line_end_is_a_problem() {
     let site = Site::new();
     let text = format!(
         "#!{}\r\n{}",
@@ -111,7 +111,7 @@ fn a_script_that_is_not_executable_is_a_problem_and_a_module_is_none() {
 }
 
 #[test]
-fn wrong_options_on_the_first_line_are_told_with_code_78() {
+fn wrong_options_on_the_first_line_are_an_error_with_exit_code_78() {
     let site = Site::new();
     site.place.script("site/app.wsgi", "#!WSGATE --bogus", HELLO);
     let ended = site.check(&["app.wsgi"]);
@@ -120,7 +120,7 @@ fn wrong_options_on_the_first_line_are_told_with_code_78() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_told_with_code_78() {
+fn unusable_settings_are_an_error_with_exit_code_78() {
     let site = Site::new();
     site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
     for (words, code) in [
@@ -141,7 +141,7 @@ fn settings_that_cannot_be_used_are_told_with_code_78() {
 }
 
 #[test]
-fn a_virtualenv_is_told_with_the_version_that_made_it() {
+fn a_virtualenv_is_reported_with_the_python_version_that_created_it() {
     let site = Site::new();
     site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
     let venv = site.place.path("site/venv");

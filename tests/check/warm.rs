@@ -55,7 +55,7 @@ fn an_application_that_leaves_nothing_behind_is_fit() {
 }
 
 #[test]
-fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
+fn files_left_open_and_threads_left_running_are_reported_with_module_and_line() {
     let site = Site::new();
     let path = |name: &str| site.place.path("site").join(name).display().to_string();
     let listener = UnixListener::bind(site.place.path("site/db.sock")).unwrap();
@@ -102,7 +102,7 @@ fn what_is_left_open_or_running_is_told_with_the_module_and_the_line() {
 }
 
 #[test]
-fn several_things_are_told_each_with_its_own_module() {
+fn several_findings_are_reported_each_with_its_own_module() {
     let site = Site::new();
     site.place.file(
         "site/jobs.py",
@@ -118,7 +118,7 @@ fn several_things_are_told_each_with_its_own_module() {
 }
 
 #[test]
-fn the_script_itself_is_told_by_the_name_of_its_file() {
+fn the_script_itself_is_reported_by_its_file_name() {
     let site = Site::new();
     let ended = site.check_code(&format!("the = open(__file__)\n{}", dedent(HELLO)));
     let text = ended.text();
@@ -129,7 +129,7 @@ fn the_script_itself_is_told_by_the_name_of_its_file() {
 }
 
 #[test]
-fn what_an_installed_package_does_is_laid_to_the_code_that_calls_it() {
+fn findings_in_an_installed_package_are_attributed_to_the_code_that_calls_it() {
     let site = Site::new();
     // Its C code opens without telling Python.
     site.place.file(
@@ -158,7 +158,7 @@ fn a_file_that_is_only_appended_to_does_no_harm() {
 }
 
 #[test]
-fn the_last_line_and_the_exit_code_say_that_the_mode_that_is_asked_for_cannot_be_had() {
+fn the_last_line_and_the_exit_code_say_that_the_requested_mode_is_not_available() {
     let site = Site::new();
     let threads =
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n";

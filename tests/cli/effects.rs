@@ -175,7 +175,7 @@ fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
 
 /// One line serves CGI, FastCGI and the shell: what one of them uses may stand there.
 #[test]
-fn a_first_line_may_have_options_of_every_way_in_which_it_serves() {
+fn a_first_line_may_have_options_of_every_mode_that_it_serves_in() {
     let place = Place::new();
     for (line, refused) in [
         ("--max-requests 5 --header-timeout 3 --slow 2 --reload --warm-up /", None),

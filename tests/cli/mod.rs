@@ -194,7 +194,7 @@ fn the_version_is_the_packages() {
 }
 
 #[test]
-fn what_is_not_understood_is_said_with_code_2() {
+fn unknown_arguments_are_an_error_with_exit_code_2() {
     for (words, said) in [
         (&["--bogus"][..], "--bogus"),
         (&["cgi", "--bogus", "app.wsgi"], "--bogus"),
@@ -227,7 +227,7 @@ fn what_is_not_understood_is_said_with_code_2() {
 }
 
 #[test]
-fn without_words_the_help_is_shown_and_nothing_else_happens() {
+fn without_arguments_the_help_is_shown_and_nothing_else_happens() {
     let ended = wsgate(&[]);
     assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""));
     assert!(ended.stderr.contains("Usage: wsgate [OPTIONS] SCRIPT [TARGET]"), "{}", ended.stderr);
@@ -242,7 +242,7 @@ fn the_help_of_cgi_names_all_options_that_a_script_may_have() {
 }
 
 #[test]
-fn the_help_tells_the_exit_codes_and_the_forms_of_app() {
+fn the_help_lists_the_exit_codes_and_the_forms_of_app() {
     let help = output(&["--help"]);
     for words in [
         "0 done",
@@ -258,7 +258,7 @@ fn the_help_tells_the_exit_codes_and_the_forms_of_app() {
 }
 
 #[test]
-fn words_that_are_not_utf_8_do_no_harm() {
+fn arguments_that_are_not_utf_8_do_no_harm() {
     use std::os::unix::ffi::OsStrExt as _;
     let odd = std::ffi::OsStr::from_bytes(b"caf\xe9.wsgi");
     for command in LISTED {

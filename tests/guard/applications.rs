@@ -67,7 +67,7 @@ fn an_application_that_fails_while_it_is_loaded_is_answered_for() {
 }
 
 #[test]
-fn an_application_that_fails_after_the_head_has_left_is_cut_and_no_second_head_follows() {
+fn a_failure_after_the_response_headers_cuts_the_response_and_sends_no_second_headers() {
     for (statement, _, code, _) in FAILING {
         if statement.starts_with("return") || statement == "raise GeneratorExit()" {
             continue;
@@ -145,7 +145,7 @@ fn with_debug_the_page_shows_the_traceback() {
 }
 
 #[test]
-fn the_page_and_the_entry_name_the_same_request() {
+fn the_error_page_and_the_log_message_name_the_same_request() {
     for (statement, ..) in [FAILING[0], FAILING[14], FAILING[17]] {
         let app =
             format!("import os, signal\ndef application(environ, start_response): {statement}\n");
@@ -169,7 +169,7 @@ fn the_page_and_the_entry_name_the_same_request() {
 }
 
 #[test]
-fn an_application_that_closes_all_descriptors_gets_a_valid_response_all_the_same() {
+fn an_application_that_closes_all_descriptors_gets_a_valid_response() {
     // Code that makes itself a daemon does this.
     let app = "
         import os
@@ -211,7 +211,7 @@ fn a_forked_child_that_falls_out_of_the_application_sends_no_second_response() {
 }
 
 #[test]
-fn a_child_process_that_is_still_there_when_the_application_dies_does_not_hold_the_response() {
+fn a_child_process_that_outlives_the_application_does_not_hold_the_response() {
     let app = "
         import os, subprocess
         def application(environ, start_response):

@@ -21,7 +21,7 @@ const HELLO: &str = "
     ";
 
 #[test]
-fn an_engine_that_is_not_where_the_variable_says_is_named() {
+fn an_engine_that_is_missing_at_the_path_of_the_variable_is_named() {
     let response = Probe::new(HELLO).variable("WSGATE_ENGINE", "/absent/engine.so").run();
     assert!(page(&response, 500, "W0203").contains("/absent/engine.so"), "{}", response.log);
     let response = Probe::new(HELLO).variable("WSGATE_ENGINE", "/").run();
@@ -29,7 +29,7 @@ fn an_engine_that_is_not_where_the_variable_says_is_named() {
 }
 
 #[test]
-fn an_engine_that_is_nowhere_is_named_with_every_place_that_was_searched() {
+fn a_missing_engine_is_named_with_every_path_that_was_searched() {
     let place = Place::new();
     fs::remove_file(place.path("bin/libwsgate_engine.so")).unwrap();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
@@ -54,7 +54,7 @@ fn an_engine_is_found_where_make_install_puts_it() {
 }
 
 #[test]
-fn a_file_that_is_no_engine_is_named_with_what_python_says() {
+fn a_file_that_is_no_engine_is_named_with_pythons_message() {
     let place = Place::new();
     // A library that is none of Python's: the C library of this process.
     let maps = fs::read_to_string("/proc/self/maps").unwrap();

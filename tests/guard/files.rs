@@ -97,7 +97,7 @@ fn a_module_that_nobody_may_read_is_named() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_a_script_is_named() {
+fn a_directory_instead_of_a_script_is_named() {
     let place = Place::new();
     let directory = place.path("cgi-bin/app.wsgi");
     fs::create_dir_all(&directory).unwrap();
@@ -135,7 +135,7 @@ fn what_is_no_file_is_not_read() {
 }
 
 #[test]
-fn a_script_that_is_not_there_is_named() {
+fn a_missing_script_is_named() {
     let place = Place::new();
     let absent = place.path("bin/absent.wsgi");
     for with_argument in [true, false] {
@@ -188,7 +188,7 @@ fn a_script_that_is_deleted_before_python_reads_it_is_named() {
 }
 
 #[test]
-fn a_working_directory_that_is_gone_is_a_valid_response() {
+fn a_deleted_working_directory_is_a_valid_response() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     // Started in a directory that is removed at once.
@@ -210,7 +210,7 @@ fn a_working_directory_that_is_gone_is_a_valid_response() {
 }
 
 #[test]
-fn a_working_directory_that_is_not_there_is_named() {
+fn a_missing_working_directory_is_named() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --chdir absent", HELLO);
     let ended = child_process::run(&mut place.request(&script), "");

@@ -35,7 +35,7 @@ fn too_old() -> Vec<PathBuf> {
 }
 
 #[test]
-fn an_interpreter_that_is_not_there_is_named() {
+fn a_missing_interpreter_is_named() {
     let response = Probe::new(HELLO).python("/absent/python").run();
     assert!(
         page(&response, 500, "W0202").contains("`/absent/python` is not there"),
@@ -77,7 +77,7 @@ fn an_interpreter_that_the_kernel_refuses_is_named() {
 }
 
 #[test]
-fn a_virtualenv_whose_python_has_gone_is_named_with_what_it_points_to() {
+fn a_virtualenv_whose_python_was_removed_is_named_with_its_target() {
     let place = Place::new();
     let venv = place.path("venv");
     fs::create_dir_all(venv.join("bin")).unwrap();
@@ -99,7 +99,7 @@ fn a_virtualenv_whose_python_has_gone_is_named_with_what_it_points_to() {
 }
 
 #[test]
-fn a_program_that_is_no_python_is_named_with_how_it_ended() {
+fn a_program_that_is_no_python_is_named_with_its_exit_status() {
     let place = Place::new();
     for (body, how) in [
         ("exit 0", "exited with status 0"),
@@ -116,7 +116,7 @@ fn a_program_that_is_no_python_is_named_with_how_it_ended() {
 }
 
 #[test]
-fn what_an_interpreter_says_when_it_fails_is_in_the_log() {
+fn the_message_of_a_failing_interpreter_is_in_the_log() {
     let place = Place::new();
     let program =
         place.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
@@ -149,7 +149,7 @@ fn a_version_that_is_too_old_is_named_with_the_least() {
 }
 
 #[test]
-fn with_debug_the_page_says_what_the_log_says() {
+fn with_debug_the_error_page_shows_the_log_message() {
     let response = Probe::new(HELLO).python("/absent/python").options(&["--debug"]).run();
     assert!(
         String::from_utf8(whole(&response.raw).body).unwrap().contains("/absent/python"),

@@ -82,7 +82,7 @@ fn leaves(site: &Site, place: &str, deaf: &str, order: Order) {
 }
 
 #[test]
-fn a_signal_of_somebody_else_is_named() {
+fn a_signal_of_another_process_is_named() {
     for mode in ["cold", "warm", "resident"] {
         let site = Site::of(mode, "", WORKS);
         if mode != "cold" {

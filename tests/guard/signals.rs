@@ -45,7 +45,7 @@ fn mark_of(probe: &Probe) -> String {
 }
 
 #[test]
-fn an_end_that_the_web_server_orders_is_passed_on_and_leaves_nothing_behind() {
+fn a_sigterm_of_the_web_server_is_passed_on_and_leaves_no_process_behind() {
     let timers = [Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::XCPU];
     let others =
         [Signal::QUIT, Signal::USR1, Signal::USR2, Signal::IO, Signal::POWER, Signal::STKFLT];
@@ -74,7 +74,7 @@ fn name_of(signal: Signal) -> &'static str {
 }
 
 #[test]
-fn an_application_that_does_not_hear_of_its_end_is_ended() {
+fn an_application_that_ignores_sigterm_is_killed() {
     let (probe, running, _) = working(&["DEAF", "CHILDREN"]);
     running.signal(Signal::TERM);
     page_of(&running.end(), 503, "W0606");
@@ -82,7 +82,7 @@ fn an_application_that_does_not_hear_of_its_end_is_ended() {
 }
 
 #[test]
-fn an_end_after_the_head_cuts_the_response() {
+fn a_sigterm_after_the_response_headers_cuts_the_response() {
     for deaf in [&["BEGUN"][..], &["BEGUN", "DEAF"]] {
         let (_, running, _) = working(deaf);
         running.signal(Signal::TERM);
@@ -124,7 +124,7 @@ fn a_python_that_is_killed_from_outside_is_answered_for() {
 }
 
 #[test]
-fn a_python_that_is_stopped_and_goes_on_serves_its_request() {
+fn a_python_that_is_stopped_and_continued_serves_its_request() {
     let app = "
         import os
         def application(environ, start_response):
@@ -174,7 +174,7 @@ fn signals_that_the_web_server_ignores_or_blocks_do_not_make_a_request_endless()
 }
 
 #[test]
-fn an_end_that_comes_when_the_response_is_over_is_quiet() {
+fn a_sigterm_after_the_response_makes_no_message() {
     // Web servers tell a program to end that still runs when they have its response.
     let app = "
         import atexit, os, signal, time

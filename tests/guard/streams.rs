@@ -54,7 +54,7 @@ fn without_standard_input_a_request_with_body_is_a_valid_error() {
 }
 
 #[test]
-fn without_standard_output_the_end_is_quiet() {
+fn without_standard_output_the_exit_makes_no_message() {
     for app in [HELLO, "raise RuntimeError()"] {
         let ended = ended(&Probe::new(app), ">&-");
         assert!(ended.stdout.is_empty() && ended.code().is_some(), "{ended:?}");
@@ -73,7 +73,7 @@ fn without_standard_error_the_response_is_whole() {
 }
 
 #[test]
-fn without_any_stream_the_end_is_quiet() {
+fn without_any_stream_the_exit_makes_no_message() {
     for redirections in ["<&- >&- 2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-"] {
         let ended = ended(&Probe::new(HELLO).post("12345"), redirections);
         assert!(ended.code().is_some(), "{redirections}: {ended:?}");
@@ -84,7 +84,7 @@ fn without_any_stream_the_end_is_quiet() {
 }
 
 #[test]
-fn a_response_that_cannot_be_written_is_a_failure_and_one_entry() {
+fn a_response_that_cannot_be_written_is_a_failure_and_one_log_message() {
     let probe = Probe::new(
         "
         def application(environ, start_response):
@@ -98,7 +98,7 @@ fn a_response_that_cannot_be_written_is_a_failure_and_one_entry() {
 }
 
 #[test]
-fn an_error_page_that_cannot_be_written_is_a_failure_with_the_entry_of_its_cause() {
+fn an_error_page_that_cannot_be_written_is_a_failure_with_the_log_message_of_its_cause() {
     for (app, code) in [("raise RuntimeError()", "W0301"), ("import os; os._exit(1)", "W0601")] {
         let probe = Probe::new(app);
         let ended =
@@ -129,7 +129,7 @@ fn a_log_that_cannot_be_written_fails_no_request() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_any_more_fails_no_request() {
+fn a_log_that_nobody_reads_fails_no_request() {
     for (app, status) in
         [(HELLO, 200), ("raise RuntimeError()", 500), ("print('x' * 1000000)", 500)]
     {

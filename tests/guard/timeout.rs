@@ -49,7 +49,7 @@ fn probe(before: &str, statement: &str) -> Probe {
 }
 
 #[test]
-fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
+fn an_endless_request_is_answered_with_504_and_leaves_no_process_behind() {
     at_once(|how, statement| {
         let probe = marked(probe("pass", statement));
         let response = probe.run();
@@ -63,7 +63,7 @@ fn a_request_without_end_is_answered_with_504_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_request_without_end_whose_head_has_left_is_cut() {
+fn an_endless_request_whose_response_headers_have_left_is_cut() {
     at_once(|how, statement| {
         let probe = marked(probe(
             "start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')",
@@ -102,7 +102,7 @@ fn mark_of(probe: &Probe) -> String {
 }
 
 #[test]
-fn the_entry_shows_where_the_application_was() {
+fn the_log_message_shows_the_stack_of_the_application() {
     let app = "
         import time
         def the_slow_one():
@@ -124,7 +124,7 @@ fn the_entry_shows_where_the_application_was() {
 }
 
 #[test]
-fn children_and_their_children_end_with_a_request_that_took_too_long() {
+fn children_and_their_children_exit_with_a_request_that_timed_out() {
     let probe = marked(probe(
         "subprocess.Popen(['sh', '-c', 'sleep 1000 & sleep 1000 & wait'])",
         "subprocess.Popen(['sleep', '1000']); os.system('sleep 1000')",
@@ -135,7 +135,7 @@ fn children_and_their_children_end_with_a_request_that_took_too_long() {
 }
 
 #[test]
-fn an_application_that_is_told_that_its_time_is_over_can_clean_up() {
+fn an_application_that_is_interrupted_by_the_timeout_can_clean_up() {
     let app = "
         import time
         def application(environ, start_response):
@@ -156,7 +156,7 @@ fn an_application_that_is_told_that_its_time_is_over_can_clean_up() {
 }
 
 #[test]
-fn an_application_that_hangs_in_its_clean_up_is_ended_all_the_same() {
+fn an_application_that_hangs_in_its_clean_up_is_killed() {
     let app = "
         import atexit, time
         def application(environ, start_response):
@@ -171,7 +171,7 @@ fn an_application_that_hangs_in_its_clean_up_is_ended_all_the_same() {
 }
 
 #[test]
-fn an_exit_that_hangs_after_a_request_that_took_too_long_ends_too() {
+fn an_exit_that_hangs_after_a_request_that_timed_out_is_killed() {
     let app = "
         import atexit, time
         atexit.register(lambda: time.sleep(1000))

@@ -83,7 +83,7 @@ fn a_directory_that_another_user_could_have_made_is_not_used() {
 }
 
 #[test]
-fn a_link_in_place_of_the_directory_is_not_followed() {
+fn a_symbolic_link_instead_of_the_directory_is_not_followed() {
     let (place, script) = site();
     let elsewhere = place.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();

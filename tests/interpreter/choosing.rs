@@ -51,7 +51,7 @@ fn a_virtualenv_beside_the_file_that_a_link_leads_to_is_found() {
 }
 
 #[test]
-fn what_is_asked_for_wins_over_what_is_found() {
+fn a_requested_interpreter_overrides_a_found_one() {
     let place = Place::new();
     make_venv(&place.path("site/venv"));
     make_venv(&place.path("other"));
@@ -155,7 +155,7 @@ fn a_virtualenv_of_another_version_explains_a_missing_module() {
 }
 
 #[test]
-fn python_is_found_on_a_usual_path_when_the_web_server_gives_none() {
+fn python_is_found_on_the_default_path_when_the_web_server_sets_none() {
     let place = Place::new();
     let script = place.script("site/app.wsgi", "#!WSGATE", PREFIX);
     for path in [None, Some(""), Some("bin:./bin")] {

@@ -72,7 +72,7 @@ fn a_factory_is_called_once_for_its_application() {
 }
 
 #[test]
-fn what_cannot_be_called_or_is_not_there_is_named_with_what_is() {
+fn a_callable_that_is_missing_or_not_callable_is_named_with_the_present_ones() {
     let place = site();
     assert!(
         answer(&place, "hello.wsgi:number").contains("is of type `int`, which cannot be called")
@@ -119,7 +119,7 @@ fn a_file_of_python_keeps_its_name_so_that_others_get_the_same_module() {
 }
 
 #[test]
-fn path_and_chdir_are_taken_from_where_the_script_stands() {
+fn path_and_chdir_are_relative_to_the_script() {
     let place = Place::new();
     place.file("lib/extra.py", "WORD = 'extra'\n");
     place.file("work/here.txt", "");

@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 #[test]
-fn what_a_program_does_at_its_end_is_done() {
+fn exit_handlers_of_a_program_run() {
     let code = "
         import atexit, sys, threading
         atexit.register(print, 'at exit')
@@ -27,7 +27,7 @@ fn what_a_program_does_at_its_end_is_done() {
 }
 
 #[test]
-fn c37_the_response_ends_when_it_is_made_not_when_the_process_does() {
+fn c37_the_response_ends_when_it_is_complete_not_when_the_process_exits() {
     let place = Place::new();
     let go = place.fifo("go");
     let code = format!(

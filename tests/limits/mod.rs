@@ -73,7 +73,7 @@ fn a_timer_that_a_request_leaves_behind_does_not_hit_the_next_one() {
 }
 
 #[test]
-fn a_timer_ends_the_request_that_has_started_it() {
+fn a_timer_ends_the_request_that_started_it() {
     for mode in MODES {
         let mut served = Served::start(mode, &[], TIMERS);
         let response = served.request("GET", "/own", &[], b"");
@@ -134,7 +134,7 @@ fn limited(command: &Command, limit: &str, value: u64) -> Command {
 }
 
 #[test]
-fn a_limit_that_lets_no_python_start_is_an_error_page_that_names_it() {
+fn a_limit_that_prevents_the_start_of_python_is_named_on_an_error_page() {
     let place = Place::new();
     let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", TIMERS);
     for (limit, value, name) in

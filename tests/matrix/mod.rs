@@ -387,7 +387,7 @@ fn a_virtualenv_sees_its_own_packages() {
 }
 
 #[test]
-fn check_tells_the_version() {
+fn check_reports_the_version() {
     for (version, program) in pythons() {
         let room = tempfile::TempDir::new().unwrap();
         fs::write(

@@ -62,7 +62,7 @@ fn an_application_that_closes_our_descriptors_is_named_and_the_next_request_is_s
 }
 
 #[test]
-fn every_descriptor_can_be_closed_by_itself_and_no_request_waits_for_ever() {
+fn every_descriptor_can_be_closed_and_no_request_waits_for_ever() {
     for mode in [Mode::Cold, Mode::Warm, Mode::Resident, Mode::Preloaded(1)] {
         let mut served = Served::start(mode, &[], CLOSES);
         for number in 0..16 {
@@ -77,7 +77,7 @@ fn every_descriptor_can_be_closed_by_itself_and_no_request_waits_for_ever() {
 }
 
 #[test]
-fn the_numbers_of_standard_streams_are_not_given_to_connections() {
+fn connections_never_get_the_descriptors_of_standard_streams() {
     in_each_mode(CLOSES, |served, mode| {
         for _ in 0..3 {
             assert_eq!(served.ask("/standard"), "ok", "{mode:?}");

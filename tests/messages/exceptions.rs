@@ -166,7 +166,7 @@ const SAYS: [(&str, &[&str]); 16] = [
 ];
 
 #[test]
-fn an_exception_is_never_lost_and_never_without_end() {
+fn an_exception_is_never_lost_and_its_text_is_limited() {
     in_each_mode(RAISES, |served, mode| {
         let paths = SAYS.iter().map(|(path, _)| *path);
         // As much memory and time as all the others together.
@@ -207,7 +207,7 @@ fn message<'a>(log: &'a str, request: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn with_debug_the_page_says_the_same() {
+fn with_debug_the_error_page_shows_the_same() {
     let served = Served::start(Mode::Cold, &["--debug"], RAISES);
     for (path, _) in SAYS {
         let text = served.request("GET", path, &[], b"").text();
@@ -220,7 +220,7 @@ fn with_debug_the_page_says_the_same() {
 }
 
 #[test]
-fn a_text_that_hangs_is_given_up_at_the_deadline() {
+fn an_exception_text_that_hangs_is_abandoned_at_the_deadline() {
     for mode in crate::each_mode::MODES {
         let mut served = Served::start(
             mode,

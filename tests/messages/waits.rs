@@ -86,7 +86,7 @@ fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
 }
 
 #[test]
-fn a_request_says_the_same_as_the_page() {
+fn a_request_that_times_out_shows_the_line_on_its_error_page() {
     let place = Place::new();
     place.file("app.py", STAYS[0].0);
     let ended = ran(&place, &["call", "--debug", "--timeout", "3", "-i", "app.py"]);
@@ -95,7 +95,7 @@ fn a_request_says_the_same_as_the_page() {
 }
 
 #[test]
-fn a_pipe_or_a_socket_is_no_script_and_nobody_waits_for_it() {
+fn a_pipe_or_a_socket_is_no_script_and_no_command_waits_for_it() {
     let place = Place::new();
     place.fifo("pipe.wsgi");
     let _socket = std::os::unix::net::UnixListener::bind(place.path("socket.wsgi")).unwrap();
@@ -116,7 +116,7 @@ fn a_pipe_or_a_socket_is_no_script_and_nobody_waits_for_it() {
 }
 
 #[test]
-fn a_server_that_waits_for_another_protocol_is_given_up() {
+fn a_server_that_waits_for_another_protocol_times_out() {
     let place = Place::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -135,7 +135,7 @@ fn a_server_that_waits_for_another_protocol_is_given_up() {
 }
 
 #[test]
-fn a_pool_that_loads_for_long_says_where_it_stands() {
+fn a_pool_that_loads_slowly_logs_its_stack() {
     let place = Place::new();
     // With the interpreter locked, too.
     let code = "
@@ -163,7 +163,7 @@ fn a_pool_that_loads_for_long_says_where_it_stands() {
 }
 
 #[test]
-fn a_reloader_that_exits_while_the_file_is_loaded_is_told_from_other_exits() {
+fn a_reloader_that_exits_while_the_file_is_loaded_is_distinguished_from_other_exits() {
     let place = Place::new();
     for (code, hint) in [
         ("def run_with_reloader(): raise SystemExit(3)\nrun_with_reloader()", "started a server"),

@@ -92,12 +92,12 @@ fn serve_in_every_mode() {
 }
 
 #[test]
-fn slow_and_unwanted_requests_end() {
+fn slow_and_aborted_requests_end() {
     on_linux_4_18("end_slow_and_unwanted_requests");
 }
 
 #[test]
-#[ignore = "run by `slow_and_unwanted_requests_end` on the emulated kernel"]
+#[ignore = "run by `slow_and_aborted_requests_end` on the emulated kernel"]
 fn end_slow_and_unwanted_requests() {
     let code = "
         import signal, time
@@ -151,7 +151,7 @@ fn use_dynamic_pools_call_and_check() {
 
 /// Has processes die before they take a request, as they did without pidfd_open(2).
 #[test]
-fn a_warm_pool_whose_processes_die_at_birth_costs_one_message_and_no_time() {
+fn a_warm_pool_whose_processes_crash_at_their_start_costs_one_message_and_no_time() {
     let code = TELLS_ITSELF.to_owned()
         + "
     os.register_at_fork(after_in_child=lambda: os._exit(3) if os.getppid() == BORN else None)

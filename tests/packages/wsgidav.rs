@@ -20,7 +20,7 @@ fn litmus_passes_in_a_pool() {
 }
 
 #[test]
-fn litmus_passes_cold() {
+fn litmus_passes_in_cold_mode() {
     litmus_passes(&Apache::with(CgiModule::Cgid));
 }
 

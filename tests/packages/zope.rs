@@ -67,7 +67,7 @@ fn expect_documents(folder: &str, ids: &[String]) {
 }
 
 /// A file is owned by one process at a time, which holds a lock on it.
-fn documents_in_a_file_are_kept(web_server: &mut dyn WebServer) {
+fn documents_in_a_file_persist(web_server: &mut dyn WebServer) {
     let data = web_server.site().path("var/zope/var/Data.fs");
     let storage = format!("<filestorage>\npath {}\n</filestorage>\n", data.display());
     make_instance(web_server, &format!("<zodb_db main>\n{storage}mount-point /\n</zodb_db>\n"));
@@ -107,14 +107,14 @@ impl Drop for Zeo {
 }
 
 /// Two clients add documents at once, each to a folder of its own.
-fn documents_of_several_processes_are_kept(web_server: &mut dyn WebServer) {
+fn documents_of_several_processes_persist(web_server: &mut dyn WebServer) {
     let _zeo = make_instance_over_zeo(web_server);
     add_at_once(["north", "south"].map(|folder| web_server.script(&format!("zope.wsgi/{folder}"))));
 }
 
 /// Two clients add documents at once to the same folder: one of them has a conflict, and its
 /// request is tried again.
-fn conflicting_documents_are_kept(web_server: &mut dyn WebServer) {
+fn conflicting_documents_persist(web_server: &mut dyn WebServer) {
     let _zeo = make_instance_over_zeo(web_server);
     let folder = web_server.script("zope.wsgi/north");
     // This one has a conflict for certain. Its body is read again.
@@ -160,9 +160,9 @@ mod cgi_handler {
     use super::{CgiModule, Lighttpd, Setup, Site};
 
     #[test]
-    fn documents_in_a_file_are_kept() {
+    fn documents_in_a_file_persist() {
         let site = Site::under_cgi_handler();
-        super::documents_in_a_file_are_kept(&mut super::Apache::start(
+        super::documents_in_a_file_persist(&mut super::Apache::start(
             CgiModule::Cgid,
             Setup::ScriptAlias,
             site,
@@ -170,8 +170,8 @@ mod cgi_handler {
     }
 
     #[test]
-    fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(
+    fn documents_of_several_processes_persist() {
+        super::documents_of_several_processes_persist(&mut Lighttpd::over(
             Site::under_cgi_handler(),
         ));
     }
@@ -181,13 +181,13 @@ mod cold {
     use super::{Apache, CgiModule, Lighttpd};
 
     #[test]
-    fn documents_in_a_file_are_kept() {
-        super::documents_in_a_file_are_kept(&mut Apache::with(CgiModule::Cgid));
+    fn documents_in_a_file_persist() {
+        super::documents_in_a_file_persist(&mut Apache::with(CgiModule::Cgid));
     }
 
     #[test]
-    fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Lighttpd::start());
+    fn documents_of_several_processes_persist() {
+        super::documents_of_several_processes_persist(&mut Lighttpd::start());
     }
 }
 
@@ -195,9 +195,9 @@ mod warm {
     use super::{Apache, CgiModule, Lighttpd, Setup, Site};
 
     #[test]
-    fn documents_in_a_file_are_kept() {
+    fn documents_in_a_file_persist() {
         let site = Site::of_mode("warm");
-        super::documents_in_a_file_are_kept(&mut Apache::start(
+        super::documents_in_a_file_persist(&mut Apache::start(
             CgiModule::Cgid,
             Setup::ScriptAlias,
             site,
@@ -205,8 +205,8 @@ mod warm {
     }
 
     #[test]
-    fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::of_mode("warm")));
+    fn documents_of_several_processes_persist() {
+        super::documents_of_several_processes_persist(&mut Lighttpd::over(Site::of_mode("warm")));
     }
 }
 
@@ -214,9 +214,9 @@ mod resident {
     use super::{Apache, CgiModule, Lighttpd, Setup, Site};
 
     #[test]
-    fn documents_in_a_file_are_kept() {
+    fn documents_in_a_file_persist() {
         let site = Site::of_mode("resident");
-        super::documents_in_a_file_are_kept(&mut Apache::start(
+        super::documents_in_a_file_persist(&mut Apache::start(
             CgiModule::Cgid,
             Setup::ScriptAlias,
             site,
@@ -224,8 +224,8 @@ mod resident {
     }
 
     #[test]
-    fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Lighttpd::over(Site::of_mode(
+    fn documents_of_several_processes_persist() {
+        super::documents_of_several_processes_persist(&mut Lighttpd::over(Site::of_mode(
             "resident",
         )));
     }
@@ -239,19 +239,19 @@ mod pool {
     const NOT_PRELOADED: [&str; 2] = ["--preload", "no"];
 
     #[test]
-    fn documents_in_a_file_are_kept() {
+    fn documents_in_a_file_persist() {
         let mut web_server =
             Nginx::with_words(&["--workers", "1", "--threads", "4", "--preload", "no"]);
-        super::documents_in_a_file_are_kept(&mut web_server);
+        super::documents_in_a_file_persist(&mut web_server);
     }
 
     #[test]
-    fn documents_of_several_processes_are_kept() {
-        super::documents_of_several_processes_are_kept(&mut Nginx::with_words(&NOT_PRELOADED));
+    fn documents_of_several_processes_persist() {
+        super::documents_of_several_processes_persist(&mut Nginx::with_words(&NOT_PRELOADED));
     }
 
     #[test]
-    fn conflicting_documents_are_kept() {
-        super::conflicting_documents_are_kept(&mut Nginx::with_words(&NOT_PRELOADED));
+    fn conflicting_documents_persist() {
+        super::conflicting_documents_persist(&mut Nginx::with_words(&NOT_PRELOADED));
     }
 }

@@ -83,7 +83,7 @@ fn a_body_of_a_get_request_without_a_length_can_be_read_again() {
 }
 
 #[test]
-fn a_missing_content_type_is_told_once_a_pool() {
+fn a_missing_content_type_is_logged_once_a_pool() {
     for mode in MODES {
         let mut served = Served::start(mode, &[], READER);
         for _ in 0..6 {
@@ -132,7 +132,7 @@ fn a_refused_head_request_gets_no_body_in_any_mode() {
 }
 
 #[test]
-fn w25_what_a_request_makes_of_errors_is_not_left_to_the_next() {
+fn w25_a_request_does_not_change_wsgi_errors_of_the_next() {
     let code = "
         def application(environ, start_response):
             errors, path = environ['wsgi.errors'], environ['PATH_INFO']

@@ -106,7 +106,7 @@ fn f26_an_endless_response_is_ended_by_an_abort() {
 }
 
 #[test]
-fn an_endless_response_is_ended_by_an_abort_that_stands_behind_a_body_which_nobody_reads() {
+fn an_endless_response_is_ended_by_an_abort_behind_an_unread_body() {
     let post = Ask::post("/endless", vec![b'x'; 50_000]).keep();
     an_endless_response_is_ended_by_an_abort_behind(&post, &post.bytes());
     // The rest of this body never comes.
@@ -249,7 +249,7 @@ fn f27_a_connection_that_is_closed_before_the_application_runs_is_quiet() {
 }
 
 #[test]
-fn f28_an_abort_of_a_request_that_is_over_is_ignored() {
+fn f28_an_abort_of_a_finished_request_is_ignored() {
     let pool = Setup::new(ECHO).start();
     let mut wire = pool.connect();
     for id in [1, 1, 2] {
@@ -268,7 +268,7 @@ fn f28_an_abort_of_a_request_that_is_over_is_ignored() {
 }
 
 #[test]
-fn f27_a_client_that_goes_while_the_application_works_costs_one_request() {
+fn f27_a_client_that_disconnects_while_the_application_works_costs_one_request() {
     let mut pool = Setup::new(GATED).gated().start();
     let wire = pool.connect();
     wire.send(&Ask::post("/slow", "body").bytes());

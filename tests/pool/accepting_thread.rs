@@ -30,7 +30,7 @@ fn a_worker_whose_connections_need_not_wait_has_no_thread_for_them() {
 }
 
 #[test]
-fn an_application_that_closes_descriptors_of_its_worker_leaves_nothing_of_it() {
+fn an_application_that_closes_descriptors_of_its_worker_ends_the_worker() {
     for code in [
         "os.closerange(3, 1000)",
         "os.closerange(3, 1000); FILES.extend(open('/dev/null') for _ in range(40))",

@@ -52,7 +52,7 @@ fn parts(line: &str) -> (Vec<&str>, Vec<&str>) {
 }
 
 #[test]
-fn a_request_has_a_line_of_apaches_combined_form_with_duration_id_and_end_behind_it() {
+fn a_request_has_a_line_in_apaches_combined_format_followed_by_duration_id_and_end() {
     let pool = logged(ECHO, &[]);
     let ask = Ask::post("/path?q=1", "12345")
         .param("PATH_INFO", "/path")
@@ -161,7 +161,7 @@ fn json_has_the_same_fields() {
 }
 
 #[test]
-fn a_response_that_is_cut_is_marked_and_a_client_that_did_not_wait_for_its_head_is_499() {
+fn a_cut_response_is_marked_and_a_client_that_disconnects_before_its_response_is_499() {
     let setup = Setup::new(
         "
         def application(environ, start_response):
@@ -271,7 +271,7 @@ fn lines_of_workers_and_threads_are_never_torn() {
 }
 
 #[test]
-fn a_full_disk_costs_lines_and_one_entry_and_no_response() {
+fn a_full_disk_costs_lines_and_one_log_message_and_no_response() {
     let pool = Setup::new(ECHO).words(&["--access-log", "/dev/full"]).start();
     let mut wire = pool.connect();
     for _ in 0..20 {
@@ -390,7 +390,7 @@ fn a_lone_worker_writes_lines_too() {
 }
 
 #[test]
-fn a_redirect_is_logged_with_its_status_wherever_that_stands_in_the_head() {
+fn a_redirect_is_logged_with_its_status_anywhere_in_the_response_headers() {
     let code = "
         def application(environ, start_response):
             start_response(environ['PATH_INFO'][1:] + ' Elsewhere', [('X-A', 'b'), ('Location', \

@@ -44,7 +44,7 @@ fn stop(pool: Pool) -> String {
 }
 
 #[test]
-fn a_script_that_is_edited_in_its_place_is_loaded_again() {
+fn a_script_that_is_edited_in_place_is_reloaded() {
     for preload in ["yes", "no"] {
         let pool =
             Setup::new(&release("1")).words(&["--workers", "2", "--preload", preload]).start();
@@ -60,7 +60,7 @@ fn a_script_that_is_edited_in_its_place_is_loaded_again() {
 }
 
 #[test]
-fn a_script_that_another_file_takes_the_place_of_is_loaded_again() {
+fn a_script_that_another_file_replaces_is_reloaded() {
     let pool = Setup::new(&release("1")).start();
     let path = pool.setup().path("app.wsgi");
     pool.setup().release(&release("2"));
@@ -123,7 +123,7 @@ fn a_broken_edit_leaves_the_old_code_serving_until_it_is_mended() {
 }
 
 #[test]
-fn a_file_that_is_named_reloads_the_pool_when_it_comes_and_whenever_it_is_touched() {
+fn a_named_file_reloads_the_pool_when_it_is_created_or_touched() {
     let setup = Setup::new(&release("drawn"));
     let code = fs::read_to_string(setup.path("app.wsgi")).unwrap();
     setup.release(&format!("import os\ndrawn = os.urandom(8).hex()\n{code}"));
@@ -208,7 +208,7 @@ fn modules_are_watched_for_development_whether_they_are_imported_at_once_or_in_a
 }
 
 #[test]
-fn modules_are_not_watched_without_being_told() {
+fn modules_are_watched_only_with_the_option() {
     let setup = Setup::new(&format!("import beside\n{}", release("beside.word")));
     fs::write(setup.path("beside.py"), "word = 'one'\n").unwrap();
     let pool = setup.start();
@@ -281,7 +281,7 @@ fn an_archive_that_has_changed_is_loaded_again() {
 }
 
 #[test]
-fn a_lone_worker_of_a_script_exits_when_its_code_has_changed_if_that_is_wanted() {
+fn a_lone_worker_of_a_script_exits_when_its_code_changes_with_the_option() {
     for (options, variable, changes) in [
         ("--reload", "0", "helper.py"),
         ("", "1", "helper.py"),

@@ -35,7 +35,7 @@ fn threads_in_status(pool: &Pool) -> usize {
 }
 
 #[test]
-fn the_status_of_many_threads_is_whole_however_many_ask_and_do_not_listen() {
+fn the_status_of_many_threads_is_complete_while_other_clients_do_not_read() {
     let pool = Setup::new(ECHO).words(&["--workers", "8", "--threads", "256"]).start();
     eventually("all threads are there", || threads_in_status(&pool) == 8 * 256);
     assert_eq!(pool.tell(&["status", "app"]).text().lines().count(), 2 + 8 * 256);
@@ -121,7 +121,7 @@ fn lies(mut stream: UnixStream) {
 }
 
 #[test]
-fn pools_that_say_nothing_or_too_much_keep_nobody_from_the_status_of_others() {
+fn pools_that_send_nothing_or_too_much_do_not_hide_the_status_of_others() {
     let pool = Setup::new(ECHO).words(&["--name", "middle"]).start();
     let run = pool.setup().path("run");
     for (name, handle) in [
@@ -161,7 +161,7 @@ fn pools_that_say_nothing_or_too_much_keep_nobody_from_the_status_of_others() {
 }
 
 #[test]
-fn a_pool_that_does_not_do_what_it_is_told_keeps_nobody_waiting() {
+fn a_pool_that_does_not_obey_a_command_keeps_nobody_waiting() {
     let pool = Setup::new(ECHO).start();
     control(&pool.setup().path("run"), "lies", lies);
     assert_eq!(pool.tell(&["status", "lies"]).code(), Some(0));
@@ -202,7 +202,7 @@ fn a_reload_that_takes_longer_than_an_answer_may_is_waited_for() {
 }
 
 #[test]
-fn a_link_to_somebody_elses_socket_is_told_nothing() {
+fn no_command_is_sent_to_a_link_to_the_socket_of_another_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

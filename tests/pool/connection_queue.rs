@@ -93,7 +93,7 @@ pub(super) fn occupy(pool: &mut Pool) -> [Wire; 2] {
 }
 
 #[test]
-fn f50_requests_on_kept_connections_do_not_wait_for_a_busy_worker() {
+fn f50_requests_on_keep_alive_connections_do_not_wait_for_a_busy_worker() {
     let mut pool = two_workers(1);
     let mut wires = kept(&pool, 8);
     for times in 1..=4 {
@@ -147,7 +147,7 @@ fn requests_wait_for_no_worker_whose_threads_are_all_busy() {
 }
 
 #[test]
-fn what_waits_for_all_workers_is_served_by_the_first_that_has_time() {
+fn a_request_that_waits_for_a_worker_is_served_by_the_first_idle_one() {
     let mut pool = two_workers(1);
     let mut others = kept(&pool, 6);
     let mut quiet = silent(&pool, 2);
@@ -180,7 +180,7 @@ fn queued(pool: &mut Pool, number: usize) -> ([Wire; 2], Vec<Wire>, Vec<i32>) {
 }
 
 #[test]
-fn a_web_server_that_goes_while_its_request_waits_for_a_worker_does_no_harm() {
+fn a_web_server_that_disconnects_while_its_request_waits_for_a_worker_does_no_harm() {
     let mut pool = two_workers(1);
     let (mut busy, mut others, _) = queued(&mut pool, 4);
     drop(others.remove(2));
@@ -194,7 +194,7 @@ fn a_web_server_that_goes_while_its_request_waits_for_a_worker_does_no_harm() {
 }
 
 #[test]
-fn a_web_server_that_goes_while_its_worker_is_busy_is_not_waited_for() {
+fn a_web_server_that_disconnects_while_its_worker_is_busy_is_not_waited_for() {
     let mut pool = two_workers(1);
     let workers = pool.workers(2);
     let others = kept(&pool, 4);
@@ -223,7 +223,7 @@ fn a_worker_that_is_killed_takes_no_request_along_that_waits_for_all() {
 }
 
 #[test]
-fn a_pool_that_ends_serves_what_waits_and_closes_all_connections() {
+fn a_pool_that_stops_serves_waiting_requests_and_closes_all_connections() {
     let mut pool = two_workers(1);
     let mut quiet = silent(&pool, 2);
     let mut idle = kept(&pool, 4);
@@ -244,7 +244,7 @@ fn a_pool_that_ends_serves_what_waits_and_closes_all_connections() {
 }
 
 #[test]
-fn a_pool_grows_for_requests_on_kept_connections() {
+fn a_pool_grows_for_requests_on_keep_alive_connections() {
     let mut pool =
         Setup::new(GATED).gated().dynamic(&["--max", "2", "--min", "1", "--idle", "1000"]).start();
     let mut wires = kept(&pool, 4);

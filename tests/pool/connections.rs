@@ -24,7 +24,7 @@ fn address(pool: &Pool) -> String {
 }
 
 #[test]
-fn f17_a_connection_that_is_to_be_kept_is_not_closed_by_anything_that_is_no_end_of_the_pool() {
+fn f17_a_keep_alive_connection_is_closed_only_when_the_pool_stops() {
     let pool = Setup::new(
         "
         def application(environ, start_response):
@@ -47,7 +47,7 @@ fn f17_a_connection_that_is_to_be_kept_is_not_closed_by_anything_that_is_no_end_
 }
 
 #[test]
-fn f18_the_flag_of_each_request_decides_what_becomes_of_the_connection() {
+fn f18_the_flag_of_each_request_decides_whether_the_connection_stays_open() {
     let pool = echo();
     let mut wire = pool.connect();
     for _ in 0..10 {
@@ -135,7 +135,7 @@ fn f23_a_request_in_an_unknown_role_is_refused_as_such() {
 }
 
 #[test]
-fn f30_a_second_request_on_a_busy_connection_is_refused_and_the_first_goes_on() {
+fn f30_a_second_request_on_a_busy_connection_is_refused_and_the_first_continues() {
     let pool = echo();
     let mut wire = pool.connect();
     let first = Ask::post("/first", "body").keep();
@@ -153,7 +153,7 @@ fn f30_a_second_request_on_a_busy_connection_is_refused_and_the_first_goes_on() 
 }
 
 #[test]
-fn f30_a_second_request_while_parameters_come_is_refused_and_the_first_goes_on() {
+fn f30_a_second_request_while_parameters_arrive_is_refused_and_the_first_continues() {
     let pool = echo();
     let mut wire = pool.connect();
     let first = Ask::post("/first", "body").keep();
@@ -199,7 +199,7 @@ fn f48_a_body_that_is_not_read_costs_no_byte_of_the_response() {
 }
 
 #[test]
-fn f48_a_body_that_is_not_read_costs_nothing_even_if_its_worker_ends_with_the_request() {
+fn f48_an_unread_body_costs_nothing_even_if_its_worker_exits_with_the_request() {
     let pool = Setup::new(UNREAD).words(&["--max-requests", "1"]).listen(&["127.0.0.1:0"]).start();
     let address = address(&pool);
     for _ in 0..3 {
@@ -209,7 +209,7 @@ fn f48_a_body_that_is_not_read_costs_nothing_even_if_its_worker_ends_with_the_re
 }
 
 #[test]
-fn f48_a_connection_that_is_kept_is_good_for_another_request_after_a_body_that_was_not_read() {
+fn f48_a_keep_alive_connection_takes_another_request_after_an_unread_body() {
     let pool = Setup::new(UNREAD).start();
     let mut wire = pool.connect();
     for id in 1..5 {
@@ -238,7 +238,7 @@ fn f49_connections_outlive_the_workers_that_have_served_enough() {
 }
 
 #[test]
-fn f49_a_request_that_waits_on_a_kept_connection_is_served_though_its_worker_ends() {
+fn f49_a_request_that_waits_on_a_keep_alive_connection_is_served_though_its_worker_exits() {
     let mut pool = Setup::new(GATED).gated().words(&["--max-requests", "3"]).start();
     let mut other = pool.connect();
     let worker = other.ask(&Ask::get("/").keep()).pid();
@@ -337,7 +337,7 @@ fn f50_a_busy_connection_does_not_keep_a_single_thread_from_others() {
 }
 
 #[test]
-fn connections_that_are_kept_are_spread_over_idle_workers() {
+fn keep_alive_connections_are_spread_over_idle_workers() {
     let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
     pool.workers(4);
     // On a machine that has other things to do, a worker that is woken may come later than one that

@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[test]
-fn nothing_that_is_requested_reaches_the_terminal_of_whoever_asks_for_the_status() {
+fn no_byte_of_a_request_reaches_the_terminal_of_a_status_command() {
     let pool = Setup::new(ECHO).start();
     let ask = Ask::get("/")
         .without("REQUEST_URI")
@@ -39,7 +39,7 @@ fn nothing_that_is_requested_reaches_the_terminal_of_whoever_asks_for_the_status
 }
 
 #[test]
-fn connections_that_ask_nothing_and_noise_keep_nobody_from_an_answer() {
+fn silent_connections_and_noise_on_the_control_socket_delay_no_answer() {
     let pool = Setup::new(ECHO).start();
     let control = pool.setup().path("run/app.pool");
     let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&control).unwrap()).collect();
@@ -53,7 +53,7 @@ fn connections_that_ask_nothing_and_noise_keep_nobody_from_an_answer() {
 }
 
 #[test]
-fn a_hundred_who_ask_at_once_are_all_answered() {
+fn a_hundred_commands_at_once_are_all_answered() {
     let pool = Setup::new(ECHO).start();
     let control = pool.setup().path("run/app.pool");
     // So that all questions are there when the supervisor looks.
@@ -101,7 +101,7 @@ fn an_application_cannot_cut_the_memory_that_its_supervisor_looks_at() {
 }
 
 #[test]
-fn a_worker_whose_application_closes_all_descriptors_is_replaced_and_not_lost_in_silence() {
+fn a_worker_whose_application_closes_all_descriptors_is_replaced_with_a_log_message() {
     let mut pool = Setup::new(
         "
         import os
@@ -122,7 +122,7 @@ fn a_worker_whose_application_closes_all_descriptors_is_replaced_and_not_lost_in
 }
 
 #[test]
-fn times_beyond_all_clocks_and_names_that_are_none_are_refused() {
+fn times_out_of_range_and_invalid_names_are_refused() {
     let far = u64::MAX.to_string();
     let words: [[&str; 2]; 7] = [
         ["--drain", &far],
@@ -149,7 +149,7 @@ fn times_beyond_all_clocks_and_names_that_are_none_are_refused() {
 }
 
 #[test]
-fn a_pool_without_a_place_for_its_socket_says_which_and_serves() {
+fn a_pool_without_a_directory_for_its_control_socket_logs_it_and_serves() {
     let setup = Setup::new(ECHO);
     fs::create_dir_all(setup.path("run/app.pool")).unwrap();
     fs::set_permissions(setup.path("run"), fs::Permissions::from_mode(0o700)).unwrap();

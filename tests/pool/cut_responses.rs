@@ -23,7 +23,7 @@ fn bytes(mut wire: Wire, path: &str, software: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_response_that_is_not_whole_ends_with_what_is_no_record() {
+fn an_incomplete_response_ends_with_bytes_that_are_no_record() {
     let pool = Setup::new(ENDS).start();
     for path in ["/raises", "/is-short"] {
         for software in
@@ -38,7 +38,7 @@ fn a_response_that_is_not_whole_ends_with_what_is_no_record() {
 }
 
 #[test]
-fn behind_mod_fcgid_a_response_that_is_not_whole_ends_in_good_order_with_another_status() {
+fn behind_mod_fcgid_an_incomplete_response_ends_regularly_with_another_status() {
     let directory = tempfile::tempdir().unwrap();
     for (name, is_of_fcgid) in
         [("4711.0", true), ("4711", false), ("4711.0.sock", false), ("app.sock", false)]

@@ -146,7 +146,7 @@ fn the_only_thread_of_a_worker_serves_on_after_a_client_that_stalls() {
 }
 
 #[test]
-fn a_request_that_is_over_just_at_its_deadline_interrupts_no_other() {
+fn a_request_that_finishes_at_its_deadline_interrupts_no_other() {
     for threads in ["1", "3"] {
         let pool = Setup::new(LARGE).words(&["--threads", threads, "--timeout", "1"]).start();
         let worker = pool.ask(&Ask::get("/")).pid();
@@ -166,7 +166,7 @@ fn a_request_that_is_over_just_at_its_deadline_interrupts_no_other() {
 }
 
 #[test]
-fn a_slow_client_that_is_done_in_time_gets_all_and_nobody_is_interrupted() {
+fn a_slow_client_within_the_deadline_gets_all_and_no_request_is_interrupted() {
     let pool = Setup::new(LARGE).words(&["--threads", "2", "--timeout", "3"]).start();
     let worker = pool.ask(&Ask::get("/")).pid();
     let mut slow: Vec<_> = ["/list", "/file"].map(|path| (path, pool.connect())).into();
@@ -224,7 +224,7 @@ fn a_request_is_interrupted_though_the_main_thread_runs_no_python() {
 }
 
 #[test]
-fn a_worker_without_a_supervisor_interrupts_what_is_late() {
+fn a_worker_without_a_supervisor_interrupts_overdue_requests() {
     const SPINS: &str = "
         import os, time
         def application(environ, start_response):

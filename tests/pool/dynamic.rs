@@ -92,7 +92,7 @@ fn threads_are_used_before_another_worker_is_started() {
 }
 
 #[test]
-fn workers_that_are_idle_for_long_go_down_to_the_least_number() {
+fn idle_workers_exit_down_to_the_minimum() {
     let mut pool =
         Setup::new(GATED).gated().dynamic(&["--max", "4", "--min", "1", "--idle", "1"]).start();
     let mut wires: Vec<_> = (0..4).map(|number| slow(&pool, number)).collect();
@@ -110,7 +110,7 @@ fn workers_that_are_idle_for_long_go_down_to_the_least_number() {
 }
 
 #[test]
-fn a_kept_connection_is_closed_when_the_last_worker_goes_and_keeps_no_pool_awake() {
+fn a_keep_alive_connection_is_closed_when_the_last_worker_exits_and_keeps_no_pool_awake() {
     let mut pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
     let mut kept = pool.connect();
     assert_eq!(kept.ask(&Ask::get("/kept").keep()).text(), "/kept|");
@@ -134,7 +134,7 @@ fn a_worker_that_serves_is_not_idle_however_long_it_takes() {
 }
 
 #[test]
-fn a_pool_without_work_has_no_process_of_python_and_serves_the_next_request() {
+fn an_idle_pool_has_no_process_of_python_and_serves_the_next_request() {
     let mut pool = resting(ECHO).start();
     for times in 1..=2 {
         await_rest(&mut pool, times);
@@ -163,7 +163,7 @@ fn all_of_many_connections_to_a_pool_that_rests_are_served() {
 }
 
 #[test]
-fn requests_at_the_moment_when_workers_go_are_served() {
+fn requests_at_the_moment_when_workers_exit_are_served() {
     let pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
     let begin = std::time::Instant::now();
     // Each comes about when the worker of the one before is dismissed, a little earlier or later.
@@ -184,7 +184,7 @@ fn requests_at_the_moment_when_workers_go_are_served() {
 }
 
 #[test]
-fn a_pool_that_rests_is_told_to_end_in_every_way_and_ends() {
+fn a_dormant_pool_stops_on_every_signal_and_command() {
     for word in ["TERM", "INT", "stop"] {
         let mut pool = resting(ECHO).start();
         await_rest(&mut pool, 1);
@@ -217,7 +217,7 @@ const LOADS_SLOWLY: &str = "
     ";
 
 #[test]
-fn a_pool_that_is_told_to_end_while_it_wakes_ends() {
+fn a_pool_that_is_asked_to_stop_while_it_wakes_stops() {
     for word in ["TERM", "stop"] {
         let mut pool = resting(LOADS_SLOWLY).gated().start();
         await_rest(&mut pool, 1);
@@ -253,7 +253,7 @@ fn a_reload_while_a_pool_wakes_loads_the_new_code_alone() {
 }
 
 #[test]
-fn a_reload_while_a_pool_starts_begins_again_and_tells_how_it_went() {
+fn a_reload_while_a_pool_starts_loads_again_and_reports_its_outcome() {
     let waits = "
         import os
         print('loading')
@@ -292,7 +292,7 @@ fn a_socket_on_standard_input_is_served_by_a_dynamic_pool_if_that_is_wished() {
 }
 
 #[test]
-fn a_reload_of_a_pool_that_rests_loads_the_new_code_and_says_whether_it_could() {
+fn a_reload_of_a_dormant_pool_loads_the_new_code_and_reports_its_outcome() {
     let mut pool = resting(ECHO).start();
     await_rest(&mut pool, 1);
     pool.setup().release("import there_is_no_such_module");
@@ -309,14 +309,14 @@ fn a_reload_of_a_pool_that_rests_loads_the_new_code_and_says_whether_it_could() 
 }
 
 #[test]
-fn an_application_that_cannot_be_loaded_at_the_start_ends_a_pool_that_may_rest_too() {
+fn an_application_that_cannot_be_loaded_at_the_start_ends_a_pool_without_a_minimum_of_workers() {
     let ended = resting("raise RuntimeError('no')").launch().end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     only_entry(&ended.stderr, "W0301");
 }
 
 #[test]
-fn status_tells_how_large_a_pool_is_and_may_be_and_whether_it_rests() {
+fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
     let mut pool = resting(GATED).gated().start();
     let mut wire = slow(&pool, 1);
     pool.await_log("at the gate");
@@ -439,7 +439,7 @@ fn the_supervisor_sleeps_while_idle_workers_serve() {
 }
 
 #[test]
-fn words_that_contradict_each_other_are_refused() {
+fn options_that_contradict_each_other_are_refused() {
     for (words, code, complaint) in [
         (&["--workers", "2", "--max", "3"][..], 2, "--workers"),
         (&["--min", "1"], 2, "--max"),

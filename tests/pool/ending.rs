@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[test]
-fn f45_f46_a_pool_that_is_told_to_end_ends_at_once_and_exits_with_0() {
+fn f45_f46_a_pool_that_is_asked_to_stop_exits_at_once_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
         let mut kept = pool.connect();
@@ -73,7 +73,7 @@ fn a_request_whose_body_is_still_coming_is_finished() {
 }
 
 #[test]
-fn a_request_that_waits_on_a_kept_connection_is_finished() {
+fn a_request_that_waits_on_a_keep_alive_connection_is_finished() {
     let mut pool = Setup::new(GATED).gated().start();
     let mut kept = pool.connect();
     kept.ask(&Ask::get("/").keep());
@@ -91,7 +91,7 @@ fn a_request_that_waits_on_a_kept_connection_is_finished() {
 }
 
 #[test]
-fn a_second_signal_ends_a_pool_at_once() {
+fn a_second_signal_stops_a_pool_at_once() {
     let mut pool = Setup::new(GATED).gated().words(&["--drain", "1000"]).start();
     let mut slow = pool.connect();
     slow.send(&Ask::get("/slow").bytes());
@@ -105,7 +105,7 @@ fn a_second_signal_ends_a_pool_at_once() {
 }
 
 #[test]
-fn a_request_that_takes_longer_than_it_may_is_ended() {
+fn a_request_that_exceeds_the_stop_timeout_is_ended() {
     let mut pool = Setup::new(GATED).gated().words(&["--drain", "1"]).start();
     let mut slow = pool.connect();
     slow.send(&Ask::get("/slow").bytes());
@@ -116,7 +116,7 @@ fn a_request_that_takes_longer_than_it_may_is_ended() {
 }
 
 #[test]
-fn a_pool_that_is_told_to_end_right_after_its_start_ends() {
+fn a_pool_that_is_asked_to_stop_right_after_its_start_stops() {
     for _ in 0..10 {
         let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
         pool.signal(Signal::TERM);
@@ -125,7 +125,7 @@ fn a_pool_that_is_told_to_end_right_after_its_start_ends() {
 }
 
 #[test]
-fn a_pool_that_is_told_to_end_while_the_application_is_loaded_ends() {
+fn a_pool_that_is_asked_to_stop_while_the_application_is_loaded_stops() {
     let setup = Setup::new(
         "
         import os
@@ -149,7 +149,7 @@ fn a_pool_that_is_told_to_end_while_the_application_is_loaded_ends() {
 }
 
 #[test]
-fn a_pool_that_is_told_to_end_while_new_code_is_loaded_ends() {
+fn a_pool_that_is_asked_to_stop_while_new_code_is_loaded_stops() {
     let mut pool = Setup::new(ECHO).gated().start();
     pool.setup().release(
         "
@@ -165,7 +165,7 @@ fn a_pool_that_is_told_to_end_while_new_code_is_loaded_ends() {
 }
 
 #[test]
-fn what_an_application_leaves_for_its_end_is_done() {
+fn exit_handlers_of_an_application_run() {
     let mut pool = Setup::new(
         "
         import atexit
@@ -205,7 +205,7 @@ fn all_threads_of_a_worker_finish_their_requests() {
 }
 
 #[test]
-fn a_template_that_the_application_keeps_from_its_end_does_not_keep_the_pool() {
+fn a_template_that_the_application_keeps_from_exiting_does_not_delay_the_pool() {
     let pool = Setup::new(
         "
         import atexit, os, signal
@@ -231,7 +231,7 @@ fn a_template_that_the_application_keeps_from_its_end_does_not_keep_the_pool() {
 }
 
 #[test]
-fn a_worker_that_the_application_keeps_from_its_end_keeps_its_place_from_nobody() {
+fn a_worker_that_the_application_keeps_from_exiting_blocks_no_slot() {
     let mut pool = Setup::new(
         "
         import atexit, signal
@@ -254,7 +254,7 @@ fn a_worker_that_the_application_keeps_from_its_end_keeps_its_place_from_nobody(
 }
 
 #[test]
-fn a_pool_whose_template_and_worker_are_stopped_ends() {
+fn a_pool_whose_template_and_worker_are_suspended_stops() {
     let pool = Setup::new(ECHO).start();
     let worker = pool.ask(&Ask::get("/")).pid();
     for pid in [worker, pool.template()] {

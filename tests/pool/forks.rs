@@ -47,7 +47,7 @@ fn pools() -> impl Iterator<Item = (u32, Pool)> {
 }
 
 #[test]
-fn a_child_of_the_application_and_programs_it_starts_are_as_those_of_a_plain_process() {
+fn a_child_of_the_application_and_its_programs_are_as_those_of_a_plain_process() {
     let plain = plainly("state");
     for (threads, pool) in pools() {
         assert_eq!(pool.ask(&Ask::get("/state")).text(), plain, "{threads} threads");
@@ -93,7 +93,7 @@ fn a_signal_to_a_child_reaches_the_child_alone() {
 }
 
 #[test]
-fn a_child_that_leaves_by_an_exception_of_exit_has_the_status_that_it_asks_for() {
+fn a_child_that_raises_system_exit_has_the_status_that_it_names() {
     for (_, pool) in pools() {
         assert_eq!(pool.ask(&Ask::get("/exits")).text(), plainly("exits"));
         let log = pool.stop();
@@ -102,7 +102,7 @@ fn a_child_that_leaves_by_an_exception_of_exit_has_the_status_that_it_asks_for()
 }
 
 #[test]
-fn a_child_that_comes_back_from_the_application_is_named_in_the_log_and_ends_in_order() {
+fn a_child_that_returns_from_the_application_is_named_in_the_log_and_exits() {
     let pool = Setup::new(
         "
         import atexit, os
@@ -129,7 +129,7 @@ fn a_child_that_comes_back_from_the_application_is_named_in_the_log_and_ends_in_
 }
 
 #[test]
-fn what_ends_in_a_child_closes_no_file_of_the_childs() {
+fn an_object_that_ends_in_a_child_closes_no_file_of_the_child() {
     for (threads, pool) in pools() {
         let post = Ask::get("/reuse").param("REQUEST_METHOD", "POST").body(b"body");
         assert_eq!(pool.ask(&post).text(), "0", "{threads} threads");

@@ -43,7 +43,7 @@ fn f09_a_record_of_another_version_closes_the_connection_and_is_logged() {
 }
 
 #[test]
-fn f09_what_is_no_fastcgi_at_all_gets_no_answer_and_one_entry() {
+fn f09_bytes_that_are_no_fastcgi_get_no_answer_and_one_log_message() {
     let mut pool = echo();
     let mut wire = pool.connect();
     wire.send(b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n");
@@ -314,7 +314,7 @@ fn f07_padding_of_any_length_is_skipped_by_a_worker() {
 }
 
 #[test]
-fn f13_what_belongs_to_requests_is_an_unknown_type_under_the_id_of_none() {
+fn f13_a_record_of_a_request_is_an_unknown_type_under_the_null_id() {
     let pool = echo();
     let mut wire = pool.connect();
     for kind in [BEGIN_REQUEST, ABORT_REQUEST, PARAMS, STDIN] {
@@ -338,7 +338,7 @@ fn f22_reserved_bytes_and_unknown_flags_of_a_beginning_mean_nothing() {
 }
 
 #[test]
-fn f47_a_breach_of_the_protocol_is_told_to_the_log_and_not_to_the_peer() {
+fn f47_a_protocol_error_is_reported_to_the_log_and_not_to_the_peer() {
     for breach in [
         // A body before the end of the parameters, a beginning of another length, and one under an
         // active id.

@@ -31,7 +31,7 @@ fn is_as_before(pool: &Pool, worker: i32, open: usize) {
 }
 
 #[test]
-fn f52_parameters_without_end_are_refused_and_kept_nowhere() {
+fn f52_endless_parameters_are_refused_and_not_stored() {
     let pool = Setup::new(ECHO).start();
     let (worker, open) = at_rest(&pool);
     let mut wire = pool.connect();
@@ -94,7 +94,7 @@ fn f52_a_length_that_lies_allocates_nothing() {
 }
 
 #[test]
-fn f54_connections_that_say_nothing_are_harmless() {
+fn f54_silent_connections_are_harmless() {
     let pool = Setup::new(ECHO).words(&["--worker-connections", "3000"]).start();
     let (worker, open) = at_rest(&pool);
     let silent: Vec<Wire> = (0..2000).map(|_| pool.connect()).collect();
@@ -143,7 +143,7 @@ fn f54_requests_that_are_changed_anywhere_are_harmless() {
 }
 
 #[test]
-fn f54_half_records_are_harmless_and_their_connections_are_given_back() {
+fn f54_half_records_are_harmless_and_their_connections_are_closed() {
     let pool = Setup::new(ECHO).start();
     let (worker, open) = at_rest(&pool);
     let whole = Ask::post("/", "body").bytes();

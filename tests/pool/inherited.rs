@@ -77,7 +77,7 @@ fn address(pool: &Pool, position: usize) -> String {
 }
 
 #[test]
-fn what_systemd_passes_is_served_and_left_as_it_was() {
+fn sockets_of_systemd_are_served_and_left_unchanged() {
     let setup = Setup::new(ECHO);
     let path = setup.path("app.sock").display().to_string();
     // It takes no port 0; but the loopback network has an address for this test alone.
@@ -109,7 +109,7 @@ fn what_systemd_passes_is_served_and_left_as_it_was() {
 }
 
 #[test]
-fn applications_and_what_they_start_know_nothing_of_systemd_and_its_sockets() {
+fn applications_and_their_programs_get_no_variables_and_sockets_of_systemd() {
     let setup = Setup::new(INSPECTS);
     let path = setup.path("app.sock").display().to_string();
     let pool = activated(
@@ -168,7 +168,7 @@ for number, family, host in (19, socket.AF_INET, '127.0.0.1'), (3, socket.AF_INE
 }
 
 #[test]
-fn inherited_sockets_and_those_of_its_own_go_together() {
+fn inherited_sockets_and_own_sockets_are_served_together() {
     let setup = Setup::new(ECHO);
     let own = setup.path("own.sock");
     let mut pool =
@@ -229,7 +229,7 @@ fn a_descriptor_of_the_gateway_itself_is_not_taken_for_an_inherited_one() {
 }
 
 #[test]
-fn sockets_that_were_passed_to_another_process_are_none_of_ours() {
+fn sockets_that_were_passed_to_another_process_are_not_served() {
     let setup = Setup::new(ECHO).variable("LISTEN_PID", "1").variable("LISTEN_FDS", "3");
     let pool = setup.start();
     assert_eq!(pool.ask(&Ask::get("/own")).text(), "/own|");
@@ -249,7 +249,7 @@ fn sockets_that_were_passed_to_another_process_are_none_of_ours() {
 }
 
 #[test]
-fn what_was_passed_and_is_not_to_be_served_is_logged() {
+fn passed_sockets_that_are_not_served_are_logged() {
     let code = "
 have(3, listener())
 have(4, listener('other.sock'))

@@ -59,7 +59,7 @@ fn a_large_response_arrives_whole_though_more_follows_its_request() {
 }
 
 #[test]
-fn a_large_response_arrives_whole_though_its_worker_ends_with_it_and_more_follows() {
+fn a_large_response_arrives_whole_though_its_worker_exits_and_more_is_sent_to_it() {
     for setup in setups() {
         let pool = setup.words(&["--max-requests", "1"]).start();
         for behind in followers() {
@@ -70,7 +70,7 @@ fn a_large_response_arrives_whole_though_its_worker_ends_with_it_and_more_follow
 }
 
 #[test]
-fn what_a_web_server_sends_after_a_response_is_no_error_for_it() {
+fn bytes_that_a_web_server_sends_after_a_response_are_no_error() {
     for setup in setups() {
         let pool = setup.start();
         let others = [Ask::get("/").abort(), Ask::get("/").bytes(), vec![b'x'; 1_000_000]];
@@ -85,7 +85,7 @@ fn what_a_web_server_sends_after_a_response_is_no_error_for_it() {
 }
 
 #[test]
-fn the_response_before_a_record_that_is_none_arrives_whole() {
+fn the_response_before_an_invalid_record_arrives_whole() {
     for setup in setups() {
         let pool = setup.start();
         let mut wire = pool.connect();
@@ -118,7 +118,7 @@ fn a_connection_that_is_drained_keeps_nobody_from_being_served() {
 }
 
 #[test]
-fn a_pool_that_is_told_to_end_drains_no_connection_for_long() {
+fn a_pool_that_is_asked_to_stop_drains_no_connection_for_long() {
     let pool = Setup::new(SIZED).start();
     let silent: Vec<_> = (0..50).map(|_| pool.connect()).collect();
     for mut wire in silent {
@@ -131,7 +131,8 @@ fn a_pool_that_is_told_to_end_drains_no_connection_for_long() {
 }
 
 #[test]
-fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sent_and_told_once() {
+fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sent_and_logged_once()
+{
     let pool = Setup::new(
         "
         def application(environ, start_response):

@@ -66,7 +66,7 @@ fn open_files(pid: i32) -> Vec<String> {
 }
 
 #[test]
-fn everything_that_is_said_goes_to_the_error_log_and_nothing_to_standard_error() {
+fn every_message_goes_to_the_error_log_and_none_to_standard_error() {
     let pool = logged(
         "
         import os, subprocess, sys
@@ -101,7 +101,7 @@ fn everything_that_is_said_goes_to_the_error_log_and_nothing_to_standard_error()
 }
 
 #[test]
-fn usr1_makes_every_process_let_go_of_the_files_that_were_renamed() {
+fn usr1_makes_every_process_close_renamed_log_files() {
     let pool = logged(ECHO, &["--workers", "3", "--threads", "2"]);
     pool.workers(3);
     pool.ask(&Ask::get("/before"));
@@ -125,7 +125,7 @@ fn usr1_makes_every_process_let_go_of_the_files_that_were_renamed() {
 }
 
 #[test]
-fn rotations_amid_requests_lose_and_tear_no_line() {
+fn rotations_during_requests_lose_and_tear_no_line() {
     let pool = logged(
         "
         def application(environ, start_response):
@@ -182,7 +182,7 @@ fn rotations_amid_requests_lose_and_tear_no_line() {
 }
 
 #[test]
-fn a_path_that_cannot_be_opened_again_costs_an_entry_and_no_line() {
+fn a_log_file_that_cannot_be_reopened_costs_a_log_message_and_no_line() {
     let pool = logged(ECHO, &["--workers", "2"]);
     pool.workers(2);
     let (logs, moved) = (pool.setup().path("logs"), pool.setup().path("moved"));
@@ -207,7 +207,7 @@ fn a_path_that_cannot_be_opened_again_costs_an_entry_and_no_line() {
 }
 
 #[test]
-fn what_is_loaded_after_a_rotation_writes_to_the_new_files() {
+fn code_that_is_loaded_after_a_rotation_writes_to_the_new_files() {
     let pool = logged(ECHO, &[]);
     let logs = pool.setup().path("logs");
     rotate(&pool, 1);

@@ -62,7 +62,7 @@ fn was_ended(pool: Pool, begin: Instant, limit: Duration, code: &str) -> Ended {
 }
 
 #[test]
-fn a_hang_that_cannot_be_interrupted_ends_the_worker() {
+fn a_hang_that_cannot_be_interrupted_kills_the_worker() {
     for threads in ["1", "8"] {
         for path in ["/c", "/catches"] {
             let pool = start(&["--timeout", "1", "--threads", threads]);
@@ -80,7 +80,7 @@ fn a_hang_that_cannot_be_interrupted_ends_the_worker() {
 }
 
 #[test]
-fn a_slow_request_is_logged_with_the_stacks_and_goes_on() {
+fn a_slow_request_is_logged_with_the_stacks_and_continues() {
     for (threads, timeout) in [("1", "0"), ("8", "0"), ("1", "60")] {
         let mut pool = start(&["--slow", "1", "--threads", threads, "--timeout", timeout]);
         let mut wire = pool.connect();
@@ -94,7 +94,7 @@ fn a_slow_request_is_logged_with_the_stacks_and_goes_on() {
 }
 
 #[test]
-fn a_worker_that_is_asked_to_stop_while_it_hangs_ends_within_a_bound() {
+fn a_worker_that_is_asked_to_stop_while_it_hangs_exits_within_a_limit() {
     for threads in ["1", "8"] {
         for path in ["/sleep", "/spin", "/c", "/catches"] {
             let mut pool = start(&["--drain", "2", "--threads", threads]);
@@ -131,7 +131,7 @@ fn a_worker_that_is_asked_to_stop_finishes_its_request_first() {
 }
 
 #[test]
-fn a_worker_that_is_asked_to_stop_and_goes_on_says_where_it_is() {
+fn a_worker_that_is_asked_to_stop_and_continues_logs_its_stack() {
     for path in ["/sleep", "/c"] {
         let mut pool = start(&["--drain", "30"]);
         let wire = pool.connect();

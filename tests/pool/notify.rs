@@ -87,7 +87,7 @@ fn microseconds() -> i128 {
 }
 
 #[test]
-fn ready_reloading_ready_and_stopping_are_told_in_this_order() {
+fn ready_reloading_ready_and_stopping_are_sent_in_this_order() {
     let (setup, mut manager) = managed(ECHO);
     let pool = setup.words(&["--drain", "7"]).launch();
     manager.await_line("READY=1");
@@ -109,7 +109,7 @@ fn ready_reloading_ready_and_stopping_are_told_in_this_order() {
 }
 
 #[test]
-fn a_reload_that_fails_ends_with_ready_too_and_the_status_says_so_until_one_succeeds() {
+fn a_failed_reload_ends_with_ready_and_shows_in_the_status_until_one_succeeds() {
     let (setup, mut manager) = managed(ECHO);
     let mut pool = setup.launch();
     manager.await_line("STATUS=1 worker, generation 1");
@@ -131,7 +131,7 @@ fn a_reload_that_fails_ends_with_ready_too_and_the_status_says_so_until_one_succ
 }
 
 #[test]
-fn a_reload_that_cannot_even_begin_ends_at_once_for_all_who_wait() {
+fn a_reload_that_cannot_start_ends_at_once_for_all_waiting_clients() {
     let (setup, mut manager) = managed(ECHO);
     let home = setup.path("home");
     fs::create_dir(&home).unwrap();
@@ -166,7 +166,7 @@ fn watched(setup: Setup, pid: &str) -> Pool {
 }
 
 #[test]
-fn signs_of_life_come_again_and_again_while_nothing_else_happens() {
+fn watchdog_messages_repeat_while_nothing_else_happens() {
     let (setup, mut manager) = managed(ECHO);
     let pool = watched(setup, "$$");
     manager.await_line("READY=1");
@@ -178,7 +178,7 @@ fn signs_of_life_come_again_and_again_while_nothing_else_happens() {
 }
 
 #[test]
-fn signs_of_life_that_another_process_is_to_give_are_left_to_it() {
+fn watchdog_messages_of_another_process_are_left_to_it() {
     let (setup, mut manager) = managed(ECHO);
     let pool = watched(setup, "1");
     manager.await_line("READY=1");
@@ -208,7 +208,7 @@ fn the_socket_of_the_manager_may_have_an_abstract_name() {
 }
 
 #[test]
-fn a_manager_that_is_not_there_is_logged_once_and_missed_by_nobody() {
+fn a_missing_service_manager_is_logged_once_and_does_no_harm() {
     for name in ["/nobody/listens/here", "@nobody listens here either", "vsock:2:1234", "relative"]
     {
         let mut pool = Setup::new(ECHO)

@@ -128,7 +128,7 @@ fn a_module_is_loaded_once_for_all_workers_or_by_each() {
 }
 
 #[test]
-fn a_thread_that_is_started_at_import_lives_in_the_workers_unless_the_pool_is_to_be_preloaded() {
+fn a_thread_that_is_started_at_import_runs_in_the_workers_unless_the_pool_preloads() {
     for when in ["auto", "no"] {
         let mut pool =
             Setup::new(&counts()).gated().words(&["--workers", "2", "--preload", when]).start();
@@ -225,7 +225,7 @@ const KEEPS_OPEN: &str = "
     ";
 
 #[test]
-fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_the_pool() {
+fn an_exclusive_resource_is_left_to_one_worker_and_the_log_has_a_hint() {
     let mut pool = Setup::new(KEEPS_OPEN).words(&["--workers", "2"]).start();
     pool.await_log("--workers 1 --threads 8\nrequest");
     pool.await_times("another worker of this pool has loaded the application", 1);
@@ -255,7 +255,7 @@ fn what_one_process_may_have_is_left_to_one_worker_and_the_log_says_how_to_run_t
 }
 
 #[test]
-fn a_process_that_a_template_has_started_for_nothing_ends_with_it() {
+fn a_process_that_a_rejected_template_has_started_exits_with_it() {
     let code = format!(
         "import os, subprocess\nprogram = subprocess.Popen(['sleep', '600'])\nprint('started', \
             program.pid)\n{}",
@@ -282,7 +282,7 @@ fn a_process_that_a_template_has_started_for_nothing_ends_with_it() {
 }
 
 #[test]
-fn what_came_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
+fn the_outcome_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
     let mut pool = Setup::new(&counts()).start();
     assert_eq!(preload(&pool), "no");
     signal(pool.template(), Signal::KILL);
@@ -303,7 +303,7 @@ fn what_came_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
 }
 
 #[test]
-fn a_thread_that_does_not_end_keeps_no_template_that_has_loaded_for_nothing() {
+fn a_thread_that_does_not_exit_keeps_no_rejected_template() {
     // The interpreter would wait for it for ever.
     let stuck = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n";
     let mut pool =
@@ -325,7 +325,7 @@ fn a_thread_that_does_not_end_keeps_no_template_that_has_loaded_for_nothing() {
 }
 
 #[test]
-fn an_application_that_no_worker_can_load_ends_the_pool_and_says_why() {
+fn an_application_that_no_worker_can_load_ends_the_pool_with_the_reason() {
     for (code, expected) in [
         ("import there_is_no_such_module", "W0302"),
         ("raise RuntimeError('no')", "W0301"),
@@ -389,7 +389,7 @@ fn a_worker_that_fails_to_load_later_is_put_off_and_the_others_serve() {
 }
 
 #[test]
-fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_nothing() {
+fn old_workers_serve_until_new_ones_have_loaded_and_an_endless_load_blocks_nothing() {
     let gated = format!(
         "import os\nprint('loads')\nos.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)\n{}",
         dedent(DRAWN)
@@ -414,7 +414,7 @@ fn old_workers_serve_until_new_ones_have_loaded_and_a_load_without_end_keeps_not
 }
 
 #[test]
-fn a_warm_up_request_is_answered_by_whichever_process_loads() {
+fn a_warm_up_request_is_answered_by_the_process_that_loads() {
     let code = "
         import os
         seen = []
@@ -446,7 +446,7 @@ fn a_warm_up_request_is_answered_by_whichever_process_loads() {
 
 /// numpy's OpenBLAS has a thread for each further processor, which nobody has started on purpose.
 #[test]
-fn the_hint_for_an_application_with_numpy_is_one_that_lets_it_be_forked() {
+fn the_hint_for_an_application_with_numpy_makes_it_forkable() {
     if std::thread::available_parallelism().is_ok_and(|count| count.get() == 1) {
         return;
     }

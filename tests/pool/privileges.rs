@@ -88,7 +88,7 @@ pub(crate) fn users(pid: i32) -> Vec<String> {
 }
 
 #[test]
-fn a_pool_serves_as_the_user_that_it_is_told_and_cannot_become_root_again() {
+fn a_pool_serves_as_the_named_user_and_cannot_become_root_again() {
     for preload in ["yes", "no"] {
         let Some(setup) = setup(WHO) else { return };
         let setup =
@@ -119,7 +119,7 @@ fn a_pool_serves_as_the_user_that_it_is_told_and_cannot_become_root_again() {
 }
 
 #[test]
-fn a_number_with_a_group_is_enough_and_env_wins_over_the_variables_of_the_user() {
+fn a_number_with_a_group_is_enough_and_env_overrides_the_variables_of_the_user() {
     let Some(setup) = setup(WHO) else { return };
     let number = ANOTHER.to_string();
     let pool =
@@ -132,7 +132,7 @@ fn a_number_with_a_group_is_enough_and_env_wins_over_the_variables_of_the_user()
 }
 
 #[test]
-fn root_and_the_user_ask_the_pool_and_its_own_socket_goes_at_its_end() {
+fn root_and_the_user_control_the_pool_and_its_socket_is_removed_at_its_exit() {
     let Some(setup) = setup(WHO) else { return };
     let socket = setup.path("theirs/app.sock");
     let address = format!("unix:{}", socket.display());
@@ -158,7 +158,7 @@ fn root_and_the_user_ask_the_pool_and_its_own_socket_goes_at_its_end() {
 }
 
 #[test]
-fn root_says_nothing_to_sockets_that_another_user_leads_it_to() {
+fn root_sends_nothing_to_sockets_that_another_user_links_to() {
     let Some(setup) = setup(WHO) else { return };
     let lure = setup.path("another");
     theirs(&lure, ANOTHER);
@@ -196,7 +196,7 @@ fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
 }
 
 #[test]
-fn root_tells_no_pool_of_a_name_that_two_users_have() {
+fn root_sends_no_command_to_a_pool_of_a_name_that_two_users_have() {
     let name = format!("twice-{}", std::process::id());
     let users = [ANOTHER + 1, ANOTHER + 2].map(|user| user.to_string());
     let mut pools = Vec::new();
@@ -316,7 +316,7 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
 }
 
 #[test]
-fn a_log_whose_directory_has_become_somebody_elses_is_not_opened_again_by_root() {
+fn a_log_whose_directory_belongs_to_another_user_now_is_not_reopened_by_root() {
     let Some(setup) = setup(WHO) else { return };
     fs::create_dir(setup.path("logs")).unwrap();
     let log = setup.path("logs/access.log");
@@ -382,7 +382,7 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
 }
 
 #[test]
-fn a_socket_owner_that_is_nobody_is_refused_with_what_to_look_at() {
+fn an_unknown_socket_owner_is_refused_with_a_hint() {
     let Some(setup) = setup(WHO) else { return };
     for (owner, said) in [
         ("", "--socket-owner is empty"),
@@ -473,7 +473,7 @@ impl Drop for Racer {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_new_socket_gives_nothing_of_roots_away() {
+fn a_link_in_the_path_of_a_new_socket_changes_no_file_of_root() {
     let Some(setup) = setup(WHO) else { return };
     let precious = setup.path("precious");
     fs::write(&precious, "").unwrap();

@@ -31,7 +31,7 @@ def seed(value=None):
 ";
 
 #[test]
-fn pythons_and_numpys_functions_are_seeded_again_in_each_worker_and_nothing_else_is() {
+fn functions_of_python_and_numpy_are_reseeded_in_each_worker_and_no_other_generator_is() {
     let setup = Setup::new(DRAWS).words(&["--max-requests", "1"]);
     fs::create_dir_all(setup.path("numpy/random")).unwrap();
     fs::write(setup.path("numpy/__init__.py"), "").unwrap();

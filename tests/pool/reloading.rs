@@ -55,7 +55,7 @@ fn new_code_answers_after_a_reload() {
 }
 
 #[test]
-fn a_pool_that_has_kept_its_old_code_replaces_workers_with_the_same() {
+fn a_pool_that_still_has_its_old_code_replaces_workers_with_the_same_code() {
     let mut pool = Setup::new(&release(1)).start();
     pool.setup().release("raise RuntimeError");
     pool.signal(Signal::HUP);
@@ -117,7 +117,7 @@ fn a_reload_right_after_the_start_leaves_no_worker_of_the_old_code() {
 }
 
 #[test]
-fn a_slow_request_of_the_old_code_is_ended_when_its_time_is_over() {
+fn a_slow_request_of_the_old_code_is_ended_at_its_timeout() {
     let mut pool = Setup::new(GATED).gated().words(&["--drain", "1"]).start();
     let mut slow = pool.connect();
     slow.send(&Ask::get("/slow").bytes());

@@ -24,7 +24,7 @@ const VARIABLES: &str = "
     ";
 
 #[test]
-fn w02_whatever_came_before_a_request_has_its_own_variables() {
+fn w02_a_request_has_its_own_variables_after_any_other() {
     let pool = Setup::new(VARIABLES).start();
     let value = prop_oneof![
         4 => Just(String::new()),
@@ -110,7 +110,7 @@ fn an_application_that_keeps_all_it_gets_keeps_no_connection_open() {
 }
 
 #[test]
-fn a_stream_of_errors_that_was_taken_apart_is_a_new_one_at_the_next_request() {
+fn wsgi_errors_that_was_detached_is_a_new_stream_at_the_next_request() {
     let mut pool = Setup::new(
         "
         def application(environ, start_response):

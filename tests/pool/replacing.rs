@@ -25,7 +25,7 @@ const GROWS: &str = "
     ";
 
 #[test]
-fn workers_end_after_so_many_requests_or_a_tenth_fewer() {
+fn workers_exit_after_max_requests_or_a_tenth_fewer() {
     let pool = Setup::new(ECHO).words(&["--max-requests", "30"]).start();
     let mut workers: Vec<(i32, u32)> = Vec::new();
     for _ in 0..400 {
@@ -80,7 +80,7 @@ fn the_next_worker_serves_while_the_old_one_finishes_its_request() {
 }
 
 #[test]
-fn a_worker_that_has_grown_is_replaced_once_its_requests_are_over() {
+fn a_worker_that_has_grown_is_replaced_after_its_requests() {
     for threads in ["1", "3"] {
         let mut pool =
             Setup::new(GROWS).words(&["--max-rss", "100M", "--threads", threads]).start();
@@ -114,7 +114,7 @@ fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
 }
 
 #[test]
-fn a_lone_worker_ends_when_it_has_served_lived_or_grown_long_enough() {
+fn a_lone_worker_exits_at_its_limits_of_requests_age_and_memory() {
     for (words, why) in [
         (["--max-requests", "3"], "it has served 3 requests"),
         (["--max-rss", "60M"], "MiB of memory"),

@@ -73,7 +73,7 @@ fn empty_parameters_of_a_body_and_names_of_the_servers_keys_do_not_reach_an_appl
 }
 
 #[test]
-fn f33_nothing_comes_on_stderr_whatever_an_application_writes_there() {
+fn f33_output_of_an_application_to_standard_error_is_no_stderr_record() {
     let pool = Setup::new(
         "
         import sys
@@ -93,7 +93,7 @@ fn f33_nothing_comes_on_stderr_whatever_an_application_writes_there() {
 }
 
 #[test]
-fn f51_the_head_is_the_first_that_is_said_however_much_is_logged_before_it() {
+fn f51_the_response_headers_come_first_even_behind_many_log_messages() {
     let mut pool = Setup::new(
         "
         import sys
@@ -114,7 +114,7 @@ fn f51_the_head_is_the_first_that_is_said_however_much_is_logged_before_it() {
 }
 
 #[test]
-fn f34_a_response_without_a_body_has_a_head_and_the_end_of_stdout() {
+fn f34_a_response_without_a_body_has_headers_and_the_end_of_stdout() {
     let pool = Setup::new(
         "
         def application(environ, start_response):
@@ -156,7 +156,7 @@ fn f36_the_status_travels_as_a_field_and_never_as_a_line_of_http() {
 }
 
 #[test]
-fn f37_nothing_is_said_before_the_parameters_are_over() {
+fn f37_nothing_is_sent_before_the_parameters_are_complete() {
     let pool = Setup::new(ECHO).start();
     let mut wire = pool.connect();
     let ask = Ask::get("/").keep().param("CONTENT_LENGTH", "nonsense");
@@ -171,7 +171,7 @@ fn f37_nothing_is_said_before_the_parameters_are_over() {
 }
 
 #[test]
-fn f38_a_response_may_begin_and_end_before_the_body_has_come() {
+fn f38_a_response_may_begin_and_end_before_the_body_has_arrived() {
     let pool = Setup::new(
         "
         def application(environ, start_response):
@@ -225,7 +225,7 @@ fn f39_a_body_without_a_length_reaches_to_its_end() {
 }
 
 #[test]
-fn f40_a_body_that_is_shorter_than_its_content_length_is_not_taken_for_a_whole_one() {
+fn f40_a_body_that_is_shorter_than_its_content_length_is_not_taken_as_complete() {
     let mut pool = Setup::new(TELLS).start();
     let mut wire = pool.connect();
     for (path, sent) in [("/body/raise/some", "so"), ("/body/raise/none", "")] {
@@ -271,7 +271,7 @@ fn f41_a_response_ends_with_the_status_of_success_and_a_response_that_is_cut_doe
 }
 
 #[test]
-fn f42_an_authorizer_has_no_body_and_its_response_goes_back_as_it_is() {
+fn f42_an_authorizer_has_no_body_and_its_response_is_unchanged() {
     let pool = Setup::new(
         "
         def application(environ, start_response):

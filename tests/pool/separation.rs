@@ -58,7 +58,7 @@ fn one_thread_is_exactly_one() {
 }
 
 #[test]
-fn an_application_is_told_the_truth_about_threads_and_processes() {
+fn wsgi_multithread_and_multiprocess_are_correct() {
     for (workers, threads, told) in [
         ("1", "1", "[False, False, False]"),
         ("2", "1", "[False, True, False]"),
@@ -178,7 +178,7 @@ fn workers_do_not_share_random_numbers() {
 }
 
 #[test]
-fn what_applications_say_is_in_the_log_of_the_pool() {
+fn messages_of_applications_are_in_the_log_of_the_pool() {
     let mut pool = Setup::new(
         "
         import os, subprocess, sys
@@ -230,7 +230,7 @@ fn programs_that_an_application_starts_get_none_of_the_pools_descriptors() {
 }
 
 #[test]
-fn an_exception_is_logged_with_its_request_and_the_worker_lives_on() {
+fn an_exception_is_logged_with_its_request_and_the_worker_keeps_running() {
     let mut pool = Setup::new(
         "
         import os
@@ -261,7 +261,7 @@ fn an_exception_is_logged_with_its_request_and_the_worker_lives_on() {
 }
 
 #[test]
-fn children_that_fall_out_of_the_application_end_whichever_thread_has_forked_them() {
+fn children_that_return_from_the_application_exit_on_every_thread() {
     let pool = Setup::new(
         "
         import os, threading

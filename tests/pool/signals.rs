@@ -29,7 +29,7 @@ const STRAY: [Signal; 7] = [
 ];
 
 #[test]
-fn a_supervisor_goes_on_after_signals_that_mean_nothing_to_it_and_logs_each_once() {
+fn a_supervisor_keeps_running_after_unused_signals_and_logs_each_once() {
     let mut pool = Setup::new(ECHO).start();
     let worker = pool.workers(1);
     for (number, stray) in STRAY.into_iter().enumerate() {
@@ -54,7 +54,7 @@ fn a_supervisor_goes_on_after_signals_that_mean_nothing_to_it_and_logs_each_once
 }
 
 #[test]
-fn sigquit_ends_a_pool_in_good_order() {
+fn sigquit_stops_a_pool_gracefully() {
     let pool = Setup::new(ECHO).start();
     pool.signal(Signal::QUIT);
     let ended = pool.end();
@@ -62,7 +62,7 @@ fn sigquit_ends_a_pool_in_good_order() {
 }
 
 #[test]
-fn a_template_goes_on_after_signals_that_mean_nothing_to_it() {
+fn a_template_keeps_running_after_unused_signals() {
     for preload in ["yes", "no"] {
         let pool = Setup::new(ECHO).words(&["--preload", preload]).start();
         // One that has not served counts as one that cannot begin.

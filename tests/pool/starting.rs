@@ -196,7 +196,7 @@ fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
 }
 
 #[test]
-fn f04_a_list_that_is_none_lets_nobody_in_and_is_logged() {
+fn f04_an_invalid_address_list_admits_no_client_and_is_logged() {
     let setup = Setup::new(ECHO)
         .listen(&["127.0.0.1:0"])
         .variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost");
@@ -216,7 +216,7 @@ fn lone(pool: &Pool) -> i32 {
 }
 
 #[test]
-fn f45_a_lone_worker_that_is_told_to_end_exits_with_0_and_one_that_crashes_does_not() {
+fn f45_a_lone_worker_that_is_asked_to_stop_exits_with_0_and_one_that_crashes_does_not() {
     let code = "
         import os
         def application(environ, start_response):
@@ -242,7 +242,7 @@ fn f45_a_lone_worker_that_is_told_to_end_exits_with_0_and_one_that_crashes_does_
 }
 
 #[test]
-fn f45_a_lone_worker_whose_application_cannot_be_loaded_says_so_and_makes_way_for_another() {
+fn f45_a_lone_worker_whose_application_cannot_be_loaded_logs_it_and_exits() {
     let setup = Setup::new("import there_is_no_such_module");
     let socket = setup.path("app.sock");
     let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
@@ -253,7 +253,7 @@ fn f45_a_lone_worker_whose_application_cannot_be_loaded_says_so_and_makes_way_fo
 }
 
 #[test]
-fn f46_a_lone_worker_with_idle_connections_ends_as_soon_as_it_is_told() {
+fn f46_a_lone_worker_with_idle_connections_exits_at_once_when_asked_to_stop() {
     let setup = Setup::new(ECHO);
     let socket = setup.path("app.sock");
     let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
@@ -272,7 +272,7 @@ fn f46_a_lone_worker_with_idle_connections_ends_as_soon_as_it_is_told() {
 }
 
 #[test]
-fn f46_a_lone_worker_that_is_told_to_end_finishes_its_request() {
+fn f46_a_lone_worker_that_is_asked_to_stop_finishes_its_request() {
     let setup = Setup::new(super::GATED).gated();
     let socket = setup.path("app.sock");
     let mut pool = setup.start_on(UnixListener::bind(&socket).unwrap());
@@ -287,7 +287,7 @@ fn f46_a_lone_worker_that_is_told_to_end_finishes_its_request() {
 }
 
 #[test]
-fn f55_a_socket_has_the_mode_that_was_asked_for_and_goes_with_its_pool() {
+fn f55_a_socket_has_the_requested_mode_and_is_removed_with_its_pool() {
     for (words, mode) in
         [(&[][..], 0o660), (&["--socket-mode", "600"], 0o600), (&["--socket-mode", "666"], 0o666)]
     {

@@ -17,7 +17,7 @@ fn configures() -> Setup {
 }
 
 #[test]
-fn nothing_undoes_what_loading_has_made_of_the_process_of_a_worker() {
+fn the_process_state_that_loading_has_set_stays_in_a_worker() {
     let mut states = Vec::new();
     for words in [["--preload", "yes"], ["--preload", "no"], ["--threads", "2"]] {
         let pool = configures().words(&words).start();
@@ -113,7 +113,7 @@ pub(crate) fn assert_lines(log: &str, queries: &[String]) {
 }
 
 #[test]
-fn what_a_request_does_to_the_standard_streams_ends_with_it() {
+fn changes_of_a_request_to_the_standard_streams_end_with_it() {
     for words in [["--threads", "1"], ["--preload", "no"]] {
         let pool = Setup::new(STREAMS).words(&words).start();
         let queries: Vec<String> =

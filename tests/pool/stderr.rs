@@ -50,7 +50,7 @@ fn stderr(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn f25_what_an_application_writes_to_its_errors_goes_out_on_stderr_and_its_response_on_stdout() {
+fn f25_wsgi_errors_goes_to_stderr_and_the_response_to_stdout() {
     let pool = talking();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/").keep().id(0x0102).bytes());
@@ -105,7 +105,7 @@ fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
 }
 
 #[test]
-fn f33_a_stderr_that_nothing_was_written_to_does_not_come_at_all() {
+fn f33_an_empty_stderr_is_not_sent() {
     let pool = talking();
     let mut wire = pool.connect();
     assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
@@ -116,7 +116,7 @@ fn f33_a_stderr_that_nothing_was_written_to_does_not_come_at_all() {
 }
 
 #[test]
-fn f51_what_is_written_before_the_head_waits_for_it_and_no_more_than_64_kib_of_it() {
+fn f51_errors_before_the_response_headers_wait_for_them_up_to_64_kib() {
     let pool = talking();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/much").keep().bytes());
@@ -135,7 +135,7 @@ fn f51_what_is_written_before_the_head_waits_for_it_and_no_more_than_64_kib_of_i
 }
 
 #[test]
-fn f51_the_entry_of_an_error_page_comes_behind_the_head_of_the_page() {
+fn f51_the_log_message_of_an_error_page_follows_its_headers() {
     let pool = talking();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/raises").param("UNIQUE_ID", "the_id_of_the_request").bytes());
@@ -160,7 +160,7 @@ fn f51_the_entry_of_an_error_page_comes_behind_the_head_of_the_page() {
 }
 
 #[test]
-fn a_response_that_is_cut_says_why_before_the_connection_ends() {
+fn the_reason_of_a_cut_response_is_sent_before_the_connection_closes() {
     let pool = talking();
     let mut wire = pool.connect();
     wire.send(&Ask::get("/cut").keep().bytes());
@@ -178,7 +178,7 @@ fn a_response_that_is_cut_says_why_before_the_connection_ends() {
 }
 
 #[test]
-fn what_is_written_when_the_response_is_whole_goes_to_the_pools_own_log_alone() {
+fn errors_after_a_complete_response_go_to_the_log_of_the_pool_alone() {
     let pool = Setup::new(
         "
         class Response(list):

@@ -119,7 +119,7 @@ fn is_read_again(pool: Pool, exit: impl Into<File>) {
 }
 
 #[test]
-fn a_pool_whose_error_log_is_a_full_pipe_or_socket_lives_and_says_later_what_was_lost() {
+fn a_pool_whose_error_log_is_a_full_pipe_or_socket_keeps_serving_and_logs_the_loss_later() {
     for preload in ["yes", "no"] {
         for access in [false, true] {
             let (exit, entrance) = if access {
@@ -159,7 +159,7 @@ fn full_fifo(path: &Path) -> File {
 }
 
 #[test]
-fn a_pool_whose_error_log_is_a_named_pipe_that_nobody_reads_lives() {
+fn a_pool_whose_error_log_is_a_named_pipe_that_nobody_reads_keeps_serving() {
     let setup = Setup::new(&talks(1));
     let path = setup.path("error.fifo");
     let exit = full_fifo(&path);
@@ -254,7 +254,7 @@ fn a_cgi_request_whose_error_log_nobody_reads_has_its_response() {
 }
 
 #[test]
-fn a_lone_worker_whose_log_is_full_serves_slow_requests_and_ends() {
+fn a_lone_worker_whose_log_is_full_serves_slow_requests_and_exits() {
     let code = "
         import time
         def application(environ, start_response):

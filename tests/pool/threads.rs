@@ -114,7 +114,7 @@ fn numpy_computes_the_same_in_every_thread() {
 }
 
 #[test]
-fn a_thread_has_as_much_stack_as_the_limit_says_or_the_application_has_asked_for() {
+fn a_thread_has_the_stack_size_of_the_limit_or_of_the_application() {
     // In KiB; a thread of glibc may lose a page or gain one.
     for (limit, asked, expected) in [
         ("8192", "", 8192),
@@ -205,7 +205,7 @@ fn threads_in_status(pool: &Pool) -> usize {
 }
 
 #[test]
-fn a_thread_that_cannot_be_started_is_told_of_once_and_started_when_it_can_be() {
+fn a_thread_that_cannot_be_started_is_logged_once_and_started_later() {
     for words in [&["--threads", "2"][..], &["--threads", "3", "--timeout", "30"]] {
         // Supervisor, template, worker.
         let Some(mut pool) = limited(Setup::new(MEETS).words(words), 3) else {
@@ -233,7 +233,7 @@ fn a_thread_that_cannot_be_started_is_told_of_once_and_started_when_it_can_be() 
 }
 
 #[test]
-fn a_worker_whose_threads_cannot_be_started_ends_and_reloads_as_any_other() {
+fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
     let setup = Setup::new(MEETS).words(&["--threads", "4", "--workers", "2", "--drain", "5"]);
     let Some(mut pool) = limited(setup, 4) else {
         return;

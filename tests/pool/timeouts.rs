@@ -33,7 +33,7 @@ const HANGS: &str = "
     ";
 
 #[test]
-fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_goes_on_to_its_end() {
+fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_finishes() {
     let mut pool = Setup::new(GATED).gated().words(&["--slow", "1"]).start();
     let mut slow = pool.connect();
     slow.send(&Ask::get("/slow").bytes());
@@ -48,7 +48,7 @@ fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_goes_on_to_it
 }
 
 #[test]
-fn a_request_that_hangs_is_interrupted_answered_with_504_and_its_worker_lives_on() {
+fn a_request_that_hangs_is_interrupted_with_504_and_its_worker_keeps_running() {
     let pool = Setup::new(HANGS).words(&["--timeout", "1"]).start();
     let worker = pool.ask(&Ask::get("/")).pid();
     let answer = pool.ask(&Ask::get("/hang"));
@@ -80,7 +80,7 @@ fn a_worker_whose_request_cannot_be_interrupted_is_killed_and_named_with_it() {
 }
 
 #[test]
-fn the_pool_answers_for_itself_while_every_worker_is_stuck_and_can_be_told_to_end() {
+fn the_pool_answers_commands_while_every_worker_is_stuck_and_can_be_stopped() {
     let pool = Setup::new(HANGS).words(&["--workers", "2", "--drain", "1"]).start();
     let stuck: Vec<_> = (0..2)
         .map(|_| {

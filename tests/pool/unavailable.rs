@@ -175,7 +175,7 @@ fn a_refusal_is_whole_whatever_the_request_is() {
 }
 
 #[test]
-fn clients_that_say_nothing_or_garbage_keep_no_other_from_being_refused() {
+fn clients_that_send_nothing_or_garbage_do_not_delay_refusals_of_others() {
     let pool = refusing(resting());
     let begin = Ask::get("/").begin();
     let _silent: Vec<Wire> = (0..40)
@@ -213,7 +213,7 @@ fn peers_that_may_not_connect_are_not_refused_but_closed() {
 }
 
 #[test]
-fn a_load_that_does_not_end_after_a_rest_keeps_nobody_waiting() {
+fn an_endless_load_of_a_dormant_pool_keeps_no_client_waiting() {
     let mut pool = resting().start();
     await_rest(&mut pool);
     pool.setup().release("import time\ntime.sleep(1000)\n");
@@ -235,7 +235,7 @@ fn a_load_that_does_not_end_after_a_rest_keeps_nobody_waiting() {
 }
 
 #[test]
-fn an_attempt_to_load_code_that_does_not_end_keeps_nobody_waiting() {
+fn an_endless_load_keeps_no_client_waiting() {
     let mut pool = refusing(resting());
     pool.setup().release("import time\ntime.sleep(1000)\n");
     for number in 1..3 {
@@ -247,7 +247,7 @@ fn an_attempt_to_load_code_that_does_not_end_keeps_nobody_waiting() {
 }
 
 #[test]
-fn a_template_that_is_killed_refuses_nobody() {
+fn a_killed_template_costs_no_refused_request() {
     let mut pool = Setup::new(HELLO).start();
     for times in 1..4 {
         signal(pool.template(), Signal::KILL);

@@ -74,7 +74,7 @@ fn beginnings() -> [Vec<u8>; 3] {
 }
 
 #[test]
-fn requests_that_are_begun_and_do_not_come_have_a_deadline_however_they_are_served() {
+fn requests_that_begin_and_do_not_arrive_have_a_deadline_in_every_mode() {
     for way in WAYS {
         for threads in ["1", "8"] {
             let served = Served::start(way, &["--threads", threads, "--header-timeout", "2"]);
@@ -106,7 +106,7 @@ fn requests_that_are_begun_and_do_not_come_have_a_deadline_however_they_are_serv
 }
 
 #[test]
-fn a_request_that_comes_byte_by_byte_has_a_deadline_and_one_that_waits_for_its_worker_has_not_missed_it()
+fn a_request_that_arrives_byte_by_byte_has_a_deadline_and_one_that_waits_for_its_worker_has_not_missed_it()
  {
     let pool = Setup::new(
         "
@@ -144,7 +144,7 @@ fn a_request_that_comes_byte_by_byte_has_a_deadline_and_one_that_waits_for_its_w
 }
 
 #[test]
-fn connections_above_the_limit_of_a_worker_take_the_place_of_others() {
+fn connections_above_the_limit_of_a_worker_replace_others() {
     for way in WAYS {
         let served = Served::start(way, &["--worker-connections", "20", "--header-timeout", "0"]);
         let worker = served.connect().ask(&Ask::get("/")).pid();

@@ -106,7 +106,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
-fn what_the_units_say_serves_a_site_and_reloads_it() {
+fn the_systemd_units_serve_a_site_and_reload_it() {
     let machine = Machine::new();
     machine.release(ECHO);
     let (service, socket) = (unit("wsgate@.service"), unit("wsgate@.socket"));
@@ -146,7 +146,7 @@ fn what_the_units_say_serves_a_site_and_reloads_it() {
 }
 
 #[test]
-fn what_cannot_mend_itself_is_not_started_again() {
+fn a_permanent_failure_is_not_restarted() {
     let service = unit("wsgate@.service");
     let prevented: Vec<i32> = values(&service, "RestartPreventExitStatus")[0]
         .split(' ')

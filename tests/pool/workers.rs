@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[test]
-fn a_pool_has_as_many_workers_as_it_was_told() {
+fn a_pool_has_the_configured_number_of_workers() {
     for count in ["1", "3"] {
         let pool = Setup::new(ECHO).words(&["--workers", count]).start();
         pool.workers(count.parse().unwrap());
@@ -68,7 +68,7 @@ fn a_worker_that_crashes_takes_only_its_own_request_with_it() {
 }
 
 #[test]
-fn a_worker_that_an_application_ends_in_good_order_is_replaced_and_not_lost_in_silence() {
+fn a_worker_that_an_application_makes_exit_is_replaced_with_a_log_message() {
     let mut pool =
         Setup::new("import os\ndef application(environ, start_response):\n    os._exit(0)\n")
             .start();
@@ -81,7 +81,7 @@ fn a_worker_that_an_application_ends_in_good_order_is_replaced_and_not_lost_in_s
 }
 
 #[test]
-fn workers_that_end_at_their_beginning_are_not_forked_without_a_pause() {
+fn workers_that_exit_at_their_start_are_not_forked_without_a_pause() {
     for status in ["3", "0"] {
         let mut pool = Setup::new(
             "
@@ -109,7 +109,7 @@ fn workers_that_end_at_their_beginning_are_not_forked_without_a_pause() {
 }
 
 #[test]
-fn a_worker_is_replaced_after_so_many_requests_and_none_of_them_fails() {
+fn a_worker_is_replaced_after_max_requests_and_no_request_fails() {
     for words in [&["--workers", "1"][..], &["--workers", "2"], &["--threads", "2"]] {
         let pool = Setup::new(ECHO).words(words).words(&["--max-requests", "5"]).start();
         let mut served: std::collections::HashMap<i32, u32> = Default::default();
@@ -159,7 +159,7 @@ fn a_supervisor_that_is_killed_leaves_no_process_behind() {
 }
 
 #[test]
-fn an_application_that_cannot_be_loaded_at_the_start_ends_the_pool_and_says_why() {
+fn an_application_that_cannot_be_loaded_at_the_start_ends_the_pool_with_the_reason() {
     for (code, expected) in [
         ("import there_is_no_such_module", "W0302"),
         ("raise RuntimeError('no')", "W0301"),
@@ -178,7 +178,7 @@ fn an_application_that_cannot_be_loaded_at_the_start_ends_the_pool_and_says_why(
 }
 
 #[test]
-fn an_interpreter_that_cannot_load_the_engine_ends_the_pool_and_says_why() {
+fn an_interpreter_that_cannot_load_the_engine_ends_the_pool_with_the_reason() {
     let setup = Setup::new(ECHO);
     let engine = setup.path("broken.so");
     fs::write(&engine, "no library").unwrap();

@@ -128,7 +128,7 @@ fn the_time_of_a_request_counts_for_its_close() {
 }
 
 #[test]
-fn a_close_that_does_not_react_costs_its_process_and_no_response() {
+fn a_hanging_close_costs_its_process_and_no_response() {
     for mode in CGI_MODES {
         let served = Served::start(mode, &["--timeout", "3"], CLOSES_LATE);
         let response = served.request("GET", "/length/deaf", &[], b"");
@@ -142,7 +142,7 @@ fn a_close_that_does_not_react_costs_its_process_and_no_response() {
 }
 
 #[test]
-fn a_close_outlives_a_gateway_that_the_web_server_ends() {
+fn a_close_outlives_a_gateway_that_the_web_server_kills() {
     for signal in [Signal::TERM, Signal::KILL] {
         let served = Served::start(Mode::Cold, &["--timeout", "60"], CLOSES_LATE);
         let mut running = served.begin("GET", "/length").unwrap();
@@ -158,7 +158,7 @@ fn a_close_outlives_a_gateway_that_the_web_server_ends() {
 }
 
 #[test]
-fn a_close_without_end_does_not_outlive_its_gateway_for_ever() {
+fn an_endless_close_does_not_outlive_its_gateway_for_ever() {
     for path in ["/length/for/ever", "/length/deaf"] {
         let served = Served::start(Mode::Cold, &["--timeout", "3"], CLOSES_LATE);
         let mut running = served.begin("GET", path).unwrap();

@@ -62,7 +62,7 @@ fn files_that_an_import_has_opened_are_written() {
 }
 
 #[test]
-fn what_an_import_has_written_is_written_once_for_each_process_that_imports() {
+fn buffered_output_of_an_import_is_written_once_for_each_importing_process() {
     let code = "
         import os
         text = open(os.environ['OUT'] + '/text', 'a')
@@ -87,7 +87,7 @@ fn what_an_import_has_written_is_written_once_for_each_process_that_imports() {
 }
 
 #[test]
-fn what_requests_leave_open_is_written() {
+fn files_that_requests_leave_open_are_flushed() {
     let code = "
         import bz2, gzip, io, lzma, os
         OUT, KEPT = os.environ['OUT'], []

@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[test]
-fn a_child_that_comes_back_from_an_import_serves_nothing_and_runs_no_exit_handler() {
+fn a_child_that_returns_from_an_import_serves_nothing_and_runs_no_exit_handler() {
     for waits in ["os.waitpid(child, 0)", "pass"] {
         let code = format!(
             "

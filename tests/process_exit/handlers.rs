@@ -130,7 +130,7 @@ fn an_exit_handler_that_hangs_costs_a_log_message_and_no_process() {
 }
 
 #[test]
-fn a_thread_that_does_not_end_keeps_no_process_beyond_its_timeout() {
+fn a_thread_that_does_not_exit_keeps_no_process_beyond_its_timeout() {
     let code = "
         import threading
         def application(environ, start_response):

@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn write_ahead_logs_of_sqlite_are_ended() {
+fn write_ahead_logs_of_sqlite_are_closed() {
     let code = "
         import os, sqlite3, threading
         OUT, KEPT = os.environ['OUT'], threading.local()
@@ -69,7 +69,7 @@ fn exit_handlers_of_libraries_in_c_run_once() {
 }
 
 #[test]
-fn what_an_import_has_made_is_finalised_once() {
+fn objects_of_an_import_are_finalised_once() {
     let code = "
         import os, tempfile
         OUT = os.environ['OUT']

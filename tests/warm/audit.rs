@@ -26,7 +26,7 @@ const KEEPS_OPEN: &str = "
     ";
 
 #[test]
-fn what_one_process_may_have_is_lost_by_no_request_and_said_once() {
+fn an_exclusive_resource_is_lost_by_no_request_and_logged_once() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "", KEEPS_OPEN);
         fs::write(site.place.path("site/data"), "").unwrap();
@@ -64,7 +64,7 @@ fn new_code_that_may_be_forked_is() {
 }
 
 #[test]
-fn what_a_warm_up_request_opens_for_one_process_has_requests_served_cold() {
+fn an_exclusive_resource_of_a_warm_up_request_makes_requests_fall_back_to_cold_cgi() {
     let code = KEEPS_OPEN.replace("'data'), 'r+')", "'data'), 'a')").replace(
         "    def application(environ, start_response):\n",
         "    def application(environ, start_response):\n        global more\n        if \

@@ -45,7 +45,7 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
 }
 
 #[test]
-fn a_gateway_that_meets_a_pool_of_another_build_serves_cold_and_says_so_once() {
+fn a_gateway_that_meets_a_pool_of_another_build_falls_back_to_cold_cgi_and_logs_it_once() {
     let site = Site::new(TELLS_ITSELF);
     site.warm_up();
     let of_old = site.files(".sock").remove(0);

@@ -85,7 +85,7 @@ fn await_end(pid: Pid) {
 }
 
 #[test]
-fn a_process_that_ends_before_the_head_is_answered_for() {
+fn a_process_that_exits_before_the_response_headers_is_answered_with_an_error_page() {
     for (query, status) in [("kill", 502), ("exit", 502), ("raise", 500)] {
         let site = Site::new(MISBEHAVES);
         site.warm_up();
@@ -102,7 +102,7 @@ fn a_process_that_ends_before_the_head_is_answered_for() {
 }
 
 #[test]
-fn a_process_that_ends_after_the_head_leaves_a_cut_response() {
+fn a_process_that_exits_after_the_response_headers_leaves_a_cut_response() {
     for query in ["kill late", "exit late", "raise late"] {
         let site = Site::new(MISBEHAVES);
         site.warm_up();
@@ -153,7 +153,7 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
 }
 
 #[test]
-fn a_client_that_is_gone_ends_the_request() {
+fn a_client_that_disconnects_ends_the_request() {
     let site = Site::new(
         "
         import os
@@ -235,7 +235,7 @@ fn threads_at_import_do_no_harm() {
 }
 
 #[test]
-fn a_template_that_the_application_has_taken_the_descriptors_of_ends() {
+fn a_template_whose_descriptors_the_application_closed_exits() {
     let site = Site::new(
         "
         import os

@@ -15,7 +15,7 @@ fn site(mode: &str) -> Site {
 }
 
 #[test]
-fn a_child_of_the_application_and_programs_it_starts_are_as_those_of_a_plain_process() {
+fn a_child_of_the_application_and_its_programs_are_as_those_of_a_plain_process() {
     for mode in ["warm", "resident"] {
         let site = site(mode);
         for path in ["state", "signals", "exits", "work"] {
@@ -31,7 +31,7 @@ fn a_child_of_the_application_and_programs_it_starts_are_as_those_of_a_plain_pro
 }
 
 #[test]
-fn what_ends_in_a_child_closes_no_file_of_the_childs() {
+fn an_object_that_ends_in_a_child_closes_no_file_of_the_child() {
     for mode in ["warm", "resident"] {
         let site = site(mode);
         for _ in 0..2 {

@@ -15,7 +15,7 @@ use crate::warm::{Site, TELLS_ITSELF};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[test]
-fn what_belongs_to_no_pool_that_runs_is_removed_when_one_is_started() {
+fn files_of_pools_that_no_longer_run_are_removed_when_a_pool_starts() {
     let site = Site::new(TELLS_ITSELF);
     let run = site.place.path("run");
     fs::create_dir_all(&run).unwrap();

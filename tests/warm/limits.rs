@@ -99,7 +99,7 @@ impl Gated {
 }
 
 #[test]
-fn there_are_never_more_processes_than_there_may_be() {
+fn there_are_never_more_processes_than_the_limit() {
     for (mode, most) in [("warm", 1), ("warm", 3), ("resident", 3)] {
         let gated = Gated::started(mode, &format!("--max-processes {most} --queue 60"));
         let queries: Vec<String> = (0..most).map(|number| format!("slow{number}")).collect();
@@ -118,7 +118,7 @@ fn there_are_never_more_processes_than_there_may_be() {
 }
 
 #[test]
-fn with_all_of_them_busy_requests_are_served_cold_after_a_while() {
+fn with_all_processes_busy_requests_fall_back_to_cold_cgi_after_the_queue_timeout() {
     let gated = Gated::started("warm", "--max-processes 1");
     let occupied = gated.occupy("slow");
     for _ in 0..2 {
@@ -132,7 +132,7 @@ fn with_all_of_them_busy_requests_are_served_cold_after_a_while() {
 }
 
 #[test]
-fn a_process_that_does_not_end_after_its_request_gives_its_place_to_the_next() {
+fn a_process_that_does_not_exit_after_its_request_frees_its_slot() {
     let gated = Gated::started("warm", "--max-processes 1 --queue 60 --timeout 1");
     for query in ["stay", "stay", "other"] {
         assert!(Who::of(&gated.ask(query)).is_warm(), "{}", gated.site.log());
@@ -142,7 +142,7 @@ fn a_process_that_does_not_end_after_its_request_gives_its_place_to_the_next() {
 }
 
 #[test]
-fn a_pool_ends_though_the_exit_handlers_of_its_processes_do_not() {
+fn a_pool_stops_though_the_exit_handlers_of_its_processes_hang() {
     let site = Site::of(
         "warm",
         "--timeout 1",
@@ -186,7 +186,7 @@ fn or_they_are_refused() {
 }
 
 #[test]
-fn requests_that_wait_for_a_pool_which_ends_are_served_cold() {
+fn requests_that_wait_for_a_stopping_pool_fall_back_to_cold_cgi() {
     for mode in ["warm", "resident"] {
         let gated = Gated::started(mode, "--max-processes 1 --queue 600 --when-full 503");
         let occupied = gated.occupy("slow");
@@ -215,7 +215,7 @@ fn requests_that_wait_for_a_pool_which_ends_are_served_cold() {
 }
 
 #[test]
-fn a_resident_process_serves_as_many_requests_as_it_may() {
+fn a_resident_process_serves_max_requests() {
     let gated = Gated::started("resident", "--max-requests 3 --max-processes 2 --queue 60");
     let mut pids = HashSet::new();
     for _ in 0..20 {
@@ -274,7 +274,7 @@ fn a_full_pool_changes_to_new_processes_all_the_same() {
 }
 
 #[test]
-fn a_pool_that_is_old_ends_though_there_are_requests() {
+fn a_pool_at_its_maximum_age_stops_though_requests_arrive() {
     let gated = Gated::started("resident", "--warm-age 1");
     let supervisors = gated.site.supervisors();
     thread::scope(|scope| {

@@ -61,7 +61,7 @@ impl Site {
 }
 
 #[test]
-fn the_first_request_is_served_cold_and_the_next_by_processes_that_are_forked() {
+fn the_first_request_is_served_by_cold_cgi_and_the_next_by_forked_processes() {
     let site = Site::new(TELLS_ITSELF);
     assert!(!Who::of(&site.warm_up()).is_warm());
     let answers: Vec<Who> =
@@ -173,7 +173,7 @@ fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
 }
 
 #[test]
-fn what_is_to_be_done_at_the_exit_is_done_after_each_request() {
+fn exit_handlers_run_after_each_request() {
     let site = Site::new(
         "
         import atexit, os
@@ -190,7 +190,7 @@ fn what_is_to_be_done_at_the_exit_is_done_after_each_request() {
 }
 
 #[test]
-fn the_gateway_has_ended_when_the_response_ends() {
+fn the_gateway_has_exited_when_the_response_ends() {
     for mode in ["warm", "resident"] {
         let site = Site::new(TELLS_ITSELF);
         site.place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), TELLS_ITSELF);

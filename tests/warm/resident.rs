@@ -81,7 +81,7 @@ fn processes_stay_and_each_request_has_its_own_environment() {
 }
 
 #[test]
-fn a_process_that_dies_is_answered_for_and_replaced() {
+fn a_process_that_crashes_is_answered_with_an_error_page_and_replaced() {
     let site = resident("");
     site.by_resident("x", "HTTP_X_A");
     for _ in 0..3 {
@@ -147,7 +147,7 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
 }
 
 #[test]
-fn a_pool_ends_when_it_is_told_and_when_nobody_comes() {
+fn a_pool_stops_on_a_command_and_when_it_is_idle() {
     let site = resident("--warm-idle 1");
     site.by_resident("x", "HTTP_X_A");
     site.await_no_process();
@@ -160,7 +160,7 @@ fn a_pool_ends_when_it_is_told_and_when_nobody_comes() {
 }
 
 #[test]
-fn each_request_has_its_own_environment_whatever_shows_it() {
+fn each_request_has_its_own_environment_in_every_view_of_it() {
     // Nothing but what is documented of `os.environb`.
     let shown = "
     import os, collections.abc
@@ -238,7 +238,7 @@ fn what_a_request_does_to_the_environment_is_undone() {
 }
 
 #[test]
-fn a_process_without_its_descriptors_is_answered_for_and_replaced() {
+fn a_process_whose_descriptors_were_closed_is_answered_with_an_error_page_and_replaced() {
     let site = Site::of("resident", "", MEDDLES);
     site.warm_up();
     for code in [

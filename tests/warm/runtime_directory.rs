@@ -65,7 +65,7 @@ impl Site {
 }
 
 #[test]
-fn it_is_the_one_that_is_named_or_of_the_session_or_in_the_temporary_directory() {
+fn the_runtime_directory_is_the_named_one_that_of_the_session_or_a_temporary_one() {
     let in_temporary = named_by_user("tmp");
     let cases: [(Variables<'_>, &str); 5] = [
         (
@@ -189,7 +189,7 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
 type Squatter = fn(&Path, &Path);
 
 #[test]
-fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
+fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cgi() {
     let squatters: [(&str, Squatter); 8] = [
         ("a link to a good directory", |path, good| symlink(good, path).unwrap()),
         ("a link to nothing", |path, good| symlink(good.join("nothing"), path).unwrap()),
@@ -256,7 +256,7 @@ fn a_squatter_in_its_place_is_not_used_and_the_request_is_served_cold() {
 }
 
 #[test]
-fn a_name_that_depends_on_where_one_stands_is_refused() {
+fn a_relative_path_is_refused() {
     let site = Site::new(TELLS_ITSELF);
     let mut command = site.request();
     let response = site.answer(command.env("WSGATE_RUNTIME_DIR", "run"), "");
@@ -266,7 +266,7 @@ fn a_name_that_depends_on_where_one_stands_is_refused() {
 }
 
 #[test]
-fn root_asks_the_pools_of_another_user_by_naming_the_directory() {
+fn root_controls_the_pools_of_another_user_by_naming_the_directory() {
     if !geteuid().is_root() {
         // Nobody else gets an answer, which `control` tests.
         return;

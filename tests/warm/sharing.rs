@@ -79,7 +79,7 @@ impl Site {
 }
 
 #[test]
-fn a_process_shares_what_was_loaded_before_it_and_with_a_warm_up_request_more() {
+fn a_process_shares_the_memory_of_its_template_and_more_after_a_warm_up_request() {
     let without = Site::new(IMPORTS_LATE).memory_amid_a_request();
     let with = Site::with("--warm-up /", IMPORTS_LATE).memory_amid_a_request();
     // The 20 MB that the module has made are not copied, whatever else is.
@@ -115,7 +115,7 @@ fn faults(site: &Site) -> u64 {
 }
 
 #[test]
-fn what_requests_write_to_is_copied_before_the_next_come() {
+fn pages_that_requests_write_to_are_copied_before_the_next_request() {
     let site = Site::new(&WRITES.replace("MEGABYTES", "4"));
     site.warm_up();
     assert!(faults(&site) > 1000);
@@ -124,7 +124,7 @@ fn what_requests_write_to_is_copied_before_the_next_come() {
 }
 
 #[test]
-fn a_process_that_waits_has_no_more_than_so_much_of_its_own() {
+fn an_idle_process_has_little_private_memory() {
     // Pages with others between them, and in one piece.
     let in_one = "[memoryview(ALL)[4096 * number:][:4096] for ALL in [bytearray(64 << 20)] for \
         number in range(1 << 14)]";
@@ -147,7 +147,7 @@ fn a_process_that_waits_has_no_more_than_so_much_of_its_own() {
 }
 
 #[test]
-fn a_process_with_much_address_space_and_little_left_ends_in_good_order() {
+fn a_process_close_to_its_address_space_limit_exits_regularly() {
     let site = Site::new(
         "
         import mmap, os, resource

@@ -48,7 +48,7 @@ impl Site {
 }
 
 #[test]
-fn a_script_that_has_changed_is_run_as_it_is_now() {
+fn a_changed_script_runs_in_its_new_version() {
     let site = Site::new(&versions("one"));
     site.helper("x");
     site.await_version("one x");
@@ -63,7 +63,7 @@ fn a_script_that_has_changed_is_run_as_it_is_now() {
 }
 
 #[test]
-fn a_module_that_has_changed_is_run_as_it_is_now() {
+fn a_changed_module_runs_in_its_new_version() {
     let site = Site::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
@@ -77,7 +77,7 @@ fn a_module_that_has_changed_is_run_as_it_is_now() {
 }
 
 #[test]
-fn a_module_that_is_broken_is_found_so_and_mended() {
+fn a_broken_module_is_reported_until_it_is_repaired() {
     let site = Site::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
@@ -91,7 +91,7 @@ fn a_module_that_is_broken_is_found_so_and_mended() {
 }
 
 #[test]
-fn a_restart_can_be_asked_for_by_a_file() {
+fn a_restart_can_be_requested_by_a_file() {
     let site = Site::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
@@ -104,7 +104,7 @@ fn a_restart_can_be_asked_for_by_a_file() {
 }
 
 #[test]
-fn options_that_have_changed_count_at_once() {
+fn changed_options_take_effect_at_once() {
     let site = Site::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
@@ -117,7 +117,7 @@ fn options_that_have_changed_count_at_once() {
 }
 
 #[test]
-fn a_virtualenv_that_has_changed_is_looked_at_again() {
+fn a_changed_virtualenv_is_read_again() {
     let site = Site::new(
         "
         import os, sys
@@ -225,7 +225,7 @@ const WAYS: [(&str, &str, &str); 10] = [
 ];
 
 #[test]
-fn code_that_is_loaded_in_any_way_is_run_as_it_is_now() {
+fn code_that_is_loaded_in_any_way_runs_in_its_new_version() {
     for mode in ["warm", "resident"] {
         for (name, load, put) in WAYS {
             let place = |site: &Site, value: &str| {

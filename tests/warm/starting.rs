@@ -24,7 +24,7 @@ fn a_hundred_first_requests_start_one_pool() {
 }
 
 #[test]
-fn a_pool_without_requests_ends_and_leaves_nothing() {
+fn an_idle_pool_stops_and_leaves_nothing() {
     let site = Site::with("--warm-idle 1", TELLS_ITSELF);
     site.ask();
     eventually("the pool has served", || site.log().contains("W0710"));
@@ -55,7 +55,7 @@ fn a_pool_that_is_killed_is_replaced_and_no_request_fails() {
 }
 
 #[test]
-fn pools_can_be_seen_and_told() {
+fn pools_are_shown_by_status_and_obey_commands() {
     let site = Site::new(TELLS_ITSELF);
     site.warm_up();
     let status = site.wsgate(&["status"]);
@@ -73,7 +73,7 @@ fn pools_can_be_seen_and_told() {
 }
 
 #[test]
-fn without_a_directory_for_it_requests_are_served_cold_and_the_log_says_so() {
+fn without_a_runtime_directory_requests_fall_back_to_cold_cgi_with_a_log_message() {
     let site = Site::new(TELLS_ITSELF);
     let open = site.place.path("open");
     fs::create_dir(&open).unwrap();
@@ -96,7 +96,7 @@ fn without_a_directory_for_it_requests_are_served_cold_and_the_log_says_so() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_the_socket_does_no_harm() {
+fn other_files_at_the_path_of_the_socket_do_no_harm() {
     let site = Site::new(TELLS_ITSELF);
     site.warm_up();
     let socket = site.files(".sock").remove(0);
@@ -119,7 +119,7 @@ fn what_stands_in_the_place_of_the_socket_does_no_harm() {
 }
 
 #[test]
-fn an_application_that_cannot_be_loaded_is_answered_cold_and_is_not_tried_each_time() {
+fn an_application_that_cannot_be_loaded_falls_back_to_cold_cgi_and_is_not_tried_each_time() {
     let site = Site::new("raise RuntimeError('broken')");
     for _ in 0..3 {
         let response = site.ask();
@@ -167,7 +167,7 @@ fn different_settings_of_the_web_server_are_different_pools_and_not_too_many() {
 }
 
 #[test]
-fn requests_that_differ_in_what_is_their_own_have_one_pool() {
+fn requests_that_differ_in_request_variables_share_one_pool() {
     let site = Site::new(TELLS_ITSELF);
     site.warm_up();
     let directory = site.place.path("site");
@@ -210,7 +210,7 @@ fn requests_that_differ_in_what_is_their_own_have_one_pool() {
 }
 
 #[test]
-fn a_program_of_the_deployer_s_can_ask_for_it() {
+fn a_program_of_the_deployer_can_start_a_pool() {
     let site = Site::new(TELLS_ITSELF);
     let program = site.place.script(
         "site/program",

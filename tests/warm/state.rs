@@ -93,7 +93,7 @@ fn state(site: &Site, query: &str, user: &str) -> ([String; 3], Who) {
 }
 
 #[test]
-fn what_loading_has_made_of_its_process_is_there_for_every_request() {
+fn the_process_state_that_loading_has_set_is_there_for_every_request() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "", CONFIGURES);
         let (cold, who) = state(&site, "", "");
@@ -124,7 +124,7 @@ fn what_loading_has_made_of_its_process_is_there_for_every_request() {
 }
 
 #[test]
-fn a_variable_that_loading_sets_and_a_request_carries_has_the_requests_value() {
+fn a_variable_of_loading_and_of_the_request_has_the_value_of_the_request() {
     for mode in ["warm", "resident"] {
         let site = Site::of(
             mode,
@@ -146,7 +146,7 @@ fn a_variable_that_loading_sets_and_a_request_carries_has_the_requests_value() {
 }
 
 #[test]
-fn what_loading_has_made_of_the_environment_is_in_environ_as_with_cgi_handler() {
+fn environment_variables_that_loading_sets_are_in_environ_as_with_cgi_handler() {
     let code = "
         import os
         BORN = os.getpid()
@@ -188,7 +188,7 @@ fn what_loading_has_made_of_the_environment_is_in_environ_as_with_cgi_handler() 
 }
 
 #[test]
-fn standard_error_that_loading_has_sent_elsewhere_stays_there() {
+fn standard_error_that_loading_redirects_stays_redirected() {
     for mode in ["warm", "resident"] {
         let site = Site::of(
             mode,
@@ -220,7 +220,7 @@ fn standard_error_that_loading_has_sent_elsewhere_stays_there() {
 }
 
 #[test]
-fn a_handler_for_sigterm_that_loading_has_set_is_called_when_a_request_is_ended() {
+fn a_sigterm_handler_that_loading_has_set_is_called_when_a_request_is_stopped() {
     for mode in ["cold", "warm", "resident"] {
         let site = Site::of(
             mode,
@@ -255,7 +255,7 @@ fn a_handler_for_sigterm_that_loading_has_set_is_called_when_a_request_is_ended(
 }
 
 #[test]
-fn what_a_request_does_to_the_standard_streams_ends_with_it() {
+fn changes_of_a_request_to_the_standard_streams_end_with_it() {
     for mode in ["cold", "warm", "resident"] {
         let site = Site::of(mode, "", STREAMS);
         site.ask();

@@ -51,7 +51,7 @@ fn count(status: &Value, is_counted: impl Fn(&Value) -> bool) -> usize {
 }
 
 #[test]
-fn requests_are_counted_and_those_that_are_served_are_named() {
+fn requests_are_counted_and_current_ones_are_named() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "--queue 60 --max-processes 5", WAITS);
         let gate = Gate::new(&site.place.path("site"));
@@ -137,7 +137,7 @@ fn a_process_that_outlives_its_template_leaves_others_alone() {
 }
 
 #[test]
-fn a_supervisor_that_is_stopped_is_said_to_be_so() {
+fn a_suspended_supervisor_is_reported() {
     let site = Site::new(WAITS);
     site.warm_up();
     let name = site.files(".sock").remove(0).file_stem().unwrap().to_str().unwrap().to_owned();

@@ -63,7 +63,7 @@ fn seen(response: &Response) -> &str {
 }
 
 #[test]
-fn every_process_has_what_one_request_has_made() {
+fn every_process_has_the_state_of_the_warm_up_request() {
     for mode in ["warm", "resident"] {
         let site = Site::of(mode, "--warm-up /a%20b?c=d", KEEPS);
         let response = first_of_a_process(&site);
@@ -84,13 +84,13 @@ fn every_process_has_what_one_request_has_made() {
 }
 
 #[test]
-fn without_the_option_nothing_is_asked() {
+fn without_the_option_no_warm_up_request_is_made() {
     let site = Site::new(KEEPS);
     assert_eq!(seen(&first_of_a_process(&site)), "");
 }
 
 #[test]
-fn a_warm_up_request_that_fails_is_one_entry_and_the_pool_serves() {
+fn a_warm_up_request_that_fails_is_one_log_message_and_the_pool_serves() {
     for (path, why) in [
         ("/raise", "RuntimeError: on purpose"),
         ("/exit", "called `sys.exit`"),
@@ -120,7 +120,7 @@ fn a_child_of_the_warm_up_request_is_no_template() {
 }
 
 #[test]
-fn modules_that_it_imports_are_watched() {
+fn modules_that_the_warm_up_request_imports_are_watched() {
     let site = Site::with("--warm-up /import", KEEPS);
     for value in ["one", "four", "seven"] {
         let draft = site.place.file("site/lazy.draft", &format!("VALUE = {value:?}\n"));
@@ -134,7 +134,7 @@ fn modules_that_it_imports_are_watched() {
 }
 
 #[test]
-fn a_socket_that_it_leaves_open_has_each_process_load_by_itself() {
+fn a_socket_that_the_warm_up_request_leaves_open_makes_each_process_load_by_itself() {
     let site = Site::with("--warm-up /socket", KEEPS);
     let response = site.warm_up();
     assert!(!Who::of(&response).is_warm());

@@ -57,7 +57,7 @@ fn behind_htaccess_the_scripts_name_stays_out_of_addresses() {
 }
 
 #[test]
-fn behind_htaccess_a_script_that_is_asked_for_by_name_is_named() {
+fn behind_htaccess_a_script_that_is_requested_by_name_is_in_the_addresses() {
     let web_server = public_html(CgiModule::Cgid, "environ.wsgi");
     let seen = seen(&web_server, "/~alice/app.wsgi/a/b");
     assert_eq!(
@@ -76,7 +76,7 @@ fn behind_htaccess_a_path_arrives_as_its_bytes() {
 }
 
 #[test]
-fn behind_htaccess_a_password_arrives_and_none_is_made_up() {
+fn behind_htaccess_a_password_arrives_and_none_is_invented() {
     for module in [CgiModule::Cgid, CgiModule::Cgi] {
         let web_server = public_html(module, "environ.wsgi");
         let with = Client::get(web_server.url("/~alice/x?format=json"))
@@ -145,13 +145,13 @@ fn under_a_handler_a_password_and_a_body_arrive() {
 }
 
 #[test]
-fn under_a_handler_a_file_that_is_not_there_is_not_found() {
+fn under_a_handler_a_missing_file_is_not_found() {
     let web_server = pages(CgiModule::Cgid, "environ.wsgi");
     Client::get(web_server.url("/apps/absent.wsgi")).run().expect(404);
 }
 
 #[test]
-fn a_handler_cannot_be_asked_for_by_itself() {
+fn a_handler_cannot_be_requested_directly() {
     let web_server = pages(CgiModule::Cgid, "environ.wsgi");
     let script = web_server.site().path("cgi-bin/hello.wsgi").display().to_string();
     for path in [

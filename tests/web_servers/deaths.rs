@@ -7,11 +7,11 @@ use crate::{
 };
 
 behind_every_pool_web_server! {
-    a_worker_that_is_taken_along_is_replaced
+    a_worker_that_crashes_with_a_request_is_replaced
     a_request_that_takes_too_long_is_answered_and_its_worker_goes_on
 }
 
-fn a_worker_that_is_taken_along_is_replaced(web_server: &mut dyn WebServer) {
+fn a_worker_that_crashes_with_a_request_is_replaced(web_server: &mut dyn WebServer) {
     for (script, how) in [
         ("segfaults.wsgi", "was killed by SIGSEGV"),
         ("kills_itself.wsgi", "was killed by SIGKILL"),

@@ -7,19 +7,19 @@ use crate::{
 
 // No script is run, so that it is all one whether one would be warm.
 behind_every_cold_web_server! {
-    only_wsgi_files_can_be_asked_for
+    only_wsgi_files_can_be_requested
 }
 
 // The other fronts of long-lived workers serve one application at one address, and no directory.
 mod apache_fcgid {
     #[test]
-    fn only_wsgi_files_can_be_asked_for() {
-        super::only_wsgi_files_can_be_asked_for(&mut super::ApacheFcgid::start());
+    fn only_wsgi_files_can_be_requested() {
+        super::only_wsgi_files_can_be_requested(&mut super::ApacheFcgid::start());
     }
 }
 
 /// A virtualenv's python under cgi-bin would be a program that runs whatever a client posts.
-fn only_wsgi_files_can_be_asked_for(web_server: &mut dyn WebServer) {
+fn only_wsgi_files_can_be_requested(web_server: &mut dyn WebServer) {
     std::os::unix::fs::symlink(
         crate::support::web_servers::venv(),
         web_server.site().path("cgi-bin/.venv"),

@@ -272,14 +272,14 @@ fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str)
 }
 
 #[test]
-fn behind_htaccess_only_the_application_and_static_files_can_be_asked_for() {
+fn behind_htaccess_only_the_application_and_static_files_can_be_requested() {
     hides_all_but_the_application(CgiModule::Cgid, Setup::PublicHtml, "/~alice");
 }
 
 /// With all that a host may allow: overrides, lists of directories, guessed names, paths behind
 /// files.
 #[test]
-fn at_a_hosts_root_only_the_application_and_static_files_can_be_asked_for() {
+fn at_a_hosts_root_only_the_application_and_static_files_can_be_requested() {
     hides_all_but_the_application(CgiModule::Cgi, Setup::Hosted, "");
 }
 
@@ -310,7 +310,7 @@ fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
 }
 
 #[test]
-fn among_pages_only_wsgi_files_and_pages_can_be_asked_for() {
+fn among_pages_only_wsgi_files_and_pages_can_be_requested() {
     let site = Site::new();
     let pages = site.path("htdocs");
     put_hidden(&pages);
@@ -366,18 +366,18 @@ fn a_directory_of_scripts_shows_nothing(web_server: &dyn WebServer) {
 }
 
 #[test]
-fn under_a_script_alias_nothing_but_wsgi_files_can_be_asked_for() {
+fn under_a_script_alias_only_wsgi_files_can_be_requested() {
     a_directory_of_scripts_shows_nothing(&Apache::with(CgiModule::Cgid));
 }
 
 #[test]
-fn under_lighttpd_nothing_but_wsgi_files_can_be_asked_for() {
+fn under_lighttpd_only_wsgi_files_can_be_requested() {
     a_directory_of_scripts_shows_nothing(&Lighttpd::start());
 }
 
 /// mod_fcgid has to find a FastCGI server in a script, so that none is run here.
 #[test]
-fn under_mod_fcgid_nothing_but_wsgi_files_can_be_asked_for() {
+fn under_mod_fcgid_only_wsgi_files_can_be_requested() {
     let web_server = ApacheFcgid::start();
     gets(&web_server, "/cgi-bin/hello.wsgi", 200, "Hello from WSGI");
     put_hidden(&web_server.site().path("cgi-bin"));

@@ -18,12 +18,12 @@ macro_rules! each_gets_its_status_and_one_log_entry {
         behind_every_cold_web_server! { $($app)* $($unloaded)* }
         behind_every_warm_web_server! {
             $($app)*
-            a_process_that_ends_without_a_word
+            a_process_that_exits_without_a_message
             an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
         }
         behind_every_resident_web_server! {
             $($app)*
-            a_process_that_ends_without_a_word
+            a_process_that_exits_without_a_message
             an_application_that_cannot_be_loaded_is_answered_as_without_a_pool
         }
     };
@@ -59,7 +59,7 @@ each_gets_its_status_and_one_log_entry! {
     }
 }
 
-fn a_process_that_ends_without_a_word(web_server: &mut dyn WebServer) {
+fn a_process_that_exits_without_a_message(web_server: &mut dyn WebServer) {
     fails_well(web_server, "calls_os_exit", 502);
 }
 

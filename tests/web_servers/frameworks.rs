@@ -14,7 +14,7 @@ behind_every_web_server! {
     flask_counts_visits_in_a_cookie
     flask_routes_a_path_that_is_not_ascii
     flask_asks_for_a_password_and_accepts_it
-    flask_failing_is_one_entry_in_the_log
+    flask_failing_is_one_log_message
     django_serves_its_page_and_its_static_files
     django_refuses_a_form_without_its_token
     django_logs_an_admin_in_who_edits_a_note
@@ -77,7 +77,7 @@ fn flask_asks_for_a_password_and_accepts_it(web_server: &mut dyn WebServer) {
 }
 
 /// Flask answers such a request itself, and writes to `wsgi.errors`.
-fn flask_failing_is_one_entry_in_the_log(web_server: &mut dyn WebServer) {
+fn flask_failing_is_one_log_message(web_server: &mut dyn WebServer) {
     let response = Client::get(web_server.script("flask.wsgi/error")).run().expect(500);
     assert!(!response.text().contains("Traceback"), "{response:?}");
     eventually("the traceback is in the log", || {

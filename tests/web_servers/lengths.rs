@@ -14,7 +14,7 @@ use crate::{
 
 behind_every_web_server! {
     a_content_length_arrives
-    a_head_has_the_headers_of_a_get
+    a_response_to_head_has_the_headers_of_a_get
     what_comes_behind_a_short_body_is_not_taken_for_the_next_response
 }
 
@@ -48,7 +48,7 @@ fn a_content_length_arrives(web_server: &mut dyn WebServer) {
 }
 
 /// RFC 9110 9.3.2: the same headers, though those that only a body makes known may be missing.
-fn a_head_has_the_headers_of_a_get(web_server: &mut dyn WebServer) {
+fn a_response_to_head_has_the_headers_of_a_get(web_server: &mut dyn WebServer) {
     let headers = |response: &Response| {
         let of_connection =
             ["date", "transfer-encoding", "connection", "keep-alive", "accept-ranges"];

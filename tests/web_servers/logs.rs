@@ -10,16 +10,16 @@ use std::{
 use crate::support::web_servers::{ApacheFcgid, ApacheProxyFcgi, Client, Nginx, WebServer};
 
 #[test]
-fn nginx_logs_what_a_request_says() {
-    logs_what_a_request_says(
+fn nginx_logs_the_messages_of_a_request() {
+    logs_the_messages_of_a_request(
         &mut Nginx::with_words(&["--errors-to-server"]),
         "FastCGI sent in stderr: \"",
     );
 }
 
 #[test]
-fn apache_logs_what_a_request_says() {
-    logs_what_a_request_says(
+fn apache_logs_the_messages_of_a_request() {
+    logs_the_messages_of_a_request(
         &mut ApacheProxyFcgi::with_words(&["--errors-to-server"]),
         "AH01071: Got error '",
     );
@@ -27,7 +27,7 @@ fn apache_logs_what_a_request_says() {
 
 /// mod_fcgid starts scripts alone, so that one stands before each application.
 #[test]
-fn mod_fcgid_logs_what_a_request_says() {
+fn mod_fcgid_logs_the_messages_of_a_request() {
     let mut web_server = ApacheFcgid::start();
     for script in ["raises.wsgi", "writes_to_errors.wsgi", "hello.wsgi"] {
         let path = |name: &str| web_server.site().path("cgi-bin").join(name).display().to_string();
@@ -41,11 +41,11 @@ fn mod_fcgid_logs_what_a_request_says() {
         .unwrap();
         fs::set_permissions(&starts, Permissions::from_mode(0o755)).unwrap();
     }
-    logs_what_a_request_says(&mut web_server, "mod_fcgid: stderr: ");
+    logs_the_messages_of_a_request(&mut web_server, "mod_fcgid: stderr: ");
 }
 
 /// `words` are those that the server puts before what it is told.
-fn logs_what_a_request_says(web_server: &mut dyn WebServer, words: &str) {
+fn logs_the_messages_of_a_request(web_server: &mut dyn WebServer, words: &str) {
     for _ in 0..3 {
         let page = Client::get(web_server.script("raises.wsgi")).run().expect(500);
         assert!(page.text().contains("<code>"), "the page of the pool itself: {page:?}");

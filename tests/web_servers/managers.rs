@@ -60,7 +60,7 @@ fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
 }
 
 #[test]
-fn what_spawn_fcgi_starts_answers_cgi_fcgi_until_it_is_told_to_end() {
+fn a_worker_of_spawn_fcgi_answers_cgi_fcgi_until_it_is_asked_to_stop() {
     let site = Site::new();
     let socket = site.path("var/hello.sock").display().to_string();
     let process = spawn_fcgi(&site, &socket, "hello.wsgi");
@@ -91,7 +91,7 @@ fn spawn_fcgi_may_stay_in_the_foreground() {
 }
 
 #[test]
-fn cgi_fcgi_hands_over_its_environment() {
+fn cgi_fcgi_passes_its_environment() {
     let site = Site::new();
     let socket = site.path("var/environ.sock").display().to_string();
     let _process = spawn_fcgi(&site, &socket, "environ.wsgi");
@@ -141,7 +141,7 @@ fn put_hanging(site: &Site, options: &str) {
 }
 
 /// Asserts that a hang ends the worker, and that another is started in its place.
-fn goes_on_after_a_hang(web_server: &mut dyn WebServer) {
+fn serves_again_after_a_hang(web_server: &mut dyn WebServer) {
     let url = web_server.script("hello.wsgi");
     let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
     let hung = Client::get(format!("{url}?hang")).run();
@@ -162,18 +162,18 @@ fn goes_on_after_a_hang(web_server: &mut dyn WebServer) {
 fn mod_fcgid_starts_another_worker_after_a_hang() {
     let mut web_server = ApacheFcgid::start();
     put_hanging(web_server.site(), "--timeout 1");
-    goes_on_after_a_hang(&mut web_server);
+    serves_again_after_a_hang(&mut web_server);
 }
 
 #[test]
 fn lighttpd_starts_another_worker_after_a_hang() {
     let mut web_server = LighttpdFastcgi::start();
     put_hanging(web_server.site(), "--timeout 1");
-    goes_on_after_a_hang(&mut web_server);
+    serves_again_after_a_hang(&mut web_server);
 }
 
 #[test]
-fn a_worker_that_hangs_and_is_told_to_end_by_mod_fcgid_says_where_it_is() {
+fn a_hanging_worker_that_mod_fcgid_asks_to_stop_logs_its_stack() {
     let web_server = ApacheFcgid::start();
     put_hanging(web_server.site(), "");
     let url = web_server.script("hello.wsgi");
@@ -190,7 +190,7 @@ fn a_worker_that_hangs_and_is_told_to_end_by_mod_fcgid_says_where_it_is() {
 }
 
 #[test]
-fn what_spawn_fcgi_starts_ends_after_a_hang() {
+fn a_worker_of_spawn_fcgi_exits_after_a_hang() {
     let site = Site::new();
     put_hanging(&site, "--timeout 1");
     let socket = site.path("var/hello.sock").display().to_string();

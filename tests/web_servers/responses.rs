@@ -6,16 +6,16 @@ use crate::{
 };
 
 behind_every_web_server! {
-    a_head_has_the_headers_of_its_get_and_no_body
+    a_response_to_head_has_the_headers_of_its_get_and_no_body
     a_redirect_by_path_is_the_browsers_to_follow
-    a_reply_that_points_elsewhere_keeps_its_status
-    a_reply_without_a_content_type_is_a_valid_one
+    a_response_with_a_location_keeps_its_status
+    a_response_without_a_content_type_is_valid
     every_cookie_is_set_and_comes_back
-    the_page_for_debugging_cannot_be_written_into
-    what_is_printed_lands_in_the_log
+    the_debug_page_cannot_be_injected_into
+    printed_output_goes_to_the_log
 }
 
-fn a_head_has_the_headers_of_its_get_and_no_body(web_server: &mut dyn WebServer) {
+fn a_response_to_head_has_the_headers_of_its_get_and_no_body(web_server: &mut dyn WebServer) {
     let get = Client::get(web_server.script("hello.wsgi")).run().expect(200);
     let head = Client::head(web_server.script("hello.wsgi")).run().expect(200);
     assert_eq!(head.header("content-type"), get.header("content-type"));
@@ -34,7 +34,7 @@ fn a_redirect_by_path_is_the_browsers_to_follow(web_server: &mut dyn WebServer) 
 
 /// RFC 3875 6.2.4: a `Location` does not make a status. To some servers it does, if it comes behind
 /// that.
-fn a_reply_that_points_elsewhere_keeps_its_status(web_server: &mut dyn WebServer) {
+fn a_response_with_a_location_keeps_its_status(web_server: &mut dyn WebServer) {
     for status in [201, 301, 303, 307, 308] {
         let response = Client::get(web_server.script(&format!("points_elsewhere.wsgi?{status}")))
             .run()
@@ -44,7 +44,7 @@ fn a_reply_that_points_elsewhere_keeps_its_status(web_server: &mut dyn WebServer
 }
 
 /// Web servers add none, or one of their own; HTTP asks for none (RFC 9110 8.3).
-fn a_reply_without_a_content_type_is_a_valid_one(web_server: &mut dyn WebServer) {
+fn a_response_without_a_content_type_is_valid(web_server: &mut dyn WebServer) {
     let response = Client::get(web_server.script("has_no_type.wsgi")).run().expect(200);
     assert_eq!(response.text(), "X-Header: none\r\n\r\n<h1>Body</h1>\n");
     assert_eq!(response.all("x-header"), [""; 0]);
@@ -75,7 +75,7 @@ fn every_cookie_is_set_and_comes_back(web_server: &mut dyn WebServer) {
     assert_eq!(cookies, ["first=1", "second=2"]);
 }
 
-fn the_page_for_debugging_cannot_be_written_into(web_server: &mut dyn WebServer) {
+fn the_debug_page_cannot_be_injected_into(web_server: &mut dyn WebServer) {
     let request = Client::get(web_server.script("environ.wsgi/%3Cscript%3E?%3Cb%3E"))
         .header("X-Name", "<script>alert(1)</script>");
     let response = request.run().expect(200);
@@ -84,7 +84,7 @@ fn the_page_for_debugging_cannot_be_written_into(web_server: &mut dyn WebServer)
     assert!(response.text().contains("&lt;script&gt;alert(1)"), "{}", response.text());
 }
 
-fn what_is_printed_lands_in_the_log(web_server: &mut dyn WebServer) {
+fn printed_output_goes_to_the_log(web_server: &mut dyn WebServer) {
     let response = Client::get(web_server.script("prints.wsgi")).run().expect(200);
     assert_eq!(response.text(), "only this\n");
     for line in ["printed by Python", "written to descriptor 1", "echoed by a child"] {

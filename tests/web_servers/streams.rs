@@ -14,10 +14,10 @@ use crate::{
 
 behind_every_cgi_web_server! {
     a_block_arrives_while_the_next_is_being_made
-    a_client_that_goes_away_ends_the_application_and_its_processes
-    a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving
+    a_client_that_disconnects_ends_the_application_and_its_processes
+    a_complete_response_is_not_disturbed_when_the_server_disconnects
     a_response_is_complete_before_its_close_returns
-    a_served_request_leaves_no_process_and_no_entry_in_the_log
+    a_served_request_leaves_no_process_and_no_log_message
 }
 
 // What is other where workers stay stands in `workers`.
@@ -34,7 +34,9 @@ fn a_block_arrives_while_the_next_is_being_made(web_server: &mut dyn WebServer) 
     assert_eq!(answer.finish(), ("first\nsecond\n".to_owned(), true));
 }
 
-fn a_client_that_goes_away_ends_the_application_and_its_processes(web_server: &mut dyn WebServer) {
+fn a_client_that_disconnects_ends_the_application_and_its_processes(
+    web_server: &mut dyn WebServer,
+) {
     let closed = web_server.site().fifo("closed");
     let mut answer = Client::get(web_server.script("never_ends.wsgi")).stream();
     let seen = answer.read_until("\n");
@@ -51,7 +53,9 @@ fn a_client_that_goes_away_ends_the_application_and_its_processes(web_server: &m
 }
 
 /// Some servers end a script once they have had what its Content-Length says. That is no failure.
-fn a_reply_that_is_whole_is_not_disturbed_by_the_servers_leaving(web_server: &mut dyn WebServer) {
+fn a_complete_response_is_not_disturbed_when_the_server_disconnects(
+    web_server: &mut dyn WebServer,
+) {
     let (mut gate, closed) = (web_server.site().fifo("gate"), web_server.site().fifo("closed"));
     let mut answer = Client::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
     answer.read_until("all\n");
@@ -71,7 +75,7 @@ fn a_response_is_complete_before_its_close_returns(web_server: &mut dyn WebServe
     assert_eq!(line_of(closed), "closed\n", "close() runs to its end");
 }
 
-fn a_served_request_leaves_no_process_and_no_entry_in_the_log(web_server: &mut dyn WebServer) {
+fn a_served_request_leaves_no_process_and_no_log_message(web_server: &mut dyn WebServer) {
     for script in [
         "hello.wsgi",
         "flask.wsgi/",

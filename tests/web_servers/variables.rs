@@ -17,7 +17,7 @@ use crate::{
 
 behind_every_web_server! {
     all_variables_of_cgi_arrive
-    nobody_is_a_user_by_saying_so
+    no_client_becomes_a_user_by_a_header
     the_host_is_that_of_an_absolute_address
 }
 
@@ -50,7 +50,7 @@ fn all_variables_of_cgi_arrive(web_server: &mut dyn WebServer) {
 
 /// A password is the application's to check where the web server does not, and makes nobody a user
 /// of the server's.
-fn nobody_is_a_user_by_saying_so(web_server: &mut dyn WebServer) {
+fn no_client_becomes_a_user_by_a_header(web_server: &mut dyn WebServer) {
     let request =
         Client::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
     let request = request

@@ -7,11 +7,11 @@ use crate::{
     web_servers::{behind_every_resident_web_server, behind_every_warm_web_server},
 };
 
-fn each_visit_has_a_process_of_its_own(web_server: &mut dyn WebServer) {
+fn each_request_has_a_process_of_its_own(web_server: &mut dyn WebServer) {
     assert_eq!(who_serve_ten_visits(web_server).len(), 10);
 }
 
-fn visits_have_the_processes_that_are_there(web_server: &mut dyn WebServer) {
+fn requests_are_served_by_the_existing_processes(web_server: &mut dyn WebServer) {
     let pids = who_serve_ten_visits(web_server);
     assert!(pids.len() <= 3, "{pids:?}");
 }
@@ -39,7 +39,7 @@ fn large_bodies_go_through(web_server: &mut dyn WebServer) {
     assert!(response.body == std::fs::read(file).unwrap(), "{} bytes", response.body.len());
 }
 
-fn a_process_that_dies_is_answered_for(web_server: &mut dyn WebServer) {
+fn a_process_that_crashes_is_answered_with_an_error_page(web_server: &mut dyn WebServer) {
     let url = web_server.script("visits.wsgi");
     let status = Client::get(format!("{url}?dies")).run().status;
     // A request that was served cold is answered by who knows how its process ended.
@@ -50,12 +50,12 @@ fn a_process_that_dies_is_answered_for(web_server: &mut dyn WebServer) {
 }
 
 behind_every_warm_web_server! {
-    each_visit_has_a_process_of_its_own
+    each_request_has_a_process_of_its_own
     large_bodies_go_through
-    a_process_that_dies_is_answered_for
+    a_process_that_crashes_is_answered_with_an_error_page
 }
 behind_every_resident_web_server! {
-    visits_have_the_processes_that_are_there
+    requests_are_served_by_the_existing_processes
     large_bodies_go_through
-    a_process_that_dies_is_answered_for
+    a_process_that_crashes_is_answered_with_an_error_page
 }

@@ -24,11 +24,11 @@ macro_rules! each_gets_its_page_and_the_worker_goes_on {
         $(fn $app(web_server: &mut dyn WebServer) { fails_and_goes_on(web_server, stringify!($app)); })*
         behind_every_fastcgi_web_server! {
             $($app)*
-            a_client_that_goes_away_ends_the_application_and_not_its_worker
-            a_reply_that_is_whole_goes_on_to_its_end
-            served_requests_leave_no_entry_in_the_log
-            the_flags_of_wsgi_are_those_of_a_process_that_stays
-            an_application_that_cannot_be_loaded_is_said_to_be_so
+            a_client_that_disconnects_ends_the_application_and_not_its_worker
+            a_complete_response_continues_to_its_end
+            served_requests_leave_no_log_message
+            the_flags_of_wsgi_are_those_of_a_persistent_process
+            an_application_that_cannot_be_loaded_is_reported
         }
     };
 }
@@ -74,7 +74,9 @@ fn fails_and_goes_on(web_server: &mut dyn WebServer, app: &str) {
     assert!(!log.contains("End of script output before headers"), "{log}");
 }
 
-fn a_client_that_goes_away_ends_the_application_and_not_its_worker(web_server: &mut dyn WebServer) {
+fn a_client_that_disconnects_ends_the_application_and_not_its_worker(
+    web_server: &mut dyn WebServer,
+) {
     for _ in 0..3 {
         let closed = web_server.site().fifo("closed");
         let mut answer = Client::get(web_server.script("never_ends.wsgi")).stream();
@@ -90,7 +92,7 @@ fn a_client_that_goes_away_ends_the_application_and_not_its_worker(web_server: &
     assert!(!log.contains("wsgate: error[") && !log.contains("Traceback"), "{log}");
 }
 
-fn a_reply_that_is_whole_goes_on_to_its_end(web_server: &mut dyn WebServer) {
+fn a_complete_response_continues_to_its_end(web_server: &mut dyn WebServer) {
     use std::io::Write as _;
     let (mut gate, closed) = (web_server.site().fifo("gate"), web_server.site().fifo("closed"));
     let mut answer = Client::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
@@ -101,7 +103,7 @@ fn a_reply_that_is_whole_goes_on_to_its_end(web_server: &mut dyn WebServer) {
     no_entry(&web_server.stop());
 }
 
-fn served_requests_leave_no_entry_in_the_log(web_server: &mut dyn WebServer) {
+fn served_requests_leave_no_log_message(web_server: &mut dyn WebServer) {
     for script in [
         "hello.wsgi",
         "flask.wsgi/",
@@ -126,7 +128,7 @@ fn no_entry(log: &str) {
     }
 }
 
-fn the_flags_of_wsgi_are_those_of_a_process_that_stays(web_server: &mut dyn WebServer) {
+fn the_flags_of_wsgi_are_those_of_a_persistent_process(web_server: &mut dyn WebServer) {
     let seen = Client::get(web_server.script("environ.wsgi?format=json")).run().expect(200).json();
     assert_eq!(seen["wsgi.run_once"], false);
     assert_eq!(seen["wsgi.multithread"], false);
@@ -135,7 +137,7 @@ fn the_flags_of_wsgi_are_those_of_a_process_that_stays(web_server: &mut dyn WebS
     assert_eq!(seen["wsgi.multiprocess"], true);
 }
 
-fn an_application_that_cannot_be_loaded_is_said_to_be_so(web_server: &mut dyn WebServer) {
+fn an_application_that_cannot_be_loaded_is_reported(web_server: &mut dyn WebServer) {
     for (script, code) in [("raises_at_import.wsgi", "W0301"), ("missing_module.wsgi", "W0302")] {
         let response = Client::get(web_server.script(script)).run();
         assert!((500..=504).contains(&response.status), "{response:?}");

@@ -150,7 +150,7 @@ fn w05_only_iteration_length_and_close_are_used() {
 }
 
 #[test]
-fn w07_each_block_is_on_its_way_before_the_next_is_asked_for() {
+fn w07_each_block_is_sent_before_the_next_is_requested() {
     let code = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -185,7 +185,7 @@ fn w08_no_byte_of_a_body_is_changed() {
 }
 
 #[test]
-fn w09_a_length_that_cannot_be_had_is_none() {
+fn w09_a_length_that_is_not_available_is_none() {
     for error in ["TypeError", "AttributeError", "NotImplementedError", "ValueError"] {
         let iterable = format!(
             "type('L', (list,), {{'__len__': lambda self: (_ for _ in \
@@ -310,7 +310,7 @@ fn w44_writing_text_raises_in_the_application() {
 }
 
 #[test]
-fn what_beginners_return_is_refused_with_the_way_to_mend_it() {
+fn common_wrong_return_values_are_refused_with_a_hint() {
     for (returned, fix) in [
         ("'<h1>Hello</h1>'", "return [text.encode(\"utf-8\")]"),
         ("b'<h1>Hello</h1>'", "return [body]"),
@@ -327,7 +327,7 @@ fn what_beginners_return_is_refused_with_the_way_to_mend_it() {
 }
 
 #[test]
-fn an_application_that_never_calls_start_response_is_told_so() {
+fn an_application_that_never_calls_start_response_is_reported() {
     for body in ["return []", "return [b'']", "yield b'x'", "return [b'x']"] {
         let code = format!("def application(environ, start_response):\n    {body}\n");
         let response = Probe::new(&code).run();
@@ -355,13 +355,13 @@ fn w46_every_exception_is_logged_with_its_traceback() {
 }
 
 #[test]
-fn w47_an_error_before_the_head_becomes_an_error_page() {
+fn w47_an_error_before_the_response_headers_becomes_an_error_page() {
     assert_error_page(&returning("[('X-Mine', '1')]", "broken(b'')").run(), "W0501");
     assert_eq!(returning("[('X-Mine', '1')]", "broken()").run().header("X-Mine"), None);
 }
 
 #[test]
-fn w47_an_error_after_the_head_cuts_the_response_and_adds_nothing() {
+fn w47_an_error_after_the_response_headers_cuts_the_response_and_adds_nothing() {
     let response = returning("[]", "broken(b'sent')").run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "sent"));
     assert_eq!(response.codes(), ["W0502"]);
@@ -376,7 +376,7 @@ fn w47_a_traceback_is_shown_only_with_debug() {
 }
 
 #[test]
-fn w50_a_response_is_passed_on_as_it_is() {
+fn w50_a_response_is_passed_on_unchanged() {
     let headers = "[('Content-Encoding', 'gzip'), ('ETag', '\"x\"'), ('X-Odd', '  spaces  ')]";
     returning(headers, "[b'not gzip at all']").both(|response| {
         assert_eq!(response.text(), "not gzip at all");
@@ -385,7 +385,7 @@ fn w50_a_response_is_passed_on_as_it_is() {
 }
 
 #[test]
-fn w57_a_head_response_has_the_head_of_a_get_and_no_body() {
+fn w57_a_response_to_head_has_the_headers_of_a_get_and_no_body() {
     for (iterable, length) in [("[b'12345']", Some("5")), ("[b'1', b'2']", None), ("[]", None)] {
         let response = returning("[]", iterable).variable("REQUEST_METHOD", "HEAD").run();
         assert_eq!(
@@ -402,7 +402,7 @@ fn w57_a_head_response_has_the_head_of_a_get_and_no_body() {
 }
 
 #[test]
-fn w57_a_head_response_without_a_body_stays_one_when_it_is_an_error() {
+fn w57_a_response_to_head_has_no_body_when_it_is_an_error() {
     let response = returning("[]", "broken()").variable("REQUEST_METHOD", "HEAD").run();
     assert_eq!(
         (response.status.as_str(), response.body.as_slice()),

@@ -37,7 +37,7 @@ fn w06_close_is_called_once_after_success() {
 }
 
 #[test]
-fn w06_close_is_called_once_after_an_error_before_or_after_the_head() {
+fn w06_close_is_called_once_after_an_error_before_or_after_the_response_headers() {
     for steps in [
         "raise ValueError()",
         "yield b'x'; raise ValueError()",
@@ -52,7 +52,7 @@ fn w06_close_is_called_once_after_an_error_before_or_after_the_head() {
 }
 
 #[test]
-fn w06_close_is_called_once_when_the_client_is_gone() {
+fn w06_close_is_called_once_when_the_client_has_disconnected() {
     let probe = closing("for _ in range(10**6): yield b'x' * 65536");
     let mut child = probe.start();
     drop(child.stdout.take());
@@ -65,7 +65,7 @@ fn w06_close_is_called_once_when_the_client_is_gone() {
 }
 
 #[test]
-fn w06_close_is_called_once_when_the_time_is_over() {
+fn w06_close_is_called_once_at_the_timeout() {
     for steps in ["signal.pause()", "yield b'begun'; signal.pause()"] {
         let probe = closing(steps).options(&["--timeout", "3"]);
         assert_eq!(probe.run().codes(), ["W0604"], "{steps}");
@@ -108,7 +108,7 @@ fn w06_a_generator_gets_its_generator_exit() {
 }
 
 #[test]
-fn w06_what_is_no_body_is_closed_all_the_same() {
+fn w06_a_returned_object_that_is_no_body_is_closed() {
     let code = "
         class Odd(str):
             def close(self):

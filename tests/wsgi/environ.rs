@@ -26,14 +26,14 @@ fn w02_environ_is_a_builtin_dict_that_may_be_changed() {
 }
 
 #[test]
-fn w10_the_method_is_there_as_it_was_sent() {
+fn w10_the_method_is_present_as_it_was_sent() {
     answering("environ['REQUEST_METHOD']")
         .variable("REQUEST_METHOD", "pAtch")
         .both(|response| assert_eq!(response.text(), "'pAtch'"));
 }
 
 #[test]
-fn w11_server_name_and_port_are_filled_even_if_the_web_server_leaves_them_out() {
+fn w11_server_name_and_port_are_filled_even_if_the_web_server_omits_them() {
     // The reference passes on what it gets and no more.
     let expression = "(environ['SERVER_NAME'], environ['SERVER_PORT'])";
     answering(expression).both(|response| assert_eq!(response.text(), "('example.org', '80')"));
@@ -44,7 +44,7 @@ fn w11_server_name_and_port_are_filled_even_if_the_web_server_leaves_them_out() 
 }
 
 #[test]
-fn w12_server_protocol_is_there_even_if_the_web_server_leaves_it_out() {
+fn w12_server_protocol_is_present_even_if_the_web_server_omits_it() {
     answering("environ['SERVER_PROTOCOL']")
         .both(|response| assert_eq!(response.text(), "'HTTP/1.1'"));
     assert_eq!(
@@ -54,7 +54,7 @@ fn w12_server_protocol_is_there_even_if_the_web_server_leaves_it_out() {
 }
 
 #[test]
-fn w13_path_query_and_content_variables_are_there_or_empty() {
+fn w13_path_query_and_content_variables_are_present_or_empty() {
     let expression = "[environ.get(n) for n in ('SCRIPT_NAME', 'PATH_INFO', 'QUERY_STRING', \
         'CONTENT_TYPE', 'CONTENT_LENGTH')]";
     answering(expression).variable("PATH_INFO", "/a").variable("QUERY_STRING", "b=c").both(
@@ -73,7 +73,7 @@ fn w13_path_query_and_content_variables_are_there_or_empty() {
 }
 
 #[test]
-fn w14_a_header_is_there_exactly_when_it_was_sent() {
+fn w14_a_header_is_present_exactly_when_it_was_sent() {
     let expression = "sorted(name for name in environ if name.startswith('HTTP_'))";
     answering(expression)
         .variable("HTTP_X_ONE", "")
@@ -141,7 +141,7 @@ fn w19_wsgi_version_is_one_zero() {
 }
 
 #[test]
-fn w20_the_scheme_follows_what_the_web_server_says_and_no_header() {
+fn w20_the_scheme_is_that_of_the_web_server_and_of_no_header() {
     for (https, scheme) in
         [("on", "https"), ("1", "https"), ("yes", "https"), ("off", "http"), ("", "http")]
     {
@@ -221,7 +221,7 @@ fn w53_a_deployer_puts_variables_into_environ_and_the_process() {
 }
 
 #[test]
-fn w56_the_input_is_said_to_end_by_itself() {
+fn w56_the_input_is_marked_as_terminated() {
     let response = answering("environ['wsgi.input_terminated']").run_on(Server::Wsgate);
     assert_eq!(response.text(), "True");
 }

@@ -113,7 +113,7 @@ fn w25_text_is_refused_by_the_buffer_and_bytes_by_the_stream() {
 }
 
 #[test]
-fn c42_what_is_printed_lands_in_the_log_and_never_in_the_response() {
+fn c42_printed_output_goes_to_the_log_and_never_into_the_response() {
     let response = writing(
         "[print('printed'), sys.stderr.write('error\\n'), __import__('os').system('echo child')]",
     )

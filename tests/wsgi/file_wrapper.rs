@@ -87,7 +87,7 @@ fn w55_content_length_is_honoured() {
 }
 
 #[test]
-fn w55_a_part_of_a_file_that_its_status_announces_makes_no_entry() {
+fn w55_a_part_of_a_file_that_its_status_announces_makes_no_log_message() {
     let code = "
         import io
         def application(environ, start_response):

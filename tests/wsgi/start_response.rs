@@ -87,7 +87,7 @@ fn w29_nothing_leaves_before_the_first_block_that_is_not_empty() {
 }
 
 #[test]
-fn w29_the_first_write_sends_the_head_even_if_it_is_empty() {
+fn w29_the_first_write_sends_the_headers_even_if_it_is_empty() {
     let code = "
         import sys
         def application(environ, start_response):
@@ -107,7 +107,7 @@ fn w29_the_first_write_sends_the_head_even_if_it_is_empty() {
 }
 
 #[test]
-fn w29_an_empty_body_still_sends_the_head() {
+fn w29_an_empty_body_still_sends_the_headers() {
     for body in ["[]", "iter(())", "[b'', b'']", "()"] {
         let code = format!(
             "
@@ -128,7 +128,7 @@ fn w29_an_empty_body_still_sends_the_head() {
 }
 
 #[test]
-fn w30_exc_info_replaces_status_and_headers_before_the_head_leaves() {
+fn w30_exc_info_replaces_status_and_headers_before_they_are_sent() {
     let code = "
         import sys
         def application(environ, start_response):
@@ -146,7 +146,7 @@ fn w30_exc_info_replaces_status_and_headers_before_the_head_leaves() {
 }
 
 #[test]
-fn w31_exc_info_after_the_head_raises_the_original() {
+fn w31_exc_info_after_the_headers_raises_the_original() {
     let code = "
         import sys
         def application(environ, start_response):
@@ -212,7 +212,7 @@ fn w32_it_is_an_error_even_if_the_first_call_raised() {
 }
 
 #[test]
-fn w33_no_reference_to_an_exception_is_kept() {
+fn w33_no_reference_to_an_exception_remains() {
     let code = "
         import gc, sys, weakref
         class Kept(Exception):

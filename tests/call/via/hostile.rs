@@ -34,7 +34,7 @@ fn served(
 }
 
 #[test]
-fn where_nobody_listens_that_is_said() {
+fn an_address_where_no_server_listens_is_an_error() {
     let shell = Shell::new();
     drop(UnixListener::bind(shell.path("dead.sock")).unwrap());
     fs::write(shell.path("file"), "").unwrap();
@@ -63,7 +63,7 @@ fn where_nobody_listens_that_is_said() {
 }
 
 #[test]
-fn wrong_words_are_said_with_code_2() {
+fn wrong_arguments_are_an_error_with_exit_code_2() {
     let shell = Shell::new();
     for (words, said) in [
         (&["--via", "unix:"][..], "names no path"),
@@ -93,7 +93,7 @@ fn wrong_words_are_said_with_code_2() {
 }
 
 #[test]
-fn a_server_that_refuses_says_why() {
+fn a_refusal_by_the_server_is_reported_with_its_reason() {
     let shell = Shell::new();
     for (status, name) in [
         (1, "`FCGI_CANT_MPX_CONN`"),
@@ -123,7 +123,7 @@ fn an_application_that_reports_a_failure_is_one() {
 }
 
 #[test]
-fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_printed() {
+fn a_connection_that_closes_before_the_request_ends_is_a_failure_and_its_output_is_printed() {
     let shell = Shell::new();
     let cut = |words: &[&str], script: fn(Script) -> Script| {
         let (text, log) = served(&shell, words, script);
@@ -159,7 +159,7 @@ fn a_connection_that_ends_before_the_request_is_a_failure_and_what_came_is_print
 }
 
 #[test]
-fn bytes_that_are_not_fastcgi_are_said_to_be() {
+fn bytes_that_are_not_fastcgi_are_reported() {
     let shell = Shell::new();
     for bytes in [
         &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
@@ -180,7 +180,7 @@ fn bytes_that_are_not_fastcgi_are_said_to_be() {
 }
 
 #[test]
-fn records_that_mean_nothing_to_a_client_are_ignored() {
+fn records_that_are_not_for_a_client_are_ignored() {
     let shell = Shell::new();
     let server = Server::listen(&shell, |script| {
         script
@@ -198,7 +198,7 @@ fn records_that_mean_nothing_to_a_client_are_ignored() {
 }
 
 #[test]
-fn what_is_no_head_is_shown_in_the_entry() {
+fn invalid_response_headers_are_shown_in_the_log_message() {
     let shell = Shell::new();
     let long = "Y".repeat(2 << 20);
     for (response, shown) in [
@@ -223,7 +223,7 @@ fn what_is_no_head_is_shown_in_the_entry() {
 }
 
 #[test]
-fn a_server_that_responses_without_reading_the_body_is_understood() {
+fn a_response_without_reading_the_body_is_understood() {
     let shell = Shell::new();
     fs::File::create(shell.path("large")).unwrap().set_len(100 << 20).unwrap();
     let server = Server::listen(&shell, |script| {
@@ -237,7 +237,7 @@ fn a_server_that_responses_without_reading_the_body_is_understood() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_left_after_the_timeout() {
+fn a_server_that_sends_nothing_times_out() {
     let shell = Shell::new();
     let gate = Gate::new(&shell.path(""));
     for said in ["", "Status: 200 OK\r\n\r\nhalf"] {
@@ -264,7 +264,7 @@ fn a_server_that_says_nothing_is_left_after_the_timeout() {
 }
 
 #[test]
-fn a_server_that_accepts_nobody_is_left_after_the_timeout() {
+fn a_server_that_accepts_no_connection_times_out() {
     let shell = Shell::new();
     let listener = UnixListener::bind(shell.path("app.sock")).unwrap();
     rustix::net::listen(&listener, 0).unwrap();

@@ -30,7 +30,7 @@ fn start(shell: &Shell, command: &mut Command) -> Running {
 }
 
 #[test]
-fn php_fpm_runs_the_file_that_it_is_told_and_gets_the_body() {
+fn php_fpm_runs_the_file_of_script_filename_and_gets_the_body() {
     let shell = Shell::new();
     let page = shell.file(
         "page.php",

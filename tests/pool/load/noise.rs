@@ -75,7 +75,7 @@ fn disturb(pool: &Pool, random: &mut Random, each: usize, silent: usize) {
 }
 
 #[test]
-fn f54_random_bytes_cut_requests_and_100_000_connections_without_a_word_are_harmless() {
+fn f54_random_bytes_cut_requests_and_100_000_silent_connections_are_harmless() {
     let _turn = turn();
     let mut random = Random::new();
     let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
