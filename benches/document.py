@@ -1,8 +1,9 @@
-"""`docs/benchmarks.md` and its charts: what a whole run has found, for those who have not run it."""
+"""Writes `docs/benchmarks.md` and its charts from the results of a whole run."""
 
 import json
 import shlex
 import shutil
+import textwrap
 from collections import Counter
 
 import peers
@@ -13,7 +14,7 @@ NAME = "benchmarks"
 
 CELLS = ("row", "what", "against", "ratio", "middle half", "goal", "", "figure", "the other's")
 
-# What is read first of a unit, and what is better.
+# Name of each unit, and which direction is better.
 UNITS = {
     "/s": "requests a second: more is better",
     " ms": "milliseconds: less is better",
@@ -21,38 +22,49 @@ UNITS = {
     " MiB": "MiB: less is better",
 }
 
-UNKNOWN = "not known; if it is unstable above, a quieter machine may say otherwise."
+UNKNOWN = "the reason is not known. If the row is unstable above, repeat it on a quieter machine."
 
 HEAD = """\
 # Benchmarks
 
-<!-- Written by `make bench`, as all of benchmarks/. Changes belong into benches/. -->
+<!-- Written by `make bench`, as all of benchmarks/. Change the text in benches/. -->
 
-One run of `make bench` from its first row to its last. A *ratio* is ours by theirs, of figures that were taken in turn,
-the median of all turns; *middle half* is from the first to the third quartile of these ratios. What is *unstable* has a
-middle half wider than a tenth of its median, and wants a quieter machine. Of times and memory a small ratio is good, of
-requests a second a large one; the goal says which. [benches/README.md](../benches/README.md) says how it is measured and
-what each row is. The two figures are medians of this run on this machine: compare ratios, not figures. In commands, TREE is
-the source tree and PLACE the run's own directory; the configurations in it are those of benches/fronts and benches/*.conf.
+Repeat this page on your machine with `make bench`, or one row with `make bench ROWS=P1`.
+
+This page is one run of all rows. [benches/README.md](../benches/README.md) describes each row and
+how it is measured. Compare ratios, not figures: the figures are medians of this run on this
+machine.
+
+| column | meaning |
+|---|---|
+| ratio | wsgate's figure divided by the other's. Both were measured in turn; the ratio is the median of all turns |
+| middle half | the ratios from the first to the third quartile |
+| goal | a small ratio is good for times and memory, a large one for requests a second |
+| unstable | the middle half is wider than a tenth of the median: repeat the row on a quieter machine |
+
+In commands, TREE is the source tree and PLACE is the directory of the run. The configurations in
+PLACE are those of benches/fronts and benches/*.conf.
 """
 
 NOT_SHOWN = """\
 ## What the rows do not show
 
-All of it is one machine, with the load, the web server and the servers on the same few processors: whoever takes less
-leaves more to the others, and a network, TLS, HTTP/2 or many processors may change the order. The pages are the smallest there
-are. A page that waits for a database or computes something takes the same time behind any of these servers, and the
-differences shrink to nothing beside that. All clients read at once what they are sent: nothing is said about slow
-ones. Nobody uses threads here, or coroutines, where gunicorn, granian, uWSGI and mod_wsgi have more to choose from
-than is measured; each is set up as its documentation advises for processes of one thread, and who knows it better may
-get more out of it.
-Nothing runs for longer than minutes, so nothing is said about memory after a week. And a server that is fast here
-and is wrong about something else that you need is of no use to you.
+- **Other machines.** Load, web server and servers share the few processors of one machine: a
+  server that uses less leaves more to the others. A network, TLS, HTTP/2 or many processors may change the
+  order.
+- **Pages that do something.** The pages are the smallest possible. A page that waits for a database
+  or computes something takes the same time behind each of these servers.
+- **Slow clients.** All clients read their responses at once.
+- **Threads and coroutines.** gunicorn, granian, uWSGI and mod_wsgi offer more than is measured.
+  Each is set up as its documentation advises for processes of one thread; experts may get more
+  out of it.
+- **Long runs.** No server runs for longer than minutes, so nothing is said about memory after a
+  week.
 """
 
 
 def prepare(place):
-    """Installs what draws the charts; first, so that no run is lost for that. The contenders' virtualenv is another."""
+    """Installs what draws the charts, before the run, into a virtualenv apart from the contenders'."""
     venv = place.directory / "charts"
     check([PYTHON, "-m", "venv", str(venv)])
     peers.install_by_pip(venv, "matplotlib")
@@ -75,21 +87,21 @@ def listed(facts):
 
 
 def overview(results):
-    """One table of all claims."""
+    """The table of all ratios."""
     lines = [table.line(result.row, ratio, quick=False) for result in results for ratio in result.ratios]
     rows = [CELLS, ["---"] * len(CELLS), *lines]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def held(rows, results):
-    """What keeps us from goals that are missed, as the modules of the rows know it."""
+    """The reasons for missed goals, as the modules of the rows state them."""
     lines = []
     for row, result in zip(rows, results):
         missed = [ratio for ratio in result.ratios if ratio.is_met is False]
         if missed:
             against = " and ".join(who(ratio) for ratio in missed)
-            lines.append(f"- **{row.ID}**, {against}: {getattr(row, 'HELD', UNKNOWN)}\n")
-    return "".join(["## What holds those that are missed\n\n", *lines]) if lines else ""
+            lines.append(wrapped(f"- **{row.ID}**, {against}: {getattr(row, 'HELD', UNKNOWN)}", "  ") + "\n")
+    return "".join(["## Why goals were missed\n\n", *lines]) if lines else ""
 
 
 def who(ratio):
@@ -102,16 +114,17 @@ def failed(results):
         for result in results
         for failure, count in Counter(result.failures).most_common(table.MOST_SHOWN)
     ]
-    return "".join(["## What failed, and does not count\n\n", *lines]) if lines else ""
+    return "".join(["## Failures, which do not count\n\n", *lines]) if lines else ""
 
 
 def section(place, result):
-    """A row: how to have it again, its chart, what was run for it."""
-    lines = [f"### {result.row}\n", f"{result.title[0].upper()}{result.title[1:]}. `make bench ROWS={result.row}`\n"]
+    """A row: how to repeat it, its chart, its commands."""
+    title = f"{result.title[0].upper()}{result.title[1:]}. `make bench ROWS={result.row}`"
+    lines = [f"### {result.row}\n", wrapped(title) + "\n"]
     lines.append(f"![{result.row}: medians of the turns, with their middle half]({NAME}/{chart_name(result)})\n")
     if result.notes:
         lines.append(f"With {anywhere(place, result.notes.removeprefix('with '))}.\n")
-    lines.append("<details><summary>what was run</summary>\n\n```")
+    lines.append("<details><summary>commands</summary>\n\n```")
     for figures in result.figures:
         lines.append(f"# {figures.contender.name}: {table.figure(figures)}")
         lines += [said(place, argv) for argv in table.commands(figures.contender)]
@@ -119,12 +132,19 @@ def section(place, result):
     return "\n".join(lines)
 
 
+def wrapped(text, indent=""):
+    """A paragraph of Markdown; `indent` stands before all lines but the first."""
+    return textwrap.fill(
+        text, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def said(place, argv):
     return anywhere(place, shlex.join(map(str, argv)))
 
 
 def anywhere(place, text):
-    """The text without what is another one in each run, and on each machine."""
+    """Replaces paths that differ between runs and machines."""
     return text.replace(str(place.directory), "PLACE").replace(str(TREE), "TREE")
 
 
@@ -133,7 +153,7 @@ def chart_name(result):
 
 
 def draw(python, directory, results):
-    """Has the charts drawn by a program of their own, which has the library."""
+    """Starts the program that draws the charts, which has the library."""
     charts = [{"file": str(directory / chart_name(result)), "panels": panels(result)} for result in results]
     (directory / "charts.json").write_text(json.dumps(charts))
     done = call([str(python), str(HERE / "charts.py"), str(directory / "charts.json")])
@@ -143,7 +163,7 @@ def draw(python, directory, results):
 
 
 def panels(result):
-    """The figures of a row, those together that can be compared."""
+    """The figures of a row, grouped by what can be compared."""
     found = {}
     for figures in result.figures:
         contender = figures.contender

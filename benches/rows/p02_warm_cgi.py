@@ -13,8 +13,9 @@ ID = "P2"
 TITLE = "a hello page by warm CGI, a forked process for the request: whole process, and behind Apache, p50"
 
 HELD = (
-    "behind Apache both start a program for the request; then ours wakes another process, and beside it the next is forked, which takes "
-    "as long as the request itself."
+    "behind Apache, both contenders start a program for the request. wsgate then wakes "
+    "another process, and forks the next one beside it, which takes as long as the request "
+    "itself."
 )
 
 TURNS = 25

@@ -11,9 +11,11 @@ ID = "P3"
 TITLE = "a page of Flask by CGI behind Apache, a forked process for the request, one after the other, by the median time"
 
 HELD = (
-    "a process that was just forked shares what Flask has loaded, and writes to some 4 MB of it for its one request, as Python counts "
-    "references there; each page of that is copied. That is done ahead, but where requests come one right after the other the next waits "
-    "for it. Without `--warm-up` Flask makes at each request what it makes once."
+    "a process that was just forked shares the memory of what Flask has loaded. Its one "
+    "request writes to some 4 MB of that, since Python counts references there, and the "
+    "kernel copies each page. wsgate does that ahead, but the next request waits for it "
+    "where requests come one right after the other. Without `--warm-up`, Flask does at each "
+    "request what it would do once."
 )
 
 TURNS = 15

@@ -7,11 +7,12 @@ from measure import Ratio, Result, take_turns
 from workplace import HERE
 
 ID = "P4"
-TITLE = "a page of Flask by resident CGI behind Apache, one after the other over a kept connection, p50"
+TITLE = "a page of Flask by resident CGI behind Apache, one after the other over a keep-alive connection, p50"
 
 HELD = (
-    "Flask itself takes nearly half a millisecond for the page (P7), where the C program takes nothing; besides, ours starts a program for "
-    "the request as that does, and wakes another process."
+    "Flask itself takes nearly half a millisecond for the page (P7), the C program nothing. "
+    "wsgate also starts a program for the request, as the C program does, and wakes another "
+    "process."
 )
 
 TURNS = 25

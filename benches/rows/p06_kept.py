@@ -4,13 +4,14 @@ import hello
 from measure import Ratio
 
 ID = "P6"
-TITLE = f"a hello page by FastCGI, kept connections, {hello.WHO}, requests a second"
+TITLE = f"a hello page by FastCGI, keep-alive connections, {hello.WHO}, requests a second"
 
 HELD = (
-    "a turn has one of two speeds, with the C program, too, of which one is half the other, presumably as the kernel has a client and "
-    "the process that serves it on one processor or on two, and to wake another is dear in a virtual machine; besides, a "
-    "request is three system calls (`epoll_pwait`, `recvfrom`, `sendto`) where libfcgi, which waits for one connection alone, "
-    "has two, and Python takes what a C program does not."
+    "a turn has one of two speeds, of which one is half the other, with the C program too. "
+    "Presumably the kernel runs a client and its server process on one processor or on two, "
+    "and waking another processor is expensive in a virtual machine. A request takes three "
+    "system calls (`epoll_pwait`, `recvfrom`, `sendto`) where libfcgi, which waits for one "
+    "connection only, takes two, and Python takes time that a C program does not."
 )
 
 # Ends the connection after each request, whatever the web server asks for.

@@ -8,14 +8,15 @@ from measure import Ratio, Result, take_turns
 
 ID = "P7"
 TITLE = (
-    f"hello and Flask behind Apache and nginx, {visitors.CONNECTIONS} kept connections of visitors, "
+    f"hello and Flask behind Apache and nginx, {visitors.CONNECTIONS} keep-alive connections of clients, "
     f"{behind.WORKERS} processes, requests a second"
 )
 
 HELD = (
-    "behind Apache, `apache/proxy_fcgi.conf` has two regular expressions looked at for each request, which make SCRIPT_NAME and "
-    "PATH_INFO right at any mount, and each block of a reply flushed; mod_proxy_uwsgi and mod_wsgi do without. Where both were left "
-    "out for a try, a hello page was served about a quarter faster."
+    "behind Apache, `apache/proxy_fcgi.conf` evaluates two regular expressions for each "
+    "request, which make SCRIPT_NAME and PATH_INFO correct at any mount point, and flushes "
+    "each block of a response. mod_proxy_uwsgi and mod_wsgi do neither. Without both, a "
+    "hello page was about a quarter faster."
 )
 
 TURNS = 7

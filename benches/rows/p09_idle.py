@@ -8,7 +8,7 @@ import server
 from measure import Ratio
 
 ID = "P9"
-TITLE = f"a connection a request, {hello.WHO}, beside 1,000 idle kept connections, p99"
+TITLE = f"a connection a request, {hello.WHO}, beside 1,000 idle keep-alive connections, p99"
 
 IDLE = 1000
 

@@ -13,8 +13,8 @@ ID = "P10"
 TITLE = "PSS of 8 processes with Flask, and of those above them, after requests to each"
 
 HELD = (
-    "the supervisor is a process without Python beside the one that workers are forked from (3 MiB, most of it the file of its "
-    "program), where uWSGI's master is both."
+    "the supervisor is a process without Python beside the template process (3 MiB, most of "
+    "it the file of its program). uWSGI's master is both."
 )
 
 TURNS = 5

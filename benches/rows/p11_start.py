@@ -4,7 +4,7 @@ from measure import Ratio, Result, take_turns
 from process import Program, batch
 
 ID = "P11"
-TITLE = "start, one complaint on standard error, end"
+TITLE = "start, one error message on standard error, exit"
 
 TURNS = 25
 RUNS = 100
