@@ -18,4 +18,5 @@ umask 022
 # Some web servers cannot start a script whose path has a space.
 case ${TMPDIR-} in *[!A-Za-z0-9/._-]*) unset TMPDIR ;; esac
 
-exec "$@"
+# `nohup` and a shell's background jobs leave signals ignored; tests send these.
+exec env --default-signal=HUP,INT,QUIT,TERM,PIPE "$@"

@@ -13,7 +13,7 @@ def shelf(module, name):
     return {"class": f"wsgidav.{module}", "kwargs": {"storage_path": os.path.join(VAR, name)}}
 
 
-application = WsgiDAVApp(
+dav = WsgiDAVApp(
     {
         "provider_mapping": {"/": os.path.join(VAR, "dav")},
         "mount_path": f"/cgi-bin/{os.path.basename(__file__)}",
@@ -23,3 +23,13 @@ application = WsgiDAVApp(
         "verbose": 1,
     }
 )
+
+
+def application(environ, start_response):
+    """Closes its files, which writes them, before the client can ask the next process."""
+    try:
+        return list(dav(environ, start_response))
+    finally:
+        if environ["wsgi.run_once"]:
+            dav.prop_manager._close()
+            dav.lock_manager.storage.close()
