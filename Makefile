@@ -70,7 +70,7 @@ ATTACK_ROWS = $(TARGET)/attack
 test-attack: build ## attacks in their long form, ten minutes; their counts go into docs/reliability.md
 	tests/setup.sh
 	rm -rf '$(ATTACK_ROWS)' && mkdir -p '$(ATTACK_ROWS)'
-	WSGATE_TEST_DIST= WSGATE_ATTACK=long WSGATE_ATTACK_ROWS="$$(cd '$(ATTACK_ROWS)' && pwd)" \
+	WSGATE_TEST_DIST= WSGATE_TEST_ATTACK=long WSGATE_TEST_ATTACK_ROWS="$$(cd '$(ATTACK_ROWS)' && pwd)" \
 		timeout 900 $(CARGO) test --test wsgate attack:: -- --test-threads 4
 	tests/attack/document '$(ATTACK_ROWS)' docs/reliability.md
 

@@ -171,7 +171,7 @@ fn in_modes(row: &str, modes: &[Mode]) {
     let place = Arc::new(Place::new());
     let attacks = attacks();
     assert!(attacks.len() >= 47, "{}", attacks.len());
-    let only = std::env::var("WSGATE_ATTACK_ONLY").ok();
+    let only = std::env::var("WSGATE_TEST_ATTACK_ONLY").ok();
     let (mut total, mut tried, mut wrong) = (Cost::default(), 0, Vec::new());
     for (number, attack) in attacks.iter().enumerate() {
         if only.as_ref().is_some_and(|only| !only.split(',').any(|name| name == attack.name)) {

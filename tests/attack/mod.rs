@@ -2,7 +2,7 @@
 //! what it costs the others.
 //!
 //! `make test` runs a short form of each attack, `make test-attack` the long one (the variable
-//! `WSGATE_ATTACK` is `long`), which writes what it has counted as a row of `docs/reliability.md`.
+//! `WSGATE_TEST_ATTACK` is `long`), which writes what it has counted as a row of `docs/reliability.md`.
 //! Seeds are printed; `WSGATE_TEST_SEED` brings one back.
 
 mod asked;
@@ -26,7 +26,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// Is this the long form?
 fn is_long() -> bool {
-    std::env::var_os("WSGATE_ATTACK").is_some_and(|form| form == "long")
+    std::env::var_os("WSGATE_TEST_ATTACK").is_some_and(|form| form == "long")
 }
 
 /// How often something is done: in the short form, and in the long one.

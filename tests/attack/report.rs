@@ -71,7 +71,7 @@ impl Counts {
         let how = if *lost == 0 { "nothing" } else { how.as_str() };
         let line = format!("| {row} | {tried} | {answered} | {lost} | {how} |\n");
         println!("{line}");
-        if let Some(directory) = env::var_os("WSGATE_ATTACK_ROWS").filter(|_| is_long()) {
+        if let Some(directory) = env::var_os("WSGATE_TEST_ATTACK_ROWS").filter(|_| is_long()) {
             let path = Path::new(&directory).join(format!("{number:02}"));
             fs::write(&path, line).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         }
