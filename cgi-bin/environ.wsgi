@@ -1,8 +1,8 @@
 #!/usr/local/bin/wsgate
-"""What an application gets to see: a page to put up while a site is being set right, and to take away after.
+"""Shows what an application finds in `environ`. Remove this page when the site works.
 
-It shows whatever the client's browser and the web server send, passwords and cookies too. `?format=json` or
-`Accept: application/json` gives the same as JSON.
+The page shows everything that the browser and the web server send, passwords and cookies too.
+`?format=json` or `Accept: application/json` returns JSON.
 """
 
 import html
@@ -34,7 +34,7 @@ def wants_json(environ):
 
 
 def page(seen):
-    # Every value comes from outside: nothing of it may become markup.
+    # Every value comes from outside, and must not become markup.
     rows = "\n".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(repr(value))}</td></tr>"
         for name, value in sorted(seen.items())

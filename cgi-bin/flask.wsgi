@@ -1,8 +1,8 @@
 #!/usr/local/bin/wsgate
 """A small Flask site.
 
-Flask has to be where this file's Python finds it. Make a virtualenv above all that the web server shows: above
-cgi-bin, never in it, and above public_html, where cgi-bin is in that. wsgate finds it there by itself:
+Install Flask in a virtualenv above everything that the web server shows: above cgi-bin, never in
+it, and above public_html if that contains cgi-bin. wsgate finds the virtualenv by itself:
 
     python3 -m venv .venv && .venv/bin/pip install flask
 """
@@ -34,19 +34,21 @@ INDEX = """<!DOCTYPE html>
 
 @app.get("/")
 def index():
-    # Links come from `url_for` alone: it knows the path that the script stands under.
+    # `url_for` knows the URL path of the script.
     links = [url_for(name) for name in ("moved", "stream", "private", "error")]
     links.append(url_for("where", rest="café/au lait"))
     visits = request.cookies.get("visits", 0, type=int) + 1
     response = app.make_response(render_template_string(INDEX, links=links, visits=visits))
-    # A script's path is the cookie's too, so that two scripts in one cgi-bin do not read each other's.
-    response.set_cookie("visits", str(visits), path=request.script_root or "/", httponly=True, samesite="Lax")
+    # The script's path, so that two scripts in one cgi-bin do not read each other's cookies.
+    path = request.script_root or "/"
+    response.set_cookie("visits", str(visits), path=path, httponly=True, samesite="Lax")
     return response
 
 
 @app.post("/greet")
 def greet():
-    return render_template_string("<!DOCTYPE html><p>Hello, {{ name }}!</p>", name=request.form["name"])
+    page = "<!DOCTYPE html><p>Hello, {{ name }}!</p>"
+    return render_template_string(page, name=request.form["name"])
 
 
 @app.get("/moved")
@@ -56,13 +58,18 @@ def moved():
 
 @app.get("/where/<path:rest>")
 def where(rest):
-    seen = {"script_root": request.script_root, "path": request.path, "rest": rest, "url": request.url}
+    seen = {
+        "script_root": request.script_root,
+        "path": request.path,
+        "rest": rest,
+        "url": request.url,
+    }
     return Response(json.dumps(seen, ensure_ascii=False) + "\n", mimetype="application/json")
 
 
 @app.get("/stream")
 def stream():
-    # Every block is on its way to the browser before the next is made.
+    # wsgate sends each block before it asks for the next one.
     def clock():
         for count in range(5):
             yield f"{count}: {time.strftime('%H:%M:%S')}\n"
@@ -73,12 +80,17 @@ def stream():
 
 @app.get("/private")
 def private():
-    given = request.authorization
-    if given is None or given.username != "ada" or not hmac.compare_digest((given.password or "").encode(), b"lovelace"):
-        return Response("Who are you?\n", 401, {"WWW-Authenticate": 'Basic realm="flask.wsgi"'}, mimetype="text/plain")
-    return Response(f"Good day, {given.username}\n", mimetype="text/plain")
+    login = request.authorization
+    if login is None or login.username != "ada" or not is_password(login.password):
+        headers = {"WWW-Authenticate": 'Basic realm="flask.wsgi"'}
+        return Response("Who are you?\n", 401, headers, mimetype="text/plain")
+    return Response(f"Good day, {login.username}\n", mimetype="text/plain")
+
+
+def is_password(password):
+    return hmac.compare_digest((password or "").encode(), b"lovelace")
 
 
 @app.get("/error")
 def error():
-    raise RuntimeError("this page fails: its traceback stands in the error log, and nothing of it in the browser")
+    raise RuntimeError("this page fails: its traceback is in the error log, not in the browser")

@@ -1,8 +1,9 @@
 #!/usr/local/bin/wsgate
-"""Takes an upload of any size and answers with its length and SHA-256: `curl -T big.iso http://…/upload.wsgi`.
+"""Accepts an upload of any size and responds with its length and SHA-256:
+`curl -T big.iso http://…/upload.wsgi`.
 
-The body is read piece by piece and never held whole, so a gigabyte takes no more memory than a kilobyte. What the
-form sends is digested as it arrives, with the multipart lines that the browser puts around the file.
+The application reads the body piece by piece, so that a gigabyte takes no more memory than a
+kilobyte. The digest of a form includes the multipart lines that the browser adds.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ def application(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
         return [FORM]
     if environ["REQUEST_METHOD"] not in ("POST", "PUT"):
-        start_response("405 Method Not Allowed", [("Content-Type", "text/plain"), ("Allow", "GET, HEAD, POST, PUT")])
+        headers = [("Content-Type", "text/plain"), ("Allow", "GET, HEAD, POST, PUT")]
+        start_response("405 Method Not Allowed", headers)
         return [b"GET, POST or PUT, please\n"]
 
     size, digest = 0, hashlib.sha256()

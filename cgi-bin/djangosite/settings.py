@@ -5,28 +5,30 @@ import secrets
 import tempfile
 from pathlib import Path
 
-# The database and the key. A directory beside this file, or above it, may be one that a web server shows (cPanel has
-# cgi-bin in public_html), and home directories are not.
+# Directory of the database and the secret key, in the home directory: a web server may show the
+# directories beside and above this file (cPanel has cgi-bin in public_html).
 DATA = Path(os.environ.get("DJANGO_DATA") or Path.home() / ".local/share/djangosite").resolve()
 
-# What a web server says of itself in CGI.
+# Directories that the web server shows, by its CGI variables.
 for shown in filter(None, map(os.environ.get, ("DOCUMENT_ROOT", "CONTEXT_DOCUMENT_ROOT"))):
     if DATA.is_relative_to(Path(shown).resolve()):
         raise RuntimeError(
-            f"visitors could fetch the database: {DATA} lies in {shown}; let DJANGO_DATA name a directory elsewhere"
+            f"clients could fetch the database: {DATA} is in {shown}; "
+            "set DJANGO_DATA to a directory elsewhere"
         )
 
 DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def kept_secret(path):
-    """A key that is made once. Each request may be a process of its own, and all must know the same one."""
+    """Returns the key, and creates it once. Processes of several requests use the same key."""
     if not path.exists():
         with tempfile.NamedTemporaryFile("w", dir=path.parent) as fresh:
             fresh.write(secrets.token_urlsafe(50))
             fresh.flush()
             try:
-                # The name appears with the whole key behind it, and only for the first of two that race.
+                # The file appears with its whole contents, and only the first of two processes
+                # creates it.
                 os.link(fresh.name, path)
             except FileExistsError:
                 pass
@@ -35,7 +37,7 @@ def kept_secret(path):
 
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or kept_secret(DATA / "django.secret")
 DEBUG = False
-# A sample answers to whatever it is called. A real site lists its names, or links in its mails can be forged.
+# A sample accepts any host. A real site lists its names; otherwise links in its mails can be forged.
 ALLOWED_HOSTS = ["*"]
 
 INSTALLED_APPS = [
@@ -79,6 +81,6 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Without a slash in front, so that Django puts the script's own path there.
+# Without a leading slash, so that Django prepends the script's own path.
 STATIC_URL = "static/"
 USE_TZ = True

@@ -1,4 +1,4 @@
-"""Addresses of the sample site."""
+"""URLs of the sample site."""
 
 from django.contrib import admin
 from django.contrib.staticfiles.views import serve
@@ -9,6 +9,7 @@ from djangosite.notes.views import index
 urlpatterns = [
     path("", index),
     path("admin/", admin.site.urls),
-    # Spares the sample a `collectstatic`. A real site lets the web server send these files: here each starts a Python.
+    # Replaces `collectstatic` in the sample. On a real site the web server sends these files: here
+    # each one starts a Python process.
     path("static/<path:path>", serve, {"insecure": True}),
 ]

@@ -8,10 +8,12 @@ from djangosite.notes.models import Note
 
 
 def index(request):
-    notes = format_html_join("\n", "<h2>{}</h2>\n<p>{}</p>", Note.objects.values_list("title", "text"))
+    rows = Note.objects.values_list("title", "text")
+    notes = format_html_join("\n", "<h2>{}</h2>\n<p>{}</p>", rows)
     return HttpResponse(
         format_html(
-            '<!DOCTYPE html>\n<title>Notes</title>\n<h1>Notes</h1>\n{}\n<p><a href="{}">Write one</a></p>\n',
+            "<!DOCTYPE html>\n<title>Notes</title>\n<h1>Notes</h1>\n{}\n"
+            '<p><a href="{}">Write one</a></p>\n',
             notes,
             reverse("admin:index"),
         )
