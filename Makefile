@@ -1,26 +1,26 @@
-# What a newcomer types. `make` alone lists it.
+# `make` lists the targets.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
-# Where cargo builds to, unless told otherwise.
+# Directory that cargo builds in.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# A release build, laid out as it is installed.
+# A release build, in the layout of an installation.
 DIST := $(TARGET)/dist
 GATEWAY := $(DIST)/bin/wsgate
 ENGINE := $(DIST)/lib/wsgate/libwsgate_engine.so
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-# The gateway starts at every request, and faster without shared libraries. `make build` links it with
-# musl, which `rustup target add` installs where rustup is: glibc asks the processor what it can at each
-# start, and each answer takes a virtual machine some microseconds. Without musl it is linked with glibc,
-# statically where libc.a is installed.
+# The gateway starts at every CGI request, and starts faster without shared libraries. So `make
+# build` links it with musl, installed by `rustup target add`: glibc queries the processor's
+# features at each start, and each query takes some microseconds in a virtual machine. Without musl
+# the gateway is linked with glibc, statically where libc.a is installed.
 MUSL := $(subst -gnu,-musl,$(HOST))
 MUSL_LIBRARIES := $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)/lib
 LIBC_ARCHIVE := $(findstring /,$(shell $(or $(CC),cc) -print-file-name=libc.a 2>/dev/null))
-# Found out when it is used: the target `musl` may have installed it by then.
+# Evaluated when it is used: the target `musl` may have installed the libraries by then.
 GATEWAY_TARGET = $(shell [ -d '$(MUSL_LIBRARIES)' ] && echo $(MUSL) || echo $(HOST))
 GATEWAY_FLAGS := $(if $(LIBC_ARCHIVE),-C target-feature=+crt-static)
-# Names of tests, or beginnings of them, for `make try`.
+# Names or beginnings of names of tests, for `make try`.
 TESTS ?=
 
 INSTALL := install
@@ -35,10 +35,10 @@ SOCKET := $(UNITS)/wsgate@.socket
 
 .PHONY: help build musl demo test try test-attack bench fuzz install uninstall ci fmt clippy doc
 
-help: ## this list
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: musl ## release build of gateway and engine, in target/dist
+build: musl ## build gateway and engine for release, in target/dist
 	$(CARGO) build --release -p wsgate-engine
 	RUSTFLAGS="$(RUSTFLAGS) $(GATEWAY_FLAGS)" $(CARGO) build --release -p wsgate --target $(GATEWAY_TARGET)
 	$(INSTALL) -D -m 755 $(TARGET)/$(GATEWAY_TARGET)/release/wsgate $(GATEWAY)
@@ -46,46 +46,46 @@ build: musl ## release build of gateway and engine, in target/dist
 
 musl:
 	@[ -d '$(MUSL_LIBRARIES)' ] || ! command -v rustup >/dev/null || timeout 300 rustup target add $(MUSL) || true
-	@[ -d '$(MUSL_LIBRARIES)' ] || echo 'Rust has no target $(MUSL) here: the gateway is linked with glibc,' \
-		'$(if $(LIBC_ARCHIVE),statically,with shared libraries), and starts more slowly'
+	@[ -d '$(MUSL_LIBRARIES)' ] || echo 'note: Rust has no target $(MUSL); linking the gateway with glibc' \
+		'($(if $(LIBC_ARCHIVE),statically,with shared libraries)), which starts more slowly'
 
-demo: build ## build, and show a request to cgi-bin/hello.wsgi answered; needs Rust and Python only
+demo: build ## build, and answer one request to cgi-bin/hello.wsgi; needs Rust and Python only
 	@echo
 	@echo '$$ wsgate call -i cgi-bin/hello.wsgi'
 	@$(GATEWAY) call -i cgi-bin/hello.wsgi
 
-test: build ## all tests of the release build, through real web servers too (installs these where they are missing)
+test: build ## run all tests with the release build; installs web servers where they are missing
 	tests/setup.sh
 	WSGATE_TEST_DIST= $(CARGO) test --workspace
 
-# With a debug build, which is quicker to make, and whose arithmetic is checked.
-try: ## some tests of a debug build, for a quick look: make try TESTS='pool::timeouts warm::stale'
+# A debug build takes less time, and checks arithmetic.
+try: ## run some tests with a debug build: make try TESTS='pool::timeouts warm::stale'
 	$(CARGO) build --workspace
 	WSGATE_TEST_DIST="$$(cd '$(TARGET)' && pwd)/debug" $(CARGO) test --test wsgate -- $(TESTS)
 
-# Each attack leaves a row, and the rows stand in the document in the order of their numbers.
+# Each attack writes a row. The page has the rows in the order of their numbers.
 ATTACK_ROWS = $(TARGET)/attack
 
-# More at once than there are processors: most of the time these wait.
-test-attack: build ## attacks in their long form, ten minutes; their counts go into docs/reliability.md
+# More tests at a time than processors: most of the time they wait.
+test-attack: build ## attack wsgate for ten minutes, and write the counts into docs/reliability.md
 	tests/setup.sh
 	rm -rf '$(ATTACK_ROWS)' && mkdir -p '$(ATTACK_ROWS)'
 	WSGATE_TEST_DIST= WSGATE_TEST_ATTACK=long WSGATE_TEST_ATTACK_ROWS="$$(cd '$(ATTACK_ROWS)' && pwd)" \
 		timeout 900 $(CARGO) test --test wsgate attack:: -- --test-threads 4
 	tests/attack/document '$(ATTACK_ROWS)' docs/reliability.md
 
-bench: build ## speed against the peers, in one run; ROWS='P1 P11' for some of it, and no document
+bench: build ## compare the speed with other servers; ROWS='P1 P11' for some rows, without a page
 	benches/run $(ROWS)
 
-fuzz: ## the protocol under AFL++, a minute each target; SECONDS_EACH=600 for more
+fuzz: ## fuzz FastCGI with AFL++, a minute for each target; SECONDS_EACH=600 for more
 	crates/fastcgi-server/fuzz/run
 
-# Builds only what is not there at all, so that after `make build` a `sudo make install` needs no cargo and leaves no
-# file of root's in the tree.
+# Builds only missing files, so that after `make build` a `sudo make install` needs no cargo and
+# leaves no file of root's in the tree.
 $(GATEWAY) $(ENGINE):
 	$(MAKE) build
 
-install: $(GATEWAY) $(ENGINE) ## put a release build under PREFIX (/usr/local); DESTDIR is honoured
+install: $(GATEWAY) $(ENGINE) ## install a release build below PREFIX (/usr/local) and DESTDIR
 	$(INSTALL) -D -m 755 $(GATEWAY) $(PLACE)/bin/wsgate
 	$(INSTALL) -D -m 755 $(ENGINE) $(PLACE)/lib/wsgate/libwsgate_engine.so
 	$(INSTALL) -d $(dir $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS)) $(UNITS)
@@ -97,11 +97,12 @@ install: $(GATEWAY) $(ENGINE) ## put a release build under PREFIX (/usr/local); 
 	cat docs/systemd/wsgate@.socket > $(SOCKET)
 	chmod 644 $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
 
-uninstall: ## take it away again
-	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
+uninstall: ## remove the installed files
+	rm -f $(PLACE)/bin/wsgate $(PLACE)/lib/wsgate/libwsgate_engine.so $(MAN) $(BASH_WORDS) \
+		$(ZSH_WORDS) $(FISH_WORDS) $(SERVICE) $(SOCKET)
 	rmdir $(PLACE)/lib/wsgate || true
 
-ci: fmt clippy doc test demo ## what the continuous integration runs
+ci: fmt clippy doc test demo ## run everything that continuous integration runs
 	$(MAKE) bench QUICK=1
 	tests/install.sh
 

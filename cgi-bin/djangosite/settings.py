@@ -37,7 +37,8 @@ def kept_secret(path):
 
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY") or kept_secret(DATA / "django.secret")
 DEBUG = False
-# A sample accepts any host. A real site lists its names; otherwise links in its mails can be forged.
+# The sample accepts any host. On a real site, list its names: otherwise links in its mails can be
+# forged.
 ALLOWED_HOSTS = ["*"]
 
 INSTALLED_APPS = [
