@@ -12,7 +12,7 @@ use std::{
 
 use diagnostics::{
     error_log,
-    error_page::{Form, Page, Status},
+    error_page::{Page, ResponseFormat, Status},
     escape,
     message::LogMessage,
     request_id,
@@ -28,7 +28,7 @@ pub(crate) struct Request {
     /// Names it in the log and on error pages.
     pub(crate) id: String,
     /// How the head of its response is written.
-    pub(crate) form: Form,
+    pub(crate) form: ResponseFormat,
     /// May the client see why it failed?
     pub(crate) debug: bool,
     /// Variables that differ from those of the process.
@@ -50,7 +50,7 @@ impl Request {
             id: text("UNIQUE_ID")
                 .filter(|id| request_id::is_one(id))
                 .unwrap_or_else(request_id::new),
-            form: if is_non_parsed { Form::NonParsed } else { Form::Cgi },
+            form: if is_non_parsed { ResponseFormat::NonParsed } else { ResponseFormat::Cgi },
             debug: false,
             variables: Vec::new(),
             is_from_web_server: true,
@@ -63,7 +63,7 @@ impl Request {
     pub(crate) fn made(method: &str, target: &str, variables: Vec<(OsString, OsString)>) -> Self {
         Self {
             id: request_id::new(),
-            form: Form::Cgi,
+            form: ResponseFormat::Cgi,
             debug: false,
             variables,
             is_from_web_server: false,

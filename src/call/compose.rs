@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use diagnostics::escape::{
-    Visible, {self},
+    Escaped, {self},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -161,7 +161,7 @@ pub(super) fn show(request: &Request) {
     for (name, value) in variables {
         let (name, value) = (escape::text(name.as_bytes()), escape::text(value.as_bytes()));
         // Writing to a string cannot fail.
-        let _ = writeln!(shown, "> {}={}", Visible(&name), Visible(&value));
+        let _ = writeln!(shown, "> {}={}", Escaped(&name), Escaped(&value));
     }
     // If standard error is closed there is nobody to show them to.
     let _ = io::stderr().lock().write_all(shown.as_bytes());

@@ -21,7 +21,7 @@ use diagnostics::escape;
 use wire::{
     app::Source,
     check::{Findings, Loaded},
-    launch::{Ends, Work},
+    launch::{RequestFds, Work},
 };
 
 use crate::{
@@ -135,7 +135,7 @@ fn findings(settings: &Settings) -> Option<Findings> {
 }
 
 /// All that the engine writes when it is put to `work`.
-fn response(settings: &Settings, work: fn(Ends) -> Work) -> Option<Vec<u8>> {
+fn response(settings: &Settings, work: fn(RequestFds) -> Work) -> Option<Vec<u8>> {
     let request = Request::made("GET", "/", Vec::new());
     let nothing = File::open("/dev/null").ok()?.into();
     let read = |response| {

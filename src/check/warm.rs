@@ -1,7 +1,7 @@
 //! Whether an application may be loaded once and forked for each request, or for each worker.
 
 use wire::{
-    check::{Loaded, Remains, Sharing},
+    check::{Loaded, Sharing, SideEffect},
     launch::Work,
 };
 
@@ -16,14 +16,15 @@ const GENERATORS_SHOWN: usize = 10;
 /// Reports it. `loaded.remains` is what was found after the application was loaded; it is a problem
 /// where `mode` needs what is forbidden.
 pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, loaded: &Loaded) {
-    let traced = if loaded.remains.is_empty() {
+    let traced = if loaded.side_effects.is_empty() {
         None
     } else {
         // To see who did it takes several times as long, and would make the time of the import
         // wrong.
-        response(settings, Work::Trace).and_then(|bytes| Remains::decode(&bytes).ok())
+        response(settings, Work::Trace).and_then(|bytes| SideEffect::decode(&bytes).ok())
     };
-    let remains = traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.remains);
+    let remains =
+        traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.side_effects);
     let sharing = Sharing::of(remains);
     let is_fit = sharing == Sharing::Forked;
     let named = remains.iter().filter(|one| is_fit || one.sharing > Sharing::Forked);

@@ -30,8 +30,8 @@ use rustix::{
     process::Signal,
 };
 use wire::{
-    launch::{Ends, Work},
-    report::{LONGEST, Report, Stop},
+    launch::{RequestFds, Work},
+    report::{MAX_REPORT_BYTES, Report, StopReason},
     running_clock,
 };
 
@@ -65,7 +65,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// if it is ours.
 pub(crate) fn run(
     settings: &Settings,
-    work: fn(Ends) -> Work,
+    work: fn(RequestFds) -> Work,
     request: &Request,
     channels: Channels,
 ) -> Exit {
@@ -74,7 +74,7 @@ pub(crate) fn run(
 
 fn run_with(
     settings: &Settings,
-    work: fn(Ends) -> Work,
+    work: fn(RequestFds) -> Work,
     request: &Request,
     channels: Channels,
     audited: &mut dyn FnMut(Audit),
@@ -164,11 +164,11 @@ pub(crate) fn end_bell() -> io::Result<Bell> {
 }
 
 /// Why a request ends whose bell has rung.
-pub(crate) fn reason(end_bell: &Bell) -> Stop {
+pub(crate) fn reason(end_bell: &Bell) -> StopReason {
     match end_bell.last() {
-        Some(Caught::SIGINT) => Stop::Interrupted,
-        Some(Caught::SIGHUP) => Stop::HungUp,
-        _ => Stop::Terminated,
+        Some(Caught::SIGINT) => StopReason::Interrupted,
+        Some(Caught::SIGHUP) => StopReason::HungUp,
+        _ => StopReason::Terminated,
     }
 }
 
@@ -215,7 +215,7 @@ struct Seen {
 
 /// A request that is being ended.
 struct Stopping {
-    reason: Stop,
+    reason: StopReason,
     next: Step,
     due: Instant,
 }
@@ -232,13 +232,13 @@ impl<'a> Guard<'a> {
     /// Starts python for `work`.
     fn start(
         settings: &'a Settings,
-        work: fn(Ends) -> Work,
+        work: fn(RequestFds) -> Work,
         request: &'a Request,
         channels: Channels,
     ) -> io::Result<Self> {
         let child_bell = Bell::on(&[Caught::SIGCHLD])?;
         let end_bell = end_bell()?;
-        let work = work(Ends {
+        let work = work(RequestFds {
             body_fd: channels.body.as_raw_fd(),
             response_fd: channels.response.as_raw_fd(),
         });
@@ -272,7 +272,7 @@ impl<'a> Guard<'a> {
                 // it.
                 self.request
                     .log(&LogMessage::error(Code::Internal, format!("waiting failed: {error}")));
-                self.stop(Stop::Terminated);
+                self.stop(StopReason::Terminated);
                 self.subject.signal_group(Signal::KILL);
             }
             self.take_reports();
@@ -296,7 +296,8 @@ impl<'a> Guard<'a> {
             }
             if self.end_bell.rang() {
                 let reason = reason(&self.end_bell);
-                let is_web_servers = self.request.is_from_web_server && reason == Stop::Terminated;
+                let is_web_servers =
+                    self.request.is_from_web_server && reason == StopReason::Terminated;
                 if is_web_servers && self.is_closing() && self.stopping.is_none() {
                     // The web server has the response. The engine gives `close()` its time.
                     return self.conclude(Outcome::Unknown, response);
@@ -304,7 +305,7 @@ impl<'a> Guard<'a> {
                 self.stop(reason);
             }
             if self.limit().is_some_and(|limit| running_clock::elapsed(self.started) >= limit) {
-                self.stop(Stop::Timeout);
+                self.stop(StopReason::Timeout);
             }
             self.escalate(response.as_ref());
             if self.subject.stirred() {
@@ -359,7 +360,7 @@ impl<'a> Guard<'a> {
     }
 
     fn take_reports(&mut self) {
-        let mut packet = [0; LONGEST];
+        let mut packet = [0; MAX_REPORT_BYTES];
         loop {
             let length = match recv(&self.reports, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
@@ -379,9 +380,9 @@ impl<'a> Guard<'a> {
             };
             match Report::decode(&packet[..length]) {
                 Some(Report::Ready) => self.seen.ready = true,
-                Some(Report::HeadLeaves) => self.seen.head_left = true,
-                Some(Report::Over { complete }) => self.seen.over = Some(complete),
-                Some(Report::Done { complete }) => {
+                Some(Report::ResponseStarts) => self.seen.head_left = true,
+                Some(Report::ResponseEnded { complete }) => self.seen.over = Some(complete),
+                Some(Report::RequestEnded { complete }) => {
                     self.seen.over = Some(complete);
                     self.seen.done = Some(complete);
                 }
@@ -390,8 +391,8 @@ impl<'a> Guard<'a> {
                     self.seen.done = Some(complete);
                     self.seen.released = true;
                 }
-                Some(Report::Unfit(reason)) => self.seen.unfit = Some(reason),
-                Some(Report::Lost) => self.seen.lost = true,
+                Some(Report::EngineFailed(reason)) => self.seen.unfit = Some(reason),
+                Some(Report::DescriptorsLost) => self.seen.lost = true,
                 Some(Report::Loaded) => self.seen.loaded = true,
                 Some(Report::Audited) => self.seen.audit = Some(Audit::Free),
                 Some(Report::OneProcess(listing)) => {
@@ -410,7 +411,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Tells the engine, once, that the request is to end.
-    fn stop(&mut self, reason: Stop) {
+    fn stop(&mut self, reason: StopReason) {
         if self.stopping.is_some() {
             return;
         }
@@ -440,7 +441,8 @@ impl<'a> Guard<'a> {
         stopping.due = running_clock::instant() + LAST_WORDS;
         match std::mem::replace(&mut stopping.next, Step::Kill) {
             Step::Abort
-                if stopping.reason == Stop::Terminated && response.is_some_and(is_abandoned) =>
+                if stopping.reason == StopReason::Terminated
+                    && response.is_some_and(is_abandoned) =>
             {
                 // No message follows that the stack would belong to.
                 self.subject.signal_group(Signal::KILL);
@@ -452,7 +454,7 @@ impl<'a> Guard<'a> {
 
     fn conclude(self, outcome: Outcome, response: Option<OwnedFd>) -> Exit {
         let stopped = self.stopping.as_ref().map(|stopping| stopping.reason);
-        let is_interrupted = stopped == Some(Stop::Interrupted);
+        let is_interrupted = stopped == Some(StopReason::Interrupted);
         let exit = self.make_good(outcome, response);
         if is_interrupted { Exit::Interrupted } else { exit }
     }
@@ -469,7 +471,7 @@ impl<'a> Guard<'a> {
                 if self
                     .stopping
                     .as_ref()
-                    .is_some_and(|stopping| stopping.reason == Stop::Terminated)
+                    .is_some_and(|stopping| stopping.reason == StopReason::Terminated)
                     && is_abandoned(&response) =>
             {
                 Exit::Failed

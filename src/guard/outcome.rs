@@ -6,7 +6,7 @@ use diagnostics::{
     error_page::Status,
     message::{Code, LogMessage},
 };
-use wire::report::{EXIT_LOST, Stop};
+use wire::report::{EXIT_DESCRIPTORS_LOST, StopReason};
 
 use crate::{
     config::settings::Settings, guard::served_process::Outcome, python::engine, system::signals,
@@ -19,7 +19,7 @@ pub(super) struct Ending<'a> {
     /// How long it ran.
     pub(super) after: Duration,
     /// Why it was asked to stop, if it was.
-    pub(super) stopped: Option<Stop>,
+    pub(super) stopped: Option<StopReason>,
     /// The engine was loaded.
     pub(super) ready: bool,
     /// The application is loaded, or cannot be.
@@ -34,7 +34,7 @@ impl Ending<'_> {
     /// The entry for a response that had to be cut.
     pub(super) fn after_head(&self) -> LogMessage {
         match self.stopped {
-            Some(Stop::Timeout) => {
+            Some(StopReason::Timeout) => {
                 return LogMessage::error(
                     Code::TimedOut,
                     format!(
@@ -56,7 +56,7 @@ impl Ending<'_> {
             return LogMessage::descriptors_lost("what came after the head of the response is cut");
         }
         LogMessage::error(
-            Code::EndedAfterHead,
+            Code::EndedAfterHeaders,
             format!("python {} after the head of the response had left", self.how()),
         )
         .hint(
@@ -70,7 +70,7 @@ impl Ending<'_> {
         let how = self.how();
         if let Some(stopped) = self.stopped {
             return match stopped {
-                Stop::Timeout if self.ready && !self.loaded => (
+                StopReason::Timeout if self.ready && !self.loaded => (
                     Status::GatewayTimeout,
                     LogMessage::error(
                         Code::LoadTimedOut,
@@ -86,7 +86,7 @@ impl Ending<'_> {
                          __name__ == \"__main__\":`",
                     ),
                 ),
-                Stop::Timeout => (
+                StopReason::Timeout => (
                     Status::GatewayTimeout,
                     LogMessage::error(
                         Code::TimedOut,
@@ -131,7 +131,7 @@ impl Ending<'_> {
             );
         }
         if self.lost
-            || matches!(self.outcome, Outcome::Known(status) if status.code() == Some(EXIT_LOST))
+            || matches!(self.outcome, Outcome::Known(status) if status.code() == Some(EXIT_DESCRIPTORS_LOST))
         {
             let entry = LogMessage::descriptors_lost(
                 "the response cannot be sent, or the gateway cannot hear of it",
@@ -207,10 +207,12 @@ impl Ending<'_> {
 }
 
 /// The entry for a `close()` that had to be ended, after the response.
-pub(super) fn close_ended(stop: Stop, settings: &Settings) -> LogMessage {
+pub(super) fn close_ended(stop: StopReason, settings: &Settings) -> LogMessage {
     let seconds = settings.timeout.map_or(0, |timeout| timeout.as_secs());
     let (code, what) = match stop {
-        Stop::Timeout => (Code::TimedOut, format!("the request took longer than {seconds} s")),
+        StopReason::Timeout => {
+            (Code::TimedOut, format!("the request took longer than {seconds} s"))
+        }
         stop => (Code::Terminated, stop.sentence().to_owned()),
     };
     LogMessage::error(code, format!("{what}: `close()` of its response has not returned")).hint(

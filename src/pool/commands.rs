@@ -11,7 +11,7 @@ use clap::Args;
 use diagnostics::{
     error_log,
     escape::{
-        Visible, {self},
+        Escaped, {self},
     },
     message::{Code, LogMessage},
 };
@@ -180,12 +180,12 @@ fn table(status: &PoolStatus) -> String {
     };
     let mut text = format!(
         "{} {} pid {} at {}: {}, preload {}{abandoned}{}\n",
-        Visible(&status.name),
-        Visible(&status.app),
+        Escaped(&status.name),
+        Escaped(&status.app),
         status.pid,
-        Visible(&status.listen.join(", ")),
+        Escaped(&status.listen.join(", ")),
         census(status),
-        Visible(&status.preload),
+        Escaped(&status.preload),
         state(status)
     );
     // Of processes that each serve one request, those that wait have nothing to tell.
@@ -205,7 +205,7 @@ fn table(status: &PoolStatus) -> String {
         };
         let seconds =
             format!("{}.{} s", worker.milliseconds / 1000, worker.milliseconds % 1000 / 100);
-        let request = Visible(&worker.request);
+        let request = Escaped(&worker.request);
         let _ = writeln!(
             text,
             "  {:>8} {state:<5} {seconds:>10} {:>9} {request}",

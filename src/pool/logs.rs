@@ -22,7 +22,7 @@ use rustix::{
 };
 use wire::{
     pool_logs::{
-        Access, AccessFile, LineForm, Which, never_wait, {self},
+        AccessFile, AccessLog, LineForm, LogKind, never_wait, {self},
     },
     scoreboard::Scoreboard,
 };
@@ -141,19 +141,19 @@ impl Logs {
     }
 
     /// What a process that is started now has to know, which inherits [`Logs::inherited`].
-    pub(super) fn terms(&self, scoreboard: &Scoreboard) -> pool_logs::Logs {
+    pub(super) fn terms(&self, scoreboard: &Scoreboard) -> pool_logs::PoolLogs {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        pool_logs::Logs {
+        pool_logs::PoolLogs {
             error: self
                 .error
                 .as_ref()
-                .map(|log| (bytes(&log.path), scoreboard.log_generation(Which::Error))),
-            access: self.access.as_ref().map(|(form, file)| Access {
+                .map(|log| (bytes(&log.path), scoreboard.log_generation(LogKind::Error))),
+            access: self.access.as_ref().map(|(form, file)| AccessLog {
                 form: *form,
                 file: file.as_ref().map(|log| AccessFile {
                     path: bytes(&log.path),
                     fd: log.file.as_raw_fd(),
-                    generation: scoreboard.log_generation(Which::Access),
+                    generation: scoreboard.log_generation(LogKind::Access),
                 }),
             }),
             bell_fd: self.bell.as_ref().map(|bell| bell.as_raw_fd()),
@@ -176,7 +176,7 @@ impl Logs {
         if let Some(LogFile { path, file, is_descriptor: false }) = &mut self.error {
             match again(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
                 Ok(()) => {
-                    scoreboard.next_log_generation(Which::Error);
+                    scoreboard.next_log_generation(LogKind::Error);
                     reopened = true;
                 }
                 Err(error) => entries.push(not_reopened(path, &error)),
@@ -186,7 +186,7 @@ impl Logs {
             match again(path, file) {
                 Ok(()) => {
                     let _ = never_wait(&*file);
-                    scoreboard.next_log_generation(Which::Access);
+                    scoreboard.next_log_generation(LogKind::Access);
                     reopened = true;
                 }
                 Err(error) => entries.push(not_reopened(path, &error)),

@@ -33,7 +33,7 @@ use std::{
 use diagnostics::message::{Code, LogMessage};
 use wire::{
     app::{App, Source},
-    connection_queue::Handover,
+    connection_queue::ConnectionQueue,
     launch::{Preload, Service, Work},
     scoreboard::Scoreboard,
 };
@@ -184,11 +184,11 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     origin.hold_engine(&mut settings);
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|error| cannot_begin(error.into()))?;
-    let handover = Handover::create().map_err(cannot_begin)?;
+    let handover = ConnectionQueue::create().map_err(cannot_begin)?;
     let terms = Terms {
         service: Service {
             bell_fd: Some(bell.as_raw_fd()),
-            handover: Some(handover.ends()),
+            connection_queue: Some(handover.fds()),
             ..service
         },
         logs,
@@ -355,9 +355,9 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         preload: Preload::No,
         reload: false,
         reload_on: Vec::new(),
-        logs: wire::pool_logs::Logs::default(),
+        logs: wire::pool_logs::PoolLogs::default(),
         bell_fd: None,
-        handover: None,
+        connection_queue: None,
         warm: false,
         resident: false,
     }

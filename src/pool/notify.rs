@@ -236,7 +236,7 @@ fn watchdog() -> Option<Duration> {
 
 fn cannot_be_told(name: &OsStr, error: &io::Error) -> LogMessage {
     LogMessage::warning(
-        Code::ManagerNotTold,
+        Code::NotifyFailed,
         format!("the service manager at `{}` cannot be told anything: {error}", name.display()),
     )
     .hint("start wsgate without the variable NOTIFY_SOCKET if no service manager waits for it")

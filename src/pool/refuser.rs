@@ -10,7 +10,7 @@ use std::{
 };
 
 use diagnostics::{
-    error_page::{Form, Page, Status},
+    error_page::{Page, ResponseFormat, Status},
     message::LogMessage,
     request_id,
 };
@@ -224,7 +224,7 @@ impl Refusal {
             head_only: request.is_head(),
         };
         let output = Output::new(id);
-        output.append(Stream::Stdout, &page.render(Form::FastCgi), &mut self.response);
+        output.append(Stream::Stdout, &page.render(ResponseFormat::FastCgi), &mut self.response);
         self.response.extend_from_slice(&output.ending(0, false));
         self.stage = Stage::Writes;
     }

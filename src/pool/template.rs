@@ -16,8 +16,8 @@ use rustix::{
 };
 use wire::{
     launch::{Preload, Service, Work},
-    report::{LONGEST, Report},
-    template::{News, Order},
+    report::{MAX_REPORT_BYTES, Report},
+    template::{TemplateCommand, TemplateEvent},
 };
 
 use crate::{config::settings::Settings, python::start::Start, request::Request};
@@ -93,7 +93,7 @@ impl Template {
     /// Asks for a worker. Tells whether it could: a template that has very many orders takes no
     /// more, and one that is about to be found dead takes none.
     pub(super) fn fork(&mut self, slot: u32) -> bool {
-        let asked = self.send(Order::Fork { slot });
+        let asked = self.send(TemplateCommand::Fork { slot });
         self.owed += usize::from(asked);
         asked
     }
@@ -104,31 +104,35 @@ impl Template {
             // One that takes no more orders now opens them before it writes the next time.
             let _ = send(
                 channel,
-                &Order::ReopenLogs.encode(),
+                &TemplateCommand::ReopenLogs.encode(),
                 SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
             );
         }
     }
 
     /// Counts what `news` says of its workers.
-    fn count(&mut self, news: News) {
+    fn count(&mut self, news: TemplateEvent) {
         match news {
-            News::Born { .. } => {
+            TemplateEvent::WorkerStarted { .. } => {
                 self.owed = self.owed.saturating_sub(1);
                 self.workers += 1;
             }
-            News::Unborn { .. } | News::Stillborn { .. } => self.owed = self.owed.saturating_sub(1),
-            News::Gone { .. } => self.workers = self.workers.saturating_sub(1),
-            News::Ready => self.ready = true,
-            News::Unfit => self.explained = true,
-            News::NotForkable => self.is_not_forkable = true,
-            News::OneProcess => (self.is_not_forkable, self.is_for_one_process) = (true, true),
+            TemplateEvent::ForkFailed { .. } | TemplateEvent::StartFailed { .. } => {
+                self.owed = self.owed.saturating_sub(1)
+            }
+            TemplateEvent::WorkerExited { .. } => self.workers = self.workers.saturating_sub(1),
+            TemplateEvent::Ready => self.ready = true,
+            TemplateEvent::LoadFailed => self.explained = true,
+            TemplateEvent::NotForkable => self.is_not_forkable = true,
+            TemplateEvent::OneProcess => {
+                (self.is_not_forkable, self.is_for_one_process) = (true, true)
+            }
         }
     }
 
     /// The next of its news, if there is any.
-    pub(super) fn news(&mut self) -> Option<News> {
-        let mut packet = [0; LONGEST];
+    pub(super) fn news(&mut self) -> Option<TemplateEvent> {
+        let mut packet = [0; MAX_REPORT_BYTES];
         loop {
             match recv(self.channel.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
@@ -138,13 +142,13 @@ impl Template {
                 // What is none of ours does not come from the engine: an application may have found
                 // the descriptor.
                 Ok((length, _)) => {
-                    if let Some(news) = News::decode(&packet[..length]) {
+                    if let Some(news) = TemplateEvent::decode(&packet[..length]) {
                         self.count(news);
                         return Some(news);
                     }
                     // Before the engine is loaded, the lines of Python that load it say why it
                     // cannot be.
-                    if let Some(Report::Unfit(reason)) = Report::decode(&packet[..length]) {
+                    if let Some(Report::EngineFailed(reason)) = Report::decode(&packet[..length]) {
                         self.unfit = Some(reason);
                     }
                 }
@@ -168,11 +172,11 @@ impl Template {
         } else if self.owed > 0 && !self.abandoned {
             // They may be loading the application, without an end. One that could not be told is
             // told the next time.
-            self.abandoned = self.send(Order::Abandon);
+            self.abandoned = self.send(TemplateCommand::CancelPending);
         }
     }
 
-    fn send(&self, order: Order) -> bool {
+    fn send(&self, order: TemplateCommand) -> bool {
         let told = |channel| {
             send(channel, &order.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
         };

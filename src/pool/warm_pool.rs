@@ -22,7 +22,7 @@ use rustix::{
 };
 use wire::{
     app::App,
-    jitter::earlier,
+    jitter::with_jitter,
     launch::{Preload, Service},
     scoreboard::Scoreboard,
 };
@@ -164,7 +164,7 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
             idle: Duration::from_secs(pool.warm_idle),
             age: Some(pool.warm_age)
                 .filter(|&seconds| seconds > 0)
-                .map(|age| Duration::from_secs(earlier(age))),
+                .map(|age| Duration::from_secs(with_jitter(age))),
             lock: words.socket.with_extension("lock"),
         }),
     };

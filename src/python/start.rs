@@ -92,7 +92,7 @@ impl Start {
             script_name: settings.script_name.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
-            lifeline_fd,
+            gateway_pipe_fd: lifeline_fd,
         })?;
         let held = settings.engine.held();
         let inherits_lifeline = lifeline_fd.map(|_| pythons_lifeline.as_fd());

@@ -9,7 +9,7 @@ use crate::escape::is_hidden;
 
 /// How the head of a response is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Form {
+pub enum ResponseFormat {
     /// `Status:` and headers, which the web server completes (RFC 3875 6.2).
     Cgi,
     /// The same over FastCGI, in an order of fields that every web server understands.
@@ -55,7 +55,7 @@ impl Status {
     }
 }
 
-impl Form {
+impl ResponseFormat {
     /// What stands before and after a status such as `200 OK` at the beginning of a head, line ends
     /// included.
     pub const fn around_status(self) -> (&'static str, &'static str) {
@@ -83,18 +83,18 @@ pub struct Page<'a> {
 
 impl Page<'_> {
     /// The whole response.
-    pub fn render(&self, form: Form) -> Vec<u8> {
+    pub fn render(&self, form: ResponseFormat) -> Vec<u8> {
         let mut body = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta \
                 charset=\"utf-8\"><title>{status}</title></head>\n\
              <body>\n<h1>{reason}</h1>\n<p>Request id: <code>{id}</code></p>\n",
             status = self.status.line(),
             reason = self.status.reason(),
-            id = Escaped(self.request_id),
+            id = HtmlEscaped(self.request_id),
         );
         if let Some(detail) = self.detail {
             // Writing to a string cannot fail.
-            let _ = writeln!(body, "<pre>{}</pre>", Escaped(detail));
+            let _ = writeln!(body, "<pre>{}</pre>", HtmlEscaped(detail));
         }
         body.push_str("</body>\n</html>\n");
         let (before, after) = form.around_status();
@@ -113,9 +113,9 @@ impl Page<'_> {
 }
 
 /// Text as it may stand in HTML.
-struct Escaped<'a>(&'a str);
+struct HtmlEscaped<'a>(&'a str);
 
-impl std::fmt::Display for Escaped<'_> {
+impl std::fmt::Display for HtmlEscaped<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.chars().try_for_each(|character| match character {
             '&' => f.write_str("&amp;"),
@@ -136,7 +136,7 @@ mod tests {
 
     fn page(detail: Option<&str>, head_only: bool) -> String {
         let page = Page { status: Status::BadGateway, request_id: "abc", detail, head_only };
-        String::from_utf8(page.render(Form::Cgi)).unwrap()
+        String::from_utf8(page.render(ResponseFormat::Cgi)).unwrap()
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
             head_only: true,
         };
         assert!(
-            page.render(Form::NonParsed)
+            page.render(ResponseFormat::NonParsed)
                 .starts_with(b"HTTP/1.1 504 Gateway Timeout\r\nConnection: close\r\n")
         );
     }

@@ -31,9 +31,9 @@ pub fn is_hidden(character: char) -> bool {
 
 /// Text whose hidden characters are written as escapes.
 #[derive(Clone, Copy, Debug)]
-pub struct Visible<'a>(pub &'a str);
+pub struct Escaped<'a>(pub &'a str);
 
-impl fmt::Display for Visible<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
         while let Some(position) = rest.find(is_hidden) {
@@ -73,7 +73,7 @@ pub fn lines(bytes: &[u8]) -> String {
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
         // Writing to a string cannot fail.
-        let _ = write!(shown, "{}{end}", Visible(line));
+        let _ = write!(shown, "{}{end}", Escaped(line));
     }
     shown
 }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn what_is_seen_stays_as_it_is() {
         let text = "a\tb é 日本語 🙂 \\n ~ שלום";
-        assert_eq!(Visible(text).to_string(), text);
+        assert_eq!(Escaped(text).to_string(), text);
         assert_eq!(lines(text.as_bytes()), text);
         assert_eq!(json(text.replace('\t', " ")), text.replace('\t', " "));
     }
@@ -116,7 +116,7 @@ mod tests {
         let hidden = "\n\r\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{200d}\u{200e}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\
                       \u{2069}\u{feff}\u{e0041}";
         for character in hidden.chars() {
-            let shown = Visible(&format!("a{character}b")).to_string();
+            let shown = Escaped(&format!("a{character}b")).to_string();
             assert_eq!(shown, format!("a{}b", character.escape_default()));
         }
     }

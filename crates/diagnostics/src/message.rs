@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::escape::Visible;
+use crate::escape::Escaped;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
@@ -90,7 +90,7 @@ codes! {
     /// The application raised an exception.
     ApplicationRaised = 501,
     /// The application raised an exception after the head of its response had left.
-    RaisedAfterHead = 502,
+    RaisedAfterHeaders = 502,
     /// The application's response breaks PEP 3333.
     BadResponse = 503,
     /// The body is shorter than its `Content-Length`.
@@ -110,7 +110,7 @@ codes! {
     /// The process ended by itself before it replied.
     ProcessEnded = 601,
     /// The process ended after the head of its response had left.
-    EndedAfterHead = 602,
+    EndedAfterHeaders = 602,
     /// The process was killed by a signal before it replied.
     ProcessKilled = 603,
     /// The request took longer than `--timeout`.
@@ -134,13 +134,13 @@ codes! {
     /// A worker of a pool ended by itself.
     WorkerDied = 701,
     /// A worker ended while it loaded the application.
-    WorkerUnloaded = 702,
+    WorkerLoadFailed = 702,
     /// The template of a pool ended by itself.
     TemplateDied = 703,
     /// No worker could be forked.
-    WorkerUnborn = 704,
+    ForkFailed = 704,
     /// A process that has served its last request does not end.
-    WorkerStays = 705,
+    WorkerNotExiting = 705,
     /// A thread of a worker could not be started.
     NoThread = 706,
     /// A worker cannot accept connections any more.
@@ -160,7 +160,7 @@ codes! {
     /// New code could not be loaded.
     ReloadFailed = 715,
     /// A pool without work has let its last process of Python go.
-    PoolRests = 716,
+    PoolIdle = 716,
     /// A request is refused since no worker can serve it.
     NoWorkerServes = 717,
     /// A listening socket cannot be had.
@@ -174,9 +174,9 @@ codes! {
     /// Root is to make a file where others can lead it elsewhere.
     UntrustedPath = 724,
     /// A pool cannot be asked anything.
-    NoControl = 730,
+    NoControlSocket = 730,
     /// A service manager cannot be told anything.
-    ManagerNotTold = 731,
+    NotifyFailed = 731,
     /// A supervisor has received a signal that means nothing to it.
     StraySignal = 732,
     /// A line of the access log could not be written.
@@ -188,7 +188,7 @@ codes! {
     /// Messages could not be written to the error log.
     MessagesLost = 743,
     /// A request cannot be handed to a warm pool, and is served cold.
-    NotWarm = 801,
+    ServedCold = 801,
     /// A warm pool could not be started, or has failed to.
     NoWarmPool = 802,
     /// Files of an application cannot be watched.
@@ -314,18 +314,18 @@ impl LogMessage {
             Severity::Notice => "notice",
         };
         let sentence = shorten(&self.sentence, LONGEST_SENTENCE);
-        let mut text = format!("wsgate: {severity}[{}]: {}\n", self.code, Visible(&sentence));
+        let mut text = format!("wsgate: {severity}[{}]: {}\n", self.code, Escaped(&sentence));
         // Writing to a string cannot fail.
         if let Some(detail) = &self.detail {
             for line in shorten_lines(detail, LONGEST_DETAIL).lines() {
-                let _ = writeln!(text, "  {}", Visible(&shorten(line, LONGEST_SENTENCE)));
+                let _ = writeln!(text, "  {}", Escaped(&shorten(line, LONGEST_SENTENCE)));
             }
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "hint: {}", Visible(hint));
+            let _ = writeln!(text, "hint: {}", Escaped(hint));
         }
         if let Some(about) = about {
-            let _ = writeln!(text, "request: {}", Visible(&about.to_string()));
+            let _ = writeln!(text, "request: {}", Escaped(&about.to_string()));
         }
         text
     }

@@ -11,7 +11,7 @@ use std::{
 
 use pyo3::{prelude::*, types::PyDict};
 use wire::{
-    check::{Findings, Loaded, Remains},
+    check::{Findings, Loaded, SideEffect},
     launch::Launch,
     report::Report,
 };
@@ -56,7 +56,7 @@ pub(crate) fn trace(
 ) -> PyResult<()> {
     let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
     drop(loaded);
-    write(Remains::encode(&remains).map_err(io::Error::other), response, reporter);
+    write(SideEffect::encode(&remains).map_err(io::Error::other), response, reporter);
     Ok(())
 }
 
@@ -75,9 +75,9 @@ fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
 }
 
 fn write(bytes: io::Result<Vec<u8>>, response: Descriptor, reporter: &Reporter) {
-    reporter.send(&Report::HeadLeaves);
+    reporter.send(&Report::ResponseStarts);
     let written = bytes.and_then(|bytes| File::from(response.into_owned()).write_all(&bytes));
-    reporter.send(&Report::Done { complete: written.is_ok() });
+    reporter.send(&Report::RequestEnded { complete: written.is_ok() });
 }
 
 fn setting(launch: &Launch) -> Setting {
@@ -133,7 +133,7 @@ fn findings(
                     first_request,
                     not_validated,
                     request_time,
-                    remains,
+                    side_effects: remains,
                     generators,
                     threads: std::fs::read_dir("/proc/self/task")
                         .map_or(1, Iterator::count)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use wire::report::{Report, Stop};
+use wire::report::{Report, StopReason};
 
 use crate::process::forks::{
     Descriptor, {self},
@@ -39,9 +39,9 @@ impl Reporter {
     }
 
     /// Why the gateway wants the request to end, if it has said so.
-    pub(crate) fn stop(&self) -> Option<Stop> {
+    pub(crate) fn stop(&self) -> Option<StopReason> {
         let mut packet = [0; 16];
         let (length, _) = recv(&self.socket, &mut packet[..], RecvFlags::DONTWAIT).ok()?;
-        Stop::decode(&packet[..length])
+        StopReason::decode(&packet[..length])
     }
 }

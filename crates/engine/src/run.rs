@@ -18,9 +18,9 @@ use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},
 };
 use wire::{
-    connection_queue::Handover,
+    connection_queue::ConnectionQueue,
     launch::{EXIT_TIMEOUT_SECONDS, Launch, Service, Work},
-    report::{EXIT_LOST, Report},
+    report::{EXIT_DESCRIPTORS_LOST, Report},
 };
 
 use crate::{
@@ -57,7 +57,7 @@ enum Task {
 pub(crate) struct Sockets {
     pub(crate) listeners: Vec<Descriptor>,
     /// Those that another worker gives away, if there may be others.
-    pub(crate) handover: Option<Handover<Descriptor>>,
+    pub(crate) handover: Option<ConnectionQueue<Descriptor>>,
 }
 
 /// A process that has everything it needs and has not begun.
@@ -80,7 +80,7 @@ pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     // SAFETY: as above; the frame names different descriptors, each once.
     let channel = unsafe { own(launch.report_fd)? };
     // SAFETY: as above.
-    let lifeline = launch.lifeline_fd.map(|number| unsafe { own(number) }).transpose()?;
+    let lifeline = launch.gateway_pipe_fd.map(|number| unsafe { own(number) }).transpose()?;
     // SAFETY: as above.
     let task = unsafe { Task::take_over(&launch.work) }?;
     // SAFETY: as above.
@@ -98,9 +98,14 @@ impl Task {
         let sockets = |service: &Service| -> PyResult<Sockets> {
             // SAFETY: as above.
             let listeners = service.listeners.iter().map(|&number| unsafe { own(number) });
-            let handover = service.handover.map(|ends| {
+            let handover = service.connection_queue.map(|ends| {
                 // SAFETY: as above.
-                unsafe { Ok::<_, PyErr>(Handover::of(own(ends.give_fd)?, own(ends.take_fd)?)) }
+                unsafe {
+                    Ok::<_, PyErr>(ConnectionQueue::from_ends(
+                        own(ends.push_fd)?,
+                        own(ends.pop_fd)?,
+                    ))
+                }
             });
             Ok(Sockets {
                 listeners: listeners.collect::<PyResult<_>>()?,
@@ -198,7 +203,7 @@ impl Prepared {
                     // The application may have closed the pipe. This process ends in any case.
                     drop(stay_with(launch.gateway_pid, lifeline.as_deref()));
                 }
-                if forks::is_untold() { EXIT_LOST } else { 0 }
+                if forks::is_untold() { EXIT_DESCRIPTORS_LOST } else { 0 }
             }
             Task::Check { response } => {
                 stay_with(launch.gateway_pid, lifeline.as_ref())?;

@@ -44,7 +44,7 @@ pub struct Loaded {
     /// Threads that were running after loading, beside the main one.
     pub threads: usize,
     /// What loading left open or running; which code did it is not known.
-    pub remains: Vec<Remains>,
+    pub side_effects: Vec<SideEffect>,
     /// Random number generators in globals of modules, such as ``module `app.db` holds a
     /// `random.Random` as `rng` ``.
     pub generators: Vec<String>,
@@ -52,7 +52,7 @@ pub struct Loaded {
 
 /// Something that loading an application left open or running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remains {
+pub struct SideEffect {
     /// What was done, such as `started 2 threads`.
     pub what: String,
     /// Are these threads? They are missing in forked processes; everything else is shared by them.
@@ -60,7 +60,7 @@ pub struct Remains {
     /// Which processes may have it.
     pub sharing: Sharing,
     /// The code that did it, if that is known.
-    pub origin: Option<Origin>,
+    pub origin: Option<CodeLocation>,
 }
 
 /// Which processes may have what an import left open or running; the strictest comes last.
@@ -77,14 +77,14 @@ pub enum Sharing {
 
 impl Sharing {
     /// What all of `remains` allow together.
-    pub fn of(remains: &[Remains]) -> Self {
-        remains.iter().map(|one| one.sharing).max().unwrap_or(Self::Forked)
+    pub fn of(side_effects: &[SideEffect]) -> Self {
+        side_effects.iter().map(|one| one.sharing).max().unwrap_or(Self::Forked)
     }
 }
 
 /// A place in Python code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct CodeLocation {
     /// Name of the module.
     pub module: String,
     /// Its file, as bytes.
@@ -95,7 +95,7 @@ pub struct Origin {
     pub through: Option<String>,
 }
 
-impl Remains {
+impl SideEffect {
     /// A sentence that names the code in words that an author of `app` knows.
     pub fn sentence(&self, app: &App) -> String {
         match &self.origin {
@@ -121,7 +121,7 @@ impl Remains {
     }
 }
 
-impl Origin {
+impl CodeLocation {
     /// Module, line, and the package that was called there.
     fn place(&self, app: &App) -> String {
         let is_script = matches!(&app.source, Source::File(script) if *script == self.file);

@@ -4,7 +4,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// A limit of one process where `limit` is that of all: up to a tenth less, so exact below ten. 0
 /// stays 0.
-pub fn earlier(limit: u64) -> u64 {
+pub fn with_jitter(limit: u64) -> u64 {
     let mut bytes = [0; 8];
     // Without random numbers, which only a very old kernel withholds, limits are not spread.
     let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
@@ -20,14 +20,14 @@ mod tests {
     #[test]
     fn small_limits_are_exact() {
         for limit in 0..10 {
-            assert!((0..100).all(|_| earlier(limit) == limit), "{limit}");
+            assert!((0..100).all(|_| with_jitter(limit) == limit), "{limit}");
         }
     }
 
     #[test]
     fn large_ones_are_spread_over_a_tenth_and_never_exceeded() {
-        let drawn: BTreeSet<u64> = (0..10_000).map(|_| earlier(100)).collect();
+        let drawn: BTreeSet<u64> = (0..10_000).map(|_| with_jitter(100)).collect();
         assert_eq!(drawn, (90..=100).collect());
-        assert!(earlier(u64::MAX) >= u64::MAX / 10 * 9);
+        assert!(with_jitter(u64::MAX) >= u64::MAX / 10 * 9);
     }
 }

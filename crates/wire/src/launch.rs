@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, build, connection_queue, percent::encode_path, pool_logs::Logs};
-use diagnostics::error_page::Form;
+use crate::{app::App, build, connection_queue, percent::encode_path, pool_logs::PoolLogs};
+use diagnostics::error_page::ResponseFormat;
 
 /// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
 pub const EXIT_TIMEOUT_SECONDS: u64 = 30;
@@ -35,7 +35,7 @@ pub struct Launch {
     /// Method and target of the request, for the log.
     pub request: String,
     /// How the head of a response is written.
-    pub form: Form,
+    pub form: ResponseFormat,
     /// Seconds the gateway grants the request, for the message when they are over; 0 is without
     /// end.
     pub timeout_seconds: u64,
@@ -50,7 +50,7 @@ pub struct Launch {
     pub report_fd: i32,
     /// Descriptor of a pipe whose other end the gateway alone holds; a worker that has no gateway
     /// has none.
-    pub lifeline_fd: Option<i32>,
+    pub gateway_pipe_fd: Option<i32>,
 }
 
 /// A request that an application answers to warm up.
@@ -89,16 +89,16 @@ impl WarmUp {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// Serve one CGI request whose variables are the process environment.
-    Cgi(Ends),
+    Cgi(RequestFds),
     /// The same, and report whether one process at a time may have what loading the application
     /// leaves open.
-    FirstCgi(Ends),
+    FirstCgi(RequestFds),
     /// Load the application, try one request under `wsgiref.validate`, and write what was found as
     /// the response.
-    Check(Ends),
+    Check(RequestFds),
     /// Load the application slowly, and write as the response what that leaves behind and which
     /// code did it.
-    Trace(Ends),
+    Trace(RequestFds),
     /// Fork a worker whenever the supervisor asks for one; before that, load the application if
     /// [`Service::preload`] says so.
     Template(Service),
@@ -108,7 +108,7 @@ pub enum Work {
 
 /// Descriptors of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ends {
+pub struct RequestFds {
     /// The request body is read from it.
     pub body_fd: i32,
     /// The response is written to it.
@@ -153,13 +153,13 @@ pub struct Service {
     /// Paths whose change makes a worker without a supervisor exit, as bytes.
     pub reload_on: Vec<Vec<u8>>,
     /// What is logged where.
-    pub logs: Logs,
+    pub logs: PoolLogs,
     /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker
     /// without one has no supervisor.
     pub bell_fd: Option<i32>,
     /// Descriptors of the socket over which workers give each other connections; a worker without a
     /// supervisor has none.
-    pub handover: Option<connection_queue::Ends>,
+    pub connection_queue: Option<connection_queue::QueueFds>,
     /// Listening sockets take requests of [`crate::warm_request`] in place of FastCGI, and each
     /// worker serves one.
     pub warm: bool,
@@ -255,7 +255,7 @@ mod tests {
 
     fn launch() -> Launch {
         Launch {
-            work: Work::Cgi(Ends { body_fd: 3, response_fd: 4 }),
+            work: Work::Cgi(RequestFds { body_fd: 3, response_fd: 4 }),
             app: App::in_file("/srv/caf\u{e9}.wsgi"),
             sys_path: vec![b"/srv/\xff".to_vec()],
             pycache_prefix: None,
@@ -263,13 +263,13 @@ mod tests {
             debug: true,
             request_id: "0123456789abcdef".into(),
             request: "GET /".into(),
-            form: Form::Cgi,
+            form: ResponseFormat::Cgi,
             timeout_seconds: 30,
             warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
             script_name: Some("/app".into()),
             gateway_pid: 4711,
             report_fd: 5,
-            lifeline_fd: Some(6),
+            gateway_pipe_fd: Some(6),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::percent;
 
 /// What a request says about where it leads, as the web server gives it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Given<'a> {
+pub struct MountVariables<'a> {
     /// `SCRIPT_NAME`.
     pub script_name: Option<&'a [u8]>,
     /// `PATH_INFO`.
@@ -22,9 +22,9 @@ pub struct Given<'a> {
     pub redirect_status: Option<&'a [u8]>,
 }
 
-impl Given<'_> {
+impl MountVariables<'_> {
     /// `SCRIPT_NAME` and `PATH_INFO` as they have to be; `None` if they are so already.
-    pub fn settled(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+    pub fn corrected(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let filled = |value: Option<_>| value.filter(|value: &&[u8]| !value.is_empty());
         let script_name = self.script_name.unwrap_or_default();
         let path_info = self.path_info.unwrap_or_default();
@@ -34,7 +34,7 @@ impl Given<'_> {
         let are_right = self.script_name.is_some()
             && self.path_info.is_some()
             && !script_name.ends_with(b"/")
-            && is_settled(script_name, path_info);
+            && is_consistent(script_name, path_info);
         if mounted.is_none() && are_right {
             return None;
         }
@@ -48,7 +48,7 @@ impl Given<'_> {
                 path_info.insert(0, b'/');
             }
         }
-        if !is_settled(&script_name, &path_info) {
+        if !is_consistent(&script_name, &path_info) {
             path_info.insert(0, b'/');
         }
         Some((script_name, path_info))
@@ -56,7 +56,7 @@ impl Given<'_> {
 }
 
 /// Does what follows the mount begin with a slash, or is there nothing and nothing need be?
-fn is_settled(script_name: &[u8], path_info: &[u8]) -> bool {
+fn is_consistent(script_name: &[u8], path_info: &[u8]) -> bool {
     path_info.starts_with(b"/") || (path_info.is_empty() && !script_name.is_empty())
 }
 

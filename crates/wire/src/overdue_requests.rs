@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::{
     running_clock,
-    scoreboard::{Line, Reading, Scoreboard},
+    scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus},
 };
 use diagnostics::message::{Code, LogMessage};
 
@@ -21,7 +21,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Say that it is slow, with the stacks.
-    Tell,
+    LogSlow,
     /// Interrupt it.
     Interrupt,
     /// End the worker, which writes its stacks.
@@ -34,7 +34,7 @@ impl Action {
     /// The signal that has a worker do it.
     pub fn signal(self) -> Signal {
         match self {
-            Self::Tell => Signal::USR1,
+            Self::LogSlow => Signal::USR1,
             Self::Interrupt => Signal::USR2,
             Self::Abort => Signal::ABORT,
             Self::Kill => Signal::KILL,
@@ -42,11 +42,11 @@ impl Action {
     }
 
     /// What the log is told of it, about the request in `reading`.
-    pub fn entry(self, reading: &Reading) -> Option<LogMessage> {
-        let Reading { request, pid, .. } = reading;
+    pub fn entry(self, reading: &ThreadStatus) -> Option<LogMessage> {
+        let ThreadStatus { request, pid, .. } = reading;
         let seconds = reading.lasts().as_secs_f32();
         match self {
-            Self::Tell => Some(
+            Self::LogSlow => Some(
                 LogMessage::warning(
                     Code::SlowRequest,
                     format!(
@@ -74,15 +74,15 @@ impl Action {
 }
 
 /// Limits, and what was done already.
-pub struct Watch {
+pub struct OverdueWatch {
     slow: Option<Duration>,
     timeout: Option<Duration>,
-    lines: Vec<Seen>,
+    lines: Vec<WatchedRequest>,
 }
 
 /// The request that a line had when it was last looked at.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct WatchedRequest {
     since: u64,
     served: u64,
     pid: i32,
@@ -91,14 +91,14 @@ struct Seen {
     steps: usize,
 }
 
-impl Watch {
+impl OverdueWatch {
     /// Watches `lines` lines.
     pub fn new(slow: Option<Duration>, timeout: Option<Duration>, lines: usize) -> Self {
-        Self { slow, timeout, lines: vec![Seen::default(); lines] }
+        Self { slow, timeout, lines: vec![WatchedRequest::default(); lines] }
     }
 
     /// What is due now.
-    pub fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, Reading)> {
+    pub fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, ThreadStatus)> {
         let mut due = Vec::new();
         if self.slow.is_none() && self.timeout.is_none() {
             return due;
@@ -106,12 +106,12 @@ impl Watch {
         let steps = self.steps();
         for (number, seen) in self.lines.iter_mut().enumerate() {
             let Some(reading) =
-                scoreboard.line(number).and_then(Line::read).filter(|read| read.busy)
+                scoreboard.line(number).and_then(ScoreboardLine::read).filter(|read| read.busy)
             else {
                 continue;
             };
             if (seen.since, seen.served, seen.pid) != (reading.since, reading.served, reading.pid) {
-                *seen = Seen {
+                *seen = WatchedRequest {
                     since: reading.since,
                     served: reading.served,
                     pid: reading.pid,
@@ -122,7 +122,7 @@ impl Watch {
             let lasts = reading.lasts();
             if self.slow.is_some_and(|slow| lasts >= slow) && !seen.told {
                 seen.told = true;
-                due.push((Action::Tell, reading.clone()));
+                due.push((Action::LogSlow, reading.clone()));
             }
             while let Some((after, action)) = steps.get(seen.steps)
                 && lasts >= *after

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// A log that a pool may keep in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum LogKind {
     /// What goes wrong, and what applications print: standard error.
     Error,
     /// A line for each request.
@@ -23,12 +23,12 @@ pub enum Which {
 
 /// What a pool writes where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logs {
+pub struct PoolLogs {
     /// The file behind standard error, as an absolute path in bytes, and how often it was opened
     /// again before.
     pub error: Option<(Vec<u8>, u32)>,
     /// The access log.
-    pub access: Option<Access>,
+    pub access: Option<AccessLog>,
     /// Descriptor of an event that tells idle workers to open their files again.
     pub bell_fd: Option<i32>,
     /// What a request says in the error log goes to the web server, too.
@@ -37,7 +37,7 @@ pub struct Logs {
 
 /// The access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Access {
+pub struct AccessLog {
     /// The form of its lines.
     pub form: LineForm,
     /// Where they go; standard error without it.

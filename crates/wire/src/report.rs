@@ -5,10 +5,10 @@
 //! bytes.
 
 /// Longest packet in bytes; a longer text is cut.
-pub const LONGEST: usize = 8192;
+pub const MAX_REPORT_BYTES: usize = 8192;
 
 /// Exit status of an engine that has lost the descriptors which it would report by.
-pub const EXIT_LOST: i32 = 213;
+pub const EXIT_DESCRIPTORS_LOST: i32 = 213;
 
 /// A message of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,31 +16,31 @@ pub enum Report {
     /// The engine is loaded and understands this gateway.
     Ready,
     /// The first bytes of the response leave now: from here on nobody else may write one.
-    HeadLeaves,
+    ResponseStarts,
     /// Nothing more of the response will be sent; the process still works on the request.
-    Over {
+    ResponseEnded {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
     /// The request is over.
-    Done {
+    RequestEnded {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
     /// All of the response has been written, and the process lives on by itself: its guard is to
     /// end, and the response ends after that. A process of a warm pool says so in place of the last
-    /// [`Report::Done`].
+    /// [`Report::RequestEnded`].
     Released {
         /// All of it was written; otherwise it was cut.
         complete: bool,
     },
     /// Python or the engine could not get that far; the text says why.
-    Unfit(String),
+    EngineFailed(String),
     /// Loading the application has come to an end, good or bad. A process that was forked with it
     /// does not say so.
     Loaded,
     /// The application has closed the response, or put another file in its place. Nothing has left.
-    Lost,
+    DescriptorsLost,
     /// The application is loaded, and what that left open is no obstacle to other processes with
     /// this application.
     Audited,
@@ -51,7 +51,7 @@ pub enum Report {
 
 /// Why the gateway ends a request, as the engine is told before the signal comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// The request took longer than it may.
     Timeout,
     /// The gateway has received SIGTERM: from a web server, or from somebody else.
@@ -67,16 +67,16 @@ impl Report {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Ready => b"R".to_vec(),
-            Self::HeadLeaves => b"H".to_vec(),
-            Self::Over { complete: true } => b"W".to_vec(),
-            Self::Over { complete: false } => b"V".to_vec(),
-            Self::Done { complete: true } => b"D".to_vec(),
-            Self::Done { complete: false } => b"C".to_vec(),
+            Self::ResponseStarts => b"H".to_vec(),
+            Self::ResponseEnded { complete: true } => b"W".to_vec(),
+            Self::ResponseEnded { complete: false } => b"V".to_vec(),
+            Self::RequestEnded { complete: true } => b"D".to_vec(),
+            Self::RequestEnded { complete: false } => b"C".to_vec(),
             Self::Released { complete: true } => b"L".to_vec(),
             Self::Released { complete: false } => b"K".to_vec(),
-            Self::Unfit(text) => with_text(b'!', text),
+            Self::EngineFailed(text) => with_text(b'!', text),
             Self::Loaded => b"O".to_vec(),
-            Self::Lost => b"X".to_vec(),
+            Self::DescriptorsLost => b"X".to_vec(),
             Self::Audited => b"A".to_vec(),
             Self::OneProcess(text) => with_text(b'1', text),
         }
@@ -86,16 +86,18 @@ impl Report {
     pub fn decode(packet: &[u8]) -> Option<Self> {
         match packet {
             b"R" => Some(Self::Ready),
-            b"H" => Some(Self::HeadLeaves),
-            b"W" => Some(Self::Over { complete: true }),
-            b"V" => Some(Self::Over { complete: false }),
-            b"D" => Some(Self::Done { complete: true }),
-            b"C" => Some(Self::Done { complete: false }),
+            b"H" => Some(Self::ResponseStarts),
+            b"W" => Some(Self::ResponseEnded { complete: true }),
+            b"V" => Some(Self::ResponseEnded { complete: false }),
+            b"D" => Some(Self::RequestEnded { complete: true }),
+            b"C" => Some(Self::RequestEnded { complete: false }),
             b"L" => Some(Self::Released { complete: true }),
             b"K" => Some(Self::Released { complete: false }),
-            [b'!', text @ ..] => Some(Self::Unfit(String::from_utf8_lossy(text).into_owned())),
+            [b'!', text @ ..] => {
+                Some(Self::EngineFailed(String::from_utf8_lossy(text).into_owned()))
+            }
             b"O" => Some(Self::Loaded),
-            b"X" => Some(Self::Lost),
+            b"X" => Some(Self::DescriptorsLost),
             b"A" => Some(Self::Audited),
             [b'1', text @ ..] => Some(Self::OneProcess(String::from_utf8_lossy(text).into_owned())),
             _ => None,
@@ -105,10 +107,10 @@ impl Report {
 
 /// A packet with as much of `text` as there is room for.
 fn with_text(kind: u8, text: &str) -> Vec<u8> {
-    std::iter::once(kind).chain(text.bytes().take(LONGEST - 1)).collect()
+    std::iter::once(kind).chain(text.bytes().take(MAX_REPORT_BYTES - 1)).collect()
 }
 
-impl Stop {
+impl StopReason {
     /// Every reason there is.
     pub const ALL: [Self; 4] = [Self::Timeout, Self::Terminated, Self::Interrupted, Self::HungUp];
 
@@ -143,7 +145,7 @@ impl Stop {
         }
     }
 
-    /// The reason that [`Stop::word`] gives as `word`.
+    /// The reason that [`StopReason::word`] gives as `word`.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stop| stop.word() == word)
     }
@@ -180,24 +182,24 @@ mod tests {
     fn every_message_comes_back_as_it_went() {
         for report in [
             Report::Ready,
-            Report::HeadLeaves,
-            Report::Over { complete: true },
-            Report::Over { complete: false },
-            Report::Done { complete: true },
-            Report::Done { complete: false },
+            Report::ResponseStarts,
+            Report::ResponseEnded { complete: true },
+            Report::ResponseEnded { complete: false },
+            Report::RequestEnded { complete: true },
+            Report::RequestEnded { complete: false },
             Report::Released { complete: true },
             Report::Released { complete: false },
-            Report::Unfit("no such module".into()),
+            Report::EngineFailed("no such module".into()),
             Report::Loaded,
-            Report::Lost,
+            Report::DescriptorsLost,
             Report::Audited,
             Report::OneProcess("module `a` (line 1) opened a file".into()),
         ] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
-        for stop in Stop::ALL {
-            assert_eq!(Stop::decode(stop.encode()), Some(stop));
-            assert_eq!(Stop::of_word(stop.word()), Some(stop));
+        for stop in StopReason::ALL {
+            assert_eq!(StopReason::decode(stop.encode()), Some(stop));
+            assert_eq!(StopReason::of_word(stop.word()), Some(stop));
         }
     }
 
@@ -205,12 +207,12 @@ mod tests {
     fn strange_packets_are_nothing() {
         for packet in [&b""[..], b"r", b"RR", b"\0"] {
             assert_eq!(Report::decode(packet), None);
-            assert_eq!(Stop::decode(packet), None);
+            assert_eq!(StopReason::decode(packet), None);
         }
     }
 
     #[test]
     fn a_long_text_is_cut_to_a_packet() {
-        assert_eq!(Report::Unfit("x".repeat(20_000)).encode().len(), LONGEST);
+        assert_eq!(Report::EngineFailed("x".repeat(20_000)).encode().len(), MAX_REPORT_BYTES);
     }
 }

@@ -19,9 +19,9 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::{pool_logs::Which, running_clock};
+use crate::{pool_logs::LogKind, running_clock};
 use diagnostics::escape::{
-    Visible, {self},
+    Escaped, {self},
 };
 
 /// Bytes of a request's id, method and target that are kept, in words.
@@ -38,7 +38,7 @@ const MISSING: u32 = 3;
 /// What concerns the whole pool. It stands before the lines.
 #[derive(Debug)]
 #[repr(C, align(64))]
-struct Head {
+struct PoolHeader {
     /// How often the error log and the access log were opened again.
     logs: [AtomicU32; 2],
     /// The supervisor wants to be told when no thread is idle.
@@ -46,20 +46,20 @@ struct Head {
     /// Requests, of all workers there have been, whose web server went away before the response was
     /// whole.
     abandoned: AtomicU64,
-    /// Warnings that one entry is enough for, and that the log has: bits of [`Once`].
+    /// Warnings that one entry is enough for, and that the log has: bits of [`OneTimeWarning`].
     warned: AtomicU32,
 }
 
 /// Warnings that one entry in the life of a pool is enough for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Once {
+pub enum OneTimeWarning {
     /// A response has a body and no `Content-Type`.
     NoContentType,
     /// A request body is longer than CONTENT_LENGTH says.
     SurplusBody,
 }
 
-impl Once {
+impl OneTimeWarning {
     /// A bit of its own.
     pub const fn bit(self) -> u32 {
         match self {
@@ -79,7 +79,7 @@ pub struct Scoreboard {
 /// What one thread of a worker is doing. Nobody has written a line that is all zero.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Line {
+pub struct ScoreboardLine {
     /// Odd while the line is being changed.
     version: AtomicU32,
     state: AtomicU32,
@@ -96,7 +96,7 @@ pub struct Line {
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct ThreadStatus {
     /// The worker's process; 0 if there has been none.
     pub pid: i32,
     /// A request is being served.
@@ -133,7 +133,7 @@ fn milliseconds(clock: ClockId) -> u64 {
         + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-impl Reading {
+impl ThreadStatus {
     /// How long it has been as it is, in time in which this process was running.
     pub fn lasts(&self) -> Duration {
         running_clock::since(self.since)
@@ -148,7 +148,10 @@ impl Scoreboard {
     pub fn create(lines: usize) -> io::Result<(Self, OwnedFd)> {
         let descriptor =
             memfd_create("wsgate-scoreboard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&descriptor, (size_of::<Head>() + lines * size_of::<Line>()) as u64)?;
+        ftruncate(
+            &descriptor,
+            (size_of::<PoolHeader>() + lines * size_of::<ScoreboardLine>()) as u64,
+        )?;
         // Workers have it, too: what one of them cut off would kill whoever looks at it.
         fcntl_add_seals(&descriptor, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Self::attach(descriptor.try_clone()?)?, descriptor))
@@ -161,10 +164,10 @@ impl Scoreboard {
     pub fn attach(descriptor: OwnedFd) -> io::Result<Self> {
         let file = File::from(descriptor);
         let memory = MmapRaw::map_raw(&file)?;
-        let Some(room) = memory.len().checked_sub(size_of::<Head>()) else {
+        let Some(room) = memory.len().checked_sub(size_of::<PoolHeader>()) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        let lines = room / size_of::<Line>();
+        let lines = room / size_of::<ScoreboardLine>();
         Ok(Self { memory, lines })
     }
 
@@ -174,30 +177,37 @@ impl Scoreboard {
     }
 
     /// How often a log was opened again. A process that has it open from before then does the same.
-    pub fn log_generation(&self, which: Which) -> u32 {
+    pub fn log_generation(&self, which: LogKind) -> u32 {
         self.log(which).load(Ordering::Acquire)
     }
 
     /// A log was opened again.
-    pub fn next_log_generation(&self, which: Which) {
+    pub fn next_log_generation(&self, which: LogKind) {
         self.log(which).fetch_add(1, Ordering::AcqRel);
     }
 
-    fn log(&self, which: Which) -> &AtomicU32 {
+    fn log(&self, which: LogKind) -> &AtomicU32 {
         match which {
-            Which::Error => &self.head().logs[0],
-            Which::Access => &self.head().logs[1],
+            LogKind::Error => &self.head().logs[0],
+            LogKind::Access => &self.head().logs[1],
         }
     }
 
     /// One of the lines.
-    pub fn line(&self, number: usize) -> Option<&Line> {
+    pub fn line(&self, number: usize) -> Option<&ScoreboardLine> {
         (number < self.lines).then(|| {
             // SAFETY: the mapping begins at a page, is as long as the head and so many lines, and
             // lives as long as `self`; the head is as long as its alignment, which is more than a
             // line's. Every field is an atomic, for which any bytes are a value; all that share the
             // memory change it through such atomics alone.
-            unsafe { &*self.memory.as_ptr().add(size_of::<Head>()).cast::<Line>().add(number) }
+            unsafe {
+                &*self
+                    .memory
+                    .as_ptr()
+                    .add(size_of::<PoolHeader>())
+                    .cast::<ScoreboardLine>()
+                    .add(number)
+            }
         })
     }
 
@@ -221,7 +231,7 @@ impl Scoreboard {
     }
 
     /// Is this the first call of any worker for this warning?
-    pub fn is_first_warning(&self, warning: Once) -> bool {
+    pub fn is_first_warning(&self, warning: OneTimeWarning) -> bool {
         self.head().warned.fetch_or(warning.bit(), Ordering::Relaxed) & warning.bit() == 0
     }
 
@@ -238,13 +248,13 @@ impl Scoreboard {
         })
     }
 
-    fn head(&self) -> &Head {
+    fn head(&self) -> &PoolHeader {
         // SAFETY: as for a line; `attach` has seen that there is room for it.
-        unsafe { &*self.memory.as_ptr().cast::<Head>() }
+        unsafe { &*self.memory.as_ptr().cast::<PoolHeader>() }
     }
 }
 
-impl Line {
+impl ScoreboardLine {
     /// A worker's thread takes the line over.
     pub fn take(&self, pid: i32, thread: u32) {
         self.change(|| {
@@ -320,7 +330,7 @@ impl Line {
     }
 
     /// What it says; nothing if a worker that died in the middle of a change has left it so.
-    pub fn read(&self) -> Option<Reading> {
+    pub fn read(&self) -> Option<ThreadStatus> {
         self.consistent(Self::read_once)
     }
 
@@ -352,7 +362,7 @@ impl Line {
         None
     }
 
-    fn read_once(&self) -> Reading {
+    fn read_once(&self) -> ThreadStatus {
         let bytes: Vec<u8> = self
             .request
             .iter()
@@ -360,7 +370,7 @@ impl Line {
             .collect();
         let length = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
         let state = self.state.load(Ordering::Relaxed);
-        Reading {
+        ThreadStatus {
             pid: self.pid.load(Ordering::Relaxed),
             busy: state == BUSY,
             leaving: state == LEAVING,
@@ -368,7 +378,7 @@ impl Line {
             since: self.since.load(Ordering::Relaxed),
             served: self.served.load(Ordering::Relaxed),
             resident: self.resident.load(Ordering::Relaxed),
-            request: Visible(&escape::text(&bytes[..length])).to_string(),
+            request: Escaped(&escape::text(&bytes[..length])).to_string(),
         }
     }
 
@@ -407,9 +417,9 @@ mod tests {
         let (board, descriptor) = Scoreboard::create(1).unwrap();
         let other = Scoreboard::attach(descriptor).unwrap();
         other.line(0).unwrap().take(4711, 0);
-        board.next_log_generation(Which::Access);
+        board.next_log_generation(LogKind::Access);
         assert_eq!(
-            (other.log_generation(Which::Error), other.log_generation(Which::Access)),
+            (other.log_generation(LogKind::Error), other.log_generation(LogKind::Access)),
             (0, 1)
         );
         assert_eq!(other.line(0).unwrap().read().map(|reading| reading.pid), Some(4711));

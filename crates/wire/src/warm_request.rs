@@ -27,7 +27,7 @@ use crate::{
     build,
     launch::{BadLaunch, layout_of},
 };
-use diagnostics::error_page::Form;
+use diagnostics::error_page::ResponseFormat;
 
 /// First bytes of a greeting; the name of the build follows, as in a launch frame.
 const MAGIC: &[u8] = b"wsgate-warm ";
@@ -63,7 +63,7 @@ pub struct Handoff {
     /// Method and target of the request, for the log.
     pub request: String,
     /// How the head of the response is written.
-    pub form: Form,
+    pub form: ResponseFormat,
     /// Seconds the gateway grants the request, for the message when they are over; 0 is without
     /// end.
     pub timeout_seconds: u64,
@@ -187,7 +187,7 @@ mod tests {
             umask: 0o027,
             request_id: "0123456789abcdef".into(),
             request: "GET /".into(),
-            form: Form::Cgi,
+            form: ResponseFormat::Cgi,
             timeout_seconds: 30,
         }
     }

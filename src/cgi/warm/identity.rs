@@ -137,13 +137,13 @@ fn script_name(request: &Request) -> Option<String> {
     let [script_name, path_info, request_uri, redirect_status] =
         ["SCRIPT_NAME", "PATH_INFO", "REQUEST_URI", "REDIRECT_STATUS"]
             .map(|name| request.variable(name));
-    let given = mount::Given {
+    let given = mount::MountVariables {
         script_name: script_name.as_deref().map(OsStr::as_bytes),
         path_info: path_info.as_deref().map(OsStr::as_bytes),
         request_uri: request_uri.as_deref().map(OsStr::as_bytes),
         redirect_status: redirect_status.as_deref().map(OsStr::as_bytes),
     };
-    let settled = given.settled().map(|(script_name, _)| script_name);
+    let settled = given.corrected().map(|(script_name, _)| script_name);
     let mut found = settled.unwrap_or_else(|| given.script_name.unwrap_or_default().to_vec());
     // A slash more in the address of a client makes no other pool.
     found.dedup_by(|next, last| *next == b'/' && *last == b'/');

@@ -31,7 +31,7 @@ use rustix::{
 };
 use wire::{
     launch::BadLaunch,
-    report::{Report, Stop},
+    report::{Report, StopReason},
     running_clock,
     warm_request::{
         Greeting, Handoff, {self},
@@ -202,7 +202,7 @@ enum Handed {
     /// No process was free in time.
     NotTaken,
     /// A signal has ended the request.
-    Ended(Stop),
+    Ended(StopReason),
 }
 
 /// A request that a process has taken.
@@ -352,7 +352,7 @@ fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
 /// The entry for a request that is served cold for this reason.
 fn cold(reason: String) -> LogMessage {
     LogMessage::warning(
-        Code::NotWarm,
+        Code::ServedCold,
         format!("the warm pool does not serve this request: {reason}"),
     )
     .hint(

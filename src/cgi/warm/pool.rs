@@ -71,7 +71,7 @@ impl Pool {
         let directory =
             runtime_directory::open().map_err(|error| {
                 LogMessage::warning(
-                Code::NotWarm,
+                Code::ServedCold,
                 format!("there is no place for a warm pool, and the request is served cold: \
                     {error}"),
             )

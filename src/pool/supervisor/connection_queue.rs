@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use rustix::net::{RecvFlags, recv};
-use wire::connection_queue::{Given, Past};
+use wire::connection_queue::{ConnectionHistory, QueuedConnection};
 
 use crate::pool::supervisor::Supervisor;
 
@@ -16,12 +16,14 @@ impl Supervisor<'_> {
             return false;
         };
         let mut waiting = Vec::new();
-        while let Ok(Some(given)) = handover.take() {
-            waiting
-                .extend(Some(given).filter(|given| given.past == Past::Fresh || has_more(given)));
+        while let Ok(Some(given)) = handover.pop() {
+            waiting.extend(
+                Some(given)
+                    .filter(|given| given.history == ConnectionHistory::New || has_more(given)),
+            );
         }
         // What cannot be given back is closed, as it would be by a worker.
-        waiting.retain(|given| handover.give(given.socket.as_fd(), given.past).is_ok());
+        waiting.retain(|given| handover.push(given.socket.as_fd(), given.history).is_ok());
         !waiting.is_empty()
     }
 
@@ -29,7 +31,7 @@ impl Supervisor<'_> {
     /// holds them, too.
     pub(super) fn close_given(&self) {
         if let Some(handover) = &self.handover {
-            while let Ok(Some(given)) = handover.take() {
+            while let Ok(Some(given)) = handover.pop() {
                 drop(given);
             }
         }
@@ -37,6 +39,6 @@ impl Supervisor<'_> {
 }
 
 /// Has something come on it that nobody has read?
-fn has_more(given: &Given) -> bool {
+fn has_more(given: &QueuedConnection) -> bool {
     matches!(recv(&given.socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT), Ok((1.., _)))
 }

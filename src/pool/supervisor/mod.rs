@@ -39,8 +39,8 @@ use rustix::{
     io::Errno,
 };
 use wire::{
-    connection_queue::Handover, launch::Service, overdue_requests::Watch, running_clock,
-    scoreboard::Scoreboard,
+    connection_queue::ConnectionQueue, launch::Service, overdue_requests::OverdueWatch,
+    running_clock, scoreboard::Scoreboard,
 };
 
 pub(in crate::pool) use crate::pool::supervisor::warm::OnDemand;
@@ -110,7 +110,7 @@ pub(super) struct Shared {
     /// What they ring when the supervisor is to look at it.
     pub(super) bell: OwnedFd,
     /// How the workers give each other connections, if they have any that are kept.
-    pub(super) handover: Option<Handover>,
+    pub(super) handover: Option<ConnectionQueue>,
 }
 
 /// A pool that runs.
@@ -129,8 +129,8 @@ pub(super) struct Supervisor<'a> {
     scoreboard_fd: OwnedFd,
     /// Workers ring it when the scoreboard is to be looked at.
     bell: OwnedFd,
-    handover: Option<Handover>,
-    watch: Watch,
+    handover: Option<ConnectionQueue>,
+    watch: OverdueWatch,
     changes: Changes,
     control: Option<Control>,
     /// The service manager, if there is one.
@@ -168,7 +168,7 @@ impl<'a> Supervisor<'a> {
             size: Size::new(number(terms.least), number(service.workers), terms.idle),
             activity: Activity::new(terms.on_demand.clone()),
             refusing: Refusing::new(settings),
-            watch: Watch::new(terms.slow, settings.timeout, scoreboard.lines()),
+            watch: OverdueWatch::new(terms.slow, settings.timeout, scoreboard.lines()),
             changes: crate::pool::supervisor::loading::changes(settings, &terms),
             notify: Notify::from_environment(terms.drain),
             terms,
@@ -200,7 +200,7 @@ impl<'a> Supervisor<'a> {
             Ok(control) => self.control = Some(control),
             Err(error) => self.log(
                 &LogMessage::warning(
-                    Code::NoControl,
+                    Code::NoControlSocket,
                     format!("the pool cannot be asked for its status: {error:#}"),
                 )
                 .hint(
@@ -284,7 +284,7 @@ impl<'a> Supervisor<'a> {
                     "the pool ends; its workers finish their requests",
                 ));
                 // Before they are told, so that each finds here whatever another has given away.
-                self.handover.iter().for_each(Handover::end);
+                self.handover.iter().for_each(ConnectionQueue::close);
                 for place in 0..self.places.all.len() {
                     self.dismiss(place);
                 }
@@ -304,8 +304,9 @@ impl<'a> Supervisor<'a> {
         let log = self.error_log.borrow().watched();
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let is_awaited = self.size.listens || self.refuses();
-        let waiting =
-            sockets.chain(self.handover.iter().map(Handover::exit)).filter(|_| is_awaited);
+        let waiting = sockets
+            .chain(self.handover.iter().map(ConnectionQueue::pop_end))
+            .filter(|_| is_awaited);
         let mut watched: Vec<PollFd<'_>> = self
             .templates
             .all()

@@ -143,7 +143,7 @@ impl Supervisor<'_> {
             if let Some(entry) = action.entry(&reading) {
                 self.log(&entry);
             }
-            if action == Action::Tell && self.error_log.borrow().is_behind() {
+            if action == Action::LogSlow && self.error_log.borrow().is_behind() {
                 // The worker would wait until somebody reads the stacks.
                 continue;
             }

@@ -10,7 +10,7 @@ use rustix::{
     io::{Errno, ioctl_fionbio},
     net::{SocketFlags, acceptfrom_with},
 };
-use wire::{connection_queue::Handover, running_clock};
+use wire::{connection_queue::ConnectionQueue, running_clock};
 
 use crate::{
     config::settings::Settings,
@@ -186,7 +186,7 @@ impl Supervisor<'_> {
         }
         // Those that workers have left.
         while refuser.has_room()
-            && let Some(Ok(Some(given))) = self.handover.as_ref().map(Handover::take)
+            && let Some(Ok(Some(given))) = self.handover.as_ref().map(ConnectionQueue::pop)
         {
             refuser.take(given.socket);
         }

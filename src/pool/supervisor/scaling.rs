@@ -12,7 +12,7 @@ use std::{
 
 use diagnostics::message::{Code, LogMessage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use wire::{connection_queue::Handover, running_clock};
+use wire::{connection_queue::ConnectionQueue, running_clock};
 
 use crate::pool::supervisor::{
     Supervisor,
@@ -179,7 +179,7 @@ impl Supervisor<'_> {
             self.size.empty_since = None;
             self.templates.retire_current();
             self.log(&LogMessage::notice(
-                Code::PoolRests,
+                Code::PoolIdle,
                 "the pool has had no work, and lets its last process of Python go; the next \
                  connection starts one",
             ));
@@ -225,7 +225,7 @@ impl Supervisor<'_> {
             .listeners
             .iter()
             .map(|listener| listener.socket.as_fd())
-            .chain(is_given.map(Handover::exit))
+            .chain(is_given.map(ConnectionQueue::pop_end))
             .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
             .collect();
         // If it cannot be known now, it will be the next time.

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
-use wire::{jitter::earlier, running_clock, scoreboard::Scoreboard};
+use wire::{jitter::with_jitter, running_clock, scoreboard::Scoreboard};
 
 /// Longest wait before a place is filled again.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -114,7 +114,7 @@ impl Places {
                 // It has not got as far as its lines yet.
                 let line = scoreboard
                     .line(self.lines(live.slot).start)
-                    .and_then(wire::scoreboard::Line::read);
+                    .and_then(wire::scoreboard::ScoreboardLine::read);
                 line.is_none_or(|reading| reading.pid != live.pid.as_raw_nonzero().get())
             })
     }
@@ -154,7 +154,7 @@ impl Places {
             self.served += self
                 .lines(slot)
                 .filter_map(|line| scoreboard.line(line))
-                .map(wire::scoreboard::Line::clear)
+                .map(wire::scoreboard::ScoreboardLine::clear)
                 .sum::<u64>();
         }
     }
@@ -232,7 +232,7 @@ impl Places {
             self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
         let since = running_clock::instant();
         let age = self.max_age.map(|age| {
-            Duration::from_millis(earlier(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+            Duration::from_millis(with_jitter(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
         });
         self.all[number].asked = None;
         self.all[number].worker = Some(Live {

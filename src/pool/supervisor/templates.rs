@@ -11,10 +11,10 @@ use std::{
 use diagnostics::message::{Code, LogMessage};
 use rustix::process::Pid;
 use wire::{
-    connection_queue::Handover,
+    connection_queue::ConnectionQueue,
     launch::{Preload, Service},
     running_clock,
-    template::News,
+    template::TemplateEvent,
 };
 
 use crate::{
@@ -151,7 +151,7 @@ impl Supervisor<'_> {
         self.templates.generations += 1;
         let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
         let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
-        let given = self.handover.iter().flat_map(Handover::descriptors);
+        let given = self.handover.iter().flat_map(ConnectionQueue::descriptors);
         let inherited: Vec<_> =
             sockets.chain(shared).chain(given).chain(self.terms.logs.inherited()).collect();
         let logs = self.terms.logs.terms(&self.scoreboard);
@@ -244,24 +244,26 @@ impl Supervisor<'_> {
         let mut verdict = None;
         while let Some(news) = template.news() {
             match news {
-                News::Ready => verdict = Some(true),
-                News::Unfit => verdict = Some(false),
-                News::Born { slot, pid } => {
+                TemplateEvent::Ready => verdict = Some(true),
+                TemplateEvent::LoadFailed => verdict = Some(false),
+                TemplateEvent::WorkerStarted { slot, pid } => {
                     if let Some(pid) = Pid::from_raw(pid) {
                         self.born(Asked { generation: template.generation, slot }, pid);
                     }
                 }
-                News::NotForkable | News::OneProcess => {
+                TemplateEvent::NotForkable | TemplateEvent::OneProcess => {
                     template.farewell = Some(running_clock::instant() + FAREWELL)
                 }
-                News::Stillborn { slot } => {
+                TemplateEvent::StartFailed { slot } => {
                     self.refusing.note_failure();
                     self.put_off(Asked { generation: template.generation, slot });
                 }
-                News::Unborn { slot } => {
+                TemplateEvent::ForkFailed { slot } => {
                     self.unborn(Asked { generation: template.generation, slot })
                 }
-                News::Gone { pid, status } => self.gone(pid, ExitStatus::from_raw(status)),
+                TemplateEvent::WorkerExited { pid, status } => {
+                    self.gone(pid, ExitStatus::from_raw(status))
+                }
             }
         }
         verdict

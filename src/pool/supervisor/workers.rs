@@ -105,7 +105,7 @@ impl Supervisor<'_> {
     /// A worker could not be forked.
     pub(super) fn unborn(&mut self, asked: Asked) {
         self.put_off(asked);
-        self.log(&LogMessage::error(Code::WorkerUnborn, "no worker could be forked").hint(
+        self.log(&LogMessage::error(Code::ForkFailed, "no worker could be forked").hint(
             "this user has as many processes as it may have, or memory is short; the pool tries \
              again",
         ));
@@ -243,7 +243,7 @@ impl Supervisor<'_> {
         for pid in self.kill_those_who_linger(now).into_iter().filter(|pid| !has_ended(*pid)) {
             self.log(
                 &LogMessage::warning(
-                    Code::WorkerStays,
+                    Code::WorkerNotExiting,
                     format!(
                         "worker {pid} has served its last request and did not end; it is killed"
                     ),

@@ -3,7 +3,7 @@
 use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
 
 use diagnostics::{
-    error_page::{Form, Status},
+    error_page::{ResponseFormat, Status},
     message::{Code, LogMessage},
 };
 use pyo3::prelude::*;
@@ -60,7 +60,7 @@ pub(crate) fn run(
         move |complete| {
             let signal = process::outlive(gateway, Duration::from_secs(limit), &message);
             lifeline.iter().for_each(|lifeline| drop(gateway_pipe::hold_by(lifeline, signal)));
-            reporter.send(&Report::Over { complete });
+            reporter.send(&Report::ResponseEnded { complete });
         }
     };
     let asked = Asked {
@@ -107,7 +107,7 @@ pub(crate) struct Asked {
     pub(crate) output: Descriptor,
     pub(crate) reporter: Reporter,
     pub(crate) interruptible: Interruptible,
-    pub(crate) form: Form,
+    pub(crate) form: ResponseFormat,
     /// What comes before the end of the response.
     pub(crate) part: Parting,
 }

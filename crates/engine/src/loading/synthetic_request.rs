@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::error_page::Form;
+use diagnostics::error_page::ResponseFormat;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
@@ -80,7 +80,7 @@ pub(crate) fn ask(
         data: None,
         errors: None,
         response: Box::new(response.clone()),
-        form: Form::Cgi,
+        form: ResponseFormat::Cgi,
         log,
         interruptible,
     };

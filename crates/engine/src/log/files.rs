@@ -24,8 +24,8 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdout, stderr, stdout},
 };
 use wire::{
-    pool_logs::{LineForm, Which, never_wait, open_file},
-    scoreboard::{Once, Scoreboard},
+    pool_logs::{LineForm, LogKind, never_wait, open_file},
+    scoreboard::{OneTimeWarning, Scoreboard},
 };
 
 use crate::{
@@ -55,7 +55,7 @@ struct Files {
 
 /// Where a file is, and which one is open.
 struct Place {
-    which: Which,
+    which: LogKind,
     path: Vec<u8>,
     generation: AtomicU32,
 }
@@ -99,7 +99,7 @@ pub(crate) struct Handed {
 /// # Errors
 /// If the scoreboard cannot be mapped.
 pub(crate) fn take_over(
-    logs: &wire::pool_logs::Logs,
+    logs: &wire::pool_logs::PoolLogs,
     handed: Handed,
     scoreboard: BorrowedFd<'_>,
 ) -> io::Result<()> {
@@ -110,13 +110,16 @@ pub(crate) fn take_over(
     };
     let files = Files {
         scoreboard: Scoreboard::attach(scoreboard.try_clone_to_owned()?)?,
-        error: logs.error.as_ref().map(|(path, generation)| place(Which::Error, path, *generation)),
+        error: logs
+            .error
+            .as_ref()
+            .map(|(path, generation)| place(LogKind::Error, path, *generation)),
         access: logs.access.as_ref().map(|access| Access {
             form: access.form,
             file: access.file.as_ref().zip(handed.access).map(|(file, descriptor)| {
                 let sink =
                     Sink { file: descriptor, torn: false, told: None, lost: 0, is_stuck: false };
-                (place(Which::Access, &file.path, file.generation), Mutex::new(sink))
+                (place(LogKind::Access, &file.path, file.generation), Mutex::new(sink))
             }),
         }),
         bell: handed.bell,
@@ -136,7 +139,7 @@ pub(crate) fn look() {
 
 /// Is this the first call for this warning in the life of the pool, or of a process that belongs to
 /// none?
-pub(crate) fn is_first_warning(warning: Once) -> bool {
+pub(crate) fn is_first_warning(warning: OneTimeWarning) -> bool {
     static WARNED: AtomicU32 = AtomicU32::new(0);
     match FILES.get() {
         Some(files) => files.scoreboard.is_first_warning(warning),

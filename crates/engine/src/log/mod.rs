@@ -11,7 +11,7 @@ use std::{
 
 use diagnostics::{error_log, message::LogMessage};
 use rustix::{process::getpid, stdio::stderr};
-use wire::scoreboard::Once;
+use wire::scoreboard::OneTimeWarning;
 
 use crate::process::forks;
 
@@ -122,7 +122,7 @@ impl Log {
 
     /// Writes an entry that no process of this pool has written before. It is about the application
     /// rather than about this request, so that a log which is kept to judge a request does without.
-    pub(crate) fn entry_once(&self, warning: Once, entry: impl FnOnce() -> LogMessage) {
+    pub(crate) fn entry_once(&self, warning: OneTimeWarning, entry: impl FnOnce() -> LogMessage) {
         if self.kept.is_none() && crate::log::files::is_first_warning(warning) {
             self.entry(&entry());
         }

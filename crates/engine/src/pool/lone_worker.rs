@@ -12,7 +12,7 @@ use std::{
 use diagnostics::error_log;
 use rustix::process::{getpid, kill_process};
 use wire::{
-    overdue_requests::{Action, Watch},
+    overdue_requests::{Action, OverdueWatch},
     running_clock,
 };
 
@@ -73,14 +73,14 @@ impl Overseer {
 impl Shared {
     fn oversee(&self) {
         let scoreboard = self.watched.scoreboard();
-        let mut watch = Watch::new(self.slow, self.timeout, scoreboard.lines());
+        let mut watch = OverdueWatch::new(self.slow, self.timeout, scoreboard.lines());
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             for (action, reading) in watch.look(scoreboard) {
                 if let Some(entry) = action.entry(&reading) {
                     Log::new("-", "(worker)").entry(&entry);
                 }
-                if action == Action::Tell && error_log::is_stuck() {
+                if action == Action::LogSlow && error_log::is_stuck() {
                     // The handler that writes the stacks would wait for a reader without an end.
                     continue;
                 }

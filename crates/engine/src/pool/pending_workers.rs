@@ -13,7 +13,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, SocketType, recv, send},
     process::{Pid, Signal, WaitStatus, kill_process},
 };
-use wire::template::{LENGTH, News, Order};
+use wire::template::{PACKET_BYTES, TemplateCommand, TemplateEvent};
 
 use crate::process::forks::{
     Descriptor, {self},
@@ -87,8 +87,12 @@ impl Nursery {
         let position = self.0.iter().position(|unborn| unborn.stage == Stage::Waits)?;
         let unborn = &self.0[position];
         let told = unborn.socket.as_ref().is_some_and(|socket| {
-            send(socket, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-                .is_ok()
+            send(
+                socket,
+                &TemplateCommand::Fork { slot }.encode(),
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            )
+            .is_ok()
         });
         // If it was not, it has ended, and will be found so.
         told.then(|| Outcome::Born { slot, pid: self.0.swap_remove(position).pid })
@@ -100,15 +104,15 @@ impl Nursery {
         self.0.retain_mut(|unborn| {
             let said = unborn.hear();
             match (said, unborn.stage, unborn.slot) {
-                (Some(News::Ready), Stage::Loads, Some(slot)) => {
+                (Some(TemplateEvent::Ready), Stage::Loads, Some(slot)) => {
                     outcomes.push(Outcome::Born { slot, pid: unborn.pid });
                     return false;
                 }
-                (Some(News::Ready), Stage::Loads, None) => {
+                (Some(TemplateEvent::Ready), Stage::Loads, None) => {
                     unborn.stage = Stage::Waits;
                     outcomes.push(Outcome::First);
                 }
-                (Some(News::Unfit), Stage::Loads, slot) => {
+                (Some(TemplateEvent::LoadFailed), Stage::Loads, slot) => {
                     unborn.stage = Stage::Failed;
                     outcomes
                         .push(slot.map_or(Outcome::Hopeless, |slot| Outcome::Stillborn { slot }));
@@ -137,7 +141,7 @@ impl Nursery {
         };
         let entry = (unborn.stage == Stage::Loads).then(|| {
             LogMessage::error(
-                Code::WorkerUnloaded,
+                Code::WorkerLoadFailed,
                 format!("a worker {} while it loaded the application", how(status)),
             )
             .hint(
@@ -171,12 +175,12 @@ impl Nursery {
 }
 
 impl Unborn {
-    fn hear(&mut self) -> Option<News> {
-        let mut packet = [0; LENGTH];
+    fn hear(&mut self) -> Option<TemplateEvent> {
+        let mut packet = [0; PACKET_BYTES];
         loop {
             match recv(self.socket.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => self.socket = None,
-                Ok((length, _)) => return News::decode(&packet[..length]),
+                Ok((length, _)) => return TemplateEvent::decode(&packet[..length]),
                 Err(Errno::INTR) => {}
                 Err(_) => return None,
             }
@@ -191,18 +195,20 @@ impl Unborn {
 
 impl Cord {
     /// Says how loading went. If the template is gone, the kernel ends this process.
-    pub(crate) fn tell(&self, news: News) {
+    pub(crate) fn tell(&self, news: TemplateEvent) {
         let _ = send(&self.0, &news.encode(), SendFlags::NOSIGNAL);
     }
 
     /// Waits for a place; none if the template is gone.
     pub(crate) fn place(&self) -> Option<u32> {
-        let mut order = [0; LENGTH];
+        let mut order = [0; PACKET_BYTES];
         loop {
             match recv(&self.0, &mut order[..], RecvFlags::empty()) {
                 Ok((0, _)) => return None,
                 Ok((length, _)) => {
-                    if let Some(Order::Fork { slot }) = Order::decode(&order[..length]) {
+                    if let Some(TemplateCommand::Fork { slot }) =
+                        TemplateCommand::decode(&order[..length])
+                    {
                         return Some(slot);
                     }
                 }

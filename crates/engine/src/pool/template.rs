@@ -20,9 +20,9 @@ use rustix::{
     process::{Pid, WaitOptions, WaitStatus, getpid, waitpid},
 };
 use wire::{
-    check::{Remains, Sharing},
+    check::{Sharing, SideEffect},
     launch::{Launch, Preload, Service},
-    template::{LENGTH, News, Order},
+    template::{PACKET_BYTES, TemplateCommand, TemplateEvent},
 };
 
 use crate::{
@@ -116,7 +116,7 @@ pub(crate) fn run(
             if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
         let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
         let Ok(application) = application else {
-            tell(&channel, News::Unfit);
+            tell(&channel, TemplateEvent::LoadFailed);
             return Ok(Ended::with(1));
         };
         if let Some(news) = not_forkable(&remains, launch, service, &log) {
@@ -125,7 +125,7 @@ pub(crate) fn run(
         }
         loaded = Some(application);
         let Ok(watched) = watch(py, service, &log, begun) else {
-            tell(&channel, News::Unfit);
+            tell(&channel, TemplateEvent::LoadFailed);
             return Ok(Ended::with(1));
         };
         fresh = watched;
@@ -189,11 +189,11 @@ pub(crate) fn run(
                 (slot.is_some() && service.workers > 1 && !service.warm).then_some(NOT_THE_FIRST);
             let (begun, loaded) = (SystemTime::now(), load(hint));
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
-                cord.tell(News::Unfit);
+                cord.tell(TemplateEvent::LoadFailed);
                 return Ok(Ended::with(1));
             };
             fresh = watched;
-            cord.tell(News::Ready);
+            cord.tell(TemplateEvent::Ready);
             match slot.or_else(|| py.detach(|| cord.place())) {
                 Some(slot) => (loaded, slot),
                 None => return Ok(Ended::with(0)),
@@ -222,19 +222,21 @@ pub(crate) fn run(
 /// What the supervisor is to hear if no worker may be forked from this process, which has left
 /// `remains` when it loaded the application.
 fn not_forkable(
-    remains: &[Remains],
+    remains: &[SideEffect],
     launch: &Launch,
     service: &Service,
     log: &Log,
-) -> Option<News> {
+) -> Option<TemplateEvent> {
     match service.preload {
         // Another template then looks which code does that, when this one has ended and whatever it
         // has open is free again.
-        Preload::Auto => (Sharing::of(remains) > Sharing::Forked).then_some(News::NotForkable),
+        Preload::Auto => {
+            (Sharing::of(remains) > Sharing::Forked).then_some(TemplateEvent::NotForkable)
+        }
         Preload::Trace => {
             log.entry(&import_audit::not_forked(remains, launch, service));
             let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
-            Some(if is_for_one { News::OneProcess } else { News::NotForkable })
+            Some(if is_for_one { TemplateEvent::OneProcess } else { TemplateEvent::NotForkable })
         }
         Preload::Yes | Preload::No => {
             import_audit::forked_all_the_same(remains, launch)
@@ -307,14 +309,14 @@ impl Template {
     /// Does what the supervisor wants, in this process; returns in each worker, too.
     fn tend(mut self, py: Python<'_>, log: &Log, modules: Option<&Modules>) -> PyResult<Life> {
         if self.loads {
-            tell(&self.channel, News::Ready);
+            tell(&self.channel, TemplateEvent::Ready);
         } else {
             match self.fork(py, None)? {
                 Some(birth) => return self.begin_worker(py, birth),
                 None if self.unborn.len() == 0 => {
                     log.entry(
                         &LogMessage::error(
-                            Code::WorkerUnborn,
+                            Code::ForkFailed,
                             "the first worker could not be forked",
                         )
                         .hint(
@@ -322,7 +324,7 @@ impl Template {
                                  short",
                         ),
                     );
-                    tell(&self.channel, News::Unfit);
+                    tell(&self.channel, TemplateEvent::LoadFailed);
                     return Ok(Life::Over(1));
                 }
                 None => {}
@@ -337,13 +339,13 @@ impl Template {
             self.wait(py, modules.map(|_| modules::PERIOD))?;
             while let Some(order) = self.order() {
                 match order {
-                    Order::Fork { slot } => {
+                    TemplateCommand::Fork { slot } => {
                         if let Some(birth) = self.fork(py, Some(slot))? {
                             return self.begin_worker(py, birth);
                         }
                     }
-                    Order::Abandon => self.unborn.abandon(),
-                    Order::ReopenLogs => files::look(),
+                    TemplateCommand::CancelPending => self.unborn.abandon(),
+                    TemplateCommand::ReopenLogs => files::look(),
                 }
             }
             if self.retired {
@@ -362,7 +364,10 @@ impl Template {
                 } else {
                     self.workers.retain(|worker| *worker != pid);
                     let status = status.map_or(0, WaitStatus::as_raw);
-                    tell(&self.channel, News::Gone { pid: pid.as_raw_nonzero().get(), status });
+                    tell(
+                        &self.channel,
+                        TemplateEvent::WorkerExited { pid: pid.as_raw_nonzero().get(), status },
+                    );
                 }
             }
             if is_hopeless {
@@ -420,13 +425,13 @@ impl Template {
     }
 
     /// The next order, if there is one.
-    fn order(&mut self) -> Option<Order> {
-        let mut order = [0; LENGTH];
+    fn order(&mut self) -> Option<TemplateCommand> {
+        let mut order = [0; PACKET_BYTES];
         while !self.retired {
             match recv(&self.channel, &mut order[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => self.retired = true,
                 Ok((length, _)) => {
-                    let order = Order::decode(&order[..length]);
+                    let order = TemplateCommand::decode(&order[..length]);
                     if order.is_some() {
                         return order;
                     }
@@ -463,7 +468,7 @@ impl Template {
                 Ok(None)
             }
             (Err(_), Some(slot)) => {
-                tell(&self.channel, News::Unborn { slot });
+                tell(&self.channel, TemplateEvent::ForkFailed { slot });
                 Ok(None)
             }
             (Err(_), None) => Ok(None),
@@ -473,13 +478,13 @@ impl Template {
     /// Tells the supervisor.
     fn report(&mut self, outcome: Outcome) {
         let news = match outcome {
-            Outcome::First => News::Ready,
-            Outcome::Hopeless => News::Unfit,
+            Outcome::First => TemplateEvent::Ready,
+            Outcome::Hopeless => TemplateEvent::LoadFailed,
             Outcome::Born { slot, pid } => {
                 self.workers.push(pid);
-                News::Born { slot, pid: pid.as_raw_nonzero().get() }
+                TemplateEvent::WorkerStarted { slot, pid: pid.as_raw_nonzero().get() }
             }
-            Outcome::Stillborn { slot } => News::Stillborn { slot },
+            Outcome::Stillborn { slot } => TemplateEvent::StartFailed { slot },
         };
         tell(&self.channel, news);
     }
@@ -494,6 +499,6 @@ impl Template {
 }
 
 /// The supervisor reads these; if it is gone, the kernel ends this process.
-fn tell(channel: &Descriptor, news: News) {
+fn tell(channel: &Descriptor, news: TemplateEvent) {
     let _ = send(channel, &news.encode(), SendFlags::NOSIGNAL);
 }

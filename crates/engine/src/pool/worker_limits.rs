@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{io::pread, param::page_size};
-use wire::{jitter::earlier, launch::Service};
+use wire::{jitter::with_jitter, launch::Service};
 
 use crate::process::forks::Descriptor;
 
@@ -47,7 +47,8 @@ impl Span {
     /// That of a worker of `service` which begins now.
     pub(crate) fn new(service: &Service) -> io::Result<Self> {
         let is_managed = service.bell_fd.is_some();
-        let seconds = Some(earlier(service.max_age)).filter(|&seconds| seconds > 0 && !is_managed);
+        let seconds =
+            Some(with_jitter(service.max_age)).filter(|&seconds| seconds > 0 && !is_managed);
         let memory = match service.max_rss {
             0 => None,
             most => Some(Memory {
@@ -57,7 +58,7 @@ impl Span {
             }),
         };
         Ok(Self {
-            requests: earlier(service.max_requests),
+            requests: with_jitter(service.max_requests),
             memory,
             until: seconds
                 .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds))),

@@ -19,7 +19,7 @@ use pyo3::{
 use rustix::process::{Signal, getpid};
 use wire::{
     running_clock::recently,
-    scoreboard::{Line, Scoreboard},
+    scoreboard::{Scoreboard, ScoreboardLine},
 };
 
 use crate::{
@@ -251,11 +251,11 @@ impl Watched {
     }
 
     /// The line of a thread, unless it is another worker's by now.
-    fn line(&self, thread: u32) -> Option<&Line> {
+    fn line(&self, thread: u32) -> Option<&ScoreboardLine> {
         self.any_line(thread).filter(|line| line.is_of(self.pid))
     }
 
-    fn any_line(&self, thread: u32) -> Option<&Line> {
+    fn any_line(&self, thread: u32) -> Option<&ScoreboardLine> {
         self.scoreboard.line(self.first_line + usize::try_from(thread).ok()?)
     }
 

@@ -14,7 +14,7 @@ use pyo3::{
     types::{PyCFunction, PyDict, PyList, PyTuple},
 };
 use rustix::process::Signal;
-use wire::{app::Source, launch::Launch, report::Stop};
+use wire::{app::Source, launch::Launch, report::StopReason};
 
 use crate::{
     process,
@@ -118,16 +118,18 @@ pub(crate) fn end_by_exception(
                 (_, Heeds::Gateway(_, TermHandler::Function(theirs))) => {
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
-                (Some(Stop::Timeout), _) if asked.time_out() => Stop::Timeout.word(),
+                (Some(StopReason::Timeout), _) if asked.time_out() => StopReason::Timeout.word(),
                 // A person has had enough of `close()`, too.
-                (Some(stop @ (Stop::Interrupted | Stop::HungUp)), _) if asked.time_out() => {
+                (Some(stop @ (StopReason::Interrupted | StopReason::HungUp)), _)
+                    if asked.time_out() =>
+                {
                     stop.word()
                 }
                 // The response is whole, and what is left to do is short. The gateway sees to it if
                 // it is not.
                 _ if !asked.get() => return Ok(()),
-                (Some(Stop::Timeout), _) => return Ok(()),
-                (stop, _) => stop.unwrap_or(Stop::Terminated).word(),
+                (Some(StopReason::Timeout), _) => return Ok(()),
+                (stop, _) => stop.unwrap_or(StopReason::Terminated).word(),
             };
             Err(Interrupted::new_err(reason))
         },

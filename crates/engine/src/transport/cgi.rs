@@ -378,10 +378,10 @@ impl ResponseSink for CgiResponse {
         // cannot be told sends an error page, behind which or before which nothing else may stand.
         let is_ours = !forks::is_child()
             && self.descriptor.as_ref().is_some_and(|response| file_of(response) == self.file);
-        let is_told = if is_ours { self.reporter.try_send(&Report::HeadLeaves) } else { false };
+        let is_told = if is_ours { self.reporter.try_send(&Report::ResponseStarts) } else { false };
         if !is_told {
             if !forks::is_child() {
-                forks::mark_lost(!is_ours && self.reporter.try_send(&Report::Lost));
+                forks::mark_lost(!is_ours && self.reporter.try_send(&Report::DescriptorsLost));
             }
             self.descriptor = None;
             self.is_lost = true;
@@ -510,7 +510,7 @@ impl CgiResponse {
         let body_left = self.body.pending().is_some();
         self.body.close();
         if self.is_guarded && !self.is_lost {
-            self.reporter.send(&Report::Done { complete });
+            self.reporter.send(&Report::RequestEnded { complete });
         }
         if let Some(socket) = self.socket.take() {
             end_response(socket, body_left);

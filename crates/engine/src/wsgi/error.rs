@@ -11,7 +11,7 @@ use pyo3::{
     exceptions::{PySystemExit, PyValueError},
     prelude::*,
 };
-use wire::{launch::EXIT_TIMEOUT_SECONDS, report::Stop};
+use wire::{launch::EXIT_TIMEOUT_SECONDS, report::StopReason};
 
 use crate::process::forks;
 
@@ -84,7 +84,7 @@ impl Fault {
 
     /// Was the process asked to stop, by the web server or from elsewhere?
     pub(super) fn is_termination(&self, py: Python<'_>) -> bool {
-        matches!(self, Self::Raised(error) if stop_of(py, error).is_some_and(|stop| stop != Stop::Timeout))
+        matches!(self, Self::Raised(error) if stop_of(py, error).is_some_and(|stop| stop != StopReason::Timeout))
     }
 
     /// Status of the stand-in response, if one can still be sent.
@@ -171,7 +171,7 @@ fn raised(
     };
     if head_left {
         LogMessage::error(
-            Code::RaisedAfterHead,
+            Code::RaisedAfterHeaders,
             format!("{what} after the head of its response had left"),
         )
         .detail(trace)
@@ -192,7 +192,7 @@ pub(crate) fn interruption(
 ) -> Option<(LogMessage, Status)> {
     let stop = stop_of(py, error)?;
     let entry = match stop {
-        Stop::Timeout => LogMessage::error(
+        StopReason::Timeout => LogMessage::error(
             Code::TimedOut,
             format!("the request took longer than {} s", setting.timeout_seconds),
         )
@@ -217,7 +217,7 @@ pub(super) fn closing_interrupted(
     setting: &Setting,
 ) -> Option<LogMessage> {
     let stop = stop_of(py, error)?;
-    let entry = if stop == Stop::Timeout {
+    let entry = if stop == StopReason::Timeout {
         let limit = match setting.timeout_seconds {
             0 => EXIT_TIMEOUT_SECONDS,
             seconds => seconds,
@@ -268,26 +268,28 @@ pub(crate) fn stalled(awaited: Awaited, setting: &Setting) -> LogMessage {
     ))
 }
 
-fn status_of(stop: Stop) -> Status {
+fn status_of(stop: StopReason) -> Status {
     match stop {
-        Stop::Timeout => Status::GatewayTimeout,
-        Stop::Terminated | Stop::Interrupted | Stop::HungUp => Status::ServiceUnavailable,
+        StopReason::Timeout => Status::GatewayTimeout,
+        StopReason::Terminated | StopReason::Interrupted | StopReason::HungUp => {
+            Status::ServiceUnavailable
+        }
     }
 }
 
 /// Does `error` say that the request has taken too long?
 pub(super) fn is_timeout(py: Python<'_>, error: &PyErr) -> bool {
-    stop_of(py, error) == Some(Stop::Timeout)
+    stop_of(py, error) == Some(StopReason::Timeout)
 }
 
 /// Why the gateway interrupted the application, if that is what `error` says.
-fn stop_of(py: Python<'_>, error: &PyErr) -> Option<Stop> {
+fn stop_of(py: Python<'_>, error: &PyErr) -> Option<StopReason> {
     if !error.is_instance_of::<Interrupted>(py) {
         return None;
     }
     let reason: Option<String> =
         error.value(py).getattr("code").and_then(|code| code.extract()).ok();
-    Some(reason.as_deref().and_then(Stop::of_word).unwrap_or(Stop::Timeout))
+    Some(reason.as_deref().and_then(StopReason::of_word).unwrap_or(StopReason::Timeout))
 }
 
 /// Does `error` say that a descriptor is closed, or another file's?

@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range};
 
-use diagnostics::error_page::Form;
+use diagnostics::error_page::ResponseFormat;
 
 use crate::wsgi::variables::{decimal, is_token};
 
@@ -38,7 +38,7 @@ const HOP_BY_HOP: [&[u8]; 8] = [
 pub(super) struct Head {
     /// All but the blank line at the end.
     bytes: Vec<u8>,
-    form: Form,
+    form: ResponseFormat,
     code: u16,
     content_length: Option<u64>,
     has_type: bool,
@@ -113,7 +113,7 @@ impl fmt::Display for BadHead {
 
 impl Head {
     /// A head with a status and no field yet, as latin-1 bytes.
-    pub(super) fn new(form: Form, status: &[u8]) -> Result<Self, BadHead> {
+    pub(super) fn new(form: ResponseFormat, status: &[u8]) -> Result<Self, BadHead> {
         let code = match status {
             [b'1', b'0'..=b'9', b'0'..=b'9', b' ', ..] => {
                 return Err(BadHead::Interim(text(status)));
@@ -248,7 +248,7 @@ impl Head {
         // HAProxy forgets a status when it comes to a `Location` behind it, and answers with 302.
         // Fields may stand in any order (RFC 3875 6.3).
         if let Some(place) =
-            self.location.filter(|_| self.form == Form::FastCgi && self.code != 302)
+            self.location.filter(|_| self.form == ResponseFormat::FastCgi && self.code != 302)
         {
             self.bytes[..place.end].rotate_right(place.len());
         }

@@ -30,7 +30,7 @@ mod variables;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc};
 
-use diagnostics::error_page::Form;
+use diagnostics::error_page::ResponseFormat;
 use pyo3::Python;
 
 pub(crate) use crate::wsgi::{
@@ -59,7 +59,7 @@ pub(crate) struct Exchange<'a> {
     /// Where `wsgi.errors` of this request writes to, if not to where that of others does.
     pub(crate) errors: Option<Arc<dyn ErrorSink>>,
     /// How the head of the response is written.
-    pub(crate) form: Form,
+    pub(crate) form: ResponseFormat,
     /// Where entries about this request go.
     pub(crate) log: Log,
     /// Whether the application may be interrupted now.

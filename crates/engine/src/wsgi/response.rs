@@ -8,7 +8,7 @@ use std::{
 };
 
 use diagnostics::{
-    error_page::{Form, Page, Status},
+    error_page::{Page, ResponseFormat, Status},
     message::{Code, LogMessage},
 };
 use pyo3::{
@@ -18,7 +18,7 @@ use pyo3::{
     sync::MutexExt,
     types::{PyBytes, PyList, PyString, PyTuple},
 };
-use wire::scoreboard::Once;
+use wire::scoreboard::OneTimeWarning;
 
 use crate::{
     log::Log,
@@ -43,7 +43,7 @@ const AT_ONCE: u64 = 65_536;
 #[pyclass(frozen, module = "wsgate")]
 pub(crate) struct Response {
     state: Mutex<State>,
-    form: Form,
+    form: ResponseFormat,
     /// The response to a `HEAD` request.
     head_only: bool,
     /// A client's connection must not outlive a body that may end before its Content-Length: to the
@@ -174,7 +174,7 @@ impl Response {
     /// A response that nothing is known of yet, to be sent to `sink`.
     pub(crate) fn new(
         sink: Box<dyn ResponseSink>,
-        form: Form,
+        form: ResponseFormat,
         head_only: bool,
         log: Log,
         interruptible: Interruptible,
@@ -425,7 +425,7 @@ impl Response {
             drop(self.fault_of_write(py, error));
         }
         if sink.had_surplus() {
-            self.log.entry_once(Once::SurplusBody, || {
+            self.log.entry_once(OneTimeWarning::SurplusBody, || {
                 LogMessage::warning(
                     Code::SurplusBody,
                     "more of a request body came than CONTENT_LENGTH says, and was dropped",
@@ -509,7 +509,7 @@ impl Response {
             );
         }
         if block.is_some() && !head.is_bodiless() && !head.has_type() {
-            self.log.entry_once(Once::NoContentType, || {
+            self.log.entry_once(OneTimeWarning::NoContentType, || {
                 LogMessage::warning(
                     Code::NoContentType,
                     "the response has a body but no `Content-Type`",
@@ -526,7 +526,7 @@ impl Response {
             && (length > block.unwrap_or(0) || length > AT_ONCE)
             // A file has its bytes already, and clients of a pool would lose their connections for
             // each.
-            && !(state.is_file && self.form == Form::FastCgi)
+            && !(state.is_file && self.form == ResponseFormat::FastCgi)
         {
             head.close_connection();
         }
@@ -645,7 +645,11 @@ fn exception_of(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
 }
 
 /// Checks what an application gave to `start_response`.
-fn head_of(form: Form, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<Head> {
+fn head_of(
+    form: ResponseFormat,
+    status: &Bound<'_, PyAny>,
+    headers: &Bound<'_, PyAny>,
+) -> PyResult<Head> {
     let invalid = |bad: BadHead| InvalidResponse::new_err(bad.to_string());
     let status = status.cast::<PyString>().map_err(|_| {
         PyTypeError::new_err(format!("status must be str, not `{}`", type_name(status)))

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, fmt};
 
 use diagnostics::{
-    error_page::Form,
+    error_page::ResponseFormat,
     message::{Code, LogMessage},
 };
 use wire::mount;
@@ -219,13 +219,13 @@ impl<'a> Variables<'a> {
     /// Does the web server complete a body that is shorter than its Content-Length with the next
     /// response on its client's connection? In CGI it learns of no failure; over FastCGI, Apache
     /// and lighttpd go on as if there were none.
-    pub(super) fn front_ignores_short_bodies(&self, form: Form) -> bool {
+    pub(super) fn front_ignores_short_bodies(&self, form: ResponseFormat) -> bool {
         match form {
-            Form::Cgi => true,
-            Form::FastCgi => self.get(Known::ServerSoftware).is_some_and(|software| {
+            ResponseFormat::Cgi => true,
+            ResponseFormat::FastCgi => self.get(Known::ServerSoftware).is_some_and(|software| {
                 software.starts_with(b"Apache") || software.starts_with(b"lighttpd")
             }),
-            Form::NonParsed => false,
+            ResponseFormat::NonParsed => false,
         }
     }
 
@@ -304,13 +304,13 @@ impl<'a> Variables<'a> {
 
     /// Sets `SCRIPT_NAME` and `PATH_INFO` right.
     fn settle_mount(&mut self) {
-        let given = mount::Given {
+        let given = mount::MountVariables {
             script_name: self.get(Known::ScriptName),
             path_info: self.get(Known::PathInfo),
             request_uri: self.get(Known::RequestUri),
             redirect_status: self.get(Known::RedirectStatus),
         };
-        if let Some((script_name, path_info)) = given.settled() {
+        if let Some((script_name, path_info)) = given.corrected() {
             self.set(Known::ScriptName, script_name);
             self.set(Known::PathInfo, path_info);
         }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use diagnostics::message::{Code, LogMessage};
 use wire::{
-    check::{Remains, Sharing},
+    check::{Sharing, SideEffect},
     launch::{Launch, Service},
 };
 
 /// The log messages when workers are forked all the same, with `--preload yes`.
-pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<LogMessage> {
+pub(crate) fn forked_all_the_same(remains: &[SideEffect], launch: &Launch) -> Vec<LogMessage> {
     let app = &launch.app;
     let mut entries = Vec::new();
     let (threads, others): (Vec<_>, Vec<_>) = strictly(remains).partition(|one| one.is_threads);
@@ -33,7 +33,7 @@ pub(crate) fn forked_all_the_same(remains: &[Remains], launch: &Launch) -> Vec<L
 }
 
 /// The log message when no worker is forked because of `remains`.
-pub(crate) fn not_forked(remains: &[Remains], launch: &Launch, service: &Service) -> LogMessage {
+pub(crate) fn not_forked(remains: &[SideEffect], launch: &Launch, service: &Service) -> LogMessage {
     let app = &launch.app;
     let is_for_one = Sharing::of(remains) == Sharing::OneProcess;
     let (then, hint) = match (is_for_one, service.warm) {
@@ -96,7 +96,7 @@ const SECRETS: &str = "; a secret that is made at import is another one in each 
 
 /// The hint for an application whose threads are those of OpenBLAS, which numpy and scipy load:
 /// nobody has started them on purpose.
-fn of_openblas(remains: &[Remains]) -> &'static str {
+fn of_openblas(remains: &[SideEffect]) -> &'static str {
     let has_threads = strictly(remains).any(|one| one.is_threads);
     // Where the maps cannot be read, the other hints have to do.
     let maps = || std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
@@ -108,16 +108,16 @@ fn of_openblas(remains: &[Remains]) -> &'static str {
     }
 }
 
-fn strictly(remains: &[Remains]) -> impl Iterator<Item = &Remains> {
+fn strictly(remains: &[SideEffect]) -> impl Iterator<Item = &SideEffect> {
     remains.iter().filter(|one| one.sharing > Sharing::Forked)
 }
 
 /// What processes must not share, a line each, with the code that did it as far as that is known.
-pub(crate) fn listing(remains: &[Remains], launch: &Launch) -> String {
+pub(crate) fn listing(remains: &[SideEffect], launch: &Launch) -> String {
     list(strictly(remains), launch)
 }
 
-fn list<'a>(remains: impl Iterator<Item = &'a Remains>, launch: &Launch) -> String {
+fn list<'a>(remains: impl Iterator<Item = &'a SideEffect>, launch: &Launch) -> String {
     remains.fold(String::new(), |mut text, one| {
         // Writing to a string cannot fail.
         let _ = match &one.origin {

@@ -13,7 +13,7 @@ pub(crate) mod trace;
 
 use pyo3::prelude::*;
 use wire::{
-    check::{Remains, Sharing},
+    check::{Sharing, SideEffect},
     launch::Launch,
     report::Report,
 };
@@ -43,7 +43,7 @@ pub(crate) fn audit<T>(
     py: Python<'_>,
     tracing: Tracing,
     load: impl FnOnce() -> T,
-) -> PyResult<(T, Vec<Remains>)> {
+) -> PyResult<(T, Vec<SideEffect>)> {
     let trace = match tracing {
         Tracing::Off => None,
         Tracing::Announced => {
@@ -84,7 +84,7 @@ fn audit_with<T>(
     trace: Option<Trace>,
     load: impl FnOnce() -> T,
     wait: impl FnOnce(&State),
-) -> (T, Vec<Remains>) {
+) -> (T, Vec<SideEffect>) {
     let before = State::now();
     // An application that is loaded is held until the list is complete.
     let loaded = load();

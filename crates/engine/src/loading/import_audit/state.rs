@@ -11,7 +11,7 @@ use std::{
 };
 
 use pyo3::prelude::*;
-use wire::check::{Remains, Sharing};
+use wire::check::{Sharing, SideEffect};
 
 use crate::loading::import_audit::{
     descriptors::{
@@ -75,7 +75,7 @@ impl State {
 
     /// What has come since then and is still there. `origins` says which code did it, as far as
     /// that is known.
-    pub(crate) fn remains(&self, py: Python<'_>, origins: &Origins) -> Vec<Remains> {
+    pub(crate) fn remains(&self, py: Python<'_>, origins: &Origins) -> Vec<SideEffect> {
         let awaited = awaited_programs(py).unwrap_or_default();
         let now = Self::now();
         let mut remains = self.new_threads(&now, origins);
@@ -89,7 +89,7 @@ impl State {
             running.chain(ended.map(|child| (child, "has ended and was not waited for")))
         {
             let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-            remains.push(Remains {
+            remains.push(SideEffect {
                 what: format!("started the process `{}`, which {state}", name.trim_end()),
                 is_threads: false,
                 sharing: Sharing::EachProcess,
@@ -102,7 +102,7 @@ impl State {
                 && let Some((what, sharing)) = descriptors::judge(number, name, &all)
             {
                 let origin = origins.descriptors.get(&(number, name.clone())).cloned();
-                remains.push(Remains { what, is_threads: false, sharing, origin });
+                remains.push(SideEffect { what, is_threads: false, sharing, origin });
             }
         }
         let open: BTreeSet<&OsString> = now.descriptors.values().collect();
@@ -115,7 +115,7 @@ impl State {
             // A semaphore is made to be shared by processes that are forked, and is nothing but a
             // lock.
             if !name.as_bytes().starts_with(b"/dev/shm/sem.") {
-                remains.push(Remains {
+                remains.push(SideEffect {
                     what: format!("mapped shared memory, `{}`", name.to_string_lossy()),
                     is_threads: false,
                     sharing: Sharing::EachProcess,
@@ -126,7 +126,7 @@ impl State {
         remains
     }
 
-    fn new_threads(&self, now: &Self, origins: &Origins) -> Vec<Remains> {
+    fn new_threads(&self, now: &Self, origins: &Origins) -> Vec<SideEffect> {
         let mut threads: Vec<(Option<_>, usize)> = Vec::new();
         for thread in now.threads.difference(&self.threads) {
             let origin = origins.threads.get(thread).cloned();
@@ -135,7 +135,7 @@ impl State {
                 None => threads.push((origin, 1)),
             }
         }
-        let remains = threads.into_iter().map(|(origin, count)| Remains {
+        let remains = threads.into_iter().map(|(origin, count)| SideEffect {
             what: format!("started {count} thread{}", if count == 1 { "" } else { "s" }),
             is_threads: true,
             sharing: Sharing::EachProcess,

@@ -22,7 +22,7 @@ use pyo3::{
     types::{PyCFunction, PyDict, PyString, PyTuple},
 };
 use rustix::{fs::fstat, io::fcntl_dupfd_cloexec};
-use wire::check::Origin;
+use wire::check::CodeLocation;
 
 use crate::{loading::import_audit::state::State, stdlib};
 
@@ -50,10 +50,10 @@ const LOOKS: u32 = 2048;
 /// Which code opened what, and started what.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {
-    pub(crate) descriptors: BTreeMap<(i32, OsString), Origin>,
-    pub(crate) threads: BTreeMap<i32, Origin>,
-    pub(crate) children: BTreeMap<i32, Origin>,
-    pub(crate) mappings: BTreeMap<OsString, Origin>,
+    pub(crate) descriptors: BTreeMap<(i32, OsString), CodeLocation>,
+    pub(crate) threads: BTreeMap<i32, CodeLocation>,
+    pub(crate) children: BTreeMap<i32, CodeLocation>,
+    pub(crate) mappings: BTreeMap<OsString, CodeLocation>,
 }
 
 /// Looks on while the main thread runs.
@@ -74,7 +74,7 @@ struct Seen {
     /// How often the trace looks still for what an audit event has announced.
     looks: Arc<AtomicU32>,
     /// The code that has announced to open or start something.
-    expected: Option<Origin>,
+    expected: Option<CodeLocation>,
     is_over: bool,
 }
 
@@ -263,7 +263,7 @@ impl Seen {
         self.attribute(origin.as_ref());
     }
 
-    fn attribute(&mut self, origin: Option<&Origin>) {
+    fn attribute(&mut self, origin: Option<&CodeLocation>) {
         self.thread_links = links(&self.threads);
         let mut now = State::of_descriptors_and_threads();
         let looks = self.looks.load(Ordering::Relaxed);
@@ -326,8 +326,8 @@ fn links(directory: &Option<File>) -> u64 {
 
 /// Who called, seen from `frame`: code of the application if there is any, else of a package that
 /// it uses, but not the library that comes with Python.
-fn origin(frame: &Bound<'_, PyAny>, stdlib: &Path) -> Option<Origin> {
-    let mut package: Option<Origin> = None;
+fn origin(frame: &Bound<'_, PyAny>, stdlib: &Path) -> Option<CodeLocation> {
+    let mut package: Option<CodeLocation> = None;
     let mut next = frame.clone();
     while !next.is_none() {
         let file: OsString =
@@ -338,7 +338,7 @@ fn origin(frame: &Bound<'_, PyAny>, stdlib: &Path) -> Option<Origin> {
         let is_python = !is_package
             && (file.as_bytes().starts_with(b"<") || Path::new(&file).starts_with(stdlib));
         if !is_python && (!is_package || package.is_none()) {
-            let found = Origin {
+            let found = CodeLocation {
                 module: next
                     .getattr("f_globals")
                     .ok()?

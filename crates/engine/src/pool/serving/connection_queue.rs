@@ -23,7 +23,7 @@ use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
     io::{Errno, fcntl_dupfd_cloexec, read, write},
 };
-use wire::connection_queue::{Handover, Past};
+use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
     pool::serving::{HANDOVER, STOP, Seat, Worker, connections::forget},
@@ -56,7 +56,7 @@ const BEGUN: u64 = (1 << 32) + 1;
 
 /// What a worker knows of the queue, and the thread that puts connections into it.
 pub(crate) struct Lookout {
-    handover: Handover<Descriptor>,
+    handover: ConnectionQueue<Descriptor>,
     epoll: Arc<Descriptor>,
     waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
     /// Readable when the worker is to end.
@@ -88,7 +88,7 @@ impl Lookout {
 
     /// For a worker with these connections, and so many threads, all of which are about to wait.
     pub(crate) fn new(
-        handover: Handover<Descriptor>,
+        handover: ConnectionQueue<Descriptor>,
         epoll: &Arc<Descriptor>,
         waiting: &Arc<Mutex<BTreeMap<u64, Peer>>>,
         stop: &Arc<Descriptor>,
@@ -98,7 +98,7 @@ impl Lookout {
         // leaves to others, since it tells each only once that there is something.
         epoll::add(
             epoll,
-            handover.exit(),
+            handover.pop_end(),
             epoll::EventData::new_u64(HANDOVER),
             epoll::EventFlags::IN,
         )?;
@@ -209,7 +209,7 @@ impl Lookout {
             let kept = ready.into_iter().filter(|data| !self.give_away(turns, *data)).count();
             if kept > 0 {
                 // There is no room, or nobody takes any more, since the pool ends.
-                self.pause(Some(MOMENT).filter(|_| !self.handover.is_over()));
+                self.pause(Some(MOMENT).filter(|_| !self.handover.is_closed()));
             }
         }
         self.watches.store(false, Ordering::SeqCst);
@@ -302,9 +302,9 @@ impl Lookout {
     }
 
     /// Takes a connection out of the queue, if there is one.
-    fn take(&self) -> Result<Option<(Descriptor, Past)>, Errno> {
+    fn take(&self) -> Result<Option<(Descriptor, ConnectionHistory)>, Errno> {
         forks::without_forks(|| {
-            Ok(self.handover.take()?.map(|given| (given.socket.into(), given.past)))
+            Ok(self.handover.pop()?.map(|given| (given.socket.into(), given.history)))
         })
     }
 
@@ -322,14 +322,14 @@ impl Worker {
         };
         // What this process has no number for would be lost.
         if let Err(Errno::MFILE) =
-            Descriptor::made(|| fcntl_dupfd_cloexec(lookout.handover.exit(), 0))
+            Descriptor::made(|| fcntl_dupfd_cloexec(lookout.handover.pop_end(), 0))
         {
             return seat.application.py().detach(|| self.make_room());
         }
         match lookout.take() {
             Ok(Some(given)) => self.go_on_with(seat, given),
             // The pool ends, and this worker is about to be told.
-            Ok(None) => drop(epoll::delete(&self.epoll, lookout.handover.exit())),
+            Ok(None) => drop(epoll::delete(&self.epoll, lookout.handover.pop_end())),
             // Taken by another worker, most of the time.
             Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => {}
             // The application has closed it. The kernel would tell of it without an end.
@@ -339,13 +339,13 @@ impl Worker {
 
     /// Is there anybody to give connections to?
     pub(crate) fn gives_away(&self) -> bool {
-        self.lookout.as_ref().is_some_and(|lookout| !lookout.handover.is_over())
+        self.lookout.as_ref().is_some_and(|lookout| !lookout.handover.is_closed())
     }
 
     /// Gives those of `peers` away that can be, and keeps the others. While there is no room it
     /// waits, but not after `until`.
     pub(crate) fn give_all(&self, peers: &mut Vec<(u64, Peer)>, until: Instant) {
-        let Some(lookout) = self.lookout.as_ref().filter(|lookout| !lookout.handover.is_over())
+        let Some(lookout) = self.lookout.as_ref().filter(|lookout| !lookout.handover.is_closed())
         else {
             return;
         };
@@ -359,7 +359,7 @@ impl Worker {
                     Err(Errno::AGAIN) => {
                         let left = until.saturating_duration_since(Instant::now());
                         let mut watched =
-                            [PollFd::from_borrowed_fd(lookout.handover.entrance(), PollFlags::OUT)];
+                            [PollFd::from_borrowed_fd(lookout.handover.push_end(), PollFlags::OUT)];
                         let patience = Timespec::try_from(left).ok();
                         if left.is_zero()
                             || !matches!(poll(&mut watched, patience.as_ref()), Ok(1..))
@@ -382,7 +382,7 @@ impl Worker {
     /// At the end of the pool: takes all that is in the queue, since there may be nobody else to
     /// serve it.
     pub(crate) fn adopt_all(&self, seat: &mut Seat<'_, '_>) {
-        let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_over())
+        let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_closed())
         else {
             return;
         };
@@ -391,10 +391,14 @@ impl Worker {
         }
     }
 
-    fn go_on_with(&self, seat: &mut Seat<'_, '_>, (socket, past): (Descriptor, Past)) {
+    fn go_on_with(
+        &self,
+        seat: &mut Seat<'_, '_>,
+        (socket, history): (Descriptor, ConnectionHistory),
+    ) {
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        let peer = Peer::new(socket, self.limits, buffers).with_past(past);
+        let peer = Peer::new(socket, self.limits, buffers).with_history(history);
         let peer = peer.with_socket_timeout(self.waits.socket_timeout);
         self.drive(seat, data, peer, false);
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use diagnostics::{
-    error_page::{Form, Status},
+    error_page::{ResponseFormat, Status},
     escape,
     message::{Code, LogMessage},
 };
@@ -71,7 +71,7 @@ impl Worker {
                     data: data.map(|data| Box::new(data) as _),
                     response: sink,
                     errors: transcript.map(|transcript| Arc::new(Copied(transcript)) as _),
-                    form: Form::FastCgi,
+                    form: ResponseFormat::FastCgi,
                     log,
                     interruptible,
                 };
@@ -86,7 +86,8 @@ impl Worker {
             }
             (entry, _) => {
                 let is_head = params.get(Known::RequestMethod.name().as_bytes()) == Some(b"HEAD");
-                let response = Response::new(sink, Form::Cgi, is_head, log, interruptible);
+                let response =
+                    Response::new(sink, ResponseFormat::Cgi, is_head, log, interruptible);
                 if let Some(entry) = entry {
                     refuse(py, response, self.debug, status, &entry);
                 }

@@ -3,7 +3,7 @@
 use std::{io, ops::Range, os::fd::AsFd as _, time::Duration};
 
 use diagnostics::{
-    error_page::{Form, Page, Status},
+    error_page::{Page, ResponseFormat, Status},
     message::{Code, LogMessage},
     request_id,
 };
@@ -158,7 +158,11 @@ impl Incoming {
                             &output.end_request(1, ProtocolStatus::RequestComplete),
                         );
                     } else {
-                        output.append(Stream::Stdout, &page.render(Form::Cgi), &mut response);
+                        output.append(
+                            Stream::Stdout,
+                            &page.render(ResponseFormat::Cgi),
+                            &mut response,
+                        );
                         response.extend_from_slice(&output.ending(0, false));
                     }
                     send_at_once(socket, &response)?;

@@ -10,7 +10,7 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
 };
-use wire::connection_queue::{Handover, Past};
+use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
     process::forks::Descriptor,
@@ -28,8 +28,8 @@ impl AsFd for Watched {
 
 impl Peer {
     /// The same connection as it was in the worker that has given it away.
-    pub(crate) fn with_past(self, past: Past) -> Self {
-        self.shared.incoming().heard = past == Past::Heard;
+    pub(crate) fn with_history(self, history: ConnectionHistory) -> Self {
+        self.shared.incoming().heard = history == ConnectionHistory::Used;
         self
     }
 
@@ -47,14 +47,14 @@ impl Peer {
     /// own descriptor of it when it drops it.
     ///
     /// # Errors
-    /// As [`Handover::give`].
-    pub(crate) fn give(&self, handover: &Handover<Descriptor>) -> Result<(), Errno> {
-        let past = match self.shared.incoming().heard {
-            true => Past::Heard,
-            false if self.opened.elapsed() < FRESH => Past::Fresh,
-            false => Past::Silent,
+    /// As [`ConnectionQueue::push`].
+    pub(crate) fn give(&self, handover: &ConnectionQueue<Descriptor>) -> Result<(), Errno> {
+        let history = match self.shared.incoming().heard {
+            true => ConnectionHistory::Used,
+            false if self.opened.elapsed() < FRESH => ConnectionHistory::New,
+            false => ConnectionHistory::Unused,
         };
-        handover.give(self.socket(), past)
+        handover.push(self.socket(), history)
     }
 
     /// Has the web server gone, without a request that nobody has read?
