@@ -16,29 +16,29 @@ from workplace import HERE
 
 PROGRAM = "/usr/sbin/apache2"
 
-# Whom it runs scripts as, if it is started by root.
+# The user that Apache runs scripts as, if root starts it.
 USER = "www-data"
 
-# Seconds that a reply may take.
-PATIENCE = 60
+# Limit of a response in seconds.
+TIMEOUT = 60
 
 
 @dataclass(frozen=True)
 class Page:
-    """A script behind Apache, and what it must answer each time."""
+    """A script behind Apache, and its expected response."""
 
     name: str
     apache: object
     script: object
     # Status and body.
-    reply: tuple
-    # What the field `Process` says, if the script sends it.
+    response: tuple
+    # Expected header `Process`, if the script sends it.
     process: str | None = None
-    # What it may say besides, of a request that does not count.
+    # Another value of that header, for a request that does not count.
     process_besides: str | None = None
-    # What follows the script's name.
+    # The path after the script's name.
     path: str = ""
-    # The median time of a batch, or how many of these go into a second.
+    # Whether the figure is requests a second, not the median time of a batch.
     as_rate: bool = False
 
     @property
@@ -52,17 +52,17 @@ class Page:
 
 @dataclass(frozen=True)
 class Running:
-    """An Apache that runs."""
+    """A running Apache."""
 
     port: int
-    # Where warm pools are, and whose they are.
+    # Runtime directory of warm pools, and their user.
     pools: object
     user: str | None
 
 
 @contextlib.contextmanager
 def start(place):
-    """Starts Apache with the scripts of `place`; ends it afterwards, and the pools that requests have started."""
+    """Starts Apache with the scripts of `place`; stops it and the warm pools afterwards."""
     workplace.install({PROGRAM: "apache2"}, missing=lambda path: not os.path.exists(path))
     user = USER if os.geteuid() == 0 else None
     home = place.directory / "apache"
@@ -70,16 +70,31 @@ def start(place):
     pools = home / "run"
     pools.mkdir(mode=0o700, exist_ok=True)
     if user:
-        # The scripts are there.
+        # Apache's user reads the scripts there.
         place.directory.chmod(0o755)
         shutil.chown(pools, user, user)
     port = server.free_port()
-    variables = {"BENCH_APACHE": str(home), "BENCH_PLACE": str(place.directory), "BENCH_PORT": str(port)}
-    words = [PROGRAM, "-f", str(HERE / "apache.conf"), "-D", "FOREGROUND", *["-D", "AsRoot"] * bool(user)]
+    variables = {
+        "BENCH_APACHE": str(home),
+        "BENCH_PLACE": str(place.directory),
+        "BENCH_PORT": str(port),
+    }
+    words = [
+        PROGRAM,
+        "-f",
+        str(HERE / "apache.conf"),
+        "-D",
+        "FOREGROUND",
+        *["-D", "AsRoot"] * bool(user),
+    ]
     log = home / "error.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            words, env=server.ENVIRONMENT | variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            words,
+            env=server.ENVIRONMENT | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     try:
         server.await_listening(process, "Apache", ("127.0.0.1", port), log)
@@ -90,10 +105,10 @@ def start(place):
 
 
 def batch(page, runs):
-    """Asks for `page` `runs` times over one connection, one request after the other; the figure, and what failed."""
+    """Requests `page` `runs` times over one connection; returns the figure and the failures."""
     times = []
     failures = []
-    client = http.client.HTTPConnection("127.0.0.1", page.apache.port, timeout=PATIENCE)
+    client = http.client.HTTPConnection("127.0.0.1", page.apache.port, timeout=TIMEOUT)
     with contextlib.closing(client):
         client.connect()
         for _ in range(runs):
@@ -109,7 +124,7 @@ def batch(page, runs):
 
 
 def ask(client, page):
-    """One request; its time in seconds, if that counts, and what is wrong with the reply."""
+    """Sends one request; returns its seconds, if they count, and the fault of the response."""
     start = time.perf_counter()
     try:
         client.request("GET", f"/cgi-bin/{page.script.name}{page.path}?name=value")
@@ -117,14 +132,14 @@ def ask(client, page):
         body = answer.read()
     except (OSError, http.client.HTTPException) as error:
         client.close()
-        return None, f"no reply: {error!r}"
+        return None, f"no response: {error!r}"
     seconds = time.perf_counter() - start
     found = (answer.status, body), answer.getheader("Process")
-    if page.process_besides is not None and found == (page.reply, page.process_besides):
+    if page.process_besides is not None and found == (page.response, page.process_besides):
         return None, None
-    return seconds, None if found == (page.reply, page.process) else f"answered {found}"[:500]
+    return seconds, None if found == (page.response, page.process) else f"answered {found}"[:500]
 
 
 def await_process(page):
-    """Asks for `page` until the kind of process serves it that should."""
+    """Requests `page` until the expected kind of process serves it."""
     warm.await_process(lambda: "\n".join(batch(page, 1)[1]), page.script)

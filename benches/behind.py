@@ -1,15 +1,15 @@
-"""Who is measured behind Apache and nginx: each contender with its server, its web server's file, and its versions."""
+"""The contenders behind Apache and nginx: their servers, configurations and versions."""
 
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import front
+import web_server
 import peers
 import server
-import visitors
+import wrk
 import workplace
-from front import Front
+from web_server import WebServer
 from server import Server
 from workplace import Unfit
 
@@ -18,12 +18,12 @@ WORKERS = 2
 PACKAGES = {
     "/usr/sbin/apache2": "apache2-bin",
     "/usr/lib/apache2/modules/mod_wsgi.so": "libapache2-mod-wsgi-py3",
-    # What mod_wsgi is built with.
+    # Needed to build mod_wsgi.
     "/usr/bin/apxs": "apache2-dev",
     "/usr/include/python3.*/Python.h": "python3-dev",
     "/usr/sbin/nginx": "nginx-light",
     "/usr/sbin/php-fpm*": "php-fpm",
-    visitors.PROGRAM: "wrk",
+    wrk.PROGRAM: "wrk",
 }
 
 BY_PIP = ("gunicorn", "granian")
@@ -35,29 +35,29 @@ DEBIANS_MODULE = Path("/usr/lib/apache2/modules/mod_wsgi.so")
 
 @dataclass(frozen=True)
 class Contender:
-    """A server, and which files of `fronts/` make it one of a web server's."""
+    """A server, and its files of `web_servers/`."""
 
     name: str
-    # A `Server` to be started before; None if the web server does it all.
+    # A `Server` to start before the web server; None if the web server is enough.
     server: object
-    # The file for each web server.
+    # File by web server.
     sites: dict
-    # What else is put into the files.
+    # Further values for the files.
     values: dict
 
 
 @dataclass(frozen=True)
 class Peers:
-    """What is installed for rows about web servers."""
+    """Everything that is installed for rows about web servers."""
 
     these: peers.Peers
-    # mod_wsgi as built from PyPI; None if it does not build here.
+    # mod_wsgi from PyPI; None if it does not build here.
     module: Path | None
-    # Why it does not.
+    # The reason if it does not build.
     missing: str
 
     def contenders(self, app, is_hello):
-        """All who can serve `app`, ours first, and who does without it."""
+        """All servers of `app`, wsgate first, and a web server without one."""
         these = self.these
         pool = these.wsgate(app, WORKERS, "--socket-mode", "666")
         everywhere = {"Apache": "fastcgi", "nginx": "fastcgi"}
@@ -74,7 +74,9 @@ class Peers:
         if is_hello:
             pages = these.place.directory / "pages"
             php = of_server(self.php(pages), {"Apache": "php", "nginx": "fastcgi"})
-            c_program = of_server(these.c_program("C with libfcgi", "hello_fastcgi", WORKERS), everywhere)
+            c_program = of_server(
+                these.c_program("C with libfcgi", "hello_fastcgi", WORKERS), everywhere
+            )
             null = Contender("nobody", None, {"Apache": "null", "nginx": "null"}, {})
             all_of_them += [php, c_program, null]
         return all_of_them
@@ -85,29 +87,57 @@ class Peers:
         for origin, module in versions.items():
             if module:
                 values = {"MODULE": module, "VENV": self.these.venv, "APP": app}
-                yield Contender(f"mod_wsgi {origin}, daemon", None, {"Apache": "mod_wsgi_daemon"}, values)
+                yield Contender(
+                    f"mod_wsgi {origin}, daemon", None, {"Apache": "mod_wsgi_daemon"}, values
+                )
         newest = {"MODULE": self.module or DEBIANS_MODULE, "VENV": self.these.venv, "APP": app}
         origin = "of PyPI" if self.module else "of Debian"
-        yield Contender(f"mod_wsgi {origin}, embedded", None, {"Apache": "mod_wsgi_embedded"}, newest)
+        yield Contender(
+            f"mod_wsgi {origin}, embedded", None, {"Apache": "mod_wsgi_embedded"}, newest
+        )
 
     def gunicorn(self, app):
-        """As "Deploying Gunicorn" in its documentation has it, and "FAQ" about the directory."""
+        """As "Deploying Gunicorn" and "FAQ" (directory) in its documentation advise."""
         path = self.these.socket("gunicorn")
-        words = ("--workers", WORKERS, "--bind", f"unix:{path}", "--worker-tmp-dir", "/dev/shm", "--no-control-socket")
+        words = (
+            "--workers",
+            WORKERS,
+            "--bind",
+            f"unix:{path}",
+            "--worker-tmp-dir",
+            "/dev/shm",
+            "--no-control-socket",
+        )
         file = self.module_of(app)
-        return Server("gunicorn, HTTP", (self.these.venv / "bin/gunicorn", *words, "--chdir", file.parent, file.stem), path)
+        return Server(
+            "gunicorn, HTTP",
+            (self.these.venv / "bin/gunicorn", *words, "--chdir", file.parent, file.stem),
+            path,
+        )
 
     def granian(self, app):
-        """One thread for Python in each process, as all have here."""
+        """With one thread for Python in each process, like all servers here."""
         path = self.these.socket("granian")
-        words = ("--interface", "wsgi", "--workers", WORKERS, "--blocking-threads", 1, "--http", 1, "--no-ws")
+        words = (
+            "--interface",
+            "wsgi",
+            "--workers",
+            WORKERS,
+            "--blocking-threads",
+            1,
+            "--http",
+            1,
+            "--no-ws",
+        )
         where = ("--uds", path, "--uds-permissions", 666)
         file = self.module_of(app)
         target = ("--working-dir", file.parent, f"{file.stem}:application")
-        return Server("granian, HTTP", (self.these.venv / "bin/granian", *words, *where, *target), path)
+        return Server(
+            "granian, HTTP", (self.these.venv / "bin/granian", *words, *where, *target), path
+        )
 
     def module_of(self, app):
-        """The same file under a name that can be imported."""
+        """A copy of the file with a name that can be imported."""
         path = app.with_name(f"{app.stem}_app.py")
         path.write_text(app.read_text())
         return path
@@ -116,16 +146,24 @@ class Peers:
         path = self.these.socket("php-fpm")
         values = {"LOG": "/dev/stderr", "SOCKET": path, "WORKERS": WORKERS}
         program = sorted(Path("/usr/sbin").glob("php-fpm*"))[-1]
-        configuration = front.fill("php-fpm", pages.parent, values)
+        configuration = web_server.fill("php-fpm", pages.parent, values)
         return Server("php-fpm", (program, "--nodaemonize", "--fpm-config", configuration), path)
 
     @property
     def versions(self):
-        """What is measured, in a line."""
+        """The versions of all contenders, in a line."""
         php = sorted(Path("/usr/sbin").glob("php-fpm?*"))[-1].name
-        packages = ["apache2-bin", "nginx", "libapache2-mod-wsgi-py3", f"php{php.removeprefix('php-fpm')}-fpm", "wrk"]
+        packages = [
+            "apache2-bin",
+            "nginx",
+            "libapache2-mod-wsgi-py3",
+            f"php{php.removeprefix('php-fpm')}-fpm",
+            "wrk",
+        ]
         by_pip = peers.pinned(*BY_PIP, *[MOD_WSGI] * bool(self.module))
-        return ", ".join([self.these.versions, *map(peers.debian, packages), *by_pip]) + self.missing
+        return (
+            ", ".join([self.these.versions, *map(peers.debian, packages), *by_pip]) + self.missing
+        )
 
 
 def of_server(started, sites):
@@ -133,7 +171,7 @@ def of_server(started, sites):
 
 
 def prepare(place):
-    """Has everything installed that stands before and behind a web server here."""
+    """Installs web servers, contenders and wrk."""
     workplace.install(PACKAGES, missing=lambda pattern: not any(Path("/").glob(pattern[1:])))
     these = peers.prepare(place)
     peers.install_by_pip(these.venv, *BY_PIP)
@@ -144,7 +182,7 @@ def prepare(place):
     except Unfit as unfit:
         module = None
         missing = f"; mod_wsgi of PyPI is not there: {str(unfit).splitlines()[0]}"
-    # The web servers' own processes are somebody else's, and have to come by here.
+    # Processes of the web servers have another user, who must enter the directory.
     place.directory.chmod(0o755)
     pages = place.directory / "pages"
     pages.mkdir(exist_ok=True)
@@ -155,37 +193,44 @@ def prepare(place):
 
 @contextlib.contextmanager
 def pages(place, contenders, body, panel):
-    """Starts `contenders` behind each web server; gives their pages by web server, looked at and found to be the same."""
+    """Starts `contenders` behind each web server; yields their pages, once they are the same."""
     with contextlib.ExitStack() as stack:
         for each in contenders:
             if each.server:
-                # Web servers need to be let in.
+                # Web servers must be able to connect.
                 stack.enter_context(server.start(place, each.server, umask=0))
         found = {}
-        for program in front.PROGRAMS:
+        for program in web_server.PROGRAMS:
             for each in contenders:
                 if site := each.sites.get(program):
-                    page = visit(place, stack, each, program, site, body, panel.format(program))
+                    page = page_behind(
+                        place, stack, each, program, site, body, panel.format(program)
+                    )
                     found.setdefault(program, []).append(page)
         for same in found.values():
             compare(same)
         yield found
 
 
-def visit(place, stack, contender, program, site, body, panel):
+def page_behind(place, stack, contender, program, site, body, panel):
     values = {"PAGES": place.directory / "pages", "WORKERS": WORKERS, **contender.values}
-    running = stack.enter_context(front.start(place, Front(program, contender.name, site, values)))
+    running = stack.enter_context(
+        web_server.start(place, WebServer(program, contender.name, site, values))
+    )
     behind = (contender.server.argv,) if contender.server else ()
-    return visitors.Visited(f"{contender.name} ({panel})", running, body, behind, panel)
+    return wrk.Page(f"{contender.name} ({panel})", running, body, behind, panel)
 
 
 def compare(same):
-    """Complains unless all replies are those of the first, but for that of nobody, which need have its body alone."""
-    first = visitors.look(same[0])
+    """Raises unless all responses equal the first; of a web server alone only the body counts."""
+    first = wrk.look(same[0])
     for page in same:
-        found = visitors.look(page)
+        found = wrk.look(page)
         expected = (200, first[1], page.body.read_bytes())
         if page.name.startswith("nobody"):
             found = (found[0], first[1], found[2])
         if found != expected:
-            raise Unfit(f"`{page.name}` answers\n{found}\nin place of\n{expected}\n{server.end_of(page.front.log)}")
+            raise Unfit(
+                f"`{page.name}` answers\n{found}\ninstead of\n{expected}\n"
+                f"{server.end_of(page.web_server.log)}"
+            )

@@ -1,4 +1,4 @@
-"""One run of the bench: which rows, in which order, and what is printed about them."""
+"""One run: the choice of rows, their order, and the output."""
 
 import importlib
 import os
@@ -19,7 +19,7 @@ ROWS = Path(__file__).parent / "rows"
 
 
 def main():
-    """Runs the rows that were asked for; 0 if every contender ran and replied as it should."""
+    """Runs the chosen rows; returns 0 if every contender answered correctly."""
     quick = os.environ.get("QUICK", "") not in ("", "0")
     asked = " ".join(sys.argv[1:]) or os.environ.get("ROWS", "")
     try:
@@ -27,13 +27,17 @@ def main():
         is_whole = len(rows) == len(known())
         with workplace.make() as place:
             begin = time.monotonic()
-            facts = [machine.first_line([str(place.wsgate), "--version"]), *machine.facts(place), machine.load()]
+            facts = [
+                machine.first_line([str(place.wsgate), "--version"]),
+                *machine.facts(place),
+                machine.load(),
+            ]
             print(machine.describe(place, command(asked, quick)), end="\n\n", flush=True)
             draws = document.prepare(place) if is_whole else None
             results = [measure(row, place, quick) for row in rows]
             print(table.render(results, quick), flush=True)
             if is_whole:
-                # A quick run has nothing to say, and shows that it could.
+                # A quick run writes the page beside the tree, to show that it can.
                 directory = place.directory if quick else TREE / "docs"
                 facts.append(f"{(time.monotonic() - begin) / 60:.0f} minutes")
                 document.write(draws, directory, place, facts, rows, results)
@@ -52,7 +56,7 @@ def measure(row, place, quick):
 
 
 def choose(asked):
-    """The row modules that `asked` names, such as `P1,P11`; all of them if it names none."""
+    """The row modules that `asked` names, such as `P1,P11`; all if it names none."""
     there = known()
     names = [name.upper() for name in re.split(r"[,\s]+", asked) if name]
     unknown = [name for name in names if name not in there]
@@ -62,7 +66,7 @@ def choose(asked):
 
 
 def known():
-    """The row modules there are, by name."""
+    """All row modules by name."""
     return {row.ID: row for row in map(load, sorted(ROWS.glob("p[0-9]*.py")))}
 
 
@@ -71,6 +75,6 @@ def load(path):
 
 
 def command(asked, quick):
-    """What to type to have this run again."""
+    """The command that repeats this run."""
     words = ["QUICK=1"] * quick + ["make", "bench"] + [f"ROWS={asked}"] * bool(asked)
     return shlex.join(words)

@@ -1,8 +1,8 @@
-"""A CGI request as a web server makes it, what comes back, and the peer that serves it from the same file."""
+"""A CGI request as a web server sends it, its response, and CGIHandler's part of the script."""
 
 import re
 
-# What turns the same WSGI file into a CGI script by means of the standard library.
+# Makes a CGI script of the WSGI file by the standard library.
 BY_THE_STANDARD_LIBRARY = """
 
 if __name__ == "__main__":
@@ -12,9 +12,9 @@ if __name__ == "__main__":
 """
 
 
-def status_and_body(reply):
-    """Status and body of a CGI reply (RFC 3875 6.2); None if it is none."""
-    head, *bodies = re.split(rb"\r?\n\r?\n", reply, maxsplit=1)
+def status_and_body(response):
+    """Status and body of a CGI response (RFC 3875 6.2); None if it is not one."""
+    head, *bodies = re.split(rb"\r?\n\r?\n", response, maxsplit=1)
     status = re.search(rb"^status: *([^\r\n]*)", head, re.IGNORECASE | re.MULTILINE)
     return (status[1] if status else b"200 OK", bodies[0]) if bodies else None
 
@@ -30,7 +30,8 @@ def request(place, script):
         "HTTP_ACCEPT_ENCODING": "gzip, deflate, br",
         "HTTP_CONNECTION": "keep-alive",
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "SERVER_SIGNATURE": "<address>Apache/2.4.62 (Debian) Server at www.example.org Port 80</address>\n",
+        "SERVER_SIGNATURE": "<address>Apache/2.4.62 (Debian) Server at www.example.org "
+        "Port 80</address>\n",
         "SERVER_SOFTWARE": "Apache/2.4.62 (Debian)",
         "SERVER_NAME": "www.example.org",
         "SERVER_ADDR": "192.0.2.80",

@@ -1,6 +1,6 @@
-"""Draws the charts of `docs/benchmarks.md`: charts.py FILE, which names them and what is in each (document.py).
+"""Draws the charts of `docs/benchmarks.md`: charts.py FILE. document.py writes FILE.
 
-The same figures make the same bytes. Text stays text, and background is whatever the page has, light or dark.
+The same figures make the same bytes. Text stays text, and the background is transparent.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 import matplotlib
 from matplotlib.figure import Figure
 
-# Can be read on white and on black.
+# Readable on white and on black.
 INK = "#76808a"
 OURS = "#3fae8a"
 THEIRS = "#b9c0c7"
@@ -22,7 +22,7 @@ AROUND = 0.75
 matplotlib.rcParams.update(
     {
         "svg.fonttype": "none",
-        # The names of parts come from this, and from nothing that changes.
+        # Element ids derive from this alone, so that they do not change.
         "svg.hashsalt": "wsgate",
         "font.family": "sans-serif",
         "font.size": 9,
@@ -36,23 +36,34 @@ matplotlib.rcParams.update(
 
 
 def draw(chart):
-    """One file, with a panel below the other."""
+    """Draws one file, with its panels below each other."""
     panels = chart["panels"]
     heights = [AROUND + BAR * max(1, len(panel["bars"])) for panel in panels]
     figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     for (ax,), panel in zip(axes, panels):
         fill(ax, panel)
-    figure.savefig(chart["file"], format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        chart["file"], format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+    )
 
 
 def fill(ax, panel):
     bars = panel["bars"]
     names = [bar["name"] for bar in bars]
     values = [bar["value"] for bar in bars]
-    spread = [[max(0, bar["value"] - bar["low"]) for bar in bars], [max(0, bar["high"] - bar["value"]) for bar in bars]]
+    spread = [
+        [max(0, bar["value"] - bar["low"]) for bar in bars],
+        [max(0, bar["high"] - bar["value"]) for bar in bars],
+    ]
     colours = [OURS if name.startswith("wsgate") else THEIRS for name in names]
-    drawn = ax.barh(range(len(bars)), values, color=colours, xerr=spread, error_kw={"ecolor": INK, "elinewidth": 1})
+    drawn = ax.barh(
+        range(len(bars)),
+        values,
+        color=colours,
+        xerr=spread,
+        error_kw={"ecolor": INK, "elinewidth": 1},
+    )
     ax.bar_label(drawn, [bar["text"] for bar in bars], padding=4)
     ax.set_yticks(range(len(bars)), names)
     ax.invert_yaxis()

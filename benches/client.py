@@ -1,4 +1,4 @@
-"""The load on a FastCGI server: `benches/load`, run once for a figure."""
+"""The load on a FastCGI server: each figure is one run of `benches/load`."""
 
 import json
 import re
@@ -6,22 +6,22 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Seconds that a run may take beyond those it was asked for.
-PATIENCE = 120
+# Seconds that a run may take beyond its own.
+TIMEOUT = 120
 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests to a server that runs, as a contender."""
+    """Requests to a running server, as a contender."""
 
     name: str
     running: object
-    # The words of `load` that are the contender's own.
+    # The contender's own arguments for `load`.
     words: tuple
-    # What every reply must be: its body, and its fields in lower case and in order.
+    # Every response has this body, and these sorted headers in lower case.
     body: Path
     fields: tuple
-    # The figure that counts: what it is called in the report, and what one is worth in the unit.
+    # The figure's name in the report, and its factor for the unit.
     figure: str = "rate"
     unit: str = "/s"
     scale: float = 1.0
@@ -34,13 +34,15 @@ class Load:
 
 
 def batch(program, load, words):
-    """Runs the load of `load` with `words` besides; its figure, and what failed."""
+    """Runs `load` with further arguments; returns its figure and the failures."""
     load.before()
     argv = [program, f"unix:{load.running.server.socket}", "--body", load.body, *load.words, *words]
     try:
-        done = subprocess.run(list(map(str, argv)), capture_output=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(
+            list(map(str, argv)), capture_output=True, timeout=TIMEOUT, check=False
+        )
     except subprocess.TimeoutExpired:
-        return None, [f"no end after {PATIENCE} s"]
+        return None, [f"no end after {TIMEOUT} s"]
     if done.returncode != 0:
         return None, [done.stderr.decode("utf-8", "replace").strip()]
     report = json.loads(done.stdout)
@@ -49,15 +51,17 @@ def batch(program, load, words):
 
 
 def what_is_wrong(load, report):
-    failures = [f"{count} requests: wrong {what}" for what, count in report["failed"].items() if count]
+    failures = [
+        f"{count} requests: wrong {what}" for what, count in report["failed"].items() if count
+    ]
     if report["requests"] == 0:
-        failures.append("no right reply at all")
-    elif fields(report["head"]) != load.fields:
-        failures.append(f"answered {fields(report['head'])}")
+        failures.append("no correct response")
+    elif fields(report["headers"]) != load.fields:
+        failures.append(f"answered {fields(report['headers'])}")
     return failures
 
 
-def fields(head):
-    """The fields of a reply, names in lower case, in order."""
-    lines = [re.match(r"([^:]*): *(.*)", line) for line in head.splitlines()]
+def fields(headers):
+    """The headers of a response, sorted, with names in lower case."""
+    lines = [re.match(r"([^:]*): *(.*)", line) for line in headers.splitlines()]
     return tuple(sorted(f"{line[1].lower()}: {line[2]}" if line else "?" for line in lines))

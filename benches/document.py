@@ -43,15 +43,15 @@ machine.
 | unstable | the middle half is wider than a tenth of the median: repeat the row on a quieter machine |
 
 In commands, TREE is the source tree and PLACE is the directory of the run. The configurations in
-PLACE are those of benches/fronts and benches/*.conf.
+PLACE are those of benches/web_servers and benches/*.conf.
 """
 
 NOT_SHOWN = """\
 ## What the rows do not show
 
 - **Other machines.** Load, web server and servers share the few processors of one machine: a
-  server that uses less leaves more to the others. A network, TLS, HTTP/2 or many processors may change the
-  order.
+  server that uses less leaves more to the others. A network, TLS, HTTP/2 or many processors may
+  change the order.
 - **Pages that do something.** The pages are the smallest possible. A page that waits for a database
   or computes something takes the same time behind each of these servers.
 - **Slow clients.** All clients read their responses at once.
@@ -64,7 +64,7 @@ NOT_SHOWN = """\
 
 
 def prepare(place):
-    """Installs what draws the charts, before the run, into a virtualenv apart from the contenders'."""
+    """Installs the library for the charts, in a virtualenv apart from the contenders'."""
     venv = place.directory / "charts"
     check([PYTHON, "-m", "venv", str(venv)])
     peers.install_by_pip(venv, "matplotlib")
@@ -77,7 +77,14 @@ def write(python, directory, place, facts, rows, results):
     shutil.rmtree(charts, ignore_errors=True)
     charts.mkdir(parents=True)
     draw(python, charts, results)
-    parts = [HEAD, listed(facts), overview(results), held(rows, results), failed(results), NOT_SHOWN]
+    parts = [
+        HEAD,
+        listed(facts),
+        overview(results),
+        held(rows, results),
+        failed(results),
+        NOT_SHOWN,
+    ]
     parts += ["## The rows\n", *(section(place, result) for result in results)]
     (directory / f"{NAME}.md").write_text("\n".join(filter(None, parts)))
 
@@ -88,7 +95,9 @@ def listed(facts):
 
 def overview(results):
     """The table of all ratios."""
-    lines = [table.line(result.row, ratio, quick=False) for result in results for ratio in result.ratios]
+    lines = [
+        table.line(result.row, ratio, quick=False) for result in results for ratio in result.ratios
+    ]
     rows = [CELLS, ["---"] * len(CELLS), *lines]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -100,7 +109,9 @@ def held(rows, results):
         missed = [ratio for ratio in result.ratios if ratio.is_met is False]
         if missed:
             against = " and ".join(who(ratio) for ratio in missed)
-            lines.append(wrapped(f"- **{row.ID}**, {against}: {getattr(row, 'HELD', UNKNOWN)}", "  ") + "\n")
+            lines.append(
+                wrapped(f"- **{row.ID}**, {against}: {getattr(row, 'HELD', UNKNOWN)}", "  ") + "\n"
+            )
     return "".join(["## Why goals were missed\n\n", *lines]) if lines else ""
 
 
@@ -121,7 +132,10 @@ def section(place, result):
     """A row: how to repeat it, its chart, its commands."""
     title = f"{result.title[0].upper()}{result.title[1:]}. `make bench ROWS={result.row}`"
     lines = [f"### {result.row}\n", wrapped(title) + "\n"]
-    lines.append(f"![{result.row}: medians of the turns, with their middle half]({NAME}/{chart_name(result)})\n")
+    lines.append(
+        f"![{result.row}: medians of the turns, with their middle half]"
+        f"({NAME}/{chart_name(result)})\n"
+    )
     if result.notes:
         lines.append(f"With {anywhere(place, result.notes.removeprefix('with '))}.\n")
     lines.append("<details><summary>commands</summary>\n\n```")
@@ -154,7 +168,10 @@ def chart_name(result):
 
 def draw(python, directory, results):
     """Starts the program that draws the charts, which has the library."""
-    charts = [{"file": str(directory / chart_name(result)), "panels": panels(result)} for result in results]
+    charts = [
+        {"file": str(directory / chart_name(result)), "panels": panels(result)}
+        for result in results
+    ]
     (directory / "charts.json").write_text(json.dumps(charts))
     done = call([str(python), str(HERE / "charts.py"), str(directory / "charts.json")])
     if done.returncode != 0:
@@ -172,7 +189,15 @@ def panels(result):
         if figures.median is not None:
             name = contender.name.replace(f" ({panel})", "")
             low, high = figures.middle_half
-            bars.append({"name": name, "value": figures.median, "text": table.figure(figures), "low": low, "high": high})
+            bars.append(
+                {
+                    "name": name,
+                    "value": figures.median,
+                    "text": table.figure(figures),
+                    "low": low,
+                    "high": high,
+                }
+            )
     return [
         {"title": f"{panel}, {UNITS[unit]}" if panel else UNITS[unit], "bars": bars}
         for (panel, unit), bars in found.items()

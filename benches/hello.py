@@ -1,4 +1,4 @@
-"""What the rows about a hello page by FastCGI have in common: the page, its servers, how long they are asked."""
+"""Shared parts of the rows about a hello page over FastCGI: servers, load, duration."""
 
 import contextlib
 
@@ -12,7 +12,7 @@ SECONDS = 1.0
 # Time to accept, and for the processor to find its frequency.
 WARM_UP = 0.1
 
-# As many as there are clients, so that a server which serves one connection at a time in each can keep them all.
+# As many as clients, so that a server with one connection per process can keep them all.
 WORKERS = 2
 CLIENTS = 2
 
@@ -23,7 +23,7 @@ FIELDS = ("content-length: 16", "content-type: text/plain; charset=utf-8", "stat
 
 @contextlib.contextmanager
 def servers(place):
-    """Starts all that serve the page; gives them by name."""
+    """Starts all servers of the page; yields them by name."""
     these = peers.prepare(place)
     app = these.app("hello.wsgi")
     wanted = (
@@ -44,7 +44,7 @@ def load(place, running, name, *words, **figure):
 
 
 def take(place, plan, loads, turns=TURNS, seconds=SECONDS):
-    """Has `loads` take turns; their figures."""
+    """Lets `loads` take turns; returns their figures."""
     words = ("--seconds", plan.seconds(seconds), "--warm-up", plan.seconds(WARM_UP))
     program = peers.prepare(place).load
     return take_turns(loads, plan.turns(turns), lambda load: client.batch(program, load, words))

@@ -1,4 +1,4 @@
-"""What was measured on which machine, in a few lines."""
+"""The machine of a run, in a few lines."""
 
 import datetime
 import os
@@ -9,14 +9,15 @@ import workplace
 
 
 def describe(place, command):
-    """The lines that stand above a table."""
+    """The lines above a table."""
     return f"machine: {', '.join([*facts(place), load()])}\ncommand: {command}"
 
 
 def facts(place):
-    """The machine, its versions, and the day."""
+    """Processor, system, versions and date."""
     kernel = f"{platform.system()} {platform.release()}"
-    python = f"Python {first_line([str(place.python), '-c', 'import platform; print(platform.python_version())'])}"
+    code = "import platform; print(platform.python_version())"
+    python = f"Python {first_line([str(place.python), '-c', code])}"
     return [processor(), system(), kernel, python, first_line(["rustc", "--version"]), today()]
 
 
@@ -29,7 +30,7 @@ def load():
 
 
 def processor():
-    """Model and number of cores that this process may use."""
+    """Model, and the number of cores for this process."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{models[0] if models else platform.machine()}, {len(os.sched_getaffinity(0))} cores"

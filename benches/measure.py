@@ -1,14 +1,14 @@
-"""Pairing and statistics: what is measured in turn, and what a ratio of two things is worth.
+"""Turns and statistics: contenders are measured in turn and compared by ratios.
 
-The figures of a machine drift from hour to hour, the ratio of two figures taken one after the other hardly does. So
-the contenders of a row take turns, A B A B …; each turn is a batch of runs, which counts as one figure; the two figures
-of one turn make one ratio; and the median of these ratios, with their middle half, is the claim.
+Figures drift from hour to hour; the ratio of two figures that are taken one after the other hardly
+does. So the contenders of a row take turns, A B A B … Each turn is a batch of runs and counts as
+one figure. The two figures of a turn make a ratio, and the median of the ratios is the claim.
 """
 
 import statistics
 from dataclasses import dataclass, field
 
-# Turns that a claim needs at the least.
+# Minimum of turns for a claim.
 LEAST_TURNS = 5
 
 # A middle half wider than this part of the median is marked as unstable.
@@ -17,7 +17,7 @@ UNSTABLE = 0.10
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured; `quick` only shows that everything runs."""
+    """How much to measure; `quick` only checks that everything runs."""
 
     quick: bool
 
@@ -34,13 +34,13 @@ class Plan:
         return 0.1 if self.quick else wanted
 
     def size(self, wanted, enough):
-        """How much of something a row needs; `enough` of it shows that everything runs."""
+        """Size of something; `enough` of it in a quick run."""
         return enough if self.quick else wanted
 
 
 @dataclass
 class Figures:
-    """What one contender achieved: one figure a turn, and what went wrong."""
+    """The figures of one contender, one for each turn, and its failures."""
 
     contender: object
     of_turns: list = field(default_factory=list)
@@ -59,7 +59,7 @@ class Figures:
 
 
 class Claim:
-    """A figure that each turn gives anew, and a goal for the median of all turns."""
+    """A figure of each turn, and a goal for the median of all turns."""
 
     @property
     def median(self):
@@ -87,7 +87,7 @@ class Ratio(Claim):
     ours: Figures
     against: Figures
     goal: float | None
-    # Goals are upper limits, as of times, unless more is better, as of requests a second.
+    # Whether the goal is a lower limit, as for requests a second, not an upper one, as for times.
     goal_is_least: bool = False
     unit = ""
 
@@ -104,7 +104,7 @@ class Ratio(Claim):
 
 @dataclass(frozen=True)
 class Limit(Claim):
-    """A figure of one contender that is a claim by itself, since no clock is in it."""
+    """A figure of one contender that is a claim by itself, since it is not a time."""
 
     ours: Figures
     goal: float
@@ -123,7 +123,7 @@ class Limit(Claim):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a row."""
+    """The results of a row."""
 
     row: str
     title: str
@@ -136,13 +136,19 @@ class Result:
     @property
     def figures(self):
         """Every contender once, ours first."""
-        both = [figures for ratio in self.ratios for figures in (ratio.ours, ratio.against) if figures]
+        both = [
+            figures for ratio in self.ratios for figures in (ratio.ours, ratio.against) if figures
+        ]
         both += self.beside
         return list({id(figures): figures for figures in both}.values())
 
     @property
     def failures(self):
-        return [f"{figures.contender.name}: {text}" for figures in self.figures for text in figures.failures]
+        return [
+            f"{figures.contender.name}: {text}"
+            for figures in self.figures
+            for text in figures.failures
+        ]
 
 
 def quartiles(figures):
@@ -154,7 +160,7 @@ def quartiles(figures):
 
 
 def take_turns(contenders, turns, batch, uncounted=1):
-    """Lets `contenders` take `turns` turns after one that is not counted; returns their figures in the same order.
+    """Lets `contenders` take `turns` turns; returns their figures in the same order.
 
     `batch(contender)` returns one figure, None if there is none, and a list of what failed.
     """

@@ -1,6 +1,7 @@
-"""The FastCGI servers that wsgate is measured against, and the load: installed, built, and how each is started.
+"""Installs, builds and starts the FastCGI servers that wsgate is compared with, and the load.
 
-All serve the same WSGI file in the same virtualenv with as many processes, each as its documentation advises.
+All serve the same WSGI file in the same virtualenv, with the same number of processes, as their
+documentation advises.
 """
 
 import functools
@@ -20,7 +21,7 @@ PACKAGES = {
     "/usr/include/fcgiapp.h": "libfcgi-dev",
 }
 
-# What of `requirements.txt` most rows run; the file has the versions.
+# Packages that most rows need; `requirements.txt` has the versions.
 BY_PIP = ("Flask", "flup6")
 
 # Libraries of the C programs in `c/fastcgi`.
@@ -29,15 +30,15 @@ LIBRARIES = {"hello_fastcgi": ["-lfcgi"]}
 
 @dataclass(frozen=True)
 class Peers:
-    """What is installed, and the servers made of it."""
+    """The installed servers."""
 
     place: object
     load: Path
-    # A virtualenv with Flask and the peers in it, for all.
+    # The virtualenv of all servers, with Flask.
     venv: Path
 
     def app(self, name, **constants):
-        """The file `apps/NAME`, put beside the servers, with `constants` set at its start."""
+        """Copies the file `apps/NAME` beside the servers, with `constants` at its start."""
         path = self.place.directory / name
         lines = [f"{constant} = {value!r}\n" for constant, value in constants.items()]
         path.write_text("".join(lines) + (HERE / "apps" / name).read_text())
@@ -56,10 +57,18 @@ class Peers:
     def uwsgi(self, app, workers, *more, name="uWSGI", by="--fastcgi-socket"):
         """As "Things to know" and "Serializing accept()" in uWSGI's documentation advise."""
         path = self.socket(name)
-        advised = ("--master", "--thunder-lock", "--single-interpreter", "--need-app", "--die-on-term")
+        advised = (
+            "--master",
+            "--thunder-lock",
+            "--single-interpreter",
+            "--need-app",
+            "--die-on-term",
+        )
         words = ("--processes", workers, "--disable-logging", "--virtualenv", self.venv, *more)
         serve = (by, path, "--wsgi-file", app)
-        return Server(name, ("/usr/bin/uwsgi-core", "--plugin", "python3", *advised, *words, *serve), path)
+        return Server(
+            name, ("/usr/bin/uwsgi-core", "--plugin", "python3", *advised, *words, *serve), path
+        )
 
     def flup(self, app, workers):
         path = self.socket("flup6")
@@ -71,35 +80,49 @@ class Peers:
         return Server(name, (self.place.c_program(program), path, workers), path)
 
     def socket(self, name):
-        # Configurations have words of their own for blanks and commas.
+        # Spaces and commas have a meaning in configurations.
         return self.place.directory / f"{re.sub('[ ,]+', '-', name)}.sock"
 
     @property
     def versions(self):
-        """What the peers are, in a line."""
+        """The versions of the servers, in a line."""
         uwsgi = call(["/usr/bin/uwsgi-core", "--version"]).stdout.decode().strip()
         return ", ".join([f"uWSGI {uwsgi}", debian("libfcgi-dev", "libfcgi"), *pinned(*BY_PIP)])
 
 
 def debian(package, name=None):
-    """What a program is called, and the version of its package."""
-    version = call(["dpkg-query", "--show", "--showformat", "${Version}", package]).stdout.decode().strip()
+    """Name of a program, and version of its package."""
+    version = (
+        call(["dpkg-query", "--show", "--showformat", "${Version}", package])
+        .stdout.decode()
+        .strip()
+    )
     return f"{name or package} {version}"
 
 
 def pinned(*names):
-    """The versions of what pip installs."""
+    """Packages of pip with their versions."""
     lines = [line.partition("==") for line in (HERE / "requirements.txt").read_text().splitlines()]
     return [f"{name} {version}" for name, _, version in lines if name in names]
 
 
 @functools.cache
 def prepare(place):
-    """Has everything installed and built. The rows of one run share it."""
+    """Installs and builds everything. The rows of a run share the result."""
     workplace.install(PACKAGES, missing=lambda path: not Path(path).exists())
     for source in (HERE / "c/fastcgi").glob("*.c"):
         program = place.c_program(source.stem)
-        check(["gcc", "-O2", "-Wall", "-o", str(program), str(source), *LIBRARIES.get(source.stem, [])])
+        check(
+            [
+                "gcc",
+                "-O2",
+                "-Wall",
+                "-o",
+                str(program),
+                str(source),
+                *LIBRARIES.get(source.stem, []),
+            ]
+        )
     load = place.directory / "load"
     workplace.make_in_tree(["cargo", "build", "--release", "--package", "wsgate-load"])
     shutil.copy(Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target")) / "release/load", load)
@@ -108,7 +131,7 @@ def prepare(place):
 
 @functools.cache
 def virtualenv(place):
-    """The virtualenv of all contenders, with what most rows need."""
+    """The virtualenv of all contenders, with the packages of most rows."""
     venv = place.directory / "peers"
     check([PYTHON, "-m", "venv", str(venv)])
     install_by_pip(venv, *BY_PIP)
@@ -117,5 +140,11 @@ def virtualenv(place):
 
 def install_by_pip(venv, *names):
     """Installs `names` in the versions of `requirements.txt`."""
-    words = ["--quiet", "--disable-pip-version-check", "--constraint", str(HERE / "requirements.txt"), *names]
+    words = [
+        "--quiet",
+        "--disable-pip-version-check",
+        "--constraint",
+        str(HERE / "requirements.txt"),
+        *names,
+    ]
     check([str(venv / "bin/python"), "-m", "pip", "install", *words])

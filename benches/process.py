@@ -1,4 +1,4 @@
-"""A whole process as a contender: started, fed, read to its end, waited for, compared, timed."""
+"""A whole process as a contender: starts, reads, waits, compares, times."""
 
 import os
 import signal
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is run again and again, and what it must answer each time."""
+    """A program, and its expected result."""
 
     name: str
     argv: tuple
     environment: dict
-    # Exit status, and what comes out of standard output.
+    # Exit status and standard output.
     status: int = 0
     output: bytes = b""
-    # Makes of the output what is compared with `output`.
+    # Converts the output for the comparison with `output`.
     compared: object = bytes
     unit: str = " ms"
 
@@ -32,9 +32,9 @@ class Run:
 
 
 def batch(program, runs, errors):
-    """Runs `program` `runs` times; the median of the runs in milliseconds, and what is wrong with those that failed.
+    """Runs `program` `runs` times; returns the median in milliseconds, and the failures.
 
-    A run that failed is reported and does not count. `errors` is an open file that takes standard error.
+    A failed run does not count. `errors` is an open file for standard error.
     """
     times = []
     failures = []
@@ -50,17 +50,24 @@ def batch(program, runs, errors):
 
 
 def run(program, errors):
-    """Runs `program` once. Its standard input is a pipe that is at its end, as that of a GET request is."""
+    """Runs `program` once. Its standard input is an empty pipe, as for a GET request."""
     stdin, stdins_end = os.pipe()
     stdout, stdouts_end = os.pipe()
     os.close(stdins_end)
-    # What `os.pipe` makes is closed on exec, except where it was put in place.
-    in_place = [(os.POSIX_SPAWN_DUP2, source, place) for place, source in enumerate((stdin, stdouts_end, errors))]
+    # Descriptors of `os.pipe` are closed on exec, unless they are duplicated.
+    in_place = [
+        (os.POSIX_SPAWN_DUP2, source, place)
+        for place, source in enumerate((stdin, stdouts_end, errors))
+    ]
     pieces = []
     start = time.perf_counter()
-    # Python itself ignores SIGPIPE; a web server's child does not.
+    # Python ignores SIGPIPE; the child of a web server does not.
     pid = os.posix_spawn(
-        program.argv[0], program.argv, program.environment, file_actions=in_place, setsigdef=(signal.SIGPIPE,)
+        program.argv[0],
+        program.argv,
+        program.environment,
+        file_actions=in_place,
+        setsigdef=(signal.SIGPIPE,),
     )
     os.close(stdouts_end)
     while piece := os.read(stdout, 65536):

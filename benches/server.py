@@ -1,4 +1,4 @@
-"""A FastCGI server as a contender: started, awaited, looked at, ended."""
+"""A FastCGI server as a contender: start, readiness, processes, stop."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from workplace import Unfit
 
-# Seconds that a server has to begin.
-PATIENCE = 60
+# Limit of a server's start in seconds.
+TIMEOUT = 60
 
-# Seconds that it has to end by itself. Not all hear the signal while they are starting.
+# Seconds from SIGTERM to SIGKILL. Some servers ignore SIGTERM while they start.
 GRACE = 3
 
-# What every server is started with, and no more.
+# The whole environment of each server.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
@@ -33,14 +33,14 @@ class Server:
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs."""
+    """A running server."""
 
     server: Server
     pid: int
 
     @property
     def processes(self):
-        """The ids of all its processes, the first one first."""
+        """The ids of all its processes, the parent first."""
         found = [self.pid]
         for pid in found:
             found += children(pid)
@@ -48,17 +48,20 @@ class Running:
 
     @property
     def workers(self):
-        """The ids of the processes that serve requests: those that have no others below them."""
+        """The ids of the processes that serve requests: those without children."""
         return [pid for pid in self.processes if not children(pid)]
 
 
 @contextlib.contextmanager
 def start(place, server, umask=-1):
-    """Starts `server` and waits until it listens; ends all its processes afterwards.
+    """Starts `server` and waits until it listens; stops all its processes afterwards.
 
-    `umask` is that of its processes, if it is to be another one.
+    `umask` is the umask of its processes, or -1 for this process's.
     """
-    environment = ENVIRONMENT | {"WSGATE_RUNTIME_DIR": str(place.directory / "run"), "HOME": str(place.directory)}
+    environment = ENVIRONMENT | {
+        "WSGATE_RUNTIME_DIR": str(place.directory / "run"),
+        "HOME": str(place.directory),
+    }
     log = place.directory / f"{server.name}.log"
     server.socket.unlink(missing_ok=True)
     with log.open("wb") as output:
@@ -79,7 +82,7 @@ def start(place, server, umask=-1):
 
 
 def free_port():
-    """A TCP port of the loopback where nobody listens."""
+    """A free TCP port of the loopback interface."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -87,7 +90,7 @@ def free_port():
 
 def await_listening(process, what, address, log):
     """Waits until `process` listens at `address`, the path of a Unix socket or host and port."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not listens(address):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.01)
@@ -106,8 +109,8 @@ def listens(address):
 
 
 def end(process, running):
-    """Ends the server as its user would, and then what is left of it."""
-    # A number may be another process's once the process has ended; what is opened here stays the same process.
+    """Stops the server as its user would, and kills the processes that are left."""
+    # A process id may be reused after the process has exited; a pidfd is not.
     watched = []
     for pid in running.processes:
         with contextlib.suppress(ProcessLookupError):
@@ -115,7 +118,7 @@ def end(process, running):
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=GRACE)
-    # The first one first, so that none is started anew.
+    # The parent first, so that it starts no new process.
     for pidfd in watched:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -125,7 +128,7 @@ def end(process, running):
 
 
 def children(pid):
-    """The ids of the processes that `pid` has started, by any of its threads; none if it is gone."""
+    """The ids of the children of all threads of `pid`; none if it has exited."""
     found = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):

@@ -1,21 +1,21 @@
-"""The table that a run prints: plain text, for people and for a file."""
+"""The table that a run prints, as plain text."""
 
 import shlex
 from collections import Counter
 
-# Most different failures that are shown of one row.
+# Limit of different failures that a row shows.
 MOST_SHOWN = 5
 
 HEAD = ("row", "what", "against", "ratio", "middle half", "goal", "", "figure", "the other's")
 
 
 def render(results, quick):
-    """Everything there is to say about `results`."""
+    """The output for `results`."""
     rows = [line(result.row, ratio, quick) for result in results for ratio in result.ratios]
     parts = [columns([HEAD, *rows])]
     parts += [section(result) for result in results]
     if quick:
-        parts.append("A quick run shows that everything runs; its figures say nothing.")
+        parts.append("A quick run checks that everything runs; its figures have no meaning.")
     return "\n\n".join(parts)
 
 
@@ -54,19 +54,24 @@ def goal(ratio):
 
 
 def section(result):
-    """What was run for a row, what was measured beside it, and what failed."""
+    """Commands, further figures and failures of a row."""
     lines = [f"{result.row}: {result.title}"]
     for figures in result.figures:
         contender = figures.contender
-        words = " behind ".join(f"`{shlex.join(map(str, argv))}`" for argv in reversed(commands(contender)))
+        words = " behind ".join(
+            f"`{shlex.join(map(str, argv))}`" for argv in reversed(commands(contender))
+        )
         lines.append(f"  {contender.name}: {figure(figures)}, {words}")
     lines += [f"  {result.notes}"] * bool(result.notes)
-    lines += [f"  failed {count} ×: {failure}" for failure, count in Counter(result.failures).most_common(MOST_SHOWN)]
+    lines += [
+        f"  failed {count} ×: {failure}"
+        for failure, count in Counter(result.failures).most_common(MOST_SHOWN)
+    ]
     return "\n".join(lines)
 
 
 def commands(contender):
-    """What has been started for a contender, the web server first if there is one."""
+    """The commands of a contender, the web server's first."""
     return getattr(contender, "commands", (contender.argv,))
 
 

@@ -1,4 +1,4 @@
-"""Warm pools: that they serve every request that counts, and that they end with the run."""
+"""Warm pools: they serve every request that counts, and stop with the run."""
 
 import contextlib
 import json
@@ -13,11 +13,12 @@ from cgi_request import status_and_body
 from server import ENVIRONMENT
 from workplace import Unfit
 
-# Seconds that a pool has to begin, and to end.
-PATIENCE = 60
+# Limit of a pool's start and stop in seconds.
+TIMEOUT = 60
 
-# Has every reply tell what served it: a `new` process, which has loaded the application by itself, one that was `forked` with the
-# application loaded, or one that was `kept` after another request. Without that nobody would notice that a request is served cold.
+# Adds the header `Process` to each response: `new`, a process that has loaded the application
+# itself; `forked`, with the application loaded; or `kept`, after another request. Otherwise a
+# fallback to cold CGI would not be noticed.
 TELLS = """
 
 import os
@@ -38,24 +39,24 @@ def application(environ, start_response):
 """
 
 
-def who_and_reply(reply):
-    """Which kind of process made a CGI reply, with its status and body; None if it is none."""
-    who = re.search(rb"^process: *([a-z]+)", reply, re.IGNORECASE | re.MULTILINE)
-    found = status_and_body(reply)
+def process_and_response(response):
+    """Kind of process, status and body of a CGI response; None if it is not one."""
+    who = re.search(rb"^process: *([a-z]+)", response, re.IGNORECASE | re.MULTILINE)
+    found = status_and_body(response)
     return found and (who and who[1], *found)
 
 
 def await_process(ask, what):
-    """Calls `ask`, which makes a request and tells what is wrong with it, until nothing is: a process of the kind it should be serves."""
-    deadline = time.monotonic() + PATIENCE
+    """Calls `ask`, which sends a request and returns its fault, until there is no fault."""
+    deadline = time.monotonic() + TIMEOUT
     while complaint := ask():
         if time.monotonic() > deadline:
-            raise Unfit(f"`{what}` does not get warm: {complaint}")
+            raise Unfit(f"`{what}` is not served by the pool: {complaint}")
 
 
 @contextlib.contextmanager
 def pools(place, directory, user=None):
-    """Ends all pools of `user` with sockets in `directory` afterwards."""
+    """Stops all pools of `user` with sockets in `directory` afterwards."""
     try:
         yield directory
     finally:
@@ -63,7 +64,7 @@ def pools(place, directory, user=None):
             process = os.pidfd_open(pool["pid"])
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ask(place, directory, user, "stop", pool["name"])
-            # What is left of it; its workers end with it.
+            # If it still runs; its workers exit with it.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [])
@@ -74,7 +75,9 @@ def running(place, directory, user=None):
     """The status of each pool."""
     if not directory.exists():
         return []
-    return [json.loads(line) for line in ask(place, directory, user, "status", "--json").splitlines()]
+    return [
+        json.loads(line) for line in ask(place, directory, user, "status", "--json").splitlines()
+    ]
 
 
 def ask(place, directory, user, *words):
@@ -82,6 +85,12 @@ def ask(place, directory, user, *words):
     words = [str(place.wsgate), *words]
     who = {"user": user, "group": user, "extra_groups": []} if user else {}
     done = subprocess.run(
-        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=PATIENCE, check=False, **who
+        words,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT,
+        check=False,
+        **who,
     )
     return done.stdout.decode()

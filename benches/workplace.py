@@ -1,6 +1,6 @@
-"""Where contenders run: a directory of their own, with wsgate installed, a clean virtualenv and the compiled C programs.
+"""The directory of a run: wsgate, a clean virtualenv and the compiled C programs.
 
-It is made anew for each run and taken away afterwards. What is missing on the machine is installed by apt.
+Each run creates it and removes it at the end. Missing packages are installed by apt.
 """
 
 import contextlib
@@ -16,20 +16,20 @@ HERE = Path(__file__).resolve().parent
 TREE = HERE.parent
 PYTHON = "/usr/bin/python3"
 
-# Not the usual directory for temporary files, which may lie in memory or forbid programs.
+# Not /tmp, which may be in memory or forbid to execute programs.
 PARENT = "/var/tmp"
 
 
 class Unfit(Exception):
-    """Why nothing can be measured here."""
+    """The reason why nothing can be measured here."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The directory; contenders are started in it."""
+    """The directory in which contenders start."""
 
     directory: Path
-    # Takes what contenders say on standard error.
+    # Standard error of contenders.
     errors: object
 
     @property
@@ -43,11 +43,11 @@ class Place:
 
     @property
     def python(self):
-        """The virtualenv's own."""
+        """The virtualenv's Python."""
         return self.venv / "bin/python"
 
     def c_program(self, name):
-        """A program of `benches/c`, compiled."""
+        """A compiled program of `benches/c`."""
         return self.directory / name
 
     def script(self, name, text):
@@ -60,10 +60,15 @@ class Place:
 
 @contextlib.contextmanager
 def make():
-    """The place, made ready."""
+    """Creates the directory and its contents."""
     install({"gcc": "gcc"}, missing=lambda program: shutil.which(program) is None)
-    install({"ensurepip": "python3-venv"}, missing=lambda module: call([PYTHON, "-c", f"import {module}"]).returncode)
-    with tempfile.TemporaryDirectory(prefix="wsgate-bench-", dir=PARENT) as name, tempfile.TemporaryFile() as errors:
+    install(
+        {"ensurepip": "python3-venv"},
+        missing=lambda module: call([PYTHON, "-c", f"import {module}"]).returncode,
+    )
+    with tempfile.TemporaryDirectory(
+        prefix="wsgate-bench-", dir=PARENT
+    ) as name, tempfile.TemporaryFile() as errors:
         place = Place(Path(name), errors)
         build(place)
         for source in (HERE / "c").glob("*.c"):
@@ -76,30 +81,47 @@ def make():
 
 
 def install(packages, missing):
-    """Installs the packages of what is missing."""
+    """Installs the packages of missing things."""
     wanted = [package for thing, package in packages.items() if missing(thing)]
     if not wanted:
         return
     become_root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    words = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends", *wanted]
+    words = [
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "--yes",
+        "--no-install-recommends",
+        *wanted,
+    ]
     try:
-        # The lists that are here may do.
-        subprocess.run([*become_root, "apt-get", "update", "--quiet"], stdout=sys.stderr, check=False)
+        # If the update fails, the present lists may do.
+        subprocess.run(
+            [*become_root, "apt-get", "update", "--quiet"], stdout=sys.stderr, check=False
+        )
         with no_services(become_root):
             subprocess.run([*become_root, *words], stdout=sys.stderr, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         by_hand = f"`apt-get install --no-install-recommends {' '.join(wanted)}` as root"
-        raise Unfit(f"{' and '.join(wanted)} cannot be installed: {error}\nhint: {by_hand}, then again") from error
+        raise Unfit(
+            f"{' and '.join(wanted)} cannot be installed: {error}\nhint: {by_hand}, then again"
+        ) from error
 
 
 @contextlib.contextmanager
 def no_services(become_root):
-    """Has packages not start the services they bring: a web server would take a port, and processor time."""
+    """Prevents packages from starting services, which would take ports and processor time."""
     policy = Path("/usr/sbin/policy-rc.d")
     if policy.exists():
         yield
         return
-    subprocess.run([*become_root, "tee", policy], input=b"#!/bin/sh\nexit 101\n", stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [*become_root, "tee", policy],
+        input=b"#!/bin/sh\nexit 101\n",
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
     try:
         subprocess.run([*become_root, "chmod", "755", policy], check=True)
         yield
@@ -108,21 +130,30 @@ def no_services(become_root):
 
 
 def build(place):
-    """Builds the tree and installs it, so that what is measured is what a user gets."""
-    make_in_tree(["make", "--no-print-directory", "build", "install", f"PREFIX={place.directory}", "DESTDIR="])
+    """Builds and installs the tree, as a user does."""
+    make_in_tree(
+        [
+            "make",
+            "--no-print-directory",
+            "build",
+            "install",
+            f"PREFIX={place.directory}",
+            "DESTDIR=",
+        ]
+    )
 
 
 def make_in_tree(words):
     """Runs a build in the tree."""
-    # What is said on the way is no part of the table.
+    # The output of the build is not part of the table.
     if subprocess.run(words, cwd=TREE, stdout=sys.stderr, check=False).returncode != 0:
         raise Unfit("the tree does not build")
 
 
 def forget(directory):
-    """Has the kernel read the files in `directory` from the disk again, as after a boot.
+    """Makes the kernel read the files in `directory` from disk again, as after a boot.
 
-    It keeps a file that was just written in larger pieces than one it has read, and programs start faster from these.
+    The kernel keeps a new file in larger pages, from which programs start faster.
     """
     for path in directory.rglob("*"):
         if path.is_file() and not path.is_symlink():

@@ -10,10 +10,11 @@ def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path == "/file":
         file = open(FILE, "rb")
-        head = [("Content-Type", "application/octet-stream"), ("Content-Length", str(os.path.getsize(FILE)))]
-        start_response("200 OK", head)
+        length = str(os.path.getsize(FILE))
+        headers = [("Content-Type", "application/octet-stream"), ("Content-Length", length)]
+        start_response("200 OK", headers)
         return environ["wsgi.file_wrapper"](file, PIECE)
-    # Only the first requests ask for the digest: it takes longer than the transfer.
+    # Only the first requests use the digest, which takes longer than the transfer.
     digest = hashlib.sha256() if path == "/digest" else None
     stream = environ["wsgi.input"]
     left = int(environ["CONTENT_LENGTH"])
@@ -24,5 +25,7 @@ def application(environ, start_response):
         if digest:
             digest.update(piece)
     body = f"{digest.hexdigest() if digest else count}\n".encode()
-    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+    length = str(len(body))
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", length)]
+    start_response("200 OK", headers)
     return [body]

@@ -1,4 +1,4 @@
-/* The least that a CGI program can do: the page of cgi-bin/hello.wsgi, from C. */
+/* The smallest CGI program: the page of cgi-bin/hello.wsgi, from C. */
 
 #include <stdio.h>
 

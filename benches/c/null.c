@@ -1,4 +1,4 @@
-/* Nothing at all: what it takes to run it is the cost of measuring. */
+/* Does nothing. Its time is the cost of measuring. */
 
 int main(void)
 {

@@ -19,15 +19,25 @@ def run(place, plan):
     hello = (TREE / "cgi-bin/hello.wsgi").read_text()
     application = re.sub(r"\A#!.*\n", "", hello)
     ours = place.script("hello.wsgi", f"#!{place.wsgate} --venv {place.venv}\n{application}")
-    theirs = place.script("hello_cgi.py", f"#!{place.python}\n{application}{BY_THE_STANDARD_LIBRARY}")
-    reply = (b"200 OK", b"Hello from WSGI\n")
+    theirs = place.script(
+        "hello_cgi.py", f"#!{place.python}\n{application}{BY_THE_STANDARD_LIBRARY}"
+    )
+    response = (b"200 OK", b"Hello from WSGI\n")
     contenders = [
-        Program("wsgate", (ours,), request(place, ours), output=reply, compared=status_and_body),
-        Program("CGIHandler", (theirs,), request(place, theirs), output=reply, compared=status_and_body),
+        Program("wsgate", (ours,), request(place, ours), output=response, compared=status_and_body),
+        Program(
+            "CGIHandler",
+            (theirs,),
+            request(place, theirs),
+            output=response,
+            compared=status_and_body,
+        ),
         Program("python -c pass", (place.python, "-c", "pass"), request(place, ours)),
         Program("null C program", (place.c_program("null"),), request(place, ours)),
     ]
     wsgate, handler, python, null = take_turns(
         contenders, plan.turns(TURNS), lambda program: batch(program, plan.runs(RUNS), place.errors)
     )
-    return Result(ID, TITLE, [Ratio(wsgate, handler, goal=0.80), Ratio(wsgate, python, goal=1.25)], [null])
+    return Result(
+        ID, TITLE, [Ratio(wsgate, handler, goal=0.80), Ratio(wsgate, python, goal=1.25)], [null]
+    )

@@ -8,7 +8,10 @@ from measure import Ratio, Result, take_turns
 from workplace import HERE
 
 ID = "P3"
-TITLE = "a page of Flask by CGI behind Apache, a forked process for the request, one after the other, by the median time"
+TITLE = (
+    "a page of Flask by CGI behind Apache, a forked process for the request, one after the other, "
+    "by the median time"
+)
 
 HELD = (
     "a process that was just forked shares the memory of what Flask has loaded. Its one "
@@ -30,17 +33,33 @@ def run(place, plan):
     words = f"#!{place.wsgate} --mode warm --venv {venv}"
     ours = place.script("flask.wsgi", f"{words}\n{application}")
     ahead = place.script("flask_ahead.wsgi", f"{words} --warm-up /\n{application}")
-    theirs = place.script("flask_cgi.py", f"#!{venv}/bin/python\n{application}{BY_THE_STANDARD_LIBRARY}")
+    theirs = place.script(
+        "flask_cgi.py", f"#!{venv}/bin/python\n{application}{BY_THE_STANDARD_LIBRARY}"
+    )
     with apache.start(place) as running:
-        reply = (200, b"Hello World")
+        response = (200, b"Hello World")
         pages = [
-            apache.Page("wsgate, warm, --warm-up", running, ahead, reply, process="forked", path="/", as_rate=True),
-            apache.Page("wsgate, warm", running, ours, reply, process="forked", path="/", as_rate=True),
-            apache.Page("CGIHandler", running, theirs, reply, process="new", path="/", as_rate=True),
+            apache.Page(
+                "wsgate, warm, --warm-up",
+                running,
+                ahead,
+                response,
+                process="forked",
+                path="/",
+                as_rate=True,
+            ),
+            apache.Page(
+                "wsgate, warm", running, ours, response, process="forked", path="/", as_rate=True
+            ),
+            apache.Page(
+                "CGIHandler", running, theirs, response, process="new", path="/", as_rate=True
+            ),
         ]
         for page in pages[:2]:
             apache.await_process(page)
-        ahead, warmed, handler = take_turns(pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS)))
+        ahead, warmed, handler = take_turns(
+            pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS))
+        )
     ratios = [
         Ratio(ahead, handler, goal=30.0, goal_is_least=True),
         Ratio(warmed, handler, goal=None, goal_is_least=True),

@@ -7,7 +7,10 @@ from measure import Ratio, Result, take_turns
 from workplace import HERE
 
 ID = "P4"
-TITLE = "a page of Flask by resident CGI behind Apache, one after the other over a keep-alive connection, p50"
+TITLE = (
+    "a page of Flask by resident CGI behind Apache, one after the other over a keep-alive "
+    "connection, p50"
+)
 
 HELD = (
     "Flask itself takes nearly half a millisecond for the page (P7), the C program nothing. "
@@ -23,10 +26,13 @@ def run(place, plan):
     """Measures the row."""
     venv = peers.virtualenv(place)
     application = (HERE / "apps/page.wsgi").read_text() + warm.TELLS
-    ours = place.script("resident.wsgi", f"#!{place.wsgate} --mode resident --warm-up / --venv {venv}\n{application}")
+    ours = place.script(
+        "resident.wsgi",
+        f"#!{place.wsgate} --mode resident --warm-up / --venv {venv}\n{application}",
+    )
     with apache.start(place) as running:
         pages = [
-            # The first request of a process was not for one that stays.
+            # The first request of a process does not count.
             apache.Page(
                 "wsgate, resident",
                 running,
@@ -39,5 +45,7 @@ def run(place, plan):
             apache.Page("C CGI", running, place.c_program("hello"), (200, b"Hello from WSGI\n")),
         ]
         apache.await_process(pages[0])
-        resident, c_program = take_turns(pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS)))
+        resident, c_program = take_turns(
+            pages, plan.turns(TURNS), lambda page: apache.batch(page, plan.runs(RUNS))
+        )
     return Result(ID, TITLE, [Ratio(resident, c_program, goal=1.50)], [])

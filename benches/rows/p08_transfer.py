@@ -14,23 +14,26 @@ from measure import Limit, Ratio, Result, take_turns
 from workplace import Unfit
 
 ID = "P8"
-TITLE = "100 MB upload read in pieces of 64 KiB, 100 MB file by wsgi.file_wrapper, 1 process, time; what its peak grows"
+TITLE = (
+    "100 MB upload read in pieces of 64 KiB, 100 MB file by wsgi.file_wrapper, 1 process, time; "
+    "growth of the peak memory"
+)
 
 TURNS = 11
 # Transfers in a batch, one after the other.
 RUNS = 9
 SIZE = 100_000_000
 ENOUGH = 3_000_000
-# Of the upload that is looked at closely; small, so that what a large one takes is counted.
+# Size of the upload whose digest is compared; small, so that a large one shows its memory.
 CHECKED = 1_000_000
 
-# More than that in MiB is not flat.
+# Limit of the growth in MiB.
 FLAT = 2.0
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The peak of a worker's memory in the run before, above what it took when it had served a small request."""
+    """Peak memory of a worker in the run before, above that after a small request."""
 
     name: str
     running: object
@@ -52,7 +55,11 @@ def run(place, plan):
     received = ("content-type: text/plain; charset=utf-8", "status: 200 OK")
     sent = (f"content-length: {size}", "content-type: application/octet-stream", "status: 200 OK")
     transfers = {
-        "upload": (("--path", "/count", "--post", size), count, (f"content-length: {len(str(size)) + 1}", *received)),
+        "upload": (
+            ("--path", "/count", "--post", size),
+            count,
+            (f"content-length: {len(str(size)) + 1}", *received),
+        ),
         "file": (("--path", "/file"), file, sent),
     }
     contenders = []
@@ -63,21 +70,41 @@ def run(place, plan):
             before = memory(running, "VmRSS")
             for what, (words, body, fields) in transfers.items():
                 words = ("--connections", 1, *words)
-                figure = {"figure": "p50", "unit": " ms", "scale": 1e-3, "before": lambda it=running: forget_peak(it)}
-                contenders.append(client.Load(f"{each.name}, {what}", running, words, body, fields, **figure))
+                figure = {
+                    "figure": "p50",
+                    "unit": " ms",
+                    "scale": 1e-3,
+                    "before": lambda it=running: forget_peak(it),
+                }
+                contenders.append(
+                    client.Load(f"{each.name}, {what}", running, words, body, fields, **figure)
+                )
                 contenders.append(Growth(f"{each.name}, growth by {what}", running, before))
-        # What is compared takes turns next to each other.
+        # Compared contenders take turns next to each other.
         contenders = [contenders[index] for index in (0, 1, 4, 5, 2, 3, 6, 7)]
         words = ("--requests", plan.runs(RUNS))
-        figures = take_turns(contenders, plan.turns(TURNS), lambda contender: batch(these, contender, words))
-    upload, growth, their_upload, their_growth, sending, sending_growth, their_sending, their_sending_growth = figures
+        figures = take_turns(
+            contenders, plan.turns(TURNS), lambda contender: batch(these, contender, words)
+        )
+    (
+        upload,
+        growth,
+        their_upload,
+        their_growth,
+        sending,
+        sending_growth,
+        their_sending,
+        their_sending_growth,
+    ) = figures
     claims = [
         Ratio(upload, their_upload, goal=1.00),
         Ratio(sending, their_sending, goal=1.00),
         Limit(growth, goal=FLAT),
         Limit(sending_growth, goal=FLAT),
     ]
-    return Result(ID, TITLE, claims, [their_growth, their_sending_growth], notes=f"with {these.versions}")
+    return Result(
+        ID, TITLE, claims, [their_growth, their_sending_growth], notes=f"with {these.versions}"
+    )
 
 
 def batch(these, contender, words):
@@ -87,17 +114,32 @@ def batch(these, contender, words):
 
 
 def check_digest(these, running, size):
-    """One upload of which every byte is compared; it also has the worker load what it needs."""
+    """One upload whose digest is compared; the worker also loads its modules by it."""
     alphabet = bytes(range(ord("a"), ord("z") + 1))
-    # A piece of body is a record long, and each record begins with the first letter.
+    # A piece of body is one record, and each record begins with the first letter.
     piece = (alphabet * 1261)[: 32 * 1024]
     digest = hashlib.sha256((piece * (size // len(piece) + 1))[:size]).hexdigest()
     body = these.file("digest", f"{digest}\n".encode())
-    words = ["--connections", 1, "--requests", 1, "--path", "/digest", "--post", size, "--body", body]
+    words = [
+        "--connections",
+        1,
+        "--requests",
+        1,
+        "--path",
+        "/digest",
+        "--post",
+        size,
+        "--body",
+        body,
+    ]
     argv = [these.load, f"unix:{running.server.socket}", *words]
-    report = json.loads(subprocess.run(list(map(str, argv)), stdout=subprocess.PIPE, check=True).stdout)
+    report = json.loads(
+        subprocess.run(list(map(str, argv)), stdout=subprocess.PIPE, check=True).stdout
+    )
     if report["requests"] != 1:
-        raise Unfit(f"{running.server.name} does not take an upload as it is sent: {report['failed']}")
+        raise Unfit(
+            f"{running.server.name} does not take an upload as it is sent: {report['failed']}"
+        )
 
 
 def memory(running, field):
@@ -105,6 +147,6 @@ def memory(running, field):
 
 
 def forget_peak(running):
-    """Has the kernel count the peak from now on (proc(5), clear_refs)."""
+    """Resets the peak (proc(5), clear_refs)."""
     for pid in running.workers:
         Path(f"/proc/{pid}/clear_refs").write_text("5")

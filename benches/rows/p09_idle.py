@@ -1,4 +1,4 @@
-"""P9: what idle kept connections cost live traffic."""
+"""P9: the cost of idle keep-alive connections for live traffic."""
 
 import resource
 

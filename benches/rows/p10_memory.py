@@ -19,12 +19,12 @@ HELD = (
 
 TURNS = 5
 WORKERS = 8
-# Requests that each worker has served before it is looked at: enough for Python's collector to have gone over everything, as in any
-# worker that has been there for a while.
+# Requests of each worker before its memory is read: enough for Python's collector to have visited
+# all objects, as in any worker that has run for a while.
 ROUNDS = 500
 
-# Seconds that requests may take to come from all workers.
-PATIENCE = 60
+# Limit in seconds until all workers have a request.
+TIMEOUT = 60
 
 FIELDS = ("content-length: 11", "content-type: text/html; charset=utf-8", "status: 200 OK")
 
@@ -58,7 +58,10 @@ def run(place, plan):
     def batch(pool):
         with server.start(place, pool.server) as running:
             failures = meet(these, running, meeting, body, workers, plan.runs(ROUNDS))
-            return sum(server.memory(pid, "smaps_rollup", "Pss") for pid in running.processes), failures
+            return (
+                sum(server.memory(pid, "smaps_rollup", "Pss") for pid in running.processes),
+                failures,
+            )
 
     wsgate, lazy, preforked = take_turns(contenders, plan.turns(TURNS), batch)
     ratios = [Ratio(wsgate, lazy, goal=0.60), Ratio(wsgate, preforked, goal=1.00)]
@@ -66,9 +69,9 @@ def run(place, plan):
 
 
 def meet(these, running, path, body, workers, rounds):
-    """Has each worker serve `rounds` requests; what failed.
+    """Sends `rounds` requests to each worker; returns the failures.
 
-    A worker serves one request at a time, and none ends before all workers have one.
+    A worker serves one request at a time, and no request ends before all workers have one.
     """
     path.unlink(missing_ok=True)
     words = ("--connections", workers, "--path", "/meet")
@@ -76,14 +79,14 @@ def meet(these, running, path, body, workers, rounds):
     with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as beside:
         listener.bind(str(path))
         listener.listen(workers)
-        listener.settimeout(PATIENCE)
+        listener.settimeout(TIMEOUT)
         asked = beside.submit(client.batch, these.load, load, ("--requests", workers * rounds))
         try:
             for _ in range(rounds):
                 for guest in [listener.accept()[0] for _ in range(workers)]:
                     guest.close()
         except TimeoutError:
-            # Those who wait go on when nobody listens.
+            # Waiting requests go on when the listener is closed.
             listener.close()
             return [f"not all of {workers} workers had a request at once", *asked.result()[1]]
         return asked.result()[1]

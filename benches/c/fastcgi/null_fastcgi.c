@@ -1,6 +1,6 @@
-/* The least that can answer a FastCGI request: `null_fastcgi SOCKET PROCESSES`. It waits for the end of the
- * request, reads nothing in it but whether to keep the connection, and writes the same bytes each time. What it takes is
- * the cost of measuring. */
+/* The smallest FastCGI server: `null_fastcgi SOCKET PROCESSES`. The server waits for the end of a
+ * request, reads only whether to keep the connection, and writes the same bytes each time. Its time
+ * is the cost of measuring. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static const char end_of_input[8] = {1, 5, 0, 1, 0, 0, 0, 0};
 #define PAGE \
     "Status: 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\n\r\nHello from WSGI\n"
 
-static const char reply[] = "\1\6\0\1\0\137\0\0" PAGE "\1\6\0\1\0\0\0\0" "\1\3\0\1\0\10\0\0\0\0\0\0\0\0\0";
+static const char response[] = "\1\6\0\1\0\137\0\0" PAGE "\1\6\0\1\0\0\0\0" "\1\3\0\1\0\10\0\0\0\0\0\0\0\0\0";
 _Static_assert(sizeof PAGE - 1 == 95, "the length in the record's header");
 
 static void answer(int connection)
@@ -29,7 +29,7 @@ static void answer(int connection)
         length += more;
         if (length < 24 || memcmp(request + length - 8, end_of_input, 8) != 0)
             continue;
-        if (write(connection, reply, sizeof reply) != sizeof reply || !(request[10] & 1))
+        if (write(connection, response, sizeof response) != sizeof response || !(request[10] & 1))
             return;
         length = 0;
     }

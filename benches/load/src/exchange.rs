@@ -15,64 +15,64 @@ use fastcgi_server::{
 
 use crate::request::Prepared;
 
-/// The longest response that is remembered as it came, in bytes, and the most that is read at once.
-const LONGEST_REMEMBERED: usize = 256 * 1024;
+/// Bytes of the longest response that is remembered, and of one read.
+const MAX_REMEMBERED_BYTES: usize = 256 * 1024;
 
-/// Where the server listens.
+/// The server's address.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
     Unix(PathBuf),
     Tcp(String),
 }
 
-/// A connection to it.
+/// A connection to the server.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-/// What every response must be.
+/// The expected response.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) status: String,
     pub(crate) body: Vec<u8>,
 }
 
-/// What was wrong with a response.
+/// The fault of a response.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Connection(#[expect(dead_code, reason = "for those who read the complaint")] io::Error),
+    Connection(#[expect(dead_code, reason = "shown by `Debug`")] io::Error),
     Framing,
     Status,
     Body,
 }
 
-/// Asks, and compares.
+/// Sends requests, and compares the responses.
 #[derive(Debug)]
 pub(crate) struct Asker<'e> {
     address: &'e Address,
     expected: &'e Expected,
     buffer: Vec<u8>,
-    /// The last right response, records and all, if it was short.
+    /// The bytes of the last correct response, if they were few.
     remembered: Vec<u8>,
-    /// The first right response's fields.
-    head: Option<String>,
+    /// Headers of the first correct response.
+    headers: Option<String>,
 }
 
 /// A response that is read record by record.
 struct Response<'e> {
     expected: &'e Expected,
     connection: Connection,
-    head: Vec<u8>,
-    /// The part of the expected body that has not come yet. `None` before the body.
+    headers: Vec<u8>,
+    /// The part of the expected body that has not arrived yet. `None` before the body.
     missing: Option<&'e [u8]>,
     is_other_body: bool,
 }
 
 impl<'e> Asker<'e> {
     pub(crate) const fn new(address: &'e Address, expected: &'e Expected) -> Self {
-        Self { address, expected, buffer: Vec::new(), remembered: Vec::new(), head: None }
+        Self { address, expected, buffer: Vec::new(), remembered: Vec::new(), headers: None }
     }
 
     pub(crate) fn connect(&self) -> Result<Stream, Failure> {
@@ -86,12 +86,12 @@ impl<'e> Asker<'e> {
         })
     }
 
-    /// The first right response's fields.
-    pub(crate) fn head(&self) -> Option<&str> {
-        self.head.as_deref()
+    /// Headers of the first correct response.
+    pub(crate) fn headers(&self) -> Option<&str> {
+        self.headers.as_deref()
     }
 
-    /// One request over `stream`.
+    /// Sends one request over `stream`, and reads the response.
     pub(crate) fn exchange(
         &mut self,
         stream: &mut Stream,
@@ -99,8 +99,8 @@ impl<'e> Asker<'e> {
     ) -> Result<(), Failure> {
         prepared.write(stream)?;
         let remembered = self.remembered.len();
-        // One byte more than is awaited, so that too much is seen too.
-        let room = if remembered > 0 { remembered + 1 } else { LONGEST_REMEMBERED };
+        // One byte more than expected, so that a longer response is noticed.
+        let room = if remembered > 0 { remembered + 1 } else { MAX_REMEMBERED_BYTES };
         self.buffer.resize(self.buffer.len().max(room), 0);
         let mut filled = 0;
         while filled < remembered {
@@ -115,23 +115,23 @@ impl<'e> Asker<'e> {
         self.read_closely(stream, filled)
     }
 
-    /// Reads a response of which `filled` bytes are in the buffer already.
+    /// Parses a response of which `filled` bytes are in the buffer already.
     fn read_closely(&mut self, stream: &mut Stream, filled: usize) -> Result<(), Failure> {
-        let mut came = self.buffer[..filled].to_vec();
+        let mut received = self.buffer[..filled].to_vec();
         let mut response = Response::new(self.expected);
-        let mut is_over = response.receive(&came)?;
+        let mut is_over = response.receive(&received)?;
         let mut is_short = true;
         while !is_over {
             let length = read(stream, &mut self.buffer)?;
             is_over = response.receive(&self.buffer[..length])?;
-            is_short &= came.len() + length <= LONGEST_REMEMBERED;
+            is_short &= received.len() + length <= MAX_REMEMBERED_BYTES;
             if is_short {
-                came.extend_from_slice(&self.buffer[..length]);
+                received.extend_from_slice(&self.buffer[..length]);
             }
         }
-        let head = response.verdict()?;
-        self.head.get_or_insert(head);
-        self.remembered = if is_short { came } else { Vec::new() };
+        let headers = response.verdict()?;
+        self.headers.get_or_insert(headers);
+        self.remembered = if is_short { received } else { Vec::new() };
         Ok(())
     }
 }
@@ -141,13 +141,13 @@ impl<'e> Response<'e> {
         Self {
             expected,
             connection: Connection::new(),
-            head: Vec::new(),
+            headers: Vec::new(),
             missing: None,
             is_other_body: false,
         }
     }
 
-    /// Takes bytes; true if the response is over.
+    /// Receives bytes; true if the response is complete.
     fn receive(&mut self, mut bytes: &[u8]) -> Result<bool, Failure> {
         loop {
             let step = self.connection.receive(bytes).map_err(|_| Failure::Framing)?;
@@ -155,7 +155,7 @@ impl<'e> Response<'e> {
             match step.event {
                 None => return Ok(false),
                 Some(Event::Stdout { bytes, .. }) => {
-                    take(self.expected, &mut self.head, &mut self.missing, bytes)
+                    take(self.expected, &mut self.headers, &mut self.missing, bytes)
                         .unwrap_or_else(|| self.is_other_body = true)
                 }
                 Some(Event::End { result, .. }) => {
@@ -172,10 +172,10 @@ impl<'e> Response<'e> {
         }
     }
 
-    /// What the whole response was: its fields.
+    /// The headers of a response that is as expected.
     fn verdict(self) -> Result<String, Failure> {
-        let head = String::from_utf8(self.head).map_err(|_| Failure::Status)?;
-        let status = head.lines().find_map(|line| {
+        let headers = String::from_utf8(self.headers).map_err(|_| Failure::Status)?;
+        let status = headers.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("status").then(|| value.trim())
         });
@@ -185,24 +185,24 @@ impl<'e> Response<'e> {
         if self.is_other_body || self.missing != Some(&[]) {
             return Err(Failure::Body);
         }
-        Ok(head)
+        Ok(headers)
     }
 }
 
-/// Takes a piece of the response; `None` if it is not what the body must be.
+/// Receives a piece of the response; `None` if the body differs from the expected one.
 fn take<'e>(
     expected: &'e Expected,
-    head: &mut Vec<u8>,
+    headers: &mut Vec<u8>,
     missing: &mut Option<&'e [u8]>,
     mut piece: &[u8],
 ) -> Option<()> {
     if missing.is_none() {
-        let before = head.len();
-        head.extend_from_slice(piece);
-        let end = head.windows(4).position(|window| window == b"\r\n\r\n");
+        let before = headers.len();
+        headers.extend_from_slice(piece);
+        let end = headers.windows(4).position(|window| window == b"\r\n\r\n");
         let Some(end) = end else { return Some(()) };
         piece = &piece[end + 4 - before..];
-        head.truncate(end);
+        headers.truncate(end);
         *missing = Some(&expected.body);
     }
     let rest = missing.as_ref()?.strip_prefix(piece)?;
@@ -242,11 +242,11 @@ impl Write for Stream {
 impl FromStr for Address {
     type Err = String;
 
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word.strip_prefix("unix:") {
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
             Some(path) => Ok(Self::Unix(path.into())),
-            None if word.contains(':') => Ok(Self::Tcp(word.to_owned())),
-            None => Err(format!("`{word}` is neither unix:PATH nor HOST:PORT")),
+            None if text.contains(':') => Ok(Self::Tcp(text.to_owned())),
+            None => Err(format!("`{text}` is neither unix:PATH nor HOST:PORT")),
         }
     }
 }

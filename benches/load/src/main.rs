@@ -1,12 +1,12 @@
-//! Asks a FastCGI server for the same thing again and again, and tells how fast it answered: `load
+//! Sends the same request to a FastCGI server many times, and reports how fast it answers: `load
 //! --help`.
 //!
-//! It is started beside the server it measures and takes processor time away from it. So a request
-//! is prepared once, a thread with a connection of its own does nothing but write it and read the
-//! response, and a response of the very bytes of the last one is not read any closer. A response
-//! that is not what it must be is a failure, and no speed.
+//! The load takes processor time away from the server that it measures. So a request is prepared
+//! once, a thread with its own connection only writes the request and reads the response, and a
+//! response with the same bytes as the last one is not parsed. A response other than the expected
+//! one is a failure and counts for no figure.
 
-#![expect(clippy::print_stdout, reason = "its result")]
+#![expect(clippy::print_stdout, reason = "the report")]
 
 mod exchange;
 mod request;
@@ -25,131 +25,133 @@ use serde::Serialize;
 use exchange::{Address, Asker, Expected, Failure, Stream};
 use request::Prepared;
 
-/// Failures of one connection after which it is of no use to go on.
-const TOO_MANY: usize = 100;
+/// A client stops after so many failures.
+const MAX_FAILURES: usize = 100;
 
-/// Loads a FastCGI server, and prints what came of it as JSON
+/// Send requests to a FastCGI server, and print a report as JSON
 #[derive(Debug, Parser)]
 #[command(name = "load")]
-struct Words {
-    /// The server: unix:PATH or HOST:PORT
+struct Args {
+    /// Address of the server: unix:PATH or HOST:PORT
     address: Address,
 
-    /// Clients that ask at the same time, each over a connection of its own
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of clients, each with its own connection
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
-    /// Requests of all clients together
+    /// Send N requests, by all clients together
     #[arg(long, value_name = "N", required_unless_present = "seconds", conflicts_with = "seconds")]
     requests: Option<usize>,
 
-    /// Seconds that they ask for
+    /// Send requests for S seconds
     #[arg(long, value_name = "S", value_parser = duration)]
     seconds: Option<Duration>,
 
-    /// Seconds before that in which they ask and nothing is counted
-    #[arg(long, value_name = "S", value_parser = duration, default_value = "0", conflicts_with = "requests")]
+    /// Send requests for S seconds before that, without counting them
+    #[arg(long, value_name = "S", value_parser = duration, default_value = "0")]
+    #[arg(conflicts_with = "requests")]
     warm_up: Duration,
 
-    /// Keep connections; otherwise each request has one of its own
+    /// Use keep-alive connections; otherwise each request opens a connection
     #[arg(long)]
     keep: bool,
 
-    /// Kept connections to hold open besides; each makes one request before and one after the
+    /// Hold N further keep-alive connections open; each sends one request before and one after the
     /// others
     #[arg(long, value_name = "N", default_value_t = 0)]
     idle: usize,
 
-    /// What is asked for
+    /// URL path to request
     #[arg(long, value_name = "PATH", default_value = "/hello")]
     path: String,
 
-    /// Bytes to send, by POST
+    /// Send N bytes by POST
     #[arg(long, value_name = "N")]
     post: Option<usize>,
 
-    /// The status that replies must have
+    /// Expected status
     #[arg(long, value_name = "STATUS", default_value = "200 OK")]
     status: String,
 
-    /// The file that holds the body that replies must have
+    /// File with the expected body
     #[arg(long, value_name = "FILE")]
     body: PathBuf,
 }
 
-/// What came of it. Failures are in no other figure.
+/// The report. Failures are in no other figure.
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    /// Right replies.
+    /// Correct responses.
     requests: usize,
     seconds: f64,
-    /// Right replies a second.
+    /// Correct responses a second.
     rate: f64,
-    /// Half of all requests took no longer, in microseconds.
+    /// Median of the request times, in microseconds.
     p50: f64,
-    /// Of a hundred requests 99 took no longer, in microseconds.
+    /// The 99th percentile of the request times, in microseconds.
     p99: f64,
-    /// The first right response's fields, as they came.
-    head: Option<String>,
+    /// Headers of the first correct response.
+    headers: Option<String>,
     failed: Failed,
 }
 
-/// Requests that failed, by what was wrong.
+/// Failed requests by cause.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Failed {
-    /// No connection, or one that ended too early.
+    /// No connection, or one that closed too early.
     connection: usize,
-    /// The response was not FastCGI, or FastCGI that reports a failure.
+    /// The response was not FastCGI, or reported a failure.
     framing: usize,
     status: usize,
     body: usize,
-    /// Idle connections that were of no use afterwards.
+    /// Idle connections that served no request afterwards.
     idle: usize,
 }
 
-/// What one client found.
+/// Results of one client.
 #[derive(Debug, Default)]
 struct Findings {
-    /// How long each right response took.
+    /// Time of each correct response.
     times: Vec<Duration>,
     failed: Failed,
-    head: Option<String>,
+    headers: Option<String>,
 }
 
 /// When a client stops.
 #[derive(Clone, Copy, Debug)]
 enum Until {
-    /// So many requests have been made.
+    /// After so many requests.
     Made(usize),
-    /// It is so late; requests begun before `from` do not count.
+    /// At `end`. Requests that began before `from` do not count.
     Time { from: Instant, end: Instant },
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let words = Words::parse();
-    let prepared = Prepared::new(&words.path, words.post, words.keep)?;
-    let kept = Prepared::new(&words.path, words.post, true)?;
-    let expected = Expected { status: words.status.clone(), body: fs::read(&words.body)? };
-    let mut asker = Asker::new(&words.address, &expected);
-    let mut idle = (0..words.idle)
+    let args = Args::parse();
+    let prepared = Prepared::new(&args.path, args.post, args.keep)?;
+    let kept = Prepared::new(&args.path, args.post, true)?;
+    let expected = Expected { status: args.status.clone(), body: fs::read(&args.body)? };
+    let mut asker = Asker::new(&args.address, &expected);
+    let mut idle = (0..args.idle)
         .map(|_| opened(&mut asker, &kept))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|failure| format!("an idle connection failed: {failure:?}"))?;
 
     let begin = Instant::now();
-    let from = begin + words.warm_up;
+    let from = begin + args.warm_up;
     let clients: Vec<Findings> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..words.connections)
+        let threads: Vec<_> = (0..args.connections)
             .map(|client| {
-                let until = match words.seconds {
+                let until = match args.seconds {
                     Some(seconds) => Until::Time { from, end: from + seconds },
                     None => {
-                        Until::Made(share(words.requests.unwrap_or(0), words.connections, client))
+                        Until::Made(share(args.requests.unwrap_or(0), args.connections, client))
                     }
                 };
-                let mut asker = Asker::new(&words.address, &expected);
+                let mut asker = Asker::new(&args.address, &expected);
                 let prepared = &prepared;
-                let keep = words.keep;
+                let keep = args.keep;
                 scope.spawn(move || ask(&mut asker, prepared, keep, until))
             })
             .collect();
@@ -167,19 +169,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Part of one client in `all` requests.
+/// The number of requests of one client.
 fn share(all: usize, clients: u32, client: u32) -> usize {
     let (clients, client) = (clients as usize, client as usize);
     all / clients + usize::from(client < all % clients)
 }
 
-/// One client's work.
+/// Runs one client.
 fn ask(asker: &mut Asker<'_>, prepared: &Prepared, keep: bool, until: Until) -> Findings {
     let mut findings = Findings::default();
     let mut failures = 0;
     let mut kept = None;
     let mut made = 0;
-    while failures < TOO_MANY {
+    while failures < MAX_FAILURES {
         let begin = Instant::now();
         let counts = match until {
             Until::Made(all) if made == all => break,
@@ -201,11 +203,11 @@ fn ask(asker: &mut Asker<'_>, prepared: &Prepared, keep: bool, until: Until) -> 
             kept = None;
         }
     }
-    findings.head = asker.head().map(str::to_owned);
+    findings.headers = asker.headers().map(str::to_owned);
     findings
 }
 
-/// One request, over the keep-alive connection if there is one. The connection is kept.
+/// Sends one request, over the keep-alive connection if there is one, and keeps the connection.
 fn once(
     asker: &mut Asker<'_>,
     prepared: &Prepared,
@@ -220,7 +222,7 @@ fn once(
     Ok(())
 }
 
-/// A connection that has served a request and is kept.
+/// Opens a keep-alive connection by one request.
 fn opened(asker: &mut Asker<'_>, kept: &Prepared) -> Result<Stream, Failure> {
     let mut stream = asker.connect()?;
     asker.exchange(&mut stream, kept)?;
@@ -238,14 +240,14 @@ impl Failed {
     }
 }
 
-/// What all clients found in `seconds`.
+/// The report on all clients after `seconds`.
 #[expect(clippy::cast_precision_loss, reason = "a count of requests")]
 fn summary(clients: Vec<Findings>, seconds: f64) -> Report {
     let mut report = Report { seconds, ..Report::default() };
     let mut times = Vec::new();
     for client in clients {
         times.extend(client.times);
-        report.head = report.head.or(client.head);
+        report.headers = report.headers.or(client.headers);
         report.failed.connection += client.failed.connection;
         report.failed.framing += client.failed.framing;
         report.failed.status += client.failed.status;
@@ -259,18 +261,17 @@ fn summary(clients: Vec<Findings>, seconds: f64) -> Report {
     report
 }
 
-/// The time in microseconds that `percent` of the sorted `times` do not exceed; 0 if there are
-/// none.
+/// A percentile of the sorted `times` in microseconds; 0 if there are none.
 fn percentile(times: &[Duration], percent: usize) -> f64 {
     let rank = (times.len() * percent).div_ceil(100);
     times.get(rank.saturating_sub(1)).map_or(0.0, |time| time.as_secs_f64() * 1e6)
 }
 
-fn duration(word: &str) -> Result<Duration, String> {
-    word.parse()
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("`{word}` is no number of seconds"))
+        .ok_or_else(|| format!("`{text}` is not a number of seconds"))
 }
 
 impl From<io::Error> for Failure {

@@ -1,4 +1,4 @@
-//! The bytes of a request, made once.
+//! The bytes of a request, prepared once.
 
 use std::{
     error::Error,
@@ -7,7 +7,7 @@ use std::{
 
 use fastcgi_server::{Input, RequestId, bodies::Role, client::Request};
 
-/// What nginx sends for a small page, beside what depends on the request.
+/// Parameters that nginx sends for a small page, without those that depend on the request.
 const PARAMETERS: [(&str, &str); 19] = [
     ("SCRIPT_NAME", ""),
     ("DOCUMENT_ROOT", "/usr/share/nginx/html"),
@@ -30,21 +30,21 @@ const PARAMETERS: [(&str, &str); 19] = [
     ("HTTP_COOKIE", "session=0123456789abcdef0123456789abcdef"),
 ];
 
-/// Bytes of body in one record, as nginx sends them out of a file.
+/// Bytes of body in one record, as nginx sends them from a file.
 const PIECE: usize = 32 * 1024;
 
-/// Records of body that are written by one call.
+/// Records of body in one call of `write`.
 const AT_ONCE: usize = 8;
 
-/// A request as it is written.
+/// The bytes of a request.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    /// What comes first; for a request without a body, all of it.
+    /// The start of the request; for a request without a body, all of it.
     first: Vec<u8>,
     /// Records of body, which are written `times` times.
     again: Vec<u8>,
     times: usize,
-    /// What comes last.
+    /// The end of the request.
     last: Vec<u8>,
 }
 
@@ -92,7 +92,7 @@ impl Prepared {
         Ok(Self { first, again, times, last })
     }
 
-    /// Writes it.
+    /// Writes the request.
     pub(crate) fn write(&self, stream: &mut impl Write) -> io::Result<()> {
         stream.write_all(&self.first)?;
         for _ in 0..self.times {

@@ -1,4 +1,4 @@
-//! What is not a right response is a failure, and no speed.
+//! A response other than the expected one is a failure, and counts for no figure.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -45,15 +45,15 @@ fn response(content: &str, app_status: u8) -> Vec<u8> {
     bytes
 }
 
-fn right() -> Vec<u8> {
+fn correct() -> Vec<u8> {
     response("Status: 200 OK\r\nX-Own: yes\r\n\r\npage\n", 0)
 }
 
-/// What `load` reports of one client, which makes as many requests as there are answers.
+/// The report of `load` on one client, which sends as many requests as there are answers.
 ///
-/// With `keep` the server keeps connections, without it closes them after each answer, whatever it
-/// is asked for.
-fn report(words: &[&str], keep: bool, answers: &[Vec<u8>]) -> Value {
+/// With `keep` the server keeps connections open; without it the server closes each after its
+/// answer.
+fn report(args: &[&str], keep: bool, answers: &[Vec<u8>]) -> Value {
     let place = Place::new();
     let socket = place.0.join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -65,7 +65,7 @@ fn report(words: &[&str], keep: bool, answers: &[Vec<u8>]) -> Value {
                 while await_request(&mut stream)
                     && let Some(answer) = answers.next()
                 {
-                    // The client may have turned away.
+                    // The client may have closed the connection.
                     let _ = stream.write_all(answer);
                     if !keep {
                         break;
@@ -77,7 +77,7 @@ fn report(words: &[&str], keep: bool, answers: &[Vec<u8>]) -> Value {
             .arg(format!("unix:{}", socket.display()))
             .args(["--connections", "1", "--body"])
             .arg(place.0.join("body"))
-            .args(words)
+            .args(args)
             .output()
             .unwrap()
     });
@@ -100,15 +100,21 @@ fn await_request(stream: &mut UnixStream) -> bool {
 
 /// Counts of failures, in the order of the names.
 fn failed(connection: u64, framing: u64, status: u64, body: u64, idle: u64) -> Value {
-    json!({"connection": connection, "framing": framing, "status": status, "body": body, "idle": idle})
+    json!({
+        "connection": connection,
+        "framing": framing,
+        "status": status,
+        "body": body,
+        "idle": idle
+    })
 }
 
 #[test]
-fn each_failure_is_counted_as_what_it_is_and_in_no_other_figure() {
-    let mut too_much = right();
+fn each_failure_is_counted_by_its_cause_and_in_no_other_figure() {
+    let mut too_much = correct();
     too_much.push(1);
     let answers = [
-        right(),
+        correct(),
         response("Status: 500 Internal Server Error\r\n\r\npage\n", 0),
         response("Status: 200 OK\r\n\r\nPAGE\n", 0),
         response("Status: 200 OK\r\n\r\npage\nand more\n", 0),
@@ -116,43 +122,43 @@ fn each_failure_is_counted_as_what_it_is_and_in_no_other_figure() {
         response("Status: 200 OK\r\n\r\npage\n", 1),
         too_much,
         b"HTTP/1.1 200 OK\r\n\r\npage\n".to_vec(),
-        right()[..20].to_vec(),
+        correct()[..20].to_vec(),
         Vec::new(),
-        right(),
+        correct(),
     ];
     let report = report(&["--requests", "11"], false, &answers);
     assert_eq!(report["requests"], 2);
     assert_eq!(report["failed"], failed(2, 3, 1, 3, 0));
-    assert_eq!(report["head"], "Status: 200 OK\r\nX-Own: yes");
+    assert_eq!(report["headers"], "Status: 200 OK\r\nX-Own: yes");
 }
 
 #[test]
-fn a_right_response_in_other_records_is_right() {
+fn a_correct_response_in_other_records_is_accepted() {
     let mut other = vec![1, 6, 0, 1, 0, 4, 0, 0];
     other.extend_from_slice(b"Stat");
     other.extend_from_slice(&response("us: 200 OK\r\n\r\npage\n", 0));
-    let report = report(&["--requests", "3", "--keep"], true, &[right(), other, right()]);
+    let report = report(&["--requests", "3", "--keep"], true, &[correct(), other, correct()]);
     assert_eq!(report["requests"], 3);
     assert_eq!(report["failed"], failed(0, 0, 0, 0, 0));
 }
 
 #[test]
-fn a_connection_that_should_be_kept_and_is_not_fails() {
-    let report = report(&["--requests", "4", "--keep"], false, &[right(), right()]);
+fn a_keep_alive_connection_that_the_server_closes_is_a_failure() {
+    let report = report(&["--requests", "4", "--keep"], false, &[correct(), correct()]);
     assert_eq!(report["requests"], 2);
     assert_eq!(report["failed"], failed(2, 0, 0, 0, 0));
 }
 
 #[test]
-fn idle_connections_that_serve_nothing_afterwards_are_counted() {
+fn idle_connections_that_serve_no_request_afterwards_are_counted() {
     // One at a time: the idle connection's, which is closed, then the client's.
-    let report = report(&["--requests", "1", "--idle", "1"], false, &[right(), right()]);
+    let report = report(&["--requests", "1", "--idle", "1"], false, &[correct(), correct()]);
     assert_eq!(report["requests"], 1);
     assert_eq!(report["failed"], failed(0, 0, 0, 0, 1));
 }
 
 #[test]
-fn a_body_arrives_whole() {
-    let report = report(&["--requests", "1", "--post", "1000000"], false, &[right()]);
+fn a_request_body_arrives_complete() {
+    let report = report(&["--requests", "1", "--post", "1000000"], false, &[correct()]);
     assert_eq!(report["requests"], 1);
 }

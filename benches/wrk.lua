@@ -1,5 +1,5 @@
--- What wrk does for visitors.py: compares status and body of each reply, and prints what came of the run as JSON.
--- Argument: the file that holds the body.
+-- Compares status and body of each response for wrk.py, and prints the results of the run as JSON.
+-- Argument: the file with the expected body.
 
 local threads = {}
 
@@ -12,7 +12,7 @@ function init(arguments)
    expected = file:read("*a")
    file:close()
    words = wrk.format()
-   -- wrk has one made to see whether it is a request, and does not send that.
+   -- wrk makes one request to validate it, and does not send that.
    asked = -1
    wrong_status = 0
    wrong_body = 0
@@ -42,8 +42,9 @@ end
 function done(summary, latency)
    local errors = summary.errors
    io.write(string.format(
-      '{"asked": %d, "replies": %d, "seconds": %f, "status": %d, "body": %d, "connect": %d, "read": %d, "write": %d, ' ..
-      '"timeout": %d}\n',
-      sum("asked"), summary.requests, summary.duration / 1e6, sum("wrong_status"), sum("wrong_body"),
+      '{"asked": %d, "responses": %d, "seconds": %f, "status": %d, "body": %d, ' ..
+      '"connect": %d, "read": %d, "write": %d, "timeout": %d}\n',
+      sum("asked"), summary.requests, summary.duration / 1e6,
+      sum("wrong_status"), sum("wrong_body"),
       errors.connect, errors.read, errors.write, errors.timeout))
 end

@@ -3,13 +3,13 @@
 import shlex
 
 import behind
-import visitors
+import wrk
 from measure import Ratio, Result, take_turns
 
 ID = "P7"
 TITLE = (
-    f"hello and Flask behind Apache and nginx, {visitors.CONNECTIONS} keep-alive connections of clients, "
-    f"{behind.WORKERS} processes, requests a second"
+    f"hello and Flask behind Apache and nginx, {wrk.CONNECTIONS} keep-alive connections of "
+    f"clients, {behind.WORKERS} processes, requests a second"
 )
 
 HELD = (
@@ -20,13 +20,13 @@ HELD = (
 )
 
 TURNS = 7
-# wrk counts in whole ones.
+# wrk takes whole seconds.
 SECONDS = 2
 SHORTEST = 1
 
 PAGES = {"hello": ("hello.wsgi", b"Hello from WSGI\n"), "Flask": ("page.wsgi", b"Hello World")}
 
-# Whom it has to be ahead of.
+# The contenders that wsgate must beat.
 TO_BEAT = ("mod_wsgi of Debian, daemon", "mod_wsgi of PyPI, daemon", "uWSGI")
 
 
@@ -44,14 +44,14 @@ def run(place, plan):
                 ours, *theirs = take_turns(
                     pages,
                     plan.turns(TURNS),
-                    lambda page: visitors.batch(page, seconds),
-                    # Two of the shortest would be long for all of them.
+                    lambda page: wrk.batch(page, seconds),
+                    # A quick run has no second turn.
                     uncounted=0 if plan.quick else 1,
                 )
                 nobody = [each for each in theirs if each.contender.name.startswith("nobody")]
                 ratios += [against(ours, each) for each in theirs if each not in nobody]
                 beside += nobody
-    load = shlex.join(visitors.words("http://127.0.0.1:PORT/", seconds, "PLACE/BODY"))
+    load = shlex.join(wrk.words("http://127.0.0.1:PORT/", seconds, "PLACE/BODY"))
     return Result(ID, TITLE, ratios, beside, notes=f"with {those.versions}; load `{load}`")
 
 

@@ -1,4 +1,4 @@
-"""P6: a hello page by FastCGI over kept connections."""
+"""P6: a hello page by FastCGI over keep-alive connections."""
 
 import hello
 from measure import Ratio
@@ -14,7 +14,7 @@ HELD = (
     "connection only, takes two, and Python takes time that a C program does not."
 )
 
-# Ends the connection after each request, whatever the web server asks for.
+# Closes the connection after each request, whatever the web server requests.
 CLOSES = "uWSGI"
 
 
@@ -22,9 +22,11 @@ def run(place, plan):
     """Measures the row."""
     with hello.servers(place) as running:
         loads = [
-            hello.load(place, each, f"{name}, a connection a request")
-            if name == CLOSES
-            else hello.load(place, each, name, "--keep")
+            (
+                hello.load(place, each, f"{name}, a connection a request")
+                if name == CLOSES
+                else hello.load(place, each, name, "--keep")
+            )
             for name, each in running.items()
         ]
         wsgate, uwsgi, libfcgi, flup, null = hello.take(place, plan, loads)
