@@ -37,10 +37,10 @@ machine.
 
 | column | meaning |
 |---|---|
-| ratio | wsgate's figure divided by the other's. Both were measured in turn; the ratio is the median of all turns |
+| ratio | wsgate's figure divided by the other's, as the median of all turns |
 | middle half | the ratios from the first to the third quartile |
 | goal | a small ratio is good for times and memory, a large one for requests a second |
-| unstable | the middle half is wider than a tenth of the median: repeat the row on a quieter machine |
+| unstable | the middle half is wider than a tenth of the median: repeat the row |
 
 In commands, TREE is the source tree and PLACE is the directory of the run. The configurations in
 PLACE are those of benches/web_servers and benches/*.conf.

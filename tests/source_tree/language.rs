@@ -45,18 +45,6 @@ const DENIED: [(&str, &str); 37] = [
 
 /// A word in an area that still says it.
 const EXCEPTIONS: &[&str] = &[
-    "benches: anew",
-    "benches: have gone",
-    "benches: is gone",
-    "benches: is served cold",
-    "benches: kept connections",
-    "benches: nobody listens",
-    "benches: patience",
-    "benches: replied",
-    "benches: replies",
-    "benches: reply",
-    "benches: told",
-    "benches: visitors",
     "crates/diagnostics: cannot be had",
     "crates/diagnostics: has gone",
     "crates/diagnostics: is served cold",
