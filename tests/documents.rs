@@ -149,7 +149,7 @@ fn links_and_code_of_the_documents_exist() {
             }
         }
     }
-    // What the README shows first is what lies in cgi-bin.
+    // The first application in the README is the file in cgi-bin.
     let readme = text("README.md");
     let shown = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     for line in shown.lines() {

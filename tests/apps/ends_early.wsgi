@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Ends amid its response. The query says how, whether it has announced a length, and for how many
+"""Ends during its response. The query says how, whether it has announced a length, and for how many
 seconds the web server has the beginning alone: `how=raises&length=yes&pause=0.3`."""
 
 import os
@@ -16,6 +16,6 @@ def application(environ, start_response):
     yield b"begun\n" * 10
     time.sleep(float(query["pause"]))
     if query["how"] == "raises":
-        raise RuntimeError("amid the response")
+        raise RuntimeError("during the response")
     if query["how"] == "exits":
         os._exit(3)

@@ -1,5 +1,5 @@
 #!/usr/local/bin/wsgate
-"""Replies with the status that the query asks for, 302 without one, and an address."""
+"""Answers with the status that the query asks for, 302 without one, and an address."""
 
 
 def application(environ, start_response):

@@ -1,4 +1,4 @@
-//! One request to a target, and what a web server sees come of it within a time.
+//! One request to a target, and its outcome as a web server sees it within a time limit.
 
 use std::{
     io::{
@@ -20,36 +20,36 @@ use rustix::{
 };
 
 use crate::support::{
-    assertions::{Head, judge},
-    fastcgi_client::{Ask, Said, Wire},
+    assertions::{ValidResponse, parse_response},
+    fastcgi_client::{FastcgiConnection, FastcgiRequest, Received},
 };
 
-/// What a web server sees.
+/// The outcome of a request, as a web server sees it.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A valid response, all of it.
-    Whole(Head),
+    Whole(ValidResponse),
     /// No response, or one that ends too soon, and that can be seen.
     Cut(#[expect(dead_code, reason = "shown where it is wrong")] String),
     /// A keep-alive connection was closed before the request was begun: web servers take another
     /// one.
     Closed,
-    /// Nobody listens.
+    /// The connection was refused.
     Refused(#[expect(dead_code, reason = "shown where it is wrong")] String),
     /// Bytes that are no valid response, and nothing says so.
     Invalid(String),
-    /// Nothing more came in time.
+    /// The deadline passed before the response was complete.
     Hung(String),
 }
 
 impl Outcome {
-    /// Is this the response with the status 200 and this body?
+    /// Returns whether this is a response with the status 200 and this body.
     pub(super) fn is(&self, body: &str) -> bool {
         matches!(self, Self::Whole(head) if head.status == 200 && head.body == body.as_bytes())
     }
 
-    /// What is wrong with it as an answer to a request for this body, if it must be this one or
-    /// none: a response of somebody else, an invalid one, or a wait without an end.
+    /// The fault, if the request may have this body or no response: a response of another request,
+    /// an invalid one, or an endless wait.
     pub(super) fn wrong(&self, body: &str) -> Option<String> {
         match self {
             Self::Whole(head) if head.status == 200 && head.body != body.as_bytes() => {
@@ -62,9 +62,9 @@ impl Outcome {
     }
 }
 
-/// Whether a response that has ended in good order is valid and as long as it says.
+/// Judges a response that has ended regularly: valid, and as long as its Content-Length says?
 fn judged(response: &[u8]) -> Outcome {
-    match judge(response) {
+    match parse_response(response) {
         Err(wrong) => Outcome::Invalid(wrong),
         Ok(head) => match head.all("Content-Length")[..] {
             [length] if length != head.body.len().to_string() => {
@@ -76,23 +76,27 @@ fn judged(response: &[u8]) -> Outcome {
 }
 
 /// A connection to the socket of a pool, on which nothing waits longer than `limit`.
-pub(super) fn connect(socket: &Path, limit: Duration) -> io::Result<Wire> {
+pub(super) fn connect(socket: &Path, limit: Duration) -> io::Result<FastcgiConnection> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    Ok(Wire::over(stream))
+    Ok(FastcgiConnection::over(stream))
 }
 
-/// What comes of a request over `wire`.
-pub(super) fn over(wire: &mut Wire, ask: &Ask, limit: Duration) -> Outcome {
+/// The outcome of a request over `connection`.
+pub(super) fn over(
+    connection: &mut FastcgiConnection,
+    request: &FastcgiRequest,
+    limit: Duration,
+) -> Outcome {
     let began = Instant::now();
-    // What could not be sent is not answered either, or with what was said before.
-    let sent = wire.try_send(&ask.bytes());
+    // A request that could not be sent gets no response, or an earlier one.
+    let sent = connection.try_send(&request.bytes());
     let (mut stdout, mut said) = (Vec::new(), 0);
     loop {
-        match wire.try_next() {
-            Ok(Some(Said::Stdout(_, bytes))) => stdout.extend(bytes),
-            Ok(Some(Said::End(_, end))) => {
+        match connection.try_next() {
+            Ok(Some(Received::Stdout(_, bytes))) => stdout.extend(bytes),
+            Ok(Some(Received::End(_, end))) => {
                 let complete =
                     end.protocol_status == ProtocolStatus::RequestComplete && end.app_status == 0;
                 return if complete { judged(&stdout) } else { Outcome::Cut(format!("{end:?}")) };
@@ -126,12 +130,12 @@ pub(super) fn over(wire: &mut Wire, ask: &Ask, limit: Duration) -> Outcome {
 }
 
 /// A CGI request that was begun.
-pub(super) struct Program {
+pub(super) struct CgiProcess {
     child: Child,
     until: Instant,
 }
 
-impl Program {
+impl CgiProcess {
     /// Starts the program of a request; it may take until `limit` is over.
     pub(super) fn start(command: &mut Command, limit: Duration) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -151,7 +155,7 @@ impl Program {
         }
     }
 
-    /// What its response is.
+    /// Reads the response and returns the outcome.
     pub(super) fn outcome(mut self) -> Outcome {
         let mut stdout = self.child.stdout.take().expect("a pipe");
         let mut response = Vec::new();

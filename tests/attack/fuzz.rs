@@ -17,8 +17,8 @@ use crate::{
     },
     support::{
         assertions::codes,
-        fastcgi_client::{Ask, Wire, record},
-        install_dir::Place,
+        fastcgi_client::{FastcgiConnection, FastcgiRequest, record},
+        install_dir::InstallDir,
         web_servers::eventually,
     },
 };
@@ -29,10 +29,11 @@ const LEFT_OPEN: usize = 30;
 /// Well-formed records in an order, of types, with ids and lengths that mean nothing.
 fn records(random: &mut Random) -> Vec<u8> {
     let length = random.below(3000);
-    let ask =
-        Ask::post("/fuzz", random.bytes(length)).id(u16::try_from(1 + random.below(2)).unwrap());
-    let mut parts = vec![ask.begin(), record(4, ask.id, &ask.pairs()), record(4, ask.id, b"")];
-    parts.extend([ask.stdin(&random.bytes(length)), ask.end_of_stdin()]);
+    let request = FastcgiRequest::post("/fuzz", random.bytes(length))
+        .id(u16::try_from(1 + random.below(2)).unwrap());
+    let mut parts =
+        vec![request.begin(), record(4, request.id, &request.pairs()), record(4, request.id, b"")];
+    parts.extend([request.stdin(&random.bytes(length)), request.end_of_stdin()]);
     for _ in 0..1 + random.below(4) {
         let at = random.below(parts.len());
         let (length, kind) = (random.below(40), u8::try_from(random.below(14)).unwrap());
@@ -45,7 +46,7 @@ fn records(random: &mut Random) -> Vec<u8> {
                 let with = random.below(parts.len());
                 parts.swap(at, with);
             }
-            4 => parts.insert(at, ask.abort()),
+            4 => parts.insert(at, request.abort()),
             _ => {
                 // A byte of the header.
                 if let Some(byte) = parts[at].get_mut(random.below(8)) {
@@ -58,12 +59,12 @@ fn records(random: &mut Random) -> Vec<u8> {
 }
 
 /// Sends bytes in pieces.
-fn send_in_pieces(wire: &Wire, bytes: &[u8], random: &mut Random) {
+fn send_in_pieces(connection: &FastcgiConnection, bytes: &[u8], random: &mut Random) {
     let mut rest = bytes;
     while !rest.is_empty() {
         let (piece, more) = rest.split_at(rest.len().min(1 + random.below(700)));
         // The other end may have closed the connection.
-        if wire.try_send(piece).is_err() {
+        if connection.try_send(piece).is_err() {
             return;
         }
         rest = more;
@@ -71,14 +72,14 @@ fn send_in_pieces(wire: &Wire, bytes: &[u8], random: &mut Random) {
 }
 
 /// Sends one of each kind.
-fn disturb(target: &Target, random: &mut Random, open: &mut VecDeque<Wire>) {
-    let wire = target.connect();
-    let _ = wire.try_send(&noise(random));
-    open.push_back(wire);
+fn disturb(target: &Target, random: &mut Random, open: &mut VecDeque<FastcgiConnection>) {
+    let connection = target.connect();
+    let _ = connection.try_send(&noise(random));
+    open.push_back(connection);
     if open.len() > LEFT_OPEN {
         open.remove(random.below(open.len()));
     }
-    // What lacks the rest of a body holds a thread as long as its connection is open.
+    // A request without the rest of its body occupies a thread while its connection is open.
     let _ = target.connect().try_send(&cut(random));
     let _ = target.connect().try_send(&changed(random));
     let bytes = records(random);
@@ -104,13 +105,13 @@ pub(super) fn held(pid: i32) -> (usize, u64) {
 fn fuzz(threads: u32, row: &str) {
     let _turn = turn_in_short_form();
     let mut random = Random::new();
-    let place = Arc::new(Place::new());
-    let target = Target::start(&place, "fuzz", Mode::Preloaded(threads), ECHO, Options::default());
+    let dir = Arc::new(InstallDir::new());
+    let target = Target::start(&dir, "fuzz", Mode::Preloaded(threads), ECHO, Options::default());
     let target = Arc::new(target);
     let supervisor = target.leader().unwrap();
     let workers = target.workers();
     let mut open = VecDeque::new();
-    // What Python loads for the first failure of a process is there afterwards.
+    // Python loads modules at the first failure of a process, which grow it once.
     let load = Load::start(&target, 4);
     for _ in 0..200 {
         disturb(&target, &mut random, &mut open);

@@ -1,7 +1,7 @@
 """Applications that attack the process they run in. Each function is one, PATH_INFO names it.
 
 The comment above a function says what it may cost beside its own response:
-`ends the pool`: the supervisor or whoever started the process ends, too;
+`ends the pool`: the supervisor or the process that started the worker ends, too;
 `cuts the pool off`: nobody can connect until the pool is started again;
 `garbles its own response`: that goes to a descriptor which the application writes to;
 `leaves`: the client leaves after the first bytes.
@@ -230,7 +230,7 @@ def limits_its_processes(environ, start_response):
     return done(start_response)
 
 
-def stands_in_a_directory_that_is_gone(environ, start_response):
+def stands_in_a_deleted_directory(environ, start_response):
     directory = tempfile.mkdtemp()
     os.chdir(directory)
     os.rmdir(directory)

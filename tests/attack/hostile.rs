@@ -12,13 +12,13 @@ use std::{
 use crate::{
     attack::{
         BOUND,
-        asked::{Outcome, Program},
+        asked::{CgiProcess, Outcome},
         is_long,
         report::Counts,
         target::{Options, Target},
     },
     each_mode::{MODES, Mode},
-    support::{assertions::codes, fastcgi_client::Ask, install_dir::Place},
+    support::{assertions::codes, fastcgi_client::FastcgiRequest, install_dir::InstallDir},
 };
 
 const CODE: &str = include_str!("hostile.py");
@@ -30,7 +30,7 @@ const TIMEOUT: &str = "2";
 /// An application of `hostile.py`.
 struct Attack {
     name: &'static str,
-    /// What it may cost.
+    /// The cost to others that the attack may have.
     costs: Option<&'static str>,
 }
 
@@ -39,7 +39,7 @@ impl Attack {
         matches!(self.costs, Some("ends the pool" | "cuts the pool off"))
     }
 
-    /// Nothing can be said of it in this mode.
+    /// Returns whether the attack makes no sense in this mode.
     fn is_pointless(&self, mode: Mode) -> bool {
         match self.name {
             // Its own parent is stopped as by SIGSTOP, and what it leads to is a matter of the web
@@ -81,7 +81,7 @@ fn attacks() -> Vec<Attack> {
     attacks
 }
 
-/// What it has cost others.
+/// The cost to other requests.
 #[derive(Default)]
 struct Cost {
     answered: u64,
@@ -89,17 +89,17 @@ struct Cost {
 }
 
 /// Lets the application attack, and says what is wrong afterwards.
-fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> {
-    let words: &[&str] = match mode {
+fn run(dir: &Arc<InstallDir>, mode: Mode, attack: &Attack) -> Result<Cost, String> {
+    let args: &[&str] = match mode {
         // A pool whose directory was removed cannot be asked to stop.
         Mode::Warm | Mode::Resident => &["--timeout", TIMEOUT, "--warm-idle", "10"],
         _ => &["--timeout", TIMEOUT],
     };
-    let options = Options { words, ..Options::default() };
+    let options = Options { args, ..Options::default() };
     // Paths of sockets may not be long.
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
-    let target = Target::start(place, &name, mode, CODE, options);
+    let target = Target::start(dir, &name, mode, CODE, options);
     let mut cost = Cost { answered: 1, lost: 0 };
     cost.lost += target.good("/good-before")?;
     let began = Instant::now();
@@ -109,7 +109,7 @@ fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> 
     };
     let took = began.elapsed();
     match &outcome {
-        // It has the very descriptor that the response goes to.
+        // The attack writes to the descriptor of the response.
         Outcome::Invalid(_) if attack.costs == Some("garbles its own response") => {}
         Outcome::Invalid(_) | Outcome::Hung(_) => {
             return Err(format!("{outcome:?}\n{}", target.log()));
@@ -120,7 +120,7 @@ fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> 
         _ => {}
     }
     if attack.costs == Some("cuts the pool off") && !target.is_cgi() {
-        // Whoever looks after the pool stops it, and starts it again.
+        // The service manager stops the pool and starts it again.
         target.terminate();
     }
     for number in 0..3 {
@@ -139,7 +139,7 @@ fn run(place: &Arc<Place>, mode: Mode, attack: &Attack) -> Result<Cost, String> 
     if codes.contains(&"W0999") {
         return Err(format!("W0999\n{log}"));
     }
-    let fails = !matches!(&outcome, Outcome::Whole(head) if head.status < 400);
+    let fails = !matches!(&outcome, Outcome::Whole(response) if response.status < 400);
     let killed = !ends.is_empty() || attack.costs.is_some();
     if fails && codes.is_empty() && !killed {
         return Err(format!("no message for {outcome:?}\n{log}"));
@@ -152,15 +152,15 @@ fn leave(target: &Target, name: &str) -> Outcome {
     let path = format!("/{name}");
     let until = Instant::now() + BOUND;
     if !target.is_cgi() {
-        let mut wire = target.connect();
-        let _ = wire.try_send(&Ask::post(&path, "body").bytes());
-        let first = wire.try_next();
+        let mut connection = target.connect();
+        let _ = connection.try_send(&FastcgiRequest::post(&path, "body").bytes());
+        let first = connection.try_next();
         return Outcome::Cut(format!(
             "left after {}",
             if first.is_ok() { "a record" } else { "an error" }
         ));
     }
-    let Ok(mut program) = Program::start(&mut target.request(&path, 4), BOUND) else {
+    let Ok(mut program) = CgiProcess::start(&mut target.request(&path, 4), BOUND) else {
         return Outcome::Invalid("not started".to_owned());
     };
     program.give(b"body");
@@ -168,7 +168,7 @@ fn leave(target: &Target, name: &str) -> Outcome {
 }
 
 fn in_modes(row: &str, modes: &[Mode]) {
-    let place = Arc::new(Place::new());
+    let dir = Arc::new(InstallDir::new());
     let attacks = attacks();
     assert!(attacks.len() >= 47, "{}", attacks.len());
     let only = std::env::var("WSGATE_TEST_ATTACK_ONLY").ok();
@@ -178,12 +178,12 @@ fn in_modes(row: &str, modes: &[Mode]) {
             continue;
         }
         for mode in modes.iter().filter(|mode| !attack.is_pointless(**mode)) {
-            // In the short form each application attacks in one mode.
+            // The short form runs each application in one mode.
             if !is_long() && only.is_none() && MODES[number % MODES.len()] != *mode {
                 continue;
             }
             tried += 1;
-            match catch_unwind(AssertUnwindSafe(|| run(&place, *mode, attack))) {
+            match catch_unwind(AssertUnwindSafe(|| run(&dir, *mode, attack))) {
                 Ok(Ok(cost)) => {
                     total.answered += cost.answered;
                     total.lost += cost.lost;

@@ -22,7 +22,8 @@ use crate::{
     each_mode::Mode,
     pool::load::Random,
     support::{
-        assertions::codes, fastcgi_client::Wire, install_dir::Place, web_servers::eventually,
+        assertions::codes, fastcgi_client::FastcgiConnection, install_dir::InstallDir,
+        web_servers::eventually,
     },
 };
 
@@ -38,7 +39,7 @@ fn limit(pids: &[i32], resource: Resource, soft: impl Fn(i32) -> Option<u64>) {
         let Some(process) = Pid::from_raw(pid) else { continue };
         let maximum = hard(pid, resource);
         let soft = soft(pid).or(maximum);
-        // It may have ended.
+        // The process may have exited.
         let _ = prlimit(Some(process), resource, Rlimit { current: soft, maximum });
     }
 }
@@ -84,7 +85,7 @@ fn attack<R>(
     let rounds = times(3, 40);
     for round in 0..rounds {
         let reached = reach(target, &mut random, round);
-        // Each third time a worker ends meanwhile.
+        // A worker exits in each third round.
         if round % 3 == 2
             && let Some(pid) = target.workers().first().copied().and_then(Pid::from_raw)
         {
@@ -96,7 +97,7 @@ fn attack<R>(
         limited.unwrap_or_else(|wrong| panic!("round {round}: {wrong}\n{}", target.log()));
         if !target.is_cgi() {
             eventually(&format!("all workers are there: {}", target.log()), || {
-                // Those that came meanwhile have the limit of their parents.
+                // Processes that started meanwhile inherited the limit.
                 lift(target);
                 target.workers().len() == WORKERS
             });
@@ -120,21 +121,21 @@ fn attack<R>(
     assert!(tally.lost() <= 12 * rounds as u64, "{:?}\n{log}", lock(&tally.how));
 }
 
-fn pool(place: &Arc<Place>, threads: u32, words: &[&str], options: Options<'_>) -> Arc<Target> {
-    let words = [&["--workers", "2"], words].concat();
+fn pool(dir: &Arc<InstallDir>, threads: u32, args: &[&str], options: Options<'_>) -> Arc<Target> {
+    let args = [&["--workers", "2"], args].concat();
     Arc::new(Target::start(
-        place,
+        dir,
         "limits",
         Mode::Preloaded(threads),
         ECHO,
-        Options { words: &words, ..options },
+        Options { args: &args, ..options },
     ))
 }
 
 fn descriptors(threads: u32, row: &str) {
     let _turn = turn_in_short_form();
-    let place = Arc::new(Place::new());
-    let target = pool(&place, threads, &[], Options::default());
+    let dir = Arc::new(InstallDir::new());
+    let target = pool(&dir, threads, &[], Options::default());
     let open = |pid: i32| {
         fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).unwrap_or_default() as u64
     };
@@ -147,7 +148,7 @@ fn descriptors(threads: u32, row: &str) {
         |target, random, _| {
             let spare = random.below(5) as u64;
             limit(&all(target), Resource::Nofile, |pid| Some(open(pid) + spare));
-            (0..100).map(|_| target.connect()).collect::<Vec<Wire>>()
+            (0..100).map(|_| target.connect()).collect::<Vec<FastcgiConnection>>()
         },
         |target| limit(&all(target), Resource::Nofile, |_| None),
     );
@@ -169,8 +170,8 @@ fn processes(threads: u32, row: &str) {
         return;
     }
     let _turn = turn_in_short_form();
-    let place = Arc::new(Place::new());
-    let target = pool(&place, threads, &[], Options { user: Some(USER), ..Options::default() });
+    let dir = Arc::new(InstallDir::new());
+    let target = pool(&dir, threads, &[], Options { user: Some(USER), ..Options::default() });
     let expected = ["W0701", "W0703", "W0715", "W0704", "W0706"];
     attack(
         row,
@@ -194,8 +195,8 @@ fn a_pool_of_eight_threads_out_of_processes_keeps_serving() {
 
 fn memory(threads: u32, row: &str) {
     let _turn = turn_in_short_form();
-    let place = Arc::new(Place::new());
-    let target = pool(&place, threads, &[], Options::default());
+    let dir = Arc::new(InstallDir::new());
+    let target = pool(&dir, threads, &[], Options::default());
     let expected = ["W0701", "W0703", "W0715", "W0704", "W0706", "W0501", "W0204", "W0401"];
     let large = "x".repeat(4 << 20);
     attack(
@@ -265,21 +266,20 @@ fn disk(modes: &[Mode], row: &str) {
         return;
     }
     let _turn = turn_in_short_form();
-    let place = Arc::new(Place::new());
-    let disk = Disk::mount(place.path("disk"));
+    let dir = Arc::new(InstallDir::new());
+    let disk = Disk::mount(dir.path("disk"));
     let path = disk.0.clone();
     let text = |name: &str| path.join(name).display().to_string();
     let (access, temporary, run) = (text("access.log"), text("tmp"), text("run"));
     fs::create_dir(&temporary).unwrap();
     for &mode in modes {
         let logs = ["--access-log", access.as_str()];
-        let words = ["--workers", "2", logs[0], logs[1]];
+        let args = ["--workers", "2", logs[0], logs[1]];
         let variables = [("TMPDIR", temporary.as_str()), ("WSGATE_RUNTIME_DIR", run.as_str())];
         let is_pool = matches!(mode, Mode::Preloaded(_));
-        let words: &[&str] = if is_pool { &words } else { &[] };
-        let options = Options { words, variables: &variables, ..Options::default() };
-        let target =
-            Arc::new(Target::start(&place, &format!("disk-{mode:?}"), mode, ECHO, options));
+        let args: &[&str] = if is_pool { &args } else { &[] };
+        let options = Options { args, variables: &variables, ..Options::default() };
+        let target = Arc::new(Target::start(&dir, &format!("disk-{mode:?}"), mode, ECHO, options));
         let body = "x".repeat(300_000);
         attack(
             row,

@@ -18,10 +18,10 @@ use crate::{
         asked::{Outcome, connect, over},
         target::{Target, lock, pause},
     },
-    support::fastcgi_client::{Ask, Wire},
+    support::fastcgi_client::{FastcgiConnection, FastcgiRequest},
 };
 
-/// What came of their requests.
+/// The outcomes of the clients' requests.
 #[derive(Default)]
 pub(super) struct Tally {
     /// Answered with the right response.
@@ -34,7 +34,7 @@ pub(super) struct Tally {
     pub(super) slowest: AtomicU64,
     /// How requests were lost, the first of them.
     pub(super) how: Mutex<Vec<String>>,
-    /// What must never be.
+    /// Outcomes that are never allowed.
     pub(super) wrong: Mutex<Vec<String>>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Load {
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Load {
-    /// So many of them. Every other one keeps its connection to a pool.
+    /// Starts `count` clients. Every other one uses a keep-alive connection.
     pub(super) fn start(target: &Arc<Target>, count: usize) -> Self {
         let (over, tally) = (Arc::new(AtomicBool::new(false)), Arc::new(Tally::default()));
         let threads = (0..count)
@@ -116,7 +116,7 @@ impl Drop for Load {
 }
 
 impl Tally {
-    fn ask(&self, target: &Target, keeps: bool, kept: &mut Option<Wire>) {
+    fn ask(&self, target: &Target, keeps: bool, kept: &mut Option<FastcgiConnection>) {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (path, body) = (format!("/good-{number}"), format!("token {number:x}"));
         let began = Instant::now();
@@ -127,13 +127,17 @@ impl Tally {
                 let was_kept = known.is_some();
                 match known.map_or_else(|| connect(&target.socket(), BOUND), Ok) {
                     Err(error) => Outcome::Refused(error.to_string()),
-                    Ok(mut wire) => {
-                        match over(&mut wire, &Ask::post(&path, body.as_str()).keep(), BOUND) {
-                            // As web servers do: on another connection, next time.
+                    Ok(mut connection) => {
+                        match over(
+                            &mut connection,
+                            &FastcgiRequest::post(&path, body.as_str()).keep(),
+                            BOUND,
+                        ) {
+                            // Web servers do the same: they take another connection next time.
                             Outcome::Closed if was_kept => return,
                             Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
                             whole @ Outcome::Whole(_) => {
-                                *kept = Some(wire);
+                                *kept = Some(connection);
                                 whole
                             }
                             other => other,

@@ -20,11 +20,10 @@ use std::{sync::MutexGuard, time::Duration};
 
 use crate::pool::load::turn;
 
-/// So long a request may take at most that somebody answers, and what was lost takes to come back.
-/// Far more than on an idle machine.
+/// The limit for a response, and for replacing lost processes: far more than an idle machine takes.
 const BOUND: Duration = Duration::from_secs(20);
 
-/// Is this the long form?
+/// Returns whether the long form runs (`make test-attack`).
 fn is_long() -> bool {
     std::env::var_os("WSGATE_TEST_ATTACK").is_some_and(|form| form == "long")
 }

@@ -1,4 +1,4 @@
-//! More reloads than can be done, under load.
+//! More reloads than a pool can complete, under load.
 
 use std::{
     process::{Command, Stdio},
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     attack::{
         BOUND, ECHO,
-        asked::Program,
+        asked::CgiProcess,
         fuzz::held,
         load::Load,
         report::Counts,
@@ -19,22 +19,22 @@ use crate::{
         times, turn_in_short_form,
     },
     each_mode::Mode,
-    support::{artefacts, assertions::codes, install_dir::Place, web_servers::eventually},
+    support::{artefacts, assertions::codes, install_dir::InstallDir, web_servers::eventually},
 };
 
-/// In two seconds.
+/// The number of reloads in two seconds.
 const RELOADS: usize = 200;
 
 /// Between two of them.
 const PACE: Duration = Duration::from_millis(10);
 
-/// Asks for a reload at each pace, by `ask`.
-fn reload(row: &str, what: &str, mut ask: impl FnMut(&Target), finish: impl Fn(&Target)) {
+/// Asks for a reload at each pace, by `request`.
+fn reload(row: &str, what: &str, mut request: impl FnMut(&Target), finish: impl Fn(&Target)) {
     let _turn = turn_in_short_form();
-    let place = Arc::new(Place::new());
-    let words = ["--workers", "2", "--name", "app"];
-    let options = Options { words: &words, ..Options::default() };
-    let target = Arc::new(Target::start(&place, "reloads", Mode::Preloaded(2), ECHO, options));
+    let dir = Arc::new(InstallDir::new());
+    let args = ["--workers", "2", "--name", "app"];
+    let options = Options { args: &args, ..Options::default() };
+    let target = Arc::new(Target::start(&dir, "reloads", Mode::Preloaded(2), ECHO, options));
     let supervisor = target.leader().unwrap();
     let before = held(supervisor);
     let load = Load::start(&target, 6);
@@ -43,7 +43,7 @@ fn reload(row: &str, what: &str, mut ask: impl FnMut(&Target), finish: impl Fn(&
     for _ in 0..rounds {
         let began = Instant::now();
         for number in 0..RELOADS {
-            ask(&target);
+            request(&target);
             pause((PACE * u32::try_from(number + 1).unwrap()).saturating_sub(began.elapsed()));
         }
         finish(&target);
@@ -83,14 +83,14 @@ fn two_hundred_sighups_in_two_seconds_fail_no_request() {
 
 #[test]
 fn two_hundred_reloads_by_command_in_two_seconds_fail_no_request() {
-    let asked: std::cell::RefCell<Vec<Program>> = std::cell::RefCell::default();
-    let ask = |target: &Target| {
+    let asked: std::cell::RefCell<Vec<CgiProcess>> = std::cell::RefCell::default();
+    let request = |target: &Target| {
         let mut command = Command::new(artefacts::gateway());
         command.args(["reload", "app"]).env_clear().env("WSGATE_RUNTIME_DIR", target.path("run"));
         command.stderr(Stdio::inherit());
-        asked.borrow_mut().push(Program::start(&mut command, BOUND * 2).unwrap());
+        asked.borrow_mut().push(CgiProcess::start(&mut command, BOUND * 2).unwrap());
     };
-    reload("Reloads by `wsgate reload`", "`wsgate reload`", ask, |target| {
+    reload("Reloads by `wsgate reload`", "`wsgate reload`", request, |target| {
         for program in asked.borrow_mut().drain(..) {
             // The command prints no response, so that this is none; it has succeeded.
             let outcome = program.outcome();

@@ -1,4 +1,4 @@
-//! What an attack has counted, as a row of `docs/reliability.md`.
+//! The counts of an attack, as a row of `docs/reliability.md`.
 
 use std::{collections::BTreeSet, env, fs, path::Path};
 
@@ -42,16 +42,16 @@ pub(super) const ROWS: [&str; 34] = [
     "Hostile applications, lone worker",
 ];
 
-/// What an attack has done, and what came of it.
+/// The counts of an attack.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// What was tried, with its number.
+    /// The action, with the number of times.
     pub(super) tried: String,
     /// Requests of others that were answered with their own response.
     pub(super) answered: u64,
     /// Requests of others that were not.
     pub(super) lost: u64,
-    /// What that was.
+    /// A description of the attack.
     pub(super) how: String,
 }
 

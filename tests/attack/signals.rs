@@ -17,7 +17,7 @@ use crate::{
     },
     each_mode::Mode,
     pool::load::Random,
-    support::{assertions::codes, install_dir::Place},
+    support::{assertions::codes, install_dir::InstallDir},
 };
 
 /// All that have a name.
@@ -65,12 +65,12 @@ const CLIENTS: usize = 4;
 const AT_ONE_END: u64 = 4 * CLIENTS as u64;
 
 /// Sends signals to processes that `victims` chooses.
-fn attack(row: &str, mode: Mode, words: &[&str], victims: impl Fn(&Target) -> Vec<i32>) {
+fn attack(row: &str, mode: Mode, args: &[&str], victims: impl Fn(&Target) -> Vec<i32>) {
     let _turn = turn_in_short_form();
     let mut random = Random::new();
-    let place = Arc::new(Place::new());
-    let options = Options { words, ..Options::default() };
-    let target = Arc::new(Target::start(&place, "signals", mode, ECHO, options));
+    let dir = Arc::new(InstallDir::new());
+    let options = Options { args, ..Options::default() };
+    let target = Arc::new(Target::start(&dir, "signals", mode, ECHO, options));
     let load = Load::start(&target, CLIENTS);
     let count = times(12, 600);
     for number in 0..count {
@@ -88,7 +88,7 @@ fn attack(row: &str, mode: Mode, words: &[&str], victims: impl Fn(&Target) -> Ve
         }
         let victim = Pid::from_raw(found[random.below(found.len())]).unwrap();
         let signal = SIGNALS[random.below(SIGNALS.len())];
-        // It may have ended by itself.
+        // The process may have exited by itself.
         let _ = kill_process(victim, signal);
         if STOPS.contains(&signal) {
             pause(Duration::from_millis(random.below(30) as u64));

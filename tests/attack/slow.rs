@@ -18,7 +18,7 @@ use crate::{
         times,
     },
     each_mode::Mode,
-    support::{assertions::codes, fastcgi_client::Ask, install_dir::Place},
+    support::{assertions::codes, fastcgi_client::FastcgiRequest, install_dir::InstallDir},
 };
 
 /// Seconds that a request may take.
@@ -43,9 +43,9 @@ const APP: &str = "
         return [path.encode('latin-1') + b'|' + body]
     ";
 
-/// What a client does slowly.
+/// The part of a request in which a client is slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slowly {
+enum SlowClient {
     /// Sends its body byte by byte.
     Body,
     /// Sends half of its body.
@@ -64,51 +64,59 @@ enum Slowly {
     HalfClosed,
 }
 
-/// Those that hold a thread.
-const HOLDING: [Slowly; 4] = [Slowly::Body, Slowly::HalfBody, Slowly::Reads, Slowly::ReadsNothing];
+/// Clients that occupy a thread.
+const HOLDING: [SlowClient; 4] =
+    [SlowClient::Body, SlowClient::HalfBody, SlowClient::Reads, SlowClient::ReadsNothing];
 
-/// Those that do not.
-const WAITING: [Slowly; 4] =
-    [Slowly::HalfParameters, Slowly::Parameters, Slowly::Silent, Slowly::HalfClosed];
+/// Clients that occupy no thread.
+const WAITING: [SlowClient; 4] = [
+    SlowClient::HalfParameters,
+    SlowClient::Parameters,
+    SlowClient::Silent,
+    SlowClient::HalfClosed,
+];
 
 /// A slow client of a pool; ends when its request does. Those who have begun none leave by
 /// themselves.
-fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
-    let mut wire = target.connect();
+fn over_fastcgi(target: &Target, how: SlowClient) -> Result<(), String> {
+    let mut connection = target.connect();
     let began = Instant::now();
-    let ask = match how {
-        Slowly::Reads | Slowly::ReadsNothing => Ask::get("/large"),
-        _ => Ask::post("/slow", vec![b'x'; 100_000]),
+    let request = match how {
+        SlowClient::Reads | SlowClient::ReadsNothing => FastcgiRequest::get("/large"),
+        _ => FastcgiRequest::post("/slow", vec![b'x'; 100_000]),
     };
     let late =
         |what: &str| if began.elapsed() > END { Err(format!("{how:?}: {what}")) } else { Ok(()) };
     let trickle = |bytes: &[u8], until: Duration| {
         for byte in bytes.chunks(1) {
-            if wire.try_send(byte).is_err() || began.elapsed() > until || wire.has_more() {
+            if connection.try_send(byte).is_err()
+                || began.elapsed() > until
+                || connection.has_more()
+            {
                 break;
             }
             pause(PACE);
         }
     };
-    let before = ask.before_body();
+    let before = request.before_body();
     match how {
-        Slowly::Body => {
-            let _ = wire.try_send(&before);
-            trickle(&ask.stdin(&vec![b'x'; 100_000]), END);
+        SlowClient::Body => {
+            let _ = connection.try_send(&before);
+            trickle(&request.stdin(&vec![b'x'; 100_000]), END);
         }
-        Slowly::HalfBody => {
-            let _ = wire.try_send(&[before, ask.stdin(&[b'x'; 50_000])].concat());
+        SlowClient::HalfBody => {
+            let _ = connection.try_send(&[before, request.stdin(&[b'x'; 50_000])].concat());
         }
-        Slowly::Reads | Slowly::ReadsNothing => {
-            let _ = wire.try_send(&ask.bytes());
-            let until = Duration::from_millis(if how == Slowly::Reads { 0 } else { 4000 });
-            // Nothing is read until well behind the timeout; then what was sent can be read, and no
-            // more.
+        SlowClient::Reads | SlowClient::ReadsNothing => {
+            let _ = connection.try_send(&request.bytes());
+            let until = Duration::from_millis(if how == SlowClient::Reads { 0 } else { 4000 });
+            // The client reads nothing until long after the timeout, and then only the bytes
+            // already sent.
             pause(until);
             let mut bytes = 0;
-            while let Ok(length @ 1..) = wire.read_some(1000) {
+            while let Ok(length @ 1..) = connection.read_some(1000) {
                 bytes += length;
-                if how == Slowly::Reads && began.elapsed() < Duration::from_secs(4) {
+                if how == SlowClient::Reads && began.elapsed() < Duration::from_secs(4) {
                     pause(PACE);
                 }
                 late("the response does not end")?;
@@ -119,41 +127,41 @@ fn over_fastcgi(target: &Target, how: Slowly) -> Result<(), String> {
                 Err(format!("{how:?}: {bytes} bytes came"))
             };
         }
-        Slowly::HalfParameters => {
-            let _ = wire.try_send(&before[..before.len() / 2]);
+        SlowClient::HalfParameters => {
+            let _ = connection.try_send(&before[..before.len() / 2]);
             pause(Duration::from_secs(2));
             return Ok(());
         }
-        Slowly::Parameters => {
+        SlowClient::Parameters => {
             trickle(&before, Duration::from_secs(2));
             return Ok(());
         }
-        Slowly::Silent => {
+        SlowClient::Silent => {
             pause(Duration::from_secs(2));
             return Ok(());
         }
-        Slowly::HalfClosed => {
-            let ask = Ask::get("/half");
-            let _ = wire.try_send(&ask.bytes());
-            wire.end_sending();
-            return match wire.try_answer() {
-                Ok(Some(answer)) if answer.text() == "/half|" => Ok(()),
+        SlowClient::HalfClosed => {
+            let request = FastcgiRequest::get("/half");
+            let _ = connection.try_send(&request.bytes());
+            connection.end_sending();
+            return match connection.try_response() {
+                Ok(Some(response)) if response.text() == "/half|" => Ok(()),
                 other => Err(format!("{how:?}: {other:?}")),
             };
         }
     }
-    // It may get an error page, and the connection ends.
-    while let Ok(1..) = wire.read_some(1000) {
+    // The client may get an error page before the connection closes.
+    while let Ok(1..) = connection.read_some(1000) {
         late("the request does not end")?;
     }
     late("the request does not end")
 }
 
 /// A slow client of a gateway.
-fn over_cgi(target: &Target, how: Slowly) -> Result<(), String> {
+fn over_cgi(target: &Target, how: SlowClient) -> Result<(), String> {
     let (path, length) = match how {
-        Slowly::Reads | Slowly::ReadsNothing => ("/large", 0),
-        Slowly::HalfClosed => ("/half", 0),
+        SlowClient::Reads | SlowClient::ReadsNothing => ("/large", 0),
+        SlowClient::HalfClosed => ("/half", 0),
         _ => ("/slow", 100_000),
     };
     let began = Instant::now();
@@ -163,20 +171,22 @@ fn over_cgi(target: &Target, how: Slowly) -> Result<(), String> {
     let (mut stdin, mut stdout) = (child.stdin.take(), child.stdout.take().expect("a pipe"));
     if let Some(stdin) = &mut stdin {
         match how {
-            Slowly::Body | Slowly::Parameters => {
+            SlowClient::Body | SlowClient::Parameters => {
                 while began.elapsed() < END
                     && stdin.write_all(b"x").is_ok()
                     && !ready(&stdout, Instant::now() + PACE)
                 {}
             }
-            Slowly::HalfBody | Slowly::HalfParameters => drop(stdin.write_all(&[b'x'; 50_000])),
+            SlowClient::HalfBody | SlowClient::HalfParameters => {
+                drop(stdin.write_all(&[b'x'; 50_000]))
+            }
             _ => {}
         }
     }
-    if matches!(how, Slowly::HalfClosed | Slowly::Reads | Slowly::ReadsNothing) {
+    if matches!(how, SlowClient::HalfClosed | SlowClient::Reads | SlowClient::ReadsNothing) {
         stdin = None;
     }
-    if how == Slowly::ReadsNothing {
+    if how == SlowClient::ReadsNothing {
         pause(Duration::from_secs(4));
     }
     let (mut bytes, mut piece) = (0, [0; 1000]);
@@ -185,31 +195,31 @@ fn over_cgi(target: &Target, how: Slowly) -> Result<(), String> {
             Ok(0) | Err(_) => break,
             Ok(length) => bytes += length,
         }
-        if how == Slowly::Reads && began.elapsed() < Duration::from_secs(4) {
+        if how == SlowClient::Reads && began.elapsed() < Duration::from_secs(4) {
             pause(PACE);
         }
     }
     drop((stdin, stdout));
     let took = began.elapsed();
-    let gone = crate::support::web_servers::gone_within(i32::try_from(child.id()).unwrap(), END);
+    let gone = crate::support::web_servers::exits_within(i32::try_from(child.id()).unwrap(), END);
     let _ = child.kill();
     let _ = child.wait();
     match () {
         () if !gone => Err(format!("{how:?}: the gateway goes on")),
         () if took > END => Err(format!("{how:?}: took {took:?}")),
-        () if matches!(how, Slowly::Reads | Slowly::ReadsNothing) && bytes >= 3_000_000 => {
+        () if matches!(how, SlowClient::Reads | SlowClient::ReadsNothing) && bytes >= 3_000_000 => {
             Err(format!("{how:?}: {bytes} bytes came"))
         }
         () => Ok(()),
     }
 }
 
-fn slow(row: &str, mode: Mode, clients: &[Slowly]) {
-    let place = Arc::new(Place::new());
-    let options = Options { words: &["--timeout", TIMEOUT], ..Options::default() };
-    let target = Arc::new(Target::start(&place, "slow", mode, APP, options));
+fn slow(row: &str, mode: Mode, clients: &[SlowClient]) {
+    let dir = Arc::new(InstallDir::new());
+    let options = Options { args: &["--timeout", TIMEOUT], ..Options::default() };
+    let target = Arc::new(Target::start(&dir, "slow", mode, APP, options));
     let rounds = times(1, 12);
-    // What a first failure loads is there afterwards.
+    // The first failure loads modules once.
     let round = || -> Vec<String> {
         let slow: Vec<_> = clients
             .iter()

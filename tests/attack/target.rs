@@ -1,4 +1,4 @@
-//! An application that is attacked, in some mode, and whoever starts it again: the web server or a
+//! An application that is attacked, in some mode, and the process that starts it again: the web server or a
 //! service manager.
 
 use std::{
@@ -21,20 +21,20 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use crate::{
     attack::{
         BOUND,
-        asked::{Outcome, Program, connect, over},
+        asked::{CgiProcess, Outcome, connect, over},
     },
     each_mode::Mode,
     support::{
-        fastcgi_client::{Ask, Wire},
-        install_dir::Place,
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        install_dir::InstallDir,
         probe::python,
         web_servers::eventually,
     },
 };
 
-/// What is attacked.
+/// The application under attack.
 pub(super) struct Target {
-    place: Arc<Place>,
+    dir: Arc<InstallDir>,
     directory: PathBuf,
     mode: Mode,
     options: Vec<String>,
@@ -59,7 +59,7 @@ struct Leader {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Options<'a> {
     /// Words for the command line or the `#!` line.
-    pub(super) words: &'a [&'a str],
+    pub(super) args: &'a [&'a str],
     /// A program that becomes the gateway.
     pub(super) through: &'a [&'a str],
     /// The user that it runs as.
@@ -74,28 +74,28 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Target {
-    /// The application in `code`, in the directory `name` of `place`. It serves.
+    /// The application in `code`, in the directory `name` of `dir`. It serves.
     #[track_caller]
     pub(super) fn start(
-        place: &Arc<Place>,
+        dir: &Arc<InstallDir>,
         name: &str,
         mode: Mode,
         code: &str,
         options: Options<'_>,
     ) -> Self {
-        let directory = place.path(name);
+        let directory = dir.path(name);
         fs::create_dir_all(directory.join("run")).unwrap();
-        let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let strings = |args: &[&str]| args.iter().map(|&word| word.to_owned()).collect();
         let variables = options
             .variables
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         let mut target = Self {
-            place: place.clone(),
+            dir: dir.clone(),
             directory,
             mode,
-            options: strings(options.words),
+            options: strings(options.args),
             through: strings(options.through),
             variables,
             listener: None,
@@ -116,10 +116,10 @@ impl Target {
             _ => "cold",
         };
         let first_line = match target.is_cgi() {
-            true => format!("#!WSGATE --mode {word} {}", options.words.join(" ")),
+            true => format!("#!WSGATE --mode {word} {}", options.args.join(" ")),
             false => "#!WSGATE".to_owned(),
         };
-        place.script(&format!("{name}/app.wsgi"), &first_line, code);
+        dir.script(&format!("{name}/app.wsgi"), &first_line, code);
         fs::set_permissions(
             target.path("run"),
             std::os::unix::fs::PermissionsExt::from_mode(0o700),
@@ -157,7 +157,7 @@ impl Target {
         });
     }
 
-    /// Is each request a CGI request?
+    /// Returns whether each request is a CGI request.
     pub(super) fn is_cgi(&self) -> bool {
         matches!(self.mode, Mode::Cold | Mode::Warm | Mode::Resident)
     }
@@ -179,7 +179,7 @@ impl Target {
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).collect()
     }
 
-    /// What stands in its log by now.
+    /// The content of the log.
     pub(super) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.path("error.log")).unwrap_or_default()).into_owned()
     }
@@ -193,9 +193,9 @@ impl Target {
     fn command(&self, program: &Path) -> Command {
         let mut command = match &self.through[..] {
             [] => Command::new(program),
-            [through, words @ ..] => {
+            [through, args @ ..] => {
                 let mut command = Command::new(through);
-                command.args(words).arg(program);
+                command.args(args).arg(program);
                 command
             }
         };
@@ -204,37 +204,37 @@ impl Target {
     }
 
     fn describe(&self, command: &mut Command) {
-        self.place.describe(command, &self.path("app.wsgi"));
+        self.dir.describe(command, &self.path("app.wsgi"));
         command.env("WSGATE_RUNTIME_DIR", self.path("run")).env("RUN_OF_ATTACK", self.path("run"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
     fn launch(&self) -> Child {
-        // Whoever starts a lone worker is its parent, which it may send signals to: not the test.
+        // The parent of a lone worker may get its signals. Hence the test is not the parent.
         let mut command = match self.mode {
             Mode::Lone => {
                 let mut command = self.command(Path::new("/bin/sh"));
-                command.args(["-c", "\"$@\"; exit $?", "sh"]).arg(self.place.wsgate());
+                command.args(["-c", "\"$@\"; exit $?", "sh"]).arg(self.dir.wsgate());
                 command
             }
-            _ => self.command(&self.place.wsgate()),
+            _ => self.command(&self.dir.wsgate()),
         };
         command.args(["fastcgi", "--python"]).arg(python());
-        let mut words: Vec<String> = Vec::new();
+        let mut args: Vec<String> = Vec::new();
         if let Mode::Preloaded(threads) | Mode::NotPreloaded(threads) = self.mode {
             let preload = if matches!(self.mode, Mode::Preloaded(_)) { "yes" } else { "no" };
-            words.extend(["--preload", preload, "--threads"].map(str::to_owned));
-            words.extend([threads.to_string(), "--drain".to_owned(), "2".to_owned()]);
-            words.extend(["--listen".to_owned(), format!("unix:{}", self.socket().display())]);
+            args.extend(["--preload", preload, "--threads"].map(str::to_owned));
+            args.extend([threads.to_string(), "--drain".to_owned(), "2".to_owned()]);
+            args.extend(["--listen".to_owned(), format!("unix:{}", self.socket().display())]);
             if !self.options.iter().any(|word| word == "--workers") {
-                words.extend(["--workers", "1"].map(str::to_owned));
+                args.extend(["--workers", "1"].map(str::to_owned));
             }
         }
         if geteuid().is_root() && self.through.is_empty() {
-            // So meant, and not to be warned of.
+            // Intended: a pool of root logs no warning with this option.
             command.args(["--user", "root"]);
         }
-        command.args(words).args(&self.options).arg(self.path("app.wsgi"));
+        command.args(args).args(&self.options).arg(self.path("app.wsgi"));
         self.describe(&mut command);
         command.env_remove("GATEWAY_INTERFACE");
         if let Some(listener) = &self.listener {
@@ -297,7 +297,7 @@ impl Target {
         lock(&self.gateways).clone()
     }
 
-    /// All its processes that run, whoever their parent is.
+    /// All running processes of the target, children of any parent.
     pub(super) fn processes(&self) -> Vec<i32> {
         let mark = format!("RUN_OF_ATTACK={}/run\0", self.directory.display());
         let is_ours = |pid: &i32| {
@@ -316,18 +316,20 @@ impl Target {
         command
     }
 
-    /// What comes of a request for `path` with `body`, within `limit`.
+    /// The outcome of a request for `path` with `body`, within `limit`.
     pub(super) fn ask(&self, path: &str, body: &str, limit: Duration) -> Outcome {
         if !self.is_cgi() {
             return match connect(&self.socket(), limit) {
                 Err(error) => Outcome::Refused(error.to_string()),
-                Ok(mut wire) => match over(&mut wire, &Ask::post(path, body), limit) {
-                    Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
-                    other => other,
-                },
+                Ok(mut connection) => {
+                    match over(&mut connection, &FastcgiRequest::post(path, body), limit) {
+                        Outcome::Closed => Outcome::Cut("closed without a word".to_owned()),
+                        other => other,
+                    }
+                }
             };
         }
-        let mut program = match Program::start(&mut self.request(path, body.len()), limit) {
+        let mut program = match CgiProcess::start(&mut self.request(path, body.len()), limit) {
             Ok(program) => program,
             Err(error) => return Outcome::Refused(error.to_string()),
         };
@@ -341,7 +343,7 @@ impl Target {
 
     /// A connection to a pool.
     #[track_caller]
-    pub(super) fn connect(&self) -> Wire {
+    pub(super) fn connect(&self) -> FastcgiConnection {
         connect(&self.socket(), BOUND)
             .unwrap_or_else(|error| panic!("{}: {error}", self.socket().display()))
     }
@@ -384,7 +386,7 @@ impl Target {
         })
     }
 
-    /// The same, where nothing may be wrong.
+    /// As above, and asserts that nothing is wrong.
     #[track_caller]
     pub(super) fn await_good(&self, path: &str) -> u64 {
         self.good(path).unwrap_or_else(|wrong| panic!("{wrong}\n{}", self.log()))
@@ -404,13 +406,13 @@ impl Target {
         let bound = if self.is_cgi() { BOUND * 2 } else { BOUND };
         if self.is_cgi() {
             for socket in self.sockets() {
-                let mut command = self.command(&self.place.wsgate());
+                let mut command = self.command(&self.dir.wsgate());
                 command.arg("stop").arg(socket.file_stem().unwrap());
                 command
                     .env_clear()
                     .env("WSGATE_RUNTIME_DIR", self.path("run"))
                     .stdout(Stdio::null());
-                if let Ok(program) = Program::start(&mut command, bound)
+                if let Ok(program) = CgiProcess::start(&mut command, bound)
                     && let Outcome::Hung(what) = program.outcome()
                 {
                     wrong.push(format!("`wsgate stop` hangs: {what}"));
@@ -423,7 +425,7 @@ impl Target {
         while !left.is_empty() && began.elapsed() < bound {
             pause(Duration::from_millis(10));
             left = self.processes();
-            // As process managers do with a worker that does not end.
+            // A process manager kills a worker that does not exit, too.
             if self.mode == Mode::Lone
                 && began.elapsed() > Duration::from_secs(5)
                 && let Some(pid) = self.leader().and_then(Pid::from_raw)

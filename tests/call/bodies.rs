@@ -7,14 +7,14 @@ use crate::{call::Shell, support::child_process};
 #[test]
 fn data_is_the_body_as_it_was_written() {
     let shell = Shell::new();
-    for (words, body) in [
+    for (args, body) in [
         (&["-d", "a=b&c"][..], "a=b&c"),
         (&["--data", "caf\u{e9} \n"], "caf\u{e9} \n"),
         (&["-d", ""], ""),
         (&["-d", "a=1", "-d", "b=2"], "a=1&b=2"),
     ] {
-        let ended = shell.run(&[&["echo.wsgi"], words].concat());
-        assert_eq!((ended.text().as_str(), ended.code()), (body, Some(0)), "{words:?}");
+        let ended = shell.run(&[&["echo.wsgi"], args].concat());
+        assert_eq!((ended.text().as_str(), ended.code()), (body, Some(0)), "{args:?}");
     }
 }
 
@@ -45,15 +45,14 @@ fn data_may_come_from_standard_input_byte_for_byte() {
 
 #[test]
 fn data_may_come_from_a_named_pipe() {
-    // As `-d @<(command)` of a shell gives it: its length shows only when it has been read.
+    // A pipe, as of `-d @<(command)` in a shell: the length is unknown until the end.
     let shell = Shell::new();
-    let pipe = shell.place.fifo("site/pipe");
+    let pipe = shell.dir.fifo("site/pipe");
     let held = fs::File::options().read(true).write(true).open(&pipe).unwrap();
     std::io::Write::write_all(&mut &held, b"through a pipe").unwrap();
     let mut command = shell.call(&["echo.wsgi", "-d", "@pipe"]);
-    let running = child_process::Running::start(child_process::piped(&mut command));
-    // It must open the pipe before the last other end is closed; that it has it open shows in its
-    // descriptors.
+    let running = child_process::RunningProcess::start(child_process::piped(&mut command));
+    // The command must open the pipe before the last writer closes it. Its descriptors show when.
     let pid = running.pid().as_raw_nonzero();
     crate::support::web_servers::eventually("the pipe is open", || {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
@@ -68,14 +67,15 @@ fn data_may_come_from_a_named_pipe() {
 #[test]
 fn a_named_pipe_without_a_writer_is_waited_for_until_the_timeout() {
     let shell = Shell::new();
-    shell.place.fifo("site/pipe");
-    let mut running = child_process::Running::start(child_process::piped(&mut shell.call(&[
-        "echo.wsgi",
-        "-d",
-        "@pipe",
-        "--timeout",
-        "1",
-    ])));
+    shell.dir.fifo("site/pipe");
+    let mut running =
+        child_process::RunningProcess::start(child_process::piped(&mut shell.call(&[
+            "echo.wsgi",
+            "-d",
+            "@pipe",
+            "--timeout",
+            "1",
+        ])));
     running.await_log("`pipe` is a named pipe into which nobody has written for 1 s");
     assert_eq!(running.end().code(), Some(2));
 }
@@ -145,8 +145,9 @@ fn a_response_is_printed_while_it_is_produced() {
     );
     let gate = child_process::Gate::new(&shell.path(""));
     let mut command = shell.call(&["stream.wsgi"]);
-    let mut running =
-        child_process::Running::start(child_process::piped(command.env("GATE", gate.path())));
+    let mut running = child_process::RunningProcess::start(child_process::piped(
+        command.env("GATE", gate.path()),
+    ));
     running.await_output("first ");
     gate.open();
     assert_eq!(running.end().text(), "first second");

@@ -13,21 +13,21 @@ use serde_json::Value;
 
 use crate::support::{
     child_process::{
-        Ended, {self},
+        ExitedProcess, {self},
     },
-    install_dir::Place,
+    install_dir::InstallDir,
     probe::python,
 };
 
 /// A directory with some applications and a shell in it.
 struct Shell {
-    place: Place,
+    dir: InstallDir,
 }
 
 impl Shell {
     fn new() -> Self {
-        let place = Place::new();
-        place.file(
+        let dir = InstallDir::new();
+        dir.file(
             "site/environ.wsgi",
             "
             import json, os, sys
@@ -40,7 +40,7 @@ impl Shell {
                 return [json.dumps(shown).encode()]
             ",
         );
-        place.file(
+        dir.file(
             "site/echo.wsgi",
             "
             def application(environ, start_response):
@@ -48,7 +48,7 @@ impl Shell {
                 return [environ['wsgi.input'].read()]
             ",
         );
-        place.file(
+        dir.file(
             "site/status.wsgi",
             "
             def application(environ, start_response):
@@ -57,41 +57,41 @@ impl Shell {
                 return [b'body'] if status[0] != '1' and status not in ('204', '304') else []
             ",
         );
-        Self { place }
+        Self { dir }
     }
 
     /// Adds an application; gives its path.
     fn file(&self, name: &str, code: &str) -> PathBuf {
-        self.place.file(&format!("site/{name}"), code)
+        self.dir.file(&format!("site/{name}"), code)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.place.path("site").join(name)
+        self.dir.path("site").join(name)
     }
 
-    /// The command `wsgate call` with `words`, in the directory of the applications.
-    fn call(&self, words: &[&str]) -> Command {
-        self.command(&self.place.wsgate(), &[&["call"], words].concat())
+    /// The command `wsgate call` with `args`, in the directory of the applications.
+    fn call(&self, args: &[&str]) -> Command {
+        self.command(&self.dir.wsgate(), &[&["call"], args].concat())
     }
 
     /// Any program, as from a shell with few variables.
-    fn command(&self, program: &std::path::Path, words: &[&str]) -> Command {
+    fn command(&self, program: &std::path::Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", python().parent().unwrap().display());
-        command.args(words).env_clear().env("PATH", path).current_dir(self.place.path("site"));
+        command.args(args).env_clear().env("PATH", path).current_dir(self.dir.path("site"));
         command
     }
 
-    /// Calls with `words`; what it gives.
+    /// Calls with `args`; what it gives.
     #[track_caller]
-    fn run(&self, words: &[&str]) -> Ended {
-        child_process::run(&mut self.call(words), "")
+    fn run(&self, args: &[&str]) -> ExitedProcess {
+        child_process::run(&mut self.call(args), "")
     }
 
-    /// The environ that an application sees when it is called with `words`.
+    /// The environ that an application sees when it is called with `args`.
     #[track_caller]
-    fn seen(&self, words: &[&str]) -> Value {
-        let ended = self.run(&[&["environ.wsgi"], words].concat());
+    fn seen(&self, args: &[&str]) -> Value {
+        let ended = self.run(&[&["environ.wsgi"], args].concat());
         assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{}", ended.text());
         serde_json::from_slice(&ended.stdout).unwrap()
     }

@@ -7,8 +7,8 @@ use crate::{
     call::Shell,
     guard::nothing_is_left_of,
     support::{
-        assertions::only_entry,
-        child_process::{Running, piped},
+        assertions::only_log_message,
+        child_process::{RunningProcess, piped},
     },
 };
 
@@ -81,12 +81,16 @@ fn a_request_that_takes_too_long_is_a_failure() {
 fn an_interrupt_from_the_keyboard_stops_the_command() {
     let shell = Shell::new();
     shell.file("hangs.wsgi", "import signal\nprint('works')\nsignal.pause()\n");
-    let mut running = Running::start(piped(&mut shell.call(&["hangs.wsgi"])));
+    let mut running = RunningProcess::start(piped(&mut shell.call(&["hangs.wsgi"])));
     running.await_log("works\n");
     running.signal(Signal::INT);
     let ended = running.end();
     assert_eq!(ended.code(), Some(130));
-    assert!(only_entry(&ended.stderr, "W0606").contains("interrupted (SIGINT"), "{}", ended.stderr);
+    assert!(
+        only_log_message(&ended.stderr, "W0606").contains("interrupted (SIGINT"),
+        "{}",
+        ended.stderr
+    );
     assert!(!ended.stderr.contains("web server"), "{}", ended.stderr);
 }
 
@@ -111,10 +115,10 @@ fn the_exit_of_the_shell_kills_a_process_that_does_not_return_from_close() {
     for (signal, deaf) in
         [(Signal::INT, false), (Signal::HUP, false), (Signal::TERM, false), (Signal::INT, true)]
     {
-        let mark = format!("{signal:?} {deaf} {}", shell.place.path("").display());
+        let mark = format!("{signal:?} {deaf} {}", shell.dir.path("").display());
         let mut command = shell.call(&["closes.wsgi"]);
         command.env("MARK", &mark).envs(deaf.then_some(("DEAF", "1")));
-        let mut running = Running::start(piped(&mut command));
+        let mut running = RunningProcess::start(piped(&mut command));
         running.await_log("closing\n");
         running.signal(signal);
         let ended = running.end();
@@ -122,7 +126,7 @@ fn the_exit_of_the_shell_kills_a_process_that_does_not_return_from_close() {
         if signal == Signal::INT {
             assert_eq!(ended.code(), Some(130), "{}", ended.stderr);
         }
-        let message = only_entry(&ended.stderr, "W0606");
+        let message = only_log_message(&ended.stderr, "W0606");
         assert!(message.contains("`close()` of its response has not returned"), "{message}");
         nothing_is_left_of(&format!("MARK={mark}"));
     }
@@ -131,7 +135,7 @@ fn the_exit_of_the_shell_kills_a_process_that_does_not_return_from_close() {
 #[test]
 fn wrong_arguments_are_an_error_with_exit_code_2() {
     let shell = Shell::new();
-    for (words, said) in [
+    for (args, said) in [
         (&[][..], "<APP>"),
         (&["status.wsgi", "--bogus"], "--bogus"),
         (&["status.wsgi", "/", "more"], "more"),
@@ -161,14 +165,14 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["status.wsgi:1x"], "1x"),
         (&[""], "names no application"),
     ] {
-        let ended = shell.run(words);
+        let ended = shell.run(args);
         assert_eq!(
             (ended.code(), ended.text().as_str()),
             (Some(2), ""),
-            "{words:?}: {}",
+            "{args:?}: {}",
             ended.stderr
         );
-        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
     }
 }
 
@@ -176,7 +180,7 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
 fn wrong_settings_are_an_error_with_exit_code_78() {
     let shell = Shell::new();
     let lined = shell.file("lined.wsgi", "#!/usr/local/bin/wsgate --bogus\n");
-    for (words, code) in [
+    for (args, code) in [
         (&["./absent.wsgi"][..], "W0102"),
         (&["../site"], "W0102"),
         (&["/dev/null"], "W0102"),
@@ -186,11 +190,11 @@ fn wrong_settings_are_an_error_with_exit_code_78() {
         (&["status.wsgi", "--chdir", "absent"], "W0105"),
         (&[lined.to_str().unwrap()], "W0103"),
     ] {
-        let ended = shell.run(words);
+        let ended = shell.run(args);
         assert_eq!(
             (ended.code(), ended.text().as_str()),
             (Some(78), ""),
-            "{words:?}: {}",
+            "{args:?}: {}",
             ended.stderr
         );
         assert_eq!(crate::support::assertions::codes(&ended.stderr), [code], "{}", ended.stderr);

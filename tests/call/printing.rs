@@ -1,4 +1,4 @@
-//! What is printed where.
+//! The output on standard output and standard error.
 
 use std::io::Read as _;
 
@@ -6,7 +6,7 @@ use crate::{
     call::Shell,
     support::{
         child_process::{
-            Running, piped, {self},
+            RunningProcess, piped, {self},
         },
         probe::full_disk,
     },
@@ -89,7 +89,7 @@ fn messages_go_to_standard_error_and_only_the_body_to_standard_output() {
 
 #[test]
 fn an_output_that_is_closed_early_is_no_error() {
-    // As `| head` does it.
+    // A closed pipe, as with `| head`.
     let shell = Shell::new();
     shell.file(
         "endless.wsgi",
@@ -100,22 +100,22 @@ fn an_output_that_is_closed_early_is_no_error() {
                 yield b'line\\n' * 1000
         ",
     );
-    for words in [&["endless.wsgi"][..], &["endless.wsgi", "-i"]] {
+    for args in [&["endless.wsgi"][..], &["endless.wsgi", "-i"]] {
         let (mut output, ours) = std::io::pipe().unwrap();
-        let mut command = shell.call(words);
-        let running = Running::start(piped(&mut command).stdout(ours));
+        let mut command = shell.call(args);
+        let running = RunningProcess::start(piped(&mut command).stdout(ours));
         drop(command);
         output.read_exact(&mut [0; 10]).unwrap();
         drop(output);
         let ended = running.end();
-        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{words:?}");
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{args:?}");
     }
 }
 
 #[test]
 fn an_output_that_is_closed_before_the_response_is_no_error() {
     let shell = Shell::new();
-    for words in [
+    for args in [
         &["call", "status.wsgi"][..],
         &["--help"],
         &["man"],
@@ -124,11 +124,11 @@ fn an_output_that_is_closed_before_the_response_is_no_error() {
     ] {
         let (output, ours) = std::io::pipe().unwrap();
         drop(output);
-        let mut command = shell.command(&shell.place.wsgate(), words);
-        let ended = Running::start(piped(&mut command).stdout(ours)).end();
+        let mut command = shell.command(&shell.dir.wsgate(), args);
+        let ended = RunningProcess::start(piped(&mut command).stdout(ours)).end();
         assert!(
             matches!(ended.code(), Some(0 | 1)) && !ended.stderr.contains("panicked"),
-            "{words:?}: {ended:?}"
+            "{args:?}: {ended:?}"
         );
     }
 }
@@ -137,7 +137,7 @@ fn an_output_that_is_closed_before_the_response_is_no_error() {
 fn an_output_that_is_full_is_reported_as_a_failure() {
     let shell = Shell::new();
     let mut command = shell.call(&["status.wsgi"]);
-    let ended = Running::start(piped(&mut command).stdout(full_disk())).end();
+    let ended = RunningProcess::start(piped(&mut command).stdout(full_disk())).end();
     assert_eq!(ended.code(), Some(1));
     assert!(
         ended.stderr.starts_with("wsgate: error[W0510]: ")
@@ -155,7 +155,7 @@ fn a_closed_standard_error_hides_messages_and_nothing_else() {
         "def application(environ, start_response):\n    raise RuntimeError('secret')\n",
     );
     let mut command = shell.command("sh".as_ref(), &["-c", "exec \"$@\" 2>&-", "sh"]);
-    command.arg(shell.place.wsgate()).args(["call", "-v", "raises.wsgi"]);
+    command.arg(shell.dir.wsgate()).args(["call", "-v", "raises.wsgi"]);
     let ended = child_process::run(&mut command, "");
     assert!(ended.text().starts_with("<!DOCTYPE html>"), "{}", ended.text());
     assert_eq!(ended.code(), Some(1));

@@ -1,4 +1,4 @@
-//! What the words of the command line make of the request.
+//! The request that the arguments of the command line describe.
 
 use serde_json::json;
 
@@ -78,8 +78,8 @@ fn a_target_may_be_a_whole_url() {
 #[test]
 fn request_names_the_method() {
     let shell = Shell::new();
-    for words in [["-X", "PROPFIND"], ["--request", "PROPFIND"]] {
-        assert_eq!(shell.seen(&words)["REQUEST_METHOD"], "PROPFIND");
+    for args in [["-X", "PROPFIND"], ["--request", "PROPFIND"]] {
+        assert_eq!(shell.seen(&args)["REQUEST_METHOD"], "PROPFIND");
     }
     assert_eq!(shell.seen(&["-d", "x"])["REQUEST_METHOD"], "POST");
     assert_eq!(shell.seen(&["-d", "x", "-X", "PUT"])["REQUEST_METHOD"], "PUT");
@@ -190,11 +190,11 @@ fn variables_of_the_shell_reach_the_application_and_those_of_the_request_win() {
 fn options_may_be_given_anywhere() {
     let shell = Shell::new();
     let expected = shell.seen(&["/a?b", "-X", "PUT", "--https"]);
-    for words in [
+    for args in [
         &["-X", "PUT", "environ.wsgi", "/a?b", "--https"][..],
         &["--https", "-XPUT", "environ.wsgi", "/a?b"],
     ] {
-        let ended = shell.run(words);
+        let ended = shell.run(args);
         let mut seen: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
         seen["wsgate.request_id"] = expected["wsgate.request_id"].clone();
         assert_eq!(seen, expected);
@@ -210,16 +210,16 @@ fn the_options_of_the_script_line_hold_and_the_command_line_overrides_them() {
         format!("#!/usr/local/bin/wsgate --env SET=line --chdir ..\n{code}"),
     )
     .unwrap();
-    for (words, set, cwd) in [
-        (&[][..], "line", shell.place.path("")),
-        (&["--env", "SET=words"], "words", shell.place.path("")),
+    for (args, set, cwd) in [
+        (&[][..], "line", shell.dir.path("")),
+        (&["--env", "SET=words"], "words", shell.dir.path("")),
         (&["--chdir", "/"], "line", "/".into()),
     ] {
-        let ended = shell.run(&[&["lined.wsgi"], words].concat());
+        let ended = shell.run(&[&["lined.wsgi"], args].concat());
         let seen: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
-        assert_eq!(seen["SET"], set, "{words:?}");
+        assert_eq!(seen["SET"], set, "{args:?}");
         let found = std::fs::canonicalize(seen["cwd"].as_str().unwrap()).unwrap();
-        assert_eq!(found, std::fs::canonicalize(cwd).unwrap(), "{words:?}");
+        assert_eq!(found, std::fs::canonicalize(cwd).unwrap(), "{args:?}");
     }
 }
 
@@ -232,15 +232,15 @@ fn a_script_name_on_the_script_line_is_that_of_the_request() {
         format!("#!/usr/local/bin/wsgate --script-name /app\n{code}"),
     )
     .unwrap();
-    for (words, script_name) in [
+    for (args, script_name) in [
         (&["mounted.wsgi", "/p"][..], "/app"),
         (&["mounted.wsgi", "/p", "--script-name", "/b"], "/b"),
     ] {
-        let seen: serde_json::Value = serde_json::from_slice(&shell.run(words).stdout).unwrap();
+        let seen: serde_json::Value = serde_json::from_slice(&shell.run(args).stdout).unwrap();
         assert_eq!(
             (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),
             (&script_name.into(), &"/p".into()),
-            "{words:?}"
+            "{args:?}"
         );
     }
 }

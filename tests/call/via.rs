@@ -12,21 +12,21 @@ use serde_json::Value;
 use crate::{
     call::{
         Shell,
-        via::server::{Script, Server},
+        via::server::{Script, ScriptedServer},
     },
     support::child_process::{
-        Ended, Gate, Running, piped, {self},
+        ExitedProcess, Gate, RunningProcess, piped, {self},
     },
 };
 
 /// A pool that serves an application of the shell's, and listens at `app.sock` beside it.
-struct Pool(Running);
+struct PoolProcess(RunningProcess);
 
-impl Pool {
+impl PoolProcess {
     fn start(shell: &Shell, app: &str, variables: &[(&str, &str)]) -> Self {
-        let words = ["fastcgi", app, "--listen", "unix:app.sock", "--workers", "1"];
-        let mut command = shell.command(&shell.place.wsgate(), &words);
-        let mut pool = Running::start(piped(&mut command).envs(variables.iter().copied()));
+        let args = ["fastcgi", app, "--listen", "unix:app.sock", "--workers", "1"];
+        let mut command = shell.command(&shell.dir.wsgate(), &args);
+        let mut pool = RunningProcess::start(piped(&mut command).envs(variables.iter().copied()));
         pool.await_log("W0710");
         Self(pool)
     }
@@ -39,17 +39,17 @@ impl Pool {
     }
 }
 
-/// Asks whoever listens at `app.sock`.
+/// Sends a request to the server at `app.sock`.
 #[track_caller]
-fn ask(shell: &Shell, words: &[&str]) -> Ended {
-    shell.run(&[&["--via", "unix:app.sock"], words].concat())
+fn ask(shell: &Shell, args: &[&str]) -> ExitedProcess {
+    shell.run(&[&["--via", "unix:app.sock"], args].concat())
 }
 
 #[test]
 fn a_pool_gets_the_variables_that_the_application_alone_gets() {
     let shell = Shell::new();
-    let pool = Pool::start(&shell, "environ.wsgi", &[]);
-    for words in [
+    let pool = PoolProcess::start(&shell, "environ.wsgi", &[]);
+    for args in [
         &[][..],
         &["/a%20b?c=d"],
         &["https://example.org:8443/x", "--script-name", "/shop"],
@@ -66,9 +66,9 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
             "me",
         ],
     ] {
-        let alone = shell.seen(words);
-        let ended = ask(&shell, words);
-        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{words:?}");
+        let alone = shell.seen(args);
+        let ended = ask(&shell, args);
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{args:?}");
         let via: Value = serde_json::from_slice(&ended.stdout).unwrap();
         let names = [
             "REQUEST_METHOD",
@@ -96,7 +96,7 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
             .map(String::as_str)
             .filter(|name| name.starts_with("HTTP_"));
         for name in headers.chain(names) {
-            assert_eq!(via[name], alone[name], "{words:?}: {name}");
+            assert_eq!(via[name], alone[name], "{args:?}: {name}");
         }
     }
     pool.end();
@@ -105,16 +105,16 @@ fn a_pool_gets_the_variables_that_the_application_alone_gets() {
 #[test]
 fn status_headers_and_body_are_handled_as_for_an_application() {
     let shell = Shell::new();
-    let pool = Pool::start(&shell, "status.wsgi", &[]);
+    let pool = PoolProcess::start(&shell, "status.wsgi", &[]);
     for status in ["200", "204", "399", "400", "500"] {
-        for words in [&["-i"][..], &[], &["-X", "HEAD", "-i"]] {
+        for args in [&["-i"][..], &[], &["-X", "HEAD", "-i"]] {
             let target = format!("/?{status}");
-            let via = ask(&shell, &[&[target.as_str()], words].concat());
-            let alone = shell.run(&[&["status.wsgi", target.as_str()], words].concat());
+            let via = ask(&shell, &[&[target.as_str()], args].concat());
+            let alone = shell.run(&[&["status.wsgi", target.as_str()], args].concat());
             assert_eq!(
                 (via.text(), via.code()),
                 (alone.text(), alone.code()),
-                "{status} {words:?}: {}",
+                "{status} {args:?}: {}",
                 via.stderr
             );
             assert_eq!(via.stderr, "");
@@ -134,8 +134,8 @@ fn status_headers_and_body_are_handled_as_for_an_application() {
 #[test]
 fn a_pool_at_a_tcp_address_answers_too() {
     let shell = Shell::new();
-    let words = ["fastcgi", "status.wsgi", "--listen", "127.0.0.1:0", "--workers", "1"];
-    let mut pool = Running::start(piped(&mut shell.command(&shell.place.wsgate(), &words)));
+    let args = ["fastcgi", "status.wsgi", "--listen", "127.0.0.1:0", "--workers", "1"];
+    let mut pool = RunningProcess::start(piped(&mut shell.command(&shell.dir.wsgate(), &args)));
     pool.await_log("W0710");
     let log = pool.log();
     let address = log.split('`').find(|word| word.starts_with("127.0.0.1:")).unwrap();
@@ -149,11 +149,11 @@ fn hosts_are_looked_up_by_the_machine_s_own_program() {
     let shell = Shell::new();
     let getent =
         "#!/bin/sh\n[ \"$*\" = 'ahosts -- pool.test' ] && echo '127.0.0.1 STREAM pool.test'\n";
-    let getent = shell.place.executable("names/getent", getent);
+    let getent = shell.dir.executable("names/getent", getent);
     let path = format!("{}:/usr/bin:/bin", getent.parent().unwrap().display());
-    let words = ["fastcgi", "status.wsgi", "--listen", "pool.test:0", "--workers", "1"];
-    let mut pool = shell.command(&shell.place.wsgate(), &words);
-    let mut pool = Running::start(piped(pool.env("PATH", &path)));
+    let args = ["fastcgi", "status.wsgi", "--listen", "pool.test:0", "--workers", "1"];
+    let mut pool = shell.command(&shell.dir.wsgate(), &args);
+    let mut pool = RunningProcess::start(piped(pool.env("PATH", &path)));
     pool.await_log("W0710");
     let log = pool.log();
     let port = log.split('`').find_map(|word| word.strip_prefix("127.0.0.1:")).unwrap();
@@ -177,7 +177,7 @@ fn a_response_that_arrives_while_the_body_is_sent_is_read() {
             return iter(lambda: environ['wsgi.input'].read(100000), b'')
         ",
     );
-    let pool = Pool::start(&shell, "mirror.wsgi", &[]);
+    let pool = PoolProcess::start(&shell, "mirror.wsgi", &[]);
     let bytes: Vec<u8> = (0..=255).cycle().take(20_000_001).collect();
     fs::write(shell.path("body"), &bytes).unwrap();
     let ended = ask(&shell, &["-d", "@body"]);
@@ -203,8 +203,8 @@ fn the_first_block_is_printed_while_the_response_is_produced() {
         ",
     );
     let gate = Gate::new(&shell.path(""));
-    let pool = Pool::start(&shell, "stream.wsgi", &[("GATE", gate.path())]);
-    let mut running = Running::start(piped(&mut shell.call(&["--via", "unix:app.sock"])));
+    let pool = PoolProcess::start(&shell, "stream.wsgi", &[("GATE", gate.path())]);
+    let mut running = RunningProcess::start(piped(&mut shell.call(&["--via", "unix:app.sock"])));
     running.await_output("first ");
     gate.open();
     assert_eq!(running.end().text(), "first second");
@@ -226,7 +226,7 @@ fn a_response_that_a_pool_cuts_is_printed_up_to_the_cut_and_is_a_failure() {
             raise RuntimeError()
         ",
     );
-    let pool = Pool::start(&shell, "cut.wsgi", &[]);
+    let pool = PoolProcess::start(&shell, "cut.wsgi", &[]);
     for target in ["/", "/?dies"] {
         let ended = ask(&shell, &[target]);
         assert_eq!((ended.text().as_str(), ended.code()), ("begun", Some(1)), "{target}");
@@ -238,7 +238,7 @@ fn a_response_that_a_pool_cuts_is_printed_up_to_the_cut_and_is_a_failure() {
 #[test]
 fn the_request_is_what_a_web_server_sends() {
     let shell = Shell::new();
-    let server = Server::listen(&shell, |_| Script::answer("Status: 200 OK\r\n\r\nfine"));
+    let server = ScriptedServer::listen(&shell, |_| Script::response("Status: 200 OK\r\n\r\nfine"));
     let ended = ask(&shell, &["/path?query", "-d", "body", "--script-filename", "/srv/index.php"]);
     assert_eq!((ended.text().as_str(), ended.stderr.as_str(), ended.code()), ("fine", "", Some(0)));
     let asked = server.asked();
@@ -252,7 +252,7 @@ fn the_request_is_what_a_web_server_sends() {
     ] {
         assert_eq!(asked.params.get(name).map(String::as_str), Some(value), "{name}");
     }
-    // Nothing of this process's own environment.
+    // No variable of the environment of this process.
     assert!(!asked.params.contains_key("PATH"));
 }
 
@@ -263,12 +263,12 @@ fn a_large_file_goes_through_little_memory() {
     fs::File::create(shell.path("large")).unwrap().set_len(size).unwrap();
     let gate = Gate::new(&shell.path(""));
     let path = gate.path().to_owned();
-    let server = Server::listen(&shell, move |script| {
+    let server = ScriptedServer::listen(&shell, move |script| {
         let wait = move || fs::File::open(path).unwrap().read_exact(&mut [0]).unwrap();
         script.stdout("Content-Type: text/plain\r\n\r\nall").then(wait).end(0, 0)
     });
     let mut running =
-        Running::start(piped(&mut shell.call(&["--via", "unix:app.sock", "-d", "@large"])));
+        RunningProcess::start(piped(&mut shell.call(&["--via", "unix:app.sock", "-d", "@large"])));
     running.await_output("all");
     let status =
         fs::read_to_string(format!("/proc/{}/status", running.pid().as_raw_nonzero())).unwrap();
@@ -283,7 +283,7 @@ fn a_large_file_goes_through_little_memory() {
 #[test]
 fn response_headers_of_every_line_end_are_understood() {
     let shell = Shell::new();
-    for (head, status, code) in [
+    for (response, status, code) in [
         ("Content-type: text/html\r\n\r\n", "200 OK", 0),
         ("status:404 Nowhere\nX: y\n\n", "404 Nowhere", 1),
         ("X-Powered-By: PHP/8\r\nSTATUS: 301\r\n\r\n", "301", 0),
@@ -293,14 +293,14 @@ fn response_headers_of_every_line_end_are_understood() {
         ("Status: 000\r\n\r\n", "000", 1),
         ("\r\n", "200 OK", 0),
     ] {
-        let server = Server::listen(&shell, move |_| Script::answer(head));
+        let server = ScriptedServer::listen(&shell, move |_| Script::response(response));
         let ended = ask(&shell, &["-i"]);
         assert_eq!(
             ended.text().lines().next(),
             Some(format!("HTTP/1.1 {status}").as_str()),
-            "{head:?}"
+            "{response:?}"
         );
-        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(code), ""), "{head:?}");
+        assert_eq!((ended.code(), ended.stderr.as_str()), (Some(code), ""), "{response:?}");
         server.asked();
     }
 }
@@ -308,7 +308,7 @@ fn response_headers_of_every_line_end_are_understood() {
 #[test]
 fn messages_of_the_server_go_to_standard_error() {
     let shell = Shell::new();
-    let server = Server::listen(&shell, |request| {
+    let server = ScriptedServer::listen(&shell, |request| {
         request
             .stderr("PHP message: one")
             .stdout("Status: 200 OK\r\n\r\nbo")
@@ -325,13 +325,13 @@ fn messages_of_the_server_go_to_standard_error() {
 #[test]
 fn an_output_that_is_closed_early_aborts_the_request() {
     let shell = Shell::new();
-    // More than any socket holds, and no end.
-    let server = Server::listen(&shell, |request| {
+    // An endless response, larger than any socket buffer.
+    let server = ScriptedServer::listen(&shell, |request| {
         request.stdout("Status: 200 OK\r\n\r\n").stdout(&"line\n".repeat(1_000_000))
     });
     let (mut output, ours) = std::io::pipe().unwrap();
     let mut command = shell.call(&["--via", "unix:app.sock"]);
-    let running = Running::start(piped(&mut command).stdout(ours));
+    let running = RunningProcess::start(piped(&mut command).stdout(ours));
     drop(command);
     output.read_exact(&mut [0; 10]).unwrap();
     drop(output);

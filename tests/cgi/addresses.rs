@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A request as a front describes it, and the mount and path that the application must see.
-struct Row {
+struct AddressCase {
     uri: &'static str,
     script_name: &'static str,
     path_info: &'static [u8],
@@ -19,11 +19,11 @@ const fn row(
     script_name: &'static str,
     path_info: &'static [u8],
     expected: (&'static str, &'static [u8]),
-) -> Row {
-    Row { uri, script_name, path_info, expected }
+) -> AddressCase {
+    AddressCase { uri, script_name, path_info, expected }
 }
 
-impl Row {
+impl AddressCase {
     fn probe(&self) -> Probe {
         let probe =
             environ().variable("REQUEST_URI", self.uri).variable("SCRIPT_NAME", self.script_name);
@@ -105,7 +105,7 @@ fn c14_behind_a_web_server_controller_the_scripts_name_is_no_part_of_the_address
         row("//~alice/a", APP, b"", (PLACE, b"/a")),
         // DirectoryIndex app.wsgi
         row("/~alice/", APP, b"", (PLACE, b"/")),
-        // The same at the root of a host.
+        // An application at the root of a host.
         row("/a/b", "/app.wsgi", b"/a/b", ("", b"/a/b")),
         row("/a/b", "/app.wsgi", b"", ("", b"/a/b")),
         row("/", "/app.wsgi", b"", ("", b"/")),
@@ -144,7 +144,7 @@ fn c14_dots_in_a_target_lead_nowhere_that_the_web_server_has_not_looked_at() {
 
 #[test]
 fn c14_an_error_document_has_its_own_address() {
-    // What was asked for is not this script, and has no place below it.
+    // The request was for another address, which is not below this script.
     for status in ["404", "403", "500"] {
         let probe = environ()
             .variable("REQUEST_URI", "/absent/page")
@@ -181,7 +181,7 @@ fn c14_the_url_that_an_application_rebuilds_is_the_requested_one() {
 
 #[test]
 fn c14_a_mount_never_ends_with_a_slash() {
-    // Some fronts say `/` for the root; PEP 3333 wants the slash in the path.
+    // Some web servers pass `/` as the mount of the root. PEP 3333 wants the slash in the path.
     for (script_name, path_info, expected) in [
         ("/", "", ("", "/")),
         ("/", "/a", ("", "/a")),
@@ -220,7 +220,7 @@ fn c08_a_path_is_empty_or_begins_with_a_slash() {
 #[test]
 fn c09_an_encoded_slash_stays_as_the_web_server_passes_it() {
     for (uri, path_info) in [
-        // `AllowEncodedSlashes On`: it cannot be told from a slash any more.
+        // `AllowEncodedSlashes On`: it cannot be distinguished from a slash.
         ("/cgi-bin/app.wsgi/a%2Fb/c", "/a/b/c"),
         // `AllowEncodedSlashes NoDecode`: it is there still.
         ("/cgi-bin/app.wsgi/a%2Fb/c", "/a%2Fb/c"),

@@ -10,11 +10,11 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    assertions::{only_entry, whole},
+    assertions::{complete_response, only_log_message},
     child_process::{
-        Ended, {self},
+        ExitedProcess, {self},
     },
-    install_dir::Place,
+    install_dir::InstallDir,
 };
 
 /// Shows what options and arguments could have changed.
@@ -30,13 +30,12 @@ const APP: &str = "
 
 /// Words that a client would like to be options or commands, as a web server makes arguments out of
 /// a query.
-fn attacks(place: &Place) -> Vec<Vec<String>> {
-    let evil = place
+fn attacks(dir: &InstallDir) -> Vec<Vec<String>> {
+    let evil = dir
         .executable("evil/python", "#!/bin/sh\nexec touch \"$0.started\"\n")
         .display()
         .to_string();
-    let app =
-        place.file("evil/evil.wsgi", "open(__file__ + '.started', 'w')").display().to_string();
+    let app = dir.file("evil/evil.wsgi", "open(__file__ + '.started', 'w')").display().to_string();
     [
         &["--python", &evil][..],
         &[&format!("--python={evil}")],
@@ -57,103 +56,102 @@ fn attacks(place: &Place) -> Vec<Vec<String>> {
         &["-X", "DELETE", "-i"],
         &["", "\u{e9}", "*"],
     ]
-    .map(|words| words.iter().map(|&word| word.to_owned()).collect())
+    .map(|args| args.iter().map(|&word| word.to_owned()).collect())
     .to_vec()
 }
 
 /// No interpreter and no application of an attacker was started.
 #[track_caller]
-fn nothing_of_it_was_started(place: &Place) {
+fn nothing_of_it_was_started(dir: &InstallDir) {
     for trace in ["evil/python.started", "evil/evil.wsgi.started"] {
-        assert!(!place.path(trace).exists(), "{trace}");
+        assert!(!dir.path(trace).exists(), "{trace}");
     }
 }
 
 #[track_caller]
-fn shown(ended: &Ended) -> Value {
+fn shown(ended: &ExitedProcess) -> Value {
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{}", ended.text());
-    let head = whole(&ended.stdout);
-    assert_eq!(head.status, 200);
-    serde_json::from_slice(&head.body).unwrap()
+    let response = complete_response(&ended.stdout);
+    assert_eq!(response.status, 200);
+    serde_json::from_slice(&response.body).unwrap()
 }
 
 /// The script serves its request as if there were no arguments.
 #[track_caller]
-fn serves_as_ever(place: &Place, script: &Path, ended: &Ended) {
+fn serves_as_ever(dir: &InstallDir, script: &Path, ended: &ExitedProcess) {
     let shown = shown(ended);
     assert_eq!(shown["argv"], serde_json::json!([script]));
     assert_eq!(shown["file"], script.to_str().unwrap());
     assert_eq!(shown["cwd"], script.parent().unwrap().to_str().unwrap());
     assert!(shown["set"].is_null() && !shown["path"].to_string().contains("evil"), "{shown}");
-    nothing_of_it_was_started(place);
+    nothing_of_it_was_started(dir);
 }
 
 #[test]
 fn c25_arguments_after_the_path_of_a_script_are_no_options() {
-    let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
-    for words in attacks(&place) {
-        for query in [words.join("+"), String::new(), "a=1".to_owned()] {
+    let dir = InstallDir::new();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
+    for args in attacks(&dir) {
+        for query in [args.join("+"), String::new(), "a=1".to_owned()] {
             let ended = child_process::run(
-                place.request(&script).args(&words).env("QUERY_STRING", &query),
+                dir.request(&script).args(&args).env("QUERY_STRING", &query),
                 "",
             );
-            serves_as_ever(&place, &script, &ended);
+            serves_as_ever(&dir, &script, &ended);
         }
     }
 }
 
 #[test]
 fn c25_arguments_after_a_script_are_no_options_where_the_script_line_has_some() {
-    let place = Place::new();
-    let script =
-        place.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
-    for words in attacks(&place) {
+    let dir = InstallDir::new();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE --env SET_BY_OPTION=own --path lib", APP);
+    for args in attacks(&dir) {
         let ended = child_process::run(
-            place.request(&script).args(&words).env("QUERY_STRING", words.join("+")),
+            dir.request(&script).args(&args).env("QUERY_STRING", args.join("+")),
             "",
         );
         let shown = shown(&ended);
-        assert_eq!(shown["set"], "own", "{words:?}");
-        assert_eq!(shown["path"][1], place.path("cgi-bin/lib").to_str().unwrap());
-        nothing_of_it_was_started(&place);
+        assert_eq!(shown["set"], "own", "{args:?}");
+        assert_eq!(shown["path"][1], dir.path("cgi-bin/lib").to_str().unwrap());
+        nothing_of_it_was_started(&dir);
     }
 }
 
 #[test]
 fn c25_arguments_after_a_script_that_env_starts_are_no_options() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     let script =
-        place.script("cgi-bin/app.wsgi", "#!/usr/bin/env -S wsgate --env SET_BY_OPTION=own", APP);
-    for words in attacks(&place) {
-        let mut command = place.request(&script);
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", place.path("bin").display());
-        command.env("PATH", path).env("QUERY_STRING", words.join("+")).args(&words);
+        dir.script("cgi-bin/app.wsgi", "#!/usr/bin/env -S wsgate --env SET_BY_OPTION=own", APP);
+    for args in attacks(&dir) {
+        let mut command = dir.request(&script);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", dir.path("bin").display());
+        command.env("PATH", path).env("QUERY_STRING", args.join("+")).args(&args);
         let shown = shown(&child_process::run(&mut command, ""));
         assert_eq!(
             (&shown["set"], &shown["argv"]),
             (&"own".into(), &serde_json::json!([script])),
-            "{words:?}"
+            "{args:?}"
         );
-        nothing_of_it_was_started(&place);
+        nothing_of_it_was_started(&dir);
     }
 }
 
 #[test]
 fn c25_arguments_after_a_script_that_the_web_server_names_are_no_options() {
     // lighttpd: `cgi.assign = (".wsgi" => "/usr/local/bin/wsgate")`, with and without a `#!` line.
-    let place = Place::new();
-    let plain = place.file("cgi-bin/plain.wsgi", APP);
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
+    let dir = InstallDir::new();
+    let plain = dir.file("cgi-bin/plain.wsgi", APP);
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
     for script in [plain, script] {
-        for words in attacks(&place) {
-            let mut command = Command::new(place.wsgate());
-            place.describe(&mut command, &script);
+        for args in attacks(&dir) {
+            let mut command = Command::new(dir.wsgate());
+            dir.describe(&mut command, &script);
             let ended = child_process::run(
-                command.arg(&script).args(&words).env("QUERY_STRING", words.join("+")),
+                command.arg(&script).args(&args).env("QUERY_STRING", args.join("+")),
                 "",
             );
-            serves_as_ever(&place, &script, &ended);
+            serves_as_ever(&dir, &script, &ended);
         }
     }
 }
@@ -161,24 +159,24 @@ fn c25_arguments_after_a_script_that_the_web_server_names_are_no_options() {
 #[test]
 fn c25_the_gateway_itself_takes_no_arguments_from_a_request() {
     // A ScriptAlias to the program itself: whatever stands in the query, there is no script.
-    let place = Place::new();
-    let binary = place.wsgate();
-    let mut all = attacks(&place);
+    let dir = InstallDir::new();
+    let binary = dir.wsgate();
+    let mut all = attacks(&dir);
     all.push(Vec::new());
-    for words in all {
-        for program in [binary.clone(), linked(&place)] {
+    for args in all {
+        for program in [binary.clone(), linked(&dir)] {
             let mut command = Command::new(&program);
-            place.describe(&mut command, &program);
-            command.args(&words).env("QUERY_STRING", words.join("+")).env("PATH_INFO", "/x");
+            dir.describe(&mut command, &program);
+            command.args(&args).env("QUERY_STRING", args.join("+")).env("PATH_INFO", "/x");
             let ended = child_process::run(&mut command, "");
-            refuses(&place, &ended, 403, "W0104");
+            refuses(&dir, &ended, 403, "W0104");
         }
     }
 }
 
 /// A link to the gateway, as one might stand in cgi-bin.
-fn linked(place: &Place) -> PathBuf {
-    let link = place.path("bin/wsgate.cgi");
+fn linked(dir: &InstallDir) -> PathBuf {
+    let link = dir.path("bin/wsgate.cgi");
     if !link.exists() {
         std::os::unix::fs::symlink("wsgate", &link).unwrap();
     }
@@ -186,25 +184,25 @@ fn linked(place: &Place) -> PathBuf {
 }
 
 #[track_caller]
-fn refuses(place: &Place, ended: &Ended, status: u16, code: &str) {
-    let page = whole(&ended.stdout);
+fn refuses(dir: &InstallDir, ended: &ExitedProcess, status: u16, code: &str) {
+    let page = complete_response(&ended.stdout);
     assert_eq!((page.status, ended.code()), (status, Some(0)), "{}", ended.text());
-    only_entry(&ended.stderr, code);
-    nothing_of_it_was_started(place);
+    only_log_message(&ended.stderr, code);
+    nothing_of_it_was_started(dir);
 }
 
 #[test]
 fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
     // A front that sets no SCRIPT_FILENAME and makes arguments out of the query.
-    let place = Place::new();
-    for words in attacks(&place) {
-        let mut command = Command::new(place.wsgate());
-        place.describe(&mut command, &place.wsgate());
+    let dir = InstallDir::new();
+    for args in attacks(&dir) {
+        let mut command = Command::new(dir.wsgate());
+        dir.describe(&mut command, &dir.wsgate());
         command
             .env_remove("SCRIPT_FILENAME")
-            .env("QUERY_STRING", words.join("+").replace('=', "%3D"))
-            .args(&words);
-        refuses(&place, &child_process::run(&mut command, ""), 500, "W0101");
+            .env("QUERY_STRING", args.join("+").replace('=', "%3D"))
+            .args(&args);
+        refuses(&dir, &child_process::run(&mut command, ""), 500, "W0101");
     }
 }
 
@@ -212,43 +210,43 @@ fn c25_without_a_script_a_query_without_an_equals_sign_names_none() {
 fn c25_where_the_web_server_names_a_missing_script_a_query_is_no_argument() {
     // A front in another root directory than ours: what it names cannot be found among the
     // arguments.
-    let place = Place::new();
-    let script = place.file("cgi-bin/app.wsgi", APP);
-    for words in attacks(&place) {
-        let mut command = Command::new(place.wsgate());
-        place.describe(&mut command, &script);
-        command.env("SCRIPT_FILENAME", "/another/root/app.wsgi").arg(&script).args(&words);
-        command.env("QUERY_STRING", words.join("+").replace('=', "%3D"));
-        refuses(&place, &child_process::run(&mut command, ""), 500, "W0101");
+    let dir = InstallDir::new();
+    let script = dir.file("cgi-bin/app.wsgi", APP);
+    for args in attacks(&dir) {
+        let mut command = Command::new(dir.wsgate());
+        dir.describe(&mut command, &script);
+        command.env("SCRIPT_FILENAME", "/another/root/app.wsgi").arg(&script).args(&args);
+        command.env("QUERY_STRING", args.join("+").replace('=', "%3D"));
+        refuses(&dir, &child_process::run(&mut command, ""), 500, "W0101");
     }
 }
 
 #[test]
 fn c25_the_name_that_a_program_is_started_by_is_not_trusted_either() {
-    let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
-    let mut command = place.request(&script);
+    let dir = InstallDir::new();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", APP);
+    let mut command = dir.request(&script);
     command.arg0("--python").arg("/evil").env("QUERY_STRING", "/evil");
-    serves_as_ever(&place, &script, &child_process::run(&mut command, ""));
+    serves_as_ever(&dir, &script, &child_process::run(&mut command, ""));
 }
 
 #[test]
 fn c25_a_program_of_the_deployers_may_start_us_with_options() {
-    let place = Place::new();
-    let app = place.file("apps/app.wsgi", APP);
+    let dir = InstallDir::new();
+    let app = dir.file("apps/app.wsgi", APP);
     let line = format!(
         "#!/bin/sh\nexec {} cgi --env SET_BY_OPTION=own {}\n",
-        place.wsgate().display(),
+        dir.wsgate().display(),
         app.display()
     );
-    let script = place.executable("cgi-bin/app.cgi", line);
-    for words in attacks(&place) {
+    let script = dir.executable("cgi-bin/app.cgi", line);
+    for args in attacks(&dir) {
         let ended = child_process::run(
-            place.request(&script).args(&words).env("QUERY_STRING", words.join("+")),
+            dir.request(&script).args(&args).env("QUERY_STRING", args.join("+")),
             "",
         );
         assert_eq!(shown(&ended)["set"], "own");
-        nothing_of_it_was_started(&place);
+        nothing_of_it_was_started(&dir);
     }
 }
 
@@ -256,14 +254,14 @@ fn c25_a_program_of_the_deployers_may_start_us_with_options() {
 fn c25_a_redirect_that_only_a_header_claims_is_none() {
     // Headers arrive with HTTP_ before their names; REDIRECT_STATUS and REDIRECT_HANDLER can be set
     // by the front alone.
-    let place = Place::new();
-    let script = place.file("pages/app.wsgi", APP);
-    let mut command = Command::new(place.wsgate());
-    place.describe(&mut command, &place.wsgate());
+    let dir = InstallDir::new();
+    let script = dir.file("pages/app.wsgi", APP);
+    let mut command = Command::new(dir.wsgate());
+    dir.describe(&mut command, &dir.wsgate());
     command
         .env("HTTP_REDIRECT_STATUS", "200")
         .env("HTTP_REDIRECT_HANDLER", "wsgate")
         .env("PATH_INFO", "/pages/app.wsgi")
         .env("PATH_TRANSLATED", script);
-    refuses(&place, &child_process::run(&mut command, ""), 403, "W0104");
+    refuses(&dir, &child_process::run(&mut command, ""), 403, "W0104");
 }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::support::{
-    assertions::{codes, only_entry, whole},
+    assertions::{codes, complete_response, only_log_message},
     child_process::{
-        Running, piped, {self},
+        RunningProcess, piped, {self},
     },
-    probe::{Probe, Server},
+    probe::{Implementation, Probe},
 };
 
 /// Answers with what `read()` gives, or with the exception that it raises.
@@ -29,8 +29,8 @@ fn c20_no_more_is_read_than_content_length_even_if_more_is_there() {
     // CGIHandler hands out the whole stream.
     for (length, expected) in [("5", "12345"), ("1", "1"), ("0", ""), ("10", "1234567890")] {
         let response = Probe::new(READ).post("1234567890").variable("CONTENT_LENGTH", length).run();
-        let told: &[&str] = if ["5", "1"].contains(&length) { &["W0406"] } else { &[] };
-        assert_eq!((response.text().as_str(), response.codes().as_slice()), (expected, told));
+        let reported: &[&str] = if ["5", "1"].contains(&length) { &["W0406"] } else { &[] };
+        assert_eq!((response.text().as_str(), response.codes().as_slice()), (expected, reported));
     }
 }
 
@@ -38,12 +38,12 @@ fn c20_no_more_is_read_than_content_length_even_if_more_is_there() {
 fn c20_the_stream_need_not_end_behind_the_body() {
     // A front may keep its end open: whoever waits for the end of the stream waits for ever.
     let probe = Probe::new(READ).post("12345");
-    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     let mut stdin = running.stdin.take().unwrap();
     stdin.write_all(b"12345").unwrap();
     running.await_end_of_output();
     drop(stdin);
-    assert_eq!(whole(&running.end().stdout).body, b"12345");
+    assert_eq!(complete_response(&running.end().stdout).body, b"12345");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn c21_a_body_that_nobody_reads_does_not_break_an_error_page() {
         ["raise RuntimeError()", "def application(environ, start_response): raise RuntimeError()"]
     {
         let response = Probe::new(app).post(vec![b'x'; 3_000_000]).run();
-        assert_eq!(whole(&response.raw).status, 500);
+        assert_eq!(complete_response(&response.raw).status, 500);
         assert_eq!(response.codes().len(), 1, "{}", response.log);
     }
 }
@@ -111,8 +111,12 @@ fn c22_an_application_that_does_not_expect_an_early_end_gives_an_error_page() {
             return [environ['wsgi.input'].read()]
         ";
     let response = Probe::new(app).post("12345").variable("CONTENT_LENGTH", "6").run();
-    assert_eq!(whole(&response.raw).status, 500);
-    assert!(only_entry(&response.log, "W0501").contains("after 5 of 6 bytes"), "{}", response.log);
+    assert_eq!(complete_response(&response.raw).status, 500);
+    assert!(
+        only_log_message(&response.log, "W0501").contains("after 5 of 6 bytes"),
+        "{}",
+        response.log
+    );
 }
 
 #[test]
@@ -158,9 +162,9 @@ fn c20_a_body_may_come_from_a_file_and_from_its_middle() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"before|12345|behind").unwrap();
     file.seek(std::io::SeekFrom::Start(7)).unwrap();
-    let mut command = probe.command(Server::Wsgate);
-    let ended = Running::start(piped(&mut command).stdin(file)).end();
-    assert_eq!(whole(&ended.stdout).body, b"12345");
+    let mut command = probe.command(Implementation::Wsgate);
+    let ended = RunningProcess::start(piped(&mut command).stdin(file)).end();
+    assert_eq!(complete_response(&ended.stdout).body, b"12345");
 }
 
 #[test]
@@ -192,9 +196,11 @@ fn c20_every_byte_arrives_through_every_kind_of_call() {
 fn c22_without_standard_input_a_body_is_one_that_ends_early() {
     let probe = Probe::new(READ).post("12345");
     let nothing = File::open("/dev/null").unwrap();
-    let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stdin(nothing)).end();
+    let ended =
+        RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)).stdin(nothing))
+            .end();
     assert!(ended.text().contains("ended after 0 of 5 bytes"), "{}", ended.text());
     assert_eq!(codes(&ended.stderr), [""; 0]);
-    let ended = child_process::run(&mut probe.command(Server::Wsgate), "");
+    let ended = child_process::run(&mut probe.command(Implementation::Wsgate), "");
     assert!(ended.text().contains("ended after 0 of 5 bytes"), "{}", ended.text());
 }

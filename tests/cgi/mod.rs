@@ -15,7 +15,7 @@ mod variables;
 
 use serde_json::Value;
 
-use crate::support::probe::{Probe, Response};
+use crate::support::probe::{CgiResponse, Probe};
 
 /// Shows the strings of its environ.
 const ENVIRON: &str = "
@@ -33,7 +33,7 @@ fn environ() -> Probe {
 
 /// The environ that an application has shown.
 #[track_caller]
-fn seen(response: &Response) -> Value {
+fn seen(response: &CgiResponse) -> Value {
     assert_eq!(response.status, "200 OK", "{response:?}");
     serde_json::from_slice(&response.body).unwrap()
 }

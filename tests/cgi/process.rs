@@ -10,9 +10,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::support::{
-    assertions::{codes, judge, only_entry, whole},
-    child_process::{Gate, Running, piped},
-    probe::{Probe, Server},
+    assertions::{codes, complete_response, only_log_message, parse_response},
+    child_process::{Gate, RunningProcess, piped},
+    probe::{Implementation, Probe},
     web_servers::eventually,
 };
 
@@ -41,15 +41,15 @@ fn closed(probe: &Probe) -> usize {
 fn c01_an_application_that_is_asked_to_stop_is_closed_and_its_response_is_cut() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let probe = Probe::new(LEAVES_A_MARK);
-        let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+        let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
         running.await_output("first");
         running.await_log("streaming");
         running.signal(signal);
         let ended = running.end();
-        assert_eq!(judge(&ended.stdout).unwrap().body, b"first", "{signal:?}");
+        assert_eq!(parse_response(&ended.stdout).unwrap().body, b"first", "{signal:?}");
         let code = if signal == Signal::INT { 130 } else { 1 };
         assert_eq!((ended.code(), closed(&probe)), (Some(code), 1), "{signal:?}: {}", ended.stderr);
-        only_entry(&ended.stderr, "W0606");
+        only_log_message(&ended.stderr, "W0606");
     }
 }
 
@@ -66,12 +66,12 @@ fn c01_an_application_that_is_asked_to_stop_before_its_response_gives_a_valid_re
                 print('finally ran')
         ";
     let probe = Probe::new(app);
-    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     running.await_log("working");
     running.signal(Signal::TERM);
     let ended = running.end();
-    assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(0)));
-    only_entry(&ended.stderr, "W0606");
+    assert_eq!((complete_response(&ended.stdout).status, ended.code()), (503, Some(0)));
+    only_log_message(&ended.stderr, "W0606");
     assert!(
         ended.stderr.contains("finally ran") && ended.stderr.contains("atexit ran"),
         "{}",
@@ -90,7 +90,7 @@ fn c01_output_printed_by_an_application_is_in_the_log_when_it_is_asked_to_stop()
             signal.pause()
         ";
     let probe = Probe::new(app);
-    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     running.await_log("working");
     running.signal(Signal::TERM);
     let log = running.end().stderr;
@@ -106,8 +106,12 @@ fn c28_an_application_that_does_not_load_in_time_is_answered_with_504() {
         ("import threading; threading.Event().wait()", "W0305"),
     ] {
         let response = Probe::new(app).options(&["--timeout", "3"]).run();
-        assert_eq!((whole(&response.raw).status, response.exit.code()), (504, Some(0)), "{app}");
-        assert!(only_entry(&response.log, code).contains("3 s"), "{}", response.log);
+        assert_eq!(
+            (complete_response(&response.raw).status, response.exit.code()),
+            (504, Some(0)),
+            "{app}"
+        );
+        assert!(only_log_message(&response.log, code).contains("3 s"), "{}", response.log);
     }
 }
 
@@ -131,10 +135,10 @@ fn c37_the_response_ends_when_it_is_complete_and_not_when_the_process_exits() {
         let probe = Probe::new(app).variable("GATE", gate.path()).variable("PATH_INFO", path_info);
         // Of a pipe somebody may wait for the end, so that the response would not end before.
         let log = probe.directory().join("error.log");
-        let mut command = probe.command(Server::Wsgate);
+        let mut command = probe.command(Implementation::Wsgate);
         let mut running =
-            Running::start(piped(&mut command).stderr(fs::File::create(&log).unwrap()));
-        assert_eq!(whole(running.await_end_of_output()).body, b"all of it");
+            RunningProcess::start(piped(&mut command).stderr(fs::File::create(&log).unwrap()));
+        assert_eq!(complete_response(running.await_end_of_output()).body, b"all of it");
         // Only now may it go on.
         gate.open();
         let ended = running.end();
@@ -154,12 +158,13 @@ fn c37_an_error_page_ends_when_it_is_complete() {
         ";
     let probe = Probe::new(app).variable("GATE", gate.path());
     let log = probe.directory().join("error.log");
-    let mut command = probe.command(Server::Wsgate);
-    let mut running = Running::start(piped(&mut command).stderr(fs::File::create(&log).unwrap()));
-    assert_eq!(whole(running.await_end_of_output()).status, 500);
+    let mut command = probe.command(Implementation::Wsgate);
+    let mut running =
+        RunningProcess::start(piped(&mut command).stderr(fs::File::create(&log).unwrap()));
+    assert_eq!(complete_response(running.await_end_of_output()).status, 500);
     gate.open();
     running.end();
-    only_entry(&fs::read_to_string(log).unwrap(), "W0301");
+    only_log_message(&fs::read_to_string(log).unwrap(), "W0301");
 }
 
 #[test]
@@ -183,7 +188,7 @@ fn c42_printed_output_goes_to_the_log_and_not_into_the_response() {
         ";
     // CGIHandler mixes them all into its response.
     let response = Probe::new(app).run();
-    assert_eq!(whole(&response.raw).body, b"body");
+    assert_eq!(complete_response(&response.raw).body, b"body");
     for line in [
         "at import",
         "by print",
@@ -232,8 +237,8 @@ fn c42_a_surviving_child_process_does_not_keep_the_request_open() {
             return [b'done']
         ";
     let probe = Probe::new(app).variable("GATE", gate.path());
-    let ended = Running::start(piped(&mut probe.command(Server::Wsgate))).end();
-    assert_eq!(whole(&ended.stdout).body, b"done");
+    let ended = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate))).end();
+    assert_eq!(complete_response(&ended.stdout).body, b"done");
     // Until here it cannot have ended.
     gate.open();
 }
@@ -248,7 +253,11 @@ fn c43_an_error_page_that_was_delivered_is_a_success_of_the_gateway() {
         ("", 500),
     ] {
         let response = Probe::new(app).run();
-        assert_eq!((whole(&response.raw).status, response.exit.code()), (status, Some(0)), "{app}");
+        assert_eq!(
+            (complete_response(&response.raw).status, response.exit.code()),
+            (status, Some(0)),
+            "{app}"
+        );
         assert_eq!(codes(&response.log).len(), 1, "{}", response.log);
     }
 }
@@ -263,7 +272,7 @@ fn c43_a_response_that_could_not_be_made_whole_is_a_failure_of_the_gateway() {
         ";
     let response = Probe::new(app).run();
     assert_eq!((response.text().as_str(), response.exit.code()), ("begun", Some(1)));
-    only_entry(&response.log, "W0502");
+    only_log_message(&response.log, "W0502");
 }
 
 #[test]
@@ -284,8 +293,8 @@ fn c44_a_client_that_disconnects_ends_the_request_with_close_and_no_message() {
     for (path_info, closes) in [("/iterable", 1), ("/write", 0)] {
         let probe = Probe::new(app).variable("PATH_INFO", path_info);
         let (mut client, response) = std::io::pipe().unwrap();
-        let mut command = probe.command(Server::Wsgate);
-        let running = Running::start(piped(&mut command).stdout(response));
+        let mut command = probe.command(Implementation::Wsgate);
+        let running = RunningProcess::start(piped(&mut command).stdout(response));
         drop(command);
         client.read_exact(&mut [0; 100_000]).unwrap();
         drop(client);
@@ -341,8 +350,8 @@ fn c44_a_client_that_disconnects_ends_a_stream_of_empty_blocks() {
                 let (client, response) = std::io::pipe().unwrap();
                 (client.into(), response.into())
             };
-            let mut command = probe.command(Server::Wsgate);
-            let running = Running::start(piped(&mut command).stdout(response));
+            let mut command = probe.command(Implementation::Wsgate);
+            let running = RunningProcess::start(piped(&mut command).stdout(response));
             drop(command);
             let at_work = probe.directory().join("running");
             eventually("the application is at work", || at_work.exists());
@@ -364,7 +373,7 @@ fn c44_a_client_that_disconnects_before_the_response_ends_it_with_no_message() {
     let probe = Probe::new(app);
     let (client, response) = std::io::pipe().unwrap();
     drop(client);
-    let mut command = probe.command(Server::Wsgate);
-    let ended = Running::start(piped(&mut command).stdout(response)).end();
+    let mut command = probe.command(Implementation::Wsgate);
+    let ended = RunningProcess::start(piped(&mut command).stdout(response)).end();
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(1), ""));
 }

@@ -14,9 +14,9 @@ use proptest::{
 };
 
 use crate::support::{
-    assertions::{codes, judge, whole},
+    assertions::{codes, complete_response, parse_response},
     child_process,
-    probe::{Probe, Server},
+    probe::{Implementation, Probe},
 };
 
 /// Looks at everything that it was given.
@@ -129,7 +129,7 @@ fn c29_for_any_variables_and_bytes_the_response_is_valid_and_the_log_has_one_mes
     let environment = (vec((name(), value()), 0..25), body());
     TestRunner::new(config)
         .run(&environment, |(variables, body)| {
-            let mut command = probe.command(Server::Wsgate);
+            let mut command = probe.command(Implementation::Wsgate);
             command.env("CONTENT_LENGTH", body.len().to_string()).env("REQUEST_METHOD", "POST");
             for (name, value) in &variables {
                 command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
@@ -140,15 +140,15 @@ fn c29_for_any_variables_and_bytes_the_response_is_valid_and_the_log_has_one_mes
             let codes: Vec<&str> =
                 codes(&ended.stderr).into_iter().filter(|code| *code != "W0406").collect();
             prop_assert!(codes.len() <= 1, "{}", ended.stderr);
-            let head = judge(&ended.stdout).map_err(TestCaseError::fail)?;
+            let response = parse_response(&ended.stdout).map_err(TestCaseError::fail)?;
             // Names must not bring more than one error page, nor a page without its entry.
-            prop_assert_eq!(head.status == 200, codes.is_empty(), "{:?}", ended);
+            prop_assert_eq!(response.status == 200, codes.is_empty(), "{:?}", ended);
             let is_head = variables
                 .iter()
                 .rev()
                 .any(|(name, value)| name == b"REQUEST_METHOD" && value == b"HEAD");
             if !is_head {
-                whole(&ended.stdout);
+                complete_response(&ended.stdout);
             }
             Ok(())
         })

@@ -1,7 +1,7 @@
 //! The response: RFC 3875 section 6.
 
 use crate::support::{
-    assertions::{judge, only_entry, whole},
+    assertions::{complete_response, only_log_message, parse_response},
     probe::Probe,
 };
 
@@ -31,7 +31,7 @@ fn c24_a_response_to_head_is_its_headers_alone() {
     ] {
         let response =
             answering("'200 OK'", headers, body).variable("REQUEST_METHOD", "HEAD").run();
-        let head = judge(&response.raw).unwrap();
+        let head = parse_response(&response.raw).unwrap();
         assert_eq!((head.status, head.body.len(), response.log.as_str()), (200, 0, ""), "{body}");
         if headers == long {
             assert_eq!(head.all("Content-Length"), ["100000"]);
@@ -47,13 +47,13 @@ fn c24_an_error_page_for_head_is_its_headers_alone() {
         "import os; os._exit(3)",
     ] {
         let response = Probe::new(app).variable("REQUEST_METHOD", "HEAD").run();
-        let head = judge(&response.raw).unwrap();
+        let head = parse_response(&response.raw).unwrap();
         assert!(head.status >= 500 && head.body.is_empty(), "{head:?}");
         assert_eq!(response.codes().len(), 1, "{}", response.log);
     }
     let response =
         Probe::new("").variable("REQUEST_METHOD", "HEAD").variable("CONTENT_LENGTH", "-1").run();
-    let head = judge(&response.raw).unwrap();
+    let head = parse_response(&response.raw).unwrap();
     assert_eq!((head.status, head.body.len()), (400, 0));
 }
 
@@ -92,7 +92,7 @@ fn c29_a_response_is_fields_a_blank_line_and_the_body() {
                     ('Set-Cookie', 'b=2')]";
     answering("'200 OK'", headers, "[b'\\r\\n\\r\\nStatus: 404 x\\r\\n\\r\\nbody']").both(
         |response| {
-            let head = whole(&response.raw);
+            let head = complete_response(&response.raw);
             assert_eq!(
                 head.fields[..6]
                     .iter()
@@ -116,14 +116,16 @@ fn c29_a_response_is_fields_a_blank_line_and_the_body() {
 fn c30_a_document_has_the_content_type_of_the_application_and_none_is_invented() {
     for (status, headers) in [("'200 OK'", "[]"), ("'404 Not Found'", "[('X-A', 'b')]")] {
         let answering = answering(status, headers, "[b'<h1>']");
-        answering.both(|response| assert_eq!(whole(&response.raw).all("Content-Type"), [""; 0]));
+        answering.both(|response| {
+            assert_eq!(complete_response(&response.raw).all("Content-Type"), [""; 0])
+        });
         let log = answering.run().log;
-        assert!(only_entry(&log, "W0506").contains("Content-Type"), "{log}");
+        assert!(only_log_message(&log, "W0506").contains("Content-Type"), "{log}");
     }
     let typed = answering("'200 OK'", "[('content-type', 'text/odd')]", "[b'<h1>']");
     typed.both(|response| {
         assert_eq!(
-            (whole(&response.raw).all("Content-Type"), response.log.as_str()),
+            (complete_response(&response.raw).all("Content-Type"), response.log.as_str()),
             (vec!["text/odd"], "")
         )
     });
@@ -149,7 +151,7 @@ fn c31_the_status_comes_once_and_first_and_keeps_its_reason() {
         "418 A teapot: short",
     ] {
         answering(&format!("'{status}'"), TEXT, "[b'x']").both(|response| {
-            whole(&response.raw);
+            complete_response(&response.raw);
             assert_eq!(response.status, status);
             assert!(response.raw.starts_with(b"Status: "), "{response:?}");
         });
@@ -171,8 +173,8 @@ fn c31_an_invalid_status_is_an_error_page() {
         "'2e2 OK'",
     ] {
         let response = answering(status, TEXT, "[b'x']").run();
-        assert_eq!(whole(&response.raw).status, 500, "{status}");
-        only_entry(&response.log, "W0503");
+        assert_eq!(complete_response(&response.raw).status, 500, "{status}");
+        only_log_message(&response.log, "W0503");
     }
 }
 
@@ -182,8 +184,8 @@ fn c31_a_status_among_the_headers_is_an_error_page() {
         // CGIHandler passes it on, and the front sees two.
         let response =
             answering("'200 OK'", &format!("[('{name}', '404 Not Found')]"), "[b'x']").run();
-        assert_eq!(whole(&response.raw).status, 500);
-        assert!(only_entry(&response.log, "W0503").contains("`Status`"), "{}", response.log);
+        assert_eq!(complete_response(&response.raw).status, 500);
+        assert!(only_log_message(&response.log, "W0503").contains("`Status`"), "{}", response.log);
     }
 }
 
@@ -216,12 +218,12 @@ fn c32_a_location_with_status_200_does_not_become_a_redirect() {
     for location in ["/elsewhere", "http://example.org/"] {
         let headers = format!("[('Content-Type', 'text/plain'), ('location', '{location}')]");
         let response = answering("'200 OK'", &headers, "[b'here']").run();
-        let head = whole(&response.raw);
+        let head = complete_response(&response.raw);
         assert_eq!(
             (head.status, head.all("Location").len(), head.body),
             (200, 0, b"here".to_vec())
         );
-        only_entry(&response.log, "W0508");
+        only_log_message(&response.log, "W0508");
     }
 }
 
@@ -229,7 +231,7 @@ fn c32_a_location_with_status_200_does_not_become_a_redirect() {
 fn c33_a_redirect_may_have_a_document() {
     let headers = "[('Location', 'http://example.org/'), ('Content-Type', 'text/html')]";
     answering("'302 Found'", headers, "[b'<a>there</a>']").both(|response| {
-        let head = whole(&response.raw);
+        let head = complete_response(&response.raw);
         assert_eq!((head.status, head.body), (302, b"<a>there</a>".to_vec()));
     });
 }
@@ -243,8 +245,8 @@ fn c34_a_cgi_field_that_comes_twice_is_an_error_page() {
         let headers = format!("[('{name}', '{value}'), ('{other}', '{value}')]");
         // CGIHandler sends both.
         let response = answering("'302 Found'", &headers, "[b'x']").run();
-        assert_eq!(whole(&response.raw).status, 500, "{name}");
-        assert!(only_entry(&response.log, "W0503").contains("twice"), "{}", response.log);
+        assert_eq!(complete_response(&response.raw).status, 500, "{name}");
+        assert!(only_log_message(&response.log, "W0503").contains("twice"), "{}", response.log);
     }
 }
 
@@ -270,9 +272,9 @@ fn c35_what_would_be_a_second_field_or_a_folded_one_is_an_error_page() {
             "[b'x']",
         )
         .run();
-        assert_eq!(whole(&response.raw).status, 500, "{field}");
+        assert_eq!(complete_response(&response.raw).status, 500, "{field}");
         assert!(!response.raw.windows(6).any(|six| six == b"X-Evil"), "{response:?}");
-        only_entry(&response.log, "W0503");
+        only_log_message(&response.log, "W0503");
     }
 }
 
@@ -316,8 +318,8 @@ fn c39_response_headers_that_no_web_server_accepts_are_an_error_page() {
         "[('X' * 9000, 'x')]",
     ] {
         let response = answering("'200 OK'", headers, "[b'x']").run();
-        assert_eq!(whole(&response.raw).status, 500, "{headers}");
-        let entry = only_entry(&response.log, "W0503");
+        assert_eq!(complete_response(&response.raw).status, 500, "{headers}");
+        let entry = only_log_message(&response.log, "W0503");
         assert!(entry.len() < 1000, "the log repeats it: {entry}");
         assert!(response.log.len() < 10_000, "the log repeats it");
     }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::{
     cgi::{environ, latin_1, seen},
     support::{
-        assertions::{only_entry, whole},
+        assertions::{complete_response, only_log_message},
         child_process,
-        probe::{ORDINARY, Probe, Server, python},
+        probe::{Implementation, ORDINARY, Probe, python},
     },
 };
 
@@ -23,8 +23,8 @@ array = lambda words: (ctypes.c_char_p * (len(words) + 1))(*words, None)
 ctypes.CDLL(None).execve(arguments[0], array(arguments), array(variables))
 ";
 
-/// What an application sees when its gateway is started with exactly `block` beside the ordinary
-/// variables that are not in it.
+/// The environ of an application whose gateway gets `block` and the ordinary variables that `block`
+/// lacks.
 fn seen_with_block(block: &[&[u8]]) -> Value {
     let probe = environ();
     let mut variables: Vec<Vec<u8>> = block.iter().map(|variable| variable.to_vec()).collect();
@@ -36,11 +36,11 @@ fn seen_with_block(block: &[&[u8]]) -> Value {
     }
     let given: Vec<u8> =
         variables.iter().flat_map(|variable| [variable, &b"\0"[..]].concat()).collect();
-    let gateway = probe.command(Server::Wsgate);
+    let gateway = probe.command(Implementation::Wsgate);
     let mut command = Command::new(python());
     command.args(["-c", EXECVE]).arg(gateway.get_program()).args(gateway.get_args());
     let ended = child_process::run(&mut command, given);
-    serde_json::from_slice(&whole(&ended.stdout).body).unwrap()
+    serde_json::from_slice(&complete_response(&ended.stdout).body).unwrap()
 }
 
 #[test]
@@ -115,8 +115,12 @@ fn c03_an_empty_variable_and_a_missing_one_mean_the_same() {
 fn c03_a_missing_or_empty_method_is_answered_with_400() {
     for probe in [environ().variable("REQUEST_METHOD", ""), environ().without("REQUEST_METHOD")] {
         let response = probe.run();
-        assert_eq!(whole(&response.raw).status, 400);
-        assert!(only_entry(&response.log, "W0401").contains("REQUEST_METHOD"), "{}", response.log);
+        assert_eq!(complete_response(&response.raw).status, 400);
+        assert!(
+            only_log_message(&response.log, "W0401").contains("REQUEST_METHOD"),
+            "{}",
+            response.log
+        );
     }
 }
 
@@ -161,9 +165,13 @@ fn c05_a_content_length_that_is_no_number_of_digits_is_answered_with_400() {
         "18446744073709551616",
     ] {
         let response = Probe::new(app).post("12345").variable("CONTENT_LENGTH", length).run();
-        let page = whole(&response.raw);
+        let page = complete_response(&response.raw);
         assert_eq!((page.status, response.exit.code()), (400, Some(0)), "{length:?}: {response:?}");
-        assert!(only_entry(&response.log, "W0401").contains("CONTENT_LENGTH"), "{}", response.log);
+        assert!(
+            only_log_message(&response.log, "W0401").contains("CONTENT_LENGTH"),
+            "{}",
+            response.log
+        );
     }
 }
 
@@ -270,8 +278,8 @@ fn c13_a_method_is_any_token_and_keeps_its_case() {
 fn c13_a_method_that_is_no_token_is_answered_with_400() {
     for method in [&b"GET "[..], b"GE T", b"GET\r\nX: y", b"G\xc9T", b"GET,POST", b"<b>"] {
         let response = environ().variable("REQUEST_METHOD", method).run();
-        assert_eq!(whole(&response.raw).status, 400, "{response:?}");
-        only_entry(&response.log, "W0401");
+        assert_eq!(complete_response(&response.raw).status, 400, "{response:?}");
+        only_log_message(&response.log, "W0401");
     }
 }
 
@@ -293,8 +301,12 @@ fn c16_a_port_is_a_number_of_digits() {
     }
     for port in ["80x", "-80", "http", "8 0", "80\n"] {
         let response = environ().variable("SERVER_PORT", port).run();
-        assert_eq!(whole(&response.raw).status, 400, "{port}: {response:?}");
-        assert!(only_entry(&response.log, "W0401").contains("SERVER_PORT"), "{}", response.log);
+        assert_eq!(complete_response(&response.raw).status, 400, "{port}: {response:?}");
+        assert!(
+            only_log_message(&response.log, "W0401").contains("SERVER_PORT"),
+            "{}",
+            response.log
+        );
     }
 }
 

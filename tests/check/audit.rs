@@ -2,13 +2,13 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use crate::{check::Site, support::probe::dedent};
+use crate::{check::CheckSite, support::probe::dedent};
 
 /// Processes that are forked may share it.
 const FORKED: &str = "fit: ";
-/// Each process needs its own.
+/// Forked processes would share the open file.
 const EACH: &str = "processes that are forked share what is open";
-/// One process at a time may have it.
+/// The resource is exclusive.
 const ONE: &str = "one process at a time may have that";
 
 /// Code of a module, what is said of it, and the verdict.
@@ -191,7 +191,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         EACH,
     ),
     ("import multiprocessing\nthe = multiprocessing.Lock()", "nothing is left", FORKED),
-    // What the kernel keeps behind other descriptors.
+    // Other kernel objects behind descriptors.
     ("import select\nthe = select.epoll()", "`anon_inode:[eventpoll]`", EACH),
     ("import asyncio\nthe = asyncio.new_event_loop()", "`anon_inode:[eventpoll]`", EACH),
     ("import ctypes\nthe = ctypes.CDLL(None).eventfd(0, 0)", "`anon_inode:[eventfd]`", EACH),
@@ -238,14 +238,21 @@ const TABLE: &[(&str, &str, &str)] = &[
 
 #[test]
 fn every_row_of_the_table_is_judged_as_it_says() {
-    // Each in a directory of its own, and several at a time.
+    // Several rows run at a time, each in its own directory.
     std::thread::scope(|scope| {
         for rows in TABLE.chunks(TABLE.len().div_ceil(4)) {
             scope.spawn(move || {
                 for &(module, said, verdict) in rows {
-                    let told = Site::new().fitness(&dedent(module));
-                    assert!(told.contains(said) && told.contains(verdict), "{module}\n{told}");
-                    assert_eq!(verdict == FORKED, told.starts_with(FORKED), "{module}\n{told}");
+                    let reported = CheckSite::new().fitness(&dedent(module));
+                    assert!(
+                        reported.contains(said) && reported.contains(verdict),
+                        "{module}\n{reported}"
+                    );
+                    assert_eq!(
+                        verdict == FORKED,
+                        reported.starts_with(FORKED),
+                        "{module}\n{reported}"
+                    );
                 }
             });
         }
@@ -254,21 +261,21 @@ fn every_row_of_the_table_is_judged_as_it_says() {
 
 #[test]
 fn a_logger_that_is_connected_to_the_systems_log_may_be_shared() {
-    let site = Site::new();
-    let _log = UnixDatagram::bind(site.place.path("site/log.sock")).unwrap();
-    let told = site
+    let site = CheckSite::new();
+    let _log = UnixDatagram::bind(site.dir.path("site/log.sock")).unwrap();
+    let reported = site
         .fitness("import logging.handlers\nhandler = logging.handlers.SysLogHandler('log.sock')");
     assert!(
-        told.starts_with("fit: module `app.db` (line 2) opened a socket, descriptor "),
-        "{told}"
+        reported.starts_with("fit: module `app.db` (line 2) opened a socket, descriptor "),
+        "{reported}"
     );
-    assert!(told.contains("/site/log.sock`\n"), "{told}");
+    assert!(reported.contains("/site/log.sock`\n"), "{reported}");
 }
 
 #[test]
 fn the_system_log_server_is_no_second_process() {
-    let site = Site::new();
-    let told = site.fitness(
+    let site = CheckSite::new();
+    let reported = site.fitness(
         "
         import atexit, os, socket
         log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -276,5 +283,5 @@ fn the_system_log_server_is_no_second_process() {
         os.unlink('log.sock')
         ",
     );
-    assert!(told.contains(": at `log.sock`") && told.contains(ONE), "{told}");
+    assert!(reported.contains(": at `log.sock`") && reported.contains(ONE), "{reported}");
 }

@@ -1,4 +1,4 @@
-//! What the web server's user could not read.
+//! Files that the web server's user could not read.
 
 use std::{
     fs::{
@@ -7,20 +7,20 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use crate::check::{HELLO, Site, line, only_problem};
+use crate::check::{CheckSite, HELLO, line, only_problem};
 
-fn set_mode(site: &Site, relative: &str, mode: u32) {
-    fs::set_permissions(site.place.path(relative), Permissions::from_mode(mode)).unwrap();
+fn set_mode(site: &CheckSite, relative: &str, mode: u32) {
+    fs::set_permissions(site.dir.path(relative), Permissions::from_mode(mode)).unwrap();
 }
 
 /// A site with a module beside the script and one below it.
-fn site() -> Site {
-    let site = Site::new();
+fn site() -> CheckSite {
+    let site = CheckSite::new();
     let code = format!("import beside, package.below\n{}", crate::support::probe::dedent(HELLO));
-    site.place.script("site/app.wsgi", "#!WSGATE", &code);
-    site.place.file("site/beside.py", "");
-    site.place.file("site/package/__init__.py", "");
-    site.place.file("site/package/below.py", "");
+    site.dir.script("site/app.wsgi", "#!WSGATE", &code);
+    site.dir.file("site/beside.py", "");
+    site.dir.file("site/package/__init__.py", "");
+    site.dir.file("site/package/below.py", "");
     site
 }
 
@@ -63,7 +63,7 @@ fn an_engine_and_a_gateway_that_the_servers_user_could_not_read_are_named() {
         ended
             .text()
             .lines()
-            .any(|line| line.trim_start() == site.place.path("bin").to_str().unwrap()),
+            .any(|line| line.trim_start() == site.dir.path("bin").to_str().unwrap()),
         "{}",
         ended.text()
     );
@@ -74,7 +74,7 @@ fn many_files_that_could_not_be_read_are_counted() {
     let site = site();
     let names: Vec<String> = (0..15).map(|number| format!("module{number}")).collect();
     for name in &names {
-        let module = site.place.file(&format!("site/{name}.py"), "");
+        let module = site.dir.file(&format!("site/{name}.py"), "");
         fs::set_permissions(module, Permissions::from_mode(0o600)).unwrap();
     }
     let code = format!("import {}\n{}", names.join(", "), crate::support::probe::dedent(HELLO));

@@ -10,9 +10,9 @@ use std::process::Command;
 
 use crate::support::{
     child_process::{
-        Ended, {self},
+        ExitedProcess, {self},
     },
-    install_dir::Place,
+    install_dir::InstallDir,
     probe::python,
 };
 
@@ -23,36 +23,36 @@ const HELLO: &str = "
     ";
 
 /// A site that a person has a look at.
-struct Site {
-    place: Place,
+struct CheckSite {
+    dir: InstallDir,
 }
 
-impl Site {
+impl CheckSite {
     fn new() -> Self {
-        let place = Place::new();
-        std::fs::create_dir(place.path("site")).unwrap();
-        Self { place }
+        let dir = InstallDir::new();
+        std::fs::create_dir(dir.path("site")).unwrap();
+        Self { dir }
     }
 
-    /// The command `wsgate check` with `words`, from the site's directory.
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(self.place.wsgate());
+    /// The command `wsgate check` with `args`, from the site's directory.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.dir.wsgate());
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", python().parent().unwrap().display());
         // A user that every machine has and that owns nothing.
-        command.arg("check").args(["--user", "daemon"]).args(words);
-        command.env_clear().env("PATH", path).current_dir(self.place.path("site"));
+        command.arg("check").args(["--user", "daemon"]).args(args);
+        command.env_clear().env("PATH", path).current_dir(self.dir.path("site"));
         command
     }
 
     #[track_caller]
-    fn check(&self, words: &[&str]) -> Ended {
-        child_process::run(&mut self.command(words), "")
+    fn check(&self, args: &[&str]) -> ExitedProcess {
+        child_process::run(&mut self.command(args), "")
     }
 
     /// Checks a script with this code, which has nothing else to complain of.
     #[track_caller]
-    fn check_code(&self, code: &str) -> Ended {
-        self.place.script("site/app.wsgi", "#!WSGATE", code);
+    fn check_code(&self, code: &str) -> ExitedProcess {
+        self.dir.script("site/app.wsgi", "#!WSGATE", code);
         self.check(&["app.wsgi"])
     }
 }
@@ -67,20 +67,20 @@ fn line<'a>(text: &'a str, name: &str) -> &'a str {
     line.trim_start()
 }
 
-/// A problem is reported that has `words` in it, and nothing else.
+/// A problem is reported that has `args` in it, and nothing else.
 #[track_caller]
-fn only_problem(ended: &Ended, words: &str) {
+fn only_problem(ended: &ExitedProcess, args: &str) {
     let text = ended.text();
     assert_eq!(ended.code(), Some(1), "{text}\n{}", ended.stderr);
     let problems = text.lines().filter(|line| line.starts_with("problem ")).count();
-    let told = text.split_once("\nproblem ").map_or("", |(_, problem)| problem);
-    assert!(problems == 1 && told.contains(words), "{text}");
+    let reported = text.split_once("\nproblem ").map_or("", |(_, problem)| problem);
+    assert!(problems == 1 && reported.contains(args), "{text}");
     assert!(!text.contains("no problem was found"), "{text}");
 }
 
 #[test]
 fn a_good_application_has_no_problem() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let ended = site.check_code(HELLO);
     let text = ended.text();
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{text}");
@@ -89,7 +89,7 @@ fn a_good_application_has_no_problem() {
     assert!(line(&text, "engine ").contains("libwsgate_engine.so, build "), "{text}");
     assert!(line(&text, "python ").starts_with("3."), "{text}");
     assert_eq!(line(&text, "virtualenv "), "none");
-    assert_eq!(line(&text, "sys.path "), site.place.path("site").to_str().unwrap());
+    assert_eq!(line(&text, "sys.path "), site.dir.path("site").to_str().unwrap());
     assert!(line(&text, "import ").ends_with(" ms"), "{text}");
     assert_eq!(line(&text, "callable "), "application, a function");
     assert!(line(&text, "first request ").starts_with("GET / gave 200 OK in "), "{text}");
@@ -99,13 +99,13 @@ fn a_good_application_has_no_problem() {
 
 #[test]
 fn every_form_of_app_can_be_checked() {
-    let site = Site::new();
-    site.place.file(
+    let site = CheckSite::new();
+    site.dir.file(
         "site/plain.py",
         "def app(environ, start_response): start_response('204 No Content', []); return []",
     );
-    site.place.file("site/package/__init__.py", "");
-    site.place.file(
+    site.dir.file("site/package/__init__.py", "");
+    site.dir.file(
         "site/package/web.py",
         "
         class Site:
@@ -136,9 +136,9 @@ fn every_form_of_app_can_be_checked() {
 
 #[test]
 fn options_of_the_scripts_own_line_hold() {
-    let site = Site::new();
-    site.place.file("site/lib/below.py", "");
-    site.place.script(
+    let site = CheckSite::new();
+    site.dir.file("site/lib/below.py", "");
+    site.dir.script(
         "site/app.wsgi",
         "#!WSGATE --path lib --env NEEDED=1",
         &format!(
@@ -153,7 +153,7 @@ fn options_of_the_scripts_own_line_hold() {
 
 #[test]
 fn what_an_application_prints_is_no_part_of_the_report() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let ended = site.check_code(&format!(
         "import os\nprint('printed')\nos.system('echo child')\n{}",
         crate::support::probe::dedent(HELLO)
@@ -164,7 +164,7 @@ fn what_an_application_prints_is_no_part_of_the_report() {
 
 #[test]
 fn threads_that_run_after_the_import_are_reported() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let code = "import threading\nfor _ in range(2): \
         threading.Thread(target=threading.Event().wait, daemon=True).start()\n";
     let ended = site.check_code(&format!("{code}{}", crate::support::probe::dedent(HELLO)));
@@ -178,18 +178,18 @@ fn threads_that_run_after_the_import_are_reported() {
 
 #[test]
 fn wrong_arguments_are_an_error_with_exit_code_2() {
-    let site = Site::new();
-    for (words, said) in [
+    let site = CheckSite::new();
+    for (args, said) in [
         (&["--bogus", "app.wsgi"][..], "--bogus"),
         (&[], "<APP>"),
         (&["app.wsgi:1x"], "1x"),
         (&["app.wsgi", "/path"], "/path"),
     ] {
-        let ended = site.check(words);
-        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{words:?}");
+        let ended = site.check(args);
+        assert_eq!((ended.code(), ended.text().as_str()), (Some(2), ""), "{args:?}");
         assert!(ended.stderr.contains(said), "{}", ended.stderr);
     }
-    let mut command = Command::new(site.place.wsgate());
+    let mut command = Command::new(site.dir.wsgate());
     let ended =
         child_process::run(command.args(["check", "--user", "no-such-user", "app.wsgi"]), "");
     assert_eq!(ended.code(), Some(2));

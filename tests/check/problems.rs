@@ -1,16 +1,16 @@
-//! What is wrong with an application.
+//! Problems of an application.
 
 use std::{fs, process::Command};
 
 use crate::{
-    check::{HELLO, Site, line, only_problem},
+    check::{CheckSite, HELLO, line, only_problem},
     support::{child_process, probe::python},
 };
 
 #[test]
 fn an_application_that_cannot_be_loaded_is_a_problem_with_its_log_message() {
-    let site = Site::new();
-    for (code, words) in [
+    let site = CheckSite::new();
+    for (code, args) in [
         ("import nowhere", "needs the module `nowhere`, which was not found"),
         ("raise RuntimeError('why')", "RuntimeError: why"),
         ("def broken(:", "SyntaxError"),
@@ -22,18 +22,18 @@ fn an_application_that_cannot_be_loaded_is_a_problem_with_its_log_message() {
     ] {
         let ended = site.check_code(code);
         let text = ended.text();
-        only_problem(&ended, words);
+        only_problem(&ended, args);
         assert!(text.contains("hint: "), "{text}");
         assert!(
             line(&text, "python ").starts_with("3."),
-            "what was found before is told all the same: {text}"
+            "earlier findings are reported, too: {text}"
         );
     }
 }
 
 #[test]
 fn an_application_that_crashes_python_is_a_problem_with_its_log_message() {
-    let site = Site::new();
+    let site = CheckSite::new();
     for (code, entry) in [("import os; os._exit(3)", "W0601"), ("import os; os.abort()", "W0603")] {
         let ended = site.check_code(code);
         only_problem(&ended, "python did not get far enough");
@@ -43,8 +43,8 @@ fn an_application_that_crashes_python_is_a_problem_with_its_log_message() {
 
 #[test]
 fn an_application_that_does_not_finish_is_killed() {
-    let site = Site::new();
-    site.place.script("site/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
+    let site = CheckSite::new();
+    site.dir.script("site/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     let ended = site.check(&["app.wsgi"]);
     assert_eq!(ended.code(), Some(1), "{}", ended.text());
     assert!(
@@ -57,11 +57,11 @@ fn an_application_that_does_not_finish_is_killed() {
 
 #[test]
 fn a_first_request_that_fails_is_a_problem() {
-    let site = Site::new();
-    for (body, words) in [
+    let site = CheckSite::new();
+    for (body, args) in [
         ("raise RuntimeError('why')", "RuntimeError: why"),
         ("return 'text'", "bytes"),
-        // What follows, only the strictest judge sees.
+        // Only `wsgiref.validate` reports the following mistakes.
         ("pass", "must return an iterator"),
         (
             "start_response('204 No Content', [('Content-Type', 'text/plain')]); return []",
@@ -71,20 +71,20 @@ fn a_first_request_that_fails_is_a_problem() {
     ] {
         let ended =
             site.check_code(&format!("def application(environ, start_response):\n    {body}\n"));
-        only_problem(&ended, words);
+        only_problem(&ended, args);
         assert!(line(&ended.text(), "callable ").starts_with("application"), "{}", ended.text());
     }
 }
 
 #[test]
 fn a_first_line_with_a_dos_line_end_is_a_problem() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let text = format!(
         "#!{}\r\n{}",
-        site.place.wsgate().display(),
+        site.dir.wsgate().display(),
         crate::support::probe::dedent(HELLO).replace('\n', "\r\n")
     );
-    site.place.executable("site/app.wsgi", text);
+    site.dir.executable("site/app.wsgi", text);
     let ended = site.check(&["app.wsgi"]);
     only_problem(&ended, "ends with CR LF");
     assert!(ended.text().contains("sed -i"), "{}", ended.text());
@@ -92,28 +92,28 @@ fn a_first_line_with_a_dos_line_end_is_a_problem() {
 
 #[test]
 fn a_first_line_that_names_nothing_is_a_problem() {
-    let site = Site::new();
-    site.place.script("site/app.wsgi", "#!/absent/wsgate --debug", HELLO);
+    let site = CheckSite::new();
+    site.dir.script("site/app.wsgi", "#!/absent/wsgate --debug", HELLO);
     only_problem(&site.check(&["app.wsgi"]), "names `/absent/wsgate`, which is not there");
 }
 
 #[test]
 fn a_script_that_is_not_executable_is_a_problem_and_a_module_is_none() {
-    let site = Site::new();
-    let script = site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
+    let site = CheckSite::new();
+    let script = site.dir.script("site/app.wsgi", "#!WSGATE", HELLO);
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let ended = site.check(&["app.wsgi"]);
     only_problem(&ended, "is not executable");
     assert!(ended.text().contains("hint: chmod +x"), "{}", ended.text());
-    // Without a first line it is started by another program.
-    site.place.file("site/plain.wsgi", HELLO);
+    // A script without a first line is started by another program.
+    site.dir.file("site/plain.wsgi", HELLO);
     assert_eq!(site.check(&["plain.wsgi"]).code(), Some(0));
 }
 
 #[test]
 fn wrong_options_on_the_first_line_are_an_error_with_exit_code_78() {
-    let site = Site::new();
-    site.place.script("site/app.wsgi", "#!WSGATE --bogus", HELLO);
+    let site = CheckSite::new();
+    site.dir.script("site/app.wsgi", "#!WSGATE --bogus", HELLO);
     let ended = site.check(&["app.wsgi"]);
     assert_eq!(ended.code(), Some(78));
     assert!(ended.stderr.contains("W0103") && ended.stderr.contains("--bogus"), "{}", ended.stderr);
@@ -121,18 +121,18 @@ fn wrong_options_on_the_first_line_are_an_error_with_exit_code_78() {
 
 #[test]
 fn unusable_settings_are_an_error_with_exit_code_78() {
-    let site = Site::new();
-    site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
-    for (words, code) in [
+    let site = CheckSite::new();
+    site.dir.script("site/app.wsgi", "#!WSGATE", HELLO);
+    for (args, code) in [
         (&["./absent.wsgi"][..], "W0102"),
         (&["../site"], "W0102"),
         (&["app.wsgi", "--venv", "absent"], "W0201"),
         (&["app.wsgi", "--python", "/absent"], "W0202"),
         (&["app.wsgi", "--chdir", "absent"], "W0105"),
     ] {
-        let ended = site.check(words);
-        assert_eq!(ended.code(), Some(78), "{words:?}: {}", ended.text());
-        assert_eq!(crate::support::assertions::codes(&ended.stderr), [code], "{words:?}");
+        let ended = site.check(args);
+        assert_eq!(ended.code(), Some(78), "{args:?}: {}", ended.text());
+        assert_eq!(crate::support::assertions::codes(&ended.stderr), [code], "{args:?}");
         assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     }
     let ended = child_process::run(site.command(&["app.wsgi"]).env("WSGATE_ENGINE", "/absent"), "");
@@ -142,9 +142,9 @@ fn unusable_settings_are_an_error_with_exit_code_78() {
 
 #[test]
 fn a_virtualenv_is_reported_with_the_python_version_that_created_it() {
-    let site = Site::new();
-    site.place.script("site/app.wsgi", "#!WSGATE", HELLO);
-    let venv = site.place.path("site/venv");
+    let site = CheckSite::new();
+    site.dir.script("site/app.wsgi", "#!WSGATE", HELLO);
+    let venv = site.dir.path("site/venv");
     let made =
         Command::new(python()).args(["-m", "venv", "--without-pip"]).arg(&venv).status().unwrap();
     assert!(made.success());

@@ -1,13 +1,13 @@
 //! Random number generators that repeat in each process that is forked.
 
 use crate::{
-    check::{HELLO, Site, line},
+    check::{CheckSite, HELLO, line},
     support::probe::dedent,
 };
 
 #[test]
 fn generators_in_globals_are_named_and_no_others() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let code = "
         import random, secrets, tempfile
         from random import choice

@@ -1,9 +1,10 @@
-//! Whether an application is fit to be loaded once and forked, and whose doing it is if not.
+//! The finding of `wsgate check`: may the application be loaded once and forked, and if not, which
+//! module prevents it?
 
 use std::os::unix::net::UnixListener;
 
 use crate::{
-    check::{HELLO, Site, line},
+    check::{CheckSite, HELLO, line},
     support::probe::dedent,
 };
 
@@ -11,13 +12,12 @@ use crate::{
 const NOT_FIT: &str = "the application is not fit for --mode warm and --preload: see `warm` above; \
     there is no other problem\n";
 
-impl Site {
-    /// What is said of the application made of `code`, a script that imports `app.db`, which is
-    /// `module`.
+impl CheckSite {
+    /// The finding about a script that imports `app.db`, whose code is `module`.
     #[track_caller]
     pub(super) fn fitness(&self, module: &str) -> String {
-        self.place.file("site/app/__init__.py", "");
-        self.place.file("site/app/db.py", module);
+        self.dir.file("site/app/__init__.py", "");
+        self.dir.file("site/app/db.py", module);
         let ended = self.check_code(&format!("import app.db\n{}", dedent(HELLO)));
         let text = ended.text();
         assert_eq!(
@@ -29,8 +29,8 @@ impl Site {
         let is_fit = text.contains("\nwarm           fit: ");
         let last = if is_fit { "no problem was found\n" } else { NOT_FIT };
         assert!(text.ends_with(last) && text.contains("no problem was found") == is_fit, "{text}");
-        let (_, told) = text.split_once("\nwarm ").unwrap_or_else(|| panic!("{text}"));
-        let mut lines = told.lines();
+        let (_, reported) = text.split_once("\nwarm ").unwrap_or_else(|| panic!("{text}"));
+        let mut lines = reported.lines();
         let first = lines.next().unwrap().trim().to_owned();
         let rest = lines.take_while(|line| line.starts_with(' ')).map(str::trim);
         std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join("\n")
@@ -39,7 +39,7 @@ impl Site {
 
 #[test]
 fn an_application_that_leaves_nothing_behind_is_fit() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let closes = "
         import socket, sqlite3, threading
         with open(__file__) as file: file.read()
@@ -56,9 +56,9 @@ fn an_application_that_leaves_nothing_behind_is_fit() {
 
 #[test]
 fn files_left_open_and_threads_left_running_are_reported_with_module_and_line() {
-    let site = Site::new();
-    let path = |name: &str| site.place.path("site").join(name).display().to_string();
-    let listener = UnixListener::bind(site.place.path("site/db.sock")).unwrap();
+    let site = CheckSite::new();
+    let path = |name: &str| site.dir.path("site").join(name).display().to_string();
+    let listener = UnixListener::bind(site.dir.path("site/db.sock")).unwrap();
     let cases = [
         (
             "import threading\ngo = threading.Event()\nfor _ in range(2): \
@@ -93,33 +93,36 @@ fn files_left_open_and_threads_left_running_are_reported_with_module_and_line() 
         ("import select\n\n\nthe = select.epoll()", 4, "`anon_inode:[eventpoll]`".to_owned()),
     ];
     for (module, number, what) in cases {
-        let told = site.fitness(module);
-        assert!(told.starts_with(&format!("not fit: module `app.db` (line {number}) ")), "{told}");
-        assert!(told.contains(&what), "{what}: {told}");
-        assert!(told.contains("--mode warm"), "{told}");
+        let reported = site.fitness(module);
+        assert!(
+            reported.starts_with(&format!("not fit: module `app.db` (line {number}) ")),
+            "{reported}"
+        );
+        assert!(reported.contains(&what), "{what}: {reported}");
+        assert!(reported.contains("--mode warm"), "{reported}");
     }
     drop(listener);
 }
 
 #[test]
 fn several_findings_are_reported_each_with_its_own_module() {
-    let site = Site::new();
-    site.place.file(
+    let site = CheckSite::new();
+    site.dir.file(
         "site/jobs.py",
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()",
     );
-    let told = site.fitness("import jobs\nthe = open(__file__)");
+    let reported = site.fitness("import jobs\nthe = open(__file__)");
     assert!(
-        told.contains(
+        reported.contains(
             "module `jobs` (line 2) started 1 thread\nmodule `app.db` (line 2) opened the file "
         ),
-        "{told}"
+        "{reported}"
     );
 }
 
 #[test]
 fn the_script_itself_is_reported_by_its_file_name() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let ended = site.check_code(&format!("the = open(__file__)\n{}", dedent(HELLO)));
     let text = ended.text();
     assert!(
@@ -130,9 +133,9 @@ fn the_script_itself_is_reported_by_its_file_name() {
 
 #[test]
 fn findings_in_an_installed_package_are_attributed_to_the_code_that_calls_it() {
-    let site = Site::new();
+    let site = CheckSite::new();
     // Its C code opens without telling Python.
-    site.place.file(
+    site.dir.file(
         "site/site-packages/driver.py",
         "
         import ctypes
@@ -141,25 +144,26 @@ fn findings_in_an_installed_package_are_attributed_to_the_code_that_calls_it() {
             assert libc.socket(1, 1, 0) > 2
         ",
     );
-    let told = site
+    let reported = site
         .fitness("import sys\nsys.path.append('site-packages')\nimport driver\n\ndriver.connect()");
     assert!(
-        told.starts_with("not fit: module `app.db` (line 5), through `driver`, opened a socket, "),
-        "{told}"
+        reported
+            .starts_with("not fit: module `app.db` (line 5), through `driver`, opened a socket, "),
+        "{reported}"
     );
 }
 
 #[test]
 fn a_file_that_is_only_appended_to_does_no_harm() {
-    let site = Site::new();
-    let told = site.fitness("import logging\nlogging.basicConfig(filename='app.log')");
-    assert!(told.starts_with("fit: module `app.db` (line 2) opened the file "), "{told}");
-    assert!(told.contains("app.log` to append to it\n"), "{told}");
+    let site = CheckSite::new();
+    let reported = site.fitness("import logging\nlogging.basicConfig(filename='app.log')");
+    assert!(reported.starts_with("fit: module `app.db` (line 2) opened the file "), "{reported}");
+    assert!(reported.contains("app.log` to append to it\n"), "{reported}");
 }
 
 #[test]
 fn the_last_line_and_the_exit_code_say_that_the_requested_mode_is_not_available() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let threads =
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n";
     let file = "the = open('data', 'w')\n";
@@ -171,7 +175,7 @@ fn the_last_line_and_the_exit_code_say_that_the_requested_mode_is_not_available(
         ("resident", threads, 0),
         ("resident", file, 1),
     ] {
-        site.place.script(
+        site.dir.script(
             "site/app.wsgi",
             &format!("#!WSGATE --mode {mode}"),
             &format!("{module}{}", dedent(HELLO)),
@@ -193,7 +197,7 @@ fn the_last_line_and_the_exit_code_say_that_the_requested_mode_is_not_available(
 
 #[test]
 fn what_a_warm_up_request_opens_counts_too() {
-    let site = Site::new();
+    let site = CheckSite::new();
     let code = "
         def application(environ, start_response):
             global the
@@ -202,7 +206,7 @@ fn what_a_warm_up_request_opens_counts_too() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'hello']
         ";
-    site.place.script("site/app.wsgi", "#!WSGATE --warm-up /open", code);
+    site.dir.script("site/app.wsgi", "#!WSGATE --warm-up /open", code);
     let text = site.check(&["app.wsgi"]).text();
     assert!(
         line(&text, "warm ").starts_with("not fit: module `app.wsgi` (line 6) opened the file "),

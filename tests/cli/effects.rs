@@ -11,9 +11,9 @@ use crate::{
     support::{
         artefacts,
         child_process::{
-            Ended, {self},
+            ExitedProcess, {self},
         },
-        install_dir::Place,
+        install_dir::InstallDir,
     },
 };
 
@@ -45,7 +45,7 @@ fn value(option: &str) -> Option<&'static str> {
     })
 }
 
-fn is_refused(ended: &Ended, option: &str) -> bool {
+fn is_refused(ended: &ExitedProcess, option: &str) -> bool {
     ended.code() == Some(2) && ended.stderr.contains(&format!("{option} has no effect"))
 }
 
@@ -68,33 +68,33 @@ fn each_option_is_refused_or_stands_in_the_help_of_its_command() {
     for (command, known) in COMMANDS.iter().zip(&of_command) {
         for (long, form) in &forms {
             let is_listed = known.iter().any(|option| long_names(option).any(|name| name == long));
-            let mut words = vec![*command, long];
-            words.extend(value(form));
+            let mut args = vec![*command, long];
+            args.extend(value(form));
             // Of CGI there are more modes, and of a request more receivers.
             let resident = ["--mode", "resident"];
             let via = ["--via", "unix:/nonexistent/socket"];
             match (*command, long.as_str()) {
                 ("cgi", "--mode") => {}
-                ("cgi", _) if is_listed => words.extend(resident),
-                ("call", "--script-filename") => words.extend(via),
+                ("cgi", _) if is_listed => args.extend(resident),
+                ("call", "--script-filename") => args.extend(via),
                 ("call", "--via") => {}
-                _ => words.push(APP),
+                _ => args.push(APP),
             }
             if *command == "cgi" {
-                words.push(APP);
+                args.push(APP);
             }
-            let ended = wsgate(&words);
+            let ended = wsgate(&args);
             if is_listed {
-                assert!(!is_refused(&ended, long), "{words:?}: {}", ended.stderr);
+                assert!(!is_refused(&ended, long), "{args:?}: {}", ended.stderr);
                 assert!(
                     !ended.stderr.contains("unexpected argument"),
-                    "{words:?}: {}",
+                    "{args:?}: {}",
                     ended.stderr
                 );
             } else {
                 let is_unknown =
                     ended.code() == Some(2) && ended.stderr.contains("unexpected argument");
-                assert!(is_unknown || is_refused(&ended, long), "{words:?}: {}", ended.stderr);
+                assert!(is_unknown || is_refused(&ended, long), "{args:?}: {}", ended.stderr);
             }
         }
     }
@@ -102,7 +102,7 @@ fn each_option_is_refused_or_stands_in_the_help_of_its_command() {
 
 #[test]
 fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
-    for (words, said) in [
+    for (args, said) in [
         (
             &["fastcgi", "--mode", "warm", APP][..],
             "--mode has no effect in `wsgate fastcgi`; it is for CGI",
@@ -134,14 +134,14 @@ fn an_option_of_another_mode_is_refused_with_the_modes_that_it_is_for() {
         (&["check", "--debug", APP], "--debug has no effect in `wsgate check`"),
         (&["fastcgi", "--access-format", "json", APP], "--access-log"),
     ] {
-        let ended = wsgate(words);
+        let ended = wsgate(args);
         assert_eq!(
             (ended.code(), ended.text().as_str()),
             (Some(2), ""),
-            "{words:?}: {}",
+            "{args:?}: {}",
             ended.stderr
         );
-        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
     }
 }
 
@@ -152,39 +152,39 @@ const HELLO: &str = "def application(environ, start_response):
 
 #[test]
 fn a_worker_without_a_supervisor_refuses_what_only_pools_do() {
-    let place = Place::new();
-    let app = place.file("app.wsgi", HELLO);
-    let words = [
+    let dir = InstallDir::new();
+    let app = dir.file("app.wsgi", HELLO);
+    let args = [
         (&["--name", "x"][..], "--name has no effect in a worker on standard input"),
         (&["--preload", "yes"], "--preload has no effect in a worker on standard input"),
         (&["--warm-up", "/"], "--warm-up has no effect in a worker on standard input"),
         (&["--socket-owner", "root"], "--socket-owner has no effect"),
         (&["--socket-mode", "600", "--workers", "2"], "--socket-mode has no effect"),
     ];
-    for (words, said) in words {
-        let listener = UnixListener::bind(place.path("socket")).unwrap();
+    for (args, said) in args {
+        let listener = UnixListener::bind(dir.path("socket")).unwrap();
         let mut command = Command::new(artefacts::gateway());
-        command.arg("fastcgi").args(words).arg(&app).stdin(OwnedFd::from(listener));
+        command.arg("fastcgi").args(args).arg(&app).stdin(OwnedFd::from(listener));
         let output = command.output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
-        assert!(stderr.contains(said) && stderr.contains("[W0105]"), "{words:?}: {stderr}");
-        std::fs::remove_file(place.path("socket")).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(said) && stderr.contains("[W0105]"), "{args:?}: {stderr}");
+        std::fs::remove_file(dir.path("socket")).unwrap();
     }
 }
 
-/// One line serves CGI, FastCGI and the shell: what one of them uses may stand there.
+/// One first line serves CGI, FastCGI and the shell, and may have options of all of them.
 #[test]
 fn a_first_line_may_have_options_of_every_mode_that_it_serves_in() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     for (line, refused) in [
         ("--max-requests 5 --header-timeout 3 --slow 2 --reload --warm-up /", None),
         ("--mode warm --queue 3 --max-age 100", None),
         ("--queue 3", Some("--queue")),
         ("--mode cold --warm-idle 5", Some("--warm-idle")),
     ] {
-        let app = place.script("app.wsgi", &format!("#!WSGATE {line}"), HELLO);
-        let mut command = Command::new(place.wsgate());
+        let app = dir.script("app.wsgi", &format!("#!WSGATE {line}"), HELLO);
+        let mut command = Command::new(dir.wsgate());
         let ended = child_process::run(command.arg("call").arg(app), "");
         match refused {
             None => assert_eq!(

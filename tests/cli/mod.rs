@@ -7,32 +7,32 @@ use std::{path::Path, process::Command};
 use crate::support::{
     artefacts,
     child_process::{
-        Ended, {self},
+        ExitedProcess, {self},
     },
 };
 
-/// What `--help` lists, in its order.
+/// The subcommands in `--help`, in its order.
 const LISTED: [&str; 7] = ["cgi", "fastcgi", "status", "reload", "stop", "call", "check"];
 
-/// What it does not list: their output is for other programs.
+/// The hidden subcommands, whose output is for other programs.
 const HIDDEN: [&str; 2] = ["man", "completions"];
 
 #[track_caller]
-fn wsgate(words: &[&str]) -> Ended {
-    // From a directory where nothing is, and without the variables of whoever runs the tests.
+fn wsgate(args: &[&str]) -> ExitedProcess {
+    // In a directory without files, and without the variables of the user who runs the tests.
     let mut command = Command::new(artefacts::gateway());
-    child_process::run(command.args(words).env_clear().current_dir("/"), "")
+    child_process::run(command.args(args).env_clear().current_dir("/"), "")
 }
 
 /// Standard output of a command that succeeds.
 #[track_caller]
-fn output(words: &[&str]) -> String {
-    let ended = wsgate(words);
-    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{words:?}");
+fn output(args: &[&str]) -> String {
+    let ended = wsgate(args);
+    assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""), "{args:?}");
     ended.text()
 }
 
-/// Each option of a help text, with the text that explains it.
+/// The options of a help text, each with its explanation.
 fn options(help: &str) -> Vec<(String, String)> {
     let mut options: Vec<(String, String)> = Vec::new();
     let mut inside = false;
@@ -134,10 +134,10 @@ fn the_man_page_is_one_and_names_every_command() {
 
 #[test]
 fn the_man_page_can_be_formatted() {
-    let place = tempfile::TempDir::new().unwrap();
-    let path = place.path().join("wsgate.1");
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("wsgate.1");
     std::fs::write(&path, output(&["man"])).unwrap();
-    // Not every machine has it.
+    // Not every machine has groff.
     let Ok(formatted) =
         Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&path).output()
     else {
@@ -173,10 +173,10 @@ fn completions_know_every_option_of_every_command() {
 #[test]
 fn completions_are_scripts_that_their_shells_read() {
     for (shell, check) in [("bash", &["-n"][..]), ("zsh", &["-n"]), ("fish", &["--no-execute"])] {
-        let place = tempfile::TempDir::new().unwrap();
-        let path = place.path().join("completions");
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("completions");
         std::fs::write(&path, output(&["completions", shell])).unwrap();
-        // Not every machine has each.
+        // Not every machine has each shell.
         let Ok(read) = Command::new(shell).args(check).arg(&path).output() else { continue };
         assert!(
             read.status.success() && read.stderr.is_empty(),
@@ -195,7 +195,7 @@ fn the_version_is_the_packages() {
 
 #[test]
 fn unknown_arguments_are_an_error_with_exit_code_2() {
-    for (words, said) in [
+    for (args, said) in [
         (&["--bogus"][..], "--bogus"),
         (&["cgi", "--bogus", "app.wsgi"], "--bogus"),
         (&["call", "--bogus", "app.wsgi"], "--bogus"),
@@ -211,16 +211,16 @@ fn unknown_arguments_are_an_error_with_exit_code_2() {
         (&["call", "app.wsgi", "--timeout", "-1"], "-1"),
         (&["call", "app.wsgi", "--debug=yes"], "--debug"),
     ] {
-        let ended = wsgate(words);
+        let ended = wsgate(args);
         assert_eq!(
             (ended.code(), ended.text().as_str()),
             (Some(2), ""),
-            "{words:?}: {}",
+            "{args:?}: {}",
             ended.stderr
         );
         assert!(
             ended.stderr.contains(said) && ended.stderr.starts_with("error: "),
-            "{words:?}: {}",
+            "{args:?}: {}",
             ended.stderr
         );
     }
@@ -244,7 +244,7 @@ fn the_help_of_cgi_names_all_options_that_a_script_may_have() {
 #[test]
 fn the_help_lists_the_exit_codes_and_the_forms_of_app() {
     let help = output(&["--help"]);
-    for words in [
+    for args in [
         "0 done",
         "1 the thing asked for failed",
         "2 usage",
@@ -252,7 +252,7 @@ fn the_help_lists_the_exit_codes_and_the_forms_of_app() {
         "78 settings",
         "package.module[:callable]",
     ] {
-        assert!(help.contains(words), "no `{words}` in {help}");
+        assert!(help.contains(args), "no `{args}` in {help}");
     }
     assert!(!Path::new("/hello.wsgi").exists(), "the examples are examples");
 }

@@ -1,4 +1,4 @@
-//! One application in every mode: what it sees and keeps does not depend on how it is served.
+//! One application in every mode: its environ and its state do not depend on the mode.
 
 use std::{
     fs,
@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
-    pool::{Pool, Setup},
-    support::{child_process::Running, probe::Response},
-    warm::Site,
+    pool::{Pool, PoolSetup},
+    support::{child_process::RunningProcess, probe::CgiResponse},
+    warm::WarmSite,
 };
 
 /// The number of the responder's role (FastCGI 1.0, 6.1).
@@ -33,7 +33,7 @@ pub(crate) enum Mode {
     Lone,
 }
 
-/// All of them.
+/// All modes.
 pub(crate) const MODES: [Mode; 8] = [
     Mode::Cold,
     Mode::Warm,
@@ -46,7 +46,7 @@ pub(crate) const MODES: [Mode; 8] = [
 ];
 
 impl Mode {
-    /// Does the web server start a process for each request?
+    /// Returns whether the web server starts a process for each request.
     pub(crate) fn is_cgi(self) -> bool {
         matches!(self, Self::Cold | Self::Warm | Self::Resident)
     }
@@ -54,19 +54,19 @@ impl Mode {
 
 /// An application that is served in some mode. The environment variable `OUT` names a directory of
 /// its own.
-pub(crate) struct Served {
+pub(crate) struct ServedApp {
     mode: Mode,
     by: By,
     out: tempfile::TempDir,
 }
 
 enum By {
-    Cgi(Box<Site>),
+    Cgi(Box<WarmSite>),
     FastCgi(Box<Pool>),
     Stopped,
 }
 
-impl Served {
+impl ServedApp {
     /// Serves the application in `code`, which need not be indented to the left, with `options`.
     ///
     /// Warm and resident applications have answered one cold request with an empty path.
@@ -74,17 +74,17 @@ impl Served {
     pub(crate) fn start(mode: Mode, options: &[&str], code: &str) -> Self {
         let out = tempfile::TempDir::new().unwrap();
         let by = match mode {
-            Mode::Cold => By::Cgi(Box::new(Site::of("cold", &options.join(" "), code))),
-            Mode::Warm => By::Cgi(Box::new(Site::of("warm", &options.join(" "), code))),
-            Mode::Resident => By::Cgi(Box::new(Site::of("resident", &options.join(" "), code))),
+            Mode::Cold => By::Cgi(Box::new(WarmSite::of("cold", &options.join(" "), code))),
+            Mode::Warm => By::Cgi(Box::new(WarmSite::of("warm", &options.join(" "), code))),
+            Mode::Resident => By::Cgi(Box::new(WarmSite::of("resident", &options.join(" "), code))),
             Mode::Preloaded(threads) | Mode::NotPreloaded(threads) => {
                 let preload = if matches!(mode, Mode::Preloaded(_)) { "yes" } else { "no" };
-                let setup = Setup::new(code).variable("OUT", out.path()).words(options);
-                let setup = setup.words(&["--preload", preload, "--threads", &threads.to_string()]);
+                let setup = PoolSetup::new(code).variable("OUT", out.path()).args(options);
+                let setup = setup.args(&["--preload", preload, "--threads", &threads.to_string()]);
                 By::FastCgi(Box::new(setup.start()))
             }
             Mode::Lone => {
-                let setup = Setup::new(code).variable("OUT", out.path()).words(options);
+                let setup = PoolSetup::new(code).variable("OUT", out.path()).args(options);
                 let listener = UnixListener::bind(setup.path("app.sock")).unwrap();
                 By::FastCgi(Box::new(setup.start_on(listener)))
             }
@@ -115,7 +115,7 @@ impl Served {
         path: &str,
         variables: &[(&str, &str)],
         body: &[u8],
-    ) -> Response {
+    ) -> CgiResponse {
         let length = body.len().to_string();
         let ours =
             [("REQUEST_METHOD", method), ("PATH_INFO", path), ("CONTENT_LENGTH", length.as_str())];
@@ -125,17 +125,17 @@ impl Served {
                 command.stdin(Stdio::piped()).env("OUT", self.out.path());
                 command.env("REQUEST_URI", format!("/cgi-bin/app.wsgi{path}"));
                 command.envs(ours).envs(variables.iter().copied());
-                let mut running = Running::start(&mut command);
+                let mut running = RunningProcess::start(&mut command);
                 running.give(body);
                 let ended = running.end();
-                Response::parse(ended.stdout, String::new(), ended.status)
+                CgiResponse::parse(ended.stdout, String::new(), ended.status)
             }
             By::FastCgi(pool) => {
                 let params = [&ours[..], &[("REQUEST_URI", path)], variables].concat();
                 let output = pool.output(RESPONDER, &params, body);
                 // A wait status has the exit code in its second byte.
                 let status = ExitStatus::from_raw(if output.ended { 0 } else { 1 << 8 });
-                Response::parse(output.stdout, String::new(), status)
+                CgiResponse::parse(output.stdout, String::new(), status)
             }
             By::Stopped => panic!("{:?}: the application is not served any more", self.mode),
         }
@@ -143,7 +143,7 @@ impl Served {
 
     /// A CGI request that a test watches while it is served; none over FastCGI. Standard error is a
     /// file.
-    pub(crate) fn begin(&self, method: &str, path: &str) -> Option<Running> {
+    pub(crate) fn begin(&self, method: &str, path: &str) -> Option<RunningProcess> {
         let By::Cgi(site) = &self.by else { return None };
         let mut command = site.request();
         command
@@ -151,7 +151,7 @@ impl Served {
             .env("OUT", self.out.path())
             .env("REQUEST_METHOD", method)
             .env("PATH_INFO", path);
-        Some(Running::start(&mut command))
+        Some(RunningProcess::start(&mut command))
     }
 
     /// The error log of CGI requests as it is now.
@@ -164,7 +164,7 @@ impl Served {
         if let By::FastCgi(pool) = &self.by { Some(pool) } else { None }
     }
 
-    /// What stands in the environments of all its processes, those of requests included.
+    /// A variable in the environment of every process of the application.
     pub(crate) fn mark(&self) -> String {
         match &self.by {
             By::Cgi(site) => site.mark(),
@@ -178,7 +178,7 @@ impl Served {
         self.out.path().join(relative)
     }
 
-    /// What a file in that directory holds; nothing if there is none.
+    /// The content of a file in that directory; empty if the file is missing.
     pub(crate) fn written(&self, relative: &str) -> String {
         fs::read_to_string(self.out(relative)).unwrap_or_default()
     }
@@ -203,8 +203,8 @@ impl Served {
 
 /// Serves the application in every mode, and asserts something of each.
 #[track_caller]
-pub(crate) fn in_each_mode(code: &str, assert: impl Fn(&mut Served, Mode)) {
+pub(crate) fn in_each_mode(code: &str, assert: impl Fn(&mut ServedApp, Mode)) {
     for mode in MODES {
-        assert(&mut Served::start(mode, &[], code), mode);
+        assert(&mut ServedApp::start(mode, &[], code), mode);
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     guard::page,
     support::{
-        assertions::{judge, only_entry, whole},
+        assertions::{complete_response, only_log_message, parse_response},
         child_process::{self},
         probe::Probe,
     },
@@ -37,7 +37,7 @@ const FAILING: [(&str, u16, &str, &str); 22] = [
 
 #[test]
 fn an_application_that_fails_before_it_responses_is_answered_for() {
-    for (statement, status, code, words) in FAILING {
+    for (statement, status, code, args) in FAILING {
         let app = format!(
             "import ctypes, os, signal, sys, time\n\
              def application(environ, start_response):\n    \
@@ -45,20 +45,20 @@ fn an_application_that_fails_before_it_responses_is_answered_for() {
         );
         let response = Probe::new(&app).run();
         let entry = page(&response, status, code);
-        assert!(entry.contains(words), "{statement}: {entry}");
+        assert!(entry.contains(args), "{statement}: {entry}");
     }
 }
 
 #[test]
 fn an_application_that_fails_while_it_is_loaded_is_answered_for() {
-    for (statement, status, code, words) in FAILING {
+    for (statement, status, code, args) in FAILING {
         if statement.starts_with("return") {
             continue;
         }
         let response =
             Probe::new(&format!("import ctypes, os, signal, sys, time\n{statement}\n")).run();
         let code = match code {
-            "W0501" if words.contains("exit") || words == "words" => "W0304",
+            "W0501" if args.contains("exit") || args == "words" => "W0304",
             "W0501" => "W0301",
             other => other,
         };
@@ -80,7 +80,7 @@ fn a_failure_after_the_response_headers_cuts_the_response_and_sends_no_second_he
              yield b'begun'\n    {statement}\n"
         );
         let response = Probe::new(&app).run();
-        let head = judge(&response.raw).unwrap();
+        let head = parse_response(&response.raw).unwrap();
         assert_eq!(
             (head.status, head.body.as_slice(), response.exit.code()),
             (200, &b"begun"[..], Some(1)),
@@ -91,7 +91,7 @@ fn a_failure_after_the_response_headers_cuts_the_response_and_sends_no_second_he
             "W0601" | "W0603" => "W0602",
             other => other,
         };
-        only_entry(&response.log, code);
+        only_log_message(&response.log, code);
     }
 }
 
@@ -111,7 +111,7 @@ fn a_crash_leaves_the_python_stack_in_the_log() {
 
 #[test]
 fn a_failing_import_is_named_with_its_kind() {
-    for (app, code, words) in [
+    for (app, code, args) in [
         ("import nowhere.at_all", "W0302", "`nowhere`"),
         ("def application(:", "W0301", "SyntaxError"),
         ("\0", "W0301", "raised"),
@@ -123,7 +123,7 @@ fn a_failing_import_is_named_with_its_kind() {
         ("# coding: latin-9-and-a-half\n", "W0301", "SyntaxError"),
     ] {
         let response = Probe::new(app).run();
-        assert!(page(&response, 500, code).contains(words), "{app:?}: {}", response.log);
+        assert!(page(&response, 500, code).contains(args), "{app:?}: {}", response.log);
     }
 }
 
@@ -134,7 +134,7 @@ fn with_debug_the_page_shows_the_traceback() {
         "def application(environ, start_response): raise ValueError('<secret>')",
     ] {
         let response = Probe::new(app).options(&["--debug"]).run();
-        let text = String::from_utf8(whole(&response.raw).body).unwrap();
+        let text = String::from_utf8(complete_response(&response.raw).body).unwrap();
         assert!(
             text.contains("Traceback")
                 && text.contains("&lt;secret&gt;")
@@ -179,7 +179,7 @@ fn an_application_that_closes_all_descriptors_gets_a_valid_response() {
             return [b'hello']
         ";
     let response = Probe::new(app).run();
-    let page = whole(&response.raw);
+    let page = complete_response(&response.raw);
     assert!([500, 502].contains(&page.status) && response.exit.code() == Some(0), "{response:?}");
     assert!(!response.codes().is_empty());
 }
@@ -203,7 +203,7 @@ fn a_forked_child_that_falls_out_of_the_application_sends_no_second_response() {
     ] {
         let response = Probe::new(&falling.replace("FALL", fall)).run();
         assert_eq!(
-            (whole(&response.raw).body.as_slice(), response.exit.code()),
+            (complete_response(&response.raw).body.as_slice(), response.exit.code()),
             (&b"the parent"[..], Some(0)),
             "{fall}: {response:?}"
         );
@@ -221,11 +221,11 @@ fn a_child_process_that_outlives_the_application_does_not_hold_the_response() {
         ";
     let probe = Probe::new(app);
     let mark = format!("MARK={}", probe.directory().display());
-    let mut command = probe.command(crate::support::probe::Server::Wsgate);
+    let mut command = probe.command(crate::support::probe::Implementation::Wsgate);
     let ended = child_process::run(command.env("MARK", probe.directory()), "");
     crate::guard::page_of(&ended, 500, "W0601");
     for pid in crate::guard::marked(&mark) {
-        // It had a right to live on, and the test must clean up.
+        // The child process may keep running. The test must kill it.
         rustix::process::kill_process(
             rustix::process::Pid::from_raw(pid).unwrap(),
             rustix::process::Signal::KILL,

@@ -13,12 +13,12 @@ use std::{
 use crate::{
     guard::{page, page_of},
     support::{
-        assertions::{codes, whole},
+        assertions::{codes, complete_response},
         child_process::{
-            Running, piped, {self},
+            RunningProcess, piped, {self},
         },
-        install_dir::Place,
-        probe::{ORDINARY, Probe, Server},
+        install_dir::InstallDir,
+        probe::{Implementation, ORDINARY, Probe},
     },
 };
 
@@ -34,22 +34,23 @@ fn two_hundred_requests_at_once_get_each_its_own_response() {
     let probe = Probe::new(HELLO);
     let log_path = probe.directory().join("log");
     let log = File::create(&log_path).unwrap();
-    let all: Vec<Running> = (0..200)
+    let all: Vec<RunningProcess> = (0..200)
         .map(|number| {
-            let mut command = probe.command(Server::Wsgate);
+            let mut command = probe.command(Implementation::Wsgate);
             command.env("QUERY_STRING", format!("n={number}")).env("REQUEST_METHOD", "POST");
             command.env(
                 "CONTENT_LENGTH",
                 if number % 50 == 7 { "-1".to_owned() } else { "1000".to_owned() },
             );
-            let mut running = Running::start(piped(&mut command).stderr(log.try_clone().unwrap()));
+            let mut running =
+                RunningProcess::start(piped(&mut command).stderr(log.try_clone().unwrap()));
             running.give(format!("{number:1000}"));
             running
         })
         .collect();
     for (number, running) in all.into_iter().enumerate() {
         let ended = running.end();
-        let page = whole(&ended.stdout);
+        let page = complete_response(&ended.stdout);
         assert_eq!(ended.code(), Some(0));
         if number % 50 == 7 {
             assert_eq!(page.status, 400);
@@ -67,14 +68,14 @@ fn a_user_who_may_have_no_more_processes_gets_a_valid_response() {
     if !rustix::process::getuid().is_root() {
         return;
     }
-    let place = Place::new();
-    let script = place.file("cgi-bin/app.wsgi", HELLO);
+    let dir = InstallDir::new();
+    let script = dir.file("cgi-bin/app.wsgi", HELLO);
     let mut command = Command::new("prlimit");
     // A user of its own, so that one process, the gateway, is all there may be.
     command
         .args(["--nproc=1", "setpriv", "--reuid=64217", "--regid=64217", "--clear-groups", "--"])
-        .arg(place.wsgate());
-    place.describe(&mut command, &script);
+        .arg(dir.wsgate());
+    dir.describe(&mut command, &script);
     let ended = child_process::run(command.arg(&script), "");
     assert!(
         page_of(&ended, 503, "W0204").contains("Resource temporarily unavailable"),
@@ -85,13 +86,13 @@ fn a_user_who_may_have_no_more_processes_gets_a_valid_response() {
 
 #[test]
 fn a_gateway_that_may_open_no_more_files_gives_a_valid_response() {
-    let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let dir = InstallDir::new();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     let mut valid = 0;
     for limit in 4..24 {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={limit}")).arg(&script);
-        place.describe(&mut command, &script);
+        dir.describe(&mut command, &script);
         let ended = child_process::run(&mut command, "");
         if ended.code() == Some(127)
             || ended.stderr.contains("error while loading shared libraries")
@@ -99,7 +100,7 @@ fn a_gateway_that_may_open_no_more_files_gives_a_valid_response() {
             // Too few for the program to be loaded at all.
             continue;
         }
-        let page = whole(&ended.stdout);
+        let page = complete_response(&ended.stdout);
         assert!([200, 500, 503].contains(&page.status), "{limit}: {ended:?}");
         assert_eq!(
             codes(&ended.stderr).len(),
@@ -114,16 +115,16 @@ fn a_gateway_that_may_open_no_more_files_gives_a_valid_response() {
 
 #[test]
 fn an_application_that_may_have_no_more_memory_gets_a_valid_response() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     let code = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'x' * 1000000000]
         ";
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", code);
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", code);
     let mut command = Command::new("prlimit");
     command.arg("--as=600000000").arg(&script);
-    place.describe(&mut command, &script);
+    dir.describe(&mut command, &script);
     assert!(page_of(&child_process::run(&mut command, ""), 500, "W0501").contains("MemoryError"));
 }
 
@@ -134,7 +135,7 @@ fn variables_that_leave_no_room_for_a_python_are_a_valid_response() {
     let probe = Probe::new(HELLO);
     let mut room = 0;
     let with = |length: usize| {
-        let mut command = probe.command(Server::Wsgate);
+        let mut command = probe.command(Implementation::Wsgate);
         let full = length / 100_000;
         for number in 0..full {
             command.env(format!("HTTP_X_{number}"), "x".repeat(100_000));
@@ -164,12 +165,12 @@ fn variables_that_leave_no_room_for_a_python_are_a_valid_response() {
 
 #[test]
 fn a_python_that_cannot_be_started_is_named_with_its_cause() {
-    let place = Place::new();
-    let lost = place.executable("bin/lost", "#!/nowhere/loader\n");
-    let busy = place.path("bin/busy");
-    place.install(Path::new("/bin/true"), "bin/busy", 0o755);
+    let dir = InstallDir::new();
+    let lost = dir.executable("bin/lost", "#!/nowhere/loader\n");
+    let busy = dir.path("bin/busy");
+    dir.install(Path::new("/bin/true"), "bin/busy", 0o755);
     let _writer = File::options().append(true).open(&busy).unwrap();
-    for (python, words) in [
+    for (python, args) in [
         (lost, ["No such file or directory", "is missing"]),
         (busy, ["Text file busy", "is just being written"]),
     ] {
@@ -179,8 +180,7 @@ fn a_python_that_cannot_be_started_is_named_with_its_cause() {
             "{}",
             response.log
         );
-        words
-            .iter()
+        args.iter()
             .for_each(|word| assert!(response.log.contains(word), "no `{word}`: {}", response.log));
     }
 }
@@ -190,12 +190,12 @@ fn a_working_directory_that_nobody_may_enter_is_named_and_not_python() {
     if !rustix::process::getuid().is_root() {
         return;
     }
-    let place = Place::new();
-    fs::create_dir(place.path("closed")).unwrap();
-    fs::set_permissions(place.path("closed"), Permissions::from_mode(0o700)).unwrap();
-    let first_line = format!("#!WSGATE --chdir {}", place.path("closed").display());
-    let script = place.script("cgi-bin/app.wsgi", &first_line, HELLO);
-    let ended = child_process::run(&mut crate::guard::files::as_nobody(&place, &script), "");
+    let dir = InstallDir::new();
+    fs::create_dir(dir.path("closed")).unwrap();
+    fs::set_permissions(dir.path("closed"), Permissions::from_mode(0o700)).unwrap();
+    let first_line = format!("#!WSGATE --chdir {}", dir.path("closed").display());
+    let script = dir.script("cgi-bin/app.wsgi", &first_line, HELLO);
+    let ended = child_process::run(&mut crate::guard::files::as_nobody(&dir, &script), "");
     page_of(&ended, 500, "W0204");
     assert!(ended.stderr.contains("its working directory"), "{}", ended.stderr);
     assert!(
@@ -215,14 +215,17 @@ fn a_request_with_nothing_but_its_method_is_served() {
         ",
     );
     let keep = ["GATEWAY_INTERFACE", "SCRIPT_FILENAME", "REQUEST_METHOD"];
-    let mut command = probe.command(Server::Wsgate);
+    let mut command = probe.command(Implementation::Wsgate);
     for (name, _) in ORDINARY {
         if !keep.contains(&name) {
             command.env_remove(name);
         }
     }
     let ended = child_process::run(&mut command, "");
-    assert_eq!((whole(&ended.stdout).body.as_slice(), ended.stderr.as_str()), (&b"/"[..], ""));
+    assert_eq!(
+        (complete_response(&ended.stdout).body.as_slice(), ended.stderr.as_str()),
+        (&b"/"[..], "")
+    );
 }
 
 // A variable with a NUL inside cannot be tested: the kernel ends each at its first.

@@ -1,4 +1,4 @@
-//! Web servers write the whole body before they read the response. An application that replies
+//! Web servers write the whole body before they read the response. An application that responds
 //! first must not wait for ever, and nothing of the body may be lost.
 
 use std::{
@@ -9,16 +9,17 @@ use std::{
 };
 
 use crate::support::{
-    assertions::whole,
-    child_process::{DEADLINE, Running, piped},
-    probe::{Probe, Server},
+    assertions::complete_response,
+    child_process::{RunningProcess, piped},
+    probe::{Implementation, Probe},
+    waiting::DEADLINE,
 };
 
 /// Large for every buffer on the way.
 const LARGE: usize = 3_000_000;
 
-/// Replies at length and reads afterwards, as far as the path says.
-const REPLIES_FIRST: &str = "
+/// Sends a long response and reads afterwards, as far as the path says.
+const RESPONDS_FIRST: &str = "
     import hashlib
     def application(environ, start_response):
         start_response('200 OK', [('Content-Type', 'application/octet-stream')])
@@ -41,7 +42,7 @@ fn body() -> Vec<u8> {
     (0..LARGE).map(|index| (index * index / 251 % 256) as u8).collect()
 }
 
-/// What must follow the long part of the response.
+/// The last line of the response, after its long part.
 fn expected(path_info: &str) -> String {
     match path_info {
         // Of the bytes that `body` makes, computed by Python, which knows nothing of how they
@@ -67,7 +68,7 @@ fn expected(path_info: &str) -> String {
 
 #[track_caller]
 fn is_as_expected(response: &[u8], path_info: &str) {
-    let body = whole(response).body;
+    let body = complete_response(response).body;
     assert_eq!(body.len(), LARGE + expected(path_info).len(), "{path_info}");
     assert!(body[..LARGE].iter().all(|&byte| byte == b'r'), "{path_info}");
     assert_eq!(String::from_utf8_lossy(&body[LARGE..]), expected(path_info), "{path_info}");
@@ -77,14 +78,14 @@ fn is_as_expected(response: &[u8], path_info: &str) {
 fn c21_over_one_socket_a_response_may_come_before_the_body_is_read() {
     // mod_cgid: one socket is standard input and standard output.
     for path_info in ["", "/all", "/lines", "/some"] {
-        let probe = Probe::new(REPLIES_FIRST).post(body()).variable("PATH_INFO", path_info);
+        let probe = Probe::new(RESPONDS_FIRST).post(body()).variable("PATH_INFO", path_info);
         let (mut web_server, gateway) = UnixStream::pair().unwrap();
         web_server.set_write_timeout(Some(DEADLINE)).unwrap();
         web_server.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut command = probe.command(Server::Wsgate);
+        let mut command = probe.command(Implementation::Wsgate);
         let (input, output): (OwnedFd, OwnedFd) =
             (gateway.try_clone().unwrap().into(), gateway.into());
-        let running = Running::start(piped(&mut command).stdin(input).stdout(output));
+        let running = RunningProcess::start(piped(&mut command).stdin(input).stdout(output));
         // The command holds the gateway's end, too.
         drop(command);
         web_server.write_all(&body()).unwrap();
@@ -101,14 +102,14 @@ fn c21_over_one_socket_a_response_may_come_before_the_body_is_read() {
 fn c21_over_one_socket_that_stays_open_a_response_may_come_before_the_body_is_read() {
     // A front that does not close its half: only CONTENT_LENGTH says where the body ends.
     for path_info in ["", "/all"] {
-        let probe = Probe::new(REPLIES_FIRST).post(body()).variable("PATH_INFO", path_info);
+        let probe = Probe::new(RESPONDS_FIRST).post(body()).variable("PATH_INFO", path_info);
         let (mut web_server, gateway) = UnixStream::pair().unwrap();
         web_server.set_write_timeout(Some(DEADLINE)).unwrap();
         web_server.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut command = probe.command(Server::Wsgate);
+        let mut command = probe.command(Implementation::Wsgate);
         let (input, output): (OwnedFd, OwnedFd) =
             (gateway.try_clone().unwrap().into(), gateway.into());
-        let running = Running::start(piped(&mut command).stdin(input).stdout(output));
+        let running = RunningProcess::start(piped(&mut command).stdin(input).stdout(output));
         drop(command);
         web_server.write_all(&body()).unwrap();
         let mut response = Vec::new();
@@ -122,10 +123,10 @@ fn c21_over_one_socket_that_stays_open_a_response_may_come_before_the_body_is_re
 fn c21_over_pipes_a_response_may_come_before_the_body_is_read() {
     // mod_cgi: the whole body first, on this thread, and only then the response.
     for path_info in ["", "/all", "/lines", "/some"] {
-        let probe = Probe::new(REPLIES_FIRST).post(body()).variable("PATH_INFO", path_info);
+        let probe = Probe::new(RESPONDS_FIRST).post(body()).variable("PATH_INFO", path_info);
         let (mut response_end, output) = std::io::pipe().unwrap();
-        let mut command = probe.command(Server::Wsgate);
-        let mut running = Running::start(piped(&mut command).stdout(output));
+        let mut command = probe.command(Implementation::Wsgate);
+        let mut running = RunningProcess::start(piped(&mut command).stdout(output));
         drop(command);
         let mut stdin = running.stdin.take().unwrap();
         // Bounded by the reader's deadline: when the test gives up, the process is killed and this
@@ -157,17 +158,17 @@ fn c21_an_error_page_does_not_wait_for_a_body_that_nobody_reads() {
         let probe = Probe::new(app).post(body());
         let (mut web_server, gateway) = UnixStream::pair().unwrap();
         web_server.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut command = probe.command(Server::Wsgate);
+        let mut command = probe.command(Implementation::Wsgate);
         let (input, output): (OwnedFd, OwnedFd) =
             (gateway.try_clone().unwrap().into(), gateway.into());
-        let running = Running::start(piped(&mut command).stdin(input).stdout(output));
+        let running = RunningProcess::start(piped(&mut command).stdin(input).stdout(output));
         drop(command);
         let mut sender = web_server.try_clone().unwrap();
         let writer = thread::spawn(move || sender.write_all(&body()));
         let mut response = Vec::new();
-        // The front may be told that the rest is not wanted, and has the page all the same.
+        // The web server may learn that the rest is not wanted, and has the page.
         let _ = web_server.read_to_end(&mut response);
-        assert_eq!(whole(&response).status, 500, "{app}");
+        assert_eq!(complete_response(&response).status, 500, "{app}");
         // Refused or taken: it does not wait.
         let _ = writer.join().unwrap();
         drop(web_server);
@@ -177,7 +178,8 @@ fn c21_an_error_page_does_not_wait_for_a_body_that_nobody_reads() {
 
 #[test]
 fn a_body_and_a_response_may_pass_each_other() {
-    // Each block of the response is one of the body; the front has little room for either.
+    // Each block of the response answers a block of the body. The web server buffers little of
+    // either.
     let app = "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'application/octet-stream')])
@@ -185,8 +187,8 @@ fn a_body_and_a_response_may_pass_each_other() {
                 yield block
         ";
     let probe = Probe::new(app).post(body());
-    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     running.give(body());
     let ended = running.end();
-    assert!(whole(&ended.stdout).body == body(), "the body comes back as it went");
+    assert!(complete_response(&ended.stdout).body == body(), "the body comes back as it went");
 }

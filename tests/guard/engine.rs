@@ -4,12 +4,12 @@ use std::{fs, os::unix::net::UnixListener, path::Path};
 
 use crate::{
     guard::{page, page_of},
-    pool::Setup,
+    pool::PoolSetup,
     support::{
         artefacts,
-        assertions::{only_entry, whole},
+        assertions::{complete_response, only_log_message},
         child_process,
-        install_dir::Place,
+        install_dir::InstallDir,
         probe::{Probe, python},
     },
 };
@@ -30,10 +30,10 @@ fn an_engine_that_is_missing_at_the_path_of_the_variable_is_named() {
 
 #[test]
 fn a_missing_engine_is_named_with_every_path_that_was_searched() {
-    let place = Place::new();
-    fs::remove_file(place.path("bin/libwsgate_engine.so")).unwrap();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let ended = child_process::run(&mut place.request(&script), "");
+    let dir = InstallDir::new();
+    fs::remove_file(dir.path("bin/libwsgate_engine.so")).unwrap();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let ended = child_process::run(&mut dir.request(&script), "");
     let entry = page_of(&ended, 500, "W0203");
     assert!(
         entry.contains("bin/libwsgate_engine.so")
@@ -44,18 +44,18 @@ fn a_missing_engine_is_named_with_every_path_that_was_searched() {
 
 #[test]
 fn an_engine_is_found_where_make_install_puts_it() {
-    let place = Place::new();
-    fs::create_dir_all(place.path("lib/wsgate")).unwrap();
-    fs::rename(place.path("bin/libwsgate_engine.so"), place.path("lib/wsgate/libwsgate_engine.so"))
+    let dir = InstallDir::new();
+    fs::create_dir_all(dir.path("lib/wsgate")).unwrap();
+    fs::rename(dir.path("bin/libwsgate_engine.so"), dir.path("lib/wsgate/libwsgate_engine.so"))
         .unwrap();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let ended = child_process::run(&mut place.request(&script), "");
-    assert_eq!(whole(&ended.stdout).body, b"hello", "{}", ended.stderr);
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let ended = child_process::run(&mut dir.request(&script), "");
+    assert_eq!(complete_response(&ended.stdout).body, b"hello", "{}", ended.stderr);
 }
 
 #[test]
 fn a_file_that_is_no_engine_is_named_with_pythons_message() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     // A library that is none of Python's: the C library of this process.
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let library = maps
@@ -63,9 +63,9 @@ fn a_file_that_is_no_engine_is_named_with_pythons_message() {
         .find(|word| word.contains("/libc.so") || word.contains("/libc-"))
         .unwrap();
     let files = [
-        (place.file("text.so", "no library"), "ImportError"),
-        (place.file("empty.so", ""), "ImportError"),
-        (place.executable("header.so", b"\x7fELF\x02\x01\x01"), "ImportError"),
+        (dir.file("text.so", "no library"), "ImportError"),
+        (dir.file("empty.so", ""), "ImportError"),
+        (dir.executable("header.so", b"\x7fELF\x02\x01\x01"), "ImportError"),
         (library.into(), "PyInit__wsgate"),
     ];
     for (file, reason) in files {
@@ -77,12 +77,12 @@ fn a_file_that_is_no_engine_is_named_with_pythons_message() {
 
 #[test]
 fn an_engine_that_cannot_be_read_is_named() {
-    let place = Place::new();
-    let engine = place.path("bin/libwsgate_engine.so");
-    let copy = place.path("bin/closed.so");
-    place.install(&engine, "bin/closed.so", 0o600);
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let mut command = crate::guard::files::as_nobody(&place, &script);
+    let dir = InstallDir::new();
+    let engine = dir.path("bin/libwsgate_engine.so");
+    let copy = dir.path("bin/closed.so");
+    dir.install(&engine, "bin/closed.so", 0o600);
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let mut command = crate::guard::files::as_nobody(&dir, &script);
     let ended = child_process::run(command.env("WSGATE_ENGINE", &copy), "");
     let is_root = rustix::process::getuid().is_root();
     if is_root {
@@ -92,12 +92,12 @@ fn an_engine_that_cannot_be_read_is_named() {
 
 #[test]
 fn an_engine_of_another_build_is_refused_before_anything_is_exchanged() {
-    let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
-    let build = place.build();
-    let (engine, other) = place.of_another_build("bin/libwsgate_engine.so");
-    let engine = place.executable("bin/other.so", engine);
-    let ended = child_process::run(place.request(&script).env("WSGATE_ENGINE", &engine), "");
+    let dir = InstallDir::new();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let build = dir.build();
+    let (engine, other) = dir.of_another_build("bin/libwsgate_engine.so");
+    let engine = dir.executable("bin/other.so", engine);
+    let ended = child_process::run(dir.request(&script).env("WSGATE_ENGINE", &engine), "");
     let entry = page_of(&ended, 500, "W0206");
     assert!(
         entry.contains(&format!(
@@ -164,31 +164,31 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static [&'static str])> {
 }
 
 #[track_caller]
-fn names(log: &str, engine: &Path, words: &[&str]) {
-    let entry = only_entry(log, "W0206");
+fn names(log: &str, engine: &Path, args: &[&str]) {
+    let entry = only_log_message(log, "W0206");
     assert!(entry.contains(engine.to_str().unwrap()), "{log}");
-    words.iter().for_each(|word| assert!(log.contains(word), "no `{word}`: {log}"));
+    args.iter().for_each(|word| assert!(log.contains(word), "no `{word}`: {log}"));
     assert!(!log.contains("/proc/self/fd") && !log.contains("SIGBUS"), "{log}");
 }
 
 #[test]
 fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
-    let place = Place::new();
-    for (name, content, words) in broken() {
-        let engine = place.executable(name, content);
+    let dir = InstallDir::new();
+    for (name, content, args) in broken() {
+        let engine = dir.executable(name, content);
         let variable = engine.to_str().unwrap();
         for mode in ["cold", "warm"] {
             let probe =
                 Probe::new(HELLO).options(&["--mode", mode]).variable("WSGATE_ENGINE", variable);
             let response =
-                probe.variable("WSGATE_RUNTIME_DIR", place.path("run").to_str().unwrap()).run();
+                probe.variable("WSGATE_RUNTIME_DIR", dir.path("run").to_str().unwrap()).run();
             page(&response, 500, "W0206");
-            names(&response.log, &engine, words);
+            names(&response.log, &engine, args);
         }
-        let setup = || Setup::new(HELLO).variable("WSGATE_ENGINE", variable);
+        let setup = || PoolSetup::new(HELLO).variable("WSGATE_ENGINE", variable);
         let ended = setup().launch().end();
         assert_ne!(ended.code(), Some(0), "{name}");
-        names(&ended.stderr, &engine, words);
+        names(&ended.stderr, &engine, args);
         let alone = setup();
         let listener = UnixListener::bind(alone.path("app.sock")).unwrap();
         let ended = alone.start_on(listener).end();
@@ -198,12 +198,12 @@ fn an_engine_that_cannot_be_loaded_is_named_with_its_cause_in_every_mode() {
             "{}",
             ended.stderr
         );
-        assert!(ended.stderr.contains(words[0]), "{}", ended.stderr);
-        let script = place.file("app.wsgi", HELLO);
-        let mut check = std::process::Command::new(place.wsgate());
+        assert!(ended.stderr.contains(args[0]), "{}", ended.stderr);
+        let script = dir.file("app.wsgi", HELLO);
+        let mut check = std::process::Command::new(dir.wsgate());
         check.arg("check").arg("--python").arg(python()).arg(&script).env("WSGATE_ENGINE", &engine);
         let ended = child_process::run(&mut check, "");
         assert_eq!(ended.code(), Some(1), "{name}");
-        names(&ended.stderr, &engine, words);
+        names(&ended.stderr, &engine, args);
     }
 }

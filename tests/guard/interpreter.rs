@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     guard::page,
-    support::{assertions::whole, install_dir::Place, probe::Probe},
+    support::{assertions::complete_response, install_dir::InstallDir, probe::Probe},
 };
 
 const HELLO: &str = "
@@ -52,11 +52,11 @@ fn a_missing_interpreter_is_named() {
 
 #[test]
 fn an_interpreter_that_is_no_program_is_named() {
-    let place = Place::new();
-    let text = place.file("text", "no program");
+    let dir = InstallDir::new();
+    let text = dir.file("text", "no program");
     let response = Probe::new(HELLO).python(&text).run();
     assert!(page(&response, 500, "W0202").contains("may not be run"), "{}", response.log);
-    let response = Probe::new(HELLO).python(place.path("bin")).run();
+    let response = Probe::new(HELLO).python(dir.path("bin")).run();
     assert!(page(&response, 500, "W0202").contains("is no program"), "{}", response.log);
     let response = Probe::new(HELLO).python(text.join("below")).run();
     assert!(page(&response, 500, "W0202").contains("cannot be reached"), "{}", response.log);
@@ -64,12 +64,12 @@ fn an_interpreter_that_is_no_program_is_named() {
 
 #[test]
 fn an_interpreter_that_the_kernel_refuses_is_named() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     for (content, reason) in [
         (&b"\x7fELF for another machine"[..], "Exec format error"),
         (b"#!/absent/interpreter\n", "No such file"),
     ] {
-        let program = place.executable("broken", content);
+        let program = dir.executable("broken", content);
         let response = Probe::new(HELLO).python(&program).run();
         let entry = page(&response, 500, "W0204");
         assert!(entry.contains(program.to_str().unwrap()) && entry.contains(reason), "{entry}");
@@ -78,29 +78,29 @@ fn an_interpreter_that_the_kernel_refuses_is_named() {
 
 #[test]
 fn a_virtualenv_whose_python_was_removed_is_named_with_its_target() {
-    let place = Place::new();
-    let venv = place.path("venv");
+    let dir = InstallDir::new();
+    let venv = dir.path("venv");
     fs::create_dir_all(venv.join("bin")).unwrap();
     fs::write(venv.join("pyvenv.cfg"), "version = 3.9.1\n").unwrap();
     std::os::unix::fs::symlink("/absent/python3.9", venv.join("bin/python")).unwrap();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", HELLO);
     for line in ["#!WSGATE --venv ../venv", "#!WSGATE"] {
-        let script = place.script("cgi-bin/app.wsgi", line, HELLO);
-        let ended = crate::support::child_process::run(&mut place.request(&script), "");
+        let script = dir.script("cgi-bin/app.wsgi", line, HELLO);
+        let ended = crate::support::child_process::run(&mut dir.request(&script), "");
         assert!(
             crate::guard::page_of(&ended, 500, "W0201").contains("points to `/absent/python3.9`"),
             "{}",
             ended.stderr
         );
     }
-    let mut command = place.request(&script);
+    let mut command = dir.request(&script);
     let ended = crate::support::child_process::run(command.env("VIRTUAL_ENV", &venv), "");
     assert!(super::page_of(&ended, 500, "W0201").contains("VIRTUAL_ENV"), "{}", ended.stderr);
 }
 
 #[test]
 fn a_program_that_is_no_python_is_named_with_its_exit_status() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     for (body, how) in [
         ("exit 0", "exited with status 0"),
         ("exit 3", "exited with status 3"),
@@ -108,7 +108,7 @@ fn a_program_that_is_no_python_is_named_with_its_exit_status() {
         ("kill -15 $$", "was killed by SIGTERM"),
         ("echo Status: 200 OK; echo; echo evil", "exited with status 0"),
     ] {
-        let program = place.executable("python", format!("#!/bin/sh\n{body}\n"));
+        let program = dir.executable("python", format!("#!/bin/sh\n{body}\n"));
         let response = Probe::new(HELLO).python(&program).run();
         let entry = page(&response, 500, "W0205");
         assert!(entry.contains(how) && entry.contains("before the engine was loaded"), "{entry}");
@@ -117,9 +117,9 @@ fn a_program_that_is_no_python_is_named_with_its_exit_status() {
 
 #[test]
 fn the_message_of_a_failing_interpreter_is_in_the_log() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     let program =
-        place.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
+        dir.executable("python", "#!/bin/sh\necho 'on stdout'\necho 'on stderr' >&2\nexit 1\n");
     let response = Probe::new(HELLO).python(&program).run();
     page(&response, 500, "W0205");
     assert!(response.log.starts_with("on stdout\non stderr\nwsgate: error"), "{}", response.log);
@@ -127,8 +127,8 @@ fn the_message_of_a_failing_interpreter_is_in_the_log() {
 
 #[test]
 fn an_interpreter_that_does_not_get_ready_in_time_is_answered_with_504() {
-    let place = Place::new();
-    let program = place.executable("python", "#!/bin/sh\nsleep 1000\n");
+    let dir = InstallDir::new();
+    let program = dir.executable("python", "#!/bin/sh\nsleep 1000\n");
     let response = Probe::new(HELLO)
         .python(&program)
         .options(&["--timeout", "1"])
@@ -152,7 +152,9 @@ fn a_version_that_is_too_old_is_named_with_the_least() {
 fn with_debug_the_error_page_shows_the_log_message() {
     let response = Probe::new(HELLO).python("/absent/python").options(&["--debug"]).run();
     assert!(
-        String::from_utf8(whole(&response.raw).body).unwrap().contains("/absent/python"),
+        String::from_utf8(complete_response(&response.raw).body)
+            .unwrap()
+            .contains("/absent/python"),
         "{response:?}"
     );
 }

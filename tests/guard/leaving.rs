@@ -6,8 +6,8 @@ use std::{io, process::Stdio};
 use rustix::process::Signal;
 
 use crate::{
-    support::{child_process::Running, web_servers::eventually},
-    warm::Site,
+    support::{child_process::RunningProcess, web_servers::eventually},
+    warm::WarmSite,
 };
 
 /// Works without an end, in different places.
@@ -39,17 +39,17 @@ enum Order {
 #[test]
 fn a_client_that_leaves_makes_no_message() {
     for mode in ["cold", "warm", "resident"] {
-        let site = Site::of(mode, "", WORKS);
+        let site = WarmSite::of(mode, "", WORKS);
         if mode != "cold" {
-            site.answer(site.request().env("QUERY_STRING", "first"), "");
+            site.response(site.request().env("QUERY_STRING", "first"), "");
             site.await_pools(1);
         }
         let places =
             if mode == "cold" { &["works", "begun", "loads"][..] } else { &["works", "begun"] };
-        for place in places {
+        for dir in places {
             for deaf in ["", "1"] {
                 for order in [Order::CloseThenSignal, Order::SignalThenClose] {
-                    leaves(&site, place, deaf, order);
+                    leaves(&site, dir, deaf, order);
                 }
             }
         }
@@ -60,14 +60,14 @@ fn a_client_that_leaves_makes_no_message() {
 }
 
 #[track_caller]
-fn leaves(site: &Site, place: &str, deaf: &str, order: Order) {
+fn leaves(site: &WarmSite, dir: &str, deaf: &str, order: Order) {
     let (reader, writer) = io::pipe().unwrap();
-    let word = format!("at work {place}\n");
+    let word = format!("at work {dir}\n");
     let before = site.log().matches(&word).count();
     let mut command = site.request();
-    command.env("QUERY_STRING", place).env("DEAF", deaf).stdin(Stdio::null()).stdout(writer);
-    let running = Running::start(&mut command);
-    // It has the other end of the pipe.
+    command.env("QUERY_STRING", dir).env("DEAF", deaf).stdin(Stdio::null()).stdout(writer);
+    let running = RunningProcess::start(&mut command);
+    // The command holds the other end of the pipe.
     drop(command);
     eventually("the application works", || site.log().matches(&word).count() > before);
     if order == Order::CloseThenSignal {
@@ -78,19 +78,19 @@ fn leaves(site: &Site, place: &str, deaf: &str, order: Order) {
         drop(reader);
     }
     let ended = running.end();
-    assert_ne!(ended.code(), Some(0), "{place} {deaf} {order:?}: {}", site.log());
+    assert_ne!(ended.code(), Some(0), "{dir} {deaf} {order:?}: {}", site.log());
 }
 
 #[test]
 fn a_signal_of_another_process_is_named() {
     for mode in ["cold", "warm", "resident"] {
-        let site = Site::of(mode, "", WORKS);
+        let site = WarmSite::of(mode, "", WORKS);
         if mode != "cold" {
-            site.answer(site.request().env("QUERY_STRING", "first"), "");
+            site.response(site.request().env("QUERY_STRING", "first"), "");
             site.await_pools(1);
         }
         let running =
-            Running::start(site.request().env("QUERY_STRING", "works").stdin(Stdio::null()));
+            RunningProcess::start(site.request().env("QUERY_STRING", "works").stdin(Stdio::null()));
         eventually("the application works", || site.log().contains("at work works\n"));
         running.signal(Signal::TERM);
         running.end();

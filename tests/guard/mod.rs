@@ -15,29 +15,29 @@ mod timeout;
 use std::fs;
 
 use crate::support::{
-    assertions::{only_entry, whole},
-    child_process::Ended,
-    probe::Response,
+    assertions::{complete_response, only_log_message},
+    child_process::ExitedProcess,
+    probe::CgiResponse,
     web_servers::eventually,
 };
 
 /// The response is an error page with this status, the log has an entry with this code, and the
 /// gateway has done its work. Gives the entry's first line.
 #[track_caller]
-fn page<'a>(response: &'a Response, status: u16, code: &str) -> &'a str {
-    let page = whole(&response.raw);
+fn page<'a>(response: &'a CgiResponse, status: u16, code: &str) -> &'a str {
+    let page = complete_response(&response.raw);
     assert_eq!((page.status, response.exit.code()), (status, Some(0)), "{response:?}");
     silent(&page.body);
-    only_entry(&response.log, code)
+    only_log_message(&response.log, code)
 }
 
-/// As [`page`], of a process.
+/// Like [`page`], for a process.
 #[track_caller]
-fn page_of<'a>(ended: &'a Ended, status: u16, code: &str) -> &'a str {
-    let page = whole(&ended.stdout);
+fn page_of<'a>(ended: &'a ExitedProcess, status: u16, code: &str) -> &'a str {
+    let page = complete_response(&ended.stdout);
     assert_eq!((page.status, ended.code()), (status, Some(0)), "{ended:?}");
     silent(&page.body);
-    only_entry(&ended.stderr, code)
+    only_log_message(&ended.stderr, code)
 }
 
 /// An error page shows nobody what is behind it.
@@ -45,8 +45,8 @@ fn page_of<'a>(ended: &'a Ended, status: u16, code: &str) -> &'a str {
 fn silent(page: &[u8]) {
     let page = String::from_utf8_lossy(page);
     for word in ["Traceback", "File", "python", "/", "wsgi"] {
-        let told = page.replace("</", "").contains(word);
-        assert!(!told, "the page has `{word}`: {page}");
+        let reported = page.replace("</", "").contains(word);
+        assert!(!reported, "the page has `{word}`: {page}");
     }
 }
 

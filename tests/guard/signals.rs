@@ -5,10 +5,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     guard::{marked, nothing_is_left_of, page_of},
     support::{
-        assertions::{codes, judge, only_entry, whole},
-        child_process::{Running, piped},
-        install_dir::Place,
-        probe::{Probe, Server},
+        assertions::{codes, complete_response, only_log_message, parse_response},
+        child_process::{RunningProcess, piped},
+        install_dir::InstallDir,
+        probe::{Implementation, Probe},
         web_servers::wait_for_exit,
     },
 };
@@ -28,11 +28,11 @@ const WORKING: &str = "
     ";
 
 /// The gateway at work, and the process id of its python.
-fn working(variables: &[&str]) -> (Probe, Running, i32) {
+fn working(variables: &[&str]) -> (Probe, RunningProcess, i32) {
     let probe = variables.iter().fold(Probe::new(WORKING), |probe, name| probe.variable(name, "1"));
     let mark = probe.directory().display().to_string();
     let probe = probe.variable("MARK", mark);
-    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     running.await_log(" works\n");
     let log = running.log();
     let pid =
@@ -55,8 +55,12 @@ fn a_sigterm_of_the_web_server_is_passed_on_and_leaves_no_process_behind() {
         running.signal(signal);
         let ended = running.end();
         let code = if signal == Signal::INT { 130 } else { 0 };
-        assert_eq!((whole(&ended.stdout).status, ended.code()), (503, Some(code)), "{ended:?}");
-        let entry = only_entry(&ended.stderr, "W0606");
+        assert_eq!(
+            (complete_response(&ended.stdout).status, ended.code()),
+            (503, Some(code)),
+            "{ended:?}"
+        );
+        let entry = only_log_message(&ended.stderr, "W0606");
         if [Signal::TERM, Signal::INT, Signal::HUP].contains(&signal) {
             assert!(entry.contains(&format!("SIG{}", name_of(signal))), "{entry}");
         }
@@ -87,9 +91,9 @@ fn a_sigterm_after_the_response_headers_cuts_the_response() {
         let (_, running, _) = working(deaf);
         running.signal(Signal::TERM);
         let ended = running.end();
-        assert_eq!(judge(&ended.stdout).unwrap().body, b"begun");
+        assert_eq!(parse_response(&ended.stdout).unwrap().body, b"begun");
         assert_eq!(ended.code(), Some(1));
-        only_entry(&ended.stderr, "W0606");
+        only_log_message(&ended.stderr, "W0606");
     }
 }
 
@@ -137,7 +141,7 @@ fn a_python_that_is_stopped_and_continued_serves_its_request() {
     let gate = crate::support::child_process::Gate::new(probe.directory());
     let path = gate.path().to_owned();
     let probe = probe.variable("GATE", path);
-    let mut running = Running::start(piped(&mut probe.command(Server::Wsgate)));
+    let mut running = RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)));
     running.await_log(" works\n");
     let log = running.log();
     let python = Pid::from_raw(log.split_whitespace().nth(1).unwrap().parse().unwrap()).unwrap();
@@ -154,9 +158,9 @@ fn a_python_that_is_stopped_and_continued_serves_its_request() {
 fn signals_that_the_web_server_ignores_or_blocks_do_not_make_a_request_endless() {
     // Web servers block or ignore signals for themselves, and programs that they start inherit
     // that.
-    let place = Place::new();
+    let dir = InstallDir::new();
     let script =
-        place.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
+        dir.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 1", "import time\ntime.sleep(1000)\n");
     for setting in [
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
@@ -164,7 +168,7 @@ fn signals_that_the_web_server_ignores_or_blocks_do_not_make_a_request_endless()
          signal.SIGHUP})",
     ] {
         let mut command = std::process::Command::new(crate::support::probe::python());
-        place.describe(&mut command, &script);
+        dir.describe(&mut command, &script);
         let start =
             format!("import os, signal, sys; {setting}; os.execv(sys.argv[1], sys.argv[1:])");
         let ended =
@@ -192,9 +196,9 @@ fn a_sigterm_after_the_response_makes_no_message() {
             deaf.iter().fold(probe.variable("MARK", mark), |probe, name| probe.variable(name, "1"));
         // Of a pipe somebody may wait for the end, so that the response would not end before.
         let log = probe.directory().join("error.log");
-        let mut command = probe.command(Server::Wsgate);
+        let mut command = probe.command(Implementation::Wsgate);
         let mut running =
-            Running::start(piped(&mut command).stderr(std::fs::File::create(&log).unwrap()));
+            RunningProcess::start(piped(&mut command).stderr(std::fs::File::create(&log).unwrap()));
         assert!(running.await_end_of_output().ends_with(b"done"));
         running.signal(Signal::TERM);
         let (code, log) = (running.end().code(), std::fs::read_to_string(log).unwrap());

@@ -8,9 +8,9 @@ use std::{
 use crate::{
     guard::page_of,
     support::{
-        assertions::{codes, only_entry, whole},
-        child_process::{Ended, Running, piped},
-        probe::{Probe, Server, full_disk},
+        assertions::{codes, complete_response, only_log_message},
+        child_process::{ExitedProcess, RunningProcess, piped},
+        probe::{Implementation, Probe, full_disk},
     },
 };
 
@@ -26,7 +26,7 @@ const HELLO: &str = "
 
 /// The gateway, started by a shell that closes or opens descriptors as `redirections` say.
 fn redirected(probe: &Probe, redirections: &str) -> Command {
-    let gateway = probe.command(Server::Wsgate);
+    let gateway = probe.command(Implementation::Wsgate);
     let mut command = Command::new("sh");
     command.args(["-c", &format!("exec \"$@\" {redirections}"), "sh"]);
     command.arg(gateway.get_program()).args(gateway.get_args()).env_clear();
@@ -36,14 +36,17 @@ fn redirected(probe: &Probe, redirections: &str) -> Command {
     command
 }
 
-fn ended(probe: &Probe, redirections: &str) -> Ended {
-    Running::start(&mut redirected(probe, redirections)).end()
+fn ended(probe: &Probe, redirections: &str) -> ExitedProcess {
+    RunningProcess::start(&mut redirected(probe, redirections)).end()
 }
 
 #[test]
 fn without_standard_input_a_request_without_body_is_served() {
     let ended = ended(&Probe::new(HELLO), "<&-");
-    assert_eq!((whole(&ended.stdout).body.as_slice(), ended.code()), (&b"hello "[..], Some(0)));
+    assert_eq!(
+        (complete_response(&ended.stdout).body.as_slice(), ended.code()),
+        (&b"hello "[..], Some(0))
+    );
     assert_eq!(ended.stderr, "printed\nlogged\n");
 }
 
@@ -68,7 +71,11 @@ fn without_standard_error_the_response_is_whole() {
         [(HELLO, 200), ("raise RuntimeError()", 500), ("import os; os.abort()", 502)]
     {
         let ended = ended(&Probe::new(app), "2>&-");
-        assert_eq!((whole(&ended.stdout).status, ended.code()), (status, Some(0)), "{app}");
+        assert_eq!(
+            (complete_response(&ended.stdout).status, ended.code()),
+            (status, Some(0)),
+            "{app}"
+        );
     }
 }
 
@@ -78,7 +85,7 @@ fn without_any_stream_the_exit_makes_no_message() {
         let ended = ended(&Probe::new(HELLO).post("12345"), redirections);
         assert!(ended.code().is_some(), "{redirections}: {ended:?}");
         if redirections == "<&- 2>&-" {
-            assert_eq!(whole(&ended.stdout).status, 500);
+            assert_eq!(complete_response(&ended.stdout).status, 500);
         }
     }
 }
@@ -92,19 +99,24 @@ fn a_response_that_cannot_be_written_is_a_failure_and_one_log_message() {
             return [b'hello']
         ",
     );
-    let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stdout(full_disk())).end();
+    let ended = RunningProcess::start(
+        piped(&mut probe.command(Implementation::Wsgate)).stdout(full_disk()),
+    )
+    .end();
     assert_eq!(ended.code(), Some(1));
-    assert!(only_entry(&ended.stderr, "W0510").contains("No space left"), "{}", ended.stderr);
+    assert!(only_log_message(&ended.stderr, "W0510").contains("No space left"), "{}", ended.stderr);
 }
 
 #[test]
 fn an_error_page_that_cannot_be_written_is_a_failure_with_the_log_message_of_its_cause() {
     for (app, code) in [("raise RuntimeError()", "W0301"), ("import os; os._exit(1)", "W0601")] {
         let probe = Probe::new(app);
-        let ended =
-            Running::start(piped(&mut probe.command(Server::Wsgate)).stdout(full_disk())).end();
+        let ended = RunningProcess::start(
+            piped(&mut probe.command(Implementation::Wsgate)).stdout(full_disk()),
+        )
+        .end();
         assert_eq!(ended.code(), Some(1), "{app}");
-        only_entry(&ended.stderr, code);
+        only_log_message(&ended.stderr, code);
     }
 }
 
@@ -122,9 +134,15 @@ fn a_log_that_cannot_be_written_fails_no_request() {
         ("import logging; logging.warning('lost'); import warnings; warnings.warn('lost')", 500),
     ] {
         let probe = Probe::new(app);
-        let ended =
-            Running::start(piped(&mut probe.command(Server::Wsgate)).stderr(full_disk())).end();
-        assert_eq!((whole(&ended.stdout).status, ended.code()), (status, Some(0)), "{app}");
+        let ended = RunningProcess::start(
+            piped(&mut probe.command(Implementation::Wsgate)).stderr(full_disk()),
+        )
+        .end();
+        assert_eq!(
+            (complete_response(&ended.stdout).status, ended.code()),
+            (status, Some(0)),
+            "{app}"
+        );
     }
 }
 
@@ -136,8 +154,14 @@ fn a_log_that_nobody_reads_fails_no_request() {
         let probe = Probe::new(app);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ended = Running::start(piped(&mut probe.command(Server::Wsgate)).stderr(writer)).end();
-        assert_eq!((whole(&ended.stdout).status, ended.code()), (status, Some(0)), "{app}");
+        let ended =
+            RunningProcess::start(piped(&mut probe.command(Implementation::Wsgate)).stderr(writer))
+                .end();
+        assert_eq!(
+            (complete_response(&ended.stdout).status, ended.code()),
+            (status, Some(0)),
+            "{app}"
+        );
     }
 }
 
@@ -165,17 +189,17 @@ fn a_response_to_a_file_is_the_whole_response() {
     let probe = Probe::new(HELLO);
     let path = probe.directory().join("response");
     let file = File::create(&path).unwrap();
-    let mut command = probe.command(Server::Wsgate);
-    let ended = Running::start(piped(&mut command).stdout(file).stdin(Stdio::null())).end();
+    let mut command = probe.command(Implementation::Wsgate);
+    let ended = RunningProcess::start(piped(&mut command).stdout(file).stdin(Stdio::null())).end();
     assert_eq!(ended.code(), Some(0));
-    assert_eq!(whole(&std::fs::read(path).unwrap()).body, b"hello ");
+    assert_eq!(complete_response(&std::fs::read(path).unwrap()).body, b"hello ");
 }
 
 #[test]
 fn a_directory_as_standard_input_is_an_error_that_the_application_sees() {
     let probe = Probe::new(HELLO).post("12345");
     let directory = File::open(probe.directory()).unwrap();
-    let mut command = probe.command(Server::Wsgate);
-    let ended = Running::start(piped(&mut command).stdin(directory)).end();
+    let mut command = probe.command(Implementation::Wsgate);
+    let ended = RunningProcess::start(piped(&mut command).stdin(directory)).end();
     page_of(&ended, 500, "W0501");
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use crate::support::{child_process::run, install_dir::Place, probe::python};
+use crate::support::{child_process::run, install_dir::InstallDir, probe::python};
 
 const APP: &str = "
     import helper
@@ -26,28 +26,28 @@ fn files_below(directory: &Path, suffix: &str) -> Vec<String> {
 }
 
 /// A command that runs `script` as a user who owns nothing here.
-fn as_nobody(place: &Place, script: &Path) -> std::process::Command {
+fn as_nobody(dir: &InstallDir, script: &Path) -> std::process::Command {
     let mut command = std::process::Command::new("setpriv");
-    place.describe(&mut command, script);
+    dir.describe(&mut command, script);
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(script);
     command
 }
 
-fn site() -> (Place, std::path::PathBuf) {
-    let place = Place::new();
+fn site() -> (InstallDir, std::path::PathBuf) {
+    let dir = InstallDir::new();
     let line = format!("#!WSGATE --python {}", python().display());
-    let script = place.script("site/app.wsgi", &line, APP);
-    place.file("site/helper.py", "x = 1\n");
-    (place, script)
+    let script = dir.script("site/app.wsgi", &line, APP);
+    dir.file("site/helper.py", "x = 1\n");
+    (dir, script)
 }
 
 #[test]
 fn modules_are_cached_for_a_user_who_cannot_write_beside_them() {
-    let (place, script) = site();
-    let rooms = place.path("rooms");
+    let (dir, script) = site();
+    let rooms = dir.path("rooms");
     fs::create_dir(&rooms).unwrap();
     fs::set_permissions(&rooms, fs::Permissions::from_mode(0o777)).unwrap();
-    let mut command = as_nobody(&place, &script);
+    let mut command = as_nobody(&dir, &script);
     command.env("WSGATE_RUNTIME_DIR", rooms.join("nobody"));
     let ended = run(&mut command, "");
     let cached = files_below(&rooms, ".pyc");
@@ -56,25 +56,25 @@ fn modules_are_cached_for_a_user_who_cannot_write_beside_them() {
         "{cached:?} {ended:?}"
     );
     assert!(ended.text().contains("/nobody/pycache/"), "{ended:?}");
-    assert!(!place.path("site/__pycache__").exists());
+    assert!(!dir.path("site/__pycache__").exists());
 }
 
 #[test]
 fn modules_are_cached_beside_their_sources_by_a_user_who_can() {
-    let (place, script) = site();
-    let ended = run(&mut place.request(&script), "");
+    let (dir, script) = site();
+    let ended = run(&mut dir.request(&script), "");
     assert!(ended.text().contains("site/__pycache__/helper."), "{ended:?}");
-    assert_eq!(files_below(&place.path("site/__pycache__"), ".pyc").len(), 1);
+    assert_eq!(files_below(&dir.path("site/__pycache__"), ".pyc").len(), 1);
 }
 
 #[test]
 fn a_directory_that_another_user_could_have_made_is_not_used() {
-    let (place, script) = site();
+    let (dir, script) = site();
     for mode in [0o777, 0o750] {
-        let taken = place.path("taken");
+        let taken = dir.path("taken");
         fs::create_dir_all(&taken).unwrap();
         fs::set_permissions(&taken, fs::Permissions::from_mode(mode)).unwrap();
-        let mut command = as_nobody(&place, &script);
+        let mut command = as_nobody(&dir, &script);
         command.env("WSGATE_RUNTIME_DIR", &taken);
         let ended = run(&mut command, "");
         assert_eq!(ended.code(), Some(0), "{ended:?}");
@@ -84,20 +84,20 @@ fn a_directory_that_another_user_could_have_made_is_not_used() {
 
 #[test]
 fn a_symbolic_link_instead_of_the_directory_is_not_followed() {
-    let (place, script) = site();
-    let elsewhere = place.path("elsewhere");
+    let (dir, script) = site();
+    let elsewhere = dir.path("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o777)).unwrap();
-    std::os::unix::fs::symlink(&elsewhere, place.path("link")).unwrap();
-    let mut command = as_nobody(&place, &script);
-    command.env("WSGATE_RUNTIME_DIR", place.path("link"));
+    std::os::unix::fs::symlink(&elsewhere, dir.path("link")).unwrap();
+    let mut command = as_nobody(&dir, &script);
+    command.env("WSGATE_RUNTIME_DIR", dir.path("link"));
     assert_eq!(run(&mut command, "").code(), Some(0));
     assert_eq!(files_below(&elsewhere, ".pyc"), Vec::<String>::new());
 }
 
 #[test]
 fn a_script_does_not_take_the_cache_of_a_module_of_the_same_name() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     let line = format!("#!WSGATE --python {}", python().display());
     let code = "
         import app
@@ -105,10 +105,10 @@ fn a_script_does_not_take_the_cache_of_a_module_of_the_same_name() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [app.NAME.encode()]
         ";
-    let script = place.script("site/app.wsgi", &line, code);
-    place.file("site/app.py", "NAME = 'the module'\n");
+    let script = dir.script("site/app.wsgi", &line, code);
+    dir.file("site/app.py", "NAME = 'the module'\n");
     for _ in 0..2 {
-        let ended = run(&mut place.request(&script), "");
+        let ended = run(&mut dir.request(&script), "");
         assert!(ended.text().ends_with("the module"), "{ended:?}");
     }
 }

@@ -2,24 +2,24 @@
 
 use crate::support::{
     child_process::run,
-    install_dir::Place,
+    install_dir::InstallDir,
     probe::{Probe, python},
 };
 
-fn answer(place: &Place, app: &str) -> String {
-    let mut command = std::process::Command::new(place.wsgate());
+fn response(dir: &InstallDir, app: &str) -> String {
+    let mut command = std::process::Command::new(dir.wsgate());
     command
         .args(["call", "--python"])
         .arg(python())
         .arg(app)
-        .current_dir(place.path("site"))
+        .current_dir(dir.path("site"))
         .env_remove("VIRTUAL_ENV");
     let ended = run(&mut command, "");
     format!("{}{}", ended.text(), ended.stderr)
 }
 
-fn site() -> Place {
-    let place = Place::new();
+fn site() -> InstallDir {
+    let dir = InstallDir::new();
     let code = "
         def named(name):
             def application(environ, start_response):
@@ -32,19 +32,19 @@ fn site() -> Place {
         Container.inner = staticmethod(Container.inner)
         number = 42
         ";
-    place.file("site/hello.wsgi", code);
-    place.file("site/package/__init__.py", "");
-    place.file("site/package/module.py", code);
-    place.file(
+    dir.file("site/hello.wsgi", code);
+    dir.file("site/package/__init__.py", "");
+    dir.file("site/package/module.py", code);
+    dir.file(
         "site/only_app.py",
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n",
     );
-    place
+    dir
 }
 
 #[test]
 fn every_form_of_app_names_its_application() {
-    let place = site();
+    let dir = site();
     for (app, expected) in [
         ("hello.wsgi", "application"),
         ("./hello.wsgi:app", "app"),
@@ -55,35 +55,35 @@ fn every_form_of_app_names_its_application() {
         ("only_app.py", ""),
         ("only_app", ""),
     ] {
-        assert_eq!(answer(&place, app), expected, "{app}");
+        assert_eq!(response(&dir, app), expected, "{app}");
     }
 }
 
 #[test]
 fn a_factory_is_called_once_for_its_application() {
-    let place = site();
-    place.file(
+    let dir = site();
+    dir.file(
         "site/factory.py",
         "def make():\n    print('made')\n    from package.module import other\n    return other\n",
     );
     for app in ["factory.py:make()", "factory:make()"] {
-        assert_eq!(answer(&place, app), "othermade\n", "{app}");
+        assert_eq!(response(&dir, app), "othermade\n", "{app}");
     }
 }
 
 #[test]
 fn a_callable_that_is_missing_or_not_callable_is_named_with_the_present_ones() {
-    let place = site();
+    let dir = site();
     assert!(
-        answer(&place, "hello.wsgi:number").contains("is of type `int`, which cannot be called")
+        response(&dir, "hello.wsgi:number").contains("is of type `int`, which cannot be called")
     );
-    let missing = answer(&place, "hello.wsgi:missing");
+    let missing = response(&dir, "hello.wsgi:missing");
     assert!(
         missing.contains("W0303") && missing.contains("found there: `named`, `Container`"),
         "{missing}"
     );
-    assert!(answer(&place, "package.nothing").contains("W0302"));
-    assert!(answer(&place, "nowhere/app.wsgi").contains("W0102"));
+    assert!(response(&dir, "package.nothing").contains("W0302"));
+    assert!(response(&dir, "nowhere/app.wsgi").contains("W0102"));
 }
 
 #[test]
@@ -104,25 +104,25 @@ fn a_script_has_a_module_of_its_own_that_hides_no_package() {
 
 #[test]
 fn a_file_of_python_keeps_its_name_so_that_others_get_the_same_module() {
-    let place = Place::new();
-    place.file(
+    let dir = InstallDir::new();
+    dir.file(
         "site/main_site.py",
         "import other\ndef application(environ, start_response):\n    \
         start_response('200 OK', [])\n    return [str(other.same()).encode()]\n",
     );
-    place.file(
+    dir.file(
         "site/other.py",
         "import sys\ndef same():\n    import main_site\n    return \
             main_site.application.__module__ == 'main_site'\n",
     );
-    assert!(answer(&place, "main_site.py").starts_with("True"));
+    assert!(response(&dir, "main_site.py").starts_with("True"));
 }
 
 #[test]
 fn path_and_chdir_are_relative_to_the_script() {
-    let place = Place::new();
-    place.file("lib/extra.py", "WORD = 'extra'\n");
-    place.file("work/here.txt", "");
+    let dir = InstallDir::new();
+    dir.file("lib/extra.py", "WORD = 'extra'\n");
+    dir.file("work/here.txt", "");
     let line = format!("#!WSGATE --path ../lib --chdir ../work --python {}", python().display());
     let code = "
         import os, extra
@@ -130,8 +130,8 @@ fn path_and_chdir_are_relative_to_the_script() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [repr((extra.WORD, os.listdir())).encode()]
         ";
-    let script = place.script("site/app.wsgi", &line, code);
-    let mut command = place.request(&script);
+    let script = dir.script("site/app.wsgi", &line, code);
+    let mut command = dir.request(&script);
     // The web server may have started it from anywhere.
     let ended = run(command.current_dir("/"), "");
     assert!(ended.text().ends_with("('extra', ['here.txt'])"), "{ended:?}");

@@ -2,8 +2,8 @@
 //! moment later than it is made.
 
 use crate::support::{
-    child_process::{Running, piped},
-    install_dir::Place,
+    child_process::{RunningProcess, piped},
+    install_dir::InstallDir,
     probe::{Probe, python},
 };
 
@@ -28,8 +28,8 @@ fn exit_handlers_of_a_program_run() {
 
 #[test]
 fn c37_the_response_ends_when_it_is_complete_not_when_the_process_exits() {
-    let place = Place::new();
-    let go = place.fifo("go");
+    let dir = InstallDir::new();
+    let go = dir.fifo("go");
     let code = format!(
         "
         import threading
@@ -40,8 +40,8 @@ fn c37_the_response_ends_when_it_is_complete_not_when_the_process_exits() {
         "
     );
     let line = format!("#!WSGATE --python {}", python().display());
-    let script = place.script("site/app.wsgi", &line, &code);
-    let mut running = Running::start(piped(&mut place.request(&script)));
+    let script = dir.script("site/app.wsgi", &line, &code);
+    let mut running = RunningProcess::start(piped(&mut dir.request(&script)));
     // The thread waits for us, and with it the process; the web server has its response already.
     assert!(running.await_end_of_output().ends_with(b"early"));
     std::fs::write(&go, "afterwards").unwrap();

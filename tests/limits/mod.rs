@@ -4,11 +4,11 @@
 use std::process::Command;
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
+    each_mode::{MODES, Mode, ServedApp},
     support::{
-        assertions::{codes, only_entry, whole},
+        assertions::{codes, complete_response, only_log_message},
         child_process::run,
-        install_dir::Place,
+        install_dir::InstallDir,
         probe::python,
     },
 };
@@ -44,7 +44,7 @@ const TIMERS: &str = "
         return [b'%d' % os.getpid()]
     ";
 
-/// Does a process in this mode serve the next request, too?
+/// Returns whether a process in this mode serves several requests.
 fn stays(mode: Mode) -> bool {
     !matches!(mode, Mode::Cold | Mode::Warm)
 }
@@ -61,7 +61,7 @@ fn a_timer_that_a_request_leaves_behind_does_not_hit_the_next_one() {
             if path == "/leave-handled" && !handles_signals(mode) {
                 continue;
             }
-            let mut served = Served::start(mode, &[], TIMERS);
+            let mut served = ServedApp::start(mode, &[], TIMERS);
             let first = served.ask(path);
             let second = served.ask("/slow");
             let log = served.stop();
@@ -75,7 +75,7 @@ fn a_timer_that_a_request_leaves_behind_does_not_hit_the_next_one() {
 #[test]
 fn a_timer_ends_the_request_that_started_it() {
     for mode in MODES {
-        let mut served = Served::start(mode, &[], TIMERS);
+        let mut served = ServedApp::start(mode, &[], TIMERS);
         let response = served.request("GET", "/own", &[], b"");
         if served.pool().is_none() {
             assert_eq!(response.status, "502 Bad Gateway", "{mode:?}: {response:?}");
@@ -97,7 +97,7 @@ fn a_timer_ends_the_request_that_started_it() {
 #[test]
 fn a_timer_that_repeats_stays_for_profilers() {
     for mode in MODES.into_iter().filter(|&mode| stays(mode) && handles_signals(mode)) {
-        let mut served = Served::start(mode, &[], TIMERS);
+        let mut served = ServedApp::start(mode, &[], TIMERS);
         served.ask("/start");
         served.ask("/ticks");
         served.ask("/ticks");
@@ -110,7 +110,7 @@ fn a_timer_that_repeats_stays_for_profilers() {
 fn a_timer_that_loading_leaves_behind_ends_no_process_of_a_pool() {
     let code = format!("{TIMERS}\n    signal.setitimer(signal.ITIMER_REAL, 0.3)");
     for mode in MODES.into_iter().filter(|&mode| mode != Mode::Cold) {
-        let mut served = Served::start(mode, &[], &code);
+        let mut served = ServedApp::start(mode, &[], &code);
         let first = served.ask("/slow");
         let second = served.ask("/slow");
         let log = served.stop();
@@ -135,16 +135,16 @@ fn limited(command: &Command, limit: &str, value: u64) -> Command {
 
 #[test]
 fn a_limit_that_prevents_the_start_of_python_is_named_on_an_error_page() {
-    let place = Place::new();
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", TIMERS);
+    let dir = InstallDir::new();
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", TIMERS);
     for (limit, value, name) in
         [("RLIMIT_FSIZE", 0, "ulimit -f"), ("RLIMIT_NOFILE", 6, "ulimit -n")]
     {
-        let mut command = limited(&place.request(&script), limit, value);
+        let mut command = limited(&dir.request(&script), limit, value);
         let ended = run(&mut command, "");
         assert_eq!(ended.code(), Some(0), "{limit}: {}", ended.stderr);
-        assert!([500, 503].contains(&whole(&ended.stdout).status), "{limit}");
-        only_entry(&ended.stderr, "W0204");
+        assert!([500, 503].contains(&complete_response(&ended.stdout).status), "{limit}");
+        only_log_message(&ended.stderr, "W0204");
         assert!(ended.stderr.contains(name), "{limit}: {}", ended.stderr);
     }
 }

@@ -14,7 +14,7 @@ use std::{
 
 use crate::support::{
     artefacts,
-    assertions::{judge, only_entry, whole},
+    assertions::{complete_response, only_log_message, parse_response},
     probe::Probe,
 };
 
@@ -79,7 +79,7 @@ fn version_of(program: &Path) -> Option<String> {
 fn on_each(
     code: &str,
     prepare: impl Fn(Probe) -> Probe,
-    assert: impl Fn(&str, &crate::support::probe::Response),
+    assert: impl Fn(&str, &crate::support::probe::CgiResponse),
 ) {
     for (version, program) in pythons() {
         let response = prepare(Probe::new(code).python(program)).run();
@@ -100,7 +100,10 @@ fn the_hello_of_the_samples_works() {
                 ("200 OK", "", Some(0)),
                 "{version}"
             );
-            assert!(whole(&response.raw).body.starts_with(b"Hello"), "{version}: {response:?}");
+            assert!(
+                complete_response(&response.raw).body.starts_with(b"Hello"),
+                "{version}: {response:?}"
+            );
         },
     );
 }
@@ -256,14 +259,14 @@ fn an_error_handler_that_comes_too_late_gets_its_exception_back() {
         |version, response| {
             assert_eq!(
                 (
-                    judge(&response.raw).unwrap().status,
+                    parse_response(&response.raw).unwrap().status,
                     response.text().as_str(),
                     response.exit.code()
                 ),
                 (200, "begun", Some(1))
             );
             assert!(
-                only_entry(&response.log, "W0502").contains("ValueError: why"),
+                only_log_message(&response.log, "W0502").contains("ValueError: why"),
                 "{version}: {}",
                 response.log
             );
@@ -304,8 +307,8 @@ fn an_exception_is_logged_with_its_traceback() {
         code,
         |probe| probe,
         |version, response| {
-            assert_eq!(whole(&response.raw).status, 500, "{version}");
-            only_entry(&response.log, "W0501");
+            assert_eq!(complete_response(&response.raw).status, 500, "{version}");
+            only_log_message(&response.log, "W0501");
             assert!(
                 response.log.contains("in the_guilty_one")
                     && response.log.contains("ValueError: why"),
@@ -328,11 +331,11 @@ fn a_crash_is_answered_for() {
         |probe| probe,
         |version, response| {
             assert_eq!(
-                (whole(&response.raw).status, response.exit.code()),
+                (complete_response(&response.raw).status, response.exit.code()),
                 (502, Some(0)),
                 "{version}"
             );
-            only_entry(&response.log, "W0603");
+            only_log_message(&response.log, "W0603");
             assert!(response.log.contains("in application"), "{version}: {}", response.log);
         },
     );
@@ -349,11 +352,11 @@ fn a_request_that_takes_too_long_is_ended() {
         |probe| probe.options(&["--timeout", "3"]),
         |version, response| {
             assert_eq!(
-                (whole(&response.raw).status, response.exit.code()),
+                (complete_response(&response.raw).status, response.exit.code()),
                 (504, Some(0)),
                 "{version}"
             );
-            only_entry(&response.log, "W0604");
+            only_log_message(&response.log, "W0604");
         },
     );
 }
@@ -405,8 +408,8 @@ fn check_reports_the_version() {
             "",
         );
         let text = ended.text();
-        let told = text.lines().find_map(|line| line.strip_prefix("python ")).unwrap().trim();
-        assert!(told.starts_with(&format!("{version}.")), "{version}: {text}");
+        let reported = text.lines().find_map(|line| line.strip_prefix("python ")).unwrap().trim();
+        assert!(reported.starts_with(&format!("{version}.")), "{version}: {text}");
         assert!(text.contains("valid under wsgiref.validate"), "{version}: {text}");
     }
 }

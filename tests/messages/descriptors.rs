@@ -1,6 +1,6 @@
 //! Applications that close, or put something in the place of, descriptors that are not theirs.
 
-use crate::each_mode::{MODES, Mode, Served, in_each_mode};
+use crate::each_mode::{MODES, Mode, ServedApp, in_each_mode};
 
 const CLOSES: &str = r#"
     import os
@@ -32,7 +32,7 @@ const CLOSES: &str = r#"
 /// A whole response of the application's, or a page that says that it failed. Over FastCGI nobody
 /// else has the connection: there the web server sees it closed.
 #[track_caller]
-fn is_valid(served: &Served, mode: Mode, path: &str) {
+fn is_valid(served: &ServedApp, mode: Mode, path: &str) {
     let response = served.request("GET", path, &[], b"");
     let is_ok = response.status == "200 OK" && response.body == b"ok" && response.exit.success();
     let is_page = ["500 Internal Server Error", "502 Bad Gateway"]
@@ -48,7 +48,7 @@ fn an_application_that_closes_our_descriptors_is_named_and_the_next_request_is_s
     // A lone worker has nobody that starts another.
     for mode in MODES.into_iter().filter(|&mode| mode != Mode::Lone) {
         for path in ["/range", "/replace"] {
-            let mut served = Served::start(mode, &[], CLOSES);
+            let mut served = ServedApp::start(mode, &[], CLOSES);
             is_valid(&served, mode, path);
             assert_eq!(served.ask("/served"), "ok", "{mode:?}: {path}");
             let log = served.stop();
@@ -64,7 +64,7 @@ fn an_application_that_closes_our_descriptors_is_named_and_the_next_request_is_s
 #[test]
 fn every_descriptor_can_be_closed_and_no_request_waits_for_ever() {
     for mode in [Mode::Cold, Mode::Warm, Mode::Resident, Mode::Preloaded(1)] {
-        let mut served = Served::start(mode, &[], CLOSES);
+        let mut served = ServedApp::start(mode, &[], CLOSES);
         for number in 0..16 {
             for what in ["one", "other"] {
                 is_valid(&served, mode, &format!("/{what}/{number}"));
@@ -93,7 +93,7 @@ fn connections_never_get_the_descriptors_of_standard_streams() {
 #[test]
 fn a_request_that_closes_everything_gets_a_page() {
     for mode in [Mode::Cold, Mode::Warm, Mode::Resident] {
-        let served = Served::start(mode, &[], CLOSES);
+        let served = ServedApp::start(mode, &[], CLOSES);
         let response = served.request("GET", "/all", &[], b"");
         assert!(response.status.starts_with("50"), "{mode:?}: {response:?}");
         assert_eq!(served.ask("/served"), "ok", "{mode:?}");

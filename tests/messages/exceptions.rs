@@ -1,8 +1,8 @@
 //! Exceptions that are hard to tell of.
 
-use crate::each_mode::{Mode, Served, in_each_mode};
+use crate::each_mode::{Mode, ServedApp, in_each_mode};
 
-/// Each path raises something else.
+/// An application that raises another exception for each path.
 const RAISES: &str = r#"
     import sys
 
@@ -92,7 +92,7 @@ const RAISES: &str = r#"
         return [b"ok"]
 "#;
 
-/// What the message about each has in it, in this order.
+/// The parts of the message about each exception, in this order.
 const SAYS: [(&str, &[&str]); 16] = [
     (
         "/long",
@@ -169,7 +169,7 @@ const SAYS: [(&str, &[&str]); 16] = [
 fn an_exception_is_never_lost_and_its_text_is_limited() {
     in_each_mode(RAISES, |served, mode| {
         let paths = SAYS.iter().map(|(path, _)| *path);
-        // As much memory and time as all the others together.
+        // This case takes as much memory and time as all others together.
         let paths: Vec<&str> = paths
             .filter(|&path| path != "/huge" || matches!(mode, Mode::Cold | Mode::Lone))
             .collect();
@@ -208,7 +208,7 @@ fn message<'a>(log: &'a str, request: &str) -> Option<&'a str> {
 
 #[test]
 fn with_debug_the_error_page_shows_the_same() {
-    let served = Served::start(Mode::Cold, &["--debug"], RAISES);
+    let served = ServedApp::start(Mode::Cold, &["--debug"], RAISES);
     for (path, _) in SAYS {
         let text = served.request("GET", path, &[], b"").text();
         assert!(
@@ -222,7 +222,7 @@ fn with_debug_the_error_page_shows_the_same() {
 #[test]
 fn an_exception_text_that_hangs_is_abandoned_at_the_deadline() {
     for mode in crate::each_mode::MODES {
-        let mut served = Served::start(
+        let mut served = ServedApp::start(
             mode,
             &["--timeout", "3"],
             r#"

@@ -41,7 +41,7 @@ fn an_applications_own_traceback_py_is_not_ours() {
             assert_eq!(response.text(), "body", "{mode:?}: {}", served.stop());
         }
         assert_eq!(served.written("imported"), "", "{mode:?}");
-        // It is the application's, and stays that.
+        // The module belongs to the application.
         assert_eq!(served.ask("/imports"), "ok", "{mode:?}");
         assert_eq!(
             served.request("GET", "/raises", &[], b"").status,
@@ -63,16 +63,16 @@ fn an_applications_own_traceback_py_is_not_ours() {
 
 #[test]
 fn a_check_does_not_import_them_either() {
-    let place = crate::support::install_dir::Place::new();
-    std::fs::create_dir(place.path("site")).unwrap();
-    place.script("site/app.wsgi", "#!WSGATE", HIDES);
-    let mut command = std::process::Command::new(place.wsgate());
+    let dir = crate::support::install_dir::InstallDir::new();
+    std::fs::create_dir(dir.path("site")).unwrap();
+    dir.script("site/app.wsgi", "#!WSGATE", HIDES);
+    let mut command = std::process::Command::new(dir.wsgate());
     command
         .args(["check", "site/app.wsgi"])
-        .current_dir(place.path(""))
-        .env("OUT", place.path(""))
+        .current_dir(dir.path(""))
+        .env("OUT", dir.path(""))
         .env_clear();
-    command.env("PATH", "/usr/bin:/bin").env("OUT", place.path(""));
+    command.env("PATH", "/usr/bin:/bin").env("OUT", dir.path(""));
     let ended = crate::support::child_process::run(&mut command, "");
     let text = ended.text();
     assert_eq!(ended.code(), Some(0), "{text}{}", ended.stderr);
@@ -80,5 +80,5 @@ fn a_check_does_not_import_them_either() {
         text.contains("GET / gave 200 OK in") && text.contains("not validated: ImportError: `/"),
         "{text}"
     );
-    assert_eq!(std::fs::read_to_string(place.path("imported")).unwrap_or_default(), "", "{text}");
+    assert_eq!(std::fs::read_to_string(dir.path("imported")).unwrap_or_default(), "", "{text}");
 }

@@ -3,15 +3,15 @@
 use std::{fs, process::Command};
 
 use crate::{
-    each_mode::{MODES, Served},
-    support::{child_process, install_dir::Place},
+    each_mode::{MODES, ServedApp},
+    support::{child_process, install_dir::InstallDir},
 };
 
 /// U+202E shows what follows from right to left, U+2028 ends a line for some programs, U+009B
 /// begins a sequence for terminals.
 const HIDDEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{9b}\u{1b}[31m";
 
-/// Has `text` a character that is not seen?
+/// Returns whether `text` has an invisible character.
 pub(crate) fn hides(text: &str) -> bool {
     text.chars().any(|character| {
         (character.is_control() && character != '\n')
@@ -22,7 +22,7 @@ pub(crate) fn hides(text: &str) -> bool {
 #[test]
 fn no_message_holds_what_is_not_seen() {
     for mode in MODES {
-        let mut served = Served::start(
+        let mut served = ServedApp::start(
             mode,
             &["--debug"],
             "
@@ -50,13 +50,13 @@ fn no_message_holds_what_is_not_seen() {
 
 #[test]
 fn a_check_shows_names_of_files_and_modules_as_they_are() {
-    let place = Place::new();
-    let site = place.path(&format!("site {HIDDEN}"));
+    let dir = InstallDir::new();
+    let site = dir.path(&format!("site {HIDDEN}"));
     fs::create_dir(&site).unwrap();
     let code = "import sys; sys.path.append('\\udcff')\n\
                 def app(environ, start_response): start_response('204 No', []); return []\n";
     fs::write(site.join("app.py"), code).unwrap();
-    let mut command = Command::new(place.wsgate());
+    let mut command = Command::new(dir.wsgate());
     command
         .args(["check", "--user", "daemon"])
         .arg(site.join("app.py"))

@@ -1,4 +1,4 @@
-//! Whoever waits at a terminal hears why.
+//! A user who waits at a terminal reads the reason.
 
 use std::{io::Read as _, net::TcpListener, process::Command, thread};
 
@@ -6,13 +6,13 @@ use rustix::process::Signal;
 
 use crate::support::{
     child_process::{
-        Ended, Running, {self},
+        ExitedProcess, RunningProcess, {self},
     },
-    install_dir::Place,
+    install_dir::InstallDir,
     probe::python,
 };
 
-/// Each never comes to the end of loading, unless it is interrupted; and what is said of it.
+/// Applications that never finish loading, each with a part of the message about it.
 const STAYS: [(&str, &str); 5] = [
     (
         "
@@ -55,31 +55,31 @@ const STAYS: [(&str, &str); 5] = [
     ),
 ];
 
-fn ran(place: &Place, words: &[&str]) -> Ended {
-    let mut command = Command::new(place.wsgate());
+fn ran(dir: &InstallDir, args: &[&str]) -> ExitedProcess {
+    let mut command = Command::new(dir.wsgate());
     let path = format!("{}:/usr/bin:/bin", python().parent().unwrap().display());
-    command.args(words).env_clear().env("PATH", path).current_dir(place.path(""));
+    command.args(args).env_clear().env("PATH", path).current_dir(dir.path(""));
     child_process::run(&mut command, "")
 }
 
 #[test]
 fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     for (code, hint) in STAYS {
-        place.file("app.py", code);
+        dir.file("app.py", code);
         // Most of the time must be left when Python has started.
-        for words in [&["check", "--timeout", "3", "app.py"], &["call", "--timeout", "3", "app.py"]]
+        for args in [&["check", "--timeout", "3", "app.py"], &["call", "--timeout", "3", "app.py"]]
         {
-            let ended = ran(&place, words);
+            let ended = ran(&dir, args);
             let said = format!("{}{}", ended.text(), ended.stderr);
-            assert_eq!(ended.code(), Some(1), "{words:?}: {said}");
+            assert_eq!(ended.code(), Some(1), "{args:?}: {said}");
             for word in ["W0305", "`app.py` was not loaded within 3 s", hint] {
                 assert!(
                     said.contains(word) || said.contains(&word.replace("`app.py`", "app.py`")),
                     "{word}: {said}"
                 );
             }
-            // In a traceback or in a stack.
+            // The line is in a traceback or in a stack.
             assert!(said.contains("app.py\", line "), "{said}");
         }
     }
@@ -87,29 +87,28 @@ fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
 
 #[test]
 fn a_request_that_times_out_shows_the_line_on_its_error_page() {
-    let place = Place::new();
-    place.file("app.py", STAYS[0].0);
-    let ended = ran(&place, &["call", "--debug", "--timeout", "3", "-i", "app.py"]);
+    let dir = InstallDir::new();
+    dir.file("app.py", STAYS[0].0);
+    let ended = ran(&dir, &["call", "--debug", "--timeout", "3", "-i", "app.py"]);
     assert!(ended.text().starts_with("HTTP/1.1 504 Gateway Timeout"), "{}", ended.text());
     assert!(ended.text().contains("it stands at line 4 of `/"), "{}", ended.text());
 }
 
 #[test]
 fn a_pipe_or_a_socket_is_no_script_and_no_command_waits_for_it() {
-    let place = Place::new();
-    place.fifo("pipe.wsgi");
-    let _socket = std::os::unix::net::UnixListener::bind(place.path("socket.wsgi")).unwrap();
-    std::fs::create_dir(place.path("directory.wsgi")).unwrap();
-    std::os::unix::fs::symlink("/dev/zero", place.path("zero.wsgi")).unwrap();
+    let dir = InstallDir::new();
+    dir.fifo("pipe.wsgi");
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path("socket.wsgi")).unwrap();
+    std::fs::create_dir(dir.path("directory.wsgi")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.path("zero.wsgi")).unwrap();
     for name in ["pipe.wsgi", "socket.wsgi", "./directory.wsgi", "zero.wsgi"] {
-        for words in
-            [&["check"][..], &["call"], &["fastcgi", "--listen", "unix:app.sock"], &["cgi"]]
+        for args in [&["check"][..], &["call"], &["fastcgi", "--listen", "unix:app.sock"], &["cgi"]]
         {
-            let ended = ran(&place, &[words, &[name]].concat());
+            let ended = ran(&dir, &[args, &[name]].concat());
             let said = format!("{}{}", ended.text(), ended.stderr);
             assert!(
                 said.contains("W0102") && said.contains(name.trim_start_matches("./")),
-                "{words:?} {name}: {said}"
+                "{args:?} {name}: {said}"
             );
         }
     }
@@ -117,16 +116,16 @@ fn a_pipe_or_a_socket_is_no_script_and_no_command_waits_for_it() {
 
 #[test]
 fn a_server_that_waits_for_another_protocol_times_out() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // As a server of HTTP does that waits for the end of a line.
+        // An HTTP server would wait for the end of the line.
         let mut received = Vec::new();
         stream.read_to_end(&mut received).unwrap();
     });
-    let ended = ran(&place, &["call", "--timeout", "1", "--via", &address]);
+    let ended = ran(&dir, &["call", "--timeout", "1", "--via", &address]);
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     for word in ["W0604", "longer than 1 s", "the server has sent nothing", "speaks FastCGI"] {
         assert!(ended.stderr.contains(word), "{}", ended.stderr);
@@ -136,8 +135,8 @@ fn a_server_that_waits_for_another_protocol_times_out() {
 
 #[test]
 fn a_pool_that_loads_slowly_logs_its_stack() {
-    let place = Place::new();
-    // With the interpreter locked, too.
+    let dir = InstallDir::new();
+    // The interpreter is locked at that.
     let code = "
         import ctypes, time
         def connect():
@@ -145,13 +144,13 @@ fn a_pool_that_loads_slowly_logs_its_stack() {
             time.sleep(1000)
         connect()
         ";
-    place.file("app.py", code);
+    dir.file("app.py", code);
     let start = |preload: &str| {
-        let mut command = Command::new(place.wsgate());
+        let mut command = Command::new(dir.wsgate());
         command.args(["fastcgi", "--listen", &format!("unix:{preload}.sock"), "--name", preload]);
-        command.args(["--preload", preload, "app.py"]).env_clear().current_dir(place.path(""));
+        command.args(["--preload", preload, "app.py"]).env_clear().current_dir(dir.path(""));
         command.env("PATH", format!("{}:/usr/bin:/bin", python().parent().unwrap().display()));
-        Running::start(child_process::piped(&mut command))
+        RunningProcess::start(child_process::piped(&mut command))
     };
     // At the same time: the message comes after 30 s.
     for mut pool in ["yes", "no"].map(start) {
@@ -164,13 +163,13 @@ fn a_pool_that_loads_slowly_logs_its_stack() {
 
 #[test]
 fn a_reloader_that_exits_while_the_file_is_loaded_is_distinguished_from_other_exits() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     for (code, hint) in [
         ("def run_with_reloader(): raise SystemExit(3)\nrun_with_reloader()", "started a server"),
         ("raise SystemExit(3)", "code that runs a program of its own"),
     ] {
-        place.file("app.py", code);
-        let ended = ran(&place, &["check", "app.py"]);
+        dir.file("app.py", code);
+        let ended = ran(&dir, &["check", "app.py"]);
         let said = format!("{}{}", ended.text(), ended.stderr);
         assert!(said.contains("W0304") && said.contains(hint), "{said}");
     }

@@ -1,5 +1,4 @@
-//! What an application has left when all its processes have ended: who ran which exit handler, and
-//! what became of its files.
+//! The traces of an application after all its processes have exited: exit handlers and files.
 
 use std::{fs, path::Path, process::Command};
 
@@ -29,7 +28,7 @@ for kind in ('file', 'directory', 'of-request'):
 print(json.dumps(found))
 ";
 
-/// What is recorded at the end of a process.
+/// The events that are recorded when a process exits.
 const EVENTS: [&str; 9] = [
     "atexit of the import",
     "finalizer of the import",
@@ -71,12 +70,12 @@ fn times(event: &str, record: &str, reports: &[Report; 2]) -> (u32, u32) {
     let pids = |pid: fn(&Report) -> i32| reports.iter().map(move |report| i64::from(pid(report)));
     let (mut own, mut others) = (0, 0);
     for line in record.lines() {
-        let words: Vec<Value> = serde_json::from_str(line).unwrap();
-        let (recorded, pid) = (words[0].as_str().unwrap(), words[1].as_i64().unwrap());
+        let args: Vec<Value> = serde_json::from_str(line).unwrap();
+        let (recorded, pid) = (args[0].as_str().unwrap(), args[1].as_i64().unwrap());
         // Of the import: by whom it was loaded. Beside the pool, the request that started it has
         // loaded it, too.
         let is_foreign =
-            event.ends_with("import") && !pids(|of| of.loaded_by).any(|known| words[2] == known);
+            event.ends_with("import") && !pids(|of| of.loaded_by).any(|known| args[2] == known);
         if recorded != event || is_foreign {
             continue;
         }

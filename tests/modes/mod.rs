@@ -51,12 +51,12 @@ impl Report {
 struct Observed {
     /// A first and a second request.
     reports: [Report; 2],
-    /// What was there when all was over.
+    /// The traces after all processes have exited.
     end: Facts,
 }
 
 impl Observed {
-    /// What the two requests have in common, and what was left at the end.
+    /// The facts that the two requests share, and the traces at the end.
     fn of_both(&self) -> Facts {
         let [first, second] = &self.reports;
         let mut facts = self.end.clone();
@@ -122,7 +122,7 @@ fn every_difference_between_modes_and_a_plain_program_is_documented_and_every_do
         observed.map(|(name, observed)| (name, observed.differences(&reference))).collect()
     });
     let mut of_plain = plain.differences(&reference);
-    // A program that serves no request has none to see, and this one is told so by an argument.
+    // A program that serves no request has no variables to report. An argument says so.
     let of_requests = ["environ", "URLs: ", "callers", "process: cmdline", "sys: orig_argv"];
     of_plain.retain(|name, _| !of_requests.iter().any(|group| name.starts_with(group)));
     let mut faults = crate::modes::table::Table::read().faults(&differences);

@@ -8,14 +8,14 @@ use std::{
 use crate::{modes::ways::MODES, support::web_servers::source};
 
 /// A row: facts, and the modes in which they differ.
-struct Row {
+struct TableRow {
     /// The name of a fact, or what names of facts begin with.
     fact: String,
     is_group: bool,
     modes: BTreeSet<&'static str>,
 }
 
-pub(super) struct Table(Vec<Row>);
+pub(super) struct Table(Vec<TableRow>);
 
 impl Table {
     /// Reads the rows whose first cell is code and whose second names modes.
@@ -29,7 +29,7 @@ impl Table {
             assert!(!reason.is_empty(), "a difference has a reason: {line}");
             let fact = fact.trim_matches('`');
             let group = fact.strip_suffix('*');
-            Row {
+            TableRow {
                 fact: group.unwrap_or(fact).to_owned(),
                 is_group: group.is_some(),
                 modes: named(modes),
@@ -38,7 +38,7 @@ impl Table {
         Self(rows.collect())
     }
 
-    /// What the table says and is not so, and the reverse.
+    /// The differences between the table and the observed facts.
     pub(super) fn faults(
         &self,
         differences: &BTreeMap<&str, BTreeMap<String, String>>,
@@ -62,7 +62,7 @@ impl Table {
     }
 }
 
-impl Row {
+impl TableRow {
     fn has(&self, fact: &str) -> bool {
         if self.is_group { fact.starts_with(&self.fact) } else { fact == self.fact }
     }

@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     modes::{Observed, Report, end},
     support::{
-        child_process::{Running, piped, run},
-        install_dir::Place,
-        probe::{Response, python},
+        child_process::{RunningProcess, piped, run},
+        install_dir::InstallDir,
+        probe::{CgiResponse, python},
         web_servers::{eventually, exists, wait_for_exit},
     },
 };
@@ -24,12 +24,12 @@ use crate::{
 /// Requests of `mode` by a web server that has blocked a signal: the first, and one to a forked
 /// process.
 pub(super) fn with_a_signal_blocked(mode: &str) -> Vec<Report> {
-    // Without a pool the option is refused.
+    // Cold CGI refuses the option.
     let limit = if mode == "cold" { "" } else { " --max-processes 1" };
-    let site = Site::new(&format!("--mode {mode}{limit}"));
+    let site = CgiSite::new(&format!("--mode {mode}{limit}"));
     let request = |number| {
         let mut command = Command::new("env");
-        site.place.describe(&mut command, &site.script);
+        site.dir.describe(&mut command, &site.script);
         site.ask(number, command.arg("--block-signal=WINCH").arg(&site.script))
     };
     let mut reports = vec![request(0)];
@@ -41,7 +41,7 @@ pub(super) fn with_a_signal_blocked(mode: &str) -> Vec<Report> {
     reports
 }
 
-/// What the ways have in common.
+/// A way to serve an application.
 pub(super) trait Way: Sync {
     /// Runs the application for two requests, and to its end.
     fn observe(&self) -> Observed;
@@ -87,22 +87,22 @@ struct Fastcgi {
 struct Lone;
 
 /// The application as a script, alone in a directory.
-struct Site {
-    place: Place,
+struct CgiSite {
+    dir: InstallDir,
     script: PathBuf,
 }
 
-impl Site {
+impl CgiSite {
     fn new(options: &str) -> Self {
-        let place = Place::new();
+        let dir = InstallDir::new();
         let first_line = format!("#!WSGATE --python {} {options}", python().display());
-        let script = place.script("site/app.wsgi", &first_line, include_str!("observer.py"));
+        let script = dir.script("site/app.wsgi", &first_line, include_str!("observer.py"));
         // A file that is as young as this may be loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
             changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))
         });
-        Self { place, script }
+        Self { dir, script }
     }
 
     /// Sends the request that `command` is.
@@ -111,38 +111,38 @@ impl Site {
         self.try_to_ask(number, command).unwrap()
     }
 
-    /// The same; none if the application wants it to be sent again.
+    /// Like `report`; none if the application wants the request to be repeated.
     #[track_caller]
     fn try_to_ask(&self, number: u32, command: &mut Command) -> Option<Report> {
         let ended = run(command.env("QUERY_STRING", format!("request={number}")), "");
-        let response = Response::parse(ended.stdout, ended.stderr, ended.status);
+        let response = CgiResponse::parse(ended.stdout, ended.stderr, ended.status);
         assert_eq!(response.status, "200 OK", "{response:?}");
         let length: usize = response.header("Content-Length").unwrap().parse().unwrap();
         Report::read(
             &response.body[..length],
-            self.place.path("").to_str().unwrap().trim_end_matches('/'),
+            self.dir.path("").to_str().unwrap().trim_end_matches('/'),
         )
     }
 
     /// A request as a web server makes it that executes the script.
     #[track_caller]
     fn executed(&self, number: u32) -> Report {
-        self.ask(number, &mut self.place.request(&self.script))
+        self.ask(number, &mut self.dir.request(&self.script))
     }
 
     /// A request by CGIHandler, or none.
     #[track_caller]
-    fn by_python(&self, number: u32, words: &[&str]) -> Report {
+    fn by_python(&self, number: u32, args: &[&str]) -> Report {
         let mut command = Command::new(python());
-        self.place.describe(&mut command, &self.script);
-        self.ask(number, command.arg(&self.script).args(words))
+        self.dir.describe(&mut command, &self.script);
+        self.ask(number, command.arg(&self.script).args(args))
     }
 
-    /// The same request to a FastCGI server; with several threads, to one that is not the first.
+    /// The request to a FastCGI server; with several threads, to a thread other than the first.
     #[track_caller]
     fn connected(&self, number: u32, socket: &Path) -> Report {
         let mut command = Command::new("cgi-fcgi");
-        self.place.describe(&mut command, &self.script);
+        self.dir.describe(&mut command, &self.script);
         command.args(["-bind", "-connect"]).arg(socket);
         let mut report = None;
         eventually("another thread than the first serves", || {
@@ -155,39 +155,39 @@ impl Site {
     /// The environment of a pool: that of its requests without what is theirs.
     fn environment(&self, command: &mut Command) {
         let mut request = Command::new("true");
-        self.place.describe(&mut request, &self.script);
+        self.dir.describe(&mut request, &self.script);
         let own = ["PATH", "WSGATE_RUNTIME_DIR"];
         let own = request.get_envs().filter(|(name, _)| own.iter().any(|own| name == own));
         command
             .env_clear()
             .envs(own.filter_map(|(name, value)| Some((name, value?))))
-            .current_dir(self.place.path(""));
+            .current_dir(self.dir.path(""));
     }
 
     /// A site's two requests, when all its processes have ended.
     fn observed(&self, reports: [Report; 2]) -> Observed {
-        let end = end::facts(&self.place.path("site"), &reports);
+        let end = end::facts(&self.dir.path("site"), &reports);
         Observed { reports, end }
     }
 }
 
 impl Way for Reference {
     fn observe(&self) -> Observed {
-        let site = Site::new("");
+        let site = CgiSite::new("");
         site.observed([1, 2].map(|number| site.by_python(number, &[])))
     }
 }
 
 impl Way for Plain {
     fn observe(&self) -> Observed {
-        let site = Site::new("");
+        let site = CgiSite::new("");
         site.observed([1, 2].map(|number| site.by_python(number, &["plain"])))
     }
 }
 
 impl Way for Cold {
     fn observe(&self) -> Observed {
-        let site = Site::new("--mode cold");
+        let site = CgiSite::new("--mode cold");
         let reports = [1, 2].map(|number| {
             let report = site.executed(number);
             wait_for_exit(report.pid);
@@ -200,13 +200,13 @@ impl Way for Cold {
 impl Way for First {
     fn observe(&self) -> Observed {
         let reports = [1, 2].map(|number| {
-            let site = Site::new("--mode warm");
+            let site = CgiSite::new("--mode warm");
             let report = site.executed(number);
             wait_for_exit(report.pid);
             end_pools(&site);
             report
         });
-        // What it leaves is what a cold one leaves, but for that of the pool beside it.
+        // The request leaves the traces of a cold one, apart from those of the pool.
         let cold = Cold.observe();
         Observed { reports, end: cold.end }
     }
@@ -214,8 +214,8 @@ impl Way for First {
 
 impl Way for Forked {
     fn observe(&self) -> Observed {
-        let site = Site::new(&format!("--mode {} --max-processes 1", self.mode));
-        // This one starts the pool, and leaves nothing.
+        let site = CgiSite::new(&format!("--mode {} --max-processes 1", self.mode));
+        // The first request starts the pool and leaves no trace.
         wait_for_exit(site.executed(0).pid);
         eventually("a pool serves", || sockets(&site).len() == 1);
         let reports = [1, 2].map(|number| {
@@ -237,9 +237,9 @@ impl Way for Forked {
 
 impl Way for Fastcgi {
     fn observe(&self) -> Observed {
-        let site = Site::new("");
-        let socket = site.place.path("app.sock");
-        let mut command = Command::new(site.place.wsgate());
+        let site = CgiSite::new("");
+        let socket = site.dir.path("app.sock");
+        let mut command = Command::new(site.dir.wsgate());
         site.environment(&mut command);
         command.args([
             "fastcgi",
@@ -255,7 +255,7 @@ impl Way for Fastcgi {
             .arg(python())
             .arg("--listen")
             .arg(format!("unix:{}", socket.display()));
-        let mut pool = Running::start(piped(command.arg(&site.script)));
+        let mut pool = RunningProcess::start(piped(command.arg(&site.script)));
         pool.await_log("W0710");
         let reports = [1, 2].map(|number| site.connected(number, &socket));
         pool.signal(Signal::TERM);
@@ -266,13 +266,13 @@ impl Way for Fastcgi {
 
 impl Way for Lone {
     fn observe(&self) -> Observed {
-        let site = Site::new("");
-        let socket = site.place.path("app.sock");
+        let site = CgiSite::new("");
+        let socket = site.dir.path("app.sock");
         let mut command = Command::new(&site.script);
         site.environment(&mut command);
         let listener = UnixListener::bind(&socket).unwrap();
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let worker = Running::start(&mut command);
+        let worker = RunningProcess::start(&mut command);
         let reports = [1, 2].map(|number| site.connected(number, &socket));
         worker.signal(Signal::TERM);
         assert!(worker.end().status.success());
@@ -280,16 +280,16 @@ impl Way for Lone {
     }
 }
 
-fn sockets(site: &Site) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(site.place.path("run")) else { return Vec::new() };
+fn sockets(site: &CgiSite) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(site.dir.path("run")) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).collect()
 }
 
 /// Ends the pool that requests have started, and waits for all its processes.
-fn end_pools(site: &Site) {
+fn end_pools(site: &CgiSite) {
     eventually("a pool serves", || sockets(site).len() == 1);
-    let mark = site.place.path("");
+    let mark = site.dir.path("");
     let processes: Vec<i32> = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
@@ -300,8 +300,8 @@ fn end_pools(site: &Site) {
         })
         .collect();
     for &pid in &processes {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if words.split(|&byte| byte == 0).any(|word| word == b"warm-pool") {
+        let args = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if args.split(|&byte| byte == 0).any(|word| word == b"warm-pool") {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
         }
     }

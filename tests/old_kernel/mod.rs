@@ -7,10 +7,10 @@
 use std::process::Command;
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
-    pool::Setup,
+    each_mode::{MODES, Mode, ServedApp},
+    pool::PoolSetup,
     support::{child_process::run, web_servers::source},
-    warm::{Site, TELLS_ITSELF},
+    warm::{TELLS_ITSELF, WarmSite},
 };
 
 /// The exit status of the emulation where the kernel refuses the filter.
@@ -57,7 +57,7 @@ fn every_mode_serves() {
 #[ignore = "run by `every_mode_serves` on the emulated kernel"]
 fn serve_in_every_mode() {
     for mode in MODES {
-        let mut served = Served::start(mode, &["--timeout", "10"], ECHOES);
+        let mut served = ServedApp::start(mode, &["--timeout", "10"], ECHOES);
         let how = if matches!(mode, Mode::Warm | Mode::Resident | Mode::Preloaded(_)) {
             "forked"
         } else {
@@ -110,7 +110,7 @@ fn end_slow_and_unwanted_requests() {
             return [b'done']
         ";
     for mode in MODES {
-        let served = Served::start(mode, &["--timeout", "1"], code);
+        let served = ServedApp::start(mode, &["--timeout", "1"], code);
         let response = served.request("GET", "/slow", &[], b"");
         // A thread that sleeps in C code cannot be interrupted, and ends with its worker.
         if !matches!(mode, Mode::Preloaded(3) | Mode::NotPreloaded(3) | Mode::Lone) {
@@ -131,32 +131,32 @@ fn dynamic_pools_call_and_check_work() {
 #[test]
 #[ignore = "run by `dynamic_pools_call_and_check_work` on the emulated kernel"]
 fn use_dynamic_pools_call_and_check() {
-    let pool = Setup::new(ECHOES).dynamic(&["--max", "3", "--idle", "1"]).start();
+    let pool = PoolSetup::new(ECHOES).dynamic(&["--max", "3", "--idle", "1"]).start();
     let response = pool.output(1, &[("REQUEST_METHOD", "GET"), ("PATH_INFO", "/")], b"").stdout;
     assert!(response.ends_with(b" child forked"), "{:?}", String::from_utf8_lossy(&response));
     pool.stop();
     // A place that every user can read, as `check` wants it.
-    let place = crate::support::install_dir::Place::new();
-    let script = place.file("app.wsgi", ECHOES);
-    for (words, expected) in [(["call"], "child loaded"), (["check"], "import ")] {
-        let mut command = Command::new(place.wsgate());
+    let dir = crate::support::install_dir::InstallDir::new();
+    let script = dir.file("app.wsgi", ECHOES);
+    for (args, expected) in [(["call"], "child loaded"), (["check"], "import ")] {
+        let mut command = Command::new(dir.wsgate());
         let ended = run(
-            command.args(words).arg("--python").arg(crate::support::probe::python()).arg(&script),
+            command.args(args).arg("--python").arg(crate::support::probe::python()).arg(&script),
             "",
         );
-        assert!(ended.text().contains(expected), "{words:?}: {}", ended.text());
-        assert_eq!(ended.code(), Some(0), "{words:?}: {}{}", ended.text(), ended.stderr);
+        assert!(ended.text().contains(expected), "{args:?}: {}", ended.text());
+        assert_eq!(ended.code(), Some(0), "{args:?}: {}{}", ended.text(), ended.stderr);
     }
 }
 
-/// Has processes die before they take a request, as they did without pidfd_open(2).
+/// Processes crash before they accept a request, as without pidfd_open(2).
 #[test]
 fn a_warm_pool_whose_processes_crash_at_their_start_costs_one_message_and_no_time() {
     let code = TELLS_ITSELF.to_owned()
         + "
     os.register_at_fork(after_in_child=lambda: os._exit(3) if os.getppid() == BORN else None)
     ";
-    let site = Site::of("warm", "--queue 20", &code);
+    let site = WarmSite::of("warm", "--queue 20", &code);
     site.ask();
     crate::support::web_servers::eventually(&format!("the pool gives up: {}", site.log()), || {
         site.log().contains("[W0712]")

@@ -3,7 +3,7 @@
 
 use crate::{
     packages::{in_every_mode, set_up},
-    support::web_servers::{Client, WebServer},
+    support::web_servers::{HttpClient, WebServer},
 };
 
 in_every_mode! {
@@ -19,7 +19,7 @@ fn plots_are_those_of_a_plain_process(web_server: &mut dyn WebServer) {
     let expected = set_up(web_server, "python", &["-c", PLOT]);
     assert!(expected.starts_with(b"\x89PNG"), "{}", String::from_utf8_lossy(&expected));
     for turn in 1..=3 {
-        let image = Client::get(web_server.script("matplotlib.wsgi/")).run().expect(200);
+        let image = HttpClient::get(web_server.script("matplotlib.wsgi/")).run().expect(200);
         assert_eq!(image.header("content-type"), "image/png");
         assert!(
             image.body == expected,

@@ -18,10 +18,10 @@ mod zope;
 macro_rules! in_mode {
     (cgi_handler: $($behaviour:ident)*) => {
         mod cgi_handler {
-            use crate::support::web_servers::{Apache, CgiModule, Setup, Site};
+            use crate::support::web_servers::{Apache, CgiModule, ApacheSetup, WebSite};
             $(#[test] fn $behaviour() {
-                let site = Site::under_cgi_handler();
-                super::$behaviour(&mut Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site));
+                let site = WebSite::under_cgi_handler();
+                super::$behaviour(&mut Apache::start(CgiModule::Cgid, ApacheSetup::ScriptAlias, site));
             })*
         }
     };
@@ -52,7 +52,7 @@ macro_rules! in_mode {
 }
 use in_mode;
 
-/// The same in every mode.
+/// Tests of a behaviour in every mode.
 macro_rules! in_every_mode {
     ($($behaviour:ident)*) => {
         $crate::packages::in_mode! { cgi_handler: $($behaviour)* }

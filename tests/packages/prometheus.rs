@@ -4,7 +4,7 @@ use std::thread;
 
 use crate::{
     packages::in_every_mode,
-    support::web_servers::{Client, WebServer},
+    support::web_servers::{HttpClient, WebServer},
 };
 
 in_every_mode! {
@@ -20,15 +20,15 @@ fn counters_of_all_processes_add_up(web_server: &mut dyn WebServer) {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
                 for _ in 0..REQUESTS {
-                    Client::get(&counted).run().expect(200);
+                    HttpClient::get(&counted).run().expect(200);
                 }
             });
         }
     });
-    Client::request("DELETE", &counted, "").run().expect(200);
+    HttpClient::request("DELETE", &counted, "").run().expect(200);
 
     let metrics =
-        Client::get(web_server.script("prometheus.wsgi/metrics")).run().expect(200).text();
+        HttpClient::get(web_server.script("prometheus.wsgi/metrics")).run().expect(200).text();
     let total = CLIENTS * REQUESTS;
     for line in [
         format!("visits_total {}.0", total + 1),

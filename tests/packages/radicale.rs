@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     packages::in_every_mode,
-    support::web_servers::{Client, WebServer},
+    support::web_servers::{HttpClient, WebServer},
 };
 
 in_every_mode! {
@@ -22,20 +22,20 @@ fn an_event_is_put_found_and_read(web_server: &mut dyn WebServer) {
     fs::write(configuration, text).unwrap();
 
     let calendar = web_server.script("radicale.wsgi/ada/calendar/");
-    Client::request("MKCOL", web_server.script("radicale.wsgi/ada/"), "").run().expect(201);
-    Client::request("MKCALENDAR", &calendar, "").run().expect(201);
+    HttpClient::request("MKCOL", web_server.script("radicale.wsgi/ada/"), "").run().expect(201);
+    HttpClient::request("MKCALENDAR", &calendar, "").run().expect(201);
     for number in 1..=4 {
         let event = EVENT.replace("UID:number", &format!("UID:{number}"));
         let url = format!("{calendar}{number}.ics");
-        Client::request("PUT", &url, &event)
+        HttpClient::request("PUT", &url, &event)
             .header("Content-Type", "text/calendar")
             .run()
             .expect(201);
-        let read = Client::get(&url).run().expect(200);
+        let read = HttpClient::get(&url).run().expect(200);
         assert!(read.text().contains("SUMMARY:Caf\u{e9}"), "{read:?}");
 
         let find = "<propfind xmlns=\"DAV:\"><prop><getetag/></prop></propfind>";
-        let found = Client::request("PROPFIND", &calendar, find)
+        let found = HttpClient::request("PROPFIND", &calendar, find)
             .header("Depth", "1")
             .run()
             .expect(207)

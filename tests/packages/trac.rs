@@ -2,7 +2,7 @@
 
 use crate::{
     packages::{in_every_mode, set_up},
-    support::web_servers::{Client, WebServer},
+    support::web_servers::{HttpClient, WebServer},
 };
 
 in_every_mode! {
@@ -12,26 +12,29 @@ in_every_mode! {
 fn a_wiki_page_is_edited_and_read(web_server: &mut dyn WebServer) {
     let environment = web_server.site().path("var/trac");
     let environment = environment.to_str().unwrap();
-    // Without the pages of Trac's own manual, which take long to write.
+    // Leaves out the pages of Trac's manual, which take long to write.
     set_up(web_server, "python", &["-c", MAKE_ENVIRONMENT, environment]);
 
     let jar = tempfile::NamedTempFile::new().unwrap();
     let page = web_server.script("trac.wsgi/wiki/Notes");
     for version in 0..4 {
         let edit = format!("{page}?action=edit");
-        let form = Client::get(&edit).cookies(jar.path()).run().expect(200).text();
+        let form = HttpClient::get(&edit).cookies(jar.path()).run().expect(200).text();
         let fields = format!(
             "__FORM_TOKEN={}&action=edit&version={version}&text=The+%27%27%27text%27%27%27+of+edit+{version}&save=1",
             field(&form, "__FORM_TOKEN")
         );
-        Client::post(&page, &fields).cookies(jar.path()).run().expect(303);
-        let text = Client::get(&page).cookies(jar.path()).run().expect(200).text();
+        HttpClient::post(&page, &fields).cookies(jar.path()).run().expect(303);
+        let text = HttpClient::get(&page).cookies(jar.path()).run().expect(200).text();
         assert!(text.contains(&format!("The <strong>text</strong> of edit {version}")), "{text}");
         // Links begin with the address of the script.
         assert!(text.contains("href=\"/cgi-bin/trac.wsgi/wiki/Notes?action=history\""), "{text}");
     }
-    let history =
-        Client::get(format!("{page}?action=history")).cookies(jar.path()).run().expect(200).text();
+    let history = HttpClient::get(format!("{page}?action=history"))
+        .cookies(jar.path())
+        .run()
+        .expect(200)
+        .text();
     assert_eq!(
         history.matches("class=\"version\"").count(),
         5,

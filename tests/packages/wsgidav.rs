@@ -6,8 +6,8 @@
 use std::process::Command;
 
 use crate::support::{
-    child_process::{Running, piped},
-    web_servers::{Apache, CgiModule, Client, Nginx, Setup, Site, WebServer},
+    child_process::{RunningProcess, piped},
+    web_servers::{Apache, ApacheSetup, CgiModule, HttpClient, Nginx, WebServer, WebSite},
 };
 
 /// The suites, and how many tests each has.
@@ -26,14 +26,18 @@ fn litmus_passes_in_cold_mode() {
 
 #[test]
 fn litmus_passes_warm() {
-    litmus_passes(&Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("warm")));
+    litmus_passes(&Apache::start(
+        CgiModule::Cgid,
+        ApacheSetup::ScriptAlias,
+        WebSite::of_mode("warm"),
+    ));
 }
 
 #[test]
 fn litmus_passes_resident() {
-    let web_server = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, Site::of_mode("resident"));
-    // What differs from one request to the next is in the locks; all of the rest is as in warm
-    // mode.
+    let web_server =
+        Apache::start(CgiModule::Cgid, ApacheSetup::ScriptAlias, WebSite::of_mode("resident"));
+    // Only locks are state between two requests. The other suites run in warm mode.
     run_suites(&web_server, &SUITES[3..4]);
 }
 
@@ -43,7 +47,7 @@ fn litmus_passes(web_server: &dyn WebServer) {
 
 fn run_suites(web_server: &dyn WebServer, suites: &[(&str, usize)]) {
     let url = web_server.script("wsgidav.wsgi/");
-    Client::get(&url).run().expect(200);
+    HttpClient::get(&url).run().expect(200);
     let mut failures = String::new();
     for &(suite, count) in suites {
         let text = run_litmus(suite, count, &url);
@@ -61,8 +65,8 @@ fn run_litmus(suite: &str, count: usize, url: &str) -> String {
     let scratch = tempfile::tempdir().unwrap();
     let mut litmus = Command::new("litmus");
     litmus.args(["-k", url]).env("TESTS", suite).current_dir(scratch.path());
-    let mut running = Running::start(piped(&mut litmus));
-    // Each test has the deadline, not all of them.
+    let mut running = RunningProcess::start(piped(&mut litmus));
+    // The deadline is for each test.
     for number in 0..count {
         running.await_output(&format!("{number:>2}. "));
     }

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     process::{Child, Stdio},
     thread,
 };
@@ -12,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     packages::set_up,
     support::web_servers::{
-        Apache, CgiModule, Client, Lighttpd, Nginx, Response, Setup, Site, WebServer, eventually,
-        venv, wait_for_exit,
+        Apache, ApacheSetup, CgiModule, HttpClient, HttpResponse, Lighttpd, Nginx, WebServer,
+        WebSite, eventually, venv, wait_for_exit,
     },
 };
 
@@ -52,18 +53,23 @@ fn make_instance(web_server: &dyn WebServer, storage: &str) {
 }
 
 /// Adds a document to a folder; `more` are further fields of the form.
-fn add(folder: &str, id: &str, more: &str) -> Response {
+fn add(folder: &str, id: &str, more: &str) -> HttpResponse {
     let url = format!("{folder}/manage_addProduct/OFSP/manage_addDTMLDocument");
-    Client::post(url, &format!("id={id}&file=Text+of+{id}{more}")).auth("ada", "lovelace").run()
+    HttpClient::post(url, &format!("id={id}&file=Text+of+{id}{more}")).auth("ada", "lovelace").run()
 }
 
-/// Fails unless the folder has these documents and no other ones.
+/// Waits until the folder has these documents and no other ones. A process learns a little later
+/// what another process has committed.
 #[track_caller]
-fn expect_documents(folder: &str, ids: &[String]) {
-    let text = Client::get(format!("{folder}/list")).run().expect(200).text();
-    let mut found: Vec<&str> = text.split_whitespace().filter(|&id| id != "list").collect();
-    found.sort_unstable();
-    assert_eq!(found, ids);
+fn await_documents(folder: &str, ids: &[String]) {
+    let documents = || {
+        let text = HttpClient::get(format!("{folder}/list")).run().expect(200).text();
+        let ids = text.split_whitespace().filter(|&id| id != "list");
+        let mut ids: Vec<String> = ids.map(str::to_owned).collect();
+        ids.sort_unstable();
+        ids
+    };
+    eventually(&format!("{folder} has {ids:?}, not {:?}", documents()), || documents() == ids);
 }
 
 /// A file is owned by one process at a time, which holds a lock on it.
@@ -75,10 +81,10 @@ fn documents_in_a_file_persist(web_server: &mut dyn WebServer) {
     let ids = ["doc1", "doc2", "doc3"].map(str::to_owned);
     for id in &ids {
         add(&folder, id, "").expect(302);
-        let text = Client::get(format!("{folder}/{id}")).run().expect(200).text();
+        let text = HttpClient::get(format!("{folder}/{id}")).run().expect(200).text();
         assert_eq!(text.trim(), format!("Text of {id}"));
     }
-    expect_documents(&folder, &ids);
+    await_documents(&folder, &ids);
 }
 
 /// A ZEO server, which owns the file for all processes.
@@ -92,7 +98,7 @@ impl Zeo {
         let log = fs::File::create(web_server.site().path("run/zeo.log")).unwrap();
         let zeo =
             Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        eventually("the ZEO server listens", || socket.exists());
+        eventually("the ZEO server listens", || UnixStream::connect(&socket).is_ok());
         zeo
     }
 }
@@ -117,7 +123,7 @@ fn documents_of_several_processes_persist(web_server: &mut dyn WebServer) {
 fn conflicting_documents_persist(web_server: &mut dyn WebServer) {
     let _zeo = make_instance_over_zeo(web_server);
     let folder = web_server.script("zope.wsgi/north");
-    // This one has a conflict for certain. Its body is read again.
+    // This request has a conflict for certain, and its body is read again.
     add(&web_server.script("zope.wsgi/south"), "again", "&conflict=yes").expect(302);
     eventually("the log tells of another try", || web_server.log().contains("retried again"));
     add_at_once([folder.clone(), folder]);
@@ -152,19 +158,19 @@ fn add_at_once(folders: [String; 2]) {
         let ids = clients
             .iter()
             .flat_map(|client| (1..=3).map(move |number| format!("doc{client}{number}")));
-        expect_documents(folder, &ids.collect::<Vec<_>>());
+        await_documents(folder, &ids.collect::<Vec<_>>());
     }
 }
 
 mod cgi_handler {
-    use super::{CgiModule, Lighttpd, Setup, Site};
+    use super::{ApacheSetup, CgiModule, Lighttpd, WebSite};
 
     #[test]
     fn documents_in_a_file_persist() {
-        let site = Site::under_cgi_handler();
+        let site = WebSite::under_cgi_handler();
         super::documents_in_a_file_persist(&mut super::Apache::start(
             CgiModule::Cgid,
-            Setup::ScriptAlias,
+            ApacheSetup::ScriptAlias,
             site,
         ));
     }
@@ -172,7 +178,7 @@ mod cgi_handler {
     #[test]
     fn documents_of_several_processes_persist() {
         super::documents_of_several_processes_persist(&mut Lighttpd::over(
-            Site::under_cgi_handler(),
+            WebSite::under_cgi_handler(),
         ));
     }
 }
@@ -192,40 +198,42 @@ mod cold {
 }
 
 mod warm {
-    use super::{Apache, CgiModule, Lighttpd, Setup, Site};
+    use super::{Apache, ApacheSetup, CgiModule, Lighttpd, WebSite};
 
     #[test]
     fn documents_in_a_file_persist() {
-        let site = Site::of_mode("warm");
+        let site = WebSite::of_mode("warm");
         super::documents_in_a_file_persist(&mut Apache::start(
             CgiModule::Cgid,
-            Setup::ScriptAlias,
+            ApacheSetup::ScriptAlias,
             site,
         ));
     }
 
     #[test]
     fn documents_of_several_processes_persist() {
-        super::documents_of_several_processes_persist(&mut Lighttpd::over(Site::of_mode("warm")));
+        super::documents_of_several_processes_persist(&mut Lighttpd::over(WebSite::of_mode(
+            "warm",
+        )));
     }
 }
 
 mod resident {
-    use super::{Apache, CgiModule, Lighttpd, Setup, Site};
+    use super::{Apache, ApacheSetup, CgiModule, Lighttpd, WebSite};
 
     #[test]
     fn documents_in_a_file_persist() {
-        let site = Site::of_mode("resident");
+        let site = WebSite::of_mode("resident");
         super::documents_in_a_file_persist(&mut Apache::start(
             CgiModule::Cgid,
-            Setup::ScriptAlias,
+            ApacheSetup::ScriptAlias,
             site,
         ));
     }
 
     #[test]
     fn documents_of_several_processes_persist() {
-        super::documents_of_several_processes_persist(&mut Lighttpd::over(Site::of_mode(
+        super::documents_of_several_processes_persist(&mut Lighttpd::over(WebSite::of_mode(
             "resident",
         )));
     }
@@ -234,8 +242,8 @@ mod resident {
 mod pool {
     use super::Nginx;
 
-    /// What Zope has open cannot be forked, and finding that out takes as long as loading Zope ten
-    /// times.
+    /// The open files of Zope prevent forking. The audit that finds them takes ten times as long as
+    /// loading Zope.
     const NOT_PRELOADED: [&str; 2] = ["--preload", "no"];
 
     #[test]

@@ -2,9 +2,9 @@
 //! between client and application.
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
+    each_mode::{MODES, Mode, ServedApp},
     pool::Pool,
-    support::probe::Response,
+    support::probe::CgiResponse,
 };
 
 /// Lets known users in, and gives the responder its name for them; or is the responder.
@@ -28,15 +28,16 @@ const BOTH: &str = "
         return []
     ";
 
-/// What a web server does with a request: asks the authorizer first, and the responder with its
-/// variables if it may.
-fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Response {
+/// Acts as a web server: sends a request to the authorizer, and on success to the responder with
+/// the variables of the authorizer.
+fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> CgiResponse {
     let length = body.len().to_string();
     let mut params = vec![("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", length.as_str())];
     params.extend(user.map(|user| ("HTTP_X_USER", user)));
     let asked = pool.output(2, &[&params[..], &[("FCGI_ROLE", "AUTHORIZER")]].concat(), b"");
     assert!(asked.ended);
-    let verdict = Response::parse(asked.stdout, String::new(), std::process::ExitStatus::default());
+    let verdict =
+        CgiResponse::parse(asked.stdout, String::new(), std::process::ExitStatus::default());
     if verdict.status != "200 OK" {
         return verdict;
     }
@@ -47,7 +48,7 @@ fn visit(pool: &Pool, user: Option<&str>, body: &[u8]) -> Response {
     params.extend(granted);
     let output = pool.output(1, &[&params[..], &[("FCGI_ROLE", "RESPONDER")]].concat(), body);
     assert!(output.ended);
-    Response::parse(output.stdout, String::new(), std::process::ExitStatus::default())
+    CgiResponse::parse(output.stdout, String::new(), std::process::ExitStatus::default())
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn f42_an_authorizer_and_a_responder_share_a_socket_and_its_variables_reach_the_
     let is_fastcgi =
         |mode: &Mode| matches!(mode, Mode::Preloaded(_) | Mode::NotPreloaded(_) | Mode::Lone);
     for mode in MODES.into_iter().filter(is_fastcgi) {
-        let mut served = Served::start(mode, &[], BOTH);
+        let mut served = ServedApp::start(mode, &[], BOTH);
         for round in 0..5 {
             let user = format!("user {round}");
             let let_in = visit(served.pool().unwrap(), Some(&user), b"body");

@@ -2,7 +2,7 @@
 //! WebTest's and Werkzeug's.
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
+    each_mode::{MODES, Mode, ServedApp},
     support::web_servers::venv,
 };
 
@@ -81,7 +81,7 @@ fn lints_find_nothing_around_a_page_of_flask_or_django_in_any_mode() {
     for mode in MODES {
         let preloaded = if mode == Mode::Cold { "()" } else { "('flask', 'django')" };
         let code = code.replace("PRELOADED", preloaded);
-        let mut served = Served::start(mode, &[], &code);
+        let mut served = ServedApp::start(mode, &[], &code);
         let mut pages = 0;
         for lint in ["validate", "webtest", "werkzeug"] {
             for framework in ["flask", "django"] {
@@ -98,9 +98,9 @@ fn lints_find_nothing_around_a_page_of_flask_or_django_in_any_mode() {
                 // Werkzeug's lint takes the length that a response to HEAD announces for the length
                 // of what was sent.
                 if (lint, framework) != ("werkzeug", "flask") {
-                    let head = served.request("HEAD", &path("page"), &[], b"");
+                    let response = served.request("HEAD", &path("page"), &[], b"");
                     assert_eq!(
-                        (head.status.as_str(), head.text().as_str()),
+                        (response.status.as_str(), response.text().as_str()),
                         ("200 OK", ""),
                         "{mode:?} {lint} {framework}"
                     );

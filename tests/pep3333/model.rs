@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
-    support::probe::Response,
+    each_mode::{MODES, Mode, ServedApp},
+    support::probe::CgiResponse,
 };
 
-/// Another seed makes other programs; a failure names the program, and its number is all that it
-/// depends on.
+/// The seed of all programs. A failure names the number of its program, which defines the program.
 const SEED: u64 = 0x5747_4154_4533_3333;
 
 /// Programs a mode. A cold one takes an interpreter each.
@@ -116,9 +115,9 @@ const INTERPRETER: &str = "
         return makers[kind](blocks)
     ";
 
-/// What an application does.
+/// A random application.
 #[derive(Clone, Serialize)]
-struct Program {
+struct RandomApp {
     number: u64,
     read: &'static str,
     amount: usize,
@@ -139,23 +138,22 @@ struct Program {
     body: Vec<u8>,
 }
 
-/// What is to come of it.
+/// The expected response.
 #[derive(Debug, PartialEq, Eq)]
 struct Expected {
     status: String,
     /// All but an error page's.
     headers: Option<Vec<(String, String)>>,
     body: Vec<u8>,
-    /// Not where an exception comes when all that was announced has left: FastCGI has said the end
-    /// by then.
+    /// None for an exception after the announced length: FastCGI has ended the response by then.
     cut: Option<bool>,
     codes: Vec<String>,
 }
 
 /// xorshift64*: the same numbers everywhere.
-struct Random(u64);
+struct Xorshift(u64);
 
-impl Random {
+impl Xorshift {
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -177,9 +175,9 @@ impl Random {
     }
 }
 
-impl Program {
+impl RandomApp {
     fn random(number: u64) -> Self {
-        let mut random = Random(SEED ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Xorshift(SEED ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let kinds = [
             "list",
             "tuple",
@@ -215,7 +213,7 @@ impl Program {
         match random.below(6) {
             0 | 1 => headers.push(("content-length", whole.to_string())),
             2 => headers.push(("Content-Length", (whole + 1 + random.below(50)).to_string())),
-            // More than that is no error of an iterable, but of `write()`.
+            // More bytes than announced are an error of `write()`, not of an iterable.
             3 if whole > written => headers
                 .push(("Content-Length", (whole - 1 - random.below(whole - written)).to_string())),
             _ => {}
@@ -243,7 +241,7 @@ impl Program {
         }
     }
 
-    /// What a failure says of it.
+    /// The description in a failure.
     fn shown(&self) -> String {
         let program = serde_json::to_string(self).unwrap();
         format!("seed {SEED:#x}, {} with {} bytes, {program}", self.method, self.body.len())
@@ -263,7 +261,7 @@ impl Program {
         format!("{}:{}", read.len(), read.iter().map(|&byte| u64::from(byte)).sum::<u64>())
     }
 
-    /// What the PEP, HTTP and our documents say.
+    /// The response by the PEP, HTTP and our documents.
     fn expected(&self) -> Expected {
         let status = self.replaced.unwrap_or(self.status);
         let mut headers = match self.replaced {
@@ -291,7 +289,7 @@ impl Program {
         if head_left && !bodiless && !has_type {
             codes.push("W0506");
         }
-        // One block that is all tells its length; so does a body that was never begun.
+        // A single block and an empty body have a known length.
         if limit.is_none() && !bodiless && self.writes.is_empty() {
             let is_counted = match self.kind {
                 "list" | "tuple" => self.blocks.len() == 1,
@@ -315,8 +313,8 @@ impl Program {
         } else if goes_beyond && !(is_file && code == "206") {
             codes.push("W0505");
         }
-        // Who has stopped to iterate meets no exception: a block beyond the end is the last that is
-        // asked for.
+        // The first block beyond the announced length is the last one requested. A later exception
+        // is not raised.
         let stops = given.iter().scan(self.writes.iter().sum::<usize>(), |sum, &size| {
             *sum += size;
             Some((*sum, size))
@@ -375,14 +373,15 @@ fn codes_by_request(log: &str) -> BTreeMap<String, Vec<String>> {
 #[test]
 fn random_applications_answer_in_every_mode_as_the_model_says() {
     for mode in MODES {
-        let mut served = Served::start(mode, &[], INTERPRETER);
+        let mut served = ServedApp::start(mode, &[], INTERPRETER);
         let count = if mode == Mode::Cold { COLD_PROGRAMS } else { PROGRAMS };
-        let programs: Vec<Program> = (0..count).map(Program::random).collect();
+        let programs: Vec<RandomApp> = (0..count).map(RandomApp::random).collect();
         for program in &programs {
             let carried = serde_json::to_string(program).unwrap();
             let variables =
                 [("HTTP_X_PROGRAM", carried.as_str()), ("UNIQUE_ID", &program.request_id())];
-            let response: Response = served.request(program.method, "/", &variables, &program.body);
+            let response: CgiResponse =
+                served.request(program.method, "/", &variables, &program.body);
             let expected = program.expected();
             let mut came = Expected {
                 status: response.status.clone(),
@@ -417,7 +416,7 @@ fn random_applications_answer_in_every_mode_as_the_model_says() {
 }
 
 impl Expected {
-    /// Without the greatest part of its body.
+    /// The response with a shortened body.
     fn shown(&self) -> String {
         format!(
             "{} {:?}, {} bytes, cut: {:?}, {:?}",
@@ -431,7 +430,7 @@ impl Expected {
 }
 
 /// Compares what the log says of each program with what the model says.
-fn check_log(mode: Mode, programs: &[Program], log: &str) {
+fn check_log(mode: Mode, programs: &[RandomApp], log: &str) {
     let logged = codes_by_request(log);
     // This warning comes once a pool, which is a request that starts a new interpreter.
     let counts = |code: &&String| mode == Mode::Cold || *code != "W0506";

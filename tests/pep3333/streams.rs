@@ -1,8 +1,8 @@
 //! Streams of the PEP as streams of Python's, and warnings that come once, in every mode.
 
-use crate::each_mode::{MODES, Mode, Served};
+use crate::each_mode::{MODES, Mode, ServedApp};
 
-/// Does with its body what its path says.
+/// An application that treats its request body as the path says.
 const READER: &str = "
     import csv, gzip, io, json, pickle, zipfile
     def as_text(i):
@@ -44,7 +44,7 @@ const READER: &str = "
         return [repr(answer).encode()]
     ";
 
-/// What `zip` makes of a file `name` with the content `content`.
+/// A zip archive with the file `name`, whose content is `content`.
 const ARCHIVE: &str = "UEsDBBQAAAAAAAAAIQCpMMX+BwAAAAcAAAAEAAAAbmFtZWNvbnRlbnRQSwECFAMUAAAAAAAAACEAqTDF/gcAAAAHAAAABAAAAAAAAAAAAAAAgAEAAAAAbmFtZVBLBQYAAAAAAQABADIAAAApAAAAAAA=";
 
 #[test]
@@ -63,7 +63,7 @@ fn the_input_is_a_stream_of_python_in_every_mode() {
         ("/no_file", b"x", "['fileno', 'detach', 'truncate']"),
     ];
     for mode in MODES {
-        let mut served = Served::start(mode, &[], READER);
+        let mut served = ServedApp::start(mode, &[], READER);
         for (path, body, answer) in &cases {
             let response = served.request("POST", path, &[], body);
             assert_eq!(response.text(), *answer, "{mode:?} {path}");
@@ -75,7 +75,7 @@ fn the_input_is_a_stream_of_python_in_every_mode() {
 #[test]
 fn a_body_of_a_get_request_without_a_length_can_be_read_again() {
     for mode in MODES {
-        let mut served = Served::start(mode, &[], READER);
+        let mut served = ServedApp::start(mode, &[], READER);
         let response = served.request("GET", "/again", &[("CONTENT_LENGTH", "")], b"");
         assert_eq!(response.text(), "(True, True, True)", "{mode:?}");
         served.stop();
@@ -85,7 +85,7 @@ fn a_body_of_a_get_request_without_a_length_can_be_read_again() {
 #[test]
 fn a_missing_content_type_is_logged_once_a_pool() {
     for mode in MODES {
-        let mut served = Served::start(mode, &[], READER);
+        let mut served = ServedApp::start(mode, &[], READER);
         for _ in 0..6 {
             let response = served.request("GET", "/nothing", &[], b"");
             assert_eq!(
@@ -110,7 +110,7 @@ fn a_missing_content_type_is_logged_once_a_pool() {
 #[test]
 fn a_refused_head_request_gets_no_body_in_any_mode() {
     for mode in MODES {
-        let mut served = Served::start(mode, &[], READER);
+        let mut served = ServedApp::start(mode, &[], READER);
         for (name, value) in [
             ("SERVER_PORT", "none"),
             ("CONTENT_LENGTH", "9223372036854775808"),
@@ -149,7 +149,7 @@ fn w25_a_request_does_not_change_wsgi_errors_of_the_next() {
             return [b'done']
         ";
     for mode in MODES {
-        let mut served = Served::start(mode, &[], code);
+        let mut served = ServedApp::start(mode, &[], code);
         for spoiled in ["/reconfigures", "/closes", "/detaches"] {
             assert_eq!(served.request("GET", spoiled, &[], b"").text(), "done", "{mode:?}");
             assert_eq!(

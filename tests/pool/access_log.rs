@@ -5,21 +5,21 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::{
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
         assertions::codes,
         child_process::run,
-        fastcgi_client::Ask,
-        pool::{Pool, Setup},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup},
         web_servers::eventually,
     },
 };
 
 /// A pool for the application in `code` with an access log `access.log` beside it.
-fn logged(code: &str, words: &[&str]) -> Pool {
-    let setup = Setup::new(code);
+fn logged(code: &str, args: &[&str]) -> Pool {
+    let setup = PoolSetup::new(code);
     let log = setup.path("access.log").display().to_string();
-    setup.words(&["--access-log", &log]).words(words).start()
+    setup.args(&["--access-log", &log]).args(args).start()
 }
 
 /// The lines of its access log, once there are so many.
@@ -34,7 +34,7 @@ fn lines(pool: &Pool, count: usize) -> Vec<String> {
     log.lines().map(str::to_owned).collect()
 }
 
-/// What stands between quotes in a line of the combined form, and the words around it.
+/// The quoted fields of a line in the combined format, and the fields around them.
 fn parts(line: &str) -> (Vec<&str>, Vec<&str>) {
     let (mut quoted, mut plain, mut begin, mut escaped, mut within) =
         (Vec::new(), Vec::new(), 0, false, false);
@@ -54,7 +54,7 @@ fn parts(line: &str) -> (Vec<&str>, Vec<&str>) {
 #[test]
 fn a_request_has_a_line_in_apaches_combined_format_followed_by_duration_id_and_end() {
     let pool = logged(ECHO, &[]);
-    let ask = Ask::post("/path?q=1", "12345")
+    let ask = FastcgiRequest::post("/path?q=1", "12345")
         .param("PATH_INFO", "/path")
         .param("REMOTE_ADDR", "192.0.2.7")
         .param("REMOTE_USER", "me")
@@ -62,26 +62,31 @@ fn a_request_has_a_line_in_apaches_combined_format_followed_by_duration_id_and_e
         .param("HTTP_USER_AGENT", "agent 1.0")
         .param("UNIQUE_ID", "the_id_of_the_request");
     assert_eq!(pool.ask(&ask).text(), "/path|12345");
-    pool.ask(&Ask::get("/").without("REMOTE_ADDR").without("HTTP_USER_AGENT").without("UNIQUE_ID"));
+    pool.ask(
+        &FastcgiRequest::get("/")
+            .without("REMOTE_ADDR")
+            .without("HTTP_USER_AGENT")
+            .without("UNIQUE_ID"),
+    );
     let lines = lines(&pool, 2);
-    let (quoted, words) = parts(&lines[0]);
+    let (quoted, args) = parts(&lines[0]);
     assert_eq!(quoted, ["POST /path?q=1 HTTP/1.1", "http://example.org/", "agent 1.0"]);
     assert_eq!(
-        (&words[..3], words[5], words[6]),
+        (&args[..3], args[5], args[6]),
         (&["192.0.2.7", "-", "me"][..], "200", "11"),
         "{lines:?}"
     );
-    let time: Vec<_> = words[3].strip_prefix('[').unwrap().split(['/', ':']).collect();
+    let time: Vec<_> = args[3].strip_prefix('[').unwrap().split(['/', ':']).collect();
     assert_eq!(time.len(), 6, "{lines:?}");
     assert!("JanFebMarAprMayJunJulAugSepOctNovDec".contains(time[1]), "{lines:?}");
     assert!(
-        words[4].len() == 6 && words[4].starts_with(['+', '-']) && words[4].ends_with(']'),
+        args[4].len() == 6 && args[4].starts_with(['+', '-']) && args[4].ends_with(']'),
         "{lines:?}"
     );
-    assert!(words[7].parse::<u64>().is_ok(), "{lines:?}");
-    assert_eq!(words[8..], ["the_id_of_the_request", "-"]);
-    let (quoted, words) = parts(&lines[1]);
-    assert_eq!((quoted, &words[..3]), (vec!["GET / HTTP/1.1", "-", "-"], &["-", "-", "-"][..]));
+    assert!(args[7].parse::<u64>().is_ok(), "{lines:?}");
+    assert_eq!(args[8..], ["the_id_of_the_request", "-"]);
+    let (quoted, args) = parts(&lines[1]);
+    assert_eq!((quoted, &args[..3]), (vec!["GET / HTTP/1.1", "-", "-"], &["-", "-", "-"][..]));
     let mode = fs::metadata(pool.setup().path("access.log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777 & !0o640, 0, "{mode:o}");
     pool.stop();
@@ -99,17 +104,17 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
         "REMOTE_ADDR",
         "REMOTE_USER",
     ];
-    let ask = names.iter().fold(Ask::get("/"), |ask, name| ask.param(name, evil));
+    let ask = names.iter().fold(FastcgiRequest::get("/"), |ask, name| ask.param(name, evil));
     let ask = ask.param("UNIQUE_ID", "an_id_of_ours\nand more");
     let shown = r#"\xe2\x80\xa8a\" \\\" b\\ \x0ac\x0d\x1b[31m\xff\xc3\xa9\x09\x7f d\" 200 1 \"-\" \"x\x0a127.0.0.1 - - ["#;
     let pool = logged(ECHO, &[]);
     pool.ask(&ask);
     let line = lines(&pool, 1).remove(0);
-    let (quoted, words) = parts(&line);
+    let (quoted, args) = parts(&line);
     assert_eq!(quoted, [&format!("GET {shown} {shown}"), shown, shown], "{line}");
     let shown = shown.replace(' ', r"\x20");
     assert!(line.starts_with(&format!("{shown} - {shown} [")), "{line}");
-    assert!(words.iter().all(|word| *word != "more"), "{line}");
+    assert!(args.iter().all(|word| *word != "more"), "{line}");
     pool.stop();
     let pool = logged(ECHO, &["--access-format", "json"]);
     pool.ask(&ask.clone().param("REMOTE_USER", ""));
@@ -127,7 +132,7 @@ fn no_request_forges_a_line_or_leaves_its_quotes() {
 #[test]
 fn json_has_the_same_fields() {
     let pool = logged(ECHO, &["--access-format", "json"]);
-    let ask = Ask::post("/a%20b", "body")
+    let ask = FastcgiRequest::post("/a%20b", "body")
         .param("REMOTE_USER", "me")
         .param("UNIQUE_ID", "the_id_of_the_request");
     pool.ask(&ask);
@@ -162,7 +167,7 @@ fn json_has_the_same_fields() {
 
 #[test]
 fn a_cut_response_is_marked_and_a_client_that_disconnects_before_its_response_is_499() {
-    let setup = Setup::new(
+    let setup = PoolSetup::new(
         "
         def application(environ, start_response):
             path = environ['PATH_INFO']
@@ -178,32 +183,32 @@ fn a_cut_response_is_marked_and_a_client_that_disconnects_before_its_response_is
         ",
     );
     let log = setup.path("access.log").display().to_string();
-    let mut pool = setup.words(&["--access-log", &log]).start();
-    assert_eq!(pool.ask(&Ask::get("/whole")).head().status, 203);
-    assert_eq!(pool.ask(&Ask::get("/raises")).head().status, 500);
-    assert_eq!(pool.ask(&Ask::get("/").param("REQUEST_METHOD", "")).head().status, 400);
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/cut").bytes());
-    assert!(wire.try_answer().is_err());
-    let wire = pool.connect();
-    wire.send(&Ask::post("/gone", "body").before_body());
+    let mut pool = setup.args(&["--access-log", &log]).start();
+    assert_eq!(pool.ask(&FastcgiRequest::get("/whole")).valid().status, 203);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/raises")).valid().status, 500);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/").param("REQUEST_METHOD", "")).valid().status, 400);
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/cut").bytes());
+    assert!(connection.try_response().is_err());
+    let connection = pool.connect();
+    connection.send(&FastcgiRequest::post("/gone", "body").before_body());
     pool.await_log("reads");
-    drop(wire);
-    let told: Vec<_> = lines(&pool, 5)
+    drop(connection);
+    let reported: Vec<_> = lines(&pool, 5)
         .iter()
         .map(|line| {
-            let (quoted, words) = parts(line);
-            let bytes = words[6].parse::<u32>().unwrap_or(0);
-            (quoted[0].to_owned(), words[5].to_owned(), bytes, words[9].to_owned())
+            let (quoted, args) = parts(line);
+            let bytes = args[6].parse::<u32>().unwrap_or(0);
+            (quoted[0].to_owned(), args[5].to_owned(), bytes, args[9].to_owned())
         })
         .collect();
     let line = |request: &str, status: &str, bytes, end: &str| {
         (request.to_owned(), status.to_owned(), bytes, end.to_owned())
     };
-    let (page, bad) = (told[1].2, told[2].2);
-    assert!(page > 50 && bad > 50, "the pages have bodies: {told:?}");
+    let (page, bad) = (reported[1].2, reported[2].2);
+    assert!(page > 50 && bad > 50, "the pages have bodies: {reported:?}");
     assert_eq!(
-        told,
+        reported,
         [
             line("GET /whole HTTP/1.1", "203", 3, "-"),
             line("GET /raises HTTP/1.1", "500", page, "-"),
@@ -237,9 +242,9 @@ fn bytes_of_the_body_alone_are_counted_however_they_are_sent() {
         &[],
     );
     for path in ["/none", "/file", "/blocks", "/one"] {
-        assert!(pool.ask(&Ask::get(path)).head().status < 300);
+        assert!(pool.ask(&FastcgiRequest::get(path)).valid().status < 300);
     }
-    pool.ask(&Ask::get("/one").param("REQUEST_METHOD", "HEAD"));
+    pool.ask(&FastcgiRequest::get("/one").param("REQUEST_METHOD", "HEAD"));
     let lines = lines(&pool, 5);
     let counts: Vec<_> = lines.iter().map(|line| parts(line).1[6]).collect();
     assert_eq!(counts, ["-", "200000", "210000", "100000", "-"]);
@@ -252,33 +257,33 @@ fn lines_of_workers_and_threads_are_never_torn() {
     let agent = "a".repeat(3000);
     std::thread::scope(|scope| {
         for client in 0..6 {
-            let (mut wire, agent) = (pool.connect(), &agent);
+            let (mut connection, agent) = (pool.connect(), &agent);
             scope.spawn(move || {
                 for number in 0..50 {
-                    let ask = Ask::get(&format!("/{client}/{number}"))
+                    let ask = FastcgiRequest::get(&format!("/{client}/{number}"))
                         .keep()
                         .param("HTTP_USER_AGENT", agent);
-                    wire.ask(&ask).text();
+                    connection.ask(&ask).text();
                 }
             });
         }
     });
     for line in lines(&pool, 300) {
-        let (quoted, words) = parts(&line);
-        assert!(quoted.len() == 3 && words.len() == 10 && quoted[2] == agent, "{line}");
+        let (quoted, args) = parts(&line);
+        assert!(quoted.len() == 3 && args.len() == 10 && quoted[2] == agent, "{line}");
     }
     pool.stop();
 }
 
 #[test]
 fn a_full_disk_costs_lines_and_one_log_message_and_no_response() {
-    let pool = Setup::new(ECHO).words(&["--access-log", "/dev/full"]).start();
-    let mut wire = pool.connect();
+    let pool = PoolSetup::new(ECHO).args(&["--access-log", "/dev/full"]).start();
+    let mut connection = pool.connect();
     for _ in 0..20 {
-        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "/|");
+        assert_eq!(connection.ask(&FastcgiRequest::get("/").keep()).text(), "/|");
     }
     let log = pool.stop();
-    assert!(only_entry(&log, "W0740").contains("No space left"), "{log}");
+    assert!(only_log_message(&log, "W0740").contains("No space left"), "{log}");
 }
 
 /// A file system that is full to the last byte takes a part of a line.
@@ -286,15 +291,15 @@ fn a_full_disk_costs_lines_and_one_log_message_and_no_response() {
 fn a_line_that_is_torn_by_a_full_disk_spoils_none_that_follows() {
     let mut pool = logged(ECHO, &[]);
     let worker = Pid::from_raw(pool.workers(1)[0]);
-    pool.ask(&Ask::get("/whole"));
+    pool.ask(&FastcgiRequest::get("/whole"));
     let size: u64 = lines(&pool, 1)[0].len() as u64 + 1;
     let limit =
         |bytes| prlimit(worker, Resource::Fsize, Rlimit { current: bytes, maximum: None }).unwrap();
     limit(Some(size + 20));
-    assert_eq!(pool.ask(&Ask::get("/torn")).text(), "/torn|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/torn")).text(), "/torn|");
     pool.await_log("W0740");
     limit(None);
-    pool.ask(&Ask::get("/after"));
+    pool.ask(&FastcgiRequest::get("/after"));
     let lines = lines(&pool, 3);
     assert!(lines[1].len() == 20 && !lines[1].contains('"'), "{lines:?}");
     assert!(
@@ -321,7 +326,7 @@ fn a_child_that_falls_out_of_the_application_writes_no_line() {
         &[],
     );
     for _ in 0..3 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "response");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "response");
     }
     lines(&pool, 3);
     pool.stop();
@@ -332,9 +337,9 @@ fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
     for (word, path) in
         [("--access-log", "not there/access.log"), ("--error-log", "not there/error.log")]
     {
-        let setup = Setup::new(ECHO);
+        let setup = PoolSetup::new(ECHO);
         let log = setup.path(path).display().to_string();
-        let setup = setup.words(&[word, &log]);
+        let setup = setup.args(&[word, &log]);
         let ended = run(&mut setup.command(), "");
         assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
         let line = only_entry_of_a_command(&ended.stderr);
@@ -342,10 +347,10 @@ fn a_log_that_cannot_be_opened_is_a_wrong_setting() {
         assert!(!setup.path("app.sock").exists());
     }
     // Nobody reads this pipe, and nobody waits for that.
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let pipe = setup.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let setup = setup.words(&["--access-log", pipe.to_str().unwrap()]);
+    let setup = setup.args(&["--access-log", pipe.to_str().unwrap()]);
     assert_eq!(run(&mut setup.command(), "").code(), Some(78));
 }
 
@@ -362,17 +367,17 @@ fn only_entry_of_a_command(stderr: &str) -> &str {
 
 #[test]
 fn the_lines_may_go_to_standard_error() {
-    let mut pool = Setup::new(ECHO).words(&["--access-log", "-"]).start();
-    pool.ask(&Ask::get("/path"));
+    let mut pool = PoolSetup::new(ECHO).args(&["--access-log", "-"]).start();
+    pool.ask(&FastcgiRequest::get("/path"));
     pool.await_log("\"GET /path HTTP/1.1\" 200 6 ");
     pool.stop();
 }
 
 #[test]
 fn a_lone_worker_writes_lines_too() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let (access, error) = (setup.path("access.log"), setup.path("error.log"));
-    let setup = setup.words(&[
+    let setup = setup.args(&[
         "--access-log",
         access.to_str().unwrap(),
         "--error-log",
@@ -380,12 +385,12 @@ fn a_lone_worker_writes_lines_too() {
     ]);
     let socket = std::os::unix::net::UnixListener::bind(setup.path("app.sock")).unwrap();
     let pool = setup.start_on(socket);
-    assert_eq!(pool.ask(&Ask::get("/path")).text(), "/path|");
-    pool.ask(&Ask::get("/").param("REQUEST_METHOD", ""));
+    assert_eq!(pool.ask(&FastcgiRequest::get("/path")).text(), "/path|");
+    pool.ask(&FastcgiRequest::get("/").param("REQUEST_METHOD", ""));
     let lines = lines(&pool, 2);
     assert!(lines[0].contains("\"GET /path HTTP/1.1\" 200 6 "), "{lines:?}");
     let log = fs::read_to_string(error).unwrap();
-    only_entry(&log, "W0401");
+    only_log_message(&log, "W0401");
     pool.stop();
 }
 
@@ -401,7 +406,7 @@ fn a_redirect_is_logged_with_its_status_anywhere_in_the_response_headers() {
         ";
     let pool = logged(code, &[]);
     for status in ["301", "302", "201"] {
-        pool.ask(&Ask::get(&format!("/{status}")));
+        pool.ask(&FastcgiRequest::get(&format!("/{status}")));
     }
     for (line, status) in lines(&pool, 3).iter().zip(["301", "302", "201"]) {
         assert!(line.contains(&format!("\" {status} 4 \"")), "{line}");

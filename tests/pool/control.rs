@@ -1,5 +1,4 @@
-//! What people and programs ask a pool, and what an application that means harm can do to whoever
-//! answers.
+//! Commands to a pool, and their protection against hostile requests and applications.
 
 use std::{
     fs,
@@ -12,27 +11,25 @@ use rustix::process::Signal;
 
 use crate::{
     messages::visible::hides,
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
-        child_process::{DEADLINE, run},
-        fastcgi_client::Ask,
-        pool::Setup,
+        child_process::run, fastcgi_client::FastcgiRequest, pool::PoolSetup, waiting::DEADLINE,
     },
 };
 
 #[test]
 fn no_byte_of_a_request_reaches_the_terminal_of_a_status_command() {
-    let pool = Setup::new(ECHO).start();
-    let ask = Ask::get("/")
+    let pool = PoolSetup::new(ECHO).start();
+    let request = FastcgiRequest::get("/")
         .without("REQUEST_URI")
         .param("REQUEST_URI", "/\x1b[2J\r\n  4711 busy\u{202e}\u{2028}\u{9b}");
-    pool.ask(&ask);
-    for words in [&["status", "app"][..], &["status", "--json"]] {
-        let told = pool.tell(words).text();
-        assert!(!hides(&told) && told.contains("202e"), "{told:?}");
+    pool.ask(&request);
+    for args in [&["status", "app"][..], &["status", "--json"]] {
+        let reported = pool.run_wsgate(args).text();
+        assert!(!hides(&reported) && reported.contains("202e"), "{reported:?}");
         assert!(
-            told.contains("[2J") && !told.lines().any(|line| line.starts_with("  4711")),
-            "{told:?}"
+            reported.contains("[2J") && !reported.lines().any(|line| line.starts_with("  4711")),
+            "{reported:?}"
         );
     }
     pool.stop();
@@ -40,23 +37,23 @@ fn no_byte_of_a_request_reaches_the_terminal_of_a_status_command() {
 
 #[test]
 fn silent_connections_and_noise_on_the_control_socket_delay_no_answer() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let control = pool.setup().path("run/app.pool");
     let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&control).unwrap()).collect();
     for noise in [&b"stat"[..], b"\0\xff\xfe", b"status\nstop\n", &[b'x'; 4096]] {
         UnixStream::connect(&control).unwrap().write_all(noise).unwrap();
     }
-    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
-    assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
+    assert_eq!(pool.run_wsgate(&["status", "app"]).code(), Some(0));
+    assert_eq!(pool.ask(&FastcgiRequest::get("/served")).text(), "/served|");
     drop(silent);
     pool.stop();
 }
 
 #[test]
 fn a_hundred_commands_at_once_are_all_answered() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let control = pool.setup().path("run/app.pool");
-    // So that all questions are there when the supervisor looks.
+    // All commands arrive before the supervisor continues.
     pool.signal(Signal::STOP);
     let asking: Vec<_> = (0..100)
         .map(|_| {
@@ -77,7 +74,7 @@ fn a_hundred_commands_at_once_are_all_answered() {
 
 #[test]
 fn an_application_cannot_cut_the_memory_that_its_supervisor_looks_at() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import os
         def application(environ, start_response):
@@ -94,15 +91,15 @@ fn an_application_cannot_cut_the_memory_that_its_supervisor_looks_at() {
         ",
     )
     .start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "0 cut");
-    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "0 cut");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "0 cut");
+    assert_eq!(pool.run_wsgate(&["status", "app"]).code(), Some(0));
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "0 cut");
     pool.stop();
 }
 
 #[test]
 fn a_worker_whose_application_closes_all_descriptors_is_replaced_with_a_log_message() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         import os
         def application(environ, start_response):
@@ -113,18 +110,18 @@ fn a_worker_whose_application_closes_all_descriptors_is_replaced_with_a_log_mess
         ",
     )
     .start();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/close").bytes());
-    assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/close").bytes());
+    assert!(!matches!(connection.try_response(), Ok(Some(_))));
     pool.await_log("W0701");
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "served");
     pool.stop();
 }
 
 #[test]
 fn times_out_of_range_and_invalid_names_are_refused() {
     let far = u64::MAX.to_string();
-    let words: [[&str; 2]; 7] = [
+    let args: [[&str; 2]; 7] = [
         ["--drain", &far],
         ["--slow", &far],
         ["--timeout", &far],
@@ -133,37 +130,43 @@ fn times_out_of_range_and_invalid_names_are_refused() {
         ["--name", "../app"],
         ["--name", ""],
     ];
-    for words in words {
-        let setup = Setup::new(ECHO).words(&words);
+    for args in args {
+        let setup = PoolSetup::new(ECHO).args(&args);
         let ended = run(setup.command().stdin(Stdio::piped()), "");
-        assert_eq!(ended.code(), Some(2), "{words:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains(words[0]), "{words:?}: {}", ended.stderr);
+        assert_eq!(ended.code(), Some(2), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(args[0]), "{args:?}: {}", ended.stderr);
     }
-    // As far as clocks are sure to go.
+    // The largest time that every clock can represent.
     let longest = u32::MAX.to_string();
-    let pool = Setup::new(ECHO)
-        .words(&["--drain", &longest, "--slow", &longest, "--timeout", &longest])
+    let pool = PoolSetup::new(ECHO)
+        .args(&["--drain", &longest, "--slow", &longest, "--timeout", &longest])
         .start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
     pool.stop();
 }
 
 #[test]
 fn a_pool_without_a_directory_for_its_control_socket_logs_it_and_serves() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     fs::create_dir_all(setup.path("run/app.pool")).unwrap();
     fs::set_permissions(setup.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
     let pool = setup.start();
-    assert_eq!(pool.ask(&Ask::get("/served")).text(), "/served|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/served")).text(), "/served|");
     assert_eq!(
         fs::read_dir(pool.setup().path("run")).unwrap().count(),
         1,
         "nothing is left beside it"
     );
     let log = pool.stop();
-    assert!(only_entry(&log, "W0730").contains("/run/app.pool` cannot be replaced: "), "{log}");
+    assert!(
+        only_log_message(&log, "W0730").contains("/run/app.pool` cannot be replaced: "),
+        "{log}"
+    );
 
-    let nowhere = Setup::new(ECHO).variable("WSGATE_RUNTIME_DIR", "/nonexistent/run");
+    let nowhere = PoolSetup::new(ECHO).variable("WSGATE_RUNTIME_DIR", "/nonexistent/run");
     let log = nowhere.start().stop();
-    assert!(only_entry(&log, "W0730").contains("`/nonexistent/run` cannot be made: "), "{log}");
+    assert!(
+        only_log_message(&log, "W0730").contains("`/nonexistent/run` cannot be made: "),
+        "{log}"
+    );
 }

@@ -3,11 +3,11 @@
 use std::{fs, os::unix::net::UnixListener};
 
 use crate::support::{
-    fastcgi_client::{Ask, Wire},
-    pool::Setup,
+    fastcgi_client::{FastcgiConnection, FastcgiRequest},
+    pool::PoolSetup,
 };
 
-/// Ends amid its response in the way that the path says.
+/// Ends during its response in the way that the path names.
 const ENDS: &str = "
     def application(environ, start_response):
         start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '100')])
@@ -17,14 +17,14 @@ const ENDS: &str = "
     ";
 
 /// All bytes of the response, to the end of the connection.
-fn bytes(mut wire: Wire, path: &str, software: &str) -> Vec<u8> {
-    wire.send(&Ask::get(path).keep().param("SERVER_SOFTWARE", software).bytes());
-    wire.rest()
+fn bytes(mut connection: FastcgiConnection, path: &str, software: &str) -> Vec<u8> {
+    connection.send(&FastcgiRequest::get(path).keep().param("SERVER_SOFTWARE", software).bytes());
+    connection.rest()
 }
 
 #[test]
 fn an_incomplete_response_ends_with_bytes_that_are_no_record() {
-    let pool = Setup::new(ENDS).start();
+    let pool = PoolSetup::new(ENDS).start();
     for path in ["/raises", "/is-short"] {
         for software in
             ["nginx/1.22.1", "Apache/2.4.71 (Debian)", "lighttpd/1.4.69", "Caddy/v2.6.2", ""]
@@ -44,9 +44,13 @@ fn behind_mod_fcgid_an_incomplete_response_ends_regularly_with_another_status() 
         [("4711.0", true), ("4711", false), ("4711.0.sock", false), ("app.sock", false)]
     {
         let socket = directory.path().join(name);
-        let pool = Setup::new(ENDS).start_on(UnixListener::bind(&socket).unwrap());
+        let pool = PoolSetup::new(ENDS).start_on(UnixListener::bind(&socket).unwrap());
         for path in ["/raises", "/is-short"] {
-            let bytes = bytes(Wire::unix(&socket), path, "Apache/2.4.71 (Debian) mod_fcgid/2.3.9");
+            let bytes = bytes(
+                FastcgiConnection::unix(&socket),
+                path,
+                "Apache/2.4.71 (Debian) mod_fcgid/2.3.9",
+            );
             let ended = bytes.ends_with(
                 b"begun\x01\x06\0\x01\0\0\0\0\x01\x03\0\x01\0\x08\0\0\0\0\0\x01\0\0\0\0",
             );

@@ -8,8 +8,8 @@ use std::{
 
 use crate::support::{
     assertions::codes,
-    fastcgi_client::{Ask, Wire},
-    pool::{Pool, Setup},
+    fastcgi_client::{FastcgiConnection, FastcgiRequest},
+    pool::{Pool, PoolSetup},
     web_servers::eventually,
 };
 
@@ -60,15 +60,15 @@ fn innocent_requests(pool: &Pool, worker: i32, time: Duration) {
     let begin = Instant::now();
     let mut kept = pool.connect();
     while begin.elapsed() < time {
-        assert_eq!(pool.ask(&Ask::get("/small")).pid(), worker);
-        let answer = kept.ask(&Ask::get("/small").keep());
-        assert_eq!((answer.text().as_str(), answer.pid()), ("/small", worker));
+        assert_eq!(pool.ask(&FastcgiRequest::get("/small")).pid(), worker);
+        let response = kept.ask(&FastcgiRequest::get("/small").keep());
+        assert_eq!((response.text().as_str(), response.pid()), ("/small", worker));
     }
 }
 
-/// Is the response on a wire cut?
-fn is_cut(wire: &mut Wire) -> bool {
-    !matches!(wire.try_answer(), Ok(Some(_)))
+/// Returns whether the response on a connection is cut.
+fn is_cut(connection: &mut FastcgiConnection) -> bool {
+    !matches!(connection.try_response(), Ok(Some(_)))
 }
 
 #[test]
@@ -78,10 +78,10 @@ fn a_client_that_does_not_read_is_cut_at_its_deadline_and_no_other_request_suffe
     {
         for &path in paths {
             let mut pool =
-                Setup::new(LARGE).words(&["--threads", threads, "--timeout", "1"]).start();
-            let worker = pool.ask(&Ask::get("/")).pid();
+                PoolSetup::new(LARGE).args(&["--threads", threads, "--timeout", "1"]).start();
+            let worker = pool.ask(&FastcgiRequest::get("/")).pid();
             let mut stalled = pool.connect();
-            stalled.send(&Ask::get(path).bytes());
+            stalled.send(&FastcgiRequest::get(path).bytes());
             // Longer than the supervisor leaves a worker alone whose request is late.
             innocent_requests(&pool, worker, Duration::from_millis(3800));
             pool.await_log("W0604");
@@ -101,14 +101,14 @@ fn a_client_that_does_not_read_is_cut_at_its_deadline_and_no_other_request_suffe
 #[test]
 fn a_client_that_does_not_send_its_body_gets_504_at_its_deadline_and_no_other_request_suffers() {
     for path in ["/body", "/lines", "/into"] {
-        let pool = Setup::new(LARGE).words(&["--threads", "2", "--timeout", "1"]).start();
-        let worker = pool.ask(&Ask::get("/")).pid();
-        let ask = Ask::post(path, "").param("CONTENT_LENGTH", "1000000").keep();
+        let pool = PoolSetup::new(LARGE).args(&["--threads", "2", "--timeout", "1"]).start();
+        let worker = pool.ask(&FastcgiRequest::get("/")).pid();
+        let request = FastcgiRequest::post(path, "").param("CONTENT_LENGTH", "1000000").keep();
         let mut stalled = pool.connect();
-        stalled.send(&ask.before_body());
-        stalled.send(&ask.stdin(&vec![b'x'; 70_000]));
+        stalled.send(&request.before_body());
+        stalled.send(&request.stdin(&vec![b'x'; 70_000]));
         innocent_requests(&pool, worker, Duration::from_millis(3800));
-        assert_eq!(stalled.answer().head().status, 504, "{path}");
+        assert_eq!(stalled.response().valid().status, 504, "{path}");
         let log = pool.stop();
         assert_eq!(codes(&log), ["W0604"], "{path}: {log}");
         assert!(log.contains("longer than 1 s: its body did not come in time"), "{path}: {log}");
@@ -119,27 +119,27 @@ fn a_client_that_does_not_send_its_body_gets_504_at_its_deadline_and_no_other_re
 #[test]
 fn the_only_thread_of_a_worker_serves_on_after_a_client_that_stalls() {
     for is_alone in [false, true] {
-        let setup = Setup::new(LARGE).words(&["--timeout", "1"]);
+        let setup = PoolSetup::new(LARGE).args(&["--timeout", "1"]);
         let socket = setup.path("app.sock");
         let mut pool = if is_alone {
             setup.start_on(UnixListener::bind(socket).unwrap())
         } else {
             setup.start()
         };
-        let worker = pool.ask(&Ask::get("/")).pid();
+        let worker = pool.ask(&FastcgiRequest::get("/")).pid();
         for (count, path) in ["/list", "/pieces", "/file", "/write"].into_iter().enumerate() {
             let mut stalled = pool.connect();
-            stalled.send(&Ask::get(path).bytes());
+            stalled.send(&FastcgiRequest::get(path).bytes());
             assert!(stalled.next().is_some(), "the response has begun");
-            assert_eq!(pool.ask(&Ask::get("/small")).pid(), worker, "{path}");
+            assert_eq!(pool.ask(&FastcgiRequest::get("/small")).pid(), worker, "{path}");
             assert!(is_cut(&mut stalled), "{path}");
             pool.await_times("its client did not read the response in time", count + 1);
         }
-        let ask = Ask::post("/body", "").param("CONTENT_LENGTH", "10");
+        let request = FastcgiRequest::post("/body", "").param("CONTENT_LENGTH", "10");
         let mut stalled = pool.connect();
-        stalled.send(&ask.before_body());
-        assert_eq!(pool.ask(&Ask::get("/small")).pid(), worker);
-        assert_eq!(stalled.answer().head().status, 504);
+        stalled.send(&request.before_body());
+        assert_eq!(pool.ask(&FastcgiRequest::get("/small")).pid(), worker);
+        assert_eq!(stalled.response().valid().status, 504);
         let log = pool.stop();
         assert_eq!(codes(&log), ["W0604"; 5], "{log}");
     }
@@ -148,14 +148,16 @@ fn the_only_thread_of_a_worker_serves_on_after_a_client_that_stalls() {
 #[test]
 fn a_request_that_finishes_at_its_deadline_interrupts_no_other() {
     for threads in ["1", "3"] {
-        let pool = Setup::new(LARGE).words(&["--threads", threads, "--timeout", "1"]).start();
-        let worker = pool.ask(&Ask::get("/")).pid();
+        let pool = PoolSetup::new(LARGE).args(&["--threads", threads, "--timeout", "1"]).start();
+        let worker = pool.ask(&FastcgiRequest::get("/")).pid();
         let count = threads.parse().unwrap();
         for _ in 0..4 {
-            let mut wires: Vec<_> = (0..count).map(|_| pool.connect()).collect();
-            wires.iter().for_each(|wire| wire.send(&Ask::get("/edge").bytes()));
-            for wire in &mut wires {
-                let status = wire.answer().head().status;
+            let mut connections: Vec<_> = (0..count).map(|_| pool.connect()).collect();
+            connections
+                .iter()
+                .for_each(|connection| connection.send(&FastcgiRequest::get("/edge").bytes()));
+            for connection in &mut connections {
+                let status = connection.response().valid().status;
                 assert!([200, 504].contains(&status), "{status}");
             }
             innocent_requests(&pool, worker, Duration::from_millis(100));
@@ -167,28 +169,27 @@ fn a_request_that_finishes_at_its_deadline_interrupts_no_other() {
 
 #[test]
 fn a_slow_client_within_the_deadline_gets_all_and_no_request_is_interrupted() {
-    let pool = Setup::new(LARGE).words(&["--threads", "2", "--timeout", "3"]).start();
-    let worker = pool.ask(&Ask::get("/")).pid();
+    let pool = PoolSetup::new(LARGE).args(&["--threads", "2", "--timeout", "3"]).start();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
     let mut slow: Vec<_> = ["/list", "/file"].map(|path| (path, pool.connect())).into();
-    for (path, wire) in &slow {
-        wire.send(&Ask::get(path).bytes());
+    for (path, connection) in &slow {
+        connection.send(&FastcgiRequest::get(path).bytes());
     }
     eventually("both threads are busy", || {
         let status: serde_json::Value =
-            serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
+            serde_json::from_slice(&pool.run_wsgate(&["status", "--json", "app"]).stdout).unwrap();
         status["workers"].as_array().unwrap().iter().filter(|thread| thread["busy"] == true).count()
             == 2
     });
-    for (path, wire) in &mut slow {
-        assert_eq!(wire.answer().text().len(), 4 << 20, "{path}");
+    for (path, connection) in &mut slow {
+        assert_eq!(connection.response().text().len(), 4 << 20, "{path}");
     }
     innocent_requests(&pool, worker, Duration::from_millis(3200));
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
-/// In the main thread, waits in C code, which no signal ends, until the other thread is
-/// interrupted.
+/// The main thread waits in C code, which no signal ends, until the other thread is interrupted.
 const WAITS_IN_C: &str = "
     import ctypes, os, threading
     libc = ctypes.CDLL(None)
@@ -211,14 +212,17 @@ const WAITS_IN_C: &str = "
 
 #[test]
 fn a_request_is_interrupted_though_the_main_thread_runs_no_python() {
-    let pool = Setup::new(WAITS_IN_C).words(&["--threads", "2", "--timeout", "1"]).start();
-    let worker = pool.ask(&Ask::get("/")).pid();
-    let mut wires: Vec<_> = (0..2).map(|_| pool.connect()).collect();
-    wires.iter().for_each(|wire| wire.send(&Ask::get("/either").bytes()));
-    let mut statuses: Vec<_> = wires.iter_mut().map(|wire| wire.answer().head().status).collect();
+    let pool = PoolSetup::new(WAITS_IN_C).args(&["--threads", "2", "--timeout", "1"]).start();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
+    let mut connections: Vec<_> = (0..2).map(|_| pool.connect()).collect();
+    connections
+        .iter()
+        .for_each(|connection| connection.send(&FastcgiRequest::get("/either").bytes()));
+    let mut statuses: Vec<_> =
+        connections.iter_mut().map(|connection| connection.response().valid().status).collect();
     statuses.sort_unstable();
     assert!([[200, 504], [504, 504]].contains(&[statuses[0], statuses[1]]), "{statuses:?}");
-    assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).pid(), worker);
     let log = pool.stop();
     assert!(codes(&log).iter().all(|code| *code == "W0604"), "{log}");
 }
@@ -236,13 +240,13 @@ fn a_worker_without_a_supervisor_interrupts_overdue_requests() {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [b'done']
         ";
-    let setup = Setup::new(SPINS).words(&["--timeout", "1"]);
+    let setup = PoolSetup::new(SPINS).args(&["--timeout", "1"]);
     let socket = setup.path("app.sock");
     let pool = setup.start_on(UnixListener::bind(socket).unwrap());
-    let worker = pool.ask(&Ask::get("/")).pid();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
     for path in ["/spin", "/sleep"] {
-        assert_eq!(pool.ask(&Ask::get(path)).head().status, 504, "{path}");
-        assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
+        assert_eq!(pool.ask(&FastcgiRequest::get(path)).valid().status, 504, "{path}");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).pid(), worker);
     }
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0604", "W0604"], "{log}");

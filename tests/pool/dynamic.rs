@@ -6,20 +6,20 @@ use fastcgi_server::values::Values;
 use rustix::process::Signal;
 
 use crate::{
-    pool::{ECHO, GATED, only_entry},
+    pool::{ECHO, GATED, only_log_message},
     support::{
         artefacts,
         assertions::codes,
-        child_process::{Ended, run},
-        fastcgi_client::{Ask, Said, Wire},
-        pool::{Pool, Setup, children, signal},
+        child_process::{ExitedProcess, run},
+        fastcgi_client::{FastcgiConnection, FastcgiRequest, Received},
+        pool::{Pool, PoolSetup, children, signal},
         web_servers::eventually,
     },
 };
 
 /// A pool that rests between requests.
-fn resting(code: &str) -> Setup {
-    Setup::new(code).dynamic(&["--max", "3", "--idle", "1"])
+fn resting(code: &str) -> PoolSetup {
+    PoolSetup::new(code).dynamic(&["--max", "3", "--idle", "1"])
 }
 
 /// Waits until the pool rests for the time with this number.
@@ -31,30 +31,32 @@ fn await_rest(pool: &mut Pool, times: usize) {
 
 /// Runs `wsgate WORDS app`.
 #[track_caller]
-fn tell(pool: &Pool, words: &[&str]) -> Ended {
+fn run_wsgate(pool: &Pool, args: &[&str]) -> ExitedProcess {
     let mut command = Command::new(artefacts::gateway());
-    command.args(words).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
+    command.args(args).arg("app").env_clear().env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
     run(&mut command, "")
 }
 
 #[track_caller]
 fn status(pool: &Pool) -> serde_json::Value {
-    let ended = tell(pool, &["status", "--json"]);
+    let ended = run_wsgate(pool, &["status", "--json"]);
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     serde_json::from_slice(&ended.stdout).unwrap()
 }
 
 #[track_caller]
-fn slow(pool: &Pool, number: usize) -> Wire {
-    let wire = pool.connect();
-    wire.send(&Ask::get(&format!("/slow/{number}")).bytes());
-    wire
+fn slow(pool: &Pool, number: usize) -> FastcgiConnection {
+    let connection = pool.connect();
+    connection.send(&FastcgiRequest::get(&format!("/slow/{number}")).bytes());
+    connection
 }
 
 #[test]
 fn a_pool_grows_while_all_workers_are_busy_and_connections_wait_and_not_above_its_limit() {
-    let mut pool =
-        Setup::new(GATED).gated().dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
+    let mut pool = PoolSetup::new(GATED)
+        .gated()
+        .dynamic(&["--max", "3", "--min", "1", "--idle", "1000"])
+        .start();
     pool.workers(1);
     let mut slow: Vec<_> = (0..6).map(|number| slow(&pool, number)).collect();
     pool.await_times("at the gate", 3);
@@ -64,8 +66,8 @@ fn a_pool_grows_while_all_workers_are_busy_and_connections_wait_and_not_above_it
         pool.await_times("at the gate", (passed + 3).min(6));
         assert!(children(pool.template()).len() <= 3);
     }
-    for wire in &mut slow {
-        assert!(wire.answer().text().starts_with("/slow/"));
+    for connection in &mut slow {
+        assert!(connection.response().text().starts_with("/slow/"));
     }
     pool.workers(3);
     let log = pool.stop();
@@ -74,19 +76,19 @@ fn a_pool_grows_while_all_workers_are_busy_and_connections_wait_and_not_above_it
 
 #[test]
 fn threads_are_used_before_another_worker_is_started() {
-    let mut pool = Setup::new(GATED)
+    let mut pool = PoolSetup::new(GATED)
         .gated()
         .dynamic(&["--max", "2", "--min", "1", "--threads", "2", "--idle", "1000"])
         .start();
-    let mut wires: Vec<_> = (0..2).map(|number| slow(&pool, number)).collect();
+    let mut connections: Vec<_> = (0..2).map(|number| slow(&pool, number)).collect();
     pool.await_times("at the gate", 2);
     pool.workers(1);
-    wires.extend((2..4).map(|number| slow(&pool, number)));
+    connections.extend((2..4).map(|number| slow(&pool, number)));
     pool.await_times("at the gate", 4);
     pool.workers(2);
     (0..4).for_each(|_| pool.open_gate());
-    for wire in &mut wires {
-        assert!(wire.answer().text().starts_with("/slow/"));
+    for connection in &mut connections {
+        assert!(connection.response().text().starts_with("/slow/"));
     }
     pool.stop();
 }
@@ -94,41 +96,41 @@ fn threads_are_used_before_another_worker_is_started() {
 #[test]
 fn idle_workers_exit_down_to_the_minimum() {
     let mut pool =
-        Setup::new(GATED).gated().dynamic(&["--max", "4", "--min", "1", "--idle", "1"]).start();
-    let mut wires: Vec<_> = (0..4).map(|number| slow(&pool, number)).collect();
+        PoolSetup::new(GATED).gated().dynamic(&["--max", "4", "--min", "1", "--idle", "1"]).start();
+    let mut connections: Vec<_> = (0..4).map(|number| slow(&pool, number)).collect();
     pool.await_times("at the gate", 4);
     let before = pool.workers(4);
     (0..4).for_each(|_| pool.open_gate());
-    for wire in &mut wires {
-        wire.answer().text();
+    for connection in &mut connections {
+        connection.response().text();
     }
     let after = pool.workers(1);
     assert!(before.contains(&after[0]), "{before:?} {after:?}");
-    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
 #[test]
 fn a_keep_alive_connection_is_closed_when_the_last_worker_exits_and_keeps_no_pool_awake() {
-    let mut pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
+    let mut pool = PoolSetup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
     let mut kept = pool.connect();
-    assert_eq!(kept.ask(&Ask::get("/kept").keep()).text(), "/kept|");
+    assert_eq!(kept.ask(&FastcgiRequest::get("/kept").keep()).text(), "/kept|");
     kept.assert_closed();
     await_rest(&mut pool, 1);
-    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     pool.stop();
 }
 
 #[test]
 fn a_worker_that_serves_is_not_idle_however_long_it_takes() {
     let mut pool = resting(GATED).gated().start();
-    let mut wire = slow(&pool, 1);
+    let mut connection = slow(&pool, 1);
     pool.await_log("at the gate");
     let begin = std::time::Instant::now();
     eventually("more than twice the idle time is over", || begin.elapsed().as_millis() > 2500);
     pool.open_gate();
-    assert_eq!(wire.answer().text(), "/slow/1|");
+    assert_eq!(connection.response().text(), "/slow/1|");
     await_rest(&mut pool, 1);
     pool.stop();
 }
@@ -138,7 +140,7 @@ fn an_idle_pool_has_no_process_of_python_and_serves_the_next_request() {
     let mut pool = resting(ECHO).start();
     for times in 1..=2 {
         await_rest(&mut pool, times);
-        assert_eq!(pool.ask(&Ask::post("/wakes", "body")).text(), "/wakes|body");
+        assert_eq!(pool.ask(&FastcgiRequest::post("/wakes", "body")).text(), "/wakes|body");
     }
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
@@ -148,15 +150,15 @@ fn an_idle_pool_has_no_process_of_python_and_serves_the_next_request() {
 fn all_of_many_connections_to_a_pool_that_rests_are_served() {
     let mut pool = resting(ECHO).start();
     await_rest(&mut pool, 1);
-    let mut wires: Vec<_> = (0..50)
+    let mut connections: Vec<_> = (0..50)
         .map(|number| {
-            let wire = pool.connect();
-            wire.send(&Ask::get(&format!("/{number}")).bytes());
-            wire
+            let connection = pool.connect();
+            connection.send(&FastcgiRequest::get(&format!("/{number}")).bytes());
+            connection
         })
         .collect();
-    for (number, wire) in wires.iter_mut().enumerate() {
-        assert_eq!(wire.answer().text(), format!("/{number}|"));
+    for (number, connection) in connections.iter_mut().enumerate() {
+        assert_eq!(connection.response().text(), format!("/{number}|"));
     }
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
@@ -164,15 +166,16 @@ fn all_of_many_connections_to_a_pool_that_rests_are_served() {
 
 #[test]
 fn requests_at_the_moment_when_workers_exit_are_served() {
-    let pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
+    let pool = PoolSetup::new(ECHO).dynamic(&["--max", "2", "--idle", "1"]).start();
     let begin = std::time::Instant::now();
-    // Each comes about when the worker of the one before is dismissed, a little earlier or later.
+    // Each request arrives about when the worker of the previous one is dismissed, a little earlier
+    // or later.
     for early in [60, 30, 10, 0, 0] {
         let next = std::time::Instant::now() + std::time::Duration::from_millis(1000 - early);
         eventually("the next is due", || std::time::Instant::now() >= next);
         for number in 0..5 {
             assert_eq!(
-                pool.ask(&Ask::get(&format!("/{number}"))).text(),
+                pool.ask(&FastcgiRequest::get(&format!("/{number}"))).text(),
                 format!("/{number}|"),
                 "{:?}",
                 begin.elapsed()
@@ -191,7 +194,7 @@ fn a_dormant_pool_stops_on_every_signal_and_command() {
         match word {
             "TERM" => pool.signal(Signal::TERM),
             "INT" => pool.signal(Signal::INT),
-            _ => assert_eq!(tell(&pool, &["stop"]).code(), Some(0)),
+            _ => assert_eq!(run_wsgate(&pool, &["stop"]).code(), Some(0)),
         }
         let (ended, setup) = pool.end_and_leave();
         assert_eq!(
@@ -221,8 +224,8 @@ fn a_pool_that_is_asked_to_stop_while_it_wakes_stops() {
     for word in ["TERM", "stop"] {
         let mut pool = resting(LOADS_SLOWLY).gated().start();
         await_rest(&mut pool, 1);
-        let mut wire = pool.connect();
-        wire.send(&Ask::get("/").bytes());
+        let mut connection = pool.connect();
+        connection.send(&FastcgiRequest::get("/").bytes());
         pool.await_log("loading");
         assert_eq!(
             (status(&pool)["loading"].as_bool(), status(&pool)["resting"].as_bool()),
@@ -230,11 +233,11 @@ fn a_pool_that_is_asked_to_stop_while_it_wakes_stops() {
         );
         match word {
             "TERM" => pool.signal(Signal::TERM),
-            _ => assert_eq!(tell(&pool, &["stop"]).code(), Some(0)),
+            _ => assert_eq!(run_wsgate(&pool, &["stop"]).code(), Some(0)),
         }
         let ended = pool.end();
         assert_eq!(ended.code(), Some(0), "{word}: {}", ended.stderr);
-        assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+        assert!(!matches!(connection.try_response(), Ok(Some(_))));
     }
 }
 
@@ -242,12 +245,12 @@ fn a_pool_that_is_asked_to_stop_while_it_wakes_stops() {
 fn a_reload_while_a_pool_wakes_loads_the_new_code_alone() {
     let mut pool = resting(LOADS_SLOWLY).gated().start();
     await_rest(&mut pool, 1);
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/new").bytes());
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/new").bytes());
     pool.await_log("loading");
     pool.setup().release(ECHO);
-    assert_eq!(tell(&pool, &["reload"]).code(), Some(0));
-    assert_eq!(wire.answer().text(), "/new|");
+    assert_eq!(run_wsgate(&pool, &["reload"]).code(), Some(0));
+    assert_eq!(connection.response().text(), "/new|");
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
@@ -264,9 +267,9 @@ fn a_reload_while_a_pool_starts_loads_again_and_reports_its_outcome() {
         pool.await_log("loading");
         assert_eq!(status(&pool)["loading"].as_bool(), Some(true));
         pool.setup().release(code);
-        assert_eq!(tell(&pool, &["reload"]).code(), Some(exit));
+        assert_eq!(run_wsgate(&pool, &["reload"]).code(), Some(exit));
         if exit == 0 {
-            assert_eq!(pool.ask(&Ask::get("/new")).text(), "/new|");
+            assert_eq!(pool.ask(&FastcgiRequest::get("/new")).text(), "/new|");
             let log = pool.stop();
             assert_eq!(codes(&log), [""; 0], "{log}");
         } else {
@@ -283,11 +286,11 @@ fn a_reload_while_a_pool_starts_loads_again_and_reports_its_outcome() {
 
 #[test]
 fn a_socket_on_standard_input_is_served_by_a_dynamic_pool_if_that_is_wished() {
-    let setup = Setup::new(ECHO).dynamic(&["--max", "1", "--idle", "1"]);
+    let setup = PoolSetup::new(ECHO).dynamic(&["--max", "1", "--idle", "1"]);
     let socket = setup.path("app.sock");
     let mut pool = setup.start_on(UnixListener::bind(&socket).unwrap());
     await_rest(&mut pool, 1);
-    assert_eq!(pool.ask(&Ask::get("/wakes")).text(), "/wakes|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/wakes")).text(), "/wakes|");
     pool.stop();
 }
 
@@ -296,11 +299,11 @@ fn a_reload_of_a_dormant_pool_loads_the_new_code_and_reports_its_outcome() {
     let mut pool = resting(ECHO).start();
     await_rest(&mut pool, 1);
     pool.setup().release("import there_is_no_such_module");
-    let ended = tell(&pool, &["reload"]);
+    let ended = run_wsgate(&pool, &["reload"]);
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     pool.setup().release(&ECHO.replace("b'|'", "b'|new|'"));
-    assert_eq!(tell(&pool, &["reload"]).code(), Some(0));
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|new|");
+    assert_eq!(run_wsgate(&pool, &["reload"]).code(), Some(0));
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|new|");
     await_rest(&mut pool, 2);
     pool.signal(Signal::HUP);
     pool.await_times("W0711", 2);
@@ -312,13 +315,13 @@ fn a_reload_of_a_dormant_pool_loads_the_new_code_and_reports_its_outcome() {
 fn an_application_that_cannot_be_loaded_at_the_start_ends_a_pool_without_a_minimum_of_workers() {
     let ended = resting("raise RuntimeError('no')").launch().end();
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
-    only_entry(&ended.stderr, "W0301");
+    only_log_message(&ended.stderr, "W0301");
 }
 
 #[test]
 fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
     let mut pool = resting(GATED).gated().start();
-    let mut wire = slow(&pool, 1);
+    let mut connection = slow(&pool, 1);
     pool.await_log("at the gate");
     let busy = status(&pool);
     assert_eq!(
@@ -331,7 +334,7 @@ fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
         (Some(true), Some(pool.workers(1)[0].into()))
     );
     pool.open_gate();
-    wire.answer();
+    connection.response();
     await_rest(&mut pool, 1);
     let rests = status(&pool);
     assert_eq!(
@@ -339,16 +342,16 @@ fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
         (Some(true), 0),
         "{rests}"
     );
-    let text = tell(&pool, &["status"]).text();
+    let text = run_wsgate(&pool, &["status"]).text();
     assert!(
         text.contains("0 to 3 workers, 0 of 0 busy, preload auto, no process of Python"),
         "{text}"
     );
     pool.stop();
-    let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+    let pool = PoolSetup::new(ECHO).args(&["--workers", "2"]).start();
     pool.workers(2);
     eventually("both are there", || {
-        tell(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy, preload yes\n")
+        run_wsgate(&pool, &["status"]).text().contains("2 workers, 0 of 2 busy, preload yes\n")
     });
     pool.stop();
 }
@@ -361,13 +364,13 @@ fn f20_the_numbers_of_a_dynamic_pool_are_those_it_may_grow_to() {
             return [str(environ['wsgi.multiprocess']).encode()]
         ";
     for (most, multiprocess) in [("1", "False"), ("3", "True")] {
-        let pool = Setup::new(code).dynamic(&["--max", most, "--threads", "2"]).start();
-        assert_eq!(pool.ask(&Ask::get("/")).text(), multiprocess);
-        let mut wire = pool.connect();
+        let pool = PoolSetup::new(code).dynamic(&["--max", most, "--threads", "2"]).start();
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), multiprocess);
+        let mut connection = pool.connect();
         let mut query = Vec::new();
         Values::append_query(&mut query);
-        wire.send(&query);
-        let Some(Said::Values(values)) = wire.next() else { panic!("no values") };
+        connection.send(&query);
+        let Some(Received::Values(values)) = connection.next() else { panic!("no values") };
         assert_eq!(values.max_reqs, Some(most.parse::<u32>().unwrap() * 2));
         pool.stop();
     }
@@ -376,12 +379,12 @@ fn f20_the_numbers_of_a_dynamic_pool_are_those_it_may_grow_to() {
 #[test]
 fn workers_of_a_dynamic_pool_that_are_killed_are_replaced_when_they_are_needed() {
     let mut pool =
-        Setup::new(ECHO).dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
+        PoolSetup::new(ECHO).dynamic(&["--max", "3", "--min", "1", "--idle", "1000"]).start();
     for times in 1..=3 {
         let worker = pool.workers(1)[0];
         signal(worker, Signal::KILL);
         pool.await_times("W0701", times);
-        assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     }
     pool.stop();
 }
@@ -397,9 +400,9 @@ fn crashes_in_a_pool_that_may_rest_do_not_keep_it_awake() {
     )
     .start();
     for times in 1..=3 {
-        let mut wire = pool.connect();
-        wire.send(&Ask::get("/").bytes());
-        assert!(!matches!(wire.try_answer(), Ok(Some(_))));
+        let mut connection = pool.connect();
+        connection.send(&FastcgiRequest::get("/").bytes());
+        assert!(!matches!(connection.try_response(), Ok(Some(_))));
         pool.await_times("W0701", times);
     }
     await_rest(&mut pool, 1);
@@ -408,11 +411,11 @@ fn crashes_in_a_pool_that_may_rest_do_not_keep_it_awake() {
 
 #[test]
 fn a_template_that_is_killed_costs_a_dynamic_pool_nothing_but_its_requests() {
-    let mut pool = Setup::new(ECHO).dynamic(&["--max", "2", "--idle", "1000"]).start();
-    pool.ask(&Ask::get("/before"));
+    let mut pool = PoolSetup::new(ECHO).dynamic(&["--max", "2", "--idle", "1000"]).start();
+    pool.ask(&FastcgiRequest::get("/before"));
     signal(pool.template(), Signal::KILL);
     pool.await_log("W0703");
-    assert_eq!(pool.ask(&Ask::get("/after")).text(), "/after|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     pool.stop();
 }
 
@@ -426,12 +429,13 @@ fn sleeps(pid: i32) -> u64 {
 
 #[test]
 fn the_supervisor_sleeps_while_idle_workers_serve() {
-    let pool = Setup::new(ECHO).dynamic(&["--max", "8", "--min", "4", "--idle", "1000"]).start();
+    let pool =
+        PoolSetup::new(ECHO).dynamic(&["--max", "8", "--min", "4", "--idle", "1000"]).start();
     pool.workers(4);
-    pool.ask(&Ask::get("/"));
+    pool.ask(&FastcgiRequest::get("/"));
     let before = sleeps(pool.pid());
     for _ in 0..300 {
-        pool.ask(&Ask::get("/"));
+        pool.ask(&FastcgiRequest::get("/"));
     }
     let more = sleeps(pool.pid()) - before;
     assert!(more < 100, "it was woken {more} times for 300 requests");
@@ -440,7 +444,7 @@ fn the_supervisor_sleeps_while_idle_workers_serve() {
 
 #[test]
 fn options_that_contradict_each_other_are_refused() {
-    for (words, code, complaint) in [
+    for (args, code, complaint) in [
         (&["--workers", "2", "--max", "3"][..], 2, "--workers"),
         (&["--min", "1"], 2, "--max"),
         (&["--idle", "5"], 2, "--max"),
@@ -449,9 +453,9 @@ fn options_that_contradict_each_other_are_refused() {
         (&["--max-rss", "12X"], 2, "12X"),
         (&["--max", "0"], 2, "--max"),
     ] {
-        let setup = Setup::new(ECHO).dynamic(words);
+        let setup = PoolSetup::new(ECHO).dynamic(args);
         let ended = run(setup.command().stdin(std::process::Stdio::piped()), "");
-        assert_eq!(ended.code(), Some(code), "{words:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains(complaint), "{words:?}: {}", ended.stderr);
+        assert_eq!(ended.code(), Some(code), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(complaint), "{args:?}: {}", ended.stderr);
     }
 }

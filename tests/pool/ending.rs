@@ -9,8 +9,8 @@ use crate::{
     pool::{ECHO, GATED},
     support::{
         assertions::codes,
-        fastcgi_client::Ask,
-        pool::{Setup, children, count, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, children, count, signal},
         web_servers::eventually,
     },
 };
@@ -18,9 +18,9 @@ use crate::{
 #[test]
 fn f45_f46_a_pool_that_is_asked_to_stop_exits_at_once_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+        let pool = PoolSetup::new(ECHO).args(&["--workers", "2"]).start();
         let mut kept = pool.connect();
-        kept.ask(&Ask::get("/").keep());
+        kept.ask(&FastcgiRequest::get("/").keep());
         let begin = Instant::now();
         pool.signal(signal);
         kept.assert_closed();
@@ -33,14 +33,14 @@ fn f45_f46_a_pool_that_is_asked_to_stop_exits_at_once_with_0() {
 
 #[test]
 fn a_request_that_is_being_served_is_finished() {
-    let mut pool = Setup::new(GATED).gated().start();
+    let mut pool = PoolSetup::new(GATED).gated().start();
     let mut slow = pool.connect();
-    slow.send(&Ask::post("/slow", "body").bytes());
+    slow.send(&FastcgiRequest::post("/slow", "body").bytes());
     pool.await_log("at the gate");
     pool.signal(Signal::TERM);
     pool.await_log("W0712");
     pool.open_gate();
-    assert_eq!(slow.answer().text(), "/slow|body");
+    assert_eq!(slow.response().text(), "/slow|body");
     slow.assert_closed();
     let (ended, setup) = pool.end_and_leave();
     assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false));
@@ -49,7 +49,7 @@ fn a_request_that_is_being_served_is_finished() {
 
 #[test]
 fn a_request_whose_body_is_still_coming_is_finished() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         def application(environ, start_response):
             print('reads')
@@ -59,66 +59,66 @@ fn a_request_whose_body_is_still_coming_is_finished() {
         ",
     )
     .start();
-    let mut wire = pool.connect();
-    let ask = Ask::post("/", "the body");
-    wire.send(&ask.before_body());
-    wire.send(&ask.stdin(b"the "));
+    let mut connection = pool.connect();
+    let request = FastcgiRequest::post("/", "the body");
+    connection.send(&request.before_body());
+    connection.send(&request.stdin(b"the "));
     pool.await_log("reads");
     pool.signal(Signal::TERM);
     pool.await_log("W0712");
-    wire.send(&ask.stdin(b"body"));
-    wire.send(&ask.end_of_stdin());
-    assert_eq!(wire.answer().text(), "the body");
+    connection.send(&request.stdin(b"body"));
+    connection.send(&request.end_of_stdin());
+    assert_eq!(connection.response().text(), "the body");
     assert_eq!(pool.end().code(), Some(0));
 }
 
 #[test]
 fn a_request_that_waits_on_a_keep_alive_connection_is_finished() {
-    let mut pool = Setup::new(GATED).gated().start();
+    let mut pool = PoolSetup::new(GATED).gated().start();
     let mut kept = pool.connect();
-    kept.ask(&Ask::get("/").keep());
+    kept.ask(&FastcgiRequest::get("/").keep());
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").keep().bytes());
+    slow.send(&FastcgiRequest::get("/slow").keep().bytes());
     pool.await_log("at the gate");
-    kept.send(&Ask::post("/waits", "body").keep().bytes());
+    kept.send(&FastcgiRequest::post("/waits", "body").keep().bytes());
     pool.signal(Signal::TERM);
     pool.await_log("W0712");
     pool.open_gate();
-    assert_eq!(slow.answer().text(), "/slow|");
-    assert_eq!(kept.answer().text(), "/waits|body");
+    assert_eq!(slow.response().text(), "/slow|");
+    assert_eq!(kept.response().text(), "/waits|body");
     kept.assert_closed();
     assert_eq!(pool.end().code(), Some(0));
 }
 
 #[test]
 fn a_second_signal_stops_a_pool_at_once() {
-    let mut pool = Setup::new(GATED).gated().words(&["--drain", "1000"]).start();
+    let mut pool = PoolSetup::new(GATED).gated().args(&["--drain", "1000"]).start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").bytes());
+    slow.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("at the gate");
     pool.signal(Signal::TERM);
     pool.await_log("W0712");
     pool.signal(Signal::TERM);
-    assert!(!matches!(slow.try_answer(), Ok(Some(_))));
+    assert!(!matches!(slow.try_response(), Ok(Some(_))));
     let (ended, setup) = pool.end_and_leave();
     assert_eq!((ended.code(), setup.path("app.sock").exists()), (Some(0), false));
 }
 
 #[test]
 fn a_request_that_exceeds_the_stop_timeout_is_ended() {
-    let mut pool = Setup::new(GATED).gated().words(&["--drain", "1"]).start();
+    let mut pool = PoolSetup::new(GATED).gated().args(&["--drain", "1"]).start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").bytes());
+    slow.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("at the gate");
     pool.signal(Signal::TERM);
-    assert!(!matches!(slow.try_answer(), Ok(Some(_))));
+    assert!(!matches!(slow.try_response(), Ok(Some(_))));
     assert_eq!(pool.end().code(), Some(0));
 }
 
 #[test]
 fn a_pool_that_is_asked_to_stop_right_after_its_start_stops() {
     for _ in 0..10 {
-        let pool = Setup::new(ECHO).words(&["--workers", "4"]).start();
+        let pool = PoolSetup::new(ECHO).args(&["--workers", "4"]).start();
         pool.signal(Signal::TERM);
         assert_eq!(pool.end().code(), Some(0));
     }
@@ -126,7 +126,7 @@ fn a_pool_that_is_asked_to_stop_right_after_its_start_stops() {
 
 #[test]
 fn a_pool_that_is_asked_to_stop_while_the_application_is_loaded_stops() {
-    let setup = Setup::new(
+    let setup = PoolSetup::new(
         "
         import os
         print('loading')
@@ -150,7 +150,7 @@ fn a_pool_that_is_asked_to_stop_while_the_application_is_loaded_stops() {
 
 #[test]
 fn a_pool_that_is_asked_to_stop_while_new_code_is_loaded_stops() {
-    let mut pool = Setup::new(ECHO).gated().start();
+    let mut pool = PoolSetup::new(ECHO).gated().start();
     pool.setup().release(
         "
         import os
@@ -160,13 +160,13 @@ fn a_pool_that_is_asked_to_stop_while_new_code_is_loaded_stops() {
     );
     pool.signal(Signal::HUP);
     pool.await_log("loading");
-    assert_eq!(pool.ask(&Ask::get("/meanwhile")).text(), "/meanwhile|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/meanwhile")).text(), "/meanwhile|");
     pool.stop();
 }
 
 #[test]
 fn exit_handlers_of_an_application_run() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         import atexit
         def application(environ, start_response):
@@ -176,7 +176,7 @@ fn exit_handlers_of_an_application_run() {
         ",
     )
     .start();
-    pool.ask(&Ask::get("/"));
+    pool.ask(&FastcgiRequest::get("/"));
     pool.signal(Signal::TERM);
     pool.await_log("the last word\n");
     assert_eq!(pool.end().code(), Some(0));
@@ -184,12 +184,12 @@ fn exit_handlers_of_an_application_run() {
 
 #[test]
 fn all_threads_of_a_worker_finish_their_requests() {
-    let mut pool = Setup::new(GATED).gated().words(&["--threads", "3"]).start();
+    let mut pool = PoolSetup::new(GATED).gated().args(&["--threads", "3"]).start();
     let worker = pool.workers(1)[0];
     let mut slow = ["/slow/1", "/slow/2"].map(|path| {
-        let wire = pool.connect();
-        wire.send(&Ask::get(path).bytes());
-        wire
+        let connection = pool.connect();
+        connection.send(&FastcgiRequest::get(path).bytes());
+        connection
     });
     pool.await_log("at the gate: /slow/1");
     pool.await_log("at the gate: /slow/2");
@@ -198,15 +198,15 @@ fn all_threads_of_a_worker_finish_their_requests() {
     pool.await_log("W0712");
     pool.open_gate();
     pool.open_gate();
-    for wire in &mut slow {
-        assert!(wire.answer().text().starts_with("/slow/"));
+    for connection in &mut slow {
+        assert!(connection.response().text().starts_with("/slow/"));
     }
     assert_eq!(pool.end().code(), Some(0));
 }
 
 #[test]
 fn a_template_that_the_application_keeps_from_exiting_does_not_delay_the_pool() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import atexit, os, signal
         at = os.getpid()
@@ -219,12 +219,12 @@ fn a_template_that_the_application_keeps_from_exiting_does_not_delay_the_pool() 
             return [b'served']
         ",
     )
-    .words(&["--drain", "1"])
+    .args(&["--drain", "1"])
     .start();
     let old = pool.template();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
-    // One that new code has taken the place of ends, too.
-    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "served");
+    // A template that new code has replaced exits, too.
+    assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
     eventually("the template of the old code has ended", || !children(pool.pid()).contains(&old));
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0703", "W0703"], "{log}");
@@ -232,7 +232,7 @@ fn a_template_that_the_application_keeps_from_exiting_does_not_delay_the_pool() 
 
 #[test]
 fn a_worker_that_the_application_keeps_from_exiting_blocks_no_slot() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         import atexit, signal
         def stay():
@@ -244,10 +244,10 @@ fn a_worker_that_the_application_keeps_from_exiting_blocks_no_slot() {
             return [b'served']
         ",
     )
-    .words(&["--workers", "1", "--max-requests", "1", "--drain", "1"])
+    .args(&["--workers", "1", "--max-requests", "1", "--drain", "1"])
     .start();
     for times in 1..=2 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "served");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "served");
         pool.await_times("W0705", times);
     }
     pool.stop();
@@ -255,8 +255,8 @@ fn a_worker_that_the_application_keeps_from_exiting_blocks_no_slot() {
 
 #[test]
 fn a_pool_whose_template_and_worker_are_suspended_stops() {
-    let pool = Setup::new(ECHO).start();
-    let worker = pool.ask(&Ask::get("/")).pid();
+    let pool = PoolSetup::new(ECHO).start();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
     for pid in [worker, pool.template()] {
         signal(pid, Signal::STOP);
     }

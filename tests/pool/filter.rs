@@ -3,11 +3,11 @@
 use fastcgi_server::bodies::ProtocolStatus;
 
 use crate::{
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
         assertions::codes,
-        fastcgi_client::{ABORT_REQUEST, Ask, PARAMS, Wire, record},
-        pool::{Pool, Setup},
+        fastcgi_client::{ABORT_REQUEST, FastcgiConnection, FastcgiRequest, PARAMS, record},
+        pool::{Pool, PoolSetup},
     },
 };
 
@@ -39,11 +39,11 @@ const FILTER: &str = "
     ";
 
 fn filter() -> Pool {
-    Setup::new(FILTER).start()
+    PoolSetup::new(FILTER).start()
 }
 
-fn ask(path: &str, body: &[u8], file: &[u8]) -> Ask {
-    Ask::post(path, body)
+fn ask(path: &str, body: &[u8], file: &[u8]) -> FastcgiRequest {
+    FastcgiRequest::post(path, body)
         .role(3)
         .keep()
         .param("FCGI_DATA_LENGTH", file.len().to_string())
@@ -59,9 +59,9 @@ fn data(file: &[u8]) -> Vec<u8> {
 
 /// The answer to a request with a file, all sent beside reading.
 #[track_caller]
-fn answer(wire: &mut Wire, path: &str, body: &[u8], file: &[u8]) -> String {
+fn answer(wire: &mut FastcgiConnection, path: &str, body: &[u8], file: &[u8]) -> String {
     let sent = wire.send_beside([ask(path, body, file).bytes(), data(file)].concat());
-    let answer = wire.answer();
+    let answer = wire.response();
     sent.join().unwrap().unwrap();
     answer.text()
 }
@@ -81,18 +81,18 @@ fn f43_a_filter_reads_its_file_beside_its_body() {
     for byte in [ask("/", b"body", b"the file").bytes(), data(b"the file")].concat() {
         wire.send(&[byte]);
     }
-    assert_eq!(wire.answer().text(), "THE FILE|body");
+    assert_eq!(wire.response().text(), "THE FILE|body");
     // A responder behind it has no file, whatever its variables say.
-    let after = Ask::get("/").keep().param("FCGI_DATA_LENGTH", "none");
+    let after = FastcgiRequest::get("/").keep().param("FCGI_DATA_LENGTH", "none");
     wire.send(&after.bytes());
-    assert_eq!(wire.answer().head().status, 500, "environ has no wsgate.data");
+    assert_eq!(wire.response().valid().status, 500, "environ has no wsgate.data");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0501").contains("KeyError: 'wsgate.data'"), "{log}");
+    assert!(only_log_message(&log, "W0501").contains("KeyError: 'wsgate.data'"), "{log}");
 }
 
 #[test]
 fn f43_nothing_is_said_before_the_body_is_over() {
-    let pool = Setup::new(FILTER).words(&["--threads", "2"]).start();
+    let pool = PoolSetup::new(FILTER).args(&["--threads", "2"]).start();
     let mut wire = pool.connect();
     for path in ["/tells", "/ignores", "/unreadable"] {
         let mut ask = ask(path, b"body", b"file");
@@ -109,7 +109,7 @@ fn f43_nothing_is_said_before_the_body_is_over() {
         wire.send(&ask.end_of_stdin());
         wire.send(&data(b"file"));
         let status = if path == "/unreadable" { 400 } else { 200 };
-        assert_eq!(wire.answer().head().status, status, "{path}");
+        assert_eq!(wire.response().valid().status, status, "{path}");
     }
     pool.stop();
 }
@@ -123,14 +123,14 @@ fn f43_a_response_that_does_not_read_the_file_is_whole_and_the_connection_lives_
     assert_eq!(answer(&mut wire, "/", b"body", b"after"), "AFTER|body");
     // A web server that reads nothing before it has sent everything.
     wire.send(&[ask("/replies first", b"body", &file).bytes(), data(&file)].concat());
-    assert!(wire.answer().text().ends_with("x|4000000|4"));
+    assert!(wire.response().text().ends_with("x|4000000|4"));
     assert_eq!(answer(&mut wire, "/", b"body", b"after"), "AFTER|body");
     pool.stop();
 }
 
 #[test]
 fn f44_a_file_of_another_length_than_was_announced_is_not_taken_for_a_whole_one() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         def application(environ, start_response):
             try:
@@ -145,9 +145,9 @@ fn f44_a_file_of_another_length_than_was_announced_is_not_taken_for_a_whole_one(
     .start();
     let mut wire = pool.connect();
     let announced = |length: &str| ask("/", b"", b"").param("FCGI_DATA_LENGTH", length);
-    let ask_with = |wire: &mut Wire, length: &str| {
+    let ask_with = |wire: &mut FastcgiConnection, length: &str| {
         wire.send(&[announced(length).bytes(), data(b"the file")].concat());
-        wire.answer()
+        wire.response()
     };
     assert_eq!(ask_with(&mut wire, "9").text(), "cut");
     pool.await_log("not read: the file of the filter ended after 8 of 9 bytes");
@@ -159,7 +159,7 @@ fn f44_a_file_of_another_length_than_was_announced_is_not_taken_for_a_whole_one(
         "without a length the end of the stream is the end"
     );
     for nonsense in ["-1", "+8", "8 ", "eight", "99999999999999999999999"] {
-        assert_eq!(ask_with(&mut wire, nonsense).head().status, 400, "{nonsense}");
+        assert_eq!(ask_with(&mut wire, nonsense).valid().status, 400, "{nonsense}");
     }
     assert_eq!(ask_with(&mut wire, "8").text(), "the file");
     // The connection ends within the file.
@@ -180,7 +180,7 @@ fn a_filter_that_is_aborted_or_left_before_its_body_is_over_is_never_called() {
     wire.send(&ask.before_body());
     wire.send(&ask.stdin(b"bo"));
     wire.send(&record(ABORT_REQUEST, 1, b""));
-    let aborted = wire.answer();
+    let aborted = wire.response();
     assert_eq!(
         (aborted.said.len(), aborted.end.protocol_status),
         (1, ProtocolStatus::RequestComplete)
@@ -192,7 +192,7 @@ fn a_filter_that_is_aborted_or_left_before_its_body_is_over_is_never_called() {
     // Parameters that are none at all.
     wire.send(&ask.begin());
     wire.send(&[record(PARAMS, 1, b"\x09\x05HTTP"), record(PARAMS, 1, b"")].concat());
-    let refused = wire.answer();
+    let refused = wire.response();
     assert_eq!((refused.said.len(), refused.end.app_status), (1, 1));
     assert_eq!(answer(&mut wire, "/", b"body", b"after"), "AFTER|body");
     let log = pool.stop();
@@ -202,7 +202,7 @@ fn a_filter_that_is_aborted_or_left_before_its_body_is_over_is_never_called() {
 
 #[test]
 fn an_application_that_knows_nothing_of_filters_is_a_responder_to_them() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let mut wire = pool.connect();
     assert_eq!(answer(&mut wire, "/path", b"body", b"the file"), "/path|body");
     assert_eq!(answer(&mut wire, "/path", b"body", &vec![b'f'; 1_000_000]), "/path|body");

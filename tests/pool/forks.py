@@ -63,22 +63,22 @@ def fork_in_c():
 
 
 def state():
-    told = []
+    reported = []
     status, file, text = in_child(os.fork, of_this_process)
     child = json.loads(text)
     child[4].remove(file)
-    told.append(['child', status] + child)
+    reported.append(['child', status] + child)
     status, file, text = in_child(fork_in_c, lambda: [descriptors(), of_kernel()])
     numbers, lines = json.loads(text)
     numbers.remove(file)
-    told.append(['child of C', status, numbers, lines])
+    reported.append(['child of C', status, numbers, lines])
     # This one leaves signals as it found them at its start.
     look = ['cat', '/proc/self/status']
     for options in [{}, {'preexec_fn': lambda: None}, {'restore_signals': False}, {'close_fds': False}]:
-        told.append([list(options)] + masks(subprocess.run(look, stdout=subprocess.PIPE, **options).stdout.decode()))
+        reported.append([list(options)] + masks(subprocess.run(look, stdout=subprocess.PIPE, **options).stdout.decode()))
     with os.popen('cat /proc/self/status') as pipe:
-        told.append(masks(pipe.read()))
-    return json.dumps(told)
+        reported.append(masks(pipe.read()))
+    return json.dumps(reported)
 
 
 def work():
@@ -136,25 +136,25 @@ def exits():
 
 
 def reuse(environ, start_response):
-    # What is the parent's to close is gone, and its number another file's.
+    # The descriptor of the parent is closed, and its number belongs to another file.
     with tempfile.TemporaryDirectory() as directory:
         child = os.fork()
         if not child:
             try:
                 ends = [os.open(os.path.join(directory, str(n)), os.O_RDWR | os.O_CREAT) for n in range(40)]
-                told = []
+                reported = []
                 for attempt in [environ['wsgi.input'].read,
                                 lambda: start_response('200 OK', [('Content-Type', 'text/plain')])(b'x' * 100000)]:
                     try:
                         attempt()
-                        told.append('done')
+                        reported.append('done')
                     except OSError:
-                        told.append('refused')
+                        reported.append('refused')
                 environ.clear()
                 gc.collect()
                 sizes = [os.fstat(end).st_size for end in ends]
                 print('a line for the log')
-                os._exit(0 if told == ['refused', 'refused'] and not any(sizes) else 1)
+                os._exit(0 if reported == ['refused', 'refused'] and not any(sizes) else 1)
             finally:
                 os._exit(2)
         return json.dumps(os.waitpid(child, 0)[1])

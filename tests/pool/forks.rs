@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use crate::support::{
     assertions::codes,
     child_process::run,
-    fastcgi_client::{Ask, Wire},
-    pool::{Pool, Setup},
+    fastcgi_client::{FastcgiConnection, FastcgiRequest},
+    pool::{Pool, PoolSetup},
     probe::{Probe, python},
     web_servers::eventually,
 };
@@ -21,7 +21,7 @@ use crate::support::{
 /// The application, which tells what it found.
 pub(crate) const APPLICATION: &str = include_str!("forks.py");
 
-/// What `path` of the application tells in a plain Python process.
+/// The response of the application to `path` in a plain Python process.
 pub(crate) fn plainly(path: &str) -> String {
     let ended = run(Command::new(python()).args(["-c", APPLICATION, path]), "");
     assert_eq!(ended.code(), Some(0), "{ended:?}");
@@ -30,9 +30,9 @@ pub(crate) fn plainly(path: &str) -> String {
 
 /// Pools of every kind for the application, each with the number of its threads.
 fn pools() -> impl Iterator<Item = (u32, Pool)> {
-    let with = |words: &[&str]| Setup::new(APPLICATION).words(words);
-    let lone = |words: &[&str]| {
-        let setup = with(words);
+    let with = |args: &[&str]| PoolSetup::new(APPLICATION).args(args);
+    let lone = |args: &[&str]| {
+        let setup = with(args);
         let socket = UnixListener::bind(setup.path("app.sock")).unwrap();
         setup.start_on(socket)
     };
@@ -50,9 +50,9 @@ fn pools() -> impl Iterator<Item = (u32, Pool)> {
 fn a_child_of_the_application_and_its_programs_are_as_those_of_a_plain_process() {
     let plain = plainly("state");
     for (threads, pool) in pools() {
-        assert_eq!(pool.ask(&Ask::get("/state")).text(), plain, "{threads} threads");
-        // What the first request made is there for the second.
-        assert_eq!(pool.ask(&Ask::get("/state")).text(), plain, "{threads} threads");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/state")).text(), plain, "{threads} threads");
+        // The second request finds the state of the first.
+        assert_eq!(pool.ask(&FastcgiRequest::get("/state")).text(), plain, "{threads} threads");
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
     }
@@ -71,7 +71,11 @@ fn a_child_of_the_application_is_as_in_a_plain_process_in_cold_cgi_too() {
 fn multiprocessing_works_in_every_worker() {
     for (threads, pool) in pools() {
         for _ in 0..3 {
-            assert_eq!(pool.ask(&Ask::get("/work")).text(), "worked", "{threads} threads");
+            assert_eq!(
+                pool.ask(&FastcgiRequest::get("/work")).text(),
+                "worked",
+                "{threads} threads"
+            );
         }
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
@@ -82,9 +86,9 @@ fn multiprocessing_works_in_every_worker() {
 fn a_signal_to_a_child_reaches_the_child_alone() {
     let plain = plainly("signals");
     for (threads, pool) in pools() {
-        let worker = pool.ask(&Ask::get("/")).pid();
+        let worker = pool.ask(&FastcgiRequest::get("/")).pid();
         for _ in 0..3 {
-            let answer = pool.ask(&Ask::get("/signals"));
+            let answer = pool.ask(&FastcgiRequest::get("/signals"));
             assert_eq!((answer.text(), answer.pid()), (plain.clone(), worker), "{threads} threads");
         }
         let log = pool.stop();
@@ -95,7 +99,7 @@ fn a_signal_to_a_child_reaches_the_child_alone() {
 #[test]
 fn a_child_that_raises_system_exit_has_the_status_that_it_names() {
     for (_, pool) in pools() {
-        assert_eq!(pool.ask(&Ask::get("/exits")).text(), plainly("exits"));
+        assert_eq!(pool.ask(&FastcgiRequest::get("/exits")).text(), plainly("exits"));
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
     }
@@ -103,7 +107,7 @@ fn a_child_that_raises_system_exit_has_the_status_that_it_names() {
 
 #[test]
 fn a_child_that_returns_from_the_application_is_named_in_the_log_and_exits() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import atexit, os
         atexit.register(lambda: print('exit handler', 'of a child' if IS_CHILD else ''))
@@ -120,8 +124,8 @@ fn a_child_that_returns_from_the_application_is_named_in_the_log_and_exits() {
         ",
     )
     .start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "0");
-    assert_eq!(pool.ask(&Ask::get("/raises")).text(), "256");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "0");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/raises")).text(), "256");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0608", "W0608"], "{log}");
     assert!(log.contains("GET /raises") && log.contains("ValueError: on purpose"), "{log}");
@@ -131,7 +135,7 @@ fn a_child_that_returns_from_the_application_is_named_in_the_log_and_exits() {
 #[test]
 fn an_object_that_ends_in_a_child_closes_no_file_of_the_child() {
     for (threads, pool) in pools() {
-        let post = Ask::get("/reuse").param("REQUEST_METHOD", "POST").body(b"body");
+        let post = FastcgiRequest::get("/reuse").param("REQUEST_METHOD", "POST").body(b"body");
         assert_eq!(pool.ask(&post).text(), "0", "{threads} threads");
         let log = pool.stop();
         assert!(log.contains("a line for the log\n"), "{log}");
@@ -140,17 +144,19 @@ fn an_object_that_ends_in_a_child_closes_no_file_of_the_child() {
 
 #[test]
 fn children_have_nothing_of_a_worker_whatever_its_other_threads_do() {
-    let pool = Setup::new(APPLICATION).words(&["--threads", "4"]).start();
+    let pool = PoolSetup::new(APPLICATION).args(&["--threads", "4"]).start();
     let socket = pool.socket();
     std::thread::scope(|scope| {
         for kept in [true, true, false, false, false] {
             let socket = &socket;
             scope.spawn(move || {
-                let mut wire = Wire::unix(socket);
+                let mut connection = FastcgiConnection::unix(socket);
                 for _ in 0..40 {
                     let answer = match kept {
-                        true => wire.ask(&Ask::get("/check").keep()),
-                        false => Wire::unix(socket).ask(&Ask::get("/check")),
+                        true => connection.ask(&FastcgiRequest::get("/check").keep()),
+                        false => {
+                            FastcgiConnection::unix(socket).ask(&FastcgiRequest::get("/check"))
+                        }
                     };
                     assert_eq!(answer.text(), "0");
                 }
@@ -162,20 +168,20 @@ fn children_have_nothing_of_a_worker_whatever_its_other_threads_do() {
 
 #[test]
 fn a_daemon_that_a_request_has_started_keeps_no_client_and_no_address() {
-    for words in
+    for args in
         [&["--threads", "1"][..], &["--threads", "4"], &["--preload", "no"], &["--workers", "2"]]
     {
         let mut pool =
-            Setup::new(APPLICATION).gated().words(words).listen(&["127.0.0.1:0"]).start();
+            PoolSetup::new(APPLICATION).gated().args(args).listen(&["127.0.0.1:0"]).start();
         let address = pool.log().split('`').nth(3).unwrap().to_owned();
         let mut kept = pool.connect();
-        assert_eq!(kept.ask(&Ask::get("/").keep()).text(), "");
+        assert_eq!(kept.ask(&FastcgiRequest::get("/").keep()).text(), "");
         let mut silent = pool.connect();
-        assert_eq!(pool.ask(&Ask::get("/daemon")).text(), "started");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/daemon")).text(), "started");
         pool.await_log("the daemon has 0 sockets");
         pool.signal(Signal::TERM);
         assert!(closed(&mut kept) && closed(&mut silent), "clients are not kept waiting");
-        eventually("nobody listens", || TcpStream::connect(&address).is_err());
+        eventually("the socket is closed", || TcpStream::connect(&address).is_err());
         eventually("the address is free", || TcpListener::bind(&address).is_ok());
         pool.open_gate();
         pool.end();
@@ -199,21 +205,22 @@ fn programs_that_an_import_has_started_are_no_workers() {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [b'finished']
         ";
-    let mut pool = Setup::new(code).gated().words(&["--preload", "yes", "--workers", "2"]).start();
-    pool.ask(&Ask::get("/end"));
+    let mut pool =
+        PoolSetup::new(code).gated().args(&["--preload", "yes", "--workers", "2"]).start();
+    pool.ask(&FastcgiRequest::get("/end"));
     let mut held = pool.connect();
-    held.send(&Ask::get("/held").bytes());
+    held.send(&FastcgiRequest::get("/held").bytes());
     pool.await_log("held");
     pool.signal(Signal::TERM);
     pool.await_log("W0712");
     // The template is left alone with a worker, which it must wait for.
     pool.open_gate();
-    assert_eq!(held.answer().text(), "finished");
+    assert_eq!(held.response().text(), "finished");
     let ended = pool.end();
     assert_eq!(codes(&ended.stderr), ["W0308"], "{}", ended.stderr);
 }
 
 /// Waits until the pool closes a connection, upon which nothing is asked.
-fn closed(wire: &mut Wire) -> bool {
-    matches!(wire.try_answer(), Ok(None) | Err(_))
+fn closed(connection: &mut FastcgiConnection) -> bool {
+    matches!(connection.try_response(), Ok(None) | Err(_))
 }

@@ -5,8 +5,8 @@ use crate::{
     pool::ECHO,
     support::{
         assertions::codes,
-        fastcgi_client::{Ask, PARAMS, STDIN, Wire, record},
-        pool::{Pool, Setup, count, resident},
+        fastcgi_client::{FastcgiConnection, FastcgiRequest, PARAMS, STDIN, record},
+        pool::{Pool, PoolSetup, count, resident},
         web_servers::eventually,
     },
 };
@@ -14,7 +14,7 @@ use crate::{
 /// The only worker, once it has served a request, and how many descriptors it has open then.
 #[track_caller]
 fn at_rest(pool: &Pool) -> (i32, usize) {
-    let worker = pool.ask(&Ask::get("/")).pid();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
     let mut open = 0;
     eventually("the worker has closed its connection", || {
         let before = std::mem::replace(&mut open, count(worker, "fd"));
@@ -23,40 +23,43 @@ fn at_rest(pool: &Pool) -> (i32, usize) {
     (worker, open)
 }
 
-/// The same worker serves, and has no more descriptors open than before.
+/// Asserts that the same worker serves, with no more open descriptors than before.
 #[track_caller]
 fn is_as_before(pool: &Pool, worker: i32, open: usize) {
-    assert_eq!(pool.ask(&Ask::get("/after")).pid(), worker, "{}", pool.log());
+    assert_eq!(pool.ask(&FastcgiRequest::get("/after")).pid(), worker, "{}", pool.log());
     eventually("all connections are closed", || count(worker, "fd") <= open);
 }
 
 #[test]
 fn f52_endless_parameters_are_refused_and_not_stored() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let (worker, open) = at_rest(&pool);
-    let mut wire = pool.connect();
-    let ask = Ask::get("/").keep();
-    wire.send(&ask.begin());
-    wire.send(&record(PARAMS, 1, &ask.pairs()));
+    let mut connection = pool.connect();
+    let request = FastcgiRequest::get("/").keep();
+    connection.send(&request.begin());
+    connection.send(&record(PARAMS, 1, &request.pairs()));
     let before = resident(worker);
     let mut pair = vec![1, 0x80, 0, 0xff, 0x00, b'X'];
     pair.resize(6 + 0xff00, b'x');
     // 2 MB are refused, and 64 MB are no more in memory than that.
     for pairs in [32, 1000] {
         for _ in 0..pairs {
-            wire.send(&record(PARAMS, 1, &pair));
+            connection.send(&record(PARAMS, 1, &pair));
         }
         if pairs == 1000 {
-            wire.send(&record(PARAMS, 1, b""));
-            wire.send(&ask.end_of_stdin());
+            connection.send(&record(PARAMS, 1, b""));
+            connection.send(&request.end_of_stdin());
         }
     }
-    let status = wire.answer().head().status;
+    let status = connection.response().valid().status;
     assert!((400..500).contains(&status), "{status}");
     let grown = resident(worker).saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB more");
-    assert_eq!(wire.ask(&Ask::get("/same connection").keep()).text(), "/same connection|");
-    drop(wire);
+    assert_eq!(
+        connection.ask(&FastcgiRequest::get("/same connection").keep()).text(),
+        "/same connection|"
+    );
+    drop(connection);
     is_as_before(&pool, worker, open);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0401"], "{log}");
@@ -64,29 +67,30 @@ fn f52_endless_parameters_are_refused_and_not_stored() {
 
 #[test]
 fn f52_too_many_parameters_are_refused() {
-    let pool = Setup::new(ECHO).start();
-    let mut wire = pool.connect();
-    let ask = (0..5000)
-        .fold(Ask::get("/").keep(), |ask, number| ask.param(&format!("HTTP_X_{number}"), "x"));
-    let status = wire.ask(&ask).head().status;
+    let pool = PoolSetup::new(ECHO).start();
+    let mut connection = pool.connect();
+    let request = (0..5000).fold(FastcgiRequest::get("/").keep(), |request, number| {
+        request.param(&format!("HTTP_X_{number}"), "x")
+    });
+    let status = connection.ask(&request).valid().status;
     assert!((400..500).contains(&status), "{status}");
-    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+    assert_eq!(connection.ask(&FastcgiRequest::get("/after").keep()).text(), "/after|");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0401"], "{log}");
 }
 
 #[test]
 fn f52_a_length_that_lies_allocates_nothing() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let (worker, _) = at_rest(&pool);
     let before = resident(worker);
-    let mut wire = pool.connect();
+    let mut connection = pool.connect();
     for _ in 0..20 {
-        wire.send(&Ask::get("/").keep().begin());
-        wire.send(&record(PARAMS, 1, b"\xff\xff\xff\xff\xff\xff\xff\xffNAME"));
-        wire.send(&record(PARAMS, 1, b""));
-        wire.send(&record(STDIN, 1, b""));
-        assert_eq!(wire.answer().head().status, 400);
+        connection.send(&FastcgiRequest::get("/").keep().begin());
+        connection.send(&record(PARAMS, 1, b"\xff\xff\xff\xff\xff\xff\xff\xffNAME"));
+        connection.send(&record(PARAMS, 1, b""));
+        connection.send(&record(STDIN, 1, b""));
+        assert_eq!(connection.response().valid().status, 400);
     }
     let grown = resident(worker).saturating_sub(before);
     assert!(grown < 4 * 1024, "{grown} KiB more");
@@ -95,11 +99,11 @@ fn f52_a_length_that_lies_allocates_nothing() {
 
 #[test]
 fn f54_silent_connections_are_harmless() {
-    let pool = Setup::new(ECHO).words(&["--worker-connections", "3000"]).start();
+    let pool = PoolSetup::new(ECHO).args(&["--worker-connections", "3000"]).start();
     let (worker, open) = at_rest(&pool);
-    let silent: Vec<Wire> = (0..2000).map(|_| pool.connect()).collect();
+    let silent: Vec<FastcgiConnection> = (0..2000).map(|_| pool.connect()).collect();
     for _ in 0..5 {
-        assert_eq!(pool.ask(&Ask::post("/live", "body")).text(), "/live|body");
+        assert_eq!(pool.ask(&FastcgiRequest::post("/live", "body")).text(), "/live|body");
     }
     drop(silent);
     is_as_before(&pool, worker, open);
@@ -109,15 +113,15 @@ fn f54_silent_connections_are_harmless() {
 
 #[test]
 fn f54_more_silent_connections_than_a_worker_may_have_descriptors_do_not_stop_it() {
-    let pool = Setup::new(&format!(
+    let pool = PoolSetup::new(&format!(
         "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n{}",
         crate::support::probe::dedent(ECHO)
     ))
     .start();
     let (worker, open) = at_rest(&pool);
-    let silent: Vec<Wire> = (0..300).map(|_| pool.connect()).collect();
+    let silent: Vec<FastcgiConnection> = (0..300).map(|_| pool.connect()).collect();
     for _ in 0..5 {
-        assert_eq!(pool.ask(&Ask::get("/live")).text(), "/live|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/live")).text(), "/live|");
     }
     drop(silent);
     is_as_before(&pool, worker, open);
@@ -126,16 +130,16 @@ fn f54_more_silent_connections_than_a_worker_may_have_descriptors_do_not_stop_it
 
 #[test]
 fn f54_requests_that_are_changed_anywhere_are_harmless() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let (worker, open) = at_rest(&pool);
-    let whole = Ask::post("/", "body").bytes();
+    let whole = FastcgiRequest::post("/", "body").bytes();
     for position in (0..whole.len()).step_by(3) {
         for value in [0, 1, 0x80, 0xff] {
             let mut changed = whole.clone();
             changed[position] = value;
-            let wire = pool.connect();
-            wire.send_beside(changed).join().unwrap().ok();
-            drop(wire);
+            let connection = pool.connect();
+            connection.send_beside(changed).join().unwrap().ok();
+            drop(connection);
         }
     }
     is_as_before(&pool, worker, open);
@@ -144,20 +148,20 @@ fn f54_requests_that_are_changed_anywhere_are_harmless() {
 
 #[test]
 fn f54_half_records_are_harmless_and_their_connections_are_closed() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let (worker, open) = at_rest(&pool);
-    let whole = Ask::post("/", "body").bytes();
-    let before_body = Ask::post("/", "body").before_body().len();
+    let whole = FastcgiRequest::post("/", "body").bytes();
+    let before_body = FastcgiRequest::post("/", "body").before_body().len();
     // A body that does not come keeps a thread, so only what is before it is left open.
-    let halves: Vec<Wire> = (0..before_body)
+    let halves: Vec<FastcgiConnection> = (0..before_body)
         .map(|length| {
-            let wire = pool.connect();
-            wire.send(&whole[..length]);
-            wire
+            let connection = pool.connect();
+            connection.send(&whole[..length]);
+            connection
         })
         .collect();
     for _ in 0..5 {
-        assert_eq!(pool.ask(&Ask::get("/live")).text(), "/live|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/live")).text(), "/live|");
     }
     drop(halves);
     for length in before_body..whole.len() {
@@ -169,20 +173,20 @@ fn f54_half_records_are_harmless_and_their_connections_are_closed() {
 
 #[test]
 fn f54_empty_records_of_every_type_are_harmless() {
-    let pool = Setup::new(ECHO).start();
-    let mut wire = pool.connect();
+    let pool = PoolSetup::new(ECHO).start();
+    let mut connection = pool.connect();
     for kind in [2, 3, 4, 5, 6, 7, 8, 10, 11, 100] {
-        wire.send(&record(kind, 1, b""));
+        connection.send(&record(kind, 1, b""));
     }
-    let ask = Ask::post("/", "body").keep();
-    wire.send(&ask.before_body());
-    wire.send(&record(7, 1, b""));
-    wire.send(&record(8, 1, b""));
-    wire.send(&record(PARAMS, 1, b""));
-    wire.send(&ask.stdin(b"body"));
-    wire.send(&ask.end_of_stdin());
-    wire.send(&ask.end_of_stdin());
-    assert_eq!(wire.answer().text(), "/|body");
-    assert_eq!(wire.ask(&ask).text(), "/|body");
+    let request = FastcgiRequest::post("/", "body").keep();
+    connection.send(&request.before_body());
+    connection.send(&record(7, 1, b""));
+    connection.send(&record(8, 1, b""));
+    connection.send(&record(PARAMS, 1, b""));
+    connection.send(&request.stdin(b"body"));
+    connection.send(&request.end_of_stdin());
+    connection.send(&request.end_of_stdin());
+    assert_eq!(connection.response().text(), "/|body");
+    assert_eq!(connection.ask(&request).text(), "/|body");
     pool.stop();
 }

@@ -1,4 +1,4 @@
-//! Listening sockets that whoever starts the pool has made: by number, and as systemd passes them
+//! Listening sockets that the parent of the pool has made: by number, and as systemd passes them
 //! (sd_listen_fds(3)).
 
 use std::{fs, net::TcpListener, path::Path};
@@ -6,11 +6,11 @@ use std::{fs, net::TcpListener, path::Path};
 use rustix::process::Signal;
 
 use crate::{
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
-        child_process::Ended,
-        fastcgi_client::{Ask, Wire},
-        pool::{Pool, Setup, children},
+        child_process::ExitedProcess,
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        pool::{Pool, PoolSetup, children},
     },
 };
 
@@ -24,12 +24,12 @@ const INSPECTS: &str = "
         return [('\\n'.join(sorted(os.environ)) + '\\n|' + program.stdout).encode()]
     ";
 
-/// What must not reach an application.
+/// Prefixes of variables that must not reach an application.
 const OF_THE_MANAGER: [&str; 3] = ["LISTEN_", "NOTIFY_", "WATCHDOG_"];
 
 /// A Python that does `code`, in which `have(N, socket)` makes a descriptor number N, and becomes
 /// the pool then.
-fn after(setup: Setup, code: &str) -> Pool {
+fn after(setup: PoolSetup, code: &str) -> Pool {
     let code = format!(
         "
 import fcntl, os, socket, sys
@@ -54,14 +54,14 @@ os.execv(sys.argv[1], sys.argv[1:])
     setup.launch_by(&["/usr/bin/python3", "-c", &code])
 }
 
-/// A pool that the real `systemd-socket-activate` starts, with `words` for that, at the first
+/// A pool that the real `systemd-socket-activate` starts, with `args` for that, at the first
 /// connection.
-fn activated(setup: Setup, words: &[&str]) -> Pool {
+fn activated(setup: PoolSetup, args: &[&str]) -> Pool {
     let assignments = setup.assignments();
     let variables = assignments.iter().flat_map(|assignment| ["-E", assignment]);
     let all: Vec<&str> = ["systemd-socket-activate"]
         .into_iter()
-        .chain(words.iter().copied())
+        .chain(args.iter().copied())
         .chain(variables)
         .collect();
     let mut pool = setup.listen(&[]).launch_by(&all);
@@ -78,30 +78,31 @@ fn address(pool: &Pool, position: usize) -> String {
 
 #[test]
 fn sockets_of_systemd_are_served_and_left_unchanged() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let path = setup.path("app.sock").display().to_string();
-    // It takes no port 0; but the loopback network has an address for this test alone.
+    // systemd-socket-activate accepts no port 0. The test uses its own address of the loopback
+    // network.
     let [.., high, low] = std::process::id().to_be_bytes();
     let host = format!("127.{high}.{low}.77");
     let port = TcpListener::bind((host.as_str(), 0)).unwrap().local_addr().unwrap().port();
     let mut pool = activated(setup, &["-l", &path, "-l", &format!("{host}:{port}")]);
     // systemd starts it for the first connection, and hands that over unread.
-    assert_eq!(pool.connect().ask(&Ask::post("/first", "body")).text(), "/first|body");
+    assert_eq!(pool.connect().ask(&FastcgiRequest::post("/first", "body")).text(), "/first|body");
     pool.await_log("W0710");
     assert_eq!(address(&pool, 0), format!("unix:{path}"));
     for number in 0..3 {
         let asked = format!("/{number}");
         assert_eq!(
-            Wire::tcp(&address(&pool, 1)).ask(&Ask::get(&asked)).text(),
+            FastcgiConnection::tcp(&address(&pool, 1)).ask(&FastcgiRequest::get(&asked)).text(),
             format!("{asked}|")
         );
-        assert_eq!(pool.ask(&Ask::get(&asked)).text(), format!("{asked}|"));
+        assert_eq!(pool.ask(&FastcgiRequest::get(&asked)).text(), format!("{asked}|"));
     }
-    // One worker, and a supervisor all the same: systemd starts no more of us.
+    // One worker with a supervisor: systemd starts one process only.
     assert_eq!(pool.workers(1).len(), 1);
     pool.signal(Signal::HUP);
     pool.await_log("W0711");
-    assert_eq!(pool.ask(&Ask::get("/reloaded")).text(), "/reloaded|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/reloaded")).text(), "/reloaded|");
     pool.signal(Signal::TERM);
     let (ended, setup) = pool.end_and_leave();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
@@ -110,27 +111,27 @@ fn sockets_of_systemd_are_served_and_left_unchanged() {
 
 #[test]
 fn applications_and_their_programs_get_no_variables_and_sockets_of_systemd() {
-    let setup = Setup::new(INSPECTS);
+    let setup = PoolSetup::new(INSPECTS);
     let path = setup.path("app.sock").display().to_string();
     let pool = activated(
         setup,
         &["-l", &path, "--fdname", "web", "-E", "WATCHDOG_USEC=60000000", "-E", "KEPT=1"],
     );
-    let answer = pool.ask(&Ask::get("/"));
-    let text = answer.text();
+    let response = pool.ask(&FastcgiRequest::get("/"));
+    let text = response.text();
     let (names, program) = text.split_once('|').unwrap();
     let of_the_manager = |name: &&str| OF_THE_MANAGER.iter().any(|prefix| name.starts_with(prefix));
     assert_eq!(names.lines().find(of_the_manager), None);
     assert!(names.lines().any(|name| name == "KEPT"), "{names}");
     assert!(!program.contains("socket:") && program.contains("pipe:"), "{program}");
-    // In the worker itself the socket is open once: the number that systemd gave it is free again.
+    // The worker has the socket open once. The descriptor number of systemd is free again.
     let known = fs::read_to_string("/proc/net/unix").unwrap();
     let fields = known.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let listening = fields.filter(|fields| {
         fields.get(3) == Some(&"00010000") && fields.get(7) == Some(&path.as_str())
     });
     let link = listening.map(|fields| format!("socket:[{}]", fields[6])).next().unwrap();
-    let open = fs::read_dir(format!("/proc/{}/fd", answer.pid())).unwrap();
+    let open = fs::read_dir(format!("/proc/{}/fd", response.pid())).unwrap();
     let links = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
     assert_eq!(links.filter(|found| found.to_str() == Some(link.as_str())).count(), 1);
     pool.stop();
@@ -146,16 +147,18 @@ for number, family, host in (19, socket.AF_INET, '127.0.0.1'), (3, socket.AF_INE
     tcp.listen()
     have(number, tcp)
 ";
-    let mut pool = after(Setup::new(ECHO).listen(&["fd:7", "fd:19", "fd:3"]), code);
+    let mut pool = after(PoolSetup::new(ECHO).listen(&["fd:7", "fd:19", "fd:3"]), code);
     pool.await_log("W0710");
-    assert_eq!(pool.ask(&Ask::post("/7", "body")).text(), "/7|body");
+    assert_eq!(pool.ask(&FastcgiRequest::post("/7", "body")).text(), "/7|body");
     for (position, path) in [(1, "/19"), (2, "/3")] {
         assert_eq!(
-            Wire::tcp(&address(&pool, position)).ask(&Ask::get(path)).text(),
+            FastcgiConnection::tcp(&address(&pool, position))
+                .ask(&FastcgiRequest::get(path))
+                .text(),
             format!("{path}|")
         );
     }
-    // Not the worker itself, as on standard input.
+    // The started process is a supervisor, not a worker as on standard input.
     assert_eq!(children(pool.pid()).len(), 1);
     pool.signal(Signal::TERM);
     let (ended, setup) = pool.end_and_leave();
@@ -169,22 +172,22 @@ for number, family, host in (19, socket.AF_INET, '127.0.0.1'), (3, socket.AF_INE
 
 #[test]
 fn inherited_sockets_and_own_sockets_are_served_together() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let own = setup.path("own.sock");
     let mut pool =
         after(setup.listen(&[&format!("unix:{}", own.display()), "fd:5"]), "have(5, listener())");
     pool.await_log("W0710");
-    assert_eq!(pool.ask(&Ask::get("/inherited")).text(), "/inherited|");
-    assert_eq!(Wire::unix(&own).ask(&Ask::get("/own")).text(), "/own|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/inherited")).text(), "/inherited|");
+    assert_eq!(FastcgiConnection::unix(&own).ask(&FastcgiRequest::get("/own")).text(), "/own|");
     pool.signal(Signal::TERM);
     let (ended, setup) = pool.end_and_leave();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert_eq!((setup.path("app.sock").exists(), own.exists()), (true, false));
 }
 
-/// Asserts that the pool does not begin for want of a listener, and gives why.
+/// Asserts that the pool does not start without a listener, and returns the reason.
 #[track_caller]
-fn refused(ended: &Ended) -> String {
+fn refused(ended: &ExitedProcess) -> String {
     assert_eq!(ended.code(), Some(78), "{}", ended.stderr);
     assert!(ended.stderr.contains("\nhint: "), "{}", ended.stderr);
     let line = ended.stderr.lines().find(|line| line.contains("error[W0720]"));
@@ -209,11 +212,11 @@ fn a_descriptor_that_is_no_listening_socket_is_named_and_refused() {
             "`9` is a socket, but no stream",
         ),
     ] {
-        let ended = after(Setup::new(ECHO).listen(&["fd:9"]), code).end();
+        let ended = after(PoolSetup::new(ECHO).listen(&["fd:9"]), code).end();
         let complained = refused(&ended);
         assert!(complained.contains(complaint), "{code}: {complained}");
     }
-    let ended = after(Setup::new(ECHO).listen(&["fd:9", "fd:9"]), "have(9, listener())").end();
+    let ended = after(PoolSetup::new(ECHO).listen(&["fd:9", "fd:9"]), "have(9, listener())").end();
     assert!(refused(&ended).contains("`fd:9` is named twice"), "{}", ended.stderr);
 }
 
@@ -222,7 +225,7 @@ fn a_descriptor_that_is_no_listening_socket_is_named_and_refused() {
 fn a_descriptor_of_the_gateway_itself_is_not_taken_for_an_inherited_one() {
     for number in 3..24 {
         let word = format!("fd:{number}");
-        let setup = Setup::new(ECHO).listen(&["127.0.0.1:0", &word, "fd:30"]);
+        let setup = PoolSetup::new(ECHO).listen(&["127.0.0.1:0", &word, "fd:30"]);
         let ended = after(setup, "have(30, listener())").end();
         assert!(refused(&ended).contains(&format!("`{number}` is not open")), "{}", ended.stderr);
     }
@@ -230,18 +233,18 @@ fn a_descriptor_of_the_gateway_itself_is_not_taken_for_an_inherited_one() {
 
 #[test]
 fn sockets_that_were_passed_to_another_process_are_not_served() {
-    let setup = Setup::new(ECHO).variable("LISTEN_PID", "1").variable("LISTEN_FDS", "3");
+    let setup = PoolSetup::new(ECHO).variable("LISTEN_PID", "1").variable("LISTEN_FDS", "3");
     let pool = setup.start();
-    assert_eq!(pool.ask(&Ask::get("/own")).text(), "/own|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/own")).text(), "/own|");
     pool.stop();
     // A shell stands between, and does not become wsgate.
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let path = setup.path("app.sock").display().to_string();
     let assignments = setup.assignments();
-    let mut words = vec!["systemd-socket-activate", "-l", &path];
-    words.extend(assignments.iter().flat_map(|assignment| ["-E", assignment]));
-    words.extend(["sh", "-c", "\"$@\" </dev/null; exit $?", "sh"]);
-    let mut pool = setup.listen(&[]).launch_by(&words);
+    let mut args = vec!["systemd-socket-activate", "-l", &path];
+    args.extend(assignments.iter().flat_map(|assignment| ["-E", assignment]));
+    args.extend(["sh", "-c", "\"$@\" </dev/null; exit $?", "sh"]);
+    let mut pool = setup.listen(&[]).launch_by(&args);
     pool.await_log("Listening on");
     let _connection = pool.connect();
     let pid = pool.pid();
@@ -255,11 +258,11 @@ have(3, listener())
 have(4, listener('other.sock'))
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')
 ";
-    let mut pool = after(Setup::new(ECHO).listen(&["fd:3"]), code);
+    let mut pool = after(PoolSetup::new(ECHO).listen(&["fd:3"]), code);
     pool.await_log("W0710");
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0721").contains("descriptor `4`"), "{log}");
+    assert!(only_log_message(&log, "W0721").contains("descriptor `4`"), "{log}");
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn a_service_manager_that_passes_something_else_is_refused() {
         (format!("{ours}'-1')"), "LISTEN_FDS is `-1`"),
         (format!("{ours}'0')"), "standard input is no listening socket"),
     ] {
-        let ended = after(Setup::new(ECHO).listen(&[]), &code).end();
+        let ended = after(PoolSetup::new(ECHO).listen(&[]), &code).end();
         let complained = refused(&ended);
         assert!(complained.contains(complaint), "{code}: {complained}");
     }
@@ -283,14 +286,14 @@ fn a_service_manager_that_passes_something_else_is_refused() {
 
 #[test]
 fn several_workers_may_share_a_socket_on_standard_input() {
-    let setup = Setup::new(ECHO).words(&["--workers", "2"]);
+    let setup = PoolSetup::new(ECHO).args(&["--workers", "2"]);
     let path = setup.path("app.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let mut pool = setup.start_on(listener);
     pool.await_log("W0710");
     assert_eq!(pool.workers(2).len(), 2);
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
     assert_eq!(Path::new(address(&pool, 0).strip_prefix("unix:").unwrap()), path);
     pool.stop();
-    assert!(!path.exists(), "the directory of the test is gone with it");
+    assert!(!path.exists(), "the directory of the test was removed");
 }

@@ -3,8 +3,8 @@
 
 use crate::support::{
     assertions::codes,
-    fastcgi_client::{Ask, GET_VALUES, Said, Wire, record},
-    pool::Setup,
+    fastcgi_client::{FastcgiConnection, FastcgiRequest, GET_VALUES, Received, record},
+    pool::PoolSetup,
     web_servers::eventually,
 };
 
@@ -19,8 +19,8 @@ const SIZED: &str = "
 const DATA: u8 = 8;
 
 /// A pool of one thread at a Unix socket, and at a TCP port.
-fn setups() -> [Setup; 2] {
-    [Setup::new(SIZED), Setup::new(SIZED).listen(&["127.0.0.1:0"])]
+fn setups() -> [PoolSetup; 2] {
+    [PoolSetup::new(SIZED), PoolSetup::new(SIZED).listen(&["127.0.0.1:0"])]
 }
 
 /// Records that change nothing about a request when they follow it.
@@ -28,23 +28,23 @@ fn followers() -> Vec<Vec<u8>> {
     vec![
         record(DATA, 1, b""),
         record(GET_VALUES, 0, b"\x0f\0FCGI_MPXS_CONNS"),
-        Ask::get("/").id(2).bytes(),
-        Ask::get("/").stdin(b"more than CONTENT_LENGTH says"),
-        Ask::get("/").stdin(&vec![b'x'; 1_000_000]),
+        FastcgiRequest::get("/").id(2).bytes(),
+        FastcgiRequest::get("/").stdin(b"more than CONTENT_LENGTH says"),
+        FastcgiRequest::get("/").stdin(&vec![b'x'; 1_000_000]),
     ]
 }
 
 /// Asks for 3 MB, sends `behind` when the first of it is here, and reads on when that is sent.
 #[track_caller]
-fn whole_though_more_is_sent(mut wire: Wire, behind: &[u8]) {
-    wire.send(&Ask::get("/3000000").bytes());
-    let Some(Said::Stdout(1, first)) = wire.next() else { panic!("no response") };
-    let sent = wire.send_beside(behind.to_vec());
-    eventually("it is sent, or waits for room", || sent.is_finished() || wire.is_full());
-    let length = first.len() + wire.answer().stdout.len();
+fn whole_though_more_is_sent(mut connection: FastcgiConnection, behind: &[u8]) {
+    connection.send(&FastcgiRequest::get("/3000000").bytes());
+    let Some(Received::Stdout(1, first)) = connection.next() else { panic!("no response") };
+    let sent = connection.send_beside(behind.to_vec());
+    eventually("it is sent, or waits for room", || sent.is_finished() || connection.is_full());
+    let length = first.len() + connection.response().stdout.len();
     assert!(length > 3_000_000, "{length}");
     sent.join().unwrap().expect("nobody closes the connection meanwhile");
-    wire.assert_closed();
+    connection.assert_closed();
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_large_response_arrives_whole_though_more_follows_its_request() {
 #[test]
 fn a_large_response_arrives_whole_though_its_worker_exits_and_more_is_sent_to_it() {
     for setup in setups() {
-        let pool = setup.words(&["--max-requests", "1"]).start();
+        let pool = setup.args(&["--max-requests", "1"]).start();
         for behind in followers() {
             whole_though_more_is_sent(pool.connect(), &behind);
         }
@@ -73,12 +73,16 @@ fn a_large_response_arrives_whole_though_its_worker_exits_and_more_is_sent_to_it
 fn bytes_that_a_web_server_sends_after_a_response_are_no_error() {
     for setup in setups() {
         let pool = setup.start();
-        let others = [Ask::get("/").abort(), Ask::get("/").bytes(), vec![b'x'; 1_000_000]];
+        let others = [
+            FastcgiRequest::get("/").abort(),
+            FastcgiRequest::get("/").bytes(),
+            vec![b'x'; 1_000_000],
+        ];
         for behind in followers().into_iter().chain(others) {
-            let mut wire = pool.connect();
-            assert_eq!(wire.ask(&Ask::get("/9")).text(), "xxxxxxxxx");
-            wire.send(&behind);
-            wire.assert_closed();
+            let mut connection = pool.connect();
+            assert_eq!(connection.ask(&FastcgiRequest::get("/9")).text(), "xxxxxxxxx");
+            connection.send(&behind);
+            connection.assert_closed();
         }
         pool.stop();
     }
@@ -88,13 +92,13 @@ fn bytes_that_a_web_server_sends_after_a_response_are_no_error() {
 fn the_response_before_an_invalid_record_arrives_whole() {
     for setup in setups() {
         let pool = setup.start();
-        let mut wire = pool.connect();
-        let kept = Ask::get("/100000").keep();
-        wire.send(&kept.bytes());
-        eventually("the response is here", || wire.has_more());
-        wire.send(&vec![b'x'; 1_000_000]);
-        assert_eq!(wire.answer().text().len(), 100_000);
-        wire.assert_closed();
+        let mut connection = pool.connect();
+        let kept = FastcgiRequest::get("/100000").keep();
+        connection.send(&kept.bytes());
+        eventually("the response is here", || connection.has_more());
+        connection.send(&vec![b'x'; 1_000_000]);
+        assert_eq!(connection.response().text().len(), 100_000);
+        connection.assert_closed();
         pool.stop();
     }
 }
@@ -104,12 +108,12 @@ fn a_connection_that_is_drained_keeps_nobody_from_being_served() {
     for setup in setups() {
         let pool = setup.start();
         let mut endless = pool.connect();
-        endless.ask(&Ask::get("/9"));
+        endless.ask(&FastcgiRequest::get("/9"));
         let sends = endless.send_without_end();
         let mut silent = pool.connect();
-        silent.ask(&Ask::get("/9"));
+        silent.ask(&FastcgiRequest::get("/9"));
         for _ in 0..10 {
-            assert_eq!(pool.ask(&Ask::get("/3000000")).text().len(), 3_000_000);
+            assert_eq!(pool.ask(&FastcgiRequest::get("/3000000")).text().len(), 3_000_000);
         }
         sends.join().unwrap().expect_err("it is not drained for ever");
         eventually("neither is kept for ever", || pool.accepted() == 0);
@@ -119,13 +123,13 @@ fn a_connection_that_is_drained_keeps_nobody_from_being_served() {
 
 #[test]
 fn a_pool_that_is_asked_to_stop_drains_no_connection_for_long() {
-    let pool = Setup::new(SIZED).start();
+    let pool = PoolSetup::new(SIZED).start();
     let silent: Vec<_> = (0..50).map(|_| pool.connect()).collect();
-    for mut wire in silent {
-        wire.ask(&Ask::get("/9"));
+    for mut connection in silent {
+        connection.ask(&FastcgiRequest::get("/9"));
     }
     let mut silent = pool.connect();
-    silent.ask(&Ask::get("/9"));
+    silent.ask(&FastcgiRequest::get("/9"));
     pool.stop();
     silent.assert_closed();
 }
@@ -133,7 +137,7 @@ fn a_pool_that_is_asked_to_stop_drains_no_connection_for_long() {
 #[test]
 fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sent_and_logged_once()
 {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         def application(environ, start_response):
             body = b'' if environ['PATH_INFO'] == '/unread' else environ['wsgi.input'].read()
@@ -144,16 +148,20 @@ fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sen
     .start();
     for path in ["/", "/unread", "/"] {
         for keep in [true, false] {
-            let ask = Ask::post(path, "body").body([&b"body"[..], &[b'y'; 2_000_000]].concat());
-            let ask = if keep { ask.keep() } else { ask };
-            let mut wire = pool.connect();
-            // As mod_fcgid does, which reads nothing before all is sent.
-            wire.send_beside(ask.bytes()).join().unwrap().unwrap();
-            let text = wire.answer().text();
+            let request = FastcgiRequest::post(path, "body")
+                .body([&b"body"[..], &[b'y'; 2_000_000]].concat());
+            let request = if keep { request.keep() } else { request };
+            let mut connection = pool.connect();
+            // mod_fcgid sends the whole request before it reads.
+            connection.send_beside(request.bytes()).join().unwrap().unwrap();
+            let text = connection.response().text();
             assert_eq!(text.len(), 2_000_000 + if path == "/" { 4 } else { 0 });
             assert_eq!(text.starts_with("body"), path == "/");
             if keep {
-                assert_eq!(wire.ask(&Ask::get("/after").keep()).text().len(), 2_000_000);
+                assert_eq!(
+                    connection.ask(&FastcgiRequest::get("/after").keep()).text().len(),
+                    2_000_000
+                );
             }
         }
     }
@@ -163,11 +171,11 @@ fn f39_more_of_a_body_than_its_content_length_is_dropped_while_a_response_is_sen
 
 #[test]
 fn connections_that_a_web_server_does_not_close_keep_no_worker_longer_than_it_may_run() {
-    let pool = Setup::new(SIZED).words(&["--drain", "2"]).start();
-    // One that is drained, and one on which a request does not come whole.
+    let pool = PoolSetup::new(SIZED).args(&["--drain", "2"]).start();
+    // A connection that is drained, and one with an incomplete request.
     let (mut drained, begun) = (pool.connect(), pool.connect());
-    begun.send(&Ask::get("/never").begin());
-    assert!(!drained.ask(&Ask::get("/5")).stdout.is_empty());
+    begun.send(&FastcgiRequest::get("/never").begin());
+    assert!(!drained.ask(&FastcgiRequest::get("/5")).stdout.is_empty());
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }

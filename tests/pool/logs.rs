@@ -13,19 +13,19 @@ use rustix::process::Signal;
 use crate::{
     pool::ECHO,
     support::{
-        fastcgi_client::Ask,
-        pool::{Pool, Setup, children, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup, children, signal},
         web_servers::eventually,
     },
 };
 
 /// A pool with both logs in a directory `logs` beside its application, once it serves.
-fn logged(code: &str, words: &[&str]) -> Pool {
-    let setup = Setup::new(code);
+fn logged(code: &str, args: &[&str]) -> Pool {
+    let setup = PoolSetup::new(code);
     fs::create_dir(setup.path("logs")).unwrap();
     let [error, access] =
         ["error.log", "access.log"].map(|name| setup.path("logs").join(name).display().to_string());
-    let setup = setup.words(&["--error-log", &error, "--access-log", &access]).words(words);
+    let setup = setup.args(&["--error-log", &error, "--access-log", &access]).args(args);
     let pool = setup.launch();
     await_words(&pool.setup().path("logs/error.log"), "W0710", 1);
     pool
@@ -80,12 +80,12 @@ fn every_message_goes_to_the_error_log_and_none_to_standard_error() {
         ",
         &[],
     );
-    assert_eq!(pool.ask(&Ask::get("/")).head().status, 500);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).valid().status, 500);
     pool.signal(Signal::TERM);
     let (ended, setup) = pool.end_and_leave();
     assert_eq!((ended.code(), ended.stderr.as_str(), ended.text().as_str()), (Some(0), "", ""));
     let log = fs::read_to_string(setup.path("logs/error.log")).unwrap();
-    for words in [
+    for args in [
         "printed at import\n",
         "W0710",
         "written to wsgi.errors\n",
@@ -96,7 +96,7 @@ fn every_message_goes_to_the_error_log_and_none_to_standard_error() {
         "W0501",
         "W0712",
     ] {
-        assert!(log.contains(words), "{words}: {log}");
+        assert!(log.contains(args), "{args}: {log}");
     }
 }
 
@@ -104,18 +104,18 @@ fn every_message_goes_to_the_error_log_and_none_to_standard_error() {
 fn usr1_makes_every_process_close_renamed_log_files() {
     let pool = logged(ECHO, &["--workers", "3", "--threads", "2"]);
     pool.workers(3);
-    pool.ask(&Ask::get("/before"));
+    pool.ask(&FastcgiRequest::get("/before"));
     let old = pool.setup().path("logs");
     await_words(&old.join("access.log"), "\"GET /before", 1);
     rotate(&pool, 1);
     await_words(&old.join("error.log"), "W0742", 1);
-    // Without a request: idle workers do it, too.
+    // Idle workers reopen their files, too.
     eventually("nobody has a renamed file open", || {
         let open: Vec<_> = processes(&pool).into_iter().flat_map(open_files).collect();
         open.iter().filter(|name| name.ends_with("/error.log")).count() >= 10
             && !open.iter().any(|name| name.contains(".log.1"))
     });
-    pool.ask(&Ask::get("/after"));
+    pool.ask(&FastcgiRequest::get("/after"));
     let log = await_words(&old.join("access.log"), "\"GET /after", 1);
     assert_eq!(log.lines().count(), 1, "{log}");
     pool.signal(Signal::TERM);
@@ -140,11 +140,13 @@ fn rotations_during_requests_lose_and_tear_no_line() {
     let asked: usize = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
             .map(|client| {
-                let (mut wire, over) = (pool.connect(), &over);
+                let (mut connection, over) = (pool.connect(), &over);
                 scope.spawn(move || {
                     let mut asked = 0;
                     while !over.load(Ordering::Relaxed) {
-                        wire.ask(&Ask::get(&format!("/{client}/{asked}")).keep()).text();
+                        connection
+                            .ask(&FastcgiRequest::get(&format!("/{client}/{asked}")).keep())
+                            .text();
                         asked += 1;
                     }
                     asked
@@ -191,14 +193,14 @@ fn a_log_file_that_cannot_be_reopened_costs_a_log_message_and_no_line() {
     let log = await_words(&moved.join("error.log"), "W0741", 2);
     assert!(!log.contains("W0742"), "{log}");
     for _ in 0..10 {
-        assert_eq!(pool.ask(&Ask::get("/still")).text(), "/still|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/still")).text(), "/still|");
     }
     await_words(&moved.join("access.log"), "\"GET /still", 10);
     // Put right, it works the next time.
     fs::create_dir(&logs).unwrap();
     pool.signal(Signal::USR1);
     await_words(&logs.join("error.log"), "W0742", 1);
-    pool.ask(&Ask::get("/again"));
+    pool.ask(&FastcgiRequest::get("/again"));
     await_words(&logs.join("access.log"), "\"GET /again", 1);
     let log = fs::read_to_string(moved.join("error.log")).unwrap();
     assert_eq!(log.matches("W0741").count(), 2, "one for each file: {log}");
@@ -212,15 +214,15 @@ fn code_that_is_loaded_after_a_rotation_writes_to_the_new_files() {
     let logs = pool.setup().path("logs");
     rotate(&pool, 1);
     await_words(&logs.join("error.log"), "W0742", 1);
-    let old = pool.ask(&Ask::get("/old code")).pid();
+    let old = pool.ask(&FastcgiRequest::get("/old code")).pid();
     pool.setup().release(&ECHO.replace("'text/plain'", "'text/html'"));
     pool.signal(Signal::HUP);
     await_words(&logs.join("error.log"), "W0711", 1);
-    eventually("the new code serves", || pool.ask(&Ask::get("/new")).pid() != old);
+    eventually("the new code serves", || pool.ask(&FastcgiRequest::get("/new")).pid() != old);
     await_words(&logs.join("access.log"), "\"GET /new", 1);
     rotate(&pool, 2);
     await_words(&logs.join("error.log"), "W0742", 1);
-    pool.ask(&Ask::get("/newest"));
+    pool.ask(&FastcgiRequest::get("/newest"));
     await_words(&logs.join("access.log"), "\"GET /newest", 1);
     pool.signal(Signal::TERM);
     pool.end();
@@ -228,11 +230,11 @@ fn code_that_is_loaded_after_a_rotation_writes_to_the_new_files() {
 
 #[test]
 fn usr1_without_log_files_and_usr1_to_a_template_harm_nobody() {
-    let mut pool = Setup::new(ECHO).start();
+    let mut pool = PoolSetup::new(ECHO).start();
     let (template, workers) = (pool.template(), pool.workers(1));
     pool.signal(Signal::USR1);
     signal(template, Signal::USR1);
-    assert_eq!(pool.ask(&Ask::get("/after")).pid(), workers[0]);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/after")).pid(), workers[0]);
     pool.signal(Signal::HUP);
     pool.await_log("W0711");
     let log = pool.stop();
@@ -242,15 +244,16 @@ fn usr1_without_log_files_and_usr1_to_a_template_harm_nobody() {
 #[test]
 fn the_streams_that_a_pool_was_started_with_are_logs_whatever_they_are() {
     for path in ["/dev/stderr", "/proc/self/fd/2", "/dev/fd/2", "/dev/stdout"] {
-        let setup = Setup::new(ECHO).words(&["--access-log", path, "--error-log", "/dev/stderr"]);
-        // As systemd's journal has it: one socket for both, which nobody can open again.
+        let setup =
+            PoolSetup::new(ECHO).args(&["--access-log", path, "--error-log", "/dev/stderr"]);
+        // systemd's journal is one socket for both streams, which cannot be reopened.
         let (mut journal, ours) = UnixStream::pair().unwrap();
         let mut command = setup.command();
         command.stdout(OwnedFd::from(ours.try_clone().unwrap())).stderr(OwnedFd::from(ours));
         let pool = setup.launch_quietly(&mut command);
         drop(command);
         for round in 0..2 {
-            pool.ask(&Ask::get(&format!("/round-{round}")));
+            pool.ask(&FastcgiRequest::get(&format!("/round-{round}")));
             pool.signal(Signal::USR1);
         }
         pool.signal(Signal::TERM);
@@ -268,13 +271,13 @@ fn the_streams_that_a_pool_was_started_with_are_logs_whatever_they_are() {
 
 #[test]
 fn a_log_on_standard_error_overwrites_nothing_in_a_file_without_append() {
-    let setup = Setup::new(ECHO).words(&["--access-log", "/dev/stderr"]);
+    let setup = PoolSetup::new(ECHO).args(&["--access-log", "/dev/stderr"]);
     let path = setup.path("out.log");
     let mut command = setup.command();
     command.stderr(fs::File::create(&path).unwrap());
     let pool = setup.launch_quietly(&mut command);
     for round in 0..3 {
-        pool.ask(&Ask::get(&format!("/round-{round}")));
+        pool.ask(&FastcgiRequest::get(&format!("/round-{round}")));
     }
     await_words(&path, "/round-2 ", 1);
     pool.signal(Signal::TERM);

@@ -10,9 +10,9 @@ use rustix::process::Signal;
 
 use crate::support::{
     assertions::codes,
-    child_process::Ended,
-    fastcgi_client::{Ask, Wire},
-    pool::{Pool, Setup},
+    child_process::ExitedProcess,
+    fastcgi_client::{FastcgiConnection, FastcgiRequest},
+    pool::{Pool, PoolSetup},
 };
 
 /// Hangs in several ways, and says so in the log first.
@@ -27,7 +27,7 @@ const HANGS: &str = "
             while True:
                 pass
         if path == '/c':
-            # Does not let go of the interpreter, and no signal ends it.
+            # Never releases the interpreter, and no signal ends the loop.
             libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
             libc.pthread_mutex_lock(mutex)
             libc.pthread_mutex_lock(mutex)
@@ -44,15 +44,15 @@ const HANGS: &str = "
     ";
 
 #[track_caller]
-fn start(words: &[&str]) -> Pool {
-    let setup = Setup::new(HANGS).words(words);
+fn start(args: &[&str]) -> Pool {
+    let setup = PoolSetup::new(HANGS).args(args);
     let listener = UnixListener::bind(setup.path("app.sock")).unwrap();
     setup.start_on(listener)
 }
 
 /// Asserts that the worker has been ended within this time, and with its stacks in the log.
 #[track_caller]
-fn was_ended(pool: Pool, begin: Instant, limit: Duration, code: &str) -> Ended {
+fn was_ended(pool: Pool, begin: Instant, limit: Duration, code: &str) -> ExitedProcess {
     let ended = pool.end();
     assert!(begin.elapsed() < limit, "{:?}: {}", begin.elapsed(), ended.stderr);
     assert_eq!(ended.status.signal(), Some(Signal::ABORT.as_raw()), "{ended:?}");
@@ -66,9 +66,9 @@ fn a_hang_that_cannot_be_interrupted_kills_the_worker() {
     for threads in ["1", "8"] {
         for path in ["/c", "/catches"] {
             let pool = start(&["--timeout", "1", "--threads", threads]);
-            let wire = pool.connect();
+            let connection = pool.connect();
             let begin = Instant::now();
-            wire.send(&Ask::get(path).bytes());
+            connection.send(&FastcgiRequest::get(path).bytes());
             let ended = was_ended(pool, begin, Duration::from_secs(12), "W0604");
             assert!(ended.stderr.contains("could not be interrupted after"), "{}", ended.stderr);
             assert!(
@@ -83,10 +83,10 @@ fn a_hang_that_cannot_be_interrupted_kills_the_worker() {
 fn a_slow_request_is_logged_with_the_stacks_and_continues() {
     for (threads, timeout) in [("1", "0"), ("8", "0"), ("1", "60")] {
         let mut pool = start(&["--slow", "1", "--threads", threads, "--timeout", timeout]);
-        let mut wire = pool.connect();
-        wire.send(&Ask::get("/slow").bytes());
+        let mut connection = pool.connect();
+        connection.send(&FastcgiRequest::get("/slow").bytes());
         pool.await_log("W0605");
-        assert_eq!(wire.answer().text(), "done");
+        assert_eq!(connection.response().text(), "done");
         pool.await_log(" in application");
         let log = pool.stop();
         assert_eq!(codes(&log), ["W0605"], "{log}");
@@ -98,8 +98,8 @@ fn a_worker_that_is_asked_to_stop_while_it_hangs_exits_within_a_limit() {
     for threads in ["1", "8"] {
         for path in ["/sleep", "/spin", "/c", "/catches"] {
             let mut pool = start(&["--drain", "2", "--threads", threads]);
-            let wire = pool.connect();
-            wire.send(&Ask::get(path).bytes());
+            let connection = pool.connect();
+            connection.send(&FastcgiRequest::get(path).bytes());
             pool.await_log("begun");
             let begin = Instant::now();
             pool.signal(Signal::TERM);
@@ -118,12 +118,12 @@ fn a_worker_that_is_asked_to_stop_while_it_hangs_exits_within_a_limit() {
 fn a_worker_that_is_asked_to_stop_finishes_its_request_first() {
     for threads in ["1", "8"] {
         let mut pool = start(&["--drain", "20", "--threads", threads]);
-        let mut wires: Vec<Wire> = vec![pool.connect()];
-        wires[0].send(&Ask::get("/slow").bytes());
+        let mut connections: Vec<FastcgiConnection> = vec![pool.connect()];
+        connections[0].send(&FastcgiRequest::get("/slow").bytes());
         pool.await_log("begun");
         pool.signal(Signal::TERM);
         pool.signal(Signal::TERM);
-        assert_eq!(wires[0].answer().text(), "done");
+        assert_eq!(connections[0].response().text(), "done");
         let log = pool.end();
         assert!(log.status.success(), "{log:?}");
         assert_eq!(codes(&log.stderr), [""; 0], "{}", log.stderr);
@@ -134,8 +134,8 @@ fn a_worker_that_is_asked_to_stop_finishes_its_request_first() {
 fn a_worker_that_is_asked_to_stop_and_continues_logs_its_stack() {
     for path in ["/sleep", "/c"] {
         let mut pool = start(&["--drain", "30"]);
-        let wire = pool.connect();
-        wire.send(&Ask::get(path).bytes());
+        let connection = pool.connect();
+        connection.send(&FastcgiRequest::get(path).bytes());
         pool.await_log("begun");
         pool.signal(Signal::TERM);
         pool.await_log("W0611");

@@ -53,12 +53,12 @@ mod upgrades;
 mod workers;
 
 use crate::support::assertions::codes;
-pub(crate) use crate::support::pool::{Pool, Setup, children};
+pub(crate) use crate::support::pool::{Pool, PoolSetup, children};
 
 /// Asserts that `log` has one entry, with this code and with all its parts, beside the notices, and
 /// gives its first line.
 #[track_caller]
-fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
+fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
     let mut entry =
         log.lines().skip_while(|line| !line.starts_with("wsgate: ") || !line.contains(code));

@@ -1,4 +1,4 @@
-//! What a service manager hears of a pool (sd_notify(3)). The tests are the manager.
+//! The messages of a pool to its service manager (sd_notify(3)). The tests are the manager.
 
 use std::{
     fs,
@@ -16,12 +16,13 @@ use rustix::{
 };
 
 use crate::{
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
         artefacts,
-        child_process::{DEADLINE, piped, run},
-        fastcgi_client::Ask,
-        pool::{Pool, Setup},
+        child_process::{piped, run},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup},
+        waiting::DEADLINE,
     },
 };
 
@@ -74,8 +75,8 @@ impl Manager {
 }
 
 /// A pool whose service manager listens at `notify` beside its socket.
-fn managed(code: &str) -> (Setup, Manager) {
-    let setup = Setup::new(code);
+fn managed(code: &str) -> (PoolSetup, Manager) {
+    let setup = PoolSetup::new(code);
     let path = setup.path("notify");
     let manager = Manager::at(&path);
     (setup.variable("NOTIFY_SOCKET", path), manager)
@@ -89,9 +90,9 @@ fn microseconds() -> i128 {
 #[test]
 fn ready_reloading_ready_and_stopping_are_sent_in_this_order() {
     let (setup, mut manager) = managed(ECHO);
-    let pool = setup.words(&["--drain", "7"]).launch();
+    let pool = setup.args(&["--drain", "7"]).launch();
     manager.await_line("READY=1");
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
     manager.await_line("STATUS=1 worker, generation 1");
     let before = microseconds();
     pool.signal(Signal::HUP);
@@ -119,7 +120,7 @@ fn a_failed_reload_ends_with_ready_and_shows_in_the_status_until_one_succeeds() 
     manager.await_line("RELOADING=1");
     manager.await_line("READY=1");
     manager.await_line("STATUS=1 worker, generation 1; the last reload failed");
-    assert_eq!(pool.ask(&Ask::get("/still")).text(), "/still|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/still")).text(), "/still|");
     pool.setup().release(ECHO);
     pool.signal(Signal::HUP);
     manager.await_line("RELOADING=1");
@@ -135,7 +136,7 @@ fn a_reload_that_cannot_start_ends_at_once_for_all_waiting_clients() {
     let (setup, mut manager) = managed(ECHO);
     let home = setup.path("home");
     fs::create_dir(&home).unwrap();
-    let setup = setup.words(&["--chdir", home.to_str().unwrap()]);
+    let setup = setup.args(&["--chdir", home.to_str().unwrap()]);
     let runtime_directory = setup.path("run");
     let pool = setup.launch();
     manager.await_line("STATUS=1 worker, generation 1");
@@ -148,7 +149,7 @@ fn a_reload_that_cannot_start_ends_at_once_for_all_waiting_clients() {
     manager.await_line("RELOADING=1");
     manager.await_line("READY=1");
     manager.await_line("STATUS=1 worker, generation 1; the last reload failed");
-    assert_eq!(pool.ask(&Ask::get("/still")).text(), "/still|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/still")).text(), "/still|");
     pool.stop();
 }
 
@@ -160,7 +161,7 @@ fn an_application_that_cannot_be_loaded_is_never_ready() {
 }
 
 /// A pool that a shell becomes after `WATCHDOG_PID` was set to `pid`, a word of the shell.
-fn watched(setup: Setup, pid: &str) -> Pool {
+fn watched(setup: PoolSetup, pid: &str) -> Pool {
     let code = format!("export WATCHDOG_PID={pid}; exec \"$@\"");
     setup.variable("WATCHDOG_USEC", "20000").launch_by(&["/bin/sh", "-c", &code, "sh"])
 }
@@ -183,7 +184,7 @@ fn watchdog_messages_of_another_process_are_left_to_it() {
     let pool = watched(setup, "1");
     manager.await_line("READY=1");
     for _ in 0..20 {
-        pool.ask(&Ask::get("/"));
+        pool.ask(&FastcgiRequest::get("/"));
     }
     pool.stop();
     manager.await_line("STOPPING=1");
@@ -196,7 +197,7 @@ fn watchdog_messages_of_another_process_are_left_to_it() {
 
 #[test]
 fn the_socket_of_the_manager_may_have_an_abstract_name() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     // The directory of the test names it, so that it is nobody else's.
     let name = setup.path("notify").display().to_string();
     let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -209,18 +210,17 @@ fn the_socket_of_the_manager_may_have_an_abstract_name() {
 
 #[test]
 fn a_missing_service_manager_is_logged_once_and_does_no_harm() {
-    for name in ["/nobody/listens/here", "@nobody listens here either", "vsock:2:1234", "relative"]
-    {
-        let mut pool = Setup::new(ECHO)
+    for name in ["/no/such/socket", "@no such abstract socket", "vsock:2:1234", "relative"] {
+        let mut pool = PoolSetup::new(ECHO)
             .variable("NOTIFY_SOCKET", name)
             .variable("WATCHDOG_USEC", "2000")
             .launch();
         pool.await_log("W0710");
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
         pool.signal(Signal::HUP);
         pool.await_log("W0711");
         let log = pool.stop();
-        assert!(only_entry(&log, "W0731").contains(&format!("`{name}`")), "{log}");
+        assert!(only_log_message(&log, "W0731").contains(&format!("`{name}`")), "{log}");
     }
 }
 
@@ -231,7 +231,7 @@ fn a_manager_that_does_not_listen_for_a_while_is_not_waited_for_and_hears_all_la
     pool.await_log("W0710");
     // The kernel keeps but a few messages for it, and signs of life come all the time.
     for number in 1..=20 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
         pool.signal(Signal::HUP);
         pool.await_times("W0711", number);
     }

@@ -5,8 +5,8 @@ use rustix::process::{Signal, geteuid};
 use crate::{
     pool::privileges::users,
     support::{
-        fastcgi_client::Ask,
-        pool::{Setup, children, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, children, signal},
         web_servers::eventually,
     },
 };
@@ -34,7 +34,7 @@ const LEAVES: &str = "
         return [b'served']
     ";
 
-/// Has the process become that user?
+/// Returns whether the process runs as that user.
 pub(crate) fn has_left(pid: i32) -> bool {
     users(pid).first().is_some_and(|user| user == USER)
 }
@@ -42,15 +42,15 @@ pub(crate) fn has_left(pid: i32) -> bool {
 /// Starts a pool whose worker becomes another user at `when`, and gives the worker, once it has.
 fn left(
     when: &str,
-    words: &[&str],
+    args: &[&str],
     path: &str,
-) -> (super::Pool, crate::support::fastcgi_client::Wire) {
-    let pool = Setup::new(LEAVES).variable("WHEN", when).words(words).start();
+) -> (super::Pool, crate::support::fastcgi_client::FastcgiConnection) {
+    let pool = PoolSetup::new(LEAVES).variable("WHEN", when).args(args).start();
     let worker = pool.workers(1)[0];
-    let wire = pool.connect();
-    wire.send(&Ask::get(path).bytes());
-    eventually(&format!("a worker is another user: {when} {words:?} {path}"), || has_left(worker));
-    (pool, wire)
+    let connection = pool.connect();
+    connection.send(&FastcgiRequest::get(path).bytes());
+    eventually(&format!("a worker is another user: {when} {args:?} {path}"), || has_left(worker));
+    (pool, connection)
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! What comes on a pool's standard output for a request, whole or cut.
+//! The bytes on `FCGI_STDOUT` for a request, complete or cut.
 
 use crate::support::{
-    fastcgi_client::{Ask, Said},
+    fastcgi_client::{FastcgiRequest, Received},
     pool::Pool,
 };
 
-/// What came on `FCGI_STDOUT`.
+/// The bytes on `FCGI_STDOUT`, and how they ended.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) stdout: Vec<u8>,
@@ -18,16 +18,18 @@ impl Pool {
     /// ordinary one but for `params`.
     #[track_caller]
     pub(crate) fn output(&self, role: u16, params: &[(&str, &str)], body: &[u8]) -> Output {
-        let ask = params
+        let request = params
             .iter()
-            .fold(Ask::get("/").role(role).body(body), |ask, (name, value)| ask.param(name, value));
-        let mut wire = self.connect();
-        let sent = wire.send_beside(ask.bytes());
+            .fold(FastcgiRequest::get("/").role(role).body(body), |request, (name, value)| {
+                request.param(name, value)
+            });
+        let mut connection = self.connect();
+        let sent = connection.send_beside(request.bytes());
         let (mut stdout, mut ended) = (Vec::new(), false);
         while !ended {
-            match wire.try_next() {
-                Ok(Some(Said::Stdout(_, bytes))) => stdout.extend(bytes),
-                Ok(Some(Said::End(..))) => ended = true,
+            match connection.try_next() {
+                Ok(Some(Received::Stdout(_, bytes))) => stdout.extend(bytes),
+                Ok(Some(Received::End(..))) => ended = true,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
             }

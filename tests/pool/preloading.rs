@@ -5,12 +5,12 @@ use std::{collections::HashSet, fs, net::TcpListener, process::Command};
 use rustix::process::Signal;
 
 use crate::{
-    pool::only_entry,
+    pool::only_log_message,
     support::{
         artefacts,
         assertions::codes,
-        fastcgi_client::Ask,
-        pool::{Pool, Setup, children, count, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup, children, count, signal},
         probe::dedent,
         web_servers::eventually,
     },
@@ -59,22 +59,23 @@ fn indented(code: &str) -> String {
     dedent(code).lines().map(|line| format!("    {line}\n")).collect()
 }
 
-/// What each of two workers answers: each waits at the gate while the other is asked.
+/// The responses of two workers: each waits at the gate while the other gets its request.
 #[track_caller]
 fn of_both(pool: &mut Pool) -> Vec<String> {
     let held = pool.log().matches("held\n").count();
     let mut wires = [1, 2].map(|number| {
-        let wire = pool.connect();
-        wire.send(&Ask::get("/held").bytes());
+        let connection = pool.connect();
+        connection.send(&FastcgiRequest::get("/held").bytes());
         // A worker that waits there takes no other connection.
         pool.await_times("held\n", held + number);
-        wire
+        connection
     });
     wires.iter().for_each(|_| pool.open_gate());
-    let answers = wires.each_mut().map(crate::support::fastcgi_client::Wire::answer);
-    assert_ne!(answers[0].pid(), answers[1].pid());
+    let responses =
+        wires.each_mut().map(crate::support::fastcgi_client::FastcgiConnection::response);
+    assert_ne!(responses[0].pid(), responses[1].pid());
     let mut drawn: Vec<String> =
-        answers.iter().map(crate::support::fastcgi_client::Answer::text).collect();
+        responses.iter().map(crate::support::fastcgi_client::FastcgiResponse::text).collect();
     // Which of them takes which connection is the kernel's to say.
     drawn.sort();
     drawn
@@ -83,17 +84,17 @@ fn of_both(pool: &mut Pool) -> Vec<String> {
 /// The pool's own word on `preload`, for machines and for people.
 #[track_caller]
 fn preload(pool: &Pool) -> String {
-    let ask = |words: &[&str]| {
+    let request = |args: &[&str]| {
         let mut command = Command::new(artefacts::gateway());
         command
             .arg("status")
-            .args(words)
+            .args(args)
             .arg("app")
             .env_clear()
             .env("WSGATE_RUNTIME_DIR", pool.setup().path("run"));
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
-    let json = ask(&["--json"]);
+    let json = request(&["--json"]);
     let word = json
         .split("\"preload\":\"")
         .nth(1)
@@ -101,7 +102,7 @@ fn preload(pool: &Pool) -> String {
         .split('"')
         .next()
         .unwrap();
-    let table = ask(&[]);
+    let table = request(&[]);
     assert!(table.lines().next().unwrap().contains(&format!("preload {word}")), "{table}");
     word.to_owned()
 }
@@ -110,7 +111,7 @@ fn preload(pool: &Pool) -> String {
 fn a_module_is_loaded_once_for_all_workers_or_by_each() {
     for (when, in_force, values) in [("auto", "yes", 1), ("yes", "yes", 1), ("no", "no", 2)] {
         let mut pool =
-            Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", when]).start();
+            PoolSetup::new(DRAWN).gated().args(&["--workers", "2", "--preload", when]).start();
         let drawn: HashSet<String> = of_both(&mut pool).into_iter().collect();
         assert_eq!(drawn.len(), values, "--preload {when}");
         assert_eq!(preload(&pool), in_force);
@@ -123,7 +124,7 @@ fn a_module_is_loaded_once_for_all_workers_or_by_each() {
         let drawn: HashSet<String> = of_both(&mut pool).into_iter().chain(drawn).collect();
         assert_eq!(drawn.len(), if values == 1 { 1 } else { 3 }, "--preload {when}");
         let log = pool.stop();
-        only_entry(&log, "W0701");
+        only_log_message(&log, "W0701");
     }
 }
 
@@ -131,7 +132,7 @@ fn a_module_is_loaded_once_for_all_workers_or_by_each() {
 fn a_thread_that_is_started_at_import_runs_in_the_workers_unless_the_pool_preloads() {
     for when in ["auto", "no"] {
         let mut pool =
-            Setup::new(&counts()).gated().words(&["--workers", "2", "--preload", when]).start();
+            PoolSetup::new(&counts()).gated().args(&["--workers", "2", "--preload", when]).start();
         for worker in 0..2 {
             eventually("the thread of each worker counts", || {
                 of_both(&mut pool)[worker].parse::<u64>().unwrap() > 1
@@ -147,13 +148,13 @@ fn a_thread_that_is_started_at_import_runs_in_the_workers_unless_the_pool_preloa
             "{log}"
         );
     }
-    let mut pool = Setup::new(&counts()).words(&["--preload", "yes"]).start();
+    let mut pool = PoolSetup::new(&counts()).args(&["--preload", "yes"]).start();
     assert_eq!(preload(&pool), "yes");
-    let first = pool.ask(&Ask::get("/")).text();
+    let first = pool.ask(&FastcgiRequest::get("/")).text();
     pool.await_log("hint: ");
-    assert_eq!(pool.ask(&Ask::get("/")).text(), first);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), first);
     let log = pool.stop();
-    assert!(only_entry(&log, "W0307").contains("started 1 thread while"), "{log}");
+    assert!(only_log_message(&log, "W0307").contains("started 1 thread while"), "{log}");
 }
 
 #[test]
@@ -161,8 +162,8 @@ fn a_connection_that_is_opened_at_import_is_each_workers_own_unless_the_pool_is_
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     for (when, connections) in [("auto", 2), ("no", 2), ("yes", 1)] {
-        let setup = Setup::new(&connects()).variable("PORT", address.port().to_string());
-        let mut pool = setup.gated().words(&["--workers", "2", "--preload", when]).start();
+        let setup = PoolSetup::new(&connects()).variable("PORT", address.port().to_string());
+        let mut pool = setup.gated().args(&["--workers", "2", "--preload", when]).start();
         let names: HashSet<String> = of_both(&mut pool).into_iter().collect();
         assert_eq!(names.len(), connections, "--preload {when}: {names:?}");
         let log = pool.stop();
@@ -202,8 +203,8 @@ fn a_listening_socket_that_is_opened_at_import_is_free_again_when_a_worker_loads
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'fine']
         ";
-    let pool = Setup::new(code).start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "fine");
+    let pool = PoolSetup::new(code).start();
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "fine");
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
     assert!(log.contains("notice[W0309]") && log.contains(": listens at `@/"), "{log}");
@@ -226,11 +227,11 @@ const KEEPS_OPEN: &str = "
 
 #[test]
 fn an_exclusive_resource_is_left_to_one_worker_and_the_log_has_a_hint() {
-    let mut pool = Setup::new(KEEPS_OPEN).words(&["--workers", "2"]).start();
+    let mut pool = PoolSetup::new(KEEPS_OPEN).args(&["--workers", "2"]).start();
     pool.await_log("--workers 1 --threads 8\nrequest");
     pool.await_times("another worker of this pool has loaded the application", 1);
     for _ in 0..4 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "kept");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "kept");
     }
     let lines = fs::read_to_string(pool.setup().path("data")).unwrap();
     assert_eq!(lines.lines().count(), 4, "{lines}");
@@ -243,9 +244,9 @@ fn an_exclusive_resource_is_left_to_one_worker_and_the_log_has_a_hint() {
             && log.contains("/data` and locked it\n"),
         "{log}"
     );
-    // One worker has it for itself, whatever processes have loaded it before.
-    let pool = Setup::new(KEEPS_OPEN).words(&["--threads", "2"]).start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "kept");
+    // One worker has the resource, although other processes have loaded it before.
+    let pool = PoolSetup::new(KEEPS_OPEN).args(&["--threads", "2"]).start();
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "kept");
     let log = pool.stop();
     assert_eq!(crate::support::assertions::codes(&log), [""; 0], "{log}");
     assert!(
@@ -261,7 +262,7 @@ fn a_process_that_a_rejected_template_has_started_exits_with_it() {
             program.pid)\n{}",
         dedent(DRAWN)
     );
-    let mut pool = Setup::new(&code).start();
+    let mut pool = PoolSetup::new(&code).start();
     pool.await_times("started ", 3);
     let log = pool.log();
     let started = log.lines().filter_map(|line| line.strip_prefix("started ")?.parse::<i32>().ok());
@@ -283,7 +284,7 @@ fn a_process_that_a_rejected_template_has_started_exits_with_it() {
 
 #[test]
 fn the_outcome_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code() {
-    let mut pool = Setup::new(&counts()).start();
+    let mut pool = PoolSetup::new(&counts()).start();
     assert_eq!(preload(&pool), "no");
     signal(pool.template(), Signal::KILL);
     pool.await_times("W0710", 2);
@@ -299,7 +300,7 @@ fn the_outcome_of_auto_is_remembered_for_the_code_and_tried_again_for_new_code()
     assert_eq!((preload(&pool).as_str(), pool.log().matches("W0309").count()), ("no", 2));
     eventually("one template is left", || children(pool.pid()).len() == 1);
     let log = pool.stop();
-    only_entry(&log, "W0703");
+    only_log_message(&log, "W0703");
 }
 
 #[test]
@@ -307,8 +308,8 @@ fn a_thread_that_does_not_exit_keeps_no_rejected_template() {
     // The interpreter would wait for it for ever.
     let stuck = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n";
     let mut pool =
-        Setup::new(&format!("{stuck}{}", dedent(DRAWN))).words(&["--drain", "1"]).start();
-    pool.ask(&Ask::get("/"));
+        PoolSetup::new(&format!("{stuck}{}", dedent(DRAWN))).args(&["--drain", "1"]).start();
+    pool.ask(&FastcgiRequest::get("/"));
     assert_eq!(children(pool.pid()).len(), 1);
     pool.setup().release(&format!("{stuck}raise RuntimeError"));
     pool.signal(Signal::HUP);
@@ -317,10 +318,11 @@ fn a_thread_that_does_not_exit_keeps_no_rejected_template() {
     // The thread of the worker outlives what TERM asks for; then it is killed.
     pool.stop();
     for when in ["auto", "yes", "no"] {
-        let setup = Setup::new(&format!("{stuck}raise RuntimeError")).words(&["--preload", when]);
+        let setup =
+            PoolSetup::new(&format!("{stuck}raise RuntimeError")).args(&["--preload", when]);
         let ended = setup.launch().end();
         assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
-        only_entry(&ended.stderr, "W0301");
+        only_log_message(&ended.stderr, "W0301");
     }
 }
 
@@ -334,17 +336,18 @@ fn an_application_that_no_worker_can_load_ends_the_pool_with_the_reason() {
         ("import os; os._exit(0)", "W0702"),
         ("import os; os.kill(os.getpid(), 9)", "W0702"),
     ] {
-        let pool = Setup::new(code).words(&["--preload", "no", "--workers", "2"]).launch();
+        let pool = PoolSetup::new(code).args(&["--preload", "no", "--workers", "2"]).launch();
         let (ended, setup) = pool.end_and_leave();
         assert_eq!(ended.code(), Some(1), "{code}: {}", ended.stderr);
-        only_entry(&ended.stderr, expected);
+        only_log_message(&ended.stderr, expected);
         assert!(!setup.path("app.sock").exists(), "{code}");
     }
 }
 
 #[test]
 fn a_broken_release_leaves_the_old_code_serving_where_workers_load_for_themselves() {
-    let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", "no"]).start();
+    let mut pool =
+        PoolSetup::new(DRAWN).gated().args(&["--workers", "2", "--preload", "no"]).start();
     let before = of_both(&mut pool);
     for (number, code) in ["raise RuntimeError", "import os; os._exit(3)"].into_iter().enumerate() {
         pool.setup().release(code);
@@ -365,21 +368,21 @@ fn a_broken_release_leaves_the_old_code_serving_where_workers_load_for_themselve
 
 #[test]
 fn a_worker_that_fails_to_load_later_is_put_off_and_the_others_serve() {
-    // What breaks is no file that the pool looks at.
+    // The broken file is not among those that the pool watches.
     let code = format!(
         "import os\nif os.path.exists(os.environ['MARK'] + '/broken'):\n    raise RuntimeError\n{}",
         dedent(DRAWN)
     );
-    let mut pool = Setup::new(&code).words(&["--workers", "2", "--preload", "no"]).start();
+    let mut pool = PoolSetup::new(&code).args(&["--workers", "2", "--preload", "no"]).start();
     let broken = pool.setup().path("broken");
     let before = pool.workers(2);
     fs::write(&broken, "").unwrap();
     let begin = std::time::Instant::now();
     signal(before[0], Signal::KILL);
     pool.await_times("W0301", 4);
-    // Each waits longer than the one before: 100 ms, 200 ms, 400 ms.
+    // The pauses grow: 100 ms, 200 ms, 400 ms.
     assert!(begin.elapsed().as_millis() > 600, "{:?}", begin.elapsed());
-    assert_eq!(pool.ask(&Ask::get("/")).pid(), before[1]);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).pid(), before[1]);
     fs::remove_file(&broken).unwrap();
     assert!(pool.workers(2).contains(&before[1]));
     let log = pool.stop();
@@ -394,12 +397,13 @@ fn old_workers_serve_until_new_ones_have_loaded_and_an_endless_load_blocks_nothi
         "import os\nprint('loads')\nos.read(os.open(os.environ['GATE'], os.O_RDONLY), 1)\n{}",
         dedent(DRAWN)
     );
-    let mut pool = Setup::new(DRAWN).gated().words(&["--workers", "2", "--preload", "no"]).start();
+    let mut pool =
+        PoolSetup::new(DRAWN).gated().args(&["--workers", "2", "--preload", "no"]).start();
     let before = pool.workers(2);
     pool.setup().release(&gated);
     pool.signal(Signal::HUP);
     pool.await_times("loads", 1);
-    assert!(before.contains(&pool.ask(&Ask::get("/")).pid()));
+    assert!(before.contains(&pool.ask(&FastcgiRequest::get("/")).pid()));
     // The first worker shows that the code can be loaded, and takes its place; the second is still
     // at it.
     pool.open_gate();
@@ -408,7 +412,7 @@ fn old_workers_serve_until_new_ones_have_loaded_and_an_endless_load_blocks_nothi
     eventually("one of the old workers has ended", || {
         before.iter().filter(|worker| alive(worker)).count() == 1
     });
-    // It is neither waited for at the end of the pool nor left behind.
+    // The pool does not wait for the thread, and leaves no process behind.
     let log = pool.stop();
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
@@ -428,14 +432,14 @@ fn a_warm_up_request_is_answered_by_the_process_that_loads() {
     for (preload, path) in
         [("auto", "/first"), ("yes", "/first"), ("no", "/first"), ("auto", "/raise")]
     {
-        let pool = Setup::new(code).words(&["--preload", preload, "--warm-up", path]).start();
-        let answer = pool.ask(&Ask::get("/second"));
-        let loads = if preload == "no" { answer.pid() } else { pool.template() };
-        assert_eq!(answer.text(), format!("GET {path} {loads}"), "{preload}: {}", pool.log());
+        let pool = PoolSetup::new(code).args(&["--preload", preload, "--warm-up", path]).start();
+        let response = pool.ask(&FastcgiRequest::get("/second"));
+        let loads = if preload == "no" { response.pid() } else { pool.template() };
+        assert_eq!(response.text(), format!("GET {path} {loads}"), "{preload}: {}", pool.log());
         let log = pool.stop();
         if path == "/raise" {
             assert!(
-                only_entry(&log, "W0311").contains("the warm-up request for `/raise` failed"),
+                only_log_message(&log, "W0311").contains("the warm-up request for `/raise` failed"),
                 "{log}"
             );
         } else {
@@ -452,19 +456,19 @@ fn the_hint_for_an_application_with_numpy_makes_it_forkable() {
     }
     let venv = crate::support::web_servers::venv().display().to_string();
     let code = format!("import numpy\n{}", dedent(DRAWN));
-    let mut pool = Setup::new(&code).words(&["--venv", &venv]).start();
+    let mut pool = PoolSetup::new(&code).args(&["--venv", &venv]).start();
     pool.await_log("OPENBLAS_NUM_THREADS=1");
     let log = pool.log();
-    for words in [
+    for args in [
         "notice[W0309]",
         "--env OPENBLAS_NUM_THREADS=1",
         "--preload no",
         "a secret that is made at import",
     ] {
-        assert!(log.contains(words), "{words}: {log}");
+        assert!(log.contains(args), "{args}: {log}");
     }
     drop(pool);
     let pool =
-        Setup::new(&code).words(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
+        PoolSetup::new(&code).args(&["--venv", &venv, "--env", "OPENBLAS_NUM_THREADS=1"]).start();
     assert_eq!((preload(&pool).as_str(), pool.log().matches("W0309").count()), ("yes", 0));
 }

@@ -13,12 +13,12 @@ use std::{
 use rustix::process::{Signal, geteuid};
 
 use crate::{
-    pool::only_entry,
+    pool::only_log_message,
     support::{
         artefacts,
-        child_process::{Running, piped, run},
-        fastcgi_client::Ask,
-        pool::{Setup, children},
+        child_process::{RunningProcess, piped, run},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, children},
         probe::python,
         web_servers::eventually,
     },
@@ -48,11 +48,11 @@ const WHO: &str = "
 
 /// A pool in a directory that everybody may enter, with a directory `theirs` of the user's own;
 /// none if this is not root.
-fn setup(code: &str) -> Option<Setup> {
+fn setup(code: &str) -> Option<PoolSetup> {
     if !geteuid().is_root() {
         return None;
     }
-    let setup = Setup::new(code);
+    let setup = PoolSetup::new(code);
     fs::set_permissions(setup.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     theirs(&setup.path("theirs"), USER.1);
     Some(setup)
@@ -91,8 +91,7 @@ pub(crate) fn users(pid: i32) -> Vec<String> {
 fn a_pool_serves_as_the_named_user_and_cannot_become_root_again() {
     for preload in ["yes", "no"] {
         let Some(setup) = setup(WHO) else { return };
-        let setup =
-            setup.words(&["--user", USER.0, "--preload", preload]).variable("HOME", "/root");
+        let setup = setup.args(&["--user", USER.0, "--preload", preload]).variable("HOME", "/root");
         // Root's own groups are not the user's.
         let mut pool = setup.launch_by(&["setpriv", "--groups=0,4,24", "--"]);
         pool.await_log("W0710");
@@ -106,7 +105,7 @@ fn a_pool_serves_as_the_named_user_and_cannot_become_root_again() {
             groups.trim(),
             USER.0
         );
-        assert_eq!(pool.connect().ask(&Ask::get("/")).text(), expected);
+        assert_eq!(pool.connect().ask(&FastcgiRequest::get("/")).text(), expected);
         let templates = children(pool.pid());
         let workers = templates.iter().copied().flat_map(children);
         for pid in workers.chain(templates.clone()).chain([pool.pid()]) {
@@ -123,11 +122,11 @@ fn a_number_with_a_group_is_enough_and_env_overrides_the_variables_of_the_user()
     let Some(setup) = setup(WHO) else { return };
     let number = ANOTHER.to_string();
     let pool =
-        setup.words(&["--user", &number, "--group", "4242", "--env", "HOME=/elsewhere"]).start();
+        setup.args(&["--user", &number, "--group", "4242", "--env", "HOME=/elsewhere"]).start();
     let ids = format!("({ANOTHER}, {ANOTHER}, {ANOTHER})");
     let expected =
         format!("(True, ({ids}, (4242, 4242, 4242), [4242], False), ['/elsewhere', None, None])");
-    assert_eq!(pool.ask(&Ask::get("/")).text(), expected);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), expected);
     pool.stop();
 }
 
@@ -136,22 +135,22 @@ fn root_and_the_user_control_the_pool_and_its_socket_is_removed_at_its_exit() {
     let Some(setup) = setup(WHO) else { return };
     let socket = setup.path("theirs/app.sock");
     let address = format!("unix:{}", socket.display());
-    let pool = setup.listen(&[&address]).words(&["--user", USER.0]).start();
+    let pool = setup.listen(&[&address]).args(&["--user", USER.0]).start();
     assert!(!pool.log().contains("W0730"), "{}", pool.log());
     let run_directory = pool.setup().path("run");
-    for words in [["status", "app"], ["reload", "app"]] {
-        assert_eq!(pool.tell(&words).code(), Some(0), "{words:?}");
+    for args in [["status", "app"], ["reload", "app"]] {
+        assert_eq!(pool.run_wsgate(&args).code(), Some(0), "{args:?}");
         let mut command = as_user(USER.1, artefacts::gateway());
-        command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", &run_directory);
+        command.args(args).env_clear().env("WSGATE_RUNTIME_DIR", &run_directory);
         let ended = run(&mut command, "");
-        assert_eq!(ended.code(), Some(0), "{words:?} {}", ended.stderr);
+        assert_eq!(ended.code(), Some(0), "{args:?} {}", ended.stderr);
     }
     // Nobody else is answered.
     let mut command = as_user(ANOTHER, artefacts::gateway());
     command.args(["stop", "app"]).env_clear().env("WSGATE_RUNTIME_DIR", &run_directory);
     assert_eq!(run(&mut command, "").code(), Some(1));
     assert!(socket.exists());
-    assert_eq!(pool.tell(&["stop", "app"]).code(), Some(0));
+    assert_eq!(pool.run_wsgate(&["stop", "app"]).code(), Some(0));
     let (ended, setup) = pool.end_and_leave();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert!(!socket.exists() && !setup.path("run/app.pool").exists());
@@ -165,12 +164,12 @@ fn root_sends_nothing_to_sockets_that_another_user_links_to() {
     fs::set_permissions(&lure, fs::Permissions::from_mode(0o700)).unwrap();
     let pool = setup.start();
     symlink(pool.setup().path("run/app.pool"), lure.join("app.pool")).unwrap();
-    for words in [["stop", "app"], ["status", "app"]] {
+    for args in [["stop", "app"], ["status", "app"]] {
         let mut command = Command::new(artefacts::gateway());
-        let ended = run(command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", &lure), "");
+        let ended = run(command.args(args).env_clear().env("WSGATE_RUNTIME_DIR", &lure), "");
         assert!(ended.code() == Some(1) && ended.stderr.contains("W0905"), "{ended:?}");
     }
-    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+    assert_eq!(pool.run_wsgate(&["status", "app"]).code(), Some(0));
     pool.stop();
 }
 
@@ -178,7 +177,7 @@ fn root_sends_nothing_to_sockets_that_another_user_links_to() {
 fn without_a_named_directory_root_finds_the_pools_that_it_has_started() {
     let Some(setup) = setup(WHO) else { return };
     let name = format!("of-root-{}", std::process::id());
-    let setup = setup.words(&["--user", &ANOTHER.to_string(), "--group", "4242", "--name", &name]);
+    let setup = setup.args(&["--user", &ANOTHER.to_string(), "--group", "4242", "--name", &name]);
     let mut command = setup.command();
     command.env_remove("WSGATE_RUNTIME_DIR");
     let pool = setup.launch_as(&mut command);
@@ -202,7 +201,7 @@ fn root_sends_no_command_to_a_pool_of_a_name_that_two_users_have() {
     let mut pools = Vec::new();
     for user in &users {
         let Some(setup) = setup(WHO) else { return };
-        let setup = setup.words(&["--user", user, "--group", "4242", "--name", &name]);
+        let setup = setup.args(&["--user", user, "--group", "4242", "--name", &name]);
         let mut command = setup.command();
         command.env_remove("WSGATE_RUNTIME_DIR");
         pools.push(setup.launch_as(&mut command));
@@ -242,9 +241,9 @@ fn the_root_of_a_user_namespace_of_one_user_is_that_user() {
     let within = ["unshare", "--user", "--map-root-user", "--"];
     let as_another = [format!("--reuid={ANOTHER}"), format!("--regid={ANOTHER}")];
     let as_another: Vec<&str> = as_another.iter().map(String::as_str).collect();
-    let words = [&["setpriv"], as_another.as_slice(), &["--clear-groups", "--"], &within].concat();
-    // Some machines allow no such namespace.
-    if !Command::new(words[0]).args(&words[1..]).arg("true").status().unwrap().success() {
+    let args = [&["setpriv"], as_another.as_slice(), &["--clear-groups", "--"], &within].concat();
+    // Some machines allow no user namespaces.
+    if !Command::new(args[0]).args(&args[1..]).arg("true").status().unwrap().success() {
         return;
     }
     fs::create_dir_all(setup.path("run")).unwrap();
@@ -253,9 +252,9 @@ fn the_root_of_a_user_namespace_of_one_user_is_that_user() {
     owned.iter().for_each(|path| chown(path, Some(ANOTHER), Some(ANOTHER)).unwrap());
     fs::set_permissions(setup.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
     let log = setup.path("access.log").display().to_string();
-    let mut pool = setup.words(&["--access-log", &log]).launch_by(&words);
+    let mut pool = setup.args(&["--access-log", &log]).launch_by(&args);
     pool.await_log("W0710");
-    assert!(pool.ask(&Ask::get("/")).text().contains("(True, ((0, 0, 0), (0, 0, 0), "));
+    assert!(pool.ask(&FastcgiRequest::get("/")).text().contains("(True, ((0, 0, 0), (0, 0, 0), "));
     let log = pool.stop();
     for code in ["W0723", "W0724", "W0730"] {
         assert!(!log.contains(code), "{code}: {log}");
@@ -267,7 +266,7 @@ fn a_socket_in_a_directory_of_roots_is_replaced_at_the_next_start() {
     for _ in 0..2 {
         let Some(setup) = setup(WHO) else { return };
         let socket = setup.path("app.sock");
-        let mut pool = setup.words(&["--user", USER.0, "--socket-owner", "54321"]).start();
+        let mut pool = setup.args(&["--user", USER.0, "--socket-owner", "54321"]).start();
         for _ in 0..2 {
             assert_eq!(fs::metadata(&socket).unwrap().uid(), ANOTHER);
             pool.signal(Signal::TERM);
@@ -291,8 +290,8 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
         }
         let [error, access] = ["error.log", "access.log"].map(|name| logs.join(name));
         let paths = [&error, &access].map(|path| path.to_str().unwrap().to_owned());
-        let words = ["--user", USER.0, "--error-log", &paths[0], "--access-log", &paths[1]];
-        let pool = setup.words(&words).launch();
+        let args = ["--user", USER.0, "--error-log", &paths[0], "--access-log", &paths[1]];
+        let pool = setup.args(&args).launch();
         let holds =
             |path: &Path, word: &str| fs::read_to_string(path).unwrap_or_default().contains(word);
         eventually("it serves", || holds(&error, "W0710"));
@@ -301,7 +300,7 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
             assert_eq!((found.uid(), found.mode() & 0o777), (USER.1, 0o640), "{}", path.display());
             fs::rename(path, path.with_extension("old")).unwrap();
             if !own {
-                // As logrotate's `create 640 nobody nogroup`.
+                // logrotate's `create 640 nobody nogroup` does the same.
                 fs::write(path, "").unwrap();
                 chown(path, Some(USER.1), Some(USER.1)).unwrap();
             }
@@ -309,7 +308,7 @@ fn logs_are_opened_before_and_again_after_a_rotation() {
         pool.signal(Signal::USR1);
         eventually("both are opened again", || holds(&error, "W0742"));
         assert!(!holds(&error, "W0741"));
-        pool.ask(&Ask::get("/after"));
+        pool.ask(&FastcgiRequest::get("/after"));
         eventually("the request is in the new file", || holds(&access, "/after"));
         pool.stop();
     }
@@ -321,13 +320,13 @@ fn a_log_whose_directory_belongs_to_another_user_now_is_not_reopened_by_root() {
     fs::create_dir(setup.path("logs")).unwrap();
     let log = setup.path("logs/access.log");
     let precious = setup.path("precious");
-    let mut pool = setup.words(&["--access-log", log.to_str().unwrap()]).start();
+    let mut pool = setup.args(&["--access-log", log.to_str().unwrap()]).start();
     fs::remove_file(&log).unwrap();
     symlink(&precious, &log).unwrap();
     chown(log.parent().unwrap(), Some(ANOTHER), None).unwrap();
     pool.signal(Signal::USR1);
     pool.await_log("W0741");
-    pool.ask(&Ask::get("/"));
+    pool.ask(&FastcgiRequest::get("/"));
     assert!(!precious.exists());
     pool.stop();
 }
@@ -335,9 +334,9 @@ fn a_log_whose_directory_belongs_to_another_user_now_is_not_reopened_by_root() {
 #[test]
 fn a_machine_without_programs_that_list_users_has_them_in_files() {
     let Some(setup) = setup(WHO) else { return };
-    let words = ["--user", USER.0, "--socket-owner", "daemon:daemon", "--error-log", "/dev/stderr"];
-    let pool = setup.words(&words).variable("PATH", "/nowhere").start();
-    assert!(pool.connect().ask(&Ask::get("/")).text().starts_with("(True, "));
+    let args = ["--user", USER.0, "--socket-owner", "daemon:daemon", "--error-log", "/dev/stderr"];
+    let pool = setup.args(&args).variable("PATH", "/nowhere").start();
+    assert!(pool.connect().ask(&FastcgiRequest::get("/")).text().starts_with("(True, "));
     assert_eq!(users(pool.pid())[0], USER.1.to_string());
     let socket = fs::metadata(pool.socket()).unwrap();
     assert_eq!((socket.uid(), socket.gid()), (1, 1));
@@ -347,7 +346,7 @@ fn a_machine_without_programs_that_list_users_has_them_in_files() {
 #[test]
 fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() {
     let Some(setup) = setup(WHO) else { return };
-    for (user, words, is_fine) in [
+    for (user, args, is_fine) in [
         (USER.1, vec!["--user", USER.0], true),
         (USER.1, vec!["--user", "root"], false),
         (USER.1, vec!["--user", "54321", "--group", "4242"], false),
@@ -359,25 +358,25 @@ fn without_root_only_ones_own_user_can_be_named_and_unknown_names_are_refused() 
     ] {
         let socket = setup.path("theirs/app.sock");
         let mut command = as_user(user, artefacts::gateway());
-        command.args(["fastcgi", "--python"]).arg(python()).args(&words);
+        command.args(["fastcgi", "--python"]).arg(python()).args(&args);
         command.arg(format!("--listen=unix:{}", socket.display())).arg(setup.path("app.wsgi"));
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
-        let mut running = Running::start(piped(&mut command));
+        let mut running = RunningProcess::start(piped(&mut command));
         if is_fine {
             running.await_log("W0710");
             running.signal(Signal::TERM);
         }
         let ended = running.end();
-        assert_eq!(ended.code(), Some(if is_fine { 0 } else { 78 }), "{words:?} {}", ended.stderr);
+        assert_eq!(ended.code(), Some(if is_fine { 0 } else { 78 }), "{args:?} {}", ended.stderr);
         assert_eq!(
             ended.stderr.contains("error[W0722]") && ended.stderr.contains("hint: "),
             !is_fine,
-            "{words:?}"
+            "{args:?}"
         );
-        assert!(!socket.exists(), "{words:?}");
+        assert!(!socket.exists(), "{args:?}");
     }
 }
 
@@ -402,7 +401,7 @@ fn an_unknown_socket_owner_is_refused_with_a_hint() {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("WSGATE_RUNTIME_DIR", setup.path("theirs/run"));
-        let ended = Running::start(piped(&mut command)).end();
+        let ended = RunningProcess::start(piped(&mut command)).end();
         assert_eq!(ended.code(), Some(78), "{owner} {}", ended.stderr);
         for text in ["error[W0720]", said, "getent passwd"] {
             assert!(ended.stderr.contains(text), "{owner}: {}", ended.stderr);
@@ -414,11 +413,11 @@ fn an_unknown_socket_owner_is_refused_with_a_hint() {
 fn a_pool_of_roots_warns_unless_root_is_meant() {
     let Some(setup) = setup(WHO) else { return };
     let unmeant = |mut command: Command| {
-        // What the harness has added goes again.
-        let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
-        let at = words.iter().position(|word| word == "--user").unwrap();
+        // Removes the option that the harness has added.
+        let args: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let at = args.iter().position(|word| word == "--user").unwrap();
         let mut bare = Command::new(command.get_program());
-        bare.args(&words[..at]).args(&words[at + 2..]).env_clear();
+        bare.args(&args[..at]).args(&args[at + 2..]).env_clear();
         bare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command = bare;
         piped(&mut command);
@@ -426,7 +425,7 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     };
     let mut command = unmeant(setup.command());
     let pool = setup.launch_as(&mut command);
-    only_entry(&pool.stop(), "W0723");
+    only_log_message(&pool.stop(), "W0723");
     // A lone worker, too.
     let setup = crate::pool::privileges::setup(WHO).unwrap();
     let path = setup.path("lone.sock");
@@ -434,7 +433,7 @@ fn a_pool_of_roots_warns_unless_root_is_meant() {
     let setup = setup.listen(&[]);
     let mut command = unmeant(setup.command());
     command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
-    let mut running = Running::start(&mut command);
+    let mut running = RunningProcess::start(&mut command);
     running.await_log("W0723");
     running.signal(Signal::TERM);
     running.end();
@@ -481,8 +480,8 @@ fn a_link_in_the_path_of_a_new_socket_changes_no_file_of_root() {
     let directory = setup.path("theirs");
     let racer = Racer::start(USER.1, &directory, &precious);
     let address = format!("unix:{}", directory.join("app.sock").display());
-    let setup = setup.listen(&[&address]).words(&["--user", USER.0, "--socket-owner", "54321"]);
-    // That there is no application is found out when the socket is there.
+    let setup = setup.listen(&[&address]).args(&["--user", USER.0, "--socket-owner", "54321"]);
+    // The pool finds the missing application after creating the socket.
     fs::remove_file(setup.path("app.wsgi")).unwrap();
     for _ in 0..20 {
         let ended = run(piped(&mut setup.command()), "");
@@ -547,18 +546,18 @@ fn root_makes_no_file_where_others_could_lead_it_elsewhere() {
         if is_socket {
             ways.push(vec!["--listen", &there, "--socket-owner", "54321"]);
         }
-        for words in ways {
+        for args in ways {
             let mut command = Command::new(artefacts::gateway());
-            command.args(["fastcgi", "--python"]).arg(python()).args(["--user", user]).args(&words);
+            command.args(["fastcgi", "--python"]).arg(python()).args(["--user", user]).args(&args);
             command.arg(setup.path("no-such.wsgi")).env_clear().env("PATH", "/usr/bin:/bin");
             command.env("WSGATE_RUNTIME_DIR", setup.path("run"));
             let ended = run(piped(&mut command), "");
             let logged = fs::read_to_string(&path).unwrap_or_default() + &ended.stderr;
-            // That the script is missing comes after all files were opened.
+            // The pool finds the missing script after opening all files.
             let (wanted, unwanted) = if is_fine { ("W0102", "W0724") } else { ("W0724", "W0102") };
             assert!(
                 logged.contains(wanted) && !logged.contains(unwanted),
-                "{relative} {words:?} as {user}: {logged}"
+                "{relative} {args:?} as {user}: {logged}"
             );
             assert_eq!(fs::read_to_string(&precious).unwrap(), "");
             assert_eq!(fs::metadata(&precious).unwrap().uid(), 0);

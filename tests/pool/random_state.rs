@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs};
 
-use crate::support::{fastcgi_client::Ask, pool::Setup, web_servers::eventually};
+use crate::support::{fastcgi_client::FastcgiRequest, pool::PoolSetup, web_servers::eventually};
 
 /// Draws from all generators. `numpy` is a stand-in of our own, which is no package of this
 /// machine.
@@ -32,7 +32,7 @@ def seed(value=None):
 
 #[test]
 fn functions_of_python_and_numpy_are_reseeded_in_each_worker_and_no_other_generator_is() {
-    let setup = Setup::new(DRAWS).words(&["--max-requests", "1"]);
+    let setup = PoolSetup::new(DRAWS).args(&["--max-requests", "1"]);
     fs::create_dir_all(setup.path("numpy/random")).unwrap();
     fs::write(setup.path("numpy/__init__.py"), "").unwrap();
     fs::write(setup.path("numpy/random/__init__.py"), "").unwrap();
@@ -41,9 +41,9 @@ fn functions_of_python_and_numpy_are_reseeded_in_each_worker_and_no_other_genera
     let mut drawn: [HashSet<String>; 4] = Default::default();
     let mut workers = HashSet::new();
     eventually("four workers have answered", || {
-        let answer = pool.ask(&Ask::get("/"));
-        if workers.insert(answer.pid()) {
-            for (set, value) in drawn.iter_mut().zip(answer.text().split(' ')) {
+        let response = pool.ask(&FastcgiRequest::get("/"));
+        if workers.insert(response.pid()) {
+            for (set, value) in drawn.iter_mut().zip(response.text().split(' ')) {
                 set.insert(value.to_owned());
             }
         }

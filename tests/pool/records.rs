@@ -1,12 +1,12 @@
 //! Records of a worker, byte for byte (FastCGI 1.0, 3.3 and 5.5).
 
 use crate::support::{
-    assertions::whole,
-    fastcgi_client::{Ask, Record, Wire},
-    pool::{Pool, Setup},
+    assertions::complete_response,
+    fastcgi_client::{FastcgiConnection, FastcgiRequest, Record},
+    pool::{Pool, PoolSetup},
 };
 
-/// Replies with as many bytes as its query says, in one block, in two, or as a file.
+/// Responds with as many bytes as its query says, in one block, in two, or as a file.
 const LONG: &str = "
     import tempfile
     def application(environ, start_response):
@@ -22,21 +22,27 @@ const LONG: &str = "
     ";
 
 fn pool() -> Pool {
-    Setup::new(LONG).start()
+    PoolSetup::new(LONG).start()
 }
 
 /// The records of the response to a request, whose content is what was asked for.
 #[track_caller]
-fn records(wire: &mut Wire, path: &str, count: usize) -> Vec<Record> {
-    wire.send(&Ask::get(path).param("QUERY_STRING", count.to_string()).keep().id(0x0304).bytes());
-    let records = wire.records();
+fn records(connection: &mut FastcgiConnection, path: &str, count: usize) -> Vec<Record> {
+    connection.send(
+        &FastcgiRequest::get(path)
+            .param("QUERY_STRING", count.to_string())
+            .keep()
+            .id(0x0304)
+            .bytes(),
+    );
+    let records = connection.records();
     let stdout: Vec<u8> = records
         .iter()
         .filter(|record| record.header[1] == 6)
         .flat_map(|r| r.content.clone())
         .collect();
     let body: Vec<u8> = (0..count).map(|number| u8::try_from(number % 251).unwrap()).collect();
-    assert!(whole(&stdout).body == body, "{path} {count}");
+    assert!(complete_response(&stdout).body == body, "{path} {count}");
     records
 }
 
@@ -46,10 +52,10 @@ const COUNTS: [usize; 9] = [0, 1, 65_000, 65_527, 65_528, 65_535, 65_536, 131_07
 #[test]
 fn f06_records_of_a_long_response_have_whole_headers_and_at_most_65535_bytes() {
     let pool = pool();
-    let mut wire = pool.connect();
+    let mut connection = pool.connect();
     for path in ["/one", "/two", "/file"] {
         for count in COUNTS {
-            let records = records(&mut wire, path, count);
+            let records = records(&mut connection, path, count);
             let (end, streams) = records.split_last().unwrap();
             assert_eq!(end.header, [1, 3, 3, 4, 0, 8, 0, 0]);
             for record in streams {
@@ -61,7 +67,7 @@ fn f06_records_of_a_long_response_have_whole_headers_and_at_most_65535_bytes() {
                 empty == 1 && streams.last().unwrap().content.is_empty(),
                 "{path} {count}: {empty}"
             );
-            // As few as it takes, in each of at most two blocks and the head.
+            // The fewest records for the headers and at most two blocks.
             assert!(streams.len() <= count / 65_528 + 4, "{path} {count}: {}", streams.len());
         }
     }
@@ -71,9 +77,9 @@ fn f06_records_of_a_long_response_have_whole_headers_and_at_most_65535_bytes() {
 #[test]
 fn f08_a_worker_pads_nothing_and_divides_long_blocks_at_multiples_of_eight() {
     let pool = pool();
-    let mut wire = pool.connect();
+    let mut connection = pool.connect();
     for count in COUNTS {
-        let records = records(&mut wire, "/one", count);
+        let records = records(&mut connection, "/one", count);
         assert!(
             records.iter().all(|record| record.header[6] == 0 && record.padding.is_empty()),
             "{count}"
@@ -89,7 +95,7 @@ fn f08_a_worker_pads_nothing_and_divides_long_blocks_at_multiples_of_eight() {
 #[test]
 fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_and_three_reserved_bytes()
  {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         def application(environ, start_response):
             start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -100,31 +106,31 @@ fn f29_the_end_of_a_request_has_an_app_status_of_four_bytes_a_protocol_status_an
         ",
     )
     .start();
-    let mut wire = pool.connect();
-    let end = |wire: &mut Wire| wire.records().pop().unwrap();
-    wire.send(&Ask::get("/").keep().id(0x0102).bytes());
-    let record = end(&mut wire);
+    let mut connection = pool.connect();
+    let end = |connection: &mut FastcgiConnection| connection.records().pop().unwrap();
+    connection.send(&FastcgiRequest::get("/").keep().id(0x0102).bytes());
+    let record = end(&mut connection);
     // FCGI_REQUEST_COMPLETE, as a CGI program that exits with 0.
     assert_eq!(
         (record.header, &record.content[..]),
         ([1, 3, 1, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 0, 0, 0, 0][..])
     );
     // FCGI_UNKNOWN_ROLE.
-    wire.send(&Ask::get("/").keep().role(4).bytes());
-    assert_eq!(end(&mut wire).content, [0, 0, 0, 0, 3, 0, 0, 0]);
+    connection.send(&FastcgiRequest::get("/").keep().role(4).bytes());
+    assert_eq!(end(&mut connection).content, [0, 0, 0, 0, 3, 0, 0, 0]);
     // FCGI_CANT_MPX_CONN for the second, and the first aborted: as a program that did not come to
     // its end.
-    let ask = Ask::post("/body", "body").keep().id(0xffff);
-    wire.send(&ask.before_body());
+    let request = FastcgiRequest::post("/body", "body").keep().id(0xffff);
+    connection.send(&request.before_body());
     pool.await_log("reads");
-    wire.send(&Ask::get("/").keep().id(2).bytes());
-    let record = end(&mut wire);
+    connection.send(&FastcgiRequest::get("/").keep().id(2).bytes());
+    let record = end(&mut connection);
     assert_eq!(
         (record.header, &record.content[..]),
         ([1, 3, 0, 2, 0, 8, 0, 0], &[0, 0, 0, 0, 1, 0, 0, 0][..])
     );
-    wire.send(&ask.abort());
-    let record = end(&mut wire);
+    connection.send(&request.abort());
+    let record = end(&mut connection);
     assert_eq!(
         (record.header, &record.content[..]),
         ([1, 3, 0xff, 0xff, 0, 8, 0, 0], &[0, 0, 0, 1, 0, 0, 0, 0][..])

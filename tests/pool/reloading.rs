@@ -6,9 +6,9 @@ use crate::{
     pool::GATED,
     support::{
         assertions::codes,
-        child_process::DEADLINE,
-        fastcgi_client::Ask,
-        pool::{Pool, Setup, children, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup, children, signal},
+        waiting::DEADLINE,
         web_servers::eventually,
     },
 };
@@ -27,26 +27,26 @@ fn release(number: u32) -> String {
 
 /// Waits until the pool answers with a release.
 #[track_caller]
-fn answers(pool: &Pool, number: u32) {
+fn responses(pool: &Pool, number: u32) {
     let expected = format!("release {number}");
-    eventually(&expected, || pool.ask(&Ask::get("/")).text() == expected);
+    eventually(&expected, || pool.ask(&FastcgiRequest::get("/")).text() == expected);
 }
 
 #[test]
 fn new_code_answers_after_a_reload() {
-    let pool = Setup::new(&release(1)).words(&["--workers", "2"]).start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "release 1");
+    let pool = PoolSetup::new(&release(1)).args(&["--workers", "2"]).start();
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "release 1");
     for (number, by) in [(2, Signal::HUP), (3, Signal::USR2)] {
         let before = pool.workers(2);
         pool.setup().release(&release(number));
         pool.signal(by);
-        answers(&pool, number);
+        responses(&pool, number);
         eventually("the old template and its workers have ended", || {
             children(pool.pid()).len() == 1
         });
         assert!(pool.workers(2).iter().all(|worker| !before.contains(worker)));
         for _ in 0..10 {
-            assert_eq!(pool.ask(&Ask::get("/")).text(), format!("release {number}"));
+            assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), format!("release {number}"));
         }
     }
     let log = pool.stop();
@@ -56,44 +56,44 @@ fn new_code_answers_after_a_reload() {
 
 #[test]
 fn a_pool_that_still_has_its_old_code_replaces_workers_with_the_same_code() {
-    let mut pool = Setup::new(&release(1)).start();
+    let mut pool = PoolSetup::new(&release(1)).start();
     pool.setup().release("raise RuntimeError");
     pool.signal(Signal::HUP);
     pool.await_log("W0715");
     let worker = pool.workers(1)[0];
     signal(worker, Signal::KILL);
     pool.await_log("W0701");
-    answers(&pool, 1);
+    responses(&pool, 1);
     pool.stop();
 }
 
 #[test]
 fn a_request_that_is_served_during_a_reload_is_finished_by_the_old_code() {
-    let mut pool = Setup::new(GATED).gated().start();
+    let mut pool = PoolSetup::new(GATED).gated().start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").keep().bytes());
+    slow.send(&FastcgiRequest::get("/slow").keep().bytes());
     pool.await_log("at the gate");
     pool.setup().release(&release(2));
     pool.signal(Signal::HUP);
     pool.await_log("W0711");
-    answers(&pool, 2);
+    responses(&pool, 2);
     pool.open_gate();
-    assert_eq!(slow.answer().text(), "/slow|");
-    // The old worker may have to be told yet that it is to end.
+    assert_eq!(slow.response().text(), "/slow|");
+    // The old worker may not have received SIGTERM yet.
     eventually("the connection is the new code's", || {
-        slow.ask(&Ask::get("/").keep()).text() == "release 2"
+        slow.ask(&FastcgiRequest::get("/").keep()).text() == "release 2"
     });
     pool.stop();
 }
 
 #[test]
 fn reloads_that_overtake_each_other_end_with_the_last_release() {
-    let pool = Setup::new(&release(1)).words(&["--workers", "2"]).start();
+    let pool = PoolSetup::new(&release(1)).args(&["--workers", "2"]).start();
     for number in 2..12 {
         pool.setup().release(&release(number));
         pool.signal(Signal::HUP);
     }
-    answers(&pool, 11);
+    responses(&pool, 11);
     eventually("one template is left", || children(pool.pid()).len() == 1);
     pool.workers(2);
     let log = pool.stop();
@@ -103,14 +103,14 @@ fn reloads_that_overtake_each_other_end_with_the_last_release() {
 #[test]
 fn a_reload_right_after_the_start_leaves_no_worker_of_the_old_code() {
     for _ in 0..5 {
-        let pool = Setup::new(&release(1)).words(&["--workers", "3"]).start();
+        let pool = PoolSetup::new(&release(1)).args(&["--workers", "3"]).start();
         pool.setup().release(&release(2));
         pool.signal(Signal::HUP);
-        answers(&pool, 2);
+        responses(&pool, 2);
         eventually("one template is left", || children(pool.pid()).len() == 1);
         pool.workers(3);
         for _ in 0..10 {
-            assert_eq!(pool.ask(&Ask::get("/")).text(), "release 2");
+            assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "release 2");
         }
         pool.stop();
     }
@@ -118,16 +118,16 @@ fn a_reload_right_after_the_start_leaves_no_worker_of_the_old_code() {
 
 #[test]
 fn a_slow_request_of_the_old_code_is_ended_at_its_timeout() {
-    let mut pool = Setup::new(GATED).gated().words(&["--drain", "1"]).start();
+    let mut pool = PoolSetup::new(GATED).gated().args(&["--drain", "1"]).start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").bytes());
+    slow.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("at the gate");
     pool.setup().release(&release(2));
     pool.signal(Signal::HUP);
     pool.await_log("W0711");
     let begin = std::time::Instant::now();
-    assert!(!matches!(slow.try_answer(), Ok(Some(_))));
+    assert!(!matches!(slow.try_response(), Ok(Some(_))));
     assert!(begin.elapsed() < DEADLINE / 4, "{:?}", begin.elapsed());
-    answers(&pool, 2);
+    responses(&pool, 2);
     pool.stop();
 }

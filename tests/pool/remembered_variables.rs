@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fs};
 use proptest::{prelude::*, test_runner::TestRunner};
 
 use crate::support::{
-    fastcgi_client::Ask,
-    pool::{Setup, count},
+    fastcgi_client::FastcgiRequest,
+    pool::{PoolSetup, count},
     web_servers::eventually,
 };
 
@@ -25,7 +25,7 @@ const VARIABLES: &str = "
 
 #[test]
 fn w02_a_request_has_its_own_variables_after_any_other() {
-    let pool = Setup::new(VARIABLES).start();
+    let pool = PoolSetup::new(VARIABLES).start();
     let value = prop_oneof![
         4 => Just(String::new()),
         8 => "[a-c]{1,2}",
@@ -44,7 +44,7 @@ fn w02_a_request_has_its_own_variables_after_any_other() {
     let result = runner.run(&connection, |requests| {
         let mut wire = pool.connect();
         for variables in requests {
-            let mut ask = Ask::get("/").keep();
+            let mut ask = FastcgiRequest::get("/").keep();
             // Of two values the last counts.
             ask.params.extend(
                 variables.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())),
@@ -61,10 +61,10 @@ fn w02_a_request_has_its_own_variables_after_any_other() {
 
 #[test]
 fn more_names_than_are_remembered_arrive_all_the_same() {
-    let pool = Setup::new(VARIABLES).start();
+    let pool = PoolSetup::new(VARIABLES).start();
     let mut wire = pool.connect();
     for round in 0..4 {
-        let mut ask = Ask::get("/").keep();
+        let mut ask = FastcgiRequest::get("/").keep();
         let names = (0..300).map(|number| format!("X_{}", number + round * 150));
         ask.params.extend(names.map(|name| (name.clone(), name.into_bytes())));
         let sent: BTreeMap<String, String> = serde_json::from_str(&wire.ask(&ask).text()).unwrap();
@@ -76,7 +76,7 @@ fn more_names_than_are_remembered_arrive_all_the_same() {
 
 #[test]
 fn an_application_that_keeps_all_it_gets_keeps_no_connection_open() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import os
         kept = []
@@ -95,14 +95,14 @@ fn an_application_that_keeps_all_it_gets_keeps_no_connection_open() {
         ",
     )
     .start();
-    let first = pool.ask(&Ask::get("/"));
+    let first = pool.ask(&FastcgiRequest::get("/"));
     assert_eq!(first.text(), "none");
     let descriptors = count(first.pid(), "fd");
     for _ in 0..50 {
         let mut wire = pool.connect();
-        let answer = wire.ask(&Ask::get("/"));
+        let response = wire.ask(&FastcgiRequest::get("/"));
         wire.assert_closed();
-        assert_eq!(answer.text(), "BrokenPipeError", "an old `write` reaches nobody");
+        assert_eq!(response.text(), "BrokenPipeError", "an old `write` reaches nobody");
     }
     // A worker waits a moment for the other end of a connection to be closed.
     eventually("the worker has closed all", || count(first.pid(), "fd") <= descriptors);
@@ -111,7 +111,7 @@ fn an_application_that_keeps_all_it_gets_keeps_no_connection_open() {
 
 #[test]
 fn wsgi_errors_that_was_detached_is_a_new_stream_at_the_next_request() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         def application(environ, start_response):
             errors = environ['wsgi.errors']
@@ -128,7 +128,7 @@ fn wsgi_errors_that_was_detached_is_a_new_stream_at_the_next_request() {
     .start();
     let mut wire = pool.connect();
     for path in ["/first", "/detach", "/second", "/close", "/third"] {
-        assert_eq!(wire.ask(&Ask::get(path).keep()).text(), "response");
+        assert_eq!(wire.ask(&FastcgiRequest::get(path).keep()).text(), "response");
         pool.await_log(&format!("before {path}\n"));
     }
     pool.await_times("without an end", 4);
@@ -137,7 +137,7 @@ fn wsgi_errors_that_was_detached_is_a_new_stream_at_the_next_request() {
 
 #[test]
 fn lines_that_are_written_to_the_buffer_of_errors_leave_at_once() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         import os
         def application(environ, start_response):
@@ -152,16 +152,16 @@ fn lines_that_are_written_to_the_buffer_of_errors_leave_at_once() {
     .gated()
     .start();
     let mut wire = pool.connect();
-    wire.send(&Ask::get("/").bytes());
+    wire.send(&FastcgiRequest::get("/").bytes());
     pool.await_log("bytes of a line\n");
     pool.open_gate();
-    assert_eq!(wire.answer().text(), "response");
+    assert_eq!(wire.response().text(), "response");
     pool.stop();
 }
 
 #[test]
 fn a_connection_that_a_child_of_the_application_has_open_still_keeps_no_worker_awake() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import os
         def application(environ, start_response):
@@ -176,18 +176,18 @@ fn a_connection_that_a_child_of_the_application_has_open_still_keeps_no_worker_a
     .gated()
     .start();
     let mut other = pool.connect();
-    let worker = other.ask(&Ask::get("/").keep()).pid();
+    let worker = other.ask(&FastcgiRequest::get("/").keep()).pid();
     let before = count(worker, "fd");
     let mut wire = pool.connect();
-    wire.ask(&Ask::get("/fork").keep());
+    wire.ask(&FastcgiRequest::get("/fork").keep());
     drop(wire);
     eventually("the worker has closed it", || count(worker, "fd") == before);
-    // One that is told of an event without an end never sleeps.
+    // A worker that is woken by an endless event never sleeps.
     eventually("the worker sleeps", || {
         let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
         stat.rsplit(')').next().unwrap().trim_start().starts_with('S')
     });
-    assert_eq!(other.ask(&Ask::get("/").keep()).text(), "response");
+    assert_eq!(other.ask(&FastcgiRequest::get("/").keep()).text(), "response");
     pool.open_gate();
     pool.stop();
 }

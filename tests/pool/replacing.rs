@@ -6,8 +6,8 @@ use crate::{
     pool::{ECHO, GATED},
     support::{
         assertions::codes,
-        fastcgi_client::{Ask, Wire},
-        pool::{Setup, children},
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        pool::{PoolSetup, children},
         web_servers::eventually,
     },
 };
@@ -26,10 +26,10 @@ const GROWS: &str = "
 
 #[test]
 fn workers_exit_after_max_requests_or_a_tenth_fewer() {
-    let pool = Setup::new(ECHO).words(&["--max-requests", "30"]).start();
+    let pool = PoolSetup::new(ECHO).args(&["--max-requests", "30"]).start();
     let mut workers: Vec<(i32, u32)> = Vec::new();
     for _ in 0..400 {
-        let pid = pool.ask(&Ask::get("/")).pid();
+        let pid = pool.ask(&FastcgiRequest::get("/")).pid();
         match workers.iter_mut().find(|(known, _)| *known == pid) {
             Some((_, count)) => *count += 1,
             None => workers.push((pid, 1)),
@@ -48,12 +48,14 @@ fn workers_exit_after_max_requests_or_a_tenth_fewer() {
 
 #[test]
 fn an_old_worker_is_replaced_and_none_of_its_requests_fails() {
-    for words in [&["--workers", "2"][..], &["--max", "2", "--min", "1"]] {
-        let setup = Setup::new(ECHO);
-        let setup = if words[0] == "--max" { setup.dynamic(words) } else { setup.words(words) };
-        let mut pool = setup.words(&["--max-age", "1"]).start();
-        let first = pool.ask(&Ask::get("/")).pid();
-        eventually("another worker answers", || pool.ask(&Ask::post("/", "body")).pid() != first);
+    for args in [&["--workers", "2"][..], &["--max", "2", "--min", "1"]] {
+        let setup = PoolSetup::new(ECHO);
+        let setup = if args[0] == "--max" { setup.dynamic(args) } else { setup.args(args) };
+        let mut pool = setup.args(&["--max-age", "1"]).start();
+        let first = pool.ask(&FastcgiRequest::get("/")).pid();
+        eventually("another worker answers", || {
+            pool.ask(&FastcgiRequest::post("/", "body")).pid() != first
+        });
         pool.await_log("s old");
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
@@ -63,19 +65,22 @@ fn an_old_worker_is_replaced_and_none_of_its_requests_fails() {
 
 #[test]
 fn the_next_worker_serves_while_the_old_one_finishes_its_request() {
-    let mut pool = Setup::new(GATED).gated().words(&["--max-age", "1", "--drain", "1000"]).start();
+    let mut pool =
+        PoolSetup::new(GATED).gated().args(&["--max-age", "1", "--drain", "1000"]).start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").keep().bytes());
+    slow.send(&FastcgiRequest::get("/slow").keep().bytes());
     pool.await_log("at the gate");
     let old = pool.workers(1)[0];
-    let answer = pool.ask(&Ask::get("/meanwhile"));
-    assert_eq!(answer.text(), "/meanwhile|");
-    assert_ne!(answer.pid(), old);
+    let response = pool.ask(&FastcgiRequest::get("/meanwhile"));
+    assert_eq!(response.text(), "/meanwhile|");
+    assert_ne!(response.pid(), old);
     pool.open_gate();
-    let answer = slow.answer();
-    assert_eq!((answer.text().as_str(), answer.pid()), ("/slow|", old));
-    // It may have to be told yet that it is to end.
-    eventually("the connection is another's", || slow.ask(&Ask::get("/after").keep()).pid() != old);
+    let response = slow.response();
+    assert_eq!((response.text().as_str(), response.pid()), ("/slow|", old));
+    // The worker may not have received SIGTERM yet.
+    eventually("the connection is another's", || {
+        slow.ask(&FastcgiRequest::get("/after").keep()).pid() != old
+    });
     pool.stop();
 }
 
@@ -83,17 +88,19 @@ fn the_next_worker_serves_while_the_old_one_finishes_its_request() {
 fn a_worker_that_has_grown_is_replaced_after_its_requests() {
     for threads in ["1", "3"] {
         let mut pool =
-            Setup::new(GROWS).words(&["--max-rss", "100M", "--threads", threads]).start();
-        let first = pool.ask(&Ask::get("/small")).pid();
+            PoolSetup::new(GROWS).args(&["--max-rss", "100M", "--threads", threads]).start();
+        let first = pool.ask(&FastcgiRequest::get("/small")).pid();
         for _ in 0..4 {
-            assert_eq!(pool.ask(&Ask::get("/grow")).text(), "served");
+            assert_eq!(pool.ask(&FastcgiRequest::get("/grow")).text(), "served");
         }
         pool.await_log("MiB of memory");
-        eventually("another worker answers", || pool.ask(&Ask::get("/small")).pid() != first);
+        eventually("another worker answers", || {
+            pool.ask(&FastcgiRequest::get("/small")).pid() != first
+        });
         eventually("the first has ended", || !pool.workers(1).contains(&first));
-        // Those that do not grow stay.
-        let second = pool.ask(&Ask::get("/small")).pid();
-        (0..20).for_each(|_| assert_eq!(pool.ask(&Ask::get("/small")).pid(), second));
+        // Workers that do not grow are not replaced.
+        let second = pool.ask(&FastcgiRequest::get("/small")).pid();
+        (0..20).for_each(|_| assert_eq!(pool.ask(&FastcgiRequest::get("/small")).pid(), second));
         let log = pool.stop();
         assert_eq!(codes(&log), [""; 0], "{log}");
         assert!(log.contains("notice[W0708]"), "{log}");
@@ -102,10 +109,10 @@ fn a_worker_that_has_grown_is_replaced_after_its_requests() {
 
 #[test]
 fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
-    let pool = Setup::new(ECHO).words(&["--max-rss", "1M", "--workers", "2"]).start();
+    let pool = PoolSetup::new(ECHO).args(&["--max-rss", "1M", "--workers", "2"]).start();
     for number in 0..30 {
         assert_eq!(
-            pool.ask(&Ask::post(&format!("/{number}"), "body")).text(),
+            pool.ask(&FastcgiRequest::post(&format!("/{number}"), "body")).text(),
             format!("/{number}|body")
         );
     }
@@ -115,27 +122,30 @@ fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
 
 #[test]
 fn a_lone_worker_exits_at_its_limits_of_requests_age_and_memory() {
-    for (words, why) in [
+    for (args, why) in [
         (["--max-requests", "3"], "it has served 3 requests"),
         (["--max-rss", "60M"], "MiB of memory"),
         (["--max-age", "1"], "as old as it may become"),
     ] {
-        let setup = Setup::new(GROWS).words(&words);
+        let setup = PoolSetup::new(GROWS).args(&args);
         let socket = setup.path("app.sock");
         let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
         // At first it may look for its user.
         eventually("it has no child process", || children(pool.pid()).is_empty());
         let mut asked = 0;
-        // It ends by itself. What waits then is for the next, which there is none of here.
-        while asked < 3 && (asked == 0 || words[0] != "--max-age") {
-            assert_eq!(Wire::unix(&socket).ask(&Ask::get("/grow")).text(), "served");
+        // The worker exits by itself. Without a process manager no worker follows.
+        while asked < 3 && (asked == 0 || args[0] != "--max-age") {
+            assert_eq!(
+                FastcgiConnection::unix(&socket).ask(&FastcgiRequest::get("/grow")).text(),
+                "served"
+            );
             asked += 1;
-            if words[0] == "--max-rss" && asked == 2 {
+            if args[0] == "--max-rss" && asked == 2 {
                 break;
             }
         }
         let ended = pool.end();
-        assert_eq!(ended.code(), Some(0), "{words:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains(why), "{words:?}: {}", ended.stderr);
+        assert_eq!(ended.code(), Some(0), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(why), "{args:?}: {}", ended.stderr);
     }
 }

@@ -1,16 +1,16 @@
-//! What threads, workers and requests share, and what they do not.
+//! The separation of threads, workers and requests.
 
 use std::collections::HashSet;
 
 use crate::{
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
-        fastcgi_client::Ask,
-        pool::{Setup, count},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, count},
     },
 };
 
-/// Waits until four threads are here, and says what it was told about them.
+/// Waits until four threads are here, and answers with the flags in environ.
 const MEETING: &str = "
     import os, threading
     barrier = threading.Barrier(4)
@@ -18,28 +18,34 @@ const MEETING: &str = "
         if environ['PATH_INFO'] == '/meet':
             barrier.wait(30)
         start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
-        told = [environ['wsgi.multithread'], environ['wsgi.multiprocess'], environ['wsgi.run_once']]
-        return [repr(told).encode(), b' ', str(threading.get_ident()).encode()]
+        reported = [environ['wsgi.multithread'], environ['wsgi.multiprocess'], environ['wsgi.run_once']]
+        return [repr(reported).encode(), b' ', str(threading.get_ident()).encode()]
     ";
 
 #[test]
 fn four_threads_serve_four_requests_at_once() {
-    let pool = Setup::new(MEETING).words(&["--threads", "4"]).start();
-    let worker = pool.ask(&Ask::get("/")).pid();
+    let pool = PoolSetup::new(MEETING).args(&["--threads", "4"]).start();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
     assert_eq!(count(worker, "task"), 4);
     for _ in 0..3 {
-        let mut wires: Vec<_> = (0..4).map(|_| pool.connect()).collect();
-        wires.iter().for_each(|wire| wire.send(&Ask::get("/meet").bytes()));
-        let threads: HashSet<String> = wires.iter_mut().map(|wire| wire.answer().text()).collect();
+        let mut connections: Vec<_> = (0..4).map(|_| pool.connect()).collect();
+        connections
+            .iter()
+            .for_each(|connection| connection.send(&FastcgiRequest::get("/meet").bytes()));
+        let threads: HashSet<String> =
+            connections.iter_mut().map(|connection| connection.response().text()).collect();
         assert_eq!(threads.len(), 4, "{threads:?}");
     }
     // Connections that are kept are no thread's own.
     let mut kept: Vec<_> = (0..12).map(|_| pool.connect()).collect();
     for _ in 0..3 {
         for four in kept.chunks_mut(4) {
-            four.iter().for_each(|wire| wire.send(&Ask::get("/meet").keep().bytes()));
-            four.iter_mut()
-                .for_each(|wire| assert!(wire.answer().text().starts_with("[True, False, False]")));
+            four.iter().for_each(|connection| {
+                connection.send(&FastcgiRequest::get("/meet").keep().bytes())
+            });
+            four.iter_mut().for_each(|connection| {
+                assert!(connection.response().text().starts_with("[True, False, False]"))
+            });
         }
     }
     pool.stop();
@@ -47,9 +53,9 @@ fn four_threads_serve_four_requests_at_once() {
 
 #[test]
 fn one_thread_is_exactly_one() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     for _ in 0..3 {
-        let worker = pool.ask(&Ask::post("/", vec![b'x'; 1_000_000])).pid();
+        let worker = pool.ask(&FastcgiRequest::post("/", vec![b'x'; 1_000_000])).pid();
         assert_eq!(count(worker, "task"), 1);
         assert_eq!(count(pool.template(), "task"), 1);
         assert_eq!(count(pool.pid(), "task"), 1);
@@ -59,15 +65,16 @@ fn one_thread_is_exactly_one() {
 
 #[test]
 fn wsgi_multithread_and_multiprocess_are_correct() {
-    for (workers, threads, told) in [
+    for (workers, threads, reported) in [
         ("1", "1", "[False, False, False]"),
         ("2", "1", "[False, True, False]"),
         ("1", "2", "[True, False, False]"),
         ("2", "2", "[True, True, False]"),
     ] {
-        let pool = Setup::new(MEETING).words(&["--workers", workers, "--threads", threads]).start();
-        let text = pool.ask(&Ask::get("/")).text();
-        assert!(text.starts_with(told), "{workers} workers, {threads} threads: {text}");
+        let pool =
+            PoolSetup::new(MEETING).args(&["--workers", workers, "--threads", threads]).start();
+        let text = pool.ask(&FastcgiRequest::get("/")).text();
+        assert!(text.starts_with(reported), "{workers} workers, {threads} threads: {text}");
         pool.stop();
     }
 }
@@ -91,15 +98,15 @@ const KNOWS: &str = "
 
 #[test]
 fn variables_of_requests_are_not_those_of_the_process() {
-    let pool = Setup::new(KNOWS).variable("FROM_OUTSIDE", "yes").start();
-    let mut wire = pool.connect();
+    let pool = PoolSetup::new(KNOWS).variable("FROM_OUTSIDE", "yes").start();
+    let mut connection = pool.connect();
     for number in 0..3 {
-        let ask = Ask::get("/")
+        let ask = FastcgiRequest::get("/")
             .keep()
             .param("HTTP_PROXY", "http://evil.example")
             .param("LD_PRELOAD", "/evil.so");
         let ask = ask.param("PYTHONPATH", "/evil").param("HTTP_X_NUMBER", number.to_string());
-        let known: serde_json::Value = serde_json::from_str(&wire.ask(&ask).text()).unwrap();
+        let known: serde_json::Value = serde_json::from_str(&connection.ask(&ask).text()).unwrap();
         let process = known["process"].as_object().unwrap();
         assert_eq!(process["FROM_OUTSIDE"], "yes");
         for name in process.keys() {
@@ -127,13 +134,13 @@ fn variables_of_requests_are_not_those_of_the_process() {
 
 #[test]
 fn nothing_of_a_request_is_left_for_the_next() {
-    let pool = Setup::new(KNOWS).start();
-    let mut wire = pool.connect();
-    let secret = Ask::post("/secret", "body")
+    let pool = PoolSetup::new(KNOWS).start();
+    let mut connection = pool.connect();
+    let secret = FastcgiRequest::post("/secret", "body")
         .keep()
         .param("HTTP_AUTHORIZATION", "Basic eDp5")
         .param("REMOTE_USER", "x");
-    let plain = Ask::get("/plain").keep();
+    let plain = FastcgiRequest::get("/plain").keep();
     let request = |text: String| -> serde_json::Value {
         let mut known: serde_json::Value = serde_json::from_str(&text).unwrap();
         known["request"].take()
@@ -143,33 +150,33 @@ fn nothing_of_a_request_is_left_for_the_next() {
     };
     let fresh = names(&request(pool.ask(&plain).text()));
     for _ in 0..3 {
-        let with = request(wire.ask(&secret).text());
+        let with = request(connection.ask(&secret).text());
         assert_eq!(
             (&with["HTTP_AUTHORIZATION"], &with["REMOTE_USER"]),
             (&"Basic eDp5".into(), &"x".into())
         );
-        let without = request(wire.ask(&plain).text());
+        let without = request(connection.ask(&plain).text());
         assert_eq!(names(&without), fresh);
         assert_eq!(without["PATH_INFO"], "/plain");
     }
     // Also after one that was refused, or aborted half-way.
-    wire.ask(&secret.clone().param("CONTENT_LENGTH", "x"));
+    connection.ask(&secret.clone().param("CONTENT_LENGTH", "x"));
     let bytes = secret.before_body();
-    wire.send(&bytes[..bytes.len() - 8]);
-    wire.send(&secret.abort());
-    wire.answer();
-    assert_eq!(names(&request(wire.ask(&plain).text())), fresh);
+    connection.send(&bytes[..bytes.len() - 8]);
+    connection.send(&secret.abort());
+    connection.response();
+    assert_eq!(names(&request(connection.ask(&plain).text())), fresh);
     pool.stop();
 }
 
 #[test]
 fn workers_do_not_share_random_numbers() {
-    let pool = Setup::new(KNOWS).words(&["--workers", "4", "--max-requests", "1"]).start();
+    let pool = PoolSetup::new(KNOWS).args(&["--workers", "4", "--max-requests", "1"]).start();
     let (mut pids, mut numbers) = (HashSet::new(), HashSet::new());
     for _ in 0..12 {
-        let answer = pool.ask(&Ask::get("/"));
-        pids.insert(answer.pid());
-        let known: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+        let response = pool.ask(&FastcgiRequest::get("/"));
+        pids.insert(response.pid());
+        let known: serde_json::Value = serde_json::from_str(&response.text()).unwrap();
         numbers.insert(known["random"].to_string());
     }
     assert!(pids.len() >= 6, "{pids:?}");
@@ -179,7 +186,7 @@ fn workers_do_not_share_random_numbers() {
 
 #[test]
 fn messages_of_applications_are_in_the_log_of_the_pool() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         import os, subprocess, sys
         print('at import')
@@ -194,7 +201,7 @@ fn messages_of_applications_are_in_the_log_of_the_pool() {
         ",
     )
     .start();
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "response");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "response");
     for line in [
         "at import\n",
         "printed\n",
@@ -210,7 +217,7 @@ fn messages_of_applications_are_in_the_log_of_the_pool() {
 
 #[test]
 fn programs_that_an_application_starts_get_none_of_the_pools_descriptors() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import os, subprocess
         def application(environ, start_response):
@@ -222,8 +229,8 @@ fn programs_that_an_application_starts_get_none_of_the_pools_descriptors() {
     )
     .start();
     let other = pool.connect();
-    let mut wire = pool.connect();
-    let listed = wire.ask(&Ask::get("/").keep()).text();
+    let mut connection = pool.connect();
+    let listed = connection.ask(&FastcgiRequest::get("/").keep()).text();
     assert!(!listed.contains("socket:") && !listed.contains("eventpoll"), "{listed}");
     drop(other);
     pool.stop();
@@ -231,7 +238,7 @@ fn programs_that_an_application_starts_get_none_of_the_pools_descriptors() {
 
 #[test]
 fn an_exception_is_logged_with_its_request_and_the_worker_keeps_running() {
-    let mut pool = Setup::new(
+    let mut pool = PoolSetup::new(
         "
         import os
         def application(environ, start_response):
@@ -242,14 +249,14 @@ fn an_exception_is_logged_with_its_request_and_the_worker_keeps_running() {
         ",
     )
     .start();
-    let mut wire = pool.connect();
-    let before = wire.ask(&Ask::get("/").keep()).pid();
-    let page = wire.ask(&Ask::get("/raises").keep()).head();
+    let mut connection = pool.connect();
+    let before = connection.ask(&FastcgiRequest::get("/").keep()).pid();
+    let page = connection.ask(&FastcgiRequest::get("/raises").keep()).valid();
     assert_eq!(page.status, 500);
-    assert_eq!(wire.ask(&Ask::get("/").keep()).pid(), before);
+    assert_eq!(connection.ask(&FastcgiRequest::get("/").keep()).pid(), before);
     pool.await_log("request: ");
     let log = pool.stop();
-    assert!(only_entry(&log, "W0501").contains("what went wrong"), "{log}");
+    assert!(only_log_message(&log, "W0501").contains("what went wrong"), "{log}");
     let line = log
         .lines()
         .skip_while(|line| !line.contains("W0501"))
@@ -262,7 +269,7 @@ fn an_exception_is_logged_with_its_request_and_the_worker_keeps_running() {
 
 #[test]
 fn children_that_return_from_the_application_exit_on_every_thread() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import os, threading
         together = threading.Barrier(4)
@@ -275,12 +282,12 @@ fn children_that_return_from_the_application_exit_on_every_thread() {
             return [b'parent' if child else b'child']
         ",
     )
-    .words(&["--threads", "4"])
+    .args(&["--threads", "4"])
     .start();
-    let mut wires = [(); 4].map(|()| pool.connect());
-    wires.iter().for_each(|wire| wire.send(&Ask::get("/").bytes()));
-    for wire in &mut wires {
-        assert_eq!(wire.answer().text(), "parent");
+    let mut connections = [(); 4].map(|()| pool.connect());
+    connections.iter().for_each(|connection| connection.send(&FastcgiRequest::get("/").bytes()));
+    for connection in &mut connections {
+        assert_eq!(connection.response().text(), "parent");
     }
     pool.stop();
 }

@@ -11,13 +11,13 @@ use crate::{
     support::{
         assertions::codes,
         child_process::run,
-        fastcgi_client::Ask,
-        pool::{Setup, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, signal},
         web_servers::eventually,
     },
 };
 
-/// Those that only timers, limits and the system send, or nobody at all.
+/// Signals that only timers, limits and the system send.
 const STRAY: [Signal; 7] = [
     Signal::ALARM,
     Signal::VTALARM,
@@ -30,7 +30,7 @@ const STRAY: [Signal; 7] = [
 
 #[test]
 fn a_supervisor_keeps_running_after_unused_signals_and_logs_each_once() {
-    let mut pool = Setup::new(ECHO).start();
+    let mut pool = PoolSetup::new(ECHO).start();
     let worker = pool.workers(1);
     for (number, stray) in STRAY.into_iter().enumerate() {
         pool.signal(stray);
@@ -46,7 +46,7 @@ fn a_supervisor_keeps_running_after_unused_signals_and_logs_each_once() {
         assert_eq!(sent.code(), Some(0), "{}", sent.stderr);
         pool.await_log(&format!("signal {number}"));
     }
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
     assert_eq!(pool.workers(1), worker);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0732"; 9], "{log}");
@@ -55,7 +55,7 @@ fn a_supervisor_keeps_running_after_unused_signals_and_logs_each_once() {
 
 #[test]
 fn sigquit_stops_a_pool_gracefully() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     pool.signal(Signal::QUIT);
     let ended = pool.end();
     assert_eq!((ended.code(), codes(&ended.stderr).len()), (Some(0), 0), "{}", ended.stderr);
@@ -64,9 +64,9 @@ fn sigquit_stops_a_pool_gracefully() {
 #[test]
 fn a_template_keeps_running_after_unused_signals() {
     for preload in ["yes", "no"] {
-        let pool = Setup::new(ECHO).words(&["--preload", preload]).start();
-        // One that has not served counts as one that cannot begin.
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+        let pool = PoolSetup::new(ECHO).args(&["--preload", preload]).start();
+        // A worker that has not served counts as one that cannot start.
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
         let (template, worker) = (pool.template(), pool.workers(1)[0]);
         for stray in STRAY.into_iter().chain([Signal::HUP, Signal::USR1, Signal::USR2]) {
             signal(template, stray);
@@ -74,10 +74,12 @@ fn a_template_keeps_running_after_unused_signals() {
         // A worker that is forked now has none of them handled.
         signal(worker, Signal::ALARM);
         eventually("another worker serves", || pool.workers(1)[0] != worker);
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
         assert_eq!(pool.template(), template);
         signal(pool.workers(1)[0], Signal::PROF);
-        eventually("another worker serves", || pool.ask(&Ask::get("/")).head().status == 200);
+        eventually("another worker serves", || {
+            pool.ask(&FastcgiRequest::get("/")).valid().status == 200
+        });
         let log = pool.stop();
         assert_eq!(codes(&log), ["W0701"; 2], "{log}");
         assert!(log.contains("killed by SIGALRM") && log.contains("killed by SIGPROF"), "{log}");
@@ -86,7 +88,7 @@ fn a_template_keeps_running_after_unused_signals() {
 
 #[test]
 fn a_pool_outlives_a_log_that_may_not_grow() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let path = setup.path("error.log");
     let pool = setup.launch_to(File::create(&path).unwrap());
     let log = || fs::read_to_string(&path).unwrap();
@@ -99,7 +101,7 @@ fn a_pool_outlives_a_log_that_may_not_grow() {
     let worker = pool.workers(1)[0];
     signal(worker, Signal::KILL);
     eventually("another worker serves", || pool.workers(1)[0] != worker);
-    assert_eq!(pool.ask(&Ask::get("/")).text(), "/|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "/|");
     assert!(!log().contains("W0701"));
     limit(None);
     pool.signal(Signal::HUP);

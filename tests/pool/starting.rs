@@ -14,19 +14,19 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    pool::{ECHO, only_entry},
+    pool::{ECHO, only_log_message},
     support::{
-        assertions::{codes, whole},
-        child_process::{Running, piped, run},
-        fastcgi_client::{Ask, Wire},
-        install_dir::Place,
-        pool::{Pool, Setup, children, signal},
+        assertions::{codes, complete_response},
+        child_process::{RunningProcess, piped, run},
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        install_dir::InstallDir,
+        pool::{Pool, PoolSetup, children, signal},
         probe::python,
     },
 };
 
 /// A script that FastCGI's process managers and web servers execute by its path.
-fn script(place: &Place) -> std::path::PathBuf {
+fn script(dir: &InstallDir) -> std::path::PathBuf {
     let first_line = format!("#!WSGATE --python {}", python().display());
     let code = "
         import os, sys
@@ -37,7 +37,7 @@ fn script(place: &Place) -> std::path::PathBuf {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [environ['PATH_INFO'].encode('latin-1'), b'|' + environ['wsgi.input'].read()]
         ";
-    place.script("cgi-bin/app.fcgi", &first_line, code)
+    dir.script("cgi-bin/app.fcgi", &first_line, code)
 }
 
 /// `script`, with nothing but a path among its variables.
@@ -49,9 +49,9 @@ fn bare(script: &Path) -> Command {
 
 #[test]
 fn f01_a_script_with_a_listening_socket_on_descriptor_0_is_a_worker_even_if_1_and_2_are_closed() {
-    let place = Place::new();
-    let script = script(&place);
-    let path = place.path("app.sock");
+    let dir = InstallDir::new();
+    let script = script(&dir);
+    let path = dir.path("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut command = Command::new("sh");
     command
@@ -63,13 +63,13 @@ fn f01_a_script_with_a_listening_socket_on_descriptor_0_is_a_worker_even_if_1_an
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let running = Running::start(&mut command);
-    let mut wire = Wire::unix(&path);
-    // What is printed must not meet the connection or the listening socket.
+    let running = RunningProcess::start(&mut command);
+    let mut connection = FastcgiConnection::unix(&path);
+    // Printed output must not reach the connection or the listening socket.
     for _ in 0..3 {
-        assert_eq!(wire.ask(&Ask::post("/x", "body").keep()).text(), "/x|body");
+        assert_eq!(connection.ask(&FastcgiRequest::post("/x", "body").keep()).text(), "/x|body");
     }
-    let worker = wire.ask(&Ask::get("/").keep()).pid();
+    let worker = connection.ask(&FastcgiRequest::get("/").keep()).pid();
     for number in 0..3 {
         let open = fs::read_link(format!("/proc/{worker}/fd/{number}")).unwrap();
         assert_eq!(open, Path::new("/dev/null"), "descriptor {number}");
@@ -80,29 +80,32 @@ fn f01_a_script_with_a_listening_socket_on_descriptor_0_is_a_worker_even_if_1_an
 
 #[test]
 fn f02_a_listening_socket_means_fastcgi_and_anything_else_a_cgi_request_or_a_shell() {
-    let place = Place::new();
-    let script = script(&place);
-    let path = place.path("app.sock");
+    let dir = InstallDir::new();
+    let script = script(&dir);
+    let path = dir.path("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
     // Web servers that know nothing of FastCGI's rules have their own variables set while they
     // start it.
     let mut command = bare(&script);
-    place.describe(&mut command, &script);
+    dir.describe(&mut command, &script);
     piped(&mut command).stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
-    let running = Running::start(&mut command);
-    assert_eq!(Wire::unix(&path).ask(&Ask::get("/fastcgi")).text(), "/fastcgi|");
+    let running = RunningProcess::start(&mut command);
+    assert_eq!(
+        FastcgiConnection::unix(&path).ask(&FastcgiRequest::get("/fastcgi")).text(),
+        "/fastcgi|"
+    );
     running.signal(Signal::TERM);
     assert_eq!(running.end().code(), Some(0));
     // A socket that is connected has a peer.
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let mut command = place.request(&script);
+    let mut command = dir.request(&script);
     command.env("PATH_INFO", "/cgi").stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
-    let running = Running::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-    assert_eq!(whole(&running.end().stdout).body, b"/cgi|");
+    let running = RunningProcess::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    assert_eq!(complete_response(&running.end().stdout).body, b"/cgi|");
     drop(ours);
     // No socket at all.
-    let ended = run(place.request(&script).env("PATH_INFO", "/pipe"), "");
-    assert_eq!(whole(&ended.stdout).body, b"/pipe|");
+    let ended = run(dir.request(&script).env("PATH_INFO", "/pipe"), "");
+    assert_eq!(complete_response(&ended.stdout).body, b"/pipe|");
     let ended = run(&mut bare(&script), "");
     assert!(ended.text().ends_with('|'), "{ended:?}");
 }
@@ -115,21 +118,24 @@ fn addresses(log: &str) -> Vec<String> {
 
 #[test]
 fn f03_a_pool_listens_at_unix_ipv4_and_ipv6_sockets_alike() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let unix = format!("unix:{}", setup.path("app.sock").display());
     let pool = setup.listen(&[&unix, "127.0.0.1:0", "[::1]:0"]).start();
     let [first, ipv4, ipv6] = &addresses(&pool.log())[..] else { panic!("{}", pool.log()) };
     assert_eq!(first, &unix);
     assert!(ipv4.starts_with("127.0.0.1:") && ipv6.starts_with("[::1]:"), "{ipv4} {ipv6}");
     for (connect, path) in [
-        (Box::new(|| pool.connect()) as Box<dyn Fn() -> Wire>, "/unix"),
-        (Box::new(|| Wire::tcp(ipv4)), "/ipv4"),
-        (Box::new(|| Wire::tcp(ipv6)), "/ipv6"),
+        (Box::new(|| pool.connect()) as Box<dyn Fn() -> FastcgiConnection>, "/unix"),
+        (Box::new(|| FastcgiConnection::tcp(ipv4)), "/ipv4"),
+        (Box::new(|| FastcgiConnection::tcp(ipv6)), "/ipv6"),
     ] {
-        assert_eq!(connect().ask(&Ask::post(path, "body")).text(), format!("{path}|body"));
+        assert_eq!(
+            connect().ask(&FastcgiRequest::post(path, "body")).text(),
+            format!("{path}|body")
+        );
         let mut kept = connect();
         for _ in 0..2 {
-            assert_eq!(kept.ask(&Ask::get(path).keep()).text(), format!("{path}|"));
+            assert_eq!(kept.ask(&FastcgiRequest::get(path).keep()).text(), format!("{path}|"));
         }
     }
     pool.stop();
@@ -140,8 +146,11 @@ fn f03_a_lone_worker_serves_a_socket_of_any_family_on_descriptor_0() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let pool = Setup::new(ECHO).start_on(listener);
-        assert_eq!(Wire::tcp(&address).ask(&Ask::post("/", "body")).text(), "/|body");
+        let pool = PoolSetup::new(ECHO).start_on(listener);
+        assert_eq!(
+            FastcgiConnection::tcp(&address).ask(&FastcgiRequest::post("/", "body")).text(),
+            "/|body"
+        );
         pool.stop();
     }
 }
@@ -149,7 +158,7 @@ fn f03_a_lone_worker_serves_a_socket_of_any_family_on_descriptor_0() {
 #[test]
 fn f04_only_listed_web_servers_may_connect() {
     let start = |list: &str| {
-        let pool = Setup::new(ECHO)
+        let pool = PoolSetup::new(ECHO)
             .listen(&["127.0.0.1:0"])
             .variable("FCGI_WEB_SERVER_ADDRS", list)
             .start();
@@ -157,11 +166,14 @@ fn f04_only_listed_web_servers_may_connect() {
         (pool, address)
     };
     let (pool, address) = start("192.0.2.1,127.0.0.1");
-    assert_eq!(Wire::tcp(&address).ask(&Ask::get("/listed")).text(), "/listed|");
+    assert_eq!(
+        FastcgiConnection::tcp(&address).ask(&FastcgiRequest::get("/listed")).text(),
+        "/listed|"
+    );
     pool.stop();
     let (pool, address) = start("192.0.2.1,127.0.0.2");
     for _ in 0..3 {
-        Wire::tcp(&address).assert_closed();
+        FastcgiConnection::tcp(&address).assert_closed();
     }
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0405", "W0405"], "{log}");
@@ -174,11 +186,11 @@ fn f04_only_listed_web_servers_may_connect() {
 
 #[test]
 fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
-    let setup = |words: &[&str]| {
-        Setup::new(ECHO).words(words).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1")
+    let setup = |args: &[&str]| {
+        PoolSetup::new(ECHO).args(args).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1")
     };
     let socket = UnixListener::bind(setup(&[]).path("lone.sock")).unwrap();
-    let by_option = Setup::new(ECHO).words(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.1"]);
+    let by_option = PoolSetup::new(ECHO).args(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.1"]);
     for pool in [setup(&[]).launch(), by_option.launch(), setup(&[]).start_on(socket)] {
         let ended = pool.end();
         assert_eq!(ended.code(), Some(78), "{ended:?}");
@@ -190,18 +202,21 @@ fn f04_a_list_of_addresses_and_unix_sockets_alone_are_refused_at_the_start() {
     let pool = both.listen(&[&unix, "127.0.0.1:0"]).start();
     let tcp =
         addresses(&pool.log()).into_iter().find(|address| address.starts_with("127.")).unwrap();
-    assert_eq!(Wire::tcp(&tcp).ask(&Ask::get("/listed")).text(), "/listed|");
+    assert_eq!(
+        FastcgiConnection::tcp(&tcp).ask(&FastcgiRequest::get("/listed")).text(),
+        "/listed|"
+    );
     let log = pool.stop();
-    assert!(only_entry(&log, "W0105").contains("a Unix socket"), "{log}");
+    assert!(only_log_message(&log, "W0105").contains("a Unix socket"), "{log}");
 }
 
 #[test]
 fn f04_an_invalid_address_list_admits_no_client_and_is_logged() {
-    let setup = Setup::new(ECHO)
+    let setup = PoolSetup::new(ECHO)
         .listen(&["127.0.0.1:0"])
         .variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.1,localhost");
     let mut pool = setup.start();
-    Wire::tcp(&addresses(&pool.log())[0]).assert_closed();
+    FastcgiConnection::tcp(&addresses(&pool.log())[0]).assert_closed();
     pool.await_log("hint: ");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0105", "W0405"], "{log}");
@@ -226,16 +241,16 @@ fn f45_a_lone_worker_that_is_asked_to_stop_exits_with_0_and_one_that_crashes_doe
             return [b'fine']
         ";
     for (path, code_at_end) in [("/fine", Some(0)), ("/crash", None)] {
-        let setup = Setup::new(code);
+        let setup = PoolSetup::new(code);
         let socket = setup.path("app.sock");
         let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
-        let mut wire = Wire::unix(&socket);
-        wire.send(&Ask::get(path).bytes());
+        let mut connection = FastcgiConnection::unix(&socket);
+        connection.send(&FastcgiRequest::get(path).bytes());
         if path == "/fine" {
-            assert_eq!(wire.answer().text(), "fine");
+            assert_eq!(connection.response().text(), "fine");
             signal(lone(&pool), Signal::TERM);
         } else {
-            assert!(wire.try_answer().is_ok_and(|answer| answer.is_none()));
+            assert!(connection.try_response().is_ok_and(|response| response.is_none()));
         }
         assert_eq!(pool.end().code(), code_at_end);
     }
@@ -243,25 +258,25 @@ fn f45_a_lone_worker_that_is_asked_to_stop_exits_with_0_and_one_that_crashes_doe
 
 #[test]
 fn f45_a_lone_worker_whose_application_cannot_be_loaded_logs_it_and_exits() {
-    let setup = Setup::new("import there_is_no_such_module");
+    let setup = PoolSetup::new("import there_is_no_such_module");
     let socket = setup.path("app.sock");
     let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
-    assert_eq!(Wire::unix(&socket).ask(&Ask::get("/")).head().status, 500);
+    assert_eq!(FastcgiConnection::unix(&socket).ask(&FastcgiRequest::get("/")).valid().status, 500);
     let ended = pool.end();
     assert_eq!(ended.code(), Some(0));
-    only_entry(&ended.stderr, "W0302");
+    only_log_message(&ended.stderr, "W0302");
 }
 
 #[test]
 fn f46_a_lone_worker_with_idle_connections_exits_at_once_when_asked_to_stop() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     let socket = setup.path("app.sock");
     let pool = setup.start_on(UnixListener::bind(&socket).unwrap());
-    let mut kept = Wire::unix(&socket);
-    kept.ask(&Ask::get("/").keep());
-    let mut silent = Wire::unix(&socket);
+    let mut kept = FastcgiConnection::unix(&socket);
+    kept.ask(&FastcgiRequest::get("/").keep());
+    let mut silent = FastcgiConnection::unix(&socket);
     // Taken by the worker for certain: its connections are served in their order.
-    Wire::unix(&socket).ask(&Ask::get("/"));
+    FastcgiConnection::unix(&socket).ask(&FastcgiRequest::get("/"));
     let begin = std::time::Instant::now();
     signal(lone(&pool), Signal::TERM);
     kept.assert_closed();
@@ -273,25 +288,25 @@ fn f46_a_lone_worker_with_idle_connections_exits_at_once_when_asked_to_stop() {
 
 #[test]
 fn f46_a_lone_worker_that_is_asked_to_stop_finishes_its_request() {
-    let setup = Setup::new(super::GATED).gated();
+    let setup = PoolSetup::new(super::GATED).gated();
     let socket = setup.path("app.sock");
     let mut pool = setup.start_on(UnixListener::bind(&socket).unwrap());
-    let mut wire = Wire::unix(&socket);
-    wire.send(&Ask::post("/slow", "body").keep().bytes());
+    let mut connection = FastcgiConnection::unix(&socket);
+    connection.send(&FastcgiRequest::post("/slow", "body").keep().bytes());
     pool.await_log("at the gate");
     signal(lone(&pool), Signal::TERM);
     pool.open_gate();
-    assert_eq!(wire.answer().text(), "/slow|body");
-    wire.assert_closed();
+    assert_eq!(connection.response().text(), "/slow|body");
+    connection.assert_closed();
     assert_eq!(pool.end().code(), Some(0));
 }
 
 #[test]
 fn f55_a_socket_has_the_requested_mode_and_is_removed_with_its_pool() {
-    for (words, mode) in
+    for (args, mode) in
         [(&[][..], 0o660), (&["--socket-mode", "600"], 0o600), (&["--socket-mode", "666"], 0o666)]
     {
-        let pool = Setup::new(ECHO).words(words).start();
+        let pool = PoolSetup::new(ECHO).args(args).start();
         assert_eq!(fs::metadata(pool.socket()).unwrap().permissions().mode() & 0o777, mode);
         let mut found: Vec<_> = fs::read_dir(pool.socket().parent().unwrap()).unwrap().collect();
         found.retain(|entry| entry.as_ref().unwrap().file_name() != "run");
@@ -304,26 +319,26 @@ fn f55_a_socket_has_the_requested_mode_and_is_removed_with_its_pool() {
 
 #[test]
 fn f55_a_second_pool_does_not_take_the_socket_of_the_first() {
-    let first = Setup::new(ECHO).start();
+    let first = PoolSetup::new(ECHO).start();
     let ended = run(first.setup().command().stdin(Stdio::piped()), "");
     assert_eq!(ended.code(), Some(78));
     assert!(ended.stderr.contains("error[W0720]"), "{}", ended.stderr);
-    assert_eq!(first.ask(&Ask::get("/still")).text(), "/still|");
+    assert_eq!(first.ask(&FastcgiRequest::get("/still")).text(), "/still|");
     first.stop();
 }
 
 #[test]
 fn f55_a_socket_that_a_killed_pool_has_left_is_replaced() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     drop(UnixListener::bind(setup.path("app.sock")).unwrap());
     let pool = setup.start();
-    assert_eq!(pool.ask(&Ask::get("/new")).text(), "/new|");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/new")).text(), "/new|");
     pool.stop();
 }
 
 #[test]
 fn f55_a_file_at_the_sockets_path_that_is_no_socket_is_left_alone() {
-    let setup = Setup::new(ECHO);
+    let setup = PoolSetup::new(ECHO);
     fs::write(setup.path("app.sock"), "precious").unwrap();
     let ended = run(setup.command().stdin(Stdio::piped()), "");
     assert_eq!(ended.code(), Some(78));

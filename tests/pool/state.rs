@@ -1,46 +1,45 @@
-//! What loading has made of its process is what the requests of a pool find; streams are whole
-//! again for the next.
+//! The requests of a pool find the process state that loading has set, and intact standard streams.
 
 use std::os::unix::net::UnixListener;
 
 use crate::{
     support::{
-        fastcgi_client::{Ask, Wire},
-        pool::Setup,
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        pool::PoolSetup,
         web_servers::eventually,
     },
     warm::state::CONFIGURES,
 };
 
-fn configures() -> Setup {
-    Setup::new(CONFIGURES).variable("GONE", "1").variable("UNSET", "1")
+fn configures() -> PoolSetup {
+    PoolSetup::new(CONFIGURES).variable("GONE", "1").variable("UNSET", "1")
 }
 
 #[test]
 fn the_process_state_that_loading_has_set_stays_in_a_worker() {
     let mut states = Vec::new();
-    for words in [["--preload", "yes"], ["--preload", "no"], ["--threads", "2"]] {
-        let pool = configures().words(&words).start();
-        let head = pool.ask(&Ask::get("/")).head();
-        let state = head.fields.iter().find(|(name, _)| name == "X-State").unwrap().1.clone();
+    for args in [["--preload", "yes"], ["--preload", "no"], ["--threads", "2"]] {
+        let pool = configures().args(&args).start();
+        let response = pool.ask(&FastcgiRequest::get("/")).valid();
+        let state = response.fields.iter().find(|(name, _)| name == "X-State").unwrap().1.clone();
         assert!(
             state.starts_with("['/srv/trac', '/opt/bin:") && !state.contains("False"),
-            "{words:?}: {state}"
+            "{args:?}: {state}"
         );
         // Threads beside the first have a decimal context of their own.
-        states.push(if words[0] == "--threads" { state.replace(", 28,", ", 7,") } else { state });
+        states.push(if args[0] == "--threads" { state.replace(", 28,", ", 7,") } else { state });
         pool.stop();
     }
     let setup = configures();
     let path = setup.path("app.sock");
     let pool = setup.start_on(UnixListener::bind(&path).unwrap());
-    let head = Wire::unix(&path).ask(&Ask::get("/")).head();
-    states.push(head.fields.iter().find(|(name, _)| name == "X-State").unwrap().1.clone());
+    let response = FastcgiConnection::unix(&path).ask(&FastcgiRequest::get("/")).valid();
+    states.push(response.fields.iter().find(|(name, _)| name == "X-State").unwrap().1.clone());
     drop(pool);
     assert!(states.iter().all(|state| *state == states[0]), "{states:#?}");
 }
 
-/// Does to the standard streams what the path says, and writes a line to each.
+/// Damages the standard streams as the query says, and writes a line to each.
 pub(crate) const STREAMS: &str = "
     import io, os, sys
     BORN = os.getpid()
@@ -86,42 +85,49 @@ pub(crate) const STREAMS: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
-/// What requests do.
+/// The ways to damage the standard streams.
 pub(crate) const DEEDS: [&str; 9] =
     ["replace", "close", "wrap", "remove", "half", "none", "set", "shut", "last"];
 
-/// Asserts that each request with these queries has written its lines, each by itself.
+/// The lines that requests with these queries write to the log.
+fn expected_lines(queries: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for query in queries {
+        lines.extend(["printed by", "an error of", "written by"].map(|it| format!("{it} {query}")));
+        if query.contains("half") {
+            let halves = ["half a line of", "half an error of", "half written by"];
+            lines.extend(halves.map(|it| format!("{it} {query}")));
+        }
+    }
+    lines
+}
+
+/// Returns whether each request with these queries has written its lines, the last one to its end.
+pub(crate) fn has_all_lines(log: &str, queries: &[String]) -> bool {
+    let lines: Vec<&str> = log.lines().collect();
+    log.ends_with('\n') && expected_lines(queries).iter().all(|line| lines.contains(&line.as_str()))
+}
+
+/// Asserts that each request with these queries has written each of its lines once.
 #[track_caller]
 pub(crate) fn assert_lines(log: &str, queries: &[String]) {
-    for query in queries {
-        for line in ["printed by", "an error of", "written by"] {
-            let line = format!("{line} {query}");
-            assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "`{line}`: {log}");
-        }
-        if query.contains("half") {
-            for line in ["half a line of", "half an error of", "half written by"] {
-                let line = format!("{line} {query}");
-                assert_eq!(
-                    log.lines().filter(|found| *found == line).count(),
-                    1,
-                    "`{line}`: {log}"
-                );
-            }
-        }
+    for line in expected_lines(queries) {
+        assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "`{line}`: {log}");
     }
     assert!(log.ends_with('\n'), "{log}");
 }
 
 #[test]
 fn changes_of_a_request_to_the_standard_streams_end_with_it() {
-    for words in [["--threads", "1"], ["--preload", "no"]] {
-        let pool = Setup::new(STREAMS).words(&words).start();
+    for args in [["--threads", "1"], ["--preload", "no"]] {
+        let pool = PoolSetup::new(STREAMS).args(&args).start();
         let queries: Vec<String> =
             (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
         for query in &queries {
-            let answer =
-                pool.ask(&Ask::get("/").without("QUERY_STRING").param("QUERY_STRING", query));
-            assert_eq!(answer.head().status, 200, "{words:?} {query}: {}", pool.log());
+            let response = pool.ask(
+                &FastcgiRequest::get("/").without("QUERY_STRING").param("QUERY_STRING", query),
+            );
+            assert_eq!(response.valid().status, 200, "{args:?} {query}: {}", pool.log());
         }
         assert_lines(&pool.stop(), &queries);
     }
@@ -129,7 +135,7 @@ fn changes_of_a_request_to_the_standard_streams_end_with_it() {
 
 #[test]
 fn streams_that_one_thread_replaces_are_whole_again_when_no_request_is_served() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import io, os, sys
         FIRST = sys.stdout
@@ -145,24 +151,26 @@ fn streams_that_one_thread_replaces_are_whole_again_when_no_request_is_served() 
             return [str(sys.stdout is FIRST).encode()]
         ",
     )
-    .words(&["--threads", "2"])
+    .args(&["--threads", "2"])
     .gated();
     let mut pool = pool.start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").bytes());
+    slow.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("at the gate");
     // The end of another request takes nothing from one that captures what it prints.
-    assert_eq!(pool.ask(&Ask::get("/fast")).text(), "False");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/fast")).text(), "False");
     pool.open_gate();
-    assert_eq!(slow.answer().text(), "captured");
+    assert_eq!(slow.response().text(), "captured");
     // The response may arrive before the end of its request, which restores the stream.
-    eventually("the stream is restored", || pool.ask(&Ask::get("/after")).text() == "True");
+    eventually("the stream is restored", || {
+        pool.ask(&FastcgiRequest::get("/after")).text() == "True"
+    });
     pool.stop();
 }
 
 #[test]
 fn half_a_line_of_one_thread_is_no_part_of_anothers() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         import os
         def application(environ, start_response):
@@ -177,16 +185,16 @@ fn half_a_line_of_one_thread_is_no_part_of_anothers() {
             return [b'']
         ",
     )
-    .words(&["--threads", "2"])
+    .args(&["--threads", "2"])
     .gated();
     let mut pool = pool.start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").bytes());
+    slow.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("at the gate");
-    pool.ask(&Ask::get("/fast"));
+    pool.ask(&FastcgiRequest::get("/fast"));
     pool.await_log("begun by /fast and ended by /fast\n");
     pool.open_gate();
-    slow.answer();
+    slow.response();
     pool.await_log("begun by /slow and ended by /slow\n");
     pool.stop();
 }
@@ -194,7 +202,7 @@ fn half_a_line_of_one_thread_is_no_part_of_anothers() {
 #[test]
 fn a_pool_is_mounted_where_its_option_says() {
     for preload in ["yes", "no"] {
-        let pool = Setup::new(
+        let pool = PoolSetup::new(
             "
             FIRST = []
             def application(environ, start_response):
@@ -205,7 +213,7 @@ fn a_pool_is_mounted_where_its_option_says() {
                 environ['PATH_INFO']).encode()]
             ",
         )
-        .words(&[
+        .args(&[
             "--script-name",
             "/app",
             "--warm-up",
@@ -214,17 +222,20 @@ fn a_pool_is_mounted_where_its_option_says() {
             preload,
         ])
         .start();
-        let ask = |script_name: &str, path: &str| {
-            let ask = Ask::get(path).without("SCRIPT_NAME").param("SCRIPT_NAME", script_name);
+        let request = |script_name: &str, path: &str| {
+            let request =
+                FastcgiRequest::get(path).without("SCRIPT_NAME").param("SCRIPT_NAME", script_name);
             pool.ask(
-                &ask.without("REQUEST_URI").param("REQUEST_URI", format!("{script_name}{path}")),
+                &request
+                    .without("REQUEST_URI")
+                    .param("REQUEST_URI", format!("{script_name}{path}")),
             )
             .text()
         };
         let first = "/app /w /app/w?x=y www.example.org https";
-        assert_eq!(ask("", "/app/page"), format!("{first}|/app|/page"), "{preload}");
-        assert_eq!(ask("/app", "/page"), format!("{first}|/app|/page"), "{preload}");
-        assert_eq!(ask("", "/application"), format!("{first}||/application"), "{preload}");
+        assert_eq!(request("", "/app/page"), format!("{first}|/app|/page"), "{preload}");
+        assert_eq!(request("/app", "/page"), format!("{first}|/app|/page"), "{preload}");
+        assert_eq!(request("", "/application"), format!("{first}||/application"), "{preload}");
         pool.stop();
     }
 }

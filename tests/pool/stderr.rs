@@ -4,9 +4,9 @@
 use fastcgi_server::bodies::ProtocolStatus;
 
 use crate::support::{
-    assertions::whole,
-    fastcgi_client::{Answer, Ask, Said},
-    pool::{Pool, Setup},
+    assertions::complete_response,
+    fastcgi_client::{FastcgiRequest, FastcgiResponse, Received},
+    pool::{Pool, PoolSetup},
 };
 
 /// Writes to its log before the head, between blocks, and when all blocks are out.
@@ -37,13 +37,13 @@ const TALKS: &str = "
     ";
 
 fn talking() -> Pool {
-    Setup::new(TALKS).words(&["--errors-to-server"]).start()
+    PoolSetup::new(TALKS).args(&["--errors-to-server"]).start()
 }
 
-/// What was said on `FCGI_STDERR`, record by record.
-fn stderr(answer: &Answer) -> Vec<String> {
-    let records = answer.said.iter().filter_map(|said| match said {
-        Said::Stderr(_, bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+/// The contents of `FCGI_STDERR`, record by record.
+fn stderr(response: &FastcgiResponse) -> Vec<String> {
+    let records = response.said.iter().filter_map(|said| match said {
+        Received::Stderr(_, bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     });
     records.collect()
@@ -52,9 +52,9 @@ fn stderr(answer: &Answer) -> Vec<String> {
 #[test]
 fn f25_wsgi_errors_goes_to_stderr_and_the_response_to_stdout() {
     let pool = talking();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/").keep().id(0x0102).bytes());
-    let records = wire.records();
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/").keep().id(0x0102).bytes());
+    let records = connection.records();
     let kinds: Vec<_> =
         records.iter().map(|record| (record.header[1], record.content.len())).collect();
     // 6 is FCGI_STDOUT, 7 FCGI_STDERR, 3 FCGI_END_REQUEST (FastCGI 1.0, 8).
@@ -73,32 +73,32 @@ fn f25_wsgi_errors_goes_to_stderr_and_the_response_to_stdout() {
         .filter(|record| record.header[1] == 6)
         .flat_map(|r| r.content.clone())
         .collect();
-    assert_eq!(whole(&stdout).body, b"one,two");
+    assert_eq!(complete_response(&stdout).body, b"one,two");
     assert_eq!(records[1].content, b"before the head\n");
     let log = pool.stop();
-    for words in ["before the head\n", "between blocks\n", "twice\n", "at the end\n"] {
-        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    for args in ["before the head\n", "between blocks\n", "twice\n", "at the end\n"] {
+        assert_eq!(log.matches(args).count(), 1, "{args}: {log}");
     }
 }
 
 #[test]
 fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
     let pool = talking();
-    let answer = pool.ask(&Ask::get("/"));
-    let kinds: String = answer
+    let response = pool.ask(&FastcgiRequest::get("/"));
+    let kinds: String = response
         .said
         .iter()
         .map(|said| match said {
-            Said::Stdout(..) => 'o',
-            Said::StdoutEnd(_) => 'O',
-            Said::Stderr(..) => 'e',
-            Said::StderrEnd(_) => 'E',
+            Received::Stdout(..) => 'o',
+            Received::StdoutEnd(_) => 'O',
+            Received::Stderr(..) => 'e',
+            Received::StderrEnd(_) => 'E',
             _ => '.',
         })
         .collect();
-    assert_eq!(kinds, "oeeeoeOE.", "{answer:?}");
+    assert_eq!(kinds, "oeeeoeOE.", "{response:?}");
     assert_eq!(
-        stderr(&answer),
+        stderr(&response),
         ["before the head\n", "between blocks\n", "twice\n", "at the end\n"]
     );
     pool.stop();
@@ -107,29 +107,29 @@ fn f32_records_of_stdout_and_stderr_stand_among_each_other() {
 #[test]
 fn f33_an_empty_stderr_is_not_sent() {
     let pool = talking();
-    let mut wire = pool.connect();
-    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
+    let mut connection = pool.connect();
+    assert_eq!(connection.ask(&FastcgiRequest::get("/silent").keep()).text(), "response");
     // After a request that did write, too.
-    assert!(!stderr(&wire.ask(&Ask::get("/").keep())).is_empty());
-    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
+    assert!(!stderr(&connection.ask(&FastcgiRequest::get("/").keep())).is_empty());
+    assert_eq!(connection.ask(&FastcgiRequest::get("/silent").keep()).text(), "response");
     pool.stop();
 }
 
 #[test]
 fn f51_errors_before_the_response_headers_wait_for_them_up_to_64_kib() {
     let pool = talking();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/much").keep().bytes());
-    let answer = wire.answer();
-    let Some(Said::Stdout(1, first)) = answer.said.first() else { panic!("{answer:?}") };
-    assert!(first.starts_with(b"Status: 200 OK\r\n") && first.ends_with(b"one,"), "{answer:?}");
-    let said = stderr(&answer).concat();
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/much").keep().bytes());
+    let response = connection.response();
+    let Some(Received::Stdout(1, first)) = response.said.first() else { panic!("{response:?}") };
+    assert!(first.starts_with(b"Status: 200 OK\r\n") && first.ends_with(b"one,"), "{response:?}");
+    let said = stderr(&response).concat();
     assert!(said.starts_with("before the head\nline 0\nline 1\n"), "{said}");
     assert!((60_000..70_000).contains(&said.len()), "{}", said.len());
     assert_eq!(said.matches("the pool's own log has it").count(), 1, "{said}");
-    // There is room again for what comes later.
+    // The buffer has room again for later errors.
     assert!(said.ends_with("between blocks\ntwice\nat the end\n"), "{said}");
-    assert_eq!(wire.ask(&Ask::get("/silent").keep()).text(), "response");
+    assert_eq!(connection.ask(&FastcgiRequest::get("/silent").keep()).text(), "response");
     let log = pool.stop();
     assert!(log.contains("line 99999\n"));
 }
@@ -137,24 +137,25 @@ fn f51_errors_before_the_response_headers_wait_for_them_up_to_64_kib() {
 #[test]
 fn f51_the_log_message_of_an_error_page_follows_its_headers() {
     let pool = talking();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/raises").param("UNIQUE_ID", "the_id_of_the_request").bytes());
-    let answer = wire.answer();
-    assert_eq!(answer.end.protocol_status, ProtocolStatus::RequestComplete);
+    let mut connection = pool.connect();
+    connection
+        .send(&FastcgiRequest::get("/raises").param("UNIQUE_ID", "the_id_of_the_request").bytes());
+    let response = connection.response();
+    assert_eq!(response.end.protocol_status, ProtocolStatus::RequestComplete);
     assert!(
-        matches!(&answer.said[0], Said::Stdout(1, page) if page.starts_with(b"Status: 500 ")),
-        "{answer:?}"
+        matches!(&response.said[0], Received::Stdout(1, page) if page.starts_with(b"Status: 500 ")),
+        "{response:?}"
     );
-    let said = stderr(&answer);
+    let said = stderr(&response);
     assert_eq!((said.len(), said[0].as_str()), (2, "before the head\n"), "{said:?}");
-    for words in [
+    for args in [
         "wsgate: error[W0501]",
         "ValueError: nothing has left",
         "request: the_id_of_the_request GET /raises",
     ] {
-        assert!(said[1].contains(words), "{said:?}");
+        assert!(said[1].contains(args), "{said:?}");
     }
-    wire.assert_closed();
+    connection.assert_closed();
     let log = pool.stop();
     assert_eq!(log.matches("W0501").count(), 1, "{log}");
 }
@@ -162,16 +163,16 @@ fn f51_the_log_message_of_an_error_page_follows_its_headers() {
 #[test]
 fn the_reason_of_a_cut_response_is_sent_before_the_connection_closes() {
     let pool = talking();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/cut").keep().bytes());
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/cut").keep().bytes());
     let mut said = Vec::new();
-    // What follows the last record is no record: a web server sees that the response is cut.
-    while let Ok(Some(next)) = wire.try_next() {
+    // The bytes after the last record are no record, which shows a web server the cut.
+    while let Ok(Some(next)) = connection.try_next() {
         said.push(next);
     }
     let last = said.pop();
     assert!(
-        matches!(&last, Some(Said::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0502]")),
+        matches!(&last, Some(Received::Stderr(1, entry)) if entry.starts_with(b"wsgate: error[W0502]")),
         "{last:?}"
     );
     pool.stop();
@@ -179,7 +180,7 @@ fn the_reason_of_a_cut_response_is_sent_before_the_connection_closes() {
 
 #[test]
 fn errors_after_a_complete_response_go_to_the_log_of_the_pool_alone() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         class Response(list):
             def close(self):
@@ -192,11 +193,11 @@ fn errors_after_a_complete_response_go_to_the_log_of_the_pool_alone() {
             return response
         ",
     )
-    .words(&["--errors-to-server"])
+    .args(&["--errors-to-server"])
     .start();
-    let mut wire = pool.connect();
+    let mut connection = pool.connect();
     for _ in 0..3 {
-        assert_eq!(wire.ask(&Ask::get("/").keep()).text(), "response");
+        assert_eq!(connection.ask(&FastcgiRequest::get("/").keep()).text(), "response");
     }
     let log = pool.stop();
     assert_eq!(log.matches("when all is said\n").count(), 3, "{log}");

@@ -18,11 +18,11 @@ use rustix::{
 };
 
 use crate::support::{
-    assertions::whole,
-    child_process::Running,
-    fastcgi_client::Ask,
-    install_dir::Place,
-    pool::{Pool, Setup, signal},
+    assertions::complete_response,
+    child_process::RunningProcess,
+    fastcgi_client::FastcgiRequest,
+    install_dir::InstallDir,
+    pool::{Pool, PoolSetup, signal},
     web_servers::eventually,
 };
 
@@ -41,7 +41,7 @@ fn talks(number: u32) -> String {
     )
 }
 
-/// What one request may take: a message waits for a second, the first time.
+/// The limit of one request: the first message waits for a second.
 const REQUEST_LIMIT: Duration = Duration::from_secs(6);
 
 /// Fills what leads to a reader that has stopped.
@@ -56,12 +56,14 @@ fn fill(mut entrance: &File) {
 
 /// Waits for the answer to a request, which comes in time.
 #[track_caller]
-fn answers(pool: &Pool, number: u32) {
+fn responses(pool: &Pool, number: u32) {
     let expected = format!("release {number}");
     eventually(&expected, || {
-        let mut wire = pool.connect();
+        let mut connection = pool.connect();
         let begun = Instant::now();
-        let answer = wire.try_send(&Ask::get("/").bytes()).and_then(|()| wire.try_answer());
+        let answer = connection
+            .try_send(&FastcgiRequest::get("/").bytes())
+            .and_then(|()| connection.try_response());
         assert!(begun.elapsed() < REQUEST_LIMIT, "{:?}", begun.elapsed());
         matches!(answer, Ok(Some(answer)) if answer.text() == expected)
     });
@@ -71,21 +73,21 @@ fn answers(pool: &Pool, number: u32) {
 #[track_caller]
 fn lives(pool: &Pool) {
     eventually("the pool listens", || pool.socket().exists());
-    answers(pool, 1);
-    answers(pool, 1);
+    responses(pool, 1);
+    responses(pool, 1);
     pool.setup().release(&talks(2));
-    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
-    answers(pool, 2);
+    assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
+    responses(pool, 2);
     eventually("the old worker has ended", || pool.workers(1).len() == 1);
     signal(pool.workers(1)[0], Signal::KILL);
-    answers(pool, 2);
+    responses(pool, 2);
     pool.setup().release("this is no Python");
-    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(1));
-    answers(pool, 2);
+    assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(1));
+    responses(pool, 2);
     pool.setup().release(&talks(3));
     signal(pool.template(), Signal::KILL);
-    answers(pool, 3);
-    assert_eq!(pool.tell(&["status", "app"]).code(), Some(0));
+    responses(pool, 3);
+    assert_eq!(pool.run_wsgate(&["status", "app"]).code(), Some(0));
 }
 
 /// Ends a pool whose log nobody reads.
@@ -107,12 +109,12 @@ fn is_read_again(pool: Pool, exit: impl Into<File>) {
         exit.read_to_end(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     });
-    answers(&pool, 3);
+    responses(&pool, 3);
     ends(pool);
     let log = reading.join().unwrap();
     let log = log.trim_start_matches('.');
     assert!(log.contains("warning[W0743]"), "{log}");
-    // What the supervisor has said is not lost: it is little.
+    // The few messages of the supervisor are not lost.
     for code in ["W0710", "W0711", "W0701", "W0715", "W0703", "W0712"] {
         assert!(log.contains(code), "{code}: {log}");
     }
@@ -130,9 +132,10 @@ fn a_pool_whose_error_log_is_a_full_pipe_or_socket_keeps_serving_and_logs_the_lo
             };
             let entrance = File::from(entrance);
             fill(&entrance);
-            let mut setup = Setup::new(&talks(1)).words(&["--preload", preload, "--threads", "2"]);
+            let mut setup =
+                PoolSetup::new(&talks(1)).args(&["--preload", preload, "--threads", "2"]);
             if access {
-                setup = setup.words(&["--access-log", "-"]);
+                setup = setup.args(&["--access-log", "-"]);
             }
             let pool = setup.launch_to(entrance);
             lives(&pool);
@@ -160,20 +163,20 @@ fn full_fifo(path: &Path) -> File {
 
 #[test]
 fn a_pool_whose_error_log_is_a_named_pipe_that_nobody_reads_keeps_serving() {
-    let setup = Setup::new(&talks(1));
+    let setup = PoolSetup::new(&talks(1));
     let path = setup.path("error.fifo");
     let exit = full_fifo(&path);
-    let pool = setup.words(&["--error-log", path.to_str().unwrap()]).launch();
+    let pool = setup.args(&["--error-log", path.to_str().unwrap()]).launch();
     lives(&pool);
     pool.signal(Signal::USR1);
-    answers(&pool, 3);
+    responses(&pool, 3);
     is_read_again(pool, exit);
 }
 
 #[test]
 fn an_access_log_that_nobody_reads_keeps_no_request_waiting() {
-    for words in [&["--threads", "1"], &["--threads", "3"]] {
-        let setup = Setup::new(
+    for args in [&["--threads", "1"], &["--threads", "3"]] {
+        let setup = PoolSetup::new(
             "
             def application(environ, start_response):
                 start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -182,10 +185,10 @@ fn an_access_log_that_nobody_reads_keeps_no_request_waiting() {
         );
         let path = setup.path("access.fifo");
         let mut exit = full_fifo(&path);
-        let mut pool = setup.words(words).words(&["--access-log", path.to_str().unwrap()]).start();
+        let mut pool = setup.args(args).args(&["--access-log", path.to_str().unwrap()]).start();
         let begun = Instant::now();
         for _ in 0..30 {
-            assert_eq!(pool.ask(&Ask::get("/lost")).text(), "hello");
+            assert_eq!(pool.ask(&FastcgiRequest::get("/lost")).text(), "hello");
         }
         assert!(begun.elapsed() < REQUEST_LIMIT, "{:?}", begun.elapsed());
         pool.await_log("lines of the access log are lost: nobody reads it");
@@ -194,7 +197,7 @@ fn an_access_log_that_nobody_reads_keeps_no_request_waiting() {
         while read < 1 << 16 {
             read += exit.read(&mut piece).unwrap();
         }
-        assert_eq!(pool.ask(&Ask::get("/kept")).text(), "hello");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/kept")).text(), "hello");
         pool.await_log("lines of this process that were lost: ");
         let mut lines = String::new();
         while !lines.contains("GET /kept ") {
@@ -210,7 +213,7 @@ fn an_access_log_that_nobody_reads_keeps_no_request_waiting() {
 fn a_slow_request_whose_stacks_nobody_would_read_is_served() {
     let (exit, entrance) = pipe().unwrap();
     let entrance = File::from(entrance);
-    let setup = Setup::new(
+    let setup = PoolSetup::new(
         "
         import time
         def application(environ, start_response):
@@ -220,16 +223,16 @@ fn a_slow_request_whose_stacks_nobody_would_read_is_served() {
         ",
     );
     fill(&entrance);
-    let pool = setup.words(&["--slow", "1"]).launch_to(entrance);
+    let pool = setup.args(&["--slow", "1"]).launch_to(entrance);
     eventually("the pool listens", || pool.socket().exists());
-    answers(&pool, 1);
+    responses(&pool, 1);
     ends(pool);
     drop(exit);
 }
 
 #[test]
 fn a_cgi_request_whose_error_log_nobody_reads_has_its_response() {
-    let place = Place::new();
+    let dir = InstallDir::new();
     let fails = "
         import os
         def application(environ, start_response):
@@ -238,17 +241,17 @@ fn a_cgi_request_whose_error_log_nobody_reads_has_its_response() {
                 os._exit(3)
             raise ValueError('no')
         ";
-    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE", fails);
+    let script = dir.script("cgi-bin/app.wsgi", "#!WSGATE", fails);
     for query in ["raises", "exits"] {
         let (_exit, entrance) = pipe().unwrap();
         let entrance = File::from(entrance);
         fill(&entrance);
-        let mut command: Command = place.request(&script);
+        let mut command: Command = dir.request(&script);
         command.env("QUERY_STRING", query).stdout(Stdio::piped()).stderr(Stdio::from(entrance));
         let begun = Instant::now();
-        let mut running = Running::start(&mut command);
+        let mut running = RunningProcess::start(&mut command);
         let response = running.await_end_of_output().to_vec();
-        assert_eq!(whole(&response).status, 500);
+        assert_eq!(complete_response(&response).status, 500);
         assert!(begun.elapsed() < REQUEST_LIMIT, "{query}: {:?}", begun.elapsed());
     }
 }
@@ -263,7 +266,7 @@ fn a_lone_worker_whose_log_is_full_serves_slow_requests_and_exits() {
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'slow']
         ";
-    let setup = Setup::new(code).words(&["--slow", "1"]).listen(&[]);
+    let setup = PoolSetup::new(code).args(&["--slow", "1"]).listen(&[]);
     let listener = std::os::unix::net::UnixListener::bind(setup.path("app.sock")).unwrap();
     let (_reader, writer) = pipe().unwrap();
     fill(&File::from(writer.try_clone().unwrap()));
@@ -271,7 +274,7 @@ fn a_lone_worker_whose_log_is_full_serves_slow_requests_and_exits() {
     command.stdin(std::os::fd::OwnedFd::from(listener)).stderr(writer);
     let pool = setup.launch_quietly(&mut command);
     for _ in 0..2 {
-        assert_eq!(pool.ask(&Ask::get("/")).text(), "slow");
+        assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "slow");
     }
     pool.signal(Signal::TERM);
     assert_eq!(pool.end().code(), Some(0));

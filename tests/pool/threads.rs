@@ -14,8 +14,8 @@ use crate::{
     each_mode::in_each_mode,
     support::{
         assertions::codes,
-        fastcgi_client::Ask,
-        pool::{Pool, Setup, count, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup, count, signal},
         web_servers::{eventually, venv},
     },
 };
@@ -64,17 +64,18 @@ const STACK: &str = "
 
 /// The responses of a pool of two threads to two requests that meet.
 fn two(pool: &Pool, path: &str) -> Vec<String> {
-    let mut wires: Vec<_> = (0..2).map(|_| pool.connect()).collect();
-    wires.iter().for_each(|wire| wire.send(&Ask::get(path).bytes()));
-    let mut texts: Vec<_> = wires.iter_mut().map(|wire| wire.answer().text()).collect();
+    let mut connections: Vec<_> = (0..2).map(|_| pool.connect()).collect();
+    connections.iter().for_each(|connection| connection.send(&FastcgiRequest::get(path).bytes()));
+    let mut texts: Vec<_> =
+        connections.iter_mut().map(|connection| connection.response().text()).collect();
     texts.sort_unstable();
     texts
 }
 
 #[test]
 fn recursion_through_c_code_is_an_exception_in_every_thread() {
-    for words in [&["--threads", "2"][..], &["--threads", "2", "--preload", "no"]] {
-        let pool = Setup::new(RECURSES).words(words).start();
+    for args in [&["--threads", "2"][..], &["--threads", "2", "--preload", "no"]] {
+        let pool = PoolSetup::new(RECURSES).args(args).start();
         assert_eq!(two(&pool, "/both"), ["False RecursionError", "True RecursionError"]);
         assert_eq!(codes(&pool.stop()), [""; 0]);
     }
@@ -105,7 +106,8 @@ fn numpy_computes_the_same_in_every_thread() {
             start_response('200 OK', [('Content-Type', 'text/plain'), ('X-Pid', str(os.getpid()))])
             return [b'right' if max(wrong) < 1e-6 else repr(wrong).encode()]
         ";
-    let setup = Setup::new(COMPUTES).words(&["--threads", "2", "--venv", venv().to_str().unwrap()]);
+    let setup =
+        PoolSetup::new(COMPUTES).args(&["--threads", "2", "--venv", venv().to_str().unwrap()]);
     let pool = setup.variable("OPENBLAS_NUM_THREADS", "1").start();
     for _ in 0..10 {
         assert_eq!(two(&pool, "/"), ["right", "right"]);
@@ -115,12 +117,12 @@ fn numpy_computes_the_same_in_every_thread() {
 
 #[test]
 fn a_thread_has_the_stack_size_of_the_limit_or_of_the_application() {
-    // In KiB; a thread of glibc may lose a page or gain one.
+    // The expected sizes are in KiB. glibc may add or take a page.
     for (limit, asked, expected) in [
         ("8192", "", 8192),
         ("16384", "", 16384),
         ("unlimited", "", 8192),
-        // As little as Python can live with, and more than any machine has.
+        // The smallest stack that Python accepts, and more than any machine has.
         ("1024", "", 2048),
         ("1099511627776", "", 8192),
         ("8192", "threading.stack_size(1 << 24)", 16384),
@@ -129,7 +131,7 @@ fn a_thread_has_the_stack_size_of_the_limit_or_of_the_application() {
     ] {
         for preload in ["yes", "no"] {
             let code = STACK.replace("APPLICATION", asked);
-            let setup = Setup::new(&code).words(&["--threads", "2", "--preload", preload]);
+            let setup = PoolSetup::new(&code).args(&["--threads", "2", "--preload", preload]);
             let shell = format!("ulimit -Ss {limit} && exec \"$@\"");
             let mut pool = setup.launch_by(&["sh", "-c", &shell, "sh"]);
             pool.await_log("W0710");
@@ -143,7 +145,7 @@ fn a_thread_has_the_stack_size_of_the_limit_or_of_the_application() {
     }
 }
 
-/// Waits until two requests are here, and until it is let go on.
+/// Waits until two requests are here, and until the gate opens.
 const MEETS: &str = "
     import os, threading
     both = threading.Barrier(2)
@@ -161,7 +163,7 @@ const MEETS: &str = "
 
 /// A pool of a user that has no other process, and may have `limit` processes and threads; nothing
 /// where the tests may not be another user.
-fn limited(setup: Setup, limit: usize) -> Option<Pool> {
+fn limited(setup: PoolSetup, limit: usize) -> Option<Pool> {
     if !geteuid().is_root() {
         return None;
     }
@@ -176,9 +178,9 @@ fn limited(setup: Setup, limit: usize) -> Option<Pool> {
         chown(entry.unwrap().path(), Some(user), Some(user)).unwrap();
     }
     let (nproc, user) = (format!("--nproc={limit}:1000"), user.to_string());
-    let words =
+    let args =
         ["prlimit", &nproc, "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--"];
-    Some(setup.words(&["--user", &user, "--group", &user]).launch_by(&words))
+    Some(setup.args(&["--user", &user, "--group", &user]).launch_by(&args))
 }
 
 /// Lets a process have more processes and threads. Its own user may do so where root lacks a
@@ -200,41 +202,41 @@ fn has_timekeeper(pid: i32) -> bool {
 
 fn threads_in_status(pool: &Pool) -> usize {
     let status: serde_json::Value =
-        serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
+        serde_json::from_slice(&pool.run_wsgate(&["status", "--json", "app"]).stdout).unwrap();
     status["workers"].as_array().unwrap().len()
 }
 
 #[test]
 fn a_thread_that_cannot_be_started_is_logged_once_and_started_later() {
-    for words in [&["--threads", "2"][..], &["--threads", "3", "--timeout", "30"]] {
+    for args in [&["--threads", "2"][..], &["--threads", "3", "--timeout", "30"]] {
         // Supervisor, template, worker.
-        let Some(mut pool) = limited(Setup::new(MEETS).words(words), 3) else {
+        let Some(mut pool) = limited(PoolSetup::new(MEETS).args(args), 3) else {
             return;
         };
         pool.await_log("W0706");
         pool.await_log("W0710");
-        let worker = pool.ask(&Ask::get("/")).pid();
+        let worker = pool.ask(&FastcgiRequest::get("/")).pid();
         eventually("there is one thread", || threads_in_status(&pool) == 1);
         for _ in 0..5 {
-            assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
+            assert_eq!(pool.ask(&FastcgiRequest::get("/")).pid(), worker);
         }
         assert_eq!(count(worker, "task"), 1);
         lift(worker);
-        let threads: usize = words[1].parse().unwrap();
+        let threads: usize = args[1].parse().unwrap();
         eventually("all threads are there", || threads_in_status(&pool) == threads);
         assert_eq!(two(&pool, "/meet"), ["/meet", "/meet"]);
-        assert_eq!(has_timekeeper(worker), words.contains(&"--timeout"));
+        assert_eq!(has_timekeeper(worker), args.contains(&"--timeout"));
         let log = pool.stop();
         // The thread that gives connections away has a message of its own, where it is needed.
         assert!(["W0706"; 2].starts_with(&codes(&log)), "{log}");
-        let what = if words.len() > 2 { "3 threads" } else { "a thread" };
+        let what = if args.len() > 2 { "3 threads" } else { "a thread" };
         assert!(log.contains(&format!("worker {worker} could not start {what}: ")), "{log}");
     }
 }
 
 #[test]
 fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
-    let setup = Setup::new(MEETS).words(&["--threads", "4", "--workers", "2", "--drain", "5"]);
+    let setup = PoolSetup::new(MEETS).args(&["--threads", "4", "--workers", "2", "--drain", "5"]);
     let Some(mut pool) = limited(setup, 4) else {
         return;
     };
@@ -246,7 +248,7 @@ fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
     // A reload needs processes: those of the supervisor, which the next template gets from it.
     lift(pool.pid());
     lift(pool.template());
-    assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+    assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
     eventually("there are new workers with all their threads", || {
         let workers = pool.workers(2);
         !workers.contains(&one)
@@ -261,7 +263,7 @@ fn a_worker_whose_threads_cannot_be_started_stops_and_reloads_as_any_other() {
 fn a_worker_that_cannot_be_forked_is_tried_again_by_the_same_template() {
     // Supervisor and template.
     let Some(mut pool) =
-        limited(Setup::new(MEETS).words(&["--threads", "2", "--preload", "yes"]), 2)
+        limited(PoolSetup::new(MEETS).args(&["--threads", "2", "--preload", "yes"]), 2)
     else {
         return;
     };
@@ -278,37 +280,40 @@ fn a_worker_that_cannot_be_forked_is_tried_again_by_the_same_template() {
 #[test]
 fn connections_stay_where_they_are_if_the_thread_that_gives_them_away_cannot_be_started() {
     // Supervisor, template, two workers.
-    let setup = Setup::new(MEETS).gated().words(&["--workers", "2"]);
+    let setup = PoolSetup::new(MEETS).gated().args(&["--workers", "2"]);
     let Some(mut pool) = limited(setup, 4) else {
         return;
     };
     pool.await_log("W0710");
     let mut kept: Vec<_> = (0..8).map(|_| pool.connect()).collect();
-    let pids: Vec<_> = kept.iter_mut().map(|wire| wire.ask(&Ask::get("/").keep()).pid()).collect();
+    let pids: Vec<_> = kept
+        .iter_mut()
+        .map(|connection| connection.ask(&FastcgiRequest::get("/").keep()).pid())
+        .collect();
     let of_first = pids.iter().filter(|pid| **pid == pids[0]).count();
     let busy = if of_first > 1 { pids[0] } else { pids[1] };
     kept.retain({
         let mut pids = pids.iter();
         move |_| pids.next() == Some(&busy)
     });
-    kept[0].send(&Ask::get("/slow").keep().bytes());
+    kept[0].send(&FastcgiRequest::get("/slow").keep().bytes());
     pool.await_log("W0706");
-    kept[1].send(&Ask::get("/waits").keep().bytes());
+    kept[1].send(&FastcgiRequest::get("/waits").keep().bytes());
     pool.open_gate();
-    assert_eq!(kept[0].answer().text(), "/slow");
-    assert_eq!(kept[1].answer().text(), "/waits");
-    // What could not be started is tried again, if no sooner than a second later.
+    assert_eq!(kept[0].response().text(), "/slow");
+    assert_eq!(kept[1].response().text(), "/waits");
+    // The worker tries to start the thread again, a second later at the earliest.
     lift(busy);
     eventually("the thread is there", || {
-        kept[0].send(&Ask::get("/slow").keep().bytes());
-        kept[1].send(&Ask::get("/waits").keep().bytes());
+        kept[0].send(&FastcgiRequest::get("/slow").keep().bytes());
+        kept[1].send(&FastcgiRequest::get("/waits").keep().bytes());
         pool.open_gate();
-        assert_eq!(kept[0].answer().text(), "/slow");
-        assert_eq!(kept[1].answer().text(), "/waits");
+        assert_eq!(kept[0].response().text(), "/slow");
+        assert_eq!(kept[1].response().text(), "/waits");
         count(busy, "task") == 2
     });
     signal(busy, rustix::process::Signal::TERM);
     let log = pool.stop();
-    // Each of the workers says so once.
+    // Each worker logs the failure once.
     assert!(["W0706"; 2].starts_with(&codes(&log)), "{log}");
 }

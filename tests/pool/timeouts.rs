@@ -1,4 +1,4 @@
-//! Requests that take long: told of, interrupted, and in the end killed, while the pool answers for
+//! Requests that take long: logged, interrupted, and in the end killed, while the pool answers for
 //! itself.
 
 use rustix::process::Signal;
@@ -7,8 +7,8 @@ use crate::{
     pool::GATED,
     support::{
         assertions::codes,
-        fastcgi_client::Ask,
-        pool::{Setup, signal},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, signal},
         web_servers::eventually,
     },
 };
@@ -34,13 +34,13 @@ const HANGS: &str = "
 
 #[test]
 fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_finishes() {
-    let mut pool = Setup::new(GATED).gated().words(&["--slow", "1"]).start();
+    let mut pool = PoolSetup::new(GATED).gated().args(&["--slow", "1"]).start();
     let mut slow = pool.connect();
-    slow.send(&Ask::get("/slow").bytes());
+    slow.send(&FastcgiRequest::get("/slow").bytes());
     pool.await_log("W0605");
     pool.await_log("in application\n");
     pool.open_gate();
-    assert_eq!(slow.answer().text(), "/slow|");
+    assert_eq!(slow.response().text(), "/slow|");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0605"], "{log}");
     assert!(log.contains("GET /slow` has been taking "), "{log}");
@@ -49,11 +49,11 @@ fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_finishes() {
 
 #[test]
 fn a_request_that_hangs_is_interrupted_with_504_and_its_worker_keeps_running() {
-    let pool = Setup::new(HANGS).words(&["--timeout", "1"]).start();
-    let worker = pool.ask(&Ask::get("/")).pid();
-    let answer = pool.ask(&Ask::get("/hang"));
-    assert_eq!(answer.head().status, 504, "{answer:?}");
-    assert_eq!(pool.ask(&Ask::get("/")).pid(), worker);
+    let pool = PoolSetup::new(HANGS).args(&["--timeout", "1"]).start();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
+    let response = pool.ask(&FastcgiRequest::get("/hang"));
+    assert_eq!(response.valid().status, 504, "{response:?}");
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).pid(), worker);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0604"], "{log}");
     assert!(
@@ -64,13 +64,13 @@ fn a_request_that_hangs_is_interrupted_with_504_and_its_worker_keeps_running() {
 
 #[test]
 fn a_worker_whose_request_cannot_be_interrupted_is_killed_and_named_with_it() {
-    let mut pool = Setup::new(HANGS).words(&["--timeout", "1"]).start();
-    let worker = pool.ask(&Ask::get("/")).pid();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/hold").bytes());
-    assert!(!matches!(wire.try_answer(), Ok(Some(_))), "a response that was never made");
+    let mut pool = PoolSetup::new(HANGS).args(&["--timeout", "1"]).start();
+    let worker = pool.ask(&FastcgiRequest::get("/")).pid();
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/hold").bytes());
+    assert!(!matches!(connection.try_response(), Ok(Some(_))), "a response that was never made");
     pool.await_log("W0701");
-    assert_ne!(pool.ask(&Ask::get("/after")).pid(), worker);
+    assert_ne!(pool.ask(&FastcgiRequest::get("/after")).pid(), worker);
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0604", "W0701"], "{log}");
     assert!(log.contains("caught\n"), "it was interrupted first: {log}");
@@ -81,25 +81,25 @@ fn a_worker_whose_request_cannot_be_interrupted_is_killed_and_named_with_it() {
 
 #[test]
 fn the_pool_answers_commands_while_every_worker_is_stuck_and_can_be_stopped() {
-    let pool = Setup::new(HANGS).words(&["--workers", "2", "--drain", "1"]).start();
+    let pool = PoolSetup::new(HANGS).args(&["--workers", "2", "--drain", "1"]).start();
     let stuck: Vec<_> = (0..2)
         .map(|_| {
-            let wire = pool.connect();
-            wire.send(&Ask::get("/hold").bytes());
-            wire
+            let connection = pool.connect();
+            connection.send(&FastcgiRequest::get("/hold").bytes());
+            connection
         })
         .collect();
     let busy = || {
         let status: serde_json::Value =
-            serde_json::from_slice(&pool.tell(&["status", "--json", "app"]).stdout).unwrap();
+            serde_json::from_slice(&pool.run_wsgate(&["status", "--json", "app"]).stdout).unwrap();
         let workers = status["workers"].as_array().unwrap().clone();
         workers.iter().filter(|worker| worker["busy"] == true).count()
     };
     eventually("both are busy", || busy() == 2);
     pool.workers(2).into_iter().for_each(|worker| signal(worker, Signal::STOP));
     assert_eq!(busy(), 2);
-    assert!(pool.tell(&["status", "app"]).text().contains(" GET /hold\n"));
-    assert_eq!(pool.tell(&["stop", "app"]).code(), Some(0));
+    assert!(pool.run_wsgate(&["status", "app"]).text().contains(" GET /hold\n"));
+    assert_eq!(pool.run_wsgate(&["stop", "app"]).code(), Some(0));
     assert_eq!(pool.end().code(), Some(0));
     drop(stuck);
 }

@@ -6,8 +6,8 @@ use rustix::process::Signal;
 
 use crate::support::{
     assertions::codes,
-    fastcgi_client::{Answer, Ask, Wire},
-    pool::{Pool, Setup, children, signal},
+    fastcgi_client::{FastcgiConnection, FastcgiRequest, FastcgiResponse},
+    pool::{Pool, PoolSetup, children, signal},
     web_servers::eventually,
 };
 
@@ -29,8 +29,8 @@ const BROKEN: [&str; 4] = [
 ];
 
 /// A pool that rests between requests.
-fn resting() -> Setup {
-    Setup::new(HELLO).dynamic(&["--max", "3", "--idle", "1"])
+fn resting() -> PoolSetup {
+    PoolSetup::new(HELLO).dynamic(&["--max", "3", "--idle", "1"])
 }
 
 #[track_caller]
@@ -39,12 +39,12 @@ fn await_rest(pool: &mut Pool) {
     eventually("no process of Python is left", || children(pool.pid()).is_empty());
 }
 
-/// Asserts that `answer` is the refusal of a request with the id `id`.
+/// Asserts that `response` is the refusal of a request with the id `id`.
 #[track_caller]
-fn assert_refused(answer: &Answer, id: &str) {
-    let head = answer.head();
-    assert_eq!(head.status, 503, "{:?}", String::from_utf8_lossy(&answer.stdout));
-    assert!(String::from_utf8_lossy(&head.body).contains(id), "{head:?}");
+fn assert_refused(response: &FastcgiResponse, id: &str) {
+    let page = response.valid();
+    assert_eq!(page.status, 503, "{:?}", String::from_utf8_lossy(&response.stdout));
+    assert!(String::from_utf8_lossy(&page.body).contains(id), "{page:?}");
 }
 
 /// Asks, and asserts that the answer is a refusal that comes at once and is in the log.
@@ -52,9 +52,9 @@ fn assert_refused(answer: &Answer, id: &str) {
 fn is_refused(pool: &mut Pool, number: usize) {
     let id = format!("refused-{number:04}");
     let begun = Instant::now();
-    let answer = pool.ask(&Ask::get("/refused").param("UNIQUE_ID", &id));
+    let response = pool.ask(&FastcgiRequest::get("/refused").param("UNIQUE_ID", &id));
     assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
-    assert_refused(&answer, &id);
+    assert_refused(&response, &id);
     pool.await_log(&format!("request: {id} GET /refused pid"));
     assert!(pool.log().contains("error[W0717]"), "{}", pool.log());
 }
@@ -63,9 +63,9 @@ fn is_refused(pool: &mut Pool, number: usize) {
 fn serves_again(pool: &Pool) {
     pool.setup().release(HELLO);
     eventually("the pool serves again", || {
-        let head = pool.ask(&Ask::get("/")).head();
-        assert!([200, 503].contains(&head.status), "{head:?}");
-        head.status == 200
+        let response = pool.ask(&FastcgiRequest::get("/")).valid();
+        assert!([200, 503].contains(&response.status), "{response:?}");
+        response.status == 200
     });
 }
 
@@ -87,8 +87,8 @@ fn a_pool_that_rests_and_cannot_load_its_code_refuses() {
 fn a_pool_whose_processes_were_killed_and_that_cannot_load_its_code_refuses() {
     for preload in ["yes", "no"] {
         for broken in BROKEN {
-            let mut pool = Setup::new(HELLO).words(&["--preload", preload]).start();
-            assert_eq!(pool.ask(&Ask::get("/")).text(), "hello");
+            let mut pool = PoolSetup::new(HELLO).args(&["--preload", preload]).start();
+            assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "hello");
             pool.setup().release(broken);
             // The supervisor notices the change, and goes on with the code that it has.
             pool.await_log("W0715");
@@ -115,17 +115,19 @@ fn a_pool_whose_processes_were_killed_and_that_cannot_load_its_code_refuses() {
 #[track_caller]
 fn is_not_refused(pool: &Pool) {
     eventually("the pool serves", || {
-        let mut wire = pool.connect();
-        let answer = wire.try_send(&Ask::get("/").bytes()).and_then(|()| wire.try_answer());
-        let Ok(Some(answer)) = answer else { return false };
-        assert_eq!(answer.head().status, 200);
+        let mut connection = pool.connect();
+        let response = connection
+            .try_send(&FastcgiRequest::get("/").bytes())
+            .and_then(|()| connection.try_response());
+        let Ok(Some(response)) = response else { return false };
+        assert_eq!(response.valid().status, 200);
         true
     });
 }
 
 /// A pool whose code cannot be loaded, and that has refused.
 #[track_caller]
-fn refusing(setup: Setup) -> Pool {
+fn refusing(setup: PoolSetup) -> Pool {
     let mut pool = setup.start();
     await_rest(&mut pool);
     pool.setup().release(BROKEN[0]);
@@ -138,16 +140,16 @@ fn requests_that_wait_while_code_is_loaded_are_refused_when_that_has_failed() {
     let mut pool = resting().start();
     await_rest(&mut pool);
     pool.setup().release(BROKEN[0]);
-    let mut wires: Vec<_> = (0..100)
+    let mut connections: Vec<_> = (0..100)
         .map(|_| {
-            let wire = pool.connect();
-            wire.send(&Ask::get("/").keep().bytes());
-            wire
+            let connection = pool.connect();
+            connection.send(&FastcgiRequest::get("/").keep().bytes());
+            connection
         })
         .collect();
-    for wire in &mut wires {
-        assert_eq!(wire.answer().head().status, 503);
-        wire.assert_closed();
+    for connection in &mut connections {
+        assert_eq!(connection.response().valid().status, 503);
+        connection.assert_closed();
     }
     pool.stop();
 }
@@ -155,20 +157,21 @@ fn requests_that_wait_while_code_is_loaded_are_refused_when_that_has_failed() {
 #[test]
 fn a_refusal_is_whole_whatever_the_request_is() {
     let pool = refusing(resting());
-    let head = pool.ask(&Ask::get("/").param("REQUEST_METHOD", "HEAD")).stdout;
-    assert!(head.starts_with(b"Status: 503 ") && head.ends_with(b"\r\n\r\n"));
+    let response = pool.ask(&FastcgiRequest::get("/").param("REQUEST_METHOD", "HEAD")).stdout;
+    assert!(response.starts_with(b"Status: 503 ") && response.ends_with(b"\r\n\r\n"));
     // Its end is never sent.
     let mut unfinished = pool.connect();
-    unfinished.send(&Ask::post("/", vec![b'x'; 60_000]).before_body());
-    unfinished.send(&Ask::post("/", "").stdin(&[b'x'; 60_000]));
-    assert_eq!(unfinished.answer().head().status, 503);
+    unfinished.send(&FastcgiRequest::post("/", vec![b'x'; 60_000]).before_body());
+    unfinished.send(&FastcgiRequest::post("/", "").stdin(&[b'x'; 60_000]));
+    assert_eq!(unfinished.response().valid().status, 503);
     let mut large = pool.connect();
-    let sending = large.send_beside(Ask::post("/", vec![b'x'; 2_000_000]).bytes());
-    assert_eq!(large.answer().head().status, 503);
+    let sending = large.send_beside(FastcgiRequest::post("/", vec![b'x'; 2_000_000]).bytes());
+    assert_eq!(large.response().valid().status, 503);
     sending.join().unwrap().unwrap();
     let mut long = pool.connect();
-    let sending = long.send_beside(Ask::get("/").param("LONG", vec![b'x'; 300_000]).bytes());
-    assert_eq!(long.answer().head().status, 503);
+    let sending =
+        long.send_beside(FastcgiRequest::get("/").param("LONG", vec![b'x'; 300_000]).bytes());
+    assert_eq!(long.response().valid().status, 503);
     sending.join().unwrap().unwrap();
     let log = pool.stop();
     assert!(!log.contains("W0999"), "{log}");
@@ -177,21 +180,21 @@ fn a_refusal_is_whole_whatever_the_request_is() {
 #[test]
 fn clients_that_send_nothing_or_garbage_do_not_delay_refusals_of_others() {
     let pool = refusing(resting());
-    let begin = Ask::get("/").begin();
-    let _silent: Vec<Wire> = (0..40)
+    let begin = FastcgiRequest::get("/").begin();
+    let _silent: Vec<FastcgiConnection> = (0..40)
         .map(|number| {
-            let wire = pool.connect();
-            wire.send(&begin[..number % begin.len()]);
-            wire
+            let connection = pool.connect();
+            connection.send(&begin[..number % begin.len()]);
+            connection
         })
         .collect();
     let mut garbage = pool.connect();
     garbage.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let begun = Instant::now();
-    assert_eq!(pool.ask(&Ask::get("/")).head().status, 503);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).valid().status, 503);
     assert!(begun.elapsed() < 2 * AT_ONCE, "{:?}", begun.elapsed());
     assert!(matches!(garbage.try_next(), Ok(None) | Err(_)));
-    let status = pool.tell(&["status", "app"]);
+    let status = pool.run_wsgate(&["status", "app"]);
     assert_eq!(status.code(), Some(0), "{}", status.stderr);
     pool.stop();
 }
@@ -200,14 +203,14 @@ fn clients_that_send_nothing_or_garbage_do_not_delay_refusals_of_others() {
 fn peers_that_may_not_connect_are_not_refused_but_closed() {
     for setup in [
         resting().listen(&["127.0.0.1:0"]).variable("FCGI_WEB_SERVER_ADDRS", "127.0.0.2"),
-        resting().listen(&["127.0.0.1:0"]).words(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.2"]),
+        resting().listen(&["127.0.0.1:0"]).args(&["--env", "FCGI_WEB_SERVER_ADDRS=127.0.0.2"]),
     ] {
         let mut pool = setup.start();
         await_rest(&mut pool);
         pool.setup().release(BROKEN[0]);
-        let mut wire = pool.connect();
-        let _ = wire.try_send(&Ask::get("/").bytes());
-        assert!(matches!(wire.try_next(), Ok(None) | Err(_)));
+        let mut connection = pool.connect();
+        let _ = connection.try_send(&FastcgiRequest::get("/").bytes());
+        assert!(matches!(connection.try_next(), Ok(None) | Err(_)));
         pool.stop();
     }
 }
@@ -218,12 +221,13 @@ fn an_endless_load_of_a_dormant_pool_keeps_no_client_waiting() {
     await_rest(&mut pool);
     pool.setup().release("import time\ntime.sleep(1000)\n");
     let begun = Instant::now();
-    let mut wire = pool.connect();
-    wire.send(&Ask::get("/refused").param("UNIQUE_ID", "refused-hanging").bytes());
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/refused").param("UNIQUE_ID", "refused-hanging").bytes());
     // The pool waits for a minute, and the wire for no longer.
-    let answer = wire.try_answer().or_else(|_| wire.try_answer()).unwrap().unwrap();
+    let response =
+        connection.try_response().or_else(|_| connection.try_response()).unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(60) + AT_ONCE, "{:?}", begun.elapsed());
-    assert_refused(&answer, "refused-hanging");
+    assert_refused(&response, "refused-hanging");
     is_refused(&mut pool, 1);
     assert!(
         pool.log().contains("has been loading the application for more than 60 s"),
@@ -248,7 +252,7 @@ fn an_endless_load_keeps_no_client_waiting() {
 
 #[test]
 fn a_killed_template_costs_no_refused_request() {
-    let mut pool = Setup::new(HELLO).start();
+    let mut pool = PoolSetup::new(HELLO).start();
     for times in 1..4 {
         signal(pool.template(), Signal::KILL);
         pool.await_times("W0703", times);
@@ -260,13 +264,13 @@ fn a_killed_template_costs_no_refused_request() {
 
 #[test]
 fn why_a_request_is_refused_is_shown_with_debug_alone() {
-    let shown = |words: &[&str]| {
+    let shown = |args: &[&str]| {
         let mut setup = resting();
-        for word in words {
-            setup = setup.words(&[word]);
+        for word in args {
+            setup = setup.args(&[word]);
         }
         let pool = refusing(setup);
-        let body = pool.ask(&Ask::get("/")).head().body;
+        let body = pool.ask(&FastcgiRequest::get("/")).valid().body;
         pool.stop();
         String::from_utf8(body).unwrap().contains("cannot load the application")
     };

@@ -16,8 +16,8 @@ use crate::{
     support::{
         artefacts,
         assertions::codes,
-        child_process::{Running, piped, run},
-        fastcgi_client::{Ask, Wire},
+        child_process::{RunningProcess, piped, run},
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
         probe::{dedent, python},
         web_servers::source,
     },
@@ -70,10 +70,10 @@ impl Machine {
     /// A command of a unit, as its process finds itself.
     fn command(&self, unit: &str, setting: &str, before: &[String]) -> Command {
         let line = self.instance(values(unit, setting)[0]);
-        let words: Vec<String> =
+        let args: Vec<String> =
             before.iter().cloned().chain(line.split_whitespace().map(str::to_owned)).collect();
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env_clear().env("PATH", "/usr/bin:/bin");
+        let mut command = Command::new(&args[0]);
+        command.args(&args[1..]).env_clear().env("PATH", "/usr/bin:/bin");
         for assignment in values(unit, "Environment") {
             let assignment = self.instance(assignment);
             let (name, value) = assignment.split_once('=').unwrap();
@@ -89,7 +89,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     let names = ["wsgate@.service", "wsgate@.socket"];
     let paths = names.map(|name| directory.path().join(name));
     for (name, path) in names.iter().zip(&paths) {
-        // Whether the program is there, too, is looked at.
+        // systemd-analyze checks that the program exists.
         fs::write(path, unit(name).replace("/usr/local/bin/wsgate", wsgate())).unwrap();
     }
     let verify = |paths: &[PathBuf]| {
@@ -97,7 +97,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     };
     let ended = verify(&paths);
     assert_eq!((ended.code(), ended.stderr.as_str()), (Some(0), ""));
-    // It looks closely enough to find what is wrong.
+    // systemd-analyze reports a broken unit.
     let broken = unit(names[0])
         .replace("/usr/local/bin/wsgate", wsgate())
         .replace("WatchdogSec", "WatchdogSecond");
@@ -110,7 +110,8 @@ fn the_systemd_units_serve_a_site_and_reload_it() {
     let machine = Machine::new();
     machine.release(ECHO);
     let (service, socket) = (unit("wsgate@.service"), unit("wsgate@.socket"));
-    // What systemd does before it starts the pool: the directory, the socket, the variables.
+    // Acts as systemd before it starts the pool: creates the directory, the socket and the
+    // variables.
     let directory =
         machine.path("run").join(machine.instance(values(&service, "RuntimeDirectory")[0]));
     let mode = u32::from_str_radix(values(&service, "RuntimeDirectoryMode")[0], 8).unwrap();
@@ -120,9 +121,12 @@ fn the_systemd_units_serve_a_site_and_reload_it() {
     let before = ["systemd-socket-activate", "-l", &path, "-E", &variable].map(str::to_owned);
     let mut command = machine.command(&service, "ExecStart", &before);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut running = Running::start(&mut command);
+    let mut running = RunningProcess::start(&mut command);
     running.await_log("Listening on");
-    assert_eq!(Wire::unix(Path::new(&path)).ask(&Ask::get("/shop")).text(), "/shop|");
+    assert_eq!(
+        FastcgiConnection::unix(Path::new(&path)).ask(&FastcgiRequest::get("/shop")).text(),
+        "/shop|"
+    );
     running.await_log("W0710");
     let log = running.log();
     assert!(log.contains(&format!("`unix:{path}`")), "{log}");
@@ -134,11 +138,15 @@ fn the_systemd_units_serve_a_site_and_reload_it() {
     machine.release("import there_is_no_such_module");
     let ended = reload();
     assert_eq!((ended.code(), codes(&ended.stderr)), (Some(1), vec!["W0715"]), "{}", ended.stderr);
-    assert_eq!(Wire::unix(Path::new(&path)).ask(&Ask::get("/still")).text(), "/still|");
+    assert_eq!(
+        FastcgiConnection::unix(Path::new(&path)).ask(&FastcgiRequest::get("/still")).text(),
+        "/still|"
+    );
     machine.release(&ECHO.replace("b'|'", "b'+'"));
     assert_eq!(reload().code(), Some(0));
     crate::support::web_servers::eventually("the new code answers", || {
-        Wire::unix(Path::new(&path)).ask(&Ask::get("/new")).text() == "/new+"
+        FastcgiConnection::unix(Path::new(&path)).ask(&FastcgiRequest::get("/new")).text()
+            == "/new+"
     });
     running.signal(Signal::TERM);
     assert_eq!(running.end().code(), Some(0));
@@ -152,8 +160,8 @@ fn a_permanent_failure_is_not_restarted() {
         .split(' ')
         .map(|code| code.parse().unwrap())
         .collect();
-    for words in [&["fastcgi", "--no-such-option"][..], &["fastcgi", "/there/is/no/app.wsgi"]] {
-        let ended = run(piped(Command::new(artefacts::gateway()).args(words)), "");
-        assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{words:?}: {ended:?}");
+    for args in [&["fastcgi", "--no-such-option"][..], &["fastcgi", "/there/is/no/app.wsgi"]] {
+        let ended = run(piped(Command::new(artefacts::gateway()).args(args)), "");
+        assert!(ended.code().is_some_and(|code| prevented.contains(&code)), "{args:?}: {ended:?}");
     }
 }

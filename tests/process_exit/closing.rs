@@ -4,9 +4,9 @@
 use rustix::process::Signal;
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
+    each_mode::{MODES, Mode, ServedApp},
     support::{
-        assertions::{judge, whole},
+        assertions::{complete_response, parse_response},
         web_servers::eventually,
     },
 };
@@ -71,10 +71,10 @@ fn a_cgi_response_ends_before_its_close_returns() {
         ("GET", "/204", 204, ""),
     ];
     for mode in CGI_MODES {
-        let served = Served::start(mode, &[], CLOSES_LATE);
+        let served = ServedApp::start(mode, &[], CLOSES_LATE);
         for (method, path, status, body) in requests {
             let mut running = served.begin(method, path).unwrap();
-            let response = judge(running.await_end_of_output()).unwrap();
+            let response = parse_response(running.await_end_of_output()).unwrap();
             assert_eq!(
                 (response.status, response.body.as_slice()),
                 (status, body.as_bytes()),
@@ -88,9 +88,9 @@ fn a_cgi_response_ends_before_its_close_returns() {
                 std::fs::remove_file(served.out(file)).unwrap();
             }
         }
-        // So does an error page.
+        // An error page ends before its close, too.
         let mut running = served.begin("GET", "/raises").unwrap();
-        assert_eq!(whole(running.await_end_of_output()).status, 500, "{mode:?}");
+        assert_eq!(complete_response(running.await_end_of_output()).status, 500, "{mode:?}");
         std::fs::write(served.out("gate"), "").unwrap();
         assert_eq!(running.end().code(), Some(0), "{mode:?}");
         eventually("close() returns", || served.written("closed") == "closed");
@@ -102,7 +102,7 @@ fn a_cgi_response_ends_before_its_close_returns() {
 fn the_time_of_a_request_counts_for_its_close() {
     for mode in MODES {
         for path in ["/length/for/ever", "/plain/for/ever"] {
-            let mut served = Served::start(mode, &["--timeout", "3"], CLOSES_LATE);
+            let mut served = ServedApp::start(mode, &["--timeout", "3"], CLOSES_LATE);
             let response = served.request("GET", path, &[], b"");
             assert_eq!(
                 (response.text().as_str(), response.exit.code()),
@@ -114,7 +114,7 @@ fn the_time_of_a_request_counts_for_its_close() {
                     served.log().contains("[W0604]")
                 });
             }
-            // Whoever serves in a process that stays is still there.
+            // A persistent process is still running.
             assert_eq!(served.ask("/"), "done", "{mode:?} {path}");
             let log = served.stop();
             assert_eq!(log.matches("error[").count(), 1, "{mode:?} {path}: {log}");
@@ -130,7 +130,7 @@ fn the_time_of_a_request_counts_for_its_close() {
 #[test]
 fn a_hanging_close_costs_its_process_and_no_response() {
     for mode in CGI_MODES {
-        let served = Served::start(mode, &["--timeout", "3"], CLOSES_LATE);
+        let served = ServedApp::start(mode, &["--timeout", "3"], CLOSES_LATE);
         let response = served.request("GET", "/length/deaf", &[], b"");
         assert_eq!((response.text().as_str(), response.exit.code()), ("done", Some(0)), "{mode:?}");
         let log = || served.log();
@@ -144,12 +144,12 @@ fn a_hanging_close_costs_its_process_and_no_response() {
 #[test]
 fn a_close_outlives_a_gateway_that_the_web_server_kills() {
     for signal in [Signal::TERM, Signal::KILL] {
-        let served = Served::start(Mode::Cold, &["--timeout", "60"], CLOSES_LATE);
+        let served = ServedApp::start(Mode::Cold, &["--timeout", "60"], CLOSES_LATE);
         let mut running = served.begin("GET", "/length").unwrap();
-        whole(running.await_end_of_output());
+        complete_response(running.await_end_of_output());
         eventually("close() is called", || served.out("closing").exists());
         running.signal(signal);
-        // It exits at once: Apache waits for that.
+        // The gateway exits at once, which Apache waits for.
         running.end();
         std::fs::write(served.out("gate"), "").unwrap();
         eventually("close() returns", || served.written("closed") == "closed");
@@ -160,9 +160,9 @@ fn a_close_outlives_a_gateway_that_the_web_server_kills() {
 #[test]
 fn an_endless_close_does_not_outlive_its_gateway_for_ever() {
     for path in ["/length/for/ever", "/length/deaf"] {
-        let served = Served::start(Mode::Cold, &["--timeout", "3"], CLOSES_LATE);
+        let served = ServedApp::start(Mode::Cold, &["--timeout", "3"], CLOSES_LATE);
         let mut running = served.begin("GET", path).unwrap();
-        whole(running.await_end_of_output());
+        complete_response(running.await_end_of_output());
         running.signal(Signal::KILL);
         running.end();
         eventually("the log names the place", || {

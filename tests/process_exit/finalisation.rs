@@ -1,7 +1,7 @@
 //! Unwritten data is written, and what cleans up after itself does so.
 
 use crate::{
-    each_mode::{Mode, Served, in_each_mode},
+    each_mode::{Mode, ServedApp, in_each_mode},
     support::{
         probe::{Probe, python},
         web_servers::eventually,
@@ -13,7 +13,7 @@ const REQUESTS: usize = 3;
 
 /// Asks `served` three times, ends it, and waits until the file `name` has as many lines.
 #[track_caller]
-fn ask_and_stop(served: &mut Served, mode: Mode) -> String {
+fn ask_and_stop(served: &mut ServedApp, mode: Mode) -> String {
     for _ in 0..REQUESTS {
         served.ask("/");
     }
@@ -25,7 +25,7 @@ fn ask_and_stop(served: &mut Served, mode: Mode) -> String {
 /// Lines that the three requests have written to the file `name`. Data of a process that has served
 /// one request may come after the response.
 #[track_caller]
-fn await_lines(served: &Served, name: &str, mode: Mode) {
+fn await_lines(served: &ServedApp, name: &str, mode: Mode) {
     let lines = || served.written(name).lines().filter(|line| *line == "/").count();
     eventually(&format!("{mode:?}: `{name}` is complete: {:?}", served.written(name)), || {
         lines() >= REQUESTS
@@ -284,6 +284,6 @@ fn a_finaliser_that_hangs_costs_a_log_message_and_no_process() {
         ";
     let response = Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    let message = crate::support::assertions::only_entry(&response.log, "W0607");
+    let message = crate::support::assertions::only_log_message(&response.log, "W0607");
     assert!(message.contains("3 s"), "{}", response.log);
 }

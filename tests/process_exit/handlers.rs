@@ -1,7 +1,7 @@
 //! Exit handlers: each runs once, in the process that has registered it.
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
+    each_mode::{MODES, Mode, ServedApp},
     support::web_servers::eventually,
 };
 
@@ -39,7 +39,7 @@ const REGISTERS: &str = "
 #[test]
 fn handlers_of_an_import_run_once_and_those_of_requests_in_their_processes() {
     for mode in MODES {
-        let mut served = Served::start(mode, &[], REGISTERS);
+        let mut served = ServedApp::start(mode, &[], REGISTERS);
         for _ in 0..3 {
             assert_eq!(served.ask("/"), "11", "{mode:?}: directories made by the import are there");
         }
@@ -101,7 +101,7 @@ fn handlers_run_in_the_reverse_order_of_their_registration_after_threads_have_en
             return [b'x']
         ";
     for mode in MODES {
-        let mut served = Served::start(mode, &[], code);
+        let mut served = ServedApp::start(mode, &[], code);
         served.ask("/");
         served.stop();
         let complete =
@@ -126,7 +126,7 @@ fn an_exit_handler_that_hangs_costs_a_log_message_and_no_process() {
         ";
     let response = crate::support::probe::Probe::new(code).options(&["--timeout", "3"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    crate::support::assertions::only_entry(&response.log, "W0607");
+    crate::support::assertions::only_log_message(&response.log, "W0607");
 }
 
 #[test]
@@ -140,5 +140,5 @@ fn a_thread_that_does_not_exit_keeps_no_process_beyond_its_timeout() {
         ";
     let response = crate::support::probe::Probe::new(code).options(&["--timeout", "2"]).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("200 OK", "x"));
-    crate::support::assertions::only_entry(&response.log, "W0607");
+    crate::support::assertions::only_log_message(&response.log, "W0607");
 }

@@ -1,4 +1,4 @@
-//! What libraries in C have registered, and objects of extension modules, when a process ends.
+//! Exit handlers of C libraries and objects of extension modules when a process exits.
 
 use std::fs;
 

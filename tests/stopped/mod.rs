@@ -14,9 +14,9 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    each_mode::{MODES, Mode, Served},
+    each_mode::{MODES, Mode, ServedApp},
     pool::load::turn,
-    support::{probe::Response, web_servers::eventually},
+    support::{probe::CgiResponse, web_servers::eventually},
 };
 
 /// Says in a file when it begins, is interrupted, and has cleaned up; and needs time in between.
@@ -49,14 +49,14 @@ fn signal_all(mark: &str, signal: Signal) {
     let entries = fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     for pid in pids.filter(has_mark) {
-        // One may have ended since.
+        // The process may have exited since.
         let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
     }
 }
 
 /// The response to a request for `path`; all processes are stopped for `time` as soon as the file
 /// `name` is there.
-fn stopped_for(time: Duration, served: &Served, path: &str, name: &str) -> Response {
+fn stopped_for(time: Duration, served: &ServedApp, path: &str, name: &str) -> CgiResponse {
     let (mark, file, is_over) = (served.mark(), served.out(name), Arc::new(AtomicBool::new(false)));
     let over = is_over.clone();
     let stopping = thread::spawn(move || {
@@ -72,12 +72,12 @@ fn stopped_for(time: Duration, served: &Served, path: &str, name: &str) -> Respo
 }
 
 /// Runs `test` in all modes at the same time, since it does nothing most of the time.
-fn in_all_modes(options: &[&str], test: impl Fn(&mut Served, Mode) + Sync) {
+fn in_all_modes(options: &[&str], test: impl Fn(&mut ServedApp, Mode) + Sync) {
     let _turn = turn();
     thread::scope(|scope| {
         for mode in MODES {
             let test = &test;
-            scope.spawn(move || test(&mut Served::start(mode, options, WORKS), mode));
+            scope.spawn(move || test(&mut ServedApp::start(mode, options, WORKS), mode));
         }
     });
 }

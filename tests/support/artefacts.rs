@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-/// What the artefacts are made from.
+/// The sources of the artefacts.
 const SOURCES: [&str; 11] = [
     "Cargo.toml",
     "Cargo.lock",
@@ -66,7 +66,7 @@ fn target() -> &'static Path {
 
 fn find(directory: &Path) -> Result<Artefacts, String> {
     let file = |places: [&str; 2]| {
-        let found = places.iter().find_map(|place| directory.join(place).canonicalize().ok());
+        let found = places.iter().find_map(|dir| directory.join(dir).canonicalize().ok());
         found.ok_or_else(|| format!("no {} in {}", places[0], directory.display()))
     };
     let gateway = file(["bin/wsgate", "wsgate"])?;

@@ -1,17 +1,17 @@
-//! What a valid CGI response is, to the letter, and what a good error log is.
+//! Assertions about valid CGI responses and error logs.
 
 /// The head of a CGI response that has passed.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ValidResponse {
     /// Three digits.
     pub(crate) status: u16,
     /// Fields but `Status`, in their order; bytes are characters.
     pub(crate) fields: Vec<(String, String)>,
-    /// What follows the head.
+    /// The response body.
     pub(crate) body: Vec<u8>,
 }
 
-impl Head {
+impl ValidResponse {
     /// Values of the fields with the name `name`, in whatever case.
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let named = self.fields.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -21,7 +21,7 @@ impl Head {
 
 /// Reads `response` as a CGI response of ours: `Status` first, every line `Name: value` and CR LF,
 /// a blank line, and fields that occur once if CGI says so (RFC 3875 6.2, 6.3).
-pub(crate) fn judge(response: &[u8]) -> Result<Head, String> {
+pub(crate) fn parse_response(response: &[u8]) -> Result<ValidResponse, String> {
     let wrong = |what: &str| {
         Err(format!("{what}: {:?}", String::from_utf8_lossy(&response[..response.len().min(2000)])))
     };
@@ -61,7 +61,7 @@ pub(crate) fn judge(response: &[u8]) -> Result<Head, String> {
     let Ok(status) = code.parse() else {
         return wrong("`Status` is no number");
     };
-    let head = Head { status, fields, body: rest.to_vec() };
+    let head = ValidResponse { status, fields, body: rest.to_vec() };
     for name in ["Status", "Content-Type", "Location", "Content-Length"] {
         if head.all(name).len() > usize::from(name != "Status") {
             return wrong(&format!("`{name}` comes more than once"));
@@ -72,8 +72,8 @@ pub(crate) fn judge(response: &[u8]) -> Result<Head, String> {
 
 /// A response that is valid and whole: no shorter and no longer than it says.
 #[track_caller]
-pub(crate) fn whole(response: &[u8]) -> Head {
-    let head = judge(response).unwrap_or_else(|wrong| panic!("{wrong}"));
+pub(crate) fn complete_response(response: &[u8]) -> ValidResponse {
+    let head = parse_response(response).unwrap_or_else(|wrong| panic!("{wrong}"));
     if let [length] = head.all("Content-Length")[..] {
         assert_eq!(length, head.body.len().to_string(), "a body that is not as long as it says");
     }
@@ -92,7 +92,7 @@ pub(crate) fn codes(log: &str) -> Vec<&str> {
 /// Asserts that `log` has one entry, with this code and with all its parts, and gives its first
 /// line.
 #[track_caller]
-pub(crate) fn only_entry<'a>(log: &'a str, code: &str) -> &'a str {
+pub(crate) fn only_log_message<'a>(log: &'a str, code: &str) -> &'a str {
     assert_eq!(codes(log), [code], "{log}");
     let beginning = |word: &str| log.lines().filter(|line| line.starts_with(word)).count();
     assert_eq!((beginning("hint: "), beginning("request: ")), (1, 1), "{log}");

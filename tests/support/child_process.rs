@@ -18,27 +18,26 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
 };
 
-/// Far longer than anything here takes on a busy machine; only a failure waits for its end.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+use crate::support::waiting::DEADLINE;
 
 /// A process that runs.
-pub(crate) struct Running {
+pub(crate) struct RunningProcess {
     child: Child,
     /// Its standard input, if that is a pipe.
     pub(crate) stdin: Option<ChildStdin>,
-    stdout: Stream,
-    stderr: Stream,
+    stdout: OutputReader,
+    stderr: OutputReader,
 }
 
 /// A process that has ended, and what it wrote to the streams that were pipes.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct ExitedProcess {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
 
-impl Ended {
+impl ExitedProcess {
     /// Standard output as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
@@ -70,7 +69,7 @@ impl Gate {
         Self { path, pipe }
     }
 
-    /// What processes read the line from.
+    /// The path of the pipe that processes read the line from.
     pub(crate) fn path(&self) -> &str {
         self.path.to_str().unwrap()
     }
@@ -81,8 +80,8 @@ impl Gate {
     }
 }
 
-/// What a process writes to one of its streams.
-struct Stream {
+/// Collects the output of a process on one of its streams.
+struct OutputReader {
     pieces: Receiver<Vec<u8>>,
     bytes: Vec<u8>,
     over: bool,
@@ -90,8 +89,8 @@ struct Stream {
 
 /// Runs `command` to its end, with `input` on its standard input.
 #[track_caller]
-pub(crate) fn run(command: &mut Command, input: impl Into<Vec<u8>>) -> Ended {
-    let mut running = Running::start(piped(command));
+pub(crate) fn run(command: &mut Command, input: impl Into<Vec<u8>>) -> ExitedProcess {
+    let mut running = RunningProcess::start(piped(command));
     running.give(input);
     running.end()
 }
@@ -101,15 +100,15 @@ pub(crate) fn piped(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
-impl Running {
+impl RunningProcess {
     /// Starts `command`, whose streams have been decided on.
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self {
             stdin: child.stdin.take(),
-            stdout: Stream::of(child.stdout.take()),
-            stderr: Stream::of(child.stderr.take()),
+            stdout: OutputReader::of(child.stdout.take()),
+            stderr: OutputReader::of(child.stderr.take()),
             child,
         }
     }
@@ -146,7 +145,7 @@ impl Running {
         }
     }
 
-    /// Waits until its standard output is closed by whoever holds it, and gives all that came.
+    /// Waits until every holder of its standard output has closed it, and returns all output.
     #[track_caller]
     pub(crate) fn await_end_of_output(&mut self) -> &[u8] {
         let met = self.stdout.read_to_end(Instant::now() + DEADLINE);
@@ -154,7 +153,7 @@ impl Running {
         &self.stdout.bytes
     }
 
-    /// What stands on its standard error by now.
+    /// The content of its standard error so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.stderr.bytes).into_owned()
     }
@@ -171,7 +170,7 @@ impl Running {
 
     /// Waits for its end and for that of everything that holds its streams.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> ExitedProcess {
         self.stdin = None;
         let deadline = Instant::now() + DEADLINE;
         let met = self.stdout.read_to_end(deadline) && self.stderr.read_to_end(deadline);
@@ -192,7 +191,7 @@ impl Running {
             },
         };
         assert!(has_ended, "it closes its streams and goes on: {}", self.so_far());
-        Ended {
+        ExitedProcess {
             status: self.child.wait().unwrap(),
             stdout: std::mem::take(&mut self.stdout.bytes),
             stderr: self.log(),
@@ -204,7 +203,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProcess {
     fn drop(&mut self) {
         // After a failure it may run still; otherwise both do nothing.
         let _ = self.child.kill();
@@ -212,7 +211,7 @@ impl Drop for Running {
     }
 }
 
-impl Stream {
+impl OutputReader {
     fn of(source: Option<impl Read + Send + 'static>) -> Self {
         let (sender, pieces) = mpsc::channel();
         let over = source.is_none();

@@ -27,9 +27,9 @@ use rustix::{
 };
 
 use crate::support::{
-    assertions::{Head, whole},
-    child_process::DEADLINE,
+    assertions::{ValidResponse, complete_response},
     probe::ORDINARY,
+    waiting::DEADLINE,
 };
 
 /// Types of records (FastCGI 1.0, 8).
@@ -40,15 +40,15 @@ pub(crate) const STDIN: u8 = 5;
 pub(crate) const GET_VALUES: u8 = 9;
 
 /// A connection to a pool.
-pub(crate) struct Wire {
+pub(crate) struct FastcgiConnection {
     stream: File,
     protocol: Connection,
     unread: Vec<u8>,
 }
 
-/// One thing that the pool said.
+/// A record that the pool sent, or a part of one.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Received {
     Stdout(u16, Vec<u8>),
     StdoutEnd(u16),
     Stderr(u16, Vec<u8>),
@@ -68,15 +68,15 @@ pub(crate) struct Record {
 
 /// All that was said until a request ended.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) said: Vec<Said>,
+pub(crate) struct FastcgiResponse {
+    pub(crate) said: Vec<Received>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) end: EndRequest,
 }
 
 /// A request in the making.
 #[derive(Clone)]
-pub(crate) struct Ask {
+pub(crate) struct FastcgiRequest {
     pub(crate) id: u16,
     role: u16,
     keep: bool,
@@ -84,7 +84,7 @@ pub(crate) struct Ask {
     body: Vec<u8>,
 }
 
-impl Wire {
+impl FastcgiConnection {
     /// A connection to a Unix socket.
     #[track_caller]
     pub(crate) fn unix(path: &Path) -> Self {
@@ -138,7 +138,7 @@ impl Wire {
         })
     }
 
-    /// Has the other end no room for more?
+    /// Returns whether the socket buffer is full.
     pub(crate) fn is_full(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut [PollFd::new(&self.stream, PollFlags::OUT)], Some(&at_once)).unwrap() == 0
@@ -150,23 +150,23 @@ impl Wire {
     }
 
     /// The next that is said; nothing if the connection was closed.
-    pub(crate) fn try_next(&mut self) -> io::Result<Option<Said>> {
+    pub(crate) fn try_next(&mut self) -> io::Result<Option<Received>> {
         loop {
             let step = match self.protocol.receive(&self.unread) {
-                // So a response that is not whole ends.
+                // An incomplete response ends like this.
                 Err(Error::UnknownVersion(UnknownVersion(0))) => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "what is no record"));
                 }
                 step => step.expect("records of FastCGI"),
             };
             let said = step.event.map(|event| match event {
-                Event::Stdout { id, bytes } => Said::Stdout(id.get(), bytes.to_vec()),
-                Event::StdoutEnd { id } => Said::StdoutEnd(id.get()),
-                Event::Stderr { id, bytes } => Said::Stderr(id.get(), bytes.to_vec()),
-                Event::StderrEnd { id } => Said::StderrEnd(id.get()),
-                Event::End { id, result } => Said::End(id.get(), result),
-                Event::Values(values) => Said::Values(values),
-                Event::UnknownType(number) => Said::UnknownType(number),
+                Event::Stdout { id, bytes } => Received::Stdout(id.get(), bytes.to_vec()),
+                Event::StdoutEnd { id } => Received::StdoutEnd(id.get()),
+                Event::Stderr { id, bytes } => Received::Stderr(id.get(), bytes.to_vec()),
+                Event::StderrEnd { id } => Received::StderrEnd(id.get()),
+                Event::End { id, result } => Received::End(id.get(), result),
+                Event::Values(values) => Received::Values(values),
+                Event::UnknownType(number) => Received::UnknownType(number),
             });
             let consumed = step.consumed;
             self.unread.drain(..consumed);
@@ -187,7 +187,7 @@ impl Wire {
 
     /// The next that is said; nothing if the connection was closed in good order.
     #[track_caller]
-    pub(crate) fn next(&mut self) -> Option<Said> {
+    pub(crate) fn next(&mut self) -> Option<Received> {
         self.try_next().unwrap_or_else(|error| panic!("nothing can be read: {error}"))
     }
 
@@ -221,7 +221,7 @@ impl Wire {
         bytes
     }
 
-    /// Has it said anything that was not looked at?
+    /// Returns whether unread bytes have arrived.
     pub(crate) fn has_more(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut watched = [PollFd::new(&self.stream, PollFlags::IN)];
@@ -230,7 +230,7 @@ impl Wire {
 
     /// All that is said until a request ends; nothing if the connection is closed before the first
     /// word.
-    pub(crate) fn try_answer(&mut self) -> io::Result<Option<Answer>> {
+    pub(crate) fn try_response(&mut self) -> io::Result<Option<FastcgiResponse>> {
         let mut said = Vec::new();
         let mut stdout = Vec::new();
         loop {
@@ -241,12 +241,12 @@ impl Wire {
                 }
             })?;
             match next {
-                Some(Said::End(id, end)) => {
-                    said.push(Said::End(id, end));
-                    return Ok(Some(Answer { said, stdout, end }));
+                Some(Received::End(id, end)) => {
+                    said.push(Received::End(id, end));
+                    return Ok(Some(FastcgiResponse { said, stdout, end }));
                 }
                 Some(other) => {
-                    if let Said::Stdout(_, bytes) = &other {
+                    if let Received::Stdout(_, bytes) = &other {
                         stdout.extend_from_slice(bytes);
                     }
                     said.push(other);
@@ -264,21 +264,21 @@ impl Wire {
 
     /// All that is said until a request ends.
     #[track_caller]
-    pub(crate) fn answer(&mut self) -> Answer {
-        let answer = self.try_answer().unwrap_or_else(|error| panic!("no answer: {error}"));
-        answer.expect("an answer, not the end of the connection")
+    pub(crate) fn response(&mut self) -> FastcgiResponse {
+        let response = self.try_response().unwrap_or_else(|error| panic!("no answer: {error}"));
+        response.expect("an answer, not the end of the connection")
     }
 
     /// Sends a request and waits for its answer.
     #[track_caller]
-    pub(crate) fn ask(&mut self, ask: &Ask) -> Answer {
-        self.send(&ask.bytes());
-        let answer = self.answer();
+    pub(crate) fn ask(&mut self, request: &FastcgiRequest) -> FastcgiResponse {
+        self.send(&request.bytes());
+        let response = self.response();
         assert!(
-            matches!(answer.said.last(), Some(Said::End(id, _)) if *id == ask.id),
-            "{answer:?}"
+            matches!(response.said.last(), Some(Received::End(id, _)) if *id == request.id),
+            "{response:?}"
         );
-        answer
+        response
     }
 
     /// Asserts that the pool closes the connection in good order and says nothing more.
@@ -289,90 +289,93 @@ impl Wire {
     }
 }
 
-impl Answer {
+impl FastcgiResponse {
     /// The response, if it is a valid one, whole, and all of it was sent as the specification says
     /// (FastCGI 1.0, 6.1 and 6.2).
     #[track_caller]
-    pub(crate) fn head(&self) -> Head {
+    pub(crate) fn valid(&self) -> ValidResponse {
         assert_eq!(
             self.end,
             EndRequest { app_status: 0, protocol_status: ProtocolStatus::RequestComplete }
         );
-        let ends = self.said.iter().filter(|said| matches!(said, Said::StdoutEnd(_))).count();
+        let ends = self.said.iter().filter(|said| matches!(said, Received::StdoutEnd(_))).count();
         assert_eq!(ends, 1, "FCGI_STDOUT is ended once: {:?}", self.said);
-        let last = self.said.iter().rposition(|said| matches!(said, Said::Stdout(..)));
-        let end = self.said.iter().position(|said| matches!(said, Said::StdoutEnd(_)));
+        let last = self.said.iter().rposition(|said| matches!(said, Received::Stdout(..)));
+        let end = self.said.iter().position(|said| matches!(said, Received::StdoutEnd(_)));
         assert!(last < end, "nothing follows the end of FCGI_STDOUT: {:?}", self.said);
         assert!(
-            !self.said.iter().any(|said| matches!(said, Said::Stderr(..) | Said::StderrEnd(_))),
+            !self
+                .said
+                .iter()
+                .any(|said| matches!(said, Received::Stderr(..) | Received::StderrEnd(_))),
             "{:?}",
             self.said
         );
-        whole(&self.stdout)
+        complete_response(&self.stdout)
     }
 
     /// The body of a response of status 200.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
-        let head = self.head();
-        assert_eq!(head.status, 200, "{:?}", String::from_utf8_lossy(&self.stdout));
-        String::from_utf8_lossy(&head.body).into_owned()
+        let response = self.valid();
+        assert_eq!(response.status, 200, "{:?}", String::from_utf8_lossy(&self.stdout));
+        String::from_utf8_lossy(&response.body).into_owned()
     }
 
     /// The process that answered.
     #[track_caller]
     pub(crate) fn pid(&self) -> i32 {
-        self.head().all("X-Pid")[0].parse().unwrap()
+        self.valid().all("X-Pid")[0].parse().unwrap()
     }
 }
 
-impl Ask {
+impl FastcgiRequest {
     /// A `GET` over a connection that is closed afterwards.
     pub(crate) fn get(path: &str) -> Self {
-        let ask = Self { id: 1, role: 1, keep: false, params: Vec::new(), body: Vec::new() };
+        let request = Self { id: 1, role: 1, keep: false, params: Vec::new(), body: Vec::new() };
         let ordinary =
             ORDINARY.into_iter().filter(|(name, _)| !["PATH", "SCRIPT_FILENAME"].contains(name));
-        let ask = ordinary.fold(ask, |ask, (name, value)| ask.param(name, value));
-        ask.param("SCRIPT_NAME", "").param("PATH_INFO", path).param("REQUEST_URI", path)
+        let request = ordinary.fold(request, |request, (name, value)| request.param(name, value));
+        request.param("SCRIPT_NAME", "").param("PATH_INFO", path).param("REQUEST_URI", path)
     }
 
     /// A `POST` with this body.
     pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        let ask = Self::get(path)
+        let request = Self::get(path)
             .param("REQUEST_METHOD", "POST")
             .param("CONTENT_LENGTH", body.len().to_string());
-        Self { body, ..ask }
+        Self { body, ..request }
     }
 
-    /// With another id than 1.
+    /// Sets another id than 1.
     pub(crate) fn id(self, id: u16) -> Self {
         Self { id, ..self }
     }
 
-    /// In another role than responder.
+    /// Sets another role than responder.
     pub(crate) fn role(self, role: u16) -> Self {
         Self { role, ..self }
     }
 
-    /// Over a connection that stays open.
+    /// Asks for a keep-alive connection.
     pub(crate) fn keep(self) -> Self {
         Self { keep: true, ..self }
     }
 
-    /// With a body, whatever the parameters say.
+    /// Sets the body and leaves the parameters unchanged.
     pub(crate) fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// With a parameter.
+    /// Sets a parameter.
     pub(crate) fn param(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.params.retain(|(known, _)| known != name);
         self.params.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
-    /// Without a parameter.
+    /// Removes a parameter.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.params.retain(|(known, _)| known != name);
         self

@@ -18,21 +18,21 @@ use crate::support::{
 };
 
 /// Everything that a script needs, where every user can reach it.
-pub(crate) struct Place {
+pub(crate) struct InstallDir {
     root: TempDir,
 }
 
-impl Place {
+impl InstallDir {
     /// `bin/` with the gateway and its engine, and room for scripts.
     pub(crate) fn new() -> Self {
         // The tree may stand where only its owner can go, and below a path too long for a `#!`
         // line.
         let root = tempfile::Builder::new().prefix("wsgate-").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
-        let place = Self { root };
-        place.install(artefacts::gateway(), "bin/wsgate", 0o755);
-        place.install(artefacts::engine(), "bin/libwsgate_engine.so", 0o755);
-        place
+        let dir = Self { root };
+        dir.install(artefacts::gateway(), "bin/wsgate", 0o755);
+        dir.install(artefacts::engine(), "bin/libwsgate_engine.so", 0o755);
+        dir
     }
 
     /// A path inside.

@@ -13,17 +13,17 @@ use tempfile::TempDir;
 
 use crate::support::{
     artefacts,
-    child_process::{Ended, Gate, Running, run},
-    fastcgi_client::{Answer, Ask, Wire},
+    child_process::{ExitedProcess, Gate, RunningProcess, run},
+    fastcgi_client::{FastcgiConnection, FastcgiRequest, FastcgiResponse},
     probe::{dedent, python},
     web_servers::eventually,
 };
 
 /// A pool that is to be started.
-pub(crate) struct Setup {
+pub(crate) struct PoolSetup {
     program: PathBuf,
     directory: TempDir,
-    words: Vec<OsString>,
+    args: Vec<OsString>,
     listen: Vec<String>,
     variables: Vec<(String, OsString)>,
     gate: Option<Gate>,
@@ -31,11 +31,11 @@ pub(crate) struct Setup {
 
 /// A pool that runs. Without [`Pool::stop`] or [`Pool::end`] it is killed.
 pub(crate) struct Pool {
-    running: Running,
-    setup: Setup,
+    running: RunningProcess,
+    setup: PoolSetup,
 }
 
-impl Setup {
+impl PoolSetup {
     /// A pool of one worker for the application in `code`, which need not be indented to the left.
     pub(crate) fn new(code: &str) -> Self {
         let directory = TempDir::new().unwrap();
@@ -44,16 +44,16 @@ impl Setup {
         let setup = Self {
             program: artefacts::gateway().to_owned(),
             directory,
-            words: Vec::new(),
+            args: Vec::new(),
             listen,
             variables: vec![("MARK".to_owned(), mark)],
             gate: None,
         };
         setup.release(code);
-        setup.words(&["--workers", "1"])
+        setup.args(&["--workers", "1"])
     }
 
-    /// Another wsgate than the one that was built.
+    /// Sets another gateway than the one that was built.
     pub(crate) fn program(self, program: PathBuf) -> Self {
         Self { program, ..self }
     }
@@ -65,24 +65,24 @@ impl Setup {
         fs::rename(draft, self.path("app.wsgi")).unwrap();
     }
 
-    /// More words for the command line; later ones win where a word may come once.
-    pub(crate) fn words(mut self, words: &[&str]) -> Self {
-        for pair in words.chunks(2) {
-            if let Some(known) = self.words.iter().position(|known| *known == pair[0]) {
-                self.words.drain(known..known + 2);
+    /// Adds options with their values; a later value of an option replaces the earlier one.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        for pair in args.chunks(2) {
+            if let Some(known) = self.args.iter().position(|known| *known == pair[0]) {
+                self.args.drain(known..known + 2);
             }
-            self.words.extend(pair.iter().map(OsString::from));
+            self.args.extend(pair.iter().map(OsString::from));
         }
         self
     }
 
     /// A pool of a dynamic number of workers, in place of the one worker.
-    pub(crate) fn dynamic(mut self, words: &[&str]) -> Self {
-        self.words.drain(..2);
-        self.words(words)
+    pub(crate) fn dynamic(mut self, args: &[&str]) -> Self {
+        self.args.drain(..2);
+        self.args(args)
     }
 
-    /// Other addresses.
+    /// Sets the addresses to listen at.
     pub(crate) fn listen(mut self, addresses: &[&str]) -> Self {
         self.listen = addresses.iter().map(|&address| address.to_owned()).collect();
         self
@@ -119,12 +119,12 @@ impl Setup {
     /// The command that starts the pool.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["fastcgi", "--python"]).arg(python()).args(&self.words);
+        command.args(["fastcgi", "--python"]).arg(python()).args(&self.args);
         for address in &self.listen {
             command.args(["--listen", address]);
         }
-        if geteuid().is_root() && !self.words.iter().any(|word| word == "--user") {
-            // So meant, and not to be warned of in each test.
+        if geteuid().is_root() && !self.args.iter().any(|word| word == "--user") {
+            // Intended: without the option every test would log a warning.
             command.args(["--user", "root"]);
         }
         command
@@ -142,32 +142,32 @@ impl Setup {
     /// Starts it, without waiting for anything.
     #[track_caller]
     pub(crate) fn launch(self) -> Pool {
-        Pool { running: Running::start(&mut self.command()), setup: self }
+        Pool { running: RunningProcess::start(&mut self.command()), setup: self }
     }
 
-    /// The same, with its error log on `log`.
+    /// Starts the pool with its error log on `log`.
     #[track_caller]
     pub(crate) fn launch_to(self, log: impl Into<OwnedFd>) -> Pool {
         let mut command = self.command();
         command.stderr(Stdio::from(log.into()));
-        Pool { running: Running::start(&mut command), setup: self }
+        Pool { running: RunningProcess::start(&mut command), setup: self }
     }
 
     /// Starts it through a program that gets its command as last words and becomes it.
     #[track_caller]
-    pub(crate) fn launch_by(self, words: &[&str]) -> Pool {
+    pub(crate) fn launch_by(self, args: &[&str]) -> Pool {
         let pool = self.command();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).arg(pool.get_program()).args(pool.get_args()).env_clear();
+        let mut command = Command::new(args[0]);
+        command.args(&args[1..]).arg(pool.get_program()).args(pool.get_args()).env_clear();
         command.envs(pool.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Pool { running: Running::start(&mut command), setup: self }
+        Pool { running: RunningProcess::start(&mut command), setup: self }
     }
 
     /// Starts it by `command`, which is its own with more words, and waits until it serves.
     #[track_caller]
     pub(crate) fn launch_as(self, command: &mut Command) -> Pool {
-        let mut pool = Pool { running: Running::start(command), setup: self };
+        let mut pool = Pool { running: RunningProcess::start(command), setup: self };
         pool.await_log("W0710");
         pool
     }
@@ -175,7 +175,7 @@ impl Setup {
     /// Starts it by `command`, whose log is elsewhere, and waits until somebody listens.
     #[track_caller]
     pub(crate) fn launch_quietly(self, command: &mut Command) -> Pool {
-        let pool = Pool { running: Running::start(command), setup: self };
+        let pool = Pool { running: RunningProcess::start(command), setup: self };
         eventually("the pool listens", || {
             std::os::unix::net::UnixStream::connect(pool.socket()).is_ok()
         });
@@ -196,18 +196,18 @@ impl Setup {
         self.listen.clear();
         let mut command = self.command();
         command.stdin(Stdio::from(listener.into()));
-        Pool { running: Running::start(&mut command), setup: self }
+        Pool { running: RunningProcess::start(&mut command), setup: self }
     }
 }
 
 impl Pool {
     /// A connection to its Unix socket, or else its only address.
     #[track_caller]
-    pub(crate) fn connect(&self) -> Wire {
+    pub(crate) fn connect(&self) -> FastcgiConnection {
         if self.socket().exists() {
-            Wire::unix(&self.socket())
+            FastcgiConnection::unix(&self.socket())
         } else {
-            Wire::tcp(&self.tcp_address())
+            FastcgiConnection::tcp(&self.tcp_address())
         }
     }
 
@@ -222,7 +222,8 @@ impl Pool {
         // proc(5): one that waits to be accepted has no inode. State 3 is connected, and a
         // connection has the path of its listener.
         if self.socket().exists() {
-            // It was bound beside its name, which it got when it was ready.
+            // The socket was bound under another name in the directory, and renamed when it was
+            // ready.
             let directory = format!("{}/", self.setup.directory.path().display());
             let is_ours =
                 |path: &str| path.strip_prefix(&directory).is_some_and(|name| !name.contains('/'));
@@ -250,8 +251,8 @@ impl Pool {
 
     /// The answer to a request over a connection of its own.
     #[track_caller]
-    pub(crate) fn ask(&self, ask: &Ask) -> Answer {
-        self.connect().ask(ask)
+    pub(crate) fn ask(&self, request: &FastcgiRequest) -> FastcgiResponse {
+        self.connect().ask(request)
     }
 
     /// The path of its Unix socket.
@@ -260,7 +261,7 @@ impl Pool {
     }
 
     /// Its setup.
-    pub(crate) fn setup(&self) -> &Setup {
+    pub(crate) fn setup(&self) -> &PoolSetup {
         &self.setup
     }
 
@@ -281,15 +282,15 @@ impl Pool {
         self.running.await_log_times(word, times);
     }
 
-    /// What stands in its log by now.
+    /// The content of the log.
     pub(crate) fn log(&self) -> String {
         self.running.log()
     }
 
     /// Runs `wsgate` as an administrator of this pool does, which is named `app`.
-    pub(crate) fn tell(&self, words: &[&str]) -> Ended {
+    pub(crate) fn run_wsgate(&self, args: &[&str]) -> ExitedProcess {
         let mut command = Command::new(artefacts::gateway());
-        command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", self.setup.path("run"));
+        command.args(args).env_clear().env("WSGATE_RUNTIME_DIR", self.setup.path("run"));
         run(&mut command, "")
     }
 
@@ -303,7 +304,7 @@ impl Pool {
         self.running.pid().as_raw_nonzero().get()
     }
 
-    /// What stands in the environments of all its processes.
+    /// A variable in the environment of every process of the pool.
     pub(crate) fn mark(&self) -> String {
         format!("MARK={}", self.setup.directory.path().display())
     }
@@ -332,13 +333,13 @@ impl Pool {
 
     /// Waits for its end, which something has brought about, and for that of all its processes.
     #[track_caller]
-    pub(crate) fn end(self) -> Ended {
+    pub(crate) fn end(self) -> ExitedProcess {
         self.end_and_leave().0
     }
 
-    /// As [`Pool::end`]; what stood in its directory stands there still.
+    /// Like [`Pool::end`], and keeps the directory of the pool.
     #[track_caller]
-    pub(crate) fn end_and_leave(self) -> (Ended, Setup) {
+    pub(crate) fn end_and_leave(self) -> (ExitedProcess, PoolSetup) {
         let Self { running, setup } = self;
         let ended = running.end();
         eventually("none of its processes is left", || marked(&setup).is_empty());
@@ -361,8 +362,8 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-/// Processes of the pool that run, whoever their parent is.
-pub(crate) fn marked(setup: &Setup) -> Vec<i32> {
+/// Running processes of the pool, children of any parent.
+pub(crate) fn marked(setup: &PoolSetup) -> Vec<i32> {
     let mark = format!("MARK={}", setup.directory.path().display());
     let has_mark = |pid: &i32| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

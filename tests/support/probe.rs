@@ -1,4 +1,4 @@
-//! One CGI request to an application that a test writes down, answered by the built binary or by
+//! A CGI request to the application of a test, served by the built binary or by
 //! `wsgiref.handlers.CGIHandler`.
 
 use std::{
@@ -40,9 +40,9 @@ pub(crate) const ORDINARY: [(&str, &str); 13] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
 ];
 
-/// Who answers.
+/// The implementation that serves a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Server {
+pub(crate) enum Implementation {
     /// The built binary.
     Wsgate,
     /// The reference implementation of the PEP, as an oracle.
@@ -59,9 +59,9 @@ pub(crate) struct Probe {
     python: PathBuf,
 }
 
-/// What came of it.
+/// The response of a CGI program, with its log and exit status.
 #[derive(Debug)]
-pub(crate) struct Response {
+pub(crate) struct CgiResponse {
     /// The status line without `Status: `, `200 OK` if there is none.
     pub(crate) status: String,
     /// Header fields in their order.
@@ -70,7 +70,7 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
     /// All of standard output.
     pub(crate) raw: Vec<u8>,
-    /// What went to the error log.
+    /// The content of the error log.
     pub(crate) log: String,
     /// How the process ended.
     pub(crate) exit: ExitStatus,
@@ -116,7 +116,7 @@ impl Probe {
         probe.stdin(body)
     }
 
-    /// What stands on standard input, whatever the variables say.
+    /// Sets standard input and leaves the variables unchanged.
     pub(crate) fn stdin(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self
@@ -140,14 +140,14 @@ impl Probe {
     }
 
     /// Asks the built binary.
-    pub(crate) fn run(&self) -> Response {
-        self.run_on(Server::Wsgate)
+    pub(crate) fn run(&self) -> CgiResponse {
+        self.run_on(Implementation::Wsgate)
     }
 
     /// Asks the built binary, and the reference as well: `assert` must hold for both.
     #[expect(clippy::print_stdout, reason = "shown only if an assertion fails")]
-    pub(crate) fn both(&self, assert: impl Fn(&Response)) {
-        for server in [Server::Wsgate, Server::Reference] {
+    pub(crate) fn both(&self, assert: impl Fn(&CgiResponse)) {
+        for server in [Implementation::Wsgate, Implementation::Reference] {
             let response = self.run_on(server);
             println!("{server:?}: {response:?}");
             assert(&response);
@@ -155,14 +155,14 @@ impl Probe {
     }
 
     /// Asks `server`.
-    pub(crate) fn run_on(&self, server: Server) -> Response {
+    pub(crate) fn run_on(&self, server: Implementation) -> CgiResponse {
         let ended = child_process::run(&mut self.command(server), self.body.clone());
-        Response::parse(ended.stdout, ended.stderr, ended.status)
+        CgiResponse::parse(ended.stdout, ended.stderr, ended.status)
     }
 
     /// Starts the built binary; the test talks to it by itself.
     pub(crate) fn start(&self) -> Child {
-        self.command(Server::Wsgate)
+        self.command(Implementation::Wsgate)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -171,15 +171,15 @@ impl Probe {
     }
 
     /// The command that would be run, without its standard streams.
-    pub(crate) fn command(&self, server: Server) -> Command {
+    pub(crate) fn command(&self, server: Implementation) -> Command {
         let app = self.directory.path().join("app.wsgi");
         let mut command = match server {
-            Server::Wsgate => {
+            Implementation::Wsgate => {
                 let mut command = Command::new(artefacts::gateway());
                 command.arg("cgi").arg("--python").arg(&self.python).args(&self.options).arg(app);
                 command
             }
-            Server::Reference => {
+            Implementation::Reference => {
                 let mut command = Command::new(&self.python);
                 command.args([
                     "-c",
@@ -203,7 +203,7 @@ impl Probe {
     }
 }
 
-impl Response {
+impl CgiResponse {
     pub(crate) fn parse(raw: Vec<u8>, log: String, exit: ExitStatus) -> Self {
         let end = raw.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(raw.len());
         let body = raw.get(end + 4..).unwrap_or_default().to_vec();

@@ -10,14 +10,15 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-/// Far longer than anything here takes on a busy machine; only a failure waits for its end.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// The limit of every wait: far longer than anything takes on a busy machine. Only a failure waits
+/// so long.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds, for what no descriptor announces.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
-    // Nothing is ever sent: receiving is the pause between two looks.
+    // A channel without messages: receiving is the pause between two looks.
     let (_sender, pause): (_, Receiver<()>) = channel();
     while !condition() {
         assert!(start.elapsed() < DEADLINE, "waited in vain until {what}");
@@ -26,7 +27,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Waits at most `limit` for the process to end; is it gone (or a zombie)?
-pub(crate) fn gone_within(pid: i32, limit: Duration) -> bool {
+pub(crate) fn exits_within(pid: i32, limit: Duration) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return true };
     // No such process: it has ended and was reaped.
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
@@ -38,10 +39,10 @@ pub(crate) fn gone_within(pid: i32, limit: Duration) -> bool {
 /// Waits for the end of a process.
 #[track_caller]
 pub(crate) fn wait_for_exit(pid: i32) {
-    assert!(gone_within(pid, DEADLINE), "process {pid} goes on");
+    assert!(exits_within(pid, DEADLINE), "process {pid} goes on");
 }
 
-/// Is there such a process, living or not yet reaped?
+/// Returns whether the process exists, running or not yet reaped.
 pub(crate) fn exists(pid: i32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }

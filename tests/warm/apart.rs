@@ -6,15 +6,15 @@ use std::fs::{
 
 use crate::{
     support::{
-        assertions::whole,
-        child_process::{Gate, Running},
-        probe::Response,
+        assertions::complete_response,
+        child_process::{Gate, RunningProcess},
+        probe::CgiResponse,
         web_servers::eventually,
     },
-    warm::Site,
+    warm::WarmSite,
 };
 
-/// Leaves its secret wherever it can, waits until all others have done so, and replies with every
+/// Leaves its secret wherever it can, waits until all others have done so, and responds with every
 /// secret that is in its memory, in a file that it has open, or in what the kernel says of its
 /// environment.
 const TRIES: &str = r#"
@@ -59,21 +59,22 @@ const TRIES: &str = r#"
 
 #[test]
 fn requests_at_once_find_nothing_of_each_other() {
-    let site = Site::of("warm", "--queue 60", TRIES);
-    let gate = Gate::new(&site.place.path("site"));
+    let site = WarmSite::of("warm", "--queue 60", TRIES);
+    let gate = Gate::new(&site.dir.path("site"));
     let request = |number: usize| {
         let mut command = site.request();
         command.env("HTTP_X_SECRET", format!("secret-{number}")).env("GATE", gate.path());
         command
     };
-    // It is the one that has the pool started.
-    assert_eq!(site.answer(&mut request(9), "").text(), "secret-9");
+    // This request starts the pool.
+    assert_eq!(site.response(&mut request(9), "").text(), "secret-9");
     site.await_pools(1);
-    let log_of = |number: usize| site.place.path(&format!("error-{number}.log"));
-    let requests: Vec<Running> = (0..8)
+    let log_of = |number: usize| site.dir.path(&format!("error-{number}.log"));
+    let requests: Vec<RunningProcess> = (0..8)
         .map(|number| {
-            let mut running =
-                Running::start(request(number).stderr(File::create(log_of(number)).unwrap()));
+            let mut running = RunningProcess::start(
+                request(number).stderr(File::create(log_of(number)).unwrap()),
+            );
             running.stdin = None;
             running
         })
@@ -85,8 +86,8 @@ fn requests_at_once_find_nothing_of_each_other() {
     requests.iter().for_each(|_| gate.open());
     for (number, running) in requests.into_iter().enumerate() {
         let ended = running.end();
-        let response = Response::parse(ended.stdout, site.log(), ended.status);
-        assert_eq!(whole(&response.raw).status, 200, "{}", said(number));
+        let response = CgiResponse::parse(ended.stdout, site.log(), ended.status);
+        assert_eq!(complete_response(&response.raw).status, 200, "{}", said(number));
         assert_eq!(response.text(), format!("secret-{number}"));
         assert_eq!(said(number), format!("left by secret-{number}\n"));
     }

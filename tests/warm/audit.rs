@@ -1,14 +1,13 @@
-//! What an import opened, forked and drew, where requests are served by processes that were forked
-//! from the one that has loaded.
+//! Files, processes and random numbers of an import, in processes that were forked after it.
 
 use std::{collections::HashSet, fs};
 
 use crate::{
     support::{
-        assertions::{codes, whole},
+        assertions::{codes, complete_response},
         web_servers::eventually,
     },
-    warm::{Site, Who},
+    warm::{WarmSite, Who},
 };
 
 /// Adds a line to a file that it has open and locked, and answers with the number of lines.
@@ -28,18 +27,18 @@ const KEEPS_OPEN: &str = "
 #[test]
 fn an_exclusive_resource_is_lost_by_no_request_and_logged_once() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "", KEEPS_OPEN);
-        fs::write(site.place.path("site/data"), "").unwrap();
+        let site = WarmSite::of(mode, "", KEEPS_OPEN);
+        fs::write(site.dir.path("site/data"), "").unwrap();
         for number in 1..=8 {
             let response = site.ask();
             assert_eq!(
-                (whole(&response.raw).status, response.text()),
+                (complete_response(&response.raw).status, response.text()),
                 (200, number.to_string()),
                 "{}",
                 response.log
             );
         }
-        let lines = fs::read_to_string(site.place.path("site/data")).unwrap();
+        let lines = fs::read_to_string(site.dir.path("site/data")).unwrap();
         let pids: HashSet<&str> = lines.lines().collect();
         assert_eq!((lines.lines().count(), pids.len()), (8, 8), "{lines}");
         let log = site.log();
@@ -56,8 +55,8 @@ fn an_exclusive_resource_is_lost_by_no_request_and_logged_once() {
 
 #[test]
 fn new_code_that_may_be_forked_is() {
-    let site = Site::new(KEEPS_OPEN);
-    fs::write(site.place.path("site/data"), "").unwrap();
+    let site = WarmSite::new(KEEPS_OPEN);
+    fs::write(site.dir.path("site/data"), "").unwrap();
     assert_eq!(site.ask().text(), "1");
     site.release(super::TELLS_ITSELF);
     eventually("a process that was forked answers", || Who::of(&site.ask()).is_warm());
@@ -74,7 +73,7 @@ fn an_exclusive_resource_of_a_warm_up_request_makes_requests_fall_back_to_cold_c
         "    fcntl.flock(data, fcntl.LOCK_EX | fcntl.LOCK_NB)\n    lines = data.readlines()",
         "    lines = []",
     );
-    let site = Site::with("--warm-up /open", &code);
+    let site = WarmSite::with("--warm-up /open", &code);
     site.ask();
     eventually(&format!("the pool has ended: {}", site.log()), || site.log().contains("W0310"));
     site.await_no_process();
@@ -87,7 +86,7 @@ fn an_exclusive_resource_of_a_warm_up_request_makes_requests_fall_back_to_cold_c
 
 #[test]
 fn threads_and_connections_are_named_with_the_code_that_made_them() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os, threading
         BORN = os.getppid()
@@ -123,7 +122,7 @@ fn a_child_that_falls_out_of_an_import_serves_no_request() {
             return [('%d %d' % (BORN, os.getpid())).encode()]
         ";
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "", code);
+        let site = WarmSite::of(mode, "", code);
         let first = Who::of(&site.warm_up());
         assert!(!first.is_warm());
         eventually("a process that was forked answers", || Who::of(&site.ask()).is_warm());
@@ -149,7 +148,7 @@ fn random_numbers_differ_from_request_to_request() {
             os.getpid()))])
             return [' '.join(map(str, [random.random(), again.random(), same.random()])).encode()]
         ";
-    let site = Site::new(code);
+    let site = WarmSite::new(code);
     site.warm_up();
     let mut drawn: [HashSet<String>; 3] = Default::default();
     for _ in 0..4 {

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     pool::load::turn,
-    support::web_servers::{Apache, CgiModule, Setup, Site, WebServer as _, eventually},
+    support::web_servers::{Apache, ApacheSetup, CgiModule, WebServer as _, WebSite, eventually},
 };
 
 const REQUESTS: u64 = 5000;
@@ -31,7 +31,7 @@ const PACE: Duration = Duration::from_secs(1);
 const KILL_AFTER: u64 = 3;
 
 /// Puts a release in place of the one before, as a whole.
-fn release(site: &Site, number: u64) {
+fn release(site: &WebSite, number: u64) {
     let first_line = format!("#!{} --mode warm --warm-idle 2", site.path("bin/wsgate").display());
     let code = format!(
         "{first_line}
@@ -44,8 +44,8 @@ def application(environ, start_response):
     );
     let (text, draft) = (site.path("run/release"), site.path("cgi-bin/release.draft"));
     fs::write(&text, code).unwrap();
-    // Another process writes it: one that this process starts meanwhile would inherit the open
-    // file, and a file that is open for writing cannot be executed.
+    // Another process writes the file. A child of this process would inherit the open file, and a
+    // file that is open for writing cannot be executed.
     let status =
         Command::new("install").args(["-m", "755"]).args([&text, &draft]).status().unwrap();
     assert!(status.success(), "install {}", draft.display());
@@ -71,19 +71,19 @@ fn ask(address: &str) -> Result<(u64, bool), String> {
 }
 
 /// Supervisors of pools, of which others are descended.
-fn supervisors(site: &Site) -> Vec<i32> {
-    let words = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+fn supervisors(site: &WebSite) -> Vec<i32> {
+    let args = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let is_supervisor =
-        |pid: &i32| words(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
+        |pid: &i32| args(pid).split(|&byte| byte == 0).any(|word| word == b"warm-pool");
     site.pool_processes().into_iter().filter(is_supervisor).collect()
 }
 
 #[test]
 fn releases_and_kills_fail_no_request_and_no_response_is_of_an_old_release() {
     let _turn = turn();
-    let site = Site::of_mode("warm");
+    let site = WebSite::of_mode("warm");
     release(&site, 0);
-    let mut apache = Apache::start(CgiModule::Cgid, Setup::ScriptAlias, site);
+    let mut apache = Apache::start(CgiModule::Cgid, ApacheSetup::ScriptAlias, site);
     let address = apache.url("").trim_start_matches("http://").to_owned();
     // Releases that are in place, and those that may be by now.
     let (oldest, newest) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -116,7 +116,7 @@ fn releases_and_kills_fail_no_request_and_no_response_is_of_an_old_release() {
             oldest.store(number, Ordering::SeqCst);
             if number % KILL_AFTER == 0 {
                 for pid in supervisors(apache.site()) {
-                    // It may have ended meanwhile: its release has gone.
+                    // The process may have exited meanwhile, when its release was replaced.
                     kills +=
                         u64::from(kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).is_ok());
                 }

@@ -6,26 +6,26 @@ use std::fs;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    support::{assertions::whole, web_servers::eventually},
-    warm::{Site, TELLS_ITSELF, Who},
+    support::{assertions::complete_response, web_servers::eventually},
+    warm::{TELLS_ITSELF, WarmSite, Who},
 };
 
 /// Puts gateway and engine of another build in the place of those that are there. Gives the names
 /// of both builds.
-fn upgrade(site: &Site) -> (String, String) {
-    let old = site.place.build();
-    let (engine, new) = site.place.of_another_build("bin/libwsgate_engine.so");
-    let (gateway, _) = site.place.of_another_build("bin/wsgate");
-    site.place.executable("bin/libwsgate_engine.so", engine);
-    site.place.executable("bin/wsgate", gateway);
-    assert_eq!(site.place.build(), new);
+fn upgrade(site: &WarmSite) -> (String, String) {
+    let old = site.dir.build();
+    let (engine, new) = site.dir.of_another_build("bin/libwsgate_engine.so");
+    let (gateway, _) = site.dir.of_another_build("bin/wsgate");
+    site.dir.executable("bin/libwsgate_engine.so", engine);
+    site.dir.executable("bin/wsgate", gateway);
+    assert_eq!(site.dir.build(), new);
     (old, new)
 }
 
 #[test]
 fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "", TELLS_ITSELF);
+        let site = WarmSite::of(mode, "", TELLS_ITSELF);
         site.warm_up();
         let before = Who::of(&site.ask());
         assert!(before.is_warm(), "{}", site.log());
@@ -33,7 +33,7 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
         assert!(!Who::of(&site.ask()).is_warm(), "the old pool is not asked");
         eventually("the new pool serves", || {
             let response = site.ask();
-            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+            assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
             let who = Who::of(&response);
             assert_ne!(who.born, before.born, "{}", site.log());
             who.is_warm()
@@ -46,10 +46,10 @@ fn a_gateway_of_another_build_starts_a_pool_of_its_own() {
 
 #[test]
 fn a_gateway_that_meets_a_pool_of_another_build_falls_back_to_cold_cgi_and_logs_it_once() {
-    let site = Site::new(TELLS_ITSELF);
+    let site = WarmSite::new(TELLS_ITSELF);
     site.warm_up();
     let of_old = site.files(".sock").remove(0);
-    // It would end.
+    // The supervisor would exit.
     let supervisor = site.supervisors().remove(0);
     kill_process(Pid::from_raw(supervisor).unwrap(), Signal::STOP).unwrap();
     let (old, new) = upgrade(&site);
@@ -58,11 +58,11 @@ fn a_gateway_that_meets_a_pool_of_another_build_falls_back_to_cold_cgi_and_logs_
     let of_new = site.files(".sock").into_iter().find(|path| *path != of_old).unwrap();
     site.wsgate(&["stop", of_new.file_stem().unwrap().to_str().unwrap()]);
     eventually("the new pool has ended", || site.supervisors().len() == 1);
-    // As if both had the same name.
+    // Both builds get the same name.
     fs::hard_link(&of_old, &of_new).unwrap();
     for _ in 0..3 {
         let response = site.ask();
-        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
         assert!(!Who::of(&response).is_warm(), "{}", site.log());
     }
     let log = site.log();

@@ -6,14 +6,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     support::{
-        assertions::{judge, whole},
-        child_process::Running,
+        assertions::{complete_response, parse_response},
+        child_process::RunningProcess,
         web_servers::eventually,
     },
-    warm::Site,
+    warm::WarmSite,
 };
 
-/// Does what the query says.
+/// Misbehaves as the query says.
 const MISBEHAVES: &str = "
     import os, signal, sys, time
     BORN = os.getpid()
@@ -50,13 +50,13 @@ const MISBEHAVES: &str = "
         return Body(act if late else (lambda: None))
     ";
 
-impl Site {
+impl WarmSite {
     /// A request of this kind that a warm process has taken.
     #[track_caller]
-    fn misbehave(&self, query: &str) -> Running {
+    fn misbehave(&self, query: &str) -> RunningProcess {
         let mut command = self.request();
         command.env("QUERY_STRING", query);
-        let mut running = Running::start(&mut command);
+        let mut running = RunningProcess::start(&mut command);
         running.stdin = None;
         running
     }
@@ -87,11 +87,11 @@ fn await_end(pid: Pid) {
 #[test]
 fn a_process_that_exits_before_the_response_headers_is_answered_with_an_error_page() {
     for (query, status) in [("kill", 502), ("exit", 502), ("raise", 500)] {
-        let site = Site::new(MISBEHAVES);
+        let site = WarmSite::new(MISBEHAVES);
         site.warm_up();
         let ended = site.misbehave(query).end();
         assert_eq!(
-            (whole(&ended.stdout).status, ended.code()),
+            (complete_response(&ended.stdout).status, ended.code()),
             (status, Some(0)),
             "{query}: {}",
             site.log()
@@ -104,20 +104,30 @@ fn a_process_that_exits_before_the_response_headers_is_answered_with_an_error_pa
 #[test]
 fn a_process_that_exits_after_the_response_headers_leaves_a_cut_response() {
     for query in ["kill late", "exit late", "raise late"] {
-        let site = Site::new(MISBEHAVES);
+        let site = WarmSite::new(MISBEHAVES);
         site.warm_up();
         let ended = site.misbehave(query).end();
-        assert_eq!(judge(&ended.stdout).unwrap().body, b"first", "{query}: {}", site.log());
+        assert_eq!(
+            parse_response(&ended.stdout).unwrap().body,
+            b"first",
+            "{query}: {}",
+            site.log()
+        );
         assert_eq!(ended.code(), Some(1), "{query}: {}", site.log());
     }
 }
 
 #[test]
 fn a_request_that_takes_too_long_is_answered_with_504() {
-    let site = Site::with("--timeout 1", MISBEHAVES);
+    let site = WarmSite::with("--timeout 1", MISBEHAVES);
     site.warm_up();
     let ended = site.misbehave("wait").end();
-    assert_eq!((whole(&ended.stdout).status, ended.code()), (504, Some(0)), "{}", site.log());
+    assert_eq!(
+        (complete_response(&ended.stdout).status, ended.code()),
+        (504, Some(0)),
+        "{}",
+        site.log()
+    );
     assert_eq!(site.log().matches("W0604").count(), 1, "{}", site.log());
     assert!(site.log().contains("longer than 1 s"), "{}", site.log());
     await_end(site.serving());
@@ -128,7 +138,7 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
     for (signal, query) in
         [(Signal::TERM, "wait"), (Signal::TERM, "wait late"), (Signal::KILL, "wait")]
     {
-        let site = Site::new(MISBEHAVES);
+        let site = WarmSite::new(MISBEHAVES);
         site.warm_up();
         let running = site.misbehave(query);
         let pid = site.serving();
@@ -138,11 +148,11 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
         await_end(pid);
         match (signal, query) {
             (Signal::TERM, "wait") => {
-                assert_eq!(whole(&ended.stdout).status, 503, "{}", site.log())
+                assert_eq!(complete_response(&ended.stdout).status, 503, "{}", site.log())
             }
             (Signal::TERM, _) => {
                 assert_eq!(
-                    (judge(&ended.stdout).unwrap().body, ended.code()),
+                    (parse_response(&ended.stdout).unwrap().body, ended.code()),
                     (b"first".to_vec(), Some(1))
                 );
                 assert!(site.log().contains("closed"), "{}", site.log());
@@ -154,7 +164,7 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
 
 #[test]
 fn a_client_that_disconnects_ends_the_request() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os
         BORN = os.getpid()
@@ -173,7 +183,7 @@ fn a_client_that_disconnects_ends_the_request() {
     let (mut client, response) = std::io::pipe().unwrap();
     let mut command = site.request();
     command.stdin(Stdio::null()).stdout(response);
-    let running = Running::start(&mut command);
+    let running = RunningProcess::start(&mut command);
     drop(command);
     client.read_exact(&mut [0; 100_000]).unwrap();
     drop(client);
@@ -184,7 +194,7 @@ fn a_client_that_disconnects_ends_the_request() {
 #[test]
 fn requests_that_are_being_served_outlive_their_pool() {
     for signal in [Signal::KILL, Signal::TERM] {
-        let site = Site::new(
+        let site = WarmSite::new(
             "
             import os
             BORN = os.getpid()
@@ -199,7 +209,7 @@ fn requests_that_are_being_served_outlive_their_pool() {
         site.warm_up();
         let mut command = site.request();
         command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
-        let mut running = Running::start(&mut command);
+        let mut running = RunningProcess::start(&mut command);
         site.serving();
         for pid in site.supervisors() {
             kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
@@ -208,14 +218,14 @@ fn requests_that_are_being_served_outlive_their_pool() {
         eventually("the pool has taken note", template_ends);
         running.give("body");
         let ended = running.end();
-        assert_eq!(whole(&ended.stdout).body, b"body", "{signal:?}: {}", site.log());
+        assert_eq!(complete_response(&ended.stdout).body, b"body", "{signal:?}: {}", site.log());
         eventually("the supervisor has ended", || site.supervisors().is_empty());
     }
 }
 
 #[test]
 fn threads_at_import_do_no_harm() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os, threading
         BORN = os.getppid()
@@ -236,7 +246,7 @@ fn threads_at_import_do_no_harm() {
 
 #[test]
 fn a_template_whose_descriptors_the_application_closed_exits() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os
         if 'REQUEST_METHOD' not in os.environ:

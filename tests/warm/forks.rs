@@ -3,13 +3,13 @@
 use crate::{
     pool::forks::{APPLICATION, plainly},
     support::{assertions::codes, child_process::Gate, web_servers::eventually},
-    warm::Site,
+    warm::WarmSite,
 };
 
 /// A site in this mode, whose next request is served by its pool.
-fn site(mode: &str) -> Site {
-    let site = Site::of(mode, "", APPLICATION);
-    site.answer(site.request().env("PATH_INFO", "/"), "");
+fn site(mode: &str) -> WarmSite {
+    let site = WarmSite::of(mode, "", APPLICATION);
+    site.response(site.request().env("PATH_INFO", "/"), "");
     site.await_pools(1);
     site
 }
@@ -21,7 +21,8 @@ fn a_child_of_the_application_and_its_programs_are_as_those_of_a_plain_process()
         for path in ["state", "signals", "exits", "work"] {
             let plain = plainly(path);
             for _ in 0..2 {
-                let response = site.answer(site.request().env("PATH_INFO", format!("/{path}")), "");
+                let response =
+                    site.response(site.request().env("PATH_INFO", format!("/{path}")), "");
                 assert_eq!(response.text(), plain, "{mode}: {response:?}");
             }
         }
@@ -40,7 +41,7 @@ fn an_object_that_ends_in_a_child_closes_no_file_of_the_child() {
                 .env("PATH_INFO", "/reuse")
                 .env("REQUEST_METHOD", "POST")
                 .env("CONTENT_LENGTH", "4");
-            assert_eq!(site.answer(&mut request, "body").text(), "0", "{mode}: {}", site.log());
+            assert_eq!(site.response(&mut request, "body").text(), "0", "{mode}: {}", site.log());
         }
     }
 }
@@ -49,9 +50,9 @@ fn an_object_that_ends_in_a_child_closes_no_file_of_the_child() {
 fn a_daemon_that_a_request_has_started_outlives_the_pool_and_holds_nothing_of_it() {
     for mode in ["warm", "resident"] {
         let site = site(mode);
-        let gate = Gate::new(&site.place.path("site"));
+        let gate = Gate::new(&site.dir.path("site"));
         let response =
-            site.answer(site.request().env("PATH_INFO", "/daemon").env("GATE", gate.path()), "");
+            site.response(site.request().env("PATH_INFO", "/daemon").env("GATE", gate.path()), "");
         assert_eq!(response.text(), "started", "{response:?}");
         eventually("the daemon lives", || site.log().contains("the daemon has 0 sockets"));
         // The variable of the gate makes it the first request of another pool.

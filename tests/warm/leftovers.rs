@@ -1,4 +1,4 @@
-//! What pools that have ended leave behind is removed by the next.
+//! Files that stopped pools leave behind are removed by the next pool.
 
 use std::{
     fs::{
@@ -10,14 +10,14 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::warm::{Site, TELLS_ITSELF};
+use crate::warm::{TELLS_ITSELF, WarmSite};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[test]
 fn files_of_pools_that_no_longer_run_are_removed_when_a_pool_starts() {
-    let site = Site::new(TELLS_ITSELF);
-    let run = site.place.path("run");
+    let site = WarmSite::new(TELLS_ITSELF);
+    let run = site.dir.path("run");
     fs::create_dir_all(&run).unwrap();
     fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).unwrap();
     let write = |name: &str, age: Duration| {
@@ -29,7 +29,7 @@ fn files_of_pools_that_no_longer_run_are_removed_when_a_pool_starts() {
     // Of a version of another application, long ago.
     let gone = ["warm-old-000001-a.log", "warm-old-000001-a.lock", "warm-old-000001-0381.told"];
     gone.iter().for_each(|name| drop(write(name, old)));
-    // One that runs, and has not logged for long.
+    // The files of a running pool that has not logged for long.
     let held = write("warm-old-000001-b.lock", old);
     flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
     let kept =
@@ -37,7 +37,7 @@ fn files_of_pools_that_no_longer_run_are_removed_when_a_pool_starts() {
     kept.iter()
         .filter(|name| **name != "warm-old-000001-b.lock")
         .for_each(|name| drop(write(name, old)));
-    // One that has failed a moment ago, which the log explains.
+    // The files of a pool that has just failed, whose log says why.
     let fresh = ["warm-new-000002-a.log", "warm-new-000002-a.lock"];
     fresh.iter().for_each(|name| drop(write(name, Duration::ZERO)));
     // Many versions in a day.

@@ -7,12 +7,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     support::{
-        assertions::whole,
-        child_process::{Gate, Running},
-        probe::Response,
+        assertions::complete_response,
+        child_process::{Gate, RunningProcess},
+        probe::CgiResponse,
         web_servers::eventually,
     },
-    warm::{Site, Who},
+    warm::{WarmSite, Who},
 };
 
 /// Counts in the process, waits at the gate, takes memory.
@@ -40,14 +40,14 @@ const COUNTS: &str = "
 
 /// A site, and the gate that its requests wait at.
 struct Gated {
-    site: Site,
+    site: WarmSite,
     gate: Gate,
 }
 
 impl Gated {
     fn of(mode: &str, options: &str) -> Self {
-        let site = Site::of(mode, options, COUNTS);
-        let gate = Gate::new(&site.place.path("site"));
+        let site = WarmSite::of(mode, options, COUNTS);
+        let gate = Gate::new(&site.dir.path("site"));
         Self { site, gate }
     }
 
@@ -66,20 +66,20 @@ impl Gated {
     }
 
     #[track_caller]
-    fn ask(&self, query: &str) -> Response {
-        self.site.answer(&mut self.request(query), "")
+    fn ask(&self, query: &str) -> CgiResponse {
+        self.site.response(&mut self.request(query), "")
     }
 
     /// A request that is on its way.
-    fn send(&self, query: &str) -> Running {
-        let mut running = Running::start(&mut self.request(query));
+    fn send(&self, query: &str) -> RunningProcess {
+        let mut running = RunningProcess::start(&mut self.request(query));
         running.stdin = None;
         running
     }
 
     /// A request that a process of the pool has taken, and that waits at the gate.
     #[track_caller]
-    fn occupy(&self, query: &str) -> Running {
+    fn occupy(&self, query: &str) -> RunningProcess {
         let running = self.send(query);
         eventually(&format!("it is at the gate: {}", self.site.log()), || {
             self.site.log().contains(&format!("at the gate: {query}."))
@@ -88,9 +88,9 @@ impl Gated {
     }
 
     #[track_caller]
-    fn response(&self, running: Running) -> Response {
+    fn response(&self, running: RunningProcess) -> CgiResponse {
         let ended = running.end();
-        Response::parse(ended.stdout, self.site.log(), ended.status)
+        CgiResponse::parse(ended.stdout, self.site.log(), ended.status)
     }
 
     fn pool(&self) -> String {
@@ -105,7 +105,7 @@ fn there_are_never_more_processes_than_the_limit() {
         let queries: Vec<String> = (0..most).map(|number| format!("slow{number}")).collect();
         let occupied: Vec<_> = queries.iter().map(|query| gated.occupy(query)).collect();
         assert_eq!(gated.site.workers().len(), most, "{}", gated.site.log());
-        // These wait for one of those.
+        // These requests wait for a process.
         let queued: Vec<_> = (0..3).map(|number| gated.send(&format!("queued{number}"))).collect();
         occupied.iter().for_each(|_| gated.gate.open());
         for running in occupied.into_iter().chain(queued) {
@@ -143,7 +143,7 @@ fn a_process_that_does_not_exit_after_its_request_frees_its_slot() {
 
 #[test]
 fn a_pool_stops_though_the_exit_handlers_of_its_processes_hang() {
-    let site = Site::of(
+    let site = WarmSite::of(
         "warm",
         "--timeout 1",
         "
@@ -171,7 +171,7 @@ fn or_they_are_refused() {
         let occupied = gated.occupy("slow");
         for number in 1..3 {
             let response = gated.ask("other");
-            assert_eq!(whole(&response.raw).status, 503, "{}", gated.site.log());
+            assert_eq!(complete_response(&response.raw).status, 503, "{}", gated.site.log());
             assert_eq!(
                 gated.site.log().matches("error[W0804]").count(),
                 number,
@@ -181,7 +181,9 @@ fn or_they_are_refused() {
         }
         gated.gate.open();
         assert!(Who::of(&gated.response(occupied)).is_warm());
-        eventually("the next is served", || whole(&gated.ask("other").raw).status == 200);
+        eventually("the next is served", || {
+            complete_response(&gated.ask("other").raw).status == 200
+        });
     }
 }
 
@@ -205,7 +207,12 @@ fn requests_that_wait_for_a_stopping_pool_fall_back_to_cold_cgi() {
         }
         for running in waiting {
             let response = gated.response(running);
-            assert_eq!(whole(&response.raw).status, 200, "{mode}: {}", gated.site.log());
+            assert_eq!(
+                complete_response(&response.raw).status,
+                200,
+                "{mode}: {}",
+                gated.site.log()
+            );
             assert!(!Who::of(&response).is_warm(), "{mode}: {}", gated.site.log());
         }
         gated.gate.open();
@@ -279,18 +286,18 @@ fn a_pool_at_its_maximum_age_stops_though_requests_arrive() {
     let supervisors = gated.site.supervisors();
     thread::scope(|scope| {
         let occupied = gated.occupy("slow");
-        let ask = scope.spawn(|| {
+        let request = scope.spawn(|| {
             eventually("another pool serves", || {
                 let response = gated.ask("");
-                assert_eq!(whole(&response.raw).status, 200, "{}", gated.site.log());
+                assert_eq!(complete_response(&response.raw).status, 200, "{}", gated.site.log());
                 Who::of(&response).is_warm() && gated.site.log().contains("notice[W0805]")
             });
         });
-        ask.join().unwrap();
+        request.join().unwrap();
         let status = gated.site.wsgate(&["status"]);
         assert_eq!(status.matches("-ends-").count(), 1, "{status}");
         gated.gate.open();
-        // What the old one was serving, it has served to its end.
+        // The old process has finished its request.
         assert!(Who::of(&gated.response(occupied)).is_warm());
     });
     eventually("the old one has ended", || {

@@ -12,11 +12,13 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    support::{assertions::whole, child_process::Running, web_servers::eventually},
-    warm::{Site, Who},
+    support::{
+        assertions::complete_response, child_process::RunningProcess, web_servers::eventually,
+    },
+    warm::{WarmSite, Who},
 };
 
-const VISITORS: usize = 8;
+const CLIENTS: usize = 8;
 
 /// Requests that each of them makes.
 const VISITS: usize = 100;
@@ -43,7 +45,7 @@ fn release(number: usize) -> String {
 
 #[test]
 fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() {
-    let site = Site::with("--warm-idle 2", &release(0));
+    let site = WarmSite::with("--warm-idle 2", &release(0));
     site.warm_up();
     let (visible, warm, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
     let visit = &|client: usize| {
@@ -54,12 +56,15 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
                 .env("QUERY_STRING", &name)
                 .env("REQUEST_METHOD", "POST")
                 .env("CONTENT_LENGTH", name.len().to_string());
-            let mut running = Running::start(&mut command);
+            let mut running = RunningProcess::start(&mut command);
             running.give(name.clone());
             let ended = running.end();
-            let response =
-                crate::support::probe::Response::parse(ended.stdout, String::new(), ended.status);
-            assert_eq!(whole(&response.raw).status, 200, "{response:?} {}", site.log());
+            let response = crate::support::probe::CgiResponse::parse(
+                ended.stdout,
+                String::new(),
+                ended.status,
+            );
+            assert_eq!(complete_response(&response.raw).status, 200, "{response:?} {}", site.log());
             assert!(
                 response.header("X-Release").unwrap().parse::<usize>().unwrap() >= least,
                 "{least}: {response:?}"
@@ -79,24 +84,24 @@ fn no_request_fails_or_meets_old_code_while_code_changes_and_pools_are_killed() 
                     Err(RecvTimeoutError::Timeout) if !over.load(Ordering::SeqCst) => {}
                     _ => break,
                 }
-                site.place.script(
+                site.dir.script(
                     "site/app.next",
                     "#!WSGATE --mode warm --warm-idle 2",
                     &release(number),
                 );
-                std::fs::rename(site.place.path("site/app.next"), site.place.path("site/app.wsgi"))
+                std::fs::rename(site.dir.path("site/app.next"), site.dir.path("site/app.wsgi"))
                     .unwrap();
                 visible.store(number, Ordering::SeqCst);
                 if number % 3 == 0 {
                     for pid in site.supervisors() {
-                        // It may have ended by itself a moment ago.
+                        // The process may have just exited by itself.
                         let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
                     }
                 }
             }
         });
         let clients: Vec<_> =
-            (0..VISITORS).map(|client| scope.spawn(move || visit(client))).collect();
+            (0..CLIENTS).map(|client| scope.spawn(move || visit(client))).collect();
         let ends: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
         over.store(true, Ordering::SeqCst);
         drop(stop);

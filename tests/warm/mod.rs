@@ -36,9 +36,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     pool::children,
     support::{
-        child_process::{Running, run},
-        install_dir::Place,
-        probe::Response,
+        child_process::{RunningProcess, run},
+        install_dir::InstallDir,
+        probe::CgiResponse,
         web_servers::eventually,
     },
 };
@@ -53,12 +53,12 @@ pub(crate) const TELLS_ITSELF: &str = "
     ";
 
 /// A script, and the pools that its requests start. They are ended with it.
-pub(crate) struct Site {
-    place: Place,
+pub(crate) struct WarmSite {
+    dir: InstallDir,
     script: PathBuf,
 }
 
-/// Who answered.
+/// The process that answered, and the one that loaded the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Who {
     born: i32,
@@ -67,7 +67,7 @@ struct Who {
 
 impl Who {
     #[track_caller]
-    fn of(response: &Response) -> Self {
+    fn of(response: &CgiResponse) -> Self {
         let text = response.text();
         let (born, pid) = text.split_once(' ').unwrap_or_else(|| panic!("{response:?}"));
         Self { born: born.parse().unwrap(), pid: pid.parse().unwrap() }
@@ -78,61 +78,61 @@ impl Who {
     }
 }
 
-impl Site {
+impl WarmSite {
     /// The application in `code`, which need not be indented to the left.
     fn new(code: &str) -> Self {
         Self::with("", code)
     }
 
-    /// The same, with more options on the `#!` line.
+    /// Creates a site in warm mode, with more options on the `#!` line.
     fn with(options: &str, code: &str) -> Self {
         Self::of("warm", options, code)
     }
 
-    /// The same in any mode.
+    /// Creates a site in any mode.
     pub(crate) fn of(mode: &str, options: &str, code: &str) -> Self {
-        let place = Place::new();
+        let dir = InstallDir::new();
         let script =
-            place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
+            dir.script("site/app.wsgi", &format!("#!WSGATE --mode {mode} {options}"), code);
         // Of a file that is as young as this it cannot be told whether it was changed after it was
         // loaded, and it is loaded again.
         eventually("the script is no longer new", || {
             let changed = fs::metadata(&script).unwrap().modified().unwrap();
             changed.elapsed().is_ok_and(|age| age > Duration::from_millis(50))
         });
-        Self { place, script }
+        Self { dir, script }
     }
 
     /// Puts other code in the place of the application's.
     fn release(&self, code: &str) {
-        self.place.script("site/app.wsgi", "#!WSGATE --mode warm", code);
+        self.dir.script("site/app.wsgi", "#!WSGATE --mode warm", code);
     }
 
     /// A request.
     pub(crate) fn request(&self) -> Command {
-        let mut command = self.place.request(&self.script);
+        let mut command = self.dir.request(&self.script);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(self.log_file());
         command
     }
 
     /// The answer to a request, with `body`.
     #[track_caller]
-    pub(crate) fn answer(&self, command: &mut Command, body: &str) -> Response {
-        let mut running = Running::start(command);
+    pub(crate) fn response(&self, command: &mut Command, body: &str) -> CgiResponse {
+        let mut running = RunningProcess::start(command);
         running.give(body);
         let ended = running.end();
-        Response::parse(ended.stdout, self.log(), ended.status)
+        CgiResponse::parse(ended.stdout, self.log(), ended.status)
     }
 
     /// The answer to an ordinary request.
     #[track_caller]
-    pub(crate) fn ask(&self) -> Response {
-        self.answer(&mut self.request(), "")
+    pub(crate) fn ask(&self) -> CgiResponse {
+        self.response(&mut self.request(), "")
     }
 
     /// Makes a request, and waits until the pool that it has started serves.
     #[track_caller]
-    fn warm_up(&self) -> Response {
+    fn warm_up(&self) -> CgiResponse {
         let response = self.ask();
         self.await_pools(1);
         response
@@ -148,30 +148,30 @@ impl Site {
 
     /// Files of the runtime directory whose names end so.
     pub(crate) fn files(&self, suffix: &str) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(self.place.path("run")) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.dir.path("run")) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path());
         paths.filter(|path| path.to_str().unwrap().ends_with(suffix)).collect()
     }
 
     /// The error log of the web server.
     fn log_file(&self) -> File {
-        File::options().append(true).create(true).open(self.place.path("error.log")).unwrap()
+        File::options().append(true).create(true).open(self.dir.path("error.log")).unwrap()
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.place.path("error.log")).unwrap_or_default()
+        fs::read_to_string(self.dir.path("error.log")).unwrap_or_default()
     }
 
-    /// What the administrator reads.
-    pub(crate) fn wsgate(&self, words: &[&str]) -> String {
-        let mut command = Command::new(self.place.wsgate());
-        command.args(words).env_clear().env("WSGATE_RUNTIME_DIR", self.place.path("run"));
+    /// The output of `wsgate` for an administrator.
+    pub(crate) fn wsgate(&self, args: &[&str]) -> String {
+        let mut command = Command::new(self.dir.wsgate());
+        command.args(args).env_clear().env("WSGATE_RUNTIME_DIR", self.dir.path("run"));
         run(&mut command, "").text()
     }
 
-    /// What stands in the environments of all its processes.
+    /// A variable in the environment of every process of the pool.
     pub(crate) fn mark(&self) -> String {
-        format!("_RUNTIME_DIR={}", self.place.path("").display())
+        format!("_RUNTIME_DIR={}", self.dir.path("").display())
     }
 
     /// Supervisors and templates that run.
@@ -207,7 +207,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for WarmSite {
     fn drop(&mut self) {
         // Templates and idle workers end with their supervisors, and requests with their gateways.
         for pid in self.supervisors() {

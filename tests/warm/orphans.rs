@@ -6,8 +6,8 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::{
     pool::{children, orphans::has_left, privileges::users},
-    support::{child_process::Running, web_servers::eventually},
-    warm::Site,
+    support::{child_process::RunningProcess, web_servers::eventually},
+    warm::WarmSite,
 };
 
 /// Becomes another user while it is loaded, or for a request, which may not end.
@@ -47,7 +47,7 @@ fn no_process_outlives_a_gateway_that_is_killed() {
         } else {
             LEAVES.to_owned()
         };
-        let site = Site::of(mode, "", &code);
+        let site = WarmSite::of(mode, "", &code);
         if mode != "cold" {
             site.ask();
             site.await_pools(1);
@@ -59,7 +59,7 @@ fn no_process_outlives_a_gateway_that_is_killed() {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let running = Running::start(&mut command);
+        let running = RunningProcess::start(&mut command);
         let mut found = None;
         eventually(&format!("a process is another user: {mode}"), || {
             let templates = site.supervisors().into_iter().flat_map(children).flat_map(children);
@@ -91,7 +91,7 @@ fn no_process_outlives_a_supervisor_or_template_that_is_killed() {
                 start_response('200 OK', [('Content-Type', 'text/plain')])
                 return [b'served']
             ";
-        let site = Site::of(mode, "--env LEAVES=1", code);
+        let site = WarmSite::of(mode, "--env LEAVES=1", code);
         site.ask();
         site.await_pools(1);
         let supervisor = site.supervisors()[0];

@@ -12,12 +12,13 @@ use std::{
 
 use crate::{
     support::{
-        assertions::whole, child_process::Running, probe::Response, web_servers::eventually,
+        assertions::complete_response, child_process::RunningProcess, probe::CgiResponse,
+        web_servers::eventually,
     },
-    warm::{Site, TELLS_ITSELF, Who},
+    warm::{TELLS_ITSELF, WarmSite, Who},
 };
 
-/// Replies with what a Python expression gives, which is the query.
+/// Responds with the value of the Python expression in the query.
 const EVALUATES: &str = "
     import os, signal, sys, random, threading
     BORN = os.getpid()
@@ -29,16 +30,16 @@ const EVALUATES: &str = "
         return [repr((BORN != os.getpid(), value)).encode()]
     ";
 
-impl Site {
-    /// What `expression` is, once it is evaluated by a warm process.
+impl WarmSite {
+    /// The value of `expression` in a warm process.
     #[track_caller]
     fn evaluate(&self, expression: &str, variables: &[(&str, &str)], body: &str) -> String {
         let mut found = None;
         eventually(&format!("a warm process evaluates: {}", self.log()), || {
             let mut command = self.request();
             command.env("QUERY_STRING", expression).envs(variables.iter().copied());
-            let response = self.answer(&mut command, body);
-            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+            let response = self.response(&mut command, body);
+            assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
             let text = response.text();
             found = text
                 .strip_prefix("(True, ")
@@ -50,34 +51,38 @@ impl Site {
     }
 }
 
-impl Site {
-    /// What a cold process replies.
+impl WarmSite {
+    /// The response of a cold process.
     #[track_caller]
     fn evaluate_cold(&self, expression: &str) -> String {
         let mut command = self.request();
         command.env("QUERY_STRING", expression).env("WSGATE_RUNTIME_DIR", "/proc/nowhere");
-        self.answer(&mut command, "").text()
+        self.response(&mut command, "").text()
     }
 }
 
 #[test]
 fn the_first_request_is_served_by_cold_cgi_and_the_next_by_forked_processes() {
-    let site = Site::new(TELLS_ITSELF);
+    let site = WarmSite::new(TELLS_ITSELF);
     assert!(!Who::of(&site.warm_up()).is_warm());
-    let answers: Vec<Who> =
+    let responses: Vec<Who> =
         (0..8).map(|_| Who::of(&site.ask())).filter(|who| who.is_warm()).collect();
-    assert!(answers.len() > 4, "{answers:?} {}", site.log());
-    assert_eq!(answers.iter().map(|who| who.born).collect::<HashSet<_>>().len(), 1, "{answers:?}");
+    assert!(responses.len() > 4, "{responses:?} {}", site.log());
     assert_eq!(
-        answers.iter().map(|who| who.pid).collect::<HashSet<_>>().len(),
-        answers.len(),
-        "{answers:?}"
+        responses.iter().map(|who| who.born).collect::<HashSet<_>>().len(),
+        1,
+        "{responses:?}"
+    );
+    assert_eq!(
+        responses.iter().map(|who| who.pid).collect::<HashSet<_>>().len(),
+        responses.len(),
+        "{responses:?}"
     );
 }
 
 #[test]
 fn environment_directory_and_umask_are_those_of_the_request() {
-    let site = Site::new(EVALUATES);
+    let site = WarmSite::new(EVALUATES);
     site.warm_up();
     let names = "sorted(os.environ) == sorted(k.decode() for k in os.environb)";
     assert_eq!(site.evaluate(names, &[], ""), "True");
@@ -99,7 +104,7 @@ fn environment_directory_and_umask_are_those_of_the_request() {
     );
     let child = "__import__('subprocess').check_output(['/bin/sh', '-c', 'echo $HTTP_X_ONE; pwd'], \
         text=True).split()";
-    let directory = site.place.path("site").display().to_string();
+    let directory = site.dir.path("site").display().to_string();
     assert_eq!(
         site.evaluate(child, &[("HTTP_X_ONE", "one")], ""),
         format!("['one', '{directory}']")
@@ -116,7 +121,7 @@ fn environment_directory_and_umask_are_those_of_the_request() {
 
 #[test]
 fn nothing_of_a_request_is_left_for_the_next() {
-    let site = Site::new(EVALUATES);
+    let site = WarmSite::new(EVALUATES);
     site.warm_up();
     for _ in 0..4 {
         let spoil = "(COUNT, os.environ.__setitem__('SPOILT', '1'), setattr(sys, 'spoilt', 1), \
@@ -135,7 +140,7 @@ fn nothing_of_a_request_is_left_for_the_next() {
 
 #[test]
 fn body_and_standard_streams_are_those_of_the_request() {
-    let site = Site::new(EVALUATES);
+    let site = WarmSite::new(EVALUATES);
     site.warm_up();
     let length = [("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "9")];
     assert_eq!(site.evaluate("environ['wsgi.input'].read()", &length, "some body"), "b'some body'");
@@ -144,14 +149,14 @@ fn body_and_standard_streams_are_those_of_the_request() {
         environ['wsgi.errors'].write('no end'), os.write(1, b'raw\\n')] and 1";
     assert_eq!(site.evaluate(says, &[], ""), "1");
     let log = site.log();
-    for words in ["printed", "to stderr", "no end", "raw"] {
-        assert!(log.contains(words), "{words}: {log}");
+    for args in ["printed", "to stderr", "no end", "raw"] {
+        assert!(log.contains(args), "{args}: {log}");
     }
 }
 
 #[test]
 fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
-    let site = Site::new(EVALUATES);
+    let site = WarmSite::new(EVALUATES);
     site.warm_up();
     let handlers = "[signal.getsignal(s).__class__.__name__ for s in (signal.SIGCHLD, \
         signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)]";
@@ -174,7 +179,7 @@ fn signals_random_numbers_and_descriptors_are_as_in_a_new_process() {
 
 #[test]
 fn exit_handlers_run_after_each_request() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import atexit, os
         BORN = os.getpid()
@@ -192,8 +197,8 @@ fn exit_handlers_run_after_each_request() {
 #[test]
 fn the_gateway_has_exited_when_the_response_ends() {
     for mode in ["warm", "resident"] {
-        let site = Site::new(TELLS_ITSELF);
-        site.place.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), TELLS_ITSELF);
+        let site = WarmSite::new(TELLS_ITSELF);
+        site.dir.script("site/app.wsgi", &format!("#!WSGATE --mode {mode}"), TELLS_ITSELF);
         site.warm_up();
         let mut warm = 0;
         while warm < 3 {
@@ -202,7 +207,7 @@ fn the_gateway_has_exited_when_the_response_ends() {
             let mut response = Vec::new();
             gateway.stdout.take().unwrap().read_to_end(&mut response).unwrap();
             let status = gateway.try_wait().unwrap();
-            let response = Response::parse(response, site.log(), gateway.wait().unwrap());
+            let response = CgiResponse::parse(response, site.log(), gateway.wait().unwrap());
             if Who::of(&response).is_warm() {
                 warm += 1;
                 assert!(status.is_some_and(|status| status.success()), "{mode}: {status:?}");
@@ -213,7 +218,7 @@ fn the_gateway_has_exited_when_the_response_ends() {
 
 #[test]
 fn a_response_ends_though_a_child_of_the_application_holds_its_socket() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os
         BORN = os.getpid()
@@ -226,10 +231,10 @@ fn a_response_ends_though_a_child_of_the_application_holds_its_socket() {
             return [('%d %d' % (BORN, os.getpid())).encode()]
         ",
     );
-    assert!(Command::new("mkfifo").arg(site.place.path("site/gate")).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(site.dir.path("site/gate")).status().unwrap().success());
     site.warm_up();
     eventually("a warm process answers", || {
-        // As mod_cgid does: one socket is both ends.
+        // mod_cgid uses one socket for both directions.
         let (mut server, program) = UnixStream::pair().unwrap();
         let mut command = site.request();
         command.stdin(OwnedFd::from(program.try_clone().unwrap())).stdout(OwnedFd::from(program));
@@ -237,15 +242,15 @@ fn a_response_ends_though_a_child_of_the_application_holds_its_socket() {
         drop(command);
         let mut response = Vec::new();
         server.read_to_end(&mut response).unwrap();
-        Who::of(&Response::parse(response, site.log(), gateway.wait().unwrap())).is_warm()
+        Who::of(&CgiResponse::parse(response, site.log(), gateway.wait().unwrap())).is_warm()
     });
     // Lets the child go, which would wait for ever.
-    File::options().write(true).open(site.place.path("site/gate")).unwrap();
+    File::options().write(true).open(site.dir.path("site/gate")).unwrap();
 }
 
 #[test]
 fn large_bodies_go_both_ways_without_the_gateway() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os
         BORN = os.getpid()
@@ -260,27 +265,27 @@ fn large_bodies_go_both_ways_without_the_gateway() {
     let body = "0123456789abcdef".repeat(1 << 17);
     let mut command = site.request();
     command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", body.len().to_string());
-    let response: Response = site.answer(&mut command, &body);
+    let response: CgiResponse = site.response(&mut command, &body);
     assert_eq!((response.header("X-Warm"), response.body.len()), (Some("True"), body.len()));
     assert_eq!(response.text(), body);
 }
 
 #[test]
 fn a_web_server_that_waits_for_the_end_of_standard_error_gets_it() {
-    // As mod_cgi does: what the pool says must not go where somebody waits for the end.
-    let site = Site::new(TELLS_ITSELF);
+    // mod_cgi waits for the end of standard error, which no process of the pool may hold open.
+    let site = WarmSite::new(TELLS_ITSELF);
     let mut command = site.request();
     command.stderr(Stdio::piped());
-    assert!(!Who::of(&site.answer(&mut command, "")).is_warm());
+    assert!(!Who::of(&site.response(&mut command, "")).is_warm());
     site.await_pools(1);
     let mut command = site.request();
     command.stderr(Stdio::piped());
-    let mut running = Running::start(&mut command);
+    let mut running = RunningProcess::start(&mut command);
     running.give("");
     let ended = running.end();
     let log = fs::read_to_string(site.files(".log").remove(0));
     assert!(
-        Who::of(&Response::parse(ended.stdout, ended.stderr.clone(), ended.status)).is_warm(),
+        Who::of(&CgiResponse::parse(ended.stdout, ended.stderr.clone(), ended.status)).is_warm(),
         "{} {log:?}",
         ended.stderr
     );

@@ -7,9 +7,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     support::{
-        assertions::whole, child_process::Running, probe::Response, web_servers::eventually,
+        assertions::complete_response, child_process::RunningProcess, probe::CgiResponse,
+        web_servers::eventually,
     },
-    warm::{Site, Who},
+    warm::{WarmSite, Who},
 };
 
 const COUNTS: &str = "
@@ -35,23 +36,23 @@ const COUNTS: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
-fn resident(options: &str) -> Site {
-    let site = Site::new(COUNTS);
-    site.place.script("site/app.wsgi", &format!("#!WSGATE --mode resident {options}"), COUNTS);
+fn resident(options: &str) -> WarmSite {
+    let site = WarmSite::new(COUNTS);
+    site.dir.script("site/app.wsgi", &format!("#!WSGATE --mode resident {options}"), COUNTS);
     site
 }
 
-impl Site {
+impl WarmSite {
     /// The response to a request that a process of the pool has served.
     #[track_caller]
-    fn by_resident(&self, query: &str, variable: &str) -> Response {
+    fn by_resident(&self, query: &str, variable: &str) -> CgiResponse {
         let mut found = None;
-        eventually(&format!("a process of the pool replies: {}", self.log()), || {
+        eventually(&format!("a process of the pool answers: {}", self.log()), || {
             let mut command = self.request();
             command.env("QUERY_STRING", query).env(variable, "1");
             command.env("REQUEST_METHOD", "POST").env("CONTENT_LENGTH", "4");
-            let response = self.answer(&mut command, "body");
-            assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+            let response = self.response(&mut command, "body");
+            assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
             found = Some(response).filter(|response| Who::of(response).is_warm());
             found.is_some()
         });
@@ -86,8 +87,8 @@ fn a_process_that_crashes_is_answered_with_an_error_page_and_replaced() {
     site.by_resident("x", "HTTP_X_A");
     for _ in 0..3 {
         let mut command = site.request();
-        let response = site.answer(command.env("QUERY_STRING", "die"), "");
-        assert!([200, 502].contains(&whole(&response.raw).status), "{response:?}");
+        let response = site.response(command.env("QUERY_STRING", "die"), "");
+        assert!([200, 502].contains(&complete_response(&response.raw).status), "{response:?}");
         site.by_resident("x", "HTTP_X_A");
     }
     assert!(site.log().contains("W0601"), "{}", site.log());
@@ -98,10 +99,9 @@ fn modules_that_are_imported_late_are_watched_too() {
     let site = resident("");
     // Of different lengths: Python itself takes files of one size and second for the same.
     for value in ["one", "four", "seven"] {
-        let draft = site
-            .place
-            .file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
-        fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
+        let draft =
+            site.dir.file("site/lazy.draft", &format!("VALUE = {:?}\n", format!("{value}{value}")));
+        fs::rename(draft, site.dir.path("site/lazy.py")).unwrap();
         for _ in 0..6 {
             let response = site.by_resident("import", "HTTP_X_A");
             assert_eq!(
@@ -121,7 +121,7 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
         let pid = Who::of(&site.by_resident("x", "HTTP_X_A")).pid;
         assert!(pid > 0);
         let mut command = site.request();
-        let mut running = Running::start(command.env("QUERY_STRING", "wait"));
+        let mut running = RunningProcess::start(command.env("QUERY_STRING", "wait"));
         running.stdin = None;
         let mut serving = None;
         eventually("a process serves", || {
@@ -134,7 +134,7 @@ fn a_web_server_that_ends_its_request_ends_the_process() {
         running.signal(signal);
         let ended = running.end();
         if signal == Signal::TERM {
-            assert_eq!(whole(&ended.stdout).status, 503, "{}", site.log());
+            assert_eq!(complete_response(&ended.stdout).status, 503, "{}", site.log());
         } else {
             let pid: i32 = serving.unwrap();
             eventually("it has ended", || {
@@ -161,7 +161,7 @@ fn a_pool_stops_on_a_command_and_when_it_is_idle() {
 
 #[test]
 fn each_request_has_its_own_environment_in_every_view_of_it() {
-    // Nothing but what is documented of `os.environb`.
+    // Uses only documented properties of `os.environb`.
     let shown = "
     import os, collections.abc
     class Shown(collections.abc.MutableMapping):
@@ -182,13 +182,13 @@ fn each_request_has_its_own_environment_in_every_view_of_it() {
     os.environb = Shown(os.environb)
     ";
     let site = resident("");
-    site.place.script("site/app.wsgi", "#!WSGATE --mode resident", &format!("{shown}{COUNTS}"));
+    site.dir.script("site/app.wsgi", "#!WSGATE --mode resident", &format!("{shown}{COUNTS}"));
     for name in ["HTTP_X_A", "HTTP_X_B", "HTTP_X_A"] {
         assert_eq!(site.by_resident("x", name).header("X-Names"), Some(name));
     }
 }
 
-/// Does what the query says, and tells what the shell finds in its environment.
+/// Changes its environment as the query says, and answers with the environment of a shell.
 const MEDDLES: &str = "
     import os, subprocess
     BORN = os.getpid()
@@ -205,15 +205,15 @@ const MEDDLES: &str = "
 
 #[test]
 fn what_a_request_does_to_the_environment_is_undone() {
-    let site = Site::of("resident", "--max-processes 1 --queue 60", MEDDLES);
-    let ask = |code: &str, is_known_by: &str| {
+    let site = WarmSite::of("resident", "--max-processes 1 --queue 60", MEDDLES);
+    let request = |code: &str, is_known_by: &str| {
         let mut command = site.request();
         command.env("QUERY_STRING", code).env(is_known_by, "1").env("PATH", "/bin");
-        let response = site.answer(&mut command, "");
-        assert_eq!(whole(&response.raw).status, 200, "{}", site.log());
+        let response = site.response(&mut command, "");
+        assert_eq!(complete_response(&response.raw).status, 200, "{}", site.log());
         response
     };
-    ask("", "HTTP_X_FIRST");
+    request("", "HTTP_X_FIRST");
     site.await_pools(1);
     for code in [
         "os.putenv('LEFT', 'secret')",
@@ -224,8 +224,8 @@ fn what_a_request_does_to_the_environment_is_undone() {
         "os.environb = None",
         "del os.environ",
     ] {
-        ask(code, "HTTP_X_SPOILT");
-        let after = ask("", "HTTP_X_NEXT");
+        request(code, "HTTP_X_SPOILT");
+        let after = request("", "HTTP_X_NEXT");
         assert!(Who::of(&after).is_warm(), "{}", site.log());
         let seen = (after.header("X-Kept"), after.header("X-Left"));
         assert_eq!(
@@ -239,16 +239,16 @@ fn what_a_request_does_to_the_environment_is_undone() {
 
 #[test]
 fn a_process_whose_descriptors_were_closed_is_answered_with_an_error_page_and_replaced() {
-    let site = Site::of("resident", "", MEDDLES);
+    let site = WarmSite::of("resident", "", MEDDLES);
     site.warm_up();
     for code in [
         "os.closerange(3, 1000)",
         "os.closerange(3, 1000); FILES = [open('/dev/null') for _ in range(40)]",
     ] {
         let mut command = site.request();
-        let response = site.answer(command.env("QUERY_STRING", code), "");
-        assert!([500, 502].contains(&whole(&response.raw).status), "{}", site.log());
+        let response = site.response(command.env("QUERY_STRING", code), "");
+        assert!([500, 502].contains(&complete_response(&response.raw).status), "{}", site.log());
         let response = site.ask();
-        assert_eq!(whole(&response.raw).status, 200, "{}", site.log());
+        assert_eq!(complete_response(&response.raw).status, 200, "{}", site.log());
     }
 }

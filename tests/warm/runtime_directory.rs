@@ -12,8 +12,11 @@ use std::{
 use rustix::process::geteuid;
 
 use crate::{
-    support::{assertions::whole, child_process::run, probe::Response, web_servers::eventually},
-    warm::{Site, TELLS_ITSELF, Who},
+    support::{
+        assertions::complete_response, child_process::run, probe::CgiResponse,
+        web_servers::eventually,
+    },
+    warm::{TELLS_ITSELF, WarmSite, Who},
 };
 
 /// Variables that say where the directory is, by path inside the site.
@@ -24,41 +27,41 @@ fn directory(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// What the user's own is called in the temporary directory.
+/// The name of the user's directory in the temporary directory.
 fn named_by_user(temporary: &str) -> String {
     format!("{temporary}/wsgate-{}", geteuid().as_raw())
 }
 
-impl Site {
+impl WarmSite {
     fn set(&self, command: &mut Command, variables: Variables<'_>) {
         command.env_remove("WSGATE_RUNTIME_DIR");
         for (name, path) in variables {
-            command.env(name, self.place.path(path));
+            command.env(name, self.dir.path(path));
         }
     }
 
     #[track_caller]
-    fn ask_with(&self, variables: Variables<'_>) -> Response {
+    fn ask_with(&self, variables: Variables<'_>) -> CgiResponse {
         let mut command = self.request();
         self.set(&mut command, variables);
-        let response = self.answer(&mut command, "");
-        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        let response = self.response(&mut command, "");
+        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
         response
     }
 
     pub(super) fn wsgate_with(
         &self,
-        words: &[&str],
+        args: &[&str],
         variables: Variables<'_>,
     ) -> (Option<i32>, String) {
-        let mut command = Command::new(self.place.wsgate());
-        self.set(command.args(words).env_clear(), variables);
+        let mut command = Command::new(self.dir.wsgate());
+        self.set(command.args(args).env_clear(), variables);
         let ended = run(&mut command, "");
         (ended.code(), ended.text() + &ended.stderr)
     }
 
     fn sockets_in(&self, path: &str) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(self.place.path(path)) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.dir.path(path)) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path());
         paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "sock")).collect()
     }
@@ -73,26 +76,26 @@ fn the_runtime_directory_is_the_named_one_that_of_the_session_or_a_temporary_one
             "named",
         ),
         (&[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")], "session/wsgate"),
-        // That of nobody, or of somebody else: whoever has become another user may still have the
+        // The directory of another user: a process that has changed its user may still have the
         // variable.
         (&[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")], &in_temporary),
         (&[("XDG_RUNTIME_DIR", "open"), ("TMPDIR", "tmp")], &in_temporary),
         (&[("XDG_RUNTIME_DIR", "link"), ("TMPDIR", "tmp")], &in_temporary),
     ];
     for (variables, expected) in cases {
-        let site = Site::new(TELLS_ITSELF);
-        directory(&site.place.path("session"), 0o700);
-        directory(&site.place.path("open"), 0o755);
-        directory(&site.place.path("tmp"), 0o1777);
-        symlink(site.place.path("session"), site.place.path("link")).unwrap();
+        let site = WarmSite::new(TELLS_ITSELF);
+        directory(&site.dir.path("session"), 0o700);
+        directory(&site.dir.path("open"), 0o755);
+        directory(&site.dir.path("tmp"), 0o1777);
+        symlink(site.dir.path("session"), site.dir.path("link")).unwrap();
         assert!(!Who::of(&site.ask_with(variables)).is_warm());
         eventually(&format!("a pool serves in {expected}: {}", site.log()), || {
             site.sockets_in(expected).len() == 1
         });
         assert!(Who::of(&site.ask_with(variables)).is_warm(), "{}", site.log());
-        let found = fs::symlink_metadata(site.place.path(expected)).unwrap();
+        let found = fs::symlink_metadata(site.dir.path(expected)).unwrap();
         assert_eq!((found.mode() & 0o7777, found.uid()), (0o700, geteuid().as_raw()), "{expected}");
-        // Whoever asks finds it by the same variables.
+        // A command finds the pool by the same variables.
         let socket = site.sockets_in(expected).remove(0);
         let name = socket.file_stem().unwrap().to_str().unwrap();
         let (code, status) = site.wsgate_with(&["status"], variables);
@@ -105,9 +108,9 @@ fn the_runtime_directory_is_the_named_one_that_of_the_session_or_a_temporary_one
 
 #[test]
 fn a_shell_with_a_session_finds_the_pools_of_a_web_server_without_one() {
-    let site = Site::new(TELLS_ITSELF);
-    directory(&site.place.path("session"), 0o700);
-    directory(&site.place.path("tmp"), 0o1777);
+    let site = WarmSite::new(TELLS_ITSELF);
+    directory(&site.dir.path("session"), 0o700);
+    directory(&site.dir.path("tmp"), 0o1777);
     let of_server: Variables<'_> = &[("XDG_RUNTIME_DIR", "not_there"), ("TMPDIR", "tmp")];
     let of_shell: Variables<'_> = &[("XDG_RUNTIME_DIR", "session"), ("TMPDIR", "tmp")];
     site.ask_with(of_server);
@@ -120,7 +123,7 @@ fn a_shell_with_a_session_finds_the_pools_of_a_web_server_without_one() {
     site.await_no_process();
     let (code, message) = site.wsgate_with(&["stop", name], of_shell);
     assert!(code == Some(1) && message.contains("W0905"), "{message}");
-    assert!(!site.place.path("session/wsgate").exists(), "asking makes nothing");
+    assert!(!site.dir.path("session/wsgate").exists(), "asking makes nothing");
 }
 
 #[test]
@@ -129,28 +132,28 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
         // Nobody else can make such a service.
         return;
     }
-    // As systemd's `PrivateTmp=yes`; the site is below /var/tmp.
+    // systemd's `PrivateTmp=yes` does the same. The site is below /var/tmp.
     let private = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
     let mount = "mount -t tmpfs -o mode=1777 tmpfs /tmp && exec \"$@\"";
     for user in ["0", "54321"] {
         let as_user = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--"];
-        let site = Site::new(TELLS_ITSELF);
-        let ask = || {
+        let site = WarmSite::new(TELLS_ITSELF);
+        let request = || {
             let mut command = Command::new(private[0]);
             command.args(&private[1..]).arg(mount).arg("sh").args(as_user).arg(&site.script);
             let mut described = Command::new("");
-            site.place.describe(&mut described, &site.script);
+            site.dir.describe(&mut described, &site.script);
             command
                 .env_clear()
                 .envs(described.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            command.env_remove("WSGATE_RUNTIME_DIR").env("MARK_RUNTIME_DIR", site.place.path(""));
+            command.env_remove("WSGATE_RUNTIME_DIR").env("MARK_RUNTIME_DIR", site.dir.path(""));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(site.log_file());
-            site.answer(&mut command, "")
+            site.response(&mut command, "")
         };
-        assert!(!Who::of(&ask()).is_warm());
-        let wsgate = |words: &[&str]| {
+        assert!(!Who::of(&request()).is_warm());
+        let wsgate = |args: &[&str]| {
             let mut command = Command::new(as_user[0]);
-            command.args(&as_user[1..]).arg(site.place.wsgate()).args(words);
+            command.args(&as_user[1..]).arg(site.dir.wsgate()).args(args);
             let ended = run(command.env_clear().env("PATH", "/usr/bin:/bin"), "");
             (ended.code(), ended.text(), ended.stderr)
         };
@@ -169,16 +172,16 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
         site.await_no_process();
         // Now there is none, and it is said where that was looked for.
         let (code, _, message) = wsgate(&["stop", &name]);
-        let place = format!("`/tmp/wsgate-{user}`");
+        let dir = format!("`/tmp/wsgate-{user}`");
         assert!(
-            code == Some(1) && message.contains("W0905") && message.contains(&place),
+            code == Some(1) && message.contains("W0905") && message.contains(&dir),
             "{message}"
         );
         if user != "0" {
             let (code, text, message) = wsgate(&["status"]);
             assert!(code == Some(0) && text.is_empty(), "{text}");
             assert!(
-                message.contains("no pool runs as user 54321") && message.contains(&place),
+                message.contains("no pool runs as user 54321") && message.contains(&dir),
                 "{message}"
             );
         }
@@ -186,11 +189,11 @@ fn a_shell_finds_the_pools_of_a_service_that_has_a_temporary_directory_of_its_ow
 }
 
 /// Puts something at a path, in place of the user's own directory, and tells how it is called.
-type Squatter = fn(&Path, &Path);
+type ForeignDirectory = fn(&Path, &Path);
 
 #[test]
 fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cgi() {
-    let squatters: [(&str, Squatter); 8] = [
+    let squatters: [(&str, ForeignDirectory); 8] = [
         ("a link to a good directory", |path, good| symlink(good, path).unwrap()),
         ("a link to nothing", |path, good| symlink(good.join("nothing"), path).unwrap()),
         ("a directory that all may use", |path, _| directory(path, 0o777)),
@@ -215,14 +218,14 @@ fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cg
         ("session/wsgate", &[("XDG_RUNTIME_DIR", "session")]),
         (&in_temporary, &[("MARK_RUNTIME_DIR", ""), ("TMPDIR", "tmp")]),
     ];
-    let site = Site::new(TELLS_ITSELF);
-    directory(&site.place.path("session"), 0o700);
-    directory(&site.place.path("tmp"), 0o1777);
-    directory(&site.place.path("good"), 0o700);
+    let site = WarmSite::new(TELLS_ITSELF);
+    directory(&site.dir.path("session"), 0o700);
+    directory(&site.dir.path("tmp"), 0o1777);
+    directory(&site.dir.path("good"), 0o700);
     for (relative, variables) in places {
         for (what, squat) in squatters {
-            let path = site.place.path(relative);
-            squat(&path, &site.place.path("good"));
+            let path = site.dir.path(relative);
+            squat(&path, &site.dir.path("good"));
             let before = site.log().matches("wsgate: ").count();
             let response = site.ask_with(variables);
             let log = site.log();
@@ -235,7 +238,7 @@ fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cg
             );
             assert!(site.supervisors().is_empty(), "{what} at {relative}");
             assert_eq!(
-                fs::read_dir(site.place.path("good")).unwrap().count(),
+                fs::read_dir(site.dir.path("good")).unwrap().count(),
                 0,
                 "{what} at {relative}"
             );
@@ -257,12 +260,12 @@ fn a_directory_of_another_user_is_not_used_and_the_request_falls_back_to_cold_cg
 
 #[test]
 fn a_relative_path_is_refused() {
-    let site = Site::new(TELLS_ITSELF);
+    let site = WarmSite::new(TELLS_ITSELF);
     let mut command = site.request();
-    let response = site.answer(command.env("WSGATE_RUNTIME_DIR", "run"), "");
+    let response = site.response(command.env("WSGATE_RUNTIME_DIR", "run"), "");
     assert!(!Who::of(&response).is_warm());
     assert!(site.log().contains("no absolute path"), "{}", site.log());
-    assert!(!site.place.path("site/run").exists());
+    assert!(!site.dir.path("site/run").exists());
 }
 
 #[test]
@@ -271,26 +274,26 @@ fn root_controls_the_pools_of_another_user_by_naming_the_directory() {
         // Nobody else gets an answer, which `control` tests.
         return;
     }
-    let site = Site::new(TELLS_ITSELF);
-    let run = site.place.path("run");
+    let site = WarmSite::new(TELLS_ITSELF);
+    let run = site.dir.path("run");
     directory(&run, 0o700);
     chown(&run, Some(65534), Some(65534)).unwrap();
-    let ask = || {
+    let request = || {
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-            .arg(site.place.wsgate());
-        site.place.describe(&mut command, &site.script);
+            .arg(site.dir.wsgate());
+        site.dir.describe(&mut command, &site.script);
         command
             .arg(&site.script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(site.log_file());
-        site.answer(&mut command, "")
+        site.response(&mut command, "")
     };
-    assert!(!Who::of(&ask()).is_warm());
+    assert!(!Who::of(&request()).is_warm());
     eventually(&format!("a pool serves: {}", site.log()), || site.sockets_in("run").len() == 1);
-    assert!(Who::of(&ask()).is_warm());
+    assert!(Who::of(&request()).is_warm());
     let socket = site.sockets_in("run").remove(0);
     let name = socket.file_stem().unwrap().to_str().unwrap();
     let variables: Variables<'_> = &[("WSGATE_RUNTIME_DIR", "run")];

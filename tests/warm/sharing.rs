@@ -1,14 +1,13 @@
-//! What a process that serves has of its own, and what it shares with the template that it was
-//! forked from.
+//! The memory of a process: its private part, and the part that it shares with its template.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
 use crate::{
     support::{
-        child_process::{Gate, Running},
+        child_process::{Gate, RunningProcess},
         web_servers::eventually,
     },
-    warm::{Site, Who},
+    warm::{WarmSite, Who},
 };
 
 /// Imports much when it is first asked, and then waits at the gate.
@@ -28,6 +27,9 @@ const IMPORTS_LATE: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
+/// On a busy machine a process may take long to be forked. No request falls back to cold CGI.
+const LONG_QUEUE: &str = "--queue 50";
+
 /// Memory of a process, in KiB.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
@@ -37,7 +39,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// That of a process, unless it has ended.
+    /// Reads the memory of a process, unless it has exited.
     fn of(pid: i32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
         let numbers: BTreeMap<&str, u64> = text
@@ -49,20 +51,20 @@ impl Memory {
     }
 }
 
-impl Site {
+impl WarmSite {
     /// The memory of a process that has done what its request wants, but not ended yet.
     #[track_caller]
-    fn memory_amid_a_request(&self) -> Memory {
-        let gate = Gate::new(&self.place.path("site"));
+    fn memory_during_a_request(&self) -> Memory {
+        let gate = Gate::new(&self.dir.path("site"));
         let request = || {
             let mut command: Command = self.request();
             command.env("GATE", gate.path());
             command
         };
-        // It may be one more of those that are served cold, which do not wait.
-        assert!(!Who::of(&self.answer(&mut request(), "")).is_warm());
+        // The request may fall back to cold CGI, which does not wait.
+        assert!(!Who::of(&self.response(&mut request(), "")).is_warm());
         self.await_pools(1);
-        let running = Running::start(&mut request());
+        let running = RunningProcess::start(&mut request());
         let mut pid = None;
         eventually(&format!("a process serves: {}", self.log()), || {
             let log = self.log();
@@ -80,12 +82,13 @@ impl Site {
 
 #[test]
 fn a_process_shares_the_memory_of_its_template_and_more_after_a_warm_up_request() {
-    let without = Site::new(IMPORTS_LATE).memory_amid_a_request();
-    let with = Site::with("--warm-up /", IMPORTS_LATE).memory_amid_a_request();
+    let without = WarmSite::with(LONG_QUEUE, IMPORTS_LATE).memory_during_a_request();
+    let with = WarmSite::with(&format!("--warm-up / {LONG_QUEUE}"), IMPORTS_LATE)
+        .memory_during_a_request();
     // The 20 MB that the module has made are not copied, whatever else is.
     assert!(without.own + 15_000 < without.resident, "{without:?}");
     assert!(with.own * 4 < with.resident, "{with:?} {without:?}");
-    // Nor are the modules that the first request has imported.
+    // The modules that the first request has imported are not copied, either.
     assert!(with.own + 2_000 < without.own, "{with:?} {without:?}");
 }
 
@@ -108,7 +111,7 @@ const WRITES: &str = "
 
 /// The faults of a request that a process of a pool serves.
 #[track_caller]
-fn faults(site: &Site) -> u64 {
+fn faults(site: &WarmSite) -> u64 {
     let response = site.ask();
     assert!(Who::of(&response).is_warm(), "{}", site.log());
     response.header("X-Faults").unwrap().parse().unwrap()
@@ -116,10 +119,10 @@ fn faults(site: &Site) -> u64 {
 
 #[test]
 fn pages_that_requests_write_to_are_copied_before_the_next_request() {
-    let site = Site::new(&WRITES.replace("MEGABYTES", "4"));
+    let site = WarmSite::with(LONG_QUEUE, &WRITES.replace("MEGABYTES", "4"));
     site.warm_up();
     assert!(faults(&site) > 1000);
-    // Some processes were forked before anything was known.
+    // Some processes were forked before the first request had ended.
     eventually(&format!("few faults: {}", site.log()), || faults(&site) < 100);
 }
 
@@ -131,7 +134,7 @@ fn an_idle_process_has_little_private_memory() {
     for code in
         [WRITES, &WRITES.replace("[bytearray(4096) for _ in range(256 * MEGABYTES)]", in_one)]
     {
-        let site = Site::new(&code.replace("MEGABYTES", "64"));
+        let site = WarmSite::with(LONG_QUEUE, &code.replace("MEGABYTES", "64"));
         site.warm_up();
         for _ in 0..6 {
             assert!(faults(&site) > 10_000);
@@ -148,7 +151,8 @@ fn an_idle_process_has_little_private_memory() {
 
 #[test]
 fn a_process_close_to_its_address_space_limit_exits_regularly() {
-    let site = Site::new(
+    let site = WarmSite::with(
+        LONG_QUEUE,
         "
         import mmap, os, resource
         BORN = os.getpid()

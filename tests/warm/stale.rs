@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::{
     interpreter::make_venv,
-    support::{assertions::whole, web_servers::eventually},
-    warm::{Site, Who},
+    support::{assertions::complete_response, web_servers::eventually},
+    warm::{WarmSite, Who},
 };
 
 /// An application that gives the value of a module beside it, and one of its own.
@@ -24,14 +24,14 @@ fn versions(own: &str) -> String {
     )
 }
 
-impl Site {
+impl WarmSite {
     /// Asks until a warm process answers; every answer is of `version`.
     #[track_caller]
     fn await_version(&self, version: &str) {
         eventually(&format!("a warm process answers: {}", self.log()), || {
             let response = self.ask();
             assert_eq!(
-                (whole(&response.raw).status, response.header("X-Version")),
+                (complete_response(&response.raw).status, response.header("X-Version")),
                 (200, Some(version)),
                 "{}",
                 response.log
@@ -41,15 +41,15 @@ impl Site {
     }
 
     fn helper(&self, value: &str) {
-        // As editors do: the file is another one.
-        let draft = self.place.file("site/helper.draft", &format!("VALUE = {value:?}\n"));
-        fs::rename(draft, self.place.path("site/helper.py")).unwrap();
+        // A new file takes the name of the old one, as with many editors.
+        let draft = self.dir.file("site/helper.draft", &format!("VALUE = {value:?}\n"));
+        fs::rename(draft, self.dir.path("site/helper.py")).unwrap();
     }
 }
 
 #[test]
 fn a_changed_script_runs_in_its_new_version() {
-    let site = Site::new(&versions("one"));
+    let site = WarmSite::new(&versions("one"));
     site.helper("x");
     site.await_version("one x");
     let mut supervisors = site.supervisors();
@@ -64,27 +64,27 @@ fn a_changed_script_runs_in_its_new_version() {
 
 #[test]
 fn a_changed_module_runs_in_its_new_version() {
-    let site = Site::new(&versions("one"));
+    let site = WarmSite::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
     for value in ["b1", "c12", "d123"] {
         site.helper(value);
         site.await_version(&format!("one {value}"));
     }
-    // In place, as some editors do.
-    fs::write(site.place.path("site/helper.py"), "VALUE = 'in place'\n").unwrap();
+    // Some editors write in place.
+    fs::write(site.dir.path("site/helper.py"), "VALUE = 'in place'\n").unwrap();
     site.await_version("one in place");
 }
 
 #[test]
 fn a_broken_module_is_reported_until_it_is_repaired() {
-    let site = Site::new(&versions("one"));
+    let site = WarmSite::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
-    fs::write(site.place.path("site/helper.py"), "VALUE = 'not closed\n").unwrap();
-    assert_eq!(whole(&site.ask().raw).status, 500);
+    fs::write(site.dir.path("site/helper.py"), "VALUE = 'not closed\n").unwrap();
+    assert_eq!(complete_response(&site.ask().raw).status, 500);
     eventually("the old pool has ended", || site.supervisors().is_empty());
-    assert_eq!(whole(&site.ask().raw).status, 500);
+    assert_eq!(complete_response(&site.ask().raw).status, 500);
     site.helper("mended");
     let response = site.ask();
     assert_eq!(response.header("X-Version"), Some("one mended"), "{}", response.log);
@@ -92,11 +92,11 @@ fn a_broken_module_is_reported_until_it_is_repaired() {
 
 #[test]
 fn a_restart_can_be_requested_by_a_file() {
-    let site = Site::new(&versions("one"));
+    let site = WarmSite::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
     let before = Who::of(&site.ask());
-    site.place.file("site/tmp/restart.txt", "");
+    site.dir.file("site/tmp/restart.txt", "");
     let response = site.ask();
     assert!(Who::of(&response).born != before.born, "{response:?}");
     site.await_version("one a");
@@ -105,10 +105,10 @@ fn a_restart_can_be_requested_by_a_file() {
 
 #[test]
 fn changed_options_take_effect_at_once() {
-    let site = Site::new(&versions("one"));
+    let site = WarmSite::new(&versions("one"));
     site.helper("a");
     site.await_version("one a");
-    site.place.script(
+    site.dir.script(
         "site/app.wsgi",
         "#!WSGATE --mode warm --env HELLO=1",
         &versions("one").replace("OWN = 'one'", "OWN = os.environ['HELLO']"),
@@ -118,7 +118,7 @@ fn changed_options_take_effect_at_once() {
 
 #[test]
 fn a_changed_virtualenv_is_read_again() {
-    let site = Site::new(
+    let site = WarmSite::new(
         "
         import os, sys
         import installed
@@ -130,13 +130,13 @@ fn a_changed_virtualenv_is_read_again() {
         ",
     );
     let packages = |name: &str| {
-        make_venv(&site.place.path(name));
+        make_venv(&site.dir.path(name));
         let library =
-            fs::read_dir(site.place.path(name).join("lib")).unwrap().next().unwrap().unwrap();
+            fs::read_dir(site.dir.path(name).join("lib")).unwrap().next().unwrap().unwrap();
         library.path().join("site-packages/installed.py")
     };
     let installed = packages("site/.venv");
-    let prefix = site.place.path("site/.venv");
+    let prefix = site.dir.path("site/.venv");
     fs::write(&installed, "VALUE = 'one'\n").unwrap();
     site.await_version(&format!("{} one", prefix.display()));
 
@@ -144,13 +144,13 @@ fn a_changed_virtualenv_is_read_again() {
     fs::write(&installed, "VALUE = 'second'\n").unwrap();
     site.await_version(&format!("{} second", prefix.display()));
 
-    // Another virtualenv stands in its place, as after an upgrade of Python.
-    fs::rename(&prefix, site.place.path("site/old")).unwrap();
+    // Another virtualenv replaces the first one, as after an upgrade of Python.
+    fs::rename(&prefix, site.dir.path("site/old")).unwrap();
     fs::write(packages("site/new"), "VALUE = 'three'\n").unwrap();
-    fs::rename(site.place.path("site/new"), &prefix).unwrap();
+    fs::rename(site.dir.path("site/new"), &prefix).unwrap();
     site.await_version(&format!("{} three", prefix.display()));
 
-    // The same, of which a setting has changed: other processes serve.
+    // A changed setting of the virtualenv makes other processes serve.
     let before = site.supervisors();
     let settings = prefix.join("pyvenv.cfg");
     let text = fs::read_to_string(&settings).unwrap();
@@ -228,10 +228,10 @@ const WAYS: [(&str, &str, &str); 10] = [
 fn code_that_is_loaded_in_any_way_runs_in_its_new_version() {
     for mode in ["warm", "resident"] {
         for (name, load, put) in WAYS {
-            let place = |site: &Site, value: &str| {
-                site.place.file("site/helper.py", &format!("VALUE = {value:?}\n"));
+            let write = |site: &WarmSite, value: &str| {
+                site.dir.file("site/helper.py", &format!("VALUE = {value:?}\n"));
                 let mut command = std::process::Command::new("/bin/sh");
-                command.args(["-c", put]).env("V", value).current_dir(site.place.path("site"));
+                command.args(["-c", put]).env("V", value).current_dir(site.dir.path("site"));
                 assert!(
                     crate::support::child_process::run(&mut command, "").status.code().is_some()
                 );
@@ -248,12 +248,17 @@ fn code_that_is_loaded_in_any_way_runs_in_its_new_version() {
                     return [('%d %d' % (BORN, os.getpid())).encode()]
                 "
             );
-            let site = Site::of(mode, "", &code);
+            let site = WarmSite::of(mode, "", &code);
             for value in ["one", "three", "seven"] {
-                place(&site, value);
+                write(&site, value);
                 eventually(&format!("a warm process has loaded {name}: {}", site.log()), || {
                     let response = site.ask();
-                    assert_eq!(whole(&response.raw).status, 200, "{name}: {}", site.log());
+                    assert_eq!(
+                        complete_response(&response.raw).status,
+                        200,
+                        "{name}: {}",
+                        site.log()
+                    );
                     assert_eq!(
                         response.header("X-Version"),
                         Some(value),
@@ -270,11 +275,11 @@ fn code_that_is_loaded_in_any_way_runs_in_its_new_version() {
 #[test]
 fn a_path_that_the_script_line_names_is_watched() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "--reload-on settings.ini", &versions("one"));
+        let site = WarmSite::of(mode, "--reload-on settings.ini", &versions("one"));
         site.helper("a");
         site.await_version("one a");
         let before = Who::of(&site.ask());
-        site.place.file("site/settings.ini", "");
+        site.dir.file("site/settings.ini", "");
         assert_ne!(Who::of(&site.ask()).born, before.born, "{mode}");
         site.await_version("one a");
     }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     support::{assertions::codes, web_servers::eventually},
-    warm::Site,
+    warm::WarmSite,
 };
 
 /// Reads its body, and answers with more than any pipe holds at `/large`, in each way there is.
@@ -28,7 +28,7 @@ const LARGE: &str = "
         return [b'small']
     ";
 
-fn start(site: &Site, path: &str) -> Child {
+fn start(site: &WarmSite, path: &str) -> Child {
     let mut request = site.request();
     request.env("PATH_INFO", path).env("CONTENT_LENGTH", "10").stdin(Stdio::piped());
     request.spawn().unwrap()
@@ -37,8 +37,8 @@ fn start(site: &Site, path: &str) -> Child {
 #[test]
 fn a_client_that_stalls_ends_its_request_and_no_other_in_every_mode() {
     for mode in ["cold", "warm", "resident"] {
-        let site = Site::of(mode, "--timeout 1", LARGE);
-        let small = || site.answer(site.request().env("PATH_INFO", "/small"), "").text();
+        let site = WarmSite::of(mode, "--timeout 1", LARGE);
+        let small = || site.response(site.request().env("PATH_INFO", "/small"), "").text();
         assert_eq!(small(), "small");
         if mode != "cold" {
             site.await_pools(1);

@@ -1,10 +1,9 @@
-//! What loading does to its process is there for every request, and what a request does to it for
-//! no other.
+//! Every request finds the process state that loading has set, and no change of another request.
 
 use crate::{
-    pool::state::{DEEDS, STREAMS, assert_lines},
-    support::{assertions::whole, web_servers::eventually},
-    warm::{Site, Who},
+    pool::state::{DEEDS, STREAMS, assert_lines, has_all_lines},
+    support::{assertions::complete_response, web_servers::eventually},
+    warm::{WarmSite, Who},
 };
 
 /// Configures its process when it is loaded, and shows what a request finds of that. A request
@@ -79,15 +78,15 @@ pub(crate) const CONFIGURES: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
-/// What a request finds: its state, its user, `LC_CTYPE`, and who served it.
-fn state(site: &Site, query: &str, user: &str) -> ([String; 3], Who) {
+/// The state that a request finds, its user, `LC_CTYPE`, and the process that served it.
+fn state(site: &WarmSite, query: &str, user: &str) -> ([String; 3], Who) {
     let mut command = site.request();
     command.envs([("GONE", "1"), ("UNSET", "1"), ("ALL_SIGNALS", "1"), ("QUERY_STRING", query)]);
     if !user.is_empty() {
         command.env("REMOTE_USER", user);
     }
-    let response = site.answer(&mut command, "");
-    assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+    let response = site.response(&mut command, "");
+    assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
     let header = |name: &str| response.header(name).unwrap().to_owned();
     (["X-State", "X-User", "X-Language"].map(header), Who::of(&response))
 }
@@ -95,7 +94,7 @@ fn state(site: &Site, query: &str, user: &str) -> ([String; 3], Who) {
 #[test]
 fn the_process_state_that_loading_has_set_is_there_for_every_request() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "", CONFIGURES);
+        let site = WarmSite::of(mode, "", CONFIGURES);
         let (cold, who) = state(&site, "", "");
         assert!(!who.is_warm());
         assert!(
@@ -126,7 +125,7 @@ fn the_process_state_that_loading_has_set_is_there_for_every_request() {
 #[test]
 fn a_variable_of_loading_and_of_the_request_has_the_value_of_the_request() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(
+        let site = WarmSite::of(
             mode,
             "",
             &CONFIGURES.replace("os.chdir('/')", "os.environ['REMOTE_USER'] = 'loader'"),
@@ -165,14 +164,14 @@ fn environment_variables_that_loading_sets_are_in_environ_as_with_cgi_handler() 
             return [('%d %d' % (BORN, os.getpid())).encode()]
         ";
     for mode in ["cold", "warm", "resident"] {
-        let site = Site::of(mode, "", code);
+        let site = WarmSite::of(mode, "", code);
         let found = |user: Option<&str>| {
             let mut command = site.request();
             command
                 .envs([("GONE", "1"), ("QUERY_STRING", "q")])
                 .envs(user.map(|user| ("REMOTE_USER", user)));
-            let response = site.answer(&mut command, "");
-            assert_eq!(whole(&response.raw).status, 200, "{mode}: {}", site.log());
+            let response = site.response(&mut command, "");
+            assert_eq!(complete_response(&response.raw).status, 200, "{mode}: {}", site.log());
             let is_warm = Who::of(&response).is_warm();
             (response.header("X-Found").unwrap().to_owned(), is_warm)
         };
@@ -190,7 +189,7 @@ fn environment_variables_that_loading_sets_are_in_environ_as_with_cgi_handler() 
 #[test]
 fn standard_error_that_loading_redirects_stays_redirected() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(
+        let site = WarmSite::of(
             mode,
             "",
             "
@@ -204,14 +203,14 @@ fn standard_error_that_loading_redirects_stays_redirected() {
                 return [('%d %d' % (BORN, os.getpid())).encode()]
             ",
         );
-        let own = site.place.path("own.log");
+        let own = site.dir.path("own.log");
         let text = || std::fs::read_to_string(&own).unwrap_or_default();
         let mut number = 0;
         eventually("two warm processes have written to the application's own log", || {
             number += 1;
             let mut command = site.request();
             command.env("OWN_LOG", &own).env("QUERY_STRING", format!("request {number}"));
-            assert_eq!(whole(&site.answer(&mut command, "").raw).status, 200);
+            assert_eq!(complete_response(&site.response(&mut command, "").raw).status, 200);
             text().matches("of warm").count() >= 2
         });
         assert!(!site.log().contains("request 1"), "{mode}: {}", site.log());
@@ -222,24 +221,24 @@ fn standard_error_that_loading_redirects_stays_redirected() {
 #[test]
 fn a_sigterm_handler_that_loading_has_set_is_called_when_a_request_is_stopped() {
     for mode in ["cold", "warm", "resident"] {
-        let site = Site::of(
+        let site = WarmSite::of(
             mode,
             "--timeout 1",
             "
             import os, signal, sys, time
             BORN = os.getpid()
-            class Told(Exception):
+            class Terminated(Exception):
                 pass
-            def told(number, frame):
-                raise Told(number)
-            signal.signal(signal.SIGTERM, told)
+            def terminate(number, frame):
+                raise Terminated(number)
+            signal.signal(signal.SIGTERM, terminate)
             def application(environ, start_response):
                 text = b''
                 try:
                     while environ['QUERY_STRING'] == 'wait':
                         time.sleep(0.01)
-                except Told:
-                    text = b' told'
+                except Terminated:
+                    text = b' terminated'
                 start_response('200 OK', [('Content-Type', 'text/plain')])
                 return [('%d %d' % (BORN, os.getpid())).encode() + text]
             ",
@@ -249,15 +248,15 @@ fn a_sigterm_handler_that_loading_has_set_is_called_when_a_request_is_stopped() 
             site.await_pools(1);
         }
         let mut command = site.request();
-        let response = site.answer(command.env("QUERY_STRING", "wait"), "");
-        assert!(response.text().ends_with(" told"), "{mode}: {response:?}");
+        let response = site.response(command.env("QUERY_STRING", "wait"), "");
+        assert!(response.text().ends_with(" terminated"), "{mode}: {response:?}");
     }
 }
 
 #[test]
 fn changes_of_a_request_to_the_standard_streams_end_with_it() {
     for mode in ["cold", "warm", "resident"] {
-        let site = Site::of(mode, "", STREAMS);
+        let site = WarmSite::of(mode, "", STREAMS);
         site.ask();
         if mode != "cold" {
             site.await_pools(1);
@@ -266,14 +265,18 @@ fn changes_of_a_request_to_the_standard_streams_end_with_it() {
             (0..3).flat_map(|round| DEEDS.map(|deed| format!("{deed}{round}"))).collect();
         for query in &queries {
             let mut command = site.request();
-            let response = site.answer(command.env("QUERY_STRING", query), "");
-            assert_eq!(whole(&response.raw).status, 200, "{mode} {query}: {}", site.log());
-            assert!(
-                site.log().contains(&format!("written by {query}")),
+            let response = site.response(command.env("QUERY_STRING", query), "");
+            assert_eq!(
+                complete_response(&response.raw).status,
+                200,
                 "{mode} {query}: {}",
                 site.log()
             );
         }
+        // A process writes its last lines after the response has ended.
+        eventually(&format!("{mode}: the log has all lines: {}", site.log()), || {
+            has_all_lines(&site.log(), &queries)
+        });
         assert_lines(&site.log(), &queries);
     }
 }

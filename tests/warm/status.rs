@@ -1,4 +1,4 @@
-//! What `wsgate status` says of warm and resident pools.
+//! The status of warm and resident pools.
 
 use std::{collections::HashMap, process::Command};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::{
     support::{
-        child_process::{Gate, Running},
+        child_process::{Gate, RunningProcess},
         web_servers::eventually,
     },
-    warm::{Site, Who},
+    warm::{WarmSite, Who},
 };
 
 /// Waits at the gate if it is asked to.
@@ -27,7 +27,7 @@ const WAITS: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
-impl Site {
+impl WarmSite {
     #[track_caller]
     fn status(&self) -> Value {
         let text = self.wsgate(&["status", "--json"]);
@@ -53,14 +53,14 @@ fn count(status: &Value, is_counted: impl Fn(&Value) -> bool) -> usize {
 #[test]
 fn requests_are_counted_and_current_ones_are_named() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "--queue 60 --max-processes 5", WAITS);
-        let gate = Gate::new(&site.place.path("site"));
-        site.answer(&mut site.request_for("first", &gate), "");
+        let site = WarmSite::of(mode, "--queue 60 --max-processes 5", WAITS);
+        let gate = Gate::new(&site.dir.path("site"));
+        site.response(&mut site.request_for("first", &gate), "");
         site.await_pools(1);
         assert_eq!(site.status()["served"], 0, "the first was served cold");
         let mut per_process = HashMap::new();
         for _ in 0..7 {
-            let who = Who::of(&site.answer(&mut site.request_for("", &gate), ""));
+            let who = Who::of(&site.response(&mut site.request_for("", &gate), ""));
             assert!(who.is_warm(), "{}", site.log());
             *per_process.entry(who.pid).or_insert(0) += 1;
         }
@@ -69,7 +69,7 @@ fn requests_are_counted_and_current_ones_are_named() {
             (&status["mode"], &status["served"], &status["max"]),
             (&mode.into(), &7.into(), &5.into())
         );
-        let slow = Running::start(&mut site.request_for("slow", &gate));
+        let slow = RunningProcess::start(&mut site.request_for("slow", &gate));
         eventually("it is at the gate", || site.log().contains("at the gate: slow."));
         eventually(&format!("two wait beside it: {}", site.status()), || {
             let status = site.status();
@@ -82,7 +82,7 @@ fn requests_are_counted_and_current_ones_are_named() {
             );
             assert!(busy[0]["milliseconds"].is_u64(), "{status}");
             for worker in workers(&status).iter().filter(|worker| worker["busy"] == false) {
-                // Nothing of a process that had the line before.
+                // No value of a process that had the row before.
                 let own = per_process
                     .get(&(worker["pid"].as_i64().unwrap() as i32))
                     .copied()
@@ -112,12 +112,13 @@ fn requests_are_counted_and_current_ones_are_named() {
 
 #[test]
 fn a_process_that_outlives_its_template_leaves_others_alone() {
-    let site = Site::with("--max-processes 2 --queue 60", WAITS);
-    let gate = Gate::new(&site.place.path("site"));
-    site.answer(&mut site.request_for("first", &gate), "");
+    let site = WarmSite::with("--max-processes 2 --queue 60", WAITS);
+    let gate = Gate::new(&site.dir.path("site"));
+    site.response(&mut site.request_for("first", &gate), "");
     site.await_pools(1);
-    let slow: Vec<_> =
-        ["slow1", "slow2"].map(|query| Running::start(&mut site.request_for(query, &gate))).into();
+    let slow: Vec<_> = ["slow1", "slow2"]
+        .map(|query| RunningProcess::start(&mut site.request_for(query, &gate)))
+        .into();
     eventually("both are at the gate", || {
         site.log().contains("slow1.") && site.log().contains("slow2.")
     });
@@ -138,13 +139,13 @@ fn a_process_that_outlives_its_template_leaves_others_alone() {
 
 #[test]
 fn a_suspended_supervisor_is_reported() {
-    let site = Site::new(WAITS);
+    let site = WarmSite::new(WAITS);
     site.warm_up();
     let name = site.files(".sock").remove(0).file_stem().unwrap().to_str().unwrap().to_owned();
     let supervisor = Pid::from_raw(site.supervisors()[0]).unwrap();
     kill_process(supervisor, Signal::STOP).unwrap();
-    for words in [vec!["status"], vec!["stop", &name]] {
-        let (code, message) = site.wsgate_with(&words, &[("WSGATE_RUNTIME_DIR", "run")]);
+    for args in [vec!["status"], vec!["stop", &name]] {
+        let (code, message) = site.wsgate_with(&args, &[("WSGATE_RUNTIME_DIR", "run")]);
         assert_eq!(code, Some(1), "{message}");
         assert!(message.contains("W0905") && message.contains(&name), "{message}");
     }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::{
-    support::{assertions::whole, probe::Response, web_servers::eventually},
-    warm::{Site, Who},
+    support::{assertions::complete_response, probe::CgiResponse, web_servers::eventually},
+    warm::{WarmSite, Who},
 };
 
 /// Keeps what it was asked, and says so; does what the warm-up request asks for.
@@ -43,13 +43,13 @@ const KEEPS: &str = "
         return [('%d %d' % (BORN, os.getpid())).encode()]
     ";
 
-/// What a process of a pool replies that serves its first request.
+/// The response of a process of a pool to its first request.
 #[track_caller]
-fn first_of_a_process(site: &Site) -> Response {
+fn first_of_a_process(site: &WarmSite) -> CgiResponse {
     let mut found = None;
-    eventually(&format!("a warm process replies: {}", site.log()), || {
+    eventually(&format!("a warm process answers: {}", site.log()), || {
         let response = site.ask();
-        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
         found = Some(response)
             .filter(|response| Who::of(response).is_warm() && !seen(response).contains(" -"));
         found.is_some()
@@ -57,15 +57,15 @@ fn first_of_a_process(site: &Site) -> Response {
     found.unwrap()
 }
 
-/// What the process was asked before; requests of the tests have no user agent.
-fn seen(response: &Response) -> &str {
+/// The user agents of earlier requests. The requests of the tests have none.
+fn seen(response: &CgiResponse) -> &str {
     response.header("X-Seen").unwrap_or_default()
 }
 
 #[test]
 fn every_process_has_the_state_of_the_warm_up_request() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "--warm-up /a%20b?c=d", KEEPS);
+        let site = WarmSite::of(mode, "--warm-up /a%20b?c=d", KEEPS);
         let response = first_of_a_process(&site);
         assert_eq!(
             seen(&response),
@@ -74,7 +74,7 @@ fn every_process_has_the_state_of_the_warm_up_request() {
             site.log()
         );
         assert!(!site.log().contains("W0311"), "{}", site.log());
-        let site = Site::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
+        let site = WarmSite::of(mode, "--warm-up https://www.example.org:8443/x", KEEPS);
         let response = first_of_a_process(&site);
         assert_eq!(
             seen(&response),
@@ -85,7 +85,7 @@ fn every_process_has_the_state_of_the_warm_up_request() {
 
 #[test]
 fn without_the_option_no_warm_up_request_is_made() {
-    let site = Site::new(KEEPS);
+    let site = WarmSite::new(KEEPS);
     assert_eq!(seen(&first_of_a_process(&site)), "");
 }
 
@@ -97,7 +97,7 @@ fn a_warm_up_request_that_fails_is_one_log_message_and_the_pool_serves() {
         ("/missing", "answered with `404 Not Found`"),
         ("/wait", "took longer than 1 s"),
     ] {
-        let site = Site::with(&format!("--timeout 1 --warm-up {path}"), KEEPS);
+        let site = WarmSite::with(&format!("--timeout 1 --warm-up {path}"), KEEPS);
         assert!(!seen(&first_of_a_process(&site)).is_empty(), "{path}: {}", site.log());
         let log = site.log();
         assert!(log.contains("warning[W0311]") && log.contains(why), "{path}: {log}");
@@ -111,7 +111,7 @@ fn a_warm_up_request_that_fails_is_one_log_message_and_the_pool_serves() {
 
 #[test]
 fn a_child_of_the_warm_up_request_is_no_template() {
-    let site = Site::with("--warm-up /forks", KEEPS);
+    let site = WarmSite::with("--warm-up /forks", KEEPS);
     first_of_a_process(&site);
     for supervisor in site.supervisors() {
         assert_eq!(crate::pool::children(supervisor).len(), 1, "{}", site.log());
@@ -121,10 +121,10 @@ fn a_child_of_the_warm_up_request_is_no_template() {
 
 #[test]
 fn modules_that_the_warm_up_request_imports_are_watched() {
-    let site = Site::with("--warm-up /import", KEEPS);
+    let site = WarmSite::with("--warm-up /import", KEEPS);
     for value in ["one", "four", "seven"] {
-        let draft = site.place.file("site/lazy.draft", &format!("VALUE = {value:?}\n"));
-        fs::rename(draft, site.place.path("site/lazy.py")).unwrap();
+        let draft = site.dir.file("site/lazy.draft", &format!("VALUE = {value:?}\n"));
+        fs::rename(draft, site.dir.path("site/lazy.py")).unwrap();
         eventually(&format!("{value} is served: {}", site.log()), || {
             let response = first_of_a_process(&site);
             // The first of all was served before there was a pool, which has loaded it.
@@ -135,12 +135,12 @@ fn modules_that_the_warm_up_request_imports_are_watched() {
 
 #[test]
 fn a_socket_that_the_warm_up_request_leaves_open_makes_each_process_load_by_itself() {
-    let site = Site::with("--warm-up /socket", KEEPS);
+    let site = WarmSite::with("--warm-up /socket", KEEPS);
     let response = site.warm_up();
     assert!(!Who::of(&response).is_warm());
-    eventually(&format!("a process that has loaded for itself replies: {}", site.log()), || {
+    eventually(&format!("a process that has loaded for itself answers: {}", site.log()), || {
         let response = site.ask();
-        assert_eq!(whole(&response.raw).status, 200, "{response:?}");
+        assert_eq!(complete_response(&response.raw).status, 200, "{response:?}");
         seen(&response).contains("/socket")
     });
     let log = site.log();
@@ -166,7 +166,7 @@ const FIRST: &str = "
 #[test]
 fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_pool() {
     for mode in ["warm", "resident"] {
-        let site = Site::of(mode, "--warm-up /w", FIRST);
+        let site = WarmSite::of(mode, "--warm-up /w", FIRST);
         for (variables, first) in [
             (
                 &[("REQUEST_URI", "/cgi-bin/app.wsgi")][..],
@@ -183,10 +183,10 @@ fn the_warm_up_request_is_made_at_the_address_of_the_request_that_starts_the_poo
                 "/my shop /w /my%20shop/w shop.example:444 https",
             ),
         ] {
-            eventually(&format!("a warm process replies: {}", site.log()), || {
+            eventually(&format!("a warm process answers: {}", site.log()), || {
                 let mut command = site.request();
                 command.envs(variables.iter().copied());
-                let response = site.answer(&mut command, "");
+                let response = site.response(&mut command, "");
                 let is_warm = Who::of(&response).is_warm();
                 assert!(!is_warm || response.header("X-First") == Some(first), "{response:?}");
                 is_warm
@@ -209,10 +209,10 @@ fn the_options_name_the_address_of_the_warm_up_request() {
         ),
         ("--warm-up /w --script-name /app", "/app /w /app/w example.org http"),
     ] {
-        let site = Site::with(options, FIRST);
+        let site = WarmSite::with(options, FIRST);
         let mut command = site.request();
-        site.answer(&mut command, "");
-        eventually(&format!("a warm process replies: {}", site.log()), || {
+        site.response(&mut command, "");
+        eventually(&format!("a warm process answers: {}", site.log()), || {
             let response = site.ask();
             let is_warm = Who::of(&response).is_warm();
             assert!(
@@ -226,7 +226,7 @@ fn the_options_name_the_address_of_the_warm_up_request() {
 
 #[test]
 fn a_resident_process_serves_one_address_of_the_application() {
-    let site = Site::of("resident", "", FIRST);
+    let site = WarmSite::of("resident", "", FIRST);
     for (script_name, pools) in [("/one", 1), ("/other", 2), ("/one", 2), ("/other", 2)] {
         eventually(&format!("a process of the pool serves {script_name}"), || {
             let mut command = site.request();
@@ -235,7 +235,7 @@ fn a_resident_process_serves_one_address_of_the_application() {
                 .env("SCRIPT_NAME", script_name)
                 .env("PATH_INFO", "/x");
             command.env("REQUEST_URI", format!("{script_name}/x"));
-            let response = site.answer(&mut command, "");
+            let response = site.response(&mut command, "");
             let first = response.header("X-First").unwrap_or_default();
             assert!(first.starts_with(&format!("{script_name} /x ")), "{first}: {}", site.log());
             Who::of(&response).is_warm()

@@ -3,34 +3,37 @@
 use std::fs;
 
 use crate::support::web_servers::{
-    Apache, ApacheProxyFcgi, Caddy, CgiModule, Client, Haproxy, Nginx, Setup, Site, WebServer,
-    source,
+    Apache, ApacheProxyFcgi, ApacheSetup, Caddy, CgiModule, Haproxy, HttpClient, Nginx, WebServer,
+    WebSite, source,
 };
 
 /// Alice's pages, with `script` behind all of them.
 fn public_html(module: CgiModule, script: &str) -> Apache {
-    let site = Site::new();
+    let site = WebSite::new();
     site.place(script, "home/alice/public_html/app.wsgi", 0o755);
     fs::copy(source("apache/public_html.htaccess"), site.path("home/alice/public_html/.htaccess"))
         .unwrap();
     fs::create_dir(site.path("home/alice/public_html/static")).unwrap();
     fs::write(site.path("home/alice/public_html/static/page.txt"), "as it is").unwrap();
-    Apache::start(module, Setup::PublicHtml, site)
+    Apache::start(module, ApacheSetup::PublicHtml, site)
 }
 
 /// Pages with `script` among them, not executable and without a first line.
 fn pages(module: CgiModule, script: &str) -> Apache {
-    let site = Site::new();
+    let site = WebSite::new();
     let target = format!("apps/{script}");
     site.place(script, &format!("htdocs/{target}"), 0o644);
     let text = fs::read_to_string(site.path("htdocs").join(&target)).unwrap();
     fs::write(site.path("htdocs").join(&target), text.split_once('\n').unwrap().1).unwrap();
-    Apache::start(module, Setup::Action, site)
+    Apache::start(module, ApacheSetup::Action, site)
 }
 
 fn seen(web_server: &dyn WebServer, path: &str) -> serde_json::Value {
     let (path, separator) = (path, if path.contains('?') { '&' } else { '?' });
-    Client::get(web_server.url(&format!("{path}{separator}format=json"))).run().expect(200).json()
+    HttpClient::get(web_server.url(&format!("{path}{separator}format=json")))
+        .run()
+        .expect(200)
+        .json()
 }
 
 fn latin_1(bytes: &[u8]) -> String {
@@ -79,7 +82,7 @@ fn behind_htaccess_a_path_arrives_as_its_bytes() {
 fn behind_htaccess_a_password_arrives_and_none_is_invented() {
     for module in [CgiModule::Cgid, CgiModule::Cgi] {
         let web_server = public_html(module, "environ.wsgi");
-        let with = Client::get(web_server.url("/~alice/x?format=json"))
+        let with = HttpClient::get(web_server.url("/~alice/x?format=json"))
             .auth("ada", "lovelace")
             .run()
             .expect(200)
@@ -92,7 +95,7 @@ fn behind_htaccess_a_password_arrives_and_none_is_invented() {
 #[test]
 fn behind_htaccess_a_posted_body_arrives() {
     let web_server = public_html(CgiModule::Cgid, "upload.wsgi");
-    let response = Client::post(web_server.url("/~alice/drop"), "0123456789").run().expect(200);
+    let response = HttpClient::post(web_server.url("/~alice/drop"), "0123456789").run().expect(200);
     assert!(response.text().starts_with("bytes: 10\n"), "{response:?}");
 }
 
@@ -100,7 +103,7 @@ fn behind_htaccess_a_posted_body_arrives() {
 fn behind_htaccess_static_files_are_sent_as_they_are() {
     let web_server = public_html(CgiModule::Cgid, "environ.wsgi");
     assert_eq!(
-        Client::get(web_server.url("/~alice/static/page.txt")).run().expect(200).text(),
+        HttpClient::get(web_server.url("/~alice/static/page.txt")).run().expect(200).text(),
         "as it is"
     );
 }
@@ -108,10 +111,10 @@ fn behind_htaccess_static_files_are_sent_as_they_are() {
 #[test]
 fn behind_htaccess_flask_links_without_the_scripts_name() {
     let web_server = public_html(CgiModule::Cgid, "flask.wsgi");
-    let page = Client::get(web_server.url("/~alice/")).run().expect(200).text();
+    let page = HttpClient::get(web_server.url("/~alice/")).run().expect(200).text();
     assert!(page.contains("href=\"/~alice/where/caf%C3%A9/au%20lait\""), "{page}");
     assert!(!page.contains("app.wsgi"), "{page}");
-    let moved = Client::get(web_server.url("/~alice/moved")).run().expect(302);
+    let moved = HttpClient::get(web_server.url("/~alice/moved")).run().expect(302);
     assert!(moved.header("location").ends_with("/~alice/"), "{moved:?}");
 }
 
@@ -132,7 +135,7 @@ fn under_a_handler_the_address_is_the_files_and_the_rest() {
 #[test]
 fn under_a_handler_a_password_and_a_body_arrive() {
     let web_server = pages(CgiModule::Cgid, "environ.wsgi");
-    let seen = Client::get(web_server.url("/apps/environ.wsgi?format=json"))
+    let seen = HttpClient::get(web_server.url("/apps/environ.wsgi?format=json"))
         .auth("ada", "lovelace")
         .run()
         .expect(200)
@@ -140,14 +143,14 @@ fn under_a_handler_a_password_and_a_body_arrive() {
     assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
     let web_server = pages(CgiModule::Cgi, "upload.wsgi");
     let response =
-        Client::post(web_server.url("/apps/upload.wsgi"), "0123456789").run().expect(200);
+        HttpClient::post(web_server.url("/apps/upload.wsgi"), "0123456789").run().expect(200);
     assert!(response.text().starts_with("bytes: 10\n"), "{response:?}");
 }
 
 #[test]
 fn under_a_handler_a_missing_file_is_not_found() {
     let web_server = pages(CgiModule::Cgid, "environ.wsgi");
-    Client::get(web_server.url("/apps/absent.wsgi")).run().expect(404);
+    HttpClient::get(web_server.url("/apps/absent.wsgi")).run().expect(404);
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn a_handler_cannot_be_requested_directly() {
         &format!("/wsgate-handler{script}"),
         "/wsgate-handler?--version",
     ] {
-        let response = Client::get(web_server.url(path)).header("Redirect-Status", "200").run();
+        let response = HttpClient::get(web_server.url(path)).header("Redirect-Status", "200").run();
         assert_eq!(response.status, 403, "{path}: {response:?}");
     }
 }
@@ -173,11 +176,11 @@ fn a_line_end_in_a_path_is_part_of_it_or_refused() {
         (Box::new(ApacheProxyFcgi::start()), true),
         (Box::new(Nginx::start()), true),
         (Box::new(Caddy::start()), true),
-        // HAProxy cannot be told so, and takes no such path.
+        // HAProxy has no such option, and accepts no such path.
         (Box::new(Haproxy::start()), false),
     ];
     for (web_server, is_taken) in web_servers {
-        let response = Client::get(web_server.script("environ.wsgi/a%0Ab?format=json")).run();
+        let response = HttpClient::get(web_server.script("environ.wsgi/a%0Ab?format=json")).run();
         if is_taken {
             let seen = response.expect(200).json();
             assert_eq!(
@@ -190,8 +193,8 @@ fn a_line_end_in_a_path_is_part_of_it_or_refused() {
     }
 }
 
-/// What an address is, is for one place to say: below the mount, and nothing that only begins like
-/// it.
+/// An application owns the paths below its mount, and no path that only begins with the same
+/// characters.
 #[test]
 fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
     let web_servers: [Box<dyn WebServer>; 4] = [
@@ -202,8 +205,8 @@ fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
     ];
     for web_server in web_servers {
         let address = web_server.script("environ.wsgi");
-        Client::get(&address).run().expect(200);
-        let response = Client::get(format!("{address}x/y?format=json")).run();
+        HttpClient::get(&address).run().expect(200);
+        let response = HttpClient::get(format!("{address}x/y?format=json")).run();
         assert!(!response.text().contains("SCRIPT_NAME"), "{response:?}");
     }
 }
@@ -212,7 +215,7 @@ fn an_address_that_only_begins_like_the_applications_is_not_the_applications() {
 #[test]
 fn caddy_takes_an_address_in_another_case_for_the_same() {
     let web_server = Caddy::start();
-    Client::get(web_server.script("environ.wsgi")).run().expect(200);
+    HttpClient::get(web_server.script("environ.wsgi")).run().expect(200);
     let seen = seen(&web_server, "/CGI-BIN/environ.wsgi/x");
     assert_eq!(
         (&seen["SCRIPT_NAME"], &seen["PATH_INFO"]),

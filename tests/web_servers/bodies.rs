@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use crate::{
-    support::web_servers::{Client, Response, WebServer},
+    support::web_servers::{HttpClient, HttpResponse, WebServer},
     web_servers::behind_every_web_server,
 };
 
@@ -23,17 +23,18 @@ fn sha256(file: &Path) -> String {
 }
 
 #[track_caller]
-fn peak_kib(response: &Response) -> u64 {
+fn peak_kib(response: &HttpResponse) -> u64 {
     response.header("x-peak-memory-kib").parse().unwrap()
 }
 
-/// What the larger of two requests may cost more: far less than what it carries.
+/// The extra memory that the larger of two requests may take: far less than its body.
 const SLACK_KIB: u64 = 4096;
 
 fn an_upload_of_50_mb_arrives_whole_in_flat_memory(web_server: &mut dyn WebServer) {
     let file = web_server.site().big_file("upload", 50 * MIB);
-    let small = Client::post(web_server.script("peak_memory.wsgi"), "little").run().expect(200);
-    let large = Client::put_file(web_server.script("peak_memory.wsgi"), &file).run().expect(200);
+    let small = HttpClient::post(web_server.script("peak_memory.wsgi"), "little").run().expect(200);
+    let large =
+        HttpClient::put_file(web_server.script("peak_memory.wsgi"), &file).run().expect(200);
     assert_eq!(large.text(), format!("bytes: {}\nsha256: {}\n", 50 * MIB, sha256(&file)));
     assert!(
         peak_kib(&large) < peak_kib(&small) + SLACK_KIB,
@@ -47,12 +48,13 @@ fn a_multipart_upload_of_50_mb_arrives_whole_in_flat_memory(web_server: &mut dyn
     let little = web_server.site().big_file("little", 64);
     let file = web_server.site().big_file("upload", 50 * MIB);
     let small =
-        Client::post_multipart(web_server.script("peak_memory.wsgi/?form"), "file", &little)
+        HttpClient::post_multipart(web_server.script("peak_memory.wsgi/?form"), "file", &little)
             .run()
             .expect(200);
-    let large = Client::post_multipart(web_server.script("peak_memory.wsgi/?form"), "file", &file)
-        .run()
-        .expect(200);
+    let large =
+        HttpClient::post_multipart(web_server.script("peak_memory.wsgi/?form"), "file", &file)
+            .run()
+            .expect(200);
     assert_eq!(large.text(), format!("bytes: {}\nsha256: {}\n", 50 * MIB, sha256(&file)));
     // The form's parser keeps half a megabyte in memory before it takes a file.
     assert!(
@@ -67,7 +69,7 @@ fn a_download_of_100_mb_arrives_whole(web_server: &mut dyn WebServer) {
     let file = web_server.site().big_file("big", 100 * MIB);
     let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
     let copy = scratch.path().join("copy");
-    Client::get(web_server.script("sends_file.wsgi")).save(&copy).expect(200);
+    HttpClient::get(web_server.script("sends_file.wsgi")).save(&copy).expect(200);
     assert_eq!(fs::metadata(&copy).unwrap().len(), 100 * MIB as u64);
     assert_eq!(sha256(&copy), sha256(&file));
 }
@@ -75,7 +77,7 @@ fn a_download_of_100_mb_arrives_whole(web_server: &mut dyn WebServer) {
 /// RFC 3875 4.2: a script need not read the body, and what it leaves must not break its response.
 fn a_body_of_50_mb_may_be_left_unread(web_server: &mut dyn WebServer) {
     let file = web_server.site().big_file("upload", 50 * MIB);
-    let response = Client::post_file(web_server.script("ignores_body.wsgi"), &file).run();
+    let response = HttpClient::post_file(web_server.script("ignores_body.wsgi"), &file).run();
     assert_eq!(
         (response.status, response.body.len()),
         (200, 300_000),
@@ -93,9 +95,9 @@ fn a_body_in_chunks_arrives_whole(web_server: &mut dyn WebServer) {
     let most = web_server.habits().most_in_chunks;
     for length in [5, 8192, MIB] {
         let file = web_server.site().big_file("upload", length);
-        let request = Client::post_file(web_server.script("upload.wsgi"), &file)
+        let request = HttpClient::post_file(web_server.script("upload.wsgi"), &file)
             .header("Transfer-Encoding", "chunked");
-        // Without waiting for a word whether the body is welcome.
+        // curl does not wait for `100 Continue`.
         let response = request.header("Expect", "").run();
         if most.is_some_and(|most| length > most) {
             // HAProxy alone: it counts a body before it asks the pool, and has no place for this

@@ -5,7 +5,7 @@
 use std::{fs, time::Duration};
 
 use crate::support::web_servers::{
-    Apache, ApacheFcgid, ApacheProxyFcgi, Caddy, CgiModule, Client, Haproxy, Lighttpd,
+    Apache, ApacheFcgid, ApacheProxyFcgi, Caddy, CgiModule, Haproxy, HttpClient, Lighttpd,
     LighttpdFastcgi, Nginx, Warm, WebServer, eventually, source,
 };
 
@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_millis(2800);
 /// For so long the web server has the beginning of a response alone.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What the application sends of its body.
+/// The part of the body that the application sends.
 const SENT: &str = "begun\nbegun\nbegun\nbegun\nbegun\nbegun\nbegun\nbegun\nbegun\nbegun\n";
 
 /// How a response ends, and whether it has a length: the columns of the table.
@@ -29,14 +29,14 @@ fn row(web_server: &mut dyn WebServer, pause: Duration) -> Vec<&'static str> {
     ENDS.iter().map(|(how, length)| cell(web_server, how, length, &pause)).collect()
 }
 
-/// What a client sees of one response.
+/// The outcome of one response, as a client sees it.
 fn cell(web_server: &dyn WebServer, how: &str, length: &str, pause: &str) -> &'static str {
     let url = |how: &str, length: &str, pause: &str| {
         web_server.script(&format!("ends_early.wsgi?how={how}&length={length}&pause={pause}"))
     };
     // A web server may need a moment for a process that has ended.
-    eventually("it serves", || Client::get(url("ends", "no", "0")).run().status == 200);
-    let response = Client::get(url(how, length, pause)).within(SOON + PAUSE).run();
+    eventually("it serves", || HttpClient::get(url("ends", "no", "0")).run().status == 200);
+    let response = HttpClient::get(url(how, length, pause)).within(SOON + PAUSE).run();
     assert!([0, 200].contains(&response.status), "{how}, {length}: {response:?}");
     let is_ours = SENT.as_bytes().starts_with(&response.body);
     assert!(is_ours, "{how}, {length}: the application has not sent this: {response:?}");

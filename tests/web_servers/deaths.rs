@@ -2,7 +2,7 @@
 //! miss; a pool fills the place again and says what has happened.
 
 use crate::{
-    support::web_servers::{Client, WebServer, eventually},
+    support::web_servers::{HttpClient, WebServer, eventually},
     web_servers::behind_every_pool_web_server,
 };
 
@@ -17,9 +17,9 @@ fn a_worker_that_crashes_with_a_request_is_replaced(web_server: &mut dyn WebServ
         ("kills_itself.wsgi", "was killed by SIGKILL"),
         ("calls_os_exit.wsgi", "exited with status"),
     ] {
-        // More often than there are workers.
+        // More requests than workers.
         for times in 1..=3 {
-            let response = Client::get(web_server.script(script)).run();
+            let response = HttpClient::get(web_server.script(script)).run();
             assert!((500..=504).contains(&response.status), "{response:?}");
             let entries = || {
                 let log = web_server.log();
@@ -30,15 +30,15 @@ fn a_worker_that_crashes_with_a_request_is_replaced(web_server: &mut dyn WebServ
             eventually("the log has an entry for each", || entries() == times);
         }
     }
-    Client::get(web_server.script("hello.wsgi")).run().expect(200);
+    HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
 }
 
 fn a_request_that_takes_too_long_is_answered_and_its_worker_goes_on(
     web_server: &mut dyn WebServer,
 ) {
-    // More often than there are workers.
+    // More requests than workers.
     for times in 1..=3 {
-        let response = Client::get(web_server.script("hangs.wsgi")).run().expect(504);
+        let response = HttpClient::get(web_server.script("hangs.wsgi")).run().expect(504);
         assert!(!response.text().contains("Traceback"), "{response:?}");
         eventually("the log has an entry for each", || {
             web_server.log().matches("wsgate: error[W0604]").count() == times

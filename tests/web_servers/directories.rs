@@ -1,7 +1,7 @@
-//! What can be asked for of a directory of scripts.
+//! The files of a script directory that clients can request.
 
 use crate::{
-    support::web_servers::{ApacheFcgid, Client, WebServer},
+    support::web_servers::{ApacheFcgid, HttpClient, WebServer},
     web_servers::behind_every_cold_web_server,
 };
 
@@ -28,7 +28,7 @@ fn only_wsgi_files_can_be_requested(web_server: &mut dyn WebServer) {
     for path in
         [".venv/bin/python", ".venv/bin/python/x.wsgi", "djangosite/settings.py", "djangosite/"]
     {
-        let response = Client::post(
+        let response = HttpClient::post(
             web_server.script(path),
             "print('Content-Type: text/plain'); print(); print('in')",
         )

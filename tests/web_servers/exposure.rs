@@ -1,5 +1,5 @@
-//! What clients cannot fetch: sources, settings, databases and leftovers, wherever an application
-//! lies.
+//! Files that clients cannot fetch: sources, settings, databases and leftovers, in every directory
+//! of an application.
 
 use std::{
     fs::{
@@ -12,13 +12,13 @@ use std::{
 };
 
 use crate::support::web_servers::{
-    Apache, ApacheFcgid, CgiModule, Lighttpd, Setup, Site, WebServer, source,
+    Apache, ApacheFcgid, ApacheSetup, CgiModule, Lighttpd, WebServer, WebSite, source,
 };
 
 /// Stands in each file that nobody may see.
 const SECRET: &str = "do-not-show";
 
-/// What lies beside an application, by itself or left by tools.
+/// Files beside an application, its own or left by tools.
 const HIDDEN: [&str; 49] = [
     ".env",
     ".env.local",
@@ -103,7 +103,7 @@ fn ways_to(file: &str) -> Vec<String> {
         plain.to_uppercase(),
         plain.clone(),
     ];
-    // What a server guesses from a name without its type.
+    // The name without its suffix, which some servers complete.
     ways.extend(last.rsplit_once('.').map(|(stem, _)| plain.replace(last, stem)));
     ways
 }
@@ -123,7 +123,7 @@ fn put_hidden(directory: &Path) {
             put(directory, file, &format!("# {SECRET}\n"));
         }
     }
-    // What runs as a program shows its text, if it is run.
+    // A program prints the secret, if a server runs it.
     let program = format!("#!/bin/sh\necho; echo {SECRET}\n");
     for file in ["app.wsgi.bak", ".venv/bin/python", "manage.py"] {
         put(directory, file, &program);
@@ -182,8 +182,8 @@ fn gets(web_server: &dyn WebServer, path: &str, status: u16, text: &str) {
 }
 
 /// Alice's pages with an application, its sources and all else among them.
-fn alice() -> Site {
-    let site = Site::new();
+fn alice() -> WebSite {
+    let site = WebSite::new();
     let pages = site.path("home/alice/public_html");
     fs::create_dir_all(&pages).unwrap();
     fs::copy(source("apache/public_html.htaccess"), pages.join(".htaccess")).unwrap();
@@ -213,7 +213,7 @@ fn put_static(pages: &Path) {
 
 const STATIC: [&str; 4] = ["style.css", "app/main.min.js", "img/a b.PNG", "index.html"];
 
-/// What is hidden there, too: all but what may be a page's script.
+/// Hidden files among static ones: all but scripts of pages.
 fn hidden_among_static() -> Vec<String> {
     HIDDEN
         .iter()
@@ -239,7 +239,7 @@ fn shows_what_is_static(web_server: &dyn WebServer, address: &str) {
     shows_nothing(web_server, address, &files);
 }
 
-fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str) {
+fn hides_all_but_the_application(module: CgiModule, setup: ApacheSetup, address: &str) {
     let web_server = Apache::start(module, setup, alice());
     gets(&web_server, &format!("{address}/"), 200, "the application");
     gets(&web_server, &format!("{address}/app.wsgi/x"), 200, "the application");
@@ -273,26 +273,25 @@ fn hides_all_but_the_application(module: CgiModule, setup: Setup, address: &str)
 
 #[test]
 fn behind_htaccess_only_the_application_and_static_files_can_be_requested() {
-    hides_all_but_the_application(CgiModule::Cgid, Setup::PublicHtml, "/~alice");
+    hides_all_but_the_application(CgiModule::Cgid, ApacheSetup::PublicHtml, "/~alice");
 }
 
-/// With all that a host may allow: overrides, lists of directories, guessed names, paths behind
-/// files.
+/// The host allows everything: overrides, directory listings, guessed names, paths after files.
 #[test]
 fn at_a_hosts_root_only_the_application_and_static_files_can_be_requested() {
-    hides_all_but_the_application(CgiModule::Cgi, Setup::Hosted, "");
+    hides_all_but_the_application(CgiModule::Cgi, ApacheSetup::Hosted, "");
 }
 
 /// The server's side alone, for users without an `.htaccess`: pages are sent, and what is never one
 /// is not.
 #[test]
 fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
-    let site = Site::new();
+    let site = WebSite::new();
     let pages = site.path("home/alice/public_html");
     put_hidden(&pages);
     put(&pages, "page.html", "as it is");
     put(&pages, ".well-known/acme-challenge/Zx_-9", "as it is");
-    let web_server = Apache::start(CgiModule::Cgid, Setup::PublicHtml, site);
+    let web_server = Apache::start(CgiModule::Cgid, ApacheSetup::PublicHtml, site);
     gets(&web_server, "/~alice/page.html", 200, "as it is");
     gets(&web_server, "/~alice/.well-known/acme-challenge/Zx_-9", 200, "as it is");
     let is_page = |file: &str| {
@@ -311,7 +310,7 @@ fn in_public_html_hidden_files_leftovers_and_databases_are_not_sent() {
 
 #[test]
 fn among_pages_only_wsgi_files_and_pages_can_be_requested() {
-    let site = Site::new();
+    let site = WebSite::new();
     let pages = site.path("htdocs");
     put_hidden(&pages);
     for file in STATIC {
@@ -326,7 +325,7 @@ fn among_pages_only_wsgi_files_and_pages_can_be_requested() {
     for file in settings {
         put(&pages, file, SECRET);
     }
-    let web_server = Apache::start(CgiModule::Cgid, Setup::Action, site);
+    let web_server = Apache::start(CgiModule::Cgid, ApacheSetup::Action, site);
     for file in STATIC {
         gets(&web_server, &format!("/sub/{}", file.replace(' ', "%20")), 200, "as it is");
     }
@@ -349,7 +348,7 @@ fn a_cgi_bin_within_pages_shows_nothing_at_its_second_address() {
     put(&scripts, ".htaccess", &format!("# {SECRET}\n{rules}"));
     put_application(&scripts);
     put(&scripts, "text.wsgi", SECRET);
-    let web_server = Apache::start(CgiModule::Cgid, Setup::Hosted, site);
+    let web_server = Apache::start(CgiModule::Cgid, ApacheSetup::Hosted, site);
     gets(&web_server, "/cgi-bin/app.wsgi/x", 200, "the application");
     for address in ["/cgi-bin", "/second/cgi-bin"] {
         shows_nothing(&web_server, address, &HIDDEN);
@@ -387,7 +386,7 @@ fn under_mod_fcgid_only_wsgi_files_can_be_requested() {
 /// The sample for Django in cgi-bin of a host whose cgi-bin is among its pages.
 #[test]
 fn the_django_sample_keeps_its_data_out_of_all_pages() {
-    let site = Site::new();
+    let site = WebSite::new();
     let scripts = site.path("home/alice/public_html/cgi-bin");
     fs::create_dir_all(&scripts).unwrap();
     let copy = |data: Option<&Path>, document_root: Option<&Path>| {

@@ -3,15 +3,15 @@
 //! stands in `workers`.
 
 use crate::{
-    support::web_servers::{Client, WebServer, eventually},
+    support::web_servers::{HttpClient, WebServer, eventually},
     web_servers::{
         behind_every_cold_web_server, behind_every_resident_web_server,
         behind_every_warm_web_server,
     },
 };
 
-/// Each application of `tests/apps/` that fails, with the status that a client gets.
-macro_rules! each_gets_its_status_and_one_log_entry {
+/// Tests of each failing application of `tests/apps/`, with the status that a client gets.
+macro_rules! each_gets_its_status_and_one_log_message {
     (anyhow { $($app:ident $status:literal)* } cold { $($unloaded:ident $its_status:literal)* }) => {
         $(fn $app(web_server: &mut dyn WebServer) { fails_well(web_server, stringify!($app), $status); })*
         $(fn $unloaded(web_server: &mut dyn WebServer) { fails_well(web_server, stringify!($unloaded), $its_status); })*
@@ -29,7 +29,7 @@ macro_rules! each_gets_its_status_and_one_log_entry {
     };
 }
 
-each_gets_its_status_and_one_log_entry! {
+each_gets_its_status_and_one_log_message! {
     anyhow {
         raises 500
         raises_in_first_block 500
@@ -43,7 +43,7 @@ each_gets_its_status_and_one_log_entry! {
         kills_itself 502
         hangs 504
         hangs_without_python 504
-        // Without an interpreter there is nothing to start a pool with.
+        // A pool needs an interpreter to start.
         python_not_there 500
         venv_not_there 500
     }
@@ -73,7 +73,7 @@ fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(
         ("syntax_error", "W0301"),
     ] {
         for _ in 0..3 {
-            let page = Client::get(web_server.script(&format!("{app}.wsgi"))).run().expect(500);
+            let page = HttpClient::get(web_server.script(&format!("{app}.wsgi"))).run().expect(500);
             assert!(!page.text().contains("Traceback") && !page.text().contains(app), "{page:?}");
             let id = page
                 .text()
@@ -93,7 +93,7 @@ fn an_application_that_cannot_be_loaded_is_answered_as_without_a_pool(
 }
 
 fn fails_well(web_server: &mut dyn WebServer, app: &str, status: u16) {
-    let page = Client::get(web_server.script(&format!("{app}.wsgi"))).run().expect(status);
+    let page = HttpClient::get(web_server.script(&format!("{app}.wsgi"))).run().expect(status);
     let text = page.text();
     assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
     for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    support::web_servers::{Client, Response, WebServer, eventually, venv},
+    support::web_servers::{HttpClient, HttpResponse, WebServer, eventually, venv},
     web_servers::behind_every_web_server,
 };
 
@@ -21,22 +21,22 @@ behind_every_web_server! {
 }
 
 fn flask_links_below_its_script(web_server: &mut dyn WebServer) {
-    let page = Client::get(web_server.script("flask.wsgi/")).run().expect(200).text();
+    let page = HttpClient::get(web_server.script("flask.wsgi/")).run().expect(200).text();
     for link in ["/cgi-bin/flask.wsgi/moved", "/cgi-bin/flask.wsgi/where/caf%C3%A9/au%20lait"] {
         assert!(page.contains(&format!("href=\"{link}\"")), "{page}");
     }
 }
 
 fn flask_redirects_to_its_index(web_server: &mut dyn WebServer) {
-    let response = Client::get(web_server.script("flask.wsgi/moved")).run().expect(302);
+    let response = HttpClient::get(web_server.script("flask.wsgi/moved")).run().expect(302);
     assert!(response.header("location").ends_with("/cgi-bin/flask.wsgi/"), "{response:?}");
     // Routing is strict about the slash: the script's own address is completed.
-    let response = Client::get(web_server.script("flask.wsgi")).run();
+    let response = HttpClient::get(web_server.script("flask.wsgi")).run();
     assert!([200, 308].contains(&response.status), "{response:?}");
 }
 
 fn flask_reads_a_form_and_escapes_it(web_server: &mut dyn WebServer) {
-    let page = Client::post(web_server.script("flask.wsgi/greet"), "name=%3Cb%3EZo%C3%AB")
+    let page = HttpClient::post(web_server.script("flask.wsgi/greet"), "name=%3Cb%3EZo%C3%AB")
         .run()
         .expect(200)
         .text();
@@ -46,7 +46,7 @@ fn flask_reads_a_form_and_escapes_it(web_server: &mut dyn WebServer) {
 fn flask_counts_visits_in_a_cookie(web_server: &mut dyn WebServer) {
     let jar = tempfile::NamedTempFile::new().unwrap();
     for visits in 1..=3 {
-        let page = Client::get(web_server.script("flask.wsgi/"))
+        let page = HttpClient::get(web_server.script("flask.wsgi/"))
             .cookies(jar.path())
             .run()
             .expect(200)
@@ -56,7 +56,7 @@ fn flask_counts_visits_in_a_cookie(web_server: &mut dyn WebServer) {
 }
 
 fn flask_routes_a_path_that_is_not_ascii(web_server: &mut dyn WebServer) {
-    let seen = Client::get(web_server.script("flask.wsgi/where/caf%C3%A9/au%20lait%3F"))
+    let seen = HttpClient::get(web_server.script("flask.wsgi/where/caf%C3%A9/au%20lait%3F"))
         .run()
         .expect(200)
         .json();
@@ -67,9 +67,9 @@ fn flask_routes_a_path_that_is_not_ascii(web_server: &mut dyn WebServer) {
 }
 
 fn flask_asks_for_a_password_and_accepts_it(web_server: &mut dyn WebServer) {
-    let response = Client::get(web_server.script("flask.wsgi/private")).run().expect(401);
+    let response = HttpClient::get(web_server.script("flask.wsgi/private")).run().expect(401);
     assert_eq!(response.header("www-authenticate"), "Basic realm=\"flask.wsgi\"");
-    let response = Client::get(web_server.script("flask.wsgi/private"))
+    let response = HttpClient::get(web_server.script("flask.wsgi/private"))
         .auth("ada", "lovelace")
         .run()
         .expect(200);
@@ -78,7 +78,7 @@ fn flask_asks_for_a_password_and_accepts_it(web_server: &mut dyn WebServer) {
 
 /// Flask answers such a request itself, and writes to `wsgi.errors`.
 fn flask_failing_is_one_log_message(web_server: &mut dyn WebServer) {
-    let response = Client::get(web_server.script("flask.wsgi/error")).run().expect(500);
+    let response = HttpClient::get(web_server.script("flask.wsgi/error")).run().expect(500);
     assert!(!response.text().contains("Traceback"), "{response:?}");
     eventually("the traceback is in the log", || {
         web_server.log().contains("RuntimeError: this page fails")
@@ -89,12 +89,12 @@ fn flask_failing_is_one_log_message(web_server: &mut dyn WebServer) {
 /// Makes the database, and an administrator.
 fn set_up_django(web_server: &dyn WebServer) {
     let site = web_server.site();
-    for words in [
+    for args in [
         &["migrate", "--verbosity", "0"][..],
         &["createsuperuser", "--noinput", "--verbosity", "0"],
     ] {
         let mut command = site.as_server(venv().join("bin/python"));
-        command.args(["-m", "django"]).args(words);
+        command.args(["-m", "django"]).args(args);
         command.env("PYTHONPATH", "cgi-bin").env("DJANGO_SETTINGS_MODULE", "djangosite.settings");
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("DJANGO_DATA", site.path("var"));
         command
@@ -112,21 +112,25 @@ fn set_up_django(web_server: &dyn WebServer) {
 
 fn django_serves_its_page_and_its_static_files(web_server: &mut dyn WebServer) {
     set_up_django(web_server);
-    let page = Client::get(web_server.script("django.wsgi/")).run().expect(200).text();
+    let page = HttpClient::get(web_server.script("django.wsgi/")).run().expect(200).text();
     assert!(page.contains("href=\"/cgi-bin/django.wsgi/admin/\""), "{page}");
-    let login = Client::get(web_server.script("django.wsgi/admin/login/")).run().expect(200).text();
+    let login =
+        HttpClient::get(web_server.script("django.wsgi/admin/login/")).run().expect(200).text();
     let sheet = "/cgi-bin/django.wsgi/static/admin/css/base.css";
     assert!(login.contains(&format!("href=\"{sheet}\"")), "{login}");
-    let style = Client::get(web_server.url(sheet)).run().expect(200);
+    let style = HttpClient::get(web_server.url(sheet)).run().expect(200);
     assert_eq!(style.header("content-type"), "text/css");
     assert!(style.text().contains("DJANGO Admin"), "{style:?}");
 }
 
 fn django_refuses_a_form_without_its_token(web_server: &mut dyn WebServer) {
     set_up_django(web_server);
-    Client::post(web_server.script("django.wsgi/admin/login/"), "username=ada&password=lovelace")
-        .run()
-        .expect(403);
+    HttpClient::post(
+        web_server.script("django.wsgi/admin/login/"),
+        "username=ada&password=lovelace",
+    )
+    .run()
+    .expect(403);
 }
 
 fn django_logs_an_admin_in_who_edits_a_note(web_server: &mut dyn WebServer) {
@@ -149,7 +153,7 @@ fn django_logs_an_admin_in_who_edits_a_note(web_server: &mut dyn WebServer) {
     assert!(edit.contains("café"), "{edit}");
     admin.submit("notes/note/1/change/", "title=Second&text=%3Cem%3E").expect(302);
 
-    let page = Client::get(web_server.script("django.wsgi/")).run().expect(200).text();
+    let page = HttpClient::get(web_server.script("django.wsgi/")).run().expect(200).text();
     assert!(page.contains("<h2>Second</h2>\n<p>&lt;em&gt;</p>"), "{page}");
 }
 
@@ -164,12 +168,12 @@ impl Admin<'_> {
         self.web_server.script(&format!("django.wsgi/admin/{page}"))
     }
 
-    fn get(&mut self, page: &str) -> Response {
-        Client::get(self.url(page)).cookies(self.jar).run()
+    fn get(&mut self, page: &str) -> HttpResponse {
+        HttpClient::get(self.url(page)).cookies(self.jar).run()
     }
 
     /// Fills in the form of a page: its token goes along, as a browser sends it.
-    fn submit(&mut self, page: &str, fields: &str) -> Response {
+    fn submit(&mut self, page: &str, fields: &str) -> HttpResponse {
         let form = self.get(page).expect(200).text();
         let token = form
             .split("name=\"csrfmiddlewaretoken\" value=\"")
@@ -177,6 +181,6 @@ impl Admin<'_> {
             .and_then(|rest| rest.split('"').next());
         let token = token.unwrap_or_else(|| panic!("no token in the form: {form}"));
         let fields = format!("csrfmiddlewaretoken={token}&{fields}");
-        Client::post(self.url(page), &fields).cookies(self.jar).run()
+        HttpClient::post(self.url(page), &fields).cookies(self.jar).run()
     }
 }

@@ -4,7 +4,7 @@
 use std::{io::Write as _, thread};
 
 use crate::{
-    support::web_servers::{Client, WebServer},
+    support::web_servers::{HttpClient, WebServer},
     web_servers::behind_every_pool_web_server,
 };
 
@@ -15,13 +15,13 @@ behind_every_pool_web_server! {
 
 fn a_page_that_waits_holds_up_no_other(web_server: &mut dyn WebServer) {
     let mut gate = web_server.site().fifo("gate");
-    let page = || Client::get(web_server.script("waits_if_asked.wsgi")).stream();
+    let page = || HttpClient::get(web_server.script("waits_if_asked.wsgi")).stream();
     for _ in 0..3 {
-        // So many at once that a server which keeps connections has some with each worker.
+        // Enough requests at once for keep-alive connections to each worker.
         for response in [(); 6].map(|()| page()) {
             assert_eq!(response.finish(), ("first\nsecond\n".to_owned(), true));
         }
-        let mut waits = Client::get(web_server.script("waits_if_asked.wsgi?wait")).stream();
+        let mut waits = HttpClient::get(web_server.script("waits_if_asked.wsgi?wait")).stream();
         assert_eq!(waits.read_until("first\n"), "first\n");
         for response in [(); 6].map(|()| page()) {
             assert_eq!(response.finish(), ("first\nsecond\n".to_owned(), true));
@@ -33,7 +33,7 @@ fn a_page_that_waits_holds_up_no_other(web_server: &mut dyn WebServer) {
 
 fn releases_cost_no_request(web_server: &mut dyn WebServer) {
     let url = web_server.script("waits_if_asked.wsgi");
-    Client::get(&url).run().expect(200);
+    HttpClient::get(&url).run().expect(200);
     let (site, mut asked) = (web_server.site(), 0);
     thread::scope(|scope| {
         let reloads = scope.spawn(|| {
@@ -46,7 +46,7 @@ fn releases_cost_no_request(web_server: &mut dyn WebServer) {
             }
         });
         while asked < 100 || !reloads.is_finished() {
-            Client::get(&url).run().expect(200);
+            HttpClient::get(&url).run().expect(200);
             asked += 1;
         }
     });

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use crate::{
-    support::web_servers::{Client, WebServer, eventually},
+    support::web_servers::{HttpClient, WebServer, eventually},
     web_servers::behind_every_fastcgi_web_server,
 };
 
@@ -39,7 +39,7 @@ fn requests_share_a_connection_where_the_server_keeps_one(web_server: &mut dyn W
     let keeps = web_server.habits().keeps_connections;
     let mut seen = BTreeSet::new();
     for _ in 0..12 {
-        Client::get(web_server.script("hello.wsgi")).run().expect(200);
+        HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
         if keeps {
             seen.extend(connections(web_server));
         } else {

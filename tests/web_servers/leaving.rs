@@ -1,7 +1,7 @@
 //! Clients and web servers that leave before there is a response: nobody's mistake, and no message.
 
 use crate::{
-    support::web_servers::{Client, WebServer, eventually},
+    support::web_servers::{HttpClient, WebServer, eventually},
     web_servers::{behind_every_cgi_web_server, behind_every_fastcgi_web_server},
 };
 
@@ -32,18 +32,18 @@ mod impatient_lighttpd {
 
 fn a_client_that_leaves_before_its_response_makes_no_message(web_server: &mut dyn WebServer) {
     let mut gate = web_server.site().fifo("gate");
-    let response = Client::get(web_server.script("waits_before_its_response.wsgi")).stream();
+    let response = HttpClient::get(web_server.script("waits_before_its_response.wsgi")).stream();
     eventually("the application works", || web_server.log().contains("at the gate"));
     response.abort();
     // lighttpd ends the program; others have the application go on.
     std::io::Write::write_all(&mut gate, b"go\n").unwrap();
-    Client::get(web_server.script("hello.wsgi")).run().expect(200);
+    HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
     no_message(&web_server.stop());
 }
 
 fn a_web_server_that_stops_makes_no_message(web_server: &mut dyn WebServer) {
     let _gate = web_server.site().fifo("gate");
-    let response = Client::get(web_server.script("waits_before_its_response.wsgi")).stream();
+    let response = HttpClient::get(web_server.script("waits_before_its_response.wsgi")).stream();
     eventually("the application works", || web_server.log().contains("at the gate"));
     let log = web_server.stop();
     eventually("no process of ours is left", || web_server.site().processes().is_empty());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    support::web_servers::{Client, Response, WebServer},
+    support::web_servers::{HttpClient, HttpResponse, WebServer},
     web_servers::behind_every_web_server,
 };
 
@@ -18,13 +18,14 @@ behind_every_web_server! {
     what_comes_behind_a_short_body_is_not_taken_for_the_next_response
 }
 
-/// Apache since 2.4.59 drops it unless told otherwise, and a client cannot know how much is to
+/// Apache since 2.4.59 drops it unless configured otherwise, and a client cannot know how much is to
 /// come.
 fn a_content_length_arrives(web_server: &mut dyn WebServer) {
     for (path, length) in [("/fits", 100_000), ("/list", 10)] {
         for method in ["GET", "HEAD"] {
             let url = web_server.script(&format!("has_length.wsgi{path}"));
-            let request = if method == "GET" { Client::get(url) } else { Client::head(url) };
+            let request =
+                if method == "GET" { HttpClient::get(url) } else { HttpClient::head(url) };
             let response = request.run().expect(200);
             assert_eq!(
                 response.header("content-length"),
@@ -38,8 +39,8 @@ fn a_content_length_arrives(web_server: &mut dyn WebServer) {
             );
         }
     }
-    // What is too much is cut off.
-    let response = Client::get(web_server.script("has_length.wsgi/long")).run().expect(200);
+    // Surplus bytes are cut off.
+    let response = HttpClient::get(web_server.script("has_length.wsgi/long")).run().expect(200);
     assert_eq!(
         (response.header("content-length"), response.body.len()),
         ("50000", 50_000),
@@ -49,7 +50,7 @@ fn a_content_length_arrives(web_server: &mut dyn WebServer) {
 
 /// RFC 9110 9.3.2: the same headers, though those that only a body makes known may be missing.
 fn a_response_to_head_has_the_headers_of_a_get(web_server: &mut dyn WebServer) {
-    let headers = |response: &Response| {
+    let headers = |response: &HttpResponse| {
         let of_connection =
             ["date", "transfer-encoding", "connection", "keep-alive", "accept-ranges"];
         let mut headers = response.headers.clone();
@@ -60,7 +61,7 @@ fn a_response_to_head_has_the_headers_of_a_get(web_server: &mut dyn WebServer) {
     for path in ["/fits", "/list", "/generator"] {
         let url = web_server.script(&format!("has_length.wsgi{path}"));
         let (get, head) =
-            (Client::get(&url).run().expect(200), Client::head(&url).run().expect(200));
+            (HttpClient::get(&url).run().expect(200), HttpClient::head(&url).run().expect(200));
         let mut of_get = headers(&get);
         if head.all("content-length").is_empty() {
             assert_eq!(path, "/generator", "the application says how long the body is: {head:?}");
@@ -93,7 +94,7 @@ fn what_comes_behind_a_short_body_is_not_taken_for_the_next_response(
         let response = String::from_utf8_lossy(&response).into_owned();
         let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
         assert!(head.starts_with("HTTP/1.1 200 "), "{path}: {head}");
-        // What nginx makes of a short body is said by how its connection to the pool ends.
+        // nginx handles a short body by the way in which its connection to the pool ends.
         if head.to_ascii_lowercase().contains("content-length: 100000")
             && !head.contains("Server: nginx")
         {

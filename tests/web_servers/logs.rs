@@ -1,4 +1,4 @@
-//! What a pool sends for the log of the web server in front of it, in the words of that server.
+//! The messages of a pool in the log of its web server, in the format of that server.
 
 use std::{
     fs::{
@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use crate::support::web_servers::{ApacheFcgid, ApacheProxyFcgi, Client, Nginx, WebServer};
+use crate::support::web_servers::{ApacheFcgid, ApacheProxyFcgi, HttpClient, Nginx, WebServer};
 
 #[test]
 fn nginx_logs_the_messages_of_a_request() {
@@ -44,24 +44,25 @@ fn mod_fcgid_logs_the_messages_of_a_request() {
     logs_the_messages_of_a_request(&mut web_server, "mod_fcgid: stderr: ");
 }
 
-/// `words` are those that the server puts before what it is told.
-fn logs_the_messages_of_a_request(web_server: &mut dyn WebServer, words: &str) {
+/// `args` are those that the server puts before the message.
+fn logs_the_messages_of_a_request(web_server: &mut dyn WebServer, args: &str) {
     for _ in 0..3 {
-        let page = Client::get(web_server.script("raises.wsgi")).run().expect(500);
+        let page = HttpClient::get(web_server.script("raises.wsgi")).run().expect(500);
         assert!(page.text().contains("<code>"), "the page of the pool itself: {page:?}");
-        let page = Client::get(web_server.script("writes_to_errors.wsgi")).run().expect(200);
+        let page = HttpClient::get(web_server.script("writes_to_errors.wsgi")).run().expect(200);
         assert_eq!(page.text(), "only this\n");
-        Client::get(web_server.script("hello.wsgi")).run().expect(200);
+        HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
     }
     let log = web_server.stop();
     let entries: Vec<_> =
-        log.lines().filter(|line| line.contains(&format!("{words}wsgate: error[W0501]"))).collect();
+        log.lines().filter(|line| line.contains(&format!("{args}wsgate: error[W0501]"))).collect();
     assert_eq!(entries.len(), 3, "{log}");
-    for note in ["a note before the head", "a note amid the body"] {
-        let told = log.lines().filter(|line| line.contains(words) && line.contains(note)).count();
-        assert_eq!(told, 3, "{note}: {log}");
+    for note in ["a note before the headers", "a note during the body"] {
+        let reported =
+            log.lines().filter(|line| line.contains(args) && line.contains(note)).count();
+        assert_eq!(reported, 3, "{note}: {log}");
     }
-    // Nothing is said about the others, and no response is found fault with.
-    assert!(!log.lines().any(|line| line.contains(words) && line.contains("hello")), "{log}");
+    // Other requests log nothing, and the web server reports no fault of a response.
+    assert!(!log.lines().any(|line| line.contains(args) && line.contains("hello")), "{log}");
     assert!(!log.contains("prematurely") && !log.contains("malformed"), "{log}");
 }

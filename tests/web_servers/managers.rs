@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{
     probe::dedent,
     web_servers::{
-        ApacheFcgid, Client, LighttpdFastcgi, Site, WebServer, eventually, exists, wait_for_exit,
+        ApacheFcgid, HttpClient, LighttpdFastcgi, WebServer, WebSite, eventually, exists,
+        wait_for_exit,
     },
 };
 
@@ -18,14 +19,14 @@ struct Spawned(i32);
 impl Drop for Spawned {
     fn drop(&mut self) {
         if let Some(pid) = Pid::from_raw(self.0) {
-            // It may have ended by itself.
+            // The process may have exited by itself.
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 }
 
-/// What cgi-fcgi prints for a `GET` of the application at `socket`.
-fn cgi_fcgi(site: &Site, socket: &str, variables: &[(&str, &str)]) -> String {
+/// The output of cgi-fcgi for a `GET` of the application at `socket`.
+fn cgi_fcgi(site: &WebSite, socket: &str, variables: &[(&str, &str)]) -> String {
     let mut command = site.as_server("cgi-fcgi");
     command.args(["-bind", "-connect", socket]).envs(variables.iter().copied());
     command
@@ -44,7 +45,7 @@ fn cgi_fcgi(site: &Site, socket: &str, variables: &[(&str, &str)]) -> String {
 
 /// `command`, which spawn-fcgi starts with a listening socket at `socket` and is then the process
 /// itself.
-fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
+fn spawn_fcgi(site: &WebSite, socket: &str, script: &str) -> Spawned {
     let pid_file = site.path("var/pid");
     let mut command: Command = site.as_server("spawn-fcgi");
     command
@@ -61,7 +62,7 @@ fn spawn_fcgi(site: &Site, socket: &str, script: &str) -> Spawned {
 
 #[test]
 fn a_worker_of_spawn_fcgi_answers_cgi_fcgi_until_it_is_asked_to_stop() {
-    let site = Site::new();
+    let site = WebSite::new();
     let socket = site.path("var/hello.sock").display().to_string();
     let process = spawn_fcgi(&site, &socket, "hello.wsgi");
     for _ in 0..3 {
@@ -74,10 +75,10 @@ fn a_worker_of_spawn_fcgi_answers_cgi_fcgi_until_it_is_asked_to_stop() {
     wait_for_exit(process.0);
 }
 
-/// In the foreground, as a supervisor of services runs it.
+/// Service supervisors run spawn-fcgi in the foreground.
 #[test]
 fn spawn_fcgi_may_stay_in_the_foreground() {
-    let site = Site::new();
+    let site = WebSite::new();
     let socket = site.path("var/hello.sock");
     let mut command = site.as_server("spawn-fcgi");
     command.arg("-n").arg("-s").arg(&socket).arg("--").arg(site.path("cgi-bin/hello.wsgi"));
@@ -92,7 +93,7 @@ fn spawn_fcgi_may_stay_in_the_foreground() {
 
 #[test]
 fn cgi_fcgi_passes_its_environment() {
-    let site = Site::new();
+    let site = WebSite::new();
     let socket = site.path("var/environ.sock").display().to_string();
     let _process = spawn_fcgi(&site, &socket, "environ.wsgi");
     let long = "x".repeat(20_000);
@@ -107,7 +108,7 @@ fn cgi_fcgi_passes_its_environment() {
 
 #[test]
 fn options_of_a_script_hold_for_the_worker_that_spawn_fcgi_starts() {
-    let site = Site::new();
+    let site = WebSite::new();
     let socket = site.path("var/options.sock").display().to_string();
     let script = fs::read_to_string(site.path("cgi-bin/environ.wsgi")).unwrap();
     let script = script.replacen('\n', " --timeout 20 --path var\n", 1);
@@ -132,25 +133,25 @@ const HANGS: &str = "
     ";
 
 /// Puts it beside the other scripts, with options on its `#!` line.
-fn put_hanging(site: &Site, options: &str) {
+fn put_hanging(site: &WebSite, options: &str) {
     let script = site.path("cgi-bin/hello.wsgi");
     let sample = fs::read_to_string(&script).unwrap();
     let first = sample.lines().next().unwrap();
-    // What is rewritten keeps its mode.
+    // Writing the file keeps its mode.
     fs::write(&script, format!("{first} {options}\n{}", dedent(HANGS))).unwrap();
 }
 
 /// Asserts that a hang ends the worker, and that another is started in its place.
 fn serves_again_after_a_hang(web_server: &mut dyn WebServer) {
     let url = web_server.script("hello.wsgi");
-    let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
-    let hung = Client::get(format!("{url}?hang")).run();
+    let worker: i32 = HttpClient::get(&url).run().expect(200).text().parse().unwrap();
+    let hung = HttpClient::get(format!("{url}?hang")).run();
     assert!(hung.status >= 500, "{hung:?}");
-    // Its descriptors close before its process is gone, and a process without a parent is left to
+    // Its descriptors close before its process has exited, and a process without a parent is left to
     // `init`.
     eventually("it has ended", || !exists(worker));
     eventually("another is started", || {
-        let response = Client::get(&url).run();
+        let response = HttpClient::get(&url).run();
         response.status == 200 && response.text() != worker.to_string()
     });
     let log = web_server.stop();
@@ -177,8 +178,8 @@ fn a_hanging_worker_that_mod_fcgid_asks_to_stop_logs_its_stack() {
     let web_server = ApacheFcgid::start();
     put_hanging(web_server.site(), "");
     let url = web_server.script("hello.wsgi");
-    let worker: i32 = Client::get(&url).run().expect(200).text().parse().unwrap();
-    let hanging = std::thread::spawn(move || Client::get(format!("{url}?hang")).run());
+    let worker: i32 = HttpClient::get(&url).run().expect(200).text().parse().unwrap();
+    let hanging = std::thread::spawn(move || HttpClient::get(format!("{url}?hang")).run());
     eventually("the request has begun", || web_server.log().contains("it hangs"));
     kill_process(Pid::from_raw(worker).unwrap(), Signal::TERM).unwrap();
     eventually("it says where it is", || {
@@ -191,7 +192,7 @@ fn a_hanging_worker_that_mod_fcgid_asks_to_stop_logs_its_stack() {
 
 #[test]
 fn a_worker_of_spawn_fcgi_exits_after_a_hang() {
-    let site = Site::new();
+    let site = WebSite::new();
     put_hanging(&site, "--timeout 1");
     let socket = site.path("var/hello.sock").display().to_string();
     let process = spawn_fcgi(&site, &socket, "hello.wsgi");

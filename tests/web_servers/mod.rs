@@ -1,11 +1,8 @@
-//! What clients get through real web servers: Apache with mod_cgid, Apache with mod_cgi, lighttpd,
-//! each with scripts that are served cold, warm, and by processes that stay; and with long-lived
-//! processes, over FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix sockets, and
-//! TCP), nginx, Caddy, HAProxy, lighttpd.
-//!
-//! A behaviour is a function over a front; every front is asked the same. Here belongs what a web
-//! server takes part in; what the response to given variables and bytes is, other files test
-//! without one.
+//! Responses through real web servers. CGI in cold, warm and resident mode: Apache with mod_cgid,
+//! Apache with mod_cgi, lighttpd. FastCGI: Apache with mod_fcgid, Apache with mod_proxy_fcgi (Unix
+//! sockets and TCP), nginx, Caddy, HAProxy, lighttpd. A behaviour is a function over a web server,
+//! and every web server gets the same tests. Behaviour that needs no web server is tested
+//! elsewhere.
 
 pub(crate) mod addresses;
 pub(crate) mod bodies;
@@ -40,8 +37,7 @@ macro_rules! behind_every_web_server {
 }
 use behind_every_web_server;
 
-/// The same behind those that start a process for each request, with scripts that are served cold,
-/// warm, and by processes that stay.
+/// Tests of a behaviour behind every CGI web server, in cold, warm and resident mode.
 macro_rules! behind_every_cgi_web_server {
     ($($behaviour:ident)*) => {
         $crate::web_servers::behind_every_cold_web_server! { $($behaviour)* }
@@ -51,7 +47,7 @@ macro_rules! behind_every_cgi_web_server {
 }
 use behind_every_cgi_web_server;
 
-/// The same behind those of them that run the application in a process of the request's own.
+/// Tests of a behaviour behind every CGI web server, in cold mode.
 macro_rules! behind_every_cold_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid {
@@ -70,7 +66,7 @@ macro_rules! behind_every_cold_web_server {
 }
 use behind_every_cold_web_server;
 
-/// The same behind those of them that hand the request to a warm pool.
+/// Tests of a behaviour behind every CGI web server, in warm mode.
 macro_rules! behind_every_warm_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid_warm {
@@ -89,7 +85,7 @@ macro_rules! behind_every_warm_web_server {
 }
 use behind_every_warm_web_server;
 
-/// The same behind those of them that hand the request to a warm pool whose processes stay.
+/// Tests of a behaviour behind every CGI web server, in resident mode.
 macro_rules! behind_every_resident_web_server {
     ($($behaviour:ident)*) => {
         mod apache_cgid_resident {
@@ -108,7 +104,7 @@ macro_rules! behind_every_resident_web_server {
 }
 use behind_every_resident_web_server;
 
-/// The same behind those that talk to workers which stay.
+/// Tests of a behaviour behind every FastCGI web server.
 macro_rules! behind_every_fastcgi_web_server {
     ($($behaviour:ident)*) => {
         mod apache_fcgid {
@@ -124,7 +120,7 @@ macro_rules! behind_every_fastcgi_web_server {
 }
 use behind_every_fastcgi_web_server;
 
-/// The same behind those that talk to a pool, which somebody else has started.
+/// Tests of a behaviour behind every web server that connects to pools.
 macro_rules! behind_every_pool_web_server {
     ($($behaviour:ident)*) => {
         mod apache_proxy_fcgi {

@@ -1,7 +1,7 @@
-//! What of a request reaches the application.
+//! The parts of a request that reach the application.
 
 use crate::{
-    support::web_servers::{Client, WebServer},
+    support::web_servers::{HttpClient, WebServer},
     web_servers::behind_every_web_server,
 };
 
@@ -18,13 +18,13 @@ behind_every_web_server! {
 }
 
 fn a_get_is_answered(web_server: &mut dyn WebServer) {
-    let response = Client::get(web_server.script("hello.wsgi")).run().expect(200);
+    let response = HttpClient::get(web_server.script("hello.wsgi")).run().expect(200);
     assert_eq!(response.text(), "Hello from WSGI\n");
     assert_eq!(response.header("content-type"), "text/plain; charset=utf-8");
 }
 
 fn the_query_arrives_still_encoded(web_server: &mut dyn WebServer) {
-    let seen = Client::get(web_server.script("environ.wsgi?format=json&q=a%20b+c%C3%A9&q="))
+    let seen = HttpClient::get(web_server.script("environ.wsgi?format=json&q=a%20b+c%C3%A9&q="))
         .run()
         .expect(200)
         .json();
@@ -36,19 +36,20 @@ fn the_query_arrives_still_encoded(web_server: &mut dyn WebServer) {
 fn a_query_is_never_an_option(web_server: &mut dyn WebServer) {
     for query in ["--version", "--python+/nonexistent/python", "cgi+/etc/passwd", "-h"] {
         let response =
-            Client::get(web_server.script(&format!("hello.wsgi?{query}"))).run().expect(200);
+            HttpClient::get(web_server.script(&format!("hello.wsgi?{query}"))).run().expect(200);
         assert_eq!(response.text(), "Hello from WSGI\n", "{query}");
     }
 }
 
 fn a_posted_form_arrives_whole(web_server: &mut dyn WebServer) {
     let response =
-        Client::post(web_server.script("upload.wsgi"), "name=Ada&born=1815").run().expect(200);
+        HttpClient::post(web_server.script("upload.wsgi"), "name=Ada&born=1815").run().expect(200);
     assert!(response.text().starts_with("bytes: 18\n"), "{response:?}");
-    let seen = Client::post(web_server.script("environ.wsgi?format=json"), "name=Ada&born=1815")
-        .run()
-        .expect(200)
-        .json();
+    let seen =
+        HttpClient::post(web_server.script("environ.wsgi?format=json"), "name=Ada&born=1815")
+            .run()
+            .expect(200)
+            .json();
     assert_eq!(seen["CONTENT_LENGTH"], "18");
     assert_eq!(seen["CONTENT_TYPE"], "application/x-www-form-urlencoded");
     assert!(seen["HTTP_CONTENT_LENGTH"].is_null() && seen["HTTP_CONTENT_TYPE"].is_null(), "{seen}");
@@ -63,7 +64,7 @@ fn a_path_arrives_as_its_bytes(web_server: &mut dyn WebServer) {
         ("/100%2525", b"/100%25"),
         ("/plus+sign;v=1", b"/plus+sign;v=1"),
     ] {
-        let seen = Client::get(web_server.script(&format!("environ.wsgi{asked}?format=json")))
+        let seen = HttpClient::get(web_server.script(&format!("environ.wsgi{asked}?format=json")))
             .run()
             .expect(200)
             .json();
@@ -76,10 +77,11 @@ fn a_path_arrives_as_its_bytes(web_server: &mut dyn WebServer) {
 /// RFC 3875 3.3: SCRIPT_NAME and PATH_INFO together are the path that was asked for.
 fn a_path_and_its_script_lead_back_to_the_address(web_server: &mut dyn WebServer) {
     for path_info in ["", "/", "/a/b", "/a/b/", "/hello.wsgi"] {
-        let seen = Client::get(web_server.script(&format!("environ.wsgi{path_info}?format=json")))
-            .run()
-            .expect(200)
-            .json();
+        let seen =
+            HttpClient::get(web_server.script(&format!("environ.wsgi{path_info}?format=json")))
+                .run()
+                .expect(200)
+                .json();
         assert_eq!(seen["SCRIPT_NAME"], "/cgi-bin/environ.wsgi");
         // Missing and empty mean the same (RFC 3875 4.1).
         assert_eq!(seen["PATH_INFO"].as_str().unwrap_or_default(), path_info);
@@ -88,21 +90,21 @@ fn a_path_and_its_script_lead_back_to_the_address(web_server: &mut dyn WebServer
 
 fn a_password_arrives(web_server: &mut dyn WebServer) {
     let request =
-        Client::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
+        HttpClient::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
     let seen = request.run().expect(200).json();
     assert_eq!(seen["HTTP_AUTHORIZATION"], "Basic YWRhOmxvdmVsYWNl");
 }
 
 /// CVE-2016-1000110: a header named `Proxy` must not become the variable that HTTP libraries obey.
 fn a_proxy_header_does_not_arrive(web_server: &mut dyn WebServer) {
-    let request = Client::get(web_server.script("environ.wsgi?format=json"))
+    let request = HttpClient::get(web_server.script("environ.wsgi?format=json"))
         .header("Proxy", "http://evil.example/");
     let seen = request.run().expect(200).json();
     assert!(seen["HTTP_PROXY"].is_null(), "{seen}");
 }
 
 fn a_repeated_header_arrives_joined(web_server: &mut dyn WebServer) {
-    let request = Client::get(web_server.script("environ.wsgi?format=json"))
+    let request = HttpClient::get(web_server.script("environ.wsgi?format=json"))
         .header("X-Part", "one")
         .header("X-Part", "two");
     let seen = request.run().expect(200).json();

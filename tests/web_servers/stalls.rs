@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::web_servers::{ApacheProxyFcgi, Client, Nginx, WebServer, eventually};
+use crate::support::web_servers::{ApacheProxyFcgi, HttpClient, Nginx, WebServer, eventually};
 
 const WORDS: [&str; 4] = ["--threads", "2", "--timeout", "1"];
 
@@ -28,17 +28,18 @@ fn clients_of_apache_that_do_not_read_harm_nobody() {
 
 #[test]
 fn clients_of_apache_that_do_not_send_their_bodies_harm_nobody() {
-    let head = "POST /cgi-bin/large_if_asked.wsgi/body HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n";
+    let response =
+        "POST /cgi-bin/large_if_asked.wsgi/body HTTP/1.0\r\nContent-Length: 1000000\r\n\r\n";
     others_are_served(
         &mut ApacheProxyFcgi::with_words(&WORDS),
-        &format!("{head}{}", "x".repeat(100_000)),
+        &format!("{response}{}", "x".repeat(100_000)),
     );
 }
 
 /// Two clients stall, and others are served by the same workers meanwhile.
 fn others_are_served(web_server: &mut dyn WebServer, request: &str) {
     let url = web_server.script("large_if_asked.wsgi");
-    let pid = || Client::get(&url).run().expect(200).header("x-pid").to_owned();
+    let pid = || HttpClient::get(&url).run().expect(200).header("x-pid").to_owned();
     let mut workers = BTreeSet::from([pid()]);
     let address = url.split('/').nth(2).unwrap().to_owned();
     let stalled = [(); 2].map(|()| {

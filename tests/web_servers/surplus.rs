@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf, process::Command};
 
 use crate::support::web_servers::{
-    Apache, ApacheFcgid, ApacheProxyFcgi, CgiModule, Client, Warm, WebServer,
+    Apache, ApacheFcgid, ApacheProxyFcgi, CgiModule, HttpClient, Warm, WebServer,
 };
 
 /// Bytes of the body that the application would find if it were counted after it was inflated.
@@ -35,7 +35,7 @@ fn a_response_to_an_inflated_body_is_whole(web_server: &mut dyn WebServer, is_cg
     for query in ["", "?unread"] {
         for _ in 0..3 {
             let request =
-                Client::post_file(web_server.script(&format!("inflated.wsgi{query}")), &file);
+                HttpClient::post_file(web_server.script(&format!("inflated.wsgi{query}")), &file);
             let response = request.header("Content-Encoding", "gzip").header("Expect", "").run();
             assert_eq!(
                 (response.status, response.body.len()),

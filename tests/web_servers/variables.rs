@@ -1,5 +1,4 @@
-//! What web servers make of a request by themselves or by our configurations: variables,
-//! repetitions, caches.
+//! Changes of a request by web servers and our configurations: variables, repetitions, caches.
 
 use std::{
     fs::{
@@ -11,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    support::web_servers::{Client, Haproxy, Nginx, WebServer},
+    support::web_servers::{Haproxy, HttpClient, Nginx, WebServer},
     web_servers::behind_every_web_server,
 };
 
@@ -24,7 +23,7 @@ behind_every_web_server! {
 /// RFC 3875 4.1, and what everybody sends beside that.
 fn all_variables_of_cgi_arrive(web_server: &mut dyn WebServer) {
     let url = web_server.script("environ.wsgi/a?format=json&b");
-    let seen = Client::get(&url).run().expect(200).json();
+    let seen = HttpClient::get(&url).run().expect(200).json();
     let port = url.strip_prefix("http://127.0.0.1:").unwrap().split('/').next().unwrap().to_owned();
     for (name, value) in [
         ("GATEWAY_INTERFACE", "CGI/1.1"),
@@ -52,7 +51,7 @@ fn all_variables_of_cgi_arrive(web_server: &mut dyn WebServer) {
 /// of the server's.
 fn no_client_becomes_a_user_by_a_header(web_server: &mut dyn WebServer) {
     let request =
-        Client::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
+        HttpClient::get(web_server.script("environ.wsgi?format=json")).auth("ada", "lovelace");
     let request = request
         .header("Remote-User", "ada")
         .header("Remote_User", "ada")
@@ -99,10 +98,10 @@ fn a_user_whose_password_the_web_server_has_checked_is_named() {
         [Box::new(Haproxy::with_passwords()), Box::new(Nginx::beside("", &lines))];
     for web_server in &mut web_servers {
         let url = web_server.script("environ.wsgi?format=json");
-        let seen = Client::get(&url).auth("ada", "lovelace").run().expect(200).json();
+        let seen = HttpClient::get(&url).auth("ada", "lovelace").run().expect(200).json();
         assert_eq!((&seen["REMOTE_USER"], &seen["AUTH_TYPE"]), (&"ada".into(), &"Basic".into()));
-        Client::get(&url).auth("ada", "byron").run().expect(401);
-        Client::get(&url).run().expect(401);
+        HttpClient::get(&url).auth("ada", "byron").run().expect(401);
+        HttpClient::get(&url).run().expect(401);
     }
 }
 
@@ -114,14 +113,15 @@ fn traces(web_server: &dyn WebServer) -> Vec<String> {
 #[test]
 fn nginx_repeats_no_request_that_has_killed_its_worker() {
     let web_server = Nginx::with_words(&["--workers", "6"]);
-    // As many connections as nginx keeps.
+    // The number of keep-alive connections of nginx.
     for _ in 0..2 {
-        let pages = [(); 6].map(|()| Client::get(web_server.script("leaves_traces.wsgi")).stream());
+        let pages =
+            [(); 6].map(|()| HttpClient::get(web_server.script("leaves_traces.wsgi")).stream());
         for page in pages {
             assert_eq!(page.finish(), ("the page".to_owned(), true));
         }
     }
-    Client::get(web_server.script("leaves_traces.wsgi/dies")).run().expect(502);
+    HttpClient::get(web_server.script("leaves_traces.wsgi/dies")).run().expect(502);
     assert_eq!(
         traces(&web_server).iter().filter(|line| *line == "GET /dies").count(),
         1,
@@ -138,10 +138,10 @@ fn a_cache_of_nginx_gives_no_get_the_response_to_a_head() {
         format!("fastcgi_cache_path {}/cache keys_zone=pages:1m;", directory.path().display());
     let web_server = Nginx::beside(&cache, "fastcgi_cache pages;");
     let url = web_server.script("leaves_traces.wsgi/x");
-    Client::head(&url).run().expect(200);
+    HttpClient::head(&url).run().expect(200);
     for _ in 0..3 {
-        assert_eq!(Client::get(&url).run().expect(200).text(), "the page");
+        assert_eq!(HttpClient::get(&url).run().expect(200).text(), "the page");
     }
-    Client::head(&url).run().expect(200);
+    HttpClient::head(&url).run().expect(200);
     assert_eq!(traces(&web_server), ["HEAD /x", "GET /x"], "each is asked of the application once");
 }

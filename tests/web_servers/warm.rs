@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::{
-    support::web_servers::{Client, WebServer, eventually},
+    support::web_servers::{HttpClient, WebServer, eventually},
     web_servers::{behind_every_resident_web_server, behind_every_warm_web_server},
 };
 
@@ -22,7 +22,7 @@ fn who_serve_ten_visits(web_server: &dyn WebServer) -> HashSet<String> {
     let url = web_server.script("visits.wsgi");
     let pids = (0..10).map(|number| {
         let body = format!("visit {number}");
-        let response = Client::post(format!("{url}?{number}"), &body).run().expect(200);
+        let response = HttpClient::post(format!("{url}?{number}"), &body).run().expect(200);
         assert_eq!(response.text(), body);
         response.header("x-pid").to_owned()
     });
@@ -35,18 +35,18 @@ fn who_serve_ten_visits(web_server: &dyn WebServer) -> HashSet<String> {
 
 fn large_bodies_go_through(web_server: &mut dyn WebServer) {
     let file = web_server.site().big_file("upload", 3 << 20);
-    let response = Client::post_file(web_server.script("visits.wsgi"), &file).run().expect(200);
+    let response = HttpClient::post_file(web_server.script("visits.wsgi"), &file).run().expect(200);
     assert!(response.body == std::fs::read(file).unwrap(), "{} bytes", response.body.len());
 }
 
 fn a_process_that_crashes_is_answered_with_an_error_page(web_server: &mut dyn WebServer) {
     let url = web_server.script("visits.wsgi");
-    let status = Client::get(format!("{url}?dies")).run().status;
+    let status = HttpClient::get(format!("{url}?dies")).run().status;
     // A request that was served cold is answered by who knows how its process ended.
     assert!([500, 502].contains(&status), "{status}");
-    let cut = Client::get(format!("{url}?dies-late")).run();
+    let cut = HttpClient::get(format!("{url}?dies-late")).run();
     assert_eq!((cut.status, cut.text().as_str()), (200, "first"));
-    Client::get(&url).run().expect(200);
+    HttpClient::get(&url).run().expect(200);
 }
 
 behind_every_warm_web_server! {

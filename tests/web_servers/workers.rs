@@ -12,7 +12,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::{
-    support::web_servers::{ApacheFcgid, Client, WebServer, eventually, exists},
+    support::web_servers::{ApacheFcgid, HttpClient, WebServer, eventually, exists},
     web_servers::behind_every_fastcgi_web_server,
 };
 
@@ -45,9 +45,9 @@ each_gets_its_page_and_the_worker_goes_on! {
 }
 
 fn fails_and_goes_on(web_server: &mut dyn WebServer, app: &str) {
-    // More often than there are workers.
-    let pages =
-        [(); 5].map(|()| Client::get(web_server.script(&format!("{app}.wsgi"))).run().expect(500));
+    // More requests than workers.
+    let pages = [(); 5]
+        .map(|()| HttpClient::get(web_server.script(&format!("{app}.wsgi"))).run().expect(500));
     for page in &pages {
         assert!(page.header("content-type").starts_with("text/html"), "{page:?}");
         for word in ["Traceback", "secret", app, "/cgi-bin/", "File &quot;", "python"] {
@@ -79,7 +79,7 @@ fn a_client_that_disconnects_ends_the_application_and_not_its_worker(
 ) {
     for _ in 0..3 {
         let closed = web_server.site().fifo("closed");
-        let mut answer = Client::get(web_server.script("never_ends.wsgi")).stream();
+        let mut answer = HttpClient::get(web_server.script("never_ends.wsgi")).stream();
         let seen = answer.read_until("\n");
         let worker: i32 = seen.lines().next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         answer.abort();
@@ -87,7 +87,7 @@ fn a_client_that_disconnects_ends_the_application_and_not_its_worker(
         assert!(exists(worker), "worker {worker} has ended");
         std::fs::remove_file(web_server.site().path("var/closed")).unwrap();
     }
-    // It is nobody's mistake.
+    // A disconnect is no error.
     let log = web_server.stop();
     assert!(!log.contains("wsgate: error[") && !log.contains("Traceback"), "{log}");
 }
@@ -95,7 +95,8 @@ fn a_client_that_disconnects_ends_the_application_and_not_its_worker(
 fn a_complete_response_continues_to_its_end(web_server: &mut dyn WebServer) {
     use std::io::Write as _;
     let (mut gate, closed) = (web_server.site().fifo("gate"), web_server.site().fifo("closed"));
-    let mut answer = Client::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
+    let mut answer =
+        HttpClient::get(web_server.script("works_on_after_its_last_block.wsgi")).stream();
     answer.read_until("all\n");
     gate.write_all(b"go\n").unwrap();
     assert_eq!(line_of(closed), "closed\n", "the body's close() runs to its end");
@@ -113,14 +114,14 @@ fn served_requests_leave_no_log_message(web_server: &mut dyn WebServer) {
         "flask.wsgi/moved",
     ] {
         for _ in 0..3 {
-            let response = Client::get(web_server.script(script)).run();
+            let response = HttpClient::get(web_server.script(script)).run();
             assert!(matches!(response.status, 200 | 302), "{script}: {response:?}");
         }
     }
     no_entry(&web_server.stop());
 }
 
-/// Nothing but that pools begin and end.
+/// The log has only messages that pools start and stop.
 #[track_caller]
 fn no_entry(log: &str) {
     for word in ["wsgate: error[", "wsgate: warning[", "Traceback", "terminated"] {
@@ -129,17 +130,17 @@ fn no_entry(log: &str) {
 }
 
 fn the_flags_of_wsgi_are_those_of_a_persistent_process(web_server: &mut dyn WebServer) {
-    let seen = Client::get(web_server.script("environ.wsgi?format=json")).run().expect(200).json();
+    let seen =
+        HttpClient::get(web_server.script("environ.wsgi?format=json")).run().expect(200).json();
     assert_eq!(seen["wsgi.run_once"], false);
     assert_eq!(seen["wsgi.multithread"], false);
-    // Another process of the same application may be at work: one of the pool, or one that the web
-    // server has started.
+    // Another process of the same application may be running, of the pool or of the web server.
     assert_eq!(seen["wsgi.multiprocess"], true);
 }
 
 fn an_application_that_cannot_be_loaded_is_reported(web_server: &mut dyn WebServer) {
     for (script, code) in [("raises_at_import.wsgi", "W0301"), ("missing_module.wsgi", "W0302")] {
-        let response = Client::get(web_server.script(script)).run();
+        let response = HttpClient::get(web_server.script(script)).run();
         assert!((500..=504).contains(&response.status), "{response:?}");
         assert!(!response.text().contains("Traceback"), "{response:?}");
         eventually("the log has the cause", || {
@@ -163,7 +164,7 @@ def application(environ, start_response):
     std::fs::set_permissions(path("versions.wsgi"), std::fs::Permissions::from_mode(0o755))
         .unwrap();
     let url = web_server.script("versions.wsgi");
-    let version = || Client::get(url.clone()).run().expect(200).text();
+    let version = || HttpClient::get(url.clone()).run().expect(200).text();
     for _ in 0..3 {
         assert_eq!(version(), "first");
     }

@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::support::probe::{Probe, Response, Server};
+use crate::support::probe::{CgiResponse, Implementation, Probe};
 
 /// An application that answers 200 with `headers` and returns `iterable`.
 fn returning(headers: &str, iterable: &str) -> Probe {
@@ -21,7 +21,7 @@ fn returning(headers: &str, iterable: &str) -> Probe {
     ))
 }
 
-fn assert_error_page(response: &Response, code: &str) {
+fn assert_error_page(response: &CgiResponse, code: &str) {
     assert_eq!(response.status, "500 Internal Server Error");
     assert!(response.text().contains("Request id:"), "{response:?}");
     assert!(!response.text().contains("broken off"), "{response:?}");
@@ -180,8 +180,8 @@ fn w08_no_byte_of_a_body_is_changed() {
     let all: Vec<u8> = (0..=255).chain([13, 10, 13, 10, 10, 13, 0]).collect();
     let response = |probe: &Probe, server| probe.run_on(server).body;
     let probe = returning("[]", "[bytes(range(256)), b'\\r\\n\\r\\n', b'\\n\\r\\x00']");
-    assert_eq!(response(&probe, Server::Wsgate), all);
-    assert_eq!(response(&probe, Server::Reference), all);
+    assert_eq!(response(&probe, Implementation::Wsgate), all);
+    assert_eq!(response(&probe, Implementation::Reference), all);
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn w41_a_body_that_is_too_short_is_logged() {
 
 #[test]
 fn a_content_length_that_is_no_number_is_refused() {
-    // Nor one beyond the length that a file may have.
+    // A length above the maximum of a file is refused, too.
     for wrong in [
         "-1",
         "1e3",

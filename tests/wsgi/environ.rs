@@ -1,6 +1,6 @@
 //! *environ Variables*, *Unicode Issues*: W01, W02, W10–W20, W27, W28, W52, W53, W56.
 
-use crate::support::probe::{Probe, Server};
+use crate::support::probe::{Implementation, Probe};
 
 /// An application that answers with what the expression `expression` is worth.
 fn answering(expression: &str) -> Probe {
@@ -65,7 +65,7 @@ fn w13_path_query_and_content_variables_are_present_or_empty() {
         .without("QUERY_STRING")
         .without("SCRIPT_NAME")
         .run();
-    // One of SCRIPT_NAME and PATH_INFO must be there; the root has the path.
+    // SCRIPT_NAME or PATH_INFO must be present. The root has PATH_INFO.
     assert_eq!(bare.text(), "['', '/', '', None, None]");
     answering(expression).post("x").variable("CONTENT_TYPE", "text/plain").both(|response| {
         assert!(response.text().ends_with("'text/plain', '1']"), "{}", response.text())
@@ -78,7 +78,8 @@ fn w14_a_header_is_present_exactly_when_it_was_sent() {
     answering(expression)
         .variable("HTTP_X_ONE", "")
         .both(|response| assert_eq!(response.text(), "['HTTP_HOST', 'HTTP_X_ONE']"));
-    // These two have names of their own (RFC 3875 4.1.18); the reference passes on what it gets.
+    // These two headers have variables of their own (RFC 3875 4.1.18). The reference passes every
+    // variable on.
     let repeated = answering(expression)
         .variable("HTTP_CONTENT_TYPE", "a/b")
         .variable("HTTP_CONTENT_LENGTH", "0");
@@ -222,7 +223,7 @@ fn w53_a_deployer_puts_variables_into_environ_and_the_process() {
 
 #[test]
 fn w56_the_input_is_marked_as_terminated() {
-    let response = answering("environ['wsgi.input_terminated']").run_on(Server::Wsgate);
+    let response = answering("environ['wsgi.input_terminated']").run_on(Implementation::Wsgate);
     assert_eq!(response.text(), "True");
 }
 

@@ -1,6 +1,6 @@
 //! *Input and Error Streams*, the writing half: W25, W26, and what else an application prints.
 
-use crate::support::probe::{Probe, Server, full_disk};
+use crate::support::probe::{Implementation, Probe, full_disk};
 
 fn writing(code: &str) -> Probe {
     Probe::new(&format!(
@@ -33,7 +33,7 @@ fn w25_errors_has_write_writelines_and_flush_and_goes_to_the_log() {
 fn w25_what_has_no_line_end_is_not_lost() {
     writing("errors.write('half a line')")
         .both(|response| assert_eq!(response.log.trim_end(), "half a line"));
-    // What comes behind it in the log is another request's.
+    // The next message in the log belongs to another request.
     assert_eq!(writing("errors.write('half a line')").run().log, "half a line\n");
 }
 
@@ -127,7 +127,7 @@ fn w26_a_full_log_disk_fails_no_application() {
     let probe = writing(
         "[errors.write('lost\\n'), print('lost'), sys.stderr.write('lost\\n'), errors.flush()]",
     );
-    let output = probe.command(Server::Wsgate).stderr(full_disk()).output().unwrap();
+    let output = probe.command(Implementation::Wsgate).stderr(full_disk()).output().unwrap();
     assert!(
         output.stdout.ends_with(b"[5, None, 5, None]"),
         "{}",

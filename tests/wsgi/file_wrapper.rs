@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::probe::{Probe, Server};
+use crate::support::probe::{Implementation, Probe};
 
 /// An application that answers with what `expression` is worth; `wrapper` is `wsgi.file_wrapper`,
 /// `path` a file whose content is `0123456789` a thousand times.
@@ -112,7 +112,7 @@ fn w55_a_part_of_a_file_that_its_status_announces_makes_no_log_message() {
             "{path}"
         );
     }
-    // From anything else it is a mistake still.
+    // A body that is too short is an error for any other iterable.
     let list = code.replace("environ['wsgi.file_wrapper'](file)", "[file.read()]");
     let probe = Probe::new(&list);
     fs::write(probe.directory().join("data"), "0123456789".repeat(1000)).unwrap();
@@ -165,11 +165,12 @@ fn w55_a_file_whose_descriptor_holds_something_else_is_read() {
     let pipe = "wrapper(__import__('subprocess').Popen(['echo', 'from a pipe'], stdout=-1).stdout)";
     wrapping("[]", pipe).both(|response| assert_eq!(response.text(), "from a pipe\n"));
     // Files of the kernel's have a size of zero.
-    let kernel = wrapping("[]", "wrapper(open('/proc/self/cmdline', 'rb'))").run_on(Server::Wsgate);
+    let kernel =
+        wrapping("[]", "wrapper(open('/proc/self/cmdline', 'rb'))").run_on(Implementation::Wsgate);
     assert!(kernel.text().contains("python"), "{}", kernel.text());
     // Or one that is not that of their content.
     let system = wrapping("[]", "wrapper(open('/sys/devices/system/cpu/online', 'rb'))")
-        .run_on(Server::Wsgate);
+        .run_on(Implementation::Wsgate);
     assert_eq!(
         (system.text().as_bytes(), system.log.as_str()),
         (std::fs::read("/sys/devices/system/cpu/online").unwrap().as_slice(), "")

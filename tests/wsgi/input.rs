@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::support::{
-    child_process::{Running, piped},
-    probe::{Probe, Server},
+    child_process::{RunningProcess, piped},
+    probe::{Implementation, Probe},
 };
 
 /// An application that answers with what `expression` is worth, where `input` is `wsgi.input`.
@@ -304,8 +304,8 @@ fn w21_a_body_of_256_kib_can_be_read_again_and_a_greater_one_only_from_a_file() 
         .unwrap();
         let mut file = File::open(&path).unwrap();
         file.seek(SeekFrom::Start(skipped as u64)).unwrap();
-        let mut command = probe.command(Server::Wsgate);
-        let ended = Running::start(piped(&mut command).stdin(file)).end();
+        let mut command = probe.command(Implementation::Wsgate);
+        let ended = RunningProcess::start(piped(&mut command).stdin(file)).end();
         assert!(ended.text().ends_with("\r\n\r\n(True, [])"), "{length}: {ended:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! *The start_response() Callable*, *Other HTTP Features*, *Unicode Issues*: W03, W29–W39, W45.
 
-use crate::support::probe::{Probe, Server};
+use crate::support::probe::{Implementation, Probe};
 
 /// An application that calls `start_response` with these arguments and says what came of it.
 fn starting(arguments: &str) -> Probe {
@@ -23,10 +23,10 @@ fn starting(arguments: &str) -> Probe {
     ))
 }
 
-fn assert_refused(arguments: &str, words: &str) {
+fn assert_refused(arguments: &str, args: &str) {
     let response = starting(arguments).run();
     assert!(
-        response.text().contains(words)
+        response.text().contains(args)
             && response.text().contains("Error") | response.text().contains("InvalidResponse"),
         "{arguments}: {}",
         response.text()
@@ -80,7 +80,7 @@ fn w29_nothing_leaves_before_the_first_block_that_is_not_empty() {
                 start_response('404 Not Found', [('Content-Type', 'text/html')], sys.exc_info())
             yield b'late'
         ";
-    Probe::new(code).run_on(Server::Wsgate);
+    Probe::new(code).run_on(Implementation::Wsgate);
     let response = Probe::new(code).run();
     assert_eq!((response.status.as_str(), response.text().as_str()), ("404 Not Found", "late"));
     assert_eq!(response.header("Content-Type"), Some("text/html"));
@@ -192,7 +192,7 @@ fn w32_a_second_call_without_exc_info_is_an_error() {
         ";
     assert_eq!(Probe::new(code).run().text(), "RuntimeError");
     // The reference asserts, which vanishes under -O.
-    assert_eq!(Probe::new(code).run_on(Server::Reference).text(), "AssertionError");
+    assert_eq!(Probe::new(code).run_on(Implementation::Reference).text(), "AssertionError");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn w35_a_status_is_three_digits_a_space_and_a_reason() {
 
 #[test]
 fn w36_headers_are_a_list_of_pairs_of_str() {
-    for (wrong, words) in [
+    for (wrong, args) in [
         ("(('A', 'b'),)", "must be a list"),
         ("iter([])", "must be a list"),
         ("None", "must be a list"),
@@ -284,7 +284,7 @@ fn w36_headers_are_a_list_of_pairs_of_str() {
         ("[('A', 'b\\x7fc')]", "control character"),
         ("[('Status', '200 OK')]", "Status"),
     ] {
-        assert_refused(&format!("'200 OK', {wrong}"), words);
+        assert_refused(&format!("'200 OK', {wrong}"), args);
     }
     assert_refused("200, []", "status must be str");
     assert_refused("b'200 OK', []", "status must be str");
@@ -305,7 +305,8 @@ fn w37_hop_by_hop_headers_are_an_error() {
         "Upgrade",
     ] {
         assert_refused(&format!("'200 OK', [('{name}', 'x')]"), "hop-by-hop");
-        let reference = starting(&format!("'200 OK', [('{name}', 'x')]")).run_on(Server::Reference);
+        let reference =
+            starting(&format!("'200 OK', [('{name}', 'x')]")).run_on(Implementation::Reference);
         assert!(reference.text().contains("AssertionError"), "{}", reference.text());
     }
 }

@@ -33,7 +33,7 @@ const MISBEHAVING: &[&str] = &[
     "waits_between_blocks",
     // Reads without a size, which the validator refuses.
     "inflated",
-    // These need packages or files, and are tested behind web servers.
+    // These applications need packages or files, and are tested behind web servers.
     "sends_file",
     "leaves_traces",
     "waits_before_its_response",

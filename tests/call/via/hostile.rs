@@ -7,21 +7,21 @@ use crate::{
         Shell,
         via::{
             ask,
-            server::{Script, Server},
+            server::{Script, ScriptedServer},
         },
     },
     support::{assertions::codes, child_process::Gate},
 };
 
-/// What stands on standard output, and the codes on standard error, after the server did `script`.
+/// Standard output, and the log codes on standard error, after the server has run `script`.
 #[track_caller]
 fn served(
     shell: &Shell,
-    words: &[&str],
+    args: &[&str],
     script: impl FnOnce(Script) -> Script + Send + 'static,
 ) -> (String, String) {
-    let server = Server::listen(shell, script);
-    let ended = ask(shell, words);
+    let server = ScriptedServer::listen(shell, script);
+    let ended = ask(shell, args);
     server.asked();
     assert_eq!(ended.code(), Some(1), "{ended:?}");
     assert!(
@@ -65,7 +65,7 @@ fn an_address_where_no_server_listens_is_an_error() {
 #[test]
 fn wrong_arguments_are_an_error_with_exit_code_2() {
     let shell = Shell::new();
-    for (words, said) in [
+    for (args, said) in [
         (&["--via", "unix:"][..], "names no path"),
         (&["--via", &format!("unix:{}", "x".repeat(200))], "no path of a socket"),
         (&["--via", "app.sock"], "neither unix:PATH nor HOST:PORT"),
@@ -81,14 +81,14 @@ fn wrong_arguments_are_an_error_with_exit_code_2() {
         (&["--via", "unix:a", "-d", "@absent"], "absent"),
         (&["--via", "unix:a", "-X", ""], "method"),
     ] {
-        let ended = shell.run(words);
+        let ended = shell.run(args);
         assert_eq!(
             (ended.code(), ended.text().as_str()),
             (Some(2), ""),
-            "{words:?}: {}",
+            "{args:?}: {}",
             ended.stderr
         );
-        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
     }
 }
 
@@ -125,8 +125,8 @@ fn an_application_that_reports_a_failure_is_one() {
 #[test]
 fn a_connection_that_closes_before_the_request_ends_is_a_failure_and_its_output_is_printed() {
     let shell = Shell::new();
-    let cut = |words: &[&str], script: fn(Script) -> Script| {
-        let (text, log) = served(&shell, words, script);
+    let cut = |args: &[&str], script: fn(Script) -> Script| {
+        let (text, log) = served(&shell, args, script);
         assert!(
             log.contains("wsgate: error[W0903]: ") && log.contains("FCGI_END_REQUEST"),
             "{log}"
@@ -182,7 +182,7 @@ fn bytes_that_are_not_fastcgi_are_reported() {
 #[test]
 fn records_that_are_not_for_a_client_are_ignored() {
     let shell = Shell::new();
-    let server = Server::listen(&shell, |script| {
+    let server = ScriptedServer::listen(&shell, |script| {
         script
             .bytes(*b"\x01\x0b\0\0\0\x08\0\0\x63\0\0\0\0\0\0\0")
             .bytes(*b"\x01\x0a\0\0\0\0\0\0")
@@ -226,7 +226,7 @@ fn invalid_response_headers_are_shown_in_the_log_message() {
 fn a_response_without_reading_the_body_is_understood() {
     let shell = Shell::new();
     fs::File::create(shell.path("large")).unwrap().set_len(100 << 20).unwrap();
-    let server = Server::listen(&shell, |script| {
+    let server = ScriptedServer::listen(&shell, |script| {
         script.without_reading().stdout("Status: 413 Too Large\r\n\r\nno").end(0, 0)
     });
     let ended = ask(&shell, &["-d", "@large"]);
@@ -242,7 +242,7 @@ fn a_server_that_sends_nothing_times_out() {
     let gate = Gate::new(&shell.path(""));
     for said in ["", "Status: 200 OK\r\n\r\nhalf"] {
         let path = gate.path().to_owned();
-        let server = Server::listen(&shell, move |script| {
+        let server = ScriptedServer::listen(&shell, move |script| {
             let script = if said.is_empty() { script } else { script.stdout(said) };
             script.then(move || {
                 drop(std::io::Read::read_exact(&mut fs::File::open(path).unwrap(), &mut [0]))

@@ -7,7 +7,7 @@ use rustix::process::{Signal, geteuid};
 use crate::{
     call::{Shell, via::ask},
     support::{
-        child_process::{Running, piped},
+        child_process::{RunningProcess, piped},
         web_servers::{eventually, venv},
     },
 };
@@ -23,8 +23,8 @@ fn php_fpm() -> PathBuf {
 
 /// Starts a server that listens at `app.sock`, and waits until it does.
 #[track_caller]
-fn start(shell: &Shell, command: &mut Command) -> Running {
-    let server = Running::start(piped(command.env_clear().current_dir(shell.path(""))));
+fn start(shell: &Shell, command: &mut Command) -> RunningProcess {
+    let server = RunningProcess::start(piped(command.env_clear().current_dir(shell.path(""))));
     eventually("it listens", || shell.path("app.sock").exists());
     server
 }

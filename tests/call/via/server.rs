@@ -16,7 +16,7 @@ use fastcgi_server::{
     record::{Header, RecordType, RequestId},
 };
 
-use crate::{call::Shell, support::child_process::DEADLINE};
+use crate::{call::Shell, support::waiting::DEADLINE};
 
 /// Bytes to send, and things to do in between. What follows the last of them is the end of the
 /// connection.
@@ -33,11 +33,11 @@ enum Part {
 
 impl Script {
     /// A whole response.
-    pub(super) fn answer(text: &str) -> Self {
+    pub(super) fn response(text: &str) -> Self {
         Self::default().stdout(text).end(0, 0)
     }
 
-    /// Does not read the request's body.
+    /// Leaves the request body unread.
     pub(super) fn without_reading(mut self) -> Self {
         self.unread = true;
         self
@@ -69,16 +69,16 @@ impl Script {
         self.bytes([header, end.to_bytes()].concat())
     }
 
-    /// Does something in between.
+    /// Calls a function between two parts of the response.
     pub(super) fn then(mut self, what: impl FnOnce() + Send + 'static) -> Self {
         self.parts.push(Part::Do(Box::new(what)));
         self
     }
 }
 
-/// What it was asked.
+/// The request that the server received.
 #[derive(Default)]
-pub(super) struct Asked {
+pub(super) struct ReceivedRequest {
     pub(super) id: u16,
     pub(super) role: u16,
     pub(super) kept: bool,
@@ -88,11 +88,11 @@ pub(super) struct Asked {
 }
 
 /// The server; it serves one connection at `app.sock`.
-pub(super) struct Server {
-    asked: Receiver<Asked>,
+pub(super) struct ScriptedServer {
+    asked: Receiver<ReceivedRequest>,
 }
 
-impl Server {
+impl ScriptedServer {
     pub(super) fn listen(
         shell: &Shell,
         script: impl FnOnce(Script) -> Script + Send + 'static,
@@ -122,15 +122,15 @@ impl Server {
 
     /// Waits until the connection is closed by the server.
     #[track_caller]
-    pub(super) fn asked(self) -> Asked {
+    pub(super) fn asked(self) -> ReceivedRequest {
         self.asked.recv_timeout(DEADLINE).expect("nobody has asked")
     }
 }
 
 /// Reads a request to its end, or to that of its parameters.
-fn read(peer: &mut UnixStream, only_params: bool) -> Asked {
+fn read(peer: &mut UnixStream, only_params: bool) -> ReceivedRequest {
     let mut connection = Connection::new(Limits::default());
-    let mut asked = Asked::default();
+    let mut asked = ReceivedRequest::default();
     let mut bytes = vec![0; 1 << 17];
     loop {
         let length = peer.read(&mut bytes).unwrap();

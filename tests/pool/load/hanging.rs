@@ -11,8 +11,8 @@ use std::{
 use crate::{
     pool::load::{Clients, compare, turn},
     support::{
-        fastcgi_client::{Ask, Wire},
-        pool::Setup,
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        pool::PoolSetup,
     },
 };
 
@@ -28,33 +28,33 @@ const SAYS: &str = "
         return [path.encode('latin-1') + b'|' + body]
     ";
 
-/// A client that sends a byte a second until it is told to make haste.
+/// A client that sends a byte a second until it is asked to hurry.
 struct Slow {
-    thread: JoinHandle<Wire>,
-    /// Nothing is ever sent: dropping it says so.
+    thread: JoinHandle<FastcgiConnection>,
+    /// A channel without messages: dropping it asks the client to hurry.
     haste: Sender<()>,
 }
 
 impl Slow {
-    fn start(wire: Wire, bytes: Vec<u8>) -> Self {
-        let (haste, told): (_, Receiver<()>) = channel();
+    fn start(connection: FastcgiConnection, bytes: Vec<u8>) -> Self {
+        let (haste, reported): (_, Receiver<()>) = channel();
         let thread = thread::spawn(move || {
             let mut sent = 0;
             while sent < bytes.len()
-                && told.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout)
+                && reported.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout)
             {
-                wire.send(&bytes[sent..=sent]);
+                connection.send(&bytes[sent..=sent]);
                 sent += 1;
             }
-            assert!(!wire.has_more(), "an answer to a part of a request");
-            wire.send(&bytes[sent..]);
-            wire
+            assert!(!connection.has_more(), "an answer to a part of a request");
+            connection.send(&bytes[sent..]);
+            connection
         });
         Self { thread, haste }
     }
 
     /// Sends the rest at once.
-    fn make_haste(self) -> Wire {
+    fn make_haste(self) -> FastcgiConnection {
         drop(self.haste);
         self.thread.join().unwrap()
     }
@@ -63,36 +63,38 @@ impl Slow {
 #[test]
 fn a_thousand_idle_connections_and_two_slow_clients_do_not_keep_others_from_being_served() {
     let _turn = turn();
-    let mut pool = Setup::new(SAYS).words(&["--workers", "2"]).start();
-    let mut idle: Vec<Wire> = (0..1000).map(|_| pool.connect()).collect();
-    for (number, wire) in idle.iter_mut().enumerate() {
+    let mut pool = PoolSetup::new(SAYS).args(&["--workers", "2"]).start();
+    let mut idle: Vec<FastcgiConnection> = (0..1000).map(|_| pool.connect()).collect();
+    for (number, connection) in idle.iter_mut().enumerate() {
         let path = format!("/idle/{number}");
-        assert_eq!(wire.ask(&Ask::get(&path).keep()).text(), format!("{path}|"));
+        assert_eq!(connection.ask(&FastcgiRequest::get(&path).keep()).text(), format!("{path}|"));
     }
-    // One is slow with its parameters, which costs no worker, and one with its body, which holds
-    // one of the two.
-    let parameters = Slow::start(pool.connect(), Ask::post("/parameters", "its body").bytes());
-    let ask = Ask::post("/slow", "b".repeat(1000));
+    // One client is slow with its parameters, which occupies no worker. The other is slow with its
+    // body, which occupies one of the two.
+    let parameters =
+        Slow::start(pool.connect(), FastcgiRequest::post("/parameters", "its body").bytes());
+    let request = FastcgiRequest::post("/slow", "b".repeat(1000));
     let begun = pool.connect();
-    begun.send(&ask.before_body());
+    begun.send(&request.before_body());
     pool.await_log("reads the body of /slow");
-    let body = Slow::start(begun, [ask.stdin(&b"b".repeat(1000)), ask.end_of_stdin()].concat());
+    let body =
+        Slow::start(begun, [request.stdin(&b"b".repeat(1000)), request.end_of_stdin()].concat());
     let clients = Clients::start(
         &pool,
         8,
         || 0,
         |asked| match &asked.outcome {
-            Ok(answer) => compare(answer, &format!("/|{}", asked.body)),
+            Ok(response) => compare(response, &format!("/|{}", asked.body)),
             Err(lost) => Err(format!("{lost:?}")),
         },
     );
     clients.each_answered(300);
-    assert!(idle.iter().all(|wire| !wire.has_more()), "none of them is closed");
+    assert!(idle.iter().all(|connection| !connection.has_more()), "none of them is closed");
     clients.end();
-    assert_eq!(body.make_haste().answer().text(), format!("/slow|{}", "b".repeat(1000)));
-    assert_eq!(parameters.make_haste().answer().text(), "/parameters|its body");
-    for wire in &mut idle {
-        assert_eq!(wire.ask(&Ask::get("/again").keep()).text(), "/again|");
+    assert_eq!(body.make_haste().response().text(), format!("/slow|{}", "b".repeat(1000)));
+    assert_eq!(parameters.make_haste().response().text(), "/parameters|its body");
+    for connection in &mut idle {
+        assert_eq!(connection.ask(&FastcgiRequest::get("/again").keep()).text(), "/again|");
     }
     pool.stop();
 }

@@ -15,11 +15,11 @@ use rustix::process::Signal;
 use crate::{
     pool::{
         ECHO,
-        load::{Clients, Lost, Random, compare, turn},
+        load::{Clients, NoResponse, Random, compare, turn},
     },
     support::{
         assertions::codes,
-        pool::{Setup, children, signal},
+        pool::{PoolSetup, children, signal},
         web_servers::{eventually, wait_for_exit},
     },
 };
@@ -37,7 +37,7 @@ const THREADS: u64 = 2;
 fn workers_that_are_killed_five_times_a_second_cost_the_requests_that_they_serve_and_no_others() {
     let _turn = turn();
     let mut random = Random::new();
-    let setup = Setup::new(ECHO).words(&[
+    let setup = PoolSetup::new(ECHO).args(&[
         "--workers",
         &WORKERS.to_string(),
         "--threads",
@@ -55,10 +55,12 @@ fn workers_that_are_killed_five_times_a_second_cost_the_requests_that_they_serve
         8,
         move || clock.load(Ordering::SeqCst),
         move |asked| match (&asked.outcome, asked.worker) {
-            (Ok(answer), _) => compare(answer, &format!("/|{}", asked.body)),
+            (Ok(response), _) => compare(response, &format!("/|{}", asked.body)),
             // The connection had been kept, and web servers expect this.
-            (Err(Lost::Closed), Some(worker)) if dead.lock().unwrap().contains(&worker) => Ok(()),
-            // The request may have gone to another worker than the one before on this connection.
+            (Err(NoResponse::Closed), Some(worker)) if dead.lock().unwrap().contains(&worker) => {
+                Ok(())
+            }
+            // The request may have reached another worker than the one before on this connection.
             (Err(_), _) if started.load(Ordering::SeqCst) > asked.began => {
                 count.fetch_add(1, Ordering::SeqCst);
                 Ok(())

@@ -12,9 +12,9 @@ use crate::{
     pool::load::turn,
     support::{
         assertions::codes,
-        child_process::DEADLINE,
-        fastcgi_client::Ask,
-        pool::{Pool, Setup, count, resident},
+        fastcgi_client::FastcgiRequest,
+        pool::{Pool, PoolSetup, count, resident},
+        waiting::DEADLINE,
         web_servers::eventually,
     },
 };
@@ -38,7 +38,7 @@ const SAYS: &str = "
         return [environ['PATH_INFO'].encode('latin-1') + b'|' + body]
     ";
 
-/// What is sent and what must come back for it, byte by byte.
+/// The bytes of a request and of its expected response.
 struct Exchange {
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -47,23 +47,23 @@ struct Exchange {
 impl Exchange {
     /// `asks` behind each other, with the answers that they get one by one, once a judge has passed
     /// those.
-    fn of(pool: &Pool, asks: &[Ask], status: u16) -> Self {
+    fn of(pool: &Pool, asks: &[FastcgiRequest], status: u16) -> Self {
         let mut received = Vec::new();
-        for ask in asks {
-            assert_eq!(pool.ask(ask).head().status, status);
+        for request in asks {
+            assert_eq!(pool.ask(request).valid().status, status);
             let mut stream = connect(&pool.socket());
-            stream.write_all(&ask.bytes()).unwrap();
+            stream.write_all(&request.bytes()).unwrap();
             // FCGI_END_REQUEST with the status 0 (FastCGI 1.0, 5.5).
             let end = [1, 3, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-            let mut answer = Vec::new();
-            while !answer.ends_with(&end) {
+            let mut response = Vec::new();
+            while !response.ends_with(&end) {
                 let mut byte = [0];
                 stream.read_exact(&mut byte).unwrap();
-                answer.extend(byte);
+                response.extend(byte);
             }
-            received.extend(answer);
+            received.extend(response);
         }
-        Self { sent: asks.iter().flat_map(Ask::bytes).collect(), received }
+        Self { sent: asks.iter().flat_map(FastcgiRequest::bytes).collect(), received }
     }
 }
 
@@ -74,29 +74,29 @@ fn connect(socket: &Path) -> UnixStream {
     stream
 }
 
-/// One client that sends so many rounds. Every fiftieth is of requests that are refused.
+/// A client that sends `rounds` batches. Every fiftieth batch is of requests that are refused.
 fn ask_rounds(socket: &Path, rounds: usize, [good, bad]: [&Exchange; 2]) {
     let mut streams: Vec<UnixStream> = (0..CONNECTIONS).map(|_| connect(socket)).collect();
-    let mut answer = vec![0; good.received.len().max(bad.received.len())];
+    let mut response = vec![0; good.received.len().max(bad.received.len())];
     for round in 0..rounds {
         let exchange = if round % 50 == 0 { bad } else { good };
         for stream in &mut streams {
             stream.write_all(&exchange.sent).unwrap();
         }
         for stream in &mut streams {
-            let answer = &mut answer[..exchange.received.len()];
-            stream.read_exact(answer).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let response = &mut response[..exchange.received.len()];
+            stream.read_exact(response).unwrap_or_else(|error| panic!("round {round}: {error}"));
             assert!(
-                answer == exchange.received,
+                response == exchange.received,
                 "round {round}: {}",
-                String::from_utf8_lossy(answer)
+                String::from_utf8_lossy(response)
             );
         }
         streams[round % CONNECTIONS] = connect(socket);
     }
 }
 
-/// What the processes of a pool hold.
+/// The resources of the processes of a pool.
 #[derive(Debug)]
 struct Held {
     /// Of each process: its number, what it has open, and its memory in KiB.
@@ -106,15 +106,15 @@ struct Held {
     served: u64,
 }
 
-/// What is held once all connections are closed and `served` requests are counted.
+/// The resources once all connections are closed and `served` requests are counted.
 fn held(pool: &Pool, served: u64) -> Held {
     let mut processes = pool.workers(2);
     processes.sort_unstable();
     processes.extend([pool.template(), pool.pid()]);
     let mut held = Held { processes: Vec::new(), lines: BTreeSet::new(), served: 0 };
     eventually("all is counted and closed", || {
-        let told = pool.tell(&["status", "app", "--json"]);
-        let status: serde_json::Value = serde_json::from_str(&told.text()).unwrap();
+        let reported = pool.run_wsgate(&["status", "app", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&reported.text()).unwrap();
         let lines = status["workers"].as_array().unwrap();
         assert_eq!(lines.len(), 2, "{status}");
         held.lines = lines.iter().map(|line| line["pid"].as_i64().unwrap()).collect();
@@ -132,9 +132,10 @@ fn held(pool: &Pool, served: u64) -> Held {
 #[test]
 fn a_million_requests_leave_memory_descriptors_and_scoreboard_as_50_000_left_them() {
     let _turn = turn();
-    let pool = Setup::new(SAYS).words(&["--workers", "2"]).start();
-    let (get, post) = (Ask::get("/get").keep(), Ask::post("/post", vec![b'x'; 100]).keep());
-    let asks: Vec<Ask> = (0..BEHIND)
+    let pool = PoolSetup::new(SAYS).args(&["--workers", "2"]).start();
+    let (get, post) =
+        (FastcgiRequest::get("/get").keep(), FastcgiRequest::post("/post", vec![b'x'; 100]).keep());
+    let asks: Vec<FastcgiRequest> = (0..BEHIND)
         .map(|number| if number % 2 == 0 { get.clone() } else { post.clone() })
         .collect();
     let good = Exchange::of(&pool, &asks, 200);
@@ -143,7 +144,7 @@ fn a_million_requests_leave_memory_descriptors_and_scoreboard_as_50_000_left_the
     let bad = Exchange::of(&pool, &vec![refused; BEHIND], 400);
     let socket = pool.socket();
     let mut served = 4 * BEHIND as u64;
-    let mut ask = |requests: usize| {
+    let mut request = |requests: usize| {
         let rounds = requests / CLIENTS / ROUND;
         thread::scope(|scope| {
             for _ in 0..CLIENTS {
@@ -153,8 +154,8 @@ fn a_million_requests_leave_memory_descriptors_and_scoreboard_as_50_000_left_the
         served += (rounds * CLIENTS * ROUND) as u64;
         held(&pool, served)
     };
-    let warm = ask(50_000);
-    let after = ask(1_000_000);
+    let warm = request(50_000);
+    let after = request(1_000_000);
     assert!(after.served >= 1_000_000);
     assert_eq!(after.lines, warm.lines);
     for ((pid, open, memory), (pid_now, open_now, memory_now)) in

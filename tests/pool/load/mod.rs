@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::support::{
-    fastcgi_client::{Answer, Ask, Wire},
+    fastcgi_client::{FastcgiConnection, FastcgiRequest, FastcgiResponse},
     pool::Pool,
     web_servers::eventually,
 };
@@ -66,29 +66,29 @@ impl Random {
         usize::try_from(self.next() % end as u64).unwrap()
     }
 
-    /// So many bytes.
+    /// Returns `length` random bytes.
     pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
     }
 }
 
-/// What came of a request.
-struct Asked {
-    /// What stood on the clock of the test when it began.
+/// A request and its outcome.
+struct Attempt {
+    /// The clock of the test when the request began.
     began: u64,
     /// The body that it had.
     body: String,
     /// The worker that had answered on this connection before. None if the connection is new.
     worker: Option<i32>,
-    outcome: Result<Answer, Lost>,
+    outcome: Result<FastcgiResponse, NoResponse>,
 }
 
 /// A request without an answer.
 #[derive(Debug)]
-enum Lost {
+enum NoResponse {
     /// The connection was closed without a word.
     Closed,
-    /// It was closed amid the answer, or something else went wrong.
+    /// The connection was closed during the response, or another error occurred.
     Cut(#[expect(dead_code, reason = "shown where it is wrong")] io::Error),
 }
 
@@ -96,24 +96,24 @@ enum Lost {
 /// as it can.
 struct Clients {
     over: Arc<AtomicBool>,
-    running: Vec<Client>,
+    running: Vec<LoadClient>,
     /// Closed when none of them runs any more. Nothing is ever sent.
     all_ended: Receiver<()>,
 }
 
-struct Client {
+struct LoadClient {
     answered: Arc<AtomicU64>,
     thread: JoinHandle<Result<(), String>>,
 }
 
 impl Clients {
-    /// So many of them. `clock` is read before each request, and `judge` says what is wrong with
-    /// what came of it, if anything is: then its client ends.
+    /// Starts `count` clients. Each reads `clock` before a request, and ends when `judge` finds a
+    /// fault in the outcome.
     fn start(
         pool: &Pool,
         count: usize,
         clock: impl Fn() -> u64 + Clone + Send + 'static,
-        judge: impl Fn(&Asked) -> Result<(), String> + Clone + Send + 'static,
+        judge: impl Fn(&Attempt) -> Result<(), String> + Clone + Send + 'static,
     ) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let (alive, all_ended) = channel();
@@ -124,7 +124,7 @@ impl Clients {
             let thread = thread::spawn(move || {
                 ask_on(number, &socket, &over, &counted, &clock, &judge, alive)
             });
-            Client { answered, thread }
+            LoadClient { answered, thread }
         };
         let running = (0..count).map(begin).collect();
         Self { over, running, all_ended }
@@ -133,7 +133,7 @@ impl Clients {
     /// Waits until each of them has had so many more answers, or one has ended.
     #[track_caller]
     fn each_answered(&self, more: u64) {
-        let answered = |client: &Client| client.answered.load(Ordering::Relaxed);
+        let answered = |client: &LoadClient| client.answered.load(Ordering::Relaxed);
         let enough: Vec<u64> = self.running.iter().map(|client| answered(client) + more).collect();
         eventually(&format!("{more} more requests of each client are answered"), || {
             self.running.iter().any(|client| client.thread.is_finished())
@@ -169,42 +169,42 @@ fn ask_on(
     over: &AtomicBool,
     answered: &AtomicU64,
     clock: &impl Fn() -> u64,
-    judge: &impl Fn(&Asked) -> Result<(), String>,
+    judge: &impl Fn(&Attempt) -> Result<(), String>,
     _alive: Sender<()>,
 ) -> Result<(), String> {
     let keeps = number % 2 == 1;
-    let mut kept: Option<(Wire, i32)> = None;
+    let mut kept: Option<(FastcgiConnection, i32)> = None;
     let mut requests = 0_u64;
     while !over.load(Ordering::Relaxed) {
         requests += 1;
         let body = format!("request {requests} of client {number}");
-        let ask = Ask::post("/", body.as_str());
-        let ask = if keeps { ask.keep() } else { ask };
+        let request = FastcgiRequest::post("/", body.as_str());
+        let request = if keeps { request.keep() } else { request };
         let began = clock();
-        let (mut wire, worker) = match kept.take() {
-            Some((wire, worker)) => (wire, Some(worker)),
-            None => (Wire::unix(socket), None),
+        let (mut connection, worker) = match kept.take() {
+            Some((connection, worker)) => (connection, Some(worker)),
+            None => (FastcgiConnection::unix(socket), None),
         };
-        // What could not be sent is not answered either.
-        let sent = wire.try_send(&ask.bytes());
-        let outcome = match wire.try_answer() {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(Lost::Closed),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Lost::Closed),
-            Err(error) => Err(Lost::Cut(error)),
+        // A request that could not be sent gets no response.
+        let sent = connection.try_send(&request.bytes());
+        let outcome = match connection.try_response() {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => Err(NoResponse::Closed),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(NoResponse::Closed),
+            Err(error) => Err(NoResponse::Cut(error)),
         };
-        let asked = Asked { began, body, worker, outcome };
+        let asked = Attempt { began, body, worker, outcome };
         judge(&asked).map_err(|wrong| format!("request {requests}, sent: {sent:?}: {wrong}"))?;
-        if let Ok(answer) = asked.outcome {
+        if let Ok(response) = asked.outcome {
             answered.fetch_add(1, Ordering::Relaxed);
-            kept = keeps.then(|| (wire, answer.pid()));
+            kept = keeps.then(|| (connection, response.pid()));
         }
     }
     Ok(())
 }
 
-/// What is wrong with an answer that should be `expected`.
-fn compare(answer: &Answer, expected: &str) -> Result<(), String> {
-    let text = answer.text();
+/// The fault of a response that should be `expected`.
+fn compare(response: &FastcgiResponse, expected: &str) -> Result<(), String> {
+    let text = response.text();
     if text == expected { Ok(()) } else { Err(format!("`{text}` in place of `{expected}`")) }
 }

@@ -9,8 +9,8 @@ use crate::{
     },
     support::{
         assertions::codes,
-        fastcgi_client::{Ask, Wire},
-        pool::{Pool, Setup, count, resident},
+        fastcgi_client::{FastcgiConnection, FastcgiRequest},
+        pool::{Pool, PoolSetup, count, resident},
         web_servers::eventually,
     },
 };
@@ -50,17 +50,17 @@ pub(crate) fn changed(random: &mut Random) -> Vec<u8> {
 
 fn request(random: &mut Random) -> Vec<u8> {
     let length = random.below(300);
-    Ask::post("/noise", random.bytes(length)).bytes()
+    FastcgiRequest::post("/noise", random.bytes(length)).bytes()
 }
 
 /// Sends all of that, so many of each kind, between so many connections without a word.
 fn disturb(pool: &Pool, random: &mut Random, each: usize, silent: usize) {
-    let mut open: VecDeque<Wire> = VecDeque::new();
+    let mut open: VecDeque<FastcgiConnection> = VecDeque::new();
     for number in 0..each {
         // The worker may have closed the connection before all is sent.
-        let wire = pool.connect();
-        let _ = wire.try_send(&noise(random));
-        open.push_back(wire);
+        let connection = pool.connect();
+        let _ = connection.try_send(&noise(random));
+        open.push_back(connection);
         if open.len() > LEFT_OPEN {
             open.remove(random.below(open.len()));
         }
@@ -78,14 +78,14 @@ fn disturb(pool: &Pool, random: &mut Random, each: usize, silent: usize) {
 fn f54_random_bytes_cut_requests_and_100_000_silent_connections_are_harmless() {
     let _turn = turn();
     let mut random = Random::new();
-    let pool = Setup::new(ECHO).words(&["--workers", "2"]).start();
+    let pool = PoolSetup::new(ECHO).args(&["--workers", "2"]).start();
     let live = || {
         Clients::start(
             &pool,
             2,
             || 0,
             |asked| match &asked.outcome {
-                Ok(answer) => compare(answer, &format!("/|{}", asked.body)),
+                Ok(response) => compare(response, &format!("/|{}", asked.body)),
                 Err(lost) => {
                     Err(format!("{lost:?}, answered before on this connection: {:?}", asked.worker))
                 }
@@ -105,14 +105,18 @@ fn f54_random_bytes_cut_requests_and_100_000_silent_connections_are_harmless() {
         });
         seen
     };
-    // What Python loads for the first exception of a process is there afterwards: each worker waits
-    // for one of these bodies.
-    let cut = Ask::post("/", "half").param("CONTENT_LENGTH", "8").keep();
-    let mut wires = [pool.connect(), pool.connect()];
-    wires.iter().for_each(|wire| wire.send(&[cut.before_body(), cut.stdin(b"half")].concat()));
-    wires.iter().for_each(|wire| wire.send(&cut.end_of_stdin()));
-    wires.iter_mut().for_each(|wire| assert_eq!(wire.answer().head().status, 500));
-    drop(wires);
+    // Python loads modules at the first exception of a process. Each worker gets one of these half
+    // bodies.
+    let cut = FastcgiRequest::post("/", "half").param("CONTENT_LENGTH", "8").keep();
+    let mut connections = [pool.connect(), pool.connect()];
+    connections
+        .iter()
+        .for_each(|connection| connection.send(&[cut.before_body(), cut.stdin(b"half")].concat()));
+    connections.iter().for_each(|connection| connection.send(&cut.end_of_stdin()));
+    connections
+        .iter_mut()
+        .for_each(|connection| assert_eq!(connection.response().valid().status, 500));
+    drop(connections);
     let clients = live();
     disturb(&pool, &mut random, 300, 3000);
     clients.end();

@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use crate::{
-    pool::load::{Asked, Clients, compare, turn},
+    pool::load::{Attempt, Clients, compare, turn},
     support::{
         assertions::codes,
-        fastcgi_client::Ask,
-        pool::{Setup, children},
+        fastcgi_client::FastcgiRequest,
+        pool::{PoolSetup, children},
         web_servers::eventually,
     },
 };
@@ -39,9 +39,9 @@ const BROKEN: [(&str, &str); 5] = [
 ];
 
 /// The release that answered. No connection that is kept is ever closed.
-fn release_of(asked: &Asked) -> Result<u64, String> {
-    let answer = match &asked.outcome {
-        Ok(answer) => answer,
+fn release_of(asked: &Attempt) -> Result<u64, String> {
+    let response = match &asked.outcome {
+        Ok(response) => response,
         Err(lost) => {
             return Err(format!(
                 "{lost:?}, answered before on this connection: {:?}",
@@ -49,18 +49,18 @@ fn release_of(asked: &Asked) -> Result<u64, String> {
             ));
         }
     };
-    let text = answer.text();
+    let text = response.text();
     let number: Option<u64> =
         text.strip_prefix("release ").and_then(|rest| rest.split('|').next()?.parse().ok());
     let number = number.ok_or_else(|| format!("`{text}` is of no release"))?;
-    compare(answer, &format!("release {number}|{}", asked.body))?;
+    compare(response, &format!("release {number}|{}", asked.body))?;
     Ok(number)
 }
 
 #[test]
 fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
     let _turn = turn();
-    let pool = Setup::new(&release(0)).words(&["--workers", "2", "--threads", "2"]).start();
+    let pool = PoolSetup::new(&release(0)).args(&["--workers", "2", "--threads", "2"]).start();
     // Releases from the oldest to the newest may answer: the old workers stay until the new ones
     // are there.
     let (oldest, newest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -90,13 +90,13 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
             (code.to_owned(), Some(1))
         };
         pool.setup().release(&code);
-        let told = pool.tell(&["reload", "app"]);
-        assert_eq!(told.code(), outcome, "reload {number}: {}", told.stderr);
+        let reported = pool.run_wsgate(&["reload", "app"]);
+        assert_eq!(reported.code(), outcome, "reload {number}: {}", reported.stderr);
         assert_eq!(
-            told.stderr.contains("error[W0715]"),
+            reported.stderr.contains("error[W0715]"),
             outcome == Some(1),
             "reload {number}: {}",
-            told.stderr
+            reported.stderr
         );
         if outcome == Some(0) {
             eventually("the old template and its workers have ended", || {
@@ -115,18 +115,22 @@ fn a_hundred_reloads_under_load_half_of_them_broken_fail_no_request() {
 #[test]
 fn a_dynamic_pool_that_changes_all_the_time_fails_no_request() {
     let _turn = turn();
-    let words =
+    let args =
         ["--max", "4", "--idle", "1", "--max-requests", "100", "--max-age", "1", "--threads", "2"];
-    let mut pool = Setup::new(&release(0)).dynamic(&words).start();
+    let mut pool = PoolSetup::new(&release(0)).dynamic(&args).start();
     for round in 1..=3 {
         let clients = Clients::start(&pool, 6, || 0, |asked| release_of(asked).map(drop));
         clients.each_answered(300);
         pool.setup().release(&release(round));
-        assert_eq!(pool.tell(&["reload", "app"]).code(), Some(0));
+        assert_eq!(pool.run_wsgate(&["reload", "app"]).code(), Some(0));
         clients.each_answered(300);
-        assert!(pool.ask(&Ask::post("/", "")).text().starts_with(&format!("release {round}")));
+        assert!(
+            pool.ask(&FastcgiRequest::post("/", ""))
+                .text()
+                .starts_with(&format!("release {round}"))
+        );
         clients.end();
-        // So that it grows from nothing each time.
+        // The pool is dormant before each round.
         pool.await_times("W0716", usize::try_from(round).unwrap());
     }
     let log = pool.stop();

@@ -4,8 +4,8 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use crate::support::web_servers::{
     WebServer,
-    server::{Server, command},
-    site::{ServerUser, Site},
+    server::{ServerProcess, command},
+    site::{ServerUser, WebSite},
     source,
 };
 
@@ -20,35 +20,35 @@ pub(crate) enum CgiModule {
 
 /// Which of the configurations of `apache/` is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setup {
+pub(crate) enum ApacheSetup {
     /// `scriptalias.conf`: scripts at `/cgi-bin/`.
     ScriptAlias,
     /// `public_html.conf` and `public_html.htaccess`: `app.wsgi` behind all of `/~alice/`.
     PublicHtml,
     /// `action.conf`: WSGI files among the pages.
     Action,
-    /// None of ours: a host that has Alice's `public_html` for its root and lets `.htaccess` say
-    /// all, as cPanel sets one up. cgi-bin is in that, and has a second address, at which it is
-    /// files.
+    /// No file of ours: the root of a host is Alice's `public_html`, and `.htaccess` may set
+    /// everything, as with cPanel. cgi-bin is inside, and has a second address, which shows files.
     Hosted,
 }
 
 /// A running Apache.
 pub(crate) struct Apache {
-    server: Server,
-    site: Site,
+    server: ServerProcess,
+    site: WebSite,
 }
 
 impl Apache {
     /// Starts one over the files of `site`.
-    pub(crate) fn start(module: CgiModule, setup: Setup, site: Site) -> Self {
+    pub(crate) fn start(module: CgiModule, setup: ApacheSetup, site: WebSite) -> Self {
         let server = httpd(&site, |port| httpd_conf(module, setup, &site, port));
         Self { server, site }
     }
 
-    /// What Apache says that has this file of `apache/` and no module for CGI: it does not start.
+    /// The message of an Apache with this file of `apache/` and no module for CGI, which does not
+    /// start.
     pub(crate) fn refuses_without_cgi(file: &str) -> String {
-        let site = Site::new();
+        let site = WebSite::new();
         let log = site.path("run/error.log");
         let mut text = preamble(&site, 1, &[MPM_EVENT, "alias", "actions", "userdir", "rewrite"]);
         text += &definitions(&site);
@@ -64,14 +64,14 @@ impl Apache {
         fs::read_to_string(log).unwrap()
     }
 
-    /// What everybody runs: scripts in `/cgi-bin/`.
+    /// The usual set-up: scripts in `/cgi-bin/`.
     pub(crate) fn with(module: CgiModule) -> Self {
-        Self::start(module, Setup::ScriptAlias, Site::new())
+        Self::start(module, ApacheSetup::ScriptAlias, WebSite::new())
     }
 }
 
 impl WebServer for Apache {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &WebSite {
         &self.site
     }
 
@@ -90,9 +90,9 @@ impl WebServer for Apache {
 }
 
 /// Starts Apache over the files of `site` with the configuration that `text` makes for a port.
-pub(crate) fn httpd(site: &Site, text: impl Fn(u16) -> String) -> Server {
+pub(crate) fn httpd(site: &WebSite, text: impl Fn(u16) -> String) -> ServerProcess {
     let log = site.path("run/error.log");
-    Server::start(&site.path("run/httpd.pid"), &log, |port| {
+    ServerProcess::start(&site.path("run/httpd.pid"), &log, |port| {
         let configuration = site.path("run/httpd.conf");
         fs::write(&configuration, text(port)).unwrap();
         let mut command = command(program(), &log);
@@ -110,7 +110,7 @@ fn program() -> &'static str {
 pub(crate) const MPM_EVENT: &str = "mpm_event";
 
 /// All that is the test's own: who, where, which modules beside those that every Apache has.
-pub(crate) fn preamble(site: &Site, port: u16, names: &[&str]) -> String {
+pub(crate) fn preamble(site: &WebSite, port: u16, names: &[&str]) -> String {
     let modules = [
         "/usr/lib/apache2/modules",
         "/usr/lib64/httpd/modules",
@@ -167,17 +167,17 @@ StartServers 1
     text
 }
 
-/// What a deployer would write is included from `apache/`.
-fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String {
+/// The configuration of Apache. The deployer's part is included from `apache/`.
+fn httpd_conf(module: CgiModule, setup: ApacheSetup, site: &WebSite, port: u16) -> String {
     let mut names = match module {
         CgiModule::Cgid => vec![MPM_EVENT, "cgid", "alias"],
         CgiModule::Cgi => vec!["mpm_prefork", "cgi", "alias"],
     };
     match setup {
-        Setup::ScriptAlias => {}
-        Setup::PublicHtml => names.extend(["userdir", "rewrite"]),
-        Setup::Action => names.push("actions"),
-        Setup::Hosted => names.extend(["rewrite", "autoindex", "negotiation"]),
+        ApacheSetup::ScriptAlias => {}
+        ApacheSetup::PublicHtml => names.extend(["userdir", "rewrite"]),
+        ApacheSetup::Action => names.push("actions"),
+        ApacheSetup::Hosted => names.extend(["rewrite", "autoindex", "negotiation"]),
     }
     let mut text = preamble(site, port, &names);
     let root = site.path("").display().to_string();
@@ -190,24 +190,24 @@ fn httpd_conf(module: CgiModule, setup: Setup, site: &Site, port: u16) -> String
     }
     text += &definitions(site);
     let file = match setup {
-        Setup::ScriptAlias => "scriptalias.conf",
-        Setup::PublicHtml => "public_html.conf",
-        Setup::Action => "action.conf",
-        Setup::Hosted => {
+        ApacheSetup::ScriptAlias => "scriptalias.conf",
+        ApacheSetup::PublicHtml => "public_html.conf",
+        ApacheSetup::Action => "action.conf",
+        ApacheSetup::Hosted => {
             text += &hosted(site);
             return text;
         }
     };
     writeln!(text, "Include \"{}\"", source(&format!("apache/{file}")).display()).unwrap();
-    if setup == Setup::ScriptAlias {
+    if setup == ApacheSetup::ScriptAlias {
         text += &granted_cgi_bin(site);
     }
     text
 }
 
-/// What a distribution's own file says of a cgi-bin (Debian's serve-cgi-bin.conf), and Apache may
-/// read behind ours.
-pub(crate) fn granted_cgi_bin(site: &Site) -> String {
+/// A distribution's configuration of a cgi-bin (Debian's serve-cgi-bin.conf), which Apache may read
+/// after ours.
+pub(crate) fn granted_cgi_bin(site: &WebSite) -> String {
     format!(
         "<Directory \"{}\">\n    AllowOverride None\n    Options +ExecCGI -MultiViews\n    Require \
             all granted\n</Directory>\n",
@@ -215,8 +215,8 @@ pub(crate) fn granted_cgi_bin(site: &Site) -> String {
     )
 }
 
-/// The host that our files are told of.
-fn definitions(site: &Site) -> String {
+/// The host name that our configuration files get.
+fn definitions(site: &WebSite) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     format!(
@@ -230,7 +230,7 @@ SetEnv DJANGO_DATA "{root}/var"
 }
 
 /// A host's own configuration, as generous as one can be.
-fn hosted(site: &Site) -> String {
+fn hosted(site: &WebSite) -> String {
     let root = site.path("home/alice/public_html").display().to_string();
     format!(
         r#"DocumentRoot "{root}"

@@ -8,21 +8,21 @@ use crate::support::web_servers::{
     apache::{MPM_EVENT, granted_cgi_bin, httpd, preamble},
     behind_pools::BehindPools,
     pools::{Pools, scripts},
-    server::Server,
-    site::Site,
+    server::ServerProcess,
+    site::WebSite,
     source,
 };
 
 /// Apache with mod_fcgid, which starts the scripts itself.
 pub(crate) struct ApacheFcgid {
-    server: Server,
-    site: Site,
+    server: ServerProcess,
+    site: WebSite,
 }
 
 impl ApacheFcgid {
     /// Starts one over a site of its own.
     pub(crate) fn start() -> Self {
-        let site = Site::new();
+        let site = WebSite::new();
         let server = httpd(&site, |port| {
             let mut text = preamble(&site, port, &[MPM_EVENT, "alias", "fcgid"]);
             let root = site.path("").display().to_string();
@@ -46,7 +46,7 @@ Include "{}"
 }
 
 impl WebServer for ApacheFcgid {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &WebSite {
         &self.site
     }
 
@@ -70,34 +70,34 @@ pub(crate) struct ApacheProxyFcgi;
 impl ApacheProxyFcgi {
     /// Starts one over a site of its own, with pools at Unix sockets.
     pub(crate) fn start() -> BehindPools {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
         Self::with(site, pools, &each_at_its_address)
     }
 
-    /// With pools at TCP ports.
+    /// Starts the web server with pools at TCP ports.
     pub(crate) fn over_tcp() -> BehindPools {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
         Self::with(site, pools, &each_at_its_address)
     }
 
-    /// With `script` alone, at the root.
+    /// Starts the web server with `script` alone, at the root.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
         Self::with(site, pools, &|_| vec![("/".to_owned(), script.to_owned())]).at_the_root(script)
     }
 
-    /// With more words for the pools.
-    pub(crate) fn with_words(words: &[&str]) -> BehindPools {
-        Self::start().with_words(words)
+    /// Starts the web server with more arguments for the pools.
+    pub(crate) fn with_words(args: &[&str]) -> BehindPools {
+        Self::start().with_words(args)
     }
 
     fn with(
-        site: Site,
+        site: WebSite,
         pools: Pools,
-        mounts: &dyn Fn(&Site) -> Vec<(String, String)>,
+        mounts: &dyn Fn(&WebSite) -> Vec<(String, String)>,
     ) -> BehindPools {
         let server = httpd(&site, |port| {
             let mut text = preamble(&site, port, &[MPM_EVENT, "proxy", "proxy_fcgi"]);
@@ -127,6 +127,6 @@ impl ApacheProxyFcgi {
     }
 }
 
-fn each_at_its_address(site: &Site) -> Vec<(String, String)> {
+fn each_at_its_address(site: &WebSite) -> Vec<(String, String)> {
     scripts(site).into_iter().map(|script| (format!("/cgi-bin/{script}"), script)).collect()
 }

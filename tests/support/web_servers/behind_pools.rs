@@ -1,27 +1,29 @@
-//! One web server in front of a pool for each script.
+//! A web server in front of a pool for each script.
 
-use crate::support::web_servers::{Habits, WebServer, pools::Pools, server::Server, site::Site};
+use crate::support::web_servers::{
+    Habits, WebServer, pools::Pools, server::ServerProcess, site::WebSite,
+};
 
 /// A running web server and its pools.
 pub(crate) struct BehindPools {
-    server: Server,
+    server: ServerProcess,
     pools: Pools,
-    site: Site,
+    site: WebSite,
     habits: Habits,
 }
 
 impl BehindPools {
-    /// What has been started, and what is to be known of it.
-    pub(crate) fn new(server: Server, pools: Pools, site: Site, habits: Habits) -> Self {
+    /// Wraps a started web server and its pools.
+    pub(crate) fn new(server: ServerProcess, pools: Pools, site: WebSite, habits: Habits) -> Self {
         Self { server, pools, site, habits }
     }
 
-    /// With more words for the command lines of the pools.
-    pub(crate) fn with_words(self, words: &[&str]) -> Self {
-        Self { pools: self.pools.with_words(words), ..self }
+    /// Adds arguments for the pools.
+    pub(crate) fn with_words(self, args: &[&str]) -> Self {
+        Self { pools: self.pools.with_words(args), ..self }
     }
 
-    /// With the pool of `script`, which is at the root.
+    /// Sets `script` as the application at the root, and starts its pool.
     pub(crate) fn at_the_root(self, script: &str) -> Self {
         self.pools.want(&self.site, script);
         self
@@ -29,7 +31,7 @@ impl BehindPools {
 }
 
 impl WebServer for BehindPools {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &WebSite {
         &self.site
     }
 

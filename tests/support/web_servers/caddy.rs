@@ -10,8 +10,8 @@ use crate::support::web_servers::{
     Habits,
     behind_pools::BehindPools,
     pools::{Pools, scripts},
-    server::{Server, command},
-    site::{ServerUser, Site},
+    server::{ServerProcess, command},
+    site::{ServerUser, WebSite},
     source,
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Caddy;
 impl Caddy {
     /// Starts one over a site of its own.
     pub(crate) fn start() -> BehindPools {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
         Self::with(site, pools, |site, _| {
             let line = |script: &String| {
@@ -32,27 +32,30 @@ impl Caddy {
         })
     }
 
-    /// With `script` alone, at the root, over TCP.
+    /// Starts the web server with `script` alone, at the root, over TCP.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
-        let line = |_: &Site, pools: &Pools| {
+        let line = |_: &WebSite, pools: &Pools| {
             let port = pools.port(script).unwrap();
             format!("\timport wsgate_at_root 127.0.0.1:{port}\n")
         };
         Self::with(site, pools, line).at_the_root(script)
     }
 
-    fn with(site: Site, pools: Pools, lines: impl Fn(&Site, &Pools) -> String) -> BehindPools {
+    fn with(
+        site: WebSite,
+        pools: Pools,
+        lines: impl Fn(&WebSite, &Pools) -> String,
+    ) -> BehindPools {
         let log = site.path("run/error.log");
-        // It writes its pid file as the user that it runs as, and the configuration that it has had
-        // last.
+        // Caddy writes its pid file and its last configuration as the user that it runs as.
         let own = site.path("run/caddy");
         fs::create_dir(&own).unwrap();
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
             chown(&own, Some(uid), Some(gid)).unwrap();
         }
-        let server = Server::start(&own.join("pid"), &log, |port| {
+        let server = ServerProcess::start(&own.join("pid"), &log, |port| {
             let configuration = site.path("run/Caddyfile");
             fs::write(&configuration, caddyfile(port, &lines(&site, &pools))).unwrap();
             let mut command = command("caddy", &log);
@@ -61,13 +64,13 @@ impl Caddy {
             for name in ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
                 command.env(name, &own);
             }
-            // It changes no user by itself.
+            // Caddy does not change its user by itself.
             if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
                 command.uid(uid).gid(gid);
             }
             command
         });
-        // Each request has a connection of its own.
+        // Caddy opens a connection for each request.
         BehindPools::new(server, pools, site, Habits::default())
     }
 }

@@ -13,12 +13,12 @@ use std::{
 use crate::support::waiting::DEADLINE;
 
 /// A request that is being put together.
-pub(crate) struct Client {
+pub(crate) struct HttpClient {
     arguments: Vec<OsString>,
 }
 
-/// What came back.
-pub(crate) struct Response {
+/// The response, as curl received it.
+pub(crate) struct HttpResponse {
     /// Status code; 0 if there was none.
     pub(crate) status: u16,
     /// Names in lower case, and values, in the order they came.
@@ -29,7 +29,7 @@ pub(crate) struct Response {
     pub(crate) exit: i32,
 }
 
-impl Client {
+impl HttpClient {
     /// A `GET` of `url`.
     pub(crate) fn get(url: impl AsRef<str>) -> Self {
         // The address goes out as it is written here, and no proxy of this machine is asked.
@@ -70,7 +70,7 @@ impl Client {
         Self::get(url).arg("--data-binary").arg(format!("@{}", file.display()))
     }
 
-    /// One more header.
+    /// Adds a header.
     pub(crate) fn header(self, name: &str, value: &str) -> Self {
         self.arg("--header").arg(format!("{name}: {value}"))
     }
@@ -103,17 +103,17 @@ impl Client {
     }
 
     /// Sends it and waits for the end.
-    pub(crate) fn run(self) -> Response {
+    pub(crate) fn run(self) -> HttpResponse {
         let scratch = tempfile::tempdir().unwrap();
         let body = scratch.path().join("body");
         let mut response = self.save(&body);
-        // Without a body curl makes no file.
+        // curl creates no file for an empty body.
         response.body = fs::read(body).unwrap_or_default();
         response
     }
 
-    /// As [`run`](Self::run), with the body in a file.
-    pub(crate) fn save(self, body: &Path) -> Response {
+    /// Like [`run`](Self::run), with the body in a file.
+    pub(crate) fn save(self, body: &Path) -> HttpResponse {
         let scratch = tempfile::tempdir().unwrap();
         let head = scratch.path().join("head");
         let is_head = self.arguments.iter().any(|argument| argument == "--head");
@@ -123,11 +123,11 @@ impl Client {
         command.arg("--output").arg(if is_head { Path::new("/dev/null") } else { body });
         let output = command.stderr(Stdio::piped()).output().expect("curl: run tests/setup.sh");
         let head = fs::read(head).unwrap_or_default();
-        Response::from_head(&String::from_utf8_lossy(&head), output.status.code().unwrap_or(-1))
+        HttpResponse::from_head(&String::from_utf8_lossy(&head), output.status.code().unwrap_or(-1))
     }
 
     /// Sends it and reads the body as it comes.
-    pub(crate) fn stream(self) -> Stream {
+    pub(crate) fn stream(self) -> ResponseStream {
         let mut child = self
             .command()
             .arg("--no-buffer")
@@ -144,13 +144,13 @@ impl Client {
                 }
             }
         });
-        Stream { child, blocks, read: Vec::new() }
+        ResponseStream { child, blocks, read: Vec::new() }
     }
 }
 
-impl Response {
+impl HttpResponse {
     fn from_head(text: &str, exit: i32) -> Self {
-        // Interim replies (100) stand before the one that counts.
+        // Interim responses (100) stand before the one that counts.
         let head = text.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
         let mut lines = head.lines();
         let status =
@@ -198,7 +198,7 @@ impl Response {
     }
 }
 
-impl fmt::Debug for Response {
+impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "status {}, curl's exit code {}", self.status, self.exit)?;
         for (name, value) in &self.headers {
@@ -210,13 +210,13 @@ impl fmt::Debug for Response {
 }
 
 /// A response that is still coming.
-pub(crate) struct Stream {
+pub(crate) struct ResponseStream {
     child: Child,
     blocks: Receiver<Vec<u8>>,
     read: Vec<u8>,
 }
 
-impl Stream {
+impl ResponseStream {
     /// Reads until `text` has come, and gives all that has come by then.
     #[track_caller]
     pub(crate) fn read_until(&mut self, text: &str) -> String {
@@ -249,9 +249,9 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for ResponseStream {
     fn drop(&mut self) {
-        // Both fail after `finish` and `abort`, which have seen its end.
+        // Both calls fail after `finish` and `abort`, which have waited for the process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -5,9 +5,9 @@ use std::fs;
 use crate::support::web_servers::{
     Habits,
     pools::Pools,
-    server::{Server, command},
+    server::{ServerProcess, command},
     server_each::{ServerEach, Start},
-    site::{ServerUser, Site},
+    site::{ServerUser, WebSite},
     source,
 };
 
@@ -15,35 +15,35 @@ use crate::support::web_servers::{
 pub(crate) struct Haproxy;
 
 impl Haproxy {
-    /// One for each script that is asked for, over a site of its own.
+    /// Starts a server for each requested script, over one site.
     pub(crate) fn start() -> ServerEach {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
         Self::with(site, pools, |site, script, port| {
             server(site, script, &format!("/cgi-bin/{script}"), port, "")
         })
     }
 
-    /// The same with a frontend that lets in Ada alone, by her password.
+    /// Starts servers whose frontend accepts Ada's password only.
     pub(crate) fn with_passwords() -> ServerEach {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::new(&site, &site.path("run/error.log"));
         Self::with(site, pools, |site, script, port| {
             server(site, script, &format!("/cgi-bin/{script}"), port, CHECKS_PASSWORDS)
         })
     }
 
-    /// With `script` alone, at the root, over TCP.
+    /// Starts the web server with `script` alone, at the root, over TCP.
     pub(crate) fn at_the_root(script: &str) -> ServerEach {
-        let site = Site::new();
+        let site = WebSite::new();
         let pools = Pools::over_tcp(&site, &site.path("run/error.log"));
         Self::with(site, pools, |site, script, port| server(site, script, "", port, ""))
             .at_the_root(script)
     }
 
-    fn with(site: Site, pools: Pools, start: Start) -> ServerEach {
-        // Each value comes as a parameter of its own, and a body in chunks must be in HAProxy's
-        // buffer as a whole before the pool hears of it.
+    fn with(site: WebSite, pools: Pools, start: Start) -> ServerEach {
+        // HAProxy sends each value as a parameter of its own, and a chunked body only once its
+        // buffer has the whole body.
         let habits = Habits {
             joins_repeated_headers: false,
             keeps_connections: true,
@@ -61,14 +61,20 @@ userlist users
     user ada insecure-password lovelace
 ";
 
-fn server(site: &Site, script: &str, mount: &str, pool_port: Option<u16>, lines: &str) -> Server {
+fn server(
+    site: &WebSite,
+    script: &str,
+    mount: &str,
+    pool_port: Option<u16>,
+    lines: &str,
+) -> ServerProcess {
     let pool = match pool_port {
         Some(port) => format!("127.0.0.1:{port}"),
         None => format!("unix@{}", Pools::socket(site, script).display()),
     };
     let log = site.path("run/error.log");
     let pid_file = site.path(&format!("run/{script}.pid"));
-    Server::start(&pid_file, &log, |port| {
+    ServerProcess::start(&pid_file, &log, |port| {
         let configuration = site.path(&format!("run/{script}.cfg"));
         fs::write(&configuration, frontend(&pool, mount, port) + lines).unwrap();
         let mut command = command("haproxy", &log);

@@ -4,27 +4,27 @@ use std::fs;
 
 use crate::support::web_servers::{
     WebServer,
-    server::{Server, command},
-    site::{ServerUser, Site},
+    server::{ServerProcess, command},
+    site::{ServerUser, WebSite},
     source,
 };
 
 /// A running lighttpd.
 pub(crate) struct Lighttpd {
-    server: Server,
-    site: Site,
+    server: ServerProcess,
+    site: WebSite,
 }
 
 impl Lighttpd {
     /// Starts one over a site of its own.
     pub(crate) fn start() -> Self {
-        Self::over(Site::new())
+        Self::over(WebSite::new())
     }
 
     /// Starts one over the files of `site`.
-    pub(crate) fn over(site: Site) -> Self {
+    pub(crate) fn over(site: WebSite) -> Self {
         let log = site.path("run/error.log");
-        let server = Server::start(&site.path("run/lighttpd.pid"), &log, |port| {
+        let server = ServerProcess::start(&site.path("run/lighttpd.pid"), &log, |port| {
             let configuration = site.path("run/lighttpd.conf");
             fs::write(&configuration, lighttpd_conf(&site, port)).unwrap();
             let mut command = command("lighttpd", &log);
@@ -36,7 +36,7 @@ impl Lighttpd {
 }
 
 impl WebServer for Lighttpd {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &WebSite {
         &self.site
     }
 
@@ -54,7 +54,7 @@ impl WebServer for Lighttpd {
     }
 }
 
-fn lighttpd_conf(site: &Site, port: u16) -> String {
+fn lighttpd_conf(site: &WebSite, port: u16) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get()

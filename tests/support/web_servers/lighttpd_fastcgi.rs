@@ -5,9 +5,9 @@ use std::fs;
 
 use crate::support::web_servers::{
     Habits,
-    server::{Server, command},
+    server::{ServerProcess, command},
     server_each::ServerEach,
-    site::{ServerUser, Site},
+    site::{ServerUser, WebSite},
     source,
 };
 
@@ -16,15 +16,15 @@ use crate::support::web_servers::{
 pub(crate) struct LighttpdFastcgi;
 
 impl LighttpdFastcgi {
-    /// One for each script that is asked for, over a site of its own.
+    /// Starts a server for each requested script, over one site.
     pub(crate) fn start() -> ServerEach {
-        ServerEach::new(Site::new(), server, None, Habits::default())
+        ServerEach::new(WebSite::new(), server, None, Habits::default())
     }
 }
 
-fn server(site: &Site, script: &str, _: Option<u16>) -> Server {
+fn server(site: &WebSite, script: &str, _: Option<u16>) -> ServerProcess {
     let log = site.path("run/error.log");
-    Server::start(&site.path(&format!("run/{script}.pid")), &log, |port| {
+    ServerProcess::start(&site.path(&format!("run/{script}.pid")), &log, |port| {
         let configuration = site.path(&format!("run/{script}.conf"));
         fs::write(&configuration, lighttpd_conf(site, script, port)).unwrap();
         let mut command = command("lighttpd", &log);
@@ -33,7 +33,7 @@ fn server(site: &Site, script: &str, _: Option<u16>) -> Server {
     })
 }
 
-fn lighttpd_conf(site: &Site, script: &str, port: u16) -> String {
+fn lighttpd_conf(site: &WebSite, script: &str, port: u16) -> String {
     let root = site.path("").display().to_string();
     let root = root.trim_end_matches('/');
     let user = ServerUser::get()

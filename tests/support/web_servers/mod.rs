@@ -21,17 +21,17 @@ pub(crate) mod warm;
 use std::path::{Path, PathBuf};
 
 pub(crate) use crate::support::{
-    waiting::{eventually, exists, gone_within, wait_for_exit},
+    waiting::{eventually, exists, exits_within, wait_for_exit},
     web_servers::{
-        apache::{Apache, CgiModule, Setup},
+        apache::{Apache, ApacheSetup, CgiModule},
         apache_fastcgi::{ApacheFcgid, ApacheProxyFcgi},
         caddy::Caddy,
-        client::{Client, Response},
+        client::{HttpClient, HttpResponse},
         haproxy::Haproxy,
         lighttpd::Lighttpd,
         lighttpd_fastcgi::LighttpdFastcgi,
         nginx::Nginx,
-        site::Site,
+        site::WebSite,
         warm::Warm,
     },
 };
@@ -39,7 +39,7 @@ pub(crate) use crate::support::{
 /// A web server that runs WSGI files.
 pub(crate) trait WebServer {
     /// The files that it serves.
-    fn site(&self) -> &Site;
+    fn site(&self) -> &WebSite;
 
     /// The address of `path`, which begins with a slash.
     fn url(&self, path: &str) -> String;
@@ -50,7 +50,7 @@ pub(crate) trait WebServer {
     /// Ends the server, so that nothing is written to the log any more, and reads it.
     fn stop(&mut self) -> String;
 
-    /// What it does in its own way.
+    /// The properties in which this server differs.
     fn habits(&self) -> Habits {
         Habits::default()
     }
@@ -66,7 +66,7 @@ pub(crate) trait WebServer {
     }
 }
 
-/// What servers may each do in their own way.
+/// The properties in which web servers differ.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
     /// The values of a header that comes more than once are joined (RFC 3875 4.1.18).

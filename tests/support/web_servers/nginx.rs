@@ -6,8 +6,8 @@ use crate::support::web_servers::{
     Habits,
     behind_pools::BehindPools,
     pools::{Pools, scripts},
-    server::{Server, command},
-    site::{ServerUser, Site},
+    server::{ServerProcess, command},
+    site::{ServerUser, WebSite},
     source,
 };
 
@@ -24,27 +24,26 @@ impl Nginx {
         Self::beside("", "")
     }
 
-    /// The same with lines of an administrator's: some in the section `http`, some beside the
-    /// include.
+    /// Starts nginx with more configuration: in the section `http`, and beside the include.
     pub(crate) fn beside(http: &str, location: &str) -> BehindPools {
         Self::with(EACH_SCRIPT, "$script", [http, location])
     }
 
-    /// With `script` alone, at the root.
+    /// Starts the web server with `script` alone, at the root.
     pub(crate) fn at_the_root(script: &str) -> BehindPools {
         Self::with(r#""(?s)^(?<wsgate_script>)(?<wsgate_path>/.*)$""#, script, ["", ""])
             .at_the_root(script)
     }
 
-    /// With more words for the pools.
-    pub(crate) fn with_words(words: &[&str]) -> BehindPools {
-        Self::start().with_words(words)
+    /// Starts the web server with more arguments for the pools.
+    pub(crate) fn with_words(args: &[&str]) -> BehindPools {
+        Self::start().with_words(args)
     }
 
-    /// With other settings than those of `web-servers/nginx.conf`: whether connections are kept,
-    /// and whether responses are buffered.
+    /// Starts nginx with other settings than `web-servers/nginx.conf`: keep-alive connections and
+    /// buffering of responses.
     pub(crate) fn with_settings(keep_conn: &str, buffering: &str) -> BehindPools {
-        let site = Site::new();
+        let site = WebSite::new();
         let text = fs::read_to_string(source("web-servers/nginx.conf")).unwrap();
         let line = |line: &str| match line.split(' ').next() {
             Some("fastcgi_keep_conn") => format!("fastcgi_keep_conn {keep_conn};\n"),
@@ -57,18 +56,18 @@ impl Nginx {
     }
 
     fn with(location: &str, upstream: &str, lines: [&str; 2]) -> BehindPools {
-        Self::over(Site::new(), location, upstream, lines, &source("web-servers/nginx.conf"))
+        Self::over(WebSite::new(), location, upstream, lines, &source("web-servers/nginx.conf"))
     }
 
     fn over(
-        site: Site,
+        site: WebSite,
         location: &str,
         upstream: &str,
         lines: [&str; 2],
         included: &Path,
     ) -> BehindPools {
         let log = site.path("run/error.log");
-        let server = Server::start(&site.path("run/nginx.pid"), &log, |port| {
+        let server = ServerProcess::start(&site.path("run/nginx.pid"), &log, |port| {
             let configuration = site.path("run/nginx.conf");
             fs::write(&configuration, nginx_conf(&site, port, location, upstream, lines, included))
                 .unwrap();
@@ -92,8 +91,9 @@ impl Nginx {
     }
 }
 
-/// It does since 1.23. Before that every value comes as a parameter of its own.
-fn joins_repeated_headers(site: &Site) -> bool {
+/// Returns whether nginx joins repeated headers, as since 1.23. Earlier versions send a parameter
+/// for each value.
+fn joins_repeated_headers(site: &WebSite) -> bool {
     let log = site.path("run/version");
     assert!(command("nginx", &log).arg("-v").status().unwrap().success());
     let said = fs::read_to_string(log).unwrap();
@@ -106,7 +106,7 @@ fn joins_repeated_headers(site: &Site) -> bool {
 
 /// All that is the test's own: who, where, and which pool at which address.
 fn nginx_conf(
-    site: &Site,
+    site: &WebSite,
     port: u16,
     location: &str,
     upstream: &str,

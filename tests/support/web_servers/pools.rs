@@ -13,24 +13,24 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    waiting::{eventually, gone_within},
-    web_servers::site::{ServerUser, Site},
+    waiting::{eventually, exits_within},
+    web_servers::site::{ServerUser, WebSite},
 };
 
 /// The pools behind a web server, by the names of their scripts.
 pub(crate) struct Pools {
     log: PathBuf,
     running: Mutex<BTreeMap<String, Child>>,
-    /// Over TCP, the port of each script's pool.
+    /// The port of each script's pool, over TCP.
     ports: BTreeMap<String, u16>,
-    /// What the pools that have not been started are going to listen at.
+    /// The listening sockets of pools that have not been started.
     listeners: Mutex<BTreeMap<String, TcpListener>>,
-    words: Vec<String>,
+    args: Vec<String>,
 }
 
 impl Pools {
-    /// None yet. What they have to say goes to `log`.
-    pub(crate) fn new(site: &Site, log: &Path) -> Self {
+    /// Creates the set without a pool. The messages of all pools go to `log`.
+    pub(crate) fn new(site: &WebSite, log: &Path) -> Self {
         let sockets = site.path("run/pools");
         fs::create_dir(&sockets).unwrap();
         if let Some(ServerUser { uid, gid, .. }) = ServerUser::get() {
@@ -41,12 +41,13 @@ impl Pools {
             running: Mutex::default(),
             ports: BTreeMap::new(),
             listeners: Mutex::default(),
-            words: Vec::new(),
+            args: Vec::new(),
         }
     }
 
-    /// None yet, for TCP: all ports are taken now, so that a web server can be told of them.
-    pub(crate) fn over_tcp(site: &Site, log: &Path) -> Self {
+    /// Creates the set for TCP: all ports are reserved now, and a web server can be configured with
+    /// them.
+    pub(crate) fn over_tcp(site: &WebSite, log: &Path) -> Self {
         let mut pools = Self::new(site, log);
         let listeners = pools.listeners.get_mut().unwrap_or_else(PoisonError::into_inner);
         for script in scripts(site) {
@@ -67,26 +68,26 @@ impl Pools {
         self.ports.values().copied().collect()
     }
 
-    /// With more words for their command lines.
-    pub(crate) fn with_words(mut self, words: &[&str]) -> Self {
-        self.words.extend(words.iter().map(|&word| word.to_owned()));
+    /// Adds arguments for all pools.
+    pub(crate) fn with_words(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|&word| word.to_owned()));
         self
     }
 
     /// Where the pool of a script listens.
-    pub(crate) fn socket(site: &Site, script: &str) -> PathBuf {
+    pub(crate) fn socket(site: &WebSite, script: &str) -> PathBuf {
         site.path(&format!("run/pools/{script}.sock"))
     }
 
-    /// Has the pool of the script that `path` asks for serve, if it asks for one.
-    pub(crate) fn want_for(&self, site: &Site, path: &str) {
+    /// Starts the pool of the script that `path` names, if any.
+    pub(crate) fn want_for(&self, site: &WebSite, path: &str) {
         if let Some(script) = script_of(site, path) {
             self.want(site, script);
         }
     }
 
-    /// Has the pool of `script` serve, or end because it cannot.
-    pub(crate) fn want(&self, site: &Site, script: &str) {
+    /// Starts the pool of `script`, and waits until it serves or has failed.
+    pub(crate) fn want(&self, site: &WebSite, script: &str) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if running.contains_key(script) {
             return;
@@ -102,16 +103,16 @@ impl Pools {
         // A test run that is interrupted takes its pools along.
         command.args(["--pdeathsig", "TERM", "--"]).arg(site.path("bin/wsgate"));
         command.arg("fastcgi").arg(&file).arg("--listen").arg(address);
-        if !self.words.iter().any(|word| word == "--workers") {
+        if !self.args.iter().any(|word| word == "--workers") {
             command.args(["--workers", "2"]);
         }
-        command.args(&self.words);
-        // Another test has pools of the same names at the same time.
+        command.args(&self.args);
+        // Other tests have pools of the same names.
         command.env("WSGATE_RUNTIME_DIR", site.path("var/wsgate"));
         command.env("DJANGO_DATA", site.path("var"));
         command.stdin(input).stdout(Stdio::null()).stderr(log);
         let mut pool = command.spawn().unwrap();
-        // Over TCP the pool alone may hold the listening socket: when it ends, nobody waits there.
+        // Over TCP only the pool may hold the listening socket: it closes when the pool exits.
         drop(command);
         let ready = format!("`{}`", file.display());
         eventually("the pool serves or has ended", || {
@@ -131,9 +132,9 @@ impl Pools {
                 continue;
             }
             let pid = Pid::from_child(&pool);
-            // It may have ended by itself meanwhile.
+            // The process may have exited by itself.
             let _ = kill_process(pid, Signal::TERM);
-            if !gone_within(pid.as_raw_nonzero().get(), std::time::Duration::from_secs(10)) {
+            if !exits_within(pid.as_raw_nonzero().get(), std::time::Duration::from_secs(10)) {
                 let _ = kill_process(pid, Signal::KILL);
             }
             let _ = pool.wait();
@@ -148,13 +149,13 @@ impl Drop for Pools {
 }
 
 /// The script of cgi-bin that `path` asks for, if there is one.
-pub(crate) fn script_of<'a>(site: &Site, path: &'a str) -> Option<&'a str> {
+pub(crate) fn script_of<'a>(site: &WebSite, path: &'a str) -> Option<&'a str> {
     let script = path.strip_prefix("/cgi-bin/")?.split(['/', '?']).next()?;
     (script.ends_with(".wsgi") && site.path("cgi-bin").join(script).exists()).then_some(script)
 }
 
 /// The names of all scripts of cgi-bin.
-pub(crate) fn scripts(site: &Site) -> Vec<String> {
+pub(crate) fn scripts(site: &WebSite) -> Vec<String> {
     let names = fs::read_dir(site.path("cgi-bin")).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
     names.retain(|name| name.ends_with(".wsgi"));

@@ -11,16 +11,16 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::support::waiting::{DEADLINE, gone_within};
+use crate::support::waiting::{DEADLINE, exits_within};
 
 /// A web server that answers.
-pub(crate) struct Server {
+pub(crate) struct ServerProcess {
     child: Child,
     address: SocketAddr,
     log: PathBuf,
 }
 
-impl Server {
+impl ServerProcess {
     /// Starts what `command` makes for a port; it must stay in the foreground and write `pid_file`
     /// once it listens.
     pub(crate) fn start(
@@ -51,7 +51,7 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    /// What stands in the error log by now.
+    /// The content of the error log so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -67,7 +67,7 @@ impl Server {
             if ours && TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
                 return true;
             }
-            if gone_within(pid, Duration::from_millis(5)) {
+            if exits_within(pid, Duration::from_millis(5)) {
                 self.child.wait().unwrap();
                 return false;
             }
@@ -84,15 +84,15 @@ impl Server {
         let group = Pid::from_child(&self.child);
         // The server may have ended by itself meanwhile.
         let _ = kill_process(group, Signal::TERM);
-        // What does not hear must not outlive the test. The number is the group's until its leader
-        // is waited for.
-        gone_within(pid, Duration::from_secs(10));
+        // A server that ignores SIGTERM must not outlive the test. The process group keeps its
+        // number until its leader is waited for.
+        exits_within(pid, Duration::from_secs(10));
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
     }
 }
 
-impl Drop for Server {
+impl Drop for ServerProcess {
     #[expect(clippy::print_stderr, reason = "a failed test shows what the server has to say")]
     fn drop(&mut self) {
         self.stop();

@@ -9,33 +9,34 @@ use std::{
 use crate::support::web_servers::{
     Habits, WebServer,
     pools::{Pools, script_of},
-    server::Server,
-    site::Site,
+    server::ServerProcess,
+    site::WebSite,
 };
 
 /// Starts the server of a script, whose pool has a port if it is not at a Unix socket.
-pub(crate) type Start = fn(&Site, &str, Option<u16>) -> Server;
+pub(crate) type Start = fn(&WebSite, &str, Option<u16>) -> ServerProcess;
 
 /// Running web servers, by the names of their scripts.
 pub(crate) struct ServerEach {
-    servers: Mutex<BTreeMap<String, Server>>,
+    servers: Mutex<BTreeMap<String, ServerProcess>>,
     start: Start,
     /// For servers that start no processes of their own.
     pools: Option<Pools>,
     /// The script that is at the root, if it is not each at its own address.
     at_the_root: Option<String>,
-    site: Site,
+    site: WebSite,
     habits: Habits,
 }
 
 impl ServerEach {
-    /// None yet: `start` starts the one of a script. All have the log `run/error.log`.
-    pub(crate) fn new(site: Site, start: Start, pools: Option<Pools>, habits: Habits) -> Self {
+    /// Creates the set without a server. `start` starts the server of a script. All servers share
+    /// the log `run/error.log`.
+    pub(crate) fn new(site: WebSite, start: Start, pools: Option<Pools>, habits: Habits) -> Self {
         fs::File::options().create(true).append(true).open(site.path("run/error.log")).unwrap();
         Self { servers: Mutex::default(), start, pools, at_the_root: None, site, habits }
     }
 
-    /// With `script` alone, whatever is asked for.
+    /// Sets `script` as the only application, for all paths.
     pub(crate) fn at_the_root(mut self, script: &str) -> Self {
         self.at_the_root = Some(script.to_owned());
         self
@@ -43,7 +44,7 @@ impl ServerEach {
 }
 
 impl WebServer for ServerEach {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &WebSite {
         &self.site
     }
 

@@ -30,12 +30,12 @@ const INSTALLED: &str = "/usr/local/bin/wsgate";
 /// - `.venv` the virtualenv, which the scripts find above their directory,
 /// - `var/` which scripts may write,
 /// - `htdocs/`, `home/` pages, for the configurations that have them.
-pub(crate) struct Site {
+pub(crate) struct WebSite {
     root: TempDir,
     runner: Runner,
 }
 
-/// What runs the scripts.
+/// The program that runs the scripts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Runner {
     /// The gateway, without a mode.
@@ -46,18 +46,18 @@ enum Runner {
     CgiHandler,
 }
 
-impl Site {
+impl WebSite {
     /// Puts everything in place.
     pub(crate) fn new() -> Self {
         Self::put_in_place(Runner::Gateway)
     }
 
-    /// The same, with scripts that say `--mode`, and tell who serves them.
+    /// Creates a site whose scripts have `--mode`, and name the process that serves them.
     pub(crate) fn of_mode(mode: &'static str) -> Self {
         Self::put_in_place(Runner::GatewayOfMode(mode))
     }
 
-    /// The same, with scripts that run under `wsgiref.handlers.CGIHandler`.
+    /// Creates a site whose scripts run under `wsgiref.handlers.CGIHandler`.
     pub(crate) fn under_cgi_handler() -> Self {
         Self::put_in_place(Runner::CgiHandler)
     }
@@ -156,11 +156,11 @@ impl Site {
         let binary = self.path("bin/wsgate");
         let is_supervisor = |pid: i32| {
             fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)
-                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| {
-                    words.split(|&byte| byte == 0).any(|word| word == b"warm-pool")
+                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|args| {
+                    args.split(|&byte| byte == 0).any(|word| word == b"warm-pool")
                 })
         };
-        let processes: Vec<(i32, i32, bool)> = all_pids().filter_map(parent_and_patience).collect();
+        let processes: Vec<(i32, i32, bool)> = all_pids().filter_map(parent_and_waiting).collect();
         let supervisors: Vec<i32> =
             processes.iter().map(|found| found.0).filter(|&pid| is_supervisor(pid)).collect();
         let templates: Vec<i32> = processes
@@ -174,8 +174,8 @@ impl Site {
         [supervisors, templates, spares].concat()
     }
 
-    /// Those of our binary, those that work in the scripts' directory or for one of the scripts,
-    /// and what they started.
+    /// Processes of our binary, those in the scripts' directory or for one of the scripts, and
+    /// their children.
     pub(crate) fn all_processes(&self) -> Vec<i32> {
         let binary = self.path("bin/wsgate");
         let mut script = b"SCRIPT_FILENAME=".to_vec();
@@ -235,9 +235,9 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for WebSite {
     fn drop(&mut self) {
-        // The server is gone by now. What a failed test has left behind goes too.
+        // The server has exited. The processes that a failed test has left behind are killed.
         for pid in self.all_processes() {
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -260,7 +260,7 @@ fn all_pids() -> impl Iterator<Item = i32> {
 }
 
 /// A process with its parent, and whether it waits for events; none if it has ended.
-fn parent_and_patience(pid: i32) -> Option<(i32, i32, bool)> {
+fn parent_and_waiting(pid: i32) -> Option<(i32, i32, bool)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
     let syscall = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;

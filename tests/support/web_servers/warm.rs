@@ -10,8 +10,8 @@ use std::{
 use crate::support::{
     waiting::eventually,
     web_servers::{
-        Apache, CgiModule, Client, Habits, Setup, WebServer, lighttpd::Lighttpd, pools::script_of,
-        site::Site,
+        Apache, ApacheSetup, CgiModule, Habits, HttpClient, WebServer, lighttpd::Lighttpd,
+        pools::script_of, site::WebSite,
     },
 };
 
@@ -36,12 +36,12 @@ pub(crate) struct Warm {
 impl Warm {
     /// Apache, which hands over one socket as both ends (mod_cgid), or two pipes (mod_cgi).
     pub(crate) fn apache(module: CgiModule, mode: &'static str) -> Self {
-        Self::of(Box::new(Apache::start(module, Setup::ScriptAlias, Site::of_mode(mode))))
+        Self::of(Box::new(Apache::start(module, ApacheSetup::ScriptAlias, WebSite::of_mode(mode))))
     }
 
     /// lighttpd, which hands over a file that holds the body, and a pipe.
     pub(crate) fn lighttpd(mode: &'static str) -> Self {
-        Self::of(Box::new(Lighttpd::over(Site::of_mode(mode))))
+        Self::of(Box::new(Lighttpd::over(WebSite::of_mode(mode))))
     }
 
     fn of(web_server: Box<dyn WebServer>) -> Self {
@@ -53,7 +53,7 @@ impl Warm {
     fn warm_up(&self, script: &str) {
         let url = self.web_server.url(&format!("/cgi-bin/{script}"));
         eventually("a pool serves", || {
-            let text = Client::get(&url).header("X-Who-Serves", "?").run().expect(200).text();
+            let text = HttpClient::get(&url).header("X-Who-Serves", "?").run().expect(200).text();
             let [born, pid, mode] = text.split(' ').collect::<Vec<_>>()[..] else {
                 panic!("{text}")
             };
@@ -69,13 +69,13 @@ impl Warm {
     /// Ends the pools, in the words of an administrator.
     fn end_pools(&self) {
         let runtime = self.site().runtime_directory().expect("a warm site");
-        let wsgate = |words: &[&str]| {
+        let wsgate = |args: &[&str]| {
             let mut command = self.site().as_server(self.site().path("bin/wsgate"));
-            command.args(words).env("WSGATE_RUNTIME_DIR", &runtime).output().unwrap()
+            command.args(args).env("WSGATE_RUNTIME_DIR", &runtime).output().unwrap()
         };
         for line in String::from_utf8(wsgate(&["status", "--json"]).stdout).unwrap().lines() {
             let pool: serde_json::Value = serde_json::from_str(line).unwrap();
-            // It may have ended meanwhile.
+            // The pool may have stopped meanwhile.
             wsgate(&["stop", pool["name"].as_str().unwrap()]);
         }
         eventually("no process is left", || self.site().all_processes().is_empty());
@@ -89,15 +89,15 @@ impl Warm {
         for script in warmed.iter() {
             let how: Vec<&str> =
                 served.lines().filter_map(|line| line.strip_prefix(script.as_str())).collect();
-            let is_told = self.web_server.log().contains("[W0801]");
-            assert!(how.iter().all(|how| *how == " warm" || is_told), "{script}: {how:?}");
+            let is_logged = self.web_server.log().contains("[W0801]");
+            assert!(how.iter().all(|how| *how == " warm" || is_logged), "{script}: {how:?}");
             assert!(how.is_empty() || how.contains(&" warm"), "{script}: {how:?}");
         }
     }
 }
 
 impl WebServer for Warm {
-    fn site(&self) -> &Site {
+    fn site(&self) -> &WebSite {
         self.web_server.site()
     }
 
@@ -111,7 +111,7 @@ impl WebServer for Warm {
         self.web_server.url(path)
     }
 
-    /// Without the entries that a pool begins or ends.
+    /// The log without the messages that a pool starts or stops.
     fn log(&self) -> String {
         of_requests(&self.web_server.log())
     }
