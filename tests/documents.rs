@@ -183,7 +183,10 @@ fn every_option_that_the_readme_and_the_pages_of_pools_name_exists() {
         let output = Command::new(artefacts::gateway()).args([command, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }
-    let pages = text("README.md") + &text("docs/fastcgi.md") + &text("docs/warm.md");
+    let pages =
+        ["README", "docs/fastcgi", "docs/forking", "docs/imports", "docs/operate", "docs/warm"]
+            .map(|page| text(&format!("{page}.md")))
+            .concat();
     for word in pages.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')) {
         if word.starts_with("--") && word.len() > 3 {
             assert!(help.contains(word), "{word}");
