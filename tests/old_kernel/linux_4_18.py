@@ -23,6 +23,8 @@ MADVISE, FCNTL, MEMFD_CREATE, WAITID = {
 }[platform.machine()]
 
 ENOSYS, EINVAL = 38, 22
+# uname(2) gives a release that is older than 3.0 (personality(2)).
+UNAME26 = 0x0020000
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 
@@ -78,6 +80,7 @@ def main():
     program = b"".join(PROGRAM)
     described = Filter(len(PROGRAM), program)
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.personality(UNAME26)
     installed = (
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
         and libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(described)) == 0

@@ -4,11 +4,11 @@
 //! `linux_4_18.py` emulates it by a seccomp filter, and runs the ignored tests below in a process
 //! of their own, so that nothing of the harness is left out.
 
-use std::process::Command;
+use std::{fs, process::Command, thread, time::Duration};
 
 use crate::{
     each_mode::{MODES, Mode, ServedApp},
-    pool::PoolSetup,
+    pool::{PoolSetup, children},
     support::{child_process::run, web_servers::source},
     warm::{TELLS_ITSELF, WarmSite},
 };
@@ -147,6 +147,39 @@ fn use_dynamic_pools_call_and_check() {
         assert!(ended.text().contains(expected), "{args:?}: {}", ended.text());
         assert_eq!(ended.code(), Some(0), "{args:?}: {}{}", ended.text(), ended.stderr);
     }
+}
+
+#[test]
+fn a_worker_that_exits_does_not_end_the_others() {
+    on_linux_4_18("keep_workers_when_the_pipe_of_the_template_signals");
+}
+
+/// Before Linux 5.6 the exit of one worker signals whoever waits for the template's pipe, as a
+/// write to the pipe does on any kernel.
+#[test]
+#[ignore = "run by `a_worker_that_exits_does_not_end_the_others` on the emulated kernel"]
+fn keep_workers_when_the_pipe_of_the_template_signals() {
+    let pool = PoolSetup::new(ECHOES).args(&["--workers", "3", "--preload", "yes"]).start();
+    let (template, workers) = (pool.template(), pool.workers(3));
+    let link = |fd: &str| fs::read_link(format!("/proc/{template}/fd/{fd}")).unwrap();
+    let mut written = 0;
+    for entry in fs::read_dir(format!("/proc/{template}/fd")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Ok(info) = fs::read_to_string(format!("/proc/{template}/fdinfo/{name}")) else {
+            continue;
+        };
+        let is_writable =
+            info.lines().any(|line| line.starts_with("flags:") && line.ends_with('1'));
+        let is_pipe = link(&name).to_string_lossy().starts_with("pipe:");
+        if is_pipe && is_writable && [link("1"), link("2")].iter().all(|log| *log != link(&name)) {
+            fs::write(format!("/proc/{template}/fd/{name}"), "x").unwrap();
+            written += 1;
+        }
+    }
+    assert_ne!(written, 0, "the template has its end of the pipe");
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(children(template), workers, "{}", pool.log());
+    pool.stop();
 }
 
 /// Processes crash before they accept a request, as without pidfd_open(2).

@@ -11,6 +11,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags, fchmod, openat},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal},
+    system::uname,
 };
 
 use crate::process::forks::{
@@ -95,12 +96,29 @@ impl Cable {
         drop(templates_end);
         let path = format!("/proc/self/fd/{}", workers_end.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        // Without /proc there is the signal alone, which is enough unless the user changes.
-        let pipe = Descriptor::made(|| openat(CWD, path, flags, Mode::empty())).ok();
+        // Without the pipe, the parent death signal still works unless the user changes.
+        let pipe = if is_shared_pipe_safe() {
+            Descriptor::made(|| openat(CWD, path, flags, Mode::empty())).ok()
+        } else {
+            None
+        };
         let tie = Tie { template, pipe };
         tie.hold()?;
         Ok(tie)
     }
+}
+
+/// Does the kernel signal the workers only when the last writer of their pipe closes it?
+///
+/// Before Linux 5.6 the exit of any worker that had opened the pipe would kill all the others.
+fn is_shared_pipe_safe() -> bool {
+    let system = uname();
+    let release = system.release().to_string_lossy();
+    let mut numbers = release.split(|part: char| !part.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return false;
+    };
+    (major, minor) >= (5, 6)
 }
 
 /// What ties this worker to its template.
