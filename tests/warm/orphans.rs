@@ -1,12 +1,12 @@
 //! Whatever user an application has become, its processes end with those that watch over them.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::{
     pool::{children, orphans::has_left, privileges::users},
-    support::{child_process::RunningProcess, web_servers::eventually},
+    support::{child_process::RunningProcess, waiting::exits_within, web_servers::eventually},
     warm::WarmSite,
 };
 
@@ -107,4 +107,53 @@ fn no_process_outlives_a_supervisor_or_template_that_is_killed() {
             kill(supervisor);
         }
     }
+}
+
+/// Answers with its process, and does not react to anything in `close()`.
+const NEVER_CLOSES: &str = "
+    import os, time
+    class Body:
+        def __iter__(self):
+            yield b'%d' % os.getpid()
+        def close(self):
+            while True:
+                try:
+                    time.sleep(1000)
+                except BaseException:
+                    pass
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return Body() if environ['PATH_INFO'] == '/hang' else [b'served']
+    ";
+
+/// A pool with a process that has answered, and is in `close()`.
+fn closing(mode: &str) -> (WarmSite, i32) {
+    let site = WarmSite::of(mode, "", NEVER_CLOSES);
+    site.ask();
+    site.await_pools(1);
+    let response = site.response(site.request().env("PATH_INFO", "/hang"), "");
+    let pid = response.text().parse().unwrap();
+    (site, pid)
+}
+
+#[test]
+fn no_process_in_close_outlives_its_pool() {
+    for mode in ["warm", "resident"] {
+        let (site, pid) = closing(mode);
+        site.supervisors().into_iter().for_each(kill);
+        await_end(pid);
+    }
+}
+
+#[test]
+fn close_has_a_limit_without_a_timeout() {
+    std::thread::scope(|scope| {
+        for mode in ["warm", "resident"] {
+            scope.spawn(move || {
+                let (site, pid) = closing(mode);
+                assert!(exits_within(pid, Duration::from_secs(50)), "{mode}: {}", site.log());
+                assert!(site.log().contains("W0604"), "{mode}: {}", site.log());
+            });
+        }
+    });
 }

@@ -22,7 +22,7 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 use wire::{
-    launch::{Launch, Service},
+    launch::{EXIT_TIMEOUT_SECONDS, Launch, Service},
     report::Report,
     warm_request::{
         DESCRIPTORS, Greeting, Handoff, {self},
@@ -198,21 +198,21 @@ fn serve(
     watched.begin(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
     let lifeline = Arc::new(lifeline);
-    let begun = Instant::now();
-    let seconds = handoff.timeout_seconds;
-    let hangs = (seconds > 0).then(|| log.text(&cold::closing_hangs(seconds)));
+    let (seconds, begun) = match handoff.timeout_seconds {
+        0 => (EXIT_TIMEOUT_SECONDS, None),
+        seconds => (seconds, Some(Instant::now())),
+    };
+    let hangs = log.text(&cold::closing_hangs(seconds));
     let tell = {
-        let (reporter, lifeline) = (reporter.clone(), lifeline.clone());
+        let (reporter, lifeline, tie) = (reporter.clone(), lifeline.clone(), tie.clone());
         move |complete| {
             gateway_pipe::let_go(&lifeline);
+            // From here on the gateway watches nothing, and `close()` is still to come.
+            let _ = tie.hold_if_it_lives();
             reporter.send(&Report::Released { complete });
             await_end(gateway, reporter.socket());
-            if let Some(hangs) = hangs {
-                process::interrupt_after(
-                    Duration::from_secs(seconds).saturating_sub(begun.elapsed()),
-                    &hangs,
-                );
-            }
+            let used = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
+            process::interrupt_after(Duration::from_secs(seconds).saturating_sub(used), &hangs);
         }
     };
     let asked = Asked {
@@ -228,9 +228,7 @@ fn serve(
     let setting =
         Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
-    if seconds > 0 {
-        process::cancel();
-    }
+    process::cancel();
     // A process that ends with its request takes its timers with it.
     if service.resident
         && let Some(entry) = timers.after_request().or_else(|| timers.when_idle())
