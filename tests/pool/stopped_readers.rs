@@ -23,6 +23,7 @@ use crate::support::{
     fastcgi_client::FastcgiRequest,
     install_dir::InstallDir,
     pool::{Pool, PoolSetup, signal},
+    waiting::exits_within,
     web_servers::eventually,
 };
 
@@ -278,4 +279,77 @@ fn a_lone_worker_whose_log_is_full_serves_slow_requests_and_exits() {
     }
     pool.signal(Signal::TERM);
     assert_eq!(pool.end().code(), Some(0));
+}
+
+#[test]
+fn a_lone_worker_whose_log_is_full_exits_though_a_request_hangs() {
+    let code = "
+        import time
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])(b'begun')
+            while True:
+                try:
+                    time.sleep(1000)
+                except BaseException:
+                    pass
+        ";
+    let setup = PoolSetup::new(code).args(&["--drain", "5"]).listen(&[]);
+    let listener = std::os::unix::net::UnixListener::bind(setup.path("app.sock")).unwrap();
+    let (_reader, writer) = pipe().unwrap();
+    fill(&File::from(writer.try_clone().unwrap()));
+    let mut command = setup.command();
+    command.stdin(std::os::fd::OwnedFd::from(listener)).stderr(writer);
+    let pool = setup.launch_quietly(&mut command);
+    let mut connection = pool.connect();
+    connection.send(&FastcgiRequest::get("/").bytes());
+    connection.read_some(1).unwrap();
+    pool.signal(Signal::TERM);
+    let begun = Instant::now();
+    pool.end();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_close_that_hangs_ends_though_the_log_is_full() {
+    let place = InstallDir::new();
+    let code = "
+        import os, time
+        class Body:
+            def __iter__(self):
+                yield b'%d' % os.getpid()
+            def close(self):
+                while True:
+                    try:
+                        time.sleep(1000)
+                    except BaseException:
+                        pass
+        def application(environ, start_response):
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return Body()
+        ";
+    let script = place.script("cgi-bin/app.wsgi", "#!WSGATE --timeout 2", code);
+    let (_exit, entrance) = pipe().unwrap();
+    let entrance = File::from(entrance);
+    fill(&entrance);
+    let mut command: Command = place.request(&script);
+    command.stdout(Stdio::piped()).stderr(Stdio::from(entrance));
+    let mut running = RunningProcess::start(&mut command);
+    let response = complete_response(running.await_end_of_output());
+    running.signal(Signal::TERM);
+    running.end();
+    let pid = String::from_utf8(response.body).unwrap().parse().unwrap();
+    assert!(exits_within(pid, Duration::from_secs(15)), "it has a limit");
+}
+
+#[test]
+fn code_that_loads_slowly_is_loaded_though_the_log_is_full() {
+    let (exit, entrance) = pipe().unwrap();
+    let entrance = File::from(entrance);
+    let code = talks(1) + "import time; time.sleep(32)";
+    fill(&entrance);
+    let pool = PoolSetup::new(&code).args(&["--preload", "yes"]).launch_to(entrance);
+    thread::sleep(Duration::from_secs(33));
+    responses(&pool, 1);
+    ends(pool);
+    drop(exit);
 }

@@ -136,17 +136,29 @@ pub(crate) fn lead_log(file: BorrowedFd<'_>) {
     }
 }
 
-/// Writes `bytes` to the error log, as a signal handler may.
-pub(crate) fn write_to_log(bytes: &[u8]) {
-    // SAFETY: `errno` is this thread's own; write(2) is async-signal-safe, and the bytes are live.
+/// Writes `bytes` to the error log, as a signal handler may, unless nobody reads the log and it is
+/// full: a signal handler must not wait. Tells whether there is room for more.
+pub(crate) fn write_to_log(bytes: &[u8]) -> bool {
+    // A pipe that has room has it for so many bytes.
+    let bytes = &bytes[..bytes.len().min(libc::PIPE_BUF)];
+    // SAFETY: `errno` is this thread's own; poll(2) and write(2) are async-signal-safe, and the
+    // bytes are live.
     unsafe {
         let errno = *libc::__errno_location();
-        if libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0
+        let has_room = |number| {
+            let mut log = libc::pollfd { fd: number, events: libc::POLLOUT, revents: 0 };
+            libc::poll(&raw mut log, 1, 0) != 0
+        };
+        if has_room(log_number())
+            && libc::write(log_number(), bytes.as_ptr().cast(), bytes.len()) < 0
             && *libc::__errno_location() == libc::EBADF
+            && has_room(libc::STDERR_FILENO)
         {
             libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len());
         }
+        let has_room = has_room(log_number());
         *libc::__errno_location() = errno;
+        has_room
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Pid, getppid};
 
-use crate::process::forks;
+use crate::process::{forks, timers::abort};
 
 /// How long an application may take to end after it was interrupted.
 const GRACE_SECONDS: u64 = 2;
@@ -196,7 +196,7 @@ fn passed() {
     if next == NOTHING {
         return;
     }
-    // SAFETY: kill(2), write(2), raise(3) and _exit(2) are async-signal-safe, and the bytes are
+    // SAFETY: kill(2) and _exit(2) are async-signal-safe, and the bytes are
     // live.
     unsafe {
         if next == INTERRUPT {
@@ -207,10 +207,11 @@ fn passed() {
             return;
         }
         let length = LENGTH.load(Ordering::Acquire).min(LONGEST);
-        forks::write_to_log(std::slice::from_raw_parts(MESSAGE.0.get().cast(), length));
-        if next == ABORT {
+        let has_room =
+            forks::write_to_log(std::slice::from_raw_parts(MESSAGE.0.get().cast(), length));
+        if next == ABORT && has_room {
             // The stack follows in the log.
-            libc::raise(libc::SIGABRT);
+            abort();
         }
         libc::_exit(STATUS.load(Ordering::Relaxed));
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::process::forks;
+use crate::process::{forks, timers::abort};
 
 /// Ticks of the timer until the deadline.
 const TICKS: u32 = 8;
@@ -159,21 +159,25 @@ extern "C" fn on_tick(_signal: libc::c_int) {
         .as_ref()
         .filter(|(at, _)| *at == left - 1 && SERVING.load(Ordering::Relaxed) > 0)
     {
-        forks::write_to_log(message);
-        // SAFETY: the call is async-signal-safe, and touches no memory.
-        unsafe { libc::raise(libc::SIGUSR1) };
+        // The handler that writes the stacks would wait for a reader.
+        if forks::write_to_log(message) {
+            // SAFETY: the call is async-signal-safe, and touches no memory.
+            unsafe { libc::raise(libc::SIGUSR1) };
+        }
     }
     if left > 1 {
         return;
     }
-    forks::write_to_log(&passed.message);
+    let has_room = forks::write_to_log(&passed.message);
     // SAFETY: the calls are async-signal-safe, and touch no memory.
     unsafe {
         match passed.end {
             End::Status(status) => libc::_exit(status),
             End::Abort => {
-                libc::raise(libc::SIGABRT);
-                // The application has a handler for it.
+                if has_room {
+                    abort();
+                }
+                // Nobody reads the log, or the application has a handler for the signal.
                 libc::_exit(1)
             }
         }

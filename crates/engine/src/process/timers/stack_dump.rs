@@ -5,7 +5,7 @@
 
 use std::{
     ptr,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -15,6 +15,9 @@ use crate::process::forks;
 
 /// What is written. Never freed, since a signal handler may read it at any time.
 static MESSAGE: AtomicPtr<String> = AtomicPtr::new(ptr::null_mut());
+
+/// The handler that writes the stacks.
+static STACKS: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 
 /// A watch over something that should not take long; it ends on drop.
 pub(crate) struct Watch<'py> {
@@ -29,9 +32,12 @@ pub(crate) fn tell_after(py: Python<'_>, limit: Duration, message: String) -> Op
     MESSAGE.store(Box::into_raw(Box::new(message)), Ordering::Release);
     let timer = make_timer()?;
     let watch = Watch { py, timer };
-    // Ours is called when that has written the stacks.
-    let arguments = (signal(), forks::log_number(), true, true);
+    let arguments = (signal(), forks::log_number(), true, false);
     py.import("faulthandler").and_then(|module| module.call_method1("register", arguments)).ok()?;
+    // Ours is called first: it looks whether somebody reads the log.
+    let stacks =
+        set_action(tell as *const () as libc::sighandler_t, libc::SA_RESTART | libc::SA_ONSTACK);
+    STACKS.store(stacks, Ordering::Release);
     start(timer, limit);
     Some(watch)
 }
@@ -60,7 +66,6 @@ fn signal() -> libc::c_int {
 }
 
 fn make_timer() -> Option<libc::timer_t> {
-    set_action(tell as *const () as libc::sighandler_t, libc::SA_RESTART | libc::SA_ONSTACK);
     // SAFETY: all-zero is a valid value of each of these structures, and the fields that count are
     // set. The calls take pointers to live values.
     unsafe {
@@ -77,14 +82,17 @@ fn make_timer() -> Option<libc::timer_t> {
     }
 }
 
-fn set_action(handler: libc::sighandler_t, flags: libc::c_int) {
+/// Gives the handler that was there.
+fn set_action(handler: libc::sighandler_t, flags: libc::c_int) -> libc::sighandler_t {
     // SAFETY: all-zero is a valid action, and the fields that count are set. The handler is one of
     // the kernel's, or [`tell`], which calls only functions that are async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         (action.sa_sigaction, action.sa_flags) = (handler, flags);
         libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(signal(), &raw const action, ptr::null_mut());
+        let mut previous: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal(), &raw const action, &raw mut previous);
+        previous.sa_sigaction
     }
 }
 
@@ -99,7 +107,16 @@ fn start(timer: libc::timer_t, limit: Duration) {
 }
 
 /// Runs as a signal handler.
-extern "C" fn tell(_signal: libc::c_int) {
+extern "C" fn tell(signal: libc::c_int) {
+    // A handler must not wait for somebody to read the log.
+    if !forks::write_to_log(&[]) {
+        return;
+    }
+    let stacks = STACKS.load(Ordering::Acquire);
+    if ![libc::SIG_DFL, libc::SIG_IGN].contains(&stacks) {
+        // SAFETY: this is the handler that `faulthandler` has installed for this signal.
+        unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(stacks)(signal) };
+    }
     // SAFETY: the pointer is null or that of a box that is never freed.
     if let Some(message) = unsafe { MESSAGE.load(Ordering::Acquire).as_ref() } {
         forks::write_to_log(message.as_bytes());
