@@ -256,15 +256,25 @@ impl Place {
                 Err(error) => return Err(anyhow!(error).context(silent(&self.name))),
             }
             self.check_due(due)?;
-            let is_about_it = self.status()?.is_none_or(|status| match question {
-                Question::Stop => status.ending,
-                Question::Reload | Question::Status => {
-                    status.reloading || status.loading || status.ending
-                }
-            });
+            let is_about_it = self.has_left_its_name(&stream)?
+                || self.status()?.is_none_or(|status| match question {
+                    Question::Stop => status.ending,
+                    Question::Reload | Question::Status => {
+                        status.reloading || status.loading || status.ending
+                    }
+                });
             // It may have come to its end between the two: one more look at the answer.
             is_idle = !is_about_it;
         }
+    }
+
+    /// Has the pool at the other end of `stream` another name by now, or none? A warm pool that is
+    /// asked to stop leaves its name to the next.
+    fn has_left_its_name(&self, stream: &UnixStream) -> Result<bool> {
+        let peer = |stream: &UnixStream| sockopt::socket_peercred(stream).ok().map(|peer| peer.pid);
+        let found = connected(&self.directory, &self.name, TIME_LIMIT);
+        let found = found.with_context(|| silent(&self.name))?;
+        Ok(found.is_none_or(|found| peer(&found) != peer(stream)))
     }
 
     fn check_due(&self, due: Option<Instant>) -> Result<()> {

@@ -1,15 +1,16 @@
 //! A pool has as many processes as it may have, for as long as it may have them; what comes beyond
 //! that waits, and is then served cold or refused.
 
-use std::{collections::HashSet, fs, process::Command, thread};
+use std::{collections::HashSet, fs, process::Command, thread, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     support::{
         assertions::complete_response,
-        child_process::{Gate, RunningProcess},
+        child_process::{Gate, RunningProcess, piped},
         probe::CgiResponse,
+        waiting::exits_within,
         web_servers::eventually,
     },
     warm::{WarmSite, Who},
@@ -219,6 +220,28 @@ fn requests_that_wait_for_a_stopping_pool_fall_back_to_cold_cgi() {
         assert!(Who::of(&gated.response(occupied)).is_warm(), "{mode}: {}", gated.site.log());
         assert!(!gated.site.log().contains("W038"), "{mode}: {}", gated.site.log());
     }
+}
+
+#[test]
+fn stop_waits_until_a_pool_has_finished_its_requests() {
+    thread::scope(|scope| {
+        for mode in ["warm", "resident"] {
+            scope.spawn(move || {
+                let gated = Gated::started(mode, "");
+                let occupied = gated.occupy("slow");
+                let mut command = Command::new(gated.site.dir.wsgate());
+                command.args(["stop", &gated.pool()]).env_clear();
+                command.env("WSGATE_RUNTIME_DIR", gated.site.dir.path("run"));
+                let told = RunningProcess::start(piped(&mut command));
+                let pid = told.pid().as_raw_nonzero().get();
+                assert!(!exits_within(pid, Duration::from_secs(22)), "{:?}", told.end());
+                gated.gate.open();
+                assert!(Who::of(&gated.response(occupied)).is_warm(), "{}", gated.site.log());
+                let told = told.end();
+                assert_eq!(told.code(), Some(0), "{mode}: {told:?}");
+            });
+        }
+    });
 }
 
 #[test]
