@@ -6,8 +6,10 @@ use std::{
     process::{Child, Stdio},
 };
 
+use rustix::process::Signal;
+
 use crate::{
-    support::{assertions::codes, web_servers::eventually},
+    support::{assertions::codes, child_process::RunningProcess, web_servers::eventually},
     warm::WarmSite,
 };
 
@@ -61,5 +63,42 @@ fn a_client_that_stalls_ends_its_request_and_no_other_in_every_mode() {
         }
         let log = site.log();
         assert_eq!(codes(&log), ["W0604"; 4], "{mode}: {log}");
+    }
+}
+
+/// Stalls in a forked process before it begins with a request that has the header `X-Stalls`.
+const STALLS_BEFORE: &str = "
+    import os, time
+    BORN = os.getpid()
+    class Variables(type(os.environb)):
+        def __setitem__(self, name, value):
+            if name == b'HTTP_X_STALLS' and os.getpid() != BORN:
+                open(__file__ + '.stalls', 'w').close()
+                time.sleep(1000)
+            super().__setitem__(name, value)
+    class Data(dict):
+        pass
+    os.environb._data = os.environ._data = Data(os.environb._data)
+    os.environb.__class__ = Variables
+    def application(environ, start_response):
+        start_response('200 OK', [('Content-Type', 'text/plain')])
+        return [b'served']
+    ";
+
+#[test]
+fn a_request_that_is_ended_while_a_process_takes_it_is_not_served_cold() {
+    for mode in ["warm", "resident"] {
+        let site = WarmSite::of(mode, "", STALLS_BEFORE);
+        site.ask();
+        site.await_pools(1);
+        let stalls = site.dir.path("site/app.wsgi.stalls");
+        let mut request = site.request();
+        let running = RunningProcess::start(request.env("HTTP_X_STALLS", "1").stdin(Stdio::null()));
+        eventually("a process has taken it", || stalls.exists());
+        running.signal(Signal::TERM);
+        let ended = running.end();
+        assert!(ended.text().starts_with("Status: 503 "), "{mode}: {}", ended.text());
+        let log = site.log();
+        assert_eq!(codes(&log), ["W0606"], "{mode}: {log}");
     }
 }

@@ -283,8 +283,8 @@ fn hand_over(
     }
     drop(theirs);
     // From here on it may begin at any moment. It says so before it does.
-    let begins = matches!(await_packet(&connection, &end_bell, BEGINNING), Awaited::Packet);
-    if !begins {
+    let awaited = await_packet(&connection, &end_bell, BEGINNING);
+    if !matches!(awaited, Awaited::Packet) {
         // Either it has begun by now, or it never will.
         guard::signal_process(pid, &process, Signal::KILL);
         let limit = Timespec::try_from(BEGINNING).ok();
@@ -298,8 +298,11 @@ fn hand_over(
             end_bell,
             lifeline,
         })),
-        _ if begins => Err("its process ended before it began with the request".to_owned()),
-        _ => Err("its process did not begin with the request".to_owned()),
+        _ => match awaited {
+            Awaited::Packet => Err("its process ended before it began with the request".to_owned()),
+            Awaited::End => Ok(Handed::Ended(guard::reason(&end_bell))),
+            Awaited::Nothing => Err("its process did not begin with the request".to_owned()),
+        },
     }
 }
 
