@@ -15,8 +15,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     each_mode::{MODES, Mode, ServedApp},
-    pool::load::turn,
-    support::{probe::CgiResponse, web_servers::eventually},
+    pool::{PoolSetup, load::turn},
+    support::{
+        fastcgi_client::FastcgiRequest, pool::signal, probe::CgiResponse, web_servers::eventually,
+    },
 };
 
 /// Says in a file when it begins, is interrupted, and has cleaned up; and needs time in between.
@@ -104,5 +106,41 @@ fn an_application_that_is_interrupted_has_its_time_though_it_is_stopped_meanwhil
         });
         assert!(is_enough, "{mode:?}: {}", served.stop());
         served.stop();
+    });
+}
+
+#[test]
+fn a_worker_that_is_stopped_alone_interrupts_its_request_at_the_deadline() {
+    let code = "
+        import time
+        def application(environ, start_response):
+            if environ['PATH_INFO'] == '/sleep':
+                for _ in range(1000):
+                    time.sleep(0.1)
+            environ['wsgi.input'].read()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    let _turn = turn();
+    thread::scope(|scope| {
+        for threads in ["1", "2"] {
+            for path in ["/body", "/sleep"] {
+                scope.spawn(move || {
+                    let args = ["--timeout", "7", "--threads", threads];
+                    let pool = PoolSetup::new(code).args(&args).start();
+                    let worker = pool.workers(1)[0];
+                    let mut connection = pool.connect();
+                    connection.send(&FastcgiRequest::post(path, "body").before_body());
+                    thread::sleep(Duration::from_secs(1));
+                    signal(worker, Signal::STOP);
+                    thread::sleep(Duration::from_millis(4500));
+                    signal(worker, Signal::CONT);
+                    let status = connection.response().valid().status;
+                    assert_eq!(status, 504, "{threads} {path}: {}", pool.log());
+                    assert_eq!(pool.workers(1), [worker], "{threads} {path}");
+                    pool.stop();
+                });
+            }
+        }
     });
 }

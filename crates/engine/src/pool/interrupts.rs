@@ -23,6 +23,7 @@ use crate::{
             Stack, {self},
         },
     },
+    wsgi::Clock,
 };
 
 /// Least time from one look to the next.
@@ -91,7 +92,7 @@ impl Shared {
             // Who ends this thread may have the interpreter.
             drop(over);
             if self.watched.has_late_follower() {
-                Python::attach(|py| self.watched.interrupt_followers(py));
+                Python::attach(|py| self.watched.interrupt_followers(py, Clock::Running));
             }
             over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         }

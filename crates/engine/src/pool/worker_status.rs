@@ -26,7 +26,7 @@ use crate::{
     process::forks::{
         Descriptor, {self},
     },
-    wsgi::{Interrupted, Interruptible},
+    wsgi::{Clock, Interrupted, Interruptible},
 };
 
 /// What the supervisor sees, and what makes it look.
@@ -196,19 +196,23 @@ impl Watched {
     /// Runs in the main thread, which is the first. Was anything overdue?
     fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<bool> {
         let has_late_follower = self.has_late_follower();
-        self.interrupt_followers(py);
-        let request = self.serving(0).clone();
-        match request.is_some_and(|request| request.interrupt_here()) {
-            true => Err(Interrupted::new_err("timeout")),
-            false => Ok(has_late_follower),
+        // Where nothing is late by the clock of this process, only this process was stopped.
+        for clock in [Clock::Running, Clock::Monotonic] {
+            let has_interrupted = self.interrupt_followers(py, clock);
+            let request = self.serving(0).clone();
+            if request.is_some_and(|request| request.interrupt_here(clock)) {
+                return Err(Interrupted::new_err("timeout"));
+            }
+            if has_interrupted || has_late_follower {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
-    /// Interrupts what is overdue in other threads than the main one.
-    pub(crate) fn interrupt_followers(&self, py: Python<'_>) {
-        for request in self.followers() {
-            request.interrupt_thread(py);
-        }
+    /// Interrupts what is overdue by `clock` in other threads than the main one. Was anything?
+    pub(crate) fn interrupt_followers(&self, py: Python<'_>, clock: Clock) -> bool {
+        self.followers().filter(|request| request.interrupt_thread(py, clock)).count() > 0
     }
 
     /// Is a request of another thread than the main one overdue, so that

@@ -15,7 +15,10 @@ use std::{
 };
 
 use pyo3::{ffi, prelude::*};
-use wire::running_clock::now;
+use wire::{
+    running_clock::{now, recently},
+    scoreboard,
+};
 
 use crate::wsgi::error::{Interrupted, is_timeout};
 
@@ -37,11 +40,23 @@ struct Request {
     state: Mutex<State>,
 }
 
+/// The clock by which a request is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// That of [`wire::running_clock`] in this process.
+    Running,
+    /// The monotonic clock. The supervisor's clock is behind it, and ahead of this process's where
+    /// only this process was stopped.
+    Monotonic,
+}
+
 /// By when a request has to be over.
 #[derive(Debug)]
 struct Limit {
     /// By the clock of [`wire::running_clock`].
     deadline: u64,
+    /// The same by the monotonic clock.
+    monotonic_deadline: u64,
     /// Python's name of the thread; nothing for the main thread, which is interrupted by signal
     /// handlers.
     python_thread: Option<c_long>,
@@ -51,6 +66,9 @@ struct Limit {
 struct State {
     stage: Stage,
     awaited: Option<Awaited>,
+    /// When the supervisor has had the request interrupted, if that was before the deadline of
+    /// [`Clock::Running`].
+    interrupted_at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +113,14 @@ impl Interruptible {
     /// [`wire::running_clock`]. `python_thread` is Python's name of this thread, unless it is the
     /// main thread.
     pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
-        Self::new(Some(Limit { deadline, python_thread }))
+        let stopped = scoreboard::recently().saturating_sub(recently());
+        let monotonic_deadline = deadline.saturating_add(stopped);
+        Self::new(Some(Limit { deadline, monotonic_deadline, python_thread }))
     }
 
     fn new(limit: Option<Limit>) -> Self {
-        let state = Mutex::new(State { stage: Stage::Open, awaited: None });
+        let state =
+            Mutex::new(State { stage: Stage::Open, awaited: None, interrupted_at: u64::MAX });
         Self(Arc::new(Request { limit, thread: thread::current().id(), state }))
     }
 
@@ -124,8 +145,10 @@ impl Interruptible {
     /// How long a wait for the client may last from now on; without an end if there is no deadline.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let deadline = self.0.limit.as_ref()?.deadline;
+        let state = self.state();
+        let deadline = deadline.min(state.interrupted_at);
         let now = now();
-        let until = if self.state().is_running() || now < deadline {
+        let until = if state.is_running() || now < deadline {
             deadline
         } else {
             deadline.saturating_add(GRACE_MILLISECONDS)
@@ -133,27 +156,24 @@ impl Interruptible {
         Some(Duration::from_millis(until.saturating_sub(now)))
     }
 
-    /// Interrupts the request if it is late. Tells the caller, a signal handler in the thread of
-    /// the request, whether to raise the exception.
-    pub(crate) fn interrupt_here(&self) -> bool {
-        let mut state = self.state();
-        let is_late = self.is_late(&state);
-        if is_late {
-            state.stage = Stage::Interrupted;
-        }
-        is_late
+    /// Interrupts the request if it is late by `clock`. Tells the caller, a signal handler in the
+    /// thread of the request, whether to raise the exception.
+    pub(crate) fn interrupt_here(&self, clock: Clock) -> bool {
+        self.interrupt_late(&mut self.state(), clock)
     }
 
-    /// Interrupts the request, which another thread than the main one serves, if it is late.
-    pub(crate) fn interrupt_thread(&self, py: Python<'_>) {
+    /// Interrupts the request, which another thread than the main one serves, if it is late by
+    /// `clock`. Tells whether it is.
+    pub(crate) fn interrupt_thread(&self, py: Python<'_>, clock: Clock) -> bool {
         let exception = py.get_type::<Interrupted>();
         let mut state = self.state();
-        if let Some(thread) = self.python_thread()
-            && self.is_late(&state)
-        {
-            set_exception(py, thread, Some(&exception));
-            state.stage = Stage::Interrupted;
-        }
+        self.python_thread().is_some_and(|thread| {
+            let is_late = self.interrupt_late(&mut state, clock);
+            if is_late {
+                set_exception(py, thread, Some(&exception));
+            }
+            is_late
+        })
     }
 
     /// The response has ended. From now on only the deadline interrupts the request. An exception
@@ -192,7 +212,11 @@ impl Interruptible {
         // Other threads of the application may read the body, and only the request's own can be
         // interrupted.
         let is_ours = self.0.thread == thread::current().id();
-        let is_late = self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline);
+        let is_late = self
+            .0
+            .limit
+            .as_ref()
+            .is_some_and(|limit| now() >= limit.deadline.min(state.interrupted_at));
         if is_ours && !is_late {
             // The request may still be interrupted at its deadline.
             let piece =
@@ -229,8 +253,17 @@ impl Interruptible {
         }
     }
 
-    fn is_late(&self, state: &State) -> bool {
-        state.is_running() && self.0.limit.as_ref().is_some_and(|limit| now() >= limit.deadline)
+    fn interrupt_late(&self, state: &mut State, clock: Clock) -> bool {
+        let is_late = state.is_running()
+            && self.0.limit.as_ref().is_some_and(|limit| match clock {
+                Clock::Running => now() >= limit.deadline,
+                Clock::Monotonic => scoreboard::now() >= limit.monotonic_deadline,
+            });
+        if is_late {
+            state.stage = Stage::Interrupted;
+            state.interrupted_at = now();
+        }
+        is_late
     }
 
     fn python_thread(&self) -> Option<c_long> {
