@@ -5,4 +5,5 @@ pub mod error_log;
 pub mod error_page;
 pub mod escape;
 pub mod message;
+pub mod process_exit;
 pub mod request_id;
