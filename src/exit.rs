@@ -1,63 +1,63 @@
-//! Exit codes: all there are.
+//! The exit codes of the program, and errors that end a command.
 
 use std::process::ExitCode;
 
 use diagnostics::message::LogMessage;
 
-/// How the program ends.
+/// The exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done; in CGI, a complete response was sent, even if it was an error page.
-    Done,
-    /// The thing asked for failed.
-    Failed,
-    /// The words of the command line are wrong.
+    /// The command succeeded; in CGI, a complete response was sent, even an error page.
+    Success,
+    /// The command failed.
+    Failure,
+    /// The arguments are wrong.
     Usage,
-    /// A defect of ours.
+    /// A defect of wsgate.
     Bug,
     /// The settings are wrong: a file, a virtualenv, an interpreter.
     Settings,
-    /// A person has interrupted it (SIGINT).
+    /// SIGINT interrupted the command.
     Interrupted,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
+            Exit::Success => 0,
+            Exit::Failure => 1,
             Exit::Usage => 2,
             // EX_SOFTWARE and EX_CONFIG of sysexits.h.
             Exit::Bug => 70,
             Exit::Settings => 78,
-            // As a shell says it: 128 and the number of the signal.
+            // As shells report it: 128 and the number of the signal.
             Exit::Interrupted => 130,
         })
     }
 }
 
-/// A command that could not do what was asked, for a reason to be told to whoever typed it.
+/// Why a command cannot do what was asked.
 #[derive(Debug)]
-pub(crate) struct Complaint {
-    /// How the program ends.
+pub(crate) struct CommandError {
+    /// The exit code of the program.
     pub(crate) exit: Exit,
-    /// Why.
-    pub(crate) entry: LogMessage,
+    /// The log message for the person who started the command.
+    pub(crate) message: LogMessage,
 }
 
-impl Complaint {
-    /// The words of the command line are wrong.
-    pub(crate) fn usage(entry: LogMessage) -> Self {
-        Self { exit: Exit::Usage, entry }
+impl CommandError {
+    /// The arguments are wrong.
+    pub(crate) fn usage(message: LogMessage) -> Self {
+        Self { exit: Exit::Usage, message }
     }
 
     /// The settings are wrong.
-    pub(crate) fn settings(entry: LogMessage) -> Self {
-        Self { exit: Exit::Settings, entry }
+    pub(crate) fn settings(message: LogMessage) -> Self {
+        Self { exit: Exit::Settings, message }
     }
 
-    /// The thing asked for failed.
-    pub(crate) fn failed(entry: LogMessage) -> Self {
-        Self { exit: Exit::Failed, entry }
+    /// The command failed.
+    pub(crate) fn failed(message: LogMessage) -> Self {
+        Self { exit: Exit::Failure, message }
     }
 }

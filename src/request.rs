@@ -1,5 +1,5 @@
-//! What the gateway itself knows of a request: enough to name it in the log and to answer it when
-//! nobody else can.
+//! A request as the gateway knows it: enough to name the request in the log, and to send an error
+//! page.
 
 use std::{
     env,
@@ -25,11 +25,11 @@ use crate::exit::Exit;
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Names it in the log and on error pages.
+    /// Names the request in the log and on error pages.
     pub(crate) id: String,
-    /// How the head of its response is written.
+    /// How the response headers are written.
     pub(crate) form: ResponseFormat,
-    /// May the client see why it failed?
+    /// Do error pages show the reason?
     pub(crate) debug: bool,
     /// Variables that differ from those of the process.
     pub(crate) variables: Vec<(OsString, OsString)>,
@@ -59,8 +59,12 @@ impl Request {
         }
     }
 
-    /// A request of our own making.
-    pub(crate) fn made(method: &str, target: &str, variables: Vec<(OsString, OsString)>) -> Self {
+    /// A request that wsgate makes itself.
+    pub(crate) fn synthetic(
+        method: &str,
+        target: &str,
+        variables: Vec<(OsString, OsString)>,
+    ) -> Self {
         Self {
             id: request_id::new(),
             form: ResponseFormat::Cgi,
@@ -83,35 +87,35 @@ impl Request {
         format!("{} {}", self.method, self.target)
     }
 
-    /// Does its response have no body (RFC 3875 4.3.3)?
+    /// Does the response have no body (RFC 3875 4.3.3)?
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
-    /// Writes an entry about it to the error log.
-    pub(crate) fn log(&self, entry: &LogMessage) {
-        error_log::write(entry.for_log(self).as_bytes(), self);
+    /// Writes a log message about this request.
+    pub(crate) fn log(&self, message: &LogMessage) {
+        error_log::write(message.for_log(self).as_bytes(), self);
     }
 
-    /// Logs `entry` and answers with `status`. To have sent a whole error page is to be done.
-    pub(crate) fn refuse(&self, status: Status, entry: &LogMessage, response: OwnedFd) -> Exit {
+    /// Logs `message`, and sends an error page of `status`; a complete page is success.
+    pub(crate) fn refuse(&self, status: Status, message: &LogMessage, response: OwnedFd) -> Exit {
         let mut response = File::from(response);
-        let exit = self.refuse_on(status, entry, &mut response);
-        if exit == Exit::Done {
+        let exit = self.refuse_on(status, message, &mut response);
+        if exit == Exit::Success {
             end_response(OwnedFd::from(response), true);
         }
         exit
     }
 
-    /// As [`Self::refuse`], with a response that is not closed.
+    /// Refuses as [`Self::refuse`] does, and leaves `response` open.
     pub(crate) fn refuse_on(
         &self,
         status: Status,
-        entry: &LogMessage,
+        message: &LogMessage,
         mut response: impl io::Write,
     ) -> Exit {
-        self.log(entry);
-        let detail = self.debug.then(|| entry.for_client());
+        self.log(message);
+        let detail = self.debug.then(|| message.for_client());
         let page = Page {
             status,
             request_id: &self.id,
@@ -119,9 +123,9 @@ impl Request {
             head_only: self.is_head(),
         };
         match response.write_all(&page.render(self.form)).and_then(|()| response.flush()) {
-            Ok(()) => Exit::Done,
-            // Nobody reads it, which nobody needs to hear of.
-            Err(_) => Exit::Failed,
+            Ok(()) => Exit::Success,
+            // The web server has closed the response, and needs no log message about that.
+            Err(_) => Exit::Failure,
         }
     }
 }
@@ -132,7 +136,7 @@ impl fmt::Display for Request {
     }
 }
 
-/// Is the variable `name` there and not empty?
-pub(crate) fn filled(name: &str) -> Option<OsString> {
+/// The environment variable `name`, if it is not empty.
+pub(crate) fn nonempty_variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.as_bytes().is_empty())
 }

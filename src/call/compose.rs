@@ -1,4 +1,4 @@
-//! The variables and the body of a request that is described on the command line (RFC 3875 4.1).
+//! The variables and the body of a request that the arguments describe (RFC 3875 4.1).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -29,15 +29,18 @@ use rustix::{
     fs::{Mode, OFlags, fcntl_setfl, open as open_file},
 };
 
-use crate::{call::args::Call, config::settings::AT_A_TERMINAL, request::Request};
+use crate::{
+    call::args::CallArgs, config::settings::INTERACTIVE_TIMEOUT_SECS, request::Request,
+    system::host_port::HostPort,
+};
 
-/// A request that can be made.
-pub(super) struct Composed {
+/// A request that can be sent.
+pub(super) struct ComposedRequest {
     pub(super) request: Request,
     pub(super) body: OwnedFd,
 }
 
-/// Variables in the making; a header that comes again joins the first.
+/// The variables of a request; a repeated header is joined to the first.
 #[derive(Default)]
 struct Variables(Vec<(OsString, OsString)>);
 
@@ -67,36 +70,31 @@ impl Variables {
     }
 }
 
-impl Composed {
-    /// Composes the request for `target` that `call` describes; `script` is the file that it is
-    /// for, if it is for one.
-    pub(super) fn new(call: &Call, target: &str, script: Option<&OsStr>) -> Result<Self> {
-        let target = Target::parse(call, target)?;
+impl ComposedRequest {
+    /// The request for `target` that `args` describe; `script` is the file of the application, if
+    /// it is in a file.
+    pub(super) fn new(args: &CallArgs, target: &str, script: Option<&OsStr>) -> Result<Self> {
+        let call = &args.call;
+        let target = Target::parse(args, target)?;
         let method =
             call.method.as_deref().unwrap_or(if call.data.is_empty() { "GET" } else { "POST" });
         if !is_token(method) {
-            bail!("`{method}` is no method: write GET, POST or any other word");
+            bail!("`{method}` is not a method: write GET, POST or another name");
         }
         let mut variables = Variables::default();
-        let port = match target.host.rsplit_once(':') {
-            Some((_, port))
-                if !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit()) =>
-            {
-                port.to_owned()
-            }
-            _ => if target.https { "443" } else { "80" }.to_owned(),
-        };
-        let name = target.host.strip_suffix(&format!(":{port}")).unwrap_or(&target.host);
+        let usual_port = if target.https { "443" } else { "80" };
+        let HostPort { host, port } = HostPort::split(&target.host);
+        let port = port.unwrap_or(usual_port);
         for (name, value) in [
             ("GATEWAY_INTERFACE", "CGI/1.1"),
             ("SERVER_SOFTWARE", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
             ("SERVER_PROTOCOL", "HTTP/1.1"),
-            ("SERVER_NAME", name),
-            ("SERVER_PORT", &port),
+            ("SERVER_NAME", host),
+            ("SERVER_PORT", port),
             ("REMOTE_ADDR", "127.0.0.1"),
             ("REQUEST_METHOD", method),
             ("REQUEST_URI", &target.request_uri),
-            ("SCRIPT_NAME", call.options.script_name.as_deref().unwrap_or_default()),
+            ("SCRIPT_NAME", args.request.script_name.as_deref().unwrap_or_default()),
             ("QUERY_STRING", &target.query),
             ("HTTP_HOST", &target.host),
             ("HTTP_USER_AGENT", concat!("wsgate/", env!("CARGO_PKG_VERSION"))),
@@ -112,7 +110,7 @@ impl Composed {
             variables.set("SCRIPT_FILENAME", script);
         }
         if let Some(credentials) = &call.auth {
-            // The value may be half a password: the message does not show it.
+            // The value may be a part of a password: the message does not show it.
             ensure!(credentials.contains(':'), "--auth has no colon: write USER:PASSWORD");
             variables.set(
                 "HTTP_AUTHORIZATION",
@@ -123,8 +121,8 @@ impl Composed {
             variables.set("REMOTE_USER", user);
             variables.set("AUTH_TYPE", "Basic");
         }
-        let patience = call.options.timeout.unwrap_or(AT_A_TERMINAL);
-        let body = match body(&call.data, patience)? {
+        let timeout_secs = args.request.timeout.unwrap_or(INTERACTIVE_TIMEOUT_SECS);
+        let body = match body(&call.data, timeout_secs)? {
             Some((body, length)) => {
                 variables.set("CONTENT_LENGTH", length.to_string());
                 variables.set("CONTENT_TYPE", "application/x-www-form-urlencoded");
@@ -132,29 +130,29 @@ impl Composed {
             }
             None => File::open("/dev/null").context("an empty request body")?.into(),
         };
-        // What is said explicitly wins over all that was made up.
-        let mut given: Vec<&str> = Vec::new();
+        // A header on the command line replaces that of wsgate.
+        let mut replaced: Vec<&str> = Vec::new();
         for header in &call.headers {
             let (name, value) = header
                 .split_once(':')
                 .filter(|(name, value)| {
                     is_token(name) && !value.contains(|c: char| c.is_control() && c != '\t')
                 })
-                .with_context(|| format!("`{header}` is no header: write `Name: value`"))?;
-            if !given.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                .with_context(|| format!("`{header}` is not a header: write `Name: value`"))?;
+            if !replaced.iter().any(|known| known.eq_ignore_ascii_case(name)) {
                 variables.0.retain(|(known, _)| {
                     *known != *format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"))
                 });
-                given.push(name);
+                replaced.push(name);
             }
             variables.header(name, value.trim());
         }
-        Ok(Self { request: Request::made(method, &target.request_uri, variables.0), body })
+        Ok(Self { request: Request::synthetic(method, &target.request_uri, variables.0), body })
     }
 }
 
-/// Shows the variables of `request` on standard error.
-pub(super) fn show(request: &Request) {
+/// Prints the variables of `request` to standard error.
+pub(super) fn print_variables(request: &Request) {
     let mut variables: Vec<_> = request.variables.iter().collect();
     variables.sort();
     let mut shown = String::new();
@@ -163,17 +161,17 @@ pub(super) fn show(request: &Request) {
         // Writing to a string cannot fail.
         let _ = writeln!(shown, "> {}={}", Escaped(&name), Escaped(&value));
     }
-    // If standard error is closed there is nobody to show them to.
+    // A closed standard error has no reader.
     let _ = io::stderr().lock().write_all(shown.as_bytes());
 }
 
-/// Is it what methods and header names are made of (RFC 9110 5.6.2)?
-fn is_token(word: &str) -> bool {
-    !word.is_empty()
-        && word.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+/// Is `name` a token, as methods and header names are (RFC 9110 5.6.2)?
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
 }
 
-/// What is requested, taken apart.
+/// The parts of TARGET.
 struct Target {
     https: bool,
     host: String,
@@ -183,9 +181,9 @@ struct Target {
 }
 
 impl Target {
-    fn parse(call: &Call, target: &str) -> Result<Self> {
-        let mut https = call.https;
-        let mut host = call.host.clone();
+    fn parse(args: &CallArgs, target: &str) -> Result<Self> {
+        let mut https = args.call.https;
+        let mut host = args.call.host.clone();
         let mut target = target;
         if let Some((scheme @ ("http" | "https"), rest)) = target.split_once("://") {
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -196,13 +194,13 @@ impl Target {
         if host.is_empty()
             || host.contains(|character: char| character.is_whitespace() || character == '/')
         {
-            bail!("`{host}` is no host: write NAME or NAME:PORT");
+            bail!("`{host}` is not a host: write NAME or NAME:PORT");
         }
-        let script_name = call.options.script_name.as_deref().unwrap_or_default();
+        let script_name = args.request.script_name.as_deref().unwrap_or_default();
         if !(target.is_empty() || target.starts_with('/') || target.starts_with('?')) {
-            bail!("`{target}` is no target: write /path?query, or a whole URL");
+            bail!("`{target}` is not a target: write /path?query, or a full URL");
         }
-        // A fragment is the browser's affair.
+        // The browser keeps the fragment.
         let target = target.split('#').next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = if path.is_empty() && script_name.is_empty() { "/" } else { path };
@@ -218,13 +216,13 @@ impl Target {
 }
 
 /// The request body and its length in bytes.
-fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
+fn body(data: &[String], timeout_secs: u64) -> Result<Option<(OwnedFd, u64)>> {
     if data.is_empty() {
         return Ok(None);
     }
     let mut file = match data {
-        // Read from where it is, however large it may be.
-        [only] if only.starts_with('@') && only != "@-" => open(&only[1..], patience)?,
+        // The file itself: it may be large.
+        [only] if only.starts_with('@') && only != "@-" => open(&only[1..], timeout_secs)?,
         _ => {
             let mut file = tempfile::tempfile().context("a temporary file for the request body")?;
             for (position, piece) in data.iter().enumerate() {
@@ -234,7 +232,7 @@ fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
                 match piece.strip_prefix('@') {
                     Some("-") => io::copy(&mut io::stdin().lock(), &mut file)
                         .context("standard input as request body")?,
-                    Some(path) => io::copy(&mut open(path, patience)?, &mut file)
+                    Some(path) => io::copy(&mut open(path, timeout_secs)?, &mut file)
                         .with_context(|| format!("`{path}` as request body"))?,
                     None => file.write_all(piece.as_bytes()).map(|()| 0)?,
                 };
@@ -245,10 +243,10 @@ fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
     };
     let found = file.metadata()?;
     if found.is_dir() {
-        bail!("a directory is no request body");
+        bail!("a directory cannot be a request body");
     }
     if !found.is_file() {
-        // A pipe or device: only reading it tells how long it is.
+        // A pipe or device: its length is known only after reading it.
         let mut copy = tempfile::tempfile().context("a temporary file for the request body")?;
         io::copy(&mut file, &mut copy)?;
         copy.rewind()?;
@@ -258,20 +256,21 @@ fn body(data: &[String], patience: u64) -> Result<Option<(OwnedFd, u64)>> {
     Ok(Some((file.into(), length)))
 }
 
-/// Opens a file with a request body. A named pipe gets `patience` seconds for its writer, or no
-/// limit with 0.
-fn open(path: &str, patience: u64) -> Result<File> {
+/// Opens a file with a request body. Waits `timeout_secs` for the writer of a named pipe, without a
+/// limit if it is 0.
+fn open(path: &str, timeout_secs: u64) -> Result<File> {
     let cannot = || format!("the file `{path}` for the request body cannot be opened");
     let is_fifo = fs::metadata(path).with_context(cannot)?.file_type().is_fifo();
     if !is_fifo {
         return File::open(path).with_context(cannot);
     }
-    // Without this flag, opening waits for a writer.
+    // Without NONBLOCK, opening waits for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let pipe = open_file(path, flags, Mode::empty()).with_context(cannot)?;
-    let limit = Timespec::try_from(Duration::from_secs(patience)).ok().filter(|_| patience > 0);
+    let limit = Timespec::try_from(Duration::from_secs(timeout_secs)).ok();
+    let limit = limit.filter(|_| timeout_secs > 0);
     if poll(&mut [PollFd::new(&pipe, PollFlags::IN)], limit.as_ref())? == 0 {
-        bail!("`{path}` is a named pipe into which nobody has written for {patience} s");
+        bail!("no process has written to the named pipe `{path}` for {timeout_secs} s");
     }
     fcntl_setfl(&pipe, OFlags::empty())?;
     Ok(pipe.into())

@@ -1,5 +1,5 @@
-//! One request from the shell: composed as a web server composes it, run as a CGI request is run,
-//! printed.
+//! `wsgate call`: makes one request as a web server does, serves it as a CGI request, and prints the
+//! response.
 
 pub(crate) mod args;
 mod compose;
@@ -13,124 +13,106 @@ use std::{
     io::{
         BufReader, {self},
     },
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
-    thread,
+    os::unix::ffi::OsStrExt as _,
     time::Duration,
 };
 
 use diagnostics::message::{Code, LogMessage};
-use rustix::pipe::{PipeFlags, pipe_with};
 use wire::{app::Source, launch::Work};
 
 use crate::{
-    call::{args::Call, compose::Composed, print::Printed},
+    call::{args::CallArgs, compose::ComposedRequest, print::Printed},
     config::{
         script_line,
-        settings::{AT_A_TERMINAL, Settings, application},
+        settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
     },
-    exit::{Complaint, Exit},
-    guard::{
-        Channels, {self},
-    },
+    exit::{CommandError, Exit},
+    guard,
 };
 
-/// Makes the request and prints the response.
+/// Makes the request, and prints the response.
 ///
 /// # Errors
-/// If it cannot be made.
-pub(crate) fn run(words: &Call) -> Result<Exit, Complaint> {
-    if let Some(server) = &words.via {
-        return crate::call::via::run(words, server);
+/// If the request cannot be made.
+pub(crate) fn run(args: &CallArgs) -> Result<Exit, CommandError> {
+    if let Some(server) = &args.via.via {
+        return via::run(args, server);
     }
     let (app, base) =
-        application(words.app.as_deref().unwrap_or_default()).map_err(Complaint::usage)?;
+        application(args.app.as_deref().unwrap_or_default()).map_err(CommandError::usage)?;
     let script = match &app.source {
         Source::File(path) => Some(OsStr::from_bytes(path)),
         Source::Module(_) => None,
     };
-    let options =
-        script_line::complete(words.options.clone(), &app, &base).map_err(Complaint::settings)?;
-    let words = Call { options, ..words.clone() };
+    let options = script_line::complete(args.script_options(), &app, &base)
+        .map_err(CommandError::settings)?;
+    let args = CallArgs { request: options.request.clone(), ..args.clone() };
     // Files for the body are opened before the working directory changes.
-    let Composed { mut request, body } = composed(&words, words.target.as_deref(), script)?;
-    let settings = Settings::resolve(&words.options, app, &base).map_err(Complaint::settings)?;
+    let composed = compose(&args, args.target.as_deref(), script)?;
+    let ComposedRequest { mut request, body } = composed;
+    let settings = Settings::resolve(&options, app, &base).map_err(CommandError::settings)?;
     let load_timeout =
-        words.options.timeout.is_none().then_some(Duration::from_secs(AT_A_TERMINAL));
+        options.request.timeout.is_none().then_some(Duration::from_secs(INTERACTIVE_TIMEOUT_SECS));
     let settings = Settings { load_timeout, ..settings };
     request.debug = settings.debug;
-    let (printed, exit) = through_pipe(
+    let (printed, exit) = guard::run_with_pipe(
         body,
         |channels| guard::run(&settings, Work::Cgi, &request, channels),
         |response| {
-            crate::call::print::response(
+            print::response(
                 BufReader::new(File::from(response)),
-                words.include,
+                args.call.include,
                 request.is_head(),
             )
         },
     )
     .map_err(not_passed_on)?;
     if exit == Exit::Interrupted {
-        // The log message has said so.
+        // A log message says so.
         return Ok(exit);
     }
     Ok(match printed.map_err(not_passed_on)? {
-        Printed::Response { status } if status < 400 && exit == Exit::Done => Exit::Done,
-        // The page or the log message has said why.
-        Printed::Response { .. } => Exit::Failed,
-        // Only a response that could not be made ends here, and the log says why.
-        Printed::NoHead(_) => {
+        Printed::Response { status } if status < 400 && exit == Exit::Success => Exit::Success,
+        // The error page or a log message gives the reason.
+        Printed::Response { .. } => Exit::Failure,
+        // The response could not be sent, and a log message gives the reason.
+        Printed::NotAResponse(_) => {
             return Err(not_passed_on(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "it ended within its head",
+                "it ended within its headers",
             )));
         }
-        Printed::ReaderGone => Exit::Done,
+        Printed::OutputClosed => Exit::Success,
     })
 }
 
-/// The request that `words` describe; shown, if they say so.
-fn composed(
-    words: &Call,
+/// The request that `args` describe, printed if `--verbose` is given.
+fn compose(
+    args: &CallArgs,
     target: Option<&str>,
     script: Option<&OsStr>,
-) -> Result<Composed, Complaint> {
-    let composed = Composed::new(words, target.unwrap_or("/"), script)
-        .map_err(|error| wrong_words(format!("{error:#}")))?;
-    if words.verbose {
-        crate::call::compose::show(&composed.request);
+) -> Result<ComposedRequest, CommandError> {
+    let composed = ComposedRequest::new(args, target.unwrap_or("/"), script)
+        .map_err(|error| wrong_argument(format!("{error:#}")))?;
+    if args.call.verbose {
+        compose::print_variables(&composed.request);
     }
     Ok(composed)
 }
 
-fn wrong_words(sentence: String) -> Complaint {
-    Complaint::usage(
-        LogMessage::error(Code::BadSetting, sentence).hint("`wsgate call --help` shows the forms"),
+fn wrong_argument(sentence: String) -> CommandError {
+    CommandError::usage(
+        LogMessage::error(Code::BadSetting, sentence)
+            .hint("`wsgate call --help` shows the forms of each option"),
     )
 }
 
-fn not_passed_on(error: io::Error) -> Complaint {
-    Complaint::failed(
+fn not_passed_on(error: io::Error) -> CommandError {
+    CommandError::failed(
         LogMessage::error(
             Code::NotWritten,
             format!("the response could not be passed on: {error}"),
         )
-        .hint("look at what standard output is connected to"),
+        .hint("check what standard output is connected to"),
     )
-}
-
-/// Runs `work` with the body `body`, while `read` gets its response through a pipe.
-pub(crate) fn through_pipe<T: Send>(
-    body: OwnedFd,
-    work: impl FnOnce(Channels) -> Exit + Send,
-    read: impl FnOnce(OwnedFd) -> T,
-) -> io::Result<(T, Exit)> {
-    let (ours, response) = pipe_with(PipeFlags::CLOEXEC)?;
-    thread::scope(|scope| {
-        let worker =
-            thread::Builder::new().spawn_scoped(scope, || work(Channels { body, response }))?;
-        let read = read(ours);
-        let exit = worker.join().unwrap_or(Exit::Bug);
-        Ok((read, exit))
-    })
 }

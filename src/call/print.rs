@@ -1,27 +1,27 @@
-//! A CGI response, as a web server would pass it on: the head taken apart, the body byte for byte.
+//! Prints a CGI response as a web server sends it: the headers parsed, the body unchanged.
 
 use std::io::{
     BufRead, Read as _, Write, {self},
 };
 
-/// Longest head that is read.
-const LONGEST_HEAD: u64 = 1 << 20;
+/// Most bytes of response headers that are read.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
 
-/// What came of it.
+/// The result of printing a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Printed {
     /// A response with this status.
     Response {
-        /// Three digits; 200 where the response names none.
+        /// Three digits; 200 if the response has none.
         status: u16,
     },
-    /// What came is no head, or not the whole of one. Nothing was printed.
-    NoHead(Vec<u8>),
-    /// Whoever read our output had enough.
-    ReaderGone,
+    /// The bytes are not response headers, or not all of them. Nothing was printed.
+    NotAResponse(Vec<u8>),
+    /// The reader of standard output has closed it.
+    OutputClosed,
 }
 
-/// Prints the response that comes from `response`; its head too with `include`.
+/// Prints the response that `response` reads, with its headers if `include` is set.
 pub(super) fn response(
     mut response: impl BufRead,
     include: bool,
@@ -29,27 +29,27 @@ pub(super) fn response(
 ) -> io::Result<Printed> {
     let mut fields = Vec::new();
     let mut status = None;
-    let mut head = Vec::new();
-    let mut source = response.by_ref().take(LONGEST_HEAD);
+    let mut headers = Vec::new();
+    let mut source = response.by_ref().take(MAX_HEADER_BYTES);
     loop {
-        let begin = head.len();
-        source.read_until(b'\n', &mut head)?;
-        let line = &head[begin..];
+        let begin = headers.len();
+        source.read_until(b'\n', &mut headers)?;
+        let line = &headers[begin..];
         if !line.ends_with(b"\n") {
-            return Ok(Printed::NoHead(head));
+            return Ok(Printed::NotAResponse(headers));
         }
         let line = line.trim_ascii_end();
         if line.is_empty() {
             break;
         }
         match line.iter().position(|&byte| byte == b':') {
-            None | Some(0) => return Ok(Printed::NoHead(head)),
+            None | Some(0) => return Ok(Printed::NotAResponse(headers)),
             Some(colon) if line[..colon].eq_ignore_ascii_case(b"Status") => {
                 status = Some(String::from_utf8_lossy(line[colon + 1..].trim_ascii()).into_owned());
             }
             Some(colon) => {
                 if line[..colon].eq_ignore_ascii_case(b"Location") {
-                    // A redirect need not say so by its status (RFC 3875 6.2.3).
+                    // A redirect may leave out the status (RFC 3875 6.2.3).
                     status.get_or_insert_with(|| "302 Found".to_owned());
                 }
                 fields.extend([line, b"\r\n"].concat());
@@ -70,7 +70,7 @@ pub(super) fn response(
         output.flush()
     })();
     match passed {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::ReaderGone),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::OutputClosed),
         Err(error) => Err(error),
         Ok(()) => {
             let code = status.get(..3).and_then(|code| code.parse().ok());
@@ -79,9 +79,9 @@ pub(super) fn response(
     }
 }
 
-/// Passes on what comes as it comes: a stream is to be seen while it runs.
+/// Passes on each piece at once: a stream is visible while it runs.
 fn pass_on(from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
-    // A head that stands alone is to be seen, too.
+    // Headers without a body are visible at once, too.
     to.flush()?;
     loop {
         let piece = match from.fill_buf() {

@@ -1,4 +1,4 @@
-//! Where a FastCGI server listens, and the way there.
+//! The address of a FastCGI server, and the connection to it.
 
 use std::{
     fmt, io,
@@ -17,32 +17,32 @@ use rustix::{
     },
 };
 
-use crate::system::hosts;
+use crate::system::{host_port::HostPort, hosts};
 
-/// Where a FastCGI server listens.
+/// The address of a FastCGI server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
-    /// At a Unix socket.
+    /// A Unix socket.
     Unix(PathBuf),
-    /// At HOST:PORT.
+    /// HOST:PORT.
     Tcp(String),
 }
 
 impl Server {
-    /// Connects, and gives up at `deadline`.
+    /// Connects, until `deadline`.
     ///
     /// # Errors
-    /// If nobody listens there, or nobody accepts in time.
+    /// If no server is running there, or its accept queue is full until the deadline.
     pub(super) fn connect(&self, deadline: Option<Instant>) -> Result<OwnedFd, LogMessage> {
         self.try_to_connect(deadline).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
-                    "run it as a user who may write to the socket, such as the web server's"
+                    "run the command as a user who may write to the socket, such as that of the web server"
                 }
                 io::ErrorKind::TimedOut => {
-                    "the server is there and takes no connections: look at what it is doing"
+                    "the server is running and accepts no connections: look at what it is doing"
                 }
-                _ => "start the server there, or correct the address",
+                _ => "start the server, or correct the address",
             };
             LogMessage::error(Code::NoServer, format!("`{self}` cannot be connected to: {error}"))
                 .hint(hint)
@@ -77,8 +77,7 @@ fn connected(
 ) -> io::Result<OwnedFd> {
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if let Some(deadline) = deadline {
-        // The kernel applies this to `connect`, too, and a time of nothing would be one without
-        // end.
+        // The kernel applies this timeout to `connect`, too. Zero would mean no timeout.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(left))?;
     }
@@ -92,19 +91,17 @@ fn connected(
 impl FromStr for Server {
     type Err = String;
 
-    fn from_str(word: &str) -> Result<Self, String> {
-        if let Some(path) = word.strip_prefix("unix:") {
+    fn from_str(address: &str) -> Result<Self, String> {
+        if let Some(path) = address.strip_prefix("unix:") {
             return match SocketAddrUnix::new(path) {
-                _ if path.is_empty() => Err("`unix:` names no path".to_owned()),
-                Err(error) => Err(format!("`{path}` is no path of a socket: {error}")),
+                _ if path.is_empty() => Err("`unix:` has no path".to_owned()),
+                Err(error) => Err(format!("`{path}` is not the path of a socket: {error}")),
                 Ok(_) => Ok(Self::Unix(path.into())),
             };
         }
-        match word.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                Ok(Self::Tcp(word.to_owned()))
-            }
-            _ => Err(format!("`{word}` is neither unix:PATH nor HOST:PORT")),
+        match HostPort::parse(address) {
+            Some(_) => Ok(Self::Tcp(address.to_owned())),
+            None => Err(format!("`{address}` is neither unix:PATH nor HOST:PORT")),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The request to a FastCGI server that runs already, made as a web server makes it (FastCGI 1.0,
-//! 3.3, 5 and 6.2).
+//! `wsgate call --via`: a request to a running FastCGI server, made as a web server makes it (FastCGI
+//! 1.0, 3.3, 5 and 6.2).
 
 use std::{
     collections::VecDeque,
@@ -31,87 +31,90 @@ use rustix::{
 
 use crate::{
     call::{
-        args::Call,
-        composed, not_passed_on,
+        args::CallArgs,
+        compose, not_passed_on,
         print::{
             Printed, {self},
         },
         server::Server,
-        wrong_words,
+        wrong_argument,
     },
-    config::settings::AT_A_TERMINAL,
-    exit::{Complaint, Exit},
+    config::settings::INTERACTIVE_TIMEOUT_SECS,
+    exit::{CommandError, Exit},
 };
 
-/// The request has its connection for itself.
+/// The id of the only request of the connection.
 const ID: NonZero<u16> = NonZero::<u16>::MIN;
 
-/// Bytes of the body that leave in one record, whose end is then at a multiple of eight.
-const PIECE: usize = 0xfff8;
+/// Most bytes of the body in one record: a multiple of eight needs no padding.
+const MAX_RECORD_BYTES: usize = 0xfff8;
 
-/// Bytes of what is no response that are shown.
-const SHOWN: usize = 1000;
+/// Most bytes that an error message shows of something that is not a response.
+const MAX_SHOWN_BYTES: usize = 1000;
 
-/// One request and its response on their way: read from it the bytes of the response.
+/// A request that is being sent, and the response that is being received. Reading from the exchange
+/// returns the bytes of the response.
 struct Exchange {
     socket: OwnedFd,
     deadline: Option<Instant>,
-    timeout: u64,
-    /// Seconds that the server may be silent, where the request has no deadline.
-    patience: Option<u64>,
-    /// When something came from the server, or left for it, for the last time.
-    stirred: Instant,
+    timeout_secs: u64,
+    /// How long the server may send nothing, if the request has no deadline.
+    silence_timeout_secs: Option<u64>,
+    /// When bytes were last sent or received.
+    last_progress: Instant,
     /// The server has sent something.
     is_answered: bool,
-    /// The rest of the request's body, until its end is in `out`.
+    /// The rest of the request body, until its end is in `out`.
     body: Option<Take<File>>,
-    /// Records that are leaving, and how many of their bytes have left.
+    /// Records that are being sent, and how many of their bytes were sent.
     out: Vec<u8>,
     sent: usize,
     connection: Connection,
     received: Box<[u8]>,
-    /// Bytes of the response that are there and were not read.
+    /// Bytes of the response that were not read yet.
     response: VecDeque<u8>,
-    /// Something of the response has come.
+    /// The response has begun.
     has_begun: bool,
-    /// The last words on standard error did not end their line.
+    /// The last message of the server on standard error did not end its line.
     within_line: bool,
-    /// How the request ended, once it has.
-    ending: Option<Result<EndRequest, LogMessage>>,
+    /// The result of the request, once it has ended.
+    result: Option<Result<EndRequest, LogMessage>>,
 }
 
-/// Makes the request and prints the response.
-pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
-    if let Some(target) = &words.target {
-        return Err(wrong_words(format!(
-            "`{target}` is one word too many: with --via there is no APP, only TARGET"
+/// Sends the request, and prints the response.
+pub(super) fn run(args: &CallArgs, server: &Server) -> Result<Exit, CommandError> {
+    if let Some(target) = &args.target {
+        return Err(wrong_argument(format!(
+            "`{target}` is one argument too many: with --via there is no APP, only TARGET"
         )));
     }
-    let script = words.script_filename.as_ref().map(|path| path.as_os_str());
-    let made = composed(words, words.app.as_deref(), script)?;
-    let timeout = words.options.timeout.unwrap_or(0);
-    let patience = words.options.timeout.is_none().then_some(AT_A_TERMINAL);
+    let script = args.via.script_filename.as_ref().map(|path| path.as_os_str());
+    let composed = compose(args, args.app.as_deref(), script)?;
+    let timeout_secs = args.request.timeout.unwrap_or(0);
+    let silence_timeout_secs = args.request.timeout.is_none().then_some(INTERACTIVE_TIMEOUT_SECS);
     let mut out = Vec::new();
     let request = Request::new(ID);
     request.append_begin(Role::Responder, false, &mut out);
-    let variables = made
+    let variables = composed
         .request
         .variables
         .iter()
         .map(|(name, value)| (name.as_encoded_bytes(), value.as_encoded_bytes()));
-    request.append_params(variables, &mut out).map_err(|error| wrong_words(error.to_string()))?;
-    let body = File::from(made.body);
-    // A file that grows meanwhile is sent as long as was announced.
+    request
+        .append_params(variables, &mut out)
+        .map_err(|error| wrong_argument(error.to_string()))?;
+    let body = File::from(composed.body);
+    // A file that grows meanwhile is sent up to the announced length.
     let length = body.metadata().map_or(0, |found| found.len());
-    let deadline = in_seconds(timeout).filter(|_| timeout > 0);
+    let deadline = in_seconds(timeout_secs).filter(|_| timeout_secs > 0);
     let mut exchange = Exchange {
         socket: server
-            .connect(deadline.or_else(|| in_seconds(patience?)))
-            .map_err(Complaint::failed)?,
+            .connect(deadline.or_else(|| in_seconds(silence_timeout_secs?)))
+            .map_err(CommandError::failed)?,
         deadline,
-        timeout,
-        patience,
-        stirred: Instant::now(),
+        timeout_secs,
+        silence_timeout_secs,
+        last_progress: Instant::now(),
         is_answered: false,
         body: Some(body.take(length)),
         out,
@@ -121,21 +124,21 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
         response: VecDeque::new(),
         has_begun: false,
         within_line: false,
-        ending: None,
+        result: None,
     };
-    let printed = print::response(&mut exchange, words.include, made.request.is_head())
+    let printed = print::response(&mut exchange, args.call.include, composed.request.is_head())
         .map_err(not_passed_on)?;
     let failure = match &printed {
-        Printed::ReaderGone => return Ok(Exit::Done),
+        Printed::OutputClosed => return Ok(Exit::Success),
         Printed::Response { .. } => exchange.finish().map_or_else(Some, |end| failure_of(&end)),
-        Printed::NoHead(start) => {
-            // One that was refused or cut is first of all that.
-            let failure = match exchange.ending.take() {
-                Some(Err(entry)) => entry,
-                Some(Ok(end)) => failure_of(&end).unwrap_or_else(no_head),
-                None => no_head(),
+        Printed::NotAResponse(start) => {
+            // That the request was refused or cut is the first thing to report.
+            let failure = match exchange.result.take() {
+                Some(Err(message)) => message,
+                Some(Ok(end)) => failure_of(&end).unwrap_or_else(not_a_response),
+                None => not_a_response(),
             };
-            let start = escape::text(&start[..start.len().min(SHOWN)]);
+            let start = escape::text(&start[..start.len().min(MAX_SHOWN_BYTES)]);
             Some(if start.is_empty() {
                 failure
             } else {
@@ -145,29 +148,28 @@ pub(super) fn run(words: &Call, server: &Server) -> Result<Exit, Complaint> {
     };
     exchange.end_line();
     match (failure, printed) {
-        (Some(entry), _) => Err(Complaint::failed(entry)),
-        (None, Printed::Response { status }) if status < 400 => Ok(Exit::Done),
-        // The page has said why.
-        (None, _) => Ok(Exit::Failed),
+        (Some(message), _) => Err(CommandError::failed(message)),
+        (None, Printed::Response { status }) if status < 400 => Ok(Exit::Success),
+        // The error page gives the reason.
+        (None, _) => Ok(Exit::Failure),
     }
 }
 
-/// So many seconds from now. A deadline beyond the end of all clocks is none.
+/// The time in `seconds`; none if it is beyond the range of the clock.
 fn in_seconds(seconds: u64) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
 impl Exchange {
-    /// Why the server has been waited for long enough.
-    fn is_late(&self) -> LogMessage {
-        let sentence = match (self.patience, self.is_answered) {
+    /// The log message about a timeout.
+    fn timed_out(&self) -> LogMessage {
+        let sentence = match (self.silence_timeout_secs, self.is_answered) {
             (None, _) => {
-                let sentence = format!("the request took longer than {} s", self.timeout);
+                let sentence = format!("the request took longer than {} s", self.timeout_secs);
                 let hint = if self.is_answered {
-                    "look at what the server is doing, or raise --timeout"
+                    "check what the server is doing, or raise --timeout"
                 } else {
-                    "the server has sent nothing: look at what it is doing, and whether it speaks \
-                     FastCGI"
+                    "the server has sent nothing: check what it is doing, and whether it speaks FastCGI"
                 };
                 return LogMessage::error(Code::TimedOut, sentence).hint(hint);
             }
@@ -175,46 +177,47 @@ impl Exchange {
             (Some(seconds), false) => format!("the server has sent nothing for {seconds} s"),
         };
         LogMessage::error(Code::TimedOut, sentence).hint(if self.is_answered {
-            "look at what the server is doing; --timeout S waits longer, and --timeout 0 without \
-             an end"
+            "check what the server is doing; --timeout SECONDS waits longer, --timeout 0 without a \
+             limit"
         } else {
-            "see whether it speaks FastCGI: a server of HTTP waits for a request of its own kind; \
-             --timeout S waits longer"
+            "check whether it speaks FastCGI: an HTTP server waits for a request of its own protocol; \
+             --timeout SECONDS waits longer"
         })
     }
 
-    /// Waits for the end of the request, whatever else of its response comes.
+    /// Waits for the end of the request, and discards the rest of the response.
     fn finish(&mut self) -> Result<EndRequest, LogMessage> {
         loop {
             self.response.clear();
             self.await_more();
-            if let Some(ending) = self.ending.take() {
-                return ending;
+            if let Some(result) = self.result.take() {
+                return result;
             }
         }
     }
 
-    /// Waits until there is something of the response to read, or the request has ended.
+    /// Waits until bytes of the response can be read, or the request has ended.
     fn await_more(&mut self) {
-        while self.response.is_empty() && self.ending.is_none() {
-            if let Err(entry) = self.advance() {
-                self.ending = Some(Err(entry));
+        while self.response.is_empty() && self.result.is_none() {
+            if let Err(message) = self.advance() {
+                self.result = Some(Err(message));
             }
         }
     }
 
-    /// Waits until bytes can go either way, and lets them. A server that replies before it has read
-    /// everything must find a reader, or both would wait for ever.
+    /// Waits until bytes can be sent or received, and does so. A server may answer before it has read
+    /// the whole request: if this side did not read, both would wait for ever.
     fn advance(&mut self) -> Result<(), LogMessage> {
         self.refill()?;
-        let due =
-            self.deadline.or_else(|| self.stirred.checked_add(Duration::from_secs(self.patience?)));
+        let due = self.deadline.or_else(|| {
+            self.last_progress.checked_add(Duration::from_secs(self.silence_timeout_secs?))
+        });
         let left = due.map(|due| due.saturating_duration_since(Instant::now()));
         let out = if self.sent < self.out.len() { PollFlags::OUT } else { PollFlags::empty() };
         let mut socket = [PollFd::new(&self.socket, PollFlags::IN | out)];
         match poll(&mut socket, left.and_then(|left| Timespec::try_from(left).ok()).as_ref()) {
             Ok(0) => {
-                return Err(self.is_late());
+                return Err(self.timed_out());
             }
             Err(Errno::INTR) => return Ok(()),
             ready => ready.map_err(|error| cut(&error.to_string()))?,
@@ -228,10 +231,10 @@ impl Exchange {
             ) {
                 Ok(length) => {
                     self.sent += length;
-                    self.stirred = Instant::now();
+                    self.last_progress = Instant::now();
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                // It wants no more of the request, and may have replied all the same.
+                // The server wants no more of the request, and may have sent a response.
                 Err(_) => {
                     self.body = None;
                     self.out.clear();
@@ -243,8 +246,8 @@ impl Exchange {
             match recv(&self.socket, &mut *self.received, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Err(cut("the server closed the connection")),
                 Ok((length, _)) => {
-                    (self.stirred, self.is_answered) = (Instant::now(), true);
-                    self.understand(length)?;
+                    (self.last_progress, self.is_answered) = (Instant::now(), true);
+                    self.parse_records(length)?;
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(cut(&error.to_string())),
@@ -253,7 +256,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Makes the next record of the body when the last one has left.
+    /// Builds the next record of the body when the last one was sent.
     fn refill(&mut self) -> Result<(), LogMessage> {
         if self.sent < self.out.len() {
             return Ok(());
@@ -261,27 +264,27 @@ impl Exchange {
         self.out.clear();
         self.sent = 0;
         let Some(body) = &mut self.body else { return Ok(()) };
-        let mut piece = Vec::with_capacity(PIECE);
-        body.take(PIECE as u64).read_to_end(&mut piece).map_err(|error| {
+        let mut piece = Vec::with_capacity(MAX_RECORD_BYTES);
+        body.take(MAX_RECORD_BYTES as u64).read_to_end(&mut piece).map_err(|error| {
             LogMessage::error(Code::BadSetting, format!("the request body cannot be read: {error}"))
-                .hint("look at the file that --data names")
+                .hint("check the file of --data")
         })?;
         Request::new(ID).append_input(Input::Stdin, &piece, &mut self.out);
-        if piece.len() < PIECE {
+        if piece.len() < MAX_RECORD_BYTES {
             Request::new(ID).append_end_of_input(Input::Stdin, &mut self.out);
             self.body = None;
         }
         Ok(())
     }
 
-    /// Takes the records apart whose bytes were received.
-    fn understand(&mut self, length: usize) -> Result<(), LogMessage> {
+    /// Parses the records in the bytes that were received.
+    fn parse_records(&mut self, length: usize) -> Result<(), LogMessage> {
         let mut rest = &self.received[..length];
-        while self.ending.is_none() {
+        while self.result.is_none() {
             let step = self.connection.receive(rest).map_err(|error| match error {
-                // So pools of ours end a response that is not whole.
+                // A pool of wsgate ends an incomplete response in this way.
                 Error::UnknownVersion(UnknownVersion(0)) if self.has_begun => {
-                    cut("what followed is no record")
+                    cut("the next bytes are not a record")
                 }
                 error => no_fastcgi(&error),
             })?;
@@ -293,11 +296,11 @@ impl Exchange {
                     self.has_begun = true;
                 }
                 Some(Event::Stderr { id: ID, bytes }) => {
-                    // If standard error is closed there is nobody to tell.
+                    // A closed standard error has no reader.
                     let _ = io::stderr().lock().write_all(escape::lines(bytes).as_bytes());
                     self.within_line = !bytes.ends_with(b"\n");
                 }
-                Some(Event::End { id: ID, result }) => self.ending = Some(Ok(result)),
+                Some(Event::End { id: ID, result }) => self.result = Some(Ok(result)),
                 Some(
                     Event::Stdout { id, .. }
                     | Event::StdoutEnd { id }
@@ -306,18 +309,18 @@ impl Exchange {
                     | Event::End { id, .. },
                 ) if id != ID => {
                     return Err(no_fastcgi(&format_args!(
-                        "a response to request `{id}`, which was not made"
+                        "a response to request `{id}`, which was not sent"
                     )));
                 }
-                // The end of a stream says nothing that the end of the request does not; the others
-                // answer nobody.
+                // The end of a stream adds nothing to the end of the request; other events are
+                // answers to management requests, which were not sent.
                 Some(_) => {}
             }
         }
         Ok(())
     }
 
-    /// Ends the line of the server's words on standard error.
+    /// Ends an unfinished line of the server on standard error.
     fn end_line(&mut self) {
         if std::mem::take(&mut self.within_line) {
             let _ = io::stderr().lock().write_all(b"\n");
@@ -344,50 +347,53 @@ impl BufRead for Exchange {
     }
 }
 
-fn no_head() -> LogMessage {
+fn not_a_response() -> LogMessage {
     LogMessage::error(
         Code::NoResponse,
-        "the response has no head: lines `Name: value` and an empty one",
+        "the response has no headers: lines `Name: value` and an empty line",
     )
-    .hint("the program printed something else first; the web server would answer 500 or 502")
+    .hint("the program printed something else first; a web server would answer 500 or 502")
 }
 
 fn no_fastcgi(error: &dyn fmt::Display) -> LogMessage {
-    LogMessage::error(Code::NoResponse, format!("what came is not FastCGI: {error}"))
-        .hint("see what listens there; HTTP and uwsgi are other protocols")
+    LogMessage::error(Code::NoResponse, format!("the response is not FastCGI: {error}"))
+        .hint("check which server listens there; HTTP and uwsgi are other protocols")
 }
 
 fn cut(how: &str) -> LogMessage {
     LogMessage::error(
         Code::ResponseCut,
-        format!(
-            "the response ended before the request did: {how}, and `FCGI_END_REQUEST` never came"
-        ),
+        format!("the response ended before the request did: {how}, without `FCGI_END_REQUEST`"),
     )
-    .hint("look at the server's error log: the process that served the request may have died")
+    .hint(
+        "look at the error log of the server: the process that served the request may have crashed",
+    )
 }
 
-/// What a request that has ended in good order failed of.
+/// The log message about a request that the server ended as a failure.
 fn failure_of(end: &EndRequest) -> Option<LogMessage> {
     let hint = match end.protocol_status {
         ProtocolStatus::RequestComplete if end.app_status == 0 => return None,
         ProtocolStatus::RequestComplete => {
             let sentence =
-                format!("the application reports that it failed, with status `{}`", end.app_status);
+                format!("the application reports failure, with status `{}`", end.app_status);
             return Some(
                 LogMessage::error(Code::ResponseCut, sentence)
-                    .hint("look at the server's error log"),
+                    .hint("look at the error log of the server"),
             );
         }
-        ProtocolStatus::Overloaded => "it has no process free: try again, or give it more of them",
+        ProtocolStatus::Overloaded => {
+            "all its workers are busy: try again, or give it more workers"
+        }
         ProtocolStatus::CantMpxConn => {
-            "it takes one request a connection and got no other: look at the server's error log"
+            "the server accepts one request at a time on a connection, and got no other: look at its \
+             error log"
         }
         ProtocolStatus::UnknownRole => {
-            "it is no responder but an authorizer or a filter; this is no request for it"
+            "the server is an authorizer or a filter, and takes no request of a responder"
         }
         ProtocolStatus::Other(_) => {
-            "FastCGI 1.0 knows no such status: look at the server's error log"
+            "FastCGI 1.0 has no such status: look at the error log of the server"
         }
     };
     Some(

@@ -1,4 +1,4 @@
-//! One CGI invocation: who called us for which script, and the run of it.
+//! One CGI invocation: looks up the script, and serves the request cold or warm.
 
 mod script_lookup;
 mod warm;
@@ -18,9 +18,9 @@ use wire::{app::App, launch::Work};
 
 pub(crate) use crate::cgi::script_lookup::executed_script;
 use crate::{
-    cgi::{script_lookup::Origin, warm::Attempt},
+    cgi::{script_lookup::RequestedScript, warm::WarmAttempt},
     config::{
-        options::{Mode, Options},
+        options::{Mode, ScriptOptions},
         script_line,
         settings::Settings,
     },
@@ -31,84 +31,85 @@ use crate::{
     request::Request,
 };
 
-/// Were we started by a web server, as a CGI program (RFC 3875 4.1.4)?
+/// Has a web server started this process as a CGI program (RFC 3875 4.1.4)?
 pub(crate) fn is_invocation() -> bool {
     env::var_os("GATEWAY_INTERFACE")
         .is_some_and(|interface| interface.into_vec().starts_with(b"CGI/"))
 }
 
-/// What a CGI invocation comes to.
+/// The result of a CGI invocation.
 pub(crate) enum Invocation {
     /// A request was served.
     Served(Exit),
-    /// The arguments were written by the deployer, in a program of his that started us.
+    /// A program of the deployer started wsgate: its arguments are to be trusted.
     Arguments,
 }
 
-/// Serves the request if the script is told by the kernel or the web server; the arguments are not
-/// looked at for that (RFC 3875 4.4 lets a query string become arguments).
+/// Serves the request if the kernel or the web server names the script. Arguments do not: RFC 3875
+/// 4.4 lets a query string become arguments.
 pub(crate) fn enter(arguments: &[OsString]) -> Invocation {
-    match Origin::find(arguments) {
-        Origin::Arguments => Invocation::Arguments,
-        Origin::Script(script) => {
+    match RequestedScript::find(arguments) {
+        RequestedScript::InArguments => Invocation::Arguments,
+        RequestedScript::Script(script) => {
             Invocation::Served(serve_script(&script, Request::from_environment()))
         }
-        Origin::Handler { script, variables } => {
+        RequestedScript::Handler { script, variables } => {
             let mut request = Request::from_environment();
             request.variables = variables;
             Invocation::Served(serve_script(&script, request))
         }
-        Origin::Program => Invocation::Served(refuse(
+        RequestedScript::Program => Invocation::Served(refuse(
             Status::Forbidden,
             &LogMessage::error(
                 Code::CalledDirectly,
-                "wsgate itself was requested, not a \
-                script",
+                "the client requested wsgate itself, not a script",
             )
             .hint(
-                "give a script the first line `#!` and wsgate's path, or make wsgate the handler \
-                 of .wsgi files by `Action`",
+                "give a script the first line `#!` and the path of wsgate, or make wsgate the \
+                 handler of .wsgi files with `Action`",
             ),
         )),
-        Origin::Unknown => Invocation::Served(refuse(
+        RequestedScript::Unknown => Invocation::Served(refuse(
             Status::InternalServerError,
             &LogMessage::error(
                 Code::NoScript,
-                "the web server does not say which script is meant: SCRIPT_FILENAME is not set, or \
-                 names none that is there",
+                "the web server does not name the script: SCRIPT_FILENAME is not set, or names a \
+                 file that does not exist",
             )
-            .hint("make the script executable and give it the first line `#!` and wsgate's path"),
+            .hint(
+                "make the script executable and give it the first line `#!` and the path of wsgate",
+            ),
         )),
     }
 }
 
-/// Serves the request with the application `app`, as `options` say. Relative paths are taken from
+/// Serves the request with the application `app` and `options`. Relative paths are relative to
 /// `base`.
-pub(crate) fn serve(app: App, options: &Options, base: &Path) -> Exit {
+pub(crate) fn serve(app: App, options: &ScriptOptions, base: &Path) -> Exit {
     serve_request(app, options, base, Request::from_environment())
 }
 
-/// Answers a request that cannot be served with `status`, and logs why.
-pub(crate) fn refuse(status: Status, entry: &LogMessage) -> Exit {
+/// Logs `message`, and answers the request with an error page of `status`.
+pub(crate) fn refuse(status: Status, message: &LogMessage) -> Exit {
     let request = Request::from_environment();
     match Channels::standard() {
-        Ok(channels) => request.refuse(status, entry, channels.response),
+        Ok(channels) => request.refuse(status, message, channels.response),
         Err(error) => no_channels(&request, &error),
     }
 }
 
-/// The application in `script`, the options on its `#!` line, and the directory that their paths
-/// are taken from.
+/// The application in `script`, the options on its `#!` line, and the directory that their paths are
+/// relative to.
 ///
 /// # Errors
-/// The log message, if that line cannot be used.
-pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), LogMessage> {
+/// The log message, if the script cannot be read or its line has a wrong option.
+pub(crate) fn script_and_base(script: &Path) -> Result<(App, ScriptOptions, PathBuf), LogMessage> {
     let script = match env::current_dir() {
         Ok(here) => here.join(script),
         Err(_) => script.to_owned(),
     };
-    // Without `.` and doubled slashes, which lead nowhere: one script has one name for the
-    // application, and one warm pool.
+    // Without `.` and doubled slashes: one script has one name for the application, and one warm
+    // pool.
     let script: PathBuf = script.components().collect();
     let base = script.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
     let options = script_line::options_of(&script)?;
@@ -118,39 +119,39 @@ pub(crate) fn script_and_base(script: &Path) -> Result<(App, Options, PathBuf), 
 fn serve_script(script: &Path, request: Request) -> Exit {
     match script_and_base(script) {
         Ok((app, options, base)) => serve_request(app, &options, &base, request),
-        Err(entry) => refuse(Status::InternalServerError, &entry),
+        Err(message) => refuse(Status::InternalServerError, &message),
     }
 }
 
-fn serve_request(app: App, options: &Options, base: &Path, mut request: Request) -> Exit {
-    request.debug = options.debug;
+fn serve_request(app: App, options: &ScriptOptions, base: &Path, mut request: Request) -> Exit {
+    request.debug = options.error_pages.debug;
     let channels = match Channels::standard() {
         Ok(channels) => channels,
         Err(error) => return no_channels(&request, &error),
     };
     match Settings::resolve(options, app, base) {
         Ok(settings) => {
-            let attempt = match options.mode {
-                Mode::Cold => Attempt::Cold(channels),
+            let attempt = match options.mode.mode {
+                Mode::Cold => WarmAttempt::Cold(channels),
                 Mode::Warm | Mode::Resident => {
-                    crate::cgi::warm::serve(&settings, options, base, &request, channels)
+                    warm::serve(&settings, options, base, &request, channels)
                 }
             };
             match attempt {
-                Attempt::Served(exit) => exit,
-                Attempt::Cold(channels) => guard::run(&settings, Work::Cgi, &request, channels),
+                WarmAttempt::Served(exit) => exit,
+                WarmAttempt::Cold(channels) => guard::run(&settings, Work::Cgi, &request, channels),
             }
         }
-        Err(entry) => request.refuse(Status::InternalServerError, &entry, channels.response),
+        Err(message) => request.refuse(Status::InternalServerError, &message, channels.response),
     }
 }
 
-/// Answers on standard output itself, of which no copy can be made.
+/// Answers on standard output itself, because its descriptor cannot be duplicated.
 fn no_channels(request: &Request, error: &std::io::Error) -> Exit {
-    let entry = LogMessage::error(
+    let message = LogMessage::error(
         Code::NoProcess,
         format!("standard input and output cannot be taken over: {error}"),
     )
-    .hint("too few files may be open: raise the limit, or serve fewer requests at once");
-    request.refuse_on(Status::ServiceUnavailable, &entry, std::io::stdout().lock())
+    .hint("raise the limit of open files (`ulimit -n`), or serve fewer requests at once");
+    request.refuse_on(Status::ServiceUnavailable, &message, std::io::stdout().lock())
 }

@@ -1,9 +1,9 @@
-//! Which script a CGI invocation is for, as far as that can be told without trusting the arguments.
+//! Looks up the script of a CGI invocation without trusting the arguments.
 //!
 //! RFC 3875 4.4 lets a web server make arguments out of a query string. A gateway that reads its
-//! options or its script from there lets anybody choose them (CVE-2012-1823 is PHP's). So the
-//! script is what the kernel says it executed, or what the web server says in SCRIPT_FILENAME; and
-//! when that is this program itself, no argument counts at all.
+//! options or its script from there lets any client choose them (CVE-2012-1823 is PHP's). So the
+//! script is the file that the kernel executed, or that the web server names in SCRIPT_FILENAME.
+//! Where that file is this program itself, no argument counts at all.
 
 use std::{
     env,
@@ -16,69 +16,70 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{config::script_line::Beginning, request::filled};
+use crate::{config::script_line::FirstLine, request::nonempty_variable};
 
-/// What a CGI invocation is for.
+/// The script that a CGI invocation is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The script with this path, by its `#!` line or as the web server's interpreter for such
-    /// files.
+pub(super) enum RequestedScript {
+    /// The script at this path, by its `#!` line or with wsgate as the interpreter that the web
+    /// server has for such files.
     Script(PathBuf),
-    /// A script that the web server made this program the handler of; the variables then describe
-    /// the handler, and these the script.
+    /// A script of which the web server made this program the handler. The environment describes
+    /// the handler; `variables` describe the script.
     Handler { script: PathBuf, variables: Vec<(OsString, OsString)> },
-    /// A program of the deployer's started us, with arguments of his.
-    Arguments,
-    /// This program itself.
+    /// The one in the arguments, which a program of the deployer passes.
+    InArguments,
+    /// This program itself: no script.
     Program,
-    /// It cannot be told.
+    /// The web server does not name the script.
     Unknown,
 }
 
-impl Origin {
-    /// Finds it.
+impl RequestedScript {
+    /// Looks up the script of this invocation.
     pub(super) fn find(arguments: &[OsString]) -> Self {
         if let Some(script) = executed_script() {
             return Self::Script(script);
         }
-        match filled("SCRIPT_FILENAME").map(PathBuf::from) {
+        match nonempty_variable("SCRIPT_FILENAME").map(PathBuf::from) {
             Some(script) if is_this_program(&script) => Self::by_handler(),
-            Some(script) => match Beginning::of(&script) {
-                // `env` started us, or a web server whose interpreter for such files we are: both
-                // name the script to us.
-                Ok(Beginning::Ours(_) | Beginning::NoProgram) if names(arguments, &script) => {
+            Some(script) => match FirstLine::of(&script) {
+                // `env` started wsgate, or a web server that has it as the interpreter of such files:
+                // both pass the script as an argument.
+                Ok(FirstLine::Wsgate(_) | FirstLine::NoProgram) if contains(arguments, &script) => {
                     Self::Script(script)
                 }
-                // A file that cannot be read is dealt with where it is opened.
-                Err(_) if names(arguments, &script) => Self::Script(script),
+                // An unreadable file is reported where it is opened.
+                Err(_) if contains(arguments, &script) => Self::Script(script),
                 _ if arguments.is_empty() => Self::Script(script),
-                Ok(Beginning::Anothers) => Self::Arguments,
-                // Whoever wrote these arguments, a query may stand behind them.
+                Ok(FirstLine::OtherProgram) => Self::InArguments,
+                // Parts of a query may follow the arguments of any author.
                 _ if is_indexed_query() => Self::Unknown,
-                _ => Self::Arguments,
+                _ => Self::InArguments,
             },
             None if arguments.is_empty() || is_indexed_query() => Self::Unknown,
-            None => Self::Arguments,
+            None => Self::InArguments,
         }
     }
 
-    /// Apache's `Action`: the file that was asked for is in PATH_TRANSLATED. REDIRECT_STATUS and
-    /// REDIRECT_HANDLER say that the configuration brought the request here; a client that asks for
-    /// the program by its own URL cannot set them.
+    /// The script for Apache's `Action`, in PATH_TRANSLATED. REDIRECT_STATUS and REDIRECT_HANDLER
+    /// show that the configuration redirected the request; a client that requests this program by
+    /// its URL cannot set them.
     fn by_handler() -> Self {
-        let redirected = filled("REDIRECT_STATUS").is_some_and(|status| status == "200");
-        if !redirected || filled("REDIRECT_HANDLER").is_none() {
+        let redirected = nonempty_variable("REDIRECT_STATUS").is_some_and(|status| status == "200");
+        if !redirected || nonempty_variable("REDIRECT_HANDLER").is_none() {
             return Self::Program;
         }
-        let (Some(translated), Some(info)) = (filled("PATH_TRANSLATED"), filled("PATH_INFO"))
+        let (Some(translated), Some(info)) =
+            (nonempty_variable("PATH_TRANSLATED"), nonempty_variable("PATH_INFO"))
         else {
             return Self::Program;
         };
         let translated = PathBuf::from(translated);
-        let Some(script) = file_on_the_way(&translated) else {
+        let Some(script) = file_in(&translated) else {
             return Self::Script(translated);
         };
-        // What follows the file in the one follows the script's URL in the other.
+        // PATH_TRANSLATED continues after the file as PATH_INFO does after the URL of the script.
         let rest = &translated.as_os_str().as_bytes()[script.as_os_str().len()..];
         let info = info.into_vec();
         let Some(script_name) = info.strip_suffix(rest) else {
@@ -88,7 +89,8 @@ impl Origin {
             ("SCRIPT_NAME", OsStr::from_bytes(script_name)),
             ("PATH_INFO", OsStr::from_bytes(rest)),
             ("SCRIPT_FILENAME", script.as_os_str()),
-            // It described the handler's extra path, which is the script's own URL.
+            // The web server translated the extra path of the handler, which is the URL of the
+            // script.
             ("PATH_TRANSLATED", OsStr::new("")),
         ];
         Self::Handler {
@@ -98,15 +100,15 @@ impl Origin {
     }
 }
 
-/// The script whose `#!` line started us: the kernel keeps the path that was executed apart from
+/// The script whose `#!` line started this process. The kernel passes the executed path apart from
 /// the arguments.
 pub(crate) fn executed_script() -> Option<PathBuf> {
     let executed = PathBuf::from(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
     (executed.is_file() && !is_this_program(&executed)).then_some(executed)
 }
 
-/// The file that `path` leads to or passes through. A slash behind it is the beginning of the rest.
-fn file_on_the_way(path: &Path) -> Option<&Path> {
+/// The file at `path`, or at the longest prefix of `path` that ends before a slash.
+fn file_in(path: &Path) -> Option<&Path> {
     let bytes = path.as_os_str().as_bytes();
     let ends = (0..bytes.len()).rev().filter(|&end| bytes[end] == b'/');
     let mut paths = std::iter::once(bytes.len())
@@ -127,11 +129,11 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// Is `script` among the arguments?
-fn names(arguments: &[OsString], script: &Path) -> bool {
+fn contains(arguments: &[OsString], script: &Path) -> bool {
     arguments.iter().any(|argument| is_same_file(Path::new(argument), script))
 }
 
-/// Would a web server have made arguments out of this query (RFC 3875 4.4)?
+/// Does a web server make arguments of this query (RFC 3875 4.4)?
 fn is_indexed_query() -> bool {
-    filled("QUERY_STRING").is_some_and(|query| !query.as_bytes().contains(&b'='))
+    nonempty_variable("QUERY_STRING").is_some_and(|query| !query.as_bytes().contains(&b'='))
 }

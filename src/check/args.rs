@@ -1,21 +1,64 @@
-//! The words of `wsgate check`.
+//! The arguments of `wsgate check`.
 
 use clap::Args;
 
-use crate::config::options::Options;
+use crate::config::options::{
+    AppOptions, Context, ModeOption, OptionGroup, RequestOptions, ScriptOptions, WarmUpOption,
+    contexts::ActsIn,
+};
 
-/// What is to be checked, and for whom.
+/// The arguments of `wsgate check`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Check {
-    #[command(flatten)]
-    pub(crate) options: Options,
-
-    /// The application
+pub(crate) struct CheckArgs {
+    /// Application to check
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 
-    /// User that the web server runs programs as; without it the first of www-data, apache, nginx,
-    /// http that there is
-    #[arg(long, value_name = "NAME")]
+    #[command(flatten)]
+    pub(crate) check: CheckOptions,
+
+    #[command(flatten)]
+    pub(crate) mode: ModeOption,
+
+    #[command(flatten)]
+    pub(crate) warm_up: WarmUpOption,
+
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    #[command(flatten)]
+    pub(crate) app_options: AppOptions,
+}
+
+impl CheckArgs {
+    /// The options that a `#!` line may have, too.
+    pub(crate) fn script_options(&self) -> ScriptOptions {
+        ScriptOptions {
+            app: self.app_options.clone(),
+            request: self.request.clone(),
+            mode: self.mode,
+            warm_up: self.warm_up.clone(),
+            ..ScriptOptions::default()
+        }
+    }
+}
+
+/// For whom an application is checked.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Check")]
+pub(crate) struct CheckOptions {
+    /// Check that USER, the user of the web server, can read the files of the application
+    ///
+    /// The default is the first of www-data, apache, nginx and http that exists.
+    #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
+}
+
+impl ActsIn for CheckOptions {
+    const CONTEXTS: &'static [Context] = &[Context::Check];
+}
+
+/// The group of options that `wsgate check` alone has.
+pub(crate) fn groups() -> [OptionGroup; 1] {
+    [OptionGroup::of::<CheckOptions>()]
 }

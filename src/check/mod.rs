@@ -1,5 +1,5 @@
-//! `wsgate check`: what an application looks like to the interpreter that would serve it, and what
-//! a web server's user could not read.
+//! `wsgate check`: loads an application in the interpreter that would serve it, and reports what was
+//! found, and which files the user of the web server cannot read.
 
 pub(crate) mod args;
 mod reader;
@@ -25,46 +25,45 @@ use wire::{
 };
 
 use crate::{
-    call::through_pipe,
-    check::{args::Check, reader::Reader},
+    check::{args::CheckArgs, reader::Reader},
     config::{
-        options::{Mode, Options},
+        options::Mode,
         script_line,
-        settings::{AT_A_TERMINAL, Settings, application},
+        settings::{INTERACTIVE_TIMEOUT_SECS, Settings, application},
     },
-    exit::{Complaint, Exit},
+    exit::{CommandError, Exit},
     guard,
     request::Request,
-    system::trusted_path::is_mighty,
+    system::trusted_path::is_real_root,
 };
 
-/// Begins a line below the value of the line before.
-const NEXT_LINE: &str = "\n               ";
+/// Starts a line below the value of the line before.
+const CONTINUATION: &str = "\n               ";
 
-/// Most files that are listed as unreadable.
-const FILES_SHOWN: usize = 10;
+/// Most unreadable files that are listed.
+const MAX_FILES: usize = 10;
 
-/// Checks an application and prints what is found.
+/// Checks an application, and prints the report.
 ///
 /// # Errors
-/// If it cannot be checked.
-pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
-    let (app, base) = application(&words.app).map_err(Complaint::usage)?;
-    let reader = Reader::find(words.user.as_deref()).map_err(Complaint::usage)?;
+/// If the application cannot be checked.
+pub(crate) fn run(args: &CheckArgs) -> Result<Exit, CommandError> {
+    let (app, base) = application(&args.app).map_err(CommandError::usage)?;
+    let reader = Reader::find(args.check.user.as_deref()).map_err(CommandError::usage)?;
     let mut report = Report::default();
     report.line("application", &app);
     if let Source::File(path) = &app.source {
         report.problems.extend(script_line::problems(&base.join(OsStr::from_bytes(path))));
     }
-    let (settings, mode) = script_line::complete(words.options.clone(), &app, &base)
-        .and_then(|options| {
-            let timeout = options.timeout.or(Some(AT_A_TERMINAL));
-            let mode = options.mode;
-            Ok((Settings::resolve(&Options { timeout, ..options }, app, &base)?, mode))
+    let (settings, mode) = script_line::complete(args.script_options(), &app, &base)
+        .and_then(|mut options| {
+            options.request.timeout.get_or_insert(INTERACTIVE_TIMEOUT_SECS);
+            let mode = options.mode.mode;
+            Ok((Settings::resolve(&options, app, &base)?, mode))
         })
-        .map_err(|entry| {
-            report.print_what_was_found();
-            Complaint::settings(entry)
+        .map_err(|message| {
+            report.print_findings();
+            CommandError::settings(message)
         })?;
     let interpreter = &settings.interpreter;
     report.line(
@@ -75,23 +74,23 @@ pub(crate) fn run(words: &Check) -> Result<Exit, Complaint> {
     match findings(&settings) {
         Some(findings) => describe(&mut report, &settings, mode, &findings, reader.as_ref()),
         None => report.problem(
-            "python did not get far enough to say more; the entry above says why".to_owned(),
+            "python exited before it could report more: see the log message above".to_owned(),
         ),
     }
     Ok(report.print())
 }
 
-/// Lines for standard output, and what is wrong.
+/// The lines of the report, and the problems.
 struct Report {
     text: String,
     problems: Vec<String>,
-    /// The last line if nothing is wrong.
-    verdict: &'static str,
+    /// The last line, if there is no problem.
+    conclusion: &'static str,
 }
 
 impl Default for Report {
     fn default() -> Self {
-        Self { text: String::new(), problems: Vec::new(), verdict: "no problem was found" }
+        Self { text: String::new(), problems: Vec::new(), conclusion: "no problem was found" }
     }
 }
 
@@ -107,44 +106,47 @@ impl Report {
 
     fn print(mut self) -> Exit {
         if self.problems.is_empty() {
-            self.text.push_str(self.verdict);
+            self.text.push_str(self.conclusion);
             self.text.push('\n');
         }
-        self.print_what_was_found();
-        if self.problems.is_empty() { Exit::Done } else { Exit::Failed }
+        self.print_findings();
+        if self.problems.is_empty() { Exit::Success } else { Exit::Failure }
     }
 
-    fn print_what_was_found(&self) {
+    fn print_findings(&self) {
         let mut text = self.text.clone();
         for problem in &self.problems {
             let _ = writeln!(text, "{:<14} {}", "problem", shown(problem.trim_end()));
         }
-        // If standard output is closed there is nobody to tell.
+        // A closed standard output has no reader.
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 }
 
-/// A value of several lines, as it stands behind its name.
+/// A value of one or more lines, as the report shows it.
 fn shown(value: &str) -> String {
-    escape::lines(value.as_bytes()).replace('\n', NEXT_LINE)
+    escape::lines(value.as_bytes()).replace('\n', CONTINUATION)
 }
 
-/// What the engine finds, if python gets that far.
+/// The findings of the engine, unless python exits before.
 fn findings(settings: &Settings) -> Option<Findings> {
     Findings::decode(&response(settings, Work::Check)?).ok()
 }
 
-/// All that the engine writes when it is put to `work`.
+/// The response of the engine to `work`.
 fn response(settings: &Settings, work: fn(RequestFds) -> Work) -> Option<Vec<u8>> {
-    let request = Request::made("GET", "/", Vec::new());
+    let request = Request::synthetic("GET", "/", Vec::new());
     let nothing = File::open("/dev/null").ok()?.into();
     let read = |response| {
         let mut bytes = Vec::new();
         File::from(response).read_to_end(&mut bytes).map(|_| bytes)
     };
-    let (bytes, _) =
-        through_pipe(nothing, |channels| guard::run(settings, work, &request, channels), read)
-            .ok()?;
+    let (bytes, _) = guard::run_with_pipe(
+        nothing,
+        |channels| guard::run(settings, work, &request, channels),
+        read,
+    )
+    .ok()?;
     bytes.ok()
 }
 
@@ -161,7 +163,10 @@ fn describe(
             let made_by = venv.version.as_deref().unwrap_or("an unknown version");
             report.line(
                 "virtualenv",
-                format!("{}, made by Python {made_by}", String::from_utf8_lossy(&venv.directory)),
+                format!(
+                    "{}, created by Python {made_by}",
+                    String::from_utf8_lossy(&venv.directory)
+                ),
             );
             if let Source::File(script) = &settings.app.source
                 && Path::new(OsStr::from_bytes(&venv.directory)).parent()
@@ -169,15 +174,15 @@ fn describe(
             {
                 report.line(
                     "note",
-                    "the virtualenv lies beside the script: where the web server runs all that is \
-                        in that directory\n\
+                    "the virtualenv is beside the script: where the web server runs all files in \
+                     that directory\n\
                      as programs (ScriptAlias), clients can run its python; move it one directory \
                      up",
                 );
             }
             if !findings.in_venv {
                 report.problem(format!(
-                    "`{}` does not see its virtualenv; make it again",
+                    "`{}` does not find its virtualenv; create the virtualenv again",
                     settings.interpreter.program.display()
                 ));
             }
@@ -187,8 +192,8 @@ fn describe(
                 .is_some_and(|version| !findings.python_version.starts_with(&format!("{version}.")))
             {
                 report.problem(format!(
-                    "the virtualenv was made by Python {made_by}, its python is {} now and does \
-                     not see its packages; make it again",
+                    "the virtualenv was created by Python {made_by}; its python is {} now, and \
+                     does not find its packages; create the virtualenv again",
                     findings.python_version
                 ));
             }
@@ -198,7 +203,7 @@ fn describe(
     report.line("sys.path", findings.sys_path.join("\n"));
     report.line("import", format!("{} ms", findings.import_time.as_millis()));
     match &findings.loaded {
-        Err(entry) => report.problem(entry.clone()),
+        Err(message) => report.problem(message.clone()),
         Ok(loaded) => {
             report.line("callable", format!("{}, a {}", loaded.callable, loaded.kind));
             match &loaded.first_request {
@@ -210,35 +215,35 @@ fn describe(
                     let time = loaded.request_time.as_millis();
                     report.line(
                         "first request",
-                        format!("GET / gave {status} in {time} ms, {valid}"),
+                        format!("GET / returned {status} in {time} ms, {valid}"),
                     );
                 }
-                Err(entries) => report.problem(entries.clone()),
+                Err(messages) => report.problem(messages.clone()),
             }
             if loaded.threads > 0 {
                 report.line(
                     "threads",
-                    format!("{} beside the main one after import", loaded.threads),
+                    format!("{} besides the main thread after import", loaded.threads),
                 );
             }
-            crate::check::warm::fitness(report, settings, mode, loaded);
+            warm::report_fitness(report, settings, mode, loaded);
             if let Some(reader) = reader {
-                readability(report, settings, loaded, reader);
+                report_readability(report, settings, loaded, reader);
             }
         }
     }
     if std::env::var_os("PYTHONDONTWRITEBYTECODE").is_some() {
         report.line(
             "note",
-            "PYTHONDONTWRITEBYTECODE is set: if the web server sets it too, modules are compiled \
-             at each start",
+            "PYTHONDONTWRITEBYTECODE is set: if the web server sets it, too, each start compiles \
+             the modules again",
         );
     }
-    if is_mighty() {
+    if is_real_root() {
         report.line(
             "note",
-            "this is root: `wsgate fastcgi` serves as root, too, unless --user names another user \
-             (W0723)",
+            "this user is root: `wsgate fastcgi` serves as root, too, unless --user names another \
+             user (W0723)",
         );
     }
     if let Some(prefix) = &settings.pycache_prefix {
@@ -246,7 +251,7 @@ fn describe(
     }
 }
 
-fn readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader: &Reader) {
+fn report_readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader: &Reader) {
     let mut paths: BTreeSet<PathBuf> =
         loaded.files.iter().map(|file| PathBuf::from(OsStr::from_bytes(file))).collect();
     if let Source::File(path) = &settings.app.source {
@@ -254,18 +259,18 @@ fn readability(report: &mut Report, settings: &Settings, loaded: &Loaded, reader
     }
     paths.insert(settings.engine.path().to_owned());
     paths.insert(settings.interpreter.program.clone());
-    let closed: BTreeSet<PathBuf> =
-        paths.iter().filter_map(|path| reader.first_closed(path)).collect();
-    if closed.is_empty() {
-        report.line("readable", format!("all {} files, by the user {}", paths.len(), reader.name));
+    let unusable: BTreeSet<PathBuf> =
+        paths.iter().filter_map(|path| reader.first_unusable(path)).collect();
+    if unusable.is_empty() {
+        report.line("readable", format!("all {} files, by user {}", paths.len(), reader.name));
         return;
     }
-    let mut text = format!("the user {} could not read, and would need to:", reader.name);
-    for path in closed.iter().take(FILES_SHOWN) {
+    let mut text = format!("user {} cannot read files of the application:", reader.name);
+    for path in unusable.iter().take(MAX_FILES) {
         let _ = write!(text, "\n{}", path.display());
     }
-    if closed.len() > FILES_SHOWN {
-        let _ = write!(text, "\nand {} more", closed.len() - FILES_SHOWN);
+    if unusable.len() > MAX_FILES {
+        let _ = write!(text, "\nand {} more", unusable.len() - MAX_FILES);
     }
     report.problem(text);
 }

@@ -1,4 +1,4 @@
-//! What a user could read, by the permissions of files alone, whoever asks.
+//! Which files a user could read, by their permissions alone, whatever user runs the check.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::system::users;
 /// Users that web servers run CGI programs as, by distribution.
 const USUAL_USERS: [&str; 4] = ["www-data", "apache", "nginx", "http"];
 
-/// A user, in the eyes of file permissions.
+/// A user, as file permissions see one.
 pub(super) struct Reader {
     pub(super) name: String,
     uid: u32,
@@ -21,12 +21,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The user `name`, or the usual one here; nobody if there is none of them.
+    /// The user `name`, or the first of the usual users that exists.
     pub(super) fn find(name: Option<&str>) -> Result<Option<Self>, LogMessage> {
         match name {
             Some(name) => Self::named(name).map(Some).ok_or_else(|| {
                 LogMessage::error(Code::BadSetting, format!("there is no user `{name}`"))
-                    .hint("name one that `id` knows")
+                    .hint("use a user that `id` knows")
             }),
             None => Ok(USUAL_USERS.iter().find_map(|name| Self::named(name))),
         }
@@ -36,15 +36,15 @@ impl Reader {
         Some(Self { name: name.to_owned(), uid: users::user(name)?, groups: users::groups(name)? })
     }
 
-    /// The first thing on the way to `path`, or `path` itself, that this user may not use.
-    pub(super) fn first_closed(&self, path: &Path) -> Option<PathBuf> {
-        let mut steps: Vec<&Path> =
-            path.ancestors().filter(|step| !step.as_os_str().is_empty()).collect();
-        steps.reverse();
-        steps
+    /// The first directory of `path`, or `path` itself, that this user may not use.
+    pub(super) fn first_unusable(&self, path: &Path) -> Option<PathBuf> {
+        let mut parts: Vec<&Path> =
+            path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
+        parts.reverse();
+        parts
             .into_iter()
-            .find(|step| {
-                fs::metadata(step)
+            .find(|part| {
+                fs::metadata(part)
                     .is_ok_and(|found| !self.may(&found, if found.is_dir() { 0o1 } else { 0o4 }))
             })
             .map(Path::to_owned)

@@ -1,4 +1,4 @@
-//! Whether an application may be loaded once and forked for each request, or for each worker.
+//! Reports whether an application may be loaded once and forked for each request or worker.
 
 use wire::{
     check::{Loaded, Sharing, SideEffect},
@@ -10,90 +10,86 @@ use crate::{
     config::{options::Mode, settings::Settings},
 };
 
-/// Most generators that are named.
-const GENERATORS_SHOWN: usize = 10;
+/// Most random generators that are listed.
+const MAX_GENERATORS: usize = 10;
 
-/// Reports it. `loaded.remains` is what was found after the application was loaded; it is a problem
-/// where `mode` needs what is forbidden.
-pub(super) fn fitness(report: &mut Report, settings: &Settings, mode: Mode, loaded: &Loaded) {
+/// Reports what the import of the application left open or running (`loaded.side_effects`). That is a
+/// problem if `mode` forks the application.
+pub(super) fn report_fitness(
+    report: &mut Report,
+    settings: &Settings,
+    mode: Mode,
+    loaded: &Loaded,
+) {
     let traced = if loaded.side_effects.is_empty() {
         None
     } else {
-        // To see who did it takes several times as long, and would make the time of the import
-        // wrong.
+        // Tracing the import takes several times as long, so the reported time of the import would
+        // be wrong.
         response(settings, Work::Trace).and_then(|bytes| SideEffect::decode(&bytes).ok())
     };
-    let remains =
+    let side_effects =
         traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.side_effects);
-    let sharing = Sharing::of(remains);
+    let sharing = Sharing::of(side_effects);
     let is_fit = sharing == Sharing::Forked;
-    let named = remains.iter().filter(|one| is_fit || one.sharing > Sharing::Forked);
+    let named = side_effects.iter().filter(|one| is_fit || one.sharing > Sharing::Forked);
     let named = named.map(|one| one.sentence(&settings.app)).collect::<Vec<_>>().join("\n");
     match sharing {
         Sharing::Forked if named.is_empty() => {
             report.line("warm", "fit: nothing is left open or running after import");
         }
-        Sharing::Forked => report.line(
-            "warm",
-            format!(
-                "fit: {named}\nwhich processes that are \
-            forked may share"
-            ),
-        ),
+        Sharing::Forked => {
+            report.line("warm", format!("fit: {named}\nwhich forked processes may share"))
+        }
         Sharing::EachProcess => report.line(
             "warm",
             format!(
                 "not fit: {named}\n\
-                 processes that are forked share what is open and do not have its threads: \
-                 connect, open and start them\n\
-                 when a request first needs them, for --mode warm and for pools that load the \
-                 application once"
+                 forked processes share what is open, and do not have the threads: for --mode warm \
+                 and --preload,\n\
+                 connect, open and start when a request first needs that"
             ),
         ),
         Sharing::OneProcess => report.line(
             "warm",
             format!(
                 "not fit: {named}\n\
-                 one process at a time may have that: --mode warm and resident serve requests \
-                 cold, and a pool needs\n\
+                 only one process at a time may have that: --mode warm and resident fall back to \
+                 cold CGI, and a pool needs\n\
                  --workers 1 --threads 8; or open it when a request needs it, and close it again"
             ),
         ),
     }
     match (sharing, mode) {
         (Sharing::Forked, _) => {}
-        (_, Mode::Warm) => report.problem(
-            "the application is not fit for --mode warm, which is asked for: see `warm` above"
-                .to_owned(),
-        ),
+        (_, Mode::Warm) => report
+            .problem("the application is not fit for its --mode warm: see `warm` above".to_owned()),
         (Sharing::OneProcess, Mode::Resident) => report.problem(
-            "the application is not fit for --mode resident, which is asked for: see `warm` above"
-                .to_owned(),
+            "the application is not fit for its --mode resident: see `warm` above".to_owned(),
         ),
         _ => {
-            report.verdict = "the application is not fit for --mode warm and --preload: see `warm` \
-                above; there is no other problem"
+            report.conclusion = "the application is not fit for --mode warm and --preload: see `warm` \
+                above; no other problem was found"
         }
     }
-    random_state(report, &loaded.generators);
+    report_random_state(report, &loaded.generators);
 }
 
-fn random_state(report: &mut Report, generators: &[String]) {
+fn report_random_state(report: &mut Report, generators: &[String]) {
     if generators.is_empty() {
         return;
     }
-    let mut named =
-        generators.iter().take(GENERATORS_SHOWN).cloned().collect::<Vec<_>>().join("\n");
-    if generators.len() > GENERATORS_SHOWN {
+    let mut named = generators.iter().take(MAX_GENERATORS).cloned().collect::<Vec<_>>().join("\n");
+    if generators.len() > MAX_GENERATORS {
         named.push_str("\nand there are more");
     }
     report.line(
         "random",
         format!(
             "{named}\n\
-             the numbers repeat in each forked process: make a generator when a request first \
-             needs it, or seed it again by\n\
-             os.register_at_fork(after_in_child=…)"
+             the random numbers are the same in each forked process: create a generator when a \
+             request first needs it, or seed it\n\
+             in os.register_at_fork(after_in_child=…)"
         ),
     );
 }

@@ -1,5 +1,6 @@
-//! Options, settings and the `#!` line: what a run is to be like.
+//! Options, settings and the `#!` line of a script.
 
 pub(crate) mod options;
 pub(crate) mod script_line;
 pub(crate) mod settings;
+pub(crate) mod warm_pool;

@@ -1,8 +1,8 @@
 //! The `#!` line of a script, and the options on it.
 //!
-//! They are read from the file, never from the arguments of the process. The kernel hands over
-//! everything behind the interpreter as one argument, `env -S` splits it, a web server may append
-//! words of the query string (RFC 3875 4.4): only the file says what its author wrote.
+//! The options are read from the file, never from the arguments of the process. The kernel passes
+//! everything after the interpreter as one argument, `env -S` splits it, and a web server may append
+//! parts of the query string (RFC 3875 4.4): only the file says what its author wrote.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -11,7 +11,7 @@ use std::{
         BufRead as _, Read as _, {self},
     },
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
@@ -19,151 +19,128 @@ use diagnostics::message::{Code, LogMessage};
 use rustix::fs::{Access, Mode as FileMode, OFlags, access, open};
 use wire::app::{App, Source};
 
-use crate::{
-    cli::effects,
-    config::{
-        options::{Changes, Mode, Options, ScriptLine},
-        settings,
-    },
+use crate::config::options::{
+    Context, ScriptOptions,
+    contexts::{accept_negative_numbers, first_without_effect},
 };
 
-/// Longest line that the kernel reads as a `#!` line, and more than any needs.
-const LONGEST: u64 = 4096;
+/// Most bytes of a `#!` line that are read; the kernel reads fewer.
+const MAX_LINE_BYTES: u64 = 4096;
 
-/// The name under which we stand on such a line.
-const OUR_NAME: &[u8] = b"wsgate";
+/// The name of this program on a `#!` line.
+const PROGRAM_NAME: &[u8] = b"wsgate";
 
-/// What a file begins with.
+/// What the first line of a file starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Beginning {
-    /// A `#!` line that starts us, with these words behind our name.
-    Ours(Vec<OsString>),
-    /// A `#!` line that starts another program, or a program.
-    Anothers,
-    /// None of these: a file that is no program by itself.
+pub(crate) enum FirstLine {
+    /// wsgate, with these arguments.
+    Wsgate(Vec<OsString>),
+    /// Another program, or the file is a program itself.
+    OtherProgram,
+    /// Nothing: the file has no `#!` line.
     NoProgram,
 }
 
-impl Beginning {
-    /// Reads it.
+impl FirstLine {
+    /// Reads the first line of `script`.
     ///
     /// # Errors
-    /// If the file cannot be read, or its `#!` line has an open quote.
+    /// If the file cannot be read, or its `#!` line has an unclosed quote.
     pub(crate) fn of(script: &Path) -> io::Result<Self> {
         let line = first_line(script)?;
         if line.starts_with(b"\x7fELF") {
-            return Ok(Self::Anothers);
+            return Ok(Self::OtherProgram);
         }
         let Some(line) = line.strip_prefix(b"#!") else {
             return Ok(Self::NoProgram);
         };
         // An editor of another system may have ended the line with CR LF.
         let words = shlex::bytes::split(line.trim_ascii()).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "a quote is not closed on its `#!` line")
+            io::Error::new(io::ErrorKind::InvalidData, "a quote on its `#!` line is not closed")
         })?;
-        Ok(match behind_our_name(&words) {
-            Some(words) => {
-                Self::Ours(words.iter().map(|word| OsString::from_vec(word.clone())).collect())
+        Ok(match wsgate_arguments(&words) {
+            Some(arguments) => {
+                Self::Wsgate(arguments.iter().cloned().map(OsString::from_vec).collect())
             }
-            None => Self::Anothers,
+            None => Self::OtherProgram,
         })
     }
 }
 
-/// The words behind our name on the `#!` line of `script`; none if it has no such line of ours.
+/// The arguments of wsgate on the `#!` line of `script`; none if the line does not start wsgate.
 ///
 /// # Errors
-/// The log message, if it cannot be read.
-pub(crate) fn words_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
-    match Beginning::of(script) {
-        Ok(Beginning::Ours(words)) => Ok(words),
-        Ok(Beginning::Anothers | Beginning::NoProgram) => Ok(Vec::new()),
+/// The log message, if the script cannot be read.
+fn arguments_of(script: &Path) -> Result<Vec<OsString>, LogMessage> {
+    match FirstLine::of(script) {
+        Ok(FirstLine::Wsgate(arguments)) => Ok(arguments),
+        Ok(FirstLine::OtherProgram | FirstLine::NoProgram) => Ok(Vec::new()),
         Err(error) => Err(LogMessage::error(
             Code::UnreadableScript,
             format!("`{}` cannot be read: {error}", script.display()),
         )
-        .hint("the user that the request runs as must be able to read the script: chmod a+r")),
+        .hint("let the user that the request runs as read the script: chmod a+r")),
     }
 }
 
 /// The options on the `#!` line of `script`.
 ///
 /// # Errors
-/// The log message, if it cannot be read or has words that are no options.
-pub(crate) fn options_of(script: &Path) -> Result<Options, LogMessage> {
-    let words = words_of(script)?;
-    let parsed = (|| {
-        let mut known = effects::taking_negatives(ScriptLine::command());
-        let found = known
-            .try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(words))?;
-        let line = ScriptLine::from_arg_matches(&found)?;
-        match effects::refused_on_line(&known, &found, &line.options) {
-            Some(refused) => Err(known.error(ErrorKind::ArgumentConflict, refused)),
-            None => Ok(line),
-        }
-    })();
-    match parsed {
-        Ok(line) => Ok(Options { changes: line.changes, slow: line.slow, ..line.options }),
-        Err(error) => Err(LogMessage::error(
+/// The log message, if the script cannot be read or its line has a wrong option.
+pub(crate) fn options_of(script: &Path) -> Result<ScriptOptions, LogMessage> {
+    let arguments = arguments_of(script)?;
+    parse(arguments).map_err(|error| {
+        LogMessage::error(
             Code::BadScriptOptions,
             format!("the options on the `#!` line of `{}` are wrong", script.display()),
         )
         .detail(error.render().to_string())
-        .hint("`wsgate cgi --help` lists the options that may stand there")),
+        .hint("`wsgate cgi --help` lists the options of a `#!` line")
+    })
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<ScriptOptions, clap::Error> {
+    let mut command = accept_negative_numbers(ScriptOptions::command());
+    let matches = command
+        .try_get_matches_from_mut(std::iter::once(OsString::from("wsgate")).chain(arguments))?;
+    let options = ScriptOptions::from_arg_matches(&matches)?;
+    // The line serves CGI in its mode, and FastCGI.
+    let contexts = [options.mode.mode.context(), Context::Pool, Context::LoneWorker];
+    match first_without_effect(&command, &matches, &ScriptOptions::groups(), &contexts) {
+        Some(message) => Err(command.error(ErrorKind::ArgumentConflict, message)),
+        None => Ok(options),
     }
 }
 
-/// `options`, with those of the application's own `#!` line where they say nothing.
+/// `options`, completed by those on the `#!` line of the application's script.
 ///
 /// # Errors
-/// The log message, if that line has words that are no options.
-pub(crate) fn complete(options: Options, app: &App, base: &Path) -> Result<Options, LogMessage> {
+/// The log message, if that line has a wrong option.
+pub(crate) fn complete(
+    options: ScriptOptions,
+    app: &App,
+    base: &Path,
+) -> Result<ScriptOptions, LogMessage> {
     let Source::File(path) = &app.source else {
         return Ok(options);
     };
     let script = base.join(OsStr::from_bytes(path));
     if !script.is_file() {
-        // Settings say so in full.
+        // `Settings::resolve` reports this in full.
         return Ok(options);
     }
     let line = options_of(&script)?;
-    let home = script.parent().unwrap_or(base);
-    let of_line = |named: Option<PathBuf>| named.map(|named| home.join(named));
-    let (venv, python) = if options.venv.is_some() || options.python.is_some() {
-        (options.venv, options.python)
-    } else {
-        (of_line(line.venv), line.python.map(|named| settings::at(home, &named)))
-    };
-    Ok(Options {
-        venv,
-        python,
-        chdir: options.chdir.or_else(|| of_line(line.chdir)),
-        path: line.path.iter().map(|named| home.join(named)).chain(options.path).collect(),
-        env: line.env.into_iter().chain(options.env).collect(),
-        debug: options.debug || line.debug,
-        timeout: options.timeout.or(line.timeout),
-        mode: if options.mode == Mode::Cold { line.mode } else { options.mode },
-        warm: options.warm,
-        warm_up: options.warm_up.or(line.warm_up),
-        script_name: options.script_name.or(line.script_name),
-        changes: Changes {
-            reload_on: line.changes.reload_on.iter().map(|named| home.join(named)).collect(),
-            reload: line.changes.reload,
-        },
-        limits: options.limits.or(line.limits),
-        connections: options.connections.or(line.connections),
-        slow: line.slow,
-    })
+    Ok(options.completed_by(line, script.parent().unwrap_or(base)))
 }
 
-/// What keeps a web server from running `script` by its `#!` line. The kernel reports these to the
-/// web server alone, in words that help nobody.
+/// The problems that keep a web server from running `script` by its `#!` line. The kernel reports
+/// them to the web server alone, and only by an error number.
 pub(crate) fn problems(script: &Path) -> Vec<String> {
     let shown = script.display();
     let mut problems = Vec::new();
     let line = first_line(script).unwrap_or_default();
     let Some(words) = line.strip_prefix(b"#!") else {
-        // No script of its own: another program names it.
+        // Another program runs the file.
         return problems;
     };
     if words.ends_with(b"\r\n") {
@@ -182,14 +159,14 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
         && !words[1].starts_with(b"-")
     {
         problems.push(format!(
-            "the `#!` line of `{shown}` gives `env` more than a name, and `env` takes all of it \
-                for one name\n\
-             hint: write `env -S` in place of `env`"
+            "the `#!` line of `{shown}` passes arguments to `env`, and the kernel makes one name of \
+                all of them\n\
+             hint: write `env -S` instead of `env`"
         ));
     }
     if !program.is_file() {
         problems.push(format!(
-            "the `#!` line of `{shown}` names `{}`, which is not there\nhint: write the path that \
+            "the `#!` line of `{shown}` names `{}`, which does not exist\nhint: write the path that \
                 `command -v wsgate` prints",
             program.display()
         ));
@@ -200,37 +177,37 @@ pub(crate) fn problems(script: &Path) -> Vec<String> {
     problems
 }
 
-/// The first line of `script`, with its end.
+/// The first line of `script`, with its line end.
 ///
 /// # Errors
-/// If it cannot be read, or is no regular file.
+/// If the script cannot be read, or is not a regular file.
 fn first_line(script: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for somebody to write to it.
+    // Without NONBLOCK, opening a named pipe waits for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(open(script, flags, FileMode::empty())?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut line = Vec::new();
-    io::BufReader::new(file.take(LONGEST)).read_until(b'\n', &mut line)?;
+    io::BufReader::new(file.take(MAX_LINE_BYTES)).read_until(b'\n', &mut line)?;
     Ok(line)
 }
 
-/// The words behind our name, on a line that may name us by way of `env`.
-fn behind_our_name(words: &[Vec<u8>]) -> Option<&[Vec<u8>]> {
+/// The arguments of wsgate among the words of a `#!` line, which may start wsgate through `env`.
+fn wsgate_arguments(words: &[Vec<u8>]) -> Option<&[Vec<u8>]> {
     let (program, mut rest) = words.split_first()?;
     let mut program = base_name(program);
     if program == b"env" {
-        // Its own options, and variables that it sets.
-        while let Some((word, behind)) = rest.split_first() {
-            rest = behind;
+        // `env` has options, and sets variables.
+        while let Some((word, following)) = rest.split_first() {
+            rest = following;
             if !word.starts_with(b"-") && !word.contains(&b'=') {
                 program = base_name(word);
                 break;
             }
         }
     }
-    program.starts_with(OUR_NAME).then_some(rest)
+    program.starts_with(PROGRAM_NAME).then_some(rest)
 }
 
 fn base_name(path: &[u8]) -> &[u8] {
@@ -241,49 +218,52 @@ fn base_name(path: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn beginning(content: &[u8]) -> Beginning {
+    fn first_line_of(content: &[u8]) -> FirstLine {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        Beginning::of(file.path()).unwrap()
+        FirstLine::of(file.path()).unwrap()
     }
 
-    fn ours(words: &[&str]) -> Beginning {
-        Beginning::Ours(words.iter().map(OsString::from).collect())
+    fn wsgate(words: &[&str]) -> FirstLine {
+        FirstLine::Wsgate(words.iter().map(OsString::from).collect())
     }
 
     #[test]
-    fn words_behind_our_name_are_options_in_every_spelling() {
-        assert_eq!(beginning(b"#!/usr/bin/wsgate\nx"), ours(&[]));
+    fn arguments_of_wsgate_are_options_in_every_spelling() {
+        assert_eq!(first_line_of(b"#!/usr/bin/wsgate\nx"), wsgate(&[]));
         assert_eq!(
-            beginning(b"#!/usr/bin/wsgate --debug --venv '/a b'\n"),
-            ours(&["--debug", "--venv", "/a b"])
+            first_line_of(b"#!/usr/bin/wsgate --debug --venv '/a b'\n"),
+            wsgate(&["--debug", "--venv", "/a b"])
         );
-        assert_eq!(beginning(b"#! /usr/bin/env -S wsgate --debug\n"), ours(&["--debug"]));
-        assert_eq!(beginning(b"#!/usr/bin/env wsgate\n"), ours(&[]));
-        assert_eq!(beginning(b"#!/usr/bin/env -S A=1 /x/wsgate --debug\n"), ours(&["--debug"]));
-        assert_eq!(beginning(b"#!/opt/wsgate-0.1\n"), ours(&[]));
+        assert_eq!(first_line_of(b"#! /usr/bin/env -S wsgate --debug\n"), wsgate(&["--debug"]));
+        assert_eq!(first_line_of(b"#!/usr/bin/env wsgate\n"), wsgate(&[]));
+        assert_eq!(
+            first_line_of(b"#!/usr/bin/env -S A=1 /x/wsgate --debug\n"),
+            wsgate(&["--debug"])
+        );
+        assert_eq!(first_line_of(b"#!/opt/wsgate-0.1\n"), wsgate(&[]));
     }
 
     #[test]
     fn a_line_that_ends_as_on_windows_has_the_same_options() {
-        assert_eq!(beginning(b"#!/usr/bin/wsgate --debug\r\n"), ours(&["--debug"]));
+        assert_eq!(first_line_of(b"#!/usr/bin/wsgate --debug\r\n"), wsgate(&["--debug"]));
     }
 
     #[test]
     fn other_programs_and_plain_files_are_told_apart() {
-        assert_eq!(beginning(b"#!/bin/sh\nexec wsgate\n"), Beginning::Anothers);
-        assert_eq!(beginning(b"\x7fELF\x02"), Beginning::Anothers);
-        assert_eq!(beginning(b"def application"), Beginning::NoProgram);
-        assert_eq!(beginning(b""), Beginning::NoProgram);
-        assert_eq!(beginning(b"#!\n"), Beginning::Anothers);
+        assert_eq!(first_line_of(b"#!/bin/sh\nexec wsgate\n"), FirstLine::OtherProgram);
+        assert_eq!(first_line_of(b"\x7fELF\x02"), FirstLine::OtherProgram);
+        assert_eq!(first_line_of(b"def application"), FirstLine::NoProgram);
+        assert_eq!(first_line_of(b""), FirstLine::NoProgram);
+        assert_eq!(first_line_of(b"#!\n"), FirstLine::OtherProgram);
     }
 
     #[test]
-    fn a_word_that_is_no_option_is_refused() {
+    fn an_unknown_option_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"#!/usr/bin/wsgate --colour\n").unwrap();
-        let entry = options_of(file.path()).unwrap_err();
-        assert_eq!(entry.code(), Code::BadScriptOptions);
-        assert!(entry.for_client().contains("--colour"), "{}", entry.for_client());
+        let message = options_of(file.path()).unwrap_err();
+        assert_eq!(message.code(), Code::BadScriptOptions);
+        assert!(message.for_client().contains("--colour"), "{}", message.for_client());
     }
 }

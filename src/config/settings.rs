@@ -1,5 +1,5 @@
-//! Options, the script and the environment, resolved to what a run needs. Every default stands here
-//! or on the option itself.
+//! Settings of a run, resolved from options, the script and the environment. Every default stands
+//! here or on the option itself.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ use wire::{
 };
 
 use crate::{
-    config::options::{Changes, Connections, Limits, Options},
+    config::options::{FastcgiOptions, ScriptOptions, WorkerLimits, app::program_at},
     python::{
         engine::Engine,
         interpreter::{
@@ -31,68 +31,67 @@ use crate::{
     system::runtime_directory,
 };
 
-/// Longest time that is counted, in seconds: clocks end somewhere.
-const LONGEST: u64 = u32::MAX as u64;
+/// The limit of a warm-up request where requests have no limit.
+const DEFAULT_WARM_UP_TIMEOUT_SECS: u64 = 30;
 
-/// Seconds that a warm-up request may take where requests have no limit.
-const WARM_UP: u64 = 30;
+/// The limit of commands at a terminal where requests have no limit: a person waits for them.
+pub(crate) const INTERACTIVE_TIMEOUT_SECS: u64 = 30;
 
-/// Seconds after which whoever waits at a terminal hears why nothing comes, where requests have no
-/// limit.
-pub(crate) const AT_A_TERMINAL: u64 = 30;
+/// Most characters of a name that a pool takes from its application.
+const MAX_POOL_NAME_CHARS: usize = 40;
 
-/// All that is known before python is started.
+/// Everything that is known before python is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The application; the path of a file is absolute.
     pub(crate) app: App,
-    /// Its interpreter.
+    /// The interpreter of the application.
     pub(crate) interpreter: Interpreter,
-    /// The engine for it.
+    /// The engine that the interpreter loads.
     pub(crate) engine: Engine,
-    /// Where python is started.
+    /// The directory that python is started in.
     pub(crate) working_directory: PathBuf,
-    /// What goes to the front of `sys.path`.
+    /// The first entries of `sys.path`.
     pub(crate) sys_path: Vec<PathBuf>,
-    /// Variables for the process, beside those of the request.
+    /// Environment variables of the process, besides those of the request.
     pub(crate) variables: Vec<(OsString, OsString)>,
-    /// Where `.pyc` files go, if not beside their sources.
+    /// The directory of `.pyc` files, if they are not beside their sources.
     pub(crate) pycache_prefix: Option<PathBuf>,
-    /// May the client see tracebacks?
+    /// Do error pages show tracebacks?
     pub(crate) debug: bool,
-    /// How long a request may take.
+    /// The limit of a request.
     pub(crate) timeout: Option<Duration>,
-    /// How long loading the application may take, if not as long as a request.
+    /// The limit of loading the application, if it is not that of a request.
     pub(crate) load_timeout: Option<Duration>,
-    /// What the application answers before anything is forked from the process that has loaded it.
+    /// The request that the application answers before workers are forked.
     pub(crate) warm_up: Option<WarmUp>,
-    /// Where the application is mounted, if the web server does not say so.
+    /// The URL path of the application, if the web server does not set it.
     pub(crate) script_name: Option<String>,
-    /// Which changes of files make processes load the code again, by the `#!` line.
-    pub(crate) changes: Changes,
-    /// How long a worker lives that serves one request after the other.
-    pub(crate) limits: Limits,
-    /// What a FastCGI worker grants its connections.
-    pub(crate) connections: Connections,
-    /// Seconds after which a FastCGI worker logs a request with its stacks, by the `#!` line.
-    pub(crate) slow: Option<u64>,
+    /// The limits after which a worker is replaced.
+    pub(crate) limits: WorkerLimits,
+    /// The options of FastCGI workers; their paths are absolute.
+    pub(crate) fastcgi: FastcgiOptions,
 }
 
 impl Settings {
-    /// Resolves `options` for `app`. Relative paths are taken from `base`.
+    /// Resolves `options` for `app`. Relative paths are relative to `base`.
     ///
     /// # Errors
-    /// The log message that says what cannot be used.
-    pub(crate) fn resolve(options: &Options, app: App, base: &Path) -> Result<Self, LogMessage> {
+    /// The log message about the setting that cannot be used.
+    pub(crate) fn resolve(
+        options: &ScriptOptions,
+        app: App,
+        base: &Path,
+    ) -> Result<Self, LogMessage> {
         Self::resolve_with(options, app, base, Engine::find)
     }
 
-    /// The same with an `engine` that may be known already.
+    /// Resolves `options` as [`Settings::resolve`] does, with the engine that `engine` finds.
     ///
     /// # Errors
     /// As [`Settings::resolve`].
     pub(crate) fn resolve_with(
-        options: &Options,
+        options: &ScriptOptions,
         app: App,
         base: &Path,
         engine: impl FnOnce() -> Result<Engine, LogMessage>,
@@ -105,7 +104,7 @@ impl Settings {
             }
             Source::Module(_) => app,
         };
-        let chdir = options.chdir.as_ref().map(|directory| base.join(directory));
+        let chdir = options.app.chdir.as_ref().map(|directory| base.join(directory));
         let homes = match &app.source {
             Source::File(path) => homes_of(Path::new(OsStr::from_bytes(path))),
             Source::Module(_) => vec![chdir.clone().unwrap_or_else(|| base.to_owned())],
@@ -123,11 +122,12 @@ impl Settings {
             .hint("name a directory that exists and that this user may enter"));
         }
         let interpreter = interpreter::find(
-            options.python.as_ref().map(|program| at(base, program)).as_deref(),
-            options.venv.as_ref().map(|directory| base.join(directory)).as_deref(),
+            options.app.python.as_ref().map(|program| program_at(base, program)).as_deref(),
+            options.app.venv.as_ref().map(|directory| base.join(directory)).as_deref(),
             &homes,
             &owners_of(&app, &homes),
         )?;
+        let timeout = options.request.timeout.filter(|&seconds| seconds > 0);
         Ok(Self {
             app,
             interpreter,
@@ -135,66 +135,66 @@ impl Settings {
             working_directory,
             sys_path: homes
                 .into_iter()
-                .chain(options.path.iter().map(|directory| base.join(directory)))
+                .chain(options.app.path.iter().map(|directory| base.join(directory)))
                 .collect(),
-            variables: options.env.clone(),
+            variables: options.app.env.clone(),
             pycache_prefix: pycache_prefix(&home),
-            debug: options.debug,
-            timeout: options
-                .timeout
-                .filter(|&seconds| seconds > 0)
-                .map(|seconds| Duration::from_secs(seconds.min(LONGEST))),
+            debug: options.error_pages.debug,
+            timeout: timeout.map(Duration::from_secs),
             load_timeout: None,
-            warm_up: options.warm_up.clone().map(|target| WarmUp {
+            warm_up: options.warm_up.warm_up.clone().map(|target| WarmUp {
                 target,
-                seconds: options.timeout.filter(|&seconds| seconds > 0).unwrap_or(WARM_UP),
+                seconds: timeout.unwrap_or(DEFAULT_WARM_UP_TIMEOUT_SECS),
             }),
-            script_name: options.script_name.clone(),
-            changes: Changes {
-                reload_on: options.changes.reload_on.iter().map(|path| base.join(path)).collect(),
-                reload: options.changes.reload,
-            },
+            script_name: options.request.script_name.clone(),
             limits: options.limits,
-            connections: options.connections,
-            slow: options.slow,
+            fastcgi: options.fastcgi.in_directory(base),
         })
     }
 }
 
-/// The application that a word of the command line names, and the directory that relative paths are
-/// taken from.
+/// The application that the argument APP names, and the directory that relative paths are relative
+/// to.
 ///
 /// # Errors
-/// The log message, if it names none.
-pub(crate) fn application(word: &str) -> Result<(App, PathBuf), LogMessage> {
-    let app =
-        App::parse(word, |name| fs::metadata(name).is_ok_and(|found| !found.is_dir())).map_err(
-            |bad| {
-                LogMessage::error(Code::BadSetting, format!("`{word}` names no application: \
-                {bad}")).hint(
+/// The log message, if `app` does not name an application.
+pub(crate) fn application(app: &str) -> Result<(App, PathBuf), LogMessage> {
+    let is_file = |name: &str| fs::metadata(name).is_ok_and(|found| !found.is_dir());
+    let app = App::parse(app, is_file).map_err(|bad| {
+        LogMessage::error(Code::BadSetting, format!("`{app}` does not name an application: {bad}"))
+            .hint(
                 "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
                  :factory()",
             )
-            },
-        )?;
+    })?;
     let base = env::current_dir().map_err(|error| {
         LogMessage::error(
             Code::BadSetting,
             format!("the working directory cannot be used: {error}"),
         )
-        .hint("start from a directory that exists")
+        .hint("start wsgate in a directory that exists")
     })?;
     Ok((app, base))
 }
 
-/// A path from `base` on; a bare name stays one, since a program of that name is looked for on
-/// `PATH`.
-pub(crate) fn at(base: &Path, program: &Path) -> PathBuf {
-    if program.components().count() == 1 { program.to_owned() } else { base.join(program) }
+/// The name of a pool without `--name`: that of the file or module of the application.
+pub(crate) fn default_pool_name(app: &App) -> String {
+    let name = match &app.source {
+        Source::File(path) => Path::new(OsStr::from_bytes(path))
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        Source::Module(name) => name.clone(),
+    };
+    let plain = name
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' });
+    plain.take(MAX_POOL_NAME_CHARS).collect()
 }
 
-/// The directories that a file's own modules and virtualenv may stand in: its own, and that of the
-/// file it links to, which is the one that Python itself would use.
+/// The directories in which a file's modules and virtualenv may be: that of the file, and that of
+/// the file it links to, which Python itself would use.
 fn homes_of(file: &Path) -> Vec<PathBuf> {
     let directory = |path: &Path| path.parent().map(Path::to_owned);
     let mut homes: Vec<PathBuf> =
@@ -206,8 +206,8 @@ fn homes_of(file: &Path) -> Vec<PathBuf> {
     homes
 }
 
-/// Users who own the script, or a directory that it stands in: what they put there is as good as
-/// the script.
+/// The users who own the script or a directory of it. They could change the script, so their files
+/// in these directories are trusted as the script is.
 fn owners_of(app: &App, homes: &[PathBuf]) -> Vec<u32> {
     let script = match &app.source {
         Source::File(path) => Some(Path::new(OsStr::from_bytes(path))),
@@ -231,7 +231,7 @@ fn readable_file(path: &Path) -> Result<(), LogMessage> {
             "name the file in it that defines `application`",
         ),
         Ok(found) if !found.is_file() => unreadable(
-            format!("`{shown}` is no regular file"),
+            format!("`{shown}` is not a regular file"),
             "name a Python file that defines `application`",
         ),
         Ok(_) if access(path, Access::READ_OK).is_err() => unreadable(
@@ -241,22 +241,22 @@ fn readable_file(path: &Path) -> Result<(), LogMessage> {
         Ok(_) => Ok(()),
         Err(error) => unreadable(
             format!("`{shown}` cannot be opened: {error}"),
-            "look at the path, and at the permissions of every directory on the way to it",
+            "check the path, and the permissions of each directory in it",
         ),
     }
 }
 
-/// Where `.pyc` files go when this user cannot write them beside the sources in `home`: without
-/// them an application is compiled again at each request.
+/// The directory of `.pyc` files, if this user cannot write them beside the sources in `home`:
+/// without `.pyc` files each request compiles the application again.
 fn pycache_prefix(home: &Path) -> Option<PathBuf> {
     if env::var_os("PYTHONPYCACHEPREFIX").is_some() {
         return None;
     }
     let beside = home.join("__pycache__");
-    let place = if beside.exists() { &beside } else { home };
-    if access(place, Access::WRITE_OK).is_ok() {
+    let directory = if beside.exists() { &beside } else { home };
+    if access(directory, Access::WRITE_OK).is_ok() {
         return None;
     }
-    // Without a directory of our own there is no cache, and requests are served all the same.
+    // Without a runtime directory there is no cache, and requests are served all the same.
     runtime_directory::open().ok().map(|directory| directory.join("pycache"))
 }

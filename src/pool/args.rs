@@ -1,143 +1,290 @@
-//! The words of `wsgate fastcgi`.
+//! The arguments of the commands that run pools and talk to them.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
 
 use crate::{
-    config::options::{Changes, LONGEST, Options},
+    config::{
+        options::{
+            AppOptions, Context, DebugOption, FastcgiOptions, OptionGroup, RequestOptions,
+            ScriptOptions, WarmUpOption, WorkerLimits,
+            contexts::{ActsIn, for_supervisors_only},
+            count, seconds,
+        },
+        warm_pool::WarmPoolSpec,
+    },
     pool::{control::check_name, listeners::Address},
 };
 
-/// `--socket-mode` where it is not given.
-pub(super) const SOCKET_MODE: u32 = 0o660;
+/// Permissions of Unix sockets.
+const DEFAULT_SOCKET_MODE: FileMode = FileMode(0o660);
 
-/// A pool, described on the command line.
+/// Seconds that workers have to finish their requests on a graceful stop.
+pub(super) const DEFAULT_DRAIN_SECS: u64 = 30;
+
+/// Most workers of a pool.
+const MAX_WORKERS: i64 = 1024;
+
+/// Most threads of a worker.
+const MAX_THREADS: i64 = 256;
+
+/// The arguments of `wsgate fastcgi`.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Fastcgi {
-    #[command(flatten)]
-    pub(crate) options: Options,
-
-    /// The application
+pub(crate) struct FastcgiArgs {
+    /// Application to serve
     #[arg(value_name = "APP")]
     pub(crate) app: String,
 
-    /// Where to listen: unix:PATH, HOST:PORT, or fd:N for descriptor N, an inherited listening
-    /// socket (repeatable)
+    #[command(flatten)]
+    pub(crate) pool: PoolOptions,
+
+    #[command(flatten)]
+    pub(crate) logs: LogOptions,
+
+    #[command(flatten)]
+    pub(crate) fastcgi: FastcgiOptions,
+
+    #[command(flatten)]
+    pub(crate) limits: WorkerLimits,
+
+    #[command(flatten)]
+    pub(crate) warm_up: WarmUpOption,
+
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    #[command(flatten)]
+    pub(crate) error_pages: DebugOption,
+
+    #[command(flatten)]
+    pub(crate) app_options: AppOptions,
+}
+
+impl FastcgiArgs {
+    /// The options that a `#!` line may have, too.
+    pub(crate) fn script_options(&self) -> ScriptOptions {
+        ScriptOptions {
+            app: self.app_options.clone(),
+            request: self.request.clone(),
+            error_pages: self.error_pages,
+            warm_up: self.warm_up.clone(),
+            limits: self.limits,
+            fastcgi: self.fastcgi.clone(),
+            ..ScriptOptions::default()
+        }
+    }
+
+    /// The message about an option that has no effect, where only the sockets and the number of
+    /// workers show that.
+    pub(crate) fn first_without_effect(
+        &self,
+        has_supervisor: bool,
+        has_socket_file: bool,
+    ) -> Option<String> {
+        let of_supervisor = [
+            ("name", self.pool.name.is_some()),
+            ("preload", self.pool.preload != Preload::Auto),
+            ("warm-up", self.warm_up.warm_up.is_some()),
+        ];
+        let of_file = [
+            ("socket-owner", self.pool.socket_owner.is_some()),
+            ("socket-mode", self.pool.socket_mode != DEFAULT_SOCKET_MODE),
+        ];
+        let set = |options: &[(&'static str, bool)]| {
+            options.iter().find(|(_, is_set)| *is_set).map(|(option, _)| *option)
+        };
+        let idle = set(&of_supervisor).filter(|_| !has_supervisor).map(for_supervisors_only);
+        idle.or_else(|| {
+            let option = set(&of_file).filter(|_| !has_socket_file)?;
+            Some(format!("--{option} has no effect without `--listen unix:PATH`"))
+        })
+    }
+}
+
+/// The options of a pool that no `#!` line can have.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(crate) struct PoolOptions {
+    /// Listen on ADDRESS: unix:PATH, HOST:PORT, or fd:N for an inherited listening socket
+    /// (repeatable)
     ///
-    /// Without it: all sockets that systemd passes (LISTEN_FDS), or else fd:0, standard input, as
-    /// FastCGI's process managers leave it. Files of inherited sockets are never taken away.
+    /// By default wsgate listens on all sockets that systemd passes (LISTEN_FDS), or else on
+    /// standard input (fd:0), as process managers of FastCGI pass it. wsgate never removes the file
+    /// of an inherited socket.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Address>,
 
-    /// Name of the pool, for `wsgate status`; without it that of the file or module
-    #[arg(long, value_name = "NAME", value_parser = name)]
-    pub(crate) name: Option<String>,
+    /// Set the permissions of Unix sockets, in octal
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value_t = DEFAULT_SOCKET_MODE
+    )]
+    pub(crate) socket_mode: FileMode,
 
-    /// Permissions of Unix sockets, in octal
-    #[arg(long, value_name = "MODE", default_value = "660", value_parser = mode)]
-    pub(crate) socket_mode: u32,
-
-    /// Owner of Unix sockets, as USER or USER:GROUP, names or numbers; without it --user
+    /// Set the owner of Unix sockets: USER or USER:GROUP, names or numbers [default: --user]
     #[arg(long, value_name = "OWNER")]
     pub(crate) socket_owner: Option<String>,
 
-    /// User that the pool serves as, if root starts it: a name or number
-    ///
-    /// Root opens the listening sockets and logs, and becomes this user before python is started.
-    /// The supervisor becomes it, too, so that logs are opened again, and sockets removed, with its
-    /// rights.
-    #[arg(long, value_name = "USER")]
-    pub(crate) user: Option<String>,
-
-    /// Group that it serves as, in place of the user's primary group: a name or number
-    #[arg(long, value_name = "GROUP", requires = "user")]
-    pub(crate) group: Option<String>,
-
-    /// Worker processes; without it one for each processor, or one alone for standard input
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024), conflicts_with = "max")]
+    /// Run COUNT worker processes [default: one for each processor, or 1 for standard input]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Workers",
+        value_parser = count(1, MAX_WORKERS),
+        conflicts_with = "max"
+    )]
     pub(crate) workers: Option<u32>,
 
-    /// Worker processes at most: more are started when all are busy and connections wait, and idle
-    /// ones go again
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Run up to COUNT worker processes, as many as the load needs
+    ///
+    /// The pool starts a worker when all are busy and connections wait, and stops idle workers.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Workers",
+        value_parser = count(1, MAX_WORKERS)
+    )]
     pub(crate) max: Option<u32>,
 
-    /// Worker processes at least, with --max; with 0 no process of Python stays while there is no
-    /// work
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "max")]
+    /// Keep at least COUNT worker processes, with --max
+    ///
+    /// With 0, no process of Python runs while there is no work.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Workers",
+        default_value_t = 0,
+        requires = "max"
+    )]
     pub(crate) min: u32,
 
-    /// Seconds without work after which a worker that is not needed goes, with --max
-    #[arg(long, value_name = "S", default_value_t = 60, requires = "max", value_parser = clap::value_parser!(u64).range(1..=LONGEST))]
+    /// Stop a surplus worker after SECONDS without work, with --max
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        help_heading = "Workers",
+        default_value_t = 60,
+        requires = "max",
+        value_parser = seconds(1)
+    )]
     pub(crate) idle: u64,
 
-    /// Requests that a worker serves at the same time
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Serve up to COUNT requests at the same time in each worker
+    #[arg(
+        long,
+        value_name = "COUNT",
+        help_heading = "Workers",
+        default_value_t = 1,
+        value_parser = count(1, MAX_THREADS)
+    )]
     pub(crate) threads: u32,
 
-    /// Which process loads the application: the one that workers are forked from, or each worker
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Preload::Auto)]
+    /// Load the application before workers are forked (`yes`) or in each worker (`no`)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        help_heading = "Workers",
+        default_value_t = Preload::Auto
+    )]
     pub(crate) preload: Preload,
 
-    #[command(flatten)]
-    pub(crate) changes: Changes,
+    /// Name the pool for `wsgate status` [default: the name of the file or module]
+    #[arg(long, value_name = "NAME", help_heading = "Process", value_parser = name)]
+    pub(crate) name: Option<String>,
 
-    /// Seconds after which a request that is still being served is logged, with the stacks of its
-    /// worker
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(..=LONGEST))]
-    pub(crate) slow: Option<u64>,
+    /// Run the pool as USER, a name or number, if root starts it
+    ///
+    /// Root opens the listening sockets and logs, and becomes USER before python is started. The
+    /// supervisor becomes USER, too, so it reopens logs and removes sockets with the rights of
+    /// USER.
+    #[arg(long, value_name = "USER", help_heading = "Process")]
+    pub(crate) user: Option<String>,
 
-    /// Seconds that workers have to finish their requests when they are to end
-    #[arg(long, value_name = "S", default_value_t = crate::pool::DRAIN, value_parser = clap::value_parser!(u64).range(..=LONGEST))]
+    /// Run the pool as GROUP, a name or number, instead of the primary group of --user
+    #[arg(long, value_name = "GROUP", help_heading = "Process", requires = "user")]
+    pub(crate) group: Option<String>,
+
+    /// Wait up to SECONDS for requests to finish on a graceful stop
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        help_heading = "Process",
+        default_value_t = DEFAULT_DRAIN_SECS,
+        value_parser = seconds(0)
+    )]
     pub(crate) drain: u64,
-
-    #[command(flatten)]
-    pub(crate) logs: LogWords,
 }
 
-/// What a pool logs where.
+impl ActsIn for PoolOptions {
+    const CONTEXTS: &'static [Context] = &[Context::Pool, Context::LoneWorker];
+}
+
+/// What a pool logs, and where.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct LogWords {
-    /// File that gets a line for each request, or - for standard error; USR1 opens it again
+#[command(next_help_heading = "Logging")]
+pub(crate) struct LogOptions {
+    /// Write a line for each request to FILE, or to standard error for `-`
+    ///
+    /// The pool reopens FILE on SIGUSR1.
     #[arg(long, value_name = "FILE")]
     pub(crate) access_log: Option<PathBuf>,
 
-    /// Form of these lines: Apache's combined form with duration, request id and end behind it, or
-    /// JSON
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AccessFormat::Combined, requires = "access_log")]
+    /// Write the lines of --access-log in FORMAT
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = AccessFormat::Combined,
+        requires = "access_log"
+    )]
     pub(crate) access_format: AccessFormat,
 
-    /// File in place of standard error, for all processes of the pool; USR1 opens it again
+    /// Write the log messages of all processes of the pool to FILE instead of standard error
+    ///
+    /// The pool reopens FILE on SIGUSR1.
     #[arg(long, value_name = "FILE")]
     pub(crate) error_log: Option<PathBuf>,
 
-    /// Send what a request says in the error log to the web server, too, for the log that it keeps
+    /// Send the log messages of a request to the web server, too, for its own log
     #[arg(long)]
     pub(crate) errors_to_server: bool,
 }
 
-/// The form of the lines of an access log.
+impl ActsIn for LogOptions {
+    const CONTEXTS: &'static [Context] = &[Context::Pool, Context::LoneWorker];
+}
+
+/// The groups of options that `wsgate fastcgi` alone has.
+pub(crate) fn groups() -> [OptionGroup; 2] {
+    [OptionGroup::of::<PoolOptions>(), OptionGroup::of::<LogOptions>()]
+}
+
+/// The format of the lines of an access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AccessFormat {
+    /// Apache's combined format, followed by duration, request id and result
     Combined,
+    /// One JSON object a line
     Json,
 }
 
 /// Which process loads the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preload {
-    /// As `yes`, unless that leaves open or running what processes must not share; then as `no`
+    /// As `yes`, or as `no` if the import leaves open or running what processes must not share
     Auto,
-    /// Once, before workers are forked: they share its memory
+    /// Load it once, before workers are forked: they share its memory
     Yes,
-    /// Each worker by itself, after the fork
+    /// Load it in each worker, after the fork
     No,
 }
 
 impl From<Preload> for wire::launch::Preload {
-    fn from(word: Preload) -> Self {
-        match word {
+    fn from(preload: Preload) -> Self {
+        match preload {
             Preload::Auto => Self::Auto,
             Preload::Yes => Self::Yes,
             Preload::No => Self::No,
@@ -145,13 +292,60 @@ impl From<Preload> for wire::launch::Preload {
     }
 }
 
-fn name(word: &str) -> Result<String, String> {
-    check_name(word).map(|()| word.to_owned())
+/// The arguments of `wsgate status`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct StatusArgs {
+    /// Pool to show [default: all pools of this user]
+    #[arg(value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+
+    /// Print one line of JSON for each pool
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
 }
 
-fn mode(word: &str) -> Result<u32, String> {
-    u32::from_str_radix(word, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| format!("`{word}` is no octal number up to 777"))
+/// The argument of `wsgate reload` and `wsgate stop`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PoolName {
+    /// Name of the pool
+    #[arg(value_name = "POOL")]
+    pub(crate) name: String,
+}
+
+/// The arguments of `wsgate warm-pool`, which gateways alone start.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WarmPoolArgs {
+    /// Name of the pool for `wsgate status`
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    /// Description of the pool as JSON
+    #[arg(value_name = "SPEC", value_parser = WarmPoolSpec::parse)]
+    pub(crate) spec: WarmPoolSpec,
+}
+
+fn name(value: &str) -> Result<String, String> {
+    check_name(value).map(|()| value.to_owned())
+}
+
+/// Permissions of a file, written in octal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct FileMode(pub(crate) u32);
+
+impl FromStr for FileMode {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        u32::from_str_radix(value, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777)
+            .map(Self)
+            .ok_or_else(|| format!("`{value}` is not an octal number up to 777"))
+    }
+}
+
+impl fmt::Display for FileMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:o}", self.0)
+    }
 }

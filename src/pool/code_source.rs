@@ -1,17 +1,14 @@
 //! Where the code of a pool comes from: looked up again for each template, since the path of the
 //! application may lead to another release by then, with modules and a virtualenv of its own.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::PathBuf};
 
 use diagnostics::message::LogMessage;
 use wire::app::App;
 
 use crate::{
     config::{
-        options::Options,
+        options::ScriptOptions,
         script_line,
         settings::{Settings, application},
     },
@@ -21,7 +18,7 @@ use crate::{
 /// What was said on the command line about the application.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
-    options: Options,
+    options: ScriptOptions,
     app: App,
     base: PathBuf,
     /// The engine that fits to this program, once it is known.
@@ -35,13 +32,13 @@ impl Origin {
     ///
     /// # Errors
     /// The log message, if it names none.
-    pub(super) fn new(word: &str, options: &Options) -> Result<Self, LogMessage> {
+    pub(super) fn new(word: &str, options: &ScriptOptions) -> Result<Self, LogMessage> {
         let (app, base) = application(word)?;
         Ok(Self::of(app, options.clone(), base))
     }
 
     /// The application `app`, with `options`; relative paths are taken from `base`.
-    pub(super) fn of(app: App, options: Options, base: PathBuf) -> Self {
+    pub(super) fn of(app: App, options: ScriptOptions, base: PathBuf) -> Self {
         Self { options, app, base, engine: None, variables: Vec::new() }
     }
 
@@ -76,10 +73,5 @@ impl Origin {
     /// Is at the engine's path another than the one that is held?
     pub(super) fn is_engine_replaced(&self) -> bool {
         self.engine.as_ref().is_some_and(Engine::is_replaced)
-    }
-
-    /// A path of the command line.
-    pub(super) fn path(&self, word: &Path) -> PathBuf {
-        self.base.join(word)
     }
 }

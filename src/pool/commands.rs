@@ -7,7 +7,6 @@ use std::{
     },
 };
 
-use clap::Args;
 use diagnostics::{
     error_log,
     escape::{
@@ -17,8 +16,9 @@ use diagnostics::{
 };
 
 use crate::{
-    exit::{Complaint, Exit},
+    exit::{CommandError, Exit},
     pool::{
+        args::{PoolName, StatusArgs},
         control::{PoolMode, PoolStatus, Question, WorkerStatus},
         control_client,
     },
@@ -28,38 +28,18 @@ use crate::{
 const ELSEWHERE: &str = "another user's pools are asked as that user (`sudo -u USER wsgate \
     status`), and those that have a directory of their own with WSGATE_RUNTIME_DIR set to it";
 
-/// Which pools are asked for their status.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Status {
-    /// The pool; without it all of this user's
-    #[arg(value_name = "POOL")]
-    pool: Option<String>,
-
-    /// One JSON object a line for each pool
-    #[arg(long)]
-    json: bool,
-}
-
-/// Which pool is told something.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Told {
-    /// The pool
-    #[arg(value_name = "POOL")]
-    pool: String,
-}
-
 /// Prints how pools are.
 ///
 /// # Errors
 /// If the pool that is named does not run or does not answer.
-pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
-    let (statuses, troubles) = match &words.pool {
+pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
+    let (statuses, troubles) = match &args.pool {
         Some(name) => (control_client::named(name).map_err(unknown)?, Vec::new()),
         None => control_client::all().map_err(unusable)?,
     };
     let mut text = String::new();
     for status in &statuses {
-        if words.json {
+        if args.json {
             // Written again, since another user's pool may say anything.
             let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
             text.push_str(&escape::json(format!("{status}\n")));
@@ -74,9 +54,9 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
     // If standard output is closed there is nobody to tell.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     let mut complaints = troubles.into_iter().map(unknown);
-    let Some(last) = complaints.next_back() else { return Ok(Exit::Done) };
+    let Some(last) = complaints.next_back() else { return Ok(Exit::Success) };
     for complaint in complaints {
-        error_log::write(complaint.entry.for_client().as_bytes(), &"wsgate");
+        error_log::write(complaint.message.for_client().as_bytes(), &"wsgate");
     }
     Err(last)
 }
@@ -85,10 +65,10 @@ pub(crate) fn status(words: &Status) -> Result<Exit, Complaint> {
 ///
 /// # Errors
 /// If the pool does not run, or the new code cannot be loaded.
-pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
-    match control_client::tell(&words.pool, Question::Reload).map_err(unknown)?.as_str() {
-        "done\n" => Ok(Exit::Done),
-        "" => Err(Complaint::failed(
+pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
+    match control_client::tell(&pool.name, Question::Reload).map_err(unknown)?.as_str() {
+        "done\n" => Ok(Exit::Success),
+        "" => Err(CommandError::failed(
             LogMessage::error(
                 Code::NoPool,
                 "the pool has not said whether the new code could be loaded",
@@ -98,7 +78,7 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
                  reload went",
             ),
         )),
-        _ => Err(Complaint::failed(
+        _ => Err(CommandError::failed(
             LogMessage::error(Code::ReloadFailed, "the new code could not be loaded")
                 .hint("the pool goes on with the code it has; its log says why"),
         )),
@@ -109,20 +89,20 @@ pub(crate) fn reload(words: &Told) -> Result<Exit, Complaint> {
 ///
 /// # Errors
 /// If the pool does not run.
-pub(crate) fn stop(words: &Told) -> Result<Exit, Complaint> {
-    control_client::tell(&words.pool, Question::Stop).map_err(unknown)?;
-    Ok(Exit::Done)
+pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
+    control_client::tell(&pool.name, Question::Stop).map_err(unknown)?;
+    Ok(Exit::Success)
 }
 
-fn unusable(error: anyhow::Error) -> Complaint {
-    Complaint::failed(LogMessage::error(Code::NoPool, format!("{error:#}")).hint(
+fn unusable(error: anyhow::Error) -> CommandError {
+    CommandError::failed(LogMessage::error(Code::NoPool, format!("{error:#}")).hint(
         "a directory that others can enter is not used: `chmod 700` it, or name another in \
          WSGATE_RUNTIME_DIR",
     ))
 }
 
-fn unknown(error: anyhow::Error) -> Complaint {
-    Complaint::failed(
+fn unknown(error: anyhow::Error) -> CommandError {
+    CommandError::failed(
         LogMessage::error(Code::NoPool, format!("{error:#}"))
             .hint(format!("`wsgate status` lists the pools that this user runs; {ELSEWHERE}")),
     )

@@ -304,7 +304,7 @@ fn find_all(name: &str) -> Result<Vec<Place>> {
     if places.is_empty() {
         bail!(
             "no pool named `{name}` runs as user {user}; looked in {}",
-            shown(directories.looked.iter())
+            shown(directories.searched.iter())
         );
     }
     Ok(places)
@@ -349,7 +349,7 @@ pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream,
 pub(super) fn no_pools() -> String {
     let user = geteuid().as_raw();
     let looked = runtime_directory::of_pools()
-        .map(|directories| shown(directories.looked.iter()))
+        .map(|directories| shown(directories.searched.iter()))
         .unwrap_or_default();
     format!("no pool runs as user {user}; looked in {looked}")
 }

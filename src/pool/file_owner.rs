@@ -15,7 +15,7 @@ use wire::pool_logs::{open_file, open_file_with};
 
 use crate::system::{
     account::Account,
-    trusted_path::{LastLink, Place, Untrusted, is_mighty, place},
+    trusted_path::{LastLink, TrustedPath, Untrusted, is_real_root, resolve},
 };
 
 /// Makes files.
@@ -51,7 +51,7 @@ impl Rights<'_> {
 impl<'a> Maker<'a> {
     /// For a pool that will serve as `account`, or as the user that this process has.
     pub(super) fn new(account: Option<&'a Account>) -> Self {
-        Self { account: account.filter(|account| is_mighty() && account.uid != 0) }
+        Self { account: account.filter(|account| is_real_root() && account.uid != 0) }
     }
 
     /// User and group that a file of root's is handed to.
@@ -67,10 +67,10 @@ impl<'a> Maker<'a> {
         &self,
         path: &Path,
         last: LastLink,
-        act: impl Fn(&Place, Rights<'_>) -> io::Result<T>,
+        act: impl Fn(&TrustedPath, Rights<'_>) -> io::Result<T>,
     ) -> io::Result<(T, Rights<'a>)> {
-        let plain = Place { path: path.to_owned(), is_shared: false, is_descriptor: false };
-        if !is_mighty() {
+        let plain = TrustedPath { path: path.to_owned(), is_shared: false, is_descriptor: false };
+        if !is_real_root() {
             return Ok((act(&plain, Rights::Own)?, Rights::Own));
         }
         if let Some(account) = self.account {
@@ -81,7 +81,7 @@ impl<'a> Maker<'a> {
                 made => return Ok((made?, rights)),
             }
         }
-        Ok((act(&place(path, last)?, Rights::Root)?, Rights::Root))
+        Ok((act(&resolve(path, last)?, Rights::Root)?, Rights::Root))
     }
 
     /// Opens the log file at `path`, which is made if it is not there.
@@ -89,14 +89,14 @@ impl<'a> Maker<'a> {
     /// # Errors
     /// If it cannot be opened, or root must not write there.
     pub(super) fn open_log(&self, path: &Path) -> io::Result<OwnedFd> {
-        let open = |place: &Place, rights: Rights<'_>| match rights {
+        let open = |place: &TrustedPath, rights: Rights<'_>| match rights {
             Rights::Own | Rights::Account(_) => open_file(place.path.as_os_str().as_bytes()),
             Rights::Root => self.open_as_root(place),
         };
         self.make(path, LastLink::Followed, open).map(|(file, _)| file)
     }
 
-    fn open_as_root(&self, place: &Place) -> io::Result<OwnedFd> {
+    fn open_as_root(&self, place: &TrustedPath) -> io::Result<OwnedFd> {
         let path = place.path.as_os_str().as_bytes();
         if place.is_descriptor {
             return open_file(path);

@@ -35,7 +35,7 @@ use crate::{
             Inherited, {self},
         },
     },
-    system::{hosts, trusted_path::LastLink, users},
+    system::{host_port::HostPort, hosts, trusted_path::LastLink, users},
 };
 
 /// Connections that may wait to be accepted; the kernel's own limit may be lower.
@@ -90,11 +90,9 @@ impl FromStr for Address {
                 _ => Err(format!("`{number}` is no number of a descriptor")),
             };
         }
-        match word.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                Ok(Self::Tcp(word.to_owned()))
-            }
-            _ => Err(format!("`{word}` is none of unix:PATH, HOST:PORT and fd:N")),
+        match HostPort::parse(word) {
+            Some(_) => Ok(Self::Tcp(word.to_owned())),
+            None => Err(format!("`{word}` is none of unix:PATH, HOST:PORT and fd:N")),
         }
     }
 }

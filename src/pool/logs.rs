@@ -29,7 +29,7 @@ use wire::{
 
 use crate::{
     pool::{
-        args::{AccessFormat, LogWords},
+        args::{AccessFormat, LogOptions},
         file_owner::Maker,
     },
     system::trusted_path::Untrusted,
@@ -67,7 +67,7 @@ impl Logs {
     ///
     /// # Errors
     /// If a file cannot be opened: the entry says which.
-    pub(super) fn open(words: &LogWords, maker: Maker<'_>) -> Result<Self, LogMessage> {
+    pub(super) fn open(words: &LogOptions, maker: Maker<'_>) -> Result<Self, LogMessage> {
         let file = |path: &Path| -> Result<LogFile, LogMessage> {
             let opened = std::path::absolute(path).and_then(|path| {
                 let is_descriptor = own_descriptor(&path).is_some();

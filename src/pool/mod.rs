@@ -20,7 +20,6 @@ mod template;
 pub(crate) mod warm_pool;
 
 use std::{
-    ffi::OsStr,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{ffi::OsStrExt as _, process::CommandExt as _},
@@ -32,7 +31,7 @@ use std::{
 
 use diagnostics::message::{Code, LogMessage};
 use wire::{
-    app::{App, Source},
+    app::App,
     connection_queue::ConnectionQueue,
     launch::{Preload, Service, Work},
     scoreboard::Scoreboard,
@@ -42,13 +41,14 @@ use rustix::event::{EventfdFlags, eventfd};
 
 pub(crate) use crate::pool::listeners::stdin_listens;
 use crate::{
-    cli::effects::{
-        Way, {self},
+    config::{
+        options::ScriptOptions,
+        settings::{Settings, default_pool_name},
     },
-    config::{options::Options, settings::Settings},
-    exit::{Complaint, Exit},
+    exit::{CommandError, Exit},
+    guard::{start::Start, start_error},
     pool::{
-        args::Fastcgi,
+        args::{DEFAULT_DRAIN_SECS, FastcgiArgs},
         code_source::Origin,
         file_owner::Maker,
         inherited::Inherited,
@@ -56,12 +56,12 @@ use crate::{
         logs::Logs,
         supervisor::{Shared, Supervisor, Terms},
     },
-    python::{engine, start::Start, start_error},
+    python::engine,
     request::Request,
     system::{
         account::Account,
         runtime_directory,
-        trusted_path::{Untrusted, is_mighty},
+        trusted_path::{Untrusted, is_real_root},
     },
 };
 
@@ -71,68 +71,60 @@ const SLOTS: u32 = 2;
 /// The least time that a worker has for its end once it serves nobody any more.
 const LEAST_LINGER: Duration = Duration::from_secs(1);
 
-/// `--header-timeout`, `--socket-timeout` and `--worker-connections` where they are not given.
-const HEADER_TIMEOUT: u64 = 10;
-const SOCKET_TIMEOUT: u64 = 60;
-const WORKER_CONNECTIONS: u32 = 1000;
-
-/// Seconds that a worker has for its request when it is asked to stop; `--drain` where it is not
-/// given.
-const DRAIN: u64 = 30;
-
 /// Serves a pool until it is asked to stop.
 ///
 /// # Errors
 /// If it cannot begin.
-pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
-    let origin = Origin::new(&words.app, &words.options).map_err(Complaint::usage)?;
-    let account = words.user.as_deref().map(|user| Account::find(user, words.group.as_deref()));
-    let account = account.transpose().map_err(Complaint::settings)?;
+pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
+    let options = &args.pool;
+    let origin = Origin::new(&args.app, &args.script_options()).map_err(CommandError::usage)?;
+    let account = options.user.as_deref().map(|user| Account::find(user, options.group.as_deref()));
+    let account = account.transpose().map_err(CommandError::settings)?;
     let maker = Maker::new(account.as_ref());
     let bad_address = |error: anyhow::Error| {
         if error.downcast_ref().is_some_and(Untrusted::is_cause_of) {
-            return Complaint::settings(crate::pool::logs::untrusted(format!("{error:#}")));
+            return CommandError::settings(crate::pool::logs::untrusted(format!("{error:#}")));
         }
-        Complaint::settings(
+        CommandError::settings(
             LogMessage::error(Code::BadListener, format!("{error:#}"))
                 .hint("`wsgate fastcgi --help` shows the forms of --listen"),
         )
     };
-    let mut inherited = Inherited::take(&words.listen).map_err(bad_address)?;
+    let mut inherited = Inherited::take(&options.listen).map_err(bad_address)?;
     let access =
-        Access::new(words.socket_mode, words.socket_owner.as_deref()).map_err(|error| {
-            Complaint::settings(
+        Access::new(options.socket_mode.0, options.socket_owner.as_deref()).map_err(|error| {
+            CommandError::settings(
                 LogMessage::error(Code::BadListener, format!("{error:#}"))
                     .hint("`getent passwd` and `getent group` list what this machine knows"),
             )
         })?;
-    let addresses = inherited.addresses(&words.listen);
+    let addresses = inherited.addresses(&options.listen);
     let listeners = addresses
         .iter()
         .map(|address| Listener::open(address, &access, maker, &mut inherited))
         .collect::<Result<Vec<_>, _>>()
         .map_err(bad_address)?;
-    let mut logs = Logs::open(&words.logs, maker).map_err(Complaint::settings)?;
+    let mut logs = Logs::open(&args.logs, maker).map_err(CommandError::settings)?;
     // Root's work is done. Nothing of the application was read yet.
     let mut origin = match &account {
         Some(account) => {
-            if is_mighty() && account.uid != 0 {
-                runtime_directory::make_for(account);
+            if is_real_root() && account.uid != 0 {
+                runtime_directory::create_for(account);
             }
-            account.assume().map_err(Complaint::settings)?;
+            account.assume().map_err(CommandError::settings)?;
             origin.with_variables(account.variables())
         }
         None => origin,
     };
-    let mut settings = origin.resolve().map_err(Complaint::settings)?;
+    let mut settings = origin.resolve().map_err(CommandError::settings)?;
     // Service managers pass sockets and know nothing of workers; FastCGI's own put one on standard
     // input and start more of us.
     let managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
-    let workers = words.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
-    let workers = words.max.unwrap_or(workers);
-    let least = if words.max.is_some() { words.min } else { workers };
+    let workers = options.workers.unwrap_or_else(|| if managed { 1 } else { processors() });
+    let workers = options.max.unwrap_or(workers);
+    let least = if options.max.is_some() { options.min } else { workers };
     if least > workers {
-        return Err(Complaint::settings(
+        return Err(CommandError::settings(
             LogMessage::error(
                 Code::BadSetting,
                 format!("--min {least} is more than --max {workers}"),
@@ -143,39 +135,44 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     // Whoever gave us the socket manages processes already, unless more is wished for. Not all of
     // them start another worker when one ends, so that a lone one does not end for a change; who
     // wants that gets a supervisor.
-    let of_line = &settings.changes;
-    let reload = words.changes.reload || of_line.reload;
-    let watched: Vec<_> = words.changes.reload_on.iter().map(|path| origin.path(path)).collect();
-    let watched = [watched, of_line.reload_on.clone()].concat();
-    let is_alone = managed && workers == 1 && words.max.is_none() && !reload && watched.is_empty();
-    refuse_idle_words(words, is_alone, &addresses)?;
+    let reload = settings.fastcgi.reload;
+    let watched = settings.fastcgi.reload_on.clone();
+    let is_alone =
+        managed && workers == 1 && options.max.is_none() && !reload && watched.is_empty();
+    let has_socket_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
+    if let Some(message) = args.first_without_effect(!is_alone, has_socket_file) {
+        return Err(CommandError::usage(
+            LogMessage::error(Code::BadSetting, message)
+                .hint("remove the option, or see `wsgate fastcgi --help`"),
+        ));
+    }
     if !is_alone {
         logs.ring().map_err(cannot_begin)?;
     }
     let slots = if is_alone { 1 } else { u64::from(workers) * u64::from(SLOTS) };
-    let lines = usize::try_from(slots * u64::from(words.threads)).unwrap_or(1);
+    let lines = usize::try_from(slots * u64::from(options.threads)).unwrap_or(1);
     let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_begin)?;
     logs.begin().map_err(cannot_begin)?;
     warn_of_left(&settings, inherited);
-    if let Some(entry) =
-        crate::pool::allowed_addresses::check(&settings, &listeners).map_err(Complaint::settings)?
+    if let Some(entry) = crate::pool::allowed_addresses::check(&settings, &listeners)
+        .map_err(CommandError::settings)?
     {
-        Request::made("pool", &settings.app.to_string(), Vec::new()).log(&entry);
+        Request::synthetic("pool", &settings.app.to_string(), Vec::new()).log(&entry);
     }
-    if account.is_none() && is_mighty() {
+    if account.is_none() && is_real_root() {
         let hint = "name a user that it serves as, such as `--user www-data`, or `--user root` if \
             root is meant";
         warn_of_root(&settings, hint);
     }
     let mut service = Service {
         workers,
-        threads: words.threads,
-        preload: words.preload.into(),
+        threads: options.threads,
+        preload: options.preload.into(),
         reload,
-        drain_seconds: words.drain,
+        drain_seconds: options.drain,
         ..service(&settings, &listeners, &scoreboard_fd)
     };
-    let slow = words.slow.or(settings.slow);
+    let slow = settings.fastcgi.slow;
     if is_alone {
         service.logs = logs.terms(&scoreboard);
         service.slow_seconds = slow.unwrap_or(0);
@@ -193,10 +190,10 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
         },
         logs,
         least,
-        idle: Duration::from_secs(words.idle),
-        name: words.name.clone().unwrap_or_else(|| name_of(&settings.app)),
-        drain: Duration::from_secs(words.drain),
-        linger: Duration::from_secs(words.drain).max(LEAST_LINGER),
+        idle: Duration::from_secs(options.idle),
+        name: options.name.clone().unwrap_or_else(|| default_pool_name(&settings.app)),
+        drain: Duration::from_secs(options.drain),
+        linger: Duration::from_secs(options.drain).max(LEAST_LINGER),
         watched,
         origin,
         slow: slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
@@ -213,54 +210,17 @@ pub(crate) fn run(words: &Fastcgi) -> Result<Exit, Complaint> {
     .run()
 }
 
-/// Refuses options that have no effect, where only the sockets and the number of workers show that.
-fn refuse_idle_words(
-    words: &Fastcgi,
-    is_alone: bool,
-    addresses: &[Address],
-) -> Result<(), Complaint> {
-    let has_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
-    let refused = if is_alone {
-        [
-            ("name", words.name.is_some()),
-            ("preload", words.preload != crate::pool::args::Preload::Auto),
-            ("warm-up", words.options.warm_up.is_some()),
-        ]
-        .into_iter()
-        .find_map(|(option, is_given)| {
-            is_given.then(|| effects::refusal(option, &[Way::LoneWorker]))?
-        })
-    } else {
-        None
-    };
-    let of_files = [
-        ("owner", words.socket_owner.is_some()),
-        ("mode", words.socket_mode != crate::pool::args::SOCKET_MODE),
-    ];
-    let refused = refused.or_else(|| {
-        let (option, _) = of_files.iter().find(|(_, is_given)| *is_given && !has_file)?;
-        Some(format!("--socket-{option} has no effect: no `--listen unix:PATH` makes a socket"))
-    });
-    match refused {
-        Some(refused) => Err(Complaint::usage(
-            LogMessage::error(Code::BadSetting, refused)
-                .hint("leave the option away, or see `wsgate fastcgi --help`"),
-        )),
-        None => Ok(()),
-    }
-}
-
 /// Serves the socket on standard input with `script`, as mod_fcgid, lighttpd and spawn-fcgi expect
 /// it.
 ///
 /// # Errors
 /// If it cannot; this process is another when it can.
-pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> Complaint {
+pub(crate) fn serve_standard_input(app: App, options: &ScriptOptions, base: &Path) -> CommandError {
     let settings = match Settings::resolve(options, app, base) {
         Ok(settings) => settings,
-        Err(entry) => return Complaint::settings(entry),
+        Err(entry) => return CommandError::settings(entry),
     };
-    if is_mighty() {
+    if is_real_root() {
         warn_of_root(
             &settings,
             "have the process manager start it as another user (`spawn-fcgi -u www-data`)",
@@ -275,17 +235,16 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
             let listeners = [listener];
             // There is one socket, which serves or is of no use.
             if let Err(entry) = crate::pool::allowed_addresses::check(&settings, &listeners) {
-                return Complaint::settings(entry);
+                return CommandError::settings(entry);
             }
             match Scoreboard::create(1) {
                 Ok((_, scoreboard)) => {
-                    let changes = &settings.changes;
-                    let reload_on =
-                        changes.reload_on.iter().map(|path| path.as_os_str().as_bytes().to_vec());
+                    let reload_on = settings.fastcgi.reload_on.iter();
+                    let reload_on = reload_on.map(|path| path.as_os_str().as_bytes().to_vec());
                     let service = Service {
-                        reload: changes.reload || is_reload_wanted(),
+                        reload: settings.fastcgi.reload || is_reload_wanted(),
                         reload_on: reload_on.collect(),
-                        slow_seconds: settings.slow.unwrap_or(0),
+                        slow_seconds: settings.fastcgi.slow.unwrap_or(0),
                         ..service(&settings, &listeners, &scoreboard)
                     };
                     become_worker(&settings, service, &listeners, &scoreboard, &Logs::none())
@@ -293,7 +252,7 @@ pub(crate) fn serve_standard_input(app: App, options: &Options, base: &Path) -> 
                 Err(error) => cannot_begin(error),
             }
         }
-        Err(error) => Complaint::settings(
+        Err(error) => CommandError::settings(
             LogMessage::error(Code::BadListener, format!("{error:#}"))
                 .hint("start it by the web server's process manager"),
         ),
@@ -310,7 +269,7 @@ fn is_reload_wanted() -> bool {
 /// would wait for ever.
 fn warn_of_left(settings: &Settings, inherited: Inherited) {
     for number in inherited.left() {
-        Request::made("pool", &settings.app.to_string(), Vec::new()).log(
+        Request::synthetic("pool", &settings.app.to_string(), Vec::new()).log(
             &LogMessage::warning(
                 Code::SocketLeft,
                 format!(
@@ -327,7 +286,7 @@ fn warn_of_left(settings: &Settings, inherited: Inherited) {
 
 /// Whoever breaks into the application has the machine then.
 fn warn_of_root(settings: &Settings, hint: &str) {
-    Request::made("pool", &settings.app.to_string(), Vec::new()).log(
+    Request::synthetic("pool", &settings.app.to_string(), Vec::new()).log(
         &LogMessage::warning(
             Code::ServesAsRoot,
             "the pool serves as root: the application may do everything here",
@@ -338,18 +297,18 @@ fn warn_of_root(settings: &Settings, hint: &str) {
 
 /// What one worker does that has one thread.
 fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) -> Service {
-    Service {
+    let service = Service {
         listeners: listeners.iter().map(|listener| listener.socket.as_raw_fd()).collect(),
         threads: 1,
         workers: 1,
-        max_requests: settings.limits.max_requests.unwrap_or(0),
-        max_age: settings.limits.max_age.unwrap_or(0),
-        max_rss: settings.limits.max_rss.unwrap_or(0),
-        header_timeout_seconds: settings.connections.header_timeout.unwrap_or(HEADER_TIMEOUT),
-        socket_timeout_seconds: settings.connections.socket_timeout.unwrap_or(SOCKET_TIMEOUT),
-        connections: settings.connections.worker_connections.unwrap_or(WORKER_CONNECTIONS),
+        max_requests: 0,
+        max_age: 0,
+        max_rss: 0,
+        header_timeout_seconds: 0,
+        socket_timeout_seconds: 0,
+        connections: 0,
         slow_seconds: 0,
-        drain_seconds: DRAIN,
+        drain_seconds: DEFAULT_DRAIN_SECS,
         scoreboard_fd: scoreboard.as_raw_fd(),
         // A worker that nothing is forked from loads for itself.
         preload: Preload::No,
@@ -360,7 +319,8 @@ fn service(settings: &Settings, listeners: &[Listener], scoreboard: &OwnedFd) ->
         connection_queue: None,
         warm: false,
         resident: false,
-    }
+    };
+    settings.fastcgi.applied_to(settings.limits.applied_to(service))
 }
 
 /// Makes this process the worker. Returns only if that fails.
@@ -370,45 +330,29 @@ fn become_worker(
     listeners: &[Listener],
     scoreboard: &OwnedFd,
     logs: &Logs,
-) -> Complaint {
+) -> CommandError {
     let sockets = listeners.iter().map(|listener| listener.socket.as_fd());
     let inherited: Vec<_> = sockets.chain([scoreboard.as_fd()]).chain(logs.inherited()).collect();
-    let request = Request::made("pool", &settings.app.to_string(), Vec::new());
+    let request = Request::synthetic("pool", &settings.app.to_string(), Vec::new());
     // No process would be left to say why the worker has crashed.
     if let Some(entry) = engine::damaged(&settings.engine, &settings.interpreter.program) {
-        return Complaint::settings(entry);
+        return CommandError::settings(entry);
     }
     let error = match Start::new(settings, Work::Worker(service), &request, &inherited) {
         // The process group is the process manager's to choose.
         Ok(mut start) => start.command.exec(),
         Err(error) => error,
     };
-    Complaint::failed(start_error::message(settings, &error))
+    CommandError::failed(start_error::message(settings, &error))
 }
 
-fn cannot_begin(error: std::io::Error) -> Complaint {
-    Complaint::failed(
+fn cannot_begin(error: std::io::Error) -> CommandError {
+    CommandError::failed(
         LogMessage::error(Code::NoProcess, format!("the pool cannot begin: {error}")).hint(
-            start_error::limit_hint(&error)
+            start_error::file_size_hint(&error)
                 .unwrap_or("see whether this user can run python from a shell"),
         ),
     )
-}
-
-/// The name of a pool that is given none: that of its file or module.
-pub(crate) fn name_of(app: &App) -> String {
-    let whole = match &app.source {
-        Source::File(path) => Path::new(OsStr::from_bytes(path))
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        Source::Module(name) => name.clone(),
-    };
-    let plain = whole
-        .chars()
-        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' });
-    plain.take(40).collect()
 }
 
 fn processors() -> u32 {

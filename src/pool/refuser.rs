@@ -194,7 +194,7 @@ impl Refusal {
             }
             Event::BadParams { id, .. } => {
                 let request =
-                    Request::made("-", "(parameters that are too long or wrong)", Vec::new());
+                    Request::synthetic("-", "(parameters that are too long or wrong)", Vec::new());
                 self.respond(id, &request, detail);
                 refused.push(request);
             }
@@ -240,7 +240,7 @@ fn described(params: &Params) -> Request {
         [&b"SCRIPT_NAME"[..], b"PATH_INFO"].into_iter().filter_map(text).collect()
     });
     let mut request =
-        Request::made(&text(b"REQUEST_METHOD").unwrap_or_default(), &target, Vec::new());
+        Request::synthetic(&text(b"REQUEST_METHOD").unwrap_or_default(), &target, Vec::new());
     if let Some(id) = text(b"UNIQUE_ID").filter(|id| request_id::is_one(id)) {
         request.id = id;
     }

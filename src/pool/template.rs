@@ -20,14 +20,14 @@ use wire::{
     template::{TemplateCommand, TemplateEvent},
 };
 
-use crate::{config::settings::Settings, python::start::Start, request::Request};
+use crate::{config::settings::Settings, guard::start::Start, request::Request};
 
 /// A python that has loaded the application, or is about to, and forks workers.
 pub(super) struct Template {
     child: Child,
     channel: Option<OwnedFd>,
     /// The kernel ends it when this process has ended.
-    _lifeline: OwnedFd,
+    _gateway_pipe: OwnedFd,
     /// Counts templates: a worker of an older one runs older code.
     pub(super) generation: u64,
     /// Workers can be forked.
@@ -69,7 +69,7 @@ impl Template {
         Ok(Self {
             child,
             channel: Some(start.channel),
-            _lifeline: start.lifeline,
+            _gateway_pipe: start.gateway_pipe,
             generation,
             ready: false,
             workers: 0,

@@ -10,27 +10,25 @@ use std::{
         Write as _, {self},
     },
     os::fd::{AsFd as _, AsRawFd as _},
-    path::PathBuf,
     time::Duration,
 };
 
-use clap::Args;
 use diagnostics::message::{Code, LogMessage};
 use rustix::{
     event::{EventfdFlags, eventfd},
     process::setsid,
 };
 use wire::{
-    app::App,
     jitter::with_jitter,
     launch::{Preload, Service},
     scoreboard::Scoreboard,
 };
 
 use crate::{
-    config::options::Options,
-    exit::{Complaint, Exit},
+    config::{options::Mode, warm_pool::FAILED},
+    exit::{CommandError, Exit},
     pool::{
+        args::WarmPoolArgs,
         cannot_begin,
         code_source::Origin,
         listeners::Listener,
@@ -53,54 +51,16 @@ const DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// nothing is said of how long a request may take.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// What stands in the lock file of a pool that could not begin.
-pub(crate) const FAILED: &[u8] = b"failed\n";
-
-/// What stands there if one process at a time may have what the application opens while it is
-/// loaded.
-pub(crate) const ONE_PROCESS: &[u8] = b"one process\n";
-
-/// What a warm pool is started with, by a gateway and by nobody else.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Words {
-    #[command(flatten)]
-    options: Options,
-
-    /// Where to listen
-    #[arg(long, value_name = "PATH")]
-    socket: PathBuf,
-
-    /// What `wsgate status` calls it
-    #[arg(long, value_name = "NAME")]
-    name: String,
-
-    /// What relative paths are taken from
-    #[arg(long, value_name = "DIR")]
-    base: PathBuf,
-
-    /// Its processes stay after a request
-    #[arg(long)]
-    resident: bool,
-
-    /// File whose change ends it (repeatable)
-    #[arg(long, value_name = "PATH")]
-    ends_on: Vec<PathBuf>,
-
-    /// The application, as JSON
-    #[arg(value_name = "APP")]
-    app: String,
-}
-
 /// Serves until nobody has asked for anything for a while.
 ///
 /// # Errors
 /// If it cannot begin.
-pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
+pub(crate) fn run(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     // What the web server does to its own group is not meant for us. One that leads a session
     // already has that.
     let _ = setsid();
-    let ended = serve(words);
-    if !matches!(ended, Ok(Exit::Done)) {
+    let ended = serve(args);
+    if !matches!(ended, Ok(Exit::Success)) {
         // The next requests are not to try the same again at once.
         let mut lock = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_begin)?);
         if lock.metadata().is_ok_and(|found| found.len() == 0) {
@@ -110,24 +70,16 @@ pub(crate) fn run(words: &Words) -> Result<Exit, Complaint> {
     ended
 }
 
-fn serve(words: &Words) -> Result<Exit, Complaint> {
-    let app: App = serde_json::from_str(&words.app).map_err(|error| {
-        Complaint::usage(
-            LogMessage::error(Code::BadSetting, format!("the application cannot be read: {error}"))
-                .hint(
-                    "warm pools are started by requests, with `--mode warm` on the `#!` line of \
-                    a script",
-                ),
-        )
-    })?;
-    let mut origin = Origin::of(app, words.options.clone(), words.base.clone());
-    let mut settings = origin.resolve().map_err(Complaint::settings)?;
+fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
+    let spec = &args.spec;
+    let mut origin = Origin::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
+    let mut settings = origin.resolve().map_err(CommandError::settings)?;
     origin.hold_engine(&mut settings);
-    let listeners = vec![Listener::handoff(&words.socket).map_err(|error| {
-        Complaint::failed(
+    let listeners = vec![Listener::handoff(spec.socket()).map_err(|error| {
+        CommandError::failed(
             LogMessage::error(
                 Code::NoWarmPool,
-                format!("`{}` cannot be listened at: {error:#}", words.socket.display()),
+                format!("`{}` cannot be listened at: {error:#}", spec.socket().display()),
             )
             .hint(
                 "set WSGATE_RUNTIME_DIR to a directory with a short path that this user alone may \
@@ -135,7 +87,7 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
             ),
         )
     })?];
-    let pool = &words.options.warm;
+    let pool = &spec.options.warm;
     let (scoreboard, scoreboard_fd) =
         Scoreboard::create(usize::try_from(pool.max_processes).unwrap_or(1))
             .map_err(cannot_begin)?;
@@ -147,16 +99,16 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
             preload: Preload::Auto,
             bell_fd: Some(bell.as_raw_fd()),
             warm: true,
-            resident: words.resident,
+            resident: spec.options.mode.mode == Mode::Resident,
             ..service(&settings, &listeners, &scoreboard_fd)
         },
         logs: Logs::none(),
         least: SPARES.min(pool.max_processes),
         idle: SPARE_IDLE,
-        name: words.name.clone(),
+        name: args.name.clone(),
         drain: DRAIN,
         linger: settings.timeout.unwrap_or(LINGER),
-        watched: words.ends_on.clone(),
+        watched: spec.stops_on.clone(),
         origin,
         slow: None,
         slots: 1,
@@ -165,7 +117,7 @@ fn serve(words: &Words) -> Result<Exit, Complaint> {
             age: Some(pool.warm_age)
                 .filter(|&seconds| seconds > 0)
                 .map(|age| Duration::from_secs(with_jitter(age))),
-            lock: words.socket.with_extension("lock"),
+            lock: spec.socket().with_extension("lock"),
         }),
     };
     // The gateways count the time of their requests.

@@ -1,28 +1,28 @@
-//! As much of the format ELF as shows whether a shared library is whole, and for which machine it
-//! is (System V ABI, *Object Files*).
+//! Reads from an ELF file whether it is complete, and for which machine it is (System V ABI, *Object
+//! Files*).
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
-/// Longest table of segments that is read, in bytes.
-const MAX_TABLE: usize = 64 * 1024;
+/// Most bytes of the table of segments that are read.
+const MAX_TABLE_BYTES: usize = 64 * 1024;
 
 /// `PT_LOAD`: a segment that is mapped from the file.
 const LOAD: u32 = 1;
 
-/// What the beginning of a file says of it.
+/// The header of an ELF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elf {
     /// The class (32 or 64 bits), the order of bytes, and the number of the machine (`e_machine`).
     pub(crate) machine: (u8, u8, u16),
-    /// The length of the file that its segments need, if that is known.
-    pub(crate) needed: Option<u64>,
+    /// The least length of a complete file, if that is known.
+    pub(crate) least_length: Option<u64>,
 }
 
 impl Elf {
-    /// Reads the beginning of `file`; nothing if it is no ELF file.
+    /// Reads the header of `file`; none if it is not an ELF file.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the file cannot be read.
     pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
         let mut header = [0; 64];
         let length = read_at(file, &mut header, 0)?;
@@ -35,20 +35,20 @@ impl Elf {
             if order == 2 { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) }
         };
         let machine = (class, order, half(18));
-        // A table of another form is left to the dynamic loader.
+        // The dynamic loader checks tables of another format.
         let is_known = class == 2 && order == 1;
-        let needed = if !is_known {
+        let least_length = if !is_known {
             None
         } else if length < header.len() {
             Some(header.len() as u64)
         } else {
             let table = u64::from_le_bytes(header[32..40].try_into().unwrap_or_default());
-            needed(file, table, half(54).into(), half(56).into())?
+            least_length(file, table, half(54).into(), half(56).into())?
         };
-        Ok(Some(Self { machine, needed }))
+        Ok(Some(Self { machine, least_length }))
     }
 
-    /// What the machine is called.
+    /// The name of the machine.
     pub(crate) fn machine_name(&self) -> String {
         let (class, _, number) = self.machine;
         let bits = if class == 1 { 32 } else { 64 };
@@ -65,9 +65,9 @@ impl Elf {
     }
 }
 
-/// The length that a file needs with a table at `table` of `count` segments of `size` bytes each.
-fn needed(file: &File, table: u64, size: usize, count: usize) -> io::Result<Option<u64>> {
-    if size < 56 || size * count > MAX_TABLE {
+/// The least length of a file whose table at `table` has `count` segments of `size` bytes each.
+fn least_length(file: &File, table: u64, size: usize, count: usize) -> io::Result<Option<u64>> {
+    if size < 56 || size * count > MAX_TABLE_BYTES {
         return Ok(None);
     }
     let mut segments = vec![0; size * count];
@@ -83,9 +83,9 @@ fn needed(file: &File, table: u64, size: usize, count: usize) -> io::Result<Opti
     Ok(ends.max().map(|end| end.max(end_of_table)))
 }
 
-/// Reads as much as there is.
+/// Reads until `into` is full or the file ends.
 fn read_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
-    // The kernel refuses places where no file can have anything.
+    // The kernel refuses offsets beyond the largest file.
     if i64::try_from(offset.saturating_add(into.len() as u64)).is_err() {
         return Ok(0);
     }
@@ -116,12 +116,16 @@ mod tests {
     fn a_program_is_whole_and_a_part_of_it_is_not() {
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let whole = Elf::read(&file(&program)).unwrap().unwrap();
-        assert!(whole.needed.is_none_or(|needed| needed <= program.len() as u64), "{whole:?}");
+        assert!(
+            whole.least_length.is_none_or(|needed| needed <= program.len() as u64),
+            "{whole:?}"
+        );
         for length in [20, 63, 64, 100, 1000] {
             let part = Elf::read(&file(&program[..length])).unwrap().unwrap();
             assert_eq!(part.machine, whole.machine);
             assert!(
-                whole.needed.is_none() || part.needed.is_some_and(|needed| needed > length as u64),
+                whole.least_length.is_none()
+                    || part.least_length.is_some_and(|needed| needed > length as u64),
                 "{part:?}"
             );
         }
@@ -139,6 +143,6 @@ mod tests {
         assert!(Elf::read(&file(&header)).unwrap().is_some());
         header[54..58].copy_from_slice(&[56, 0, 1, 0]);
         let strange = Elf::read(&file(&header)).unwrap().unwrap();
-        assert!(strange.needed.is_some_and(|needed| needed > 64), "{strange:?}");
+        assert!(strange.least_length.is_some_and(|needed| needed > 64), "{strange:?}");
     }
 }

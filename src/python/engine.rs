@@ -1,4 +1,4 @@
-//! The engine: the extension module that python loads. Where it is, and how a pool keeps the one
+//! The engine, the extension module that python loads: where it is, and how a pool keeps the engine
 //! that it was started with.
 
 use std::{
@@ -16,60 +16,59 @@ use wire::{mappable, snapshot::Snapshot};
 
 use crate::python::elf::Elf;
 
-/// File name of the engine, as cargo builds it and `make install` puts it in place.
-const FILE: &str = "libwsgate_engine.so";
+/// The file name of the engine, as cargo builds and `make install` installs it.
+const FILE_NAME: &str = "libwsgate_engine.so";
 
-/// An engine.
+/// The engine of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
     path: PathBuf,
-    held: Option<Held>,
+    held: Option<HeldEngine>,
 }
 
-/// An engine that stays what it is, whatever happens to the file.
+/// An engine that does not change with the file.
 #[derive(Clone, Debug)]
-struct Held {
+struct HeldEngine {
     code: Arc<OwnedFd>,
-    /// The file at the time.
+    /// The file when it was copied.
     file: Option<Snapshot>,
 }
 
 impl Engine {
-    /// The engine: where `WSGATE_ENGINE` says, beside this program, or in `../lib/wsgate/`.
+    /// The engine that `WSGATE_ENGINE` names, or beside this program, or in `../lib/wsgate/`.
     ///
     /// # Errors
-    /// The log message, if there is none.
+    /// The log message, if there is no engine.
     pub(crate) fn find() -> Result<Self, LogMessage> {
         find().map(|path| Self { path, held: None })
     }
 
-    /// Where it was found.
+    /// The path at which the engine was found.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same, which every python that is started from now on loads, whatever happens to the
-    /// file: a gateway and an engine of different builds refuse to work together, and an upgrade
-    /// replaces the file of this one while the gateway runs.
+    /// This engine, independent of its file: gateway and engine of different builds refuse to work
+    /// together, and an upgrade replaces the file while the gateway runs.
     ///
-    /// A copy in memory survives even that somebody writes into the file, which ends processes that
-    /// have loaded it from there. Where code in such memory may not be run, the open file is kept.
+    /// The engine is copied into memory, since a write into the file would crash processes that have
+    /// loaded it. Where code in such memory must not be executed, the open file is kept.
     pub(crate) fn hold(self) -> Self {
         let held = File::open(&self.path).ok().map(|file| {
             let snapshot = Snapshot::of_open(&file);
             let copy = copy(&file).ok().filter(|copy| mappable::is_executable(copy.as_fd()));
-            Held { code: Arc::new(copy.unwrap_or_else(|| file.into())), file: snapshot }
+            HeldEngine { code: Arc::new(copy.unwrap_or_else(|| file.into())), file: snapshot }
         });
         Self { held, ..self }
     }
 
-    /// What is to be loaded in place of the file at [`Engine::path`].
+    /// The descriptor to load instead of the file at [`Engine::path`].
     pub(crate) fn held(&self) -> Option<BorrowedFd<'_>> {
         self.held.as_ref().map(|held| held.code.as_fd())
     }
 
-    /// What is wrong with the file itself, for a program `python`: it is a part of a file, say, as
-    /// a copy leaves it that a full disk has ended.
+    /// The damage of the file, for the program `python`: a full disk, for example, leaves a part of
+    /// the file.
     fn damage(&self, python: &Path) -> Option<String> {
         let file = match &self.held {
             Some(held) => File::from(held.code.as_fd().try_clone_to_owned().ok()?),
@@ -77,17 +76,14 @@ impl Engine {
         };
         let length = file.metadata().ok()?.len();
         let Some(elf) = Elf::read(&file).ok()? else {
-            return Some(
-                if length == 0 { "the file is empty" } else { "the file is no shared library" }
-                    .to_owned(),
-            );
+            let damage =
+                if length == 0 { "the file is empty" } else { "the file is not a shared library" };
+            return Some(damage.to_owned());
         };
-        if let Some(needed) = elf.needed.filter(|&needed| length < needed) {
-            return Some(format!(
-                "the file is damaged: it has {length} of at least {needed} bytes"
-            ));
+        if let Some(least) = elf.least_length.filter(|&least| length < least) {
+            return Some(format!("the file is damaged: it has {length} of at least {least} bytes"));
         }
-        // A wrapper script is none.
+        // A wrapper script is not an ELF file.
         let python = File::open(python).ok().and_then(|python| Elf::read(&python).ok()?)?;
         (python.machine != elf.machine).then(|| {
             format!(
@@ -98,7 +94,7 @@ impl Engine {
         })
     }
 
-    /// Is at its path another engine than the one that is held?
+    /// Has another file replaced the file of the held engine?
     pub(crate) fn is_replaced(&self) -> bool {
         let known = self.held.as_ref().and_then(|held| held.file);
         let found = Snapshot::of(&self.path);
@@ -106,7 +102,7 @@ impl Engine {
     }
 }
 
-/// The content of `file` in memory, which nobody can change any more.
+/// A copy of `file` in memory that cannot be changed.
 fn copy(mut file: &File) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut copy = File::from(memfd_create("wsgate-engine", flags)?);
@@ -124,25 +120,25 @@ fn find() -> Result<PathBuf, LogMessage> {
         return if path.is_file() {
             Ok(path)
         } else {
-            Err(missing(&[path]).hint("correct the variable WSGATE_ENGINE, or take it away"))
+            Err(missing(&[path]).hint("correct or unset the variable WSGATE_ENGINE"))
         };
     }
     let program = env::current_exe().map_err(|error| {
-        LogMessage::error(Code::NoEngine, format!("the program's own path is unknown: {error}"))
-            .hint("mount /proc, or name the engine by the variable WSGATE_ENGINE")
+        LogMessage::error(Code::NoEngine, format!("the path of this program is unknown: {error}"))
+            .hint("mount /proc, or set the variable WSGATE_ENGINE to the path of the engine")
     })?;
     let beside = program.parent().unwrap_or(Path::new("/"));
-    let places = [beside.join(FILE), beside.join("../lib/wsgate").join(FILE)];
-    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
-        missing(&places)
-            .hint("install it with `make install`, or name it by the variable WSGATE_ENGINE")
+    let paths = [beside.join(FILE_NAME), beside.join("../lib/wsgate").join(FILE_NAME)];
+    paths.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        missing(&paths)
+            .hint("install it with `make install`, or set the variable WSGATE_ENGINE to its path")
     })
 }
 
-/// The log message for an engine that `python` cannot load, for its `reason`.
+/// The log message about an engine that `python` cannot load for `reason`.
 pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage {
     let damage = engine.damage(python);
-    // The dynamic loader names what it was given.
+    // The dynamic loader names the path that it was given.
     let held = engine.held().map(|held| format!("/proc/self/fd/{}", held.as_raw_fd()));
     let reason = held.map_or_else(
         || reason.to_owned(),
@@ -159,7 +155,7 @@ pub(crate) fn unfit(engine: &Engine, python: &Path, reason: &str) -> LogMessage 
     LogMessage::error(Code::UnfitEngine, sentence).hint(hint)
 }
 
-/// The log message for an engine that makes `python` crash, as a part of a file does.
+/// The log message about a damaged engine, which crashes `python`.
 pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<LogMessage> {
     let damage = engine.damage(python)?;
     let sentence = format!(
@@ -172,9 +168,9 @@ pub(crate) fn damaged(engine: &Engine, python: &Path) -> Option<LogMessage> {
 
 const INSTALL_AGAIN: &str = "install wsgate again, for this machine: `make install`";
 
-/// What helps against the `reason` for which Python does not load the engine.
+/// The hint for the `reason` for which Python cannot load the engine.
 fn hint(reason: &str) -> &'static str {
-    let has = |word: &str| reason.contains(word);
+    let has = |text: &str| reason.contains(text);
     if has("version `") && has("' not found") {
         "the engine was built on a system with a newer C library; build it on this one: `make \
          install`"
@@ -182,26 +178,24 @@ fn hint(reason: &str) -> &'static str {
         "let the user that the request runs as read the engine: `chmod a+r`, and `chmod a+x` for \
          its directories"
     } else if has("Operation not permitted") {
-        "the file system of the engine is mounted with `noexec`, or a security module forbids to \
-         run it"
+        "the file system of the engine is mounted with `noexec`, or a security module forbids \
+         executing it"
     } else if has("Too many open files") {
-        "python may open no more files: raise the limit (`ulimit -n`, `LimitNOFILE=`)"
+        "the limit of open files is reached: raise it (`ulimit -n`, `LimitNOFILE=`)"
     } else if has("Cannot allocate memory") {
-        "memory is short: raise the limit (`ulimit -v`, `MemoryMax=`)"
+        "there is not enough memory: raise the limit (`ulimit -v`, `MemoryMax=`)"
     } else if has("undefined symbol") {
-        "this python lacks what the engine needs: name a CPython 3.9 or later by `--python EXE`"
+        "this python lacks a symbol that the engine needs: use CPython 3.9 or later with `--python \
+         EXE`"
     } else if has("is too old") || has("is not CPython") || has("free-threaded") {
-        "name a CPython 3.9 or later by `--python EXE`, or a virtualenv made by one by `--venv DIR`"
+        "use CPython 3.9 or later with `--python EXE`, or a virtualenv of it with `--venv DIR`"
     } else {
         "the engine needs CPython 3.9 or later and the gateway of the same build; install both \
          with `make install`"
     }
 }
 
-fn missing(places: &[PathBuf]) -> LogMessage {
-    let places: Vec<String> = places.iter().map(|place| format!("`{}`", place.display())).collect();
-    LogMessage::error(
-        Code::NoEngine,
-        format!("the engine was not found as {}", places.join(" or ")),
-    )
+fn missing(paths: &[PathBuf]) -> LogMessage {
+    let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    LogMessage::error(Code::NoEngine, format!("the engine was not found at {}", paths.join(" or ")))
 }

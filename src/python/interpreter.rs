@@ -1,8 +1,8 @@
-//! Which interpreter runs the application, and why another one cannot.
+//! Finds the interpreter that runs the application.
 //!
 //! `--python`, `--venv`, the variable `VIRTUAL_ENV`, a virtualenv named `.venv` or `venv` beside
-//! the script or above it, else `python3`. A virtualenv is nothing but its own `bin/python`: that
-//! path is run as it stands, links unresolved, since it is how Python finds the packages.
+//! the script or above it, else `python3`. The interpreter of a virtualenv is its `bin/python`. That
+//! path is run without resolving links, since Python finds the packages by it.
 
 use std::{
     env,
@@ -19,25 +19,25 @@ use rustix::{
 };
 use wire::launch::Venv;
 
-/// Directories that are searched where the web server gives no `PATH`.
-const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// The search path if the web server sets no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// An interpreter that can be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interpreter {
     /// The program.
     pub(crate) program: PathBuf,
-    /// The virtualenv it belongs to.
+    /// The virtualenv of the program.
     pub(crate) venv: Option<Venv>,
-    /// What made it the one, for `wsgate check`.
+    /// Why this interpreter was chosen, for `wsgate check`.
     pub(crate) chosen_by: &'static str,
 }
 
-/// Finds the interpreter. `beside` is the directory of the script, or the working directory;
-/// `owners` are the users who could put what they like there.
+/// Finds the interpreter. `beside` are the directories of the script, or the working directory;
+/// `owners` are the users who may change files there.
 ///
 /// # Errors
-/// The log message, if what was asked for, or found first, cannot be used.
+/// The log message, if the chosen interpreter cannot be used.
 pub(crate) fn find(
     python: Option<&Path>,
     venv: Option<&Path>,
@@ -88,15 +88,15 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
         )
         .hint(hint)
     };
-    let again = || format!("make it again: python3 -m venv {}", directory.display());
+    let again = || format!("create it again: python3 -m venv {}", directory.display());
     if let Some(closed) = first_closed(directory) {
         return Err(bad(
             format!("user {} may not enter `{}`", geteuid().as_raw(), closed.display()),
-            format!("let that user in: chmod o+x {}", closed.display()),
+            format!("let that user enter it: chmod o+x {}", closed.display()),
         ));
     }
     if !directory.is_dir() {
-        return Err(bad("there is no such directory".to_owned(), again()));
+        return Err(bad("the directory does not exist".to_owned(), again()));
     }
     let venv = read_venv(directory)
         .map_err(|error| bad(format!("its pyvenv.cfg cannot be read: {error}"), again()))?;
@@ -105,7 +105,7 @@ fn of_venv(directory: &Path, chosen_by: &'static str) -> Result<Interpreter, Log
     Ok(Interpreter { program, venv: Some(venv), chosen_by })
 }
 
-/// The description that a virtualenv keeps of itself.
+/// Reads `pyvenv.cfg`, the description of a virtualenv.
 fn read_venv(directory: &Path) -> io::Result<Venv> {
     let description = fs::read_to_string(directory.join("pyvenv.cfg"))?;
     let version = description.lines().find_map(|line| {
@@ -118,26 +118,27 @@ fn read_venv(directory: &Path) -> io::Result<Venv> {
     Ok(Venv { directory: directory.as_os_str().as_bytes().to_vec(), version })
 }
 
-/// Is there a virtualenv, each part of which was put there by root, by this user, or by an owner of
-/// the script? Anybody may make a directory `/tmp/venv`, and links in it.
+/// Is `candidate` a virtualenv whose parts all belong to root, to this user, or to an owner of the
+/// script? Any user may create a directory `/tmp/venv`, and links in it.
 fn is_trusted_venv(candidate: &Path, owners: &[u32]) -> bool {
-    let is_theirs = |path: &Path| {
-        // The link itself, since whoever made that chose what it leads to.
+    let is_trusted = |path: &Path| {
+        // The link itself, since its owner has chosen the target.
         fs::symlink_metadata(path).is_ok_and(|found| {
             let owner = found.uid();
             let is_open = !found.is_symlink() && found.mode() & 0o002 != 0;
             (owner == 0 || owner == geteuid().as_raw() || owners.contains(&owner)) && !is_open
         })
     };
-    candidate.join("pyvenv.cfg").is_file()
-        && is_theirs(candidate)
-        // Where a link leads to is looked at, too.
-        && fs::canonicalize(candidate).is_ok_and(|directory| {
-            is_theirs(&directory) && ["pyvenv.cfg", "bin", "bin/python"].iter().all(|part| is_theirs(&directory.join(part)))
+    let has_trusted_target = || {
+        fs::canonicalize(candidate).is_ok_and(|directory| {
+            let parts = ["pyvenv.cfg", "bin", "bin/python"].map(|part| directory.join(part));
+            is_trusted(&directory) && parts.iter().all(|part| is_trusted(part))
         })
+    };
+    candidate.join("pyvenv.cfg").is_file() && is_trusted(candidate) && has_trusted_target()
 }
 
-/// The first directory on the way to `path` that this user may not enter.
+/// The first directory of `path` that this user may not enter.
 fn first_closed(path: &Path) -> Option<PathBuf> {
     let mut ancestors: Vec<&Path> =
         path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).collect();
@@ -148,27 +149,27 @@ fn first_closed(path: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// Can `program` be run? If not, the reason, to stand behind its name.
+/// Checks that `program` can be run. The reason of a failure follows the name in a sentence.
 fn can_run(program: &Path) -> Result<(), String> {
     match fs::metadata(program) {
-        Ok(found) if !found.is_file() => Err("is no program".to_owned()),
+        Ok(found) if !found.is_file() => Err("is not a program".to_owned()),
         Ok(_) => access(program, Access::EXEC_OK)
             .map_err(|_| format!("may not be run by user {}", geteuid().as_raw())),
         Err(error) => match fs::read_link(program) {
             Ok(target) if error.kind() == io::ErrorKind::NotFound => {
-                Err(format!("points to `{}`, which is not there any more", target.display()))
+                Err(format!("points to `{}`, which does not exist", target.display()))
             }
-            _ if error.kind() == io::ErrorKind::NotFound => Err("is not there".to_owned()),
-            _ => Err(format!("cannot be reached: {error}")),
+            _ if error.kind() == io::ErrorKind::NotFound => Err("does not exist".to_owned()),
+            _ => Err(format!("cannot be accessed: {error}")),
         },
     }
 }
 
 fn on_path(name: &OsStr) -> Result<PathBuf, LogMessage> {
     let path =
-        env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| USUAL_PATH.into());
+        env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_PATH.into());
     env::split_paths(&path)
-        // A relative entry would mean whatever directory the web server started us in.
+        // A relative directory would depend on the working directory of the web server.
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
         .find(|program| can_run(program).is_ok())
@@ -182,5 +183,5 @@ fn on_path(name: &OsStr) -> Result<PathBuf, LogMessage> {
 
 fn bad_python(program: &Path, reason: &str) -> LogMessage {
     LogMessage::error(Code::BadPython, format!("the interpreter `{}` {reason}", program.display()))
-        .hint("name another with --python EXE, or a virtualenv with --venv DIR")
+        .hint("use another with --python EXE, or a virtualenv with --venv DIR")
 }

@@ -1,5 +1,5 @@
-//! The user that a pool serves as, where root starts it: its numbers, its environment variables,
-//! and how this process becomes it.
+//! The user that a pool runs as if root starts it: its numbers, its environment variables, and how
+//! this process becomes the user.
 
 use std::{ffi::OsString, io};
 
@@ -8,33 +8,32 @@ use nix::unistd::{
     Gid, Uid, getgroups, getresgid, getresuid, setegid, seteuid, setgroups, setresgid, setresuid,
 };
 
-use crate::system::{trusted_path::is_mighty, users};
+use crate::system::{trusted_path::is_real_root, users};
 
-/// A user, with its groups.
+/// A user and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
-    /// As it was named.
+    /// The name or number on the command line.
     name: String,
-    /// Number of the user.
+    /// The number of the user.
     pub(crate) uid: u32,
-    /// Number of its primary group.
+    /// The number of the primary group.
     pub(crate) gid: u32,
-    /// Numbers of all its groups.
+    /// The numbers of all groups.
     groups: Vec<u32>,
-    /// `HOME`, `SHELL`, `USER` and `LOGNAME`, as far as they are known.
+    /// `HOME`, `SHELL`, `USER` and `LOGNAME`, if they are known.
     variables: Vec<(OsString, OsString)>,
 }
 
 impl Account {
-    /// The user called `user`, or with that number, in `group` if there is one, or else in its
-    /// primary group.
+    /// The user with the name or number `user`, in `group`, or else in its primary group.
     ///
     /// # Errors
-    /// If the machine does not know one of them.
+    /// If there is no such user or group.
     pub(crate) fn find(user: &str, group: Option<&str>) -> Result<Self, LogMessage> {
-        let unknown = |what: String| {
-            LogMessage::error(Code::NotThatUser, what)
-                .hint("`getent passwd` and `getent group` list what this machine knows")
+        let unknown = |sentence: String| {
+            LogMessage::error(Code::NotThatUser, sentence)
+                .hint("`getent passwd` and `getent group` list users and groups")
         };
         let line = users::passwd(user);
         let fields: Vec<&str> =
@@ -54,7 +53,7 @@ impl Account {
                     Code::NotThatUser,
                     format!("the user `{user}` is a number that has no primary group here"),
                 )
-                .hint("name the group by --group")
+                .hint("set the group with --group")
             })?,
         };
         let name = fields.first().copied().filter(|name| !name.is_empty());
@@ -68,16 +67,15 @@ impl Account {
         Ok(Self { name: user.to_owned(), uid, gid, groups, variables: variables.collect() })
     }
 
-    /// What login programs set for this user.
+    /// The variables that login programs set for this user.
     pub(crate) fn variables(&self) -> &[(OsString, OsString)] {
         &self.variables
     }
 
-    /// Does `act` with the rights of this user, as far as files are concerned, and takes root's
-    /// again.
+    /// Runs `act` with the rights that this user has on files, and returns to those of root.
     ///
     /// # Errors
-    /// That of `act`, or of the kernel if it does not let this process change its user.
+    /// The error of `act`, or that of the kernel if this process may not change its user.
     pub(crate) fn act<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let (user, group, groups) = (nix::unistd::geteuid(), nix::unistd::getegid(), getgroups()?);
         setgroups(&gids(&self.groups))?;
@@ -89,12 +87,12 @@ impl Account {
         done
     }
 
-    /// Becomes this user, for good. Root becomes any; everybody is already themselves.
+    /// Becomes this user permanently. Root may become any user; other users only themselves.
     ///
     /// # Errors
-    /// If this process may not, or could become root again.
+    /// If this process may not change its user, or could become root again.
     pub(crate) fn assume(&self) -> Result<(), LogMessage> {
-        if !is_mighty() {
+        if !is_real_root() {
             let ours = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
             return if ours == (self.uid, self.gid) {
                 Ok(())
@@ -102,14 +100,14 @@ impl Account {
                 Err(LogMessage::error(
                     Code::NotThatUser,
                     format!(
-                        "only root can serve as `{}`, and this is user {}{}",
+                        "only root can run the pool as `{}`, and this is user {}{}",
                         self.name,
                         ours.0,
-                        if ours.0 == 0 { " of a namespace that holds no other" } else { "" }
+                        if ours.0 == 0 { " of a user namespace without other users" } else { "" }
                     ),
                 )
                 .hint(format!(
-                    "start wsgate as root, or leave --user away and start it by `sudo -u {}`",
+                    "start wsgate as root, or without --user by `sudo -u {}`",
                     self.name
                 )))
             };
@@ -135,7 +133,7 @@ impl Account {
             && [groups.real, groups.effective, groups.saved].iter().all(|found| *found == group);
         let root = Uid::from_raw(0);
         if !has_changed || (!user.is_root() && setresuid(root, root, root).is_ok()) {
-            return Err(io::Error::other("the kernel lets it become root again"));
+            return Err(io::Error::other("the kernel would let the process become root again"));
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
-//! Addresses of hosts, by the machine's own program: a statically linked program cannot load the
-//! parts of the C library that ask every source of names which the machine has.
+//! Addresses of hosts, looked up by `getent`: a statically linked program cannot load the modules of
+//! the C library that ask all sources of names (nsswitch.conf(5)).
 
 use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     process::{Command, Stdio},
 };
+
+use crate::system::host_port::HostPort;
 
 /// Addresses of HOST:PORT, the preferred one first.
 ///
@@ -15,8 +17,7 @@ pub(crate) fn addresses(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }
-    let Some((host, Ok(port))) = address.rsplit_once(':').map(|(host, port)| (host, port.parse()))
-    else {
+    let Some(HostPort { host, port }) = HostPort::parse(address) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "an address is HOST:PORT"));
     };
     let found = Command::new("getent")
@@ -26,12 +27,12 @@ pub(crate) fn addresses(address: &str) -> io::Result<Vec<SocketAddr>> {
         .output();
     match found {
         Ok(found) => listed(&String::from_utf8_lossy(&found.stdout), port),
-        // A machine without the program has a C library that asks no other source than ours.
+        // Without `getent` the C library has no other sources than std uses.
         Err(_) => address.to_socket_addrs().map(Iterator::collect),
     }
 }
 
-/// The addresses in what `getent ahosts` writes, each of which it lists for every type of socket.
+/// The addresses in the output of `getent ahosts`, which lists each once for every type of socket.
 fn listed(lines: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for line in lines.lines() {

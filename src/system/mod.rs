@@ -1,6 +1,7 @@
-//! What the machine knows: users, hosts, directories that can be trusted, signals.
+//! What the operating system provides: users, hosts, trusted paths, the runtime directory, signals.
 
 pub(crate) mod account;
+pub(crate) mod host_port;
 pub(crate) mod hosts;
 pub(crate) mod runtime_directory;
 pub(crate) mod signals;

@@ -1,11 +1,11 @@
-//! The directory that is this user's alone, for what wsgate keeps between requests: sockets, locks,
-//! compiled scripts.
+//! The runtime directory of a user, which no other user can enter: sockets, locks and compiled
+//! scripts.
 //!
-//! `WSGATE_RUNTIME_DIR`, or else `wsgate` in `XDG_RUNTIME_DIR`, or else `/run/wsgate/user-UID` if
-//! root has made that, or else `wsgate-UID` in the temporary directory. A web server mostly has no
-//! `XDG_RUNTIME_DIR` and the shell of the same user has one, so whoever looks for pools looks into
-//! all of them, and into those that processes of the same user have in another mount namespace: a
-//! service with `PrivateTmp=yes` has a `/tmp` of its own.
+//! The directory is `WSGATE_RUNTIME_DIR`, or else `wsgate` in `XDG_RUNTIME_DIR`, or else
+//! `/run/wsgate/user-UID` if root has created it, or else `wsgate-UID` in the temporary directory.
+//! Most web servers have no `XDG_RUNTIME_DIR`, and the shell of the same user has one. So a search
+//! for pools looks into all these directories, and into those of the same user in other mount
+//! namespaces: a service with `PrivateTmp=yes` has a `/tmp` of its own.
 
 use std::{
     collections::BTreeSet,
@@ -29,28 +29,27 @@ use crate::system::{
     },
 };
 
-/// Where root makes directories for users.
-const OF_ROOT: &str = "/run/wsgate";
+/// The directory in which root creates runtime directories of users.
+const ROOT_DIRECTORY: &str = "/run/wsgate";
 
-/// The directory, made if it is not there.
+/// The runtime directory of this user, created if it does not exist.
 ///
 /// # Errors
-/// If it cannot be made, or is not what only this user could have made: another user may have taken
-/// the name to feed us files.
+/// If the directory cannot be created, or another user may have created it to plant files in it.
 pub(crate) fn open() -> io::Result<PathBuf> {
     let path = candidates()?.swap_remove(0);
-    if trusted_path::is_mighty()
-        && let Err(error) = trusted_path::place(&path, LastLink::Kept)
+    if trusted_path::is_real_root()
+        && let Err(error) = trusted_path::resolve(&path, LastLink::Kept)
         && Untrusted::is_cause_of(&error)
     {
-        // What root keeps there must stay there.
+        // Other users could replace files of root there.
         return Err(error);
     }
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(io::Error::new(
                 error.kind(),
-                format!("`{}` cannot be made: {error}", path.display()),
+                format!("`{}` cannot be created: {error}", path.display()),
             ));
         }
         _ => {}
@@ -58,83 +57,86 @@ pub(crate) fn open() -> io::Result<PathBuf> {
     if is_private(&path, geteuid().as_raw())? { Ok(path) } else { Err(not_private(&path)) }
 }
 
-/// Makes the directory of a pool that root starts and that will serve as `account`, where that one
-/// could not make it.
-pub(crate) fn make_for(account: &Account) {
-    let path = match named() {
-        Some(named) => PathBuf::from(named),
+/// Creates the runtime directory of a pool that root starts and that will run as `account`, where
+/// that user could not create it.
+pub(crate) fn create_for(account: &Account) {
+    let path = match configured() {
+        Some(path) => PathBuf::from(path),
         None => {
-            // It may be there, or be a service manager's.
-            let _ = fs::DirBuilder::new().mode(0o755).create(OF_ROOT);
+            // The directory may exist already, or a service manager has created it.
+            let _ = fs::DirBuilder::new().mode(0o755).create(ROOT_DIRECTORY);
             of_user(account.uid)
         }
     };
-    // Without it the pool says what it lacks.
-    let Ok(place) = trusted_path::place(&path, LastLink::Kept) else { return };
-    if fs::DirBuilder::new().mode(0o700).create(&place.path).is_ok() {
-        let _ = chown(&place.path, Some(account.uid), Some(account.gid));
+    // Without the directory, the pool reports that.
+    let Ok(resolved) = trusted_path::resolve(&path, LastLink::Kept) else { return };
+    if fs::DirBuilder::new().mode(0o700).create(&resolved.path).is_ok() {
+        let _ = chown(&resolved.path, Some(account.uid), Some(account.gid));
     }
 }
 
-/// Where pools may have their sockets that this user can ask.
+/// The directories in which pools that this user may control have their sockets.
 #[derive(Debug, Default)]
-pub(crate) struct Directories {
-    /// Those that are there.
+pub(crate) struct RuntimeDirectories {
+    /// The directories that exist.
     pub(crate) found: Vec<PathBuf>,
-    /// All that were looked at.
-    pub(crate) looked: BTreeSet<PathBuf>,
+    /// All directories that were searched.
+    pub(crate) searched: BTreeSet<PathBuf>,
 }
 
-/// Those that are there, in which pools of this user may have their sockets. For root, one that was
-/// named, or that root has made, may be another user's.
+/// Searches the directories in which pools that this user may control have their sockets. Root may
+/// also use those of other users, if WSGATE_RUNTIME_DIR names one or root has created it.
 ///
 /// # Errors
-/// If all that are there are others'.
-pub(crate) fn of_pools() -> io::Result<Directories> {
+/// If only directories of other users exist.
+pub(crate) fn of_pools() -> io::Result<RuntimeDirectories> {
     let user = geteuid();
-    let mut directories = Directories::default();
-    let mut trouble = None;
+    let mut directories = RuntimeDirectories::default();
+    let mut failure = None;
     for path in candidates()? {
-        directories.looked.insert(path.clone());
+        directories.searched.insert(path.clone());
         let owner = match fs::symlink_metadata(&path) {
-            Ok(there) if user.is_root() && named().is_some() => there.uid(),
+            Ok(there) if user.is_root() && configured().is_some() => there.uid(),
             Ok(_) => user.as_raw(),
             Err(_) => continue,
         };
         match is_private(&path, owner) {
             Ok(true) => directories.found.push(path),
-            Ok(false) => trouble = Some(not_private(&path)),
-            Err(error) => trouble = Some(error),
+            Ok(false) => failure = Some(not_private(&path)),
+            Err(error) => failure = Some(error),
         }
     }
-    if named().is_none() {
-        directories.looked.insert(PathBuf::from(OF_ROOT));
-        directories.found.extend(made_by_root());
+    if configured().is_none() {
+        directories.searched.insert(PathBuf::from(ROOT_DIRECTORY));
+        directories.found.extend(created_by_root());
     }
-    // A command asks several times, and lasts no longer than an answer.
+    // A command searches several times; other namespaces do not change meanwhile.
     static ELSEWHERE: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let elsewhere = ELSEWHERE.get_or_init(|| in_other_namespaces().collect());
-    directories.looked.extend(elsewhere.iter().cloned());
+    directories.searched.extend(elsewhere.iter().cloned());
     directories.found.extend(elsewhere.iter().cloned());
     let mut seen = BTreeSet::new();
     let is_new = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|found| seen.insert((found.dev(), found.ino())))
     };
     directories.found = std::mem::take(&mut directories.found).into_iter().filter(is_new).collect();
-    match trouble {
+    match failure {
         Some(error) if directories.found.is_empty() => Err(error),
         _ => Ok(directories),
     }
 }
 
-/// Directories in [`OF_ROOT`] that this user may use, and for root those of all users: nobody else
-/// can have made them.
-fn made_by_root() -> Vec<PathBuf> {
-    let is_trusted = trusted_path::place(&Path::new(OF_ROOT).join("user"), LastLink::Kept)
-        .is_ok_and(|place| !place.is_shared);
+/// The directories in [`ROOT_DIRECTORY`] that this user may use, for root those of all users: only
+/// root can have created them.
+fn created_by_root() -> Vec<PathBuf> {
+    let is_trusted = trusted_path::resolve(&Path::new(ROOT_DIRECTORY).join("user"), LastLink::Kept)
+        .is_ok_and(|resolved| !resolved.is_shared);
     let user = geteuid();
-    let entries =
-        fs::read_dir(OF_ROOT).into_iter().filter(|_| is_trusted).flatten().filter_map(Result::ok);
+    let entries = fs::read_dir(ROOT_DIRECTORY)
+        .into_iter()
+        .filter(|_| is_trusted)
+        .flatten()
+        .filter_map(Result::ok);
     let is_usable = |path: &PathBuf| {
         let found = fs::symlink_metadata(path);
         found.is_ok_and(|found| {
@@ -146,7 +148,7 @@ fn made_by_root() -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(is_usable).collect()
 }
 
-/// Directories of this user that its own processes see and this one does not.
+/// The runtime directories of this user in the mount namespaces of its other processes.
 fn in_other_namespaces() -> impl Iterator<Item = PathBuf> {
     let user = geteuid().as_raw();
     let root = |process: &Path| {
@@ -155,7 +157,7 @@ fn in_other_namespaces() -> impl Iterator<Item = PathBuf> {
         Some((namespace, found.dev(), found.ino()))
     };
     let mut known: BTreeSet<_> = root(Path::new("/proc/self")).into_iter().collect();
-    // Without its own it could tell nothing apart.
+    // Without its own namespace this process cannot tell namespaces apart.
     let is_able = !known.is_empty();
     let entries =
         fs::read_dir("/proc").into_iter().filter(|_| is_able).flatten().filter_map(Result::ok);
@@ -176,21 +178,22 @@ fn in_other_namespaces() -> impl Iterator<Item = PathBuf> {
         .filter(move |path| is_private(path, user).unwrap_or(false))
 }
 
-/// Where the directory may be; it is made at the first of these.
+/// The paths at which the directory may be; it is created at the first.
 fn candidates() -> io::Result<Vec<PathBuf>> {
-    if let Some(named) = named() {
-        let path = PathBuf::from(named);
-        // The processes of a pool have working directories of their own.
+    if let Some(path) = configured() {
+        let path = PathBuf::from(path);
+        // Processes of a pool have different working directories.
         return if path.is_absolute() {
             Ok(vec![path])
         } else {
-            let words = format!("`{}` in WSGATE_RUNTIME_DIR is no absolute path", path.display());
-            Err(io::Error::new(io::ErrorKind::InvalidInput, words))
+            let sentence =
+                format!("`{}` in WSGATE_RUNTIME_DIR is not an absolute path", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
         };
     }
     let user = geteuid().as_raw();
-    // What the XDG Base Directory Specification asks of it; whoever has become another user may
-    // still have that one's.
+    // The XDG Base Directory Specification requires these properties. A process that has become
+    // another user may still have the variable of the former.
     let session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let session =
         session.filter(|path| path.is_absolute() && is_private(path, user).unwrap_or(false));
@@ -203,17 +206,17 @@ fn candidates() -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Where root makes the directory of the user with this number.
+/// The runtime directory that root creates for the user with this number.
 fn of_user(user: u32) -> PathBuf {
-    Path::new(OF_ROOT).join(format!("user-{user}"))
+    Path::new(ROOT_DIRECTORY).join(format!("user-{user}"))
 }
 
-fn named() -> Option<OsString> {
+fn configured() -> Option<OsString> {
     env::var_os("WSGATE_RUNTIME_DIR").filter(|directory| !directory.is_empty())
 }
 
-/// Is it a directory that `user` owns and nobody else may enter? Not followed if it is a link:
-/// whoever made that could turn it elsewhere.
+/// Is `path` a directory that `user` owns and no other user may enter? A link is not followed: its
+/// owner could change its target.
 fn is_private(path: &Path, user: u32) -> io::Result<bool> {
     let found = fs::symlink_metadata(path)?;
     Ok(found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0)
@@ -223,6 +226,6 @@ fn not_private(path: &Path) -> io::Error {
     let user = geteuid().as_raw();
     io::Error::new(
         io::ErrorKind::PermissionDenied,
-        format!("`{}` is no directory that only user {user} can use", path.display()),
+        format!("`{}` is not a directory that only user {user} can use", path.display()),
     )
 }

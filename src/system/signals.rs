@@ -1,4 +1,4 @@
-//! Signals: as bytes that can be waited for, as numbers that mean nothing, and in words.
+//! Signals as bytes on a pipe that can be polled, and their reasons for log messages.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,10 @@ use std::{
     },
 };
 
-use diagnostics::message::{Code, LogMessage};
+use diagnostics::{
+    message::{Code, LogMessage},
+    process_exit::signal_name,
+};
 use nix::{
     libc,
     sys::signal::{SigSet, Signal},
@@ -23,8 +26,8 @@ use signal_hook::{
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
-/// Signals that would end a process and that nobody sends to wsgate for a purpose. The first three
-/// come from timers, which a program keeps that another becomes (execve(2)).
+/// Signals that kill a process by default and have no meaning for wsgate. The first three come from
+/// timers, which survive execve(2).
 const STRAY: [Signal; 7] = [
     Signal::SIGALRM,
     Signal::SIGVTALRM,
@@ -35,59 +38,62 @@ const STRAY: [Signal; 7] = [
     Signal::SIGSTKFLT,
 ];
 
-/// Rings when one of its signals comes.
-pub(crate) struct Bell {
+/// A pipe that is readable when one of its signals was received.
+pub(crate) struct SignalPipe {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
-    /// The number of the last one, if that is noted.
+    /// The number of the last signal that is recorded.
     last: Arc<AtomicUsize>,
 }
 
-impl Bell {
-    /// A bell for `signals`. Programs that are started get these as usual.
+impl SignalPipe {
+    /// A pipe for `signals`. Child programs start with the default action of these signals.
     ///
     /// # Errors
-    /// If the kernel refuses one of them.
-    pub(crate) fn on(signals: &[Signal]) -> io::Result<Self> {
-        Self::noting(signals, &[])
+    /// If the kernel refuses one of the signals.
+    pub(crate) fn of(signals: &[Signal]) -> io::Result<Self> {
+        Self::recording(signals, &[])
     }
 
-    /// A bell for `signals` that knows which of `noted` has come last.
+    /// A pipe for `signals` that records the last of `recorded`.
     ///
     /// # Errors
-    /// If the kernel refuses one of them.
-    pub(crate) fn noting(signals: &[Signal], noted: &[Signal]) -> io::Result<Self> {
+    /// If the kernel refuses one of the signals.
+    pub(crate) fn recording(signals: &[Signal], recorded: &[Signal]) -> io::Result<Self> {
         let last = Arc::new(AtomicUsize::new(0));
-        for &signal in noted {
-            // Before the bell can ring.
+        for &signal in recorded {
+            // Recorded before the pipe is readable.
             flag::register_usize(signal as i32, last.clone(), signal as usize)?;
         }
         let (stream, handlers_end) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         let numbers = signals.iter().map(|&signal| signal as i32);
         let delivery = SignalDelivery::with_pipe(stream, handlers_end, SignalOnly, numbers)?;
-        // A web server may have blocked signals for threads of its own, and programs inherit that.
-        // The application has none blocked in any mode: forked processes let all through, too.
+        // A web server may block signals for its threads, and programs inherit that. The application
+        // has no blocked signals in any mode: forked processes unblock all, too.
         SigSet::all().thread_unblock()?;
         Ok(Self { delivery, last })
     }
 
-    /// A bell for all signals by which somebody may want a request to end. A gateway that one of
-    /// them killed would leave the client without a response.
+    /// A pipe for all signals that may ask a request to stop. A gateway that one of them killed would
+    /// send no response.
     ///
     /// # Errors
-    /// If the kernel refuses one of them.
-    pub(crate) fn on_end_of_request() -> io::Result<Self> {
+    /// If the kernel refuses one of the signals.
+    pub(crate) fn of_request_stop() -> io::Result<Self> {
         let sent = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
-        Self::noting(&[&sent[..], &[Signal::SIGUSR1, Signal::SIGUSR2], &STRAY].concat(), &sent[..3])
+        Self::recording(
+            &[&sent[..], &[Signal::SIGUSR1, Signal::SIGUSR2], &STRAY].concat(),
+            &sent[..3],
+        )
     }
 
-    /// Has one of the signals come since the last look?
-    pub(crate) fn rang(&self) -> bool {
+    /// Was one of the signals received since the last call?
+    pub(crate) fn received(&self) -> bool {
         let mut bytes = [0; 64];
         matches!(io::Read::read(&mut self.delivery.get_read(), &mut bytes), Ok(1..))
     }
 
-    /// The last of the signals that are noted.
+    /// The last of the recorded signals.
     pub(crate) fn last(&self) -> Option<Signal> {
         i32::try_from(self.last.load(Ordering::Relaxed))
             .ok()
@@ -95,27 +101,27 @@ impl Bell {
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for SignalPipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.delivery.get_read().as_fd()
     }
 }
 
-/// Lets writes to files fail (`EFBIG`) that are larger than the limit (`RLIMIT_FSIZE`), instead of
-/// ending this process by SIGXFSZ. Python does the same for itself.
+/// Makes a write above the limit of file sizes (`RLIMIT_FSIZE`) fail with `EFBIG`, instead of killing
+/// this process by SIGXFSZ. Python does the same.
 pub(crate) fn survive_file_size_limit() {
-    // Not ignored: programs that are started would inherit that. No kernel refuses this signal.
+    // Not ignored: child programs would inherit that. No kernel refuses this signal.
     let _ = flag::register(Signal::SIGXFSZ as i32, Arc::new(AtomicBool::new(false)));
 }
 
-/// Takes signals that mean nothing to a supervisor, so that none of them ends a pool.
+/// Receives the signals that have no meaning for a supervisor, so that none of them kills a pool.
 pub(crate) struct StraySignals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
-    told: BTreeSet<i32>,
+    logged: BTreeSet<i32>,
 }
 
 impl StraySignals {
-    /// Takes them from now on.
+    /// Receives the signals from now on.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -124,13 +130,13 @@ impl StraySignals {
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let numbers = STRAY.iter().map(|&signal| signal as i32).chain(real_time);
         let delivery = SignalDelivery::with_pipe(stream, handlers_end, SignalOnly, numbers)?;
-        Ok(Self { delivery, told: BTreeSet::new() })
+        Ok(Self { delivery, logged: BTreeSet::new() })
     }
 
-    /// What is to be logged of those that have come: each once.
-    pub(crate) fn entries(&mut self) -> Vec<LogMessage> {
-        let came = self.delivery.pending().filter(|&signal| self.told.insert(signal));
-        came.map(stray).collect()
+    /// The log messages about the signals that were received, one for each signal.
+    pub(crate) fn messages(&mut self) -> Vec<LogMessage> {
+        let received = self.delivery.pending().filter(|&signal| self.logged.insert(signal));
+        received.map(stray).collect()
     }
 }
 
@@ -141,22 +147,16 @@ impl AsFd for StraySignals {
 }
 
 fn stray(signal: i32) -> LogMessage {
-    let sentence = format!("the supervisor has received {} and goes on", name(signal));
+    let sentence = format!("the supervisor has received {} and goes on", signal_name(signal));
     LogMessage::warning(Code::StraySignal, sentence).hint(if signal == Signal::SIGXCPU as i32 {
-        "its limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the \
-         kernel kills it: raise the limit for the service"
+        "the limit of processor time is reached (`RLIMIT_CPU`, `ulimit -t`); at the hard limit the \
+         kernel kills the supervisor: raise the limit of the service"
     } else {
         "this signal means nothing to a pool; see docs/operate.md for those that do"
     })
 }
 
-/// The name of a signal.
-pub(crate) fn name(signal: i32) -> String {
-    signal_hook::low_level::signal_name(signal)
-        .map_or_else(|| format!("signal {signal}"), str::to_owned)
-}
-
-/// What has most likely ended a process by this signal, if the signal says so.
+/// The most likely reason for which this signal killed a process, if the signal tells.
 pub(crate) fn cause(signal: i32) -> Option<&'static str> {
     Some(match Signal::try_from(signal).ok()? {
         Signal::SIGXCPU => {
@@ -165,12 +165,12 @@ pub(crate) fn cause(signal: i32) -> Option<&'static str> {
         }
         Signal::SIGXFSZ => "the limit of file sizes was reached (`RLIMIT_FSIZE`, `ulimit -f`)",
         Signal::SIGALRM | Signal::SIGVTALRM | Signal::SIGPROF => {
-            "a timer of the application has ended (`signal.alarm`, `signal.setitimer`), and it has \
-             no handler for that"
+            "a timer of the application expired (`signal.alarm`, `signal.setitimer`), and the \
+             application has no handler for its signal"
         }
         Signal::SIGKILL => {
             "the system may have run out of memory, or a limit was reached (memory, processor \
-             time): look at its log"
+             time): look at the log of the system"
         }
         _ => return None,
     })

@@ -1,8 +1,8 @@
-//! Where root may make files: on a way that nobody but root can lead elsewhere.
+//! Paths at which root may create files: paths that no other user can redirect.
 //!
-//! A link that somebody swaps in between two steps of root's gives files of root's away. So each
-//! directory on the way must be root's, and writable for root alone or sticky (`/tmp`), where
-//! nobody can rename what is root's.
+//! If another user replaces a directory of the path by a link while root works on it, root changes
+//! the wrong file. So each directory of the path must belong to root, and be writable for root alone
+//! or sticky (`/tmp`), where other users cannot rename files of root.
 
 use std::{
     error::Error,
@@ -14,39 +14,38 @@ use std::{
 
 use rustix::process::geteuid;
 
-/// Most links on one way, as in the kernel.
+/// Most links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// The sticky bit: in such a directory only its owner and a file's owner rename or remove that
-/// file.
+/// The sticky bit: only the owners of the directory and of a file may rename or remove the file.
 const STICKY: u32 = 0o1000;
 
-/// Is this process root, with power over files of other users? The root of a user namespace that
-/// holds one user (`unshare -r`) is an ordinary user under another number: it has that user's
-/// rights alone, and sees the owners of all other files as the user 65534.
-pub(crate) fn is_mighty() -> bool {
+/// Is this process root, with rights on the files of other users? The root of a user namespace with
+/// one user (`unshare -r`) is an ordinary user with another number: it has the rights of that user
+/// alone, and sees all other files as files of user 65534.
+pub(crate) fn is_real_root() -> bool {
     geteuid().is_root()
-        && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| holds_one_user(&map))
+        && !fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| has_one_user(&map))
 }
 
-/// Does a user namespace with this map hold one user?
-fn holds_one_user(map: &str) -> bool {
+/// Does a user namespace with this map have one user?
+fn has_one_user(map: &str) -> bool {
     let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2));
     counts.map(|count| count.parse().unwrap_or(u64::MAX)).fold(0, u64::saturating_add) == 1
 }
 
-/// A file that root may make.
+/// The path of a file that root may create.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Its path without links; at the end there may be one, which must not be followed.
+pub(crate) struct TrustedPath {
+    /// The path without links, except for a last one that must not be followed.
     pub(crate) path: PathBuf,
-    /// Others may make files beside it, or may have made it.
+    /// Other users may create files in the directory, or may have created this file.
     pub(crate) is_shared: bool,
-    /// It is a descriptor of this process (`/dev/stderr`), which is followed.
+    /// The file is a descriptor of this process (`/dev/stderr`), and is followed.
     pub(crate) is_descriptor: bool,
 }
 
-/// Why root must not make a file somewhere.
+/// Why root must not create a file at a path.
 #[derive(Debug)]
 pub(crate) struct Untrusted(String);
 
@@ -59,14 +58,14 @@ impl fmt::Display for Untrusted {
 impl Error for Untrusted {}
 
 impl Untrusted {
-    /// Is this why `error` came?
+    /// Is an untrusted path the cause of `error`?
     pub(crate) fn is_cause_of(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
 
-    /// A file that somebody else than root has made, or can still change.
+    /// A file that another user than root has created, or can change.
     pub(crate) fn file(path: &Path) -> io::Error {
-        Self(format!("`{}` is not root's alone", path.display())).into()
+        Self(format!("`{}` does not belong to root alone", path.display())).into()
     }
 }
 
@@ -76,46 +75,46 @@ impl From<Untrusted> for io::Error {
     }
 }
 
-/// What becomes of a link at the end of a path.
+/// How a link at the end of a path is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastLink {
-    /// It is followed.
+    /// The link is followed.
     Followed,
-    /// It is what the path names.
+    /// The path names the link itself.
     Kept,
 }
 
-/// Looks at each directory on the way to `path`.
+/// Resolves `path`, and checks each of its directories.
 ///
 /// # Errors
-/// If one is not there, or is not root's alone ([`Untrusted`]).
-pub(crate) fn place(path: &Path, last: LastLink) -> io::Result<Place> {
-    let mut steps = Vec::new();
-    push(&mut steps, &std::path::absolute(path)?);
+/// If a directory does not exist, or does not belong to root alone ([`Untrusted`]).
+pub(crate) fn resolve(path: &Path, last: LastLink) -> io::Result<TrustedPath> {
+    let mut components = Vec::new();
+    push(&mut components, &std::path::absolute(path)?);
     let mut here = PathBuf::from("/");
     let mut is_shared = is_shared_directory(&here)?;
     let mut links = 0;
-    while let Some(step) = steps.pop() {
-        if step == ".." {
+    while let Some(component) = components.pop() {
+        if component == ".." {
             here.pop();
             is_shared = is_shared_directory(&here)?;
             continue;
         }
-        let next = here.join(step);
-        let is_last = steps.is_empty();
+        let next = here.join(component);
+        let is_last = components.is_empty();
         let found = match fs::symlink_metadata(&next) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && is_last => {
-                return Ok(Place { path: next, is_shared, is_descriptor: false });
+                return Ok(TrustedPath { path: next, is_shared, is_descriptor: false });
             }
             found => found?,
         };
         if found.is_symlink() && !(is_last && last == LastLink::Kept) {
             if here.starts_with("/proc") && here.file_name() == Some(OsStr::new("fd")) {
-                return Ok(Place { path: next, is_shared: false, is_descriptor: true });
+                return Ok(TrustedPath { path: next, is_shared: false, is_descriptor: true });
             }
             links += 1;
             if links > MAX_LINKS {
-                return Err(io::Error::other("there are too many links on the way"));
+                return Err(io::Error::other("there are too many links in the path"));
             }
             if is_shared && found.uid() != 0 {
                 return Err(Untrusted(format!(
@@ -130,9 +129,9 @@ pub(crate) fn place(path: &Path, last: LastLink) -> io::Result<Place> {
                 here = PathBuf::from("/");
                 is_shared = is_shared_directory(&here)?;
             }
-            push(&mut steps, &target);
+            push(&mut components, &target);
         } else if is_last {
-            return Ok(Place { path: next, is_shared, is_descriptor: false });
+            return Ok(TrustedPath { path: next, is_shared, is_descriptor: false });
         } else {
             here = next;
             is_shared = is_shared_directory(&here)?;
@@ -141,23 +140,23 @@ pub(crate) fn place(path: &Path, last: LastLink) -> io::Result<Place> {
     Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"))
 }
 
-/// Puts the steps of `path` on top of those that are still to be taken.
-fn push(steps: &mut Vec<OsString>, path: &Path) {
+/// Pushes the components of `path` onto those that are still to be resolved.
+fn push(components: &mut Vec<OsString>, path: &Path) {
     let names = path.components().rev().filter_map(|component| match component {
         Component::Normal(_) | Component::ParentDir => Some(component.as_os_str().to_owned()),
         Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
     });
-    steps.extend(names);
+    components.extend(names);
 }
 
-/// May others make files in the directory `path`, though they cannot touch what is root's in it?
+/// May other users create files in the directory `path`, but not change files of root in it?
 ///
 /// # Errors
-/// If they can, or it is no directory.
+/// If they could change files of root, or `path` is not a directory.
 fn is_shared_directory(path: &Path) -> io::Result<bool> {
     let found = fs::symlink_metadata(path)?;
     if !found.is_dir() {
-        let sentence = format!("`{}` is no directory", path.display());
+        let sentence = format!("`{}` is not a directory", path.display());
         return Err(io::Error::new(io::ErrorKind::NotADirectory, sentence));
     }
     if found.uid() != 0 {
@@ -185,11 +184,11 @@ mod tests {
 
     #[test]
     fn a_user_namespace_of_one_user_is_told_from_others() {
-        assert!(holds_one_user("         0       1000          1\n"));
+        assert!(has_one_user("         0       1000          1\n"));
         for map in
             ["         0          0 4294967295\n", "0 1000 1\n1 100000 65536\n", "", "nonsense"]
         {
-            assert!(!holds_one_user(map), "{map}");
+            assert!(!has_one_user(map), "{map}");
         }
     }
 }

@@ -1,74 +1,73 @@
-//! Users and groups, by the machine's own programs: these ask every directory that the machine has,
-//! and a statically linked program cannot load the parts of the C library that do. A machine
-//! without these programs, such as a small container, has its users in files.
+//! Users and groups, looked up by `id` and `getent`: a statically linked program cannot load the
+//! modules of the C library that ask all sources of users (nsswitch.conf(5)). A machine without
+//! these programs, such as a small container, has its users in files.
 
 use std::{
     fs,
     process::{Command, Stdio},
 };
 
-/// A number of a user or group, as digits alone. The highest means none to the kernel.
+/// The number of a user or group in `text`, which has digits only. The highest number means no user.
 pub(crate) fn number(text: &str) -> Option<u32> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|&number| is_number && number != u32::MAX)
 }
 
-/// Nothing, if it is no name or number of a user or group: the machine's programs read `+5` and `
-/// 5` as 5.
+/// `name`, if it can be the name or number of a user or group: `id` reads `+5` and ` 5` as 5.
 fn plain(name: &str) -> Option<&str> {
     let is_plain = name.starts_with(|first: char| first.is_alphanumeric() || "_.".contains(first));
     (is_plain && name.trim() == name).then_some(name)
 }
 
-/// Number of the user `name`.
+/// The number of the user `name`.
 pub(crate) fn user(name: &str) -> Option<u32> {
     let name = plain(name)?;
-    match said(Command::new("id").args(["-u", "--", name])) {
-        Said::Text(text) => text.trim().parse().ok(),
-        Said::Nothing => None,
-        Said::NoProgram => field(&line(PASSWD, |fields| fields.first() == Some(&name))?, 2),
+    match look_up(Command::new("id").args(["-u", "--", name])) {
+        Lookup::Found(text) => text.trim().parse().ok(),
+        Lookup::NotFound => None,
+        Lookup::NoProgram => field(&line(PASSWD, |fields| fields.first() == Some(&name))?, 2),
     }
 }
 
-/// Numbers of the groups of the user `name`, the first of them first.
+/// The numbers of the groups of the user `name`, the primary group first.
 pub(crate) fn groups(name: &str) -> Option<Vec<u32>> {
     let name = plain(name)?;
-    match said(Command::new("id").args(["-G", "--", name])) {
-        Said::Text(text) => {
+    match look_up(Command::new("id").args(["-G", "--", name])) {
+        Lookup::Found(text) => {
             text.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()
         }
-        Said::Nothing => None,
-        Said::NoProgram => {
+        Lookup::NotFound => None,
+        Lookup::NoProgram => {
             let primary = field(&line(PASSWD, |fields| fields.first() == Some(&name))?, 3)?;
             let text = fs::read_to_string(GROUP).unwrap_or_default();
-            let has_them = |line: &&str| {
+            let is_member = |line: &&str| {
                 line.split(':')
                     .nth(3)
                     .is_some_and(|users| users.split(',').any(|user| user == name))
             };
-            let others = text.lines().filter(has_them).filter_map(|line| field(line, 2));
+            let others = text.lines().filter(is_member).filter_map(|line| field(line, 2));
             Some([primary].into_iter().chain(others.filter(|&group| group != primary)).collect())
         }
     }
 }
 
-/// Number of the group `name`.
+/// The number of the group `name`.
 pub(crate) fn group(name: &str) -> Option<u32> {
     let name = plain(name)?;
-    match said(Command::new("getent").args(["group", "--", name])) {
-        Said::Text(text) => field(&text, 2),
-        Said::Nothing => None,
-        Said::NoProgram => field(&line(GROUP, |fields| fields.first() == Some(&name))?, 2),
+    match look_up(Command::new("getent").args(["group", "--", name])) {
+        Lookup::Found(text) => field(&text, 2),
+        Lookup::NotFound => None,
+        Lookup::NoProgram => field(&line(GROUP, |fields| fields.first() == Some(&name))?, 2),
     }
 }
 
-/// The line of passwd(5) about the user with this name or number.
+/// The line of passwd(5) for the user with this name or number.
 pub(crate) fn passwd(user: &str) -> Option<String> {
     let user = plain(user)?;
-    match said(Command::new("getent").args(["passwd", "--", user])) {
-        Said::Text(text) => Some(text),
-        Said::Nothing => None,
-        Said::NoProgram => {
+    match look_up(Command::new("getent").args(["passwd", "--", user])) {
+        Lookup::Found(text) => Some(text),
+        Lookup::NotFound => None,
+        Lookup::NoProgram => {
             line(PASSWD, |fields| [fields.first(), fields.get(2)].contains(&Some(&user)))
         }
     }
@@ -77,31 +76,30 @@ pub(crate) fn passwd(user: &str) -> Option<String> {
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
-/// What a program says.
-enum Said {
-    Text(String),
-    /// It does not know.
-    Nothing,
+/// The result of a lookup by a program.
+enum Lookup {
+    Found(String),
+    NotFound,
     NoProgram,
 }
 
-fn said(command: &mut Command) -> Said {
+fn look_up(command: &mut Command) -> Lookup {
     match command.stdin(Stdio::null()).stderr(Stdio::null()).output() {
-        Ok(said) if said.status.success() => {
-            String::from_utf8(said.stdout).map_or(Said::Nothing, Said::Text)
+        Ok(output) if output.status.success() => {
+            String::from_utf8(output.stdout).map_or(Lookup::NotFound, Lookup::Found)
         }
-        Ok(_) => Said::Nothing,
-        Err(_) => Said::NoProgram,
+        Ok(_) => Lookup::NotFound,
+        Err(_) => Lookup::NoProgram,
     }
 }
 
-/// The first line of a file of the machine's whose fields are those that `is_it` looks for.
-fn line(path: &str, is_it: impl Fn(&[&str]) -> bool) -> Option<String> {
+/// The first line of the file `path` whose fields `is_match` accepts.
+fn line(path: &str, is_match: impl Fn(&[&str]) -> bool) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
-    text.lines().find(|line| is_it(&line.split(':').collect::<Vec<_>>())).map(str::to_owned)
+    text.lines().find(|line| is_match(&line.split(':').collect::<Vec<_>>())).map(str::to_owned)
 }
 
-/// The number that is a field of a line.
+/// The number in a field of a line.
 fn field(line: &str, position: usize) -> Option<u32> {
     line.trim_end().split(':').nth(position)?.parse().ok()
 }

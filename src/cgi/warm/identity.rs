@@ -1,9 +1,9 @@
-//! Which requests one warm pool may serve: those that a new interpreter would serve in the same
-//! way.
+//! The identity of a warm pool: a pool serves the requests that a new interpreter would serve in the
+//! same way.
 //!
-//! Everything that the application may have seen while it was loaded is part of the identity, so a
-//! change of any of it leads the next request to another pool. What differs from request to request
-//! is not, and a pool never sees it before a request comes.
+//! Everything that the application may have seen while it was loaded is part of the identity. After
+//! a change of any of it, the next request uses another pool. Variables of a request are not part
+//! of the identity, and a pool never sees them before a request.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +19,15 @@ use wire::{app::Source, build, mount, percent, snapshot::Snapshot};
 
 use crate::{
     config::{
-        options::{Mode, Options},
+        options::{Mode, ScriptOptions},
         settings::Settings,
     },
-    python::start::OF_THE_MANAGER,
+    guard::start::SERVICE_MANAGER_VARIABLES,
     request::Request,
 };
 
-/// Variables of a request (RFC 3875 4.1), and what web servers add for each.
-const OF_A_REQUEST: [&str; 37] = [
+/// Variables of a request (RFC 3875 4.1), and those that web servers add to each.
+const REQUEST_VARIABLES: [&str; 37] = [
     "AUTH_TYPE",
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
@@ -58,24 +58,23 @@ const OF_A_REQUEST: [&str; 37] = [
     "UNIQUE_ID",
     "_",
     "H2PUSH",
-    // Apache's way to know clients by their `User-Agent`: the usual `BrowserMatch` lines, as CGI
-    // programs see these names.
+    // Set by Apache's usual `BrowserMatch` lines, which look at `User-Agent`.
     "downgrade_1_0",
     "force_response_1_0",
     "nokeepalive",
     "redirect_carefully",
-    // Who has logged in, by Kerberos.
+    // The user of Kerberos.
     "GSS_NAME",
     "KRB5CCNAME",
-    // Which process the service manager has started.
+    // The process that the service manager has started.
     "SYSTEMD_EXEC_PID",
 ];
 
-/// Beginnings of names of such variables.
+/// Prefixes of the names of such variables.
 ///
-/// `AUTHENTICATE_` and `AUTHORIZE_` are of Apache's modules for LDAP and databases, `MELLON_` and
-/// `OIDC_` of those for single sign-on.
-const OF_A_REQUEST_WITH: [&str; 13] = [
+/// `AUTHENTICATE_` and `AUTHORIZE_` belong to Apache's modules for LDAP and databases, `MELLON_` and
+/// `OIDC_` to those for single sign-on.
+const REQUEST_VARIABLE_PREFIXES: [&str; 13] = [
     "AUTHENTICATE_",
     "AUTHORIZE_",
     "CONTEXT_",
@@ -91,43 +90,44 @@ const OF_A_REQUEST_WITH: [&str; 13] = [
     "SSL_",
 ];
 
-/// The variables of this process that are not the request's own: what the administrator has set.
+/// The environment variables that the administrator has set: those that do not belong to a request.
 pub(super) fn lasting_environment() -> BTreeMap<OsString, OsString> {
     let inherited: Vec<_> = std::env::vars_os().collect();
     let is_lasting = |name: &OsString| {
-        let is_of_request = OF_A_REQUEST.iter().chain(&OF_THE_MANAGER).any(|known| name == known)
-            || OF_A_REQUEST_WITH
-                .iter()
-                .any(|beginning| name.as_bytes().starts_with(beginning.as_bytes()));
+        let is_of_request =
+            REQUEST_VARIABLES.iter().chain(&SERVICE_MANAGER_VARIABLES).any(|known| name == known)
+                || REQUEST_VARIABLE_PREFIXES
+                    .iter()
+                    .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()));
         !is_of_request
     };
-    // Of two with one name the first counts, as everywhere.
+    // Of two variables with one name the first counts, as everywhere.
     inherited.into_iter().rev().filter(|(name, _)| is_lasting(name)).collect()
 }
 
-/// Files whose change makes another pool of it, beside those of modules.
-pub(super) fn witnesses(settings: &Settings) -> Vec<PathBuf> {
-    let mut paths = settings.changes.reload_on.clone();
+/// Files whose change stops the pool, besides those of modules.
+pub(super) fn watched_files(settings: &Settings) -> Vec<PathBuf> {
+    let mut paths = settings.fastcgi.reload_on.clone();
     if let Source::File(script) = &settings.app.source {
-        let script = Path::new(std::ffi::OsStr::from_bytes(script));
+        let script = Path::new(OsStr::from_bytes(script));
         if let Some(home) = script.parent() {
             paths.push(home.join("tmp/restart.txt"));
         }
     }
     if let Some(venv) = &settings.interpreter.venv {
-        paths.push(Path::new(std::ffi::OsStr::from_bytes(&venv.directory)).join("pyvenv.cfg"));
+        paths.push(Path::new(OsStr::from_bytes(&venv.directory)).join("pyvenv.cfg"));
     }
     paths
 }
 
-/// `options` for the pool of `request`. If a process answers more than one request, the pool is one
-/// of the URL path that the application is reached at: frameworks keep addresses that they have
-/// made once. A warm-up request goes there.
-pub(super) fn with_request(options: &Options, request: &Request) -> Options {
+/// `options` for the pool of `request`. If a process answers more than one request, the pool is for
+/// one URL path of the application, since frameworks keep URLs that they have built once. The
+/// warm-up request has that path, too.
+pub(super) fn with_request(options: &ScriptOptions, request: &Request) -> ScriptOptions {
     let mut options = options.clone();
-    let answers_several = options.warm_up.is_some() || options.mode == Mode::Resident;
-    if answers_several && options.script_name.is_none() {
-        options.script_name = script_name(request);
+    let answers_several = options.warm_up.warm_up.is_some() || options.mode.mode == Mode::Resident;
+    if answers_several && options.request.script_name.is_none() {
+        options.request.script_name = script_name(request);
     }
     options
 }
@@ -145,15 +145,15 @@ fn script_name(request: &Request) -> Option<String> {
     };
     let settled = given.corrected().map(|(script_name, _)| script_name);
     let mut found = settled.unwrap_or_else(|| given.script_name.unwrap_or_default().to_vec());
-    // A slash more in the address of a client makes no other pool.
+    // Doubled slashes in the URL of a client make no other pool.
     found.dedup_by(|next, last| *next == b'/' && *last == b'/');
     String::from_utf8(found).ok()
 }
 
-/// The warm-up request of a pool that `request` starts: at its host, by its scheme, unless the
-/// option names them.
-pub(super) fn warm_up_url(options: &Options, request: &Request) -> Option<String> {
-    let path = options.warm_up.clone().filter(|target| target.starts_with('/'))?;
+/// The warm-up request of a pool that `request` starts: with the scheme and host of `request`. None
+/// if the option names them.
+pub(super) fn warm_up_url(options: &ScriptOptions, request: &Request) -> Option<String> {
+    let path = options.warm_up.warm_up.clone().filter(|target| target.starts_with('/'))?;
     let text = |name: &str| {
         request.variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default()
     };
@@ -171,23 +171,28 @@ pub(super) fn warm_up_url(options: &Options, request: &Request) -> Option<String
     let server = format!("{}:{}", text("SERVER_NAME"), text("SERVER_PORT"));
     let host =
         [text("HTTP_HOST"), server.trim_end_matches(':').to_owned()].into_iter().find(is_host)?;
-    let mount = percent::encode_path(options.script_name.as_deref().unwrap_or_default().as_bytes());
+    let mount =
+        percent::encode_path(options.request.script_name.as_deref().unwrap_or_default().as_bytes());
     Some(format!("{scheme}://{host}{}{path}", String::from_utf8_lossy(&mount)))
 }
 
-/// A digest of all that the pool of a request depends on.
-pub(super) fn digest(settings: &Settings, options: &Options) -> u64 {
+/// A digest of everything that the pool of a request depends on.
+///
+/// # Errors
+/// If the options cannot be encoded.
+pub(super) fn digest(
+    settings: &Settings,
+    options: &ScriptOptions,
+) -> Result<u64, serde_json::Error> {
     let mut digest = DefaultHasher::new();
     (build(), geteuid().as_raw(), getegid().as_raw()).hash(&mut digest);
-    (options.mode as u8).hash(&mut digest);
-    for part in options.words() {
-        part.hash(&mut digest);
-    }
+    // As they are passed on to the pool.
+    serde_json::to_string(options)?.hash(&mut digest);
     format!("{:?}", settings.app).hash(&mut digest);
     (&settings.working_directory, &settings.sys_path, &settings.pycache_prefix).hash(&mut digest);
     for program in [settings.interpreter.program.as_path(), settings.engine.path()] {
         program.hash(&mut digest);
-        // The time of the last change as a whole is left out: another link to the file changes it.
+        // Not the ctime: another link to the file changes it.
         let found = fs::metadata(program).ok();
         found
             .map(|found| {
@@ -196,20 +201,20 @@ pub(super) fn digest(settings: &Settings, options: &Options) -> u64 {
             .hash(&mut digest);
     }
     if let Source::File(script) = &settings.app.source {
-        let script = Path::new(std::ffi::OsStr::from_bytes(script));
-        // Where its links lead.
+        let script = Path::new(OsStr::from_bytes(script));
+        // The target of links.
         fs::canonicalize(script).ok().hash(&mut digest);
         format!("{:?}", Snapshot::of(script)).hash(&mut digest);
     }
-    for witness in witnesses(settings) {
-        format!("{:?}", Snapshot::of(&witness)).hash(&mut digest);
+    for file in watched_files(settings) {
+        format!("{:?}", Snapshot::of(&file)).hash(&mut digest);
     }
     lasting_environment().hash(&mut digest);
-    digest.finish()
+    Ok(digest.finish())
 }
 
-/// A digest of where the application stands, whatever else changes.
-pub(super) fn place(settings: &Settings) -> u64 {
+/// A digest of the application alone: all pools of the application have it.
+pub(super) fn app_digest(settings: &Settings) -> u64 {
     let mut digest = DefaultHasher::new();
     format!("{:?}", settings.app).hash(&mut digest);
     digest.finish()

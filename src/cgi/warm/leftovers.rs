@@ -1,5 +1,5 @@
-//! What warm pools have left in the directory that they have their sockets in: pools of older code,
-//! under other names, and pools that were killed. Whoever starts a pool removes it.
+//! Files in the runtime directory of warm pools that have exited: pools of older code, under other
+//! names, and pools that were killed. The gateway that starts a pool removes them.
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +14,15 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-/// How long the log of a pool that has ended can be read, and what is marked in its lock file
-/// counts.
-const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the log and the lock file of a pool that has exited are kept.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Most logs of pools of one application that have ended.
+/// Most logs of pools of one application that have exited.
 const MAX_LOGS: usize = 8;
 
-/// Removes from `directory`, which is this user's alone, what belongs to no pool that runs. The
-/// pool `ours` is about to be started.
-pub(super) fn remove(directory: &Path, ours: &str) {
+/// Removes files of pools that are not running from the runtime directory `directory`. The pool
+/// `starting` is about to start.
+pub(super) fn remove(directory: &Path, starting: &str) {
     let mut logs: BTreeMap<String, Vec<(SystemTime, PathBuf)>> = BTreeMap::new();
     for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
         let path = entry.path();
@@ -31,14 +30,14 @@ pub(super) fn remove(directory: &Path, ours: &str) {
         let Some((name, suffix)) = file.to_str().and_then(|file| file.rsplit_once('.')) else {
             continue;
         };
-        if name == ours || !name.starts_with("warm-") {
+        if name == starting || !name.starts_with("warm-") {
             continue;
         }
         let Some(changed) = entry.metadata().and_then(|found| found.modified()).ok() else {
             continue;
         };
-        let is_old = changed.elapsed().is_ok_and(|age| age > KEPT);
-        let is_left = match suffix {
+        let is_old = changed.elapsed().is_ok_and(|age| age > RETENTION);
+        let is_leftover = match suffix {
             "log" if is_running(directory, name) => false,
             "log" if !is_old => {
                 let family = name.rsplit_once('-').map_or(name, |(family, _)| family);
@@ -53,11 +52,11 @@ pub(super) fn remove(directory: &Path, ours: &str) {
                 remove_lock(&path);
                 false
             }
-            "told" | "draft" => is_old,
+            "logged" | "draft" => is_old,
             _ => false,
         };
-        if is_left {
-            // Somebody else may have been faster.
+        if is_leftover {
+            // Another gateway may have removed it meanwhile.
             let _ = fs::remove_file(path);
         }
     }
@@ -68,14 +67,14 @@ pub(super) fn remove(directory: &Path, ours: &str) {
     }
 }
 
-/// Is the lock of the pool `name` held, by the pool or by whoever is about to start it?
+/// Is the lock of the pool `name` held, by the pool or by a gateway that is about to start it?
 fn is_running(directory: &Path, name: &str) -> bool {
     File::open(directory.join(format!("{name}.lock")))
         .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_err())
 }
 
-/// Removes a lock that nobody holds, while it is held here: whoever opens it meanwhile finds that
-/// it is not the one at its path any more.
+/// Removes an unlocked lock file while locking it. A gateway that has opened the file meanwhile finds
+/// that the file at its path is another one.
 fn remove_lock(path: &Path) {
     if let Ok(file) = File::open(path)
         && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()

@@ -1,4 +1,4 @@
-//! The warm pool of a request: its name, and how it is started.
+//! The warm pool of a request: its name, and its start.
 
 use std::{
     fs::{
@@ -25,206 +25,209 @@ use rustix::{
 use crate::{
     cgi::warm::{identity, leftovers},
     config::{
-        options::{Mode, Options},
-        settings::Settings,
+        options::ScriptOptions,
+        settings::{Settings, default_pool_name},
+        warm_pool::{FAILED, ONE_PROCESS, WarmPoolSpec},
     },
-    pool,
     request::Request,
     system::runtime_directory,
 };
 
-/// How long a pool that could not begin is not tried again.
-const PAUSE: Duration = Duration::from_secs(30);
+/// How long a pool that could not start is not started again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long an application is served cold after its import left open what one process at a time may
-/// have.
-const ONE_PROCESS_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long requests fall back to cold CGI after the import left open what only one process at a time
+/// may have.
+const ONE_PROCESS_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often the log is told of the same trouble.
-const TELLING: Duration = Duration::from_secs(60);
+/// The shortest time between two log messages about the same problem of a pool.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Pools of one script: more mean that something differs from request to request which is not known
-/// to do so.
-const MOST: usize = 8;
+/// Most pools of one application. More mean that a variable differs from request to request and is
+/// not known to do so.
+const MAX_POOLS: usize = 8;
 
-/// The program that runs, even if another has taken its place in the file system.
-const OURSELVES: &str = "/proc/self/exe";
+/// The running program, even if another has replaced it in the file system.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// A warm pool, whether it runs or not.
-pub(super) struct Pool {
+/// The warm pool of a request, running or not.
+pub(super) struct WarmPool {
     directory: PathBuf,
-    /// The same for all pools of the application.
-    family: String,
+    /// Prefix of the names of all pools of the application.
+    prefix: String,
     name: String,
     pub(super) socket: PathBuf,
 }
 
-/// The right to start a pool, which nobody else has as long as this exists.
-pub(super) struct Claim(File);
+/// The locked lock file of a pool: no other gateway starts the pool meanwhile.
+pub(super) struct StartLock(File);
 
-impl Pool {
-    /// The one for requests of this kind.
+impl WarmPool {
+    /// The pool for requests with these settings.
     ///
     /// # Errors
-    /// If there is no directory that it could be found in.
-    pub(super) fn of(settings: &Settings, options: &Options) -> Result<Self, LogMessage> {
-        let directory =
-            runtime_directory::open().map_err(|error| {
-                LogMessage::warning(
+    /// If there is no runtime directory for its socket.
+    pub(super) fn of(settings: &Settings, options: &ScriptOptions) -> Result<Self, LogMessage> {
+        let directory = runtime_directory::open().map_err(|error| {
+            LogMessage::warning(
                 Code::ServedCold,
-                format!("there is no place for a warm pool, and the request is served cold: \
-                    {error}"),
-            )
-            .hint("set WSGATE_RUNTIME_DIR to a directory of mode 0700 that belongs to the user of \
-                the request")
-            })?;
-        let stem: String = pool::name_of(&settings.app).chars().take(12).collect();
-        let family = format!("warm-{stem}-{:06x}-", identity::place(settings) & 0xff_ffff);
-        let name =
-            format!("{family}{:012x}", identity::digest(settings, options) & 0xffff_ffff_ffff);
-        let socket = directory.join(format!("{name}.sock"));
-        Ok(Self { directory, family, name, socket })
-    }
-
-    /// Claims it for this process, which may start it then. Nothing if somebody else has just done
-    /// that, or if its requests are to be served cold.
-    ///
-    /// # Errors
-    /// Why it cannot be started.
-    pub(super) fn claim(&self) -> Result<Option<Claim>, LogMessage> {
-        let Some(mut lock) = self.lock().map_err(|error| self.trouble(&error))? else {
-            return Ok(None);
-        };
-        let mut said = Vec::new();
-        (&mut lock).take(64).read_to_end(&mut said).map_err(|error| self.trouble(&error))?;
-        if said == pool::warm_pool::ONE_PROCESS && is_younger(&lock, ONE_PROCESS_PAUSE) {
-            return Ok(None);
-        }
-        if said == pool::warm_pool::FAILED && is_younger(&lock, PAUSE) {
-            return Err(LogMessage::warning(
-                Code::NoWarmPool,
-                "the warm pool of this application could not begin".to_owned(),
-            )
-            .hint(format!(
-                "requests are served cold; wsgate tries again every {} s; this log or `{}` says \
-                 why",
-                PAUSE.as_secs(),
-                self.path("log").display()
-            )));
-        }
-        if self.count_family() >= MOST {
-            return Err(LogMessage::warning(
-                Code::NoWarmPool,
                 format!(
-                    "this application has {MOST} warm pools already, since variables that its web \
-                     server sets differ"
+                    "the request falls back to cold CGI: there is no runtime directory for a warm \
+                     pool: {error}"
                 ),
             )
             .hint(
-                "requests are served cold; set in the web server's configuration only what is the \
-                 same for all requests",
+                "set WSGATE_RUNTIME_DIR to a directory of mode 0700 that belongs to the user of \
+                 the request",
+            )
+        })?;
+        let digest = identity::digest(settings, options).map_err(|error| {
+            LogMessage::warning(
+                Code::ServedCold,
+                format!(
+                    "the request falls back to cold CGI: its options cannot be encoded: {error}"
+                ),
+            )
+        })?;
+        let stem: String = default_pool_name(&settings.app).chars().take(12).collect();
+        let prefix = format!("warm-{stem}-{:06x}-", identity::app_digest(settings) & 0xff_ffff);
+        let name = format!("{prefix}{:012x}", digest & 0xffff_ffff_ffff);
+        let socket = directory.join(format!("{name}.sock"));
+        Ok(Self { directory, prefix, name, socket })
+    }
+
+    /// Locks the pool for its start by this process. None if another gateway has just done that, or
+    /// if requests fall back to cold CGI for a known reason.
+    ///
+    /// # Errors
+    /// Why the pool cannot be started.
+    pub(super) fn lock_for_start(&self) -> Result<Option<StartLock>, LogMessage> {
+        let Some(mut lock) = self.lock().map_err(|error| self.failure(&error))? else {
+            return Ok(None);
+        };
+        let mut content = Vec::new();
+        (&mut lock).take(64).read_to_end(&mut content).map_err(|error| self.failure(&error))?;
+        if content == ONE_PROCESS && is_younger(&lock, ONE_PROCESS_INTERVAL) {
+            return Ok(None);
+        }
+        if content == FAILED && is_younger(&lock, RETRY_INTERVAL) {
+            return Err(LogMessage::warning(
+                Code::NoWarmPool,
+                "the warm pool of this application could not start".to_owned(),
+            )
+            .hint(format!(
+                "requests fall back to cold CGI; wsgate tries again every {} s; look for the \
+                 reason in this log or in `{}`",
+                RETRY_INTERVAL.as_secs(),
+                self.path("log").display()
+            )));
+        }
+        if self.count_running() >= MAX_POOLS {
+            return Err(LogMessage::warning(
+                Code::NoWarmPool,
+                format!(
+                    "this application has {MAX_POOLS} warm pools already, because variables that \
+                     the web server sets differ"
+                ),
+            )
+            .hint(
+                "requests fall back to cold CGI; set only variables in the configuration of the \
+                 web server that are the same for all requests",
             ));
         }
         leftovers::remove(&self.directory, &self.name);
-        lock.set_len(0).and_then(|()| lock.rewind()).map_err(|error| self.trouble(&error))?;
-        Ok(Some(Claim(lock)))
+        lock.set_len(0).and_then(|()| lock.rewind()).map_err(|error| self.failure(&error))?;
+        Ok(Some(StartLock(lock)))
     }
 
-    /// Has its requests served cold, without another attempt until the code changes or a day has
-    /// passed, and says why.
+    /// Makes requests fall back to cold CGI until the code changes or a day has passed, and logs the
+    /// `findings` of the import audit.
     pub(super) fn forbid(
         &self,
-        claim: Claim,
+        lock: StartLock,
         settings: &Settings,
         request: &Request,
-        listing: String,
+        findings: String,
     ) {
-        let Claim(mut lock) = claim;
-        // Without the mark there are more attempts.
-        let _ = lock.write_all(pool::warm_pool::ONE_PROCESS);
+        let StartLock(mut lock) = lock;
+        // Without the content, gateways try again.
+        let _ = lock.write_all(ONE_PROCESS);
         request.log(
             &LogMessage::warning(
                 Code::OneProcessOnly,
                 format!(
-                    "`{}` left open while it was loaded what one process at a time may have, so \
-                     its requests are served cold",
+                    "requests fall back to cold CGI: the import of `{}` left open what only one \
+                     process at a time may have",
                     settings.app
                 ),
             )
-            .detail(listing)
+            .detail(findings)
             .hint(
-                "let a request open it and close it again; or run a FastCGI pool with --workers 1 \
+                "open and close it in each request; or run a FastCGI pool with --workers 1 \
                  --threads 8",
             ),
         );
     }
 
-    fn trouble(&self, error: &dyn std::fmt::Display) -> LogMessage {
-        LogMessage::warning(Code::NoWarmPool, format!("no warm pool can be started: {error}")).hint(
-            format!(
-                "requests are served cold; look at the directory `{}` and at its file system",
+    fn failure(&self, error: &dyn std::fmt::Display) -> LogMessage {
+        LogMessage::warning(Code::NoWarmPool, format!("the warm pool cannot be started: {error}"))
+            .hint(format!(
+                "requests fall back to cold CGI; check the directory `{}` and its file system",
                 self.directory.display()
-            ),
-        )
+            ))
     }
 
-    /// Starts it. It can be used some time later.
+    /// Starts the pool, and does not wait until it is ready.
     ///
     /// # Errors
-    /// Why it is not started.
+    /// Why the pool cannot be started.
     pub(super) fn start(
         &self,
-        claim: Claim,
+        lock: StartLock,
         settings: &Settings,
-        (options, base): (&Options, &Path),
+        (options, base): (&ScriptOptions, &Path),
         request: &Request,
     ) -> Result<(), LogMessage> {
-        let Claim(lock) = claim;
-        let warm_up = identity::warm_up_url(options, request).or_else(|| options.warm_up.clone());
-        let options = &Options { warm_up, ..options.clone() };
-        let mut command = Command::new(OURSELVES);
-        command
-            .arg("warm-pool")
-            .args(options.words())
-            .arg("--base")
-            .arg(base)
-            .arg("--socket")
-            .arg(&self.socket);
-        command.args(["--name", &self.name]);
-        if options.mode == Mode::Resident {
-            command.arg("--resident");
+        let StartLock(lock) = lock;
+        let mut options = options.clone();
+        if let Some(url) = identity::warm_up_url(&options, request) {
+            options.warm_up.warm_up = Some(url);
         }
-        for witness in identity::witnesses(settings) {
-            command.arg("--ends-on").arg(witness);
-        }
-        let app = serde_json::to_string(&settings.app).map_err(|error| self.trouble(&error))?;
+        let spec = WarmPoolSpec::new(
+            settings.app.clone(),
+            options,
+            (base, &self.socket),
+            identity::watched_files(settings),
+        );
+        let spec = serde_json::to_string(&spec).map_err(|error| self.failure(&error))?;
+        let mut command = Command::new(THIS_PROGRAM);
         command
-            .arg("--")
-            .arg(app)
+            .args(["warm-pool", &self.name, &spec])
             .env_clear()
             .envs(identity::lasting_environment())
             .current_dir("/")
             .stdin(lock)
             .stdout(Stdio::null())
-            .stderr(self.log().map_err(|error| self.trouble(&error))?);
-        // It is let go: whoever inherits it when this process has ended takes note of its end.
-        command.spawn().map(drop).map_err(|error| self.trouble(&error))
+            .stderr(self.log_output().map_err(|error| self.failure(&error))?);
+        // Not waited for: init reaps the pool after this process has exited.
+        command.spawn().map(drop).map_err(|error| self.failure(&error))
     }
 
-    /// Logs `entry` about `request`, if nothing of its kind was logged a moment ago.
-    pub(super) fn tell(&self, request: &Request, entry: &LogMessage) {
-        let mark = self.directory.join(format!("{}{:04}.told", self.family, entry.code() as u16));
-        let was_told = fs::symlink_metadata(&mark)
-            .is_ok_and(|found| is_recent(found.modified().ok(), TELLING));
-        if !was_told {
-            request.log(entry);
-            // Without a mark it is told too often.
+    /// Logs `message` about `request`, unless a message with its code was logged a moment ago.
+    pub(super) fn log(&self, request: &Request, message: &LogMessage) {
+        let mark =
+            self.directory.join(format!("{}{:04}.logged", self.prefix, message.code() as u16));
+        let was_logged = fs::symlink_metadata(&mark)
+            .is_ok_and(|found| is_recent(found.modified().ok(), LOG_INTERVAL));
+        if !was_logged {
+            request.log(message);
+            // Without the mark the message is logged more often.
             let _ = fs::remove_file(&mark);
             let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&mark);
         }
     }
 
-    /// The lock that a pool of this name holds as long as it lives, or nothing if it is held.
+    /// The locked lock file of this pool; none if a running pool or another gateway holds the lock.
     fn lock(&self) -> io::Result<Option<File>> {
         let path = self.path("lock");
         let mut options = OpenOptions::new();
@@ -235,43 +238,44 @@ impl Pool {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        // A pool that ends takes its file away; then another is locked by somebody else.
+        // A pool that exits removes its lock file: another gateway may lock a new one.
         let is_there = fs::symlink_metadata(&path).is_ok_and(|found| {
-            file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (found.dev(), found.ino()))
+            file.metadata()
+                .is_ok_and(|locked| (locked.dev(), locked.ino()) == (found.dev(), found.ino()))
         });
         Ok(is_there.then_some(file))
     }
 
-    /// Pools of this application that seem to run. What those that were killed have left behind is
-    /// taken away.
-    fn count_family(&self) -> usize {
+    /// Counts the running pools of this application, and removes the files of killed ones.
+    fn count_running(&self) -> usize {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return 0;
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let family = names.filter(|name| name.starts_with(&self.family));
-        let sockets = family.filter_map(|name| name.strip_suffix(".sock").map(str::to_owned));
+        let pools = names.filter(|name| name.starts_with(&self.prefix));
+        let sockets = pools.filter_map(|name| name.strip_suffix(".sock").map(str::to_owned));
         sockets
             .filter(|name| {
                 let other = Self {
                     directory: self.directory.clone(),
-                    family: self.family.clone(),
+                    prefix: self.prefix.clone(),
                     name: name.clone(),
                     socket: self.directory.join(format!("{name}.sock")),
                 };
-                let lives = *name != self.name && !matches!(other.lock(), Ok(Some(_)));
-                if !lives && *name != self.name {
-                    for left in ["sock", "pool", "lock", "log"] {
-                        let _ = fs::remove_file(other.path(left));
+                let is_running = *name != self.name && !matches!(other.lock(), Ok(Some(_)));
+                if !is_running && *name != self.name {
+                    for suffix in ["sock", "pool", "lock", "log"] {
+                        let _ = fs::remove_file(other.path(suffix));
                     }
                 }
-                lives
+                is_running
             })
             .count()
     }
 
-    /// Where a pool logs: where this request does, unless somebody waits for the end of that.
-    fn log(&self) -> io::Result<Stdio> {
+    /// The log of the pool: standard error of this request, unless that is a pipe whose reader waits
+    /// for its end.
+    fn log_output(&self) -> io::Result<Stdio> {
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let kind = stderr.metadata()?.file_type();
         if kind.is_file() || kind.is_char_device() {

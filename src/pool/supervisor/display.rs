@@ -1,10 +1,11 @@
 //! How the supervisor puts things.
 
-use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+use std::{fmt, process::ExitStatus};
 
+use diagnostics::process_exit::ExitText;
 use rustix::process::getpid;
 
-use crate::{config::settings::Settings, pool::listeners::Listener, system::signals};
+use crate::{config::settings::Settings, pool::listeners::Listener};
 
 /// What an entry of the supervisor is about.
 pub(super) struct About<'a>(pub(super) &'a Settings);
@@ -20,10 +21,7 @@ pub(super) struct How(pub(super) ExitStatus);
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.signal() {
-            Some(signal) => write!(f, "was killed by {}", signals::name(signal)),
-            None => write!(f, "exited with status {}", self.0.code().unwrap_or(-1)),
-        }
+        ExitText(self.0).fmt(f)
     }
 }
 

@@ -46,7 +46,8 @@ use wire::{
 pub(in crate::pool) use crate::pool::supervisor::warm::OnDemand;
 use crate::{
     config::settings::Settings,
-    exit::{Complaint, Exit},
+    exit::{CommandError, Exit},
+    guard::start_error,
     pool::{
         code_source::Origin,
         control::Control,
@@ -66,9 +67,8 @@ use crate::{
         },
         template::Template,
     },
-    python::start_error,
     request::Request,
-    system::signals::{Bell, StraySignals},
+    system::signals::{SignalPipe, StraySignals},
 };
 
 /// What the pool is to be.
@@ -141,10 +141,10 @@ pub(super) struct Supervisor<'a> {
     stoppers: Vec<UnixStream>,
     /// Entries are about what is being looked at, and to write them changes nothing but this.
     error_log: RefCell<ErrorLog>,
-    child: Bell,
-    end: Bell,
-    hang_up: Bell,
-    reopen: Bell,
+    child: SignalPipe,
+    end: SignalPipe,
+    hang_up: SignalPipe,
+    reopen: SignalPipe,
     stray: StraySignals,
 }
 
@@ -173,7 +173,7 @@ impl<'a> Supervisor<'a> {
             notify: Notify::from_environment(terms.drain),
             terms,
             listeners,
-            request: Request::made("pool", &settings.app.to_string(), Vec::new()),
+            request: Request::synthetic("pool", &settings.app.to_string(), Vec::new()),
             scoreboard,
             scoreboard_fd,
             bell,
@@ -182,11 +182,11 @@ impl<'a> Supervisor<'a> {
             reloaders: Vec::new(),
             stoppers: Vec::new(),
             error_log: RefCell::default(),
-            child: Bell::on(&[Caught::SIGCHLD])?,
-            end: Bell::on(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGQUIT])?,
+            child: SignalPipe::of(&[Caught::SIGCHLD])?,
+            end: SignalPipe::of(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGQUIT])?,
             // The second is what administrators of php-fpm are used to.
-            hang_up: Bell::on(&[Caught::SIGHUP, Caught::SIGUSR2])?,
-            reopen: Bell::on(&[Caught::SIGUSR1])?,
+            hang_up: SignalPipe::of(&[Caught::SIGHUP, Caught::SIGUSR2])?,
+            reopen: SignalPipe::of(&[Caught::SIGUSR1])?,
             stray: StraySignals::take()?,
         })
     }
@@ -195,7 +195,7 @@ impl<'a> Supervisor<'a> {
     ///
     /// # Errors
     /// If the application cannot be loaded at the beginning.
-    pub(super) fn run(mut self) -> Result<Exit, Complaint> {
+    pub(super) fn run(mut self) -> Result<Exit, CommandError> {
         match Control::open(&self.terms.name) {
             Ok(control) => self.control = Some(control),
             Err(error) => self.log(
@@ -210,25 +210,25 @@ impl<'a> Supervisor<'a> {
             ),
         }
         self.start_template(self.settings.clone(), self.terms.service.preload)
-            .map_err(|error| Complaint::failed(start_error::message(self.settings, &error)))?;
+            .map_err(|error| CommandError::failed(start_error::message(self.settings, &error)))?;
         loop {
             self.wait();
-            if self.end.rang() {
+            if self.end.received() {
                 self.happened(Event::Signal);
             }
-            if self.hang_up.rang() {
+            if self.hang_up.received() {
                 self.happened(Event::Reload);
             }
-            if self.reopen.rang() {
+            if self.reopen.received() {
                 self.reopen_logs();
             }
-            for entry in self.stray.entries() {
+            for entry in self.stray.messages() {
                 self.log(&entry);
             }
             self.reload_on_change();
             self.answer_questions();
             // Rung or not: news may have come before the bell.
-            self.child.rang();
+            self.child.received();
             self.hear_templates();
             self.tell_manager();
             self.end_if_idle_or_old();
@@ -237,12 +237,12 @@ impl<'a> Supervisor<'a> {
                 Phase::Ended => {
                     self.close_given();
                     self.error_log.borrow_mut().finish(&About(self.settings));
-                    return Ok(Exit::Done);
+                    return Ok(Exit::Success);
                 }
                 // The log says why.
                 Phase::Failed => {
                     self.error_log.borrow_mut().finish(&About(self.settings));
-                    return Ok(Exit::Failed);
+                    return Ok(Exit::Failure);
                 }
                 _ => {}
             }

@@ -19,6 +19,7 @@ use wire::{
 
 use crate::{
     config::settings::Settings,
+    guard::start_error,
     pool::{
         supervisor::{
             Supervisor,
@@ -28,7 +29,7 @@ use crate::{
         },
         template::Template,
     },
-    python::{engine, start_error},
+    python::engine,
 };
 
 /// How long a template that has loaded for nothing may take to end as programs do. A thread of the
@@ -168,7 +169,7 @@ impl Supervisor<'_> {
         self.changes.note();
         let started = self.settings_now().and_then(|settings| {
             self.start_template(settings, preload).map_err(|error| {
-                let (reason, hint) = start_error::in_words(self.settings, &error);
+                let (reason, hint) = start_error::reason_and_hint(self.settings, &error);
                 LogMessage::error(
                     Code::TemplateDied,
                     format!("no template could be started: {reason}"),

@@ -17,13 +17,15 @@ use rustix::{
 };
 use wire::running_clock;
 
-use crate::pool::{
-    listeners::Listener,
-    supervisor::{
-        Supervisor,
-        phase::{Event, Phase},
+use crate::{
+    config::warm_pool::ONE_PROCESS,
+    pool::{
+        listeners::Listener,
+        supervisor::{
+            Supervisor,
+            phase::{Event, Phase},
+        },
     },
-    warm_pool::ONE_PROCESS,
 };
 
 /// Processes that end in a row before they take a request, after which a pool gives up.

@@ -1,4 +1,4 @@
-//! Starts python with the engine, and with everything it inherits.
+//! Starts python with the engine and the descriptors that it inherits.
 
 use std::{
     collections::BTreeMap,
@@ -24,13 +24,13 @@ use wire::launch::{Launch, Work};
 
 use crate::{config::settings::Settings, request::Request};
 
-/// The lines of Python that load the engine.
-const BOOTSTRAP: &str = include_str!("bootstrap.py");
+/// The Python code that loads the engine.
+const BOOTSTRAP: &str = include_str!("../python/bootstrap.py");
 
 /// Variables that a service manager sets for this process alone (sd_listen_fds(3), sd_notify(3),
-/// sd_watchdog_enabled(3)): an application that finds them would take descriptors of ours for its
-/// own, or speak in our place.
-pub(crate) const OF_THE_MANAGER: [&str; 7] = [
+/// sd_watchdog_enabled(3)). An application that had them would use descriptors of wsgate, or notify
+/// the service manager itself.
+pub(crate) const SERVICE_MANAGER_VARIABLES: [&str; 7] = [
     "LISTEN_PID",
     "LISTEN_PIDFDID",
     "LISTEN_FDS",
@@ -42,23 +42,24 @@ pub(crate) const OF_THE_MANAGER: [&str; 7] = [
 
 /// A python that can be started.
 pub(crate) struct Start {
-    /// The command; whoever runs it may change what is around it.
+    /// The command, which may be changed before it is run.
     pub(crate) command: Command,
-    /// Our end of the socket to the engine.
+    /// The gateway's end of the socket to the engine.
     pub(crate) channel: OwnedFd,
-    /// While this is open, python lives: the kernel kills it when this process has ended. The
-    /// signal for the death of a parent is lost when an application changes its user.
-    pub(crate) lifeline: OwnedFd,
-    /// What python inherits by number and must stay open until it is started.
+    /// The gateway's end of a pipe: the kernel kills python when it is closed, at the latest when
+    /// this process exits. The signal for the death of a parent (prctl(2)) is lost when an
+    /// application changes its user.
+    pub(crate) gateway_pipe: OwnedFd,
+    /// Descriptors that python inherits by number, and that stay open until it is started.
     _inherited: [OwnedFd; 3],
 }
 
 impl Start {
-    /// A python for `work`, which inherits the descriptors `inherited` that it names. `request`
-    /// names in the log what it is for.
+    /// A python for `work`, with the descriptors `inherited` that `work` names. `request` names the
+    /// work in the log.
     ///
     /// # Errors
-    /// If descriptors or memory are short.
+    /// If there are no descriptors or no memory.
     pub(crate) fn new(
         settings: &Settings,
         work: Work,
@@ -67,9 +68,10 @@ impl Start {
     ) -> io::Result<Self> {
         let (channel, engines_end) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let (pythons_lifeline, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
-        // A worker that this process becomes is watched by nobody.
-        let lifeline_fd = (!matches!(work, Work::Worker(_))).then(|| pythons_lifeline.as_raw_fd());
+        let (pythons_end, gateway_pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+        // A process that becomes the worker itself has no gateway.
+        let has_gateway = !matches!(work, Work::Worker(_));
+        let gateway_pipe_fd = has_gateway.then(|| pythons_end.as_raw_fd());
         let frame = frame(&Launch {
             work,
             app: settings.app.clone(),
@@ -92,13 +94,13 @@ impl Start {
             script_name: settings.script_name.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
-            gateway_pipe_fd: lifeline_fd,
+            gateway_pipe_fd: gateway_pipe_fd,
         })?;
         let held = settings.engine.held();
-        let inherits_lifeline = lifeline_fd.map(|_| pythons_lifeline.as_fd());
+        let gateway_end = has_gateway.then(|| pythons_end.as_fd());
         for descriptor in [engines_end.as_fd(), frame.as_fd()]
             .iter()
-            .chain(&inherits_lifeline)
+            .chain(&gateway_end)
             .chain(inherited)
             .chain(&held)
         {
@@ -114,26 +116,25 @@ impl Start {
             .current_dir(&settings.working_directory)
             .env_clear()
             .envs(environment(settings, request))
-            // Body and response are the engine's; what the application prints goes to the log.
+            // The engine has the body and the response; the output of the application goes to the log.
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?);
-        Ok(Self { command, channel, lifeline, _inherited: [engines_end, frame, pythons_lifeline] })
+        Ok(Self { command, channel, gateway_pipe, _inherited: [engines_end, frame, pythons_end] })
     }
 }
 
-/// The variables that an application finds, each name once.
+/// The environment of an application, each name once.
 pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<OsString, OsString> {
-    // A variable that comes twice has its first value for everybody (RFC 3875 4.1: names are
-    // unique).
+    // The first value of a repeated variable counts (RFC 3875 4.1: names are unique).
     let inherited: Vec<_> = std::env::vars_os().collect();
     let mut environment: BTreeMap<_, _> = inherited
         .into_iter()
         .rev()
-        .filter(|(name, _)| !OF_THE_MANAGER.iter().any(|known| name == known))
+        .filter(|(name, _)| !SERVICE_MANAGER_VARIABLES.iter().any(|known| name == known))
         .chain(settings.variables.iter().cloned())
         .chain(request.variables.iter().cloned())
         .collect();
-    // A header that HTTP clients take for a setting (CVE-2016-1000110).
+    // HTTP clients take this request header for their setting (CVE-2016-1000110).
     environment.remove(OsStr::new("HTTP_PROXY"));
     environment
 }

@@ -1,0 +1,214 @@
+//! The commands of wsgate. Help, man pages and completions are made from these structures alone.
+
+use clap::{Arg, ArgAction, Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    call, check,
+    config::options::{
+        AppOptions, DebugOption, ModeOption, OptionGroup, RequestOptions, ScriptOptions,
+        WarmOptions, WarmUpOption, WorkerLimits, contexts::accept_negative_numbers,
+    },
+    pool,
+};
+
+const EXAMPLES: &str = "\
+A WSGI file with the first line `#!/usr/local/bin/wsgate` is a CGI script: copy it into cgi-bin \
+and make it executable.
+The same file answers from a shell:
+
+  wsgate call hello.wsgi /path?query       send one request, print the response body
+  wsgate check hello.wsgi                  report what was found and what is wrong
+
+APP is path/to/file.wsgi[:callable], package.module[:callable], or either with :factory().
+Exit codes: 0 success, 1 failure, 2 usage error, 70 internal error, 78 configuration error, \
+130 interrupted (Ctrl-C).";
+
+/// Run Python WSGI applications behind CGI and FastCGI
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsgate",
+    version,
+    after_help = EXAMPLES,
+    override_usage = "wsgate [OPTIONS] SCRIPT [TARGET]\n       wsgate <COMMAND>",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(super) struct CommandLine {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Answer one CGI request from the environment and standard input
+    Cgi(CgiArgs),
+    /// Serve a pool of FastCGI workers
+    Fastcgi(pool::args::FastcgiArgs),
+    /// Show the status of running pools
+    Status(pool::args::StatusArgs),
+    /// Reload the code of a pool
+    Reload(pool::args::PoolName),
+    /// Stop a pool
+    Stop(pool::args::PoolName),
+    /// Send one request from the shell
+    Call(call::args::CallArgs),
+    /// Load an application, and report what was found and what is wrong
+    Check(check::args::CheckArgs),
+    /// Serve a warm pool, which a CGI request starts
+    #[command(hide = true)]
+    WarmPool(pool::args::WarmPoolArgs),
+    /// Print a man page
+    #[command(hide = true)]
+    Man {
+        /// Command that the page is about [default: wsgate itself]
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Shell that reads the completions
+        shell: Shell,
+    },
+}
+
+/// The arguments of `wsgate cgi`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A `#!` line may also have the options --header-timeout, --socket-timeout, \
+    --worker-connections, --reload-on, --reload and --slow of `wsgate fastcgi`."
+)]
+pub(super) struct CgiArgs {
+    /// Application that answers the request
+    #[arg(value_name = "APP")]
+    pub(super) app: String,
+
+    #[command(flatten)]
+    mode: ModeOption,
+
+    #[command(flatten)]
+    warm: WarmOptions,
+
+    #[command(flatten)]
+    warm_up: WarmUpOption,
+
+    #[command(flatten)]
+    limits: WorkerLimits,
+
+    #[command(flatten)]
+    request: RequestOptions,
+
+    #[command(flatten)]
+    error_pages: DebugOption,
+
+    #[command(flatten)]
+    app_options: AppOptions,
+}
+
+impl CgiArgs {
+    /// The options that a `#!` line may have, too.
+    pub(super) fn script_options(&self) -> ScriptOptions {
+        ScriptOptions {
+            app: self.app_options.clone(),
+            request: self.request.clone(),
+            error_pages: self.error_pages,
+            mode: self.mode,
+            warm: self.warm.clone(),
+            warm_up: self.warm_up.clone(),
+            limits: self.limits,
+            ..ScriptOptions::default()
+        }
+    }
+}
+
+/// All groups of options that act only in some contexts.
+pub(super) fn option_groups() -> Vec<OptionGroup> {
+    let mut groups = ScriptOptions::groups().to_vec();
+    groups.extend(pool::args::groups());
+    groups.extend(call::args::groups());
+    groups.extend(check::args::groups());
+    groups
+}
+
+/// The program with all its commands.
+pub(super) fn program() -> clap::Command {
+    with_help(CommandLine::command()).mut_subcommands(prepared)
+}
+
+/// `command` as it parses arguments and shows its help.
+pub(super) fn prepared(command: clap::Command) -> clap::Command {
+    accept_negative_numbers(with_help(command))
+}
+
+/// `command` with the option `--help`, which would otherwise come before its own options.
+fn with_help(command: clap::Command) -> clap::Command {
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help)
+        .help("Print a summary of the options with -h, all details with --help")
+        .help_heading("Help");
+    let command = command.disable_help_flag(true).arg(help);
+    if command.get_version().is_none() {
+        return command;
+    }
+    let version = Arg::new("version")
+        .short('V')
+        .long("version")
+        .action(ArgAction::Version)
+        .help("Print the version")
+        .help_heading("Help");
+    command.disable_version_flag(true).arg(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The verbs that help texts start with.
+    const VERBS: [&str; 23] = [
+        "Add", "Change", "Check", "Close", "Keep", "Limit", "Listen", "Load", "Log", "Name",
+        "Print", "Reload", "Replace", "Run", "Send", "Serve", "Set", "Show", "Start", "Stop",
+        "Use", "Wait", "Write",
+    ];
+
+    #[test]
+    fn every_option_has_a_heading_and_a_help_text_that_starts_with_a_verb() {
+        let program = program();
+        for command in program.get_subcommands().chain([&program]) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_positional()) {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                assert!(arg.get_help_heading().is_some(), "{name} has no heading");
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let verb = help.split(' ').next().unwrap_or_default();
+                assert!(VERBS.contains(&verb), "{name}: {help}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_of_an_option_is_named_after_what_it_is() {
+        for command in program().get_subcommands() {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let names = arg.get_value_names().unwrap_or_default();
+                let is_short = names.iter().any(|name| ["S", "N", "VALUE"].contains(&&**name));
+                assert!(!names.is_empty() && !is_short, "{} {}", command.get_name(), arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn each_option_of_a_command_that_runs_an_application_is_in_a_group_with_contexts() {
+        let groups = option_groups();
+        let program = program();
+        for name in ["cgi", "fastcgi", "call", "check"] {
+            let command = program.find_subcommand(name).unwrap();
+            for option in command.get_arguments().filter_map(Arg::get_long) {
+                let is_known = groups.iter().any(|group| group.has(option));
+                assert!(is_known || option == "help", "{name} --{option}");
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The sections of man pages that do not follow from the structures of the command line.
+
+/// A term and its explanation.
+type Term = (&'static str, &'static str);
+
+/// The exit codes of every command.
+pub(super) const EXIT_STATUS: &[Term] = &[
+    ("0", "Success. In CGI, a complete response was sent, even an error page."),
+    ("1", "The command failed."),
+    ("2", "The arguments are wrong."),
+    ("70", "Internal error: a defect of wsgate."),
+    ("78", "Configuration error: a file, a virtualenv, an interpreter or a socket is wrong."),
+    ("130", "SIGINT interrupted the command."),
+];
+
+const APP_FILES: &[Term] = &[
+    (
+        ".venv, venv",
+        "Beside the script or above it: a virtualenv that is used without --venv and --python.",
+    ),
+    ("../lib/wsgate/libwsgate_engine.so", "The engine, relative to the program wsgate."),
+];
+
+const RELOAD_FILES: &[Term] = &[(
+    "tmp/restart.txt",
+    "Beside the script: a change of this file reloads the application, as a change of the script \
+     does.",
+)];
+
+const WARM_FILES: &[Term] =
+    &[("warm-*.sock, warm-*.log", "In the runtime directory: the socket and log of a warm pool.")];
+
+const RUNTIME_FILES: &[Term] = &[
+    (
+        "$XDG_RUNTIME_DIR/wsgate, /run/wsgate/user-UID, /tmp/wsgate-UID",
+        "The runtime directory of a user, with the control sockets of pools: the first of these \
+         that the user alone can enter.",
+    ),
+    ("/run/wsgate", "The directory where root makes runtime directories for pools with --user."),
+];
+
+const APP_ENVIRONMENT: &[Term] = &[
+    ("VIRTUAL_ENV", "The virtualenv that is used without --venv and --python."),
+    ("PATH", "The directories in which python3 is looked up."),
+    ("WSGATE_ENGINE", "The path of the engine."),
+    ("WSGATE_RUNTIME_DIR", "The runtime directory: an absolute path, of mode 0700."),
+    (
+        "PYTHONPYCACHEPREFIX",
+        "The directory of .pyc files. Without it wsgate chooses one where the user cannot write \
+         beside the sources.",
+    ),
+];
+
+const POOL_ENVIRONMENT: &[Term] = &[
+    (
+        "WSGATE_RELOAD",
+        "With 1, a worker on standard input without a supervisor exits when its code changes.",
+    ),
+    (
+        "FCGI_WEB_SERVER_ADDRS",
+        "Addresses of the web servers that may connect, separated by commas (FastCGI 1.0, 3.2).",
+    ),
+    ("LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES", "Sockets that systemd passes."),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID", "How the pool reports its state to systemd."),
+];
+
+const CLIENT_ENVIRONMENT: &[Term] = &[(
+    "WSGATE_RUNTIME_DIR",
+    "The runtime directory in which the pool has its control socket. Without it all runtime \
+     directories of the user are searched; for root, those of all users.",
+)];
+
+const REQUEST_SIGNALS: &[Term] = &[
+    (
+        "SIGTERM, SIGHUP",
+        "Stop the request: an error page, or the end of the response that has begun. SIGTERM and \
+         SIGABRT, then SIGKILL follow for an application that does not stop.",
+    ),
+    ("SIGINT", "The same, with exit code 130."),
+];
+
+const POOL_SIGNALS: &[Term] = &[
+    (
+        "SIGTERM, SIGINT, SIGQUIT",
+        "Stop gracefully: workers finish their requests, for up to --drain seconds. A second \
+         signal stops the pool at once.",
+    ),
+    ("SIGHUP, SIGUSR2", "Reload: load the code again, and replace the workers."),
+    ("SIGUSR1", "Reopen the access log and the error log."),
+];
+
+/// The sections of one man page.
+pub(super) struct Sections {
+    /// Paragraphs.
+    pub(super) description: &'static [&'static str],
+    pub(super) files: &'static [&'static [Term]],
+    pub(super) environment: &'static [&'static [Term]],
+    pub(super) signals: &'static [Term],
+    /// Sentences, each with command lines.
+    pub(super) examples: &'static [(&'static str, &'static [&'static str])],
+    pub(super) see_also: &'static str,
+}
+
+impl Sections {
+    /// The sections of the page of the command `name`; without a name, of wsgate itself.
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "cgi" => CGI,
+            "fastcgi" => FASTCGI,
+            "status" => STATUS,
+            "reload" => RELOAD,
+            "stop" => STOP,
+            "call" => CALL,
+            "check" => CHECK,
+            _ => WSGATE,
+        }
+    }
+}
+
+const WSGATE: Sections = Sections {
+    description: &[
+        "wsgate runs Python WSGI applications (PEP 3333) behind any web server that speaks CGI or \
+         FastCGI. The same program answers one request from a shell.",
+        "A WSGI file with the first line #!/usr/local/bin/wsgate is a CGI script. The options on \
+         that line are those of wsgate-cgi(1). A process manager of FastCGI may start the same \
+         script with a listening socket on standard input.",
+        "APP is path/to/file.wsgi[:callable], package.module[:callable], or either with \
+         :factory(). Without a callable wsgate uses `application`, then `app`.",
+    ],
+    files: &[APP_FILES, RELOAD_FILES],
+    environment: &[APP_ENVIRONMENT],
+    signals: REQUEST_SIGNALS,
+    examples: &[
+        (
+            "Make a CGI script of a WSGI file:",
+            &[
+                "sed -i '1i #!/usr/local/bin/wsgate' app.wsgi",
+                "install -m 755 app.wsgi /usr/lib/cgi-bin/",
+            ],
+        ),
+        ("Send a request to the application from a shell:", &["wsgate call app.wsgi '/path?a=b'"]),
+    ],
+    see_also: "wsgate-cgi(1), wsgate-fastcgi(1), wsgate-call(1), wsgate-check(1), \
+               wsgate-status(1), wsgate-reload(1), wsgate-stop(1)",
+};
+
+const CGI: Sections = Sections {
+    description: &[
+        "wsgate cgi answers one CGI request (RFC 3875): the variables of the request are the \
+         environment, its body is standard input, and the response goes to standard output.",
+        "The #! line of a script takes the same options, and --header-timeout, --socket-timeout, \
+         --worker-connections, --reload-on, --reload and --slow of wsgate-fastcgi(1). Where options or the script come from \
+         the query string (RFC 3875, 4.4), wsgate ignores them.",
+        "With --mode warm or --mode resident the first request starts a warm pool, which answers \
+         the requests that follow. A request that the pool cannot answer starts a new interpreter.",
+    ],
+    files: &[APP_FILES, RELOAD_FILES, RUNTIME_FILES, WARM_FILES],
+    environment: &[APP_ENVIRONMENT],
+    signals: REQUEST_SIGNALS,
+    examples: &[
+        (
+            "Have a warm pool answer the requests of a script, by its first line:",
+            &["#!/usr/local/bin/wsgate --mode warm --venv /srv/app/venv"],
+        ),
+        (
+            "Answer a request that the environment describes:",
+            &["GATEWAY_INTERFACE=CGI/1.1 REQUEST_METHOD=GET wsgate cgi app.wsgi"],
+        ),
+    ],
+    see_also: "wsgate(1), wsgate-call(1), wsgate-check(1), wsgate-fastcgi(1), wsgate-status(1)",
+};
+
+const FASTCGI: Sections = Sections {
+    description: &[
+        "wsgate fastcgi serves an application with a pool of worker processes that speak FastCGI \
+         1.0. A supervisor owns the sockets, and starts, watches and replaces workers.",
+        "Without --listen the pool serves the sockets that systemd passes, or else standard input, \
+         as spawn-fcgi, lighttpd and mod_fcgid pass a socket. One worker on standard input needs \
+         no supervisor: wsgate becomes the worker.",
+        "If no worker can serve a request, the supervisor answers it with 503 Service Unavailable.",
+    ],
+    files: &[APP_FILES, RELOAD_FILES, RUNTIME_FILES],
+    environment: &[APP_ENVIRONMENT, POOL_ENVIRONMENT],
+    signals: POOL_SIGNALS,
+    examples: &[
+        (
+            "Serve an application on a Unix socket for a web server:",
+            &["wsgate fastcgi /srv/app/app.wsgi --listen unix:/run/app.sock --workers 4"],
+        ),
+        (
+            "Start as root, serve as another user, and scale with the load:",
+            &["wsgate fastcgi /srv/app/app.wsgi --listen unix:/run/app.sock --user app --max 16"],
+        ),
+    ],
+    see_also: "wsgate(1), wsgate-status(1), wsgate-reload(1), wsgate-stop(1), systemd.socket(5)",
+};
+
+const STATUS: Sections = Sections {
+    description: &[
+        "wsgate status asks the supervisor of each pool for its status, and prints a line for the \
+         pool and one for each worker. A supervisor answers while all its workers are busy.",
+    ],
+    files: &[RUNTIME_FILES],
+    environment: &[CLIENT_ENVIRONMENT],
+    signals: &[("SIGINT, SIGTERM", "End the command; the pools go on.")],
+    examples: &[
+        ("Show all pools of this user:", &["wsgate status"]),
+        ("Print the status of one pool for another program:", &["wsgate status --json app"]),
+    ],
+    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-reload(1), wsgate-stop(1)",
+};
+
+const RELOAD: Sections = Sections {
+    description: &[
+        "wsgate reload has a pool load its code again. The pool goes on with the present code \
+         until the new code is loaded, and no request fails. The command waits for that, and fails \
+         if the new code cannot be loaded.",
+    ],
+    files: &[RUNTIME_FILES],
+    environment: &[CLIENT_ENVIRONMENT],
+    signals: &[("SIGINT, SIGTERM", "End the command; the reload goes on.")],
+    examples: &[("Deploy a new version:", &["git pull && wsgate reload app"])],
+    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-status(1), wsgate-stop(1)",
+};
+
+const STOP: Sections = Sections {
+    description: &[
+        "wsgate stop has a pool finish its requests and exit, as SIGTERM does, and waits until the \
+         pool has exited.",
+    ],
+    files: &[RUNTIME_FILES],
+    environment: &[CLIENT_ENVIRONMENT],
+    signals: &[("SIGINT, SIGTERM", "End the command; the pool stops all the same.")],
+    examples: &[("Stop a pool:", &["wsgate stop app"])],
+    see_also: "wsgate(1), wsgate-fastcgi(1), wsgate-reload(1), wsgate-status(1)",
+};
+
+const CALL: Sections = Sections {
+    description: &[
+        "wsgate call makes one request as a web server would, has the application answer it, and \
+         prints the response body. The options are those of curl(1). Log messages go to standard \
+         error.",
+        "The command fails if the response has a status of 400 or above.",
+        "With --via the request goes to a FastCGI server that is already running.",
+    ],
+    files: &[APP_FILES],
+    environment: &[APP_ENVIRONMENT],
+    signals: REQUEST_SIGNALS,
+    examples: &[
+        ("Send a GET request:", &["wsgate call app.wsgi '/path?a=b'"]),
+        (
+            "Send a form, and print the response headers:",
+            &["wsgate call -i -d name=value app.wsgi /form"],
+        ),
+        ("Ask a pool that is running:", &["wsgate call --via unix:/run/app.sock /path"]),
+    ],
+    see_also: "wsgate(1), wsgate-check(1), wsgate-cgi(1), curl(1)",
+};
+
+const CHECK: Sections = Sections {
+    description: &[
+        "wsgate check loads an application, sends it one request under wsgiref.validate, and \
+         prints what was found: interpreter, virtualenv, sys.path, whether the application may be \
+         forked, and which files the user of the web server cannot read. Each problem is a line, \
+         and makes the command fail.",
+    ],
+    files: &[APP_FILES],
+    environment: &[APP_ENVIRONMENT],
+    signals: REQUEST_SIGNALS,
+    examples: &[
+        ("Check an application before it is deployed:", &["wsgate check app.wsgi"]),
+        ("Check that it is fit for a warm pool:", &["wsgate check --mode warm app.wsgi"]),
+    ],
+    see_also: "wsgate(1), wsgate-call(1), wsgate-cgi(1), wsgate-fastcgi(1)",
+};

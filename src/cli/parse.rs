@@ -1,0 +1,119 @@
+//! From the arguments of the process to a command.
+
+use std::{ffi::OsString, path::Path};
+
+use clap::{
+    ArgMatches, Args, FromArgMatches as _, Subcommand as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::{
+    cgi,
+    cli::commands::{Command, CommandLine, option_groups, prepared, program},
+    config::options::{
+        Context, Mode,
+        contexts::{elsewhere, first_without_effect},
+    },
+};
+
+/// The command in `arguments`. Arguments that begin with no command are those of the command
+/// `default`: `wsgate [OPTIONS] SCRIPT`.
+pub(super) fn command(
+    arguments: Vec<OsString>,
+    default: &'static str,
+) -> Result<Command, clap::Error> {
+    let first = arguments.first().and_then(|first| first.to_str());
+    let has_command = first.is_none_or(|first| {
+        matches!(first, "-h" | "--help" | "-V" | "--version") || Command::has_subcommand(first)
+    });
+    if has_command {
+        return of_program(arguments);
+    }
+    // Each CGI request with arguments comes here: only one command is built for it.
+    let command = match default {
+        "cgi" => of_command(default, &arguments).map(Command::Cgi),
+        "fastcgi" => of_command(default, &arguments).map(Command::Fastcgi),
+        _ => of_command(default, &arguments).map(Command::Call),
+    };
+    match command {
+        // The help is that of the whole program, however it is asked for.
+        Err(error) if !error.use_stderr() => {
+            of_program(std::iter::once(OsString::from(default)).chain(arguments).collect())
+        }
+        command => command,
+    }
+}
+
+/// `arguments`; those after the script, if a shell started the script by its `#!` line. The options
+/// on that line are read from the script, as for a CGI request.
+pub(super) fn without_script_line(arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(script) = cgi::executed_script() else {
+        return arguments;
+    };
+    let Some(position) = arguments.iter().position(|argument| Path::new(argument) == script) else {
+        return arguments;
+    };
+    std::iter::once(OsString::from("call")).chain(arguments.into_iter().skip(position)).collect()
+}
+
+/// The command that `arguments` begin with.
+fn of_program(arguments: Vec<OsString>) -> Result<Command, clap::Error> {
+    let mut program = program();
+    let name = arguments.first().and_then(|first| first.to_str()).unwrap_or_default().to_owned();
+    let arguments = std::iter::once(OsString::from("wsgate")).chain(arguments);
+    let parsed = program.try_get_matches_from_mut(arguments);
+    let Some(command) = program.find_subcommand_mut(&name) else {
+        return CommandLine::from_arg_matches(&parsed?).map(|line| line.command);
+    };
+    let matches = parsed.map_err(|error| named(error, &name, command))?;
+    if let Some((_, matches)) = matches.subcommand() {
+        refuse_without_effect(&name, command, matches)?;
+    }
+    CommandLine::from_arg_matches(&matches).map(|line| line.command)
+}
+
+/// The command `name` with `arguments`, without the other commands.
+fn of_command<T: Args>(name: &'static str, arguments: &[OsString]) -> Result<T, clap::Error> {
+    let command = clap::Command::new(name).bin_name(format!("wsgate {name}")).no_binary_name(true);
+    let mut command = prepared(T::augment_args(command));
+    let matches = command
+        .try_get_matches_from_mut(arguments)
+        .map_err(|error| named(error.format(&mut command), name, &mut command))?;
+    refuse_without_effect(name, &mut command, &matches)?;
+    T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// `error`, or that an unknown option has no effect here, if another command has the option.
+fn named(error: clap::Error, name: &str, command: &mut clap::Command) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let option = argument.strip_prefix("--");
+    match option.and_then(|option| elsewhere(option, name, &option_groups())) {
+        Some(message) => command.error(ErrorKind::ArgumentConflict, message),
+        None => error,
+    }
+}
+
+/// Refuses an option of the command `name` that has no effect in the context of `matches`.
+fn refuse_without_effect(
+    name: &str,
+    command: &mut clap::Command,
+    matches: &ArgMatches,
+) -> Result<(), clap::Error> {
+    let context = match name {
+        "cgi" => matches.get_one("mode").copied().map(Mode::context),
+        // Whether the pool has a supervisor shows only when its sockets are known.
+        "fastcgi" => Some(Context::Pool),
+        "call" if matches.contains_id("via") => Some(Context::Via),
+        "call" => Some(Context::Call),
+        "check" => Some(Context::Check),
+        _ => None,
+    };
+    let message = context
+        .and_then(|context| first_without_effect(command, matches, &option_groups(), &[context]));
+    message.map_or(Ok(()), |message| Err(command.error(ErrorKind::ArgumentConflict, message)))
+}

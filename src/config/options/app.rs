@@ -1,0 +1,161 @@
+//! Options about the application, its interpreter and its requests.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::config::options::{
+    contexts::{
+        ActsIn,
+        Context::{self, Call, Check, Cold, LoneWorker, Pool, Resident, Via, Warm},
+    },
+    os_paths,
+    values::{assignment, script_name, seconds, warm_up_target},
+};
+
+/// Which application runs, and in which interpreter.
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
+#[command(next_help_heading = "Application")]
+pub(crate) struct AppOptions {
+    /// Use the virtualenv in DIR
+    ///
+    /// By default wsgate uses the virtualenv that the variable VIRTUAL_ENV names, then a directory
+    /// `.venv` or `venv` beside the script or above it.
+    #[arg(long, value_name = "DIR", overrides_with = "python")]
+    #[serde(with = "os_paths")]
+    pub(crate) venv: Option<PathBuf>,
+
+    /// Run the Python interpreter EXE, CPython 3.9 or later [default: python3]
+    ///
+    /// The default holds where no virtualenv is found.
+    #[arg(long, value_name = "EXE")]
+    #[serde(with = "os_paths")]
+    pub(crate) python: Option<PathBuf>,
+
+    /// Change to DIR before loading the application [default: the directory of the script]
+    #[arg(long, value_name = "DIR")]
+    #[serde(with = "os_paths")]
+    pub(crate) chdir: Option<PathBuf>,
+
+    /// Add DIR to sys.path, after the directory of the script (repeatable)
+    #[arg(long, value_name = "DIR")]
+    #[serde(with = "os_paths")]
+    pub(crate) path: Vec<PathBuf>,
+
+    /// Set an environment variable for the application (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+impl ActsIn for AppOptions {
+    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Pool, LoneWorker, Call, Check];
+}
+
+impl AppOptions {
+    /// These options, completed by those of the `#!` line of a script in the directory `home`.
+    pub(super) fn completed_by(self, line: Self, home: &Path) -> Self {
+        let in_home = |named: Option<PathBuf>| named.map(|named| home.join(named));
+        let (venv, python) = if self.venv.is_some() || self.python.is_some() {
+            (self.venv, self.python)
+        } else {
+            (in_home(line.venv), line.python.map(|program| program_at(home, &program)))
+        };
+        Self {
+            venv,
+            python,
+            chdir: self.chdir.or_else(|| in_home(line.chdir)),
+            path: line.path.iter().map(|named| home.join(named)).chain(self.path).collect(),
+            env: line.env.into_iter().chain(self.env).collect(),
+        }
+    }
+}
+
+/// The path of `program` relative to `base`. A bare name stays one, since the program is then
+/// looked up on `PATH`.
+pub(crate) fn program_at(base: &Path, program: &Path) -> PathBuf {
+    if program.components().count() == 1 { program.to_owned() } else { base.join(program) }
+}
+
+/// What holds for each request of an application.
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
+#[command(next_help_heading = "Request")]
+pub(crate) struct RequestOptions {
+    /// Stop a request after SECONDS; 0 sets no limit [default: no limit]
+    ///
+    /// Three limits are 30 seconds by default: that of `wsgate check`, that of loading the
+    /// application in `wsgate call`, and that of a silent server of `wsgate call --via`.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(0))]
+    pub(crate) timeout: Option<u64>,
+
+    /// Set SCRIPT_NAME, the URL path of the application, where the web server does not
+    ///
+    /// PATH_INFO is the rest of the path of a request below PATH. The requests of `--warm-up`,
+    /// `wsgate check` and `wsgate call` have this SCRIPT_NAME. Without the option, the warm-up
+    /// request of `--mode warm` and `--mode resident` has the SCRIPT_NAME of the request that
+    /// starts the pool.
+    #[arg(long, value_name = "PATH", value_parser = script_name)]
+    pub(crate) script_name: Option<String>,
+}
+
+impl ActsIn for RequestOptions {
+    const CONTEXTS: &'static [Context] =
+        &[Cold, Warm, Resident, Pool, LoneWorker, Call, Via, Check];
+}
+
+impl RequestOptions {
+    /// These options, completed by those of a `#!` line.
+    pub(super) fn completed_by(self, line: Self) -> Self {
+        Self {
+            timeout: self.timeout.or(line.timeout),
+            script_name: self.script_name.or(line.script_name),
+        }
+    }
+}
+
+/// What an error page shows.
+#[derive(Args, Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[command(next_help_heading = "Request")]
+pub(crate) struct DebugOption {
+    /// Show tracebacks to the client, not only in the log
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
+impl ActsIn for DebugOption {
+    const CONTEXTS: &'static [Context] = &[Cold, Warm, Resident, Pool, LoneWorker, Call];
+}
+
+impl DebugOption {
+    /// This option, or that of a `#!` line.
+    pub(super) fn completed_by(self, line: Self) -> Self {
+        Self { debug: self.debug || line.debug }
+    }
+}
+
+/// What an application does before workers are forked.
+#[derive(Args, Clone, Debug, Default, Deserialize, Serialize)]
+#[command(next_help_heading = "Process")]
+pub(crate) struct WarmUpOption {
+    /// Send one GET request to PATH (or a full URL) after loading the application, before forking
+    /// workers
+    ///
+    /// All workers of `--mode warm`, `--mode resident` or a FastCGI pool share what the application
+    /// loads for its first request.
+    #[arg(long, value_name = "PATH", value_parser = warm_up_target)]
+    pub(crate) warm_up: Option<String>,
+}
+
+impl ActsIn for WarmUpOption {
+    const CONTEXTS: &'static [Context] = &[Warm, Resident, Pool, Check];
+}
+
+impl WarmUpOption {
+    /// This option, or that of a `#!` line.
+    pub(super) fn completed_by(self, line: Self) -> Self {
+        Self { warm_up: self.warm_up.or(line.warm_up) }
+    }
+}

@@ -1,0 +1,86 @@
+//! Options that say how an application is run.
+//!
+//! Each struct is a group of options that act in the same contexts. Commands flatten the groups
+//! that act in them, and help, man pages and completions are made from these structs alone.
+
+pub(crate) mod app;
+pub(crate) mod contexts;
+pub(crate) mod fastcgi;
+pub(crate) mod os_paths;
+mod values;
+pub(crate) mod warm;
+
+use std::path::Path;
+
+use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use crate::config::options::{
+    app::{AppOptions, DebugOption, RequestOptions, WarmUpOption},
+    contexts::{Context, OptionGroup},
+    fastcgi::{FastcgiOptions, WorkerLimits},
+    values::{count, seconds},
+    warm::{Mode, ModeOption, WarmOptions, WhenFull},
+};
+
+/// All options that may stand on the `#!` line of a script. The line serves CGI, FastCGI and the
+/// shell, so each of its options acts in at least one of them.
+#[derive(Clone, Debug, Default, Deserialize, Parser, Serialize)]
+#[command(name = "wsgate", no_binary_name = false, disable_help_flag = true)]
+pub(crate) struct ScriptOptions {
+    #[command(flatten)]
+    pub(crate) app: AppOptions,
+
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    #[command(flatten)]
+    pub(crate) error_pages: DebugOption,
+
+    #[command(flatten)]
+    pub(crate) mode: ModeOption,
+
+    #[command(flatten)]
+    pub(crate) warm: WarmOptions,
+
+    #[command(flatten)]
+    pub(crate) warm_up: WarmUpOption,
+
+    #[command(flatten)]
+    pub(crate) limits: WorkerLimits,
+
+    // A warm pool has no FastCGI workers.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) fastcgi: FastcgiOptions,
+}
+
+impl ScriptOptions {
+    /// The groups of options of a `#!` line.
+    pub(crate) fn groups() -> [OptionGroup; 8] {
+        [
+            OptionGroup::of::<AppOptions>(),
+            OptionGroup::of::<RequestOptions>(),
+            OptionGroup::of::<DebugOption>(),
+            OptionGroup::of::<ModeOption>(),
+            OptionGroup::of::<WarmOptions>(),
+            OptionGroup::of::<WarmUpOption>(),
+            OptionGroup::of::<WorkerLimits>(),
+            OptionGroup::of::<FastcgiOptions>(),
+        ]
+    }
+
+    /// These options, completed by those of the `#!` line of a script in the directory `home`.
+    pub(crate) fn completed_by(self, line: Self, home: &Path) -> Self {
+        Self {
+            app: self.app.completed_by(line.app, home),
+            request: self.request.completed_by(line.request),
+            error_pages: self.error_pages.completed_by(line.error_pages),
+            mode: self.mode.completed_by(line.mode),
+            warm: self.warm,
+            warm_up: self.warm_up.completed_by(line.warm_up),
+            limits: self.limits.completed_by(line.limits),
+            fastcgi: self.fastcgi.completed_by(line.fastcgi, home),
+        }
+    }
+}
