@@ -155,7 +155,10 @@ fn signals_to_a_warm_supervisor_cost_no_other_request() {
 
 #[test]
 fn signals_to_a_warm_template_cost_no_other_request() {
-    attack("Signals to a warm template", Mode::Warm, &[], Target::templates);
+    // One that dies while it loads keeps requests cold for 30 s: six hundred of these take too long.
+    attack("Signals to a warm template", Mode::Warm, &[], |target| {
+        target.templates().into_iter().filter(|&template| !children(template).is_empty()).collect()
+    });
 }
 
 #[test]
