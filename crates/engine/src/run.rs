@@ -25,7 +25,7 @@ use wire::{
 
 use crate::{
     log::{Log, files},
-    pool::worker_status::Board,
+    pool::worker_status::StatusDescriptors,
     process,
     process::forks::{
         Descriptor, {self},
@@ -49,8 +49,8 @@ enum Task {
     Cgi { body: Descriptor, response: Descriptor, is_first: bool },
     Check { response: Descriptor },
     Trace { response: Descriptor },
-    Template { service: Service, sockets: Sockets, board: Board },
-    Worker { service: Service, sockets: Sockets, board: Board },
+    Template { service: Service, sockets: Sockets, status: StatusDescriptors },
+    Worker { service: Service, sockets: Sockets, status: StatusDescriptors },
 }
 
 /// Where the connections of a pool come from.
@@ -112,8 +112,8 @@ impl Task {
                 handover: handover.transpose()?,
             })
         };
-        let board = |service: &Service| -> PyResult<Board> {
-            Ok(Board {
+        let status = |service: &Service| -> PyResult<StatusDescriptors> {
+            Ok(StatusDescriptors {
                 // SAFETY: as above.
                 scoreboard: unsafe { own(service.scoreboard_fd) }?,
                 // SAFETY: as above.
@@ -138,12 +138,12 @@ impl Task {
             }
             Work::Template(service) => Self::Template {
                 sockets: sockets(service)?,
-                board: board(service)?,
+                status: status(service)?,
                 service: service.clone(),
             },
             Work::Worker(service) => Self::Worker {
                 sockets: sockets(service)?,
-                board: board(service)?,
+                status: status(service)?,
                 service: service.clone(),
             },
         })
@@ -158,7 +158,7 @@ unsafe fn take_over_logs(work: &Work, task: &Task) -> PyResult<()> {
     let (Work::Template(service) | Work::Worker(service)) = work else {
         return Ok(());
     };
-    let (Task::Template { board, .. } | Task::Worker { board, .. }) = task else {
+    let (Task::Template { status, .. } | Task::Worker { status, .. }) = task else {
         return Ok(());
     };
     let access =
@@ -166,7 +166,7 @@ unsafe fn take_over_logs(work: &Work, task: &Task) -> PyResult<()> {
     // SAFETY: the caller's promise.
     let take = |number: Option<i32>| number.map(|number| unsafe { own(number) }).transpose();
     let handed = files::Handed { access: take(access)?, bell: take(service.logs.bell_fd)? };
-    Ok(files::take_over(&service.logs, handed, board.scoreboard.as_fd())?)
+    Ok(files::take_over(&service.logs, handed, status.scoreboard.as_fd())?)
 }
 
 #[pymethods]
@@ -229,15 +229,15 @@ impl Prepared {
                 crate::check::trace(py, &launch, response, &reporter)?;
                 0
             }
-            Task::Template { service, sockets, board } => {
+            Task::Template { service, sockets, status } => {
                 stay_with(launch.gateway_pid, lifeline.as_ref())?;
                 let ended =
-                    crate::pool::template::run(py, &launch, &service, sockets, board, channel)?;
+                    crate::pool::template::run(py, &launch, &service, sockets, status, channel)?;
                 ownership = ended.ownership;
                 ended.status
             }
-            Task::Worker { service, sockets, board } => {
-                crate::pool::serving::run_alone(py, &launch, &service, sockets, board)?
+            Task::Worker { service, sockets, status } => {
+                crate::pool::serving::run_alone(py, &launch, &service, sockets, status)?
             }
         };
         // Of threads that have ended, too.

@@ -29,7 +29,7 @@ use crate::{
         gateway_pipe,
     },
     reporter::Reporter,
-    transport::cgi::{Body, CgiResponse, Parting, StandardError},
+    transport::cgi::{CgiBody, CgiResponse, ResponseEnding, StandardError},
     wsgi::{
         BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting,
         Twice, Variables, refuse,
@@ -73,7 +73,7 @@ pub(crate) fn run(
         reporter,
         interruptible,
         form: launch.form,
-        part: Parting { tell: Box::new(tell), is_guarded: true, exits: true },
+        part: ResponseEnding { tell: Box::new(tell), is_guarded: true, exits: true },
     };
     let setting = Setting {
         multithread: false,
@@ -109,7 +109,7 @@ pub(crate) struct Asked {
     pub(crate) interruptible: Interruptible,
     pub(crate) form: ResponseFormat,
     /// What comes before the end of the response.
-    pub(crate) part: Parting,
+    pub(crate) part: ResponseEnding,
 }
 
 /// Serves one request with the application that `load` gives, which is called once the request is
@@ -130,7 +130,7 @@ pub(crate) fn serve<'py>(
         Err(bad) => {
             let sink = Box::new(CgiResponse::new(
                 output,
-                Body::new(body, BodyLength::Exactly(0)),
+                CgiBody::new(body, BodyLength::Exactly(0)),
                 reporter,
                 part,
             ));
@@ -139,7 +139,7 @@ pub(crate) fn serve<'py>(
             return Ok(());
         }
     };
-    let body = Body::new(body, variables.body_length());
+    let body = CgiBody::new(body, variables.body_length());
     let software = received.iter().find(|(name, _)| name == b"SERVER_SOFTWARE");
     let software = software.map_or(&b""[..], |(_, value)| value);
     let sink =

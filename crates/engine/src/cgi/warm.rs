@@ -39,8 +39,8 @@ use crate::{
         serving::{
             TO_TAKE_INVENTORY, {self},
         },
-        worker_limits::{Span, Then},
-        worker_status::{Board, Watched},
+        worker_limits::{WorkerLimits, LimitAction},
+        worker_status::{StatusDescriptors, WorkerStatus},
     },
     process::{
         Mask, Sigterm, Timers, environment,
@@ -56,7 +56,7 @@ use crate::{
         {self},
     },
     reporter::Reporter,
-    transport::cgi::Parting,
+    transport::cgi::ResponseEnding,
     wsgi::{Setting, end_lines},
 };
 
@@ -78,11 +78,11 @@ pub(crate) fn run(
     launch: &Launch,
     service: &Service,
     listeners: Vec<Descriptor>,
-    (board, slot): (Board, u32),
+    (status, slot): (StatusDescriptors, u32),
     (state, fresh, pages, tie): (&LoadedState, Fresh, Option<Pages>, Arc<Tie>),
 ) -> PyResult<i32> {
-    let watched = Watched::new(board, slot, 1, 0)?;
-    let span = Span::new(service)?;
+    let watched = WorkerStatus::new(status, slot, 1, 0)?;
+    let limits = WorkerLimits::new(service)?;
     let mut count = 0;
     let ourselves = getpid();
     let timers = Timers::default();
@@ -132,10 +132,10 @@ pub(crate) fn run(
         }
         watched.end(py, 0);
         count += 1;
-        match span.after(count) {
-            Then::Serve => {}
-            Then::Tell(resident) => watched.tell_memory(0, resident),
-            Then::End(why) => {
+        match limits.after(count) {
+            LimitAction::Continue => {}
+            LimitAction::ReportMemory(resident) => watched.tell_memory(0, resident),
+            LimitAction::Exit(why) => {
                 let sentence =
                     format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
                 Log::new("-", "(worker)")
@@ -177,7 +177,7 @@ fn serve(
     application: &Bound<'_, PyAny>,
     launch: &Launch,
     service: &Service,
-    watched: &Watched,
+    watched: &WorkerStatus,
     (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
     (tie, taken): (&Arc<Tie>, Taken),
 ) -> PyResult<Served> {
@@ -223,7 +223,7 @@ fn serve(
         reporter,
         interruptible,
         form: handoff.form,
-        part: Parting { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
+        part: ResponseEnding { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
     };
     let setting =
         Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };

@@ -23,20 +23,20 @@ use wire::pool_logs::LineForm;
 use crate::{log::files, wsgi::ResponseSink};
 
 /// What is written where nothing was sent: nginx's number for a client that did not wait.
-const NOBODY_WAITED: u16 = 499;
+const CLIENT_CLOSED_STATUS: u16 = 499;
 
 /// A request that is going to have its line.
-pub(crate) struct Account {
+pub(crate) struct AccessRecord {
     form: LineForm,
     request_id: String,
     begun: SystemTime,
     clock: Instant,
-    tally: Arc<Tally>,
+    counts: Arc<ResponseCounts>,
 }
 
 /// What has left of a response.
 #[derive(Default)]
-struct Tally {
+struct ResponseCounts {
     /// 0 before the head.
     status: AtomicU16,
     head: AtomicU64,
@@ -45,12 +45,12 @@ struct Tally {
 }
 
 /// A response on its way, observed.
-struct Observed<R> {
+struct CountedResponse<R> {
     response: R,
-    tally: Arc<Tally>,
+    counts: Arc<ResponseCounts>,
 }
 
-impl Account {
+impl AccessRecord {
     /// An account of a request that begins now, if there is an access log.
     pub(crate) fn open(request_id: &str) -> Option<Self> {
         let form = files::access_form()?;
@@ -60,34 +60,34 @@ impl Account {
             request_id,
             begun: SystemTime::now(),
             clock: Instant::now(),
-            tally: Arc::default(),
+            counts: Arc::default(),
         })
     }
 
     /// `response`, with an eye on it.
     fn observe(&self, response: impl ResponseSink + 'static) -> Box<dyn ResponseSink> {
-        Box::new(Observed { response, tally: self.tally.clone() })
+        Box::new(CountedResponse { response, counts: self.counts.clone() })
     }
 
     /// Writes the line of the request, which is over.
     pub(crate) fn close(self, py: Python<'_>, params: &Params) {
         let sent = self
-            .tally
+            .counts
             .sent
             .load(Ordering::Relaxed)
-            .saturating_sub(self.tally.head.load(Ordering::Relaxed));
-        let status = match self.tally.status.load(Ordering::Relaxed) {
-            0 => NOBODY_WAITED,
+            .saturating_sub(self.counts.head.load(Ordering::Relaxed));
+        let status = match self.counts.status.load(Ordering::Relaxed) {
+            0 => CLIENT_CLOSED_STATUS,
             status => status,
         };
-        let line = Line {
+        let line = AccessLine {
             params,
             time: LocalTime::of(self.begun),
             status,
             sent,
             duration: self.clock.elapsed(),
             request_id: &self.request_id,
-            whole: self.tally.whole.load(Ordering::Relaxed),
+            whole: self.counts.whole.load(Ordering::Relaxed),
         };
         let line = match self.form {
             LineForm::Combined => line.combined(),
@@ -99,7 +99,7 @@ impl Account {
 
 /// `response`, observed if there is an account to be given of it.
 pub(crate) fn observed(
-    account: Option<&Account>,
+    account: Option<&AccessRecord>,
     response: impl ResponseSink + 'static,
 ) -> Box<dyn ResponseSink> {
     match account {
@@ -108,7 +108,7 @@ pub(crate) fn observed(
     }
 }
 
-impl<R: ResponseSink> ResponseSink for Observed<R> {
+impl<R: ResponseSink> ResponseSink for CountedResponse<R> {
     fn head_leaves(&mut self) {
         self.response.head_leaves();
     }
@@ -121,7 +121,7 @@ impl<R: ResponseSink> ResponseSink for Observed<R> {
         last: bool,
     ) -> io::Result<usize> {
         let written = self.response.write(py, head, block, last);
-        if self.tally.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
+        if self.counts.status.load(Ordering::Relaxed) == 0 && matches!(written, Ok(1..)) {
             // The head is ours, and a `Status: 200 OK` stands among its first lines; an error page
             // comes in one piece with its head.
             let mut lines = head.split(|&byte| byte == b'\n');
@@ -132,8 +132,8 @@ impl<R: ResponseSink> ResponseSink for Observed<R> {
                 .windows(4)
                 .position(|window| window == b"\r\n\r\n")
                 .map_or(head.len(), |end| end + 4);
-            self.tally.status.store(status, Ordering::Relaxed);
-            self.tally.head.store(end as u64, Ordering::Relaxed);
+            self.counts.status.store(status, Ordering::Relaxed);
+            self.counts.head.store(end as u64, Ordering::Relaxed);
         }
         self.count(&written);
         written
@@ -165,7 +165,7 @@ impl<R: ResponseSink> ResponseSink for Observed<R> {
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
         let finished = self.response.finish(py, complete);
-        self.tally.whole.store(complete && finished.is_ok(), Ordering::Relaxed);
+        self.counts.whole.store(complete && finished.is_ok(), Ordering::Relaxed);
         finished
     }
 
@@ -174,16 +174,16 @@ impl<R: ResponseSink> ResponseSink for Observed<R> {
     }
 }
 
-impl<R> Observed<R> {
+impl<R> CountedResponse<R> {
     fn count(&self, sent: &io::Result<usize>) {
         if let Ok(count) = sent {
-            self.tally.sent.fetch_add(*count as u64, Ordering::Relaxed);
+            self.counts.sent.fetch_add(*count as u64, Ordering::Relaxed);
         }
     }
 }
 
 /// What a line says.
-struct Line<'a> {
+struct AccessLine<'a> {
     params: &'a Params,
     time: LocalTime,
     status: u16,
@@ -195,7 +195,7 @@ struct Line<'a> {
 
 /// A line as an object.
 #[derive(Serialize)]
-struct Object<'a> {
+struct JsonLine<'a> {
     time: String,
     remote_addr: Option<String>,
     remote_user: Option<String>,
@@ -211,7 +211,7 @@ struct Object<'a> {
     whole: bool,
 }
 
-impl Line<'_> {
+impl AccessLine<'_> {
     /// Apache's combined form; then microseconds, the id of the request, and `X` for a response
     /// that was cut or `-` for a whole one.
     fn combined(&self) -> Vec<u8> {
@@ -245,7 +245,7 @@ impl Line<'_> {
     fn json(&self) -> Vec<u8> {
         let text =
             |name: &[u8]| self.param(name).map(|value| String::from_utf8_lossy(value).into_owned());
-        let object = Object {
+        let object = JsonLine {
             time: self.time.rfc3339(),
             remote_addr: text(b"REMOTE_ADDR"),
             remote_user: text(b"REMOTE_USER"),

@@ -8,7 +8,7 @@ use pyo3::Python;
 
 use crate::{
     log::Log,
-    transport::fastcgi::Peer,
+    transport::fastcgi::FastCgiConnection,
     wsgi::{Awaited, Setting, decimal, interruption, stalled},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn data_length(params: &Params) -> Result<Option<u64>, LogMessage> {
 
 /// Waits for the body of a filter's request, before whose end nothing may be said. Tells whether it
 /// is here.
-pub(crate) fn await_body(py: Python<'_>, peer: &Peer, log: &Log, setting: &Setting) -> bool {
+pub(crate) fn await_body(py: Python<'_>, peer: &FastCgiConnection, log: &Log, setting: &Setting) -> bool {
     loop {
         match py.detach(|| peer.await_body()) {
             Ok(is_here) => return is_here,

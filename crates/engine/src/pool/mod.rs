@@ -2,8 +2,8 @@
 
 pub(crate) mod access_log;
 pub(crate) mod filter;
-pub(crate) mod interrupts;
-pub(crate) mod lone_worker;
+pub(crate) mod deadline_thread;
+pub(crate) mod watchdog;
 pub(crate) mod pending_workers;
 pub(crate) mod serving;
 pub(crate) mod template;

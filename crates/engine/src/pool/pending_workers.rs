@@ -20,102 +20,98 @@ use crate::process::forks::{
 };
 
 /// A worker's end of the socket to its template.
-pub(crate) struct Cord(Descriptor);
+pub(crate) struct TemplateSocket(Descriptor);
 
 /// One of them.
-struct Unborn {
+struct PendingWorker {
     pid: Pid,
     /// Its place; the first has none before it is asked for.
     slot: Option<u32>,
     /// Closed when it has nothing more to say.
     socket: Option<Descriptor>,
-    stage: Stage,
+    stage: LoadStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Loads,
+enum LoadStage {
+    Loading,
     /// It has loaded, and waits for its place.
-    Waits,
+    Waiting,
     /// It could not load, has said so in the log, and is about to end.
     Failed,
     /// It was asked to stop.
-    Unwanted,
+    Cancelled,
 }
 
 /// What became of one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum LoadOutcome {
     /// The first has loaded.
-    First,
+    FirstLoaded,
     /// The first could not load.
-    Hopeless,
+    FirstFailed,
     /// A worker serves.
-    Born { slot: u32, pid: Pid },
+    Started { slot: u32, pid: Pid },
     /// A worker could not load.
-    Stillborn { slot: u32 },
+    StartFailed { slot: u32 },
 }
 
 /// All of them.
 #[derive(Default)]
-pub(crate) struct Nursery(Vec<Unborn>);
+pub(crate) struct PendingWorkers(Vec<PendingWorker>);
 
-impl Nursery {
+impl PendingWorkers {
     /// A socket for a worker that is about to be forked: ours, and its own.
-    pub(crate) fn cord() -> std::io::Result<(Descriptor, Cord)> {
+    pub(crate) fn socket_pair() -> std::io::Result<(Descriptor, TemplateSocket)> {
         let (ours, theirs) = forks::pair(SocketType::SEQPACKET)?;
-        Ok((ours, Cord(theirs)))
+        Ok((ours, TemplateSocket(theirs)))
     }
 
     /// Takes in a worker that was just forked.
-    pub(crate) fn take_in(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
-        self.0.push(Unborn { pid, slot, socket: Some(socket), stage: Stage::Loads });
+    pub(crate) fn add(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
+        self.0.push(PendingWorker { pid, slot, socket: Some(socket), stage: LoadStage::Loading });
     }
 
     /// Readable when there is an outcome.
-    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().filter_map(|unborn| unborn.socket.as_ref().map(Descriptor::as_fd))
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().filter_map(|pending| pending.socket.as_ref().map(Descriptor::as_fd))
     }
 
     /// The processes.
     pub(crate) fn pids(&self) -> impl Iterator<Item = Pid> {
-        self.0.iter().map(|unborn| unborn.pid)
+        self.0.iter().map(|pending| pending.pid)
     }
 
     /// Gives the first worker, if it waits, the place `slot`.
-    pub(crate) fn give_place(&mut self, slot: u32) -> Option<Outcome> {
-        let position = self.0.iter().position(|unborn| unborn.stage == Stage::Waits)?;
-        let unborn = &self.0[position];
-        let told = unborn.socket.as_ref().is_some_and(|socket| {
-            send(
-                socket,
-                &TemplateCommand::Fork { slot }.encode(),
-                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-            )
-            .is_ok()
+    pub(crate) fn assign_slot(&mut self, slot: u32) -> Option<LoadOutcome> {
+        let position = self.0.iter().position(|pending| pending.stage == LoadStage::Waiting)?;
+        let pending = &self.0[position];
+        let is_sent = pending.socket.as_ref().is_some_and(|socket| {
+            send(socket, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
+                .is_ok()
         });
         // If it was not, it has ended, and will be found so.
-        told.then(|| Outcome::Born { slot, pid: self.0.swap_remove(position).pid })
+        is_sent.then(|| LoadOutcome::Started { slot, pid: self.0.swap_remove(position).pid })
     }
 
     /// Takes what they say.
-    pub(crate) fn hear(&mut self) -> Vec<Outcome> {
+    pub(crate) fn read_news(&mut self) -> Vec<LoadOutcome> {
         let mut outcomes = Vec::new();
-        self.0.retain_mut(|unborn| {
-            let said = unborn.hear();
-            match (said, unborn.stage, unborn.slot) {
-                (Some(TemplateEvent::Ready), Stage::Loads, Some(slot)) => {
-                    outcomes.push(Outcome::Born { slot, pid: unborn.pid });
+        self.0.retain_mut(|pending| {
+            let said = pending.read_news();
+            match (said, pending.stage, pending.slot) {
+                (Some(News::Ready), LoadStage::Loading, Some(slot)) => {
+                    outcomes.push(LoadOutcome::Started { slot, pid: pending.pid });
                     return false;
                 }
-                (Some(TemplateEvent::Ready), Stage::Loads, None) => {
-                    unborn.stage = Stage::Waits;
-                    outcomes.push(Outcome::First);
+                (Some(News::Ready), LoadStage::Loading, None) => {
+                    pending.stage = LoadStage::Waiting;
+                    outcomes.push(LoadOutcome::FirstLoaded);
                 }
-                (Some(TemplateEvent::LoadFailed), Stage::Loads, slot) => {
-                    unborn.stage = Stage::Failed;
+                (Some(News::Unfit), LoadStage::Loading, slot) => {
+                    pending.stage = LoadStage::Failed;
                     outcomes
-                        .push(slot.map_or(Outcome::Hopeless, |slot| Outcome::Stillborn { slot }));
+                        .push(slot.map_or(LoadOutcome::FirstFailed, |slot| LoadOutcome::StartFailed { slot }));
                 }
                 _ => {}
             }
@@ -126,23 +122,23 @@ impl Nursery {
 
     /// Takes note that a process has ended. If it was one of these: whether that has an outcome,
     /// and what is to be said of it.
-    pub(crate) fn ended(
+    pub(crate) fn on_exit(
         &mut self,
         pid: Pid,
         status: Option<WaitStatus>,
-    ) -> Option<(Option<Outcome>, Option<LogMessage>)> {
-        let position = self.0.iter().position(|unborn| unborn.pid == pid)?;
-        let unborn = self.0.swap_remove(position);
-        let outcome = match (unborn.stage, unborn.slot) {
+    ) -> Option<(Option<LoadOutcome>, Option<LogMessage>)> {
+        let position = self.0.iter().position(|pending| pending.pid == pid)?;
+        let pending = self.0.swap_remove(position);
+        let outcome = match (pending.stage, pending.slot) {
             // Told already, or nobody has asked for it.
-            (Stage::Failed, _) | (Stage::Waits | Stage::Unwanted, None) => None,
-            (_, Some(slot)) => Some(Outcome::Stillborn { slot }),
-            (Stage::Loads, None) => Some(Outcome::Hopeless),
+            (LoadStage::Failed, _) | (LoadStage::Waiting | LoadStage::Cancelled, None) => None,
+            (_, Some(slot)) => Some(LoadOutcome::StartFailed { slot }),
+            (LoadStage::Loading, None) => Some(LoadOutcome::FirstFailed),
         };
-        let entry = (unborn.stage == Stage::Loads).then(|| {
+        let entry = (pending.stage == LoadStage::Loading).then(|| {
             LogMessage::error(
-                Code::WorkerLoadFailed,
-                format!("a worker {} while it loaded the application", how(status)),
+                Code::WorkerUnloaded,
+                format!("a worker {} while it loaded the application", describe_exit(status)),
             )
             .hint(
                 "look for its last words just above, and in the system's log; `wsgate check` loads \
@@ -154,16 +150,16 @@ impl Nursery {
 
     /// Ends those that have failed and have not come to an end by themselves: a thread may keep
     /// them.
-    pub(crate) fn end_failed(&mut self) {
-        self.0.iter().filter(|unborn| unborn.stage == Stage::Failed).for_each(Unborn::kill);
+    pub(crate) fn kill_failed(&mut self) {
+        self.0.iter().filter(|pending| pending.stage == LoadStage::Failed).for_each(PendingWorker::kill);
     }
 
     /// Ends all of them.
-    pub(crate) fn abandon(&mut self) {
-        for unborn in &mut self.0 {
-            unborn.kill();
-            if unborn.stage != Stage::Failed {
-                unborn.stage = Stage::Unwanted;
+    pub(crate) fn kill_all(&mut self) {
+        for pending in &mut self.0 {
+            pending.kill();
+            if pending.stage != LoadStage::Failed {
+                pending.stage = LoadStage::Cancelled;
             }
         }
     }
@@ -174,9 +170,9 @@ impl Nursery {
     }
 }
 
-impl Unborn {
-    fn hear(&mut self) -> Option<TemplateEvent> {
-        let mut packet = [0; PACKET_BYTES];
+impl PendingWorker {
+    fn read_news(&mut self) -> Option<News> {
+        let mut packet = [0; LENGTH];
         loop {
             match recv(self.socket.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => self.socket = None,
@@ -193,15 +189,15 @@ impl Unborn {
     }
 }
 
-impl Cord {
+impl TemplateSocket {
     /// Says how loading went. If the template is gone, the kernel ends this process.
-    pub(crate) fn tell(&self, news: TemplateEvent) {
+    pub(crate) fn report(&self, news: News) {
         let _ = send(&self.0, &news.encode(), SendFlags::NOSIGNAL);
     }
 
-    /// Waits for a place; none if the template is gone.
-    pub(crate) fn place(&self) -> Option<u32> {
-        let mut order = [0; PACKET_BYTES];
+    /// Waiting for a place; none if the template is gone.
+    pub(crate) fn wait_for_slot(&self) -> Option<u32> {
+        let mut order = [0; LENGTH];
         loop {
             match recv(&self.0, &mut order[..], RecvFlags::empty()) {
                 Ok((0, _)) => return None,
@@ -219,7 +215,7 @@ impl Cord {
     }
 }
 
-fn how(status: Option<WaitStatus>) -> String {
+fn describe_exit(status: Option<WaitStatus>) -> String {
     let Some(status) = status else {
         return "ended".into();
     };

@@ -44,10 +44,10 @@ use crate::{
     },
     log::{Log, files},
     pool::{
-        pending_workers::{Cord, Nursery, Outcome},
+        pending_workers::{TemplateSocket, PendingWorkers, LoadOutcome},
         serving,
         template_signals::TemplateSignals,
-        worker_status::Board,
+        worker_status::StatusDescriptors,
     },
     process::{
         Inherited, Mask, Ownership,
@@ -63,19 +63,19 @@ use crate::{
 };
 
 /// What to do when a worker cannot load what another has loaded before it.
-const NOT_THE_FIRST: &str = "another worker of this pool has loaded the application: if that holds \
+const OTHER_WORKER_LOADED_HINT: &str = "another worker of this pool has loaded the application: if that holds \
     what this one needs, such as a locked file or an address, run one worker with threads: \
     --workers 1 --threads 8";
 
 /// How this process ends.
-pub(crate) struct Ended {
+pub(crate) struct ProcessExit {
     /// The exit status.
     pub(crate) status: i32,
     /// Which objects are its own to finalise.
     pub(crate) ownership: Ownership,
 }
 
-impl Ended {
+impl ProcessExit {
     fn with(status: i32) -> Self {
         Self { status, ownership: Ownership::All }
     }
@@ -88,9 +88,9 @@ pub(crate) fn run(
     launch: &Launch,
     service: &Service,
     sockets: Sockets,
-    board: Board,
+    status: StatusDescriptors,
     channel: Descriptor,
-) -> PyResult<Ended> {
+) -> PyResult<ProcessExit> {
     let log = Log::new(&launch.request_id, &launch.request);
     let setting = serving::setting(launch, service);
     let load = |hint: Option<&str>| {
@@ -116,17 +116,17 @@ pub(crate) fn run(
             if service.preload == Preload::Trace { Tracing::Announced } else { Tracing::Off };
         let (application, remains) = import_audit::audit(py, tracing, || load(None))?;
         let Ok(application) = application else {
-            tell(&channel, TemplateEvent::LoadFailed);
-            return Ok(Ended::with(1));
+            send_news(&channel, News::Unfit);
+            return Ok(ProcessExit::with(1));
         };
         if let Some(news) = not_forkable(&remains, launch, service, &log) {
-            tell(&channel, news);
-            return Ok(Ended::with(0));
+            send_news(&channel, news);
+            return Ok(ProcessExit::with(0));
         }
         loaded = Some(application);
         let Ok(watched) = watch(py, service, &log, begun) else {
-            tell(&channel, TemplateEvent::LoadFailed);
-            return Ok(Ended::with(1));
+            send_news(&channel, News::Unfit);
+            return Ok(ProcessExit::with(1));
         };
         fresh = watched;
     }
@@ -159,20 +159,20 @@ pub(crate) fn run(
         signals: TemplateSignals::register(py)?,
         pid: getpid(),
         workers: Vec::new(),
-        unborn: Nursery::default(),
+        pending: PendingWorkers::default(),
         cable: ManuallyDrop::new(Cable::new()?),
         loads: loaded.is_some(),
         retired: false,
     };
-    let (birth, tie) = match template.tend(py, &log, modules.as_ref())? {
-        Life::Over(status) => {
+    let (start, tie) = match template.run_loop(py, &log, modules.as_ref())? {
+        LoopExit::Template(status) => {
             let ownership = if loaded.is_some() { Ownership::Template } else { Ownership::All };
-            return Ok(Ended { status, ownership });
+            return Ok(ProcessExit { status, ownership });
         }
-        Life::Worker(birth, tie) => (birth, tie),
+        LoopExit::Worker(start, tie) => (start, tie),
     };
-    let ((application, state), slot) = match (birth, loaded) {
-        (Birth::Whole { slot }, Some(loaded)) => {
+    let ((application, state), slot) = match (start, loaded) {
+        (WorkerStart::Loaded { slot }, Some(loaded)) => {
             inherited.iter().try_for_each(|inherited| inherited.leave_to_template(py))?;
             let is_ready = pages.as_ref().is_some_and(Pages::meet);
             if service.warm && !is_ready {
@@ -180,31 +180,31 @@ pub(crate) fn run(
             }
             (loaded, slot)
         }
-        (Birth::Loading { slot, cord }, _) => {
+        (WorkerStart::Loading { slot, socket }, _) => {
             // What the application starts while it is loaded must not inherit that signals are
             // blocked.
             process::unblock_signals(&Mask::none());
             modules = Modules::watched(launch, service);
             let hint =
-                (slot.is_some() && service.workers > 1 && !service.warm).then_some(NOT_THE_FIRST);
+                (slot.is_some() && service.workers > 1 && !service.warm).then_some(OTHER_WORKER_LOADED_HINT);
             let (begun, loaded) = (SystemTime::now(), load(hint));
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
-                cord.tell(TemplateEvent::LoadFailed);
-                return Ok(Ended::with(1));
+                socket.report(News::Unfit);
+                return Ok(ProcessExit::with(1));
             };
             fresh = watched;
-            cord.tell(TemplateEvent::Ready);
-            match slot.or_else(|| py.detach(|| cord.place())) {
+            socket.report(News::Ready);
+            match slot.or_else(|| py.detach(|| socket.wait_for_slot())) {
                 Some(slot) => (loaded, slot),
-                None => return Ok(Ended::with(0)),
+                None => return Ok(ProcessExit::with(0)),
             }
         }
-        (Birth::Whole { .. }, None) => return Ok(Ended::with(1)),
+        (WorkerStart::Loaded { .. }, None) => return Ok(ProcessExit::with(1)),
     };
     let status = match fresh {
         Some(fresh) => {
             let watched = (&state, fresh, pages, Arc::new(tie));
-            warm::run(py, &application, launch, service, sockets.listeners, (board, slot), watched)
+            warm::run(py, &application, launch, service, sockets.listeners, (status, slot), watched)
         }
         None => serving::run(
             py,
@@ -212,11 +212,11 @@ pub(crate) fn run(
             launch,
             service,
             sockets,
-            (board, slot),
+            (status, slot),
             (&state.mask, modules),
         ),
     }?;
-    Ok(Ended { status, ownership: inherited.map_or(Ownership::All, Ownership::Forked) })
+    Ok(ProcessExit { status, ownership: inherited.map_or(Ownership::All, Ownership::Forked) })
 }
 
 /// What the supervisor is to hear if no worker may be forked from this process, which has left
@@ -280,7 +280,7 @@ struct Template {
     /// Workers that live, of those that the supervisor knows.
     workers: Vec<Pid>,
     /// Workers that load the application by themselves.
-    unborn: Nursery,
+    pending: PendingWorkers,
     /// Workers end when this process does, and not before.
     cable: ManuallyDrop<Cable>,
     /// The application is loaded here, and workers have it from the beginning.
@@ -290,30 +290,30 @@ struct Template {
 }
 
 /// What this process has become.
-enum Life {
+enum LoopExit {
     /// The template, which ends with this status.
-    Over(i32),
+    Template(i32),
     /// A worker, which ends with its template.
-    Worker(Birth, Tie),
+    Worker(WorkerStart, Tie),
 }
 
 /// What a worker begins with.
-enum Birth {
+enum WorkerStart {
     /// The application, and its place.
-    Whole { slot: u32 },
+    Loaded { slot: u32 },
     /// It loads the application, and tells the template how that went.
-    Loading { slot: Option<u32>, cord: Cord },
+    Loading { slot: Option<u32>, socket: TemplateSocket },
 }
 
 impl Template {
     /// Does what the supervisor wants, in this process; returns in each worker, too.
-    fn tend(mut self, py: Python<'_>, log: &Log, modules: Option<&Modules>) -> PyResult<Life> {
+    fn run_loop(mut self, py: Python<'_>, log: &Log, modules: Option<&Modules>) -> PyResult<LoopExit> {
         if self.loads {
-            tell(&self.channel, TemplateEvent::Ready);
+            send_news(&self.channel, News::Ready);
         } else {
             match self.fork(py, None)? {
-                Some(birth) => return self.begin_worker(py, birth),
-                None if self.unborn.len() == 0 => {
+                Some(start) => return self.begin_worker(py, start),
+                None if self.pending.len() == 0 => {
                     log.entry(
                         &LogMessage::error(
                             Code::ForkFailed,
@@ -324,58 +324,55 @@ impl Template {
                                  short",
                         ),
                     );
-                    tell(&self.channel, TemplateEvent::LoadFailed);
-                    return Ok(Life::Over(1));
+                    send_news(&self.channel, News::Unfit);
+                    return Ok(LoopExit::Template(1));
                 }
                 None => {}
             }
         }
-        while !(self.retired && self.workers.is_empty() && self.unborn.len() == 0) {
+        while !(self.retired && self.workers.is_empty() && self.pending.len() == 0) {
             // Before the first wait, too: what changes from now on is compared with what there is
             // now.
             if let Some(modules) = modules {
                 modules.look(py);
             }
             self.wait(py, modules.map(|_| modules::PERIOD))?;
-            while let Some(order) = self.order() {
+            while let Some(order) = self.next_order() {
                 match order {
-                    TemplateCommand::Fork { slot } => {
-                        if let Some(birth) = self.fork(py, Some(slot))? {
-                            return self.begin_worker(py, birth);
+                    Order::Fork { slot } => {
+                        if let Some(start) = self.fork(py, Some(slot))? {
+                            return self.begin_worker(py, start);
                         }
                     }
-                    TemplateCommand::CancelPending => self.unborn.abandon(),
-                    TemplateCommand::ReopenLogs => files::look(),
+                    Order::Abandon => self.pending.kill_all(),
+                    Order::ReopenLogs => files::look(),
                 }
             }
             if self.retired {
-                self.unborn.abandon();
+                self.pending.kill_all();
             }
             // In this order: what a worker has said comes before its end.
-            let ended = self.ended();
-            let said = self.unborn.hear();
-            let mut is_hopeless = said.contains(&Outcome::Hopeless);
+            let ended = self.reap();
+            let said = self.pending.read_news();
+            let mut has_first_failed = said.contains(&LoadOutcome::FirstFailed);
             said.into_iter().for_each(|outcome| self.report(outcome));
             for (pid, status) in ended {
-                if let Some((outcome, entry)) = self.unborn.ended(pid, status) {
+                if let Some((outcome, entry)) = self.pending.on_exit(pid, status) {
                     entry.iter().for_each(|entry| log.entry(entry));
-                    is_hopeless |= outcome == Some(Outcome::Hopeless);
+                    has_first_failed |= outcome == Some(LoadOutcome::FirstFailed);
                     outcome.into_iter().for_each(|outcome| self.report(outcome));
                 } else {
                     self.workers.retain(|worker| *worker != pid);
                     let status = status.map_or(0, WaitStatus::as_raw);
-                    tell(
-                        &self.channel,
-                        TemplateEvent::WorkerExited { pid: pid.as_raw_nonzero().get(), status },
-                    );
+                    send_news(&self.channel, News::Gone { pid: pid.as_raw_nonzero().get(), status });
                 }
             }
-            if is_hopeless {
+            if has_first_failed {
                 // The kernel ends what is left of the first worker with this process.
-                return Ok(Life::Over(1));
+                return Ok(LoopExit::Template(1));
             }
         }
-        Ok(Life::Over(0))
+        Ok(LoopExit::Template(0))
     }
 
     /// Waits for something to do, or until `patience` is over.
@@ -384,7 +381,7 @@ impl Template {
         py.detach(|| {
             // A channel that is closed would be readable for ever.
             let channel = (!self.retired).then(|| self.channel.as_fd());
-            let watched = self.unborn.watched().chain([self.signals.as_fd()]).chain(channel);
+            let watched = self.pending.sockets().chain([self.signals.as_fd()]).chain(channel);
             let mut watched: Vec<_> =
                 watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             match poll(&mut watched, patience.as_ref()) {
@@ -412,8 +409,8 @@ impl Template {
 
     /// Workers that have ended. Other children are those of the application, which waits for them
     /// itself.
-    fn ended(&self) -> Vec<(Pid, Option<WaitStatus>)> {
-        let pids = self.workers.iter().copied().chain(self.unborn.pids());
+    fn reap(&self) -> Vec<(Pid, Option<WaitStatus>)> {
+        let pids = self.workers.iter().copied().chain(self.pending.pids());
         let ended = |pid| match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(ended) => ended.map(|(pid, status)| (pid, Some(status))),
             // Code of the application, such as a signal handler, has waited for it: how it ended is
@@ -425,8 +422,8 @@ impl Template {
     }
 
     /// The next order, if there is one.
-    fn order(&mut self) -> Option<TemplateCommand> {
-        let mut order = [0; PACKET_BYTES];
+    fn next_order(&mut self) -> Option<Order> {
+        let mut order = [0; LENGTH];
         while !self.retired {
             match recv(&self.channel, &mut order[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => self.retired = true,
@@ -447,28 +444,28 @@ impl Template {
 
     /// Forks a worker for the place `slot`, or the first one, which is given its place later.
     /// `Some` in that worker.
-    fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<Birth>> {
-        self.unborn.end_failed();
-        if let Some(outcome) = slot.and_then(|slot| self.unborn.give_place(slot)) {
+    fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<WorkerStart>> {
+        self.pending.kill_failed();
+        if let Some(outcome) = slot.and_then(|slot| self.pending.assign_slot(slot)) {
             self.report(outcome);
             return Ok(None);
         }
-        let cords = if self.loads { None } else { Nursery::cord().map(Some)? };
+        let sockets = if self.loads { None } else { PendingWorkers::socket_pair().map(Some)? };
         match (fork::fork(py), slot) {
-            (Ok(Side::Child), slot) => Ok(match (cords, slot) {
-                (Some((_, cord)), slot) => Some(Birth::Loading { slot, cord }),
-                (None, slot) => slot.map(|slot| Birth::Whole { slot }),
+            (Ok(Side::Child), slot) => Ok(match (sockets, slot) {
+                (Some((_, socket)), slot) => Some(WorkerStart::Loading { slot, socket }),
+                (None, slot) => slot.map(|slot| WorkerStart::Loaded { slot }),
             }),
             (Ok(Side::Parent(pid)), slot) => {
-                match (cords, slot) {
-                    (Some((socket, _)), slot) => self.unborn.take_in(pid, slot, socket),
-                    (None, Some(slot)) => self.report(Outcome::Born { slot, pid }),
+                match (sockets, slot) {
+                    (Some((socket, _)), slot) => self.pending.add(pid, slot, socket),
+                    (None, Some(slot)) => self.report(LoadOutcome::Started { slot, pid }),
                     (None, None) => {}
                 }
                 Ok(None)
             }
             (Err(_), Some(slot)) => {
-                tell(&self.channel, TemplateEvent::ForkFailed { slot });
+                send_news(&self.channel, News::Unborn { slot });
                 Ok(None)
             }
             (Err(_), None) => Ok(None),
@@ -476,29 +473,29 @@ impl Template {
     }
 
     /// Tells the supervisor.
-    fn report(&mut self, outcome: Outcome) {
+    fn report(&mut self, outcome: LoadOutcome) {
         let news = match outcome {
-            Outcome::First => TemplateEvent::Ready,
-            Outcome::Hopeless => TemplateEvent::LoadFailed,
-            Outcome::Born { slot, pid } => {
+            LoadOutcome::FirstLoaded => News::Ready,
+            LoadOutcome::FirstFailed => News::Unfit,
+            LoadOutcome::Started { slot, pid } => {
                 self.workers.push(pid);
                 TemplateEvent::WorkerStarted { slot, pid: pid.as_raw_nonzero().get() }
             }
-            Outcome::Stillborn { slot } => TemplateEvent::StartFailed { slot },
+            LoadOutcome::StartFailed { slot } => News::Stillborn { slot },
         };
-        tell(&self.channel, news);
+        send_news(&self.channel, news);
     }
 
     /// What a worker does first, in this order: it belongs to the template's life, leaves the
     /// template's signals and sockets behind, and only then lets signals through.
-    fn begin_worker(self, py: Python<'_>, birth: Birth) -> PyResult<Life> {
+    fn begin_worker(self, py: Python<'_>, start: WorkerStart) -> PyResult<LoopExit> {
         let tie = ManuallyDrop::into_inner(self.cable).tie(self.pid)?;
         self.signals.give_back(py)?;
-        Ok(Life::Worker(birth, tie))
+        Ok(LoopExit::Worker(start, tie))
     }
 }
 
 /// The supervisor reads these; if it is gone, the kernel ends this process.
-fn tell(channel: &Descriptor, news: TemplateEvent) {
+fn send_news(channel: &Descriptor, news: News) {
     let _ = send(channel, &news.encode(), SendFlags::NOSIGNAL);
 }

@@ -17,33 +17,33 @@ use wire::{jitter::with_jitter, launch::Service};
 use crate::process::forks::Descriptor;
 
 /// The limits of one worker.
-pub(crate) struct Span {
+pub(crate) struct WorkerLimits {
     requests: u64,
-    memory: Option<Memory>,
-    until: Option<Instant>,
+    memory: Option<MemoryLimit>,
+    deadline: Option<Instant>,
     /// A supervisor replaces this worker.
     is_managed: bool,
 }
 
-struct Memory {
-    most: u64,
+struct MemoryLimit {
+    limit: u64,
     /// This process's `statm`, kept open so that a look costs one call.
     statm: Descriptor,
-    told: AtomicBool,
+    reported: AtomicBool,
 }
 
 /// What is to be done after a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum LimitAction {
     /// Go on.
-    Serve,
+    Continue,
     /// Tell the supervisor that this process has so many bytes of memory.
-    Tell(u64),
+    ReportMemory(u64),
     /// End, for this reason.
-    End(String),
+    Exit(String),
 }
 
-impl Span {
+impl WorkerLimits {
     /// That of a worker of `service` which begins now.
     pub(crate) fn new(service: &Service) -> io::Result<Self> {
         let is_managed = service.bell_fd.is_some();
@@ -51,56 +51,56 @@ impl Span {
             Some(with_jitter(service.max_age)).filter(|&seconds| seconds > 0 && !is_managed);
         let memory = match service.max_rss {
             0 => None,
-            most => Some(Memory {
-                most,
+            limit => Some(MemoryLimit {
+                limit,
                 statm: Descriptor::made(|| File::open("/proc/self/statm").map(Into::into))?,
-                told: AtomicBool::new(false),
+                reported: AtomicBool::new(false),
             }),
         };
         Ok(Self {
             requests: with_jitter(service.max_requests),
             memory,
-            until: seconds
+            deadline: seconds
                 .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds))),
             is_managed,
         })
     }
 
     /// What follows from `served` requests, the last of which is over.
-    pub(crate) fn after(&self, served: u64) -> Then {
+    pub(crate) fn after(&self, served: u64) -> LimitAction {
         if self.requests > 0 && served >= self.requests {
-            return Then::End(format!("it has served {served} requests"));
+            return LimitAction::Exit(format!("it has served {served} requests"));
         }
         if let Some(memory) = &self.memory
-            && let Some(resident) = memory.resident().filter(|&resident| resident > memory.most)
+            && let Some(resident) = memory.resident().filter(|&resident| resident > memory.limit)
         {
             return match self.is_managed {
-                false => Then::End(format!(
+                false => LimitAction::Exit(format!(
                     "it has {} MiB of memory after {served} requests",
                     resident >> 20
                 )),
-                true if memory.told.swap(true, Ordering::Relaxed) => Then::Serve,
-                true => Then::Tell(resident),
+                true if memory.reported.swap(true, Ordering::Relaxed) => LimitAction::Continue,
+                true => LimitAction::ReportMemory(resident),
             };
         }
         self.now()
     }
 
     /// What follows from the time.
-    pub(crate) fn now(&self) -> Then {
+    pub(crate) fn now(&self) -> LimitAction {
         match self.left() {
-            Some(Duration::ZERO) => Then::End("it is as old as it may become".to_owned()),
-            _ => Then::Serve,
+            Some(Duration::ZERO) => LimitAction::Exit("it is as old as it may become".to_owned()),
+            _ => LimitAction::Continue,
         }
     }
 
     /// How long it lives yet, if that is known.
     pub(crate) fn left(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 }
 
-impl Memory {
+impl MemoryLimit {
     /// Bytes that are resident now; nothing if the kernel does not say.
     fn resident(&self) -> Option<u64> {
         let mut text = [0; 128];

@@ -2,9 +2,9 @@
 //!
 //! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it
 //! sends SIGUSR2, and the main thread, where Python runs signal handlers, raises the exception in
-//! itself. Requests of other threads are the [`Timekeeper`]'s to interrupt.
+//! itself. Requests of other threads are the [`DeadlineThread`]'s to interrupt.
 //!
-//! [`Timekeeper`]: crate::pool::interrupts::Timekeeper
+//! [`DeadlineThread`]: crate::pool::deadline_thread::DeadlineThread
 
 use std::{
     ffi::c_long,
@@ -30,14 +30,14 @@ use crate::{
 };
 
 /// What the supervisor sees, and what makes it look.
-pub(crate) struct Board {
+pub(crate) struct StatusDescriptors {
     pub(crate) scoreboard: Descriptor,
     /// Without it there is no supervisor.
     pub(crate) bell: Option<Descriptor>,
 }
 
 /// The threads of this worker.
-pub(crate) struct Watched {
+pub(crate) struct WorkerStatus {
     scoreboard: Scoreboard,
     /// This process.
     pid: i32,
@@ -48,19 +48,19 @@ pub(crate) struct Watched {
     serving: Vec<Mutex<Option<Interruptible>>>,
 }
 
-impl Watched {
+impl WorkerStatus {
     /// The threads of the worker with the slot `slot`, none of which serves yet.
     pub(crate) fn new(
-        board: Board,
+        status: StatusDescriptors,
         slot: u32,
         threads: u32,
         timeout_seconds: u64,
     ) -> std::io::Result<Arc<Self>> {
         let threads = threads.max(1);
         let watched = Self {
-            scoreboard: Scoreboard::attach(board.scoreboard.into_owned())?,
+            scoreboard: Scoreboard::attach(status.scoreboard.into_owned())?,
             pid: getpid().as_raw_nonzero().get(),
-            bell: board.bell,
+            bell: status.bell,
             first_line: usize::try_from(u64::from(slot) * u64::from(threads))
                 .map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
@@ -216,7 +216,7 @@ impl Watched {
     }
 
     /// Is a request of another thread than the main one overdue, so that
-    /// [`Watched::interrupt_followers`] is to be called?
+    /// [`WorkerStatus::interrupt_followers`] is to be called?
     pub(crate) fn has_late_follower(&self) -> bool {
         self.followers().filter_map(|request| request.left()).any(|left| left.is_zero())
     }
@@ -231,10 +231,10 @@ impl Watched {
         &self.scoreboard
     }
 
-    /// How long until a request is overdue that the [`Timekeeper`] has to interrupt, of those that
+    /// How long until a request is overdue that the [`DeadlineThread`] has to interrupt, of those that
     /// have begun by now or begin later.
     ///
-    /// [`Timekeeper`]: crate::pool::interrupts::Timekeeper
+    /// [`DeadlineThread`]: crate::pool::deadline_thread::DeadlineThread
     pub(crate) fn until_next_deadline(&self) -> Duration {
         let left = self.followers().filter_map(|request| request.left()).min();
         left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))

@@ -20,7 +20,7 @@ use crate::{
     process,
     process::forks,
     reporter::Reporter,
-    transport::cgi::Printed,
+    transport::cgi::PrintedOutput,
     wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
 };
 
@@ -38,7 +38,7 @@ pub(crate) fn settle(py: Python<'_>, launch: &Launch) -> PyResult<()> {
     }
     // What an application prints belongs in the log line by line, and must not fail it when the log
     // cannot be written.
-    let sink: Arc<dyn ErrorSink> = Arc::new(Printed);
+    let sink: Arc<dyn ErrorSink> = Arc::new(PrintedOutput);
     install_streams(py, &sink)?;
     // A crash in C code then leaves the Python stack in the log.
     forks::report_crashes(py)

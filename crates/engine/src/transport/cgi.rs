@@ -3,7 +3,7 @@
 //!
 //! Web servers write the whole request body before they read the first byte of the response. An
 //! application that replies without reading would wait for them while they wait for it; so, while a
-//! response cannot be written, what comes of the body is put aside, where the application finds it
+//! response cannot be written, what comes of the body is put spool, where the application finds it
 //! when it does read.
 
 use std::{
@@ -26,7 +26,7 @@ use crate::{
         Descriptor, {self},
     },
     reporter::Reporter,
-    transport::{LOOK, spool::Aside},
+    transport::{LOOK, spool::Spool},
     wsgi::{BodyLength, BodySource, ErrorSink, ResponseSink},
 };
 use wire::{lingering_close::end_response, report::Report};
@@ -41,9 +41,9 @@ const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// What an application writes to `sys.stdout` or `sys.stderr`.
-pub(crate) struct Printed;
+pub(crate) struct PrintedOutput;
 
-impl ErrorSink for Printed {
+impl ErrorSink for PrintedOutput {
     fn write(&self, bytes: &[u8]) {
         crate::log::print(bytes);
     }
@@ -69,15 +69,15 @@ impl ErrorSink for StandardError {
 /// The request body of a CGI invocation, shared by its reader and by the response that must make
 /// way for it.
 #[derive(Clone)]
-pub(crate) struct Body {
+pub(crate) struct CgiBody {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<CgiBodyState>,
 }
 
-struct State {
+struct CgiBodyState {
     /// Gone once the response is over, so that the web server sees the end of the connection.
     descriptor: Option<Arc<Descriptor>>,
     /// Bytes still to come, if that is known.
@@ -91,12 +91,12 @@ struct State {
     surplus_may_come: bool,
     /// More has come.
     had_surplus: bool,
-    aside: Aside,
-    /// Why no more could be put aside.
+    spool: Spool,
+    /// Why no more could be put spool.
     failure: Option<(io::ErrorKind, String)>,
 }
 
-impl State {
+impl CgiBodyState {
     /// Most bytes that may be read now (RFC 3875 4.2: never more than CONTENT_LENGTH).
     fn allowed(&self, wanted: usize) -> usize {
         match self.left {
@@ -136,7 +136,7 @@ impl State {
     }
 }
 
-impl Body {
+impl CgiBody {
     /// The body on `descriptor`.
     pub(crate) fn new(descriptor: Descriptor, length: BodyLength) -> Self {
         let left = match length {
@@ -145,21 +145,21 @@ impl Body {
         };
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State {
+                state: Mutex::new(CgiBodyState {
                     descriptor: Some(Arc::new(descriptor)),
                     left,
                     announced: left.unwrap_or(0),
                     ended: left == Some(0),
                     surplus_may_come: false,
                     had_surplus: false,
-                    aside: Aside::default(),
+                    spool: Spool::default(),
                     failure: None,
                 }),
             }),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CgiBodyState> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -169,10 +169,10 @@ impl Body {
         if state.ended && !state.surplus_may_come { None } else { state.descriptor.clone() }
     }
 
-    /// Reads what is there and puts it aside. An error is the reader's to find; here it only ends
+    /// Reads what is there and puts it spool. An error is the reader's to find; here it only ends
     /// the reading ahead. Not a part of its caller, whose stack would have this piece, too.
     #[inline(never)]
-    fn put_aside(&self, descriptor: &Descriptor) {
+    fn spool_body(&self, descriptor: &Descriptor) {
         let mut piece = [0; 64 * 1024];
         let mut state = self.state();
         if state.ended {
@@ -184,13 +184,13 @@ impl Body {
         }
         let allowed = state.allowed(piece.len());
         let taken = match read(descriptor, &mut piece[..allowed]) {
-            Ok(got) => state.account(got).and_then(|()| state.aside.push(&piece[..got])),
+            Ok(got) => state.account(got).and_then(|()| state.spool.push(&piece[..got])),
             Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         };
         if let Err(error) = taken {
             state.failure =
-                Some((error.kind(), format!("the request body could not be put aside: {error}")));
+                Some((error.kind(), format!("the request body could not be put spool: {error}")));
             state.descriptor = None;
         }
     }
@@ -207,7 +207,7 @@ impl Body {
         if self.has_ended()
             && let Some(pending) = self.pending().filter(|pending| is_ready(pending))
         {
-            self.put_aside(&pending);
+            self.spool_body(&pending);
         }
     }
 
@@ -216,14 +216,14 @@ impl Body {
     }
 }
 
-impl BodySource for Body {
+impl BodySource for CgiBody {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         forks::refuse_child()?;
         let (descriptor, allowed) = {
             let mut state = self.state();
-            let put_aside = state.aside.pop(into)?;
-            if put_aside > 0 || state.ended {
-                return Ok(put_aside);
+            let spool_body = state.spool.pop(into)?;
+            if spool_body > 0 || state.ended {
+                return Ok(spool_body);
             }
             let Some(descriptor) = state.descriptor.clone() else {
                 // Reading ahead has met an error, which comes out here, where the application sees
@@ -260,7 +260,7 @@ impl BodySource for Body {
             .as_ref()
             .is_some_and(|file| seek(file, SeekFrom::Start(start + position)).is_ok());
         if moved {
-            state.aside = Aside::default();
+            state.spool = Spool::default();
             (state.left, state.ended) = (Some(left), left == 0);
         }
         moved
@@ -276,10 +276,10 @@ pub(crate) struct CgiResponse {
     descriptor: Option<Descriptor>,
     /// What the descriptor led to at first: device and inode.
     file: Option<(u64, u64)>,
-    body: Body,
+    body: CgiBody,
     reporter: Reporter,
     /// What is to be done before the response ends.
-    part: Option<Parting>,
+    part: Option<ResponseEnding>,
     /// The gateway watches over this process until the application has done its work.
     is_guarded: bool,
     /// The process exits after the request.
@@ -299,7 +299,7 @@ pub(crate) struct CgiResponse {
 }
 
 /// What comes before the end of a response.
-pub(crate) struct Parting {
+pub(crate) struct ResponseEnding {
     /// Tells the gateway that nothing more will be sent, and whether the response was complete.
     pub(crate) tell: Box<dyn FnOnce(bool) + Send>,
     /// The gateway does not exit then, and is to be told when the application has done its work,
@@ -314,9 +314,9 @@ impl CgiResponse {
     /// before it ends.
     pub(crate) fn new(
         descriptor: Descriptor,
-        body: Body,
+        body: CgiBody,
         reporter: Reporter,
-        part: Parting,
+        part: ResponseEnding,
     ) -> Self {
         let file = file_of(&descriptor);
         Self {
@@ -357,7 +357,7 @@ impl CgiResponse {
             // What is dropped costs nothing, and behind its end the response is written in large
             // pieces.
             if can_read && (!can_write || self.body.has_ended()) {
-                self.body.put_aside(&pending);
+                self.body.spool_body(&pending);
             }
             if can_write && self.body.pending().is_some() {
                 return Ok(wanted.min(SURE));

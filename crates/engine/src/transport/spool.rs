@@ -15,18 +15,18 @@ use crate::process::forks::Descriptor;
 const IN_MEMORY: usize = 1 << 20;
 
 /// Body that was read ahead of the application.
-pub(super) enum Aside {
+pub(super) enum Spool {
     Memory(VecDeque<u8>),
     File { file: Descriptor, read: u64, written: u64 },
 }
 
-impl Default for Aside {
+impl Default for Spool {
     fn default() -> Self {
         Self::Memory(VecDeque::new())
     }
 }
 
-impl Aside {
+impl Spool {
     /// Is nothing kept that was not taken?
     pub(super) fn is_empty(&self) -> bool {
         match self {

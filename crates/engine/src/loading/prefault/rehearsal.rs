@@ -34,7 +34,7 @@ use crate::{
         },
     },
     reporter::Reporter,
-    transport::cgi::Parting,
+    transport::cgi::ResponseEnding,
     wsgi::{Interruptible, Setting},
 };
 
@@ -108,8 +108,8 @@ fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) 
         output: nothing(OFlags::WRONLY)?,
         reporter: Reporter::new(ours),
         interruptible: Interruptible::yes(),
-        form: ResponseFormat::Cgi,
-        part: Parting { tell: Box::new(|_| {}), is_guarded: true, exits: false },
+        form: Form::Cgi,
+        part: ResponseEnding { tell: Box::new(|_| {}), is_guarded: true, exits: false },
     };
     let application = PyCFunction::new_closure(
         py,

@@ -23,7 +23,7 @@ use crate::{
     },
     pool::serving::{Worker, connections::forget},
     process::forks::Descriptor,
-    transport::fastcgi::{Peer, Stage},
+    transport::fastcgi::{FastCgiConnection, ConnectionStage},
 };
 
 /// Most bytes that a worker keeps of starts of requests which have not come whole.
@@ -43,7 +43,7 @@ const AGAIN: u64 = 1000;
 const NEVER: u64 = u64::MAX;
 
 /// The limits of one worker, and when they are to be looked at.
-pub(crate) struct Waits {
+pub(crate) struct ConnectionLimits {
     /// How long the start of a request may take, in milliseconds; nothing if there is no limit.
     header_timeout: Option<u64>,
     /// How long one wait for the web server may take within a request.
@@ -53,7 +53,7 @@ pub(crate) struct Waits {
     look: AtomicU64,
 }
 
-impl Waits {
+impl ConnectionLimits {
     /// Those of a worker of `service` that has loaded the application.
     pub(crate) fn new(service: &Service) -> Self {
         let seconds = |seconds: u64| Some(seconds).filter(|&seconds| seconds > 0);
@@ -89,10 +89,10 @@ impl Waits {
         look < NEVER && look <= recently()
     }
 
-    /// Has a connection at this stage reached its limit? Then the log says so, and the caller
+    /// Has a connection at this stage reached its limit? LimitAction the log says so, and the caller
     /// closes the connection.
-    pub(crate) fn is_overdue(&self, stage: Stage) -> bool {
-        let is_overdue = matches!(stage, Stage::Begun { since, .. } if self.is_over(since));
+    pub(crate) fn is_overdue(&self, stage: ConnectionStage) -> bool {
+        let is_overdue = matches!(stage, ConnectionStage::Begun { since, .. } if self.is_over(since));
         if is_overdue {
             self.log_overdue();
         }
@@ -119,10 +119,10 @@ impl Waits {
     }
 
     /// Closes the connections whose requests were begun too long ago.
-    fn close_overdue(&self, waiting: &mut BTreeMap<u64, Peer>, epoll: &Descriptor) {
+    fn close_overdue(&self, waiting: &mut BTreeMap<u64, FastCgiConnection>, epoll: &Descriptor) {
         let mut look = NEVER;
         waiting.retain(|_, peer| {
-            let Stage::Begun { since, .. } = peer.stage() else {
+            let ConnectionStage::Begun { since, .. } = peer.stage() else {
                 return true;
             };
             if !self.is_over(since) {
@@ -144,8 +144,8 @@ impl Waits {
 
 impl Worker {
     /// Keeps the limits after a connection at `stage` was added.
-    pub(crate) fn keep_limits(&self, waiting: &mut BTreeMap<u64, Peer>, stage: Stage) {
-        if let Stage::Begun { since, held } = stage {
+    pub(crate) fn keep_limits(&self, waiting: &mut BTreeMap<u64, FastCgiConnection>, stage: ConnectionStage) {
+        if let ConnectionStage::Begun { since, held } = stage {
             self.waits.look_at(since);
             self.limit_held_bytes(waiting, held);
         }
@@ -182,7 +182,7 @@ impl Worker {
         let mut waiting = self.waiting();
         self.waits.close_overdue(&mut waiting, &self.epoll);
         for _ in self.waits.connections..waiting.len() {
-            self.keep_limits(&mut waiting, Stage::Idle);
+            self.keep_limits(&mut waiting, ConnectionStage::Idle);
         }
     }
 
@@ -195,11 +195,11 @@ impl Worker {
 
     /// Closes the connection with the most bytes of an unfinished request, if all have too many.
     /// `held` is what the one has that has come last.
-    fn limit_held_bytes(&self, waiting: &mut BTreeMap<u64, Peer>, held: usize) {
+    fn limit_held_bytes(&self, waiting: &mut BTreeMap<u64, FastCgiConnection>, held: usize) {
         if held <= SMALL {
             return;
         }
-        let of = |peer: &Peer| if let Stage::Begun { held, .. } = peer.stage() { held } else { 0 };
+        let of = |peer: &FastCgiConnection| if let ConnectionStage::Begun { held, .. } = peer.stage() { held } else { 0 };
         let all: usize = waiting.values().map(of).sum();
         if all <= MAX_HELD_BYTES {
             return;
@@ -225,17 +225,17 @@ impl Worker {
     /// Closes a connection that can be spared: one that says nothing; one whose request was begun
     /// and does not come; the oldest between two requests, which web servers have to expect at any
     /// time. Tells whether there was one.
-    pub(crate) fn close_one(&self, waiting: &mut BTreeMap<u64, Peer>) -> bool {
+    pub(crate) fn close_one(&self, waiting: &mut BTreeMap<u64, FastCgiConnection>) -> bool {
         let now = recently();
         let mut spare: Vec<(u8, u64, u64)> = waiting
             .iter()
             .filter_map(|(&data, peer)| match peer.stage() {
-                Stage::Silent { fresh: false } => Some((0, data, data)),
-                Stage::Begun { since, .. } if now.saturating_sub(since) >= SOON => {
+                ConnectionStage::Silent { fresh: false } => Some((0, data, data)),
+                ConnectionStage::Begun { since, .. } if now.saturating_sub(since) >= SOON => {
                     Some((1, since, data))
                 }
-                Stage::Idle => Some((2, data, data)),
-                Stage::Silent { fresh: true } | Stage::Begun { .. } | Stage::Lingering => None,
+                ConnectionStage::Idle => Some((2, data, data)),
+                ConnectionStage::Silent { fresh: true } | ConnectionStage::Begun { .. } | ConnectionStage::Lingering => None,
             })
             .collect();
         spare.sort_unstable();

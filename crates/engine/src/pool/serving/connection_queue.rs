@@ -26,7 +26,7 @@ use rustix::{
 use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
-    pool::serving::{HANDOVER, STOP, Seat, Worker, connections::forget},
+    pool::serving::{HANDOVER, STOP, ServingThread, Worker, connections::forget},
     process::{
         fork,
         forks::{
@@ -36,7 +36,7 @@ use crate::{
             Missing, Stack, {self},
         },
     },
-    transport::fastcgi::{Peer, Watched},
+    transport::fastcgi::{FastCgiConnection, WorkerStatus},
 };
 
 /// How long a worker has to be busy with the same work before its connections are watched; twice as
@@ -50,15 +50,15 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// The stack of the thread that looks out, which calls little.
 const STACK: Stack = Stack::of_bytes(256 * 1024);
 
-/// In [`Lookout::turns`]: one more thread that works, and one more piece of work. The lower half is
+/// In [`QueueThread::turns`]: one more thread that works, and one more piece of work. The lower half is
 /// the number of threads that do.
 const BEGUN: u64 = (1 << 32) + 1;
 
 /// What a worker knows of the queue, and the thread that puts connections into it.
-pub(crate) struct Lookout {
-    handover: ConnectionQueue<Descriptor>,
+pub(crate) struct QueueThread {
+    handover: Handover<Descriptor>,
     epoll: Arc<Descriptor>,
-    waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
+    waiting: Arc<Mutex<BTreeMap<u64, FastCgiConnection>>>,
     /// Readable when the worker is to end.
     stop: Arc<Descriptor>,
     threads: u64,
@@ -80,7 +80,7 @@ pub(crate) struct Lookout {
     missing: Missing<()>,
 }
 
-impl Lookout {
+impl QueueThread {
     /// What is needed for it.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.handover.descriptors().into_iter().chain([self.bell.as_fd()])
@@ -90,7 +90,7 @@ impl Lookout {
     pub(crate) fn new(
         handover: ConnectionQueue<Descriptor>,
         epoll: &Arc<Descriptor>,
-        waiting: &Arc<Mutex<BTreeMap<u64, Peer>>>,
+        waiting: &Arc<Mutex<BTreeMap<u64, FastCgiConnection>>>,
         stop: &Arc<Descriptor>,
         threads: u32,
     ) -> std::io::Result<Arc<Self>> {
@@ -162,9 +162,9 @@ impl Lookout {
             return self.ring();
         }
         let start = |(): &()| {
-            let lookout = self.clone();
+            let queue = self.clone();
             fork::without_signals(|| {
-                threads::start("wsgate-handover", STACK, move || lookout.look_out())
+                threads::start("wsgate-queue", STACK, move || queue.look_out())
             })
             .map(drop)
         };
@@ -215,12 +215,12 @@ impl Lookout {
         self.watches.store(false, Ordering::SeqCst);
     }
 
-    /// Waits until something comes on a connection that can be given away, or the worker is told to
+    /// ConnectionLimits until something comes on a connection that can be given away, or the worker is told to
     /// end, upon which it needs none of them, or the bell rings. Gives the connections.
     fn await_ready(&self) -> Vec<u64> {
         let movable =
-            |(data, peer): (&u64, &Peer)| peer.can_move().then(|| (*data, peer.watched()));
-        let peers: Vec<(u64, Watched)> = self.waiting().iter().filter_map(movable).collect();
+            |(data, peer): (&u64, &FastCgiConnection)| peer.can_move().then(|| (*data, peer.watched()));
+        let peers: Vec<(u64, WorkerStatus)> = self.waiting().iter().filter_map(movable).collect();
         let is_told = self.is_told();
         if is_told && !peers.is_empty() {
             return peers.iter().map(|(data, _)| *data).collect();
@@ -275,7 +275,7 @@ impl Lookout {
         turns & u64::from(u32::MAX) == self.threads
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Peer>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, FastCgiConnection>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -316,20 +316,20 @@ impl Lookout {
 
 impl Worker {
     /// Takes a connection that another worker has given away, and goes on with it.
-    pub(crate) fn adopt(&self, seat: &mut Seat<'_, '_>) {
-        let Some(lookout) = &self.lookout else {
+    pub(crate) fn adopt(&self, seat: &mut ServingThread<'_, '_>) {
+        let Some(queue) = &self.queue else {
             return;
         };
         // What this process has no number for would be lost.
         if let Err(Errno::MFILE) =
-            Descriptor::made(|| fcntl_dupfd_cloexec(lookout.handover.pop_end(), 0))
+            Descriptor::made(|| fcntl_dupfd_cloexec(queue.handover.exit(), 0))
         {
             return seat.application.py().detach(|| self.make_room());
         }
-        match lookout.take() {
+        match queue.take() {
             Ok(Some(given)) => self.go_on_with(seat, given),
             // The pool ends, and this worker is about to be told.
-            Ok(None) => drop(epoll::delete(&self.epoll, lookout.handover.pop_end())),
+            Ok(None) => drop(epoll::delete(&self.epoll, queue.handover.exit())),
             // Taken by another worker, most of the time.
             Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => {}
             // The application has closed it. The kernel would tell of it without an end.
@@ -339,19 +339,19 @@ impl Worker {
 
     /// Is there anybody to give connections to?
     pub(crate) fn gives_away(&self) -> bool {
-        self.lookout.as_ref().is_some_and(|lookout| !lookout.handover.is_closed())
+        self.queue.as_ref().is_some_and(|queue| !queue.handover.is_over())
     }
 
     /// Gives those of `peers` away that can be, and keeps the others. While there is no room it
     /// waits, but not after `until`.
-    pub(crate) fn give_all(&self, peers: &mut Vec<(u64, Peer)>, until: Instant) {
-        let Some(lookout) = self.lookout.as_ref().filter(|lookout| !lookout.handover.is_closed())
+    pub(crate) fn give_all(&self, peers: &mut Vec<(u64, FastCgiConnection)>, until: Instant) {
+        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.handover.is_over())
         else {
             return;
         };
         peers.retain(|(_, peer)| {
             while peer.can_move() {
-                match peer.give(&lookout.handover) {
+                match peer.give(&queue.handover) {
                     Ok(()) => {
                         forget(&self.epoll, peer);
                         return false;
@@ -359,7 +359,7 @@ impl Worker {
                     Err(Errno::AGAIN) => {
                         let left = until.saturating_duration_since(Instant::now());
                         let mut watched =
-                            [PollFd::from_borrowed_fd(lookout.handover.push_end(), PollFlags::OUT)];
+                            [PollFd::from_borrowed_fd(queue.handover.entrance(), PollFlags::OUT)];
                         let patience = Timespec::try_from(left).ok();
                         if left.is_zero()
                             || !matches!(poll(&mut watched, patience.as_ref()), Ok(1..))
@@ -381,24 +381,20 @@ impl Worker {
 
     /// At the end of the pool: takes all that is in the queue, since there may be nobody else to
     /// serve it.
-    pub(crate) fn adopt_all(&self, seat: &mut Seat<'_, '_>) {
-        let Some(lookout) = self.lookout.as_ref().filter(|lookout| lookout.handover.is_closed())
+    pub(crate) fn adopt_all(&self, seat: &mut ServingThread<'_, '_>) {
+        let Some(queue) = self.queue.as_ref().filter(|queue| queue.handover.is_over())
         else {
             return;
         };
-        while let Ok(Some(given)) = lookout.take() {
+        while let Ok(Some(given)) = queue.take() {
             self.go_on_with(seat, given);
         }
     }
 
-    fn go_on_with(
-        &self,
-        seat: &mut Seat<'_, '_>,
-        (socket, history): (Descriptor, ConnectionHistory),
-    ) {
+    fn go_on_with(&self, seat: &mut ServingThread<'_, '_>, (socket, past): (Descriptor, Past)) {
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        let peer = Peer::new(socket, self.limits, buffers).with_history(history);
+        let peer = FastCgiConnection::new(socket, self.limits, buffers).with_past(past);
         let peer = peer.with_socket_timeout(self.waits.socket_timeout);
         self.drive(seat, data, peer, false);
     }

@@ -17,11 +17,11 @@ use wire::{running_clock, scoreboard::now};
 
 use crate::{
     log::{Log, rate_limit::Kind},
-    pool::serving::{A_MOMENT, FIRST_LISTENER, Listener, Seat, Worker},
+    pool::serving::{A_MOMENT, FIRST_LISTENER, ListeningSocket, ServingThread, Worker},
     process::forks::{
         Descriptor, {self},
     },
-    transport::fastcgi::{Peer, Progress, Stage},
+    transport::fastcgi::{FastCgiConnection, Progress, ConnectionStage},
 };
 
 /// How long a worker that ends waits for what its connections are in the middle of, at most, and
@@ -54,15 +54,15 @@ pub(crate) fn watch_listener(
     epoll::add(epoll, listener, data, epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE)
 }
 
-/// Waits for no more events of a connection that is about to be closed, if it was waited for. To
+/// ConnectionLimits for no more events of a connection that is about to be closed, if it was waited for. To
 /// close it is not enough: a child that the application has forked may have it open still, or a
 /// worker that it was given to, and the kernel would go on telling of it.
-pub(crate) fn forget(epoll: &Descriptor, peer: &Peer) {
+pub(crate) fn forget(epoll: &Descriptor, peer: &FastCgiConnection) {
     let _ = epoll::delete(epoll, peer.socket());
 }
 
 impl Worker {
-    pub(crate) fn accept(&self, seat: &mut Seat<'_, '_>, listener: &Listener) {
+    pub(crate) fn accept(&self, seat: &mut ServingThread<'_, '_>, listener: &ListeningSocket) {
         // No wait of ours is the kernel's: each has an end.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let accepted = forks::without_forks(|| {
@@ -102,12 +102,12 @@ impl Worker {
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
         let peer =
-            Peer::new(socket, self.limits, buffers).with_socket_timeout(self.waits.socket_timeout);
+            FastCgiConnection::new(socket, self.limits, buffers).with_socket_timeout(self.waits.socket_timeout);
         self.drive(seat, data, peer, false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
-    pub(crate) fn drive(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer, known: bool) {
+    pub(crate) fn drive(&self, seat: &mut ServingThread<'_, '_>, data: u64, peer: FastCgiConnection, known: bool) {
         let goes_on = self.advance(seat, &peer);
         let stage = peer.stage();
         if goes_on && !known && peer.is_leaving() {
@@ -123,7 +123,7 @@ impl Worker {
     }
 
     /// Closes a connection that is not waited for, and keeps its buffers.
-    pub(crate) fn close(&self, seat: &mut Seat<'_, '_>, peer: Peer) {
+    pub(crate) fn close(&self, seat: &mut ServingThread<'_, '_>, peer: FastCgiConnection) {
         if let Some(buffers) = peer.close()
             && seat.buffers.len() < SPARE
         {
@@ -132,7 +132,7 @@ impl Worker {
     }
 
     /// Serves the requests of a connection that have come. Tells whether more may come.
-    fn advance(&self, seat: &mut Seat<'_, '_>, peer: &Peer) -> bool {
+    fn advance(&self, seat: &mut ServingThread<'_, '_>, peer: &FastCgiConnection) -> bool {
         loop {
             match peer.advance() {
                 Progress::Request(request) => {
@@ -143,7 +143,7 @@ impl Worker {
                     if forks::has_lost() || served.is_multiple_of(BETWEEN_INVENTORIES) {
                         self.take_inventory();
                     }
-                    self.go_on(seat.thread, self.span.after(served));
+                    self.go_on(seat.thread, self.worker_limits.after(served));
                     match peer.after_request() {
                         Progress::Close => return false,
                         // Between requests, where the web server expects it (FastCGI 1.0, 3.5), if
@@ -163,8 +163,8 @@ impl Worker {
         }
     }
 
-    /// Waits for more on a connection.
-    pub(crate) fn wait_for(&self, data: u64, (peer, stage): (Peer, Stage), known: bool) {
+    /// ConnectionLimits for more on a connection.
+    pub(crate) fn wait_for(&self, data: u64, (peer, stage): (FastCgiConnection, ConnectionStage), known: bool) {
         // With one thread nobody else can get the next event of this connection, so that it need
         // not be asked for again.
         let alone = self.service.threads <= 1;
@@ -185,7 +185,7 @@ impl Worker {
         };
         // What cannot be watched is closed; only a lack of memory does that.
         match (watched, stage) {
-            (Ok(()), Stage::Lingering) => {
+            (Ok(()), ConnectionStage::Lingering) => {
                 self.lingering.insert(&self.epoll, data, peer);
                 self.limit_lingering();
             }
@@ -261,7 +261,7 @@ impl Worker {
 
     /// Serves out the connections that are in the middle of a request, and gives away or closes
     /// those between two.
-    pub(crate) fn drain(&self, seat: &mut Seat<'_, '_>) {
+    pub(crate) fn drain(&self, seat: &mut ServingThread<'_, '_>) {
         self.end();
         self.watched.leave(seat.thread);
         let py = seat.application.py();
@@ -276,7 +276,7 @@ impl Worker {
         self.look_after_leaving(seat, true);
         let (begin, gives_until) = (running_clock::instant(), Self::gives_until());
         let most = LINGER.min(Duration::from_secs(self.service.drain_seconds.max(1)) / 2);
-        let mut left: Vec<(u64, Peer)> = self.take_connections();
+        let mut left: Vec<(u64, FastCgiConnection)> = self.take_connections();
         while !left.is_empty() && running_clock::elapsed(begin) < most {
             py.detach(|| self.give_all(&mut left, gives_until));
             left.retain(|(_, peer)| !peer.is_free());
@@ -303,7 +303,7 @@ impl Worker {
     }
 
     /// All connections that wait for something.
-    fn take_connections(&self) -> Vec<(u64, Peer)> {
+    fn take_connections(&self) -> Vec<(u64, FastCgiConnection)> {
         let waiting = std::mem::take(&mut *self.waiting());
         waiting.into_iter().chain(self.lingering.take_all()).collect()
     }

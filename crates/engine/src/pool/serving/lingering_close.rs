@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    pool::serving::{Descriptor, Seat, Worker, connections::forget},
-    transport::fastcgi::{Peer, Stage},
+    pool::serving::{Descriptor, ServingThread, Worker, connections::forget},
+    transport::fastcgi::{FastCgiConnection, ConnectionStage},
 };
 use wire::running_clock;
 
@@ -30,7 +30,7 @@ impl Worker {
     /// Takes a connection that is to be drained. Nearly always the web server has read a whole
     /// response and closes at once. To wait for that by epoll takes longer than to look later, when
     /// something else has come.
-    pub(crate) fn let_leave(&self, seat: &mut Seat<'_, '_>, data: u64, peer: Peer) {
+    pub(crate) fn let_leave(&self, seat: &mut ServingThread<'_, '_>, data: u64, peer: FastCgiConnection) {
         seat.leaving.push((data, peer));
         if self.is_draining() {
             self.look_after_leaving(seat, true);
@@ -39,7 +39,7 @@ impl Worker {
 
     /// Closes those that web servers have closed, and waits for the others, if there are many or
     /// nothing else is to do.
-    pub(crate) fn look_after_leaving(&self, seat: &mut Seat<'_, '_>, is_idle: bool) {
+    pub(crate) fn look_after_leaving(&self, seat: &mut ServingThread<'_, '_>, is_idle: bool) {
         // Other threads could drain what this one keeps while it serves a request.
         let most = if self.service.threads > 1 { 1 } else { LEAVING };
         if seat.leaving.is_empty() || (seat.leaving.len() < most && !is_idle) {
@@ -49,7 +49,7 @@ impl Worker {
             if peer.has_left() {
                 self.close(seat, peer);
             } else {
-                self.wait_for(data, (peer, Stage::Lingering), false);
+                self.wait_for(data, (peer, ConnectionStage::Lingering), false);
             }
         }
     }
@@ -57,20 +57,20 @@ impl Worker {
 
 /// Connections that are only drained, by their epoll data.
 #[derive(Default)]
-pub(crate) struct Lingering {
-    state: Mutex<State>,
+pub(crate) struct LingeringConnections {
+    state: Mutex<LingeringState>,
     /// There are some. Changed while `state` is locked.
     any: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
-    peers: BTreeMap<u64, Peer>,
+struct LingeringState {
+    peers: BTreeMap<u64, FastCgiConnection>,
     /// When those that have lingered long enough were looked for last.
     looked: Option<Instant>,
 }
 
-impl Lingering {
+impl LingeringConnections {
     /// Are there none? To be asked before each wait for events.
     pub(crate) fn is_empty(&self) -> bool {
         !self.any.load(Ordering::Relaxed)
@@ -83,7 +83,7 @@ impl Lingering {
 
     /// Adds a connection. Since a busy worker is never out of events, those that have lingered long
     /// enough are looked for here, too.
-    pub(crate) fn insert(&self, epoll: &Descriptor, data: u64, peer: Peer) {
+    pub(crate) fn insert(&self, epoll: &Descriptor, data: u64, peer: FastCgiConnection) {
         let mut state = self.state();
         let is_due = state.looked.is_some_and(|looked| running_clock::elapsed(looked) >= LOOK);
         state.looked.get_or_insert_with(running_clock::instant);
@@ -95,7 +95,7 @@ impl Lingering {
     }
 
     /// Takes a connection out, to go on with it.
-    pub(crate) fn remove(&self, data: u64) -> Option<Peer> {
+    pub(crate) fn remove(&self, data: u64) -> Option<FastCgiConnection> {
         if self.is_empty() {
             return None;
         }
@@ -106,7 +106,7 @@ impl Lingering {
     }
 
     /// Takes all connections out.
-    pub(crate) fn take_all(&self) -> BTreeMap<u64, Peer> {
+    pub(crate) fn take_all(&self) -> BTreeMap<u64, FastCgiConnection> {
         let mut state = self.state();
         self.any.store(false, Ordering::Relaxed);
         std::mem::take(&mut state.peers)
@@ -128,7 +128,7 @@ impl Lingering {
         }
     }
 
-    fn close_overdue(&self, state: &mut State, epoll: &Descriptor) {
+    fn close_overdue(&self, state: &mut LingeringState, epoll: &Descriptor) {
         let now = running_clock::instant();
         state.looked = Some(now);
         state.peers.retain(|_, peer| {
@@ -141,7 +141,7 @@ impl Lingering {
         self.any.store(!state.peers.is_empty(), Ordering::Relaxed);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LingeringState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

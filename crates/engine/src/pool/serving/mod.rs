@@ -8,9 +8,9 @@
 pub(crate) mod connection_limits;
 pub(crate) mod connection_queue;
 pub(crate) mod connections;
-pub(crate) mod extra_threads;
+pub(crate) mod worker_threads;
 pub(crate) mod lingering_close;
-pub(crate) mod request;
+pub(crate) mod requests;
 
 use std::{
     collections::BTreeMap,
@@ -60,11 +60,11 @@ use crate::{
     log::{Log, files, rate_limit},
     pool::{
         serving::{
-            connection_limits::Waits, connection_queue::Lookout, extra_threads::Helpers,
-            lingering_close::Lingering,
+            connection_limits::ConnectionLimits, connection_queue::QueueThread, worker_threads::WorkerThreads,
+            lingering_close::LingeringConnections,
         },
-        worker_limits::{Span, Then},
-        worker_status::{Board, Watched},
+        worker_limits::{WorkerLimits, LimitAction},
+        worker_status::{StatusDescriptors, WorkerStatus},
     },
     process::{
         Mask, Timers,
@@ -76,7 +76,7 @@ use crate::{
     run::Sockets,
     transport::{
         cgi::StandardError,
-        fastcgi::{Buffers, Peer},
+        fastcgi::{Buffers, FastCgiConnection},
     },
     wsgi::{Remembered, Server, Setting},
 };
@@ -122,7 +122,7 @@ pub(crate) fn run_alone(
     launch: &Launch,
     service: &Service,
     sockets: Sockets,
-    board: Board,
+    status: StatusDescriptors,
 ) -> PyResult<i32> {
     // Before loading: what changes from now on is noticed.
     let modules = Modules::of_lone_worker(launch, service);
@@ -136,14 +136,14 @@ pub(crate) fn run_alone(
             launch,
             service,
             sockets,
-            (board, 0),
+            (status, 0),
             (&Mask::now(), modules),
         ),
         Err(failure) => {
             let once = Service { max_requests: 1, threads: 1, ..service.clone() };
             let worker = Worker {
                 unfit: Some(failure),
-                ..Worker::new(launch, &once, sockets, Watched::new(board, 0, 1, 0)?)?
+                ..Worker::new(launch, &once, sockets, WorkerStatus::new(status, 0, 1, 0)?)?
             };
             process::unblock_signals(&Mask::none());
             Arc::new(worker).run_thread(&py.None().into_bound(py), 0);
@@ -160,16 +160,16 @@ pub(crate) fn run(
     launch: &Launch,
     service: &Service,
     sockets: Sockets,
-    (board, slot): (Board, u32),
+    (status, slot): (StatusDescriptors, u32),
     (mask, modules): (&Mask, Option<Modules>),
 ) -> PyResult<i32> {
-    let watched = Watched::new(board, slot, service.threads, launch.timeout_seconds)?;
+    let watched = WorkerStatus::new(status, slot, service.threads, launch.timeout_seconds)?;
     watched.listen(py)?;
     let worker = Worker { modules, ..Worker::new(launch, service, sockets, watched)? };
     let needed = worker.listeners.iter().map(|listener| listener.socket.as_fd());
     let needed = needed.chain([worker.epoll.as_fd(), worker._stop.as_fd(), worker.stopper.as_fd()]);
     let inventory = Inventory::of(
-        needed.chain(worker.lookout.iter().flat_map(|lookout| lookout.descriptors())),
+        needed.chain(worker.queue.iter().flat_map(|queue| queue.descriptors())),
     );
     let worker = Arc::new(Worker { inventory, ..worker });
     if let Some(entry) = worker.timers.after_loading() {
@@ -203,7 +203,7 @@ pub(crate) fn run(
     process::unblock_signals(&mask.of_worker());
     worker.start_missing(application);
     worker.run_thread(application, 0);
-    worker.end_helpers(py);
+    worker.end_threads(py);
     rate_limit::tell_all();
     // Its own words may not have reached the log: an application that closes one descriptor closes
     // others, too.
@@ -226,7 +226,7 @@ fn limit_of_drain(service: &Service) -> process::Limit {
 }
 
 /// One thread of a worker, and what it serves with.
-struct Seat<'a, 'py> {
+struct ServingThread<'a, 'py> {
     thread: u32,
     /// Python's name of the thread, if that is not the main thread.
     python_thread: Option<c_long>,
@@ -238,17 +238,17 @@ struct Seat<'a, 'py> {
     /// Events that have come together with the one that is dealt with; the last comes next.
     fetched: Vec<u64>,
     /// Connections whose last response is whole, which the web server is about to close.
-    leaving: Vec<(u64, Peer)>,
+    leaving: Vec<(u64, FastCgiConnection)>,
 }
 
 /// A socket that web servers connect to.
-struct Listener {
+struct ListeningSocket {
     socket: Descriptor,
     /// Its connections can be told not to wait for more before they send (`TCP_NODELAY`).
     is_tcp: bool,
 }
 
-impl Listener {
+impl ListeningSocket {
     fn new(socket: Descriptor) -> Self {
         let is_tcp = getsockname(&socket)
             .is_ok_and(|address| address.address_family() != AddressFamily::UNIX);
@@ -259,7 +259,7 @@ impl Listener {
 /// One worker process.
 struct Worker {
     epoll: Arc<Descriptor>,
-    listeners: Vec<Listener>,
+    listeners: Vec<ListeningSocket>,
     /// Readable when the worker is to end, and never read: every thread is to see it.
     _stop: Arc<Descriptor>,
     stopper: Descriptor,
@@ -274,11 +274,11 @@ struct Worker {
     serving: AtomicU32,
     timers: Timers,
     /// Connections that wait for more, by their epoll data, which is the order in which they came.
-    waiting: Arc<Mutex<BTreeMap<u64, Peer>>>,
+    waiting: Arc<Mutex<BTreeMap<u64, FastCgiConnection>>>,
     /// Gives them to other workers, if there may be any.
-    lookout: Option<Arc<Lookout>>,
+    queue: Option<Arc<QueueThread>>,
     /// Connections that are only drained, by their epoll data.
-    lingering: Lingering,
+    lingering: LingeringConnections,
     /// No descriptor has been free since then, in milliseconds of the monotonic clock; 0 if one
     /// was.
     cramped_since: AtomicU64,
@@ -286,17 +286,17 @@ struct Worker {
     stands_back: AtomicU64,
     next: AtomicU64,
     served: AtomicU64,
-    span: Span,
+    worker_limits: WorkerLimits,
     service: Service,
     setting: Setting,
     debug: bool,
     limits: Limits,
-    waits: Waits,
+    waits: ConnectionLimits,
     allowed: Option<Addresses>,
     /// mod_fcgid has started this process.
     is_of_fcgid: bool,
-    watched: Arc<Watched>,
-    helpers: Helpers,
+    watched: Arc<WorkerStatus>,
+    threads: WorkerThreads,
     ids: Ids,
     /// Why there is no application to be served.
     unfit: Option<Failure>,
@@ -309,7 +309,7 @@ impl Worker {
         launch: &Launch,
         service: &Service,
         sockets: Sockets,
-        watched: Arc<Watched>,
+        watched: Arc<WorkerStatus>,
     ) -> io::Result<Self> {
         let Sockets { listeners, handover } = sockets;
         let epoll = Arc::new(Descriptor::made(|| epoll::create(epoll::CreateFlags::CLOEXEC))?);
@@ -329,15 +329,15 @@ impl Worker {
         }
         let is_of_fcgid = handover.is_none() && listeners.iter().any(is_socket_of_fcgid);
         let waiting = Arc::<Mutex<_>>::default();
-        let lookout = handover
-            .map(|handover| Lookout::new(handover, &epoll, &waiting, &stop, service.threads))
+        let queue = handover
+            .map(|handover| QueueThread::new(handover, &epoll, &waiting, &stop, service.threads))
             .transpose()?;
-        let helpers = Helpers::new(&watched, service);
+        let threads = WorkerThreads::new(&watched, service);
         let conns = service.workers.max(1).saturating_mul(service.threads.max(1));
         Ok(Self {
             epoll,
             next: AtomicU64::new(first_connection(listeners.len())),
-            listeners: listeners.into_iter().map(Listener::new).collect(),
+            listeners: listeners.into_iter().map(ListeningSocket::new).collect(),
             _stop: stop,
             stopper,
             draining: AtomicBool::new(false),
@@ -347,28 +347,28 @@ impl Worker {
             serving: AtomicU32::new(0),
             timers: Timers::default(),
             waiting,
-            lookout,
-            lingering: Lingering::default(),
+            queue,
+            lingering: LingeringConnections::default(),
             cramped_since: AtomicU64::new(0),
             stands_back: AtomicU64::new(0),
             served: AtomicU64::new(0),
-            span: Span::new(service)?,
+            worker_limits: WorkerLimits::new(service)?,
             service: service.clone(),
             setting: setting(launch, service),
             debug: launch.debug,
             limits: Limits { max_reqs: Some(conns), ..Limits::default() },
-            waits: Waits::new(service),
+            waits: ConnectionLimits::new(service),
             allowed: allowed_addresses(launch),
             is_of_fcgid,
             watched,
-            helpers,
+            threads,
             ids: Ids::new(),
             unfit: None,
             modules: None,
         })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Peer>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, FastCgiConnection>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -376,7 +376,7 @@ impl Worker {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Waits for connections and serves them, until the worker is to end.
+    /// ConnectionLimits for connections and serves them, until the worker is to end.
     fn run_thread(self: &Arc<Self>, application: &Bound<'_, PyAny>, thread: u32) {
         let py = application.py();
         let server = match Server::new(py, self.setting.clone(), Arc::new(StandardError)) {
@@ -384,9 +384,9 @@ impl Worker {
             Err(error) => return error.print(py),
         };
         let python_thread =
-            if thread == 0 { None } else { crate::pool::serving::extra_threads::python_thread(py) };
+            if thread == 0 { None } else { crate::pool::serving::worker_threads::python_thread(py) };
         let (remembered, buffers, fetched) = (Remembered::default(), Vec::new(), Vec::new());
-        let seat = &mut Seat {
+        let seat = &mut ServingThread {
             thread,
             python_thread,
             application,
@@ -405,7 +405,7 @@ impl Worker {
                 }
             };
             self.look_after_leaving(seat, !matches!(next, Ok(Some(_))));
-            if self.helpers.are_missing() {
+            if self.threads.are_missing() {
                 self.start_missing(application);
             }
             rate_limit::tell_left_out();
@@ -434,7 +434,7 @@ impl Worker {
                 Ok(None) => {
                     self.take_inventory();
                     self.lingering.sweep(&self.epoll);
-                    self.go_on(seat.thread, self.span.now());
+                    self.go_on(seat.thread, self.worker_limits.now());
                     // A signal may have ended the wait. Handlers of the application's run here, and
                     // what they raise is theirs.
                     let log = Log::new("-", "(worker)");
@@ -471,7 +471,7 @@ impl Worker {
         let stands_back = self.stands_back.load(Ordering::Acquire);
         let due = self.waits.left();
         let patience = self
-            .span
+            .worker_limits
             .left()
             .into_iter()
             .chain(
@@ -479,12 +479,12 @@ impl Worker {
             )
             .chain(leaves.then_some(crate::pool::serving::lingering_close::TO_LEAVE))
             .chain(looks)
-            .chain(self.helpers.next_try())
+            .chain(self.threads.next_try())
             .chain(due)
             .chain((stands_back > 0).then_some(Duration::from_millis(A_MOMENT)))
             .chain(self.has_served.load(Ordering::Relaxed).then_some(TO_TAKE_INVENTORY))
             .min();
-        self.lookout.iter().for_each(|lookout| lookout.waits());
+        self.queue.iter().for_each(|queue| queue.waits());
         let mut wait = |patience: Option<Duration>| {
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             epoll::wait(&self.epoll, &mut events[..most], patience.as_ref())
@@ -493,7 +493,7 @@ impl Worker {
         let has_deadline = due.is_some() || !self.lingering.is_empty();
         let waited =
             if has_deadline { running_clock::wait(patience, wait) } else { wait(patience) };
-        self.lookout.iter().for_each(|lookout| lookout.works(events[0].data.u64()));
+        self.queue.iter().for_each(|queue| queue.works(events[0].data.u64()));
         // A thread that is about to serve a request may be away for long, and others of this
         // process wait for connections.
         if stands_back > 0 && (self.service.threads > 1 || now() >= stands_back) {
@@ -504,7 +504,7 @@ impl Worker {
             Ok(0) | Err(Errno::INTR) => Ok(None),
             Ok(count) => {
                 fetched.extend(events[..count].iter().rev().map(|event| event.data.u64()));
-                // The end first. Then new connections, for which the kernel has woken nobody else:
+                // The end first. LimitAction new connections, for which the kernel has woken nobody else:
                 // those that wait already go to other workers if they would have to wait for long.
                 fetched.sort_by_key(|data| {
                     (
@@ -542,12 +542,12 @@ impl Worker {
     }
 
     /// Does what follows from the worker's age, memory and requests.
-    fn go_on(&self, thread: u32, then: Then) {
+    fn go_on(&self, thread: u32, then: LimitAction) {
         match then {
-            Then::Serve => {}
-            Then::Tell(resident) => self.watched.tell_memory(thread, resident),
-            Then::End(_) if self.is_draining() => {}
-            Then::End(why) => {
+            LimitAction::Continue => {}
+            LimitAction::ReportMemory(resident) => self.watched.tell_memory(thread, resident),
+            LimitAction::Exit(_) if self.is_draining() => {}
+            LimitAction::Exit(why) => {
                 if self.unfit.is_none() {
                     let sentence =
                         format!("worker {} makes way for another: {why}", std::process::id());

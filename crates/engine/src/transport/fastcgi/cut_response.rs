@@ -7,7 +7,7 @@ use std::time::Duration;
 use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::transport::fastcgi::{Peer, incoming::send_at_once};
+use crate::transport::fastcgi::{FastCgiConnection, incoming::send_at_once};
 
 /// Eight bytes that are no record: there is no version 0. A web server that meets them gives the
 /// connection up, where the mere end of it counts as the end of a response for some.
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a web server is told that a response is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum CutStyle {
     /// By what is no record.
     Broken,
     /// The same, once it has read what came before.
@@ -31,7 +31,7 @@ pub(crate) enum Cut {
     Ended,
 }
 
-impl Cut {
+impl CutStyle {
     /// For a web server that calls itself `software`. `by_fcgid` if mod_fcgid has started this
     /// process.
     pub(crate) fn of(software: &[u8], by_fcgid: bool) -> Self {
@@ -45,10 +45,10 @@ impl Cut {
     }
 }
 
-impl Peer {
+impl FastCgiConnection {
     /// Ends the response of the request that was served last, which is not whole. Does nothing if
     /// no record can be begun.
-    pub(crate) fn cut(&self, cut: Cut) {
+    pub(crate) fn cut(&self, cut: CutStyle) {
         let socket = &self.shared.socket;
         let Some(current) =
             self.shared.incoming().current.filter(|current| current.is_between_records)
@@ -56,11 +56,11 @@ impl Peer {
             return;
         };
         let mut end = NO_RECORD.to_vec();
-        if cut == Cut::Ended {
+        if cut == CutStyle::Ended {
             let output = Output::new(current.id);
             end = output.end_of(Stream::Stdout).to_vec();
             end.extend(output.end_request(1, ProtocolStatus::RequestComplete));
-        } else if cut == Cut::BrokenLater {
+        } else if cut == CutStyle::BrokenLater {
             std::thread::sleep(PAUSE);
         }
         if matches!(poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&ROOM)), Ok(1..)) {

@@ -3,7 +3,7 @@
 //!
 //! A filter says nothing before its body is over, so the body is waited for and put aside before
 //! the application is called. The file comes straight from the connection then; what of it is in
-//! the way of a response is put aside, too.
+//! the way of a response is put spool, too.
 
 use std::{io, sync::Arc};
 
@@ -11,10 +11,10 @@ use crate::{
     process::forks::Descriptor,
     transport::{
         fastcgi::{
-            Peer, Shared,
+            FastCgiConnection, ConnectionShared,
             incoming::{Current, Incoming, log_broken},
         },
-        spool::Aside,
+        spool::Spool,
     },
     wsgi::BodySource,
 };
@@ -27,15 +27,15 @@ pub(super) struct FileInput {
     announced: u64,
     received: u64,
     pub(super) over: bool,
-    aside: Aside,
+    spool: Spool,
 }
 
 /// The file of a filter.
 pub(crate) struct File {
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionShared>,
 }
 
-impl Peer {
+impl FastCgiConnection {
     /// Is the request that was begun last one for a filter?
     pub(crate) fn is_for_filter(&self) -> bool {
         self.shared.incoming().filters
@@ -129,13 +129,13 @@ impl Incoming {
         match &mut self.file {
             Some(file) if current.stream_over => {
                 let count = file.allowed(content.len());
-                file.aside.push(&self.buffer[content.start..][..count])?;
+                file.spool.push(&self.buffer[content.start..][..count])?;
                 file.account(count);
             }
             _ => {
                 let count = current.allowed(content.len());
                 current.has_surplus |= count < content.len();
-                self.aside.push(&self.buffer[content.start..][..count])?;
+                self.spool.push(&self.buffer[content.start..][..count])?;
                 current.account(count);
             }
         }
@@ -160,9 +160,9 @@ impl Incoming {
         file: &mut FileInput,
         into: &mut [u8],
     ) -> io::Result<usize> {
-        let put_aside = file.aside.pop(into)?;
-        if put_aside > 0 {
-            return Ok(put_aside);
+        let spool_body = file.spool.pop(into)?;
+        if spool_body > 0 {
+            return Ok(spool_body);
         }
         loop {
             let allowed = file.allowed(into.len());

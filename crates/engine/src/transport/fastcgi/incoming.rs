@@ -22,8 +22,8 @@ use crate::{
     log::{Log, rate_limit::Kind},
     process::forks::Descriptor,
     transport::{
-        fastcgi::{Incomplete, Progress, filter::FileInput, lingering_close::Lingering},
-        spool::Aside,
+        fastcgi::{FastCgiRequest, Progress, filter::FileInput, lingering_close::LingeringClose},
+        spool::Spool,
     },
     wsgi::Interruptible,
 };
@@ -39,10 +39,10 @@ pub(super) struct Incoming {
     pub(super) protocol: Connection,
     pub(super) buffer: Vec<u8>,
     pub(super) unread: Range<usize>,
-    /// Body content at the front of the buffer that the application has not taken.
+    /// FastCgiBody content at the front of the buffer that the application has not taken.
     pub(super) content: Range<usize>,
-    /// Body content that came before that, while a response could not be sent.
-    pub(super) aside: Aside,
+    /// FastCgiBody content that came before that, while a response could not be sent.
+    pub(super) spool: Spool,
     /// The request that is coming has no body.
     pub(super) bodiless: bool,
     /// The request that is coming is one for a filter.
@@ -64,7 +64,7 @@ pub(super) struct Incoming {
     /// Since when there is a part of a request, by the clock of [`running_clock`].
     pub(super) begun: Option<u64>,
     /// The connection is only drained before it is closed.
-    pub(super) lingering: Option<Lingering>,
+    pub(super) lingering: Option<LingeringClose>,
 }
 
 /// The request that is served, and its body.
@@ -102,7 +102,7 @@ impl Incoming {
             buffer,
             unread: 0..0,
             content: 0..0,
-            aside: Aside::default(),
+            spool: Spool::default(),
             bodiless: false,
             filters: false,
             file: None,
@@ -128,13 +128,13 @@ impl Incoming {
     }
 
     /// Deals with what is buffered, up to the parameters of the next request.
-    pub(super) fn next_request(&mut self, socket: &Descriptor) -> io::Result<Option<Incomplete>> {
+    pub(super) fn next_request(&mut self, socket: &Descriptor) -> io::Result<Option<FastCgiRequest>> {
         while !self.unread.is_empty() {
             let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
             self.unread.start += step.consumed;
             match step.event {
                 None => break,
-                Some(Event::Params { id, params }) => return Ok(Some(Incomplete { id, params })),
+                Some(Event::Params { id, params }) => return Ok(Some(FastCgiRequest { id, params })),
                 Some(Event::BadParams { id, error }) => {
                     let log = Log::new(&request_id::new(), "(unreadable)");
                     kind_of_params(&error).entry(&log, || {
@@ -221,7 +221,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Looks for an abort, without waiting. What of the body is in the way is put aside, as long as
+    /// Looks for an abort, without waiting. What of the body is in the way is put spool, as long as
     /// that is little or may be more.
     pub(super) fn look(
         &mut self,
@@ -229,8 +229,8 @@ impl Incoming {
         current: &mut Current,
         may_put_aside: bool,
     ) -> io::Result<()> {
-        if (may_put_aside || self.aside.has_room(BUFFER)) && !self.inputs_over(current) {
-            self.put_aside_of(socket, current)?;
+        if (may_put_aside || self.spool.has_room(BUFFER)) && !self.inputs_over(current) {
+            self.spool_body_of(socket, current)?;
             return if current.aborted {
                 Err(io::ErrorKind::ConnectionAborted.into())
             } else {
@@ -306,21 +306,21 @@ impl Incoming {
         // The next read meets an error by itself.
         let _ = self.body_pending(socket);
         self.content.is_empty()
-            && self.aside.is_empty()
+            && self.spool.is_empty()
             && self.current.is_some_and(|current| current.stream_over && !current.aborted)
     }
 
-    /// Takes what is there of the body and puts it aside. Never waits.
-    pub(super) fn put_aside(&mut self, socket: &Descriptor) -> io::Result<()> {
+    /// Takes what is there of the body and puts it spool. Never waits.
+    pub(super) fn spool_body(&mut self, socket: &Descriptor) -> io::Result<()> {
         let Some(mut current) = self.current.take() else {
             return Ok(());
         };
-        let done = self.put_aside_of(socket, &mut current);
+        let done = self.spool_body_of(socket, &mut current);
         self.current = Some(current);
         done
     }
 
-    pub(super) fn put_aside_of(
+    pub(super) fn spool_body_of(
         &mut self,
         socket: &Descriptor,
         current: &mut Current,
@@ -348,9 +348,9 @@ impl Incoming {
         current: &mut Current,
         into: &mut [u8],
     ) -> io::Result<usize> {
-        let put_aside = self.aside.pop(into)?;
-        if put_aside > 0 {
-            return Ok(put_aside);
+        let spool_body = self.spool.pop(into)?;
+        if spool_body > 0 {
+            return Ok(spool_body);
         }
         loop {
             let allowed = current.allowed(into.len());

@@ -13,8 +13,8 @@ use rustix::{
 use wire::running_clock;
 
 use crate::transport::{
-    fastcgi::{Peer, Progress, incoming::Incoming},
-    spool::Aside,
+    fastcgi::{FastCgiConnection, Progress, incoming::Incoming},
+    spool::Spool,
 };
 
 /// How long the web server may send nothing.
@@ -30,14 +30,14 @@ const MOST: u64 = 1 << 30;
 const READS: usize = 32;
 
 /// How far a connection has come that is only drained.
-pub(super) struct Lingering {
+pub(super) struct LingeringClose {
     begun: Instant,
     heard: Instant,
     dropped: u64,
     is_whole: bool,
 }
 
-impl Lingering {
+impl LingeringClose {
     fn is_over(&self, now: Instant) -> bool {
         now.duration_since(self.heard) >= SILENCE
             || now.duration_since(self.begun) >= LONGEST
@@ -45,7 +45,7 @@ impl Lingering {
     }
 }
 
-impl Peer {
+impl FastCgiConnection {
     /// Is the connection only drained, and has been for long enough?
     pub(crate) fn has_lingered(&self, now: Instant) -> bool {
         self.shared.incoming().lingering.as_ref().is_some_and(|lingering| lingering.is_over(now))
@@ -68,10 +68,10 @@ impl Peer {
             return Progress::Close;
         }
         let now = running_clock::instant();
-        incoming.lingering = Some(Lingering { begun: now, heard: now, dropped: 0, is_whole });
+        incoming.lingering = Some(LingeringClose { begun: now, heard: now, dropped: 0, is_whole });
         incoming.unread = 0..0;
         incoming.content = 0..0;
-        incoming.aside = Aside::default();
+        incoming.spool = Spool::default();
         Progress::Wait
     }
 

@@ -6,16 +6,16 @@
 //! application's own bytes, which are not copied.
 //!
 //! mod_fcgid sends the whole body before it reads the first byte of the response. So, while a
-//! response cannot be sent, what comes of the body is put aside, where the application finds it
+//! response cannot be sent, what comes of the body is put spool, where the application finds it
 //! when it does read.
 
 mod cut_response;
-mod errors;
+mod error_records;
 mod filter;
 mod incoming;
 mod lingering_close;
 mod response;
-mod transfer;
+mod watched_socket;
 
 use std::{
     cell::Cell,
@@ -33,7 +33,7 @@ use rustix::{
 };
 
 pub(crate) use crate::transport::fastcgi::{
-    cut_response::Cut, errors::Copied, response::FastCgiResponse, transfer::Watched,
+    cut_response::CutStyle, error_records::CopiedErrors, response::FastCgiResponse, watched_socket::WatchedSocket,
 };
 use crate::{
     process::forks::{
@@ -41,7 +41,7 @@ use crate::{
     },
     transport::{
         fastcgi::incoming::{Current, Incoming, log_broken},
-        spool::Aside,
+        spool::Spool,
     },
     wsgi::{BodyLength, BodySource, Interruptible},
 };
@@ -51,17 +51,17 @@ use crate::{
 const FRESH: Duration = Duration::from_millis(500);
 
 /// A connection from a web server.
-pub(crate) struct Peer {
-    shared: Arc<Shared>,
+pub(crate) struct FastCgiConnection {
+    shared: Arc<ConnectionShared>,
     opened: Instant,
 }
 
-/// Most times that [`Peer::advance`] reads before others have their turn.
+/// Most times that [`FastCgiConnection::advance`] reads before others have their turn.
 const READS: usize = 64;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum ConnectionStage {
     /// For its first byte; another connection may not be closed for it yet if it is fresh.
     Silent { fresh: bool },
     /// For the rest of the start of a request.
@@ -77,7 +77,7 @@ pub(crate) enum Stage {
     Lingering,
 }
 
-struct Shared {
+struct ConnectionShared {
     socket: Descriptor,
     incoming: Mutex<Incoming>,
 }
@@ -90,25 +90,25 @@ pub(crate) enum Progress {
     /// Nothing more can be done before more comes.
     Wait,
     /// A request is to be served.
-    Request(Incomplete),
+    Request(FastCgiRequest),
     /// It is to be closed.
     Close,
 }
 
 /// A request whose parameters are here.
-pub(crate) struct Incomplete {
+pub(crate) struct FastCgiRequest {
     /// Its name on the connection.
     pub(crate) id: RequestId,
     /// Its parameters.
     pub(crate) params: Params,
 }
 
-impl Peer {
+impl FastCgiConnection {
     /// The connection on `socket`, with the buffers of one that is over.
     pub(crate) fn new(socket: Descriptor, limits: Limits, buffers: Option<Buffers>) -> Self {
         let incoming = buffers.map_or_else(|| Incoming::new(limits), |buffers| buffers.0);
         Self {
-            shared: Arc::new(Shared { socket, incoming: Mutex::new(incoming) }),
+            shared: Arc::new(ConnectionShared { socket, incoming: Mutex::new(incoming) }),
             opened: Instant::now(),
         }
     }
@@ -126,13 +126,13 @@ impl Peer {
     }
 
     /// What it waits for.
-    pub(crate) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> ConnectionStage {
         let incoming = self.shared.incoming();
         match incoming.begun {
-            _ if incoming.lingering.is_some() => Stage::Lingering,
-            Some(since) => Stage::Begun { since, held: incoming.protocol.held() },
-            None if incoming.heard => Stage::Idle,
-            None => Stage::Silent { fresh: self.opened.elapsed() < FRESH },
+            _ if incoming.lingering.is_some() => ConnectionStage::Lingering,
+            Some(since) => ConnectionStage::Begun { since, held: incoming.protocol.held() },
+            None if incoming.heard => ConnectionStage::Idle,
+            None => ConnectionStage::Silent { fresh: self.opened.elapsed() < FRESH },
         }
     }
 
@@ -208,14 +208,14 @@ impl Peer {
         }
     }
 
-    /// Body and response of the request `id`, whose body reaches as far as `length` says. What
+    /// FastCgiBody and response of the request `id`, whose body reaches as far as `length` says. What
     /// waits for the web server waits no longer than `interruptible` says.
     pub(crate) fn begin(
         &self,
         id: RequestId,
         length: BodyLength,
         interruptible: Interruptible,
-    ) -> (Body, FastCgiResponse) {
+    ) -> (FastCgiBody, FastCgiResponse) {
         let left = match length {
             BodyLength::Exactly(length) => Some(length),
             // Without a length the end of the stream is the end of the body.
@@ -223,7 +223,7 @@ impl Peer {
         };
         let mut incoming = self.shared.incoming();
         incoming.has_served = true;
-        incoming.aside = Aside::default();
+        incoming.spool = Spool::default();
         incoming.file = None;
         incoming.interruptible = Some(interruptible);
         // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
@@ -253,14 +253,14 @@ impl Peer {
             stuck: Cell::new(false),
             looked: None,
         };
-        (Body { shared: self.shared.clone() }, response)
+        (FastCgiBody { shared: self.shared.clone() }, response)
     }
 
     /// Whether the request that was served last has left the connection usable.
     pub(crate) fn after_request(&self) -> Progress {
         let mut incoming = self.shared.incoming();
         match incoming.current.take() {
-            // Cut.
+            // CutStyle.
             Some(_) => self.linger(&mut incoming, false),
             None if incoming.protocol.must_close() => {
                 let is_whole = incoming.has_come_whole;
@@ -281,7 +281,7 @@ impl Peer {
     }
 }
 
-impl Shared {
+impl ConnectionShared {
     /// The socket, if this process may write to it.
     fn socket_of_ours(&self) -> io::Result<&Descriptor> {
         forks::refuse_child().map(|()| &self.socket)
@@ -299,11 +299,11 @@ impl Shared {
 }
 
 /// The body of a request.
-pub(crate) struct Body {
-    shared: Arc<Shared>,
+pub(crate) struct FastCgiBody {
+    shared: Arc<ConnectionShared>,
 }
 
-impl BodySource for Body {
+impl BodySource for FastCgiBody {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let socket = self.shared.socket_of_ours()?;
         let mut incoming = self.shared.incoming();

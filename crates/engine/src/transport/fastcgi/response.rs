@@ -15,8 +15,8 @@ use crate::{
     log::Transcript,
     transport::{
         LOOK,
-        fastcgi::{Shared, incoming::await_socket},
-        spool::Aside,
+        fastcgi::{ConnectionShared, incoming::await_socket},
+        spool::Spool,
     },
     wsgi::ResponseSink,
 };
@@ -36,7 +36,7 @@ const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The response to a request.
 pub(crate) struct FastCgiResponse {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ConnectionShared>,
     pub(super) output: Output,
     /// Content that the record which is being sent still lacks.
     pub(super) in_record: usize,
@@ -105,7 +105,7 @@ impl FastCgiResponse {
     }
 
     /// Fails if the web server has aborted the request, or has gone. An abort that stands behind
-    /// much body which nobody reads is seen only if that may be put aside.
+    /// much body which nobody reads is seen only if that may be put spool.
     fn look_for_abort(&mut self, may_put_aside: bool) -> io::Result<()> {
         if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return Ok(());
@@ -135,7 +135,7 @@ impl FastCgiResponse {
     }
 }
 
-fn clear_way(shared: &Shared) -> io::Result<()> {
+fn clear_way(shared: &ConnectionShared) -> io::Result<()> {
     let socket = shared.socket_of_ours()?;
     loop {
         let (pending, request, limit) = {
@@ -149,7 +149,7 @@ fn clear_way(shared: &Shared) -> io::Result<()> {
         let events = if pending { EITHER } else { PollFlags::OUT };
         let ready = await_socket(socket, events, request.as_ref(), limit)?;
         if ready.contains(PollFlags::IN) {
-            shared.incoming().put_aside(socket)?;
+            shared.incoming().spool_body(socket)?;
         }
         if ready != PollFlags::IN {
             return Ok(());
@@ -288,7 +288,7 @@ impl ResponseSink for FastCgiResponse {
         let Some(mut current) = incoming.current.take() else {
             return Ok(());
         };
-        incoming.aside = Aside::default();
+        incoming.spool = Spool::default();
         // Of a record whose content has not come whole the rest is surplus, too.
         let is_within_record =
             incoming.protocol.expected().is_some_and(|it| it.input == Input::Stdin);
@@ -323,7 +323,7 @@ impl ResponseSink for FastCgiResponse {
             incoming.has_come_whole = incoming.inputs_over(&current);
             incoming.protocol.finish(current.id);
         } else {
-            // Cut: what is left of the request stays, and with it the connection is closed.
+            // CutStyle: what is left of the request stays, and with it the connection is closed.
             current.is_between_records = self.in_record == 0 && sent.is_ok();
             incoming.current = Some(current);
         }

@@ -13,22 +13,22 @@ use crate::{
     log::{Log, Transcript},
     pool::{
         access_log::{
-            Account, {self},
+            AccessRecord, {self},
         },
         filter,
-        serving::{Seat, Worker},
+        serving::{ServingThread, Worker},
     },
     process::Serving,
-    transport::fastcgi::{Copied, Cut, Incomplete, Peer},
+    transport::fastcgi::{CopiedErrors, CutStyle, FastCgiRequest, FastCgiConnection},
     wsgi::{BadVariable, BodyLength, Exchange, Known, Outcome, Response, Twice, Variables, refuse},
 };
 
 impl Worker {
-    pub(crate) fn serve(&self, seat: &mut Seat<'_, '_>, peer: &Peer, request: Incomplete) {
+    pub(crate) fn serve(&self, seat: &mut ServingThread<'_, '_>, peer: &FastCgiConnection, request: FastCgiRequest) {
         let py = seat.application.py();
         let _serving = self.watched.is_alone().then(Serving::begin);
         self.serving.fetch_add(1, Ordering::Relaxed);
-        let Incomplete { id, params } = request;
+        let FastCgiRequest { id, params } = request;
         // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web
         // servers let later settings win). Go's HTTP server says -1 of a body whose length it does
         // not know, and Caddy hands it on. The stream has an end of its own (FastCGI 1.0, 5.3).
@@ -40,7 +40,7 @@ impl Worker {
         let log = self.log(&variables, &params);
         let about = log.clone();
         let interruptible = self.watched.interruptible(seat.python_thread);
-        let account = Account::open(log.request_id());
+        let record = AccessRecord::open(log.request_id());
         self.watched.begin(seat.thread, log.line(), &interruptible);
         let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
@@ -50,7 +50,7 @@ impl Worker {
         let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
         let data = peer.file(*length.as_ref().unwrap_or(&None));
         let bad_data = length.err();
-        let mut sink = access_log::observed(account.as_ref(), sink.with_errors(transcript.clone()));
+        let mut sink = access_log::observed(record.as_ref(), sink.with_errors(transcript.clone()));
         let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
         let refused = match &variables {
             _ if params.with_nul().is_some() => Some(
@@ -70,8 +70,8 @@ impl Worker {
                     body: Box::new(body),
                     data: data.map(|data| Box::new(data) as _),
                     response: sink,
-                    errors: transcript.map(|transcript| Arc::new(Copied(transcript)) as _),
-                    form: ResponseFormat::FastCgi,
+                    errors: transcript.map(|transcript| Arc::new(CopiedErrors(transcript)) as _),
+                    form: Form::FastCgi,
                     log,
                     interruptible,
                 };
@@ -80,7 +80,7 @@ impl Worker {
                     Outcome::Abandoned => self.watched.count_abandoned(),
                     Outcome::Cut => {
                         let software = params.get(b"SERVER_SOFTWARE").unwrap_or_default();
-                        py.detach(|| peer.cut(Cut::of(software, self.is_of_fcgid)));
+                        py.detach(|| peer.cut(CutStyle::of(software, self.is_of_fcgid)));
                     }
                 }
             }
@@ -93,8 +93,8 @@ impl Worker {
                 }
             }
         }
-        if let Some(account) = account {
-            account.close(py, &params);
+        if let Some(record) = record {
+            record.close(py, &params);
         }
         self.watched.end(py, seat.thread);
         if self.is_draining() {

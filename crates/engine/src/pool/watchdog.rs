@@ -18,7 +18,7 @@ use wire::{
 
 use crate::{
     log::Log,
-    pool::worker_status::Watched,
+    pool::worker_status::WorkerStatus,
     process::{
         fork,
         threads::{
@@ -31,10 +31,10 @@ use crate::{
 const STACK: Stack = Stack::of_bytes(256 * 1024);
 
 /// The thread, once it was started.
-pub(crate) struct Overseer(Arc<Shared>);
+pub(crate) struct Watchdog(Arc<WatchdogState>);
 
-struct Shared {
-    watched: Arc<Watched>,
+struct WatchdogState {
+    watched: Arc<WorkerStatus>,
     slow: Option<Duration>,
     timeout: Option<Duration>,
     /// The thread is to end.
@@ -42,14 +42,14 @@ struct Shared {
     bell: Condvar,
 }
 
-impl Overseer {
+impl Watchdog {
     /// For a worker without a supervisor whose requests have one of these limits.
-    pub(crate) fn new(watched: &Arc<Watched>, slow: Option<Duration>) -> Option<Self> {
+    pub(crate) fn new(watched: &Arc<WorkerStatus>, slow: Option<Duration>) -> Option<Self> {
         let timeout = watched.timeout();
         let is_needed = watched.is_alone() && (slow.is_some() || timeout.is_some());
         is_needed.then(|| {
             let (over, bell) = (Mutex::new(false), Condvar::new());
-            Self(Arc::new(Shared { watched: watched.clone(), slow, timeout, over, bell }))
+            Self(Arc::new(WatchdogState { watched: watched.clone(), slow, timeout, over, bell }))
         })
     }
 
@@ -59,7 +59,7 @@ impl Overseer {
     /// If there can be no more threads.
     pub(crate) fn start(&self) -> io::Result<()> {
         let shared = self.0.clone();
-        fork::without_signals(|| threads::start("wsgate-overseer", STACK, move || shared.oversee()))
+        fork::without_signals(|| threads::start("wsgate-watchdog", STACK, move || shared.watch_requests()))
             .map(drop)
     }
 
@@ -70,8 +70,8 @@ impl Overseer {
     }
 }
 
-impl Shared {
-    fn oversee(&self) {
+impl WatchdogState {
+    fn watch_requests(&self) {
         let scoreboard = self.watched.scoreboard();
         let mut watch = OverdueWatch::new(self.slow, self.timeout, scoreboard.lines());
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);

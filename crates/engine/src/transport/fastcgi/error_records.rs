@@ -17,9 +17,9 @@ use crate::{
 };
 
 /// What an application writes to `wsgi.errors`, with a copy for the web server.
-pub(crate) struct Copied(pub(crate) Arc<Transcript>);
+pub(crate) struct CopiedErrors(pub(crate) Arc<Transcript>);
 
-impl ErrorSink for Copied {
+impl ErrorSink for CopiedErrors {
     fn write(&self, bytes: &[u8]) {
         log::write_all(bytes);
         self.0.add(bytes);

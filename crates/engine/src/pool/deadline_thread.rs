@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use wire::running_clock;
 
 use crate::{
-    pool::worker_status::Watched,
+    pool::worker_status::WorkerStatus,
     process::{
         fork,
         threads::{
@@ -30,25 +30,25 @@ use crate::{
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A thread that keeps the time, once it was started.
-pub(crate) struct Timekeeper {
-    shared: Arc<Shared>,
+pub(crate) struct DeadlineThread {
+    shared: Arc<DeadlineState>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
-    watched: Arc<Watched>,
+struct DeadlineState {
+    watched: Arc<WorkerStatus>,
     /// The thread is to end.
     over: Mutex<bool>,
     bell: Condvar,
 }
 
-impl Timekeeper {
+impl DeadlineThread {
     /// For a worker with so many threads; nothing if it needs none.
-    pub(crate) fn new(watched: &Arc<Watched>, threads: u32) -> Option<Self> {
+    pub(crate) fn new(watched: &Arc<WorkerStatus>, threads: u32) -> Option<Self> {
         let is_needed = watched.has_timeout() && threads > 1;
         is_needed.then(|| {
             let shared =
-                Shared { watched: watched.clone(), over: Mutex::new(false), bell: Condvar::new() };
+                DeadlineState { watched: watched.clone(), over: Mutex::new(false), bell: Condvar::new() };
             Self { shared: Arc::new(shared), thread: Mutex::new(None) }
         })
     }
@@ -60,7 +60,7 @@ impl Timekeeper {
     pub(crate) fn start(&self, stack: Stack) -> io::Result<()> {
         let shared = self.shared.clone();
         let thread = fork::without_signals(|| {
-            threads::start("wsgate-timekeeper", stack, move || shared.keep_time())
+            threads::start("wsgate-deadline", stack, move || shared.interrupt_late_requests())
         })?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
@@ -77,8 +77,8 @@ impl Timekeeper {
     }
 }
 
-impl Shared {
-    fn keep_time(&self) {
+impl DeadlineState {
+    fn interrupt_late_requests(&self) {
         let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*over {
             let pause = self.watched.until_next_deadline().max(LEAST_PAUSE);

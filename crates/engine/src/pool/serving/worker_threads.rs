@@ -17,7 +17,7 @@ use wire::launch::Service;
 
 use crate::{
     pool::{
-        interrupts::Timekeeper, lone_worker::Overseer, serving::Worker, worker_status::Watched,
+        deadline_thread::DeadlineThread, watchdog::Watchdog, serving::Worker, worker_status::WorkerStatus,
     },
     process::threads::{
         Missing, Stack, {self},
@@ -26,44 +26,44 @@ use crate::{
 };
 
 /// What a worker starts a thread for.
-enum Helper {
+enum ThreadRole {
     /// Serves requests, under this number.
     Follower(u32),
     /// Interrupts requests.
-    Timekeeper,
+    DeadlineThread,
     /// Ends what takes too long, where there is no supervisor.
-    Overseer,
+    Watchdog,
 }
 
 /// The threads of a worker beside its main thread.
-pub(crate) struct Helpers {
-    missing: Missing<Helper>,
+pub(crate) struct WorkerThreads {
+    missing: Missing<ThreadRole>,
     /// Some are missing. To be asked at every request.
     are_missing: AtomicBool,
     followers: Mutex<Vec<JoinHandle<()>>>,
-    timekeeper: Option<Timekeeper>,
-    overseer: Option<Overseer>,
+    deadline_thread: Option<DeadlineThread>,
+    watchdog: Option<Watchdog>,
 }
 
-impl Helpers {
+impl WorkerThreads {
     /// For a worker of `service`. None is started yet.
-    pub(crate) fn new(watched: &Arc<Watched>, service: &Service) -> Self {
+    pub(crate) fn new(watched: &Arc<WorkerStatus>, service: &Service) -> Self {
         let threads = service.threads;
-        let timekeeper = Timekeeper::new(watched, threads);
+        let deadline_thread = DeadlineThread::new(watched, threads);
         let slow =
             Some(service.slow_seconds).filter(|&seconds| seconds > 0).map(Duration::from_secs);
-        let overseer = Overseer::new(watched, slow);
-        let followers = (1..threads).map(Helper::Follower);
+        let watchdog = Watchdog::new(watched, slow);
+        let followers = (1..threads).map(ThreadRole::Follower);
         let missing: Vec<_> = followers
-            .chain(timekeeper.iter().map(|_| Helper::Timekeeper))
-            .chain(overseer.iter().map(|_| Helper::Overseer))
+            .chain(deadline_thread.iter().map(|_| ThreadRole::DeadlineThread))
+            .chain(watchdog.iter().map(|_| ThreadRole::Watchdog))
             .collect();
         Self {
             are_missing: AtomicBool::new(!missing.is_empty()),
             missing: Missing::new(missing),
             followers: Mutex::default(),
-            timekeeper,
-            overseer,
+            deadline_thread,
+            watchdog,
         }
     }
 
@@ -86,11 +86,11 @@ impl Worker {
         }
         let stack = Stack::of_python(application.py());
         let left = self.helpers.missing.try_again(|helper| match helper {
-            Helper::Follower(thread) => self.start_follower(application, *thread, stack),
-            Helper::Timekeeper => {
-                self.helpers.timekeeper.iter().try_for_each(|timekeeper| timekeeper.start(stack))
+            ThreadRole::Follower(thread) => self.start_follower(application, *thread, stack),
+            ThreadRole::DeadlineThread => {
+                self.helpers.deadline_thread.iter().try_for_each(|deadline_thread| deadline_thread.start(stack))
             }
-            Helper::Overseer => self.helpers.overseer.iter().try_for_each(Overseer::start),
+            ThreadRole::Watchdog => self.helpers.watchdog.iter().try_for_each(Watchdog::start),
         });
         if let Some(left) = left {
             self.helpers.are_missing.store(left > 0, Ordering::Relaxed);
@@ -132,8 +132,8 @@ impl Worker {
         }
     }
 
-    /// Waits until all threads have come to their ends, which the main thread's has made them do.
-    pub(crate) fn end_helpers(&self, py: Python<'_>) {
+    /// ConnectionLimits until all threads have come to their ends, which the main thread's has made them do.
+    pub(crate) fn end_threads(&self, py: Python<'_>) {
         let next = || self.helpers.followers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         // They need the interpreter for it. One of them may be starting another.
         py.detach(|| {
@@ -141,9 +141,9 @@ impl Worker {
                 drop(follower.join());
             }
         });
-        self.helpers.timekeeper.iter().for_each(|timekeeper| timekeeper.end(py));
-        self.helpers.overseer.iter().for_each(Overseer::end);
-        self.lookout.iter().for_each(|lookout| lookout.end());
+        self.helpers.deadline_thread.iter().for_each(|deadline_thread| deadline_thread.end(py));
+        self.helpers.watchdog.iter().for_each(Watchdog::end);
+        self.queue.iter().for_each(|queue| queue.end());
     }
 }
 

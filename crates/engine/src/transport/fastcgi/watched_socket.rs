@@ -14,19 +14,19 @@ use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
     process::forks::Descriptor,
-    transport::fastcgi::{FRESH, Peer, Shared},
+    transport::fastcgi::{FRESH, FastCgiConnection, ConnectionShared},
 };
 
 /// Keeps the socket of a connection open while it is watched.
-pub(crate) struct Watched(Arc<Shared>);
+pub(crate) struct WatchedSocket(Arc<ConnectionShared>);
 
-impl AsFd for Watched {
+impl AsFd for WatchedSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.socket.as_fd()
     }
 }
 
-impl Peer {
+impl FastCgiConnection {
     /// The same connection as it was in the worker that has given it away.
     pub(crate) fn with_history(self, history: ConnectionHistory) -> Self {
         self.shared.incoming().heard = history == ConnectionHistory::Used;
@@ -67,7 +67,7 @@ impl Peer {
     }
 
     /// To be watched beside the worker's own look at it.
-    pub(crate) fn watched(&self) -> Watched {
-        Watched(self.shared.clone())
+    pub(crate) fn watched(&self) -> WatchedSocket {
+        WatchedSocket(self.shared.clone())
     }
 }
