@@ -18,7 +18,6 @@ use diagnostics::{
     message::{Code, LogMessage},
 };
 use fastcgi_server::{
-    Input,
     bodies::{EndRequest, ProtocolStatus, Role},
     client::{Connection, Error, Event, Request},
     record::UnknownVersion,
@@ -269,9 +268,9 @@ impl Exchange {
             LogMessage::error(Code::BadSetting, format!("the request body cannot be read: {error}"))
                 .hint("check the file of --data")
         })?;
-        Request::new(ID).append_input(Input::Stdin, &piece, &mut self.out);
-        if piece.len() < MAX_RECORD_BYTES {
-            Request::new(ID).append_end_of_input(Input::Stdin, &mut self.out);
+        Request::new(ID).append_stdin(&piece, &mut self.out);
+        if piece.len() < PIECE {
+            Request::new(ID).append_end_of_stdin(&mut self.out);
             self.body = None;
         }
         Ok(())

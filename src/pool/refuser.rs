@@ -182,11 +182,6 @@ impl Refusal {
 
     fn answer(&mut self, event: Event<'_>, detail: Option<&str>, refused: &mut Vec<Request>) {
         match event {
-            // Nothing may be said before the end of its body (FastCGI 1.0, 6.4).
-            Event::Begin { id, role, .. } if role.has_data() => {
-                self.protocol.refuse(id, ProtocolStatus::Overloaded).append_to(&mut self.response);
-                self.stage = Stage::Writes;
-            }
             Event::Params { id, params } => {
                 let request = described(&params);
                 self.respond(id, &request, detail);
@@ -208,11 +203,7 @@ impl Refusal {
                 self.response.extend_from_slice(&ending);
                 self.stage = Stage::Writes;
             }
-            Event::Begin { .. }
-            | Event::Stdin { .. }
-            | Event::StdinEnd { .. }
-            | Event::Data { .. }
-            | Event::DataEnd { .. } => {}
+            Event::Begin { .. } | Event::Stdin { .. } | Event::StdinEnd { .. } => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use fastcgi_server::{Input, RequestId, bodies::Role, client::Request};
+use fastcgi_server::{RequestId, bodies::Role, client::Request};
 
 /// Parameters that nginx sends for a small page, without those that depend on the request.
 const PARAMETERS: [(&str, &str); 19] = [
@@ -75,16 +75,16 @@ impl Prepared {
         let all = post.unwrap_or(0);
         let mut again = Vec::new();
         for _ in 0..AT_ONCE {
-            request.append_input(Input::Stdin, &piece, &mut again);
+            request.append_stdin(&piece, &mut again);
         }
         let mut last = Vec::new();
         let mut rest = all % (PIECE * AT_ONCE);
         while rest > 0 {
             let length = rest.min(PIECE);
-            request.append_input(Input::Stdin, &piece[..length], &mut last);
+            request.append_stdin(&piece[..length], &mut last);
             rest -= length;
         }
-        request.append_end_of_input(Input::Stdin, &mut last);
+        request.append_end_of_stdin(&mut last);
         let times = all / (PIECE * AT_ONCE);
         if times == 0 {
             first.append(&mut last);

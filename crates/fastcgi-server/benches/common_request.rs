@@ -12,9 +12,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use fastcgi_server::{
-    Connection, Event, Input, Limits, Output, RequestId, Stream, bodies::Role, client,
-};
+use fastcgi_server::{Connection, Event, Limits, Output, RequestId, Stream, bodies::Role, client};
 
 const ROUNDS: usize = 100;
 const REQUESTS: u32 = 10_000;
@@ -60,7 +58,7 @@ fn main() {
     let request = client::Request::new(RequestId::MIN);
     request.append_begin(Role::Responder, true, &mut input);
     request.append_params(PARAMS, &mut input).unwrap();
-    request.append_end_of_input(Input::Stdin, &mut input);
+    request.append_end_of_stdin(&mut input);
     println!("a request of {} bytes with {} parameters", input.len(), PARAMS.len());
 
     let mut connection = Connection::new(Limits::default());

@@ -86,17 +86,12 @@ fn serve(mut socket: TcpStream) -> Result<(), Box<dyn Error>> {
                     );
                     connection.finish(id);
                 }
-                // This program answers requests; it neither lets them pass nor filters files.
-                Some(Event::Begin { id, role, .. }) if !role.has_stdin() || role.has_data() => {
+                // This program is a responder and not an authorizer.
+                Some(Event::Begin { id, role, .. }) if !role.has_stdin() => {
                     connection.refuse(id, ProtocolStatus::UnknownRole).append_to(&mut out);
                 }
                 Some(Event::Response(response)) => response.append_to(&mut out),
-                Some(
-                    Event::Begin { .. }
-                    | Event::Stdin { .. }
-                    | Event::Data { .. }
-                    | Event::DataEnd { .. },
-                ) => {}
+                Some(Event::Begin { .. } | Event::Stdin { .. }) => {}
             }
         }
         socket.write_all(&out)?;

@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-/// What the web server wants of the application (FastCGI 1.0, 6).
+/// What the web server asks the application to do (FastCGI 1.0, 6).
+///
+/// `FCGI_FILTER` (6.4) is missing: no web server sends it, and a request for it is refused with
+/// [`ProtocolStatus::UnknownRole`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// `FCGI_RESPONDER`: the application answers a request, as a CGI program does (6.2).
@@ -15,8 +18,6 @@ pub enum Role {
     /// parameters and no other input; a response of status 200 means "pass", and its `Variable-`
     /// headers go with the request.
     Authorizer,
-    /// `FCGI_FILTER`: a responder with a file of the web server's as a second input (6.4).
-    Filter,
 }
 
 /// Bits of `FCGI_BEGIN_REQUEST` (FastCGI 1.0, 5.1). Bits without a meaning are kept and ignored.
@@ -67,12 +68,11 @@ pub struct UnknownType {
 }
 
 impl Role {
-    /// The role with this number; `None` if the protocol gives it no meaning.
+    /// The role with this number; `None` if it is not known.
     pub const fn from_number(number: u16) -> Option<Self> {
         match number {
             1 => Some(Self::Responder),
             2 => Some(Self::Authorizer),
-            3 => Some(Self::Filter),
             _ => None,
         }
     }
@@ -82,18 +82,12 @@ impl Role {
         match self {
             Self::Responder => 1,
             Self::Authorizer => 2,
-            Self::Filter => 3,
         }
     }
 
     /// Whether `FCGI_STDIN` is an input of the role.
     pub const fn has_stdin(self) -> bool {
-        matches!(self, Self::Responder | Self::Filter)
-    }
-
-    /// Whether `FCGI_DATA` is an input of the role.
-    pub const fn has_data(self) -> bool {
-        matches!(self, Self::Filter)
+        matches!(self, Self::Responder)
     }
 }
 
@@ -214,9 +208,9 @@ mod tests {
 
     #[test]
     fn f22_begin_request_is_role_flags_and_five_reserved_bytes() {
-        let body = BeginRequest::new(Role::Filter, true);
-        assert_eq!(body.to_bytes(), [0, 3, 1, 0, 0, 0, 0, 0]);
-        assert_eq!(BeginRequest::from_bytes(&[0, 3, 1, 9, 9, 9, 9, 9]), body);
+        let body = BeginRequest::new(Role::Authorizer, true);
+        assert_eq!(body.to_bytes(), [0, 2, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(BeginRequest::from_bytes(&[0, 2, 1, 9, 9, 9, 9, 9]), body);
         assert_eq!(BeginRequest::from_bytes(&[1, 1, 0, 0, 0, 0, 0, 0]).role_number, 0x0101);
     }
 
@@ -227,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn f23_three_roles_have_a_meaning_and_no_other_number_has() {
+    fn f23_responder_and_authorizer_are_known_and_no_other_number_is() {
         for number in 0..=0xffff {
-            assert_eq!(Role::from_number(number).is_some(), (1..=3).contains(&number));
+            assert_eq!(Role::from_number(number).is_some(), (1..=2).contains(&number));
             assert!(Role::from_number(number).is_none_or(|role| role.to_number() == number));
         }
     }

@@ -7,7 +7,6 @@ use std::{error, fmt};
 
 use crate::{
     bodies::{BeginRequest, EndRequest, Role, UnknownType},
-    events::Input,
     frames::Frames,
     pairs::{self, Unwritable},
     reader::Reader,
@@ -15,8 +14,8 @@ use crate::{
     values::Values,
 };
 
-/// Makes the records of one request, in this order: begin, parameters, `FCGI_STDIN` and its end
-/// unless the role is authorizer, `FCGI_DATA` and its end if it is filter (FastCGI 1.0, 6).
+/// Makes the records of one request, in this order: begin, parameters, and `FCGI_STDIN` and its end
+/// unless the role is authorizer (FastCGI 1.0, 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     id: RequestId,
@@ -157,20 +156,20 @@ impl Request {
         Ok(())
     }
 
-    /// The records that the next `length` bytes of `input` take; none if there are no bytes.
-    pub const fn frames(&self, input: Input, length: usize) -> Frames {
-        Frames::new(input.record_type(), self.id, false, length)
+    /// The records that the next `length` bytes of the body take; none if there are no bytes.
+    pub const fn frames(&self, length: usize) -> Frames {
+        Frames::new(RecordType::Stdin, self.id, false, length)
     }
 
-    /// Writes the next `content` of `input` behind `out`, in as many records as it takes; nothing
-    /// if it is empty.
-    pub fn append_input(&self, input: Input, content: &[u8], out: &mut Vec<u8>) {
-        self.append_stream(input.record_type(), content, out);
+    /// Appends the next `content` of the body to `out`, in as many records as necessary; nothing if
+    /// `content` is empty.
+    pub fn append_stdin(&self, content: &[u8], out: &mut Vec<u8>) {
+        self.append_stream(RecordType::Stdin, content, out);
     }
 
-    /// Writes the record that ends `input` behind `out`.
-    pub fn append_end_of_input(&self, input: Input, out: &mut Vec<u8>) {
-        self.append_end_of(input.record_type(), out);
+    /// Appends the record that ends the body to `out`.
+    pub fn append_end_of_stdin(&self, out: &mut Vec<u8>) {
+        self.append_end_of(RecordType::Stdin, out);
     }
 
     /// Writes `FCGI_ABORT_REQUEST` behind `out` (FastCGI 1.0, 5.4).

@@ -34,9 +34,8 @@ pub enum Event<'i> {
         /// [`Connection::must_close`](crate::Connection::must_close) keeps account of this.
         keep_connection: bool,
     },
-    /// All parameters are here, and the response may begin (FastCGI 1.0, 5.2 and 6.2). A filter
-    /// waits for [`Event::StdinEnd`] before it sends anything (6.4). For an authorizer the input is
-    /// over (6.3).
+    /// All parameters have arrived, and the response may begin (FastCGI 1.0, 5.2 and 6.2). For an
+    /// authorizer the input is over (6.3).
     Params {
         /// The request.
         id: RequestId,
@@ -64,21 +63,6 @@ pub enum Event<'i> {
         /// The request.
         id: RequestId,
         /// Bytes that the body had.
-        length: u64,
-    },
-    /// A piece of the file that a filter works on (FastCGI 1.0, 6.4), never empty.
-    Data {
-        /// The request.
-        id: RequestId,
-        /// The piece.
-        bytes: &'i [u8],
-    },
-    /// The file is over. Another number of bytes than `FCGI_DATA_LENGTH` means that some are
-    /// missing (FastCGI 1.0, 6.4).
-    DataEnd {
-        /// The request.
-        id: RequestId,
-        /// Bytes that the file had.
         length: u64,
     },
     /// The web server wants the request to end (FastCGI 1.0, 5.4). Send `FCGI_END_REQUEST` as soon
@@ -110,36 +94,15 @@ pub enum Response {
     },
 }
 
-/// An input of a request that is no parameters (FastCGI 1.0, 5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// `FCGI_STDIN`: the request's body.
-    Stdin,
-    /// `FCGI_DATA`: the file that a filter works on.
-    Data,
-}
-
-/// The rest of a record that is about to come; see
+/// The rest of an `FCGI_STDIN` record of which a part has arrived; see
 /// [`Connection::expected`](crate::Connection::expected).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The request.
     pub id: RequestId,
-    /// Which of its inputs.
-    pub input: Input,
     /// Bytes of the record's content that are still to come, at least 1. Padding and further
     /// records follow.
     pub remaining: usize,
-}
-
-impl Input {
-    /// The type of the input's records.
-    pub const fn record_type(self) -> RecordType {
-        match self {
-            Self::Stdin => RecordType::Stdin,
-            Self::Data => RecordType::Data,
-        }
-    }
 }
 
 impl Response {

@@ -18,15 +18,15 @@
 //! # A request from its first byte to its last
 //!
 //! ```
-//! use fastcgi_server::{Connection, Event, Input, Limits, Output, Stream, bodies::Role, client};
+//! use fastcgi_server::{Connection, Event, Limits, Output, Stream, bodies::Role, client};
 //!
 //! // What a web server sends.
 //! let mut input = Vec::new();
 //! let request = client::Request::new(std::num::NonZero::<u16>::MIN);
 //! request.append_begin(Role::Responder, true, &mut input);
 //! request.append_params([("REQUEST_METHOD", "POST"), ("CONTENT_LENGTH", "4")], &mut input)?;
-//! request.append_input(Input::Stdin, b"ping", &mut input);
-//! request.append_end_of_input(Input::Stdin, &mut input);
+//! request.append_stdin(b"ping", &mut input);
+//! request.append_end_of_stdin(&mut input);
 //!
 //! // What an application does with whatever it has read.
 //! let mut connection = Connection::new(Limits::default());
@@ -61,7 +61,6 @@
 //!             connection.finish(id);
 //!         }
 //!         Some(Event::Response(answer)) => answer.append_to(&mut response),
-//!         Some(Event::Data { .. } | Event::DataEnd { .. }) => {} // of filters only
 //!     }
 //! }
 //! assert!(connection.is_idle() && !connection.must_close());
@@ -96,7 +95,7 @@ mod server;
 pub mod values;
 
 pub use self::{
-    events::{Error, Event, Expected, Input, Response, Step},
+    events::{Error, Event, Expected, Response, Step},
     frames::{Frame, Frames},
     limits::Limits,
     output::{Ending, Output, Stream},

@@ -23,8 +23,8 @@ pub enum Stream {
 /// Makes the records of one request's response.
 ///
 /// The order is: contents of both streams in any mixture, then [`Output::ending`], which is sent
-/// exactly once. Nothing may be sent before [`Event::Params`](crate::Event::Params), or before
-/// [`Event::StdinEnd`](crate::Event::StdinEnd) in a filter (FastCGI 1.0, 6.2 and 6.4).
+/// exactly once. Nothing may be sent before [`Event::Params`](crate::Event::Params) (FastCGI 1.0,
+/// 6.2).
 ///
 /// ```
 /// use fastcgi_server::{Output, RequestId, Stream};

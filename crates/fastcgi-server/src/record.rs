@@ -42,7 +42,8 @@ pub enum RecordType {
     Stdout,
     /// `FCGI_STDERR`: stream of messages to the web server's log (5.3).
     Stderr,
-    /// `FCGI_DATA`: stream of the file that a filter works on (5.3, 6.4).
+    /// `FCGI_DATA`: stream of a filter's file (5.3, 6.4), which [`Connection`](crate::Connection)
+    /// ignores.
     Data,
     /// `FCGI_GET_VALUES`: the web server asks what the application can do (4.1).
     GetValues,

@@ -1,10 +1,10 @@
-//! One request of a connection: which of its inputs comes next (FastCGI 1.0, 6.1 to 6.4).
+//! One request of a connection: which of its inputs comes next (FastCGI 1.0, 6.1 to 6.3).
 
 use std::mem;
 
 use crate::{
     bodies::Role,
-    events::{Event, Input},
+    events::Event,
     limits::Limits,
     params::{Params, ParamsError},
     record::RequestId,
@@ -19,7 +19,7 @@ pub(crate) struct Request {
     pub(crate) aborted: bool,
     pub(crate) phase: Phase,
     pub(crate) params: Vec<u8>,
-    /// Bytes of the current input that have come.
+    /// Bytes of the body that have arrived.
     pub(crate) length: u64,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Phase {
     Params,
     /// Parameters, more than are kept.
     Overlong,
-    Body(Input),
+    Body,
     Over,
 }
 
@@ -48,8 +48,7 @@ impl Request {
         };
         match params {
             Ok(params) => {
-                self.phase =
-                    if self.role.has_stdin() { Phase::Body(Input::Stdin) } else { Phase::Over };
+                self.phase = if self.role.has_stdin() { Phase::Body } else { Phase::Over };
                 Event::Params { id, params }
             }
             Err(error) => {
@@ -59,19 +58,9 @@ impl Request {
         }
     }
 
-    /// The body or the file is over.
-    pub(crate) fn end_body<'i>(&mut self, input: Input) -> Event<'i> {
-        let (id, length) = (self.id, mem::take(&mut self.length));
-        match input {
-            Input::Stdin => {
-                self.phase =
-                    if self.role.has_data() { Phase::Body(Input::Data) } else { Phase::Over };
-                Event::StdinEnd { id, length }
-            }
-            Input::Data => {
-                self.phase = Phase::Over;
-                Event::DataEnd { id, length }
-            }
-        }
+    /// Ends the body.
+    pub(crate) fn end_body<'i>(&mut self) -> Event<'i> {
+        self.phase = Phase::Over;
+        Event::StdinEnd { id: self.id, length: self.length }
     }
 }

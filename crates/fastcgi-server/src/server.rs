@@ -14,7 +14,7 @@ use std::mem;
 
 use crate::{
     bodies::{BeginRequest, ProtocolStatus},
-    events::{Error, Event, Expected, Input, Response, Step},
+    events::{Error, Event, Expected, Response, Step},
     limits::Limits,
     params::Params,
     reader::Reader,
@@ -50,7 +50,7 @@ enum Current {
     Begin(RequestId),
     GetValues,
     Params(RequestId),
-    Body(RequestId, Input),
+    Body(RequestId),
 }
 
 impl Connection {
@@ -99,15 +99,15 @@ impl Connection {
         }
     }
 
-    /// The content of `FCGI_STDIN` or `FCGI_DATA` that comes next, if the last record is one of
-    /// these and has not come whole.
+    /// The content of `FCGI_STDIN` that comes next, if the last record is one of these and has not
+    /// arrived whole.
     ///
     /// An application that has given all of its input to [`Connection::receive`] may read up to so
     /// many bytes from the socket into a buffer of its own. It says so with [`Connection::took`].
     pub fn expected(&self) -> Option<Expected> {
         let remaining = self.reader.remaining();
         match self.current {
-            Current::Body(id, input) if remaining > 0 => Some(Expected { id, input, remaining }),
+            Current::Body(id) if remaining > 0 => Some(Expected { id, remaining }),
             _ => None,
         }
     }
@@ -141,7 +141,7 @@ impl Connection {
         let request = self.requests.swap_remove(position);
         self.closing |= !request.keep_connection;
         self.keep_buffer(request.params);
-        if matches!(self.current, Current::Params(current) | Current::Body(current, _) if current == id)
+        if matches!(self.current, Current::Params(current) | Current::Body(current) if current == id)
         {
             self.current = Current::Ignored;
         }
@@ -214,9 +214,8 @@ impl Connection {
         self.current = Current::Ignored;
         let Some(id) = header.request_id else { return Ok(self.open_management(header)) };
         match header.record_type {
-            RecordType::Params | RecordType::Stdin | RecordType::Data => {
-                self.open_stream(id, header)
-            }
+            RecordType::Params => Ok(self.open_params(id, header)),
+            RecordType::Stdin => self.open_body(id, header),
             RecordType::BeginRequest if self.is_active(id) => Err(Error::AlreadyActive { id }),
             RecordType::BeginRequest if usize::from(header.content_length) != BeginRequest::LEN => {
                 Err(Error::BeginLength { id, length: header.content_length })
@@ -226,8 +225,10 @@ impl Connection {
                 Ok(None)
             }
             RecordType::AbortRequest => Ok(self.abort(id)),
-            // Only applications send these, or this version knows nothing of them.
-            RecordType::EndRequest
+            // Only applications send these, no role has the stream, or this version does not know
+            // the type.
+            RecordType::Data
+            | RecordType::EndRequest
             | RecordType::Stdout
             | RecordType::Stderr
             | RecordType::GetValues
@@ -253,40 +254,34 @@ impl Connection {
         }
     }
 
-    fn open_stream<'i>(
-        &mut self,
-        id: RequestId,
-        header: Header,
-    ) -> Result<Option<Event<'i>>, Error> {
-        let Some(request) = self.requests.iter_mut().find(|request| request.id == id) else {
+    fn open_params<'i>(&mut self, id: RequestId, header: Header) -> Option<Event<'i>> {
+        let request = self.requests.iter_mut().find(|request| request.id == id)?;
+        match request.phase {
+            Phase::Params | Phase::Overlong if header.content_length == 0 => {
+                Some(request.end_params(self.limits))
+            }
+            Phase::Params => {
+                self.current = Current::Params(id);
+                None
+            }
+            Phase::Overlong | Phase::Body | Phase::Over => None,
+        }
+    }
+
+    fn open_body<'i>(&mut self, id: RequestId, header: Header) -> Result<Option<Event<'i>>, Error> {
+        let Some(request) =
+            self.requests.iter_mut().find(|request| request.id == id && request.role.has_stdin())
+        else {
             return Ok(None);
         };
-        let ends = header.content_length == 0;
-        let input = match header.record_type {
-            RecordType::Params => {
-                return Ok(match request.phase {
-                    Phase::Params | Phase::Overlong if ends => {
-                        Some(request.end_params(self.limits))
-                    }
-                    Phase::Params => {
-                        self.current = Current::Params(id);
-                        None
-                    }
-                    Phase::Overlong | Phase::Body(_) | Phase::Over => None,
-                });
-            }
-            RecordType::Stdin if request.role.has_stdin() => Input::Stdin,
-            RecordType::Data if request.role.has_data() => Input::Data,
-            _ => return Ok(None),
-        };
-        match (request.phase, input) {
-            (Phase::Params | Phase::Overlong, _) | (Phase::Body(Input::Stdin), Input::Data) => {
+        match request.phase {
+            Phase::Params | Phase::Overlong => {
                 Err(Error::OutOfOrder { id, record_type: header.record_type })
             }
-            (Phase::Over, _) | (Phase::Body(Input::Data), Input::Stdin) => Ok(None),
-            (Phase::Body(_), _) if ends => Ok(Some(request.end_body(input))),
-            (Phase::Body(_), _) => {
-                self.current = Current::Body(id, input);
+            Phase::Over => Ok(None),
+            Phase::Body if header.content_length == 0 => Ok(Some(request.end_body())),
+            Phase::Body => {
+                self.current = Current::Body(id);
                 Ok(None)
             }
         }
@@ -310,12 +305,9 @@ impl Connection {
                 self.add_params(id, content);
                 None
             }
-            Current::Body(id, input) => {
+            Current::Body(id) => {
                 self.count(id, content.len());
-                Some(match input {
-                    Input::Stdin => Event::Stdin { id, bytes: content },
-                    Input::Data => Event::Data { id, bytes: content },
-                })
+                Some(Event::Stdin { id, bytes: content })
             }
             Current::Begin(id) => {
                 if let Ok(body) = content.try_into() {

@@ -152,7 +152,6 @@ pub(crate) fn serve<'py>(
             let exchange = Exchange {
                 variables,
                 body: Box::new(body),
-                data: None,
                 response: sink,
                 errors: None,
                 form,

@@ -39,7 +39,7 @@ use crate::{
         serving::{
             TO_TAKE_INVENTORY, {self},
         },
-        worker_limits::{WorkerLimits, LimitAction},
+        worker_limits::{LimitAction, WorkerLimits},
         worker_status::{StatusDescriptors, WorkerStatus},
     },
     process::{

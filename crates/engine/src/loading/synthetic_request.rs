@@ -77,7 +77,6 @@ pub(crate) fn ask(
     let exchange = Exchange {
         variables,
         body: Box::new(Empty),
-        data: None,
         errors: None,
         response: Box::new(response.clone()),
         form: ResponseFormat::Cgi,

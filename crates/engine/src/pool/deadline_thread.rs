@@ -47,8 +47,11 @@ impl DeadlineThread {
     pub(crate) fn new(watched: &Arc<WorkerStatus>, threads: u32) -> Option<Self> {
         let is_needed = watched.has_timeout() && threads > 1;
         is_needed.then(|| {
-            let shared =
-                DeadlineState { watched: watched.clone(), over: Mutex::new(false), bell: Condvar::new() };
+            let shared = DeadlineState {
+                watched: watched.clone(),
+                over: Mutex::new(false),
+                bell: Condvar::new(),
+            };
             Self { shared: Arc::new(shared), thread: Mutex::new(None) }
         })
     }

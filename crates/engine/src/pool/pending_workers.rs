@@ -110,8 +110,9 @@ impl PendingWorkers {
                 }
                 (Some(News::Unfit), LoadStage::Loading, slot) => {
                     pending.stage = LoadStage::Failed;
-                    outcomes
-                        .push(slot.map_or(LoadOutcome::FirstFailed, |slot| LoadOutcome::StartFailed { slot }));
+                    outcomes.push(slot.map_or(LoadOutcome::FirstFailed, |slot| {
+                        LoadOutcome::StartFailed { slot }
+                    }));
                 }
                 _ => {}
             }
@@ -151,7 +152,10 @@ impl PendingWorkers {
     /// Ends those that have failed and have not come to an end by themselves: a thread may keep
     /// them.
     pub(crate) fn kill_failed(&mut self) {
-        self.0.iter().filter(|pending| pending.stage == LoadStage::Failed).for_each(PendingWorker::kill);
+        self.0
+            .iter()
+            .filter(|pending| pending.stage == LoadStage::Failed)
+            .for_each(PendingWorker::kill);
     }
 
     /// Ends all of them.

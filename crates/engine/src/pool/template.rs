@@ -44,7 +44,7 @@ use crate::{
     },
     log::{Log, files},
     pool::{
-        pending_workers::{TemplateSocket, PendingWorkers, LoadOutcome},
+        pending_workers::{LoadOutcome, PendingWorkers, TemplateSocket},
         serving,
         template_signals::TemplateSignals,
         worker_status::StatusDescriptors,
@@ -185,8 +185,8 @@ pub(crate) fn run(
             // blocked.
             process::unblock_signals(&Mask::none());
             modules = Modules::watched(launch, service);
-            let hint =
-                (slot.is_some() && service.workers > 1 && !service.warm).then_some(OTHER_WORKER_LOADED_HINT);
+            let hint = (slot.is_some() && service.workers > 1 && !service.warm)
+                .then_some(OTHER_WORKER_LOADED_HINT);
             let (begun, loaded) = (SystemTime::now(), load(hint));
             let (Ok(loaded), Ok(watched)) = (loaded, watch(py, service, &log, begun)) else {
                 socket.report(News::Unfit);
@@ -307,7 +307,12 @@ enum WorkerStart {
 
 impl Template {
     /// Does what the supervisor wants, in this process; returns in each worker, too.
-    fn run_loop(mut self, py: Python<'_>, log: &Log, modules: Option<&Modules>) -> PyResult<LoopExit> {
+    fn run_loop(
+        mut self,
+        py: Python<'_>,
+        log: &Log,
+        modules: Option<&Modules>,
+    ) -> PyResult<LoopExit> {
         if self.loads {
             send_news(&self.channel, News::Ready);
         } else {
@@ -364,7 +369,10 @@ impl Template {
                 } else {
                     self.workers.retain(|worker| *worker != pid);
                     let status = status.map_or(0, WaitStatus::as_raw);
-                    send_news(&self.channel, News::Gone { pid: pid.as_raw_nonzero().get(), status });
+                    send_news(
+                        &self.channel,
+                        News::Gone { pid: pid.as_raw_nonzero().get(), status },
+                    );
                 }
             }
             if has_first_failed {

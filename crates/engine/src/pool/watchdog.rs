@@ -59,8 +59,10 @@ impl Watchdog {
     /// If there can be no more threads.
     pub(crate) fn start(&self) -> io::Result<()> {
         let shared = self.0.clone();
-        fork::without_signals(|| threads::start("wsgate-watchdog", STACK, move || shared.watch_requests()))
-            .map(drop)
+        fork::without_signals(|| {
+            threads::start("wsgate-watchdog", STACK, move || shared.watch_requests())
+        })
+        .map(drop)
     }
 
     /// Lets the thread end. Nobody waits for it.

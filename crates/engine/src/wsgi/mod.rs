@@ -34,14 +34,14 @@ use diagnostics::error_page::ResponseFormat;
 use pyo3::Python;
 
 pub(crate) use crate::wsgi::{
-    error::{Interrupted, interruption, stalled},
-    interruptible::{Awaited, Clock, Interruptible},
+    error::{Interrupted, interruption},
+    interruptible::{Awaited, Interruptible},
     remembered::Remembered,
     response::{Response, type_name},
     serve::{Outcome, Server, refuse},
     standard_streams::{end_lines, install as install_streams, note as note_streams},
     traceback::{Described, text_of},
-    variables::{BadVariable, BodyLength, Known, Twice, Variables, decimal},
+    variables::{BadVariable, BodyLength, Known, Twice, Variables},
 };
 
 use crate::log::Log;
@@ -52,8 +52,6 @@ pub(crate) struct Exchange<'a> {
     pub(crate) variables: Variables<'a>,
     /// Where the request body comes from.
     pub(crate) body: Box<dyn BodySource>,
-    /// A second input, which the application finds as `wsgate.data`.
-    pub(crate) data: Option<Box<dyn BodySource>>,
     /// Where the response goes.
     pub(crate) response: Box<dyn ResponseSink>,
     /// Where `wsgi.errors` of this request writes to, if not to where that of others does.

@@ -81,27 +81,22 @@ impl Server {
         exchange: Exchange<'_>,
     ) -> Outcome {
         let py = application.py();
-        let Exchange { variables, body, data, response: sink, errors, form, log, interruptible } =
+        let Exchange { variables, body, response: sink, errors, form, log, interruptible } =
             exchange;
         let response =
             Response::new(sink, form, variables.is_head(), log.clone(), interruptible.clone());
         let response = response.behind(&variables);
         let made = (|| -> PyResult<_> {
-            let input = Bound::new(py, Input::new(body, interruptible.clone()))?;
+            let input = Bound::new(py, Input::new(body, interruptible))?;
             let response = Bound::new(py, response)?;
             let environ = self.environs.make(py, &variables, log.request_id(), &input)?;
-            let data =
-                data.map(|data| Bound::new(py, Input::new(data, interruptible))).transpose()?;
-            if let Some(data) = &data {
-                environ.set_item(intern!(py, "wsgate.data"), data)?;
-            }
             let errors = errors.map(|sink| errors_stream(py, sink)).transpose()?;
             if let Some((errors, _)) = &errors {
                 environ.set_item(intern!(py, "wsgi.errors"), errors)?;
             }
-            Ok((input, data, errors, response, environ))
+            Ok((input, errors, response, environ))
         })();
-        let (input, data, errors, response, environ) = match made {
+        let (input, errors, response, environ) = match made {
             Ok(parts) => parts,
             Err(error) => {
                 // Only memory can be short here; the sink went with the response, so the gateway
@@ -124,8 +119,7 @@ impl Server {
             Err(fault) => {
                 response.end_interruption(py);
                 let awaited = response.awaited();
-                let cut = input.get().was_cut(py)
-                    || data.as_ref().is_some_and(|data| data.get().was_cut(py));
+                let cut = input.get().was_cut(py);
                 let fault = response.cause_of(py, fault, cut);
                 abandoned = matches!(fault, Fault::ClientGone);
                 let entry =
@@ -145,7 +139,6 @@ impl Server {
         response.end_interruption(py);
         let awaited = response.awaited();
         input.get().end(py);
-        data.iter().for_each(|data| data.get().end(py));
         standard_streams::end_request(py);
         match errors {
             Some((_, lines)) => lines.end_line(),

@@ -129,7 +129,8 @@ fn conversation(id: u16) -> impl Strategy<Value = Vec<Record>> {
             if params.2 && role != AUTHORIZER {
                 records.extend(stream(STDIN, id, stdin.0, stdin.1, stdin.2));
             }
-            if params.2 && stdin.2 && role == FILTER {
+            // No role has this stream, and it disturbs none.
+            if params.2 && stdin.2 && role == RESPONDER {
                 records.extend(stream(DATA, id, data.0, data.1, data.2));
             }
             records

@@ -1,6 +1,6 @@
 //! Feeds a connection as an application does, and writes down what it says.
 
-use fastcgi_server::{Connection, Error, Event, Input, Limits, ParamsError, bodies::Role};
+use fastcgi_server::{Connection, Error, Event, Limits, ParamsError, bodies::Role};
 
 /// What a connection said, without borrowing from the input. Contents that follow each other are
 /// one.
@@ -9,8 +9,8 @@ pub(crate) enum Seen {
     Begin { id: u16, role: Role, keep_connection: bool },
     Params { id: u16, pairs: Vec<(Vec<u8>, Vec<u8>)> },
     BadParams { id: u16, error: ParamsError },
-    Content { id: u16, input: Input, bytes: Vec<u8> },
-    ContentEnd { id: u16, input: Input, length: u64 },
+    Stdin { id: u16, bytes: Vec<u8> },
+    StdinEnd { id: u16, length: u64 },
     Abort { id: u16 },
     Response { bytes: Vec<u8> },
     MustClose,
@@ -23,7 +23,6 @@ pub(crate) enum Seen {
 pub(crate) struct Policy {
     pub(crate) after_params: bool,
     pub(crate) after_stdin: bool,
-    pub(crate) after_data: bool,
     pub(crate) after_abort: bool,
     pub(crate) after_bad_params: bool,
     pub(crate) closes: bool,
@@ -42,7 +41,6 @@ impl Policy {
         Self {
             after_params: bits & 1 != 0,
             after_stdin: bits & 2 != 0,
-            after_data: bits & 4 != 0,
             after_abort: bits & 8 != 0,
             after_bad_params: bits & 16 != 0,
             closes: bits & 32 != 0,
@@ -53,8 +51,7 @@ impl Policy {
     pub(crate) fn finishes(self, seen: &Seen) -> bool {
         match seen {
             Seen::Params { .. } => self.after_params,
-            Seen::ContentEnd { input: Input::Stdin, .. } => self.after_stdin,
-            Seen::ContentEnd { input: Input::Data, .. } => self.after_data,
+            Seen::StdinEnd { .. } => self.after_stdin,
             Seen::Abort { .. } => self.after_abort,
             Seen::BadParams { .. } => self.after_bad_params,
             _ => false,
@@ -86,7 +83,7 @@ impl Drive {
                 let (content, after) = rest.split_at(expected.remaining.min(rest.len()));
                 self.connection.took(content.len());
                 rest = after;
-                self.content(expected.id.get(), expected.input, content);
+                self.content(expected.id.get(), content);
                 continue;
             }
             let step = match self.connection.receive(rest) {
@@ -120,14 +117,8 @@ impl Drive {
                 Seen::Params { id: id.get(), pairs }
             }
             Event::BadParams { id, error } => Seen::BadParams { id: id.get(), error },
-            Event::Stdin { id, bytes } => return self.content(id.get(), Input::Stdin, bytes),
-            Event::Data { id, bytes } => return self.content(id.get(), Input::Data, bytes),
-            Event::StdinEnd { id, length } => {
-                Seen::ContentEnd { id: id.get(), input: Input::Stdin, length }
-            }
-            Event::DataEnd { id, length } => {
-                Seen::ContentEnd { id: id.get(), input: Input::Data, length }
-            }
+            Event::Stdin { id, bytes } => return self.content(id.get(), bytes),
+            Event::StdinEnd { id, length } => Seen::StdinEnd { id: id.get(), length },
             Event::Abort { id } => Seen::Abort { id: id.get() },
             Event::Response(response) => {
                 let mut bytes = Vec::new();
@@ -139,7 +130,7 @@ impl Drive {
         let id = match seen {
             Seen::Params { id, .. }
             | Seen::BadParams { id, .. }
-            | Seen::ContentEnd { id, .. }
+            | Seen::StdinEnd { id, .. }
             | Seen::Abort { id } => id,
             _ => 0,
         };
@@ -154,15 +145,13 @@ impl Drive {
         }
     }
 
-    fn content(&mut self, id: u16, input: Input, content: &[u8]) {
+    fn content(&mut self, id: u16, content: &[u8]) {
         assert!(!content.is_empty(), "no piece is empty");
         match self.seen.last_mut() {
-            Some(Seen::Content { id: last, input: same, bytes })
-                if *last == id && *same == input =>
-            {
-                bytes.extend_from_slice(content);
+            Some(Seen::Stdin { id: last, bytes }) if *last == id => {
+                bytes.extend_from_slice(content)
             }
-            _ => self.seen.push(Seen::Content { id, input, bytes: content.to_vec() }),
+            _ => self.seen.push(Seen::Stdin { id, bytes: content.to_vec() }),
         }
     }
 }

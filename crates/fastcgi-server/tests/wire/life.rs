@@ -75,7 +75,7 @@ fn f11_the_rest_of_a_request_is_ignored_once_it_is_finished() {
     let mut drive = Drive::new(Limits::default(), Policy::NEVER, false);
     let bytes = [request(1, 1, &[b'x'; 100]), request(2, 1, b"")].concat();
     drive.feed(&bytes[..60]);
-    assert!(matches!(drive.seen.last(), Some(Seen::Content { .. })));
+    assert!(matches!(drive.seen.last(), Some(Seen::Stdin { .. })));
     drive.connection.finish(id(1));
     assert_eq!(drive.connection.expected(), None);
     drive.seen.clear();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use fastcgi_server::{
-    Error, Input, Limits, ParamsError, RequestId,
+    Error, Limits, ParamsError, RequestId,
     bodies::Role,
     record::{RecordType, UnknownVersion},
 };
@@ -19,7 +19,7 @@ struct Request {
     /// Nothing that still comes matters.
     deaf: bool,
     params: Vec<u8>,
-    lengths: [u64; 2],
+    length: u64,
     /// Types of the streams that are over.
     over: Vec<u8>,
 }
@@ -76,7 +76,7 @@ impl Model {
                 self.begin(id, 256 * u16::from(content[0]) + u16::from(content[1]), content[2])
             }
             (2, _) if active => self.abort(id),
-            (4 | 5 | 8, _) if active => self.stream(kind, id, length, content),
+            (4 | 5, _) if active => self.stream(kind, id, length, content),
             _ => {}
         }
     }
@@ -104,7 +104,7 @@ impl Model {
 
     fn begin(&mut self, id: u16, role: u16, flags: u8) {
         let keep_connection = flags % 2 == 1;
-        let known = [(1, Role::Responder), (2, Role::Authorizer), (3, Role::Filter)];
+        let known = [(1, Role::Responder), (2, Role::Authorizer)];
         let known = known.iter().find(|(number, _)| *number == role);
         let status = if known.is_none() {
             3
@@ -143,38 +143,32 @@ impl Model {
         let request = self.requests.get_mut(&id).unwrap();
         let inputs: &[u8] = match request.role {
             1 => &[4, 5],
-            2 => &[4],
-            _ => &[4, 5, 8],
+            _ => &[4],
         };
         let Some(place) = inputs.iter().position(|input| *input == kind) else { return };
         if request.deaf || request.over.contains(&kind) {
             return;
         }
         if inputs[..place].iter().any(|earlier| !request.over.contains(earlier)) {
-            let record_type = if kind == 5 { RecordType::Stdin } else { RecordType::Data };
-            return self.say(Seen::Failed(Error::OutOfOrder { id: request_id(id), record_type }));
+            let (id, record_type) = (request_id(id), RecordType::Stdin);
+            return self.say(Seen::Failed(Error::OutOfOrder { id, record_type }));
         }
         if length == 0 {
             request.over.push(kind);
         }
-        let input = if kind == 5 { Input::Stdin } else { Input::Data };
         match (kind, length) {
             (4, 0) => self.end_params(id),
             (4, _) => request.params.extend(content),
             (_, 0) => {
-                let length = request.lengths[usize::from(kind == 8)];
-                self.tell(id, Seen::ContentEnd { id, input, length });
+                let length = request.length;
+                self.tell(id, Seen::StdinEnd { id, length });
             }
             (_, _) => {
-                request.lengths[usize::from(kind == 8)] += content.len() as u64;
+                request.length += content.len() as u64;
                 match self.seen.last_mut() {
-                    Some(Seen::Content { id: last, input: same, bytes })
-                        if *last == id && *same == input =>
-                    {
-                        bytes.extend(content);
-                    }
+                    Some(Seen::Stdin { id: last, bytes }) if *last == id => bytes.extend(content),
                     _ if content.is_empty() => {}
-                    _ => self.say(Seen::Content { id, input, bytes: content.to_vec() }),
+                    _ => self.say(Seen::Stdin { id, bytes: content.to_vec() }),
                 }
             }
         }

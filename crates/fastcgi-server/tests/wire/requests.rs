@@ -1,8 +1,7 @@
 //! The streams of a request: parameters, body, output.
 
 use fastcgi_server::{
-    Connection, Error, Event, Expected, Input, Limits, Output, Stream, bodies::Role,
-    record::RecordType,
+    Connection, Error, Event, Expected, Limits, Output, Stream, bodies::Role, record::RecordType,
 };
 
 use crate::{
@@ -33,11 +32,11 @@ pub(crate) fn begun(id: u16, keep_connection: bool) -> Seen {
 }
 
 pub(crate) fn stdin(id: u16, bytes: &[u8]) -> Seen {
-    Seen::Content { id, input: Input::Stdin, bytes: bytes.to_vec() }
+    Seen::Stdin { id, bytes: bytes.to_vec() }
 }
 
 pub(crate) fn stdin_end(id: u16, length: u64) -> Seen {
-    Seen::ContentEnd { id, input: Input::Stdin, length }
+    Seen::StdinEnd { id, length }
 }
 
 pub(crate) fn params(id: u16) -> Seen {
@@ -228,7 +227,7 @@ fn a_body_may_be_read_past_the_connection() {
     {
         at += step.consumed;
     }
-    let expected = |remaining| Some(Expected { id: id(1), input: Input::Stdin, remaining });
+    let expected = |remaining| Some(Expected { id: id(1), remaining });
     assert_eq!(connection.expected(), expected(988));
     connection.took(900);
     assert_eq!(connection.expected(), expected(88));

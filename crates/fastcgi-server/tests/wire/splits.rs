@@ -5,8 +5,8 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     bytes::{
-        DATA, FILTER, GET_VALUES, PARAMS, RESPONDER, Record, STDIN, begin, record, records,
-        request, streams,
+        DATA, GET_VALUES, PARAMS, RESPONDER, Record, STDIN, begin, record, records, request,
+        streams,
     },
     drive::{Drive, Policy, Seen, in_pieces, whole},
     model::model,
@@ -30,7 +30,7 @@ fn long_stream() -> Vec<u8> {
         request(1, 1, &[b'x'; 300]),
         begin(2, RESPONDER, 1),
         padded(PARAMS, 2, b"\x01\x80\0\x01\0A", 3),
-        begin(3, FILTER, 1),
+        begin(3, RESPONDER, 1),
         padded(PARAMS, 2, &[b'v'; 256], 0),
         padded(99, 0, b"what", 9),
         padded(PARAMS, 3, b"\x02\x02ABCD\0\0", 255),

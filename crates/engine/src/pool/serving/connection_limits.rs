@@ -23,7 +23,7 @@ use crate::{
     },
     pool::serving::{Worker, connections::forget},
     process::forks::Descriptor,
-    transport::fastcgi::{FastCgiConnection, ConnectionStage},
+    transport::fastcgi::{ConnectionStage, FastCgiConnection},
 };
 
 /// Most bytes that a worker keeps of starts of requests which have not come whole.
@@ -92,7 +92,8 @@ impl ConnectionLimits {
     /// Has a connection at this stage reached its limit? LimitAction the log says so, and the caller
     /// closes the connection.
     pub(crate) fn is_overdue(&self, stage: ConnectionStage) -> bool {
-        let is_overdue = matches!(stage, ConnectionStage::Begun { since, .. } if self.is_over(since));
+        let is_overdue =
+            matches!(stage, ConnectionStage::Begun { since, .. } if self.is_over(since));
         if is_overdue {
             self.log_overdue();
         }
@@ -144,7 +145,11 @@ impl ConnectionLimits {
 
 impl Worker {
     /// Keeps the limits after a connection at `stage` was added.
-    pub(crate) fn keep_limits(&self, waiting: &mut BTreeMap<u64, FastCgiConnection>, stage: ConnectionStage) {
+    pub(crate) fn keep_limits(
+        &self,
+        waiting: &mut BTreeMap<u64, FastCgiConnection>,
+        stage: ConnectionStage,
+    ) {
         if let ConnectionStage::Begun { since, held } = stage {
             self.waits.look_at(since);
             self.limit_held_bytes(waiting, held);
@@ -199,7 +204,9 @@ impl Worker {
         if held <= SMALL {
             return;
         }
-        let of = |peer: &FastCgiConnection| if let ConnectionStage::Begun { held, .. } = peer.stage() { held } else { 0 };
+        let of = |peer: &FastCgiConnection| {
+            if let ConnectionStage::Begun { held, .. } = peer.stage() { held } else { 0 }
+        };
         let all: usize = waiting.values().map(of).sum();
         if all <= MAX_HELD_BYTES {
             return;
@@ -235,7 +242,9 @@ impl Worker {
                     Some((1, since, data))
                 }
                 ConnectionStage::Idle => Some((2, data, data)),
-                ConnectionStage::Silent { fresh: true } | ConnectionStage::Begun { .. } | ConnectionStage::Lingering => None,
+                ConnectionStage::Silent { fresh: true }
+                | ConnectionStage::Begun { .. }
+                | ConnectionStage::Lingering => None,
             })
             .collect();
         spare.sort_unstable();

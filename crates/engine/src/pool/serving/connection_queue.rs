@@ -218,8 +218,9 @@ impl QueueThread {
     /// ConnectionLimits until something comes on a connection that can be given away, or the worker is told to
     /// end, upon which it needs none of them, or the bell rings. Gives the connections.
     fn await_ready(&self) -> Vec<u64> {
-        let movable =
-            |(data, peer): (&u64, &FastCgiConnection)| peer.can_move().then(|| (*data, peer.watched()));
+        let movable = |(data, peer): (&u64, &FastCgiConnection)| {
+            peer.can_move().then(|| (*data, peer.watched()))
+        };
         let peers: Vec<(u64, WorkerStatus)> = self.waiting().iter().filter_map(movable).collect();
         let is_told = self.is_told();
         if is_told && !peers.is_empty() {
@@ -345,8 +346,7 @@ impl Worker {
     /// Gives those of `peers` away that can be, and keeps the others. While there is no room it
     /// waits, but not after `until`.
     pub(crate) fn give_all(&self, peers: &mut Vec<(u64, FastCgiConnection)>, until: Instant) {
-        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.handover.is_over())
-        else {
+        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.handover.is_over()) else {
             return;
         };
         peers.retain(|(_, peer)| {
@@ -382,8 +382,7 @@ impl Worker {
     /// At the end of the pool: takes all that is in the queue, since there may be nobody else to
     /// serve it.
     pub(crate) fn adopt_all(&self, seat: &mut ServingThread<'_, '_>) {
-        let Some(queue) = self.queue.as_ref().filter(|queue| queue.handover.is_over())
-        else {
+        let Some(queue) = self.queue.as_ref().filter(|queue| queue.handover.is_over()) else {
             return;
         };
         while let Ok(Some(given)) = queue.take() {

@@ -21,7 +21,7 @@ use crate::{
     process::forks::{
         Descriptor, {self},
     },
-    transport::fastcgi::{FastCgiConnection, Progress, ConnectionStage},
+    transport::fastcgi::{ConnectionStage, FastCgiConnection, Progress},
 };
 
 /// How long a worker that ends waits for what its connections are in the middle of, at most, and
@@ -101,13 +101,19 @@ impl Worker {
         }
         let data = self.next.fetch_add(1, Ordering::Relaxed);
         let buffers = seat.buffers.pop();
-        let peer =
-            FastCgiConnection::new(socket, self.limits, buffers).with_socket_timeout(self.waits.socket_timeout);
+        let peer = FastCgiConnection::new(socket, self.limits, buffers)
+            .with_socket_timeout(self.waits.socket_timeout);
         self.drive(seat, data, peer, false);
     }
 
     /// Goes on with a connection until it waits for more, or is closed.
-    pub(crate) fn drive(&self, seat: &mut ServingThread<'_, '_>, data: u64, peer: FastCgiConnection, known: bool) {
+    pub(crate) fn drive(
+        &self,
+        seat: &mut ServingThread<'_, '_>,
+        data: u64,
+        peer: FastCgiConnection,
+        known: bool,
+    ) {
         let goes_on = self.advance(seat, &peer);
         let stage = peer.stage();
         if goes_on && !known && peer.is_leaving() {
@@ -164,7 +170,12 @@ impl Worker {
     }
 
     /// ConnectionLimits for more on a connection.
-    pub(crate) fn wait_for(&self, data: u64, (peer, stage): (FastCgiConnection, ConnectionStage), known: bool) {
+    pub(crate) fn wait_for(
+        &self,
+        data: u64,
+        (peer, stage): (FastCgiConnection, ConnectionStage),
+        known: bool,
+    ) {
         // With one thread nobody else can get the next event of this connection, so that it need
         // not be asked for again.
         let alone = self.service.threads <= 1;

@@ -8,9 +8,9 @@
 pub(crate) mod connection_limits;
 pub(crate) mod connection_queue;
 pub(crate) mod connections;
-pub(crate) mod worker_threads;
 pub(crate) mod lingering_close;
 pub(crate) mod requests;
+pub(crate) mod worker_threads;
 
 use std::{
     collections::BTreeMap,
@@ -60,10 +60,10 @@ use crate::{
     log::{Log, files, rate_limit},
     pool::{
         serving::{
-            connection_limits::ConnectionLimits, connection_queue::QueueThread, worker_threads::WorkerThreads,
-            lingering_close::LingeringConnections,
+            connection_limits::ConnectionLimits, connection_queue::QueueThread,
+            lingering_close::LingeringConnections, worker_threads::WorkerThreads,
         },
-        worker_limits::{WorkerLimits, LimitAction},
+        worker_limits::{LimitAction, WorkerLimits},
         worker_status::{StatusDescriptors, WorkerStatus},
     },
     process::{
@@ -168,9 +168,8 @@ pub(crate) fn run(
     let worker = Worker { modules, ..Worker::new(launch, service, sockets, watched)? };
     let needed = worker.listeners.iter().map(|listener| listener.socket.as_fd());
     let needed = needed.chain([worker.epoll.as_fd(), worker._stop.as_fd(), worker.stopper.as_fd()]);
-    let inventory = Inventory::of(
-        needed.chain(worker.queue.iter().flat_map(|queue| queue.descriptors())),
-    );
+    let inventory =
+        Inventory::of(needed.chain(worker.queue.iter().flat_map(|queue| queue.descriptors())));
     let worker = Arc::new(Worker { inventory, ..worker });
     if let Some(entry) = worker.timers.after_loading() {
         Log::new(&launch.request_id, &launch.request).entry(&entry);
@@ -383,8 +382,11 @@ impl Worker {
             Ok(server) => server,
             Err(error) => return error.print(py),
         };
-        let python_thread =
-            if thread == 0 { None } else { crate::pool::serving::worker_threads::python_thread(py) };
+        let python_thread = if thread == 0 {
+            None
+        } else {
+            crate::pool::serving::worker_threads::python_thread(py)
+        };
         let (remembered, buffers, fetched) = (Remembered::default(), Vec::new(), Vec::new());
         let seat = &mut ServingThread {
             thread,

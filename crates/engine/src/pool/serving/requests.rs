@@ -15,16 +15,20 @@ use crate::{
         access_log::{
             AccessRecord, {self},
         },
-        filter,
         serving::{ServingThread, Worker},
     },
     process::Serving,
-    transport::fastcgi::{CopiedErrors, CutStyle, FastCgiRequest, FastCgiConnection},
+    transport::fastcgi::{CopiedErrors, CutStyle, FastCgiConnection, FastCgiRequest},
     wsgi::{BadVariable, BodyLength, Exchange, Known, Outcome, Response, Twice, Variables, refuse},
 };
 
 impl Worker {
-    pub(crate) fn serve(&self, seat: &mut ServingThread<'_, '_>, peer: &FastCgiConnection, request: FastCgiRequest) {
+    pub(crate) fn serve(
+        &self,
+        seat: &mut ServingThread<'_, '_>,
+        peer: &FastCgiConnection,
+        request: FastCgiRequest,
+    ) {
         let py = seat.application.py();
         let _serving = self.watched.is_alone().then(Serving::begin);
         self.serving.fetch_add(1, Ordering::Relaxed);
@@ -47,28 +51,21 @@ impl Worker {
         let length =
             variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
         let (body, sink) = peer.begin(id, length, interruptible.clone());
-        let length = if peer.is_for_filter() { filter::data_length(&params) } else { Ok(None) };
-        let data = peer.file(*length.as_ref().unwrap_or(&None));
-        let bad_data = length.err();
         let mut sink = access_log::observed(record.as_ref(), sink.with_errors(transcript.clone()));
-        let is_here = data.is_none() || filter::await_body(py, peer, &log, &self.setting);
         let refused = match &variables {
             _ if params.with_nul().is_some() => Some(
                 LogMessage::error(Code::BadRequest, "a variable of the request holds a NUL byte")
                     .hint("the request was answered with 400"),
             ),
             Err(bad) => Some(bad.entry()),
-            Ok(_) => bad_data.or_else(|| self.unfit.as_ref().map(|failure| failure.entry.clone())),
+            Ok(_) => self.unfit.as_ref().map(|failure| failure.entry.clone()),
         };
         let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
         match (refused, variables) {
-            // Nobody reads a response, nor its end.
-            _ if !is_here => drop(sink.finish(py, false)),
             (None, Ok(variables)) => {
                 let exchange = Exchange {
                     variables,
                     body: Box::new(body),
-                    data: data.map(|data| Box::new(data) as _),
                     response: sink,
                     errors: transcript.map(|transcript| Arc::new(CopiedErrors(transcript)) as _),
                     form: Form::FastCgi,

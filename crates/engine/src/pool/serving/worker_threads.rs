@@ -17,7 +17,8 @@ use wire::launch::Service;
 
 use crate::{
     pool::{
-        deadline_thread::DeadlineThread, watchdog::Watchdog, serving::Worker, worker_status::WorkerStatus,
+        deadline_thread::DeadlineThread, serving::Worker, watchdog::Watchdog,
+        worker_status::WorkerStatus,
     },
     process::threads::{
         Missing, Stack, {self},
@@ -87,9 +88,11 @@ impl Worker {
         let stack = Stack::of_python(application.py());
         let left = self.helpers.missing.try_again(|helper| match helper {
             ThreadRole::Follower(thread) => self.start_follower(application, *thread, stack),
-            ThreadRole::DeadlineThread => {
-                self.helpers.deadline_thread.iter().try_for_each(|deadline_thread| deadline_thread.start(stack))
-            }
+            ThreadRole::DeadlineThread => self
+                .helpers
+                .deadline_thread
+                .iter()
+                .try_for_each(|deadline_thread| deadline_thread.start(stack)),
             ThreadRole::Watchdog => self.helpers.watchdog.iter().try_for_each(Watchdog::start),
         });
         if let Some(left) = left {

@@ -11,7 +11,6 @@
 
 mod cut_response;
 mod error_records;
-mod filter;
 mod incoming;
 mod lingering_close;
 mod response;
@@ -33,7 +32,8 @@ use rustix::{
 };
 
 pub(crate) use crate::transport::fastcgi::{
-    cut_response::CutStyle, error_records::CopiedErrors, response::FastCgiResponse, watched_socket::WatchedSocket,
+    cut_response::CutStyle, error_records::CopiedErrors, response::FastCgiResponse,
+    watched_socket::WatchedSocket,
 };
 use crate::{
     process::forks::{
@@ -224,7 +224,6 @@ impl FastCgiConnection {
         let mut incoming = self.shared.incoming();
         incoming.has_served = true;
         incoming.spool = Spool::default();
-        incoming.file = None;
         incoming.interruptible = Some(interruptible);
         // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
         let bodiless = incoming.bodiless;

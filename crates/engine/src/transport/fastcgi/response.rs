@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
-use fastcgi_server::{Input, Output, Stream, bodies::ProtocolStatus};
+use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
 use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -290,14 +290,11 @@ impl ResponseSink for FastCgiResponse {
         };
         incoming.spool = Spool::default();
         // Of a record whose content has not come whole the rest is surplus, too.
-        let is_within_record =
-            incoming.protocol.expected().is_some_and(|it| it.input == Input::Stdin);
-        let is_of_body =
-            is_within_record || (incoming.file.is_none() && !incoming.content.is_empty());
+        let is_of_body = incoming.protocol.expected().is_some() || !incoming.content.is_empty();
         current.has_surplus |= current.left == Some(0) && is_of_body;
         // The end of the body often stands behind it in the buffer.
         incoming.content = 0..0;
-        while !incoming.unread.is_empty() && !incoming.inputs_over(&current) {
+        while !incoming.unread.is_empty() && !current.stream_over {
             if incoming.body_step(&self.shared.socket, &mut current).is_err() {
                 break;
             }
@@ -320,7 +317,7 @@ impl ResponseSink for FastCgiResponse {
             current = now;
         }
         if ended {
-            incoming.has_come_whole = incoming.inputs_over(&current);
+            incoming.has_come_whole = current.stream_over;
             incoming.protocol.finish(current.id);
         } else {
             // CutStyle: what is left of the request stays, and with it the connection is closed.

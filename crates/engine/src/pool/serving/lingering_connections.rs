@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     pool::serving::{Descriptor, ServingThread, Worker, connections::forget},
-    transport::fastcgi::{FastCgiConnection, ConnectionStage},
+    transport::fastcgi::{ConnectionStage, FastCgiConnection},
 };
 use wire::running_clock;
 
@@ -30,7 +30,12 @@ impl Worker {
     /// Takes a connection that is to be drained. Nearly always the web server has read a whole
     /// response and closes at once. To wait for that by epoll takes longer than to look later, when
     /// something else has come.
-    pub(crate) fn let_leave(&self, seat: &mut ServingThread<'_, '_>, data: u64, peer: FastCgiConnection) {
+    pub(crate) fn let_leave(
+        &self,
+        seat: &mut ServingThread<'_, '_>,
+        data: u64,
+        peer: FastCgiConnection,
+    ) {
         seat.leaving.push((data, peer));
         if self.is_draining() {
             self.look_after_leaving(seat, true);

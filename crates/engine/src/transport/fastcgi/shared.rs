@@ -14,7 +14,7 @@ use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
     process::forks::Descriptor,
-    transport::fastcgi::{FRESH, FastCgiConnection, ConnectionShared},
+    transport::fastcgi::{ConnectionShared, FRESH, FastCgiConnection},
 };
 
 /// Keeps the socket of a connection open while it is watched.

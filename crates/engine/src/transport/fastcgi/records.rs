@@ -8,8 +8,8 @@ use diagnostics::{
     request_id,
 };
 use fastcgi_server::{
-    Connection, Event, Input, Limits, Output, ParamsError, RequestId, Response as OwnResponse,
-    Stream, bodies::ProtocolStatus,
+    Connection, Event, Limits, Output, ParamsError, RequestId, Response as OwnResponse, Stream,
+    bodies::ProtocolStatus,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -22,7 +22,7 @@ use crate::{
     log::{Log, rate_limit::Kind},
     process::forks::Descriptor,
     transport::{
-        fastcgi::{FastCgiRequest, Progress, filter::FileInput, lingering_close::LingeringClose},
+        fastcgi::{FastCgiRequest, Progress, lingering_close::LingeringClose},
         spool::Spool,
     },
     wsgi::Interruptible,
@@ -45,10 +45,6 @@ pub(super) struct Incoming {
     pub(super) spool: Spool,
     /// The request that is coming has no body.
     pub(super) bodiless: bool,
-    /// The request that is coming is one for a filter.
-    pub(super) filters: bool,
-    /// The file of the filter that is served.
-    pub(super) file: Option<FileInput>,
     /// A request was served.
     pub(super) has_served: bool,
     /// The body of the request that was served last has come to its end.
@@ -104,8 +100,6 @@ impl Incoming {
             content: 0..0,
             spool: Spool::default(),
             bodiless: false,
-            filters: false,
-            file: None,
             has_served: false,
             has_come_whole: false,
             heard: false,
@@ -128,13 +122,18 @@ impl Incoming {
     }
 
     /// Deals with what is buffered, up to the parameters of the next request.
-    pub(super) fn next_request(&mut self, socket: &Descriptor) -> io::Result<Option<FastCgiRequest>> {
+    pub(super) fn next_request(
+        &mut self,
+        socket: &Descriptor,
+    ) -> io::Result<Option<FastCgiRequest>> {
         while !self.unread.is_empty() {
             let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
             self.unread.start += step.consumed;
             match step.event {
                 None => break,
-                Some(Event::Params { id, params }) => return Ok(Some(FastCgiRequest { id, params })),
+                Some(Event::Params { id, params }) => {
+                    return Ok(Some(FastCgiRequest { id, params }));
+                }
                 Some(Event::BadParams { id, error }) => {
                     let log = Log::new(&request_id::new(), "(unreadable)");
                     kind_of_params(&error).entry(&log, || {
@@ -152,19 +151,8 @@ impl Incoming {
                     };
                     let output = Output::new(id);
                     let mut response = Vec::new();
-                    if self.filters {
-                        // It has nothing to say before its body is over (FastCGI 1.0, 6.4).
-                        response.extend_from_slice(
-                            &output.end_request(1, ProtocolStatus::RequestComplete),
-                        );
-                    } else {
-                        output.append(
-                            Stream::Stdout,
-                            &page.render(ResponseFormat::Cgi),
-                            &mut response,
-                        );
-                        response.extend_from_slice(&output.ending(0, false));
-                    }
+                    output.append(Stream::Stdout, &page.render(Form::Cgi), &mut response);
+                    response.extend_from_slice(&output.ending(0, false));
                     send_at_once(socket, &response)?;
                     self.protocol.finish(id);
                     self.begun = None;
@@ -178,17 +166,9 @@ impl Incoming {
                     self.begun = None;
                 }
                 Some(Event::Response(response)) => send_own(socket, response)?,
-                Some(Event::Begin { role, .. }) => {
-                    self.bodiless = !role.has_stdin();
-                    self.filters = role.has_data();
-                }
+                Some(Event::Begin { role, .. }) => self.bodiless = !role.has_stdin(),
                 // Of a body that was not read the end is left.
-                Some(
-                    Event::Stdin { .. }
-                    | Event::StdinEnd { .. }
-                    | Event::Data { .. }
-                    | Event::DataEnd { .. },
-                ) => {}
+                Some(Event::Stdin { .. } | Event::StdinEnd { .. }) => {}
             }
         }
         Ok(None)
@@ -203,16 +183,11 @@ impl Incoming {
         let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
         self.unread.start += step.consumed;
         match step.event {
-            Some(Event::Stdin { id, bytes } | Event::Data { id, bytes }) if id == current.id => {
-                current.has_surplus |= current.left == Some(0) && self.file.is_none();
+            Some(Event::Stdin { id, bytes }) if id == current.id => {
+                current.has_surplus |= current.left == Some(0);
                 self.content = self.unread.start - bytes.len()..self.unread.start;
             }
             Some(Event::StdinEnd { id, .. }) if id == current.id => current.stream_over = true,
-            Some(Event::DataEnd { id, .. }) if id == current.id => {
-                if let Some(file) = &mut self.file {
-                    file.over = true;
-                }
-            }
             Some(Event::Abort { id }) if id == current.id => current.aborted = true,
             Some(Event::Response(response)) => send_own(socket, response)?,
             Some(_) => {}
@@ -229,7 +204,7 @@ impl Incoming {
         current: &mut Current,
         may_put_aside: bool,
     ) -> io::Result<()> {
-        if (may_put_aside || self.spool.has_room(BUFFER)) && !self.inputs_over(current) {
+        if (may_put_aside || self.spool.has_room(BUFFER)) && !current.stream_over {
             self.spool_body_of(socket, current)?;
             return if current.aborted {
                 Err(io::ErrorKind::ConnectionAborted.into())
@@ -290,14 +265,14 @@ impl Incoming {
         };
         let mut stepped = Ok(());
         while stepped.is_ok()
-            && self.inputs_may_go_on(&current)
+            && current.may_go_on()
             && self.content.is_empty()
             && !self.unread.is_empty()
         {
             stepped = self.body_step(socket, &mut current);
         }
         self.current = Some(current);
-        stepped.map(|()| self.inputs_may_go_on(&current))
+        stepped.map(|()| current.may_go_on())
     }
 
     /// Has the body ended without a byte, as far as that is known? Called before anything was read
@@ -335,11 +310,21 @@ impl Incoming {
         }
         loop {
             self.put_content_aside(current)?;
-            if self.unread.is_empty() || self.inputs_over(current) {
+            if self.unread.is_empty() || current.stream_over {
                 return Ok(());
             }
             self.body_step(socket, current)?;
         }
+    }
+
+    /// Puts the content that is buffered aside.
+    fn put_content_aside(&mut self, current: &mut Current) -> io::Result<()> {
+        let content = std::mem::take(&mut self.content);
+        let count = current.allowed(content.len());
+        current.has_surplus |= count < content.len();
+        self.spool.push(&self.buffer[content.start..][..count])?;
+        current.account(count);
+        Ok(())
     }
 
     pub(super) fn read_body(
@@ -357,7 +342,6 @@ impl Incoming {
             if allowed == 0 {
                 return Ok(0);
             }
-            // What is buffered then is the file of a filter.
             if current.stream_over || current.aborted {
                 return current.end();
             }
@@ -373,9 +357,7 @@ impl Incoming {
                 continue;
             }
             let direct = self.protocol.expected().filter(|expected| {
-                expected.id == current.id
-                    && expected.input == Input::Stdin
-                    && allowed.min(expected.remaining) >= DIRECT
+                expected.id == current.id && allowed.min(expected.remaining) >= DIRECT
             });
             if let Some(expected) = direct {
                 // The record that follows comes along, as far as it is here and the buffer holds
