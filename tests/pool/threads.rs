@@ -193,11 +193,11 @@ fn lift(pid: i32) {
     assert!(command.status().unwrap().success());
 }
 
-fn has_timekeeper(pid: i32) -> bool {
+fn has_deadline_thread(pid: i32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let mut names =
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
-    names.any(|name| name.starts_with("wsgate-timekee"))
+    names.any(|name| name.starts_with("wsgate-deadline"))
 }
 
 fn threads_in_status(pool: &Pool) -> usize {
@@ -225,7 +225,7 @@ fn a_thread_that_cannot_be_started_is_logged_once_and_started_later() {
         let threads: usize = args[1].parse().unwrap();
         eventually("all threads are there", || threads_in_status(&pool) == threads);
         assert_eq!(two(&pool, "/meet"), ["/meet", "/meet"]);
-        assert_eq!(has_timekeeper(worker), args.contains(&"--timeout"));
+        assert_eq!(has_deadline_thread(worker), words.contains(&"--timeout"));
         let log = pool.stop();
         // The thread that gives connections away has a message of its own, where it is needed.
         assert!(["W0706"; 2].starts_with(&codes(&log)), "{log}");

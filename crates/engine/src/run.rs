@@ -25,7 +25,7 @@ use wire::{
 
 use crate::{
     log::{Log, files},
-    pool::worker_status::StatusDescriptors,
+    pool::{serving::Sockets, worker_status::StatusDescriptors},
     process,
     process::forks::{
         Descriptor, {self},
@@ -51,13 +51,6 @@ enum Task {
     Trace { response: Descriptor },
     Template { service: Service, sockets: Sockets, status: StatusDescriptors },
     Worker { service: Service, sockets: Sockets, status: StatusDescriptors },
-}
-
-/// Where the connections of a pool come from.
-pub(crate) struct Sockets {
-    pub(crate) listeners: Vec<Descriptor>,
-    /// Those that another worker gives away, if there may be others.
-    pub(crate) handover: Option<ConnectionQueue<Descriptor>>,
 }
 
 /// A process that has everything it needs and has not begun.

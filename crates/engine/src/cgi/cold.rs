@@ -29,7 +29,10 @@ use crate::{
         gateway_pipe,
     },
     reporter::Reporter,
-    transport::cgi::{CgiBody, CgiResponse, ResponseEnding, StandardError},
+    transport::{
+        cgi::{CgiBody, CgiResponse, ResponseEnding},
+        error_sinks::StandardError,
+    },
     wsgi::{
         BadVariable, BodyLength, Exchange, Interruptible, Remembered, Response, Server, Setting,
         Twice, Variables, refuse,

@@ -37,7 +37,7 @@ use crate::{
     log::Log,
     pool::{
         serving::{
-            TO_TAKE_INVENTORY, {self},
+            IDLE_CHECK_TIME, {self},
         },
         worker_limits::{LimitAction, WorkerLimits},
         worker_status::{StatusDescriptors, WorkerStatus},
@@ -130,11 +130,11 @@ pub(crate) fn run(
         if was_told || !tie.has_template() || kept.fresh.watch_more(py, begun).is_err() {
             break;
         }
-        watched.end(py, 0);
+        watched.end_request(py, 0);
         count += 1;
         match limits.after(count) {
             LimitAction::Continue => {}
-            LimitAction::ReportMemory(resident) => watched.tell_memory(0, resident),
+            LimitAction::ReportMemory(resident) => watched.report_memory(0, resident),
             LimitAction::Exit(why) => {
                 let sentence =
                     format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
@@ -146,8 +146,8 @@ pub(crate) fn run(
         kept.has_served = true;
         spare = Some(kept);
     }
-    watched.end(py, 0);
-    watched.leave(0);
+    watched.end_request(py, 0);
+    watched.mark_stopping(0);
     Ok(0)
 }
 
@@ -195,7 +195,7 @@ fn serve(
     lead_to(&errors, state)?;
     drop(errors);
     let log = Log::new(&handoff.request_id, &handoff.request);
-    watched.begin(0, log.line(), &interruptible);
+    watched.begin_request(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
     let lifeline = Arc::new(lifeline);
     let (seconds, begun) = match handoff.timeout_seconds {
@@ -365,7 +365,7 @@ impl Spare {
             let mut events = [nothing; 2];
             let look = self
                 .has_served
-                .then_some(TO_TAKE_INVENTORY)
+                .then_some(IDLE_CHECK_TIME)
                 .and_then(|time| Timespec::try_from(time).ok());
             let came = match epoll::wait(&self.events, &mut events, look.as_ref()) {
                 Ok(0) if self.has_served => {

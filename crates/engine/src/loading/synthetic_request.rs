@@ -13,7 +13,7 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*};
 
 use crate::{
     log::Log,
-    transport::cgi::StandardError,
+    transport::error_sinks::StandardError,
     wsgi::{
         BodySource, Exchange, Interruptible, Outcome, Remembered, ResponseSink, Server, Setting,
         Twice, Variables,

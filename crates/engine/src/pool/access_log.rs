@@ -15,12 +15,11 @@ use std::{
 };
 
 use diagnostics::escape;
-use fastcgi_server::Params;
 use pyo3::Python;
 use serde::Serialize;
 use wire::pool_logs::LineForm;
 
-use crate::{log::files, wsgi::ResponseSink};
+use crate::{log::files, transport::Request, wsgi::ResponseSink};
 
 /// What is written where nothing was sent: nginx's number for a client that did not wait.
 const CLIENT_CLOSED_STATUS: u16 = 499;
@@ -70,7 +69,7 @@ impl AccessRecord {
     }
 
     /// Writes the line of the request, which is over.
-    pub(crate) fn close(self, py: Python<'_>, params: &Params) {
+    pub(crate) fn close(self, py: Python<'_>, request: &impl Request) {
         let sent = self
             .counts
             .sent
@@ -81,7 +80,7 @@ impl AccessRecord {
             status => status,
         };
         let line = AccessLine {
-            params,
+            request,
             time: LocalTime::of(self.begun),
             status,
             sent,
@@ -183,8 +182,8 @@ impl<R> CountedResponse<R> {
 }
 
 /// What a line says.
-struct AccessLine<'a> {
-    params: &'a Params,
+struct AccessLine<'a, R> {
+    request: &'a R,
     time: LocalTime,
     status: u16,
     sent: u64,
@@ -211,7 +210,7 @@ struct JsonLine<'a> {
     whole: bool,
 }
 
-impl AccessLine<'_> {
+impl<R: Request> AccessLine<'_, R> {
     /// Apache's combined form; then microseconds, the id of the request, and `X` for a response
     /// that was cut or `-` for a whole one.
     fn combined(&self) -> Vec<u8> {
@@ -268,7 +267,7 @@ impl AccessLine<'_> {
     }
 
     fn param(&self, name: &[u8]) -> Option<&[u8]> {
-        self.params.get(name).filter(|value| !value.is_empty())
+        self.request.get(name).filter(|value| !value.is_empty())
     }
 
     /// What the client asked for, or what can be told of it.

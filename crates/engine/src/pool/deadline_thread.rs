@@ -1,9 +1,9 @@
-//! Interrupts requests that are overdue in other threads than the main one, however busy that is.
+//! Interrupts overdue requests of other threads than the main thread, however busy that is.
 //!
-//! Python runs signal handlers in the main thread alone, which may be in C code of the application,
-//! or may wait for a client. So where several threads serve requests that have a deadline, one more
-//! keeps the time. It sleeps until the first deadline, and needs the interpreter only where a
-//! request is late.
+//! Python runs signal handlers in the main thread alone, which may be in C code of the application
+//! or wait for a client. So where several threads serve requests that have a deadline, there is one
+//! more thread. It sleeps until the next deadline, and needs the interpreter only if a request is
+//! late.
 
 use std::{
     io,
@@ -19,62 +19,58 @@ use crate::{
     pool::worker_status::WorkerStatus,
     process::{
         fork,
-        threads::{
-            Stack, {self},
-        },
+        threads::{self, Stack},
     },
     wsgi::Clock,
 };
 
-/// Least time from one look to the next.
-const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// Least time between two checks.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
 
-/// A thread that keeps the time, once it was started.
+/// A thread that interrupts requests, once it was started.
 pub(crate) struct DeadlineThread {
-    shared: Arc<DeadlineState>,
+    state: Arc<DeadlineState>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct DeadlineState {
-    watched: Arc<WorkerStatus>,
+    status: Arc<WorkerStatus>,
     /// The thread is to end.
-    over: Mutex<bool>,
-    bell: Condvar,
+    is_over: Mutex<bool>,
+    wakeup: Condvar,
 }
 
 impl DeadlineThread {
-    /// For a worker with so many threads; nothing if it needs none.
-    pub(crate) fn new(watched: &Arc<WorkerStatus>, threads: u32) -> Option<Self> {
-        let is_needed = watched.has_timeout() && threads > 1;
+    /// For a worker with so many threads; nothing if the worker needs none.
+    pub(crate) fn new(status: &Arc<WorkerStatus>, threads: u32) -> Option<Self> {
+        let is_needed = status.has_timeout() && threads > 1;
         is_needed.then(|| {
-            let shared = DeadlineState {
-                watched: watched.clone(),
-                over: Mutex::new(false),
-                bell: Condvar::new(),
-            };
-            Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+            let (is_over, wakeup) = (Mutex::new(false), Condvar::new());
+            let state = DeadlineState { status: status.clone(), is_over, wakeup };
+            Self { state: Arc::new(state), thread: Mutex::new(None) }
         })
     }
 
     /// Starts the thread.
     ///
     /// # Errors
-    /// If there can be no more threads.
+    /// If the system has no thread left.
     pub(crate) fn start(&self, stack: Stack) -> io::Result<()> {
-        let shared = self.shared.clone();
+        let state = self.state.clone();
         let thread = fork::without_signals(|| {
-            threads::start("wsgate-deadline", stack, move || shared.interrupt_late_requests())
+            threads::start("wsgate-deadline", stack, move || state.interrupt_late_requests())
         })?;
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }
 
-    /// Ends the thread, and waits until it needs the interpreter no more.
+    /// Ends the thread, and waits until it does not need the interpreter any more.
     pub(crate) fn end(&self, py: Python<'_>) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         py.detach(|| {
-            *self.shared.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            self.shared.bell.notify_all();
+            *self.state.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.state.wakeup.notify_all();
+            // A thread that has panicked has ended, too.
             thread.into_iter().for_each(|thread| drop(thread.join()));
         });
     }
@@ -82,22 +78,22 @@ impl DeadlineThread {
 
 impl DeadlineState {
     fn interrupt_late_requests(&self) {
-        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*over {
-            let pause = self.watched.until_next_deadline().max(LEAST_PAUSE);
-            (over, _) = running_clock::wait(Some(pause), |patience| {
-                let patience = patience.unwrap_or(LEAST_PAUSE);
-                self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner)
+        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_over {
+            let pause = self.status.until_next_deadline().max(MIN_PAUSE);
+            (is_over, _) = running_clock::wait(Some(pause), |timeout| {
+                let timeout = timeout.unwrap_or(MIN_PAUSE);
+                self.wakeup.wait_timeout(is_over, timeout).unwrap_or_else(PoisonError::into_inner)
             });
-            if *over {
+            if *is_over {
                 break;
             }
-            // Who ends this thread may have the interpreter.
-            drop(over);
-            if self.watched.has_late_follower() {
-                Python::attach(|py| self.watched.interrupt_followers(py, Clock::Running));
+            // The thread that ends this one may have the interpreter.
+            drop(is_over);
+            if self.status.has_late_request() {
+                Python::attach(|py| self.status.interrupt_other_threads(py));
             }
-            over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+            is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

@@ -45,7 +45,7 @@ use crate::{
     log::{Log, files},
     pool::{
         pending_workers::{LoadOutcome, PendingWorkers, TemplateSocket},
-        serving,
+        serving::{self, Sockets},
         template_signals::TemplateSignals,
         worker_status::StatusDescriptors,
     },
@@ -58,7 +58,6 @@ use crate::{
         gateway_pipe::{Cable, Tie},
         {self},
     },
-    run::Sockets,
     stdlib,
 };
 

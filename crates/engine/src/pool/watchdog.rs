@@ -1,7 +1,8 @@
 //! Does in a worker without a supervisor what a supervisor does for its workers: logs slow requests
-//! with their stacks, interrupts those that are late, and ends the process if that does not help.
+//! with their stacks, interrupts requests that are late, and kills the process if that does not
+//! help.
 //!
-//! A thread without Python, so that nothing that holds the interpreter can delay it.
+//! A thread without Python, so that it never waits for the interpreter.
 
 use std::{
     io,
@@ -21,72 +22,69 @@ use crate::{
     pool::worker_status::WorkerStatus,
     process::{
         fork,
-        threads::{
-            Stack, {self},
-        },
+        threads::{self, Stack},
     },
 };
 
-/// Its stack, which calls little.
+/// The stack of the thread, which calls little.
 const STACK: Stack = Stack::of_bytes(256 * 1024);
 
 /// The thread, once it was started.
 pub(crate) struct Watchdog(Arc<WatchdogState>);
 
 struct WatchdogState {
-    watched: Arc<WorkerStatus>,
+    status: Arc<WorkerStatus>,
     slow: Option<Duration>,
     timeout: Option<Duration>,
     /// The thread is to end.
-    over: Mutex<bool>,
-    bell: Condvar,
+    is_over: Mutex<bool>,
+    wakeup: Condvar,
 }
 
 impl Watchdog {
     /// For a worker without a supervisor whose requests have one of these limits.
-    pub(crate) fn new(watched: &Arc<WorkerStatus>, slow: Option<Duration>) -> Option<Self> {
-        let timeout = watched.timeout();
-        let is_needed = watched.is_alone() && (slow.is_some() || timeout.is_some());
+    pub(crate) fn new(status: &Arc<WorkerStatus>, slow: Option<Duration>) -> Option<Self> {
+        let timeout = status.timeout();
+        let is_needed = status.is_alone() && (slow.is_some() || timeout.is_some());
         is_needed.then(|| {
-            let (over, bell) = (Mutex::new(false), Condvar::new());
-            Self(Arc::new(WatchdogState { watched: watched.clone(), slow, timeout, over, bell }))
+            let (is_over, wakeup) = (Mutex::new(false), Condvar::new());
+            let status = status.clone();
+            Self(Arc::new(WatchdogState { status, slow, timeout, is_over, wakeup }))
         })
     }
 
     /// Starts the thread.
     ///
     /// # Errors
-    /// If there can be no more threads.
+    /// If the system has no thread left.
     pub(crate) fn start(&self) -> io::Result<()> {
-        let shared = self.0.clone();
-        fork::without_signals(|| {
-            threads::start("wsgate-watchdog", STACK, move || shared.watch_requests())
-        })
-        .map(drop)
+        let state = self.0.clone();
+        let run = move || state.watch_requests();
+        fork::without_signals(|| threads::start("wsgate-watchdog", STACK, run)).map(drop)
     }
 
-    /// Lets the thread end. Nobody waits for it.
+    /// Asks the thread to end, without waiting for that.
     pub(crate) fn end(&self) {
-        *self.0.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.bell.notify_all();
+        *self.0.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.wakeup.notify_all();
     }
 }
 
 impl WatchdogState {
     fn watch_requests(&self) {
-        let scoreboard = self.watched.scoreboard();
-        let mut watch = OverdueWatch::new(self.slow, self.timeout, scoreboard.lines());
-        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*over {
+        let scoreboard = self.status.scoreboard();
+        let mut watch = Watch::new(self.slow, self.timeout, scoreboard.lines());
+        let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_over {
             for (action, reading) in watch.look(scoreboard) {
-                if let Some(entry) = action.entry(&reading) {
-                    Log::new("-", "(worker)").entry(&entry);
+                if let Some(message) = action.entry(&reading) {
+                    Log::new("-", "(worker)").entry(&message);
                 }
-                if action == Action::LogSlow && error_log::is_stuck() {
-                    // The handler that writes the stacks would wait for a reader without an end.
+                if action == Action::Tell && error_log::is_stuck() {
+                    // The handler that writes the stacks would wait for a reader for ever.
                     continue;
                 }
-                // This is about the process that runs, so that it exists.
+                // This process is running, so that it exists.
                 let _ = kill_process(getpid(), action.signal());
             }
             let due = watch.next_due(scoreboard);
@@ -94,11 +92,14 @@ impl WatchdogState {
                 due.saturating_duration_since(running_clock::instant())
                     .max(Duration::from_millis(1))
             });
-            over = running_clock::wait(left, |patience| match patience {
-                Some(patience) => {
-                    self.bell.wait_timeout(over, patience).unwrap_or_else(PoisonError::into_inner).0
+            is_over = running_clock::wait(left, |timeout| match timeout {
+                Some(timeout) => {
+                    self.wakeup
+                        .wait_timeout(is_over, timeout)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
                 }
-                None => self.bell.wait(over).unwrap_or_else(PoisonError::into_inner),
+                None => self.wakeup.wait(is_over).unwrap_or_else(PoisonError::into_inner),
             });
         }
     }

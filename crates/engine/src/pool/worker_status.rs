@@ -1,8 +1,9 @@
-//! What the supervisor sees of a worker's threads, and how it ends a request that takes too long.
+//! What the supervisor sees of a worker's threads, and how a worker interrupts a request that takes
+//! too long.
 //!
 //! Each thread writes its line of the scoreboard. When the supervisor finds a request overdue it
 //! sends SIGUSR2, and the main thread, where Python runs signal handlers, raises the exception in
-//! itself. Requests of other threads are the [`DeadlineThread`]'s to interrupt.
+//! itself. The [`DeadlineThread`] interrupts requests of other threads.
 //!
 //! [`DeadlineThread`]: crate::pool::deadline_thread::DeadlineThread
 
@@ -23,20 +24,18 @@ use wire::{
 };
 
 use crate::{
-    process::forks::{
-        Descriptor, {self},
-    },
-    wsgi::{Clock, Interrupted, Interruptible},
+    process::forks::{self, Descriptor},
+    wsgi::{Interrupted, Interruptible},
 };
 
-/// What the supervisor sees, and what makes it look.
+/// The scoreboard, and what makes the supervisor look at it.
 pub(crate) struct StatusDescriptors {
     pub(crate) scoreboard: Descriptor,
-    /// Without it there is no supervisor.
+    /// Wakes the supervisor. None if there is no supervisor.
     pub(crate) bell: Option<Descriptor>,
 }
 
-/// The threads of this worker.
+/// The status of a worker's threads.
 pub(crate) struct WorkerStatus {
     scoreboard: Scoreboard,
     /// This process.
@@ -45,67 +44,86 @@ pub(crate) struct WorkerStatus {
     first_line: usize,
     timeout_milliseconds: u64,
     /// The request that each thread serves, if requests have a deadline.
-    serving: Vec<Mutex<Option<Interruptible>>>,
+    requests: Vec<Mutex<Option<Interruptible>>>,
 }
 
 impl WorkerStatus {
-    /// The threads of the worker with the slot `slot`, none of which serves yet.
+    /// The threads of the worker in `slot`, all of them idle.
+    ///
+    /// # Errors
+    /// If the scoreboard cannot be mapped.
     pub(crate) fn new(
-        status: StatusDescriptors,
+        descriptors: StatusDescriptors,
         slot: u32,
         threads: u32,
         timeout_seconds: u64,
     ) -> std::io::Result<Arc<Self>> {
         let threads = threads.max(1);
-        let watched = Self {
-            scoreboard: Scoreboard::attach(status.scoreboard.into_owned())?,
+        let status = Self {
+            scoreboard: Scoreboard::attach(descriptors.scoreboard.into_owned())?,
             pid: getpid().as_raw_nonzero().get(),
-            bell: status.bell,
+            bell: descriptors.bell,
             first_line: usize::try_from(u64::from(slot) * u64::from(threads))
                 .map_err(std::io::Error::other)?,
             timeout_milliseconds: timeout_seconds.saturating_mul(1000),
-            serving: (0..threads).map(|_| Mutex::new(None)).collect(),
+            requests: (0..threads).map(|_| Mutex::new(None)).collect(),
         };
         for thread in 0..threads {
-            if let Some(line) = watched.any_line(thread) {
-                line.take(watched.pid, thread);
+            if let Some(line) = status.any_line(thread) {
+                line.take(status.pid, thread);
             }
         }
-        // The supervisor has been waiting for this worker to be there.
-        watched.ring();
-        Ok(Arc::new(watched))
+        // The supervisor waits for this worker.
+        status.wake_supervisor();
+        Ok(Arc::new(status))
     }
 
-    /// Tells the supervisor that no thread of any worker is idle, if it wants to know.
-    fn ring_if_crowded(&self) {
+    /// Wakes the supervisor if no thread of any worker is idle and the supervisor waits for that.
+    fn wake_supervisor_if_busy(&self) {
         if self.bell.is_some() && self.scoreboard.is_crowded() {
-            self.ring();
+            self.wake_supervisor();
         }
     }
 
     /// Makes the supervisor look at the scoreboard.
-    fn ring(&self) {
+    fn wake_supervisor(&self) {
         if let Some(bell) = &self.bell {
-            // One that is full has rung already.
+            // A full counter wakes the supervisor, too.
             let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Has the supervisor replace this worker, which has so many bytes of memory.
-    pub(crate) fn tell_memory(&self, thread: u32, resident: u64) {
+    /// Has the supervisor replace this worker, which has so many bytes of resident memory.
+    pub(crate) fn report_memory(&self, thread: u32, resident: u64) {
         if let Some(line) = self.line(thread) {
             line.measured(resident);
         }
-        self.ring();
+        self.wake_supervisor();
     }
 
-    /// The thread takes no connection any more.
-    pub(crate) fn leave(&self, thread: u32) {
+    /// The thread accepts no more connections.
+    pub(crate) fn mark_stopping(&self, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.leave();
         }
-        // From now on it is looked whether this process ends.
-        self.ring();
+        // From now on the supervisor checks whether this process exits.
+        self.wake_supervisor();
+    }
+
+    /// The thread cannot be started.
+    pub(crate) fn mark_missing(&self, thread: u32) {
+        if let Some(line) = self.line(thread) {
+            line.miss();
+        }
+        self.wake_supervisor_if_busy();
+    }
+
+    /// The thread was started.
+    pub(crate) fn mark_started(&self, thread: u32) {
+        if let Some(line) = self.line(thread) {
+            line.take(self.pid, thread);
+        }
+        self.wake_supervisor();
     }
 
     /// Have requests a deadline?
@@ -113,8 +131,13 @@ impl WorkerStatus {
         self.timeout_milliseconds > 0
     }
 
-    /// What stands for a request that this thread begins to serve now. `python_thread` is Python's
-    /// name of this thread, unless it is the main thread.
+    /// How long a request may take.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.has_timeout().then(|| Duration::from_millis(self.timeout_milliseconds))
+    }
+
+    /// How a request is interrupted that this thread begins to serve now. `python_thread` is
+    /// Python's name of this thread, unless it is the main thread.
     pub(crate) fn interruptible(&self, python_thread: Option<c_long>) -> Interruptible {
         match self.timeout_milliseconds {
             0 => Interruptible::yes(),
@@ -122,57 +145,44 @@ impl WorkerStatus {
         }
     }
 
-    /// The thread with the number `thread` begins to serve `request`.
-    pub(crate) fn begin(&self, thread: u32, request: &str, interruptible: &Interruptible) {
-        // Before the scoreboard knows of it: what is overdue for the supervisor, which interrupts
-        // once, must be so here.
+    /// The thread begins to serve `request`.
+    pub(crate) fn begin_request(&self, thread: u32, request: &str, interruptible: &Interruptible) {
+        // Before the scoreboard: the supervisor interrupts once, and what is overdue for it must
+        // be overdue here.
         if self.has_timeout() {
-            *self.serving(thread) = Some(interruptible.clone());
+            *self.request(thread) = Some(interruptible.clone());
         }
         if let Some(line) = self.line(thread) {
             line.begin(request);
         }
-        self.ring_if_crowded();
+        self.wake_supervisor_if_busy();
     }
 
-    /// It has served it.
-    pub(crate) fn end(&self, py: Python<'_>, thread: u32) {
+    /// The thread has served its request.
+    pub(crate) fn end_request(&self, py: Python<'_>, thread: u32) {
         if let Some(line) = self.line(thread) {
             line.end();
         }
         if self.has_timeout() {
-            let served = self.serving(thread).take();
+            let served = self.request(thread).take();
             served.iter().for_each(|request| request.end(py));
         }
     }
 
-    /// The thread with the number `thread` cannot be started.
-    pub(crate) fn miss(&self, thread: u32) {
-        if let Some(line) = self.line(thread) {
-            line.miss();
-        }
-        self.ring_if_crowded();
-    }
-
-    /// The thread with the number `thread` can be started after all.
-    pub(crate) fn find(&self, thread: u32) {
-        if let Some(line) = self.line(thread) {
-            line.take(self.pid, thread);
-        }
-        self.ring();
-    }
-
-    /// The web server of a request went away before the response was whole.
+    /// The web server closed the connection of a request before its response was complete.
     pub(crate) fn count_abandoned(&self) {
         self.scoreboard.count_abandoned();
     }
 
-    /// Makes SIGUSR2 interrupt what is overdue, and SIGUSR1 write the stacks of all threads to the
-    /// log at once, whoever holds the interpreter. A function that the application has for SIGUSR2
-    /// is called if nothing is overdue.
-    pub(crate) fn listen(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
-        let watched = self.clone();
-        let theirs =
+    /// Installs handlers: SIGUSR2 interrupts overdue requests, and SIGUSR1 writes the stacks of all
+    /// threads to the log at once, even if the interpreter is locked. A handler that the
+    /// application has for SIGUSR2 is called if no request is overdue.
+    ///
+    /// # Errors
+    /// If Python raises.
+    pub(crate) fn install_handlers(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let status = self.clone();
+        let of_application =
             py.import("_signal")?.call_method1("getsignal", (Signal::USR2.as_raw(),))?.unbind();
         let interrupt = PyCFunction::new_closure(
             py,
@@ -180,12 +190,12 @@ impl WorkerStatus {
             None,
             move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
                 let py = arguments.py();
-                let is_ours = watched.interrupt_overdue(py)?;
-                let theirs = theirs.bind(py);
-                if is_ours || !theirs.is_callable() {
+                let was_overdue = status.interrupt_overdue(py)?;
+                let of_application = of_application.bind(py);
+                if was_overdue || !of_application.is_callable() {
                     Ok(())
                 } else {
-                    theirs.call1(arguments).map(drop)
+                    of_application.call1(arguments).map(drop)
                 }
             },
         )?;
@@ -193,50 +203,42 @@ impl WorkerStatus {
         forks::report_stacks(py, Signal::USR1.as_raw())
     }
 
-    /// Runs in the main thread, which is the first. Was anything overdue?
+    /// Runs in the main thread, which has the number 0. Was a request overdue?
     fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<bool> {
-        let has_late_follower = self.has_late_follower();
-        // Where nothing is late by the clock of this process, only this process was stopped.
-        for clock in [Clock::Running, Clock::Monotonic] {
-            let has_interrupted = self.interrupt_followers(py, clock);
-            let request = self.serving(0).clone();
-            if request.is_some_and(|request| request.interrupt_here(clock)) {
-                return Err(Interrupted::new_err("timeout"));
-            }
-            if has_interrupted || has_late_follower {
-                return Ok(true);
-            }
+        let has_late_request = self.has_late_request();
+        self.interrupt_other_threads(py);
+        let request = self.request(0).clone();
+        match request.is_some_and(|request| request.interrupt_here()) {
+            true => Err(Interrupted::new_err("timeout")),
+            false => Ok(has_late_request),
         }
         Ok(false)
     }
 
-    /// Interrupts what is overdue by `clock` in other threads than the main one. Was anything?
-    pub(crate) fn interrupt_followers(&self, py: Python<'_>, clock: Clock) -> bool {
-        self.followers().filter(|request| request.interrupt_thread(py, clock)).count() > 0
+    /// Interrupts overdue requests of other threads than the main thread.
+    pub(crate) fn interrupt_other_threads(&self, py: Python<'_>) {
+        for request in self.requests_of_other_threads() {
+            request.interrupt_thread(py);
+        }
     }
 
-    /// Is a request of another thread than the main one overdue, so that
-    /// [`WorkerStatus::interrupt_followers`] is to be called?
-    pub(crate) fn has_late_follower(&self) -> bool {
-        self.followers().filter_map(|request| request.left()).any(|left| left.is_zero())
+    /// Is a request of another thread than the main thread overdue, so that
+    /// [`WorkerStatus::interrupt_other_threads`] is to be called?
+    pub(crate) fn has_late_request(&self) -> bool {
+        self.requests_of_other_threads()
+            .filter_map(|request| request.left())
+            .any(|left| left.is_zero())
     }
 
-    /// How long a request may take.
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.has_timeout().then(|| Duration::from_millis(self.timeout_milliseconds))
-    }
-
-    /// What the supervisor looks at, where there is one.
+    /// The scoreboard.
     pub(crate) fn scoreboard(&self) -> &Scoreboard {
         &self.scoreboard
     }
 
-    /// How long until a request is overdue that the [`DeadlineThread`] has to interrupt, of those that
-    /// have begun by now or begin later.
-    ///
-    /// [`DeadlineThread`]: crate::pool::deadline_thread::DeadlineThread
+    /// How long until a request of another thread than the main thread is overdue, even one that
+    /// begins later.
     pub(crate) fn until_next_deadline(&self) -> Duration {
-        let left = self.followers().filter_map(|request| request.left()).min();
+        let left = self.requests_of_other_threads().filter_map(|request| request.left()).min();
         left.unwrap_or(Duration::from_millis(self.timeout_milliseconds))
     }
 
@@ -245,17 +247,17 @@ impl WorkerStatus {
         self.bell.is_none()
     }
 
-    /// The requests of other threads than the main one. None of their locks is held while they are
-    /// looked at.
-    fn followers(&self) -> impl Iterator<Item = Interruptible> {
-        self.serving
+    /// The requests of other threads than the main thread. No lock of theirs is held when the
+    /// caller gets them.
+    fn requests_of_other_threads(&self) -> impl Iterator<Item = Interruptible> {
+        self.requests
             .iter()
             .skip(1)
             .filter_map(|cell| cell.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// The line of a thread, unless it is another worker's by now.
-    fn line(&self, thread: u32) -> Option<&ScoreboardLine> {
+    /// The line of a thread, unless another worker has it by now.
+    fn line(&self, thread: u32) -> Option<&Line> {
         self.any_line(thread).filter(|line| line.is_of(self.pid))
     }
 
@@ -263,8 +265,8 @@ impl WorkerStatus {
         self.scoreboard.line(self.first_line + usize::try_from(thread).ok()?)
     }
 
-    fn serving(&self, thread: u32) -> MutexGuard<'_, Option<Interruptible>> {
-        let number = usize::try_from(thread).unwrap_or(0).min(self.serving.len() - 1);
-        self.serving[number].lock().unwrap_or_else(PoisonError::into_inner)
+    fn request(&self, thread: u32) -> MutexGuard<'_, Option<Interruptible>> {
+        let number = usize::try_from(thread).unwrap_or(0).min(self.requests.len() - 1);
+        self.requests[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

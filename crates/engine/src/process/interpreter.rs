@@ -20,7 +20,7 @@ use crate::{
     process,
     process::forks,
     reporter::Reporter,
-    transport::cgi::PrintedOutput,
+    transport::error_sinks::PrintedOutput,
     wsgi::{ErrorSink, Interrupted, Interruptible, install_streams},
 };
 

@@ -1,20 +1,18 @@
-//! Request bodies that must make way for a response.
+//! Request bodies that are read before the application asks for them.
 
 use std::{
     collections::VecDeque,
-    io::{
-        Read as _, {self},
-    },
+    io::{self, Read as _},
 };
 
 use rustix::io::{Errno, pread, pwrite};
 
 use crate::process::forks::Descriptor;
 
-/// Bytes of an unread body that are kept in memory; more go to a file without a name.
-const IN_MEMORY: usize = 1 << 20;
+/// Bytes that are spooled in memory; more go to an unlinked file.
+const MAX_MEMORY_BYTES: usize = 1 << 20;
 
-/// Body that was read ahead of the application.
+/// The part of a request body that the application has not read yet.
 pub(super) enum Spool {
     Memory(VecDeque<u8>),
     File { file: Descriptor, read: u64, written: u64 },
@@ -27,30 +25,33 @@ impl Default for Spool {
 }
 
 impl Spool {
-    /// Is nothing kept that was not taken?
+    /// Is everything read?
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Memory(kept) => kept.is_empty(),
+            Self::Memory(bytes) => bytes.is_empty(),
             Self::File { read, written, .. } => read == written,
         }
     }
 
-    /// May so many bytes more be kept without a file?
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        matches!(self, Self::Memory(kept) if kept.len() + bytes <= IN_MEMORY)
+    /// Do `count` more bytes fit into memory?
+    pub(super) fn has_room(&self, count: usize) -> bool {
+        matches!(self, Self::Memory(bytes) if bytes.len() + count <= MAX_MEMORY_BYTES)
     }
 
-    /// Keeps `bytes` behind what is kept already.
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// If the file cannot be created or written.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Self::Memory(kept) = self
-            && kept.len() + bytes.len() > IN_MEMORY
+        if let Self::Memory(spooled) = self
+            && spooled.len() + bytes.len() > MAX_MEMORY_BYTES
         {
             let file = Descriptor::made(|| tempfile::tempfile().map(Into::into))?;
-            write_all_at(&file, kept.make_contiguous(), 0)?;
-            *self = Self::File { file, read: 0, written: kept.len() as u64 };
+            write_all_at(&file, spooled.make_contiguous(), 0)?;
+            *self = Self::File { file, read: 0, written: spooled.len() as u64 };
         }
         match self {
-            Self::Memory(kept) => kept.extend(bytes),
+            Self::Memory(spooled) => spooled.extend(bytes),
             Self::File { file, written, .. } => {
                 write_all_at(file, bytes, *written)?;
                 *written += bytes.len() as u64;
@@ -59,20 +60,23 @@ impl Spool {
         Ok(())
     }
 
-    /// Takes the first bytes out; 0 if there are none.
+    /// Reads the first bytes; 0 if there are none.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
     pub(super) fn pop(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Memory(kept) => kept.read(into),
+            Self::Memory(spooled) => spooled.read(into),
             Self::File { file, read, .. } => {
-                let got = pread(&*file, into, *read)?;
-                *read += got as u64;
-                Ok(got)
+                let count = pread(&*file, into, *read)?;
+                *read += count as u64;
+                Ok(count)
             }
         }
     }
 }
 
-/// Writes `bytes` to `file`, from `position` on.
+/// Writes all of `bytes` to `file` at `position`.
 fn write_all_at(file: &Descriptor, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match pwrite(file, bytes, position) {

@@ -1,159 +1,209 @@
-//! Connections that would wait for a busy worker go to another ([`wire::connection_queue`]).
+//! Requests on connections of a busy worker go to an idle one ([`wire::connection_queue`]).
 //!
-//! While all threads of a worker are busy with the same work for longer than a moment, a thread
-//! without Python watches the connections that wait, and gives each to other workers as soon as
-//! something comes on it. If these are busy, too, it lies in the queue until one of them, or this
-//! one, has time. That thread begins when it is needed for the first time, and sleeps while
-//! requests are fast.
+//! While all threads of a worker are busy with the same work for more than a moment, one more
+//! thread, without Python, watches the connections that wait. As soon as something arrives on one,
+//! the thread puts the connection into the queue of the pool. If the other workers are busy, too,
+//! the connection stays in the queue until one of them, or this one, is idle. The thread is started
+//! when it is needed for the first time, and sleeps while requests are fast.
 //!
-//! A worker that is to end gives all away that wait, at once, and so web servers notice nothing of
-//! its end.
+//! A worker that stops puts all its waiting connections into the queue, and so web servers do not
+//! notice that it stops.
 
 use std::{
-    collections::BTreeMap,
     os::fd::{AsFd as _, BorrowedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     io::{Errno, fcntl_dupfd_cloexec, read, write},
 };
 use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
 
 use crate::{
-    pool::serving::{HANDOVER, STOP, ServingThread, Worker, connections::forget},
+    pool::serving::{
+        connections::Connections,
+        event_loop::{Event, EventLoop},
+    },
     process::{
         fork,
-        forks::{
-            Descriptor, {self},
-        },
-        threads::{
-            Missing, Stack, {self},
-        },
+        forks::{self, Descriptor},
+        threads::{self, Missing, Stack},
     },
-    transport::fastcgi::{FastCgiConnection, WorkerStatus},
+    transport::Connection,
 };
 
 /// How long a worker has to be busy with the same work before its connections are watched; twice as
 /// long at most.
-const MOMENT: Duration = Duration::from_millis(10);
+const BUSY_TIME: Duration = Duration::from_millis(10);
 
-/// How long a worker that ends waits for room in the queue before it closes what it cannot give
-/// away.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a worker that stops waits for room in the queue before it closes the connections that
+/// it cannot put there.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// The stack of the thread that looks out, which calls little.
+/// The stack of the thread, which calls little.
 const STACK: Stack = Stack::of_bytes(256 * 1024);
 
-/// In [`QueueThread::turns`]: one more thread that works, and one more piece of work. The lower half is
-/// the number of threads that do.
-const BEGUN: u64 = (1 << 32) + 1;
+/// In [`QueueThread::turns`]: one more busy thread, and one more piece of work. The lower half is
+/// the number of busy threads.
+const WORK_BEGUN: u64 = (1 << 32) + 1;
 
 /// What a worker knows of the queue, and the thread that puts connections into it.
-pub(crate) struct QueueThread {
-    handover: Handover<Descriptor>,
-    epoll: Arc<Descriptor>,
-    waiting: Arc<Mutex<BTreeMap<u64, FastCgiConnection>>>,
-    /// Readable when the worker is to end.
-    stop: Arc<Descriptor>,
+pub(super) struct QueueThread<C: Connection> {
+    queue: Handover<Descriptor>,
+    events: Arc<EventLoop>,
+    connections: Arc<Connections<C>>,
     threads: u64,
-    /// How often a thread has begun to work, and how many do. It is the same at two looks if all
-    /// threads do the same as before.
+    /// How often a thread has begun to work, and how many are busy. Two equal values mean that all
+    /// threads still do the same.
     turns: AtomicU64,
-    /// The thread that looks out sleeps, or has not begun: whoever takes the last thread while
-    /// connections wait wakes it.
-    asleep: AtomicBool,
-    /// It watches connections: who goes back to wait for events wakes it.
-    watches: AtomicBool,
-    /// It is to end.
-    over: AtomicBool,
-    /// What wakes it.
-    bell: Descriptor,
-    /// There is the thread.
+    /// The thread sleeps, or was not started: the last thread that becomes busy while connections
+    /// wait wakes it.
+    is_asleep: AtomicBool,
+    /// The thread watches connections: a thread that becomes idle wakes it.
+    is_watching: AtomicBool,
+    /// The thread is to end.
+    is_over: AtomicBool,
+    /// Wakes the thread.
+    wakeup: Descriptor,
     has_begun: AtomicBool,
-    /// The thread as long as it is not there.
+    /// The thread as long as it was not started.
     missing: Missing<()>,
 }
 
-impl QueueThread {
-    /// What is needed for it.
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.handover.descriptors().into_iter().chain([self.bell.as_fd()])
-    }
-
-    /// For a worker with these connections, and so many threads, all of which are about to wait.
-    pub(crate) fn new(
-        handover: ConnectionQueue<Descriptor>,
-        epoll: &Arc<Descriptor>,
-        waiting: &Arc<Mutex<BTreeMap<u64, FastCgiConnection>>>,
-        stop: &Arc<Descriptor>,
+impl<C: Connection> QueueThread<C> {
+    /// For a worker with these connections and so many threads, all of which are about to wait.
+    ///
+    /// # Errors
+    /// If descriptors or memory are short.
+    pub(super) fn new(
+        queue: Handover<Descriptor>,
+        events: &Arc<EventLoop>,
+        connections: &Arc<Connections<C>>,
         threads: u32,
     ) -> std::io::Result<Arc<Self>> {
-        // All idle workers wake for each connection: the kernel would forget those that a woken one
-        // leaves to others, since it tells each only once that there is something.
-        epoll::add(
-            epoll,
-            handover.pop_end(),
-            epoll::EventData::new_u64(HANDOVER),
-            epoll::EventFlags::IN,
-        )?;
+        events.watch_queue(queue.exit())?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wakeup = Descriptor::made(|| eventfd(0, flags))?;
         let threads = u64::from(threads.max(1));
         Ok(Arc::new(Self {
-            handover,
-            epoll: epoll.clone(),
-            waiting: waiting.clone(),
-            stop: stop.clone(),
+            queue,
+            events: events.clone(),
+            connections: connections.clone(),
             threads,
             turns: AtomicU64::new(threads),
-            asleep: AtomicBool::new(true),
-            watches: AtomicBool::new(false),
-            over: AtomicBool::new(false),
-            bell: Descriptor::made(|| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))?,
+            is_asleep: AtomicBool::new(true),
+            is_watching: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            wakeup,
             has_begun: AtomicBool::new(false),
             missing: Missing::new(vec![()]),
         }))
     }
 
+    /// Descriptors without which the queue cannot be used.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.queue.descriptors().into_iter().chain([self.wakeup.as_fd()])
+    }
+
     /// A thread of the worker is about to wait for an event.
-    pub(crate) fn waits(&self) {
+    pub(super) fn note_idle(&self) {
         self.turns.fetch_sub(1, Ordering::SeqCst);
-        if self.watches.load(Ordering::SeqCst) && self.watches.swap(false, Ordering::SeqCst) {
+        if self.is_watching.load(Ordering::SeqCst) && self.is_watching.swap(false, Ordering::SeqCst)
+        {
             self.ring();
         }
     }
 
-    /// It has waited, and `event` is what it does next. In a forked child, nothing of this is
-    /// called.
-    pub(crate) fn works(self: &Arc<Self>, event: u64) {
-        // In one order for all with what the other thread does: either it sees this, or here is
-        // seen that it sleeps.
-        let turns = self.turns.fetch_add(BEGUN, Ordering::SeqCst).wrapping_add(BEGUN);
-        if event == STOP || !self.are_all_busy(turns) || !self.asleep.load(Ordering::SeqCst) {
+    /// The thread has waited, and `event` is what it does next.
+    pub(super) fn note_busy(self: &Arc<Self>, event: Option<Event>) {
+        // The other thread reads `turns` after it has written `is_asleep`, in one order for all:
+        // either that thread sees this turn, or this one sees that it sleeps.
+        let turns = self.turns.fetch_add(WORK_BEGUN, Ordering::SeqCst).wrapping_add(WORK_BEGUN);
+        let Some(event) = event.filter(|event| *event != Event::Stop) else {
+            return;
+        };
+        if !self.are_all_busy(turns) || !self.is_asleep.load(Ordering::SeqCst) {
             return;
         }
-        let others = {
-            let waiting = self.waiting();
-            // The only thread is about to serve this one. One of several may first have to wait for
-            // the interpreter.
-            waiting.len() - usize::from(self.threads == 1 && waiting.contains_key(&event))
+        // The only thread is about to serve this connection. One of several may first have to wait
+        // for the interpreter.
+        let served = match event {
+            Event::Connection(token) if self.threads == 1 => Some(token),
+            _ => None,
         };
-        if others > 0 && self.asleep.swap(false, Ordering::SeqCst) {
+        if self.connections.count_without(served) > 0
+            && self.is_asleep.swap(false, Ordering::SeqCst)
+        {
             self.wake();
         }
     }
 
-    /// No connection is given away any more but by [`Worker::drain`].
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::SeqCst);
-        // Nobody waits for the thread: the application may have closed the bell.
+    /// Ends the thread.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        // There is no wait for the thread: the application may have closed its descriptor.
         if self.has_begun.load(Ordering::SeqCst) {
             self.ring();
         }
+    }
+
+    /// Does another worker take connections? Not when the pool stops.
+    pub(super) fn is_open(&self) -> bool {
+        !self.queue.is_over()
+    }
+
+    /// Takes a connection out of the queue; nothing if the pool stops and none is left.
+    ///
+    /// # Errors
+    /// `AGAIN` if the queue is empty, `MFILE` if no descriptor was free for the connection.
+    pub(super) fn take(&self) -> Result<Option<(Descriptor, Past)>, Errno> {
+        forks::without_forks(|| {
+            Ok(self.queue.take()?.map(|given| (given.socket.into(), given.past)))
+        })
+    }
+
+    /// Is a descriptor free for a connection from the queue, which would be lost otherwise?
+    pub(super) fn has_descriptor(&self) -> bool {
+        let copied = Descriptor::made(|| fcntl_dupfd_cloexec(self.queue.exit(), 0));
+        !matches!(copied, Err(Errno::MFILE))
+    }
+
+    /// Stops watching the queue, which has no more connections.
+    pub(super) fn forget(&self) {
+        self.events.forget(self.queue.exit());
+    }
+
+    /// Puts those of `connections` into the queue that can move, and keeps the others. Waits for
+    /// room until `deadline`.
+    pub(super) fn give_all(&self, connections: &mut Vec<(u64, C)>, deadline: Instant) {
+        if !self.is_open() {
+            return;
+        }
+        connections.retain(|(_, connection)| {
+            while connection.can_move() {
+                match self.queue.give(connection.socket(), connection.past()) {
+                    Ok(()) => {
+                        self.events.forget(connection.socket());
+                        return false;
+                    }
+                    Err(Errno::AGAIN) if self.wait_for_room(deadline) => {}
+                    Err(_) => return true,
+                }
+            }
+            true
+        });
+    }
+
+    fn wait_for_room(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut watched = [PollFd::from_borrowed_fd(self.queue.entrance(), PollFlags::OUT)];
+        !left.is_zero() && matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
     }
 
     #[cold]
@@ -163,238 +213,131 @@ impl QueueThread {
         }
         let start = |(): &()| {
             let queue = self.clone();
-            fork::without_signals(|| {
-                threads::start("wsgate-queue", STACK, move || queue.look_out())
-            })
-            .map(drop)
+            fork::without_signals(|| threads::start("wsgate-queue", STACK, move || queue.run()))
+                .map(drop)
         };
         match self.missing.try_again(start) {
             Some(0) => self.has_begun.store(true, Ordering::SeqCst),
-            // Without the thread connections stay where they are. The thread that becomes busy last
-            // tries again.
-            _ => self.asleep.store(true, Ordering::SeqCst),
+            // Without the thread connections stay where they are. The next thread that becomes busy
+            // last tries again.
+            _ => self.is_asleep.store(true, Ordering::SeqCst),
         }
     }
 
-    fn look_out(&self) {
+    fn run(&self) {
         let mut seen = self.turns.load(Ordering::SeqCst);
-        while !self.over.load(Ordering::SeqCst) {
-            self.pause(Some(MOMENT));
+        while !self.is_over.load(Ordering::SeqCst) {
+            self.pause(Some(BUSY_TIME));
             let turns = self.turns.load(Ordering::SeqCst);
             if turns == seen && self.are_all_busy(turns) {
                 self.watch(turns);
-            } else if !self.are_all_busy(turns) || self.waiting().is_empty() {
-                // Whoever takes the last thread from now on wakes this one.
-                self.asleep.store(true, Ordering::SeqCst);
-                if self.turns.load(Ordering::SeqCst) == turns && !self.over.load(Ordering::SeqCst) {
+            } else if !self.are_all_busy(turns) || self.connections.count_without(None) == 0 {
+                // From now on, the last thread that becomes busy wakes this one.
+                self.is_asleep.store(true, Ordering::SeqCst);
+                if self.turns.load(Ordering::SeqCst) == turns
+                    && !self.is_over.load(Ordering::SeqCst)
+                {
                     self.pause(None);
                 }
-                self.asleep.store(false, Ordering::SeqCst);
+                self.is_asleep.store(false, Ordering::SeqCst);
             }
             seen = self.turns.load(Ordering::SeqCst);
         }
     }
 
-    /// Watches the connections that wait, as long as all threads are busy as they are at `turns`.
+    /// Watches the connections that wait, as long as all threads are as busy as at `turns`.
     fn watch(&self, turns: u64) {
         loop {
-            self.watches.store(true, Ordering::SeqCst);
-            if self.turns.load(Ordering::SeqCst) != turns || self.over.load(Ordering::SeqCst) {
+            self.is_watching.store(true, Ordering::SeqCst);
+            if self.turns.load(Ordering::SeqCst) != turns || self.is_over.load(Ordering::SeqCst) {
                 break;
             }
-            let ready = self.await_ready();
+            let ready = self.wait_for_ready();
             if self.turns.load(Ordering::SeqCst) != turns {
                 break;
             }
-            let kept = ready.into_iter().filter(|data| !self.give_away(turns, *data)).count();
+            let kept = ready.into_iter().filter(|token| !self.give_away(turns, *token)).count();
             if kept > 0 {
-                // There is no room, or nobody takes any more, since the pool ends.
-                self.pause(Some(MOMENT).filter(|_| !self.handover.is_closed()));
+                // There is no room, or no worker takes connections any more, since the pool stops.
+                self.pause(Some(BUSY_TIME).filter(|_| self.is_open()));
             }
         }
-        self.watches.store(false, Ordering::SeqCst);
+        self.is_watching.store(false, Ordering::SeqCst);
     }
 
-    /// ConnectionLimits until something comes on a connection that can be given away, or the worker is told to
-    /// end, upon which it needs none of them, or the bell rings. Gives the connections.
-    fn await_ready(&self) -> Vec<u64> {
-        let movable = |(data, peer): (&u64, &FastCgiConnection)| {
-            peer.can_move().then(|| (*data, peer.watched()))
-        };
-        let peers: Vec<(u64, WorkerStatus)> = self.waiting().iter().filter_map(movable).collect();
-        let is_told = self.is_told();
-        if is_told && !peers.is_empty() {
-            return peers.iter().map(|(data, _)| *data).collect();
+    /// Waits until something arrives on a connection that can move, the worker is asked to stop, or
+    /// another thread wakes this one. Returns the connections to give away: all of them if the
+    /// worker stops, which needs none.
+    fn wait_for_ready(&self) -> Vec<u64> {
+        let connections = self.connections.movable();
+        let is_stopping = self.is_stopping();
+        if is_stopping && !connections.is_empty() {
+            return connections.iter().map(|(token, _)| *token).collect();
         }
-        let stop = Some(self.stop.as_fd()).filter(|_| !is_told);
-        let sockets =
-            peers.iter().map(|(_, peer)| peer.as_fd()).chain([self.bell.as_fd()]).chain(stop);
-        let mut watched: Vec<_> =
-            sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+        let stop = Some(self.events.stop_socket()).filter(|_| !is_stopping);
+        let sockets = connections.iter().map(|(_, socket)| socket.as_fd());
+        let mut watched: Vec<_> = sockets
+            .chain([self.wakeup.as_fd()])
+            .chain(stop)
+            .map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN))
+            .collect();
         if poll(&mut watched, None).is_err() {
-            self.pause(Some(MOMENT));
+            self.pause(Some(BUSY_TIME));
             return Vec::new();
         }
-        self.heed(watched.get(peers.len()));
-        let is_ready = |watched: &PollFd<'_>| !watched.revents().is_empty();
-        peers
+        self.clear_wakeup(watched.get(connections.len()));
+        connections
             .iter()
             .zip(&watched)
-            .filter(|(_, watched)| is_ready(watched))
-            .map(|((data, _), _)| *data)
+            .filter(|(_, watched)| !watched.revents().is_empty())
+            .map(|((token, _), _)| *token)
             .collect()
     }
 
-    /// Gives one connection to other workers, unless this one has time by now. Tells whether it
-    /// need not be tried again.
-    fn give_away(&self, turns: u64, data: u64) -> bool {
-        let mut waiting = self.waiting();
-        if self.turns.load(Ordering::SeqCst) != turns {
-            return true;
-        }
-        let Some(peer) = waiting.get(&data) else {
-            return true;
-        };
-        if !peer.has_gone() && peer.give(&self.handover).is_err() {
-            return false;
-        }
-        forget(&self.epoll, peer);
-        // An event of it that a thread has been given by now finds nothing.
-        let peer = waiting.remove(&data);
-        drop(waiting);
-        drop(peer);
-        true
+    /// Puts one connection into the queue, unless a thread of this worker has become idle. Tells
+    /// whether that need not be tried again.
+    fn give_away(&self, turns: u64, token: u64) -> bool {
+        self.connections.give_away(
+            token,
+            || self.turns.load(Ordering::SeqCst) == turns,
+            |connection| self.queue.give(connection.socket(), connection.past()).is_ok(),
+        )
     }
 
-    /// Has the worker been asked to stop?
-    fn is_told(&self) -> bool {
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(poll(&mut [PollFd::new(&self.stop, PollFlags::IN)], Some(&at_once)), Ok(1..))
+    fn is_stopping(&self) -> bool {
+        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut watched = [PollFd::from_borrowed_fd(self.events.stop_socket(), PollFlags::IN)];
+        matches!(poll(&mut watched, Some(&no_wait)), Ok(1..))
     }
 
     fn are_all_busy(&self, turns: u64) -> bool {
         turns & u64::from(u32::MAX) == self.threads
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, FastCgiConnection>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sleeps, until the bell rings if not for less.
-    fn pause(&self, patience: Option<Duration>) {
-        let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let mut watched = [PollFd::new(&self.bell, PollFlags::IN)];
-        if poll(&mut watched, patience.as_ref()).is_err() {
-            std::thread::sleep(MOMENT);
+    /// Sleeps until another thread wakes this one, but not longer than `timeout`.
+    fn pause(&self, timeout: Option<Duration>) {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut watched = [PollFd::new(&self.wakeup, PollFlags::IN)];
+        if poll(&mut watched, timeout.as_ref()).is_err() {
+            std::thread::sleep(BUSY_TIME);
         }
-        self.heed(watched.first());
+        self.clear_wakeup(watched.first());
     }
 
-    /// Silences the bell, if it has rung. If the application has closed it, no wait is one any
-    /// more, and the thread ends.
-    fn heed(&self, bell: Option<&PollFd<'_>>) {
-        let is_sound = match bell {
-            Some(bell) if bell.revents().is_empty() => true,
-            _ => matches!(read(&self.bell, &mut [0; 8]), Ok(8) | Err(Errno::INTR)),
+    /// Clears the wake-up, if there was one. If the application has closed the descriptor, no wait
+    /// works any more, and the thread ends.
+    fn clear_wakeup(&self, wakeup: Option<&PollFd<'_>>) {
+        let is_sound = match wakeup {
+            Some(wakeup) if wakeup.revents().is_empty() => true,
+            _ => matches!(read(&self.wakeup, &mut [0; 8]), Ok(8) | Err(Errno::INTR)),
         };
         if !is_sound {
-            self.over.store(true, Ordering::SeqCst);
+            self.is_over.store(true, Ordering::SeqCst);
         }
-    }
-
-    /// Takes a connection out of the queue, if there is one.
-    fn take(&self) -> Result<Option<(Descriptor, ConnectionHistory)>, Errno> {
-        forks::without_forks(|| {
-            Ok(self.handover.pop()?.map(|given| (given.socket.into(), given.history)))
-        })
     }
 
     fn ring(&self) {
-        // One that is full has rung already.
-        let _ = write(&self.bell, &1_u64.to_ne_bytes());
-    }
-}
-
-impl Worker {
-    /// Takes a connection that another worker has given away, and goes on with it.
-    pub(crate) fn adopt(&self, seat: &mut ServingThread<'_, '_>) {
-        let Some(queue) = &self.queue else {
-            return;
-        };
-        // What this process has no number for would be lost.
-        if let Err(Errno::MFILE) =
-            Descriptor::made(|| fcntl_dupfd_cloexec(queue.handover.exit(), 0))
-        {
-            return seat.application.py().detach(|| self.make_room());
-        }
-        match queue.take() {
-            Ok(Some(given)) => self.go_on_with(seat, given),
-            // The pool ends, and this worker is about to be told.
-            Ok(None) => drop(epoll::delete(&self.epoll, queue.handover.exit())),
-            // Taken by another worker, most of the time.
-            Err(Errno::AGAIN | Errno::INTR | Errno::MFILE | Errno::NFILE) => {}
-            // The application has closed it. The kernel would tell of it without an end.
-            Err(_) => self.end(),
-        }
-    }
-
-    /// Is there anybody to give connections to?
-    pub(crate) fn gives_away(&self) -> bool {
-        self.queue.as_ref().is_some_and(|queue| !queue.handover.is_over())
-    }
-
-    /// Gives those of `peers` away that can be, and keeps the others. While there is no room it
-    /// waits, but not after `until`.
-    pub(crate) fn give_all(&self, peers: &mut Vec<(u64, FastCgiConnection)>, until: Instant) {
-        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.handover.is_over()) else {
-            return;
-        };
-        peers.retain(|(_, peer)| {
-            while peer.can_move() {
-                match peer.give(&queue.handover) {
-                    Ok(()) => {
-                        forget(&self.epoll, peer);
-                        return false;
-                    }
-                    Err(Errno::AGAIN) => {
-                        let left = until.saturating_duration_since(Instant::now());
-                        let mut watched =
-                            [PollFd::from_borrowed_fd(queue.handover.entrance(), PollFlags::OUT)];
-                        let patience = Timespec::try_from(left).ok();
-                        if left.is_zero()
-                            || !matches!(poll(&mut watched, patience.as_ref()), Ok(1..))
-                        {
-                            return true;
-                        }
-                    }
-                    Err(_) => return true,
-                }
-            }
-            true
-        });
-    }
-
-    /// When a worker that begins to end now closes what it could not give away.
-    pub(crate) fn gives_until() -> Instant {
-        Instant::now() + PATIENCE
-    }
-
-    /// At the end of the pool: takes all that is in the queue, since there may be nobody else to
-    /// serve it.
-    pub(crate) fn adopt_all(&self, seat: &mut ServingThread<'_, '_>) {
-        let Some(queue) = self.queue.as_ref().filter(|queue| queue.handover.is_over()) else {
-            return;
-        };
-        while let Ok(Some(given)) = queue.take() {
-            self.go_on_with(seat, given);
-        }
-    }
-
-    fn go_on_with(&self, seat: &mut ServingThread<'_, '_>, (socket, past): (Descriptor, Past)) {
-        let data = self.next.fetch_add(1, Ordering::Relaxed);
-        let buffers = seat.buffers.pop();
-        let peer = FastCgiConnection::new(socket, self.limits, buffers).with_past(past);
-        let peer = peer.with_socket_timeout(self.waits.socket_timeout);
-        self.drive(seat, data, peer, false);
+        // A full counter wakes the thread, too.
+        let _ = write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 }

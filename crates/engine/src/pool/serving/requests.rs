@@ -1,123 +1,275 @@
-//! One request: from its parameters to the exchange that the application is called with.
+//! Requests: from variables to the exchange that the application is called with.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    ffi::c_long,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
 
 use diagnostics::{
     error_page::{ResponseFormat, Status},
     escape,
     message::{Code, LogMessage},
+    request_id::{self, Ids},
 };
-use fastcgi_server::Params;
+use pyo3::prelude::*;
+use wire::launch::{Launch, Service, Work};
 
 use crate::{
+    loading::application::Failure,
     log::{Log, Transcript},
     pool::{
-        access_log::{
-            AccessRecord, {self},
-        },
-        serving::{ServingThread, Worker},
+        access_log::{self, AccessRecord},
+        worker_status::WorkerStatus,
     },
-    process::Serving,
-    transport::fastcgi::{CopiedErrors, CutStyle, FastCgiConnection, FastCgiRequest},
-    wsgi::{BadVariable, BodyLength, Exchange, Known, Outcome, Response, Twice, Variables, refuse},
+    process::{Serving, Timers},
+    transport::{
+        Connection, Request,
+        error_sinks::{CopiedErrors, StandardError},
+    },
+    wsgi::{
+        BadVariable, BodyLength, Exchange, Known, Outcome, Remembered, Response, Server, Setting,
+        Twice, Variables, refuse,
+    },
 };
 
-impl Worker {
-    pub(crate) fn serve(
+/// What one thread of a worker calls the application with.
+pub(super) struct Caller<'a, 'py> {
+    /// The number of the thread.
+    thread: u32,
+    /// Python's name of the thread, unless it is the main thread.
+    python_thread: Option<c_long>,
+    application: &'a Bound<'py, PyAny>,
+    server: Server,
+    remembered: Remembered,
+}
+
+impl<'a, 'py> Caller<'a, 'py> {
+    /// For the thread with the number `thread`, which is this one.
+    ///
+    /// # Errors
+    /// If Python is short of memory.
+    pub(super) fn new(
+        application: &'a Bound<'py, PyAny>,
+        thread: u32,
+        setting: &Setting,
+    ) -> PyResult<Self> {
+        let py = application.py();
+        Ok(Self {
+            thread,
+            python_thread: if thread == 0 { None } else { python_thread(py) },
+            application,
+            server: Server::new(py, setting.clone(), Arc::new(StandardError))?,
+            remembered: Remembered::default(),
+        })
+    }
+
+    pub(super) fn py(&self) -> Python<'py> {
+        self.application.py()
+    }
+
+    /// The number of the thread.
+    pub(super) fn thread(&self) -> u32 {
+        self.thread
+    }
+}
+
+/// Python's name of this thread. Without a name its requests are not interrupted, and the
+/// supervisor ends the process instead.
+fn python_thread(py: Python<'_>) -> Option<c_long> {
+    py.import("_thread").and_then(|module| module.call_method0("get_ident")?.extract()).ok()
+}
+
+/// What is true of every request of the pool.
+pub(crate) fn setting(launch: &Launch, service: &Service) -> Setting {
+    Setting {
+        multithread: service.threads > 1,
+        // A foreign process manager does not say how many processes it starts.
+        multiprocess: service.workers > 1 || matches!(launch.work, Work::Worker(_)),
+        run_once: false,
+        debug: launch.debug,
+        timeout_seconds: launch.timeout_seconds,
+        socket_timeout_seconds: service.socket_timeout_seconds,
+        is_cgi: service.warm,
+        script_name: launch.script_name.as_deref().map(Into::into),
+    }
+}
+
+/// What all requests of a worker have in common.
+pub(super) struct Requests {
+    status: Arc<WorkerStatus>,
+    setting: Setting,
+    ids: Ids,
+    /// Error messages go to the web server, too.
+    copies_errors: bool,
+    timers: Timers,
+    /// Why there is no application.
+    failure: Option<Failure>,
+    /// How many requests are being served.
+    active: AtomicU32,
+    served: AtomicU64,
+    /// A request was served since [`Requests::take_idle`].
+    is_used: AtomicBool,
+}
+
+impl Requests {
+    /// The requests of a worker of `service`. With `failure`, all of them get its error page.
+    pub(super) fn new(
+        launch: &Launch,
+        service: &Service,
+        status: &Arc<WorkerStatus>,
+        failure: Option<Failure>,
+    ) -> Self {
+        Self {
+            status: status.clone(),
+            setting: setting(launch, service),
+            ids: Ids::new(),
+            copies_errors: service.logs.to_server,
+            timers: Timers::default(),
+            failure,
+            active: AtomicU32::new(0),
+            served: AtomicU64::new(0),
+            is_used: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// Is there an application?
+    pub(super) fn has_application(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// A log message if loading the application has left a timer running.
+    pub(super) fn timer_after_loading(&self) -> Option<LogMessage> {
+        self.timers.after_loading()
+    }
+
+    /// Was a request served since [`Requests::take_idle`]?
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Relaxed)
+    }
+
+    /// Was a request served since the last call? Logs a timer that a request has left running, if
+    /// none is being served.
+    pub(super) fn take_idle(&self) -> bool {
+        let is_used = self.is_used.swap(false, Ordering::Relaxed);
+        if is_used
+            && self.active.load(Ordering::Relaxed) == 0
+            && let Some(message) = self.timers.when_idle()
+        {
+            Log::new("-", "(worker)").entry(&message);
+        }
+        is_used
+    }
+
+    /// Serves `request` of `connection`. Returns the number of requests that the worker has served.
+    pub(super) fn serve<C: Connection>(
         &self,
-        seat: &mut ServingThread<'_, '_>,
-        peer: &FastCgiConnection,
-        request: FastCgiRequest,
-    ) {
-        let py = seat.application.py();
-        let _serving = self.watched.is_alone().then(Serving::begin);
-        self.serving.fetch_add(1, Ordering::Relaxed);
-        let FastCgiRequest { id, params } = request;
-        // Of two parameters of one name the last counts (FastCGI 1.0, 5.2 leaves it open; web
-        // servers let later settings win). Go's HTTP server says -1 of a body whose length it does
-        // not know, and Caddy hands it on. The stream has an end of its own (FastCGI 1.0, 5.3).
-        let received = params.iter().filter(|pair| *pair != (b"CONTENT_LENGTH", b"-1"));
-        let mut variables = Variables::new(received, Twice::Last, &mut seat.remembered);
+        caller: &mut Caller<'_, '_>,
+        connection: &C,
+        request: &C::Request,
+        settings: &C::Settings,
+    ) -> u64 {
+        let py = caller.py();
+        let _serving = self.status.is_alone().then(Serving::begin);
+        self.active.fetch_add(1, Ordering::Relaxed);
+        // Of two variables with one name the last counts: FastCGI 1.0, 5.2 leaves that open, and in
+        // web servers later settings win.
+        let mut variables =
+            Variables::new(request.variables(), Twice::Last, &mut caller.remembered);
         if let (Some(script_name), Ok(variables)) = (&self.setting.script_name, &mut variables) {
             variables.mount_at(script_name);
         }
-        let log = self.log(&variables, &params);
-        let about = log.clone();
-        let interruptible = self.watched.interruptible(seat.python_thread);
+        let log = self.log(&variables, request);
+        let own_log = log.clone();
+        let interruptible = self.status.interruptible(caller.python_thread);
         let record = AccessRecord::open(log.request_id());
-        self.watched.begin(seat.thread, log.line(), &interruptible);
-        let transcript = self.service.logs.to_server.then(Arc::<Transcript>::default);
+        self.status.begin_request(caller.thread, log.line(), &interruptible);
+        let transcript = self.copies_errors.then(Arc::<Transcript>::default);
         let log = log.copied_to(transcript.clone());
         let length =
             variables.as_ref().map_or(BodyLength::UntilEnd, Variables::body_length_in_stream);
-        let (body, sink) = peer.begin(id, length, interruptible.clone());
-        let mut sink = access_log::observed(record.as_ref(), sink.with_errors(transcript.clone()));
-        let refused = match &variables {
-            _ if params.with_nul().is_some() => Some(
-                LogMessage::error(Code::BadRequest, "a variable of the request holds a NUL byte")
-                    .hint("the request was answered with 400"),
-            ),
-            Err(bad) => Some(bad.entry()),
-            Ok(_) => self.unfit.as_ref().map(|failure| failure.entry.clone()),
-        };
-        let status = self.unfit.as_ref().map_or(Status::BadRequest, |failure| failure.status);
-        match (refused, variables) {
-            (None, Ok(variables)) => {
+        let (body, response) =
+            connection.begin(request, length, interruptible.clone(), transcript.clone());
+        let response = access_log::observed(record.as_ref(), response);
+        match self.checked(request, variables) {
+            Ok(variables) => {
                 let exchange = Exchange {
                     variables,
                     body: Box::new(body),
-                    response: sink,
+                    response,
                     errors: transcript.map(|transcript| Arc::new(CopiedErrors(transcript)) as _),
-                    form: Form::FastCgi,
+                    form: C::FORM,
                     log,
                     interruptible,
                 };
-                match seat.server.serve(seat.application, exchange) {
+                match caller.server.serve(caller.application, exchange) {
                     Outcome::Replied => {}
-                    Outcome::Abandoned => self.watched.count_abandoned(),
-                    Outcome::Cut => {
-                        let software = params.get(b"SERVER_SOFTWARE").unwrap_or_default();
-                        py.detach(|| peer.cut(CutStyle::of(software, self.is_of_fcgid)));
-                    }
+                    Outcome::Abandoned => self.status.count_abandoned(),
+                    Outcome::Cut => py.detach(|| connection.cut_response(request, settings)),
                 }
             }
-            (entry, _) => {
-                let is_head = params.get(Known::RequestMethod.name().as_bytes()) == Some(b"HEAD");
-                let response =
-                    Response::new(sink, ResponseFormat::Cgi, is_head, log, interruptible);
-                if let Some(entry) = entry {
-                    refuse(py, response, self.debug, status, &entry);
-                }
+            Err((message, status)) => {
+                let method = request.get(Known::RequestMethod.name().as_bytes());
+                let is_head = method == Some(b"HEAD");
+                let response = Response::new(response, Form::Cgi, is_head, log, interruptible);
+                refuse(py, response, self.setting.debug, status, &message);
             }
         }
         if let Some(record) = record {
-            record.close(py, &params);
+            record.close(py, request);
         }
-        self.watched.end(py, seat.thread);
-        if self.is_draining() {
-            self.watched.leave(seat.thread);
-        }
-        // A timer may be that of any request that is being served.
-        if self.serving.fetch_sub(1, Ordering::Relaxed) == 1
-            && let Some(entry) = self.timers.after_request()
+        self.status.end_request(py, caller.thread);
+        // A timer may belong to any request that is being served.
+        if self.active.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(message) = self.timers.after_request()
         {
-            about.entry(&entry);
+            own_log.entry(&message);
         }
-        peer.reuse(params);
+        let served = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        self.is_used.store(true, Ordering::Relaxed);
+        served
     }
 
-    /// Where entries about a request go, under the web server's id for it or a new one.
-    fn log(&self, variables: &Result<Variables<'_>, BadVariable>, params: &Params) -> Log {
+    /// The variables of a request that the application can be called with; or why it cannot.
+    fn checked<'a>(
+        &self,
+        request: &impl Request,
+        variables: Result<Variables<'a>, BadVariable>,
+    ) -> Result<Variables<'a>, (LogMessage, Status)> {
+        let status = self.failure.as_ref().map_or(Status::BadRequest, |failure| failure.status);
+        if request.has_nul() {
+            let message = LogMessage::error(
+                Code::BadRequest,
+                "a variable of the request contains a NUL byte",
+            )
+            .hint("the request was answered with 400");
+            return Err((message, status));
+        }
+        let variables = variables.map_err(|bad| (bad.entry(), status))?;
+        match &self.failure {
+            Some(failure) => Err((failure.entry.clone(), status)),
+            None => Ok(variables),
+        }
+    }
+
+    /// The log of a request, under the web server's id for it or a new one.
+    fn log(&self, variables: &Result<Variables<'_>, BadVariable>, request: &impl Request) -> Log {
         let value = |variable: Known| match variables {
             Ok(variables) => variables.get(variable),
-            Err(_) => params.get(variable.name().as_bytes()),
+            Err(_) => request.get(variable.name().as_bytes()),
         };
         let [unique_id, method, target] =
             [Known::UniqueId, Known::RequestMethod, Known::RequestUri]
                 .map(|variable| value(variable).unwrap_or_default());
         let (method, target) = (escape::text(method), escape::text(target));
         match std::str::from_utf8(unique_id) {
-            Ok(id) if diagnostics::request_id::is_one(id) => Log::of(id, &method, &target),
+            Ok(id) if request_id::is_one(id) => Log::of(id, &method, &target),
             _ => Log::of(&self.ids.next(), &method, &target),
         }
     }

@@ -1,56 +1,54 @@
-//! What a request says in the error log, on its way to the web server: `FCGI_STDERR` (FastCGI 1.0,
-//! 5.3 and 6.1).
+//! The log of a request on its way to the web server: `FCGI_STDERR` (FastCGI 1.0, 5.3 and 6.1).
 //!
-//! Web servers take a message that comes before the head of a response for a failure, so all of
-//! them wait for the head.
+//! Web servers take a message that precedes the response headers for a failure, so messages wait
+//! for the headers.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use fastcgi_server::Stream;
+use fastcgi_server::{Output, Stream};
 
-use crate::{
-    log::{
-        Transcript, {self},
-    },
-    transport::fastcgi::FastCgiResponse,
-    wsgi::ErrorSink,
-};
+use crate::log::Transcript;
 
-/// What an application writes to `wsgi.errors`, with a copy for the web server.
-pub(crate) struct CopiedErrors(pub(crate) Arc<Transcript>);
-
-impl ErrorSink for CopiedErrors {
-    fn write(&self, bytes: &[u8]) {
-        log::write_all(bytes);
-        self.0.add(bytes);
-    }
-
-    fn descriptor(&self) -> Option<i32> {
-        Some(2)
-    }
+/// The messages of a request, and the records for them.
+pub(super) struct ErrorRecords {
+    /// None if no messages go to the web server.
+    transcript: Option<Arc<Transcript>>,
+    /// Records that could not be sent yet.
+    late: Vec<u8>,
+    is_used: bool,
 }
 
-impl FastCgiResponse {
-    /// Sends what `transcript` comes to hold, once the head has left.
-    pub(crate) fn with_errors(self, transcript: Option<Arc<Transcript>>) -> Self {
-        Self { transcript, ..self }
+impl ErrorRecords {
+    pub(super) fn new(transcript: Option<Arc<Transcript>>) -> Self {
+        Self { transcript, late: Vec::new(), is_used: false }
     }
 
-    /// What there is to be sent of it now, as records; each piece has one of its own as far as it
-    /// fits. Only between records of the response.
-    pub(super) fn errors(&mut self) -> Vec<u8> {
-        let mut records = std::mem::take(&mut self.late);
-        if let Some(transcript) = self.transcript.as_ref().filter(|_| self.begun) {
-            for piece in transcript.take() {
-                self.output.append(Stream::Stderr, &piece, &mut records);
+    /// Takes the records that can be sent now, between two records of the response. Each message
+    /// has a record of its own as far as it fits. Before the headers have left,
+    /// `have_headers_left` is false, and there are none.
+    pub(super) fn take(&mut self, output: &Output, have_headers_left: bool) -> Vec<u8> {
+        let mut records = mem::take(&mut self.late);
+        if let Some(transcript) = self.transcript.as_ref().filter(|_| have_headers_left) {
+            for message in transcript.take() {
+                output.append(Stream::Stderr, &message, &mut records);
             }
-            self.stderr_used |= !records.is_empty();
+            self.is_used |= !records.is_empty();
         }
         records
     }
 
-    /// The end of `FCGI_STDERR`, if anything was sent there (FastCGI 1.0, 6.1).
-    pub(super) fn end_of_errors(&self) -> Vec<u8> {
-        if self.stderr_used { self.output.end_of(Stream::Stderr).to_vec() } else { Vec::new() }
+    /// Keeps records that were taken and not sent.
+    pub(super) fn put_back(&mut self, records: Vec<u8>) {
+        self.late = records;
+    }
+
+    /// Was anything sent?
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// The end of the stream, if anything was sent (FastCGI 1.0, 6.1).
+    pub(super) fn end(&self, output: &Output) -> Vec<u8> {
+        if self.is_used { output.end_of(Stream::Stderr).to_vec() } else { Vec::new() }
     }
 }

@@ -1,526 +1,275 @@
-//! What has come on a connection and is not dealt with yet.
+//! What was received on a connection and not used yet, and the records in it.
 
-use std::{io, ops::Range, os::fd::AsFd as _, time::Duration};
+use std::{io, mem, ops::Range};
 
-use diagnostics::{
-    error_page::{Page, ResponseFormat, Status},
-    message::{Code, LogMessage},
-    request_id,
-};
 use fastcgi_server::{
-    Connection, Event, Limits, Output, ParamsError, RequestId, Response as OwnResponse, Stream,
-    bodies::ProtocolStatus,
+    Connection as Protocol, Event, Limits, Output, Params, RequestId, bodies::ProtocolStatus,
 };
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, read, readv},
-    net::{RecvFlags, SendFlags, recv, send},
+    net::{RecvFlags, recv},
 };
 use wire::running_clock;
 
 use crate::{
-    log::{Log, rate_limit::Kind},
     process::forks::Descriptor,
-    transport::{
-        fastcgi::{FastCgiRequest, Progress, lingering_close::LingeringClose},
-        spool::Spool,
+    transport::fastcgi::{
+        request::FastCgiRequest,
+        socket::send_at_once,
+        violations::{refuse_params, violation},
     },
-    wsgi::Interruptible,
 };
 
 /// Bytes that are read at a time. A request without a body fits well.
-const BUFFER: usize = 16 * 1024;
+pub(super) const BUFFER_SIZE: usize = 16 * 1024;
 
-/// Reads of a body that ask for this much or more go past the buffer.
-const DIRECT: usize = 4096;
-
-/// What has come.
-pub(super) struct Incoming {
-    pub(super) protocol: Connection,
-    pub(super) buffer: Vec<u8>,
-    pub(super) unread: Range<usize>,
-    /// FastCgiBody content at the front of the buffer that the application has not taken.
-    pub(super) content: Range<usize>,
-    /// FastCgiBody content that came before that, while a response could not be sent.
-    pub(super) spool: Spool,
-    /// The request that is coming has no body.
-    pub(super) bodiless: bool,
-    /// A request was served.
-    pub(super) has_served: bool,
-    /// The body of the request that was served last has come to its end.
-    pub(super) has_come_whole: bool,
-    /// Something has come at all.
-    pub(super) heard: bool,
-    /// The request that is served, and what is known of its body.
-    pub(super) current: Option<Current>,
-    /// By when the request that was begun last has to be over.
-    pub(super) interruptible: Option<Interruptible>,
-    /// How long one wait for the web server may take within a request.
-    pub(super) socket_timeout: Option<Duration>,
-    /// Since when there is a part of a request, by the clock of [`running_clock`].
-    pub(super) begun: Option<u64>,
-    /// The connection is only drained before it is closed.
-    pub(super) lingering: Option<LingeringClose>,
+/// Received bytes, and the state of the protocol up to them.
+pub(crate) struct Records {
+    protocol: Protocol,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that the protocol has not taken.
+    unread: Range<usize>,
+    /// Bytes of `buffer` that belong to the body of the active request.
+    content: Range<usize>,
+    /// Has the request that is arriving a body?
+    has_body: bool,
+    /// Since when a request is there in part, by the clock of [`running_clock`].
+    partial_since: Option<u64>,
 }
 
-/// The request that is served, and its body.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Current {
-    pub(super) id: RequestId,
-    /// Bytes of the body still to come, if that is known.
-    pub(super) left: Option<u64>,
-    pub(super) announced: u64,
-    pub(super) received: u64,
-    pub(super) stream_over: bool,
-    pub(super) aborted: bool,
-    /// The response was cut, and a record may follow what was sent of it.
-    pub(super) is_between_records: bool,
-    /// More has come than CONTENT_LENGTH says.
-    pub(super) has_surplus: bool,
+/// What the next bytes mean for the active request.
+pub(super) enum BodyEvent {
+    /// Content of the body, which [`Records::content`] returns.
+    Content,
+    /// The end of the body.
+    End,
+    /// The web server has aborted the request.
+    Abort,
+    /// Nothing.
+    Other,
 }
 
-impl Incoming {
-    /// Nothing has come.
+impl Records {
+    /// The records of a new connection.
     pub(super) fn new(limits: Limits) -> Self {
-        Self::over(Connection::new(limits), vec![0; BUFFER])
+        Self::empty(Protocol::new(limits), vec![0; BUFFER_SIZE])
     }
 
-    /// Nothing has come on this other connection, which uses the same buffers.
+    /// The records of another new connection, which has the same buffers.
     pub(super) fn reset(self) -> Self {
         let Self { mut protocol, buffer, .. } = self;
         protocol.reset();
-        Self::over(protocol, buffer)
+        Self::empty(protocol, buffer)
     }
 
-    fn over(protocol: Connection, buffer: Vec<u8>) -> Self {
-        Self {
-            protocol,
-            buffer,
-            unread: 0..0,
-            content: 0..0,
-            spool: Spool::default(),
-            bodiless: false,
-            has_served: false,
-            has_come_whole: false,
-            heard: false,
-            current: None,
-            interruptible: None,
-            socket_timeout: None,
-            begun: None,
-            lingering: None,
+    fn empty(protocol: Protocol, buffer: Vec<u8>) -> Self {
+        Self { protocol, buffer, unread: 0..0, content: 0..0, has_body: false, partial_since: None }
+    }
+
+    /// Since when a request is there in part, by the clock of [`running_clock`].
+    pub(super) fn partial_since(&self) -> Option<u64> {
+        self.partial_since
+    }
+
+    /// Bytes of parameters that are kept in memory until their end arrives.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.protocol.held()
+    }
+
+    /// Were bytes received that the protocol has not taken?
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Is no request active, and nothing there of the next one?
+    pub(super) fn is_idle(&self) -> bool {
+        self.protocol.is_idle() && self.unread.is_empty()
+    }
+
+    /// Must the connection be closed, as the last request has asked (FastCGI 1.0, 3.5)?
+    pub(super) fn must_close(&self) -> bool {
+        self.protocol.must_close()
+    }
+
+    /// The active request `id` is over.
+    pub(super) fn finish(&mut self, id: RequestId) {
+        self.protocol.finish(id);
+    }
+
+    /// Takes the buffer of parameters back.
+    pub(super) fn reuse(&mut self, params: Params) {
+        self.protocol.reuse(params);
+    }
+
+    /// Drops what was received.
+    pub(super) fn discard(&mut self) {
+        self.unread = 0..0;
+        self.content = 0..0;
+    }
+
+    /// Receives what has arrived, without waiting: the number of bytes, 0 at the end of the
+    /// connection, or nothing if nothing has arrived. All received bytes must be used.
+    pub(super) fn receive(&mut self, socket: &Descriptor) -> io::Result<Option<usize>> {
+        match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
+            Ok((_, count)) => {
+                self.unread = 0..count;
+                Ok(Some(count))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Nothing more is there. Takes note of when a request was begun whose rest has not come.
-    pub(super) fn wait(&mut self) -> Progress {
-        self.begun = match self.begun {
-            _ if self.protocol.is_idle() => None,
-            None => Some(running_clock::recently()),
-            begun => begun,
-        };
-        Progress::Wait
+    /// Reads with a blocking socket's meaning: the number of bytes, 0 at the end of the connection,
+    /// or nothing if the caller has to wait first. All received bytes must be used.
+    ///
+    /// # Errors
+    /// `Interrupted` if a signal came first.
+    pub(super) fn read(&mut self, socket: &Descriptor) -> io::Result<Option<usize>> {
+        match read(socket, &mut self.buffer[..]) {
+            Ok(count) => {
+                self.unread = 0..count;
+                Ok(Some(count))
+            }
+            Err(Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Deals with what is buffered, up to the parameters of the next request.
+    /// Notes since when a request is there in part, now that all received bytes are used.
+    pub(super) fn note_partial_request(&mut self) {
+        self.partial_since = match self.partial_since {
+            _ if self.protocol.is_idle() => None,
+            None => Some(running_clock::recently()),
+            since => since,
+        };
+    }
+
+    /// Uses the received bytes, up to the parameters of the next request.
+    ///
+    /// # Errors
+    /// If the peer breaks the protocol, or does not read what the protocol says by itself.
     pub(super) fn next_request(
         &mut self,
         socket: &Descriptor,
     ) -> io::Result<Option<FastCgiRequest>> {
         while !self.unread.is_empty() {
-            let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
+            let step =
+                self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(violation)?;
             self.unread.start += step.consumed;
             match step.event {
                 None => break,
+                Some(Event::Begin { role, .. }) => self.has_body = role.has_stdin(),
                 Some(Event::Params { id, params }) => {
-                    return Ok(Some(FastCgiRequest { id, params }));
+                    self.partial_since = None;
+                    return Ok(Some(FastCgiRequest::new(id, params, self.has_body)));
                 }
                 Some(Event::BadParams { id, error }) => {
-                    let log = Log::new(&request_id::new(), "(unreadable)");
-                    kind_of_params(&error).entry(&log, || {
-                        LogMessage::error(
-                            Code::BadRequest,
-                            format!("the parameters of a request cannot be used: {error}"),
-                        )
-                        .hint("the request was answered with 400")
-                    });
-                    let page = Page {
-                        status: Status::BadRequest,
-                        request_id: log.request_id(),
-                        detail: None,
-                        head_only: false,
-                    };
-                    let output = Output::new(id);
-                    let mut response = Vec::new();
-                    output.append(Stream::Stdout, &page.render(Form::Cgi), &mut response);
-                    response.extend_from_slice(&output.ending(0, false));
-                    send_at_once(socket, &response)?;
+                    send_at_once(socket, &refuse_params(id, &error))?;
                     self.protocol.finish(id);
-                    self.begun = None;
+                    self.partial_since = None;
                 }
                 Some(Event::Abort { id }) => {
-                    send_at_once(
-                        socket,
-                        &Output::new(id).end_request(0, ProtocolStatus::RequestComplete),
-                    )?;
+                    let end = Output::new(id).end_request(0, ProtocolStatus::RequestComplete);
+                    send_at_once(socket, &end)?;
                     self.protocol.finish(id);
-                    self.begun = None;
+                    self.partial_since = None;
                 }
                 Some(Event::Response(response)) => send_own(socket, response)?,
-                Some(Event::Begin { role, .. }) => self.bodiless = !role.has_stdin(),
-                // Of a body that was not read the end is left.
+                // The rest of a body that was not read.
                 Some(Event::Stdin { .. } | Event::StdinEnd { .. }) => {}
             }
         }
+        self.unread = 0..0;
         Ok(None)
     }
 
-    /// Deals with one record of what is buffered, while the request `current` is served.
-    pub(super) fn body_step(
+    /// Uses one record of the received bytes, or a part of it, while the request `id` is active.
+    ///
+    /// # Errors
+    /// As [`Records::next_request`].
+    pub(super) fn body_event(
         &mut self,
         socket: &Descriptor,
-        current: &mut Current,
-    ) -> io::Result<()> {
-        let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(broken)?;
+        id: RequestId,
+    ) -> io::Result<BodyEvent> {
+        let step = self.protocol.receive(&self.buffer[self.unread.clone()]).map_err(violation)?;
         self.unread.start += step.consumed;
         match step.event {
-            Some(Event::Stdin { id, bytes }) if id == current.id => {
-                current.has_surplus |= current.left == Some(0);
+            Some(Event::Stdin { id: of, bytes }) if of == id => {
                 self.content = self.unread.start - bytes.len()..self.unread.start;
+                return Ok(BodyEvent::Content);
             }
-            Some(Event::StdinEnd { id, .. }) if id == current.id => current.stream_over = true,
-            Some(Event::Abort { id }) if id == current.id => current.aborted = true,
+            Some(Event::StdinEnd { id: of, .. }) if of == id => return Ok(BodyEvent::End),
+            Some(Event::Abort { id: of }) if of == id => return Ok(BodyEvent::Abort),
             Some(Event::Response(response)) => send_own(socket, response)?,
             Some(_) => {}
             None => self.unread = 0..0,
         }
-        Ok(())
+        Ok(BodyEvent::Other)
     }
 
-    /// Looks for an abort, without waiting. What of the body is in the way is put spool, as long as
-    /// that is little or may be more.
-    pub(super) fn look(
-        &mut self,
-        socket: &Descriptor,
-        current: &mut Current,
-        may_put_aside: bool,
-    ) -> io::Result<()> {
-        if (may_put_aside || self.spool.has_room(BUFFER)) && !current.stream_over {
-            self.spool_body_of(socket, current)?;
-            return if current.aborted {
-                Err(io::ErrorKind::ConnectionAborted.into())
-            } else {
-                Ok(())
-            };
-        }
-        if self.unread.is_empty() && self.content.is_empty() {
-            match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Err(io::ErrorKind::BrokenPipe.into()),
-                Ok((_, count)) => self.unread = 0..count,
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        while !self.unread.is_empty()
-            && self.content.is_empty()
-            && !current.aborted
-            && !self.another_begins(current)
-        {
-            self.body_step(socket, current)?;
-        }
-        if current.aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
-    }
-
-    /// Does another request stand behind the one that is served? Its turn comes when that one is
-    /// over.
-    fn another_begins(&self, current: &Current) -> bool {
-        // Version and type of the next record. Bytes that only look like those cost no more than an
-        // abort that is not seen.
+    /// Does the next record begin another request, as far as can be seen?
+    pub(super) fn may_begin_request(&self) -> bool {
+        // Version and type of the record. Content that looks the same costs no more than an abort
+        // that is not seen.
         let next = &self.buffer[self.unread.clone()];
-        current.stream_over && (next.len() < 2 || next.starts_with(&[1, 1]))
+        next.len() < 2 || next.starts_with(&[1, 1])
     }
 
-    /// Waits for more of the connection. Nothing may be buffered.
-    pub(super) fn wait_for_more(&mut self, socket: &Descriptor) -> io::Result<()> {
-        loop {
-            match read(socket, &mut self.buffer[..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => {
-                    self.unread = 0..count;
-                    return Ok(());
-                }
-                Err(Errno::AGAIN) => drop(self.await_socket(socket, PollFlags::IN)?),
-                Err(error) => return Err(error.into()),
-            }
-        }
+    /// Content of the body that was received and not taken.
+    pub(super) fn content(&self) -> &[u8] {
+        &self.buffer[self.content.clone()]
     }
 
-    fn await_socket(&self, socket: &Descriptor, events: PollFlags) -> io::Result<PollFlags> {
-        await_socket(socket, events, self.interruptible.as_ref(), self.socket_timeout)
+    /// Takes all of the content.
+    pub(super) fn take_content(&mut self) -> &[u8] {
+        &self.buffer[mem::take(&mut self.content)]
     }
 
-    /// May more of the body come? Its end is looked for in what is buffered.
-    pub(super) fn body_pending(&mut self, socket: &Descriptor) -> io::Result<bool> {
-        let Some(mut current) = self.current.take() else {
-            return Ok(false);
-        };
-        let mut stepped = Ok(());
-        while stepped.is_ok()
-            && current.may_go_on()
-            && self.content.is_empty()
-            && !self.unread.is_empty()
-        {
-            stepped = self.body_step(socket, &mut current);
-        }
-        self.current = Some(current);
-        stepped.map(|()| current.may_go_on())
+    /// Takes the first bytes of the content, as many as `into` holds.
+    pub(super) fn take_content_into(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.content.len());
+        into[..count].copy_from_slice(&self.buffer[self.content.start..][..count]);
+        self.content.start += count;
+        count
     }
 
-    /// Has the body ended without a byte, as far as that is known? Called before anything was read
-    /// of it.
-    pub(super) fn is_bodiless(&mut self, socket: &Descriptor) -> bool {
-        // The next read meets an error by itself.
-        let _ = self.body_pending(socket);
-        self.content.is_empty()
-            && self.spool.is_empty()
-            && self.current.is_some_and(|current| current.stream_over && !current.aborted)
+    /// Bytes of a record of the body that are still to arrive, if that is known of the next bytes.
+    pub(super) fn expected(&self, id: RequestId) -> Option<usize> {
+        let expected = self.protocol.expected().filter(|expected| expected.id == id)?;
+        Some(expected.remaining)
     }
 
-    /// Takes what is there of the body and puts it spool. Never waits.
-    pub(super) fn spool_body(&mut self, socket: &Descriptor) -> io::Result<()> {
-        let Some(mut current) = self.current.take() else {
-            return Ok(());
-        };
-        let done = self.spool_body_of(socket, &mut current);
-        self.current = Some(current);
-        done
-    }
-
-    pub(super) fn spool_body_of(
+    /// Reads content of the record of which `expected` bytes are still to arrive straight to
+    /// `into`, and what follows the record to the buffer. Returns the number of bytes in `into`, 0
+    /// at the end of the connection, or nothing if the caller has to wait first.
+    ///
+    /// # Errors
+    /// `Interrupted` if a signal came first.
+    pub(super) fn read_content(
         &mut self,
         socket: &Descriptor,
-        current: &mut Current,
-    ) -> io::Result<()> {
-        if self.unread.is_empty() && self.content.is_empty() {
-            match recv(socket, &mut self.buffer[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => current.aborted = true,
-                Ok((_, count)) => self.unread = 0..count,
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        loop {
-            self.put_content_aside(current)?;
-            if self.unread.is_empty() || current.stream_over {
-                return Ok(());
-            }
-            self.body_step(socket, current)?;
-        }
-    }
-
-    /// Puts the content that is buffered aside.
-    fn put_content_aside(&mut self, current: &mut Current) -> io::Result<()> {
-        let content = std::mem::take(&mut self.content);
-        let count = current.allowed(content.len());
-        current.has_surplus |= count < content.len();
-        self.spool.push(&self.buffer[content.start..][..count])?;
-        current.account(count);
-        Ok(())
-    }
-
-    pub(super) fn read_body(
-        &mut self,
-        socket: &Descriptor,
-        current: &mut Current,
+        expected: usize,
         into: &mut [u8],
-    ) -> io::Result<usize> {
-        let spool_body = self.spool.pop(into)?;
-        if spool_body > 0 {
-            return Ok(spool_body);
-        }
-        loop {
-            let allowed = current.allowed(into.len());
-            if allowed == 0 {
-                return Ok(0);
-            }
-            if current.stream_over || current.aborted {
-                return current.end();
-            }
-            if !self.content.is_empty() {
-                let count = allowed.min(self.content.len());
-                into[..count].copy_from_slice(&self.buffer[self.content.start..][..count]);
-                self.content.start += count;
-                current.account(count);
-                return Ok(count);
-            }
-            if !self.unread.is_empty() {
-                self.body_step(socket, current)?;
-                continue;
-            }
-            let direct = self.protocol.expected().filter(|expected| {
-                expected.id == current.id && allowed.min(expected.remaining) >= DIRECT
-            });
-            if let Some(expected) = direct {
-                // The record that follows comes along, as far as it is here and the buffer holds
-                // it.
-                let wanted = allowed.min(expected.remaining);
-                let room =
-                    if wanted == expected.remaining { &mut self.buffer[..] } else { &mut [] };
-                let got = readv(
-                    socket,
-                    &mut [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(room)],
-                );
-                if got == Err(Errno::AGAIN) {
-                    self.await_socket(socket, PollFlags::IN)?;
-                    continue;
-                }
-                let count = got?;
-                if count == 0 {
-                    current.aborted = true;
-                    return current.end();
-                }
-                let content = count.min(wanted);
-                self.protocol.took(content);
-                self.unread = 0..count - content;
-                current.account(content);
-                return Ok(content);
-            }
-            match self.wait_for_more(socket) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    current.aborted = true;
-                    return current.end();
-                }
-                waited => waited?,
-            }
-        }
-    }
-}
-
-impl Current {
-    /// May more of the body come?
-    pub(super) fn may_go_on(&self) -> bool {
-        !self.stream_over && !self.aborted
-    }
-
-    /// Most bytes that may be read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
-    pub(super) fn allowed(&self, wanted: usize) -> usize {
-        match self.left {
-            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
-            None => wanted,
-        }
-    }
-
-    pub(super) fn account(&mut self, count: usize) {
-        self.received += count as u64;
-        if let Some(left) = &mut self.left {
-            *left -= count as u64;
-        }
-    }
-
-    /// The stream is over before the announced length, or where it may be.
-    pub(super) fn end(&self) -> io::Result<usize> {
-        match self.left {
-            None if self.stream_over => Ok(0),
-            _ => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                match self.left {
-                    Some(_) => format!(
-                        "the request body ended after {} of {} bytes",
-                        self.received, self.announced
-                    ),
-                    None => format!(
-                        "the connection ended after {} bytes of the request body",
-                        self.received
-                    ),
-                },
-            )),
-        }
-    }
-}
-
-/// Waits until one of `events` is true of a socket, and gives those that are. The wait ends after
-/// `limit`, and at the deadline of the request that it is for, if there is one.
-///
-/// # Errors
-/// `TimedOut` at one of these, `Interrupted` if a signal came first.
-pub(super) fn await_socket(
-    socket: &Descriptor,
-    events: PollFlags,
-    request: Option<&Interruptible>,
-    limit: Option<Duration>,
-) -> io::Result<PollFlags> {
-    let until = limit.map(|limit| running_clock::instant() + limit);
-    let left = || {
-        let left = until.map(|until| until.saturating_duration_since(running_clock::instant()));
-        left.into_iter().chain(request.and_then(Interruptible::patience)).min()
-    };
-    let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), events)];
-    let mut patience = left();
-    loop {
-        let ready = running_clock::wait(patience, |patience| {
-            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-            poll(&mut watched, patience.as_ref())
-        })?;
-        if ready > 0 {
-            return Ok(watched[0].revents());
-        }
-        patience = left();
-        if patience.is_some_and(|patience| patience.is_zero()) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-}
-
-pub(super) fn broken(error: fastcgi_server::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-fn kind_of_record(error: &fastcgi_server::Error) -> Kind {
-    match error {
-        fastcgi_server::Error::UnknownVersion(_) => Kind::OtherVersion,
-        fastcgi_server::Error::BeginLength { .. } => Kind::BeginLength,
-        fastcgi_server::Error::AlreadyActive { .. } => Kind::AlreadyActive,
-        fastcgi_server::Error::OutOfOrder { .. } => Kind::OutOfOrder,
-    }
-}
-
-fn kind_of_params(error: &ParamsError) -> Kind {
-    match error {
-        ParamsError::TooLong { .. } => Kind::LongParams,
-        ParamsError::TooMany { .. } => Kind::ManyParams,
-        ParamsError::Truncated { .. } => Kind::CutParams,
-    }
-}
-
-/// Tells the log of a peer that breaks the protocol; one that has gone is none of its business.
-pub(super) fn log_broken(error: &io::Error) {
-    if error.kind() == io::ErrorKind::InvalidData {
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-        inner.map_or(Kind::OtherVersion, kind_of_record).entry(
-            &Log::new("-", "(connection)"),
-            || {
-                LogMessage::error(
-                    Code::BadRecord,
-                    format!("a connection was closed, since what came is not FastCGI: {error}"),
-                )
-                .hint(
-                    "see what connects there; a web server must be told to speak FastCGI, not HTTP \
-                     or uwsgi",
-                )
-            },
-        );
+    ) -> io::Result<Option<usize>> {
+        let wanted = into.len().min(expected);
+        let rest = if wanted == expected { &mut self.buffer[..] } else { &mut [] };
+        let mut slices = [io::IoSliceMut::new(&mut into[..wanted]), io::IoSliceMut::new(rest)];
+        let count = match readv(socket, &mut slices) {
+            Err(Errno::AGAIN) => return Ok(None),
+            count => count?,
+        };
+        let content = count.min(wanted);
+        self.protocol.took(content);
+        self.unread = 0..count - content;
+        Ok(Some(content))
     }
 }
 
 /// Sends what the protocol says by itself.
-pub(super) fn send_own(socket: &Descriptor, response: OwnResponse) -> io::Result<()> {
+fn send_own(socket: &Descriptor, response: fastcgi_server::Response) -> io::Result<()> {
     let mut record = Vec::new();
     response.append_to(&mut record);
     send_at_once(socket, &record)
-}
-
-/// Sends a few bytes without waiting: a peer that does not read them loses the connection, not our
-/// time.
-pub(super) fn send_at_once(socket: &Descriptor, bytes: &[u8]) -> io::Result<()> {
-    let sent = send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, io, os::fd::BorrowedFd, sync::Arc, time::Instant};
 
-use fastcgi_server::{Output, Stream, bodies::ProtocolStatus};
+use fastcgi_server::{Output, RequestId, Stream, bodies::ProtocolStatus};
 use pyo3::Python;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -14,58 +14,74 @@ use rustix::{
 use crate::{
     log::Transcript,
     transport::{
-        LOOK,
-        fastcgi::{ConnectionShared, incoming::await_socket},
-        spool::Spool,
+        ABORT_CHECK_INTERVAL,
+        fastcgi::{
+            active_request::ActiveRequest,
+            error_records::ErrorRecords,
+            shared::{ConnectionState, SharedConnection},
+            socket::wait_for_socket,
+        },
     },
     wsgi::ResponseSink,
 };
 
-/// Bytes that a socket surely takes without blocking once it is writable.
-const SURE: usize = 4096;
+/// Bytes that a socket takes without blocking once it is writable.
+const SAFE_WRITE_SIZE: usize = 4096;
 
-/// Bytes that are put together before they are sent. With so few, the kernel takes longer to gather
-/// pieces than they take to be copied.
-const COPIED: usize = 2048;
+/// So few bytes are copied into one piece before they are sent: that takes less time than the
+/// kernel needs to gather them.
+const MAX_COPIED_BYTES: usize = 2048;
 
-/// Something can be sent, or has come.
-const EITHER: PollFlags = PollFlags::OUT.union(PollFlags::IN);
+/// Bytes can be sent, or have arrived.
+const READ_OR_WRITE: PollFlags = PollFlags::OUT.union(PollFlags::IN);
 
-/// No wait at all.
-const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The response to a request.
 pub(crate) struct FastCgiResponse {
-    pub(super) shared: Arc<ConnectionShared>,
-    pub(super) output: Output,
-    /// Content that the record which is being sent still lacks.
-    pub(super) in_record: usize,
-    /// The record with the head has been begun.
-    pub(super) begun: bool,
-    /// What is to go to `FCGI_STDERR`, if anything ever is.
-    pub(super) transcript: Option<Arc<Transcript>>,
-    /// Records for it that could not leave yet.
-    pub(super) late: Vec<u8>,
-    /// Something went there.
-    pub(super) stderr_used: bool,
+    shared: Arc<SharedConnection>,
+    output: Output,
+    errors: ErrorRecords,
+    /// Content that is still missing in the record that is being sent.
+    in_record: usize,
+    /// The record with the response headers has been begun.
+    has_begun: bool,
     /// The end of the request has been sent.
-    pub(super) ended: bool,
-    /// More of the request body came than CONTENT_LENGTH says.
-    pub(super) had_surplus: bool,
-    /// The web server has not read in time. What was sent may end anywhere, and nothing follows it.
-    pub(super) stuck: Cell<bool>,
-    /// When it was looked last whether somebody still wants it. Nobody asks before the first
-    /// record.
-    pub(super) looked: Option<Instant>,
+    has_ended: bool,
+    /// More of the request body arrived than CONTENT_LENGTH says.
+    had_surplus: bool,
+    /// The web server did not read in time. What was sent may end anywhere, and nothing follows it.
+    is_stuck: Cell<bool>,
+    /// When the request was last checked for an abort. There is no check before the first record.
+    checked: Option<Instant>,
 }
 
 impl FastCgiResponse {
+    /// The response to the request `id`. Messages of `transcript` go to the web server's log.
+    pub(super) fn new(
+        shared: Arc<SharedConnection>,
+        id: RequestId,
+        transcript: Option<Arc<Transcript>>,
+    ) -> Self {
+        Self {
+            shared,
+            output: Output::new(id),
+            errors: ErrorRecords::new(transcript),
+            in_record: 0,
+            has_begun: false,
+            has_ended: false,
+            had_surplus: false,
+            is_stuck: Cell::new(false),
+            checked: None,
+        }
+    }
+
     /// Sends some of these bytes.
     fn send(&self, py: Python<'_>, pieces: &[&[u8]]) -> io::Result<usize> {
-        let socket = self.shared.socket_of_ours()?;
+        let socket = self.shared.own_socket()?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let copied = (length <= COPIED).then(|| pieces.concat());
+        let copied = (length <= MAX_COPIED_BYTES).then(|| pieces.concat());
         let slices: Vec<_> = match &copied {
             Some(_) => Vec::new(),
             None => pieces.iter().map(|piece| io::IoSlice::new(piece)).collect(),
@@ -76,23 +92,23 @@ impl FastCgiResponse {
                 None => sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags),
             };
             match sent {
-                Err(Errno::AGAIN) => self.await_room(py)?,
+                Err(Errno::AGAIN) => self.wait_for_room(py)?,
                 sent => return Ok(sent?),
             }
         }
     }
 
-    /// Waits until something can be sent, and puts aside what of the body is in its way.
-    fn await_room(&self, py: Python<'_>) -> io::Result<()> {
+    /// Waits until bytes can be sent. Spools the part of the body that blocks the web server.
+    fn wait_for_room(&self, py: Python<'_>) -> io::Result<()> {
         let shared = &self.shared;
-        let cleared = py.detach(|| clear_way(shared));
-        if cleared.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            self.stuck.set(true);
+        let waited = py.detach(|| wait_and_spool(shared));
+        if waited.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.is_stuck.set(true);
         }
-        cleared
+        waited
     }
 
-    /// Sends bytes of ours whole, whatever signals come.
+    /// Sends all of these bytes, even if signals arrive.
     fn send_all(&self, py: Python<'_>, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.send(py, &[bytes]) {
@@ -104,52 +120,98 @@ impl FastCgiResponse {
         Ok(())
     }
 
-    /// Fails if the web server has aborted the request, or has gone. An abort that stands behind
-    /// much body which nobody reads is seen only if that may be put spool.
-    fn look_for_abort(&mut self, may_put_aside: bool) -> io::Result<()> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+    /// Sends the messages that have come together since the last record.
+    fn send_errors(&mut self, py: Python<'_>) -> io::Result<()> {
+        let records = self.errors.take(&self.output, self.has_begun);
+        self.send_all(py, &records)
+    }
+
+    /// Fails if the web server has aborted the request, or has closed the connection. An abort
+    /// behind a large body that is not read is noticed only with `may_spool`.
+    fn check_abort(&mut self, may_spool: bool) -> io::Result<()> {
+        if self.checked.is_some_and(|checked| checked.elapsed() < ABORT_CHECK_INTERVAL) {
             return Ok(());
         }
-        self.looked = Some(Instant::now());
-        // Another thread of the application's reads the body, and sees the abort there.
-        let Ok(mut incoming) = self.shared.incoming.try_lock() else {
+        self.checked = Some(Instant::now());
+        // Another thread of the application that reads the body notices the abort itself.
+        let Some(mut state) = self.shared.try_state() else {
             return Ok(());
         };
-        let Some(mut current) = incoming.current.take() else {
-            return Ok(());
-        };
-        let looked = incoming.look(&self.shared.socket, &mut current, may_put_aside);
-        incoming.current = Some(current);
-        looked
+        let ConnectionState { records, request, .. } = &mut *state;
+        match request {
+            Some(request) => request.check_abort(records, self.shared.socket(), may_spool),
+            None => Ok(()),
+        }
     }
 
     /// Begins a record for the first of `wanted` bytes.
     fn open_record(&mut self, py: Python<'_>, wanted: usize) -> io::Result<()> {
-        let errors = self.errors();
-        self.send_all(py, &errors)?;
+        self.send_errors(py)?;
         if let Some(frame) = self.output.frames(Stream::Stdout, wanted).next() {
             self.send_all(py, frame.header())?;
             self.in_record = frame.content_length();
         }
         Ok(())
     }
+
+    /// Continues the record that is being sent.
+    fn continue_record(
+        &mut self,
+        py: Python<'_>,
+        headers: &[u8],
+        block: &[u8],
+    ) -> io::Result<usize> {
+        let headers = &headers[..headers.len().min(self.in_record)];
+        let block = &block[..block.len().min(self.in_record - headers.len())];
+        let count = self.send(py, &[headers, block])?;
+        self.in_record -= count;
+        Ok(count)
+    }
+
+    /// Sends the end of the response if it is `complete`, after the messages that are left. Returns
+    /// whether the request has its end then, and whether the web server takes anything.
+    fn send_end(&mut self, py: Python<'_>, complete: bool) -> (bool, io::Result<()>) {
+        let is_whole = complete && self.in_record == 0;
+        let mut sent = Ok(());
+        if !self.has_ended && self.in_record == 0 {
+            sent = self.send_errors(py);
+        }
+        // A web server that does not take the messages does not take the end either.
+        if is_whole && !self.has_ended && sent.is_ok() {
+            sent = self.send_all(py, &self.output.ending(0, self.errors.is_used()));
+        }
+        (self.has_ended || (is_whole && sent.is_ok()), sent)
+    }
+
+    /// Ends an aborted request, so that the connection can be used again (FastCGI 1.0, 5.4). Tells
+    /// whether that was sent.
+    fn send_abort_end(&self, py: Python<'_>) -> bool {
+        let mut end = self.errors.end(&self.output);
+        end.extend(self.output.end_request(1, ProtocolStatus::RequestComplete));
+        self.send_all(py, &end).is_ok()
+    }
 }
 
-fn clear_way(shared: &ConnectionShared) -> io::Result<()> {
-    let socket = shared.socket_of_ours()?;
+/// Waits until bytes can be sent, and spools what arrives of the body meanwhile.
+fn wait_and_spool(shared: &SharedConnection) -> io::Result<()> {
+    let socket = shared.own_socket()?;
     loop {
-        let (pending, request, limit) = {
-            let mut incoming = shared.incoming();
-            (
-                incoming.body_pending(socket)?,
-                incoming.interruptible.clone(),
-                incoming.socket_timeout,
-            )
+        let (may_continue, interruptible, limit) = {
+            let mut state = shared.state();
+            let ConnectionState { records, request, socket_timeout, .. } = &mut *state;
+            let may_continue = match request {
+                Some(request) => request.may_continue(records, socket)?,
+                None => false,
+            };
+            let interruptible = request.as_ref().map(|request| request.interruptible().clone());
+            (may_continue, interruptible, *socket_timeout)
         };
-        let events = if pending { EITHER } else { PollFlags::OUT };
-        let ready = await_socket(socket, events, request.as_ref(), limit)?;
+        let events = if may_continue { READ_OR_WRITE } else { PollFlags::OUT };
+        let ready = wait_for_socket(socket, events, interruptible.as_ref(), limit)?;
         if ready.contains(PollFlags::IN) {
-            shared.incoming().spool_body(socket)?;
+            let mut state = shared.state();
+            let ConnectionState { records, request, .. } = &mut *state;
+            request.iter_mut().try_for_each(|request| request.spool_available(records, socket))?;
         }
         if ready != PollFlags::IN {
             return Ok(());
@@ -163,55 +225,50 @@ impl ResponseSink for FastCgiResponse {
     fn write(
         &mut self,
         py: Python<'_>,
-        head: &[u8],
+        headers: &[u8],
         block: &[u8],
         last: bool,
     ) -> io::Result<usize> {
         if self.in_record > 0 {
-            let head = &head[..head.len().min(self.in_record)];
-            let block = &block[..block.len().min(self.in_record - head.len())];
-            let count = self.send(py, &[head, block])?;
-            self.in_record -= count;
-            return Ok(count);
+            return self.continue_record(py, headers, block);
         }
-        if self.begun {
-            self.look_for_abort(false)?;
+        if self.has_begun {
+            self.check_abort(false)?;
         } else if !last {
-            self.looked = Some(Instant::now());
+            self.checked = Some(Instant::now());
         }
-        let errors = self.errors();
-        self.send_all(py, &errors)?;
-        let Some(frame) = self.output.frames(Stream::Stdout, head.len() + block.len()).next()
-        else {
+        self.send_errors(py)?;
+        let total = headers.len() + block.len();
+        let Some(frame) = self.output.frames(Stream::Stdout, total).next() else {
             return Ok(0);
         };
-        self.begun = true;
+        self.has_begun = true;
         let length = frame.content_length();
-        let is_last = last && length == head.len() + block.len();
-        let head = &head[..head.len().min(length)];
-        let block = &block[..block.len().min(length - head.len())];
-        // Messages that were written before the head stand behind it.
-        let errors = if is_last { self.errors() } else { Vec::new() };
-        let ending = self.output.ending(0, self.stderr_used);
-        let tail: &[u8] = if is_last { &ending } else { &[] };
+        let is_last = last && length == total;
+        let headers = &headers[..headers.len().min(length)];
+        let block = &block[..block.len().min(length - headers.len())];
+        // Messages that were written before the headers follow the record with these.
+        let errors =
+            if is_last { self.errors.take(&self.output, self.has_begun) } else { Vec::new() };
+        let ending = self.output.ending(0, self.errors.is_used());
+        let ending: &[u8] = if is_last { &ending } else { &[] };
         let header = frame.header();
-        let sent = self.send(py, &[header, head, block, &errors, tail])?;
-        // What is ours is sent whole, so that only the application's bytes can be left over.
+        let sent = self.send(py, &[header, headers, block, &errors, ending])?;
+        // Bytes of ours are sent whole, so that only bytes of the application are left over.
         self.send_all(py, &header[sent.min(header.len())..])?;
         let content = sent.saturating_sub(header.len()).min(length);
         if is_last && content == length {
             let behind = sent - header.len() - length;
             self.send_all(py, &errors[behind.min(errors.len())..])?;
-            self.send_all(py, &tail[behind.saturating_sub(errors.len())..])?;
-            self.ended = true;
+            self.send_all(py, &ending[behind.saturating_sub(errors.len())..])?;
+            self.has_ended = true;
         }
         if content < length {
-            self.late = errors;
+            self.errors.put_back(errors);
         }
         self.in_record = length - content;
-        if self.in_record == 0 && !self.ended {
-            let errors = self.errors();
-            self.send_all(py, &errors)?;
+        if self.in_record == 0 && !self.has_ended {
+            self.send_errors(py)?;
         }
         Ok(content)
     }
@@ -224,20 +281,26 @@ impl ResponseSink for FastCgiResponse {
         count: usize,
     ) -> io::Result<usize> {
         if self.in_record == 0 {
-            self.look_for_abort(false)?;
+            self.check_abort(false)?;
             self.open_record(py, count)?;
         }
-        let socket = self.shared.socket_of_ours()?;
-        // The kernel's own copying cannot be told not to wait.
-        let pending = self.shared.incoming_while(py).body_pending(socket)?;
-        if pending {
-            self.await_room(py)?;
+        let socket = self.shared.own_socket()?;
+        let may_continue = {
+            let mut state = self.shared.state_while(py);
+            let ConnectionState { records, request, .. } = &mut *state;
+            match request {
+                Some(request) => request.may_continue(records, socket)?,
+                None => false,
+            }
+        };
+        // sendfile(2) has no flag for not waiting.
+        if may_continue {
+            self.wait_for_room(py)?;
         }
-        let room = if pending { self.in_record.min(SURE) } else { self.in_record };
+        let room = if may_continue { self.in_record.min(SAFE_WRITE_SIZE) } else { self.in_record };
         let mut position = offset;
         loop {
             match py.detach(|| sendfile(socket, file, Some(&mut position), room.min(count))) {
-                // The record was announced longer than the file turns out to be.
                 Ok(0) => {
                     return Err(io::Error::new(
                         io::ErrorKind::UnexpectedEof,
@@ -248,81 +311,55 @@ impl ResponseSink for FastCgiResponse {
                     self.in_record -= sent;
                     return Ok(sent);
                 }
-                Err(Errno::AGAIN) => self.await_room(py)?,
+                Err(Errno::AGAIN) => self.wait_for_room(py)?,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
     fn look(&mut self, _: Python<'_>) -> io::Result<()> {
-        self.look_for_abort(true)
+        self.check_abort(true)
     }
 
     /// The end has left with the last block where its length was known. Otherwise it follows
-    /// `close()`: the web server would send the next request on a connection that nobody reads
+    /// `close()`: the web server would send the next request on a connection that is not read
     /// meanwhile.
     fn is_over(&mut self, _: Python<'_>, _: bool) {}
 
     fn is_abandoned(&mut self, py: Python<'_>) -> bool {
-        let mut watched = [PollFd::new(&self.shared.socket, PollFlags::empty())];
-        self.shared.incoming_while(py).current.is_some_and(|current| current.aborted)
-            || matches!(poll(&mut watched, Some(&AT_ONCE)), Ok(1..))
+        let mut watched = [PollFd::new(self.shared.socket(), PollFlags::empty())];
+        self.shared.state_while(py).request.as_ref().is_some_and(ActiveRequest::is_aborted)
+            || matches!(poll(&mut watched, Some(&NO_WAIT)), Ok(1..))
     }
 
     fn finish(&mut self, py: Python<'_>, complete: bool) -> io::Result<()> {
-        if self.shared.socket_of_ours().is_err() || self.stuck.get() {
+        if self.shared.own_socket().is_err() || self.is_stuck.get() {
             return Ok(());
         }
-        let whole = complete && self.in_record == 0;
-        let mut sent = Ok(());
-        if !self.ended && self.in_record == 0 {
-            let errors = self.errors();
-            sent = self.send_all(py, &errors);
-        }
-        // A web server that does not take these does not take the end either.
-        if whole && !self.ended && sent.is_ok() {
-            sent = self.send_all(py, &self.output.ending(0, self.stderr_used));
-        }
-        let mut ended = self.ended || (whole && sent.is_ok());
-        let mut incoming = self.shared.incoming_while(py);
-        let Some(mut current) = incoming.current.take() else {
+        let (mut has_end, sent) = self.send_end(py, complete);
+        let shared = self.shared.clone();
+        let mut state = shared.state_while(py);
+        let ConnectionState { records, request, .. } = &mut *state;
+        let Some(active) = request else {
             return Ok(());
         };
-        incoming.spool = Spool::default();
-        // Of a record whose content has not come whole the rest is surplus, too.
-        let is_of_body = incoming.protocol.expected().is_some() || !incoming.content.is_empty();
-        current.has_surplus |= current.left == Some(0) && is_of_body;
-        // The end of the body often stands behind it in the buffer.
-        incoming.content = 0..0;
-        while !incoming.unread.is_empty() && !current.stream_over {
-            if incoming.body_step(&self.shared.socket, &mut current).is_err() {
-                break;
+        active.discard_received(records, shared.socket());
+        self.had_surplus = active.has_surplus();
+        if !has_end && active.is_aborted() && self.in_record == 0 && !self.is_stuck.get() {
+            // A wait for room uses the state, too.
+            drop(state);
+            has_end = self.send_abort_end(py);
+            state = shared.state_while(py);
+        }
+        let ConnectionState { records, request, has_body_ended, .. } = &mut *state;
+        if has_end {
+            if let Some(active) = request.take() {
+                *has_body_ended = active.has_ended();
+                records.finish(active.id());
             }
-        }
-        incoming.content = 0..0;
-        self.had_surplus = current.has_surplus;
-        if !ended && current.aborted && self.in_record == 0 && !self.stuck.get() {
-            // An aborted request ends all the same, and the connection goes on (FastCGI 1.0, 5.4).
-            // Whoever has to wait for the way to be clear looks at what comes in.
-            incoming.current = Some(current);
-            drop(incoming);
-            ended = self.send_all(py, &self.end_of_errors()).is_ok()
-                && self
-                    .send_all(py, &self.output.end_request(1, ProtocolStatus::RequestComplete))
-                    .is_ok();
-            incoming = self.shared.incoming_while(py);
-            let Some(now) = incoming.current.take() else {
-                return Ok(());
-            };
-            current = now;
-        }
-        if ended {
-            incoming.has_come_whole = current.stream_over;
-            incoming.protocol.finish(current.id);
-        } else {
-            // CutStyle: what is left of the request stays, and with it the connection is closed.
-            current.is_between_records = self.in_record == 0 && sent.is_ok();
-            incoming.current = Some(current);
+        } else if let Some(active) = request {
+            // What is left of the request stays active, and the connection is closed with it.
+            active.note_cut(self.in_record == 0 && sent.is_ok());
         }
         match sent {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),

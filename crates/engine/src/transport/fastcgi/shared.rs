@@ -1,73 +1,109 @@
-//! Connections that go from one worker to another, which is possible where nothing of a request has
-//! been read.
+//! The state of a connection, which its owner shares with the body and the response of a request.
 
 use std::{
+    io,
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, recv},
-};
-use wire::connection_queue::{ConnectionHistory, ConnectionQueue};
+use pyo3::{Python, sync::MutexExt as _};
 
 use crate::{
-    process::forks::Descriptor,
-    transport::fastcgi::{ConnectionShared, FRESH, FastCgiConnection},
+    process::forks::{self, Descriptor},
+    transport::fastcgi::{
+        active_request::ActiveRequest, lingering_close::LingeringClose, records::Records,
+    },
 };
 
-/// Keeps the socket of a connection open while it is watched.
-pub(crate) struct WatchedSocket(Arc<ConnectionShared>);
+/// A socket, and how far its connection has come.
+pub(crate) struct SharedConnection {
+    socket: Descriptor,
+    state: Mutex<ConnectionState>,
+}
+
+/// How far a connection has come.
+pub(super) struct ConnectionState {
+    /// What was received and not used yet.
+    pub(super) records: Records,
+    /// The request that is being served.
+    pub(super) request: Option<ActiveRequest>,
+    /// How long one wait for the web server may take within a request.
+    pub(super) socket_timeout: Option<Duration>,
+    /// Was anything received?
+    pub(super) has_received: bool,
+    /// Was a request served?
+    pub(super) has_served: bool,
+    /// Did the body of the last request arrive to its end?
+    pub(super) has_body_ended: bool,
+    /// The connection is only drained before it is closed.
+    pub(super) lingering: Option<LingeringClose>,
+}
+
+impl ConnectionState {
+    /// The state of a connection that is opened now.
+    pub(super) fn new(
+        records: Records,
+        socket_timeout: Option<Duration>,
+        has_received: bool,
+    ) -> Self {
+        Self {
+            records,
+            request: None,
+            socket_timeout,
+            has_received,
+            has_served: false,
+            has_body_ended: false,
+            lingering: None,
+        }
+    }
+}
+
+impl SharedConnection {
+    pub(super) fn new(socket: Descriptor, state: ConnectionState) -> Self {
+        Self { socket, state: Mutex::new(state) }
+    }
+
+    pub(super) fn socket(&self) -> &Descriptor {
+        &self.socket
+    }
+
+    /// The socket, unless the application has forked this process: then it is not its own.
+    pub(super) fn own_socket(&self) -> io::Result<&Descriptor> {
+        forks::refuse_child().map(|()| &self.socket)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, ConnectionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, unless another thread has it.
+    pub(super) fn try_state(&self) -> Option<MutexGuard<'_, ConnectionState>> {
+        self.state.try_lock().ok()
+    }
+
+    /// The state. A thread of the application may have it, and wait for the body or for the
+    /// interpreter.
+    pub(super) fn state_while(&self, py: Python<'_>) -> MutexGuard<'_, ConnectionState> {
+        self.state.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn into_state(self) -> ConnectionState {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the socket of a connection open while it is polled.
+pub(crate) struct WatchedSocket(Arc<SharedConnection>);
+
+impl WatchedSocket {
+    pub(super) fn of(shared: &Arc<SharedConnection>) -> Self {
+        Self(shared.clone())
+    }
+}
 
 impl AsFd for WatchedSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.socket.as_fd()
-    }
-}
-
-impl FastCgiConnection {
-    /// The same connection as it was in the worker that has given it away.
-    pub(crate) fn with_history(self, history: ConnectionHistory) -> Self {
-        self.shared.incoming().heard = history == ConnectionHistory::Used;
-        self
-    }
-
-    /// May another worker have the connection? It has all of what comes then: what is not read yet
-    /// stays in the socket.
-    pub(crate) fn can_move(&self) -> bool {
-        let incoming = self.shared.incoming();
-        incoming.lingering.is_none()
-            && incoming.protocol.is_idle()
-            && !incoming.protocol.must_close()
-            && incoming.unread.is_empty()
-    }
-
-    /// Gives the connection to another worker, which the caller has found possible, and closes its
-    /// own descriptor of it when it drops it.
-    ///
-    /// # Errors
-    /// As [`ConnectionQueue::push`].
-    pub(crate) fn give(&self, handover: &ConnectionQueue<Descriptor>) -> Result<(), Errno> {
-        let history = match self.shared.incoming().heard {
-            true => ConnectionHistory::Used,
-            false if self.opened.elapsed() < FRESH => ConnectionHistory::New,
-            false => ConnectionHistory::Unused,
-        };
-        handover.push(self.socket(), history)
-    }
-
-    /// Has the web server gone, without a request that nobody has read?
-    pub(crate) fn has_gone(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        !matches!(
-            recv(&self.shared.socket, &mut [0; 1], flags),
-            Ok((1.., _)) | Err(Errno::AGAIN | Errno::INTR)
-        )
-    }
-
-    /// To be watched beside the worker's own look at it.
-    pub(crate) fn watched(&self) -> WatchedSocket {
-        WatchedSocket(self.shared.clone())
     }
 }

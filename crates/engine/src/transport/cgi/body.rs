@@ -1,0 +1,225 @@
+//! The request body of a CGI request. Its reader shares it with the response, which spools what
+//! blocks the web server.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{SeekFrom, seek, tell},
+    io::{Errno, read},
+};
+
+use crate::{
+    process::forks::{self, Descriptor},
+    transport::spool::Spool,
+    wsgi::{BodyLength, BodySource},
+};
+
+/// Bytes that are spooled at a time.
+const SPOOL_READ_SIZE: usize = 64 * 1024;
+
+const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// The request body of a CGI request.
+#[derive(Clone)]
+pub(crate) struct CgiBody {
+    state: Arc<Mutex<CgiBodyState>>,
+}
+
+struct CgiBodyState {
+    /// Closed once the response is over, so that the web server sees the end of the connection.
+    descriptor: Option<Arc<Descriptor>>,
+    /// Bytes that are still to be read, if CONTENT_LENGTH is known.
+    left: Option<u64>,
+    announced: u64,
+    /// The application gets no more of the body.
+    has_ended: bool,
+    /// More may arrive than CONTENT_LENGTH says: a filter of the web server may have changed a body
+    /// after it was counted. A web server that sends all of it before it reads the response would
+    /// wait for a reader.
+    may_have_surplus: bool,
+    /// More has arrived than CONTENT_LENGTH says.
+    had_surplus: bool,
+    spool: Spool,
+    /// Why no more could be spooled.
+    failure: Option<(io::ErrorKind, String)>,
+}
+
+impl CgiBodyState {
+    /// Most bytes that may be read now (RFC 3875 4.2: never more than CONTENT_LENGTH).
+    fn allowed(&self, wanted: usize) -> usize {
+        match self.left {
+            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
+            None => wanted,
+        }
+    }
+
+    /// Where in its file a body of known length begins; nothing if it is not in a file.
+    fn start_in_file(&self) -> Option<u64> {
+        let received = self.announced - self.left?;
+        tell(self.descriptor.as_ref()?).ok()?.checked_sub(received)
+    }
+
+    /// Counts `count` bytes of a read that wanted some.
+    fn count(&mut self, count: usize) -> io::Result<()> {
+        if let Some(left) = &mut self.left {
+            if count == 0 {
+                let announced = self.announced;
+                let received = announced - *left;
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("the request body ended after {received} of {announced} bytes"),
+                ));
+            }
+            *left -= count as u64;
+        }
+        self.has_ended = self.left == Some(0) || count == 0;
+        self.may_have_surplus = self.has_ended && count > 0 && self.start_in_file().is_none();
+        Ok(())
+    }
+
+    /// Counts `count` bytes of a read behind the end of the body.
+    fn count_surplus(&mut self, count: usize) {
+        self.had_surplus |= count > 0;
+        self.may_have_surplus = count > 0;
+    }
+}
+
+impl CgiBody {
+    /// The body on `descriptor`, which reaches as far as `length` says.
+    pub(crate) fn new(descriptor: Descriptor, length: BodyLength) -> Self {
+        let left = match length {
+            BodyLength::Exactly(length) => Some(length),
+            BodyLength::UntilEnd => None,
+        };
+        let state = CgiBodyState {
+            descriptor: Some(Arc::new(descriptor)),
+            left,
+            announced: left.unwrap_or(0),
+            has_ended: left == Some(0),
+            may_have_surplus: false,
+            had_surplus: false,
+            spool: Spool::default(),
+            failure: None,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, CgiBodyState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The descriptor, while more may have to be read from it.
+    pub(super) fn pending(&self) -> Option<Arc<Descriptor>> {
+        let state = self.state();
+        if state.has_ended && !state.may_have_surplus { None } else { state.descriptor.clone() }
+    }
+
+    /// Has the application got all of the body?
+    pub(super) fn has_ended(&self) -> bool {
+        self.state().has_ended
+    }
+
+    /// Did more arrive than CONTENT_LENGTH says?
+    pub(super) fn had_surplus(&self) -> bool {
+        self.state().had_surplus
+    }
+
+    /// Reads what has arrived and spools it. The application's next read reports an error; here the
+    /// error only ends the reading ahead. Not inlined: the buffer would stay on the stack of the
+    /// caller.
+    #[inline(never)]
+    pub(super) fn spool_available(&self, descriptor: &Descriptor) {
+        let mut buffer = [0; SPOOL_READ_SIZE];
+        let mut state = self.state();
+        if state.has_ended {
+            match read(descriptor, &mut buffer) {
+                Err(Errno::INTR) => {}
+                count => state.count_surplus(count.unwrap_or(0)),
+            }
+            return;
+        }
+        let allowed = state.allowed(buffer.len());
+        let spooled = match read(descriptor, &mut buffer[..allowed]) {
+            Ok(count) => state.count(count).and_then(|()| state.spool.push(&buffer[..count])),
+            Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = spooled {
+            state.failure =
+                Some((error.kind(), format!("the request body could not be spooled: {error}")));
+            state.descriptor = None;
+        }
+    }
+
+    /// Checks whether more has arrived than CONTENT_LENGTH says, without waiting.
+    pub(super) fn check_surplus(&self) {
+        let is_ready = |pending: &Descriptor| {
+            matches!(poll(&mut [PollFd::new(pending, PollFlags::IN)], Some(&NO_WAIT)), Ok(1..))
+        };
+        if self.has_ended()
+            && let Some(pending) = self.pending().filter(|pending| is_ready(pending))
+        {
+            self.spool_available(&pending);
+        }
+    }
+
+    /// Closes the descriptor.
+    pub(super) fn close(&self) {
+        self.state().descriptor = None;
+    }
+}
+
+impl BodySource for CgiBody {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        forks::refuse_child()?;
+        let (descriptor, allowed) = {
+            let mut state = self.state();
+            let spooled = state.spool.pop(into)?;
+            if spooled > 0 || state.has_ended {
+                return Ok(spooled);
+            }
+            let Some(descriptor) = state.descriptor.clone() else {
+                // Reading ahead has failed, which is reported here, where the application sees it;
+                // or the request is over.
+                return match &state.failure {
+                    Some((kind, reason)) => Err(io::Error::new(*kind, reason.clone())),
+                    None => state.count(0).map(|()| 0),
+                };
+            };
+            (descriptor, state.allowed(into.len()))
+        };
+        let count = read(&*descriptor, &mut into[..allowed])?;
+        self.state().count(count)?;
+        Ok(count)
+    }
+
+    fn length(&self) -> Option<u64> {
+        let state = self.state();
+        state.left.map(|_| state.announced)
+    }
+
+    fn is_in_file(&self) -> bool {
+        self.state().start_in_file().is_some()
+    }
+
+    fn seek(&mut self, position: u64) -> bool {
+        let mut state = self.state();
+        let Some((start, left)) = state.start_in_file().zip(state.announced.checked_sub(position))
+        else {
+            return false;
+        };
+        let is_moved = state
+            .descriptor
+            .as_ref()
+            .is_some_and(|file| seek(file, SeekFrom::Start(start + position)).is_ok());
+        if is_moved {
+            state.spool = Spool::default();
+            (state.left, state.has_ended) = (Some(left), left == 0);
+        }
+        is_moved
+    }
+}

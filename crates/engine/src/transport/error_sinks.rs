@@ -1,0 +1,48 @@
+//! Where `wsgi.errors`, `sys.stdout` and `sys.stderr` write to.
+
+use std::sync::Arc;
+
+use crate::{
+    log::{self, Transcript},
+    wsgi::ErrorSink,
+};
+
+/// What an application writes to `sys.stdout` or `sys.stderr`.
+pub(crate) struct PrintedOutput;
+
+impl ErrorSink for PrintedOutput {
+    fn write(&self, bytes: &[u8]) {
+        log::print(bytes);
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(2)
+    }
+}
+
+/// What an application writes to `wsgi.errors`.
+pub(crate) struct StandardError;
+
+impl ErrorSink for StandardError {
+    fn write(&self, bytes: &[u8]) {
+        log::write_all(bytes);
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(2)
+    }
+}
+
+/// What an application writes to `wsgi.errors`, with a copy for the web server.
+pub(crate) struct CopiedErrors(pub(crate) Arc<Transcript>);
+
+impl ErrorSink for CopiedErrors {
+    fn write(&self, bytes: &[u8]) {
+        log::write_all(bytes);
+        self.0.add(bytes);
+    }
+
+    fn descriptor(&self) -> Option<i32> {
+        Some(2)
+    }
+}

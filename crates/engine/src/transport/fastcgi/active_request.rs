@@ -1,0 +1,313 @@
+//! The request that is being served, and how far its body has come.
+
+use std::{io, time::Duration};
+
+use fastcgi_server::RequestId;
+use rustix::event::PollFlags;
+
+use crate::{
+    process::forks::Descriptor,
+    transport::{
+        fastcgi::{
+            records::{BUFFER_SIZE, BodyEvent, Records},
+            request::FastCgiRequest,
+            socket::wait_for_socket,
+        },
+        spool::Spool,
+    },
+    wsgi::{BodyLength, Interruptible},
+};
+
+/// Reads of a body that ask for this much or more bypass the buffer.
+const MIN_DIRECT_READ: usize = 4096;
+
+/// A request that is being served.
+pub(super) struct ActiveRequest {
+    id: RequestId,
+    /// Bytes of the body that are still to be read, if CONTENT_LENGTH is known.
+    left: Option<u64>,
+    announced: u64,
+    received: u64,
+    has_ended: bool,
+    is_aborted: bool,
+    /// More has arrived than CONTENT_LENGTH says.
+    has_surplus: bool,
+    /// The response was cut, and a record may follow what was sent of it.
+    is_between_records: bool,
+    /// The part of the body that was read before the application asked for it.
+    spool: Spool,
+    interruptible: Interruptible,
+}
+
+impl ActiveRequest {
+    /// Begins `request`, whose body reaches as far as `length` says.
+    pub(super) fn new(
+        request: &FastCgiRequest,
+        length: BodyLength,
+        interruptible: Interruptible,
+    ) -> Self {
+        let left = match length {
+            // An authorizer has no body, whatever the parameters say (FastCGI 1.0, 6.3).
+            BodyLength::Exactly(length) if request.has_body() => Some(length),
+            // Without a length the end of the stream is the end of the body.
+            _ => None,
+        };
+        Self {
+            id: request.id(),
+            left,
+            announced: left.unwrap_or(0),
+            received: 0,
+            has_ended: !request.has_body(),
+            is_aborted: false,
+            has_surplus: false,
+            is_between_records: false,
+            spool: Spool::default(),
+            interruptible,
+        }
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(super) fn interruptible(&self) -> &Interruptible {
+        &self.interruptible
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.is_aborted
+    }
+
+    /// Has the end of the body arrived?
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Did more arrive than CONTENT_LENGTH says?
+    pub(super) fn has_surplus(&self) -> bool {
+        self.has_surplus
+    }
+
+    /// Was the response cut where a record may follow?
+    pub(super) fn is_between_records(&self) -> bool {
+        self.is_between_records
+    }
+
+    /// Notes that the response was cut. A record may follow it if it `is_between_records`.
+    pub(super) fn note_cut(&mut self, is_between_records: bool) {
+        self.is_between_records = is_between_records;
+    }
+
+    /// Bytes of the whole body, if that is known.
+    pub(super) fn length(&mut self, records: &mut Records, socket: &Descriptor) -> Option<u64> {
+        match self.left {
+            Some(_) => Some(self.announced),
+            // The end of a request without a body often follows its parameters at once.
+            None => self.is_empty(records, socket).then_some(0),
+        }
+    }
+
+    /// Has the body ended without a byte, as far as was received? Called before anything is read.
+    fn is_empty(&mut self, records: &mut Records, socket: &Descriptor) -> bool {
+        // The next read meets the same error.
+        let _ = self.may_continue(records, socket);
+        records.content().is_empty() && self.spool.is_empty() && self.has_ended && !self.is_aborted
+    }
+
+    /// May more of the body arrive? Uses the received bytes up to its end.
+    ///
+    /// # Errors
+    /// If the peer breaks the protocol.
+    pub(super) fn may_continue(
+        &mut self,
+        records: &mut Records,
+        socket: &Descriptor,
+    ) -> io::Result<bool> {
+        while self.is_open() && records.content().is_empty() && records.has_unread() {
+            self.step(records, socket)?;
+        }
+        Ok(self.is_open())
+    }
+
+    /// Reads a part of the body. `limit` is how long one wait may take.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the body is shorter than was announced, `TimedOut` at the limit or the
+    /// deadline of the request, `Interrupted` if a signal came first.
+    pub(super) fn read(
+        &mut self,
+        records: &mut Records,
+        socket: &Descriptor,
+        limit: Option<Duration>,
+        into: &mut [u8],
+    ) -> io::Result<usize> {
+        let spooled = self.spool.pop(into)?;
+        if spooled > 0 {
+            return Ok(spooled);
+        }
+        loop {
+            let allowed = self.allowed(into.len());
+            if allowed == 0 {
+                return Ok(0);
+            }
+            if !records.content().is_empty() {
+                let count = records.take_content_into(&mut into[..allowed]);
+                self.count(count);
+                return Ok(count);
+            }
+            if !self.is_open() {
+                return self.end();
+            }
+            if records.has_unread() {
+                self.step(records, socket)?;
+                continue;
+            }
+            let expected = records.expected(self.id);
+            match expected.filter(|&expected| allowed.min(expected) >= MIN_DIRECT_READ) {
+                Some(expected) => {
+                    match records.read_content(socket, expected, &mut into[..allowed])? {
+                        Some(0) => self.is_aborted = true,
+                        Some(count) => {
+                            self.count(count);
+                            return Ok(count);
+                        }
+                        None => self.wait(socket, limit)?,
+                    }
+                }
+                None => match records.read(socket)? {
+                    Some(0) => self.is_aborted = true,
+                    Some(_) => {}
+                    None => self.wait(socket, limit)?,
+                },
+            }
+        }
+    }
+
+    fn wait(&self, socket: &Descriptor, limit: Option<Duration>) -> io::Result<()> {
+        wait_for_socket(socket, PollFlags::IN, Some(&self.interruptible), limit).map(drop)
+    }
+
+    /// Checks for an abort, without waiting. The part of the body before it is spooled if it fits
+    /// into memory, or with `may_spool`.
+    ///
+    /// # Errors
+    /// If the request is aborted, or the web server has closed the connection.
+    pub(super) fn check_abort(
+        &mut self,
+        records: &mut Records,
+        socket: &Descriptor,
+        may_spool: bool,
+    ) -> io::Result<()> {
+        if !self.has_ended && (may_spool || self.spool.has_room(BUFFER_SIZE)) {
+            self.spool_available(records, socket)?;
+        } else {
+            if !records.has_unread()
+                && records.content().is_empty()
+                && records.receive(socket)? == Some(0)
+            {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            // The turn of a request that follows comes when this one is over.
+            while records.has_unread()
+                && records.content().is_empty()
+                && !self.is_aborted
+                && !(self.has_ended && records.may_begin_request())
+            {
+                self.step(records, socket)?;
+            }
+        }
+        if self.is_aborted { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// Spools what has arrived of the body. Never waits.
+    ///
+    /// # Errors
+    /// If the peer breaks the protocol, or the spool cannot be written.
+    pub(super) fn spool_available(
+        &mut self,
+        records: &mut Records,
+        socket: &Descriptor,
+    ) -> io::Result<()> {
+        if !records.has_unread()
+            && records.content().is_empty()
+            && records.receive(socket)? == Some(0)
+        {
+            self.is_aborted = true;
+        }
+        loop {
+            self.spool_content(records)?;
+            if !records.has_unread() || self.has_ended {
+                return Ok(());
+            }
+            self.step(records, socket)?;
+        }
+    }
+
+    fn spool_content(&mut self, records: &mut Records) -> io::Result<()> {
+        let content = records.take_content();
+        let count = self.allowed(content.len());
+        self.has_surplus |= count < content.len();
+        self.spool.push(&content[..count])?;
+        self.count(count);
+        Ok(())
+    }
+
+    /// Drops what was received of the body, now that the response is over.
+    pub(super) fn discard_received(&mut self, records: &mut Records, socket: &Descriptor) {
+        self.spool = Spool::default();
+        // The rest of a record that has not arrived whole is surplus, too.
+        let has_rest = records.expected(self.id).is_some() || !records.content().is_empty();
+        self.has_surplus |= self.left == Some(0) && has_rest;
+        // The end of the body often follows it at once.
+        records.take_content();
+        while records.has_unread() && !self.has_ended {
+            if self.step(records, socket).is_err() {
+                break;
+            }
+        }
+        records.take_content();
+    }
+
+    /// Uses one record of the received bytes, or a part of it.
+    fn step(&mut self, records: &mut Records, socket: &Descriptor) -> io::Result<()> {
+        match records.body_event(socket, self.id)? {
+            BodyEvent::Content => self.has_surplus |= self.left == Some(0),
+            BodyEvent::End => self.has_ended = true,
+            BodyEvent::Abort => self.is_aborted = true,
+            BodyEvent::Other => {}
+        }
+        Ok(())
+    }
+
+    /// May more of the body arrive?
+    fn is_open(&self) -> bool {
+        !self.has_ended && !self.is_aborted
+    }
+
+    /// Most bytes that may be read now (FastCGI 1.0, 6.2: never more than CONTENT_LENGTH).
+    fn allowed(&self, wanted: usize) -> usize {
+        match self.left {
+            Some(left) => usize::try_from(left).map_or(wanted, |left| left.min(wanted)),
+            None => wanted,
+        }
+    }
+
+    /// Counts bytes of the body as received.
+    fn count(&mut self, count: usize) {
+        self.received += count as u64;
+        if let Some(left) = &mut self.left {
+            *left -= count as u64;
+        }
+    }
+
+    /// The result of a read at the end of the body, which may have come too early.
+    fn end(&self) -> io::Result<usize> {
+        let (received, announced) = (self.received, self.announced);
+        let sentence = match self.left {
+            None if self.has_ended => return Ok(0),
+            Some(_) => format!("the request body ended after {received} of {announced} bytes"),
+            None => format!("the connection ended after {received} bytes of the request body"),
+        };
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, sentence))
+    }
+}

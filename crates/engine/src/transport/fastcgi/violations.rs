@@ -1,0 +1,73 @@
+//! Requests and records that break the protocol: the log message, and the response if there is one.
+
+use std::io;
+
+use diagnostics::{
+    error_page::{Form, Page, Status},
+    message::{Code, LogMessage},
+    request_id,
+};
+use fastcgi_server::{Output, ParamsError, RequestId, Stream};
+
+use crate::log::{Log, rate_limit::Kind};
+
+/// A breach of the protocol as an error of a connection.
+pub(super) fn violation(error: fastcgi_server::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Logs `error` if the peer broke the protocol. A peer that closed the connection is not logged.
+pub(super) fn log_violation(error: &io::Error) {
+    if error.kind() != io::ErrorKind::InvalidData {
+        return;
+    }
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.map_or(Kind::OtherVersion, kind_of_record).entry(&Log::new("-", "(connection)"), || {
+        LogMessage::error(
+            Code::BadRecord,
+            format!("a connection was closed: the received bytes are not FastCGI: {error}"),
+        )
+        .hint(
+            "check which client connects; configure the web server for FastCGI, not HTTP or uwsgi",
+        )
+    });
+}
+
+/// Logs that the parameters of the request `id` cannot be used. Returns the response.
+pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
+    let log = Log::new(&request_id::new(), "(unreadable)");
+    kind_of_params(error).entry(&log, || {
+        LogMessage::error(
+            Code::BadRequest,
+            format!("the parameters of a request cannot be used: {error}"),
+        )
+        .hint("the request was answered with 400")
+    });
+    let page = Page {
+        status: Status::BadRequest,
+        request_id: log.request_id(),
+        detail: None,
+        head_only: false,
+    };
+    let (output, mut response) = (Output::new(id), Vec::new());
+    output.append(Stream::Stdout, &page.render(Form::Cgi), &mut response);
+    response.extend_from_slice(&output.ending(0, false));
+    response
+}
+
+fn kind_of_record(error: &fastcgi_server::Error) -> Kind {
+    match error {
+        fastcgi_server::Error::UnknownVersion(_) => Kind::OtherVersion,
+        fastcgi_server::Error::BeginLength { .. } => Kind::BeginLength,
+        fastcgi_server::Error::AlreadyActive { .. } => Kind::AlreadyActive,
+        fastcgi_server::Error::OutOfOrder { .. } => Kind::OutOfOrder,
+    }
+}
+
+fn kind_of_params(error: &ParamsError) -> Kind {
+    match error {
+        ParamsError::TooLong { .. } => Kind::LongParams,
+        ParamsError::TooMany { .. } => Kind::ManyParams,
+        ParamsError::Truncated { .. } => Kind::CutParams,
+    }
+}
