@@ -42,7 +42,7 @@ fn workers_exit_after_max_requests_or_a_tenth_fewer() {
     whole.iter().for_each(|(_, count)| *counts.entry(count).or_insert(0) += 1);
     assert!(counts.len() > 1, "all have the same limit: {counts:?}");
     let log = pool.stop();
-    assert!(log.contains("notice[W0708]") && log.contains("it has served "), "{log}");
+    assert!(log.contains("notice[W0708]") && log.contains("--max-requests reached"), "{log}");
     assert_eq!(codes(&log), [""; 0], "{log}");
 }
 
@@ -122,10 +122,10 @@ fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
 
 #[test]
 fn a_lone_worker_exits_at_its_limits_of_requests_age_and_memory() {
-    for (args, why) in [
-        (["--max-requests", "3"], "it has served 3 requests"),
-        (["--max-rss", "60M"], "MiB of memory"),
-        (["--max-age", "1"], "as old as it may become"),
+    for (words, why) in [
+        (["--max-requests", "3"], "--max-requests reached (3 requests served)"),
+        (["--max-rss", "60M"], "--max-rss reached"),
+        (["--max-age", "1"], "--max-age reached (1 s)"),
     ] {
         let setup = PoolSetup::new(GROWS).args(&args);
         let socket = setup.path("app.sock");

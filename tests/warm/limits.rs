@@ -259,7 +259,10 @@ fn a_resident_process_serves_max_requests() {
     }
     assert!(pids.len() >= 7, "{pids:?}");
     let log = gated.site.log();
-    assert!(log.contains("notice[W0708]") && log.contains("it has served 3 requests"), "{log}");
+    assert!(
+        log.contains("notice[W0708]") && log.contains("--max-requests reached (3 requests served)"),
+        "{log}"
+    );
     assert!(!log.contains("error["), "{log}");
 }
 

@@ -91,7 +91,7 @@ impl Task {
         let sockets = |service: &Service| -> PyResult<Sockets> {
             // SAFETY: as above.
             let listeners = service.listeners.iter().map(|&number| unsafe { own(number) });
-            let handover = service.connection_queue.map(|ends| {
+            let queue = service.connection_queue.map(|ends| {
                 // SAFETY: as above.
                 unsafe {
                     Ok::<_, PyErr>(ConnectionQueue::from_ends(
@@ -102,7 +102,7 @@ impl Task {
             });
             Ok(Sockets {
                 listeners: listeners.collect::<PyResult<_>>()?,
-                handover: handover.transpose()?,
+                queue: queue.transpose()?,
             })
         };
         let status = |service: &Service| -> PyResult<StatusDescriptors> {

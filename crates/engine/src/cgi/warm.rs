@@ -136,8 +136,7 @@ pub(crate) fn run(
             LimitAction::Continue => {}
             LimitAction::ReportMemory(resident) => watched.report_memory(0, resident),
             LimitAction::Exit(why) => {
-                let sentence =
-                    format!("worker {} makes way for another: {why}", ourselves.as_raw_nonzero());
+                let sentence = format!("replacing worker {}: {why}", ourselves.as_raw_nonzero());
                 Log::new("-", "(worker)")
                     .entry(&LogMessage::notice(Code::WorkerReplaced, sentence));
                 break;

@@ -1,9 +1,8 @@
-//! Workers that load the application by themselves, from their fork until they serve or have
-//! failed.
+//! Workers that load the application, from their fork until they serve or have failed.
 //!
-//! A worker is born, for the supervisor, when it has loaded: so old workers are not let go for one
-//! that may never serve. The first is forked before anybody asks, and shows whether the application
-//! can be loaded at all; it waits for its place then.
+//! For the supervisor, a worker starts when it has loaded the application: so no old worker is
+//! retired for one that may never serve. The first worker is forked before any is asked for, and
+//! shows whether the application can be loaded at all. Then it waits for its slot.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -15,104 +14,110 @@ use rustix::{
 };
 use wire::template::{PACKET_BYTES, TemplateCommand, TemplateEvent};
 
-use crate::process::forks::{
-    Descriptor, {self},
-};
+use crate::process::forks::{self, Descriptor};
 
 /// A worker's end of the socket to its template.
-pub(crate) struct TemplateSocket(Descriptor);
+pub(super) struct TemplateSocket(Descriptor);
 
-/// One of them.
+/// A worker that was forked.
 struct PendingWorker {
     pid: Pid,
-    /// Its place; the first has none before it is asked for.
+    /// None for the first worker before it is asked for.
     slot: Option<u32>,
-    /// Closed when it has nothing more to say.
+    /// Closed when the worker has nothing more to report.
     socket: Option<Descriptor>,
     stage: LoadStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LoadStage {
+    /// The worker loads the application.
     Loading,
-    /// It has loaded, and waits for its place.
+    /// The worker has loaded the application and waits for its slot.
     Waiting,
-    /// It could not load, has said so in the log, and is about to end.
+    /// The worker could not load the application, has logged that, and is about to exit.
     Failed,
-    /// It was asked to stop.
+    /// The worker was killed.
     Cancelled,
 }
 
-/// What became of one of them.
+/// What has become of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LoadOutcome {
-    /// The first has loaded.
+pub(super) enum LoadOutcome {
+    /// The first worker has loaded the application.
     FirstLoaded,
-    /// The first could not load.
+    /// The first worker could not load the application.
     FirstFailed,
     /// A worker serves.
     Started { slot: u32, pid: Pid },
-    /// A worker could not load.
+    /// A worker could not load the application.
     StartFailed { slot: u32 },
 }
 
-/// All of them.
+/// The workers of a template that load the application.
 #[derive(Default)]
-pub(crate) struct PendingWorkers(Vec<PendingWorker>);
+pub(super) struct PendingWorkers(Vec<PendingWorker>);
 
 impl PendingWorkers {
-    /// A socket for a worker that is about to be forked: ours, and its own.
-    pub(crate) fn socket_pair() -> std::io::Result<(Descriptor, TemplateSocket)> {
+    /// A socket for a worker that is about to be forked: the template's end, and the worker's.
+    ///
+    /// # Errors
+    /// If descriptors are short.
+    pub(super) fn socket_pair() -> std::io::Result<(Descriptor, TemplateSocket)> {
         let (ours, theirs) = forks::pair(SocketType::SEQPACKET)?;
         Ok((ours, TemplateSocket(theirs)))
     }
 
-    /// Takes in a worker that was just forked.
-    pub(crate) fn add(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
-        self.0.push(PendingWorker { pid, slot, socket: Some(socket), stage: LoadStage::Loading });
+    /// Adds a worker that was just forked.
+    pub(super) fn add(&mut self, pid: Pid, slot: Option<u32>, socket: Descriptor) {
+        let stage = LoadStage::Loading;
+        self.0.push(PendingWorker { pid, slot, socket: Some(socket), stage });
     }
 
-    /// Readable when there is an outcome.
-    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().filter_map(|pending| pending.socket.as_ref().map(Descriptor::as_fd))
+    /// Readable when there is something for [`PendingWorkers::read_events`].
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().filter_map(|worker| worker.socket.as_ref().map(Descriptor::as_fd))
     }
 
     /// The processes.
-    pub(crate) fn pids(&self) -> impl Iterator<Item = Pid> {
-        self.0.iter().map(|pending| pending.pid)
+    pub(super) fn pids(&self) -> impl Iterator<Item = Pid> {
+        self.0.iter().map(|worker| worker.pid)
     }
 
-    /// Gives the first worker, if it waits, the place `slot`.
-    pub(crate) fn assign_slot(&mut self, slot: u32) -> Option<LoadOutcome> {
-        let position = self.0.iter().position(|pending| pending.stage == LoadStage::Waiting)?;
-        let pending = &self.0[position];
-        let is_sent = pending.socket.as_ref().is_some_and(|socket| {
-            send(socket, &Order::Fork { slot }.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
-                .is_ok()
+    /// Is there no worker?
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Gives the first worker, if it waits, the slot `slot`.
+    pub(super) fn assign_slot(&mut self, slot: u32) -> Option<LoadOutcome> {
+        let position = self.0.iter().position(|worker| worker.stage == LoadStage::Waiting)?;
+        let is_sent = self.0[position].socket.as_ref().is_some_and(|socket| {
+            let packet = TemplateCommand::Fork { slot }.encode();
+            send(socket, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
         });
-        // If it was not, it has ended, and will be found so.
+        // A worker to which nothing can be sent has exited, and will be found so.
         is_sent.then(|| LoadOutcome::Started { slot, pid: self.0.swap_remove(position).pid })
     }
 
-    /// Takes what they say.
-    pub(crate) fn read_news(&mut self) -> Vec<LoadOutcome> {
+    /// Reads what the workers report.
+    pub(super) fn read_events(&mut self) -> Vec<LoadOutcome> {
         let mut outcomes = Vec::new();
-        self.0.retain_mut(|pending| {
-            let said = pending.read_news();
-            match (said, pending.stage, pending.slot) {
-                (Some(News::Ready), LoadStage::Loading, Some(slot)) => {
-                    outcomes.push(LoadOutcome::Started { slot, pid: pending.pid });
+        self.0.retain_mut(|worker| {
+            let event = worker.read_event();
+            match (event, worker.stage, worker.slot) {
+                (Some(TemplateEvent::Ready), LoadStage::Loading, Some(slot)) => {
+                    outcomes.push(LoadOutcome::Started { slot, pid: worker.pid });
                     return false;
                 }
-                (Some(News::Ready), LoadStage::Loading, None) => {
-                    pending.stage = LoadStage::Waiting;
+                (Some(TemplateEvent::Ready), LoadStage::Loading, None) => {
+                    worker.stage = LoadStage::Waiting;
                     outcomes.push(LoadOutcome::FirstLoaded);
                 }
-                (Some(News::Unfit), LoadStage::Loading, slot) => {
-                    pending.stage = LoadStage::Failed;
-                    outcomes.push(slot.map_or(LoadOutcome::FirstFailed, |slot| {
-                        LoadOutcome::StartFailed { slot }
-                    }));
+                (Some(TemplateEvent::LoadFailed), LoadStage::Loading, slot) => {
+                    worker.stage = LoadStage::Failed;
+                    let failed = |slot| LoadOutcome::StartFailed { slot };
+                    outcomes.push(slot.map_or(LoadOutcome::FirstFailed, failed));
                 }
                 _ => {}
             }
@@ -121,62 +126,55 @@ impl PendingWorkers {
         outcomes
     }
 
-    /// Takes note that a process has ended. If it was one of these: whether that has an outcome,
-    /// and what is to be said of it.
-    pub(crate) fn on_exit(
+    /// Notes that a process has exited. If it was one of these workers: its outcome, if there is a
+    /// new one, and a log message.
+    pub(super) fn on_exit(
         &mut self,
         pid: Pid,
         status: Option<WaitStatus>,
     ) -> Option<(Option<LoadOutcome>, Option<LogMessage>)> {
-        let position = self.0.iter().position(|pending| pending.pid == pid)?;
-        let pending = self.0.swap_remove(position);
-        let outcome = match (pending.stage, pending.slot) {
-            // Told already, or nobody has asked for it.
+        let position = self.0.iter().position(|worker| worker.pid == pid)?;
+        let worker = self.0.swap_remove(position);
+        let outcome = match (worker.stage, worker.slot) {
+            // Reported already, or not asked for.
             (LoadStage::Failed, _) | (LoadStage::Waiting | LoadStage::Cancelled, None) => None,
             (_, Some(slot)) => Some(LoadOutcome::StartFailed { slot }),
             (LoadStage::Loading, None) => Some(LoadOutcome::FirstFailed),
         };
-        let entry = (pending.stage == LoadStage::Loading).then(|| {
+        let message = (worker.stage == LoadStage::Loading).then(|| {
+            let exit = describe_exit(status);
             LogMessage::error(
-                Code::WorkerUnloaded,
-                format!("a worker {} while it loaded the application", describe_exit(status)),
+                Code::WorkerLoadFailed,
+                format!("a worker {exit} while it loaded the application"),
             )
             .hint(
-                "look for its last words just above, and in the system's log; `wsgate check` loads \
-                 it from a shell",
+                "read the log lines before this one and the log of the system; `wsgate check` \
+                 loads the application from a shell",
             )
         });
-        Some((outcome, entry))
+        Some((outcome, message))
     }
 
-    /// Ends those that have failed and have not come to an end by themselves: a thread may keep
-    /// them.
-    pub(crate) fn kill_failed(&mut self) {
-        self.0
-            .iter()
-            .filter(|pending| pending.stage == LoadStage::Failed)
-            .for_each(PendingWorker::kill);
+    /// Kills workers that have failed and have not exited: a thread may keep them running.
+    pub(super) fn kill_failed(&mut self) {
+        let failed = self.0.iter().filter(|worker| worker.stage == LoadStage::Failed);
+        failed.for_each(PendingWorker::kill);
     }
 
-    /// Ends all of them.
-    pub(crate) fn kill_all(&mut self) {
-        for pending in &mut self.0 {
-            pending.kill();
-            if pending.stage != LoadStage::Failed {
-                pending.stage = LoadStage::Cancelled;
+    /// Kills all workers.
+    pub(super) fn kill_all(&mut self) {
+        for worker in &mut self.0 {
+            worker.kill();
+            if worker.stage != LoadStage::Failed {
+                worker.stage = LoadStage::Cancelled;
             }
         }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
     }
 }
 
 impl PendingWorker {
-    fn read_news(&mut self) -> Option<News> {
-        let mut packet = [0; LENGTH];
+    fn read_event(&mut self) -> Option<TemplateEvent> {
+        let mut packet = [0; PACKET_BYTES];
         loop {
             match recv(self.socket.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => self.socket = None,
@@ -188,27 +186,26 @@ impl PendingWorker {
     }
 
     fn kill(&self) {
-        // It may have ended a moment ago; its number is its own until it is waited for.
+        // The worker may have exited. Its process number is not reused before it is waited for.
         let _ = kill_process(self.pid, Signal::KILL);
     }
 }
 
 impl TemplateSocket {
-    /// Says how loading went. If the template is gone, the kernel ends this process.
-    pub(crate) fn report(&self, news: News) {
-        let _ = send(&self.0, &news.encode(), SendFlags::NOSIGNAL);
+    /// Reports the result of loading. If the template has exited, the kernel ends this process.
+    pub(super) fn report(&self, event: TemplateEvent) {
+        let _ = send(&self.0, &event.encode(), SendFlags::NOSIGNAL);
     }
 
-    /// Waiting for a place; none if the template is gone.
-    pub(crate) fn wait_for_slot(&self) -> Option<u32> {
-        let mut order = [0; LENGTH];
+    /// Waits for a slot; none if the template has exited.
+    pub(super) fn wait_for_slot(&self) -> Option<u32> {
+        let mut packet = [0; PACKET_BYTES];
         loop {
-            match recv(&self.0, &mut order[..], RecvFlags::empty()) {
+            match recv(&self.0, &mut packet[..], RecvFlags::empty()) {
                 Ok((0, _)) => return None,
                 Ok((length, _)) => {
-                    if let Some(TemplateCommand::Fork { slot }) =
-                        TemplateCommand::decode(&order[..length])
-                    {
+                    let command = TemplateCommand::decode(&packet[..length]);
+                    if let Some(TemplateCommand::Fork { slot }) = command {
                         return Some(slot);
                     }
                 }
@@ -221,15 +218,13 @@ impl TemplateSocket {
 
 fn describe_exit(status: Option<WaitStatus>) -> String {
     let Some(status) = status else {
-        return "ended".into();
+        return "exited".into();
     };
     match status.terminating_signal() {
         Some(signal) => {
             let name = signal_hook::low_level::signal_name(signal);
-            format!(
-                "was killed by {}",
-                name.map_or_else(|| format!("signal {signal}"), str::to_owned)
-            )
+            let name = name.map_or_else(|| format!("signal {signal}"), str::to_owned);
+            format!("was killed by {name}")
         }
         None => format!("exited with status {}", status.exit_status().unwrap_or(-1)),
     }

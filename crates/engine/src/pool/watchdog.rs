@@ -73,14 +73,14 @@ impl Watchdog {
 impl WatchdogState {
     fn watch_requests(&self) {
         let scoreboard = self.status.scoreboard();
-        let mut watch = Watch::new(self.slow, self.timeout, scoreboard.lines());
+        let mut watch = OverdueWatch::new(self.slow, self.timeout, scoreboard.lines());
         let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*is_over {
             for (action, reading) in watch.look(scoreboard) {
                 if let Some(message) = action.entry(&reading) {
                     Log::new("-", "(worker)").entry(&message);
                 }
-                if action == Action::Tell && error_log::is_stuck() {
+                if action == Action::LogSlow && error_log::is_stuck() {
                     // The handler that writes the stacks would wait for a reader for ever.
                     continue;
                 }

@@ -1,8 +1,8 @@
-//! How long a worker lives: so many requests, so many seconds, so much memory.
+//! Limits after which a worker is replaced: requests, age, memory.
 //!
-//! Requests it counts itself, and ends. In a pool the supervisor sees to the rest, since it has the
-//! next worker there before this one ends; a worker without a supervisor ends by itself, and its
-//! process manager starts another.
+//! A worker counts its requests, and exits. In a pool the supervisor applies the other limits,
+//! since it starts the next worker before this one exits. A worker without a supervisor exits by
+//! itself, and its process manager starts another.
 
 use std::{
     fs::File,
@@ -18,18 +18,19 @@ use crate::process::forks::Descriptor;
 
 /// The limits of one worker.
 pub(crate) struct WorkerLimits {
-    requests: u64,
+    max_requests: u64,
     memory: Option<MemoryLimit>,
+    max_age: u64,
     deadline: Option<Instant>,
     /// A supervisor replaces this worker.
     is_managed: bool,
 }
 
 struct MemoryLimit {
-    limit: u64,
-    /// This process's `statm`, kept open so that a look costs one call.
+    max_bytes: u64,
+    /// This process's `statm`, kept open so that a check costs one call.
     statm: Descriptor,
-    reported: AtomicBool,
+    is_reported: AtomicBool,
 }
 
 /// What is to be done after a request.
@@ -37,49 +38,53 @@ struct MemoryLimit {
 pub(crate) enum LimitAction {
     /// Go on.
     Continue,
-    /// Tell the supervisor that this process has so many bytes of memory.
+    /// Report to the supervisor that this process has so many bytes of resident memory.
     ReportMemory(u64),
-    /// End, for this reason.
+    /// Exit, for this reason.
     Exit(String),
 }
 
 impl WorkerLimits {
-    /// That of a worker of `service` which begins now.
+    /// The limits of a worker of `service` that begins now.
+    ///
+    /// # Errors
+    /// If the kernel does not say how much memory this process has.
     pub(crate) fn new(service: &Service) -> io::Result<Self> {
         let is_managed = service.bell_fd.is_some();
-        let seconds =
-            Some(with_jitter(service.max_age)).filter(|&seconds| seconds > 0 && !is_managed);
+        let max_age = if is_managed { 0 } else { with_jitter(service.max_age) };
         let memory = match service.max_rss {
             0 => None,
-            limit => Some(MemoryLimit {
-                limit,
+            max_bytes => Some(MemoryLimit {
+                max_bytes,
                 statm: Descriptor::made(|| File::open("/proc/self/statm").map(Into::into))?,
-                reported: AtomicBool::new(false),
+                is_reported: AtomicBool::new(false),
             }),
         };
+        let age = Some(max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs);
         Ok(Self {
-            requests: with_jitter(service.max_requests),
+            max_requests: with_jitter(service.max_requests),
             memory,
-            deadline: seconds
-                .and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds))),
+            max_age,
+            deadline: age.and_then(|age| Instant::now().checked_add(age)),
             is_managed,
         })
     }
 
     /// What follows from `served` requests, the last of which is over.
     pub(crate) fn after(&self, served: u64) -> LimitAction {
-        if self.requests > 0 && served >= self.requests {
-            return LimitAction::Exit(format!("it has served {served} requests"));
+        if self.max_requests > 0 && served >= self.max_requests {
+            return LimitAction::Exit(format!("--max-requests reached ({served} requests served)"));
         }
         if let Some(memory) = &self.memory
-            && let Some(resident) = memory.resident().filter(|&resident| resident > memory.limit)
+            && let Some(resident) = memory.resident().filter(|&it| it > memory.max_bytes)
         {
             return match self.is_managed {
                 false => LimitAction::Exit(format!(
-                    "it has {} MiB of memory after {served} requests",
-                    resident >> 20
+                    "--max-rss reached ({} MiB of {} MiB after {served} requests)",
+                    resident >> 20,
+                    memory.max_bytes >> 20
                 )),
-                true if memory.reported.swap(true, Ordering::Relaxed) => LimitAction::Continue,
+                true if memory.is_reported.swap(true, Ordering::Relaxed) => LimitAction::Continue,
                 true => LimitAction::ReportMemory(resident),
             };
         }
@@ -89,12 +94,14 @@ impl WorkerLimits {
     /// What follows from the time.
     pub(crate) fn now(&self) -> LimitAction {
         match self.left() {
-            Some(Duration::ZERO) => LimitAction::Exit("it is as old as it may become".to_owned()),
+            Some(Duration::ZERO) => {
+                LimitAction::Exit(format!("--max-age reached ({} s)", self.max_age))
+            }
             _ => LimitAction::Continue,
         }
     }
 
-    /// How long it lives yet, if that is known.
+    /// How long until the worker has its maximum age, if there is one.
     pub(crate) fn left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
@@ -109,7 +116,7 @@ impl MemoryLimit {
     }
 }
 
-/// Bytes that `statm` calls resident: its second number, in pages.
+/// Resident bytes by the text of `statm`: its second number, in pages.
 fn resident(statm: &str) -> Option<u64> {
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages.saturating_mul(u64::try_from(page_size()).ok()?))

@@ -257,7 +257,7 @@ impl WorkerStatus {
     }
 
     /// The line of a thread, unless another worker has it by now.
-    fn line(&self, thread: u32) -> Option<&Line> {
+    fn line(&self, thread: u32) -> Option<&ScoreboardLine> {
         self.any_line(thread).filter(|line| line.is_of(self.pid))
     }
 

@@ -10,8 +10,8 @@ use std::{
     time::Instant,
 };
 
-use diagnostics::error_page::Form;
-use wire::{connection_queue::Past, launch::Service};
+use diagnostics::error_page::ResponseFormat;
+use wire::{connection_queue::ConnectionHistory, launch::Service};
 
 use crate::{
     log::Transcript,
@@ -35,17 +35,17 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     type WatchedSocket: AsFd;
 
     /// How the response headers of an application are written.
-    const FORM: Form;
+    const FORM: ResponseFormat;
 
     /// The settings of a worker of `service` with these listening sockets. `may_move` if its
     /// connections can go to other workers.
     fn settings(service: &Service, listeners: &[Descriptor], may_move: bool) -> Self::Settings;
 
-    /// Opens a connection on `socket`. `past` is known of one that another worker has opened.
+    /// Opens a connection on `socket`. `history` is known of one that another worker has opened.
     fn open(
         socket: Descriptor,
         settings: &Self::Settings,
-        past: Option<Past>,
+        history: Option<ConnectionHistory>,
         buffers: Option<Self::Buffers>,
     ) -> Self;
 
@@ -99,7 +99,7 @@ pub(crate) trait Connection: Sized + Send + Sync + 'static {
     fn can_move(&self) -> bool;
 
     /// What another worker has to know of the connection.
-    fn past(&self) -> Past;
+    fn history(&self) -> ConnectionHistory;
 
     /// Did the web server close the connection, without a request that was not read yet?
     fn is_closed_by_peer(&self) -> bool;

@@ -108,7 +108,7 @@ fn serve(py: Python<'_>, setting: &Setting, variables: Vec<(Vec<u8>, Vec<u8>)>) 
         output: nothing(OFlags::WRONLY)?,
         reporter: Reporter::new(ours),
         interruptible: Interruptible::yes(),
-        form: Form::Cgi,
+        form: ResponseFormat::Cgi,
         part: ResponseEnding { tell: Box::new(|_| {}), is_guarded: true, exits: false },
     };
     let application = PyCFunction::new_closure(

@@ -54,7 +54,7 @@ const WORK_BEGUN: u64 = (1 << 32) + 1;
 
 /// What a worker knows of the queue, and the thread that puts connections into it.
 pub(super) struct QueueThread<C: Connection> {
-    queue: Handover<Descriptor>,
+    queue: ConnectionQueue<Descriptor>,
     events: Arc<EventLoop>,
     connections: Arc<Connections<C>>,
     threads: u64,
@@ -81,12 +81,12 @@ impl<C: Connection> QueueThread<C> {
     /// # Errors
     /// If descriptors or memory are short.
     pub(super) fn new(
-        queue: Handover<Descriptor>,
+        queue: ConnectionQueue<Descriptor>,
         events: &Arc<EventLoop>,
         connections: &Arc<Connections<C>>,
         threads: u32,
     ) -> std::io::Result<Arc<Self>> {
-        events.watch_queue(queue.exit())?;
+        events.watch_queue(queue.pop_end())?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wakeup = Descriptor::made(|| eventfd(0, flags))?;
         let threads = u64::from(threads.max(1));
@@ -154,28 +154,28 @@ impl<C: Connection> QueueThread<C> {
 
     /// Does another worker take connections? Not when the pool stops.
     pub(super) fn is_open(&self) -> bool {
-        !self.queue.is_over()
+        !self.queue.is_closed()
     }
 
     /// Takes a connection out of the queue; nothing if the pool stops and none is left.
     ///
     /// # Errors
     /// `AGAIN` if the queue is empty, `MFILE` if no descriptor was free for the connection.
-    pub(super) fn take(&self) -> Result<Option<(Descriptor, Past)>, Errno> {
+    pub(super) fn take(&self) -> Result<Option<(Descriptor, ConnectionHistory)>, Errno> {
         forks::without_forks(|| {
-            Ok(self.queue.take()?.map(|given| (given.socket.into(), given.past)))
+            Ok(self.queue.pop()?.map(|given| (given.socket.into(), given.history)))
         })
     }
 
     /// Is a descriptor free for a connection from the queue, which would be lost otherwise?
     pub(super) fn has_descriptor(&self) -> bool {
-        let copied = Descriptor::made(|| fcntl_dupfd_cloexec(self.queue.exit(), 0));
+        let copied = Descriptor::made(|| fcntl_dupfd_cloexec(self.queue.pop_end(), 0));
         !matches!(copied, Err(Errno::MFILE))
     }
 
     /// Stops watching the queue, which has no more connections.
     pub(super) fn forget(&self) {
-        self.events.forget(self.queue.exit());
+        self.events.forget(self.queue.pop_end());
     }
 
     /// Puts those of `connections` into the queue that can move, and keeps the others. Waits for
@@ -186,7 +186,7 @@ impl<C: Connection> QueueThread<C> {
         }
         connections.retain(|(_, connection)| {
             while connection.can_move() {
-                match self.queue.give(connection.socket(), connection.past()) {
+                match self.queue.push(connection.socket(), connection.history()) {
                     Ok(()) => {
                         self.events.forget(connection.socket());
                         return false;
@@ -202,7 +202,7 @@ impl<C: Connection> QueueThread<C> {
     fn wait_for_room(&self, deadline: Instant) -> bool {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).ok();
-        let mut watched = [PollFd::from_borrowed_fd(self.queue.entrance(), PollFlags::OUT)];
+        let mut watched = [PollFd::from_borrowed_fd(self.queue.push_end(), PollFlags::OUT)];
         !left.is_zero() && matches!(poll(&mut watched, timeout.as_ref()), Ok(1..))
     }
 
@@ -300,7 +300,7 @@ impl<C: Connection> QueueThread<C> {
         self.connections.give_away(
             token,
             || self.turns.load(Ordering::SeqCst) == turns,
-            |connection| self.queue.give(connection.socket(), connection.past()).is_ok(),
+            |connection| self.queue.push(connection.socket(), connection.history()).is_ok(),
         )
     }
 

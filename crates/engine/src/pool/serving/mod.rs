@@ -25,7 +25,7 @@ use pyo3::{
 };
 use rustix::process::Signal;
 use wire::{
-    connection_queue::Handover,
+    connection_queue::ConnectionQueue,
     launch::{Launch, Service},
 };
 
@@ -55,7 +55,7 @@ pub(crate) struct Sockets {
     /// The listening sockets.
     pub(crate) listeners: Vec<Descriptor>,
     /// The queue of connections that other workers give away, if there may be other workers.
-    pub(crate) handover: Option<Handover<Descriptor>>,
+    pub(crate) queue: Option<ConnectionQueue<Descriptor>>,
 }
 
 /// Loads the application and serves it in this process. If it cannot be loaded, one request gets

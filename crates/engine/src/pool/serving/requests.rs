@@ -217,7 +217,8 @@ impl Requests {
             Err((message, status)) => {
                 let method = request.get(Known::RequestMethod.name().as_bytes());
                 let is_head = method == Some(b"HEAD");
-                let response = Response::new(response, Form::Cgi, is_head, log, interruptible);
+                let response =
+                    Response::new(response, ResponseFormat::Cgi, is_head, log, interruptible);
                 refuse(py, response, self.setting.debug, status, &message);
             }
         }

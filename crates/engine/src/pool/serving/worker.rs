@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 use wire::{
-    connection_queue::Past,
+    connection_queue::ConnectionHistory,
     launch::{Launch, Service},
     running_clock,
 };
@@ -113,12 +113,12 @@ impl<C: Connection> Worker<C> {
         failure: Option<Failure>,
         modules: Option<Modules>,
     ) -> std::io::Result<Self> {
-        let Sockets { listeners, handover } = sockets;
+        let Sockets { listeners, queue } = sockets;
         let events = Arc::new(EventLoop::new(listeners.len(), service.threads)?);
-        let settings = C::settings(service, &listeners, handover.is_some());
+        let settings = C::settings(service, &listeners, queue.is_some());
         let listeners = Listeners::new(&events, listeners, launch)?;
         let connections = Arc::new(Connections::new(&events, service));
-        let queue = handover
+        let queue = queue
             .map(|queue| QueueThread::new(queue, &events, &connections, service.threads))
             .transpose()?;
         let needed = listeners.descriptors().chain(events.descriptors());
@@ -348,7 +348,7 @@ impl<C: Connection> Worker<C> {
             return self.make_room(thread.caller.py());
         }
         match queue.take() {
-            Ok(Some((socket, past))) => self.open(thread, socket, Some(past)),
+            Ok(Some((socket, history))) => self.open(thread, socket, Some(history)),
             // The pool stops, and this worker is about to be asked to.
             Ok(None) => queue.forget(),
             // Most often another worker was faster.
@@ -358,8 +358,13 @@ impl<C: Connection> Worker<C> {
         }
     }
 
-    fn open(&self, thread: &mut ServingThread<'_, '_, C>, socket: Descriptor, past: Option<Past>) {
-        let connection = C::open(socket, &self.settings, past, thread.buffers.pop());
+    fn open(
+        &self,
+        thread: &mut ServingThread<'_, '_, C>,
+        socket: Descriptor,
+        history: Option<ConnectionHistory>,
+    ) {
+        let connection = C::open(socket, &self.settings, history, thread.buffers.pop());
         self.go_on(thread, self.events.new_token(), connection, false);
     }
 
@@ -491,8 +496,8 @@ impl<C: Connection> Worker<C> {
         let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_open()) else {
             return;
         };
-        while let Ok(Some((socket, past))) = queue.take() {
-            self.open(thread, socket, Some(past));
+        while let Ok(Some((socket, history))) = queue.take() {
+            self.open(thread, socket, Some(history));
         }
     }
 }

@@ -196,7 +196,7 @@ impl CgiResponse {
         let body_left = self.body.pending().is_some();
         self.body.close();
         if self.is_guarded && !self.is_lost {
-            self.reporter.send(&Report::Done { complete });
+            self.reporter.send(&Report::RequestEnded { complete });
         }
         if let Some(socket) = self.socket.take() {
             end_response(socket, body_left);
@@ -214,7 +214,7 @@ impl ResponseSink for CgiResponse {
         // notified sends an error page, and nothing else may stand before or behind that.
         let is_ours = !forks::is_child()
             && self.descriptor.as_ref().is_some_and(|response| file_of(response) == self.file);
-        let is_sent = if is_ours { self.reporter.try_send(&Report::HeadLeaves) } else { false };
+        let is_sent = if is_ours { self.reporter.try_send(&Report::ResponseStarts) } else { false };
         if !is_sent {
             if !forks::is_child() {
                 forks::mark_lost(!is_ours && self.reporter.try_send(&Report::DescriptorsLost));

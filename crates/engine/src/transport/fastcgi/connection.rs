@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::error_page::Form;
+use diagnostics::error_page::ResponseFormat;
 use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
 };
-use wire::{connection_queue::Past, launch::Service};
+use wire::{connection_queue::ConnectionHistory, launch::Service};
 
 use crate::{
     log::Transcript,
@@ -72,7 +72,7 @@ impl Connection for FastCgiConnection {
     type Buffers = Records;
     type WatchedSocket = WatchedSocket;
 
-    const FORM: Form = Form::FastCgi;
+    const FORM: ResponseFormat = ResponseFormat::FastCgi;
 
     fn settings(service: &Service, listeners: &[Descriptor], may_move: bool) -> FastCgiSettings {
         FastCgiSettings::new(service, listeners, may_move)
@@ -81,11 +81,11 @@ impl Connection for FastCgiConnection {
     fn open(
         socket: Descriptor,
         settings: &FastCgiSettings,
-        past: Option<Past>,
+        history: Option<ConnectionHistory>,
         buffers: Option<Records>,
     ) -> Self {
         let records = buffers.unwrap_or_else(|| Records::new(settings.limits()));
-        let has_received = past == Some(Past::Heard);
+        let has_received = history == Some(ConnectionHistory::Used);
         let state = ConnectionState::new(records, settings.socket_timeout(), has_received);
         Self { shared: Arc::new(SharedConnection::new(socket, state)), opened: Instant::now() }
     }
@@ -212,11 +212,11 @@ impl Connection for FastCgiConnection {
         state.lingering.is_none() && state.records.is_idle() && !state.records.must_close()
     }
 
-    fn past(&self) -> Past {
+    fn history(&self) -> ConnectionHistory {
         match self.shared.state().has_received {
-            true => Past::Heard,
-            false if self.is_fresh() => Past::Fresh,
-            false => Past::Silent,
+            true => ConnectionHistory::Used,
+            false if self.is_fresh() => ConnectionHistory::New,
+            false => ConnectionHistory::Unused,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use diagnostics::{
-    error_page::{Form, Page, Status},
+    error_page::{Page, ResponseFormat, Status},
     message::{Code, LogMessage},
     request_id,
 };
@@ -50,7 +50,7 @@ pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
         head_only: false,
     };
     let (output, mut response) = (Output::new(id), Vec::new());
-    output.append(Stream::Stdout, &page.render(Form::Cgi), &mut response);
+    output.append(Stream::Stdout, &page.render(ResponseFormat::Cgi), &mut response);
     response.extend_from_slice(&output.ending(0, false));
     response
 }

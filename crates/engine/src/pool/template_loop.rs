@@ -1,0 +1,284 @@
+//! The loop of a template process: forks a worker whenever the supervisor asks for one.
+
+use std::{mem::ManuallyDrop, os::fd::AsFd as _, time::Duration};
+
+use diagnostics::message::{Code, LogMessage};
+use pyo3::prelude::*;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+    process::{Pid, WaitOptions, WaitStatus, getpid, waitpid},
+};
+use wire::template::{PACKET_BYTES, TemplateCommand, TemplateEvent};
+
+use crate::{
+    loading::staleness::modules::{self, Modules},
+    log::{Log, files},
+    pool::{
+        pending_workers::{LoadOutcome, PendingWorkers, TemplateSocket},
+        template_signals::TemplateSignals,
+    },
+    process::{
+        fork::{self, Side},
+        forks::Descriptor,
+        gateway_pipe::{Cable, Tie},
+    },
+};
+
+/// A process that forks workers.
+pub(super) struct Template {
+    channel: Descriptor,
+    signals: TemplateSignals,
+    pid: Pid,
+    /// Running workers that the supervisor knows.
+    workers: Vec<Pid>,
+    /// Workers that load the application.
+    pending: PendingWorkers,
+    /// Workers exit when this process does, and not before.
+    cable: ManuallyDrop<Cable>,
+    /// Is the application loaded here?
+    has_application: bool,
+    /// The supervisor has closed the channel.
+    is_retired: bool,
+}
+
+/// What this process has become at the end of the loop.
+pub(super) enum LoopExit {
+    /// The template, which exits with this status.
+    Template(i32),
+    /// A worker, which exits with its template.
+    Worker(WorkerStart, Tie),
+}
+
+/// What a worker begins with.
+pub(super) enum WorkerStart {
+    /// With the application, and its slot.
+    Loaded { slot: u32 },
+    /// With loading the application. The socket reports the result to the template.
+    Loading { slot: Option<u32>, socket: TemplateSocket },
+}
+
+impl Template {
+    /// A template that takes commands from `channel`, and has loaded the application or not.
+    ///
+    /// # Errors
+    /// If descriptors are short, or Python raises.
+    pub(super) fn new(
+        py: Python<'_>,
+        channel: Descriptor,
+        has_application: bool,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            channel,
+            signals: TemplateSignals::register(py)?,
+            pid: getpid(),
+            workers: Vec::new(),
+            pending: PendingWorkers::default(),
+            cable: ManuallyDrop::new(Cable::new()?),
+            has_application,
+            is_retired: false,
+        })
+    }
+
+    /// Does what the supervisor asks, in this process. Returns in each worker, too.
+    ///
+    /// # Errors
+    /// If the application has closed descriptors of the template, or Python raises.
+    pub(super) fn run(
+        mut self,
+        py: Python<'_>,
+        log: &Log,
+        modules: Option<&Modules>,
+    ) -> PyResult<LoopExit> {
+        if self.has_application {
+            send_event(&self.channel, TemplateEvent::Ready);
+        } else {
+            match self.fork(py, None)? {
+                Some(start) => return self.become_worker(py, start),
+                None if self.pending.is_empty() => {
+                    log.entry(
+                        &LogMessage::error(
+                            Code::ForkFailed,
+                            "the first worker could not be forked",
+                        )
+                        .hint(
+                            "raise this user's limit of processes (`ulimit -u`, `TasksMax`), \
+                                 or make memory free",
+                        ),
+                    );
+                    send_event(&self.channel, TemplateEvent::LoadFailed);
+                    return Ok(LoopExit::Template(1));
+                }
+                None => {}
+            }
+        }
+        while !(self.is_retired && self.workers.is_empty() && self.pending.is_empty()) {
+            // Before the first wait, too: later changes are compared with the files of now.
+            if let Some(modules) = modules {
+                modules.look(py);
+            }
+            self.wait(py, modules.map(|_| modules::PERIOD))?;
+            while let Some(command) = self.next_command() {
+                match command {
+                    TemplateCommand::Fork { slot } => {
+                        if let Some(start) = self.fork(py, Some(slot))? {
+                            return self.become_worker(py, start);
+                        }
+                    }
+                    TemplateCommand::CancelPending => self.pending.kill_all(),
+                    TemplateCommand::ReopenLogs => files::look(),
+                }
+            }
+            if self.is_retired {
+                self.pending.kill_all();
+            }
+            if self.report_workers(log) {
+                // The kernel ends what is left of the first worker with this process.
+                return Ok(LoopExit::Template(1));
+            }
+        }
+        Ok(LoopExit::Template(0))
+    }
+
+    /// Reports to the supervisor what has become of workers. Tells whether the first worker could
+    /// not load the application.
+    fn report_workers(&mut self, log: &Log) -> bool {
+        // In this order: a worker reports before it exits.
+        let exited = self.reap();
+        let outcomes = self.pending.read_events();
+        let mut has_first_failed = outcomes.contains(&LoadOutcome::FirstFailed);
+        outcomes.into_iter().for_each(|outcome| self.report(outcome));
+        for (pid, status) in exited {
+            if let Some((outcome, message)) = self.pending.on_exit(pid, status) {
+                message.iter().for_each(|message| log.entry(message));
+                has_first_failed |= outcome == Some(LoadOutcome::FirstFailed);
+                outcome.into_iter().for_each(|outcome| self.report(outcome));
+            } else {
+                self.workers.retain(|worker| *worker != pid);
+                let (pid, status) =
+                    (pid.as_raw_nonzero().get(), status.map_or(0, WaitStatus::as_raw));
+                send_event(&self.channel, TemplateEvent::WorkerExited { pid, status });
+            }
+        }
+        has_first_failed
+    }
+
+    /// Waits for something to do, but not longer than `timeout`.
+    fn wait(&self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        py.detach(|| {
+            // A closed channel would be readable for ever.
+            let channel = (!self.is_retired).then(|| self.channel.as_fd());
+            let watched = self.pending.sockets().chain([self.signals.as_fd()]).chain(channel);
+            let mut watched: Vec<_> =
+                watched.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+            match poll(&mut watched, timeout.as_ref()) {
+                // Every later wait would return at once.
+                Ok(_) if watched.iter().any(|it| it.revents().contains(PollFlags::NVAL)) => Err(
+                    std::io::Error::other("the application has closed a file descriptor of wsgate"),
+                ),
+                Ok(_) | Err(Errno::INTR) => Ok(()),
+                Err(error) => Err(std::io::Error::from(error)),
+            }
+        })?;
+        self.signals.take();
+        // Handlers of the application run here. What they raise is not about the template.
+        if let Err(error) = py.check_signals() {
+            error.write_unraisable(py, None);
+        }
+        Ok(())
+    }
+
+    /// The workers that have exited. The application itself waits for other children.
+    fn reap(&self) -> Vec<(Pid, Option<WaitStatus>)> {
+        let pids = self.workers.iter().copied().chain(self.pending.pids());
+        let exited = |pid| match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(exited) => exited.map(|(pid, status)| (pid, Some(status))),
+            // Code of the application, such as a signal handler, has waited for the worker: the
+            // status is lost.
+            Err(Errno::CHILD) => Some((pid, None)),
+            Err(_) => None,
+        };
+        pids.filter_map(exited).collect()
+    }
+
+    /// The next command, if there is one.
+    fn next_command(&mut self) -> Option<TemplateCommand> {
+        let mut packet = [0; PACKET_BYTES];
+        while !self.is_retired {
+            match recv(&self.channel, &mut packet[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => self.is_retired = true,
+                Ok((length, _)) => {
+                    let command = TemplateCommand::decode(&packet[..length]);
+                    if command.is_some() {
+                        return command;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // The application has closed the channel: no command can arrive any more.
+                Err(_) => self.is_retired = true,
+            }
+        }
+        None
+    }
+
+    /// Forks a worker for `slot`, or the first worker, which gets its slot later. Returns `Some` in
+    /// that worker.
+    fn fork(&mut self, py: Python<'_>, slot: Option<u32>) -> PyResult<Option<WorkerStart>> {
+        self.pending.kill_failed();
+        if let Some(outcome) = slot.and_then(|slot| self.pending.assign_slot(slot)) {
+            self.report(outcome);
+            return Ok(None);
+        }
+        let sockets =
+            if self.has_application { None } else { PendingWorkers::socket_pair().map(Some)? };
+        match (fork::fork(py), slot) {
+            (Ok(Side::Child), slot) => Ok(match (sockets, slot) {
+                (Some((_, socket)), slot) => Some(WorkerStart::Loading { slot, socket }),
+                (None, slot) => slot.map(|slot| WorkerStart::Loaded { slot }),
+            }),
+            (Ok(Side::Parent(pid)), slot) => {
+                match (sockets, slot) {
+                    (Some((socket, _)), slot) => self.pending.add(pid, slot, socket),
+                    (None, Some(slot)) => self.report(LoadOutcome::Started { slot, pid }),
+                    (None, None) => {}
+                }
+                Ok(None)
+            }
+            (Err(_), Some(slot)) => {
+                send_event(&self.channel, TemplateEvent::ForkFailed { slot });
+                Ok(None)
+            }
+            (Err(_), None) => Ok(None),
+        }
+    }
+
+    /// Reports to the supervisor what has become of a worker.
+    fn report(&mut self, outcome: LoadOutcome) {
+        let event = match outcome {
+            LoadOutcome::FirstLoaded => TemplateEvent::Ready,
+            LoadOutcome::FirstFailed => TemplateEvent::LoadFailed,
+            LoadOutcome::Started { slot, pid } => {
+                self.workers.push(pid);
+                TemplateEvent::WorkerStarted { slot, pid: pid.as_raw_nonzero().get() }
+            }
+            LoadOutcome::StartFailed { slot } => TemplateEvent::StartFailed { slot },
+        };
+        send_event(&self.channel, event);
+    }
+
+    /// Makes this process a worker, in this order: it exits with the template from now on, leaves
+    /// the template's signals and sockets behind, and only then unblocks signals.
+    fn become_worker(self, py: Python<'_>, start: WorkerStart) -> PyResult<LoopExit> {
+        let tie = ManuallyDrop::into_inner(self.cable).tie(self.pid)?;
+        self.signals.give_back(py)?;
+        Ok(LoopExit::Worker(start, tie))
+    }
+}
+
+/// Sends an event to the supervisor. If the supervisor has exited, the kernel ends this process.
+pub(super) fn send_event(channel: &Descriptor, event: TemplateEvent) {
+    let _ = send(channel, &event.encode(), SendFlags::NOSIGNAL);
+}
