@@ -269,7 +269,7 @@ impl Exchange {
                 .hint("check the file of --data")
         })?;
         Request::new(ID).append_stdin(&piece, &mut self.out);
-        if piece.len() < PIECE {
+        if piece.len() < MAX_RECORD_BYTES {
             Request::new(ID).append_end_of_stdin(&mut self.out);
             self.body = None;
         }

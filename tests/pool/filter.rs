@@ -6,8 +6,8 @@ use fastcgi_server::bodies::{EndRequest, ProtocolStatus};
 use crate::{
     pool::ECHO,
     support::{
-        fastcgi_client::{Ask, Said, record},
-        pool::Setup,
+        fastcgi_client::{FastcgiRequest, Received, record},
+        pool::PoolSetup,
     },
 };
 
@@ -23,8 +23,8 @@ const LARGE: &str = "
         yield b'|%d' % len(environ['wsgi.input'].read())
     ";
 
-fn filter_request(path: &str, body: &[u8], file: &[u8]) -> Ask {
-    Ask::post(path, body)
+fn filter_request(path: &str, body: &[u8], file: &[u8]) -> FastcgiRequest {
+    FastcgiRequest::post(path, body)
         .role(3)
         .keep()
         .param("FCGI_DATA_LENGTH", file.len().to_string())
@@ -40,7 +40,7 @@ fn data(file: &[u8]) -> Vec<u8> {
 
 #[test]
 fn f43_f44_a_filter_is_refused_as_an_unknown_role() {
-    let pool = Setup::new(
+    let pool = PoolSetup::new(
         "
         def application(environ, start_response):
             assert environ['PATH_INFO'] != '/filter', 'called for a filter'
@@ -55,24 +55,27 @@ fn f43_f44_a_filter_is_refused_as_an_unknown_role() {
         // The refusal comes at once, and all that follows of the request is ignored.
         let ask = filter_request("/filter", body, file);
         let sent = wire.send_beside([ask.bytes(), data(file)].concat());
-        let answer = wire.answer();
-        assert_eq!((answer.said.as_slice(), answer.end), (&[Said::End(1, refusal)][..], refusal));
+        let response = wire.response();
+        assert_eq!(
+            (response.said.as_slice(), response.end),
+            (&[Received::End(1, refusal)][..], refusal)
+        );
         sent.join().unwrap().unwrap();
-        assert_eq!(wire.ask(&Ask::post("/after", "body").keep()).text(), "/after|body");
+        assert_eq!(wire.ask(&FastcgiRequest::post("/after", "body").keep()).text(), "/after|body");
     }
     // In pieces of one byte.
     for byte in [filter_request("/filter", b"b", b"f").bytes(), data(b"f")].concat() {
         wire.send(&[byte]);
     }
-    assert_eq!(wire.answer().end, refusal);
-    assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+    assert_eq!(wire.response().end, refusal);
+    assert_eq!(wire.ask(&FastcgiRequest::get("/after").keep()).text(), "/after|");
     // Within the body, and with the end of the connection.
     let ask = filter_request("/filter", b"body", b"file");
     let left = pool.connect();
     left.send(&ask.before_body());
     left.send(&ask.stdin(b"bo"));
     drop(left);
-    assert_eq!(wire.ask(&Ask::get("/after")).text(), "/after|");
+    assert_eq!(wire.ask(&FastcgiRequest::get("/after")).text(), "/after|");
     wire.assert_closed();
     let log = pool.stop();
     assert!(!log.contains("called for a filter"), "{log}");
@@ -80,10 +83,10 @@ fn f43_f44_a_filter_is_refused_as_an_unknown_role() {
 
 #[test]
 fn f44_data_records_disturb_no_response_of_a_responder() {
-    let pool = Setup::new(ECHO).start();
+    let pool = PoolSetup::new(ECHO).start();
     let mut wire = pool.connect();
     for file in [vec![b'f'; 8], vec![b'f'; 1_000_000]] {
-        let ask = Ask::post("/path", "body").keep().param("FCGI_DATA_LENGTH", "none");
+        let ask = FastcgiRequest::post("/path", "body").keep().param("FCGI_DATA_LENGTH", "none");
         // Before the parameters, around the body and behind it.
         let pieces = [
             ask.begin(),
@@ -98,27 +101,27 @@ fn f44_data_records_disturb_no_response_of_a_responder() {
             data(&file),
         ];
         let sent = wire.send_beside(pieces.concat());
-        assert_eq!(wire.answer().text(), "/path|body");
+        assert_eq!(wire.response().text(), "/path|body");
         sent.join().unwrap().unwrap();
-        assert_eq!(wire.ask(&Ask::get("/after").keep()).text(), "/after|");
+        assert_eq!(wire.ask(&FastcgiRequest::get("/after").keep()).text(), "/after|");
     }
     pool.stop();
 }
 
 #[test]
 fn f44_data_records_that_come_while_a_response_waits_for_room_do_not_block_it() {
-    let pool = Setup::new(LARGE).start();
+    let pool = PoolSetup::new(LARGE).start();
     let mut wire = pool.connect();
     let file = vec![b'f'; 4_000_000];
-    let ask = Ask::post("/", "body").keep();
+    let ask = FastcgiRequest::post("/", "body").keep();
     // A web server that reads nothing before it has sent everything.
     let piece = [ask.before_body(), data(&file), ask.stdin(b"body"), ask.end_of_stdin()].concat();
     wire.send(&piece);
-    assert!(wire.answer().text().ends_with("x|4"));
+    assert!(wire.response().text().ends_with("x|4"));
     // The end of the body first: what follows belongs to no request, and is read when the response
     // has left.
     let sent = wire.send_beside([ask.bytes(), data(&file)].concat());
-    assert!(wire.answer().text().ends_with("x|4"));
+    assert!(wire.response().text().ends_with("x|4"));
     sent.join().unwrap().unwrap();
     assert!(wire.ask(&ask).text().ends_with("x|4"));
     pool.stop();

@@ -122,7 +122,7 @@ fn a_pool_whose_application_is_larger_than_it_may_be_serves_all_the_same() {
 
 #[test]
 fn a_lone_worker_exits_at_its_limits_of_requests_age_and_memory() {
-    for (words, why) in [
+    for (args, why) in [
         (["--max-requests", "3"], "--max-requests reached (3 requests served)"),
         (["--max-rss", "60M"], "--max-rss reached"),
         (["--max-age", "1"], "--max-age reached (1 s)"),

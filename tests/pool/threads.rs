@@ -225,7 +225,7 @@ fn a_thread_that_cannot_be_started_is_logged_once_and_started_later() {
         let threads: usize = args[1].parse().unwrap();
         eventually("all threads are there", || threads_in_status(&pool) == threads);
         assert_eq!(two(&pool, "/meet"), ["/meet", "/meet"]);
-        assert_eq!(has_deadline_thread(worker), words.contains(&"--timeout"));
+        assert_eq!(has_deadline_thread(worker), args.contains(&"--timeout"));
         let log = pool.stop();
         // The thread that gives connections away has a message of its own, where it is needed.
         assert!(["W0706"; 2].starts_with(&codes(&log)), "{log}");

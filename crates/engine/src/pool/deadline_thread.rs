@@ -91,7 +91,7 @@ impl DeadlineState {
             // The thread that ends this one may have the interpreter.
             drop(is_over);
             if self.status.has_late_request() {
-                Python::attach(|py| self.status.interrupt_other_threads(py));
+                Python::attach(|py| self.status.interrupt_other_threads(py, Clock::Running));
             }
             is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         }

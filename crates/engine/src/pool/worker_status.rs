@@ -25,7 +25,7 @@ use wire::{
 
 use crate::{
     process::forks::{self, Descriptor},
-    wsgi::{Interrupted, Interruptible},
+    wsgi::{Clock, Interrupted, Interruptible},
 };
 
 /// The scoreboard, and what makes the supervisor look at it.
@@ -206,20 +206,25 @@ impl WorkerStatus {
     /// Runs in the main thread, which has the number 0. Was a request overdue?
     fn interrupt_overdue(&self, py: Python<'_>) -> PyResult<bool> {
         let has_late_request = self.has_late_request();
-        self.interrupt_other_threads(py);
-        let request = self.request(0).clone();
-        match request.is_some_and(|request| request.interrupt_here()) {
-            true => Err(Interrupted::new_err("timeout")),
-            false => Ok(has_late_request),
+        // If no request is late by the clock of this process, this process alone was stopped.
+        for clock in [Clock::Running, Clock::Monotonic] {
+            let has_interrupted = self.interrupt_other_threads(py, clock);
+            let request = self.request(0).clone();
+            if request.is_some_and(|request| request.interrupt_here(clock)) {
+                return Err(Interrupted::new_err("timeout"));
+            }
+            if has_interrupted || has_late_request {
+                return Ok(true);
+            }
         }
         Ok(false)
     }
 
-    /// Interrupts overdue requests of other threads than the main thread.
-    pub(crate) fn interrupt_other_threads(&self, py: Python<'_>) {
-        for request in self.requests_of_other_threads() {
-            request.interrupt_thread(py);
-        }
+    /// Interrupts requests of other threads than the main thread that are overdue by `clock`. Tells
+    /// whether there was one.
+    pub(crate) fn interrupt_other_threads(&self, py: Python<'_>, clock: Clock) -> bool {
+        let requests = self.requests_of_other_threads();
+        requests.filter(|request| request.interrupt_thread(py, clock)).count() > 0
     }
 
     /// Is a request of another thread than the main thread overdue, so that

@@ -35,7 +35,7 @@ use pyo3::Python;
 
 pub(crate) use crate::wsgi::{
     error::{Interrupted, interruption},
-    interruptible::{Awaited, Interruptible},
+    interruptible::{Awaited, Clock, Interruptible},
     remembered::Remembered,
     response::{Response, type_name},
     serve::{Outcome, Server, refuse},
