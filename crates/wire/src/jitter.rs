@@ -1,12 +1,11 @@
-//! Limits that many processes have, spread a little, so that they do not all reach them at once.
+//! Jitter: limits of many processes, made unequal so that not all reach them at once.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// A limit of one process where `limit` is that of all: up to a tenth less, so exact below ten. 0
-/// stays 0.
+/// Returns `limit`, less up to a tenth at random. Limits below 10 stay exact, and 0 stays 0.
 pub fn with_jitter(limit: u64) -> u64 {
     let mut bytes = [0; 8];
-    // Without random numbers, which only a very old kernel withholds, limits are not spread.
+    // Without random numbers, which only a very old kernel withholds, there is no jitter.
     let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
     limit - u64::from_ne_bytes(bytes) % (limit / 10 + 1)
 }
@@ -25,7 +24,7 @@ mod tests {
     }
 
     #[test]
-    fn large_ones_are_spread_over_a_tenth_and_never_exceeded() {
+    fn large_limits_lose_up_to_a_tenth_and_are_never_exceeded() {
         let drawn: BTreeSet<u64> = (0..10_000).map(|_| with_jitter(100)).collect();
         assert_eq!(drawn, (90..=100).collect());
         assert!(with_jitter(u64::MAX) >= u64::MAX / 10 * 9);

@@ -1,4 +1,4 @@
-//! The end of a response, so that all of it arrives.
+//! The lingering close at the end of a CGI response, so that the web server gets all of it.
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -11,37 +11,37 @@ use rustix::{
     net::{Shutdown, shutdown},
 };
 
-/// How long a web server may send nothing of a request body that nobody reads.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest pause of a web server that is still sending a request body.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long it may go on sending.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Longest time that the rest of a request body is read for.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Ends the response on `response` and closes it. With `body_left` something of the request body
-/// may still be unread.
+/// Ends the response on `response` and closes the descriptor. With `body_left`, part of the request
+/// body may still be unread.
 ///
-/// Apache's mod_cgid gives a program one socket as standard input and output, sends the whole
-/// request body on it before it reads the response, and loses that if the socket is closed while
-/// body is still in it: the kernel resets the connection then. So what is left of the body is read
-/// and dropped, until the web server closes its end.
+/// Apache's mod_cgid gives a program one socket as standard input and output. It sends the whole
+/// request body before it reads the response, and loses the response if the program closes the
+/// socket while body is still in it: the kernel resets the connection then. So the rest of the body
+/// is read and dropped, until the web server closes its end.
 pub fn end_response(response: impl AsFd, body_left: bool) {
     // Other holders of a socket, such as children of the application, do not keep the response open
-    // then. A pipe has no such end, and needs none: it has nothing but the response in it.
+    // then. A pipe cannot be shut down and need not be: nothing but the response is in it.
     if shutdown(response.as_fd(), Shutdown::Write).is_ok() && body_left {
-        drop_the_rest(response.as_fd());
+        drop_rest(response.as_fd());
     }
 }
 
-/// Reads until the other end is closed, or silent for too long, or does not come to an end. Not a
-/// part of its caller, whose stack would have this piece, too.
+/// Reads until the web server closes its end, or until a timeout. Not inlined: the buffer would
+/// stand on the caller's stack, too.
 #[inline(never)]
-fn drop_the_rest(response: BorrowedFd<'_>) {
-    let patience =
-        Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+fn drop_rest(response: BorrowedFd<'_>) {
+    let timeout =
+        Timespec { tv_sec: i64::try_from(READ_TIMEOUT.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     let mut dropped = [0; 64 * 1024];
     let begun = Instant::now();
-    while begun.elapsed() < LONGEST {
-        match poll(&mut [PollFd::from_borrowed_fd(response, PollFlags::IN)], Some(&patience)) {
+    while begun.elapsed() < LINGER_TIMEOUT {
+        match poll(&mut [PollFd::from_borrowed_fd(response, PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return,
             Ok(_) => {}
             Err(Errno::INTR) => continue,
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_ends_though_another_holds_its_socket() {
+    fn a_response_ends_though_another_process_holds_its_socket() {
         let (mut server, program) = UnixStream::pair().unwrap();
         let another = program.try_clone().unwrap();
         end_response(program, false);

@@ -1,15 +1,15 @@
-//! `SCRIPT_NAME` and `PATH_INFO`: where the application is mounted, and what is left of the path.
+//! `SCRIPT_NAME` and `PATH_INFO`: where the application is mounted, and the rest of the path.
 //!
-//! RFC 3875 3.3: the URL that is put together from them must lead back here. Rewriting fronts break
-//! that, since they name the script that they rewrote to and not the URL that the client asked for;
-//! `REQUEST_URI` has it still. An encoded slash that the front decoded is lost; one that it left
-//! encoded stays so (RFC 3875 4.1.5).
+//! A URL made of both must lead back to the application (RFC 3875 3.3). Web servers that rewrite
+//! URLs break this rule: they name the script that they rewrote to, and not the URL that the client
+//! requested, which is still in `REQUEST_URI`. A slash that the web server decoded looks like
+//! any other; a slash that it left encoded stays encoded (RFC 3875 4.1.5).
 
 use std::borrow::Cow;
 
 use crate::percent;
 
-/// What a request says about where it leads, as the web server gives it.
+/// The variables of a request that say where it leads, as the web server sends them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MountVariables<'a> {
     /// `SCRIPT_NAME`.
@@ -23,7 +23,7 @@ pub struct MountVariables<'a> {
 }
 
 impl MountVariables<'_> {
-    /// `SCRIPT_NAME` and `PATH_INFO` as they have to be; `None` if they are so already.
+    /// Returns the correct `SCRIPT_NAME` and `PATH_INFO`; `None` if the web server has sent them.
     pub fn corrected(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let filled = |value: Option<_>| value.filter(|value: &&[u8]| !value.is_empty());
         let script_name = self.script_name.unwrap_or_default();
@@ -40,7 +40,7 @@ impl MountVariables<'_> {
         }
         let (mut script_name, mut path_info) =
             mounted.unwrap_or_else(|| (script_name.to_vec(), path_info.to_vec()));
-        // Some fronts name the root `/`; then the slash belongs to the path (PEP 3333 *environ
+        // Some web servers call the root `/`; the slash belongs to the path then (PEP 3333 *environ
         // Variables*).
         if script_name.ends_with(b"/") {
             script_name.truncate(script_name.len() - 1);
@@ -55,13 +55,13 @@ impl MountVariables<'_> {
     }
 }
 
-/// Does what follows the mount begin with a slash, or is there nothing and nothing need be?
+/// Does the rest of the path begin with a slash, or is it empty below a mount?
 fn is_consistent(script_name: &[u8], path_info: &[u8]) -> bool {
     path_info.starts_with(b"/") || (path_info.is_empty() && !script_name.is_empty())
 }
 
-/// Mount and rest of the path as the client sees them, if the front's differ from what it asked
-/// for.
+/// Mount and rest of the path as the client sees them, if those of the web server differ from the
+/// URL that the client requested.
 fn from_request_uri(
     uri: &[u8],
     script_name: &[u8],
@@ -70,13 +70,13 @@ fn from_request_uri(
     if is_below(uri, script_name) {
         return None;
     }
-    // Fronts merge slashes in all that they give out but the target itself.
+    // Web servers merge slashes in all variables but the target itself.
     let merged = merge_slashes(uri);
     if is_below(&merged, script_name) {
         return None;
     }
-    // Where dots lead to is for the front to say, which looks at its access rules there. Clients
-    // follow them by themselves.
+    // The web server resolves dots, and applies its access rules to the result. Clients resolve
+    // dots before they send a request.
     if uri.split(|&byte| byte == b'/').any(|segment| segment == b"." || segment == b"..") {
         return None;
     }
@@ -92,7 +92,7 @@ fn from_request_uri(
     Some((mount.to_vec(), path_info.to_vec()))
 }
 
-/// Is `uri` the script's own URL, or one below it?
+/// Is the path `uri` that of the script, or below it?
 pub fn is_below(uri: &[u8], script_name: &[u8]) -> bool {
     uri.strip_prefix(script_name).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

@@ -1,6 +1,6 @@
 //! Percent-encoding (RFC 3986 2.1).
 
-/// Decodes every escape in `encoded`; what is none stays as it is.
+/// Decodes every escape in `encoded`, and leaves all other bytes as they are.
 pub fn decode(encoded: &[u8]) -> Vec<u8> {
     let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     let mut decoded = Vec::with_capacity(encoded.len());
@@ -19,7 +19,7 @@ pub fn decode(encoded: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// Encodes a path: what may stand in one stays as it is (RFC 3986 3.3).
+/// Encodes a path, and leaves bytes that a path may contain as they are (RFC 3986 3.3).
 pub fn encode_path(path: &[u8]) -> Vec<u8> {
     const HEX: [u8; 16] = *b"0123456789ABCDEF";
     let mut encoded = Vec::with_capacity(path.len());

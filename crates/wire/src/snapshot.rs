@@ -1,4 +1,4 @@
-//! What the kernel says of a file, to be compared with what it says later.
+//! The identity and times of a file at one moment, to be compared with a later moment.
 
 use std::{
     fs,
@@ -7,8 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A file or directory, links followed, at one moment. Two that are equal are of a file that nobody
-/// has changed or replaced.
+/// Identity, size and times of a file or directory at one moment. Equal snapshots are of a file that
+/// was neither changed nor replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     device: u64,
@@ -16,28 +16,29 @@ pub struct Snapshot {
     size: u64,
     /// Seconds and nanoseconds of the last change to the content, which programs can set.
     modified: (i64, i64),
-    /// The same for the file as a whole, which only the kernel sets.
+    /// Seconds and nanoseconds of the last change to the file or its inode, which only the kernel
+    /// sets.
     changed: (i64, i64),
 }
 
 impl Snapshot {
-    /// What is at `path` now; `None` if nothing is, or nothing that this user may see.
+    /// The file at `path`, links followed; `None` if it is missing or this user may not see it.
     pub fn of(path: &Path) -> Option<Self> {
         fs::metadata(path).ok().map(|found| Self::from(&found))
     }
 
-    /// The file that `file` has open.
+    /// The open file `file`.
     pub fn of_open(file: &fs::File) -> Option<Self> {
         file.metadata().ok().map(|found| Self::from(&found))
     }
 
-    /// The same of a link, which is not followed.
+    /// The file at `path` itself, also if it is a symbolic link.
     pub fn of_link(path: &Path) -> Option<Self> {
         fs::symlink_metadata(path).ok().map(|found| Self::from(&found))
     }
 
-    /// Has the file other content, or is it another file? Unlike `==` this lets a further link to
-    /// it, or other permissions, pass.
+    /// Is `other` the same file with the same content? Unlike `==` this ignores other permissions
+    /// and further links to the file.
     pub fn is_same_content(&self, other: &Self) -> bool {
         let content = |file: &Self| (file.device, file.inode, file.size, file.modified);
         content(self) == content(other)
@@ -53,8 +54,8 @@ impl Snapshot {
         }
     }
 
-    /// Was it changed between two times? What seems to come from the future was not: some clock is
-    /// wrong, and stays so.
+    /// Was the file changed between `begin` and `end`? A change that seems to come from the future
+    /// does not count: a clock is wrong, and stays so.
     pub fn is_changed_between(&self, begin: SystemTime, end: SystemTime) -> bool {
         let (Ok(seconds), Ok(nanoseconds)) =
             (u64::try_from(self.changed.0), u32::try_from(self.changed.1))
