@@ -12,13 +12,13 @@ use std::{
 
 use diagnostics::{
     error_log,
-    error_page::{Page, ResponseFormat, Status},
+    error_page::{Page, Status},
     escape,
     message::LogMessage,
     request_id,
 };
 use rustix::process::getpid;
-use wire::lingering_close::end_response;
+use wire::{lingering_close::end_response, request::ResponseFormat};
 
 use crate::exit::Exit;
 
@@ -48,7 +48,7 @@ impl Request {
         let is_non_parsed = script.rsplit('/').next().is_some_and(|name| name.starts_with("nph-"));
         Self {
             id: text("UNIQUE_ID")
-                .filter(|id| request_id::is_one(id))
+                .filter(|id| request_id::is_request_id(id))
                 .unwrap_or_else(request_id::new),
             form: if is_non_parsed { ResponseFormat::NonParsed } else { ResponseFormat::Cgi },
             debug: false,
@@ -122,7 +122,8 @@ impl Request {
             detail: detail.as_deref(),
             head_only: self.is_head(),
         };
-        match response.write_all(&page.render(self.form)).and_then(|()| response.flush()) {
+        let page = page.render(self.form.around_status());
+        match response.write_all(&page).and_then(|()| response.flush()) {
             Ok(()) => Exit::Success,
             // The web server has closed the response, and needs no log message about that.
             Err(_) => Exit::Failure,

@@ -33,7 +33,7 @@ fn every_code_is_in_the_table_of_errors_and_no_other_is() {
     let page = text("docs/errors.md");
     let listed: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| W")?.get(..4)).collect();
-    let source = text("crates/diagnostics/src/message.rs");
+    let source = text("crates/diagnostics/src/code.rs");
     let defined: BTreeSet<String> = source
         .lines()
         .filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "))
@@ -44,14 +44,45 @@ fn every_code_is_in_the_table_of_errors_and_no_other_is() {
     assert_eq!(listed.iter().map(|&code| code.to_owned()).collect::<BTreeSet<_>>(), defined);
 }
 
+/// The messages that several places log, without those of unit tests.
+fn of_diagnostics() -> String {
+    ["message.rs", "error_log.rs"]
+        .map(|file| {
+            let all = text(&format!("crates/diagnostics/src/{file}"));
+            all.split("#[cfg(test)]").next().unwrap().to_owned()
+        })
+        .concat()
+}
+
+#[test]
+fn every_message_has_a_severity_that_the_table_of_errors_names() {
+    let codes = text("crates/diagnostics/src/code.rs");
+    let page = text("docs/errors.md");
+    let all = rust_below("src") + &rust_below("crates/engine/src") + &of_diagnostics();
+    let mut checked = 0;
+    for severity in ["error", "warning", "notice"] {
+        for call in all
+            .split(&format!("LogMessage::{severity}("))
+            .chain(all.split(&format!("Self::{severity}(")))
+            .skip(1)
+        {
+            let Some(name) = call.trim_start().strip_prefix("Code::") else { continue };
+            let name = name.split(|character: char| !character.is_alphanumeric()).next().unwrap();
+            let number = codes.split(&format!("\n    {name} = ")).nth(1).unwrap();
+            let number = number.split(',').next().unwrap();
+            let row = page.lines().find(|line| line.starts_with(&format!("| W{number:0>4} |")));
+            let named = row.unwrap().split('|').nth(2).unwrap();
+            assert!(named.contains(severity), "{name} is logged as {severity}: `{named}`");
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "{checked}");
+}
+
 #[test]
 fn every_code_is_used() {
-    let of_both =
-        text("crates/wire/src/overdue_requests.rs") + &text("crates/diagnostics/src/error_log.rs");
-    let source = text("crates/diagnostics/src/message.rs");
-    // Entries that several places make stand there themselves.
-    let made_there = source.split("#[cfg(test)]").next().unwrap();
-    let used = rust_below("src") + &rust_below("crates/engine/src") + &of_both + made_there;
+    let source = text("crates/diagnostics/src/code.rs");
+    let used = rust_below("src") + &rust_below("crates/engine/src") + &of_diagnostics();
     for line in source.lines().filter(|line| line.ends_with(',')) {
         if let Some((name, number)) = line.trim().trim_end_matches(',').split_once(" = ")
             && number.parse::<u16>().is_ok()

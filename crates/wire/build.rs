@@ -1,13 +1,15 @@
-//! Gives the build its name: the version and a digest of this crate's sources, which are all that
-//! gateway and engine must agree on.
+//! Makes the name of the build: the version and a digest of this crate's sources. No other build
+//! script makes one.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=src");
-    let mut sources: Vec<PathBuf> = fs::read_dir("src")?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
+    let mut sources = Vec::new();
+    collect(Path::new("src"), &mut sources)?;
     sources.sort();
     // FNV-1a, 64 bits: enough to tell two states of a few files apart.
     let mut digest: u64 = 0xcbf2_9ce4_8422_2325;
@@ -17,5 +19,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     println!("cargo::rustc-env=WSGATE_BUILD={}+{digest:016x}", env::var("CARGO_PKG_VERSION")?);
+    Ok(())
+}
+
+/// Adds all files below `directory` to `sources`.
+fn collect(directory: &Path, sources: &mut Vec<PathBuf>) -> io::Result<()> {
+    for file in fs::read_dir(directory)? {
+        let path = file?.path();
+        if path.is_dir() {
+            collect(&path, sources)?;
+        } else {
+            sources.push(path);
+        }
+    }
     Ok(())
 }

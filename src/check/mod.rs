@@ -22,6 +22,7 @@ use wire::{
     app::Source,
     check::{Findings, Loaded},
     launch::{RequestFds, Work},
+    message,
 };
 
 use crate::{
@@ -130,7 +131,7 @@ fn shown(value: &str) -> String {
 
 /// The findings of the engine, unless python exits before.
 fn findings(settings: &Settings) -> Option<Findings> {
-    Findings::decode(&response(settings, Work::Check)?).ok()
+    message::decode(&response(settings, Work::Check)?).ok()
 }
 
 /// The response of the engine to `work`.

@@ -3,6 +3,7 @@
 use wire::{
     check::{Loaded, Sharing, SideEffect},
     launch::Work,
+    message,
 };
 
 use crate::{
@@ -26,7 +27,8 @@ pub(super) fn report_fitness(
     } else {
         // Tracing the import takes several times as long, so the reported time of the import would
         // be wrong.
-        response(settings, Work::Trace).and_then(|bytes| SideEffect::decode(&bytes).ok())
+        response(settings, Work::Trace)
+            .and_then(|bytes| message::decode::<Vec<SideEffect>>(&bytes).ok())
     };
     let side_effects =
         traced.as_deref().filter(|traced| !traced.is_empty()).unwrap_or(&loaded.side_effects);

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    fs::File,
-    io::{
-        Write as _, {self},
-    },
+    io,
     os::{
         fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -15,12 +12,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{MemfdFlags, memfd_create},
     io::{FdFlags, fcntl_setfd},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
     pipe::{PipeFlags, pipe_with},
 };
-use wire::launch::{Launch, Work};
+use wire::{
+    launch::{Launch, Work},
+    message,
+    request::{ProcessState, RequestMessage},
+};
 
 use crate::{config::settings::Settings, request::Request};
 
@@ -72,7 +72,7 @@ impl Start {
         // A process that becomes the worker itself has no gateway.
         let has_gateway = !matches!(work, Work::Worker(_));
         let gateway_pipe_fd = has_gateway.then(|| pythons_end.as_raw_fd());
-        let frame = frame(&Launch {
+        let launch = Launch {
             work,
             app: settings.app.clone(),
             sys_path: settings
@@ -86,19 +86,17 @@ impl Start {
                 .map(|directory| directory.as_os_str().as_bytes().to_vec()),
             venv: settings.interpreter.venv.clone(),
             debug: settings.debug,
-            request_id: request.id.clone(),
-            request: request.line(),
-            form: request.form,
-            timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
+            request: request_message(settings, request, None),
             warm_up: settings.warm_up.clone(),
             script_name: settings.script_name.clone(),
             gateway_pid: rustix::process::getpid().as_raw_nonzero().get(),
             report_fd: engines_end.as_raw_fd(),
-            gateway_pipe_fd: gateway_pipe_fd,
-        })?;
+            gateway_pipe_fd,
+        };
+        let launch = message::to_file(&launch, "wsgate-launch")?;
         let held = settings.engine.held();
         let gateway_end = has_gateway.then(|| pythons_end.as_fd());
-        for descriptor in [engines_end.as_fd(), frame.as_fd()]
+        for descriptor in [engines_end.as_fd(), launch.as_fd()]
             .iter()
             .chain(&gateway_end)
             .chain(inherited)
@@ -110,16 +108,17 @@ impl Start {
         command
             .args(["-c", BOOTSTRAP])
             .arg(settings.engine.path())
-            .arg(frame.as_raw_fd().to_string())
+            .arg(launch.as_raw_fd().to_string())
             .arg(engines_end.as_raw_fd().to_string())
             .args(held.map(|held| held.as_raw_fd().to_string()))
             .current_dir(&settings.working_directory)
             .env_clear()
             .envs(environment(settings, request))
-            // The engine has the body and the response; the output of the application goes to the log.
+            // The engine has the body and the response; the output of the application goes to the
+            // log.
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?);
-        Ok(Self { command, channel, gateway_pipe, _inherited: [engines_end, frame, pythons_end] })
+        Ok(Self { command, channel, gateway_pipe, _inherited: [engines_end, launch, pythons_end] })
     }
 }
 
@@ -139,9 +138,18 @@ pub(crate) fn environment(settings: &Settings, request: &Request) -> BTreeMap<Os
     environment
 }
 
-fn frame(launch: &Launch) -> io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create("wsgate-launch", MemfdFlags::CLOEXEC)?);
-    file.write_all(&launch.encode().map_err(io::Error::other)?)?;
-    io::Seek::rewind(&mut file)?;
-    Ok(file.into())
+/// The message that describes `request` to the process that serves it. `process` is what that
+/// process does not inherit.
+pub(crate) fn request_message(
+    settings: &Settings,
+    request: &Request,
+    process: Option<ProcessState>,
+) -> RequestMessage {
+    RequestMessage {
+        id: request.id.clone(),
+        line: request.line(),
+        response_format: request.form,
+        timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
+        process,
+    }
 }

@@ -62,7 +62,9 @@ impl StopSequence {
     /// Asks `process` to stop, by the descriptor `reports` and by SIGTERM.
     pub(super) fn begin(reason: StopReason, process: &ServingProcess, reports: &OwnedFd) -> Self {
         // If python has exited already, the guard handles that as an exit.
-        let _ = send(reports, reason.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        if let Ok(packet) = reason.encode() {
+            let _ = send(reports, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
         process.signal(Signal::TERM);
         Self { reason, next: Escalation::Abort, due: running_clock::instant() + TERM_TIMEOUT }
     }

@@ -8,8 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    io::{IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    io::IoSlice,
     ops::Range,
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     process,
@@ -21,10 +20,8 @@ use nix::{
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
     unistd::close,
 };
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
-    recvmsg, socketpair, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
+use wire::descriptors;
 
 use crate::pool::listeners::Address;
 
@@ -165,15 +162,8 @@ fn own(numbers: &BTreeSet<RawFd>) -> Result<BTreeMap<RawFd, OwnedFd>> {
 }
 
 fn receive(from: &OwnedFd) -> Result<OwnedFd> {
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut room);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    recvmsg(from, &mut [IoSliceMut::new(&mut [0])], &mut control, flags)?;
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    descriptor.context("this process may not open more descriptors (`ulimit -n`)")
+    let received = descriptors::receive(from, &mut [0])?;
+    received.descriptors.into_iter().next().context("the kernel passed no descriptor")
 }
 
 /// Asserts that `socket`, which had this number, can be listened at.

@@ -22,7 +22,7 @@ use rustix::{
 };
 use wire::{
     pool_logs::{
-        AccessFile, AccessLog, LineForm, LogKind, never_wait, {self},
+        AccessFile, AccessLog, LineFormat, LogKind, set_nonblocking, {self},
     },
     scoreboard::Scoreboard,
 };
@@ -42,7 +42,7 @@ const MAX_LINKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Logs {
     error: Option<LogFile>,
-    access: Option<(LineForm, Option<LogFile>)>,
+    access: Option<(LineFormat, Option<LogFile>)>,
     bell: Option<OwnedFd>,
     to_server: bool,
 }
@@ -95,8 +95,8 @@ impl Logs {
             })
         };
         let form = match words.access_format {
-            AccessFormat::Combined => LineForm::Combined,
-            AccessFormat::Json => LineForm::Json,
+            AccessFormat::Combined => LineFormat::Combined,
+            AccessFormat::Json => LineFormat::Json,
         };
         // Standard error is open. It may be a socket (systemd's journal), which nobody can open
         // again.
@@ -115,7 +115,7 @@ impl Logs {
         let access = access.transpose()?.map(|file| (form, file));
         if let Some((_, Some(LogFile { file, .. }))) = &access {
             // A disk never makes anybody wait for a reader.
-            let _ = never_wait(file);
+            let _ = set_nonblocking(file);
         }
         Ok(Self { error, access, bell: None, to_server: words.errors_to_server })
     }
@@ -149,7 +149,7 @@ impl Logs {
                 .as_ref()
                 .map(|log| (bytes(&log.path), scoreboard.log_generation(LogKind::Error))),
             access: self.access.as_ref().map(|(form, file)| AccessLog {
-                form: *form,
+                format: *form,
                 file: file.as_ref().map(|log| AccessFile {
                     path: bytes(&log.path),
                     fd: log.file.as_raw_fd(),
@@ -185,7 +185,7 @@ impl Logs {
         if let Some((_, Some(LogFile { path, file, is_descriptor: false }))) = &mut self.access {
             match again(path, file) {
                 Ok(()) => {
-                    let _ = never_wait(&*file);
+                    let _ = set_nonblocking(&*file);
                     scoreboard.next_log_generation(LogKind::Access);
                     reopened = true;
                 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use diagnostics::{
-    error_page::{Page, ResponseFormat, Status},
+    error_page::{Page, Status},
     message::LogMessage,
     request_id,
 };
@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
-use wire::running_clock;
+use wire::{request::ResponseFormat, running_clock};
 
 use crate::request::Request;
 
@@ -215,7 +215,8 @@ impl Refusal {
             head_only: request.is_head(),
         };
         let output = Output::new(id);
-        output.append(Stream::Stdout, &page.render(ResponseFormat::FastCgi), &mut self.response);
+        let page = page.render(ResponseFormat::FastCgi.around_status());
+        output.append(Stream::Stdout, &page, &mut self.response);
         self.response.extend_from_slice(&output.ending(0, false));
         self.stage = Stage::Writes;
     }
@@ -232,7 +233,7 @@ fn described(params: &Params) -> Request {
     });
     let mut request =
         Request::synthetic(&text(b"REQUEST_METHOD").unwrap_or_default(), &target, Vec::new());
-    if let Some(id) = text(b"UNIQUE_ID").filter(|id| request_id::is_one(id)) {
+    if let Some(id) = text(b"UNIQUE_ID").filter(|id| request_id::is_request_id(id)) {
         request.id = id;
     }
     request

@@ -102,11 +102,7 @@ impl Template {
     pub(super) fn reopen_logs(&self) {
         if let Some(channel) = &self.channel {
             // One that takes no more orders now opens them before it writes the next time.
-            let _ = send(
-                channel,
-                &TemplateCommand::ReopenLogs.encode(),
-                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-            );
+            send_command(channel, TemplateCommand::ReopenLogs);
         }
     }
 
@@ -177,10 +173,7 @@ impl Template {
     }
 
     fn send(&self, order: TemplateCommand) -> bool {
-        let told = |channel| {
-            send(channel, &order.encode(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
-        };
-        self.channel.as_ref().is_some_and(told)
+        self.channel.as_ref().is_some_and(|channel| send_command(channel, order))
     }
 
     /// Its process, while it has not been found ended.
@@ -226,4 +219,10 @@ impl Template {
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
+}
+
+/// Sends `command` without waiting. Returns whether the template will receive it.
+fn send_command(channel: &OwnedFd, command: TemplateCommand) -> bool {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    command.encode().is_ok_and(|packet| send(channel, &packet, flags).is_ok())
 }

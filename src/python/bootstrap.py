@@ -26,12 +26,17 @@ try:
     work = engine.prepare(int(sys.argv[2]))
 except BaseException as error:
     import posix
-    reason = ("!%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")
+    reason = ("%s: %s" % (type(error).__name__, error)).encode("utf-8", "replace")[:8000]
     try:
-        posix.write(int(sys.argv[3]), reason)
+        # A report of the kind EngineFailed (crates/wire/src/message.rs): magic and build as in the
+        # launch message, then kind and length.
+        posix.lseek(int(sys.argv[2]), 0, 0)
+        header = posix.read(int(sys.argv[2]), 40)
+        header += bytearray([6, 0, 0, 0, len(reason) & 255, len(reason) >> 8, 0, 0])
+        posix.write(int(sys.argv[3]), header + reason)
     except OSError:
         # Nobody is at the other end of a worker that has no supervisor.
         where = "wsgate: error[W0206]: the engine `%s` does not work in `%s`: " % (sys.argv[1], sys.executable)
-        posix.write(2, where.encode("utf-8", "replace") + reason[1:] + b"\nhint: wsgate check says more\n")
+        posix.write(2, where.encode("utf-8", "replace") + reason + b"\nhint: wsgate check says more\n")
     posix._exit(70)
 work.run()

@@ -30,7 +30,7 @@ const FAILING: [(&str, u16, &str, &str); 22] = [
     ("ctypes.string_at(0)", 502, "W0603", "SIGSEGV"),
     ("os.kill(os.getpid(), signal.SIGKILL)", 502, "W0603", "SIGKILL"),
     ("os.kill(os.getpid(), signal.SIGALRM)", 502, "W0603", "SIGALRM"),
-    ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)", 503, "W0606", "ended from outside"),
+    ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(1000)", 503, "W0606", "stopped by SIGTERM"),
     ("return None", 500, "W0503", "None"),
     ("return 'text'", 500, "W0503", "str"),
 ];

@@ -96,7 +96,7 @@ fn a_signal_of_another_process_is_named() {
         running.end();
         let log = site.log();
         assert_eq!(
-            log.matches("error[W0606]: the request was ended from outside (SIGTERM)").count(),
+            log.matches("error[W0606]: the request was stopped by SIGTERM").count(),
             1,
             "{mode}: {log}"
         );

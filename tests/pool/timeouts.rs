@@ -43,7 +43,7 @@ fn a_slow_request_is_logged_once_with_the_stacks_of_its_worker_and_finishes() {
     assert_eq!(slow.response().text(), "/slow|");
     let log = pool.stop();
     assert_eq!(codes(&log), ["W0605"], "{log}");
-    assert!(log.contains("GET /slow` has been taking "), "{log}");
+    assert!(log.contains("GET /slow` has been running for "), "{log}");
     assert!(log.contains("app.wsgi\", line "), "{log}");
 }
 

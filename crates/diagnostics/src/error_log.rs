@@ -1,8 +1,8 @@
-//! Writes to the error log, standard error, that end: its reader may have stopped reading, and the
-//! pipe to it may be full.
+//! Writes to the error log (standard error) without waiting for ever: its reader may have stopped,
+//! and the pipe may be full.
 //!
-//! The descriptor is shared with other processes, the application's among them, which do not expect
-//! it to refuse a write: so it is never made non-blocking.
+//! Other processes share the descriptor, those of the application among them, and do not expect a
+//! write to fail: so the descriptor is never made non-blocking.
 
 use std::{
     fmt,
@@ -21,26 +21,28 @@ use rustix::{
 
 use crate::message::{Code, LogMessage};
 
-/// How long a message waits for a reader that does not read. After that, none waits until one was
-/// written again.
-const WAIT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a message waits for a reader that does not read. After that, no message waits until one
+/// was written again.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Bytes that a pipe which is writable takes as a whole (`PIPE_BUF`).
-const PIPE_BYTES: usize = 4096;
+/// Bytes that a writable pipe takes at once (`PIPE_BUF`).
+const PIPE_BUF_BYTES: usize = 4096;
 
+/// No message waits for the reader any more.
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
+/// Messages lost since the last one about lost messages.
 static LOST: AtomicU64 = AtomicU64::new(0);
-/// The last message that was lost stands there in part.
+/// The beginning of the last lost message was written.
 static IS_TORN: AtomicBool = AtomicBool::new(false);
 
-/// Writes `message` to standard error. It is lost if nobody reads there for a second; the next
-/// message that can be written says how many were, about `about`. A log that cannot be written at
-/// all leaves nowhere to say so.
+/// Writes `message` to standard error. A message is lost if no process reads there for a second;
+/// the next message says how many were lost, about `about`. If the log cannot be written at all,
+/// there is no place to say so.
 pub fn write(message: &[u8], about: &dyn fmt::Display) {
     write_to([stderr(), stderr()], message, about);
 }
 
-/// The same to the first of `logs` that is open.
+/// Writes `message` to the first of `logs` that is open, as [`write`] does.
 pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Display) {
     let lost = LOST.load(Ordering::Relaxed);
     if lost > 0 {
@@ -50,7 +52,7 @@ pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Disp
             return;
         }
         IS_TORN.store(false, Ordering::Relaxed);
-        // Another thread may have said the same.
+        // Another thread may have written about the same messages.
         let _ = LOST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
             Some(count.saturating_sub(lost))
         });
@@ -60,29 +62,28 @@ pub fn write_to(logs: [BorrowedFd<'_>; 2], message: &[u8], about: &dyn fmt::Disp
     }
 }
 
-/// Were messages lost, and has nobody said so? Whoever asks at the end of a process writes once
-/// more.
+/// Were messages lost without a message about it? A process that exits writes once more then.
 pub fn has_lost() -> bool {
     LOST.load(Ordering::Relaxed) > 0
 }
 
-/// The message for `count` messages that were lost.
+/// The message about `count` lost messages.
 pub fn lost_messages(count: u64, about: &dyn fmt::Display) -> String {
     let noun = if count == 1 { "message was" } else { "messages were" };
     LogMessage::warning(
         Code::MessagesLost,
-        format!("{count} log {noun} lost, since nobody read the error log"),
+        format!("{count} log {noun} lost, since the reader of the error log had stopped"),
     )
-    .hint("see what the program that reads it has waited for")
+    .hint("find out why the program that reads the log waited")
     .for_log(about)
 }
 
-/// Has nobody read for so long that no message waits any more?
+/// Has the reader stopped for so long that no message waits any more?
 pub fn is_stuck() -> bool {
     IS_STUCK.load(Ordering::Relaxed)
 }
 
-/// Writes `bytes`, with waits that end. Tells whether all were written.
+/// Writes `bytes`, and waits for the reader if need be. Returns whether all were written.
 fn deliver(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) -> bool {
     let [mut log, second] = logs;
     let mut left = bytes;
@@ -96,7 +97,7 @@ fn deliver(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) -> bool {
             }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                let wait = WAIT_LIMIT.saturating_sub(since.elapsed());
+                let wait = WRITE_TIMEOUT.saturating_sub(since.elapsed());
                 if IS_STUCK.load(Ordering::Relaxed) || wait.is_zero() {
                     IS_STUCK.store(true, Ordering::Relaxed);
                     IS_TORN.fetch_or(left.len() < bytes.len(), Ordering::Relaxed);
@@ -105,29 +106,29 @@ fn deliver(logs: [BorrowedFd<'_>; 2], bytes: &[u8]) -> bool {
                 await_reader(log, wait);
             }
             Err(Errno::BADF) if log.as_raw_fd() != second.as_raw_fd() => log = second,
-            // There is no log.
+            // The log is closed.
             Err(_) => return true,
         }
     }
     true
 }
 
-/// Waits until `descriptor` takes more, for `wait` at most.
-pub fn await_reader(descriptor: BorrowedFd<'_>, wait: Duration) {
-    let wait = Timespec::try_from(wait).ok();
+/// Waits until `descriptor` is writable, for `timeout` at most.
+pub fn await_reader(descriptor: BorrowedFd<'_>, timeout: Duration) {
+    let timeout = Timespec::try_from(timeout).ok();
     // A signal, or a lack of memory, ends the wait early.
-    let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], wait.as_ref());
+    let _ = poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)], timeout.as_ref());
 }
 
-/// Writes as many of `bytes` as `descriptor` takes without a wait, though it is not non-blocking.
+/// Writes as many of `bytes` as `descriptor` takes without waiting, though it is blocking.
 ///
 /// # Errors
-/// `AGAIN` if it takes none, or what the kernel says otherwise.
+/// `AGAIN` if it takes none, or another error of the kernel.
 pub fn write_at_once(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     match FileType::from_raw_mode(fstat(descriptor)?.st_mode) {
         FileType::Socket => send(descriptor, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT),
         FileType::Fifo => {
-            // -1 is where a pipe stands.
+            // A pipe has no offset, which -1 says.
             match pwritev2(descriptor, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => {
                     write_to_pipe(descriptor, bytes)
@@ -136,32 +137,32 @@ pub fn write_at_once(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, 
             }
         }
         FileType::CharacterDevice => write_if_ready(descriptor, bytes),
-        // A file is written as fast as its disk is.
+        // A write to a file does not wait for a reader.
         _ => write_blocking(descriptor, bytes),
     }
 }
 
-/// The same for named pipes, and pipes of old kernels: opened again, they have settings of their
-/// own.
+/// As [`write_at_once`], for named pipes and pipes of old kernels: a pipe that is opened again has
+/// flags of its own.
 fn write_to_pipe(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     match open(format!("/proc/self/fd/{}", descriptor.as_raw_fd()), flags, Mode::empty()) {
         Ok(pipe) => write_blocking(&pipe, bytes),
-        // The reader has gone.
+        // No process has the reading end open.
         Err(Errno::NXIO) => Err(Errno::PIPE),
-        // It is another user's, or there is no /proc.
+        // The pipe belongs to another user, or /proc is missing.
         Err(_) => write_if_ready(descriptor, bytes),
     }
 }
 
-/// The same where nothing but a look is possible: another process may fill what was free a moment
-/// ago.
+/// As [`write_at_once`], if only poll(2) is possible: another process may fill the room that was
+/// free a moment ago.
 fn write_if_ready(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let mut watched = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
     if poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
         return Err(Errno::AGAIN);
     }
-    write_blocking(descriptor, &bytes[..bytes.len().min(PIPE_BYTES)])
+    write_blocking(descriptor, &bytes[..bytes.len().min(PIPE_BUF_BYTES)])
 }
 
 #[cfg(test)]
@@ -177,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// Fills `entrance`, and asserts that there is room again when something was read from `exit`.
+    /// Fills `entrance`, and asserts that there is room again after a read from `exit`.
     fn takes_what_fits(entrance: BorrowedFd<'_>, exit: BorrowedFd<'_>) {
         let mut taken = 0;
         let refused = loop {

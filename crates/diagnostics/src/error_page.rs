@@ -1,42 +1,29 @@
-//! The response that stands in for an application's own when that fails: complete, short, and
-//! silent about causes unless the deployer asked for them (RFC 3875 6.2, 6.3.3).
+//! The error page: a complete, short response in place of the application's own. It does not show
+//! the cause without `--debug` (RFC 3875 6.2, 6.3.3).
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
-
 use crate::escape::is_hidden;
 
-/// How the head of a response is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ResponseFormat {
-    /// `Status:` and headers, which the web server completes (RFC 3875 6.2).
-    Cgi,
-    /// The same over FastCGI, in an order of fields that every web server understands.
-    FastCgi,
-    /// A whole HTTP response, for scripts whose name begins with `nph-` (RFC 3875 5).
-    NonParsed,
-}
-
-/// Status of a stand-in response.
+/// Status of an error page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// The request itself is wrong.
+    /// The request is malformed.
     BadRequest,
-    /// The program was called in a way that the deployer has not allowed.
+    /// The program was requested in a way that is not allowed.
     Forbidden,
-    /// The application or its set-up is at fault.
+    /// The application or its configuration is wrong.
     InternalServerError,
-    /// The process that served the request died.
+    /// The process that served the request was killed or exited.
     BadGateway,
-    /// The request was ended from outside, or the machine has nothing left to serve it with.
+    /// The request was stopped, or no process is left to serve it.
     ServiceUnavailable,
-    /// The request took longer than it may.
+    /// The request exceeded its timeout.
     GatewayTimeout,
 }
 
 impl Status {
-    /// Code and reason phrase as they stand in a status line.
+    /// Status code and reason phrase.
     pub const fn line(self) -> &'static str {
         match self {
             Self::BadRequest => "400 Bad Request",
@@ -48,42 +35,30 @@ impl Status {
         }
     }
 
-    /// The reason phrase alone.
+    /// The reason phrase without the code.
     const fn reason(self) -> &'static str {
-        // Three digits and a space stand before it in every line above.
+        // In every line above, three digits and a space come first.
         self.line().split_at(4).1
     }
 }
 
-impl ResponseFormat {
-    /// What stands before and after a status such as `200 OK` at the beginning of a head, line ends
-    /// included.
-    pub const fn around_status(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Cgi | Self::FastCgi => ("Status: ", "\r\n"),
-            // The connection ends with the response, since nothing says how long the body is (RFC
-            // 3875 5.2).
-            Self::NonParsed => ("HTTP/1.1 ", "\r\nConnection: close\r\n"),
-        }
-    }
-}
-
-/// A stand-in response.
+/// An error page.
 #[derive(Clone, Debug)]
 pub struct Page<'a> {
-    /// What went wrong, in a number.
+    /// The status of the response.
     pub status: Status,
-    /// Ties the page to its log message.
+    /// Id of the request, which its log message has, too.
     pub request_id: &'a str,
-    /// What the client is shown beside the id; only with `--debug`.
+    /// The text of the log message; only with `--debug`.
     pub detail: Option<&'a str>,
-    /// A `HEAD` request: no body (RFC 3875 4.3.3).
+    /// The method is `HEAD`: the response has no body (RFC 3875 4.3.3).
     pub head_only: bool,
 }
 
 impl Page<'_> {
-    /// The whole response.
-    pub fn render(&self, form: ResponseFormat) -> Vec<u8> {
+    /// Renders the response. `around_status` is the text before and after the status at the
+    /// beginning of the response headers, line ends included.
+    pub fn render(&self, around_status: (&str, &str)) -> Vec<u8> {
         let mut body = format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta \
                 charset=\"utf-8\"><title>{status}</title></head>\n\
@@ -97,7 +72,7 @@ impl Page<'_> {
             let _ = writeln!(body, "<pre>{}</pre>", HtmlEscaped(detail));
         }
         body.push_str("</body>\n</html>\n");
-        let (before, after) = form.around_status();
+        let (before, after) = around_status;
         let mut response = format!("{before}{}{after}", self.status.line());
         let _ = write!(
             response,
@@ -112,7 +87,7 @@ impl Page<'_> {
     }
 }
 
-/// Text as it may stand in HTML.
+/// Text that is escaped for HTML.
 struct HtmlEscaped<'a>(&'a str);
 
 impl std::fmt::Display for HtmlEscaped<'_> {
@@ -134,22 +109,24 @@ impl std::fmt::Display for HtmlEscaped<'_> {
 mod tests {
     use super::*;
 
+    const CGI: (&str, &str) = ("Status: ", "\r\n");
+
     fn page(detail: Option<&str>, head_only: bool) -> String {
         let page = Page { status: Status::BadGateway, request_id: "abc", detail, head_only };
-        String::from_utf8(page.render(ResponseFormat::Cgi)).unwrap()
+        String::from_utf8(page.render(CGI)).unwrap()
     }
 
     #[test]
-    fn the_length_of_the_body_is_the_length_that_is_announced() {
+    fn content_length_is_the_length_of_the_body() {
         let response = page(None, false);
-        let (head, body) = response.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("Status: 502 Bad Gateway\r\n"), "{head}");
-        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
+        let (headers, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(headers.starts_with("Status: 502 Bad Gateway\r\n"), "{headers}");
+        assert!(headers.ends_with(&format!("Content-Length: {}", body.len())), "{headers}");
         assert!(body.contains("<h1>Bad Gateway</h1>"), "{body}");
     }
 
     #[test]
-    fn a_head_request_gets_the_head_alone() {
+    fn a_response_to_head_has_no_body() {
         assert!(page(None, true).ends_with("\r\n\r\n"));
     }
 
@@ -168,7 +145,7 @@ mod tests {
             head_only: true,
         };
         assert!(
-            page.render(ResponseFormat::NonParsed)
+            page.render(("HTTP/1.1 ", "\r\nConnection: close\r\n"))
                 .starts_with(b"HTTP/1.1 504 Gateway Timeout\r\nConnection: close\r\n")
         );
     }

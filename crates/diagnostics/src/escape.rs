@@ -1,9 +1,9 @@
-//! Text from outside as a log or a terminal may show it: each character is seen, and none does
-//! anything.
+//! Escapes text from outside for logs and terminals: every character is visible, and none has an
+//! effect.
 //!
-//! Control characters move cursors and end lines, the bidirectional ones show a line in another
-//! order than the one it is stored in, and those without width hide a difference. All of them are
-//! written as Rust writes them: `\n`, `\u{1b}`, `\u{202e}`.
+//! Control characters move the cursor and end lines, bidirectional ones change the order in which a
+//! line is displayed, and characters without width hide a difference. All are written as escapes of
+//! Rust: `\n`, `\u{1b}`, `\u{202e}`.
 
 use std::{
     borrow::Cow,
@@ -12,8 +12,8 @@ use std::{
     },
 };
 
-/// Is `character` unseen, or does it change how the characters around it are shown? A space is
-/// seen, and a tab is counted as one.
+/// Is `character` invisible, or does it change how the characters around it are displayed? Spaces
+/// and tabs are visible.
 pub fn is_hidden(character: char) -> bool {
     match character {
         '\t' | ' '..='~' => false,
@@ -21,7 +21,7 @@ pub fn is_hidden(character: char) -> bool {
         // vowel separators.
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}'
         // Without width; marks, embeddings and overrides of direction; separators of lines and
-        // paragraphs; operators that are not seen; isolates of direction.
+        // paragraphs; invisible operators; isolates of direction.
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         // Hangul filler, byte order mark, interlinear annotations, tags.
         | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
@@ -29,7 +29,7 @@ pub fn is_hidden(character: char) -> bool {
     }
 }
 
-/// Text whose hidden characters are written as escapes.
+/// Displays text with its hidden characters as escapes.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -49,7 +49,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// `bytes` as text: those that are no UTF-8 are written as `\xff`.
+/// Converts `bytes` to text; bytes that are not UTF-8 become `\xff`.
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -65,8 +65,14 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Lines from outside, each of which stays one; what is no UTF-8 and what is hidden is written as
+/// Converts `bytes` to text on one line; bytes that are not UTF-8 and hidden characters become
 /// escapes.
+pub fn visible(bytes: &[u8]) -> String {
+    Escaped(&text(bytes)).to_string()
+}
+
+/// Converts lines of `bytes` to text, and keeps the line ends; bytes that are not UTF-8 and hidden
+/// characters become escapes.
 pub fn lines(bytes: &[u8]) -> String {
     let text = text(bytes);
     let mut shown = String::with_capacity(text.len());
@@ -78,8 +84,8 @@ pub fn lines(bytes: &[u8]) -> String {
     shown
 }
 
-/// A text of JSON with the same meaning, whose hidden characters are written as JSON writes them.
-/// Outside of its strings it has none but spaces and line ends.
+/// Returns JSON with the same meaning, whose hidden characters are escapes of JSON. Outside of
+/// strings, `text` has no hidden characters but spaces and line ends.
 pub fn json(text: String) -> String {
     let is_hidden = |character: char| character != '\n' && is_hidden(character);
     if !text.contains(is_hidden) {
@@ -104,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_seen_stays_as_it_is() {
+    fn visible_characters_stay_as_they_are() {
         let text = "a\tb é 日本語 🙂 \\n ~ שלום";
         assert_eq!(Escaped(text).to_string(), text);
         assert_eq!(lines(text.as_bytes()), text);
@@ -112,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_an_escape() {
+    fn hidden_characters_become_escapes() {
         let hidden = "\n\r\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{200d}\u{200e}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\
                       \u{2069}\u{feff}\u{e0041}";
         for character in hidden.chars() {
@@ -122,8 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_seen() {
+    fn bytes_that_are_not_text_become_escapes() {
         assert_eq!(text(b"/a\xffb\xc3"), "/a\\xffb\\xc3");
+        assert_eq!(visible(b"/\x1b[2J\r\n\xff"), "/\\u{1b}[2J\\r\\n\\xff");
         assert_eq!(
             lines(b"one\x1b[31m\r\ntwo\xff\n\nthree"),
             "one\\u{1b}[31m\\r\ntwo\\xff\n\nthree"
@@ -131,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same() {
+    fn escaped_json_has_the_same_meaning() {
         let shown = json("{\"a\u{202e}\": [\"\u{9b}\u{e0041}\u{2028}\", \"\\n é\"]}\n".to_owned());
         assert_eq!(shown, "{\"a\\u202e\": [\"\\u009b\\udb40\\udc41\\u2028\", \"\\n é\"]}\n");
     }

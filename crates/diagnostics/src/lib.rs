@@ -1,9 +1,11 @@
-//! What gateway and engine say to people: log messages with their codes, error pages, request ids.
-//! Knows neither Python nor any transport.
+//! Everything that gateway and engine say to people: log messages with their codes, error pages,
+//! request ids. A leaf: knows neither Python, nor a transport, nor `wire`.
 
+pub mod code;
 pub mod error_log;
 pub mod error_page;
 pub mod escape;
 pub mod message;
 pub mod process_exit;
 pub mod request_id;
+pub mod shorten;

@@ -1,4 +1,4 @@
-//! The name of a request in the log and on error pages.
+//! Request ids, for the log and for error pages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,35 +6,35 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Is this the kind of word that Apache's `mod_unique_id` makes?
-pub fn is_one(word: &str) -> bool {
-    (8..=64).contains(&word.len())
-        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
+/// Is `text` a request id, of wsgate or of Apache's `mod_unique_id`?
+pub fn is_request_id(text: &str) -> bool {
+    (8..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@_-".contains(&byte))
 }
 
-/// A new one.
+/// Makes a request id.
 pub fn new() -> String {
     Ids::new().next()
 }
 
-/// New ones, for a process that needs many. Not to be shared with a child that is forked: each
-/// would give the same.
+/// A generator of request ids. A forked child needs its own: it would make the same ids as its
+/// parent.
 #[derive(Debug)]
 pub struct Ids(AtomicU64);
 
 impl Ids {
-    /// Ids that begin at random.
+    /// Makes a generator that begins at random.
     #[expect(clippy::new_without_default, reason = "no two are alike")]
     pub fn new() -> Self {
         let mut bytes = [0; 8];
-        // Without random numbers, which only a very old kernel withholds, requests are still told
-        // apart by their process ids.
+        // Without random numbers, which only a very old kernel withholds, process ids distinguish
+        // log messages.
         let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
         Self(AtomicU64::new(u64::from_ne_bytes(bytes)))
     }
 
-    /// The next. None comes twice: steps of an odd width meet every number before the first again,
-    /// and mixing keeps them apart.
+    /// Makes the next id. No id comes twice: steps of an odd width reach every number before the
+    /// first comes again, and mixing is reversible.
     pub fn next(&self) -> String {
         let mut id = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         // The finalizer of SplitMix64.
@@ -52,22 +52,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_id_is_one_and_no_two_are_the_same() {
-        assert!(is_one(&new()));
+    fn a_new_id_is_valid_and_no_two_are_the_same() {
+        assert!(is_request_id(&new()));
         assert_ne!(new(), new());
         let ids = Ids::new();
         let mut made: Vec<_> = (0..10_000).map(|_| ids.next()).collect();
-        assert!(made.iter().all(|id| id.len() == 16 && is_one(id)));
+        assert!(made.iter().all(|id| id.len() == 16 && is_request_id(id)));
         made.sort();
         made.dedup();
         assert_eq!(made.len(), 10_000);
     }
 
     #[test]
-    fn what_could_forge_a_line_is_none() {
-        for word in ["", "short", "with space in it", "line\nbreak-in-it", "<script>alert</script>"]
+    fn a_text_that_could_forge_a_log_line_is_not_an_id() {
+        for text in ["", "short", "with space in it", "line\nbreak-in-it", "<script>alert</script>"]
         {
-            assert!(!is_one(word), "{word}");
+            assert!(!is_request_id(text), "{text}");
         }
     }
 }

@@ -11,8 +11,9 @@ use std::{
 
 use pyo3::{prelude::*, types::PyDict};
 use wire::{
-    check::{Findings, Loaded, SideEffect},
+    check::{Findings, Loaded},
     launch::Launch,
+    message,
     report::Report,
 };
 
@@ -42,7 +43,7 @@ pub(crate) fn run(
     interruptible: Interruptible,
 ) -> PyResult<()> {
     let findings = findings(py, launch, reporter, interruptible)?;
-    write(findings.encode().map_err(io::Error::other), response, reporter);
+    write(message::encode(&findings).map_err(io::Error::other), response, reporter);
     Ok(())
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn trace(
 ) -> PyResult<()> {
     let (loaded, remains) = import_audit::audit(py, Tracing::Complete, || load(py, launch))?;
     drop(loaded);
-    write(SideEffect::encode(&remains).map_err(io::Error::other), response, reporter);
+    write(message::encode(&remains).map_err(io::Error::other), response, reporter);
     Ok(())
 }
 
@@ -69,7 +70,7 @@ fn load<'py>(py: Python<'py>, launch: &Launch) -> Result<App<'py>, Failure> {
         &loaded.application,
         launch,
         &setting,
-        &Log::new(&launch.request_id, &launch.request),
+        &Log::new(&launch.request.id, &launch.request.line),
     );
     Ok(loaded)
 }
@@ -86,7 +87,7 @@ fn setting(launch: &Launch) -> Setting {
         multiprocess: true,
         run_once: true,
         debug: true,
-        timeout_seconds: launch.timeout_seconds,
+        timeout_seconds: launch.request.timeout_seconds,
         socket_timeout_seconds: 0,
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use wire::report::{Report, StopReason};
+use wire::{
+    message::PACKET_BYTES,
+    report::{Report, StopReason},
+};
 
 use crate::process::forks::{
     Descriptor, {self},
@@ -30,7 +33,10 @@ impl Reporter {
     /// Tells the gateway, and the caller whether that was possible: the application may have closed
     /// the socket.
     pub(crate) fn try_send(&self, report: &Report) -> bool {
-        !forks::is_child() && send(&self.socket, &report.encode(), SendFlags::NOSIGNAL).is_ok()
+        !forks::is_child()
+            && report
+                .encode()
+                .is_ok_and(|packet| send(&self.socket, &packet, SendFlags::NOSIGNAL).is_ok())
     }
 
     /// The socket, which ends with the gateway.
@@ -40,7 +46,7 @@ impl Reporter {
 
     /// Why the gateway wants the request to end, if it has said so.
     pub(crate) fn stop(&self) -> Option<StopReason> {
-        let mut packet = [0; 16];
+        let mut packet = [0; PACKET_BYTES];
         let (length, _) = recv(&self.socket, &mut packet[..], RecvFlags::DONTWAIT).ok()?;
         StopReason::decode(&packet[..length])
     }

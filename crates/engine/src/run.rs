@@ -1,7 +1,7 @@
 //! The life of one python process: taken over from the gateway, made ready, put to its work, left.
 
 use std::{
-    io::Read as _,
+    mem::ManuallyDrop,
     os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     sync::{Arc, Mutex},
     time::Duration,
@@ -20,6 +20,9 @@ use rustix::{
 use wire::{
     connection_queue::ConnectionQueue,
     launch::{EXIT_TIMEOUT_SECONDS, Launch, Service, Work},
+    message::{
+        DecodeError, {self},
+    },
     report::{EXIT_DESCRIPTORS_LOST, Report},
 };
 
@@ -59,18 +62,18 @@ pub(crate) struct Prepared {
     handed: Mutex<Option<Handed>>,
 }
 
-/// Reads the launch frame from the descriptor `launch` and takes over the descriptors that it
+/// Reads the launch message from the descriptor `launch` and takes over the descriptors that it
 /// names.
 #[pyfunction]
 pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     forks::watch(py)?;
     // SAFETY: the gateway opened this descriptor for this process alone and passed its number to
     // this call.
-    let mut file = std::fs::File::from(unsafe { own(launch) }?.into_owned());
-    let mut frame = Vec::new();
-    file.read_to_end(&mut frame)?;
-    let launch = Launch::decode(&frame).map_err(|bad| PyImportError::new_err(bad.to_string()))?;
-    // SAFETY: as above; the frame names different descriptors, each once.
+    let file = unsafe { own(launch) }?;
+    // If this fails, the bootstrap reads the header: the file stays open then.
+    let file = ManuallyDrop::new(file);
+    let launch: Launch = message::decode(&message::read_file(&*file)?).map_err(import_error)?;
+    // SAFETY: as above; the message names different descriptors, each once.
     let channel = unsafe { own(launch.report_fd)? };
     // SAFETY: as above.
     let lifeline = launch.gateway_pipe_fd.map(|number| unsafe { own(number) }).transpose()?;
@@ -78,7 +81,19 @@ pub(crate) fn prepare(py: Python<'_>, launch: i32) -> PyResult<Prepared> {
     let task = unsafe { Task::take_over(&launch.work) }?;
     // SAFETY: as above.
     unsafe { take_over_logs(&launch.work, &task) }?;
+    drop(ManuallyDrop::into_inner(file));
     Ok(Prepared { handed: Mutex::new(Some(Handed { launch, channel, lifeline, task })) })
+}
+
+/// The reason why a launch message cannot be used.
+fn import_error(error: DecodeError) -> PyErr {
+    PyImportError::new_err(match error {
+        DecodeError::OtherBuild(other) => {
+            let build = wire::build();
+            format!("the gateway is of build `{other}`, this engine of build `{build}`")
+        }
+        other => format!("the launch message cannot be read: {other}"),
+    })
 }
 
 impl Task {
@@ -245,8 +260,11 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
     if matches!(launch.work, Work::Template(_)) {
         return None;
     }
-    let seconds =
-        if launch.timeout_seconds > 0 { launch.timeout_seconds } else { EXIT_TIMEOUT_SECONDS };
+    let seconds = if launch.request.timeout_seconds > 0 {
+        launch.request.timeout_seconds
+    } else {
+        EXIT_TIMEOUT_SECONDS
+    };
     let entry = LogMessage::error(
         Code::ExitTimedOut,
         format!("the process has not exited {seconds} s after its last request, and was ended"),
@@ -255,9 +273,9 @@ fn limit_of_exit(launch: &Launch) -> Option<process::Limit> {
         "a thread, an exit handler, `__del__` or an extension module does not return; data may not \
          be written",
     );
-    let message = Log::new(&launch.request_id, &launch.request).text(&entry);
+    let message = Log::new(&launch.request.id, &launch.request.line).text(&entry);
     // Work that threads do after the response has no limit by itself.
-    let counts_threads = launch.timeout_seconds > 0;
+    let counts_threads = launch.request.timeout_seconds > 0;
     Some(process::Limit { time: Duration::from_secs(seconds), message, counts_threads })
 }
 

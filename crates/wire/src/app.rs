@@ -1,4 +1,4 @@
-//! `APP`: the words that name a WSGI application.
+//! `APP`: the argument that names a WSGI application.
 //!
 //! `path/to/file.wsgi[:callable]`, `package.module[:callable]`, or either with `:factory()`.
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 /// A parsed `APP`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
-    /// Where the code stands.
+    /// The file or module with the code.
     pub source: Source,
-    /// What in it is the application; without it `application`, then `app`.
+    /// Name of the application in the source. Without a name: `application`, then `app`.
     pub callable: Option<String>,
-    /// The callable is a factory: it is called once, without arguments, and returns the
+    /// The callable is a factory: the engine calls it once, without arguments, and it returns the
     /// application.
     pub factory: bool,
 }
 
-/// Where the code of an application stands.
+/// The file or module with the code of an application.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// A file, by its path as bytes.
@@ -28,23 +28,20 @@ pub enum Source {
 }
 
 impl App {
-    /// An application in the file at `path`, whatever the path looks like: a colon in it is part of
-    /// the name.
+    /// The application in the file at `path`. A colon in the path is part of the name.
     pub fn in_file(path: impl Into<Vec<u8>>) -> Self {
         Self { source: Source::File(path.into()), callable: None, factory: false }
     }
-}
 
-impl App {
-    /// Reads the word `word`. `site.wsgi` may be a file and `site.wsgi` may be a module: it is the
-    /// file if `is_file` says that there is one.
+    /// Parses the argument `argument`. `site.wsgi` may name a file or a module: it names the file if
+    /// `is_file` returns true.
     ///
     /// # Errors
-    /// If the word names nothing, or something that can be no callable.
-    pub fn parse(word: &str, is_file: impl Fn(&str) -> bool) -> Result<Self, BadApp> {
-        let (source, callable) = match word.rsplit_once(':') {
+    /// If the argument names no source, or a callable that cannot exist.
+    pub fn parse(argument: &str, is_file: impl Fn(&str) -> bool) -> Result<Self, BadApp> {
+        let (source, callable) = match argument.rsplit_once(':') {
             Some((source, callable)) if !callable.contains('/') => (source, Some(callable)),
-            _ => (word, None),
+            _ => (argument, None),
         };
         if source.is_empty() {
             return Err(BadApp::Empty);
@@ -77,7 +74,7 @@ impl App {
 impl fmt::Display for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::File(path) => f.write_str(&diagnostics::escape::text(path))?,
+            Source::File(path) => write_path(path, f)?,
             Source::Module(name) => f.write_str(name)?,
         }
         if let Some(callable) = &self.callable {
@@ -90,12 +87,23 @@ impl fmt::Display for App {
     }
 }
 
-/// Why a word is no `APP`.
+/// Writes a path; bytes that are not UTF-8 as `\xff`.
+fn write_path(path: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for chunk in path.utf8_chunks() {
+        f.write_str(chunk.valid())?;
+        for byte in chunk.invalid() {
+            write!(f, "\\x{byte:02x}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Why an argument is not an `APP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadApp {
-    /// Nothing stands before the colon, or nothing at all.
+    /// The argument, or the part before the colon, is empty.
     Empty,
-    /// What stands after the colon is no Python name.
+    /// The part after the colon is not a Python name.
     Callable(String),
 }
 
@@ -103,25 +111,26 @@ impl fmt::Display for BadApp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("no file or module is named"),
-            Self::Callable(name) => write!(f, "`{name}` is no name of a Python callable"),
+            Self::Callable(name) => write!(f, "`{name}` is not a name of a Python callable"),
         }
     }
 }
 
 impl std::error::Error for BadApp {}
 
-/// Python identifiers may hold any letters; only what can certainly be none is refused here.
-fn is_identifier(word: &str) -> bool {
-    word.chars().next().is_some_and(|first| first.is_alphabetic() || first == '_')
-        && word.chars().all(|character| character.is_alphanumeric() || character == '_')
+/// Can `name` be a Python identifier? Identifiers may have letters of all languages, so only names
+/// that certainly are not identifiers are refused.
+fn is_identifier(name: &str) -> bool {
+    name.chars().next().is_some_and(|first| first.is_alphabetic() || first == '_')
+        && name.chars().all(|character| character.is_alphanumeric() || character == '_')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(word: &str) -> (Source, Option<String>, bool) {
-        let app = App::parse(word, |name| name == "hello.wsgi" || name == "site.py").unwrap();
+    fn parsed(argument: &str) -> (Source, Option<String>, bool) {
+        let app = App::parse(argument, |name| name == "hello.wsgi" || name == "site.py").unwrap();
         (app.source, app.callable, app.factory)
     }
 
@@ -161,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_refused_with_its_reason() {
-        let refused = |word| App::parse(word, |_| true).unwrap_err();
+    fn a_bad_argument_is_refused_with_its_reason() {
+        let refused = |argument| App::parse(argument, |_| true).unwrap_err();
         assert_eq!(refused(""), BadApp::Empty);
         assert_eq!(refused(":app"), BadApp::Empty);
         assert_eq!(refused("a.wsgi:1x"), BadApp::Callable("1x".into()));
@@ -172,8 +181,9 @@ mod tests {
 
     #[test]
     fn an_app_is_displayed_as_it_was_written() {
-        for word in ["a.wsgi", "/x/a.wsgi:app", "pkg.mod:make()"] {
-            assert_eq!(App::parse(word, |_| false).unwrap().to_string(), word);
+        for argument in ["a.wsgi", "/x/a.wsgi:app", "pkg.mod:make()"] {
+            assert_eq!(App::parse(argument, |_| false).unwrap().to_string(), argument);
         }
+        assert_eq!(App::in_file(b"/a\xffb\xc3".as_slice()).to_string(), "/a\\xffb\\xc3");
     }
 }

@@ -1,12 +1,15 @@
-//! What the engine found when it was asked to check an application.
+//! Findings of the engine about an application that it was asked to check.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::{App, Source};
+use crate::{
+    app::{App, Source},
+    message::{Kind, Message},
+};
 
-/// Findings about one application, as the interpreter that would serve it sees it.
+/// Findings about an application, in the interpreter that would serve it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     /// Version of the interpreter, such as `3.11.2`.
@@ -15,13 +18,13 @@ pub struct Findings {
     pub executable: String,
     /// `sys.prefix`: the virtualenv, if one is active.
     pub prefix: String,
-    /// Is a virtualenv active?
+    /// A virtualenv is active.
     pub in_venv: bool,
     /// `sys.path` as the application saw it.
     pub sys_path: Vec<String>,
     /// How long loading took.
     pub import_time: Duration,
-    /// What was found, or the entry that says why not.
+    /// The loaded application, or the log message that says why it cannot be loaded.
     pub loaded: Result<Loaded, String>,
 }
 
@@ -30,20 +33,20 @@ pub struct Findings {
 pub struct Loaded {
     /// Name under which the callable was found.
     pub callable: String,
-    /// Its type, as Python names it.
+    /// Type of the callable, as Python names it.
     pub kind: String,
-    /// Files of the modules that were loaded, as bytes.
+    /// Files of the loaded modules, as bytes.
     pub files: Vec<Vec<u8>>,
-    /// Status of the first request under `wsgiref.validate`, or the entry that says what went
-    /// wrong.
+    /// Status of the first request under `wsgiref.validate`, or the log message that says why it
+    /// failed.
     pub first_request: Result<String, String>,
-    /// Why `wsgiref.validate` was not asked, if it was not.
+    /// Why the first request was made without `wsgiref.validate`, if it was.
     pub not_validated: Option<String>,
-    /// How long that request took.
+    /// How long the first request took.
     pub request_time: Duration,
-    /// Threads that were running after loading, beside the main one.
+    /// Threads that were running after loading, besides the main thread.
     pub threads: usize,
-    /// What loading left open or running; which code did it is not known.
+    /// What loading left open or running, without the code that caused it.
     pub side_effects: Vec<SideEffect>,
     /// Random number generators in globals of modules, such as ``module `app.db` holds a
     /// `random.Random` as `rng` ``.
@@ -53,80 +56,72 @@ pub struct Loaded {
 /// Something that loading an application left open or running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SideEffect {
-    /// What was done, such as `started 2 threads`.
+    /// What the code did, such as `started 2 threads`.
     pub what: String,
-    /// Are these threads? They are missing in forked processes; everything else is shared by them.
+    /// The side effect is threads. Forked processes lack threads, and share everything else.
     pub is_threads: bool,
     /// Which processes may have it.
     pub sharing: Sharing,
-    /// The code that did it, if that is known.
+    /// The code that caused it, if that is known.
     pub origin: Option<CodeLocation>,
 }
 
-/// Which processes may have what an import left open or running; the strictest comes last.
+/// Which processes may have what loading left open or running; the strictest comes last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Sharing {
-    /// Processes that are forked from the one that has loaded the application may share it.
+    /// Processes forked after loading may share it.
     Forked,
-    /// Each process needs its own, so each loads the application by itself.
+    /// Each process needs its own, so each loads the application.
     EachProcess,
-    /// One process at a time may have it: a second one fails to load the application, or destroys
-    /// its data.
+    /// Only one process at a time may have it: a second process fails to load the application, or
+    /// destroys its data.
     OneProcess,
 }
 
 impl Sharing {
-    /// What all of `remains` allow together.
+    /// The strictest sharing of `side_effects`.
     pub fn of(side_effects: &[SideEffect]) -> Self {
-        side_effects.iter().map(|one| one.sharing).max().unwrap_or(Self::Forked)
+        side_effects.iter().map(|side_effect| side_effect.sharing).max().unwrap_or(Self::Forked)
     }
 }
 
-/// A place in Python code.
+/// A line of Python code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeLocation {
     /// Name of the module.
     pub module: String,
-    /// Its file, as bytes.
+    /// File of the module, as bytes.
     pub file: Vec<u8>,
-    /// The line, from 1.
+    /// Number of the line, from 1.
     pub line: u32,
-    /// Module of the installed package that was called there and did it.
+    /// Module of the installed package that the line called, if the package caused the side effect.
     pub through: Option<String>,
 }
 
+impl Message for Findings {
+    const KIND: Kind = Kind::Findings;
+}
+
+impl Message for Vec<SideEffect> {
+    const KIND: Kind = Kind::SideEffects;
+}
+
 impl SideEffect {
-    /// A sentence that names the code in words that an author of `app` knows.
+    /// A sentence that names the code in words that the author of `app` knows.
     pub fn sentence(&self, app: &App) -> String {
         match &self.origin {
             None => format!("unknown code {}", self.what),
-            Some(origin) => format!("{} {}", origin.place(app), self.what),
+            Some(origin) => format!("{} {}", origin.describe(app), self.what),
         }
-    }
-
-    /// All of them as bytes.
-    ///
-    /// # Errors
-    /// As for [`Findings::encode`].
-    pub fn encode(all: &[Self]) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_allocvec(all)
-    }
-
-    /// Reads them back.
-    ///
-    /// # Errors
-    /// If the bytes are cut or damaged.
-    pub fn decode(bytes: &[u8]) -> Result<Vec<Self>, postcard::Error> {
-        postcard::from_bytes(bytes)
     }
 }
 
 impl CodeLocation {
-    /// Module, line, and the package that was called there.
-    fn place(&self, app: &App) -> String {
+    /// Module, line, and the package that the line called.
+    fn describe(&self, app: &App) -> String {
         let is_script = matches!(&app.source, Source::File(script) if *script == self.file);
         let file = Path::new(OsStr::from_bytes(&self.file)).file_name();
-        // The name of a script as a module is made up by the engine.
+        // The engine makes up the module name of a script.
         let name = file
             .filter(|_| is_script)
             .map_or_else(|| self.module.clone().into(), OsStr::to_string_lossy);
@@ -139,20 +134,42 @@ impl CodeLocation {
     }
 }
 
-impl Findings {
-    /// The findings as bytes.
-    ///
-    /// # Errors
-    /// If the encoder refuses a value; none of the types here can bring that about.
-    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_allocvec(self)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(through: Option<&str>) -> SideEffect {
+        SideEffect {
+            what: "opened a file".into(),
+            is_threads: false,
+            sharing: Sharing::EachProcess,
+            origin: Some(CodeLocation {
+                module: "__wsgate__".into(),
+                file: b"/srv/site.wsgi".to_vec(),
+                line: 7,
+                through: through.map(str::to_owned),
+            }),
+        }
     }
 
-    /// Reads findings back.
-    ///
-    /// # Errors
-    /// If the bytes are cut or damaged.
-    pub fn decode(bytes: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(bytes)
+    #[test]
+    fn a_sentence_names_a_script_by_its_file() {
+        let app = App::in_file("/srv/site.wsgi");
+        let side_effect = location(None);
+        assert_eq!(side_effect.sentence(&app), "module `site.wsgi` (line 7) opened a file");
+        let other = App::in_file("/srv/other.wsgi");
+        assert_eq!(
+            location(Some("b")).sentence(&other),
+            "module `__wsgate__` (line 7), through `b`, opened a file"
+        );
+        let unknown = SideEffect { origin: None, ..side_effect };
+        assert_eq!(unknown.sentence(&app), "unknown code opened a file");
+    }
+
+    #[test]
+    fn the_strictest_sharing_counts() {
+        let one = SideEffect { sharing: Sharing::OneProcess, ..location(None) };
+        assert_eq!(Sharing::of(&[]), Sharing::Forked);
+        assert_eq!(Sharing::of(&[one, location(None)]), Sharing::OneProcess);
     }
 }

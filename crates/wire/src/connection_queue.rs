@@ -1,33 +1,36 @@
-//! The socket over which the workers of a pool give each other connections: a queue that the next
-//! worker with time takes from.
+//! The queue of connections between the workers of a pool: a busy worker pushes a keep-alive
+//! connection, and the next idle worker pops it.
 //!
-//! The supervisor makes it once, and all processes of the pool have both ends. Each connection is
-//! one byte with one descriptor. It is a stream, since the kernel lets a socket of datagrams hold
-//! very few (`net.unix.max_dgram_qlen`).
+//! The supervisor creates one socket pair, and all processes of the pool have both ends. The pair
+//! is a stream, because the kernel lets a datagram socket hold very few messages
+//! (`net.unix.max_dgram_qlen`). Each connection is one byte with one descriptor. A message of one
+//! byte has no header: a longer one could be read in part, and bytes that a child of the
+//! application wrote would then shift all that follow. Nor does it need one, since all processes of
+//! a pool are of one build.
 
 use std::{
-    io::{
-        IoSlice, IoSliceMut, {self},
-    },
-    mem::MaybeUninit,
+    io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, recvmsg, send, sendmsg,
-        shutdown, socketpair, sockopt,
+        AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
+        sockopt,
     },
 };
 use serde::{Deserialize, Serialize};
 
-/// Room that is asked for, in the kernel's way of counting. It grants what `net.core.wmem_max`
-/// allows: by default some hundreds of connections.
-const ROOM: usize = 4 << 20;
+use crate::descriptors::{
+    ReceiveError, {self},
+};
 
-/// Both ends of the socket.
+/// Send buffer that is asked for, in bytes. The kernel grants up to `net.core.wmem_max`, by default
+/// enough for some hundred connections.
+const SEND_BUFFER_BYTES: usize = 4 << 20;
+
+/// Both ends of the queue.
 #[derive(Debug)]
 pub struct ConnectionQueue<D = OwnedFd> {
     push_end: D,
@@ -37,67 +40,48 @@ pub struct ConnectionQueue<D = OwnedFd> {
 /// Numbers of the descriptors of both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueFds {
-    /// Connections go in here.
+    /// The end that connections are pushed to.
     pub push_fd: i32,
-    /// And come out here.
+    /// The end that connections are popped from.
     pub pop_fd: i32,
 }
 
-/// What a worker knows of a connection that it gives away.
+/// What a worker knows of a connection that it pushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionHistory {
-    /// It was opened a moment ago, and its first request is on its way.
+    /// The connection was accepted a moment ago, and its first request is on its way.
     New,
-    /// Nothing has ever come on it.
+    /// No byte has ever been received on the connection.
     Unused,
-    /// Something has been received on it.
+    /// At least one byte has been received on the connection.
     Used,
 }
 
-/// A connection that a worker has given away.
+/// A connection that was popped.
 #[derive(Debug)]
 pub struct QueuedConnection {
     /// The connection.
     pub socket: OwnedFd,
-    /// What is known of it.
+    /// What the worker that pushed the connection knew of it.
     pub history: ConnectionHistory,
 }
 
-impl ConnectionHistory {
-    /// The byte that it is sent as.
-    fn byte(self) -> u8 {
-        match self {
-            Self::New => b'f',
-            Self::Unused => b's',
-            Self::Used => b'h',
-        }
-    }
-
-    /// What `byte` stands for. Nobody sends others.
-    fn from_byte(byte: u8) -> Self {
-        [Self::New, Self::Unused]
-            .into_iter()
-            .find(|history| history.byte() == byte)
-            .unwrap_or(Self::Used)
-    }
-}
-
 impl ConnectionQueue {
-    /// A new one.
+    /// Creates an empty queue.
     ///
     /// # Errors
     /// If descriptors or memory are short.
     pub fn create() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (push_end, pop_end) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        // Without it there is less room.
-        let _ = sockopt::set_socket_send_buffer_size(&push_end, ROOM);
+        // If the kernel refuses, the queue holds fewer connections.
+        let _ = sockopt::set_socket_send_buffer_size(&push_end, SEND_BUFFER_BYTES);
         Ok(Self { push_end, pop_end })
     }
 }
 
 impl<D: AsFd> ConnectionQueue<D> {
-    /// The one that has these ends.
+    /// The queue whose ends these are.
     pub fn from_ends(push_end: D, pop_end: D) -> Self {
         Self { push_end, pop_end }
     }
@@ -107,83 +91,84 @@ impl<D: AsFd> ConnectionQueue<D> {
         [self.push_end.as_fd(), self.pop_end.as_fd()]
     }
 
-    /// Their numbers.
+    /// Numbers of both descriptors.
     pub fn fds(&self) -> QueueFds {
-        QueueFds {
-            push_fd: self.push_end.as_fd().as_raw_fd(),
-            pop_fd: self.pop_end.as_fd().as_raw_fd(),
-        }
+        let [push_end, pop_end] = self.descriptors();
+        QueueFds { push_fd: push_end.as_raw_fd(), pop_fd: pop_end.as_raw_fd() }
     }
 
-    /// Writable when there is room.
+    /// The end that is writable while the queue is not full.
     pub fn push_end(&self) -> BorrowedFd<'_> {
         self.push_end.as_fd()
     }
 
-    /// Readable when a connection can be taken, or none will come any more.
+    /// The end that is readable while the queue holds a connection, or after
+    /// [`ConnectionQueue::close`].
     pub fn pop_end(&self) -> BorrowedFd<'_> {
         self.pop_end.as_fd()
     }
 
-    /// Gives a connection away. The caller closes its own descriptor of it. Never waits.
+    /// Pushes a connection, without waiting. The caller then closes its own descriptor.
     ///
     /// # Errors
-    /// `AGAIN` if there is no room, `TOOMANYREFS` if this user has too many descriptors under way,
-    /// `PIPE` after [`ConnectionQueue::close`].
-    pub fn push(
-        &self,
-        connection: BorrowedFd<'_>,
-        history: ConnectionHistory,
-    ) -> Result<(), Errno> {
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut room);
-        let descriptors = [connection];
-        control.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let byte = [history.byte()];
-        sendmsg(
-            &self.push_end,
-            &[IoSlice::new(&byte)],
-            &mut control,
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        )?;
-        Ok(())
+    /// `AGAIN` if the queue is full, `TOOMANYREFS` if too many descriptors of this user are in
+    /// flight, `PIPE` after [`ConnectionQueue::close`].
+    pub fn push(&self, socket: BorrowedFd<'_>, history: ConnectionHistory) -> Result<(), Errno> {
+        descriptors::send(&self.push_end, &[history.to_byte()], &[socket])
     }
 
-    /// Takes the connection that has waited longest; none if it is over. Never waits.
+    /// Pops the connection that was pushed first, without waiting. `None` if the queue is closed
+    /// and empty.
     ///
     /// # Errors
-    /// `AGAIN` if there is none; `MFILE` if this process had no descriptor free for the one that
-    /// came, which is closed then.
+    /// `AGAIN` if the queue is empty; `MFILE` if this process may not open another descriptor, or
+    /// if the next message in the queue was not a connection. That connection or message is lost.
     pub fn pop(&self) -> Result<Option<QueuedConnection>, Errno> {
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut room);
         let mut byte = [0];
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let received =
-            recvmsg(&self.pop_end, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
-        let descriptor = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        match (received.bytes, descriptor) {
-            (0, _) => Ok(None),
-            (_, Some(socket)) => Ok(Some(QueuedConnection {
-                socket,
-                history: ConnectionHistory::from_byte(byte[0]),
-            })),
-            (_, None) => Err(Errno::MFILE),
+        let received = match descriptors::receive(&self.pop_end, &mut byte) {
+            Ok(received) => received,
+            Err(ReceiveError::System(error)) => return Err(error),
+            Err(ReceiveError::MessageTruncated | ReceiveError::DescriptorsTruncated) => {
+                return Err(Errno::MFILE);
+            }
+        };
+        if received.length == 0 {
+            return Ok(None);
         }
+        let [socket] = <[OwnedFd; 1]>::try_from(received.descriptors).map_err(|_| Errno::MFILE)?;
+        Ok(Some(QueuedConnection { socket, history: ConnectionHistory::from_byte(byte[0]) }))
     }
 
-    /// Nothing more is given from now on. What was given before can still be taken.
+    /// Closes the queue: no connection can be pushed from now on, those in the queue can still be
+    /// popped.
     pub fn close(&self) {
-        // It can only have been done before.
+        // The only failure is that another process has closed the queue before.
         let _ = shutdown(&self.push_end, Shutdown::Write);
     }
 
-    /// Is nothing more to be given?
+    /// Has a process closed the queue?
     pub fn is_closed(&self) -> bool {
         send(&self.push_end, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) == Err(Errno::PIPE)
+    }
+}
+
+impl ConnectionHistory {
+    /// The byte that stands for this history in the queue.
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::New => b'n',
+            Self::Unused => b'0',
+            Self::Used => b'1',
+        }
+    }
+
+    /// The history that `byte` stands for. After an unknown byte nothing may be assumed, which is
+    /// the case of a connection that was used.
+    fn from_byte(byte: u8) -> Self {
+        [Self::New, Self::Unused]
+            .into_iter()
+            .find(|history| history.to_byte() == byte)
+            .unwrap_or(Self::Used)
     }
 }
 
@@ -197,48 +182,67 @@ mod tests {
         [ConnectionHistory::New, ConnectionHistory::Unused, ConnectionHistory::Used];
 
     #[test]
-    fn connections_come_out_in_the_order_in_which_they_went_in() {
-        let handover = ConnectionQueue::create().unwrap();
-        assert_eq!(handover.pop().unwrap_err(), Errno::AGAIN);
+    fn connections_are_popped_in_the_order_in_which_they_were_pushed() {
+        let queue = ConnectionQueue::create().unwrap();
+        assert_eq!(queue.pop().unwrap_err(), Errno::AGAIN);
         for number in 0..100_u8 {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             ours.write_all(&[number]).unwrap();
-            handover.push(theirs.as_fd(), HISTORIES[usize::from(number % 3)]).unwrap();
+            queue.push(theirs.as_fd(), HISTORIES[usize::from(number % 3)]).unwrap();
         }
         for number in 0..100_u8 {
-            let given = handover.pop().unwrap().unwrap();
+            let popped = queue.pop().unwrap().unwrap();
             let mut byte = [0];
-            rustix::io::read(&given.socket, &mut byte).unwrap();
-            assert_eq!((byte, given.history), ([number], HISTORIES[usize::from(number % 3)]));
+            rustix::io::read(&popped.socket, &mut byte).unwrap();
+            assert_eq!((byte, popped.history), ([number], HISTORIES[usize::from(number % 3)]));
         }
-        assert_eq!(handover.pop().unwrap_err(), Errno::AGAIN);
+        assert_eq!(queue.pop().unwrap_err(), Errno::AGAIN);
     }
 
     #[test]
-    fn when_it_is_full_it_says_so_and_loses_nothing() {
-        let handover = ConnectionQueue::create().unwrap();
+    fn a_full_queue_refuses_connections_and_loses_none() {
+        let queue = ConnectionQueue::create().unwrap();
         let (_ours, theirs) = UnixStream::pair().unwrap();
-        let mut given = 0;
-        while handover.push(theirs.as_fd(), ConnectionHistory::Used).is_ok() {
-            given += 1;
+        let mut pushed = 0;
+        while queue.push(theirs.as_fd(), ConnectionHistory::Used).is_ok() {
+            pushed += 1;
         }
-        assert!(given > 100, "{given}");
-        for _ in 0..given {
-            assert!(handover.pop().unwrap().is_some());
+        assert!(pushed > 100, "{pushed}");
+        for _ in 0..pushed {
+            assert!(queue.pop().unwrap().is_some());
         }
-        assert_eq!(handover.pop().unwrap_err(), Errno::AGAIN);
+        assert_eq!(queue.pop().unwrap_err(), Errno::AGAIN);
     }
 
     #[test]
-    fn at_its_end_what_was_given_before_is_still_there() {
-        let handover = ConnectionQueue::create().unwrap();
+    fn a_closed_queue_still_gives_what_was_pushed_before() {
+        let queue = ConnectionQueue::create().unwrap();
         let (_ours, theirs) = UnixStream::pair().unwrap();
-        handover.push(theirs.as_fd(), ConnectionHistory::Used).unwrap();
-        assert!(!handover.is_closed());
-        handover.close();
-        assert!(handover.is_closed());
-        assert_eq!(handover.push(theirs.as_fd(), ConnectionHistory::Used), Err(Errno::PIPE));
-        assert!(handover.pop().unwrap().is_some());
-        assert!(handover.pop().unwrap().is_none());
+        queue.push(theirs.as_fd(), ConnectionHistory::Used).unwrap();
+        assert!(!queue.is_closed());
+        queue.close();
+        assert!(queue.is_closed());
+        assert_eq!(queue.push(theirs.as_fd(), ConnectionHistory::Used), Err(Errno::PIPE));
+        assert!(queue.pop().unwrap().is_some());
+        assert!(queue.pop().unwrap().is_none());
+    }
+
+    #[test]
+    fn foreign_bytes_in_the_queue_cost_no_connection() {
+        let queue = ConnectionQueue::create().unwrap();
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        let foreign = b"not from wsgate";
+        rustix::io::write(queue.push_end(), foreign).unwrap();
+        queue.push(theirs.as_fd(), ConnectionHistory::New).unwrap();
+        descriptors::send(queue.push_end(), b"x", &[theirs.as_fd(); 2]).unwrap();
+        queue.push(theirs.as_fd(), ConnectionHistory::Unused).unwrap();
+        for _ in foreign {
+            assert_eq!(queue.pop().unwrap_err(), Errno::MFILE);
+        }
+        let history =
+            |popped: Result<Option<QueuedConnection>, Errno>| popped.unwrap().unwrap().history;
+        assert_eq!(history(queue.pop()), ConnectionHistory::New);
+        assert_eq!(queue.pop().unwrap_err(), Errno::MFILE);
+        assert_eq!(history(queue.pop()), ConnectionHistory::Unused);
     }
 }

@@ -1,71 +1,63 @@
-//! The launch frame: all that the engine must know before it can serve, written by the gateway into
-//! a descriptor that python inherits.
-
-use std::fmt;
+//! The launch message: everything the engine must know before it can serve. The gateway writes it
+//! to a file in memory that Python inherits.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, build, connection_queue, percent::encode_path, pool_logs::PoolLogs};
-use diagnostics::error_page::ResponseFormat;
+use crate::{
+    app::App,
+    connection_queue::QueueFds,
+    message::{Kind, Message},
+    percent::encode_path,
+    pool_logs::PoolLogs,
+    request::RequestMessage,
+};
 
-/// Seconds that exit handlers and finalisation may take where there is no `--timeout`.
+/// Seconds that exit handlers and finalisation may take if there is no `--timeout`.
 pub const EXIT_TIMEOUT_SECONDS: u64 = 30;
 
-/// First bytes of every launch frame; the name of the build follows, so that another build is
-/// recognised before its layout matters.
-const MAGIC: &[u8] = b"wsgate-launch ";
-
-/// What the engine is started for and with.
+/// The work of one Python process, and what it needs for that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// What is to be done.
+    /// The work.
     pub work: Work,
     /// The application.
     pub app: App,
-    /// Directories that go to the front of `sys.path`, in this order, as bytes.
+    /// Directories to put at the front of `sys.path`, in this order, as bytes.
     pub sys_path: Vec<Vec<u8>>,
-    /// Where `.pyc` files go when the user cannot write beside the sources (`sys.pycache_prefix`).
+    /// Where `.pyc` files go if the user cannot write beside the sources (`sys.pycache_prefix`).
     pub pycache_prefix: Option<Vec<u8>>,
-    /// The virtualenv that was chosen and the Python version that it says it was made by.
+    /// The virtualenv of the interpreter.
     pub venv: Option<Venv>,
-    /// May the client see tracebacks?
+    /// Tracebacks may be sent to the client.
     pub debug: bool,
-    /// Names the request in the log and on error pages.
-    pub request_id: String,
-    /// Method and target of the request, for the log.
-    pub request: String,
-    /// How the head of a response is written.
-    pub form: ResponseFormat,
-    /// Seconds the gateway grants the request, for the message when they are over; 0 is without
-    /// end.
-    pub timeout_seconds: u64,
-    /// What the application answers before anything is forked from the process that has loaded it.
+    /// The request, as for a process of a warm pool. In a pool: how log messages and error pages
+    /// that belong to no request of a client are marked.
+    pub request: RequestMessage,
+    /// The request that the application answers after loading, before workers are forked.
     pub warm_up: Option<WarmUp>,
     /// Where the application is mounted, if the web server does not say so.
     pub script_name: Option<String>,
-    /// Process that started python; when it is gone, nobody guards the request.
+    /// Process id of the gateway that started Python; after its exit no process guards the request.
     pub gateway_pid: i32,
-    /// Descriptor of the socket to the gateway: [`crate::report::Report`]s, or the orders and news
-    /// of [`crate::template`].
+    /// Descriptor of the socket to the gateway, for [`crate::report`] or [`crate::template`].
     pub report_fd: i32,
-    /// Descriptor of a pipe whose other end the gateway alone holds; a worker that has no gateway
-    /// has none.
+    /// Reading end of a pipe whose other end the kernel closes when the gateway exits. A worker
+    /// without a gateway has none.
     pub gateway_pipe_fd: Option<i32>,
 }
 
-/// A request that an application answers to warm up.
+/// A request that the application answers to warm up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WarmUp {
-    /// A path with its query, such as `/path?query`, or the same behind `http://HOST` or
-    /// `https://HOST`.
+    /// A path with its query, such as `/path?query`, or a full `http://` or `https://` URL.
     pub target: String,
-    /// How many seconds it may take.
+    /// Timeout in seconds.
     pub seconds: u64,
 }
 
 impl WarmUp {
-    /// Scheme, host with its port if one is named, and path with query. The path of a whole URL may
-    /// begin with that of the application, `script_name`, which is taken off.
+    /// Scheme, host with its port if there is one, and path with query. If the path of a full URL
+    /// begins with the mount of the application, `script_name`, that part is removed.
     pub fn parts(&self, script_name: &str) -> (&str, &str, &str) {
         let with_host = ["http", "https"].into_iter().find_map(|scheme| {
             let rest = self.target.strip_prefix(scheme)?.strip_prefix("://")?;
@@ -85,85 +77,86 @@ impl WarmUp {
     }
 }
 
-/// What the engine is started for.
+/// The work of a Python process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// Serve one CGI request whose variables are the process environment.
     Cgi(RequestFds),
-    /// The same, and report whether one process at a time may have what loading the application
-    /// leaves open.
+    /// As [`Work::Cgi`], and report whether loading the application leaves open what only one
+    /// process at a time may have.
     FirstCgi(RequestFds),
-    /// Load the application, try one request under `wsgiref.validate`, and write what was found as
-    /// the response.
+    /// Load the application, make one request under `wsgiref.validate`, and write the
+    /// [`crate::check::Findings`] as the response.
     Check(RequestFds),
-    /// Load the application slowly, and write as the response what that leaves behind and which
-    /// code did it.
+    /// Load the application under a tracer, and write the [`crate::check::SideEffect`]s with the
+    /// code that caused them as the response.
     Trace(RequestFds),
-    /// Fork a worker whenever the supervisor asks for one; before that, load the application if
-    /// [`Service::preload`] says so.
+    /// Be a template: fork a worker for each command of the supervisor. Load the application before
+    /// that if [`Service::preload`] says so.
     Template(Service),
     /// Be the only worker.
     Worker(Service),
 }
 
-/// Descriptors of one request.
+/// Descriptors of one request, as Python inherits them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestFds {
-    /// The request body is read from it.
+    /// The request body is read from this descriptor.
     pub body_fd: i32,
-    /// The response is written to it.
+    /// The response is written to this descriptor.
     pub response_fd: i32,
 }
 
-/// What every worker of a FastCGI pool does.
+/// Settings and descriptors of the workers of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Listening sockets, as descriptors.
+    /// Descriptors of the listening sockets.
     pub listeners: Vec<i32>,
     /// Requests that a worker serves at the same time.
     pub threads: u32,
-    /// Workers that the pool may have: whether other processes serve the application, too.
+    /// Most workers of the pool: with more than one, `wsgi.multiprocess` is true.
     pub workers: u32,
-    /// Requests after which a worker ends, or up to a tenth fewer; 0 is without end.
+    /// Requests after which a worker is replaced, less a jitter of up to a tenth; 0 is no limit.
     pub max_requests: u64,
-    /// Seconds after which a worker that has no supervisor ends, or up to a tenth fewer; 0 is
-    /// without end.
+    /// Seconds after which a worker without a supervisor exits, less a jitter of up to a tenth; 0
+    /// is no limit.
     pub max_age: u64,
-    /// Bytes of resident memory above which a worker is to be replaced; 0 is without limit.
+    /// Bytes of resident memory above which a worker is replaced; 0 is no limit.
     pub max_rss: u64,
-    /// Seconds in which the start of a request has to come; 0 is without end.
+    /// Timeout for the parameters of a request in seconds; 0 is no timeout.
     pub header_timeout_seconds: u64,
-    /// Seconds that a wait for the web server may take within a request; 0 is without end.
+    /// Timeout of each read from and write to the web server within a request in seconds; 0 is no
+    /// timeout.
     pub socket_timeout_seconds: u64,
-    /// Seconds after which a worker without a supervisor logs a request with its stacks; 0 is
+    /// Seconds after which a worker without a supervisor logs a slow request with its stacks; 0 is
     /// never.
     pub slow_seconds: u64,
-    /// Seconds that a worker without a supervisor has for its requests when it is asked to stop.
+    /// Seconds that a worker without a supervisor has to finish its requests after SIGTERM.
     pub drain_seconds: u64,
-    /// Connections that a worker holds.
+    /// Most connections that a worker keeps.
     pub connections: u32,
-    /// Descriptor of the pool's scoreboard; the line of a thread is the worker's slot times threads
-    /// plus its number.
+    /// Descriptor of the pool's scoreboard. A thread writes the line with the number of the
+    /// worker's slot times [`Service::threads`] plus its own number.
     pub scoreboard_fd: i32,
     /// Which process of the pool loads the application.
     pub preload: Preload,
-    /// The supervisor wants SIGHUP when the file of a module has changed. A worker without one
-    /// exits.
+    /// Watch the files of modules: a worker of a supervisor sends it SIGHUP when one changes, a
+    /// worker without a supervisor exits.
     pub reload: bool,
     /// Paths whose change makes a worker without a supervisor exit, as bytes.
     pub reload_on: Vec<Vec<u8>>,
-    /// What is logged where.
+    /// The logs of the pool.
     pub logs: PoolLogs,
-    /// Descriptor by which workers make the supervisor look at the scoreboard (`eventfd`); a worker
-    /// without one has no supervisor.
+    /// Descriptor by which workers wake the supervisor (eventfd(2)); a worker without a supervisor
+    /// has none.
     pub bell_fd: Option<i32>,
-    /// Descriptors of the socket over which workers give each other connections; a worker without a
-    /// supervisor has none.
-    pub connection_queue: Option<connection_queue::QueueFds>,
-    /// Listening sockets take requests of [`crate::warm_request`] in place of FastCGI, and each
-    /// worker serves one.
+    /// Descriptors of the queue of connections between workers; a worker without a supervisor has
+    /// none.
+    pub connection_queue: Option<QueueFds>,
+    /// The listening sockets take warm requests ([`crate::request`]) in place of FastCGI, and a
+    /// worker serves one request at a time.
     pub warm: bool,
-    /// With that, each worker serves one after the other.
+    /// A worker of a warm pool serves further requests after the first.
     pub resident: bool,
 }
 
@@ -172,8 +165,8 @@ pub struct Service {
 pub enum Preload {
     /// The template, unless that leaves open or running what forked processes must not share.
     Auto,
-    /// The template, which looks on while it loads the application and logs which code does what
-    /// [`Preload::Auto`] has found. No worker is forked from it.
+    /// The template, under a tracer that logs which code causes what [`Preload::Auto`] has found.
+    /// No worker is forked from it.
     Trace,
     /// The template. Workers share its memory.
     Yes,
@@ -190,101 +183,13 @@ pub struct Venv {
     pub version: Option<String>,
 }
 
-impl Launch {
-    /// The frame as bytes.
-    ///
-    /// # Errors
-    /// If the encoder refuses a value; none of the types here can bring that about.
-    pub fn encode(&self) -> Result<Vec<u8>, BadLaunch> {
-        let mut frame = [MAGIC, build().as_bytes(), b"\n"].concat();
-        frame.extend(postcard::to_allocvec(self).map_err(|_| BadLaunch::Layout)?);
-        Ok(frame)
-    }
-
-    /// Reads a frame back.
-    ///
-    /// # Errors
-    /// If the bytes are no launch frame, or one of another build.
-    pub fn decode(frame: &[u8]) -> Result<Self, BadLaunch> {
-        postcard::from_bytes(layout_of(MAGIC, frame)?).map_err(|_| BadLaunch::Layout)
-    }
+impl Message for Launch {
+    const KIND: Kind = Kind::Launch;
 }
-
-/// What follows in `frame` on `magic` and the name of this build.
-///
-/// # Errors
-/// If anything else stands there.
-pub(crate) fn layout_of<'a>(magic: &[u8], frame: &'a [u8]) -> Result<&'a [u8], BadLaunch> {
-    let rest = frame.strip_prefix(magic).ok_or(BadLaunch::NoFrame)?;
-    let end = rest.iter().position(|&byte| byte == b'\n').ok_or(BadLaunch::NoFrame)?;
-    let (of_frame, layout) = rest.split_at(end);
-    if of_frame != build().as_bytes() {
-        return Err(BadLaunch::OtherBuild(String::from_utf8_lossy(of_frame).into_owned()));
-    }
-    Ok(&layout[1..])
-}
-
-/// Why bytes are no launch frame for this build.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BadLaunch {
-    /// They do not begin as a launch frame does.
-    NoFrame,
-    /// The frame was written by the build named.
-    OtherBuild(String),
-    /// The right build, but not its layout.
-    Layout,
-}
-
-impl fmt::Display for BadLaunch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoFrame => f.write_str("the descriptor holds no launch frame"),
-            Self::OtherBuild(other) => {
-                write!(f, "the gateway is of build `{other}`, this engine of build `{}`", build())
-            }
-            Self::Layout => f.write_str("the launch frame is damaged"),
-        }
-    }
-}
-
-impl std::error::Error for BadLaunch {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn launch() -> Launch {
-        Launch {
-            work: Work::Cgi(RequestFds { body_fd: 3, response_fd: 4 }),
-            app: App::in_file("/srv/caf\u{e9}.wsgi"),
-            sys_path: vec![b"/srv/\xff".to_vec()],
-            pycache_prefix: None,
-            venv: Some(Venv { directory: b"/srv/venv".to_vec(), version: Some("3.11".into()) }),
-            debug: true,
-            request_id: "0123456789abcdef".into(),
-            request: "GET /".into(),
-            form: ResponseFormat::Cgi,
-            timeout_seconds: 30,
-            warm_up: Some(WarmUp { target: "/".into(), seconds: 30 }),
-            script_name: Some("/app".into()),
-            gateway_pid: 4711,
-            report_fd: 5,
-            gateway_pipe_fd: Some(6),
-        }
-    }
-
-    #[test]
-    fn a_frame_comes_back_as_it_went() {
-        assert_eq!(Launch::decode(&launch().encode().unwrap()), Ok(launch()));
-    }
-
-    #[test]
-    fn every_truncation_is_an_error_and_none_a_panic() {
-        let frame = launch().encode().unwrap();
-        for length in 0..frame.len() {
-            assert!(Launch::decode(&frame[..length]).is_err(), "{length} of {} bytes", frame.len());
-        }
-    }
 
     #[test]
     fn a_warm_up_request_is_for_localhost_unless_it_names_a_host() {
@@ -304,11 +209,5 @@ mod tests {
         ] {
             assert_eq!(WarmUp { target: target.into(), seconds: 1 }.parts("/a b").2, path);
         }
-    }
-
-    #[test]
-    fn another_build_is_named() {
-        let frame = b"wsgate-launch 0.0.9+feed\nrest";
-        assert_eq!(Launch::decode(frame), Err(BadLaunch::OtherBuild("0.0.9+feed".into())));
     }
 }

@@ -1,5 +1,5 @@
-//! Looks at the scoreboard for requests that take too long: for the supervisor of a pool, and in a
-//! worker that has none.
+//! Finds requests on the scoreboard that take too long: for the supervisor of a pool, and in a
+//! worker without a supervisor.
 
 use std::time::{Duration, Instant};
 
@@ -9,29 +9,28 @@ use crate::{
     running_clock,
     scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus},
 };
-use diagnostics::message::{Code, LogMessage};
 
-/// How long a request may take to end after its worker was told to interrupt it.
-const GRACE: Duration = Duration::from_secs(2);
+/// Time for a request to end after its worker was asked to interrupt it.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the worker then has to write its stacks.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Time for a worker to write its stacks after SIGABRT.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is to be done about a request.
+/// What to do about an overdue request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Say that it is slow, with the stacks.
+    /// Log that the request is slow, with the stacks of its worker.
     LogSlow,
-    /// Interrupt it.
+    /// Interrupt the request.
     Interrupt,
-    /// End the worker, which writes its stacks.
+    /// Abort the worker, which writes its stacks.
     Abort,
-    /// End the worker.
+    /// Kill the worker.
     Kill,
 }
 
 impl Action {
-    /// The signal that has a worker do it.
+    /// The signal that makes a worker take the action.
     pub fn signal(self) -> Signal {
         match self {
             Self::LogSlow => Signal::USR1,
@@ -40,130 +39,138 @@ impl Action {
             Self::Kill => Signal::KILL,
         }
     }
-
-    /// What the log is told of it, about the request in `reading`.
-    pub fn entry(self, reading: &ThreadStatus) -> Option<LogMessage> {
-        let ThreadStatus { request, pid, .. } = reading;
-        let seconds = reading.lasts().as_secs_f32();
-        match self {
-            Self::LogSlow => Some(
-                LogMessage::warning(
-                    Code::SlowRequest,
-                    format!(
-                        "the request `{request}` has been taking {seconds:.1} s in worker {pid}"
-                    ),
-                )
-                .hint("the stacks of the worker's threads follow, the innermost call first"),
-            ),
-            Self::Abort => Some(
-                LogMessage::error(
-                    Code::TimedOut,
-                    format!(
-                        "the request `{request}` could not be interrupted after {seconds:.1} s; \
-                         its worker is ended"
-                    ),
-                )
-                .hint(
-                    "the stacks follow; it waits in C code, or the application catches the \
-                     exception",
-                ),
-            ),
-            Self::Interrupt | Self::Kill => None,
-        }
-    }
 }
 
-/// Limits, and what was done already.
+/// The limits, and the actions already taken.
 pub struct OverdueWatch {
     slow: Option<Duration>,
     timeout: Option<Duration>,
-    lines: Vec<WatchedRequest>,
+    requests: Vec<WatchedRequest>,
 }
 
-/// The request that a line had when it was last looked at.
+/// The request that a line showed at the last look.
 #[derive(Clone, Copy, Debug, Default)]
 struct WatchedRequest {
     since: u64,
     served: u64,
     pid: i32,
-    /// How many of the actions were taken.
-    told: bool,
+    is_logged: bool,
+    /// How many of the steps after the timeout were taken.
     steps: usize,
 }
 
+impl WatchedRequest {
+    /// Does `status` show the same request?
+    fn is_in(&self, status: &ThreadStatus) -> bool {
+        (self.since, self.served, self.pid) == (status.since, status.served, status.pid)
+    }
+}
+
 impl OverdueWatch {
-    /// Watches `lines` lines.
+    /// Watches the first `lines` lines of a scoreboard for requests that take longer than `slow` or
+    /// `timeout`.
     pub fn new(slow: Option<Duration>, timeout: Option<Duration>, lines: usize) -> Self {
-        Self { slow, timeout, lines: vec![WatchedRequest::default(); lines] }
+        Self { slow, timeout, requests: vec![WatchedRequest::default(); lines] }
     }
 
-    /// What is due now.
+    /// Returns the actions that are due now, each once.
     pub fn look(&mut self, scoreboard: &Scoreboard) -> Vec<(Action, ThreadStatus)> {
         let mut due = Vec::new();
         if self.slow.is_none() && self.timeout.is_none() {
             return due;
         }
         let steps = self.steps();
-        for (number, seen) in self.lines.iter_mut().enumerate() {
-            let Some(reading) =
-                scoreboard.line(number).and_then(ScoreboardLine::read).filter(|read| read.busy)
-            else {
+        for (number, request) in self.requests.iter_mut().enumerate() {
+            let status = scoreboard.line(number).and_then(ScoreboardLine::read);
+            let Some(status) = status.filter(|status| status.busy) else {
                 continue;
             };
-            if (seen.since, seen.served, seen.pid) != (reading.since, reading.served, reading.pid) {
-                *seen = WatchedRequest {
-                    since: reading.since,
-                    served: reading.served,
-                    pid: reading.pid,
-                    told: false,
-                    steps: 0,
-                };
+            if !request.is_in(&status) {
+                let ThreadStatus { since, served, pid, .. } = status;
+                *request = WatchedRequest { since, served, pid, is_logged: false, steps: 0 };
             }
-            let lasts = reading.lasts();
-            if self.slow.is_some_and(|slow| lasts >= slow) && !seen.told {
-                seen.told = true;
-                due.push((Action::LogSlow, reading.clone()));
+            let elapsed = status.elapsed();
+            if self.slow.is_some_and(|slow| elapsed >= slow) && !request.is_logged {
+                request.is_logged = true;
+                due.push((Action::LogSlow, status.clone()));
             }
-            while let Some((after, action)) = steps.get(seen.steps)
-                && lasts >= *after
+            while let Some((after, action)) = steps.get(request.steps)
+                && elapsed >= *after
             {
-                seen.steps += 1;
-                due.push((*action, reading.clone()));
+                request.steps += 1;
+                due.push((*action, status.clone()));
             }
         }
         due
     }
 
-    /// When to look again, by the clock of [`running_clock`], if there is any limit.
+    /// When to look again, by the clock of [`running_clock`]; `None` without any limit.
     pub fn next_due(&self, scoreboard: &Scoreboard) -> Option<Instant> {
         if self.slow.is_none() && self.timeout.is_none() {
             return None;
         }
         let steps = self.steps();
-        let waits = self.lines.iter().enumerate().filter_map(|(number, seen)| {
-            let reading = scoreboard.line(number)?.read().filter(|reading| reading.busy);
-            let Some(reading) = reading else {
-                // A request may begin at any time, and has at least this long.
+        let waits = self.requests.iter().enumerate().filter_map(|(number, request)| {
+            let status = scoreboard.line(number)?.read().filter(|status| status.busy);
+            let Some(status) = status else {
+                // A request may begin at any time, and takes at least this long to be overdue.
                 return self.slow.iter().chain(&self.timeout).min().copied();
             };
-            let is_known =
-                (seen.since, seen.served, seen.pid) == (reading.since, reading.served, reading.pid);
-            let told = is_known && seen.told;
-            let step = steps.get(if is_known { seen.steps } else { 0 }).map(|(after, _)| *after);
-            let next = self.slow.filter(|_| !told).into_iter().chain(step).min()?;
-            Some(next.saturating_sub(reading.lasts()))
+            let is_known = request.is_in(&status);
+            let is_logged = is_known && request.is_logged;
+            let step = steps.get(if is_known { request.steps } else { 0 }).map(|(after, _)| *after);
+            let next = self.slow.filter(|_| !is_logged).into_iter().chain(step).min()?;
+            Some(next.saturating_sub(status.elapsed()))
         });
         waits.min().map(|wait| running_clock::instant() + wait)
     }
 
+    /// The actions after the timeout, and when each is due after the beginning of a request.
     fn steps(&self) -> Vec<(Duration, Action)> {
         let Some(timeout) = self.timeout else {
             return Vec::new();
         };
         vec![
             (timeout, Action::Interrupt),
-            (timeout + GRACE, Action::Abort),
-            (timeout + GRACE + LAST_WORDS, Action::Kill),
+            (timeout + INTERRUPT_TIMEOUT, Action::Abort),
+            (timeout + INTERRUPT_TIMEOUT + ABORT_TIMEOUT, Action::Kill),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actions(watch: &mut OverdueWatch, board: &Scoreboard) -> Vec<Action> {
+        watch.look(board).into_iter().map(|(action, _)| action).collect()
+    }
+
+    #[test]
+    fn each_action_is_due_once_for_each_request() {
+        let (board, _descriptor) = Scoreboard::create(1).unwrap();
+        let line = board.line(0).unwrap();
+        line.claim(4711, 0);
+        let mut watch = OverdueWatch::new(Some(Duration::ZERO), Some(Duration::ZERO), 1);
+        assert_eq!(actions(&mut watch, &board), []);
+        for _ in 0..2 {
+            line.begin("GET /");
+            assert_eq!(actions(&mut watch, &board), [Action::LogSlow, Action::Interrupt]);
+            assert_eq!(actions(&mut watch, &board), []);
+            let due = watch.next_due(&board).unwrap() - running_clock::instant();
+            assert!(due > Duration::ZERO && due <= INTERRUPT_TIMEOUT, "{due:?}");
+            line.end();
+            assert_eq!(actions(&mut watch, &board), []);
+        }
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_due() {
+        let (board, _descriptor) = Scoreboard::create(1).unwrap();
+        let mut watch = OverdueWatch::new(None, None, 1);
+        board.line(0).unwrap().claim(1, 0);
+        board.line(0).unwrap().begin("GET /");
+        assert_eq!(actions(&mut watch, &board), []);
+        assert_eq!(watch.next_due(&board), None);
     }
 }

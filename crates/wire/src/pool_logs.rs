@@ -1,4 +1,4 @@
-//! The log files of a pool: what they are, and how every process opens them.
+//! The log files of a pool: their settings, and how every process opens them.
 
 use std::{
     ffi::OsStr,
@@ -12,35 +12,35 @@ use std::{
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use serde::{Deserialize, Serialize};
 
-/// A log that a pool may keep in a file.
+/// A log that a pool may write to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogKind {
-    /// What goes wrong, and what applications print: standard error.
+    /// The error log: log messages, and what applications print to standard error.
     Error,
-    /// A line for each request.
+    /// The access log: a line for each request.
     Access,
 }
 
-/// What a pool writes where.
+/// Settings of the logs of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolLogs {
-    /// The file behind standard error, as an absolute path in bytes, and how often it was opened
-    /// again before.
+    /// The file behind standard error: its absolute path in bytes, and how often it was reopened
+    /// before.
     pub error: Option<(Vec<u8>, u32)>,
     /// The access log.
     pub access: Option<AccessLog>,
-    /// Descriptor of an event that tells idle workers to open their files again.
+    /// Descriptor by which the supervisor makes idle workers reopen their files (eventfd(2)).
     pub bell_fd: Option<i32>,
-    /// What a request says in the error log goes to the web server, too.
+    /// Log messages about a request go to the web server, too.
     pub to_server: bool,
 }
 
-/// The access log.
+/// Settings of the access log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessLog {
-    /// The form of its lines.
-    pub form: LineForm,
-    /// Where they go; standard error without it.
+    /// The format of its lines.
+    pub format: LineFormat,
+    /// The file; standard error without one.
     pub file: Option<AccessFile>,
 }
 
@@ -49,44 +49,45 @@ pub struct AccessLog {
 pub struct AccessFile {
     /// Its absolute path, as bytes.
     pub path: Vec<u8>,
-    /// The open file, as a descriptor.
+    /// Descriptor of the open file.
     pub fd: i32,
-    /// How often it was opened again before.
+    /// How often it was reopened before.
     pub generation: u32,
 }
 
-/// The form of a line of the access log.
+/// The format of a line of the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LineForm {
-    /// Apache's combined line, and what it lacks behind it.
+pub enum LineFormat {
+    /// Apache's combined format, with further fields at the end.
     Combined,
-    /// An object of JSON.
+    /// A JSON object.
     Json,
 }
 
-/// Makes writes to the access log `file`, which nobody but wsgate has open, never wait: a pipe may
-/// be full.
+/// Makes writes to the access log `file` non-blocking: a pipe may be full. No process but wsgate's
+/// has this file open.
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn never_wait(file: impl AsFd) -> io::Result<()> {
+pub fn set_nonblocking(file: impl AsFd) -> io::Result<()> {
     Ok(fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::NONBLOCK)?)
 }
 
-/// Opens the log file at `path`, which is made if it is not there: the owner writes, the group may
-/// read. What is written goes to its end, whoever else writes there; so a line that leaves in one
-/// write is never torn.
+/// Opens the log file at `path`, and creates it if it is missing: the owner may write, the group
+/// may read. Each write goes to the end of the file, whichever process writes, so that a line
+/// written at once is never torn.
 ///
 /// # Errors
-/// If that may not be. A named pipe that nobody reads is an error, and never a wait.
+/// If the file cannot be opened. A named pipe that no process reads is an error, and not waited
+/// for.
 pub fn open_file(path: &[u8]) -> io::Result<OwnedFd> {
     open_file_with(path, OFlags::empty())
 }
 
-/// As [`open_file`], with more flags.
+/// As [`open_file`], with further flags.
 ///
 /// # Errors
-/// As [`open_file`], and what the flags ask for.
+/// As [`open_file`], and those of the flags.
 pub fn open_file_with(path: &[u8], more: OFlags) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY
         | OFlags::APPEND
@@ -95,7 +96,26 @@ pub fn open_file_with(path: &[u8], more: OFlags) -> io::Result<OwnedFd> {
         | OFlags::NOCTTY
         | OFlags::NONBLOCK;
     let file = open(OsStr::from_bytes(path), flags | more, Mode::from_raw_mode(0o640))?;
-    // Not waiting is for the opening alone: lines that find a pipe full wait.
+    // Only opening must not block: a write to a full pipe waits.
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_file_is_created_and_appended_to() {
+        let path = std::env::temp_dir().join(format!("wsgate-log-{}", std::process::id()));
+        for line in ["one\n", "two\n"] {
+            let file = open_file(path.as_os_str().as_bytes()).unwrap();
+            assert!(!fcntl_getfl(&file).unwrap().contains(OFlags::NONBLOCK));
+            rustix::io::write(&file, line.as_bytes()).unwrap();
+            set_nonblocking(&file).unwrap();
+            assert!(fcntl_getfl(&file).unwrap().contains(OFlags::NONBLOCK));
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        std::fs::remove_file(&path).unwrap();
+    }
 }

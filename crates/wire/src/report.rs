@@ -1,142 +1,137 @@
-//! What the engine tells the gateway while a request runs: one packet a message, on a
-//! `SOCK_SEQPACKET` socket.
+//! Reports of the engine to the gateway while a request runs, and the gateway's reason to stop: one
+//! packet a message, on a `SOCK_SEQPACKET` socket.
 //!
-//! The gateway decides from these alone what it may still send: it never reads an application's own
-//! bytes.
+//! The gateway decides from these reports alone what it may still send: it never reads an
+//! application's own bytes. A packet that is not a report of this build is ignored, since an
+//! application can find the descriptor.
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{
+    EncodeError, HEADER_BYTES, Kind, Message, PACKET_BYTES, decode, decode_packet, encode,
+    encode_packet, encode_text, payload,
+};
 
 /// Longest packet in bytes; a longer text is cut.
 pub const MAX_REPORT_BYTES: usize = 8192;
 
-/// Exit status of an engine that has lost the descriptors which it would report by.
+/// Longest text in a report: header, variant and length have to fit, too.
+const MAX_TEXT_BYTES: usize = MAX_REPORT_BYTES - HEADER_BYTES - 8;
+
+/// Exit status of an engine whose descriptors for reports the application has closed.
 pub const EXIT_DESCRIPTORS_LOST: i32 = 213;
 
-/// A message of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A report of the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// The engine is loaded and understands this gateway.
     Ready,
-    /// The first bytes of the response leave now: from here on nobody else may write one.
+    /// The first bytes of the response are about to be written: from here on the gateway must not
+    /// write one.
     ResponseStarts,
-    /// Nothing more of the response will be sent; the process still works on the request.
+    /// Nothing more of the response will be written; the process still works on the request.
     ResponseEnded {
-        /// All of it was written; otherwise it was cut.
+        /// The response is complete; otherwise it was cut.
         complete: bool,
     },
-    /// The request is over.
+    /// The request is finished.
     RequestEnded {
-        /// All of it was written; otherwise it was cut.
+        /// The response is complete; otherwise it was cut.
         complete: bool,
     },
-    /// All of the response has been written, and the process lives on by itself: its guard is to
-    /// end, and the response ends after that. A process of a warm pool says so in place of the last
-    /// [`Report::RequestEnded`].
+    /// The response has been written, and the process goes on without its gateway: first the
+    /// gateway exits, then the response ends. A process of a warm pool sends this in place of the
+    /// last [`Report::RequestEnded`].
     Released {
-        /// All of it was written; otherwise it was cut.
+        /// The response is complete; otherwise it was cut.
         complete: bool,
     },
-    /// Python or the engine could not get that far; the text says why.
+    /// Python could not load the engine, or the engine does not understand this gateway; the text
+    /// says why. `src/python/bootstrap.py` sends this report.
     EngineFailed(String),
-    /// Loading the application has come to an end, good or bad. A process that was forked with it
-    /// does not say so.
+    /// The application is loaded, or failed to load. A process that was forked with the application
+    /// does not send this.
     Loaded,
-    /// The application has closed the response, or put another file in its place. Nothing has left.
+    /// The application has closed the descriptor of the response, or replaced the file behind it.
+    /// Nothing has been sent.
     DescriptorsLost,
-    /// The application is loaded, and what that left open is no obstacle to other processes with
-    /// this application.
+    /// The application is loaded, and other processes may load it meanwhile.
     Audited,
-    /// The application is loaded, and one process at a time may have what that left open; the text
-    /// lists it.
+    /// The application is loaded, and left open what one process at a time may have; the text lists
+    /// it.
     OneProcess(String),
 }
 
-/// Why the gateway ends a request, as the engine is told before the signal comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why the gateway stops a request. The engine receives the reason before the signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StopReason {
-    /// The request took longer than it may.
+    /// The request reached its timeout.
     Timeout,
-    /// The gateway has received SIGTERM: from a web server, or from somebody else.
+    /// The gateway received SIGTERM: from a web server, or from somebody else.
     Terminated,
-    /// The gateway has received SIGINT, as Ctrl-C sends it.
+    /// The gateway received SIGINT (Ctrl-C).
     Interrupted,
-    /// The gateway has received SIGHUP: its terminal was closed.
+    /// The gateway received SIGHUP: its terminal was closed.
     HungUp,
 }
 
+impl Message for Report {
+    const KIND: Kind = Kind::Report;
+}
+
+impl Message for StopReason {
+    const KIND: Kind = Kind::StopReason;
+}
+
 impl Report {
-    /// The packet.
-    pub fn encode(&self) -> Vec<u8> {
+    /// Encodes the report as a packet of at most [`MAX_REPORT_BYTES`].
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         match self {
-            Self::Ready => b"R".to_vec(),
-            Self::ResponseStarts => b"H".to_vec(),
-            Self::ResponseEnded { complete: true } => b"W".to_vec(),
-            Self::ResponseEnded { complete: false } => b"V".to_vec(),
-            Self::RequestEnded { complete: true } => b"D".to_vec(),
-            Self::RequestEnded { complete: false } => b"C".to_vec(),
-            Self::Released { complete: true } => b"L".to_vec(),
-            Self::Released { complete: false } => b"K".to_vec(),
-            Self::EngineFailed(text) => with_text(b'!', text),
-            Self::Loaded => b"O".to_vec(),
-            Self::DescriptorsLost => b"X".to_vec(),
-            Self::Audited => b"A".to_vec(),
-            Self::OneProcess(text) => with_text(b'1', text),
+            Self::EngineFailed(text) => encode_text(Kind::EngineFailed, shortened(text)),
+            Self::OneProcess(text) if text.len() > MAX_TEXT_BYTES => {
+                encode(&Self::OneProcess(shortened(text).to_owned()))
+            }
+            report => encode(report),
         }
     }
 
-    /// Reads a packet; `None` if it is none of ours.
+    /// Decodes a packet; `None` if it is not a report of this build.
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        match packet {
-            b"R" => Some(Self::Ready),
-            b"H" => Some(Self::ResponseStarts),
-            b"W" => Some(Self::ResponseEnded { complete: true }),
-            b"V" => Some(Self::ResponseEnded { complete: false }),
-            b"D" => Some(Self::RequestEnded { complete: true }),
-            b"C" => Some(Self::RequestEnded { complete: false }),
-            b"L" => Some(Self::Released { complete: true }),
-            b"K" => Some(Self::Released { complete: false }),
-            [b'!', text @ ..] => {
-                Some(Self::EngineFailed(String::from_utf8_lossy(text).into_owned()))
-            }
-            b"O" => Some(Self::Loaded),
-            b"X" => Some(Self::DescriptorsLost),
-            b"A" => Some(Self::Audited),
-            [b'1', text @ ..] => Some(Self::OneProcess(String::from_utf8_lossy(text).into_owned())),
-            _ => None,
+        if let Ok((text, [])) = payload(Kind::EngineFailed, packet) {
+            return Some(Self::EngineFailed(String::from_utf8_lossy(text).into_owned()));
         }
+        decode(packet).ok()
     }
 }
 
-/// A packet with as much of `text` as there is room for.
-fn with_text(kind: u8, text: &str) -> Vec<u8> {
-    std::iter::once(kind).chain(text.bytes().take(MAX_REPORT_BYTES - 1)).collect()
+/// As much of the beginning of `text` as a packet holds.
+fn shortened(text: &str) -> &str {
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    &text[..end.unwrap_or(0)]
 }
 
 impl StopReason {
-    /// Every reason there is.
+    /// Every reason.
     pub const ALL: [Self; 4] = [Self::Timeout, Self::Terminated, Self::Interrupted, Self::HungUp];
 
-    /// The packet.
-    pub fn encode(self) -> &'static [u8] {
-        match self {
-            Self::Timeout => b"T",
-            Self::Terminated => b"X",
-            Self::Interrupted => b"I",
-            Self::HungUp => b"U",
-        }
+    /// Encodes the reason as a packet.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn encode(&self) -> Result<[u8; PACKET_BYTES], EncodeError> {
+        encode_packet(self)
     }
 
-    /// Reads a packet; `None` if it is none of ours.
+    /// Decodes a packet; `None` if it is not a reason of this build.
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        match packet {
-            b"T" => Some(Self::Timeout),
-            b"X" => Some(Self::Terminated),
-            b"I" => Some(Self::Interrupted),
-            b"U" => Some(Self::HungUp),
-            _ => None,
-        }
+        decode_packet(packet).ok()
     }
 
-    /// The reason, as the argument of the exception in the application.
-    pub fn word(self) -> &'static str {
+    /// The reason as the argument of the exception that the application sees.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
             Self::Terminated => "terminated",
@@ -145,22 +140,22 @@ impl StopReason {
         }
     }
 
-    /// The reason that [`StopReason::word`] gives as `word`.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|stop| stop.word() == word)
+    /// The reason whose [`StopReason::as_str`] is `text`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 
-    /// What has happened to the request, as a log message begins.
+    /// The first part of a log message about the stopped request.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Timeout => "the request took too long",
-            Self::Terminated => "the request was ended from outside (SIGTERM)",
+            Self::Terminated => "the request was stopped by SIGTERM",
             Self::Interrupted => "the request was interrupted (SIGINT, as Ctrl-C sends it)",
-            Self::HungUp => "the request was ended since its terminal was closed (SIGHUP)",
+            Self::HungUp => "the request was stopped because its terminal was closed (SIGHUP)",
         }
     }
 
-    /// Who does that, as a hint says it.
+    /// The hint of a log message about the stopped request.
     pub fn hint(self) -> &'static str {
         match self {
             Self::Terminated => {
@@ -179,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_comes_back_as_it_went() {
+    fn every_message_comes_back_as_it_was_sent() {
         for report in [
             Report::Ready,
             Report::ResponseStarts,
@@ -195,17 +190,22 @@ mod tests {
             Report::Audited,
             Report::OneProcess("module `a` (line 1) opened a file".into()),
         ] {
-            assert_eq!(Report::decode(&report.encode()), Some(report));
+            let packet = report.encode().unwrap();
+            assert_eq!(StopReason::decode(&packet), None);
+            for length in 0..packet.len() {
+                assert_eq!(Report::decode(&packet[..length]), None);
+            }
+            assert_eq!(Report::decode(&packet), Some(report));
         }
-        for stop in StopReason::ALL {
-            assert_eq!(StopReason::decode(stop.encode()), Some(stop));
-            assert_eq!(StopReason::of_word(stop.word()), Some(stop));
+        for reason in StopReason::ALL {
+            assert_eq!(StopReason::decode(&reason.encode().unwrap()), Some(reason));
+            assert_eq!(StopReason::parse(reason.as_str()), Some(reason));
         }
     }
 
     #[test]
-    fn strange_packets_are_nothing() {
-        for packet in [&b""[..], b"r", b"RR", b"\0"] {
+    fn other_packets_are_ignored() {
+        for packet in [&b""[..], b"R", b"!text", b"\0", &[0; HEADER_BYTES], &[255; 64]] {
             assert_eq!(Report::decode(packet), None);
             assert_eq!(StopReason::decode(packet), None);
         }
@@ -213,6 +213,22 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_to_a_packet() {
-        assert_eq!(Report::EngineFailed("x".repeat(20_000)).encode().len(), MAX_REPORT_BYTES);
+        let text = "\u{e9}".repeat(20_000);
+        for report in [Report::EngineFailed(text.clone()), Report::OneProcess(text.clone())] {
+            let packet = report.encode().unwrap();
+            assert!((MAX_REPORT_BYTES - 16..=MAX_REPORT_BYTES).contains(&packet.len()));
+            let Some(Report::EngineFailed(cut) | Report::OneProcess(cut)) = Report::decode(&packet)
+            else {
+                panic!("{report:?}");
+            };
+            assert!(text.starts_with(&cut) && cut.len() > 8000);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf_8_is_shown_all_the_same() {
+        let mut packet = Report::EngineFailed("??".into()).encode().unwrap();
+        packet[HEADER_BYTES] = 0xff;
+        assert_eq!(Report::decode(&packet), Some(Report::EngineFailed("\u{fffd}?".into())));
     }
 }

@@ -1,10 +1,10 @@
-//! Time in which this process was running, for deadlines.
+//! A clock that runs while this process runs, for deadlines.
 //!
-//! A machine may be suspended, and processes may be stopped, together with those that they wait for
-//! (SIGSTOP, the freezer of a control group). The monotonic clock goes on, so that afterwards every
-//! deadline would have passed. So whoever waits for a deadline wakes every second: a wait that
-//! took much longer than it was to take shows for how long the process was stopped, and that time
-//! counts for no deadline.
+//! A machine may be suspended, and processes may be stopped together with those that they wait for
+//! (SIGSTOP, the freezer of a control group). The monotonic clock goes on, so that every deadline
+//! would have passed afterwards. So a process that waits for a deadline wakes every second. A wait
+//! that took much longer than asked for shows how long the process was stopped, and that time is
+//! subtracted.
 
 use std::{
     sync::{
@@ -14,97 +14,100 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::scoreboard;
+use crate::clock;
 
-/// Longest wait of a process that keeps a deadline, and the shortest before the deadline: so much
-/// of the time for which it was stopped may count.
-const TICK: Duration = Duration::from_secs(1);
-const SHORT_TICK: Duration = Duration::from_millis(100);
+/// Longest wait before a deadline. Up to this much of a suspension is not noticed.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How many milliseconds a wait may be late because the machine is busy.
-const TOLERANCE: u64 = 1000;
+/// Longest wait shortly before a deadline.
+const MIN_WAIT: Duration = Duration::from_millis(100);
 
-/// Most stops that are remembered.
-const REMEMBERED: usize = 64;
+/// Milliseconds by which a wait may be late because the machine is busy.
+const MAX_LATENESS_MILLIS: u64 = 1000;
+
+/// Most suspensions that are remembered.
+const MAX_SUSPENSIONS: usize = 64;
 
 /// Milliseconds for which this process was stopped, as far as that was noticed.
-static STOPPED: AtomicU64 = AtomicU64::new(0);
+static STOPPED_MILLIS: AtomicU64 = AtomicU64::new(0);
 
-/// The same, stop by stop.
-static STOPS: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
+/// The last suspensions.
+static SUSPENSIONS: Mutex<Vec<Suspension>> = Mutex::new(Vec::new());
 
 /// A time in which this process was stopped, in milliseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug)]
-struct Stop {
+struct Suspension {
     begin: u64,
     end: u64,
 }
 
-/// Milliseconds of the monotonic clock, without those for which this process was stopped.
+/// Milliseconds of the running clock: the monotonic clock, less the time in which this process was
+/// stopped.
 pub fn now() -> u64 {
-    scoreboard::now().saturating_sub(stopped())
+    clock::now().saturating_sub(stopped())
 }
 
-/// The same as of the kernel's last tick; costs a fraction.
+/// Milliseconds of the running clock at the kernel's last tick. Costs a fraction of [`now`].
 pub fn recently() -> u64 {
-    scoreboard::recently().saturating_sub(stopped())
+    clock::recently().saturating_sub(stopped())
 }
 
-/// The same clock as [`now`], for deadlines that are [`Instant`]s. Compare them only with each
-/// other.
+/// The running clock as an [`Instant`], to be compared only with others of this function.
 pub fn instant() -> Instant {
     let now = Instant::now();
     now.checked_sub(Duration::from_millis(stopped())).unwrap_or(now)
 }
 
-/// How long ago `since` is, by the clock of [`instant`].
+/// Time since `since`, which is an [`instant`] of the running clock.
 pub fn elapsed(since: Instant) -> Duration {
     instant().saturating_duration_since(since)
 }
 
-/// How long this process has been running since `begin`, in milliseconds of the monotonic clock.
+/// Time in which this process was running since `begin`, which is in milliseconds of the monotonic
+/// clock.
 pub fn since(begin: u64) -> Duration {
-    let now = scoreboard::now();
-    let stops = STOPS.lock().unwrap_or_else(PoisonError::into_inner);
-    let stopped: u64 =
-        stops.iter().map(|stop| stop.end.saturating_sub(stop.begin.max(begin))).sum();
+    let now = clock::now();
+    let suspensions = SUSPENSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let stopped: u64 = suspensions
+        .iter()
+        .map(|suspension| suspension.end.saturating_sub(suspension.begin.max(begin)))
+        .sum();
     Duration::from_millis(now.saturating_sub(begin).saturating_sub(stopped))
 }
 
-/// Waits by `wait` for at most `patience`, and at most a second if there is a limit: the caller
-/// looks at its deadline and waits again.
-pub fn wait<T>(patience: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> T) -> T {
-    let Some(patience) =
-        patience.map(|patience| patience.min((patience / 4).clamp(SHORT_TICK, TICK)))
+/// Calls `wait` with `timeout`, or with at most a second of it. The caller looks at its deadline
+/// afterwards and waits again.
+pub fn wait<T>(timeout: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> T) -> T {
+    let Some(timeout) = timeout.map(|timeout| timeout.min((timeout / 4).clamp(MIN_WAIT, MAX_WAIT)))
     else {
         return wait(None);
     };
-    let begin = scoreboard::now();
-    let waited = wait(Some(patience));
-    take_note(begin + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), scoreboard::now());
+    let begin = clock::now();
+    let waited = wait(Some(timeout));
+    note_wait(begin + u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX), clock::now());
     waited
 }
 
-/// A wait that was to end at `due` has ended at `end`.
-fn take_note(due: u64, end: u64) {
-    if end.saturating_sub(due) <= TOLERANCE {
+/// Records a suspension if a wait that was due at `due` ended much later, at `end`.
+fn note_wait(due: u64, end: u64) {
+    if end.saturating_sub(due) <= MAX_LATENESS_MILLIS {
         return;
     }
-    let mut stops = STOPS.lock().unwrap_or_else(PoisonError::into_inner);
-    // Other threads wait, too, and notice the same stop.
-    let begin = stops.last().map_or(due, |last| due.max(last.end));
+    let mut suspensions = SUSPENSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    // Other threads wait, too, and notice the same suspension.
+    let begin = suspensions.last().map_or(due, |last| due.max(last.end));
     if begin >= end {
         return;
     }
-    if stops.len() == REMEMBERED {
-        stops.remove(0);
+    if suspensions.len() == MAX_SUSPENSIONS {
+        suspensions.remove(0);
     }
-    stops.push(Stop { begin, end });
-    STOPPED.fetch_add(end - begin, Ordering::Relaxed);
+    suspensions.push(Suspension { begin, end });
+    STOPPED_MILLIS.fetch_add(end - begin, Ordering::Relaxed);
 }
 
 fn stopped() -> u64 {
-    STOPPED.load(Ordering::Relaxed)
+    STOPPED_MILLIS.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]
@@ -114,24 +117,24 @@ mod tests {
     // One test, since the clock is that of the process.
     #[test]
     fn a_wait_that_is_far_too_long_stops_the_clock_once() {
-        let begin = scoreboard::now();
+        let begin = clock::now();
         for _ in 0..3 {
-            take_note(begin + 1000, begin + 1900);
+            note_wait(begin + 1000, begin + 1900);
         }
         assert_eq!(stopped(), 0);
-        take_note(begin + 1000, begin + 9000);
-        take_note(begin + 500, begin + 9001);
+        note_wait(begin + 1000, begin + 9000);
+        note_wait(begin + 500, begin + 9001);
         assert_eq!(stopped(), 8001, "the second has noticed the same, and a millisecond more");
-        take_note(begin + 9500, begin + 19_500);
+        note_wait(begin + 9500, begin + 19_500);
         assert_eq!(stopped(), 18_001);
-        assert!(now() <= scoreboard::now() - 18_000);
+        assert!(now() <= clock::now() - 18_000);
         assert!(Instant::now() - instant() >= Duration::from_secs(18));
-        assert_eq!(since(scoreboard::now() + 60_000), Duration::ZERO);
-        wait(Some(Duration::ZERO), |patience| assert_eq!(patience, Some(Duration::ZERO)));
-        for (left, tick) in [(50, 50), (300, 100), (2000, 500), (9000, 1000)] {
-            let tick = Some(Duration::from_millis(tick));
-            wait(Some(Duration::from_millis(left)), |patience| assert_eq!(patience, tick));
+        assert_eq!(since(clock::now() + 60_000), Duration::ZERO);
+        wait(Some(Duration::ZERO), |timeout| assert_eq!(timeout, Some(Duration::ZERO)));
+        for (left, expected) in [(50, 50), (300, 100), (2000, 500), (9000, 1000)] {
+            let expected = Some(Duration::from_millis(expected));
+            wait(Some(Duration::from_millis(left)), |timeout| assert_eq!(timeout, expected));
         }
-        wait(None, |patience| assert_eq!(patience, None));
+        wait(None, |timeout| assert_eq!(timeout, None));
     }
 }

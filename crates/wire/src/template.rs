@@ -1,128 +1,104 @@
-//! What the supervisor of a pool and its template say to each other: packets of one size on a
-//! `SOCK_SEQPACKET` socket.
+//! Messages between the supervisor of a pool and its template process, and between the template and
+//! a worker that is still loading.
 //!
-//! The template is Python and may be hurt by the application it has loaded; so the supervisor reads
-//! nothing from it but these.
+//! Each is a packet of [`PACKET_BYTES`] on a `SOCK_SEQPACKET` socket. A template runs code of the
+//! application, so the supervisor trusts nothing else that comes from it.
 
-/// Length of a packet in bytes.
-pub const PACKET_BYTES: usize = 16;
+use serde::{Deserialize, Serialize};
 
-/// What the supervisor wants of the template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::message::{EncodeError, Kind, Message, decode_packet, encode_packet};
+
+pub use crate::message::PACKET_BYTES;
+
+/// A command of the supervisor to its template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TemplateCommand {
-    /// Fork a worker for the slot with this number.
+    /// Fork a worker. From a template to a worker: take this slot and serve.
     Fork {
-        /// Which lines of the scoreboard are the worker's.
+        /// Number of the worker's slot, which says which lines of the scoreboard it writes.
         slot: u32,
     },
-    /// Workers that are loading the application are not wanted any more.
+    /// Kill the workers that are still loading the application.
     CancelPending,
-    /// Open the logs again, as the scoreboard says.
+    /// Reopen the logs whose generation the scoreboard has raised.
     ReopenLogs,
 }
 
-/// What the template has to tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An event that a template reports to its supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TemplateEvent {
-    /// The application could be loaded: workers can be forked. From a worker to its template: it
-    /// has loaded the application.
+    /// The application is loaded, and workers can be forked. From a worker to its template: the
+    /// worker has loaded the application.
     Ready,
     /// The application cannot be loaded; the log says why.
     LoadFailed,
-    /// A worker is there, with the application.
+    /// A worker with the application loaded is running.
     WorkerStarted {
-        /// Which lines of the scoreboard are its.
+        /// Number of its slot.
         slot: u32,
-        /// Its process.
+        /// Its process id.
         pid: i32,
     },
-    /// A worker could not be forked, for want of processes or memory.
+    /// A worker could not be forked: no process or no memory is left.
     ForkFailed {
-        /// Which lines of the scoreboard would have been its.
+        /// Number of the slot that stays empty.
         slot: u32,
     },
-    /// A worker has ended.
+    /// A worker exited or was killed.
     WorkerExited {
-        /// Its process.
+        /// Its process id.
         pid: i32,
-        /// How, as `waitpid` gives it.
+        /// Its exit status, as waitpid(2) returns it.
         status: i32,
     },
-    /// A worker ended before it had loaded the application; the log says why.
+    /// A worker exited before it had loaded the application; the log says why.
     StartFailed {
-        /// Its place in the pool.
+        /// Number of the slot that stays empty.
         slot: u32,
     },
-    /// The application is loaded, but what it did meanwhile cannot be forked. The template ends.
+    /// The application is loaded, but its import left open or running what forked processes must
+    /// not share. The template exits.
     NotForkable,
-    /// The same, and one process at a time may have what it did.
+    /// As [`TemplateEvent::NotForkable`], and only one process at a time may have it.
     OneProcess,
 }
 
+impl Message for TemplateCommand {
+    const KIND: Kind = Kind::TemplateCommand;
+}
+
+impl Message for TemplateEvent {
+    const KIND: Kind = Kind::TemplateEvent;
+}
+
 impl TemplateCommand {
-    /// The packet.
-    pub fn encode(self) -> [u8; PACKET_BYTES] {
-        match self {
-            Self::Fork { slot } => packet(1, slot.cast_signed(), 0),
-            Self::CancelPending => packet(2, 0, 0),
-            Self::ReopenLogs => packet(3, 0, 0),
-        }
+    /// Encodes the command as a packet.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn encode(&self) -> Result<[u8; PACKET_BYTES], EncodeError> {
+        encode_packet(self)
     }
 
-    /// Reads a packet; `None` if it is none of ours.
+    /// Decodes a packet; `None` if it is not a command of this build.
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        match fields(packet)? {
-            (1, slot, 0) => Some(Self::Fork { slot: slot.cast_unsigned() }),
-            (2, 0, 0) => Some(Self::CancelPending),
-            (3, 0, 0) => Some(Self::ReopenLogs),
-            _ => None,
-        }
+        decode_packet(packet).ok()
     }
 }
 
 impl TemplateEvent {
-    /// The packet.
-    pub fn encode(self) -> [u8; PACKET_BYTES] {
-        match self {
-            Self::Ready => packet(1, 0, 0),
-            Self::LoadFailed => packet(2, 0, 0),
-            Self::WorkerStarted { slot, pid } => packet(3, slot.cast_signed(), pid),
-            Self::ForkFailed { slot } => packet(4, slot.cast_signed(), 0),
-            Self::WorkerExited { pid, status } => packet(5, pid, status),
-            Self::StartFailed { slot } => packet(6, slot.cast_signed(), 0),
-            Self::NotForkable => packet(7, 0, 0),
-            Self::OneProcess => packet(8, 0, 0),
-        }
+    /// Encodes the event as a packet.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn encode(&self) -> Result<[u8; PACKET_BYTES], EncodeError> {
+        encode_packet(self)
     }
 
-    /// Reads a packet; `None` if it is none of ours.
+    /// Decodes a packet; `None` if it is not an event of this build.
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        match fields(packet)? {
-            (1, 0, 0) => Some(Self::Ready),
-            (2, 0, 0) => Some(Self::LoadFailed),
-            (3, slot, pid) => Some(Self::WorkerStarted { slot: slot.cast_unsigned(), pid }),
-            (4, slot, 0) => Some(Self::ForkFailed { slot: slot.cast_unsigned() }),
-            (5, pid, status) => Some(Self::WorkerExited { pid, status }),
-            (6, slot, 0) => Some(Self::StartFailed { slot: slot.cast_unsigned() }),
-            (7, 0, 0) => Some(Self::NotForkable),
-            (8, 0, 0) => Some(Self::OneProcess),
-            _ => None,
-        }
+        decode_packet(packet).ok()
     }
-}
-
-fn packet(kind: u32, first: i32, second: i32) -> [u8; PACKET_BYTES] {
-    let mut packet = [0; PACKET_BYTES];
-    packet[..4].copy_from_slice(&kind.to_ne_bytes());
-    packet[4..8].copy_from_slice(&first.to_ne_bytes());
-    packet[8..12].copy_from_slice(&second.to_ne_bytes());
-    packet
-}
-
-fn fields(packet: &[u8]) -> Option<(u32, i32, i32)> {
-    let packet: &[u8; PACKET_BYTES] = packet.try_into().ok()?;
-    let word = |at: usize| [packet[at], packet[at + 1], packet[at + 2], packet[at + 3]];
-    Some((u32::from_ne_bytes(word(0)), i32::from_ne_bytes(word(4)), i32::from_ne_bytes(word(8))))
 }
 
 #[cfg(test)]
@@ -130,15 +106,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_packet_comes_back_as_it_went() {
-        for order in [
+    fn every_packet_comes_back_as_it_was_sent() {
+        for command in [
             TemplateCommand::Fork { slot: 7 },
             TemplateCommand::CancelPending,
             TemplateCommand::ReopenLogs,
         ] {
-            assert_eq!(TemplateCommand::decode(&order.encode()), Some(order));
+            assert_eq!(TemplateCommand::decode(&command.encode().unwrap()), Some(command));
         }
-        for news in [
+        for event in [
             TemplateEvent::Ready,
             TemplateEvent::LoadFailed,
             TemplateEvent::WorkerStarted { slot: 3, pid: 4711 },
@@ -148,15 +124,16 @@ mod tests {
             TemplateEvent::NotForkable,
             TemplateEvent::OneProcess,
         ] {
-            assert_eq!(TemplateEvent::decode(&news.encode()), Some(news));
+            assert_eq!(TemplateEvent::decode(&event.encode().unwrap()), Some(event));
+            assert_eq!(TemplateCommand::decode(&event.encode().unwrap()), None);
         }
     }
 
     #[test]
-    fn strange_packets_are_nothing() {
-        for strange in [&b""[..], &[0; PACKET_BYTES], &[255; PACKET_BYTES], &[1; 15], &[1; 17]] {
-            assert_eq!(TemplateCommand::decode(strange), None);
-            assert_eq!(TemplateEvent::decode(strange), None);
+    fn other_packets_are_ignored() {
+        for other in [&b""[..], &[0; PACKET_BYTES], &[255; PACKET_BYTES], &[1; 63], &[1; 65]] {
+            assert_eq!(TemplateCommand::decode(other), None);
+            assert_eq!(TemplateEvent::decode(other), None);
         }
     }
 }

@@ -20,12 +20,13 @@ use rustix::{
     process::{Pid, Signal, geteuid, umask},
 };
 use wire::{
-    launch::BadLaunch,
-    report::{Report, StopReason},
-    running_clock,
-    warm_request::{
-        Greeting, Handoff, {self},
+    descriptors,
+    message::{
+        DecodeError, {self},
     },
+    report::{Report, StopReason},
+    request::{Greeting, MAX_GREETING_BYTES, ProcessState, RequestFollows, RequestMessage},
+    running_clock,
 };
 
 use crate::{
@@ -87,8 +88,7 @@ pub(super) fn hand_over(
         return Err("its socket belongs to another user".to_owned());
     }
     let stop_signals = guard::stop_signals().map_err(|error| failed(&error))?;
-    let frame = frame(settings, request)
-        .and_then(|handoff| handoff.to_file())
+    let file = message::to_file(&request_message(settings, request), "wsgate-request")
         .map_err(|error| failed(&error))?;
     let (workers_end, gateway_pipe) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(&error))?;
@@ -99,18 +99,21 @@ pub(super) fn hand_over(
         }
         FirstEvent::Timeout => return Ok(HandoffResult::NotTaken),
     }
-    let (packet, descriptors) =
-        warm_request::receive(connection.as_fd()).map_err(|error| failed(&error))?;
-    if packet.is_empty() {
+    let mut packet = [0; MAX_GREETING_BYTES];
+    let received =
+        descriptors::receive(&connection, &mut packet).map_err(|error| failed(&error))?;
+    if received.length == 0 {
         return Ok(HandoffResult::PoolStops);
     }
-    let greeting = Greeting::decode(&packet).map_err(|error| match error {
-        BadLaunch::OtherBuild(other) => {
+    let greeting = message::decode(&packet[..received.length]);
+    let greeting: Greeting = greeting.map_err(|error| match error {
+        DecodeError::OtherBuild(other) => {
             format!("its worker is of build `{other}`, this gateway of build `{}`", wire::build())
         }
         other => failed(&other),
     })?;
-    let (Some(process), Some(pid)) = (descriptors.into_iter().next(), Pid::from_raw(greeting.pid))
+    let (Some(process), Some(pid)) =
+        (received.descriptors.into_iter().next(), Pid::from_raw(greeting.pid))
     else {
         return Err("its worker sent no descriptor".to_owned());
     };
@@ -122,10 +125,11 @@ pub(super) fn hand_over(
         channels.body.as_fd(),
         channels.response.as_fd(),
         stderr.as_fd(),
-        frame.as_fd(),
+        file.as_fd(),
         workers_end.as_fd(),
     ];
-    if warm_request::send(connection.as_fd(), b"request", &descriptors).is_err() {
+    let follows = message::encode(&RequestFollows).map_err(|error| failed(&error))?;
+    if descriptors::send(&connection, &follows, &descriptors).is_err() {
         return Ok(HandoffResult::PoolStops);
     }
     drop(workers_end);
@@ -137,8 +141,8 @@ pub(super) fn hand_over(
         let limit = Timespec::try_from(START_TIMEOUT).ok();
         let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], limit.as_ref());
     }
-    let (packet, _) = warm_request::receive(connection.as_fd()).unwrap_or_default();
-    match Report::decode(&packet) {
+    let received = descriptors::receive(&connection, &mut packet).unwrap_or_default();
+    match Report::decode(&packet[..received.length]) {
         Some(Report::Ready) => Ok(HandoffResult::Taken(TakenRequest {
             process: ServingProcess::PoolWorker { pid, process },
             connection,
@@ -184,21 +188,19 @@ fn await_packet(connection: &OwnedFd, stop_signals: &SignalPipe, timeout: Durati
     }
 }
 
-fn frame(settings: &Settings, request: &Request) -> io::Result<Handoff> {
+/// The request as a worker of the pool takes it over.
+fn request_message(settings: &Settings, request: &Request) -> RequestMessage {
     // The umask can only be read by setting it. This process has one thread, and creates no file
     // between the two calls.
     let mask = umask(Mode::from_raw_mode(0o077));
     umask(mask);
-    Ok(Handoff {
+    let process = ProcessState {
         environment: start::environment(settings, request)
             .into_iter()
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
             .collect(),
         working_directory: settings.working_directory.as_os_str().as_bytes().to_vec(),
         umask: mask.as_raw_mode(),
-        request_id: request.id.clone(),
-        request: request.line(),
-        form: request.form,
-        timeout_seconds: settings.timeout.map_or(0, |timeout| timeout.as_secs()),
-    })
+    };
+    start::request_message(settings, request, Some(process))
 }

@@ -2,6 +2,7 @@
 
 use std::{os::unix::net::UnixStream, rc::Rc};
 
+use diagnostics::{escape, message::LogMessage};
 use rustix::process::{Pid, getpid, kill_process};
 use wire::overdue_requests::Action;
 
@@ -126,9 +127,9 @@ impl Supervisor<'_> {
                         .leaving
                         .iter()
                         .any(|leaving| leaving.pid.as_raw_nonzero().get() == reading.pid),
-                    milliseconds: u64::try_from(reading.lasts().as_millis()).unwrap_or(u64::MAX),
+                    milliseconds: u64::try_from(reading.elapsed().as_millis()).unwrap_or(u64::MAX),
                     served: reading.served,
-                    request: reading.request,
+                    request: escape::visible(&reading.request),
                 })
                 .collect(),
         }
@@ -140,8 +141,15 @@ impl Supervisor<'_> {
             let Some(pid) = Pid::from_raw(reading.pid).filter(|pid| self.is_worker(*pid)) else {
                 continue;
             };
-            if let Some(entry) = action.entry(&reading) {
-                self.log(&entry);
+            let request = escape::text(&reading.request);
+            match action {
+                Action::LogSlow => {
+                    self.log(&LogMessage::slow_request(&request, reading.pid, reading.elapsed()));
+                }
+                Action::Abort => {
+                    self.log(&LogMessage::not_interrupted(&request, reading.elapsed()));
+                }
+                Action::Interrupt | Action::Kill => {}
             }
             if action == Action::LogSlow && self.error_log.borrow().is_behind() {
                 // The worker would wait until somebody reads the stacks.
@@ -171,6 +179,8 @@ impl Supervisor<'_> {
             (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
         let served =
             lines.filter(|reading| reading.busy && reading.pid == pid.as_raw_nonzero().get());
-        served.map(|reading| format!("it was serving `{}`\n", reading.request)).collect()
+        served
+            .map(|reading| format!("it was serving `{}`\n", escape::visible(&reading.request)))
+            .collect()
     }
 }

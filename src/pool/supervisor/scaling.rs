@@ -106,7 +106,7 @@ impl Supervisor<'_> {
         self.size.look = None;
         // What it rang for is looked at below. It cannot be read if it has not rung.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        self.scoreboard.want_word(false);
+        self.scoreboard.want_wakeup(false);
         if !self.phase.may_fork() {
             return;
         }
@@ -197,12 +197,12 @@ impl Supervisor<'_> {
             return;
         }
         // In this order: either an idle thread is seen here, or whoever takes the last one rings.
-        self.scoreboard.want_word(true);
+        self.scoreboard.want_wakeup(true);
         if self.scoreboard.has_idle() {
             self.size.crowded_since = None;
             return;
         }
-        self.scoreboard.want_word(false);
+        self.scoreboard.want_wakeup(false);
         let settled = *self.size.crowded_since.get_or_insert(now) + SETTLE;
         if now < settled && self.places.live().next().is_some() {
             self.size.look = Some(settled);

@@ -154,7 +154,7 @@ impl Places {
             self.served += self
                 .lines(slot)
                 .filter_map(|line| scoreboard.line(line))
-                .map(wire::scoreboard::ScoreboardLine::clear)
+                .map(wire::scoreboard::ScoreboardLine::release)
                 .sum::<u64>();
         }
     }
@@ -183,7 +183,7 @@ impl Places {
             if reading.missing {
                 continue;
             }
-            least = least.min(reading.lasts());
+            least = least.min(reading.elapsed());
             served += reading.served;
         }
         Some(if served == 0 { least.saturating_add(live.idle_before) } else { least })
@@ -358,14 +358,14 @@ mod tests {
             places.expect_one(&board, running_clock::instant())
                 && places.idle_for(&live, &board).is_none()
         );
-        (0..2).for_each(|line| board.line(line).unwrap().take(100, 0));
+        (0..2).for_each(|line| board.line(line).unwrap().claim(100, 0));
         assert!(
             !places.expect_one(&board, running_clock::instant())
                 && places.idle_for(&live, &board).is_some()
         );
         board.line(1).unwrap().begin("request");
         assert!(places.idle_for(&live, &board).is_none());
-        board.line(1).unwrap().miss();
+        board.line(1).unwrap().mark_missing();
         assert!(places.idle_for(&live, &board).is_some(), "there is no such thread");
         board.line(1).unwrap().leave();
         assert!(places.idle_for(&live, &board).is_none());
@@ -376,10 +376,10 @@ mod tests {
         let (board, _descriptor) = Scoreboard::create(2).unwrap();
         let mut places = Places::new(1, 2, 1, None);
         settled(&mut places, 1, 100, &board);
-        board.line(0).unwrap().take(100, 0);
+        board.line(0).unwrap().claim(100, 0);
         places.all[0].worker.as_mut().unwrap().idle_before = Duration::from_secs(100);
         settled(&mut places, 2, 200, &board);
-        board.line(1).unwrap().take(200, 0);
+        board.line(1).unwrap().claim(200, 0);
         let live = places.all[0].worker.unwrap();
         assert!(places.idle_for(&live, &board).unwrap() >= Duration::from_secs(100));
         board.line(1).unwrap().begin("request");

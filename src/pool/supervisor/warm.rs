@@ -108,7 +108,7 @@ impl Supervisor<'_> {
             (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read());
         let served = lines.filter(|line| line.pid != 0 && line.served > 0);
         // How long ago the last request was over.
-        let ago = served.map(|line| if line.busy { Duration::ZERO } else { line.lasts() }).min();
+        let ago = served.map(|line| if line.busy { Duration::ZERO } else { line.elapsed() }).min();
         if let Some(last) = ago.and_then(|ago| running_clock::instant().checked_sub(ago)) {
             self.activity.last = self.activity.last.max(last);
         }

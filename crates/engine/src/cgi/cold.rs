@@ -3,10 +3,11 @@
 use std::{os::unix::ffi::OsStringExt as _, sync::Arc, time::Duration};
 
 use diagnostics::{
-    error_page::{ResponseFormat, Status},
+    error_page::Status,
     message::{Code, LogMessage},
 };
 use pyo3::prelude::*;
+use wire::request::ResponseFormat;
 use wire::{
     launch::{EXIT_TIMEOUT_SECONDS, Launch},
     report::Report,
@@ -53,11 +54,12 @@ pub(crate) fn run(
     let watcher = reporter.clone();
     let tell = {
         let (reporter, gateway) = (reporter.clone(), launch.gateway_pid);
-        let limit = match launch.timeout_seconds {
+        let limit = match launch.request.timeout_seconds {
             0 => EXIT_TIMEOUT_SECONDS,
             seconds => seconds,
         };
-        let message = Log::new(&launch.request_id, &launch.request).text(&closing_hangs(limit));
+        let message =
+            Log::new(&launch.request.id, &launch.request.line).text(&closing_hangs(limit));
         // Web servers end the gateway as soon as they have the response, and `close()` is still to
         // come.
         move |complete| {
@@ -67,7 +69,7 @@ pub(crate) fn run(
         }
     };
     let asked = Asked {
-        log: Log::new(&launch.request_id, &launch.request),
+        log: Log::new(&launch.request.id, &launch.request.line),
         variables: std::env::vars_os()
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
             .collect(),
@@ -75,7 +77,7 @@ pub(crate) fn run(
         output,
         reporter,
         interruptible,
-        form: launch.form,
+        form: launch.request.response_format,
         part: ResponseEnding { tell: Box::new(tell), is_guarded: true, exits: true },
     };
     let setting = Setting {
@@ -83,7 +85,7 @@ pub(crate) fn run(
         multiprocess: true,
         run_once: true,
         debug: launch.debug,
-        timeout_seconds: launch.timeout_seconds,
+        timeout_seconds: launch.request.timeout_seconds,
         socket_timeout_seconds: 0,
         is_cgi: true,
         script_name: launch.script_name.as_deref().map(Into::into),

@@ -22,10 +22,13 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 use wire::{
+    descriptors,
     launch::{EXIT_TIMEOUT_SECONDS, Launch, Service},
+    message,
     report::Report,
-    warm_request::{
-        DESCRIPTORS, Greeting, Handoff, {self},
+    request::{
+        Greeting, MAX_GREETING_BYTES, ProcessState, RequestFollows, RequestMessage,
+        WARM_DESCRIPTORS,
     },
 };
 
@@ -180,9 +183,14 @@ fn serve(
     (state, theirs, timers): (&LoadedState, &TermHandler, &Timers),
     (tie, taken): (&Arc<Tie>, Taken),
 ) -> PyResult<Served> {
-    let Taken { connection, gateway, handoff, descriptors: [body, response, errors, lifeline] } =
-        taken;
-    state.enter(py, &handoff)?;
+    let Taken {
+        connection,
+        gateway,
+        request,
+        process,
+        descriptors: [body, response, errors, lifeline],
+    } = taken;
+    state.enter(py, &process)?;
     let reporter = Reporter::new(connection.try_clone()?);
     let told = Arc::new(AtomicBool::new(false));
     let heeds = Heeds::Gateway(told.clone(), theirs.clone_ref(py));
@@ -193,11 +201,11 @@ fn serve(
     tie.release()?;
     lead_to(&errors, state)?;
     drop(errors);
-    let log = Log::new(&handoff.request_id, &handoff.request);
+    let log = Log::new(&request.id, &request.line);
     watched.begin_request(0, log.line(), &interruptible);
     reporter.send(&Report::Ready);
     let lifeline = Arc::new(lifeline);
-    let (seconds, begun) = match handoff.timeout_seconds {
+    let (seconds, begun) = match request.timeout_seconds {
         0 => (EXIT_TIMEOUT_SECONDS, None),
         seconds => (seconds, Some(Instant::now())),
     };
@@ -216,23 +224,23 @@ fn serve(
     };
     let asked = Asked {
         log,
-        variables: state.variables(&handoff),
+        variables: state.variables(&process),
         body,
         output: response,
         reporter,
         interruptible,
-        form: handoff.form,
+        form: request.response_format,
         part: ResponseEnding { tell: Box::new(tell), is_guarded: false, exits: !service.resident },
     };
     let setting =
-        Setting { timeout_seconds: handoff.timeout_seconds, ..serving::setting(launch, service) };
+        Setting { timeout_seconds: request.timeout_seconds, ..serving::setting(launch, service) };
     cold::serve(py, asked, setting, |_| Ok((application.clone(), None)))?;
     process::cancel();
     // A process that ends with its request takes its timers with it.
     if service.resident
         && let Some(entry) = timers.after_request().or_else(|| timers.when_idle())
     {
-        Log::new(&handoff.request_id, &handoff.request).entry(&entry);
+        Log::new(&request.id, &request.line).entry(&entry);
     }
     // Its template watches it again, as before the request; if that is gone nobody does, and it
     // ends by itself.
@@ -240,7 +248,7 @@ fn serve(
     if forks::is_untold() {
         // The gateway hears from the kernel that this process ends, and not why.
         let entry = LogMessage::descriptors_lost("the gateway cannot hear of the response");
-        Log::new(&handoff.request_id, &handoff.request).entry(&entry);
+        Log::new(&request.id, &request.line).entry(&entry);
     }
     Ok(Served { connection, lifeline, told })
 }
@@ -315,8 +323,9 @@ struct Spare {
 struct Taken {
     connection: Descriptor,
     gateway: Pid,
-    handoff: Handoff,
-    descriptors: [Descriptor; DESCRIPTORS - 1],
+    request: RequestMessage,
+    process: ProcessState,
+    descriptors: [Descriptor; WARM_DESCRIPTORS - 1],
 }
 
 impl Spare {
@@ -426,8 +435,9 @@ impl Spare {
             return None;
         }
         let stale = self.fresh.is_stale();
-        let greeting = Greeting { pid: getpid().as_raw_nonzero().get(), stale }.encode().ok()?;
-        warm_request::send(connection.as_fd(), &greeting, &[self.process.as_fd()]).ok()?;
+        let pid = getpid().as_raw_nonzero().get();
+        let greeting = message::encode(&Greeting { pid, stale }).ok()?;
+        descriptors::send(&connection, &greeting, &[self.process.as_fd()]).ok()?;
         if stale {
             self.fresh.tell(self.supervisor);
             return None;
@@ -436,16 +446,22 @@ impl Spare {
         let patience = Timespec::try_from(PATIENCE).ok()?;
         while let Err(Errno::INTR) = poll(&mut watched, Some(&patience)) {}
         let descriptors = forks::without_forks(|| {
-            let (_, descriptors) = warm_request::receive(connection.as_fd())?;
-            Ok::<_, io::Error>(descriptors.into_iter().map(Descriptor::from).collect::<Vec<_>>())
+            let mut packet = [0; MAX_GREETING_BYTES];
+            let received = descriptors::receive(&connection, &mut packet)?;
+            let RequestFollows =
+                message::decode(&packet[..received.length]).map_err(io::Error::other)?;
+            let descriptors = received.descriptors.into_iter().map(Descriptor::from);
+            Ok::<_, io::Error>(descriptors.collect::<Vec<_>>())
         });
-        let [body, response, errors, frame, lifeline] =
-            <[Descriptor; DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
-        let handoff = Handoff::from_file(frame.into_owned()).ok()?;
+        let [body, response, errors, file, lifeline] =
+            <[Descriptor; WARM_DESCRIPTORS]>::try_from(descriptors.ok()?).ok()?;
+        let mut request: RequestMessage = message::decode(&message::read_file(&file).ok()?).ok()?;
+        let process = request.process.take()?;
         Some(Taken {
             connection,
             gateway: gateway.pid,
-            handoff,
+            request,
+            process,
             descriptors: [body, response, errors, lifeline],
         })
     }

@@ -84,7 +84,7 @@ pub(crate) fn load_for_pool<'py>(
          limit, what starts one belongs under `if __name__ == \"__main__\":`, and what is slow can \
          be left to the first request",
     );
-    let message = Log::new(&launch.request_id, &launch.request).text(&entry);
+    let message = Log::new(&launch.request.id, &launch.request.line).text(&entry);
     let _watch = process::tell_after(py, LOADS_LONG, message);
     load(py, launch, setting)
 }
@@ -94,7 +94,7 @@ fn find_and_load<'py>(
     launch: &Launch,
     setting: &Setting,
 ) -> Result<Loaded<'py>, Failure> {
-    let log = Log::new(&launch.request_id, &launch.request);
+    let log = Log::new(&launch.request.id, &launch.request.line);
     let begun = Instant::now();
     let imported = forks::end_if_child(py, &log, import(py, &launch.app.source));
     let module =

@@ -9,7 +9,7 @@ use rustix::{
     fs::{Mode, fstat},
     process::{chdir, umask},
 };
-use wire::warm_request::Handoff;
+use wire::request::ProcessState;
 
 use crate::process::{
     Mask,
@@ -65,22 +65,22 @@ impl Before {
 }
 
 impl LoadedState {
-    /// Makes the process what a request finds whose gateway has sent `handoff`.
-    pub(crate) fn enter(&self, py: Python<'_>, handoff: &Handoff) -> PyResult<()> {
+    /// Makes the process what a request finds whose gateway has sent `gateway`.
+    pub(crate) fn enter(&self, py: Python<'_>, gateway: &ProcessState) -> PyResult<()> {
         match &self.directory {
             // One that is gone meanwhile is that of this process all the same, unless a request has
             // left it.
             Some(directory) => drop(chdir(directory)),
-            None => chdir(handoff.working_directory.as_slice()).map_err(io::Error::from)?,
+            None => chdir(gateway.working_directory.as_slice()).map_err(io::Error::from)?,
         }
-        umask(self.umask.unwrap_or_else(|| Mode::from_raw_mode(handoff.umask)));
-        environment::take_environment(py, &self.environment.applied_to(&handoff.environment))
+        umask(self.umask.unwrap_or_else(|| Mode::from_raw_mode(gateway.umask)));
+        environment::take_environment(py, &self.environment.applied_to(&gateway.environment))
     }
 
     /// The variables of a request, as loading has left them: what [`LoadedState::enter`] makes the
     /// environment.
-    pub(crate) fn variables(&self, handoff: &Handoff) -> Pairs {
-        self.environment.applied_to(&handoff.environment).into_owned()
+    pub(crate) fn variables(&self, gateway: &ProcessState) -> Pairs {
+        self.environment.applied_to(&gateway.environment).into_owned()
     }
 
     /// Do standard output and standard error lead to the log of a request, or where loading has

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::error_page::ResponseFormat;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use wire::request::ResponseFormat;
 
 use crate::{
     log::Log,

@@ -77,7 +77,7 @@ fn answer(
     let answer = synthetic_request::ask(
         application,
         setting,
-        &launch.request_id,
+        &launch.request.id,
         (scheme, host, target),
         interruptible,
     );

@@ -24,7 +24,7 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdout, stderr, stdout},
 };
 use wire::{
-    pool_logs::{LineForm, LogKind, never_wait, open_file},
+    pool_logs::{LineFormat, LogKind, open_file, set_nonblocking},
     scoreboard::{OneTimeWarning, Scoreboard},
 };
 
@@ -61,7 +61,7 @@ struct Place {
 }
 
 struct Access {
-    form: LineForm,
+    form: LineFormat,
     file: Option<(Place, Mutex<Sink>)>,
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn take_over(
             .as_ref()
             .map(|(path, generation)| place(LogKind::Error, path, *generation)),
         access: logs.access.as_ref().map(|access| Access {
-            form: access.form,
+            form: access.format,
             file: access.file.as_ref().zip(handed.access).map(|(file, descriptor)| {
                 let sink =
                     Sink { file: descriptor, torn: false, told: None, lost: 0, is_stuck: false };
@@ -153,7 +153,7 @@ pub(crate) fn bell() -> Option<BorrowedFd<'static>> {
 }
 
 /// The form of the access log's lines, if there is an access log.
-pub(crate) fn access_form() -> Option<LineForm> {
+pub(crate) fn access_form() -> Option<LineFormat> {
     Some(FILES.get()?.access.as_ref()?.form)
 }
 
@@ -214,7 +214,7 @@ impl Files {
             && place.is_old(&self.scoreboard)
         {
             place.reopen(|file| {
-                never_wait(&file)?;
+                set_nonblocking(&file)?;
                 lock(sink).file = file;
                 Ok(())
             });

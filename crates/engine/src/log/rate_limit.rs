@@ -10,7 +10,7 @@ use std::{
 };
 
 use diagnostics::message::LogMessage;
-use wire::scoreboard::recently;
+use wire::clock::recently;
 
 use crate::log::Log;
 

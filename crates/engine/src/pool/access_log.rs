@@ -17,7 +17,7 @@ use std::{
 use diagnostics::escape;
 use pyo3::Python;
 use serde::Serialize;
-use wire::pool_logs::LineForm;
+use wire::pool_logs::LineFormat;
 
 use crate::{log::files, transport::Request, wsgi::ResponseSink};
 
@@ -26,7 +26,7 @@ const CLIENT_CLOSED_STATUS: u16 = 499;
 
 /// A request that is going to have its line.
 pub(crate) struct AccessRecord {
-    form: LineForm,
+    form: LineFormat,
     request_id: String,
     begun: SystemTime,
     clock: Instant,
@@ -89,8 +89,8 @@ impl AccessRecord {
             whole: self.counts.whole.load(Ordering::Relaxed),
         };
         let line = match self.form {
-            LineForm::Combined => line.combined(),
-            LineForm::Json => line.json(),
+            LineFormat::Combined => line.combined(),
+            LineFormat::Json => line.json(),
         };
         py.detach(|| files::write_access(&line));
     }

@@ -93,8 +93,9 @@ impl PendingWorkers {
     pub(super) fn assign_slot(&mut self, slot: u32) -> Option<LoadOutcome> {
         let position = self.0.iter().position(|worker| worker.stage == LoadStage::Waiting)?;
         let is_sent = self.0[position].socket.as_ref().is_some_and(|socket| {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             let packet = TemplateCommand::Fork { slot }.encode();
-            send(socket, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).is_ok()
+            packet.is_ok_and(|packet| send(socket, &packet, flags).is_ok())
         });
         // A worker to which nothing can be sent has exited, and will be found so.
         is_sent.then(|| LoadOutcome::Started { slot, pid: self.0.swap_remove(position).pid })
@@ -194,7 +195,9 @@ impl PendingWorker {
 impl TemplateSocket {
     /// Reports the result of loading. If the template has exited, the kernel ends this process.
     pub(super) fn report(&self, event: TemplateEvent) {
-        let _ = send(&self.0, &event.encode(), SendFlags::NOSIGNAL);
+        if let Ok(packet) = event.encode() {
+            let _ = send(&self.0, &packet, SendFlags::NOSIGNAL);
+        }
     }
 
     /// Waits for a slot; none if the template has exited.

@@ -63,7 +63,7 @@ pub(crate) fn run(
     status: StatusDescriptors,
     channel: Descriptor,
 ) -> PyResult<ProcessExit> {
-    let log = Log::new(&launch.request_id, &launch.request);
+    let log = Log::new(&launch.request.id, &launch.request.line);
     let setting = serving::setting(launch, service);
     let load = |hint: Option<&str>| {
         let before = loaded_state::Before::now(py).map_err(|error| error.print(py))?;

@@ -280,5 +280,7 @@ impl Template {
 
 /// Sends an event to the supervisor. If the supervisor has exited, the kernel ends this process.
 pub(super) fn send_event(channel: &Descriptor, event: TemplateEvent) {
-    let _ = send(channel, &event.encode(), SendFlags::NOSIGNAL);
+    if let Ok(packet) = event.encode() {
+        let _ = send(channel, &packet, SendFlags::NOSIGNAL);
+    }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use diagnostics::error_log;
+use diagnostics::{error_log, escape, message::LogMessage};
 use rustix::process::{getpid, kill_process};
 use wire::{
     overdue_requests::{Action, OverdueWatch},
@@ -77,7 +77,15 @@ impl WatchdogState {
         let mut is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         while !*is_over {
             for (action, reading) in watch.look(scoreboard) {
-                if let Some(message) = action.entry(&reading) {
+                let request = escape::text(&reading.request);
+                let message = match action {
+                    Action::LogSlow => {
+                        Some(LogMessage::slow_request(&request, reading.pid, reading.elapsed()))
+                    }
+                    Action::Abort => Some(LogMessage::not_interrupted(&request, reading.elapsed())),
+                    Action::Interrupt | Action::Kill => None,
+                };
+                if let Some(message) = message {
                     Log::new("-", "(worker)").entry(&message);
                 }
                 if action == Action::LogSlow && error_log::is_stuck() {

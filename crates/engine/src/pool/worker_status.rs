@@ -70,7 +70,7 @@ impl WorkerStatus {
         };
         for thread in 0..threads {
             if let Some(line) = status.any_line(thread) {
-                line.take(status.pid, thread);
+                line.claim(status.pid, thread);
             }
         }
         // The supervisor waits for this worker.
@@ -80,7 +80,7 @@ impl WorkerStatus {
 
     /// Wakes the supervisor if no thread of any worker is idle and the supervisor waits for that.
     fn wake_supervisor_if_busy(&self) {
-        if self.bell.is_some() && self.scoreboard.is_crowded() {
+        if self.bell.is_some() && self.scoreboard.needs_wakeup() {
             self.wake_supervisor();
         }
     }
@@ -96,7 +96,7 @@ impl WorkerStatus {
     /// Has the supervisor replace this worker, which has so many bytes of resident memory.
     pub(crate) fn report_memory(&self, thread: u32, resident: u64) {
         if let Some(line) = self.line(thread) {
-            line.measured(resident);
+            line.set_resident(resident);
         }
         self.wake_supervisor();
     }
@@ -113,7 +113,7 @@ impl WorkerStatus {
     /// The thread cannot be started.
     pub(crate) fn mark_missing(&self, thread: u32) {
         if let Some(line) = self.line(thread) {
-            line.miss();
+            line.mark_missing();
         }
         self.wake_supervisor_if_busy();
     }
@@ -121,7 +121,7 @@ impl WorkerStatus {
     /// The thread was started.
     pub(crate) fn mark_started(&self, thread: u32) {
         if let Some(line) = self.line(thread) {
-            line.take(self.pid, thread);
+            line.claim(self.pid, thread);
         }
         self.wake_supervisor();
     }

@@ -118,18 +118,18 @@ pub(crate) fn end_by_exception(
                 (_, Heeds::Gateway(_, TermHandler::Function(theirs))) => {
                     return theirs.call1(arguments.py(), arguments.clone()).map(drop);
                 }
-                (Some(StopReason::Timeout), _) if asked.time_out() => StopReason::Timeout.word(),
+                (Some(StopReason::Timeout), _) if asked.time_out() => StopReason::Timeout.as_str(),
                 // A person has had enough of `close()`, too.
                 (Some(stop @ (StopReason::Interrupted | StopReason::HungUp)), _)
                     if asked.time_out() =>
                 {
-                    stop.word()
+                    stop.as_str()
                 }
                 // The response is whole, and what is left to do is short. The gateway sees to it if
                 // it is not.
                 _ if !asked.get() => return Ok(()),
                 (Some(StopReason::Timeout), _) => return Ok(()),
-                (stop, _) => stop.unwrap_or(StopReason::Terminated).word(),
+                (stop, _) => stop.unwrap_or(StopReason::Terminated).as_str(),
             };
             Err(Interrupted::new_err(reason))
         },

@@ -11,7 +11,7 @@ use std::{
 use diagnostics::message::{Code, LogMessage};
 use pyo3::prelude::*;
 use rustix::process::{Resource, getrlimit};
-use wire::scoreboard::now;
+use wire::clock::now;
 
 use crate::log::Log;
 

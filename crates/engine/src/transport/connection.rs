@@ -10,8 +10,7 @@ use std::{
     time::Instant,
 };
 
-use diagnostics::error_page::ResponseFormat;
-use wire::{connection_queue::ConnectionHistory, launch::Service};
+use wire::{connection_queue::ConnectionHistory, launch::Service, request::ResponseFormat};
 
 use crate::{
     log::Transcript,

@@ -289,7 +289,7 @@ fn stop_of(py: Python<'_>, error: &PyErr) -> Option<StopReason> {
     }
     let reason: Option<String> =
         error.value(py).getattr("code").and_then(|code| code.extract()).ok();
-    Some(reason.as_deref().and_then(StopReason::of_word).unwrap_or(StopReason::Timeout))
+    Some(reason.as_deref().and_then(StopReason::parse).unwrap_or(StopReason::Timeout))
 }
 
 /// Does `error` say that a descriptor is closed, or another file's?

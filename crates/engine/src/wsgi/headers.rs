@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range};
 
-use diagnostics::error_page::ResponseFormat;
+use wire::request::ResponseFormat;
 
 use crate::wsgi::variables::{decimal, is_token};
 

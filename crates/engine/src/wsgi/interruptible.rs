@@ -16,8 +16,8 @@ use std::{
 
 use pyo3::{ffi, prelude::*};
 use wire::{
+    clock,
     running_clock::{now, recently},
-    scoreboard,
 };
 
 use crate::wsgi::error::{Interrupted, is_timeout};
@@ -113,7 +113,7 @@ impl Interruptible {
     /// [`wire::running_clock`]. `python_thread` is Python's name of this thread, unless it is the
     /// main thread.
     pub(crate) fn until(deadline: u64, python_thread: Option<c_long>) -> Self {
-        let stopped = scoreboard::recently().saturating_sub(recently());
+        let stopped = clock::recently().saturating_sub(recently());
         let monotonic_deadline = deadline.saturating_add(stopped);
         Self::new(Some(Limit { deadline, monotonic_deadline, python_thread }))
     }
@@ -257,7 +257,7 @@ impl Interruptible {
         let is_late = state.is_running()
             && self.0.limit.as_ref().is_some_and(|limit| match clock {
                 Clock::Running => now() >= limit.deadline,
-                Clock::Monotonic => scoreboard::now() >= limit.monotonic_deadline,
+                Clock::Monotonic => clock::now() >= limit.monotonic_deadline,
             });
         if is_late {
             state.stage = Stage::Interrupted;

@@ -30,8 +30,8 @@ mod variables;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc};
 
-use diagnostics::error_page::ResponseFormat;
 use pyo3::Python;
+use wire::request::ResponseFormat;
 
 pub(crate) use crate::wsgi::{
     error::{Interrupted, interruption},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use diagnostics::{
-    error_page::{Page, ResponseFormat, Status},
+    error_page::{Page, Status},
     message::{Code, LogMessage},
 };
 use pyo3::{
@@ -18,6 +18,7 @@ use pyo3::{
     sync::MutexExt,
     types::{PyBytes, PyList, PyString, PyTuple},
 };
+use wire::request::ResponseFormat;
 use wire::scoreboard::OneTimeWarning;
 
 use crate::{
@@ -456,7 +457,7 @@ impl Response {
         }
         let page =
             Page { status, request_id: self.log.request_id(), detail, head_only: self.head_only };
-        let response = page.render(self.form);
+        let response = page.render(self.form.around_status());
         let mut state = self.state(py);
         state.stage = Stage::HeadSent { limit: None, bodiless: true };
         state.sink.iter_mut().for_each(|sink| sink.head_leaves());

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
 };
 
-use diagnostics::message::{shorten, shorten_lines};
+use diagnostics::shorten::{shorten, shorten_lines};
 use pyo3::{
     prelude::*,
     types::{PyList, PySlice, PyString, PyTraceback, PyTuple},

@@ -5,11 +5,9 @@
 
 use std::{borrow::Cow, fmt};
 
-use diagnostics::{
-    error_page::ResponseFormat,
-    message::{Code, LogMessage},
-};
+use diagnostics::message::{Code, LogMessage};
 use wire::mount;
+use wire::request::ResponseFormat;
 
 use crate::wsgi::remembered::{Came, Kind, Remembered, Time, spells_authorization};
 

@@ -9,7 +9,6 @@
 
 use std::io;
 
-use diagnostics::error_page::ResponseFormat;
 use pyo3::{
     intern,
     prelude::*,
@@ -19,6 +18,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     net::SocketType,
 };
+use wire::request::ResponseFormat;
 
 use crate::{
     cgi::cold::{

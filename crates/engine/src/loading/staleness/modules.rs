@@ -83,7 +83,7 @@ impl Modules {
             supervisor,
             are_all,
             paths,
-            log: Log::new(&launch.request_id, &launch.request),
+            log: Log::new(&launch.request.id, &launch.request.line),
             seen: Mutex::new(Seen {
                 files: HashMap::new(),
                 others: (0, Vec::new()),

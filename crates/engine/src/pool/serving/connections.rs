@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use wire::{launch::Service, scoreboard::now};
+use wire::{clock::now, launch::Service};
 
 use crate::{
     pool::serving::{

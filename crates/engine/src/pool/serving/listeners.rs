@@ -17,7 +17,7 @@ use rustix::{
     io::{Errno, ioctl_fionbio},
     net::{AddressFamily, SocketFlags, accept_with, acceptfrom_with, getsockname, sockopt},
 };
-use wire::{launch::Launch, scoreboard::now};
+use wire::{clock::now, launch::Launch};
 
 use crate::{
     log::{Log, rate_limit::Kind},
@@ -178,7 +178,7 @@ fn allowed_addresses(launch: &Launch) -> Option<Addresses> {
         Err(error) => {
             let sentence =
                 format!("FCGI_WEB_SERVER_ADDRS contains `{}`, which is not an address", error.item);
-            Log::new(&launch.request_id, &launch.request).entry(
+            Log::new(&launch.request.id, &launch.request.line).entry(
                 &LogMessage::error(Code::BadSetting, sentence)
                     .hint("set it to a list of IP addresses separated by commas; until then no client can connect"),
             );

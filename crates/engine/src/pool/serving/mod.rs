@@ -105,13 +105,13 @@ pub(crate) fn run(
     (status, slot): (StatusDescriptors, u32),
     (mask, modules): (&Mask, Option<Modules>),
 ) -> PyResult<i32> {
-    let status = WorkerStatus::new(status, slot, service.threads, launch.timeout_seconds)?;
+    let status = WorkerStatus::new(status, slot, service.threads, launch.request.timeout_seconds)?;
     status.install_handlers(py)?;
     let is_alone = status.is_alone();
     let worker = Worker::<PoolConnection>::new(launch, service, sockets, status, None, modules)?;
     let worker = Arc::new(worker);
     if let Some(message) = worker.timer_after_loading() {
-        Log::new(&launch.request_id, &launch.request).entry(&message);
+        Log::new(&launch.request.id, &launch.request.line).entry(&message);
     }
     forks::keep_standard();
     if is_alone {

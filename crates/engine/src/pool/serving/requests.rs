@@ -9,13 +9,16 @@ use std::{
 };
 
 use diagnostics::{
-    error_page::{ResponseFormat, Status},
+    error_page::Status,
     escape,
     message::{Code, LogMessage},
     request_id::{self, Ids},
 };
 use pyo3::prelude::*;
-use wire::launch::{Launch, Service, Work};
+use wire::{
+    launch::{Launch, Service, Work},
+    request::ResponseFormat,
+};
 
 use crate::{
     loading::application::Failure,
@@ -90,7 +93,7 @@ pub(crate) fn setting(launch: &Launch, service: &Service) -> Setting {
         multiprocess: service.workers > 1 || matches!(launch.work, Work::Worker(_)),
         run_once: false,
         debug: launch.debug,
-        timeout_seconds: launch.timeout_seconds,
+        timeout_seconds: launch.request.timeout_seconds,
         socket_timeout_seconds: service.socket_timeout_seconds,
         is_cgi: service.warm,
         script_name: launch.script_name.as_deref().map(Into::into),
@@ -270,7 +273,7 @@ impl Requests {
                 .map(|variable| value(variable).unwrap_or_default());
         let (method, target) = (escape::text(method), escape::text(target));
         match std::str::from_utf8(unique_id) {
-            Ok(id) if request_id::is_one(id) => Log::of(id, &method, &target),
+            Ok(id) if request_id::is_request_id(id) => Log::of(id, &method, &target),
             _ => Log::of(&self.ids.next(), &method, &target),
         }
     }

@@ -6,12 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diagnostics::error_page::ResponseFormat;
 use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
 };
-use wire::{connection_queue::ConnectionHistory, launch::Service};
+use wire::{connection_queue::ConnectionHistory, launch::Service, request::ResponseFormat};
 
 use crate::{
     log::Transcript,

@@ -3,11 +3,12 @@
 use std::io;
 
 use diagnostics::{
-    error_page::{Page, ResponseFormat, Status},
+    error_page::{Page, Status},
     message::{Code, LogMessage},
     request_id,
 };
 use fastcgi_server::{Output, ParamsError, RequestId, Stream};
+use wire::request::ResponseFormat;
 
 use crate::log::{Log, rate_limit::Kind};
 
@@ -50,7 +51,7 @@ pub(super) fn refuse_params(id: RequestId, error: &ParamsError) -> Vec<u8> {
         head_only: false,
     };
     let (output, mut response) = (Output::new(id), Vec::new());
-    output.append(Stream::Stdout, &page.render(ResponseFormat::Cgi), &mut response);
+    output.append(Stream::Stdout, &page.render(ResponseFormat::Cgi.around_status()), &mut response);
     response.extend_from_slice(&output.ending(0, false));
     response
 }

@@ -1,0 +1,90 @@
+//! Changes to a line of the scoreboard. Each has an odd version before it and an even one after it.
+
+use std::sync::atomic::{Ordering, fence};
+
+use crate::{
+    clock::{now, recently},
+    scoreboard::{
+        ScoreboardLine,
+        state::{BUSY, IDLE, LEAVING, MISSING},
+    },
+};
+
+impl ScoreboardLine {
+    /// Claims the line for the thread `thread` of the worker `pid`, which is idle.
+    pub fn claim(&self, pid: i32, thread: u32) {
+        self.change(|| {
+            self.pid.store(pid, Ordering::Relaxed);
+            self.thread.store(thread, Ordering::Relaxed);
+            self.state.store(IDLE, Ordering::Relaxed);
+            self.since.store(now(), Ordering::Relaxed);
+            self.served.store(0, Ordering::Relaxed);
+            self.resident.store(0, Ordering::Relaxed);
+            self.request.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        });
+    }
+
+    /// Releases the line after the worker has exited, and returns how many requests its thread has
+    /// served. Only the supervisor calls this.
+    pub fn release(&self) -> u64 {
+        let mut served = 0;
+        self.change(|| {
+            self.pid.store(0, Ordering::Relaxed);
+            self.state.store(IDLE, Ordering::Relaxed);
+            served = self.served.swap(0, Ordering::Relaxed);
+        });
+        served
+    }
+
+    /// The thread begins to serve `request`, of which as much is kept as fits.
+    pub fn begin(&self, request: &str) {
+        self.change(|| {
+            let (whole, rest) = request.as_bytes().as_chunks::<8>();
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            let pieces = whole.iter().chain([&last]).chain(std::iter::repeat(&[0; 8]));
+            for (word, piece) in self.request.iter().zip(pieces) {
+                word.store(u64::from_ne_bytes(*piece), Ordering::Relaxed);
+            }
+            self.state.store(BUSY, Ordering::Relaxed);
+            self.since.store(recently(), Ordering::Relaxed);
+            self.served.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    /// The thread has served its request and is idle.
+    pub fn end(&self) {
+        self.set_state(IDLE);
+    }
+
+    /// The thread serves no request and accepts no further connection.
+    pub fn leave(&self) {
+        self.set_state(LEAVING);
+    }
+
+    /// The thread could not be started.
+    pub fn mark_missing(&self) {
+        self.set_state(MISSING);
+    }
+
+    /// Records the resident memory of the worker in bytes.
+    pub fn set_resident(&self, resident: u64) {
+        self.change(|| self.resident.store(resident, Ordering::Relaxed));
+    }
+
+    fn set_state(&self, state: u32) {
+        self.change(|| {
+            self.state.store(state, Ordering::Relaxed);
+            self.since.store(recently(), Ordering::Relaxed);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce()) {
+        // Odd from now on, even if an earlier worker was killed in the middle of a change.
+        let version = self.version.load(Ordering::Relaxed) | 1;
+        self.version.store(version, Ordering::Relaxed);
+        fence(Ordering::Release);
+        change();
+        self.version.store(version.wrapping_add(1), Ordering::Release);
+    }
+}
