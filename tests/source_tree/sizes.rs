@@ -10,7 +10,6 @@ const LONG_WORD_COLUMNS: usize = 60;
 
 /// Files that have longer lines.
 const WIDE_FILES: &[&str] = &[
-    "crates/diagnostics/src/escape.rs",
     "crates/engine/src/loading/import_audit/messages.rs",
     "crates/engine/src/wsgi/error.rs",
     "crates/engine/src/wsgi/response.rs",
@@ -61,7 +60,6 @@ const WIDE_FILES: &[&str] = &[
 
 /// Files of Rust that have more lines.
 const LONG_FILES: &[&str] = &[
-    "crates/diagnostics/src/message.rs",
     "crates/engine/src/cgi/warm.rs",
     "crates/engine/src/loading/application.rs",
     "crates/engine/src/pool/serving/connection_queue.rs",
@@ -72,7 +70,6 @@ const LONG_FILES: &[&str] = &[
     "crates/engine/src/wsgi/response.rs",
     "crates/engine/src/wsgi/variables.rs",
     "crates/fastcgi-server/src/server.rs",
-    "crates/wire/src/scoreboard.rs",
     "src/guard/mod.rs",
     "src/pool/listeners.rs",
     "src/pool/mod.rs",

@@ -1,5 +1,5 @@
-//! The permanent codes of log messages. `docs/errors.md` lists each with its severity, its cause and
-//! what to do about it.
+//! The permanent codes of log messages. `docs/errors.md` lists each with its severity, its cause
+//! and what to do about it.
 
 use std::fmt;
 

@@ -24,7 +24,8 @@ pub fn is_hidden(character: char) -> bool {
         // paragraphs; invisible operators; isolates of direction.
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         // Hangul filler, byte order mark, interlinear annotations, tags.
-        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' => true,
+        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}' => true,
         other => other.is_control(),
     }
 }
@@ -119,8 +120,8 @@ mod tests {
 
     #[test]
     fn hidden_characters_become_escapes() {
-        let hidden = "\n\r\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{200d}\u{200e}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\
-                      \u{2069}\u{feff}\u{e0041}";
+        let hidden = "\n\r\u{0}\u{1b}\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{200d}\u{200e}\u{2028}\
+                      \u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}";
         for character in hidden.chars() {
             let shown = Escaped(&format!("a{character}b")).to_string();
             assert_eq!(shown, format!("a{}b", character.escape_default()));

@@ -33,8 +33,8 @@ impl App {
         Self { source: Source::File(path.into()), callable: None, factory: false }
     }
 
-    /// Parses the argument `argument`. `site.wsgi` may name a file or a module: it names the file if
-    /// `is_file` returns true.
+    /// Parses the argument `argument`. `site.wsgi` may name a file or a module: it names the file
+    /// if `is_file` returns true.
     ///
     /// # Errors
     /// If the argument names no source, or a callable that cannot exist.

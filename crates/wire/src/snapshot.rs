@@ -7,8 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Identity, size and times of a file or directory at one moment. Equal snapshots are of a file that
-/// was neither changed nor replaced.
+/// Identity, size and times of a file or directory at one moment. Equal snapshots are of a file
+/// that was neither changed nor replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     device: u64,
