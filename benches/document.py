@@ -130,8 +130,8 @@ def failed(results):
 
 def section(place, result):
     """A row: how to repeat it, its chart, its commands."""
-    title = f"{result.title[0].upper()}{result.title[1:]}. `make bench ROWS={result.row}`"
-    lines = [f"### {result.row}\n", wrapped(title) + "\n"]
+    title = wrapped(f"{result.title[0].upper()}{result.title[1:]}.")
+    lines = [f"### {result.row}\n", f"{title}\n`make bench ROWS={result.row}`\n"]
     lines.append(
         f"![{result.row}: medians of the turns, with their middle half]"
         f"({NAME}/{chart_name(result)})\n"
