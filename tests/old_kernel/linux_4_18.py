@@ -68,6 +68,8 @@ PROGRAM = [
     *refuse(MEMFD_CREATE, 1, ANY_BIT, 0x18),
     # P_PIDFD (5.4).
     *refuse(WAITID, 0, EQUAL, 3),
+    # F_SETSIG, which some sandboxes lack.
+    *(refuse(FCNTL, 1, EQUAL, 10) if "WSGATE_TEST_NO_F_SETSIG" in os.environ else []),
     instruction(RETURN, ALLOW),
 ]
 

@@ -19,9 +19,16 @@ const NO_SECCOMP: i32 = 77;
 /// Runs an ignored test of this file on the emulated kernel.
 #[track_caller]
 fn on_linux_4_18(test: &str) {
+    on_linux_4_18_with(&[], test);
+}
+
+/// The same, with `variables` for the emulation.
+#[track_caller]
+fn on_linux_4_18_with(variables: &[&str], test: &str) {
     let mut command = Command::new("/usr/bin/python3");
     command.arg(source("tests/old_kernel/linux_4_18.py")).arg(std::env::current_exe().unwrap());
     command.args(["--exact", "--ignored", "--nocapture", &format!("old_kernel::{test}")]);
+    command.envs(variables.iter().map(|name| (name, "1")));
     let ended = run(&mut command, "");
     if ended.code() == Some(NO_SECCOMP) {
         // Nobody would see there that these tests test nothing.
@@ -51,6 +58,11 @@ const ECHOES: &str = "
 #[test]
 fn every_mode_serves() {
     on_linux_4_18("serve_in_every_mode");
+}
+
+#[test]
+fn every_mode_serves_where_a_pipe_cannot_signal() {
+    on_linux_4_18_with(&["WSGATE_TEST_NO_F_SETSIG"], "serve_in_every_mode");
 }
 
 #[test]

@@ -301,7 +301,10 @@ unsafe fn own(number: i32) -> PyResult<Descriptor> {
 fn stay_with(gateway: i32, lifeline: Option<&Descriptor>) -> PyResult<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
     if getppid() == Pid::from_raw(gateway) {
-        Ok(lifeline.map_or(Ok(()), crate::process::gateway_pipe::hold_to)?)
+        // The pipe is for applications that change their user. Where the kernel or a sandbox
+        // refuses it, the signal above has to do.
+        lifeline.iter().for_each(|it| drop(crate::process::gateway_pipe::hold_to(it)));
+        Ok(())
     } else {
         // It ended before the kernel was asked to watch it.
         Err(PyRuntimeError::new_err("the gateway has gone"))

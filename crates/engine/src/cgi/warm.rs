@@ -196,9 +196,11 @@ fn serve(
     let heeds = Heeds::Gateway(told.clone(), theirs.clone_ref(py));
     let interruptible = interpreter::end_by_exception(py, &reporter, heeds)?;
     process::unblock_signals(&state.mask);
-    gateway_pipe::hold_to(&lifeline)?;
-    // From here on the request's life is the gateway's to watch, and no other process's.
-    tie.release()?;
+    // From here on the request's life is the gateway's to watch, and no other process's. Where the
+    // kernel or a sandbox refuses that, the process still ends with its template.
+    if gateway_pipe::hold_to(&lifeline).is_ok() {
+        tie.release()?;
+    }
     lead_to(&errors, state)?;
     drop(errors);
     let log = Log::new(&request.id, &request.line);
