@@ -79,6 +79,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Watchdog {
     every: Duration,
+    /// By the clock of the manager, which goes on while this process is stopped.
     due: Instant,
 }
 
@@ -102,7 +103,7 @@ impl Notify {
                     notify.line = Some(line);
                     notify.watchdog = watchdog().map(|patience| Watchdog {
                         every: patience / 2,
-                        due: running_clock::instant(),
+                        due: Instant::now(),
                     });
                 }
                 Err(error) => notify.trouble = Some(cannot_be_told(&name, &error)),
@@ -152,9 +153,9 @@ impl Notify {
                 self.status = status;
             }
             if let Some(watchdog) =
-                self.watchdog.as_mut().filter(|watchdog| watchdog.due <= running_clock::instant())
+                self.watchdog.as_mut().filter(|watchdog| watchdog.due <= Instant::now())
             {
-                watchdog.due = running_clock::instant() + watchdog.every;
+                watchdog.due = Instant::now() + watchdog.every;
                 if self.unsent.is_empty() {
                     self.say("WATCHDOG=1\n".to_owned());
                 }
@@ -165,8 +166,10 @@ impl Notify {
 
     /// When to tell something though nothing happens.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let again = (!self.unsent.is_empty()).then(|| running_clock::instant() + A_MOMENT);
-        self.watchdog.map(|watchdog| watchdog.due).into_iter().chain(again).min()
+        let now = running_clock::instant();
+        let again = (!self.unsent.is_empty()).then(|| now + A_MOMENT);
+        let watchdog = self.watchdog.map(|it| now + it.due.saturating_duration_since(Instant::now()));
+        watchdog.into_iter().chain(again).min()
     }
 
     fn status_of(&self, state: State) -> String {

@@ -8,6 +8,7 @@ use std::{
     },
     path::Path,
     process::Command,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -176,6 +177,23 @@ fn watchdog_messages_repeat_while_nothing_else_happens() {
     }
     pool.stop();
     assert_eq!(manager.sequence(), ["READY=1", "STOPPING=1"]);
+}
+
+#[test]
+fn a_watchdog_message_is_sent_at_once_after_a_stop() {
+    let (setup, mut manager) = managed(ECHO);
+    let mut pool = setup.variable("WATCHDOG_USEC", "12000000").launch();
+    pool.await_log("W0710");
+    manager.await_line("WATCHDOG=1");
+    // The first one comes when the pool starts.
+    manager.await_line("WATCHDOG=1");
+    pool.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(7));
+    pool.signal(Signal::CONT);
+    let begin = Instant::now();
+    manager.await_line("WATCHDOG=1");
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    pool.stop();
 }
 
 #[test]
