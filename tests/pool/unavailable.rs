@@ -1,6 +1,9 @@
 //! Requests while code cannot be loaded and no worker is left: each is answered with 503 at once.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 
@@ -236,6 +239,32 @@ fn an_endless_load_of_a_dormant_pool_keeps_no_client_waiting() {
     );
     serves_again(&pool);
     pool.stop();
+}
+
+#[test]
+fn an_endless_first_load_keeps_no_client_waiting() {
+    thread::scope(|scope| {
+        for preload in ["yes", "no"] {
+            scope.spawn(move || {
+                let setup = PoolSetup::new("import time\ntime.sleep(1000)\n");
+                let pool = setup.args(&["--preload", preload]).launch();
+                eventually("the pool listens", || pool.socket().exists());
+                let begun = Instant::now();
+                let mut connection = pool.connect();
+                let request = FastcgiRequest::get("/refused").param("UNIQUE_ID", "refused-first");
+                connection.send(&request.bytes());
+                let response = connection
+                    .try_response()
+                    .or_else(|_| connection.try_response())
+                    .unwrap()
+                    .unwrap();
+                assert!(begun.elapsed() < Duration::from_secs(62), "{:?}", begun.elapsed());
+                assert_refused(&response, "refused-first");
+                pool.signal(Signal::TERM);
+                pool.end();
+            });
+        }
+    });
 }
 
 #[test]

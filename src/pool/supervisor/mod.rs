@@ -341,7 +341,8 @@ impl<'a> Supervisor<'a> {
             .chain(lingering)
             .chain(self.control.as_ref().and_then(Control::next_due))
             .chain(self.watch.next_due(&self.scoreboard))
-            .chain(self.notify.next_due());
+            .chain(self.notify.next_due())
+            .chain(self.refusing.next_due());
         if !self.phase.may_fork() {
             return others.min();
         }
@@ -352,7 +353,6 @@ impl<'a> Supervisor<'a> {
             .chain(self.size.look)
             .chain(self.changes.next_due())
             .chain(self.activity.due())
-            .chain(self.refusing.next_due())
             .min()
     }
 

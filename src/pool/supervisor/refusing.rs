@@ -14,7 +14,7 @@ use wire::{connection_queue::ConnectionQueue, running_clock};
 
 use crate::{
     config::settings::Settings,
-    pool::{allowed_addresses, refuser::Refuser, supervisor::Supervisor},
+    pool::{allowed_addresses, refuser::Refuser, supervisor::{Supervisor, phase::Phase}},
 };
 
 /// How long requests wait for another attempt to load code that could not be loaded.
@@ -105,7 +105,8 @@ impl Supervisor<'_> {
     }
 
     fn has_no_worker(&self) -> bool {
-        self.phase.may_fork() && !self.terms.service.warm && self.places.live().next().is_none()
+        let may_load = self.phase.may_fork() || self.phase == Phase::Starting;
+        may_load && !self.terms.service.warm && self.places.live().next().is_none()
     }
 
     /// Are connections to be taken in order to refuse their requests?
