@@ -101,10 +101,8 @@ impl Notify {
             match Line::to(&name) {
                 Ok(line) => {
                     notify.line = Some(line);
-                    notify.watchdog = watchdog().map(|patience| Watchdog {
-                        every: patience / 2,
-                        due: Instant::now(),
-                    });
+                    notify.watchdog = watchdog()
+                        .map(|patience| Watchdog { every: patience / 2, due: Instant::now() });
                 }
                 Err(error) => notify.trouble = Some(cannot_be_told(&name, &error)),
             }
@@ -168,7 +166,8 @@ impl Notify {
     pub(super) fn next_due(&self) -> Option<Instant> {
         let now = running_clock::instant();
         let again = (!self.unsent.is_empty()).then(|| now + A_MOMENT);
-        let watchdog = self.watchdog.map(|it| now + it.due.saturating_duration_since(Instant::now()));
+        let watchdog =
+            self.watchdog.map(|it| now + it.due.saturating_duration_since(Instant::now()));
         watchdog.into_iter().chain(again).min()
     }
 

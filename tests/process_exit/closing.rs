@@ -1,6 +1,8 @@
 //! `close()` of a response body: called when the response has ended, within the time of the
 //! request.
 
+use std::thread;
+
 use rustix::process::Signal;
 
 use crate::{
@@ -24,7 +26,10 @@ const CLOSES_LATE: &str = "
         def __iter__(self):
             if self.path.startswith('/raises'):
                 raise RuntimeError('on purpose')
-            return iter(self.blocks)
+            if self.path.startswith('/breaks'):
+                yield b'do'
+                raise RuntimeError('on purpose')
+            yield from self.blocks
         def close(self):
             out = os.environ.get('OUT', OUT)
             with open(out + '/closing', 'w'):
@@ -125,6 +130,31 @@ fn the_time_of_a_request_counts_for_its_close() {
             assert!(log.contains("in the_slow_one"), "{mode:?} {path}: {log}");
         }
     }
+}
+
+#[test]
+fn the_time_of_a_request_counts_for_the_close_of_a_response_that_breaks() {
+    thread::scope(|scope| {
+        for mode in MODES {
+            scope.spawn(move || {
+                let mut served = ServedApp::start(mode, &["--timeout", "8"], CLOSES_LATE);
+                let response = served.request("GET", "/breaks/for/ever", &[], b"");
+                assert_ne!(response.exit.code(), Some(0), "{mode:?}: {response:?}");
+                if mode.is_cgi() {
+                    eventually(&format!("{mode:?}: the log says so: {}", served.log()), || {
+                        served.log().contains("in the_slow_one")
+                    });
+                }
+                assert_eq!(served.ask("/"), "done", "{mode:?}");
+                let log = served.stop();
+                assert!(
+                    log.contains("`close()` of its response has not returned"),
+                    "{mode:?}: {log}"
+                );
+                assert!(!log.contains("W0603"), "{mode:?}: {log}");
+            });
+        }
+    });
 }
 
 #[test]

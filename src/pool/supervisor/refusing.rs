@@ -14,7 +14,11 @@ use wire::{connection_queue::ConnectionQueue, running_clock};
 
 use crate::{
     config::settings::Settings,
-    pool::{allowed_addresses, refuser::Refuser, supervisor::{Supervisor, phase::Phase}},
+    pool::{
+        allowed_addresses,
+        refuser::Refuser,
+        supervisor::{Supervisor, phase::Phase},
+    },
 };
 
 /// How long requests wait for another attempt to load code that could not be loaded.

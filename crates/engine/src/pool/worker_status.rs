@@ -165,7 +165,9 @@ impl WorkerStatus {
         }
         if self.has_timeout() {
             let served = self.request(thread).take();
-            served.iter().for_each(|request| request.end(py));
+            served.iter().for_each(|request| {
+                request.end(py);
+            });
         }
     }
 

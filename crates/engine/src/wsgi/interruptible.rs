@@ -198,11 +198,18 @@ impl Interruptible {
     }
 
     /// From now on the request may not be interrupted. An exception that its thread has not seen is
-    /// taken back.
-    pub(crate) fn end(&self, py: Python<'_>) {
+    /// taken back. Could it be interrupted until now?
+    pub(crate) fn end(&self, py: Python<'_>) -> bool {
         let mut state = self.state();
         self.take_back(py, &state);
+        let was_running = state.is_running();
         state.stage = Stage::Over;
+        was_running
+    }
+
+    /// From now on the deadline interrupts the request again.
+    pub(crate) fn resume(&self) {
+        self.state().stage = Stage::Answered;
     }
 
     /// A wait for the client has reached the deadline of the request, or its own limit. Gives the

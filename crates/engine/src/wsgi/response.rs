@@ -405,8 +405,14 @@ impl Response {
     }
 
     /// The application has done its part; what follows is not to be interrupted.
-    pub(super) fn end_interruption(&self, py: Python<'_>) {
-        self.interruptible.end(py);
+    /// Could the deadline interrupt it until now?
+    pub(super) fn end_interruption(&self, py: Python<'_>) -> bool {
+        self.interruptible.end(py)
+    }
+
+    /// `close()` is to come, and the deadline interrupts it.
+    pub(super) fn resume_interruption(&self) {
+        self.interruptible.resume();
     }
 
     /// What the request waited for at its deadline, if it waited for its client.

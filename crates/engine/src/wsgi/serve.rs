@@ -117,7 +117,7 @@ impl Server {
             // One that is too short is cut: the client would wait for the rest.
             Ok(()) => !response.is_short(py),
             Err(fault) => {
-                response.end_interruption(py);
+                let was_running = response.end_interruption(py);
                 let awaited = response.awaited();
                 let cut = input.get().was_cut(py);
                 let fault = response.cause_of(py, fault, cut);
@@ -128,7 +128,12 @@ impl Server {
                     log.entry(entry);
                 }
                 let detail = entry.filter(|_| self.setting.debug).map(|entry| entry.for_client());
-                response.replace(py, fault.status(py), detail.as_deref()) || response.is_whole(py)
+                let complete = response.replace(py, fault.status(py), detail.as_deref())
+                    || response.is_whole(py);
+                if was_running {
+                    response.resume_interruption();
+                }
+                complete
             }
         };
         // Nobody but the application waits for `close()`.
