@@ -243,8 +243,8 @@ fn again(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
 /// The log message about a file that root does not make.
 pub(super) fn untrusted(sentence: String) -> LogMessage {
     LogMessage::error(Code::UntrustedPath, sentence).hint(
-        "use a directory that only root can write in, on all of its path, such as /run/wsgate or \
-         /var/log; or serve by --user as the user whose directory it is",
+        "use a directory that belongs to the user of --user; or one that only root can write in, on \
+         all of its path, such as /run/wsgate",
     )
 }
 
