@@ -194,6 +194,10 @@ impl ProcessFailure<'_> {
     }
 
     fn timeout_seconds(&self) -> u64 {
+        // Python may hang before it has loaded the engine.
+        if !self.app_loaded {
+            return self.load_seconds();
+        }
         self.settings.timeout.map_or(0, |timeout| timeout.as_secs())
     }
 }

@@ -86,6 +86,16 @@ fn a_file_that_starts_a_server_when_it_is_loaded_is_named_with_the_line() {
 }
 
 #[test]
+fn a_python_that_hangs_before_the_engine_is_loaded_times_out_with_the_limit() {
+    let dir = InstallDir::new();
+    dir.file("app.py", "application = None\n");
+    dir.file("hangs/sitecustomize.py", "import time\ntime.sleep(1000)\n");
+    let path = format!("PYTHONPATH={}", dir.path("hangs").display());
+    let ended = ran(&dir, &["call", "--env", &path, "app.py"]);
+    assert!(ended.stderr.contains("longer than 30 s"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_request_that_times_out_shows_the_line_on_its_error_page() {
     let dir = InstallDir::new();
     dir.file("app.py", STAYS[0].0);
