@@ -116,6 +116,7 @@ impl<C: Connection> Connections<C> {
         if self.lingering.close_first(&self.events)
             || close_spare(&mut self.waiting(), &self.events)
         {
+            self.note_room();
             return Ok(());
         }
         // The descriptors are the application's, or those of requests. Connections wait in the
