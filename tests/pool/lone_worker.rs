@@ -145,3 +145,22 @@ fn a_worker_that_is_asked_to_stop_and_continues_logs_its_stack() {
         assert_eq!(codes(&log), ["W0611"], "{log}");
     }
 }
+
+#[test]
+fn a_thread_that_does_not_end_has_no_longer_than_the_drain_timeout() {
+    let code = "
+        import threading, time
+        def application(environ, start_response):
+            threading.Thread(target=time.sleep, args=(600,)).start()
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'done']
+        ";
+    let setup = PoolSetup::new(code).args(&["--drain", "3", "--timeout", "60"]);
+    let listener = UnixListener::bind(setup.path("app.sock")).unwrap();
+    let pool = setup.start_on(listener);
+    assert_eq!(pool.ask(&FastcgiRequest::get("/")).text(), "done");
+    let begin = Instant::now();
+    pool.signal(Signal::TERM);
+    let ended = pool.end();
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}: {ended:?}", begin.elapsed());
+}

@@ -75,7 +75,10 @@ pub(crate) fn exit(
         limit => (None, limit),
     };
     let set = |limit: Limit| exit_deadline::set(limit.time, limit.message, End::Status(status));
-    first.into_iter().for_each(set);
+    // A worker that was asked to stop has less time.
+    first.into_iter().for_each(|limit| {
+        exit_deadline::set_if_earlier(limit.time, limit.message, End::Status(status));
+    });
     // Threads that are no daemons are waited for.
     if let Some(threading) = loaded(py, "threading")? {
         report(py, threading.call_method0("_shutdown").map(drop));

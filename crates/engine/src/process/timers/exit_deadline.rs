@@ -80,6 +80,16 @@ pub(crate) fn set(limit: Duration, message: String, end: End) {
     begin();
 }
 
+/// As [`set`], unless time counts already until an earlier deadline.
+pub(crate) fn set_if_earlier(limit: Duration, message: String, end: End) {
+    let left = LEFT.load(Ordering::Acquire);
+    // SAFETY: the pointer is null or that of a box that is never freed.
+    let passed = unsafe { PASSED.load(Ordering::Acquire).as_ref() };
+    if left == 0 || passed.is_none_or(|passed| passed.tick * left > limit) {
+        set(limit, message, end);
+    }
+}
+
 /// Makes ready what [`set`] does, for [`begin`].
 pub(crate) fn prepare(limit: Duration, message: String, end: End, warning: Option<Warning>) {
     let tick = (limit / TICKS).max(Duration::from_millis(1));
