@@ -94,9 +94,7 @@ pub(crate) fn interrupt_after(limit: Duration, message: &str) {
 pub(crate) fn cancel() {
     NEXT.store(NOTHING, Ordering::Relaxed);
     INTERRUPTED.store(false, Ordering::Relaxed);
-    if is_ours() {
-        start(0);
-    }
+    start(0);
 }
 
 /// Is it the deadline that SIGTERM has come for? Tells so once.
@@ -162,6 +160,10 @@ fn prepare(message: &str, status: i32) {
 
 /// Has the timer come after so many milliseconds; never after 0. Called by a signal handler, too.
 fn start(milliseconds: u64) {
+    // Without a timer of this file, its number may be that of another.
+    if !is_ours() {
+        return;
+    }
     let timer: libc::timer_t =
         ptr::without_provenance_mut(TIMER.load(Ordering::Relaxed).cast_unsigned());
     // SAFETY: all-zero is a valid value; a timer that is none is an error, which nobody needs.
