@@ -63,7 +63,8 @@ pub(crate) fn run(
         // Web servers end the gateway as soon as they have the response, and `close()` is still to
         // come.
         move |complete| {
-            let signal = process::outlive(gateway, Duration::from_secs(limit), &message);
+            let (pipe, limit) = (lifeline.as_deref(), Duration::from_secs(limit));
+            let signal = process::outlive(gateway, pipe, limit, &message);
             lifeline.iter().for_each(|lifeline| drop(gateway_pipe::hold_by(lifeline, signal)));
             reporter.send(&Report::ResponseEnded { complete });
         }

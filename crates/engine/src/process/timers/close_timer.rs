@@ -6,6 +6,7 @@
 
 use std::{
     cell::UnsafeCell,
+    os::fd::AsRawFd,
     ptr,
     sync::atomic::{AtomicBool, AtomicI32, AtomicIsize, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
@@ -13,7 +14,12 @@ use std::{
 
 use rustix::process::{Pid, getppid};
 
-use crate::process::{forks, timers::abort};
+use crate::process::{
+    forks::{
+        Descriptor, {self},
+    },
+    timers::abort,
+};
 
 /// How long an application may take to end after it was interrupted.
 const GRACE_SECONDS: u64 = 2;
@@ -46,8 +52,10 @@ const EXIT: i32 = 3;
 /// SIGTERM comes, or has come, from here.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// The gateway whose end starts the timer, and how many milliseconds it is set to then.
+/// The gateway whose end starts the timer, the pipe that its end closes (-1 for none), and how many
+/// milliseconds the timer is set to then.
 static GATEWAY: AtomicI32 = AtomicI32::new(0);
+static GATEWAY_PIPE: AtomicI32 = AtomicI32::new(-1);
 static LIMIT: AtomicU64 = AtomicU64::new(0);
 
 struct Message(UnsafeCell<[u8; LONGEST]>);
@@ -57,11 +65,17 @@ unsafe impl Sync for Message {}
 
 /// From here on this process does not die with its gateway, and has `limit` once that has exited.
 /// Then the application is interrupted, and after a moment `message` and its stack are written to
-/// the log. Gives the signal that is to tell of the end of the gateway.
+/// the log. Gives the signal that is to tell of the end of the gateway, which closes `pipe`.
 ///
 /// Where the kernel has no timer left for this user there is no limit.
-pub(crate) fn outlive(gateway: i32, limit: Duration, message: &str) -> i32 {
+pub(crate) fn outlive(
+    gateway: i32,
+    pipe: Option<&Descriptor>,
+    limit: Duration,
+    message: &str,
+) -> i32 {
     prepare(message, 1);
+    GATEWAY_PIPE.store(pipe.map_or(-1, AsRawFd::as_raw_fd), Ordering::Relaxed);
     LIMIT.store(milliseconds(limit), Ordering::Relaxed);
     GATEWAY.store(gateway, Ordering::Relaxed);
     // SAFETY: this option of prctl(2) takes a number. Had the gateway gone already, this process
@@ -184,9 +198,14 @@ extern "C" fn came(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *
         return;
     }
     let gateway = GATEWAY.load(Ordering::Relaxed);
-    // SAFETY: getppid(2) has no requirements.
-    let parent = unsafe { libc::getppid() };
-    if gateway != 0 && parent != gateway && NEXT.load(Ordering::Relaxed) == NOTHING {
+    // The kernel closes the files of a process before its children get another parent. SAFETY:
+    // getppid(2) and poll(2) are async-signal-safe, and the structure is live.
+    let has_ended = unsafe {
+        let number = GATEWAY_PIPE.load(Ordering::Relaxed);
+        let mut pipe = libc::pollfd { fd: number, events: 0, revents: 0 };
+        libc::getppid() != gateway || (libc::poll(&raw mut pipe, 1, 0) > 0 && pipe.revents & libc::POLLHUP != 0)
+    };
+    if gateway != 0 && has_ended && NEXT.load(Ordering::Relaxed) == NOTHING {
         NEXT.store(INTERRUPT, Ordering::Relaxed);
         start(LIMIT.load(Ordering::Relaxed).max(1));
     }
