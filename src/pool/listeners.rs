@@ -285,16 +285,17 @@ fn open_unix(path: &Path, access: &Access, maker: Maker<'_>) -> Result<Listener>
         // What a process that was killed has left behind is replaced below.
         _ => {}
     }
-    // Made under another name, so that what is dead stays until there is another. Nobody can
-    // connect before it listens, and then owner and permissions are right.
+    // Made under another name, so that what is dead stays until there is another. It listens before
+    // it has its name: another start would take it for dead. Owner and permissions are right then.
     let draft = path.with_extension(format!("{}.new", std::process::id()));
     let made = (|| -> io::Result<(UnixListener, u64)> {
         let ((listener, file), rights) =
             maker.make(&draft, LastLink::Kept, |draft, _| make_socket(&draft.path, access.mode))?;
-        rights.act(|| fs::rename(&draft, path).inspect_err(|_| drop(fs::remove_file(&draft))))?;
-        let owned = own(&file, access, maker).and_then(|()| Ok(listen(&listener, BACKLOG)?));
-        if let Err(error) = owned {
-            let _ = rights.act(|| fs::remove_file(path));
+        let named = own(&file, access, maker)
+            .and_then(|()| Ok(listen(&listener, BACKLOG)?))
+            .and_then(|()| rights.act(|| fs::rename(&draft, path)));
+        if let Err(error) = named {
+            let _ = rights.act(|| fs::remove_file(&draft));
             return Err(error);
         }
         Ok((listener, fstat(&file)?.st_ino))
