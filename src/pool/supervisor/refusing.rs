@@ -174,7 +174,11 @@ impl Supervisor<'_> {
                 }
                 let (socket, address) = match acceptfrom_with(&listener.socket, flags) {
                     Ok(accepted) => accepted,
-                    Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    // The application may have shut the socket down, and poll(2) tells so always.
+                    Err(
+                        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL
+                        | Errno::BADF | Errno::NOTSOCK,
+                    ) => {
                         *pause_end = Some(running_clock::instant() + PAUSE);
                         break;
                     }
