@@ -22,6 +22,8 @@ const END_WAIT_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct ErrorLog {
     kept: VecDeque<u8>,
     lost: u64,
+    /// The disk is full, which poll(2) does not tell.
+    is_full: bool,
 }
 
 impl ErrorLog {
@@ -47,10 +49,12 @@ impl ErrorLog {
                 self.lost = 0;
                 continue;
             }
-            match write_at_once(stderr(), first) {
+            let written = write_at_once(stderr(), first);
+            self.is_full = matches!(written, Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG));
+            match written {
                 Ok(count) => drop(self.kept.drain(..count)),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN | Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => return,
                 // There is no log, and nowhere to say so.
                 Err(_) => *self = Self::default(),
             }
@@ -64,13 +68,13 @@ impl ErrorLog {
 
     /// What to wait for, until it takes more.
     pub(super) fn watched(&self) -> Option<BorrowedFd<'static>> {
-        self.is_behind().then(stderr)
+        (self.is_behind() && !self.is_full).then(stderr)
     }
 
     /// Writes what is left. The pool ends, and waits for that a little.
     pub(super) fn finish(&mut self, about: &dyn fmt::Display) {
         let due = Instant::now() + END_WAIT_LIMIT;
-        while self.is_behind() && Instant::now() < due {
+        while self.is_behind() && !self.is_full && Instant::now() < due {
             await_reader(stderr(), due.saturating_duration_since(Instant::now()));
             self.write(about);
         }

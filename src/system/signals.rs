@@ -72,7 +72,8 @@ impl SignalPipe {
         // has no blocked signals in any mode: forked processes unblock all, too.
         SigSet::all().thread_unblock()?;
         // A signal that came before the pipe was there has rung nothing.
-        if let Some(early) = i32::try_from(last.load(Ordering::Relaxed)).ok().filter(|&it| it != 0) {
+        if let Some(early) = i32::try_from(last.load(Ordering::Relaxed)).ok().filter(|&it| it != 0)
+        {
             signal_hook::low_level::raise(early)?;
         }
         Ok(Self { delivery, last })

@@ -353,3 +353,29 @@ fn code_that_loads_slowly_is_loaded_though_the_log_is_full() {
     ends(pool);
     drop(exit);
 }
+
+#[test]
+fn messages_that_have_no_room_in_their_file_are_written_later() {
+    let limit = |pid: i32, limit: &str| {
+        let mut command = Command::new("/usr/bin/prlimit");
+        command.args(["--pid", &pid.to_string(), &format!("--fsize={limit}:")]);
+        assert!(command.status().unwrap().success());
+    };
+    let setup = PoolSetup::new(&talks(1));
+    let path = setup.path("error.log");
+    let pool = setup.launch_to(File::create(&path).unwrap());
+    let log = || std::fs::read_to_string(&path).unwrap();
+    eventually("the pool serves", || log().contains("W0710"));
+    let worker = pool.workers(1)[0];
+    limit(pool.pid(), "1");
+    signal(worker, Signal::KILL);
+    eventually("there is another worker", || {
+        let workers = pool.workers(1);
+        workers[0] != worker
+    });
+    assert!(!log().contains("W0701"), "{}", log());
+    limit(pool.pid(), "unlimited");
+    assert_eq!(pool.run_wsgate(&["status", "app"]).code(), Some(0));
+    eventually("the message is written", || log().contains("W0701"));
+    ends(pool);
+}

@@ -176,8 +176,13 @@ impl Supervisor<'_> {
                     Ok(accepted) => accepted,
                     // The application may have shut the socket down, and poll(2) tells so always.
                     Err(
-                        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL
-                        | Errno::BADF | Errno::NOTSOCK,
+                        Errno::MFILE
+                        | Errno::NFILE
+                        | Errno::NOBUFS
+                        | Errno::NOMEM
+                        | Errno::INVAL
+                        | Errno::BADF
+                        | Errno::NOTSOCK,
                     ) => {
                         *pause_end = Some(running_clock::instant() + PAUSE);
                         break;

@@ -203,7 +203,8 @@ extern "C" fn came(_signal: libc::c_int, info: *mut libc::siginfo_t, _context: *
     let has_ended = unsafe {
         let number = GATEWAY_PIPE.load(Ordering::Relaxed);
         let mut pipe = libc::pollfd { fd: number, events: 0, revents: 0 };
-        libc::getppid() != gateway || (libc::poll(&raw mut pipe, 1, 0) > 0 && pipe.revents & libc::POLLHUP != 0)
+        libc::getppid() != gateway
+            || (libc::poll(&raw mut pipe, 1, 0) > 0 && pipe.revents & libc::POLLHUP != 0)
     };
     if gateway != 0 && has_ended && NEXT.load(Ordering::Relaxed) == NOTHING {
         NEXT.store(INTERRUPT, Ordering::Relaxed);
