@@ -1,5 +1,7 @@
-//! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool: no connection over a Unix socket has an
-//! address that could be listed (FastCGI 1.0, 3.2), so each would be closed.
+//! `FCGI_WEB_SERVER_ADDRS` and the sockets of a pool (FastCGI 1.0, 3.2).
+//!
+//! The variable lists IP addresses. A connection over a Unix socket has none, so every such
+//! connection would be closed.
 
 use std::{env, ffi::OsString};
 
@@ -9,16 +11,16 @@ use rustix::net::{AddressFamily, sockopt};
 
 use crate::{config::settings::Settings, pool::listeners::Listener};
 
-/// The list that workers will find in their environment.
+/// The value that workers find in their environment.
 pub(super) fn list(settings: &Settings) -> Option<OsString> {
     let named = settings.variables.iter().rev().find(|(name, _)| name == Addresses::VARIABLE);
     named.map(|(_, value)| value.clone()).or_else(|| env::var_os(Addresses::VARIABLE))
 }
 
-/// Looks whether anybody could connect. Gives a warning if some sockets are of no use.
+/// Checks whether web servers can connect. Returns a warning if some sockets are useless.
 ///
 /// # Errors
-/// The log message, if nobody could connect.
+/// The log message, if no web server could connect at all.
 pub(super) fn check(
     settings: &Settings,
     listeners: &[Listener],
@@ -42,8 +44,8 @@ pub(super) fn check(
         Addresses::VARIABLE,
         unix.join(", ")
     );
-    let hint = "unset the variable, which lists addresses of TCP; the permissions of a Unix socket \
-        say who may connect";
+    let hint = "unset the variable, which lists IP addresses; the permissions of a Unix socket say \
+        who may connect";
     if unix.len() == listeners.len() {
         Err(LogMessage::error(Code::BadSetting, sentence).hint(hint))
     } else {

@@ -14,7 +14,7 @@ use crate::{
         },
         warm_pool::WarmPoolSpec,
     },
-    pool::{control::check_name, listeners::Address},
+    pool::{address::Address, pool_name::check_name},
 };
 
 /// Permissions of Unix sockets.

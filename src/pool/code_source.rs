@@ -1,5 +1,7 @@
-//! Where the code of a pool comes from: looked up again for each template, since the path of the
-//! application may lead to another release by then, with modules and a virtualenv of its own.
+//! Source of a pool's code: the application and options of the command line.
+//!
+//! Settings are resolved again for each template process. The application's path may be a link that
+//! leads to another release by then, with other modules and another virtualenv.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -15,42 +17,42 @@ use crate::{
     python::engine::Engine,
 };
 
-/// What was said on the command line about the application.
+/// Application and options of the command line.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub(super) struct CodeSource {
     options: ScriptOptions,
     app: App,
     base: PathBuf,
-    /// The engine that fits to this program, once it is known.
+    /// The engine that all templates use, once it is held.
     engine: Option<Engine>,
-    /// Environment variables of the user that the pool has become.
+    /// Environment variables of the user that the pool runs as.
     variables: Vec<(OsString, OsString)>,
 }
 
-impl Origin {
-    /// The application that `word` names, with `options`.
+impl CodeSource {
+    /// The application that the argument APP names, with `options`.
     ///
     /// # Errors
-    /// The log message, if it names none.
-    pub(super) fn new(word: &str, options: &ScriptOptions) -> Result<Self, LogMessage> {
-        let (app, base) = application(word)?;
+    /// The log message, if `arg` is not an application.
+    pub(super) fn new(arg: &str, options: &ScriptOptions) -> Result<Self, LogMessage> {
+        let (app, base) = application(arg)?;
         Ok(Self::of(app, options.clone(), base))
     }
 
-    /// The application `app`, with `options`; relative paths are taken from `base`.
+    /// The application `app`, with `options`. Relative paths start at `base`.
     pub(super) fn of(app: App, options: ScriptOptions, base: PathBuf) -> Self {
         Self { options, app, base, engine: None, variables: Vec::new() }
     }
 
-    /// It, for a pool that has become a user with these environment variables.
+    /// Adds the environment variables of the user that the pool runs as.
     pub(super) fn with_variables(self, variables: &[(OsString, OsString)]) -> Self {
         Self { variables: variables.to_vec(), ..self }
     }
 
-    /// What it comes to now.
+    /// The settings as they are now.
     ///
     /// # Errors
-    /// The log message that says what cannot be used.
+    /// The log message that names the invalid setting.
     pub(super) fn resolve(&self) -> Result<Settings, LogMessage> {
         let options = script_line::complete(self.options.clone(), &self.app, &self.base)?;
         let mut settings = Settings::resolve_with(&options, self.app.clone(), &self.base, || {
@@ -59,18 +61,18 @@ impl Origin {
                 None => Engine::find(),
             }
         })?;
-        // Those of --env come after them, and win.
+        // Variables of --env come later in the list, and override these.
         settings.variables.splice(0..0, self.variables.iter().cloned());
         Ok(settings)
     }
 
-    /// From now on the engine of `settings` is the one, whatever happens to its file.
+    /// Keeps the engine of `settings` open for all later templates, even if its file is replaced.
     pub(super) fn hold_engine(&mut self, settings: &mut Settings) {
         settings.engine = settings.engine.clone().hold();
         self.engine = Some(settings.engine.clone());
     }
 
-    /// Is at the engine's path another than the one that is held?
+    /// Does the engine's path lead to another build than the one that is held?
     pub(super) fn is_engine_replaced(&self) -> bool {
         self.engine.as_ref().is_some_and(Engine::is_replaced)
     }

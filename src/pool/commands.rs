@@ -2,16 +2,12 @@
 
 use std::{
     fmt::Write as _,
-    io::{
-        Write as _, {self},
-    },
+    io::{self, Write as _},
 };
 
 use diagnostics::{
     error_log,
-    escape::{
-        Escaped, {self},
-    },
+    escape::{self, Escaped},
     message::{Code, LogMessage},
 };
 
@@ -19,110 +15,110 @@ use crate::{
     exit::{CommandError, Exit},
     pool::{
         args::{PoolName, StatusArgs},
-        control::{PoolMode, PoolStatus, Question, WorkerStatus},
         control_client,
+        control_protocol::ReloadResult,
+        pool_status::{PoolMode, PoolStatus, WorkerStatus},
     },
 };
 
-/// Where else a pool may be.
-const ELSEWHERE: &str = "another user's pools are asked as that user (`sudo -u USER wsgate \
-    status`), and those that have a directory of their own with WSGATE_RUNTIME_DIR set to it";
+/// Hint about pools that were not found.
+const OTHER_POOLS_HINT: &str = "run `sudo -u USER wsgate status` for another user's pools; set \
+    WSGATE_RUNTIME_DIR for pools in another runtime directory";
 
-/// Prints how pools are.
+/// Prints the status of running pools.
 ///
 /// # Errors
-/// If the pool that is named does not run or does not answer.
+/// If the named pool is not running, or a pool does not answer.
 pub(crate) fn status(args: &StatusArgs) -> Result<Exit, CommandError> {
-    let (statuses, troubles) = match &args.pool {
+    let (statuses, failures) = match &args.pool {
         Some(name) => (control_client::named(name).map_err(unknown)?, Vec::new()),
         None => control_client::all().map_err(unusable)?,
     };
     let mut text = String::new();
     for status in &statuses {
         if args.json {
-            // Written again, since another user's pool may say anything.
+            // Serialized again, since another user's pool may send anything.
             let status = serde_json::to_string(status).map_err(|error| unknown(error.into()))?;
             text.push_str(&escape::json(format!("{status}\n")));
         } else {
             text.push_str(&table(status));
         }
     }
-    if text.is_empty() && troubles.is_empty() {
-        let entry = LogMessage::notice(Code::NoPool, control_client::no_pools()).hint(ELSEWHERE);
-        error_log::write(entry.for_client().as_bytes(), &"wsgate");
+    if text.is_empty() && failures.is_empty() {
+        let message = LogMessage::notice(Code::NoPool, control_client::no_pools_message())
+            .hint(OTHER_POOLS_HINT);
+        error_log::write(message.for_client().as_bytes(), &"wsgate");
     }
-    // If standard output is closed there is nobody to tell.
+    // If standard output is closed, nobody reads the status.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    let mut complaints = troubles.into_iter().map(unknown);
-    let Some(last) = complaints.next_back() else { return Ok(Exit::Success) };
-    for complaint in complaints {
-        error_log::write(complaint.message.for_client().as_bytes(), &"wsgate");
+    let mut errors = failures.into_iter().map(unknown);
+    let Some(last) = errors.next_back() else { return Ok(Exit::Success) };
+    for error in errors {
+        error_log::write(error.message.for_client().as_bytes(), &"wsgate");
     }
     Err(last)
 }
 
-/// Makes a pool change to new code, and waits until it has or cannot.
+/// Reloads a pool, and waits for the result.
 ///
 /// # Errors
-/// If the pool does not run, or the new code cannot be loaded.
+/// If the pool is not running, or the new code cannot be loaded.
 pub(crate) fn reload(pool: &PoolName) -> Result<Exit, CommandError> {
-    match control_client::tell(&pool.name, Question::Reload).map_err(unknown)?.as_str() {
-        "done\n" => Ok(Exit::Success),
-        "" => Err(CommandError::failed(
+    match control_client::reload(&pool.name).map_err(unknown)? {
+        Some(ReloadResult::Done) => Ok(Exit::Success),
+        None => Err(CommandError::failed(
             LogMessage::error(
                 Code::NoPool,
-                "the pool has not said whether the new code could be loaded",
+                "the pool closed the connection without the result of the reload",
             )
             .hint(
-                "it has ended, or too many commands wait for that at once; its log says how the \
-                 reload went",
+                "the pool has ended, or too many commands wait at once; look for the result in its \
+                 error log",
             ),
         )),
-        _ => Err(CommandError::failed(
+        Some(ReloadResult::Failed) => Err(CommandError::failed(
             LogMessage::error(Code::ReloadFailed, "the new code could not be loaded")
-                .hint("the pool goes on with the code it has; its log says why"),
+                .hint("the pool keeps serving the old code; look for the reason in its error log"),
         )),
     }
 }
 
-/// Ends a pool, and waits until it has ended.
+/// Stops a pool, and waits until it has ended.
 ///
 /// # Errors
-/// If the pool does not run.
+/// If the pool is not running.
 pub(crate) fn stop(pool: &PoolName) -> Result<Exit, CommandError> {
-    control_client::tell(&pool.name, Question::Stop).map_err(unknown)?;
+    control_client::stop(&pool.name).map_err(unknown)?;
     Ok(Exit::Success)
 }
 
 fn unusable(error: anyhow::Error) -> CommandError {
     CommandError::failed(LogMessage::error(Code::NoPool, format!("{error:#}")).hint(
-        "a directory that others can enter is not used: `chmod 700` it, or name another in \
-         WSGATE_RUNTIME_DIR",
+        "wsgate does not use a directory that other users can enter: `chmod 700` it, or set \
+         WSGATE_RUNTIME_DIR to another directory",
     ))
 }
 
 fn unknown(error: anyhow::Error) -> CommandError {
     CommandError::failed(
         LogMessage::error(Code::NoPool, format!("{error:#}"))
-            .hint(format!("`wsgate status` lists the pools that this user runs; {ELSEWHERE}")),
+            .hint(format!("`wsgate status` lists this user's pools; {OTHER_POOLS_HINT}")),
     )
 }
 
-/// What is to be said of the pool as a whole.
+/// Suffix of the first line: what the pool is doing.
 fn state(status: &PoolStatus) -> &'static str {
     match status {
         PoolStatus { ending: true, .. } => ", ending",
         PoolStatus { reloading: true, .. } => ", reloading",
         PoolStatus { loading: true, .. } => ", loading",
-        PoolStatus { resting: true, .. } => {
-            ", no process of Python: the next connection starts one"
-        }
+        PoolStatus { resting: true, .. } => ", no Python process; the next connection starts one",
         _ => "",
     }
 }
 
-/// What is to be said of the processes.
-fn census(status: &PoolStatus) -> String {
+/// Summary of the workers.
+fn summary(status: &PoolStatus) -> String {
     let busy = status.workers.iter().filter(|worker| worker.busy).count();
     let waiting = status.workers.iter().filter(|worker| !worker.busy && !worker.leaving).count();
     let mode = match status.mode {
@@ -152,7 +148,7 @@ fn age(seconds: u64) -> String {
     }
 }
 
-/// The status for people. Another user's pool may say anything, and root's terminal shows it.
+/// The status as text. Escapes everything that another user's pool could use against a terminal.
 fn table(status: &PoolStatus) -> String {
     let abandoned = match status.abandoned {
         0 => String::new(),
@@ -164,20 +160,20 @@ fn table(status: &PoolStatus) -> String {
         Escaped(&status.app),
         status.pid,
         Escaped(&status.listen.join(", ")),
-        census(status),
+        summary(status),
         Escaped(&status.preload),
         state(status)
     );
-    // Of processes that each serve one request, those that wait have nothing to tell.
-    let is_told =
+    // An idle process of a warm pool has served no request.
+    let is_shown =
         |worker: &&WorkerStatus| status.mode != PoolMode::Warm || worker.busy || worker.leaving;
-    let mut told = status.workers.iter().filter(is_told).peekable();
-    if told.peek().is_none() {
+    let mut shown = status.workers.iter().filter(is_shown).peekable();
+    if shown.peek().is_none() {
         return text;
     }
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  {:>8} {:<5} {:>10} {:>9} request", "pid", "state", "for", "served");
-    for worker in told {
+    for worker in shown {
         let state = match (worker.busy, worker.leaving) {
             (true, _) => "busy",
             (false, true) => "ends",

@@ -1,13 +1,11 @@
-//! Asks pools by their control sockets.
+//! Client side of the control sockets, for `wsgate status`, `reload` and `stop`.
 //!
-//! Root asks other users' pools, which may say anything, or nothing, for as long as they like: so
-//! every connection, wait and answer has a limit, and so has a whole directory, whoever fills it.
+//! Root talks to other users' pools, which may send anything or hang. So every connection, wait and
+//! answer has a limit, and all pools of a directory together have one, too.
 
 use std::{
     fs,
-    io::{
-        Read as _, Write as _, {self},
-    },
+    io::{self, Read as _, Write as _},
     os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::{Path, PathBuf},
     thread,
@@ -18,51 +16,48 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-        sockopt::{
-            Timeout, {self},
-        },
-    },
+    net::sockopt,
     process::geteuid,
 };
 
 use crate::{
-    pool::control::{PoolStatus, Question, SUFFIX, check_name},
+    pool::{
+        control_protocol::{ControlCommand, ReloadResult, SOCKET_SUFFIX, connect_within},
+        pool_name::check_name,
+        pool_status::PoolStatus,
+    },
     system::runtime_directory,
 };
 
-/// How long a supervisor may take to say how its pool is, which never waits for anything; and all
-/// pools of a directory together.
-const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// How long a supervisor may take to send its status, and all pools of a directory together.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long root waits for another user's pool to do what it was told, which may only say that it
-/// does.
-const FOREIGN_TIME_LIMIT: Duration = Duration::from_secs(300);
+/// How long root waits for another user's pool to carry out a command.
+const FOREIGN_COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long to wait before the same is asked again.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause before a command is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Bytes that a pool may say: more than twenty thousand threads do.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Limit of one answer in bytes: enough for more than twenty thousand threads.
+const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 
-/// Bytes that all pools of a directory may say.
-const MAX_DIRECTORY_BYTES: usize = 2 * MAX_BYTES;
+/// Limit of all answers of a directory together, in bytes.
+const MAX_DIRECTORY_BYTES: usize = 2 * MAX_ANSWER_BYTES;
 
-/// Sockets of a directory that are tried.
+/// Most sockets of a directory that are tried.
 const MAX_POOLS: usize = 256;
 
-/// The answers of all pools that this user may ask, and why others have not answered.
+/// The status of all pools that this user may ask, and the errors of those that did not answer.
 ///
 /// # Errors
-/// If no directory of them can be used.
+/// If no runtime directory is usable.
 pub(super) fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
     let (mut answers, mut troubles) = (Vec::new(), Vec::new());
     for directory in runtime_directory::of_pools()?.found {
         for (name, answer) in ask_all(&directory) {
             match answer.and_then(|answer| parsed(&answer)) {
                 Ok(status) => answers.extend(status),
-                Err(error) => troubles.push(error.context(silent(&name))),
+                Err(error) => troubles.push(error.context(no_answer(&name))),
             }
         }
     }
@@ -70,13 +65,13 @@ pub(super) fn all() -> Result<(Vec<PoolStatus>, Vec<anyhow::Error>)> {
     Ok((answers, troubles))
 }
 
-/// Asks all pools of `directory` at once, so that none keeps another from its answer.
+/// Asks all pools of `directory` in parallel, so that a slow pool does not delay the others.
 fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .into_iter()
         .flatten()
         .filter_map(|entry| {
-            Some(entry.ok()?.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned())
+            Some(entry.ok()?.file_name().to_str()?.strip_suffix(SOCKET_SUFFIX)?.to_owned())
         })
         .filter(|name| check_name(name).is_ok())
         .take(MAX_POOLS)
@@ -84,14 +79,14 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     names.sort();
     let (mut asked, mut done) = (Vec::new(), Vec::new());
     for name in names {
-        match asked_for_status(directory, &name) {
+        match request_status(directory, &name) {
             Ok(Some(stream)) => asked.push((name, stream, Vec::new())),
-            // It has ended, or never was.
+            // The pool has ended and left its socket.
             Ok(None) => {}
             Err(error) => done.push((name, Err(error))),
         }
     }
-    let due = Instant::now() + TIME_LIMIT;
+    let due = Instant::now() + STATUS_TIMEOUT;
     let mut bytes = MAX_DIRECTORY_BYTES;
     while !asked.is_empty() {
         let left = Timespec::try_from(due.saturating_duration_since(Instant::now())).ok();
@@ -113,7 +108,7 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
                         asked.push((name, stream, answer));
                     }
                     None => {
-                        done.push((name, Err(anyhow!("the pools of its directory say too much"))))
+                        done.push((name, Err(anyhow!("the answers of its directory are too long"))))
                     }
                 },
                 Err(error) => done.push((name, Err(error.into()))),
@@ -123,23 +118,28 @@ fn ask_all(directory: &Path) -> Vec<(String, Result<Vec<u8>>)> {
     done
 }
 
-/// A connection that the question has been sent on, and that does not wait; none if there is no
-/// such pool.
-fn asked_for_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
+/// A non-blocking connection on which the status was requested; `None` if the pool is not running.
+///
+/// # Errors
+/// If the pool cannot be asked.
+fn request_status(directory: &Path, name: &str) -> Result<Option<UnixStream>> {
     let Some(mut stream) = connected(directory, name, Duration::from_millis(100))? else {
         return Ok(None);
     };
-    stream.write_all(Question::Status.word().as_bytes())?;
+    stream.write_all(ControlCommand::Status.line().as_bytes())?;
     stream.set_nonblocking(true)?;
     Ok(Some(stream))
 }
 
-/// Reads what has come. Gives how much that was: 0 at the end, nothing if nothing is there.
+/// Reads what has arrived. Returns its length: 0 at the end, `None` if nothing has arrived.
+///
+/// # Errors
+/// If the connection fails, or the answer is too long.
 fn read_some(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut piece = [0; 64 * 1024];
     match stream.read(&mut piece) {
-        Ok(length) if answer.len() + length > MAX_BYTES => {
-            Err(io::Error::other("it says too much"))
+        Ok(length) if answer.len() + length > MAX_ANSWER_BYTES => {
+            Err(io::Error::other("its answer is too long"))
         }
         Ok(length) => {
             answer.extend_from_slice(&piece[..length]);
@@ -154,42 +154,64 @@ fn read_some(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<Option
     }
 }
 
-/// How the pools called `name` are; nothing of one that has just ended.
+/// The status of the pools with this name. A pool that has just ended is left out.
 ///
 /// # Errors
-/// If there is none, or one does not answer.
+/// If no such pool is running, or one does not answer.
 pub(super) fn named(name: &str) -> Result<Vec<PoolStatus>> {
-    let statuses = find_all(name)?.iter().map(Place::status).collect::<Result<Vec<_>>>()?;
+    let statuses = find_all(name)?.iter().map(FoundPool::status).collect::<Result<Vec<_>>>()?;
     Ok(statuses.into_iter().flatten().collect())
 }
 
-/// Tells the pool `name` something, and waits for as long as it says that it is about that; for a
-/// pool of another user's, [`FOREIGN_TIME_LIMIT`] at most.
+/// Reloads the pool `name`. Returns `None` if the pool ended without a result.
 ///
 /// # Errors
-/// If there is no such pool, it does not answer, or there is one in more than one directory.
-pub(super) fn tell(name: &str, question: Question) -> Result<String> {
-    let place = find(name)?;
-    // The answer may take long; that there is somebody who will give one is asked first.
-    place.status()?;
-    place.tell(question, place.is_foreign.then_some(FOREIGN_TIME_LIMIT))
+/// Those of [`send`].
+pub(super) fn reload(name: &str) -> Result<Option<ReloadResult>> {
+    Ok(ReloadResult::from_answer(&send(name, ControlCommand::Reload)?))
 }
 
-fn silent(name: &str) -> String {
+/// Stops the pool `name`, and waits for its end.
+///
+/// # Errors
+/// Those of [`send`].
+pub(super) fn stop(name: &str) -> Result<()> {
+    send(name, ControlCommand::Stop).map(drop)
+}
+
+/// Sends a command to the pool `name`, and waits while the pool is carrying it out; for another
+/// user's pool, [`FOREIGN_COMMAND_TIMEOUT`] at most. Returns the answer.
+///
+/// # Errors
+/// If no such pool is running, the pool does not answer, or several pools have this name.
+fn send(name: &str, command: ControlCommand) -> Result<String> {
+    let pool = find(name)?;
+    // A command may take long. The status shows first that the supervisor answers at all.
+    pool.status()?;
+    pool.send(command, pool.is_foreign.then_some(FOREIGN_COMMAND_TIMEOUT))
+}
+
+fn no_answer(name: &str) -> String {
     format!("the pool `{name}` does not answer; its supervisor may be stopped")
 }
 
-/// The status that a pool has told; nothing if it ended before it said a word.
+/// Parses a status; `None` if the pool ended before it sent anything.
+///
+/// # Errors
+/// If `answer` is not a status.
 fn parsed(answer: &[u8]) -> Result<Option<PoolStatus>> {
     if answer.is_empty() {
         return Ok(None);
     }
-    serde_json::from_slice(answer).map(Some).context("what it says is no status")
+    serde_json::from_slice(answer).map(Some).context("its answer is not a valid status")
 }
 
-/// Reads to the end, for [`TIME_LIMIT`] at most.
+/// Reads to the end, for [`STATUS_TIMEOUT`] at most.
+///
+/// # Errors
+/// `TimedOut` then, or the error of the connection.
 fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
-    let due = Instant::now() + TIME_LIMIT;
+    let due = Instant::now() + STATUS_TIMEOUT;
     loop {
         let left = due.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -202,151 +224,159 @@ fn read_all(stream: &mut UnixStream, answer: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// Where a pool is.
-struct Place {
+/// Control socket of a running pool.
+struct FoundPool {
     directory: PathBuf,
     name: String,
-    /// It is another user's.
+    /// The pool belongs to another user.
     is_foreign: bool,
 }
 
-impl Place {
+impl FoundPool {
     fn connect(&self) -> Result<UnixStream> {
         let name = &self.name;
-        let found = connected(&self.directory, name, TIME_LIMIT).with_context(|| silent(name))?;
+        let found =
+            connected(&self.directory, name, STATUS_TIMEOUT).with_context(|| no_answer(name))?;
         found.with_context(|| format!("the pool `{name}` has ended"))
     }
 
-    /// How it is; nothing if it ends meanwhile.
+    /// The status; `None` if the pool ends meanwhile.
     fn status(&self) -> Result<Option<PoolStatus>> {
         let mut stream = self.connect()?;
         let mut answer = Vec::new();
-        let asked = stream.write_all(Question::Status.word().as_bytes());
-        let answered =
-            asked.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
-        answered.and_then(|()| parsed(&answer)).with_context(|| silent(&self.name))
+        let sent = stream.write_all(ControlCommand::Status.line().as_bytes());
+        let received =
+            sent.and_then(|()| read_all(&mut stream, &mut answer)).map_err(anyhow::Error::from);
+        received.and_then(|()| parsed(&answer)).with_context(|| no_answer(&self.name))
     }
 
-    /// Tells it something, and gives its answer.
-    fn tell(&self, question: Question, limit: Option<Duration>) -> Result<String> {
+    /// Sends a command, again if the pool cut the connection. Returns the answer.
+    fn send(&self, command: ControlCommand, limit: Option<Duration>) -> Result<String> {
         let due = limit.map(|limit| Instant::now() + limit);
         loop {
-            let answer = self.tell_once(question, due)?;
-            let is_cut_off = question == Question::Stop
+            let answer = self.send_once(command, due)?;
+            let is_cut_off = command == ControlCommand::Stop
                 && answer.is_empty()
                 && self.status().is_ok_and(|status| status.is_some_and(|status| status.ending));
             if !is_cut_off {
                 return Ok(answer);
             }
-            // More wait for the end of the pool than it keeps.
+            // More clients wait for the end of the pool than it keeps connections of.
             self.check_due(due)?;
-            thread::sleep(PAUSE);
+            thread::sleep(RETRY_PAUSE);
         }
     }
 
-    fn tell_once(&self, question: Question, due: Option<Instant>) -> Result<String> {
+    fn send_once(&self, command: ControlCommand, due: Option<Instant>) -> Result<String> {
         let mut stream = self.connect()?;
-        stream.write_all(question.word().as_bytes()).with_context(|| silent(&self.name))?;
+        stream.write_all(command.line().as_bytes()).with_context(|| no_answer(&self.name))?;
         let mut answer = Vec::new();
         let mut is_idle = false;
         loop {
             match read_all(&mut stream, &mut answer) {
                 Ok(()) => return Ok(String::from_utf8_lossy(&answer).into_owned()),
                 Err(error) if error.kind() == io::ErrorKind::TimedOut && !is_idle => {}
-                Err(error) => return Err(anyhow!(error).context(silent(&self.name))),
+                Err(error) => return Err(anyhow!(error).context(no_answer(&self.name))),
             }
             self.check_due(due)?;
-            let is_about_it = self.has_left_its_name(&stream)?
-                || self.status()?.is_none_or(|status| match question {
-                    Question::Stop => status.ending,
-                    Question::Reload | Question::Status => {
+            let is_working = self.has_left_its_name(&stream)?
+                || self.status()?.is_none_or(|status| match command {
+                    ControlCommand::Stop => status.ending,
+                    ControlCommand::Reload | ControlCommand::Status => {
                         status.reloading || status.loading || status.ending
                     }
                 });
-            // It may have come to its end between the two: one more look at the answer.
-            is_idle = !is_about_it;
+            // The pool may have finished in between: read the answer once more.
+            is_idle = !is_working;
         }
     }
 
-    /// Has the pool at the other end of `stream` another name by now, or none? A warm pool that is
-    /// asked to stop leaves its name to the next.
+    /// Has the pool at the other end of `stream` another name now, or none? A warm pool that stops
+    /// leaves its name to the next one.
+    ///
+    /// # Errors
+    /// If the pool that has the name now cannot be asked.
     fn has_left_its_name(&self, stream: &UnixStream) -> Result<bool> {
         let peer = |stream: &UnixStream| sockopt::socket_peercred(stream).ok().map(|peer| peer.pid);
-        let found = connected(&self.directory, &self.name, TIME_LIMIT);
-        let found = found.with_context(|| silent(&self.name))?;
+        let found = connected(&self.directory, &self.name, STATUS_TIMEOUT);
+        let found = found.with_context(|| no_answer(&self.name))?;
         Ok(found.is_none_or(|found| peer(&found) != peer(stream)))
     }
 
     fn check_due(&self, due: Option<Instant>) -> Result<()> {
         if due.is_some_and(|due| Instant::now() >= due) {
             bail!(
-                "the pool `{}` was told and says that it is about that, but does not come to an \
-                 end",
-                self.name
+                "the pool `{}` did not finish the command within {} s",
+                self.name,
+                FOREIGN_COMMAND_TIMEOUT.as_secs()
             );
         }
         Ok(())
     }
 }
 
-/// The pools called `name`, each in another directory.
-fn find_all(name: &str) -> Result<Vec<Place>> {
+/// The running pools with this name, each in another runtime directory.
+///
+/// # Errors
+/// If there is none, or one does not answer.
+fn find_all(name: &str) -> Result<Vec<FoundPool>> {
     check_name(name).map_err(anyhow::Error::msg)?;
     let directories = runtime_directory::of_pools()?;
     let user = geteuid().as_raw();
-    let mut places = Vec::new();
+    let mut pools = Vec::new();
     for directory in &directories.found {
-        if connected(directory, name, TIME_LIMIT).with_context(|| silent(name))?.is_some() {
+        if connected(directory, name, STATUS_TIMEOUT).with_context(|| no_answer(name))?.is_some() {
             let is_foreign = fs::metadata(directory)?.uid() != user;
-            places.push(Place { directory: directory.clone(), name: name.to_owned(), is_foreign });
+            pools.push(FoundPool {
+                directory: directory.clone(),
+                name: name.to_owned(),
+                is_foreign,
+            });
         }
     }
-    if places.is_empty() {
+    if pools.is_empty() {
         bail!(
             "no pool named `{name}` runs as user {user}; looked in {}",
             shown(directories.searched.iter())
         );
     }
-    Ok(places)
+    Ok(pools)
 }
 
-/// The pool `name`. Several users may have one of that name, and to tell the wrong one something
-/// does harm: then the administrator has to say which.
-fn find(name: &str) -> Result<Place> {
-    let mut places = find_all(name)?;
-    if places.len() > 1 {
-        let directories = shown(places.iter().map(|place| &place.directory));
+/// The pool `name`.
+///
+/// # Errors
+/// If several users have a pool with this name: a command for the wrong one would do harm.
+fn find(name: &str) -> Result<FoundPool> {
+    let mut pools = find_all(name)?;
+    if pools.len() > 1 {
+        let directories = shown(pools.iter().map(|pool| &pool.directory));
         bail!(
             "there is more than one pool named `{name}`: set WSGATE_RUNTIME_DIR to one of \
              {directories}"
         );
     }
-    places.pop().with_context(|| silent(name))
+    pools.pop().with_context(|| no_answer(name))
 }
 
-/// A connection to the pool `name` of `directory`, if there is one.
+/// A connection to the pool `name` of `directory`; `None` if no such pool is running.
+///
+/// # Errors
+/// If its accept queue is full, or `directory` is gone.
 fn connected(directory: &Path, name: &str, limit: Duration) -> Result<Option<UnixStream>> {
     let owner = fs::metadata(directory)?.uid();
-    let stream = match connect_within(&directory.join(format!("{name}{SUFFIX}")), limit) {
+    let stream = match connect_within(&directory.join(format!("{name}{SOCKET_SUFFIX}")), limit) {
         Ok(stream) => stream,
-        Err(Errno::AGAIN) => bail!("as many wait for it already as can"),
+        Err(Errno::AGAIN) => bail!("its accept queue is full"),
         Err(_) => return Ok(None),
     };
-    // A link may lead to a socket of somebody else's, who is not to be told anything.
-    let is_theirs = sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid.as_raw() == owner);
-    Ok(Some(stream).filter(|_| is_theirs))
+    // A link may lead to another user's socket, which must not receive commands.
+    let is_owners = sockopt::socket_peercred(&stream).is_ok_and(|peer| peer.uid.as_raw() == owner);
+    Ok(Some(stream).filter(|_| is_owners))
 }
 
-/// Connects, and waits no longer than `limit` for a place in the accept queue.
-pub(super) fn connect_within(path: &Path, limit: Duration) -> Result<UnixStream, Errno> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket.into())
-}
-
-/// Says that no pool runs that could be asked, and where that was looked for.
-pub(super) fn no_pools() -> String {
+/// The message that no pool is running, with the directories that were searched.
+pub(super) fn no_pools_message() -> String {
     let user = geteuid().as_raw();
     let looked = runtime_directory::of_pools()
         .map(|directories| shown(directories.searched.iter()))
@@ -365,35 +395,36 @@ mod tests {
 
     use super::*;
 
-    /// Says to everybody that it is ending and reloading, and never does so.
+    /// Claims in every status to be stopping and reloading, and never finishes.
     fn lie(listener: &UnixListener) {
         let status = r#"{"name":"lies","app":"/","pid":1,"listen":[],"generation":1,"preload":"no","min":1,"max":1,
             "reloading":true,"loading":true,"resting":false,"abandoned":0,"ending":true,"workers":[]}"#;
-        let mut told = Vec::new();
+        let mut waiting = Vec::new();
         for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut question = [0; 16];
-            let length = stream.read(&mut question).unwrap();
-            match &question[..length] {
+            let mut line = [0; 16];
+            let length = stream.read(&mut line).unwrap();
+            match &line[..length] {
                 b"status\n" => stream.write_all(status.as_bytes()).unwrap(),
-                // It cuts every second one off, and lets the others wait.
-                _ if told.len() % 2 == 0 => told.push(None),
-                _ => told.push(Some(stream)),
+                // Cuts every second connection, and never answers on the others.
+                _ if waiting.len() % 2 == 0 => waiting.push(None),
+                _ => waiting.push(Some(stream)),
             }
         }
     }
 
     #[test]
-    fn a_pool_that_says_for_ever_that_it_is_about_it_is_not_waited_for_without_an_end() {
+    fn a_pool_that_never_finishes_a_command_is_not_waited_for_without_limit() {
         let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join(format!("lies{SUFFIX}"))).unwrap();
+        let listener =
+            UnixListener::bind(directory.path().join(format!("lies{SOCKET_SUFFIX}"))).unwrap();
         thread::spawn(move || lie(&listener));
-        let place = Place {
+        let pool = FoundPool {
             directory: directory.path().to_owned(),
             name: "lies".to_owned(),
             is_foreign: true,
         };
-        assert_eq!(place.tell(Question::Reload, None).unwrap(), "", "it was cut off");
-        let told = place.tell(Question::Stop, Some(Duration::from_secs(1)));
-        assert!(told.unwrap_err().to_string().contains("does not come to an end"));
+        assert_eq!(pool.send(ControlCommand::Reload, None).unwrap(), "", "it was cut off");
+        let stopped = pool.send(ControlCommand::Stop, Some(Duration::from_secs(1)));
+        assert!(stopped.unwrap_err().to_string().contains("did not finish the command"));
     }
 }

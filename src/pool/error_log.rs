@@ -1,82 +1,102 @@
-//! The supervisor's end of the error log, which never waits: what cannot be written is kept until
-//! it can be, up to a limit.
+//! Non-blocking writer of the supervisor's log messages. Keeps messages in memory while the reader
+//! of standard error is slow, up to a limit.
 
 use std::{
     collections::VecDeque,
-    fmt,
     os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
 
-use diagnostics::error_log::{await_reader, lost_messages, write_at_once};
+use diagnostics::{
+    error_log::{await_reader, lost_messages, write_at_once},
+    message::LogMessage,
+};
 use rustix::{io::Errno, stdio::stderr};
 
-/// Bytes of messages that are kept.
-const MAX_KEPT_BYTES: usize = 64 * 1024;
+/// Bytes of unwritten messages that are kept.
+const MAX_UNWRITTEN_BYTES: usize = 64 * 1024;
 
-/// How long the end of the pool waits for a reader.
-const END_WAIT_LIMIT: Duration = Duration::from_secs(1);
+/// How long the supervisor waits for a reader before it exits.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Messages that were not written yet.
-#[derive(Debug, Default)]
+/// Log messages of the supervisor.
+#[derive(Debug)]
 pub(super) struct ErrorLog {
-    kept: VecDeque<u8>,
+    /// What messages are about if they do not concern a request.
+    about: String,
+    unwritten: VecDeque<u8>,
+    /// Messages that did not fit into memory.
     lost: u64,
-    /// The disk is full, which poll(2) does not tell.
+    /// The disk is full. Unlike for a pipe, poll(2) does not tell when it has room again.
     is_full: bool,
 }
 
 impl ErrorLog {
-    /// Writes `message` when that is possible.
-    pub(super) fn add(&mut self, message: &[u8], about: &dyn fmt::Display) {
-        if self.kept.len() + message.len() > MAX_KEPT_BYTES {
+    /// A log whose messages are about `about` by default.
+    pub(super) fn new(about: String) -> Self {
+        Self { about, unwritten: VecDeque::new(), lost: 0, is_full: false }
+    }
+
+    /// Logs `message` about the pool.
+    pub(super) fn log(&mut self, message: &LogMessage) {
+        let text = message.for_log(&self.about);
+        self.add(&text);
+    }
+
+    /// Logs `message` about something else, such as a request.
+    pub(super) fn log_about(&mut self, message: &LogMessage, about: &dyn std::fmt::Display) {
+        self.add(&message.for_log(about));
+    }
+
+    fn add(&mut self, text: &str) {
+        if self.unwritten.len() + text.len() > MAX_UNWRITTEN_BYTES {
             self.lost += 1;
             return;
         }
-        self.kept.extend(message);
-        self.write(about);
+        self.unwritten.extend(text.as_bytes());
+        self.write();
     }
 
-    /// Writes what can be written now.
-    pub(super) fn write(&mut self, about: &dyn fmt::Display) {
+    /// Writes as much as possible without blocking.
+    pub(super) fn write(&mut self) {
         loop {
-            let (first, _) = self.kept.as_slices();
+            let (first, _) = self.unwritten.as_slices();
             if first.is_empty() {
                 if self.lost == 0 {
                     return;
                 }
-                self.kept.extend(lost_messages(self.lost, about).as_bytes());
+                self.unwritten.extend(lost_messages(self.lost, &self.about).as_bytes());
                 self.lost = 0;
                 continue;
             }
             let written = write_at_once(stderr(), first);
             self.is_full = matches!(written, Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG));
             match written {
-                Ok(count) => drop(self.kept.drain(..count)),
+                Ok(count) => drop(self.unwritten.drain(..count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => return,
-                // There is no log, and nowhere to say so.
-                Err(_) => *self = Self::default(),
+                // Standard error is closed, so there is nowhere to report that.
+                Err(_) => (self.unwritten, self.lost) = (VecDeque::new(), 0),
             }
         }
     }
 
-    /// Has nobody read what was written last?
+    /// Does a message wait for the reader?
     pub(super) fn is_behind(&self) -> bool {
-        !self.kept.is_empty()
+        !self.unwritten.is_empty()
     }
 
-    /// What to wait for, until it takes more.
+    /// Standard error, to be polled for writing while messages wait for a reader.
     pub(super) fn watched(&self) -> Option<BorrowedFd<'static>> {
         (self.is_behind() && !self.is_full).then(stderr)
     }
 
-    /// Writes what is left. The pool ends, and waits for that a little.
-    pub(super) fn finish(&mut self, about: &dyn fmt::Display) {
-        let due = Instant::now() + END_WAIT_LIMIT;
+    /// Writes the rest before the supervisor exits. Waits for [`FINISH_TIMEOUT`] at most.
+    pub(super) fn finish(&mut self) {
+        let due = Instant::now() + FINISH_TIMEOUT;
         while self.is_behind() && !self.is_full && Instant::now() < due {
             await_reader(stderr(), due.saturating_duration_since(Instant::now()));
-            self.write(about);
+            self.write();
         }
     }
 }

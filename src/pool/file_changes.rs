@@ -1,7 +1,7 @@
-//! Notices that files have changed, by looking at them about once a second.
+//! Detects changed files by polling them about once a second.
 //!
-//! Looking finds what notices from the kernel do not: changes on file systems of other machines,
-//! links that lead elsewhere, files that are not there yet. It costs one `stat` for each path.
+//! Polling finds changes that inotify misses: on network file systems, of links that lead elsewhere,
+//! and of files that do not exist yet. The cost is one `stat` per path.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,16 +10,15 @@ use std::{
 
 use wire::{running_clock, snapshot::Snapshot};
 
-/// Time between two looks.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Time between two polls.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time until a changed file is looked at again: when nothing has happened to it meanwhile, it is
-/// no longer being written.
-const SETTLING: Duration = Duration::from_millis(500);
+/// Time until a changed file is polled again. A file that did not change meanwhile is complete.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Paths that are watched.
+/// Watched paths.
 #[derive(Debug)]
-pub(super) struct Changes {
+pub(super) struct FileChanges {
     watched: Vec<Watched>,
     due: Instant,
 }
@@ -27,49 +26,49 @@ pub(super) struct Changes {
 #[derive(Debug)]
 struct Watched {
     path: PathBuf,
-    /// As it was when code was last loaded; `None` if it was never there.
+    /// The file when code was last loaded; `None` if it did not exist.
     known: Option<Snapshot>,
-    /// As it was at the last look, if that was different.
+    /// The file at the last poll, if it was different.
     seen: Option<Snapshot>,
 }
 
-impl Changes {
-    /// Watches `paths`, each a file or directory, or nothing yet.
+impl FileChanges {
+    /// Watches `paths`: files, directories, or paths that do not exist yet.
     pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let watched = |path: PathBuf| Watched { known: Snapshot::of(&path), seen: None, path };
         Self {
             watched: paths.into_iter().map(watched).collect(),
-            due: running_clock::instant() + PERIOD,
+            due: running_clock::instant() + POLL_INTERVAL,
         }
     }
 
-    /// Code is about to be loaded: what counts from now on is what changes from now on.
-    pub(super) fn note(&mut self) {
+    /// Records the present state: only later changes count. Call this before code is loaded.
+    pub(super) fn record(&mut self) {
         for watched in &mut self.watched {
             watched.known = Snapshot::of(&watched.path).or(watched.known);
             watched.seen = None;
         }
     }
 
-    /// When to look.
+    /// Time of the next poll.
     pub(super) fn next_due(&self) -> Option<Instant> {
         (!self.watched.is_empty()).then_some(self.due)
     }
 
-    /// Is it time to look?
+    /// Is it time for the next poll?
     pub(super) fn is_due(&self) -> bool {
         !self.watched.is_empty() && running_clock::instant() >= self.due
     }
 
-    /// Looks, if it is time. Gives a path that has changed, and is not being changed any more.
-    pub(super) fn look(&mut self) -> Option<&Path> {
+    /// Polls the files if it is time. Returns a path that has changed and is complete.
+    pub(super) fn poll(&mut self) -> Option<&Path> {
         let now = running_clock::instant();
         if now < self.due {
             return None;
         }
         let (mut settled, mut is_settling) = (None, false);
         for watched in &mut self.watched {
-            // What is gone is waited for: there is nothing new to be loaded.
+            // A removed file is no new code; wait until it exists again.
             let found = Snapshot::of(&watched.path).filter(|found| Some(*found) != watched.known);
             if found.is_some() && found == watched.seen {
                 (watched.known, watched.seen) = (found, None);
@@ -79,7 +78,7 @@ impl Changes {
                 is_settling |= found.is_some();
             }
         }
-        self.due = now + if is_settling { SETTLING } else { PERIOD };
+        self.due = now + if is_settling { SETTLE_INTERVAL } else { POLL_INTERVAL };
         settled
     }
 }

@@ -1,8 +1,8 @@
-//! The log files of a pool, as its supervisor keeps them: opened at the beginning, inherited by
-//! every process, and opened again when a rotation has renamed them.
+//! Log files of a pool: opened by the supervisor, inherited by every process, and reopened after a
+//! rotation.
 //!
-//! The supervisor opens a file again first, and only then tells the others by the scoreboard. So a
-//! path that cannot be opened costs one entry, and every process goes on with the file that it has.
+//! The supervisor reopens a file first, and then tells the other processes through the scoreboard.
+//! So a path that cannot be opened costs one log message, and every process keeps the open file.
 
 use std::{
     fs, io,
@@ -30,20 +30,23 @@ use wire::{
 use crate::{
     pool::{
         args::{AccessFormat, LogOptions},
-        file_owner::Maker,
+        file_creator::FileCreator,
     },
     system::trusted_path::Untrusted,
 };
 
-/// Links between the path of a log and a descriptor: `/dev/stderr` has one.
+/// Symbolic links that are followed from a log's path to a descriptor; `/dev/stderr` has one.
 const MAX_LINKS: usize = 8;
 
-/// The logs of a pool.
+/// The error log and access log of a pool.
 #[derive(Debug)]
 pub(super) struct Logs {
+    /// `None` if standard error is the error log.
     error: Option<LogFile>,
+    /// Without a file, the lines go to standard error.
     access: Option<(LineFormat, Option<LogFile>)>,
-    bell: Option<OwnedFd>,
+    /// eventfd that wakes processes to reopen their logs.
+    reopen_bell: Option<OwnedFd>,
     to_server: bool,
 }
 
@@ -52,55 +55,55 @@ pub(super) struct Logs {
 struct LogFile {
     path: PathBuf,
     file: OwnedFd,
-    /// The path names a descriptor that this process was started with (`/dev/stdout`): no rotation
-    /// renames that, and the user that the pool serves as may not open it.
+    /// The path names a descriptor of this process (`/dev/stdout`). No rotation renames that, and
+    /// the user that the pool runs as may not be allowed to open it.
     is_descriptor: bool,
 }
 
 impl Logs {
-    /// Standard error alone.
+    /// Logs to standard error only.
     pub(super) fn none() -> Self {
-        Self { error: None, access: None, bell: None, to_server: false }
+        Self { error: None, access: None, reopen_bell: None, to_server: false }
     }
 
-    /// Opens what `words` ask for.
+    /// Opens the logs that `args` name.
     ///
     /// # Errors
-    /// If a file cannot be opened: the entry says which.
-    pub(super) fn open(words: &LogOptions, maker: Maker<'_>) -> Result<Self, LogMessage> {
+    /// The log message that names the file which cannot be opened.
+    pub(super) fn open(args: &LogOptions, creator: FileCreator<'_>) -> Result<Self, LogMessage> {
         let file = |path: &Path| -> Result<LogFile, LogMessage> {
             let opened = std::path::absolute(path).and_then(|path| {
                 let is_descriptor = own_descriptor(&path).is_some();
-                let file = maker.open_log(&path)?;
+                let file = creator.open_log(&path)?;
                 Ok(LogFile { path, file, is_descriptor })
             });
             opened.map_err(|error| {
                 if Untrusted::is_cause_of(&error) {
                     return untrusted(format!(
-                        "the log `{}` is not opened: {error}",
+                        "cannot open the log `{}` safely: {error}",
                         path.display()
                     ));
                 }
                 let hint = if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-                    "a socket cannot be opened, nor a named pipe that nobody reads; `-` is \
+                    "wsgate cannot open a socket, or a named pipe without a reader; `-` means \
                      standard error"
                 } else {
-                    "its directory must be there, and this user must be allowed to write in it"
+                    "create its directory, and allow this user to write in it"
                 };
                 LogMessage::error(
                     Code::BadSetting,
-                    format!("the log `{}` cannot be opened: {error}", path.display()),
+                    format!("cannot open the log `{}`: {error}", path.display()),
                 )
                 .hint(hint)
             })
         };
-        let form = match words.access_format {
+        let form = match args.access_format {
             AccessFormat::Combined => LineFormat::Combined,
             AccessFormat::Json => LineFormat::Json,
         };
-        // Standard error is open. It may be a socket (systemd's journal), which nobody can open
-        // again.
-        let error = words
+        // Standard error is open already. It may be a socket (systemd's journal), which cannot be
+        // reopened.
+        let error = args
             .error_log
             .as_deref()
             .filter(|path| !is_standard_error(path))
@@ -108,40 +111,38 @@ impl Logs {
             .transpose()?;
         let is_open =
             |path: &Path| path.as_os_str() == "-" || (error.is_none() && is_standard_error(path));
-        let access = words
-            .access_log
-            .as_deref()
-            .map(|path| (!is_open(path)).then(|| file(path)).transpose());
+        let access =
+            args.access_log.as_deref().map(|path| (!is_open(path)).then(|| file(path)).transpose());
         let access = access.transpose()?.map(|file| (form, file));
         if let Some((_, Some(LogFile { file, .. }))) = &access {
-            // A disk never makes anybody wait for a reader.
+            // Only pipes and sockets block; an error here concerns a file on a disk.
             let _ = set_nonblocking(file);
         }
-        Ok(Self { error, access, bell: None, to_server: words.errors_to_server })
+        Ok(Self { error, access, reopen_bell: None, to_server: args.errors_to_server })
     }
 
-    /// From now on processes can be told to open the files again.
+    /// Creates the bell that tells processes to reopen the files.
     ///
     /// # Errors
     /// If file descriptors are short.
-    pub(super) fn ring(&mut self) -> io::Result<()> {
-        self.bell = Some(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    pub(super) fn create_bell(&mut self) -> io::Result<()> {
+        self.reopen_bell = Some(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         Ok(())
     }
 
-    /// From now on standard error is the error log.
+    /// Redirects standard error to the error log.
     ///
     /// # Errors
-    /// If descriptors are short.
-    pub(super) fn begin(&self) -> io::Result<()> {
+    /// If file descriptors are short.
+    pub(super) fn redirect_stderr(&self) -> io::Result<()> {
         match &self.error {
             Some(LogFile { file, .. }) => Ok(dup2_stderr(file)?),
             None => Ok(()),
         }
     }
 
-    /// What a process that is started now has to know, which inherits [`Logs::inherited`].
-    pub(super) fn terms(&self, scoreboard: &Scoreboard) -> pool_logs::PoolLogs {
+    /// The part of the launch message for a process that inherits [`Logs::inherited`].
+    pub(super) fn for_launch(&self, scoreboard: &Scoreboard) -> pool_logs::PoolLogs {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
         pool_logs::PoolLogs {
             error: self
@@ -156,60 +157,60 @@ impl Logs {
                     generation: scoreboard.log_generation(LogKind::Access),
                 }),
             }),
-            bell_fd: self.bell.as_ref().map(|bell| bell.as_raw_fd()),
+            bell_fd: self.reopen_bell.as_ref().map(|bell| bell.as_raw_fd()),
             to_server: self.to_server,
         }
     }
 
-    /// Descriptors that processes inherit.
+    /// File descriptors that processes inherit.
     pub(super) fn inherited(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let access =
             self.access.iter().filter_map(|(_, log)| log.as_ref()).map(|log| log.file.as_fd());
-        access.chain(self.bell.iter().map(|bell| bell.as_fd()))
+        access.chain(self.reopen_bell.iter().map(|bell| bell.as_fd()))
     }
 
-    /// Opens all files again and tells the workers so. What cannot be opened stays as it is; gives
-    /// the entries about that.
+    /// Reopens all files and tells the other processes to do so. A file that cannot be reopened stays
+    /// open. Returns the log messages about the result.
     pub(super) fn reopen(&mut self, scoreboard: &Scoreboard) -> Vec<LogMessage> {
-        let mut entries = Vec::new();
+        let mut messages = Vec::new();
         let mut reopened = false;
         if let Some(LogFile { path, file, is_descriptor: false }) = &mut self.error {
-            match again(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
+            match reopen(path, file).and_then(|()| Ok(dup2_stderr(&*file)?)) {
                 Ok(()) => {
                     scoreboard.next_log_generation(LogKind::Error);
                     reopened = true;
                 }
-                Err(error) => entries.push(not_reopened(path, &error)),
+                Err(error) => messages.push(not_reopened(path, &error)),
             }
         }
         if let Some((_, Some(LogFile { path, file, is_descriptor: false }))) = &mut self.access {
-            match again(path, file) {
+            match reopen(path, file) {
                 Ok(()) => {
                     let _ = set_nonblocking(&*file);
                     scoreboard.next_log_generation(LogKind::Access);
                     reopened = true;
                 }
-                Err(error) => entries.push(not_reopened(path, &error)),
+                Err(error) => messages.push(not_reopened(path, &error)),
             }
         }
-        if let Some(bell) = &self.bell {
-            // It counts how often it was rung, and has room for more than anybody could ring.
+        if let Some(bell) = &self.reopen_bell {
+            // An eventfd is a counter of 64 bits, which does not overflow in practice.
             let _ = write(bell, &1_u64.to_ne_bytes());
         }
         if reopened {
-            entries.push(LogMessage::notice(Code::LogsReopened, "the logs were opened again"));
+            messages.push(LogMessage::notice(Code::LogsReopened, "the logs were reopened"));
         }
-        entries
+        messages
     }
 }
 
-/// Does `path` name what this process has as standard error?
+/// Does `path` name the standard error of this process?
 fn is_standard_error(path: &Path) -> bool {
     match path.as_os_str().to_str() {
         Some("-") => true,
         _ => match std::path::absolute(path).ok().and_then(|path| own_descriptor(&path)) {
             Some(2) => true,
-            // Service managers and containers often have one socket or pipe for both.
+            // Service managers and containers often use one socket or pipe for both streams.
             Some(1) => matches!(
                 (fstat(stdout()), fstat(stderr())),
                 (Ok(one), Ok(other)) if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
@@ -219,7 +220,7 @@ fn is_standard_error(path: &Path) -> bool {
     }
 }
 
-/// The number of the descriptor of this process that `path` names, such as `/dev/stderr`.
+/// The number of the descriptor of this process that `path` names: 2 for `/dev/stderr`.
 fn own_descriptor(path: &Path) -> Option<RawFd> {
     let own = fs::canonicalize("/proc/self").ok()?;
     let mut path = path.to_owned();
@@ -233,28 +234,28 @@ fn own_descriptor(path: &Path) -> Option<RawFd> {
     None
 }
 
-/// Opens the file at `path` again under the same descriptor, whose number others were told.
-fn again(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
-    // By now this process has the user that it serves as.
-    let new = Maker::new(None).open_log(path)?;
+/// Reopens the file at `path` under the same descriptor number, which other processes know.
+///
+/// # Errors
+/// If the file cannot be opened.
+fn reopen(path: &Path, file: &mut OwnedFd) -> io::Result<()> {
+    // By now this process runs as the pool's user.
+    let new = FileCreator::new(None).open_log(path)?;
     Ok(dup3(&new, file, DupFlags::CLOEXEC)?)
 }
 
-/// The log message about a file that root does not make.
+/// The log message about a file that root must not create.
 pub(super) fn untrusted(sentence: String) -> LogMessage {
     LogMessage::error(Code::UntrustedPath, sentence).hint(
-        "use a directory that belongs to the user of --user; or one that only root can write in, on \
-         all of its path, such as /run/wsgate",
+        "use a directory that belongs to the user of --user, or one whose whole path only root can \
+         write to, such as /run/wsgate",
     )
 }
 
 fn not_reopened(path: &Path, error: &io::Error) -> LogMessage {
     LogMessage::warning(
         Code::LogNotReopened,
-        format!("the log `{}` cannot be opened again: {error}", path.display()),
+        format!("cannot reopen the log `{}`: {error}", path.display()),
     )
-    .hint(
-        "what is logged goes on into the file that is open; put the directory right and send USR1 \
-         again",
-    )
+    .hint("the pool keeps writing to the open file; correct the directory and send SIGUSR1 again")
 }

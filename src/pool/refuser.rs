@@ -1,8 +1,9 @@
-//! Answers requests with 503 while no worker can: the supervisor's own, smallest possible FastCGI
-//! server.
+//! A minimal FastCGI server in the supervisor: answers requests with 503 Service Unavailable while
+//! no worker can serve them.
 //!
-//! It never waits, keeps no more than [`MAX_CONNECTIONS`] connections of [`MAX_PARAMS_BYTES`] each,
-//! and each for [`TIME_LIMIT`] at most. Of a request it reads what the log names it by.
+//! The server never blocks. It keeps at most [`MAX_CONNECTIONS`] connections of
+//! [`MAX_PARAMS_BYTES`] each, and each for [`CONNECTION_TIMEOUT`] at most. Of a request it reads
+//! only what names it in the log.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -26,100 +27,101 @@ use wire::{request::ResponseFormat, running_clock};
 
 use crate::request::Request;
 
-/// Connections that are answered at the same time; others wait in the accept queue.
+/// Connections that are answered at the same time. More wait in the accept queue.
 const MAX_CONNECTIONS: usize = 32;
 
-/// Bytes of parameters that are kept of one request. Longer ones are refused all the same.
+/// Parameters of one request that are kept, in bytes. A longer request is refused without its name.
 const MAX_PARAMS_BYTES: usize = 64 * 1024;
 
 /// How long one connection may take, whatever its peer does.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads of one connection before another has its turn.
-const READS_A_TURN: usize = 16;
+/// Reads from one connection in one turn of the supervisor's loop.
+const MAX_READS_PER_TURN: usize = 16;
 
-/// Refuses requests.
+/// Connections whose requests are refused.
 #[derive(Default)]
 pub(super) struct Refuser {
-    open: Vec<Refusal>,
+    connections: Vec<RefusedConnection>,
 }
 
-/// One connection.
-struct Refusal {
+/// A connection whose request is refused.
+struct RefusedConnection {
     socket: OwnedFd,
     protocol: Connection,
-    /// What is to be sent, and how much of it has been.
+    /// The response, of which `sent` bytes were sent.
     response: Vec<u8>,
     sent: usize,
     stage: Stage,
     due: Instant,
 }
 
+/// Progress of a refused connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The request is being read.
-    Reads,
+    Reading,
     /// The response is being sent.
-    Writes,
-    /// All was sent. What still comes is dropped: a socket that is closed with unread bytes resets
-    /// the connection, and the response is lost.
-    Drains,
+    Writing,
+    /// The response was sent, and further input is dropped. Closing a socket with unread input
+    /// resets the connection, and the client loses the response.
+    Draining,
 }
 
 impl Refuser {
-    /// May another connection be taken?
+    /// May another connection be added?
     pub(super) fn has_room(&self) -> bool {
-        self.open.len() < MAX_CONNECTIONS
+        self.connections.len() < MAX_CONNECTIONS
     }
 
-    /// Takes a connection.
-    pub(super) fn take(&mut self, socket: OwnedFd) {
+    /// Adds a connection.
+    pub(super) fn add(&mut self, socket: OwnedFd) {
         let limits = Limits { params_bytes: MAX_PARAMS_BYTES, ..Limits::default() };
-        self.open.push(Refusal {
+        self.connections.push(RefusedConnection {
             socket,
             protocol: Connection::new(limits),
             response: Vec::new(),
             sent: 0,
-            stage: Stage::Reads,
-            due: running_clock::instant() + TIME_LIMIT,
+            stage: Stage::Reading,
+            due: running_clock::instant() + CONNECTION_TIMEOUT,
         });
     }
 
-    /// What is waited for.
+    /// Sockets to poll.
     pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
-        self.open.iter().map(|refusal| {
-            let what = if refusal.stage == Stage::Writes { PollFlags::OUT } else { PollFlags::IN };
-            PollFd::from_borrowed_fd(refusal.socket.as_fd(), what)
+        self.connections.iter().map(|refused| {
+            let event =
+                if refused.stage == Stage::Writing { PollFlags::OUT } else { PollFlags::IN };
+            PollFd::from_borrowed_fd(refused.socket.as_fd(), event)
         })
     }
 
-    /// When the next connection is closed in any case.
+    /// Time of the next connection timeout.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.open.iter().map(|refusal| refusal.due).min()
+        self.connections.iter().map(|refused| refused.due).min()
     }
 
-    /// Goes on with all connections, as far as that is possible without a wait. `entry` says why
-    /// requests are refused, `debug` whether clients may see it. Gives the requests that were
-    /// refused.
-    pub(super) fn go_on(&mut self, entry: &LogMessage, debug: bool) -> Vec<Request> {
+    /// Continues all connections without blocking. `reason` says why requests are refused; clients
+    /// see it if `debug` is set. Returns the requests that were refused now.
+    pub(super) fn proceed(&mut self, reason: &LogMessage, debug: bool) -> Vec<Request> {
         let now = running_clock::instant();
-        let detail = debug.then(|| entry.for_client());
+        let detail = debug.then(|| reason.for_client());
         let mut refused = Vec::new();
-        self.open.retain_mut(|refusal| {
-            refusal.due > now
-                && refusal.go_on(detail.as_deref(), &mut refused).is_ok_and(|stays| stays)
+        self.connections.retain_mut(|connection| {
+            connection.due > now
+                && connection.proceed(detail.as_deref(), &mut refused).is_ok_and(|stays| stays)
         });
         refused
     }
 }
 
-impl Refusal {
-    /// Goes on. Tells whether there is more to be done.
-    fn go_on(&mut self, detail: Option<&str>, refused: &mut Vec<Request>) -> Result<bool, Errno> {
-        if self.stage == Stage::Reads && !self.read(detail, refused)? {
+impl RefusedConnection {
+    /// Continues the connection. Returns whether it stays open.
+    fn proceed(&mut self, detail: Option<&str>, refused: &mut Vec<Request>) -> Result<bool, Errno> {
+        if self.stage == Stage::Reading && !self.read(detail, refused)? {
             return Ok(false);
         }
-        if self.stage == Stage::Writes {
+        if self.stage == Stage::Writing {
             while self.sent < self.response.len() {
                 match send(
                     &self.socket,
@@ -133,38 +135,38 @@ impl Refusal {
                 }
             }
             shutdown(&self.socket, Shutdown::Write)?;
-            self.stage = Stage::Drains;
+            self.stage = Stage::Draining;
         }
-        if self.stage == Stage::Drains {
+        if self.stage == Stage::Draining {
             return self.receive(|_, _| true);
         }
         Ok(true)
     }
 
-    /// Reads until the request is known. Tells whether the connection stays.
+    /// Reads until the request is known. Returns whether the connection stays open.
     fn read(&mut self, detail: Option<&str>, refused: &mut Vec<Request>) -> Result<bool, Errno> {
-        self.receive(|refusal, mut bytes| {
-            while let Ok(step) = refusal.protocol.receive(bytes) {
+        self.receive(|connection, mut bytes| {
+            while let Ok(step) = connection.protocol.receive(bytes) {
                 bytes = &bytes[step.consumed..];
                 let Some(event) = step.event else {
                     return true;
                 };
-                refusal.answer(event, detail, refused);
-                if refusal.stage != Stage::Reads {
+                connection.answer(event, detail, refused);
+                if connection.stage != Stage::Reading {
                     return false;
                 }
             }
-            // What came is no FastCGI.
+            // The input is not FastCGI.
             false
         })
-        .map(|stays| stays || self.stage == Stage::Writes)
+        .map(|stays| stays || self.stage == Stage::Writing)
     }
 
-    /// Gives what has come to `take`, until that wants no more or nothing more is there. Tells
-    /// whether more may come.
+    /// Passes input to `take`, until that returns `false` or no more input has arrived. Returns
+    /// whether more may arrive.
     fn receive(&mut self, mut take: impl FnMut(&mut Self, &[u8]) -> bool) -> Result<bool, Errno> {
         let mut bytes = [0; 16 * 1024];
-        for _ in 0..READS_A_TURN {
+        for _ in 0..MAX_READS_PER_TURN {
             match recv(&self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return Ok(false),
                 Ok((length, _)) => {
@@ -183,25 +185,28 @@ impl Refusal {
     fn answer(&mut self, event: Event<'_>, detail: Option<&str>, refused: &mut Vec<Request>) {
         match event {
             Event::Params { id, params } => {
-                let request = described(&params);
+                let request = request_of(&params);
                 self.respond(id, &request, detail);
                 refused.push(request);
             }
             Event::BadParams { id, .. } => {
-                let request =
-                    Request::synthetic("-", "(parameters that are too long or wrong)", Vec::new());
+                let request = Request::synthetic(
+                    "-",
+                    "(parameters that are too long or invalid)",
+                    Vec::new(),
+                );
                 self.respond(id, &request, detail);
                 refused.push(request);
             }
             Event::Response(response) => {
                 response.append_to(&mut self.response);
-                // `FCGI_GET_VALUES`: whoever asks that asks nothing else.
-                self.stage = Stage::Writes;
+                // `FCGI_GET_VALUES`: a client that sends it sends no request on this connection.
+                self.stage = Stage::Writing;
             }
             Event::Abort { id } => {
                 let ending = Output::new(id).end_request(1, ProtocolStatus::RequestComplete);
                 self.response.extend_from_slice(&ending);
-                self.stage = Stage::Writes;
+                self.stage = Stage::Writing;
             }
             Event::Begin { .. } | Event::Stdin { .. } | Event::StdinEnd { .. } => {}
         }
@@ -218,12 +223,12 @@ impl Refusal {
         let page = page.render(ResponseFormat::FastCgi.around_status());
         output.append(Stream::Stdout, &page, &mut self.response);
         self.response.extend_from_slice(&output.ending(0, false));
-        self.stage = Stage::Writes;
+        self.stage = Stage::Writing;
     }
 }
 
-/// The request that has these parameters, under the name that a worker would give it.
-fn described(params: &Params) -> Request {
+/// The request with these parameters, named in the log as a worker would name it.
+fn request_of(params: &Params) -> Request {
     let text = |name: &[u8]| {
         let value = params.get(name).filter(|value| !value.is_empty());
         value.map(|value| String::from_utf8_lossy(value).into_owned())

@@ -1,4 +1,5 @@
-//! A template process, as its supervisor sees it.
+//! A template process, as its supervisor sees it: a Python process that loads the application and
+//! forks workers from itself, like Android's zygote.
 
 use std::{
     io,
@@ -11,6 +12,7 @@ use std::{
 };
 
 use rustix::{
+    io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
 };
@@ -22,112 +24,138 @@ use wire::{
 
 use crate::{config::settings::Settings, guard::start::Start, request::Request};
 
-/// A python that has loaded the application, or is about to, and forks workers.
+/// What a new template process needs beside its settings.
+pub(super) struct TemplateLaunch<'a> {
+    pub(super) service: Service,
+    pub(super) request: &'a Request,
+    /// File descriptors that the process inherits.
+    pub(super) inherited: Vec<BorrowedFd<'a>>,
+}
+
+/// A template process.
 pub(super) struct Template {
     child: Child,
+    /// Channel for orders and news; `None` once the process has closed its end, or ours is closed.
     channel: Option<OwnedFd>,
-    /// The kernel ends it when this process has ended.
+    /// The kernel closes this end when the supervisor exits, and the template exits with it.
     _gateway_pipe: OwnedFd,
-    /// Counts templates: a worker of an older one runs older code.
-    pub(super) generation: u64,
-    /// Workers can be forked.
-    pub(super) ready: bool,
-    /// Workers that live.
+    generation: u64,
+    settings: Settings,
+    preload: Preload,
+    loading: Loading,
+    /// Number of running workers.
     workers: usize,
-    /// Workers that were asked for and not heard of yet.
-    owed: usize,
-    /// What its code comes from.
-    pub(super) settings: Settings,
-    /// What it was told about loading the application.
-    pub(super) preload: Preload,
-    /// Loading the application has done what cannot be forked; it ends.
-    pub(super) is_not_forkable: bool,
-    /// One process at a time may have what it did.
-    pub(super) is_for_one_process: bool,
-    /// When it is killed, since it has not ended by itself.
-    pub(super) farewell: Option<Instant>,
-    /// It was told that workers which are not there yet are not wanted.
-    abandoned: bool,
-    /// It cannot load the application, and the log says why.
-    pub(super) explained: bool,
+    /// Number of ordered workers that are not running yet.
+    pending: usize,
+    /// The template was told to give up its pending workers.
+    has_cancelled_pending: bool,
+    /// Time at which the process is killed if it has not exited.
+    kill_at: Option<Instant>,
     /// Why the engine could not be loaded.
-    pub(super) unfit: Option<String>,
+    engine_error: Option<String>,
+}
+
+/// How far a template has come with loading the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loading {
+    /// The application is being loaded.
+    InProgress,
+    /// Workers can be forked.
+    Ready,
+    /// The application cannot be loaded. The template has logged the reason.
+    Failed,
+    /// The application is loaded, but the process must not be forked. The process exits.
+    NotForkable {
+        /// Only one process at a time may have what the application has opened.
+        is_for_one_process: bool,
+    },
 }
 
 impl Template {
-    /// Starts one.
+    /// Starts a template process for `settings`. Its workers belong to `generation`.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
     pub(super) fn start(
         settings: Settings,
-        service: &Service,
-        request: &Request,
-        inherited: &[BorrowedFd<'_>],
+        launch: &TemplateLaunch<'_>,
         generation: u64,
     ) -> io::Result<Self> {
-        let mut start = Start::new(&settings, Work::Template(service.clone()), request, inherited)?;
-        // A group of its own, so that what it has started can be ended with it.
+        let work = Work::Template(launch.service.clone());
+        let mut start = Start::new(&settings, work, launch.request, &launch.inherited)?;
+        // A process group of its own, so that its leftover children can be killed.
         let child = start.command.process_group(0).spawn()?;
         Ok(Self {
             child,
             channel: Some(start.channel),
             _gateway_pipe: start.gateway_pipe,
             generation,
-            ready: false,
-            workers: 0,
-            owed: 0,
             settings,
-            preload: service.preload,
-            is_not_forkable: false,
-            is_for_one_process: false,
-            farewell: None,
-            abandoned: false,
-            explained: false,
-            unfit: None,
+            preload: launch.service.preload,
+            loading: Loading::InProgress,
+            workers: 0,
+            pending: 0,
+            has_cancelled_pending: false,
+            kill_at: None,
+            engine_error: None,
         })
     }
 
-    /// Readable when there is news.
+    /// Number of this template: a worker of an older template runs older code.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The settings that the process was started with.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The instruction which process is to load the application.
+    pub(super) fn preload(&self) -> Preload {
+        self.preload
+    }
+
+    /// The result of that instruction, as far as it is known.
+    pub(super) fn effective_preload(&self) -> Preload {
+        if self.loading == Loading::Ready && self.preload == Preload::Auto {
+            Preload::Yes
+        } else {
+            self.preload
+        }
+    }
+
+    /// How far loading has come.
+    pub(super) fn loading(&self) -> Loading {
+        self.loading
+    }
+
+    /// Why the engine could not be loaded.
+    pub(super) fn engine_error(&self) -> Option<&str> {
+        self.engine_error.as_deref()
+    }
+
+    /// The channel, which is readable when there is news.
     pub(super) fn channel(&self) -> Option<BorrowedFd<'_>> {
         self.channel.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Asks for a worker. Tells whether it could: a template that has very many orders takes no
-    /// more, and one that is about to be found dead takes none.
-    pub(super) fn fork(&mut self, slot: u32) -> bool {
-        let asked = self.send(TemplateCommand::Fork { slot });
-        self.owed += usize::from(asked);
-        asked
+    /// Orders a worker for the block of scoreboard lines with this number. Returns whether the
+    /// order was sent: the channel may be full, or the process may have exited.
+    pub(super) fn fork(&mut self, block: u32) -> bool {
+        let is_sent = self.send(TemplateCommand::Fork { slot: block });
+        self.pending += usize::from(is_sent);
+        is_sent
     }
 
-    /// Has it open its logs again.
+    /// Orders the process to reopen its logs.
     pub(super) fn reopen_logs(&self) {
-        if let Some(channel) = &self.channel {
-            // One that takes no more orders now opens them before it writes the next time.
-            send_command(channel, TemplateCommand::ReopenLogs);
-        }
+        // A process that does not get the order reopens them before its next log message.
+        let _ = self.send(TemplateCommand::ReopenLogs);
     }
 
-    /// Counts what `news` says of its workers.
-    fn count(&mut self, news: TemplateEvent) {
-        match news {
-            TemplateEvent::WorkerStarted { .. } => {
-                self.owed = self.owed.saturating_sub(1);
-                self.workers += 1;
-            }
-            TemplateEvent::ForkFailed { .. } | TemplateEvent::StartFailed { .. } => {
-                self.owed = self.owed.saturating_sub(1)
-            }
-            TemplateEvent::WorkerExited { .. } => self.workers = self.workers.saturating_sub(1),
-            TemplateEvent::Ready => self.ready = true,
-            TemplateEvent::LoadFailed => self.explained = true,
-            TemplateEvent::NotForkable => self.is_not_forkable = true,
-            TemplateEvent::OneProcess => {
-                (self.is_not_forkable, self.is_for_one_process) = (true, true)
-            }
-        }
-    }
-
-    /// The next of its news, if there is any.
-    pub(super) fn news(&mut self) -> Option<TemplateEvent> {
+    /// The next news, if there is any.
+    pub(super) fn next_news(&mut self) -> Option<TemplateEvent> {
         let mut packet = [0; MAX_REPORT_BYTES];
         loop {
             match recv(self.channel.as_ref()?, &mut packet[..], RecvFlags::DONTWAIT) {
@@ -135,94 +163,123 @@ impl Template {
                     self.channel = None;
                     return None;
                 }
-                // What is none of ours does not come from the engine: an application may have found
-                // the descriptor.
+                // The application may have found the descriptor, so any packet can arrive. Unknown
+                // packets are ignored.
                 Ok((length, _)) => {
                     if let Some(news) = TemplateEvent::decode(&packet[..length]) {
-                        self.count(news);
+                        self.note(news);
                         return Some(news);
                     }
-                    // Before the engine is loaded, the lines of Python that load it say why it
-                    // cannot be.
+                    // The Python code that loads the engine sends its failure as a report.
                     if let Some(Report::EngineFailed(reason)) = Report::decode(&packet[..length]) {
-                        self.unfit = Some(reason);
+                        self.engine_error = Some(reason);
                     }
                 }
-                // One that ended without reading its last orders is told of once, before what it
-                // had still to say.
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+                // If the process exits with unread orders, the kernel reports this error once,
+                // before the remaining packets.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// Lets it end once its last worker has, by `due` at the latest. One that has not loaded the
-    /// application yet need not do that any more.
-    pub(super) fn retire(&mut self, due: Instant) {
-        if !self.ready {
-            self.kill();
-        } else if self.workers + self.owed == 0 {
-            if self.channel.take().is_some() {
-                self.farewell = Some(self.farewell.map_or(due, |farewell| farewell.min(due)));
+    fn note(&mut self, news: TemplateEvent) {
+        match news {
+            TemplateEvent::WorkerStarted { .. } => {
+                self.pending = self.pending.saturating_sub(1);
+                self.workers += 1;
             }
-        } else if self.owed > 0 && !self.abandoned {
-            // They may be loading the application, without an end. One that could not be told is
-            // told the next time.
-            self.abandoned = self.send(TemplateCommand::CancelPending);
+            TemplateEvent::ForkFailed { .. } | TemplateEvent::StartFailed { .. } => {
+                self.pending = self.pending.saturating_sub(1);
+            }
+            TemplateEvent::WorkerExited { .. } => self.workers = self.workers.saturating_sub(1),
+            TemplateEvent::Ready => self.loading = Loading::Ready,
+            TemplateEvent::LoadFailed => self.loading = Loading::Failed,
+            TemplateEvent::NotForkable => {
+                self.loading = Loading::NotForkable { is_for_one_process: false };
+            }
+            TemplateEvent::OneProcess => {
+                self.loading = Loading::NotForkable { is_for_one_process: true }
+            }
         }
     }
 
-    fn send(&self, order: TemplateCommand) -> bool {
-        self.channel.as_ref().is_some_and(|channel| send_command(channel, order))
+    /// Lets the process exit once its last worker has exited, and sets `kill_at` as its deadline
+    /// from then on. A process that is still loading is killed at once. Call this again after news.
+    pub(super) fn retire(&mut self, kill_at: Instant) {
+        if self.loading != Loading::Ready {
+            self.kill();
+        } else if self.workers + self.pending == 0 {
+            if self.channel.take().is_some() {
+                self.kill_by(kill_at);
+            }
+        } else if self.pending > 0 && !self.has_cancelled_pending {
+            // Pending workers may load the application forever. If the order cannot be sent, the
+            // next call sends it.
+            self.has_cancelled_pending = self.send(TemplateCommand::CancelPending);
+        }
     }
 
-    /// Its process, while it has not been found ended.
-    pub(super) fn pid(&self) -> Option<Pid> {
+    /// Sets the deadline for the exit of the process, unless an earlier one is set.
+    pub(super) fn kill_by(&mut self, due: Instant) {
+        self.kill_at = Some(self.kill_at.map_or(due, |at| at.min(due)));
+    }
+
+    /// The deadline for the exit of the process.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.kill_at
+    }
+
+    /// Kills the process if its deadline has passed. Returns whether that was done.
+    pub(super) fn kill_if_overdue(&mut self, now: Instant) -> bool {
+        let is_overdue = self.kill_at.take_if(|due| *due <= now).is_some();
+        if is_overdue {
+            self.kill();
+        }
+        is_overdue
+    }
+
+    fn send(&self, command: TemplateCommand) -> bool {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let (Some(channel), Ok(packet)) = (&self.channel, command.encode()) else { return false };
+        send(channel, &packet, flags).is_ok()
+    }
+
+    fn pid(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
 
-    /// Which process loads the application, as far as that is known.
-    pub(super) fn loads(&self) -> Preload {
-        if self.ready && self.preload == Preload::Auto { Preload::Yes } else { self.preload }
-    }
-
-    /// Has it go on if it is stopped, by a debugger or SIGSTOP: only then can it end, and tell of
-    /// its workers.
+    /// Continues a process that is stopped by a debugger or SIGSTOP. Otherwise it cannot exit or
+    /// report its workers.
     pub(super) fn resume(&self) {
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::CONT);
         }
     }
 
-    /// Ends it at once, and its workers with it.
+    /// Kills the process; the kernel kills its workers, too.
     pub(super) fn kill(&mut self) {
         self.channel = None;
         if let Some(pid) = self.pid() {
-            // It may have ended a moment ago.
+            // The process may have exited a moment ago.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
 
-    /// Kills what it has started and left running, once it has ended itself. Its number, which is
-    /// that of its process group, is nobody else's before [`Template::ended`] says so.
-    pub(super) fn kill_what_it_left(&self) {
-        let has_ended = |pid| {
+    /// Kills the leftover children of a process that has exited. Call this before
+    /// [`Template::exit_status`], which frees the number of its process group.
+    pub(super) fn kill_leftovers(&self) {
+        let has_exited = |pid| {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
         };
-        if let Some(group) = self.pid().filter(|&pid| has_ended(pid)) {
+        if let Some(group) = self.pid().filter(|&pid| has_exited(pid)) {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 
-    /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    /// The exit status, if the process has exited.
+    pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
-}
-
-/// Sends `command` without waiting. Returns whether the template will receive it.
-fn send_command(channel: &OwnedFd, command: TemplateCommand) -> bool {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    command.encode().is_ok_and(|packet| send(channel, &packet, flags).is_ok())
 }

@@ -1,15 +1,14 @@
-//! The pool behind `--mode warm`: a dynamic pool that the first request starts, whose workers are
-//! forked ahead and each serve one CGI request.
+//! The pool behind `--mode warm`: the first request starts it, and each of its workers serves one
+//! CGI request, or many with `--mode resident`.
 //!
-//! Standard input is the pool's lock file, locked by whoever started it: until the supervisor lets
-//! go of it, or has ended, nobody starts another.
+//! Standard input is the pool's lock file, locked by the gateway that starts the pool. While it is
+//! locked, no gateway starts another.
 
 use std::{
     fs::File,
-    io::{
-        Write as _, {self},
-    },
+    io::{self, Write as _},
     os::fd::{AsFd as _, AsRawFd as _},
+    rc::Rc,
     time::Duration,
 };
 
@@ -25,44 +24,43 @@ use wire::{
 };
 
 use crate::{
-    config::{options::Mode, warm_pool::FAILED},
+    config::{options::Mode, settings::Settings, warm_pool::FAILED},
     exit::{CommandError, Exit},
     pool::{
         args::WarmPoolArgs,
-        cannot_begin,
-        code_source::Origin,
+        code_source::CodeSource,
         listeners::Listener,
         logs::Logs,
-        service,
-        supervisor::{OnDemand, Shared, Supervisor, Terms},
+        service::{cannot_start, service},
+        supervisor::{OnDemand, PoolConfig, PoolResources, Sockets, Supervisor},
     },
+    request::Request,
 };
 
-/// Spare processes that wait for requests.
-const SPARES: u32 = 2;
+/// Spare workers, which wait for requests.
+const MIN_WORKERS: u32 = 2;
 
-/// How long a spare process above [`SPARES`] stays without work.
-const SPARE_IDLE: Duration = Duration::from_secs(10);
+/// How long an idle worker above [`MIN_WORKERS`] stays.
+const WORKER_IDLE_TIME: Duration = Duration::from_secs(10);
 
-/// How long workers may take to finish when the pool ends. Their gateways watch over them.
-const DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long workers may finish requests when the pool stops. Their gateways enforce `--timeout`.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a process may take to end after its request, or a template after its processes, where
-/// nothing is said of how long a request may take.
-const LINGER: Duration = Duration::from_secs(30);
+/// How long a process may take to exit after its last request, if there is no `--timeout`.
+const DEFAULT_LINGER: Duration = Duration::from_secs(30);
 
-/// Serves until nobody has asked for anything for a while.
+/// Runs a warm pool until it is idle or too old.
 ///
 /// # Errors
-/// If it cannot begin.
+/// If the pool cannot start.
 pub(crate) fn run(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
-    // What the web server does to its own group is not meant for us. One that leads a session
-    // already has that.
+    // Signals to the web server's process group are not meant for the pool. A session leader has a
+    // group of its own already.
     let _ = setsid();
     let ended = serve(args);
     if !matches!(ended, Ok(Exit::Success)) {
-        // The next requests are not to try the same again at once.
-        let mut lock = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_begin)?);
+        // Keeps gateways from trying again at once.
+        let mut lock = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot_start)?);
         if lock.metadata().is_ok_and(|found| found.len() == 0) {
             let _ = lock.write_all(FAILED);
         }
@@ -72,62 +70,62 @@ pub(crate) fn run(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
 
 fn serve(args: &WarmPoolArgs) -> Result<Exit, CommandError> {
     let spec = &args.spec;
-    let mut origin = Origin::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
-    let mut settings = origin.resolve().map_err(CommandError::settings)?;
-    origin.hold_engine(&mut settings);
-    let listeners = vec![Listener::handoff(spec.socket()).map_err(|error| {
+    let mut code = CodeSource::of(spec.app.clone(), spec.options.clone(), spec.base().to_owned());
+    let mut settings = code.resolve().map_err(CommandError::settings)?;
+    code.hold_engine(&mut settings);
+    let listener = Listener::for_warm_requests(spec.socket()).map_err(|error| {
         CommandError::failed(
             LogMessage::error(
                 Code::NoWarmPool,
-                format!("`{}` cannot be listened at: {error:#}", spec.socket().display()),
+                format!("cannot listen at `{}`: {error:#}", spec.socket().display()),
             )
             .hint(
-                "set WSGATE_RUNTIME_DIR to a directory with a short path that this user alone may \
+                "set WSGATE_RUNTIME_DIR to a directory with a short path that only this user can \
                  enter",
             ),
         )
-    })?];
-    let pool = &spec.options.warm;
-    let (scoreboard, scoreboard_fd) =
-        Scoreboard::create(usize::try_from(pool.max_processes).unwrap_or(1))
-            .map_err(cannot_begin)?;
+    })?;
+    let options = &spec.options.warm;
+    let lines = usize::try_from(options.max_processes).unwrap_or(1);
+    let (scoreboard, scoreboard_fd) = Scoreboard::create(lines).map_err(cannot_start)?;
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-        .map_err(|error| cannot_begin(error.into()))?;
-    let terms = Terms {
+        .map_err(|error| cannot_start(error.into()))?;
+    let listeners = vec![listener];
+    let config = PoolConfig {
         service: Service {
-            workers: pool.max_processes,
+            workers: options.max_processes,
             preload: Preload::Auto,
             bell_fd: Some(bell.as_raw_fd()),
             warm: true,
             resident: spec.options.mode.mode == Mode::Resident,
             ..service(&settings, &listeners, &scoreboard_fd)
         },
-        logs: Logs::none(),
-        least: SPARES.min(pool.max_processes),
-        idle: SPARE_IDLE,
+        min_workers: MIN_WORKERS.min(options.max_processes),
+        idle: WORKER_IDLE_TIME,
         name: args.name.clone(),
-        drain: DRAIN,
-        linger: settings.timeout.unwrap_or(LINGER),
-        watched: spec.stops_on.clone(),
-        origin,
+        drain: DRAIN_TIMEOUT,
+        linger: settings.timeout.unwrap_or(DEFAULT_LINGER),
+        reload_on: spec.stops_on.clone(),
+        code,
         slow: None,
-        slots: 1,
+        blocks_per_worker: 1,
         on_demand: Some(OnDemand {
-            idle: Duration::from_secs(pool.warm_idle),
-            age: Some(pool.warm_age)
+            idle: Duration::from_secs(options.warm_idle),
+            max_age: Some(options.warm_age)
                 .filter(|&seconds| seconds > 0)
                 .map(|age| Duration::from_secs(with_jitter(age))),
             lock: spec.socket().with_extension("lock"),
         }),
     };
-    // The gateways count the time of their requests.
-    let settings = crate::config::settings::Settings { timeout: None, ..settings };
-    Supervisor::new(
-        &settings,
-        terms,
-        listeners,
-        Shared { scoreboard, scoreboard_fd, bell, handover: None },
-    )
-    .map_err(cannot_begin)?
-    .run()
+    let resources = PoolResources {
+        scoreboard: Rc::new(scoreboard),
+        scoreboard_fd,
+        bell,
+        sockets: Sockets::new(listeners, None),
+        logs: Logs::none(),
+        request: Request::synthetic("pool", &settings.app.to_string(), Vec::new()),
+    };
+    // The gateways enforce --timeout.
+    let settings = Settings { timeout: None, ..settings };
+    Supervisor::new(&settings, config, resources).map_err(cannot_start)?.run()
 }

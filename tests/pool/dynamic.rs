@@ -344,7 +344,7 @@ fn status_shows_the_size_and_limits_of_a_pool_and_whether_it_is_dormant() {
     );
     let text = run_wsgate(&pool, &["status"]).text();
     assert!(
-        text.contains("0 to 3 workers, 0 of 0 busy, preload auto, no process of Python"),
+        text.contains("0 to 3 workers, 0 of 0 busy, preload auto, no Python process"),
         "{text}"
     );
     pool.stop();

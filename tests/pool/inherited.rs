@@ -198,18 +198,15 @@ fn refused(ended: &ExitedProcess) -> String {
 fn a_descriptor_that_is_no_listening_socket_is_named_and_refused() {
     for (code, complaint) in [
         ("", "`9` is not open"),
-        ("have(9, open('app.wsgi'))", "`9` is no socket"),
-        ("have(9, os.pipe()[0])", "`9` is no socket"),
-        ("have(9, socket.socketpair()[0])", "`9` is a socket that does not listen"),
-        ("have(9, socket.socket(socket.AF_INET))", "`9` is a socket that does not listen"),
-        (
-            "have(9, socket.socket(socket.AF_INET, socket.SOCK_DGRAM))",
-            "`9` is a socket, but no stream",
-        ),
+        ("have(9, open('app.wsgi'))", "`9` is not a socket"),
+        ("have(9, os.pipe()[0])", "`9` is not a socket"),
+        ("have(9, socket.socketpair()[0])", "`9` is not a listening socket"),
+        ("have(9, socket.socket(socket.AF_INET))", "`9` is not a listening socket"),
+        ("have(9, socket.socket(socket.AF_INET, socket.SOCK_DGRAM))", "`9` is not a stream socket"),
         (
             "packets = socket.socket(socket.AF_UNIX, \
                 socket.SOCK_SEQPACKET)\npackets.bind('a')\npackets.listen()\nhave(9, packets)",
-            "`9` is a socket, but no stream",
+            "`9` is not a stream socket",
         ),
     ] {
         let ended = after(PoolSetup::new(ECHO).listen(&["fd:9"]), code).end();
@@ -272,11 +269,11 @@ fn a_service_manager_that_passes_something_else_is_refused() {
         (format!("have(3, listener())\n{ours}'2')"), "`4` is not open"),
         (
             format!("have(3, listener())\nhave(4, socket.socketpair()[0])\n{ours}'2')"),
-            "`4` is a socket that does not",
+            "`4` is not a listening socket",
         ),
         (format!("{ours}'many')"), "LISTEN_FDS is `many`"),
         (format!("{ours}'-1')"), "LISTEN_FDS is `-1`"),
-        (format!("{ours}'0')"), "standard input is no listening socket"),
+        (format!("{ours}'0')"), "standard input is not a listening socket"),
     ] {
         let ended = after(PoolSetup::new(ECHO).listen(&[]), &code).end();
         let complained = refused(&ended);

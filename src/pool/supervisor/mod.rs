@@ -1,373 +1,388 @@
-//! The supervisor: keeps the pool at its size, replaces workers that end, and changes to new code
-//! when it is told to.
+//! The supervisor of a pool: keeps the number of workers, replaces workers that exit, and reloads
+//! the code.
 //!
-//! It cannot be hurt by an application: it holds no Python, and all that it reads are packets of
-//! one size. A reload starts a new template beside the old one, and only when that is ready do its
-//! workers take the places of the old; one that cannot load the application leaves the old one
-//! serving.
+//! An application cannot hurt the supervisor: it runs no Python, and reads only small messages from
+//! processes that do. A reload starts a new template process beside the old one. Workers are
+//! replaced when the new one is ready; if it cannot load the code, the old one keeps serving.
 //!
-//! `phase` says what may follow on what, `templates` and `workers` do it, `places` and `size` know
-//! which workers are wanted, and `oversight` looks at what they do.
+//! The state has four owners: [`Workers`], [`Code`], [`Control`] and [`Timeouts`]. They answer
+//! events with [`Action`]s. The supervisor is the loop that passes events on and carries actions
+//! out; [`Lifecycle`] decides which phase follows on which event.
 
-mod connection_queue;
-mod display;
-mod loading;
-mod oversight;
-mod phase;
-mod refusing;
+mod action;
+mod blocks;
+mod code;
+mod config;
+mod control;
+mod leaving;
+mod lifecycle;
+mod lifetime;
+mod messages;
+mod refusals;
 mod scaling;
+mod signals;
 mod slots;
+mod sockets;
 mod templates;
-mod warm;
+mod timeouts;
+mod wait;
 mod workers;
 
-use std::{
-    cell::RefCell,
-    fmt, io,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
-    },
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::io;
 
-use diagnostics::message::{Code, LogMessage};
-use nix::sys::signal::Signal as Caught;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
-use wire::{
-    connection_queue::ConnectionQueue, launch::Service, overdue_requests::OverdueWatch,
-    running_clock, scoreboard::Scoreboard,
-};
+use diagnostics::message::{Code as LogCode, LogMessage};
+use rustix::process::{getpid, kill_process};
+use wire::launch::{Preload, Service};
 
-pub(in crate::pool) use crate::pool::supervisor::warm::OnDemand;
+pub(in crate::pool) use crate::pool::supervisor::{
+    config::{OnDemand, PoolConfig, PoolResources},
+    sockets::Sockets,
+};
 use crate::{
     config::settings::Settings,
     exit::{CommandError, Exit},
-    guard::start_error,
     pool::{
-        code_source::Origin,
-        control::Control,
+        control_protocol::ReloadResult,
         error_log::ErrorLog,
-        file_changes::Changes,
-        listeners::Listener,
-        logs::Logs,
-        notify::Notify,
+        notify::ManagedState,
+        pool_status::{PoolMode, PoolStatus},
         supervisor::{
-            display::About,
-            phase::{Event, Phase, Step},
-            refusing::Refusing,
-            scaling::Size,
-            slots::Places,
+            action::{Action, WorkerEvent},
+            code::{Code, Role},
+            control::Control,
+            lifecycle::{Event, Lifecycle, Phase, Reaction},
+            lifetime::Lifetime,
+            messages::Addresses,
+            refusals::Refusals,
+            signals::Signals,
             templates::Templates,
-            warm::Activity,
+            timeouts::Timeouts,
+            workers::Workers,
         },
-        template::Template,
     },
-    request::Request,
-    system::signals::{SignalPipe, StraySignals},
 };
 
-/// What the pool is to be.
-#[derive(Debug)]
-pub(super) struct Terms {
-    /// What it is called.
-    pub(super) name: String,
-    /// What each worker does, and how many of them there may be.
-    pub(super) service: Service,
-    /// Where the application comes from.
-    pub(super) origin: Origin,
-    /// What makes the pool reload when it changes, beside the script.
-    pub(super) watched: Vec<PathBuf>,
-    /// What it logs where.
-    pub(super) logs: Logs,
-    /// How many of them there are at least.
-    pub(super) least: u32,
-    /// How long a worker that is not needed stays.
-    pub(super) idle: Duration,
-    /// How long a worker that is to end may take for its requests.
-    pub(super) drain: Duration,
-    /// How long a process may take to end once it serves nobody any more.
-    pub(super) linger: Duration,
-    /// How long a request may take before it is logged.
-    pub(super) slow: Option<Duration>,
-    /// Slots for each of them: with two the next is there before the one that it replaces is told
-    /// to end; with one there is at no time a process more than there may be.
-    pub(super) slots: u32,
-    /// Of a warm pool, which requests start.
-    pub(super) on_demand: Option<OnDemand>,
-}
-
-/// What workers and the supervisor share.
-pub(super) struct Shared {
-    /// What the workers do.
-    pub(super) scoreboard: Scoreboard,
-    /// It again, for them to inherit.
-    pub(super) scoreboard_fd: OwnedFd,
-    /// What they ring when the supervisor is to look at it.
-    pub(super) bell: OwnedFd,
-    /// How the workers give each other connections, if they have any that are kept.
-    pub(super) handover: Option<ConnectionQueue>,
-}
-
-/// A pool that runs.
+/// A running pool.
 pub(super) struct Supervisor<'a> {
-    settings: &'a Settings,
-    terms: Terms,
-    listeners: Vec<Listener>,
-    request: Request,
-    phase: Phase,
-    templates: Templates,
-    places: Places,
-    size: Size,
-    activity: Activity,
-    refusing: Refusing,
-    scoreboard: Scoreboard,
-    scoreboard_fd: OwnedFd,
-    /// Workers ring it when the scoreboard is to be looked at.
-    bell: OwnedFd,
-    handover: Option<ConnectionQueue>,
-    watch: OverdueWatch,
-    changes: Changes,
-    control: Option<Control>,
-    /// The service manager, if there is one.
-    notify: Notify,
-    /// Who waits for the end of a reload.
-    reloaders: Vec<UnixStream>,
-    /// Who waits for the end of the pool: closing is the answer.
-    stoppers: Vec<UnixStream>,
-    /// Entries are about what is being looked at, and to write them changes nothing but this.
-    error_log: RefCell<ErrorLog>,
-    child: SignalPipe,
-    end: SignalPipe,
-    hang_up: SignalPipe,
-    reopen: SignalPipe,
-    stray: StraySignals,
+    app: String,
+    service: Service,
+    resources: PoolResources,
+    lifecycle: Lifecycle,
+    lifetime: Lifetime,
+    workers: Workers,
+    code: Code<'a>,
+    control: Control,
+    timeouts: Timeouts,
+    refusals: Refusals,
+    signals: Signals,
+    log: ErrorLog,
 }
 
 impl<'a> Supervisor<'a> {
-    /// A pool that has not begun.
+    /// Prepares a pool.
+    ///
+    /// # Errors
+    /// If the kernel refuses a signal handler.
     pub(super) fn new(
         settings: &'a Settings,
-        terms: Terms,
-        listeners: Vec<Listener>,
-        shared: Shared,
+        config: PoolConfig,
+        resources: PoolResources,
     ) -> io::Result<Self> {
-        let Shared { scoreboard, scoreboard_fd, bell, handover } = shared;
-        let service = &terms.service;
-        let max_age = Some(service.max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs);
-        let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        let scoreboard = &resources.scoreboard;
+        let app = settings.app.to_string();
         Ok(Self {
-            settings,
-            phase: Phase::Starting,
-            templates: Templates::new(service.preload, terms.drain, terms.linger),
-            places: Places::new(service.workers, terms.slots, service.threads, max_age),
-            size: Size::new(number(terms.least), number(service.workers), terms.idle),
-            activity: Activity::new(terms.on_demand.clone()),
-            refusing: Refusing::new(settings),
-            watch: OverdueWatch::new(terms.slow, settings.timeout, scoreboard.lines()),
-            changes: crate::pool::supervisor::loading::changes(settings, &terms),
-            notify: Notify::from_environment(terms.drain),
-            terms,
-            listeners,
-            request: Request::synthetic("pool", &settings.app.to_string(), Vec::new()),
-            scoreboard,
-            scoreboard_fd,
-            bell,
-            handover,
-            control: None,
-            reloaders: Vec::new(),
-            stoppers: Vec::new(),
-            error_log: RefCell::default(),
-            child: SignalPipe::of(&[Caught::SIGCHLD])?,
-            end: SignalPipe::of(&[Caught::SIGTERM, Caught::SIGINT, Caught::SIGQUIT])?,
-            // The second is what administrators of php-fpm are used to.
-            hang_up: SignalPipe::of(&[Caught::SIGHUP, Caught::SIGUSR2])?,
-            reopen: SignalPipe::of(&[Caught::SIGUSR1])?,
-            stray: StraySignals::take()?,
+            log: ErrorLog::new(format!("none, pool of {app} pid {}", getpid().as_raw_nonzero())),
+            app,
+            lifecycle: Lifecycle::new(),
+            workers: Workers::new(&config, scoreboard.clone()),
+            timeouts: Timeouts::new(config.slow, settings.timeout, scoreboard.clone()),
+            refusals: Refusals::new(settings),
+            signals: Signals::install()?,
+            control: Control::new(config.name, config.drain),
+            code: Code::new(
+                settings,
+                config.code,
+                config.reload_on,
+                Templates::new(config.drain, config.linger),
+                config.service.preload,
+                config.on_demand.is_some(),
+            ),
+            lifetime: Lifetime::new(config.on_demand),
+            service: config.service,
+            resources,
         })
     }
 
-    /// Serves until it is asked to stop.
+    /// Serves until the pool is asked to stop.
     ///
     /// # Errors
-    /// If the application cannot be loaded at the beginning.
+    /// If the first template process cannot be started.
     pub(super) fn run(mut self) -> Result<Exit, CommandError> {
-        match Control::open(&self.terms.name) {
-            Ok(control) => self.control = Some(control),
-            Err(error) => self.log(
-                &LogMessage::warning(
-                    Code::NoControlSocket,
-                    format!("the pool cannot be asked for its status: {error:#}"),
-                )
-                .hint(
-                    "give it another --name, or set WSGATE_RUNTIME_DIR; HUP reloads it and TERM \
-                     ends it all the same",
-                ),
-            ),
+        if let Some(message) = self.control.create_socket() {
+            self.log.log(&message);
         }
-        self.start_template(self.settings.clone(), self.terms.service.preload)
-            .map_err(|error| CommandError::failed(start_error::message(self.settings, &error)))?;
+        let launch = self.resources.launch(&self.service, self.code.configured_preload());
+        self.code.start_first(&launch).map_err(CommandError::failed)?;
         loop {
             self.wait();
-            if self.end.received() {
-                self.happened(Event::Signal);
-            }
-            if self.hang_up.received() {
-                self.happened(Event::Reload);
-            }
-            if self.reopen.received() {
-                self.reopen_logs();
-            }
-            for entry in self.stray.messages() {
-                self.log(&entry);
-            }
-            self.reload_on_change();
-            self.answer_questions();
-            // Rung or not: news may have come before the bell.
-            self.child.received();
-            self.hear_templates();
-            self.tell_manager();
-            self.end_if_idle_or_old();
-            self.give_up_if_stillborn();
-            match self.phase {
+            self.take_turn();
+            match self.lifecycle.phase() {
                 Phase::Ended => {
-                    self.close_given();
-                    self.error_log.borrow_mut().finish(&About(self.settings));
+                    self.resources.sockets.drop_queued();
+                    self.log.finish();
                     return Ok(Exit::Success);
                 }
                 // The log says why.
                 Phase::Failed => {
-                    self.error_log.borrow_mut().finish(&About(self.settings));
+                    self.log.finish();
                     return Ok(Exit::Failure);
                 }
                 _ => {}
             }
-            self.fit();
-            self.fill_places();
-            self.refuse_requests();
-            self.kill_those_who_stay();
-            self.watch_requests();
-            self.error_log.borrow_mut().write(&About(self.settings));
+            self.keep_workers();
+            self.log.write();
         }
     }
 
-    /// Takes the step that follows on `event` in this phase.
-    fn happened(&mut self, event: Event) {
-        let before = self.phase;
-        let (phase, step) = before.after(event);
-        self.phase = phase;
-        if event == Event::NotLoaded && self.templates.current.is_none() {
-            self.refusing.note_failure();
+    /// Handles everything that has happened.
+    fn take_turn(&mut self) {
+        let actions = self.signals.poll();
+        self.carry_out(actions);
+        if self.signals.wants_reopened_logs() {
+            self.reopen_logs();
         }
-        match step {
-            Step::Nothing => {}
-            Step::Load => {
-                if phase == Phase::Reloading {
-                    self.notify.reloading();
-                    self.tell_of_upgrade();
-                }
-                // New code may be another about what cannot be forked.
-                self.load(self.terms.service.preload);
-            }
-            Step::TakeOver => self.take_over(before == Phase::Reloading),
-            Step::KeepOld => self.keep_old(),
-            Step::LoadAgain => self.load_again(event == Event::NotLoaded),
-            Step::GiveUp => self.end_reload("failed\n"),
-            Step::Finish => {
-                self.withdraw();
-                self.log(&LogMessage::notice(
-                    Code::PoolEnds,
-                    "the pool ends; its workers finish their requests",
-                ));
-                // Before they are told, so that each finds here whatever another has given away.
-                self.handover.iter().for_each(ConnectionQueue::close);
-                for place in 0..self.places.all.len() {
-                    self.dismiss(place);
-                }
-                self.templates.give_up_next();
-                self.templates.retire_current();
-                self.templates.all_end();
-            }
-            Step::Kill => self.templates.retired.iter_mut().for_each(Template::kill),
+        if !self.lifecycle.phase().is_stopping() {
+            let actions = self.code.check_changes();
+            self.carry_out(actions);
         }
-    }
-
-    fn wait(&self) {
-        let now = running_clock::instant();
-        let patience = self
-            .next_due(now)
-            .map(|due| due.saturating_duration_since(now).max(Duration::from_millis(1)));
-        let log = self.error_log.borrow().watched();
-        let sockets = self.listeners.iter().map(|listener| listener.socket.as_fd());
-        let is_awaited = self.size.listens || self.refuses();
-        let waiting = sockets
-            .chain(self.handover.iter().map(ConnectionQueue::pop_end))
-            .filter(|_| is_awaited);
-        let mut watched: Vec<PollFd<'_>> = self
-            .templates
-            .all()
-            .filter_map(Template::channel)
-            .chain([self.child.as_fd(), self.end.as_fd(), self.hang_up.as_fd()])
-            .chain([self.reopen.as_fd(), self.stray.as_fd(), self.bell.as_fd()])
-            .chain(waiting)
-            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
-            .chain(self.control.iter().flat_map(Control::watched))
-            .chain(self.refusing.watched())
-            .chain(log.map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
-            .collect();
-        let polled = running_clock::wait(patience, |patience| {
-            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-            poll(&mut watched, patience.as_ref())
+        self.answer_clients();
+        for role in [Role::Next, Role::Current, Role::Retired] {
+            let actions = self.code.poll(role);
+            self.carry_out(actions);
+        }
+        let action = self.control.update(ManagedState {
+            serves: self.lifecycle.phase().has_served(),
+            is_stopping: self.lifecycle.phase().is_stopping(),
+            workers: self.workers.count(),
+            generation: self.code.generation(),
         });
-        match polled {
-            Ok(_) | Err(Errno::INTR) => {}
-            // Only a lack of memory does this, and it passes or ends everything.
-            Err(error) => {
-                self.log(&LogMessage::error(Code::Internal, format!("waiting failed: {error}")))
+        self.carry_out(action);
+        if !self.lifecycle.phase().is_stopping() {
+            let actions = self.lifetime.check(|| self.workers.last_request());
+            self.carry_out(actions);
+        }
+        if !self.lifecycle.phase().is_stopping() {
+            let actions = self
+                .lifetime
+                .check_starts(self.workers.total_failures(), self.workers.are_running());
+            self.carry_out(actions);
+        }
+    }
+
+    /// Starts and stops workers as needed, and refuses requests that nobody can serve.
+    fn keep_workers(&mut self) {
+        self.resources.clear_bell();
+        self.workers.begin_check();
+        if self.lifecycle.phase().may_fork() {
+            let may_rest =
+                self.lifecycle.phase() == Phase::Serving && self.code.current().is_some();
+            let sockets = &self.resources.sockets;
+            let actions = self
+                .workers
+                .check_scale(may_rest, |has_worker| sockets.connections_wait(has_worker));
+            self.carry_out(actions);
+        }
+        if self.lifecycle.phase().may_fork() {
+            let action = self.code.load_if_missing(self.workers.scale().wanted());
+            self.carry_out(action);
+        }
+        if let Some(template) = self.code.current().filter(|_| self.lifecycle.phase().may_fork()) {
+            let actions = self.workers.fill_slots(template.generation());
+            self.carry_out(actions);
+        }
+        let actions = self.refusals.proceed(self.ability(), &self.resources.sockets);
+        self.carry_out(actions);
+        let actions = self.workers.kill_overdue();
+        self.carry_out(actions);
+        let actions = self.code.kill_overdue();
+        self.carry_out(actions);
+        let actions = self.timeouts.check(|pid| self.workers.contains(pid));
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            match action {
+                Action::Log(message) => self.log.log(&message),
+                Action::LogRequest(message, request) => self.log.log_about(&message, &*request),
+                Action::Raise(event) => self.on_event(event),
+                Action::Worker(event) => {
+                    let actions = self.workers.on_event(event);
+                    self.carry_out(actions);
+                }
+                Action::Signal(pid, signal) => {
+                    // The process may have exited a moment ago.
+                    let _ = kill_process(pid, signal);
+                }
+                Action::DumpStacks(pid) => {
+                    if !self.log.is_behind() {
+                        let _ = kill_process(pid, wire::overdue_requests::Action::LogSlow.signal());
+                    }
+                }
+                Action::Fork(order) => {
+                    if !self.code.fork(order) {
+                        self.workers.on_event(WorkerEvent::NotOrdered(order));
+                    }
+                }
+                Action::Load(preload) => self.load(preload),
+                Action::Rest => {
+                    let action = self.code.rest();
+                    self.carry_out([action]);
+                }
+                Action::ShrinkToMin => self.workers.shrink_to_min(),
+                Action::NoteRequest => self.lifetime.note_request(),
+                Action::NoteLoadSuccess => self.refusals.note_success(),
+                Action::NoteLoadFailure => self.refusals.note_failure(),
+                Action::ForbidWarm => self.lifetime.forbid_warm(),
             }
         }
     }
 
-    /// When something is to be done that nobody tells us of.
-    fn next_due(&self, now: Instant) -> Option<Instant> {
-        let leaving =
-            self.places.leaving.iter().map(|leaving| leaving.due).chain(self.templates.next_due());
-        let lingering = self.places.next_to_linger(self.terms.linger, &self.scoreboard, now);
-        let others = leaving
-            .chain(lingering)
-            .chain(self.control.as_ref().and_then(Control::next_due))
-            .chain(self.watch.next_due(&self.scoreboard))
-            .chain(self.notify.next_due())
-            .chain(self.refusing.next_due());
-        if !self.phase.may_fork() {
-            return others.min();
+    fn on_event(&mut self, event: Event) {
+        let reaction = self.lifecycle.on_event(event);
+        if event == Event::NotLoaded && self.code.current().is_none() {
+            self.refusals.note_failure();
         }
-        let template = self.lacks_template().then_some(self.templates.due);
-        others
-            .chain(self.places.next_due(now))
-            .chain(template)
-            .chain(self.size.look)
-            .chain(self.changes.next_due())
-            .chain(self.activity.due())
-            .min()
+        match reaction {
+            Reaction::Nothing => {}
+            Reaction::Load => self.load(self.code.configured_preload()),
+            Reaction::Reload => {
+                self.control.announce_reload();
+                let action = self.code.check_engine();
+                self.carry_out(action);
+                self.load(self.code.configured_preload());
+            }
+            Reaction::Serve => {
+                let sockets = Addresses(self.resources.sockets.listeners());
+                let sentence = format!("the pool serves `{}` at {sockets}", self.app);
+                self.serve(LogMessage::notice(LogCode::PoolReady, sentence));
+            }
+            Reaction::CompleteReload => {
+                let sentence = "the new code is loaded and serves";
+                self.serve(LogMessage::notice(LogCode::PoolReloaded, sentence));
+            }
+            Reaction::KeepOld => {
+                self.log.log(&self.code.reload_failed());
+                self.control.report_load(ReloadResult::Failed);
+                if self.lifetime.is_limited() {
+                    // Gateways and workers of a warm pool find out that its code is stale.
+                    self.on_event(Event::Stop);
+                }
+            }
+            Reaction::RetryLoading => {
+                let action = self.code.retry_later(true);
+                self.carry_out(action);
+            }
+            Reaction::ReplaceTemplate => {
+                let action = self.code.retry_later(false);
+                self.carry_out(action);
+            }
+            Reaction::GiveUp => self.control.report_load(ReloadResult::Failed),
+            Reaction::Finish => self.finish(),
+            Reaction::Kill => self.code.kill_all(),
+            Reaction::CloseSockets => {
+                self.resources.sockets.remove_files();
+                self.resources.sockets.refuse_clients();
+            }
+        }
+    }
+    fn load(&mut self, preload: Preload) {
+        let launch = self.resources.launch(&self.service, preload);
+        let actions = self.code.load(&launch);
+        self.carry_out(actions);
     }
 
-    /// Opens the logs again, and has all processes of the pool do so.
+    /// Serves with the template that is ready now.
+    fn serve(&mut self, message: LogMessage) {
+        self.code.promote_next();
+        self.refusals.note_success();
+        self.log.log(&message);
+        self.control.report_load(ReloadResult::Done);
+        for error in self.resources.sockets.publish() {
+            self.log.log(
+                &LogMessage::error(LogCode::NoWarmPool, format!("{error:#}")).hint(
+                    "remove the file at this path; requests fall back to cold CGI until then",
+                ),
+            );
+            self.on_event(Event::CannotServe);
+        }
+    }
+
+    /// Asks all workers to stop.
+    fn finish(&mut self) {
+        if self.lifetime.is_limited() {
+            self.hand_over_name();
+        }
+        self.log.log(&LogMessage::notice(
+            LogCode::PoolEnds,
+            "stopping the pool: its workers finish their requests",
+        ));
+        // Before workers are asked to stop, so that they find all connections of the others.
+        self.resources.sockets.close_queue();
+        let actions = self.workers.on_event(WorkerEvent::PoolStops);
+        self.carry_out(actions);
+        self.code.stop();
+    }
+
+    /// Lets another warm pool start under this pool's name while this pool finishes its requests.
+    fn hand_over_name(&mut self) {
+        self.resources.sockets.remove_files();
+        let family = self.control.name().rsplit_once('-').map_or("warm", |(family, _)| family);
+        self.control.rename(format!("{family}-ends-{}", getpid().as_raw_nonzero()));
+        self.lifetime.release_lock();
+        self.resources.sockets.refuse_clients();
+    }
+
+    /// Reopens the logs, and has all processes of the pool do so.
     fn reopen_logs(&mut self) {
-        let entries = self.terms.logs.reopen(&self.scoreboard);
-        self.templates.all().for_each(Template::reopen_logs);
-        entries.iter().for_each(|entry| self.log(entry));
+        let messages = self.resources.logs.reopen(&self.resources.scoreboard);
+        self.code.reopen_logs();
+        messages.iter().for_each(|message| self.log.log(message));
     }
 
-    fn log(&self, entry: &LogMessage) {
-        self.log_about(entry, &About(self.settings));
+    fn answer_clients(&mut self) {
+        let actions = self.control.poll(self.lifecycle.phase().is_stopping());
+        if self.control.wants_status() {
+            let status = self.status();
+            self.control.send_status(&status);
+        }
+        self.carry_out(actions);
     }
 
-    fn log_about(&self, entry: &LogMessage, about: &dyn fmt::Display) {
-        self.error_log.borrow_mut().add(entry.for_log(about).as_bytes(), &About(self.settings));
+    fn status(&self) -> PoolStatus {
+        let listeners = self.resources.sockets.listeners().iter();
+        PoolStatus {
+            name: self.control.name().to_owned(),
+            app: self.app.clone(),
+            pid: getpid().as_raw_nonzero().get(),
+            listen: listeners.map(|listener| listener.address.to_string()).collect(),
+            generation: self.code.generation(),
+            preload: self.code.preload_name().to_owned(),
+            min: self.workers.scale().min(),
+            max: self.workers.scale().max(),
+            reloading: self.lifecycle.phase() == Phase::Reloading,
+            loading: self.code.is_loading(),
+            resting: self.code.current().is_none() && !self.code.is_loading(),
+            mode: match (self.service.warm, self.service.resident) {
+                (false, _) => PoolMode::Fastcgi,
+                (true, false) => PoolMode::Warm,
+                (true, true) => PoolMode::Resident,
+            },
+            seconds: self.lifetime.age().as_secs(),
+            served: self.workers.served(),
+            abandoned: self.resources.scoreboard.abandoned(),
+            ending: self.lifecycle.phase().is_stopping(),
+            workers: self.workers.status(),
+        }
     }
 }

@@ -1,389 +1,326 @@
-//! Places for workers, and which of them want one.
+//! Slots for workers, and which of them need one. No clock and no process is used here.
 //!
-//! A place has at most one worker that serves. While that is being replaced the next is asked for
-//! already, and the one that has to go leaves the place when the next is there. Each of them has a
-//! slot of its own: its lines of the scoreboard.
+//! A slot has at most one worker that serves. Its replacement is ordered while that worker still
+//! serves; the old worker leaves the slot when the new one is running.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
-use wire::{jitter::with_jitter, running_clock, scoreboard::Scoreboard};
 
-/// Longest wait before a place is filled again.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// First and longest pause after failures in a row.
+const MIN_RETRY_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const MAX_RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// All places of a pool.
-pub(super) struct Places {
-    pub(super) all: Vec<Place>,
-    /// Workers that were asked to stop, and when they will be killed.
-    pub(super) leaving: Vec<Leaving>,
-    /// The generation of the template that each slot was given to.
-    slots: Vec<Option<u64>>,
-    /// Requests that workers have served which are gone.
-    served: u64,
-    /// Lines of a slot.
-    threads: usize,
-    max_age: Option<Duration>,
+/// All slots of a pool.
+pub(super) struct Slots {
+    slots: Vec<Slot>,
 }
 
-/// Room for one worker.
+/// Slot for one worker.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) worker: Option<Live>,
-    /// What a worker was asked for as.
-    pub(super) asked: Option<Asked>,
-    /// When the next may be asked for.
-    pub(super) due: Instant,
-    /// How often in a row a worker failed at its beginning.
-    pub(super) failures: u32,
+struct Slot {
+    worker: Option<Worker>,
+    /// The worker that was ordered.
+    order: Option<WorkerOrder>,
+    /// Earliest time of the next order.
+    due: Instant,
+    /// Workers in a row that failed at their start.
+    failures: u32,
 }
 
-/// A worker that is to come.
+/// Worker that was ordered from a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct WorkerOrder {
+    /// Generation of the template.
     pub(super) generation: u64,
-    pub(super) slot: u32,
+    /// The worker's block of scoreboard lines.
+    pub(super) block: u32,
 }
 
-/// A worker that serves.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Live {
+/// Worker that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Worker {
     pub(super) pid: Pid,
+    /// Generation of its template.
     pub(super) generation: u64,
-    pub(super) slot: u32,
-    pub(super) since: Instant,
-    /// When it is to be replaced.
-    pub(super) until: Option<Instant>,
-    /// Why it is to be replaced, once it is.
-    pub(super) outworn: Option<Outworn>,
-    /// How long the worker before it had been idle, which counts for this one until it has served.
+    /// Its block of scoreboard lines.
+    pub(super) block: u32,
+    pub(super) started: Instant,
+    /// Time at which the worker is to be replaced.
+    pub(super) expires: Option<Instant>,
+    /// Why the worker is to be replaced, once that is known.
+    pub(super) limit_reached: Option<LimitReached>,
+    /// How long its predecessor had been idle, which counts for this worker until it has served.
     pub(super) idle_before: Duration,
 }
 
-/// Why a worker is replaced that has done nothing wrong.
+/// Limit for which a worker is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outworn {
-    /// It has lived long.
+pub(super) enum LimitReached {
+    /// `--max-age`.
     Age,
-    /// It has so many bytes of memory.
+    /// `--max-rss`: the worker's memory in bytes.
     Memory(u64),
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Leaving {
-    pub(super) pid: Pid,
-    pub(super) slot: u32,
-    pub(super) due: Instant,
-    /// It has been killed, and the kernel is not done with that.
-    pub(super) killed: bool,
-}
-
-impl Places {
-    /// So many, with so many slots each, for workers of so many threads, which are replaced after
-    /// `max_age` or a little earlier.
-    pub(super) fn new(count: u32, slots: u32, threads: u32, max_age: Option<Duration>) -> Self {
-        let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
-        let place = Place { worker: None, asked: None, due: running_clock::instant(), failures: 0 };
-        Self {
-            all: vec![place; number(count)],
-            leaving: Vec::new(),
-            slots: vec![None; number(count) * number(slots)],
-            served: 0,
-            threads: number(threads),
-            max_age,
-        }
+impl Slots {
+    /// Creates `count` empty slots.
+    pub(super) fn new(count: usize, now: Instant) -> Self {
+        let slot = Slot { worker: None, order: None, due: now, failures: 0 };
+        Self { slots: vec![slot; count] }
     }
 
-    /// Workers that serve, each with its place.
-    pub(super) fn live(&self) -> impl Iterator<Item = (usize, &Live)> {
-        self.all
-            .iter()
-            .enumerate()
-            .filter_map(|(number, place)| Some((number, place.worker.as_ref()?)))
+    /// Workers that serve, each with the number of its slot.
+    pub(super) fn workers(&self) -> impl Iterator<Item = (usize, &Worker)> {
+        let numbered = self.slots.iter().enumerate();
+        numbered.filter_map(|(number, slot)| Some((number, slot.worker.as_ref()?)))
     }
 
-    /// Has no place a worker, and none is to come?
+    /// Workers that serve and whose replacement has not been ordered.
+    pub(super) fn unreplaced(&self) -> impl Iterator<Item = (usize, &Worker)> {
+        self.workers().filter(|(number, _)| self.slots[*number].order.is_none())
+    }
+
+    /// Does no slot have a worker or an order?
     pub(super) fn are_empty(&self) -> bool {
-        self.all.iter().all(|place| place.worker.is_none() && place.asked.is_none())
+        self.slots.iter().all(|slot| slot.worker.is_none() && slot.order.is_none())
     }
 
-    /// Is a worker on its way, or put off, so that it is too early to ask for more of them?
-    pub(super) fn expect_one(&self, scoreboard: &Scoreboard, now: Instant) -> bool {
-        self.all.iter().any(|place| place.asked.is_some() || place.is_put_off(now))
-            || self.live().any(|(_, live)| {
-                // It has not got as far as its lines yet.
-                let line = scoreboard
-                    .line(self.lines(live.slot).start)
-                    .and_then(wire::scoreboard::ScoreboardLine::read);
-                line.is_none_or(|reading| reading.pid != live.pid.as_raw_nonzero().get())
-            })
+    /// Has a worker been ordered that is not running yet?
+    pub(super) fn has_order(&self) -> bool {
+        self.slots.iter().any(|slot| slot.order.is_some())
     }
 
-    /// Places that want a worker of the template `generation` now, if there are to be `wanted` of
-    /// them.
-    pub(super) fn wanting(&self, generation: u64, wanted: usize, now: Instant) -> Vec<usize> {
-        let is_asked =
-            |place: &Place| place.asked.is_some_and(|asked| asked.generation == generation);
-        let held =
-            |place: &&Place| place.worker.is_some() || is_asked(place) || place.is_put_off(now);
-        let missing = wanted.saturating_sub(self.all.iter().filter(held).count());
+    /// Does an empty slot wait after a failure?
+    pub(super) fn is_delayed(&self, now: Instant) -> bool {
+        self.slots.iter().any(|slot| slot.is_delayed(now))
+    }
+
+    /// Workers that failed at their start, in the slot with the most of them.
+    pub(super) fn max_failures(&self) -> u32 {
+        self.slots.iter().map(|slot| slot.failures).max().unwrap_or(0)
+    }
+
+    /// Workers that failed at their start, in all slots.
+    pub(super) fn total_failures(&self) -> u32 {
+        self.slots.iter().map(|slot| slot.failures).sum()
+    }
+
+    /// Numbers of the slots that need a worker of `generation` now, if `wanted` slots are to have a
+    /// worker.
+    pub(super) fn in_need(&self, generation: u64, wanted: usize, now: Instant) -> Vec<usize> {
+        let is_ordered = |slot: &Slot| slot.order.is_some_and(|it| it.generation == generation);
+        let is_held =
+            |slot: &&Slot| slot.worker.is_some() || is_ordered(slot) || slot.is_delayed(now);
+        let missing = wanted.saturating_sub(self.slots.iter().filter(is_held).count());
         let due =
-            self.all.iter().enumerate().filter(|(_, place)| !is_asked(place) && place.due <= now);
-        let (taken, mut free): (Vec<_>, Vec<_>) =
-            due.partition(|(_, place)| place.worker.is_some());
-        let stale = taken.into_iter().filter(|(_, place)| {
-            place.worker.is_some_and(|live| live.generation != generation || live.outworn.is_some())
-        });
-        // Where workers fail they are tried again, so that the pauses there grow.
-        free.sort_by_key(|(_, place)| place.failures == 0);
+            self.slots.iter().enumerate().filter(|(_, slot)| !is_ordered(slot) && slot.due <= now);
+        let (taken, mut free): (Vec<_>, Vec<_>) = due.partition(|(_, slot)| slot.worker.is_some());
+        let stale = taken
+            .into_iter()
+            .filter(|(_, slot)| slot.worker.is_some_and(|worker| worker.is_stale(generation)));
+        // A slot whose workers fail is tried first, so that its pauses grow.
+        free.sort_by_key(|(_, slot)| slot.failures == 0);
         stale.chain(free.into_iter().take(missing)).map(|(number, _)| number).collect()
     }
 
-    /// A slot for a worker of the template `generation`; none while all are in use, which the drain
-    /// of those who leave ends.
-    pub(super) fn take_slot(&mut self, generation: u64) -> Option<u32> {
-        let slot = self.slots.iter().position(Option::is_none)?;
-        self.slots[slot] = Some(generation);
-        u32::try_from(slot).ok()
+    /// Records that a worker was ordered for a slot.
+    pub(super) fn order(&mut self, number: usize, order: WorkerOrder) {
+        self.slots[number].order = Some(order);
     }
 
-    /// A slot is nobody's any more.
-    pub(super) fn free_slot(&mut self, slot: u32, scoreboard: &Scoreboard) {
-        if let Some(holder) = usize::try_from(slot).ok().and_then(|slot| self.slots.get_mut(slot)) {
-            *holder = None;
-            self.served += self
-                .lines(slot)
-                .filter_map(|line| scoreboard.line(line))
-                .map(wire::scoreboard::ScoreboardLine::release)
-                .sum::<u64>();
+    /// Cancels an order that could not be sent. The slot is tried again at `due`.
+    pub(super) fn delay(&mut self, order: WorkerOrder, due: Instant) {
+        if let Some(slot) = self.slot_of(order) {
+            (slot.order, slot.due) = (None, due);
         }
     }
 
-    /// Requests that were served, or are being served, by all workers there have been.
-    pub(super) fn served(&self, scoreboard: &Scoreboard) -> u64 {
-        let lines = (0..scoreboard.lines()).filter_map(|number| scoreboard.line(number)?.read());
-        self.served + lines.map(|reading| reading.served).sum::<u64>()
-    }
-
-    /// The lines of a slot.
-    pub(super) fn lines(&self, slot: u32) -> std::ops::Range<usize> {
-        let first = usize::try_from(slot).unwrap_or(usize::MAX).saturating_mul(self.threads);
-        first..first.saturating_add(self.threads)
-    }
-
-    /// How long no thread of a worker has had anything to do; nothing if one has, or takes no
-    /// connections any more.
-    pub(super) fn idle_for(&self, live: &Live, scoreboard: &Scoreboard) -> Option<Duration> {
-        let (mut least, mut served) = (Duration::MAX, 0);
-        for line in self.lines(live.slot) {
-            let reading = scoreboard.line(line)?.read()?;
-            if reading.pid != live.pid.as_raw_nonzero().get() || reading.busy || reading.leaving {
-                return None;
-            }
-            if reading.missing {
-                continue;
-            }
-            least = least.min(reading.elapsed());
-            served += reading.served;
-        }
-        Some(if served == 0 { least.saturating_add(live.idle_before) } else { least })
-    }
-
-    /// How long ago all threads of a worker have left: nobody is served by it any more.
-    pub(super) fn left_for(
-        &self,
-        pid: Pid,
-        slot: u32,
-        scoreboard: &Scoreboard,
-    ) -> Option<Duration> {
-        let pid = pid.as_raw_nonzero().get();
-        let each = self.lines(slot).map(|line| scoreboard.line(line)?.left_for(pid));
-        each.collect::<Option<Vec<_>>>()?.into_iter().min()
-    }
-
-    /// When the first of those that have left will have had `linger` for their end.
-    pub(super) fn next_to_linger(
-        &self,
-        linger: Duration,
-        scoreboard: &Scoreboard,
-        now: Instant,
-    ) -> Option<Instant> {
-        let live = self.live().map(|(_, live)| (live.pid, live.slot));
-        let leaving = self
-            .leaving
-            .iter()
-            .filter(|leaving| !leaving.killed)
-            .map(|leaving| (leaving.pid, leaving.slot));
-        let left =
-            live.chain(leaving).filter_map(|(pid, slot)| self.left_for(pid, slot, scoreboard));
-        left.filter_map(|left| now.checked_add(linger.saturating_sub(left))).min()
-    }
-
-    /// A worker that was asked for is there. Gives its place, or nothing if nobody waits for it any
-    /// more.
-    pub(super) fn settle(
-        &mut self,
-        asked: Asked,
-        pid: Pid,
-        scoreboard: &Scoreboard,
-    ) -> Option<usize> {
-        let number = self.all.iter().position(|place| place.asked == Some(asked))?;
-        let idle_before =
-            self.all[number].worker.as_ref().and_then(|live| self.idle_for(live, scoreboard));
-        let since = running_clock::instant();
-        let age = self.max_age.map(|age| {
-            Duration::from_millis(with_jitter(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
-        });
-        self.all[number].asked = None;
-        self.all[number].worker = Some(Live {
-            pid,
-            generation: asked.generation,
-            slot: asked.slot,
-            since,
-            until: age.and_then(|age| since.checked_add(age)),
-            outworn: None,
-            idle_before: idle_before.unwrap_or_default(),
-        });
-        Some(number)
-    }
-
-    /// A template has ended, and its workers with it.
-    pub(super) fn end_generation(&mut self, generation: u64, scoreboard: &Scoreboard) {
-        for place in &mut self.all {
-            place.worker = place.worker.filter(|live| live.generation != generation);
-            place.asked = place.asked.filter(|asked| asked.generation != generation);
-        }
-        let ended: Vec<u32> = (0..)
-            .zip(&self.slots)
-            .filter(|(_, holder)| **holder == Some(generation))
-            .map(|(slot, _)| slot)
-            .collect();
-        self.leaving.retain(|leaving| !ended.contains(&leaving.slot));
-        for slot in ended {
-            self.free_slot(slot, scoreboard);
+    /// Records that an ordered worker failed to start.
+    pub(super) fn start_failed(&mut self, order: WorkerOrder, now: Instant) {
+        if let Some(slot) = self.slot_of(order) {
+            slot.order = None;
+            slot.count_failure(now);
         }
     }
 
-    /// When something is to be done that nobody tells of.
+    /// The worker that the worker of this order replaces.
+    pub(super) fn replaced_by(&self, order: WorkerOrder) -> Option<Worker> {
+        self.slots.iter().find(|slot| slot.order == Some(order))?.worker
+    }
+
+    /// Puts a worker into the slot it was ordered for. Returns `false` if the order was cancelled.
+    pub(super) fn fill(&mut self, order: WorkerOrder, worker: Worker) -> bool {
+        let Some(slot) = self.slot_of(order) else { return false };
+        (slot.order, slot.worker) = (None, Some(worker));
+        true
+    }
+
+    /// Removes the worker of a slot.
+    pub(super) fn vacate(&mut self, number: usize) -> Option<Worker> {
+        self.slots[number].worker.take()
+    }
+
+    /// Removes all workers.
+    pub(super) fn vacate_all(&mut self) -> Vec<Worker> {
+        self.slots.iter_mut().filter_map(|slot| slot.worker.take()).collect()
+    }
+
+    /// Removes a worker that exited. `failed_at_start` counts as a failure of the slot.
+    pub(super) fn on_exit(&mut self, number: usize, failed_at_start: bool, now: Instant) {
+        let slot = &mut self.slots[number];
+        slot.worker = None;
+        if failed_at_start {
+            slot.count_failure(now);
+        } else {
+            slot.failures = 0;
+        }
+    }
+
+    /// Records the limit that a worker has reached, if `limit` finds one.
+    pub(super) fn check_limits(&mut self, limit: impl Fn(&Worker) -> Option<LimitReached>) {
+        let workers = self.slots.iter_mut().filter_map(|slot| slot.worker.as_mut());
+        for worker in workers.filter(|worker| worker.limit_reached.is_none()) {
+            worker.limit_reached = limit(worker);
+        }
+    }
+
+    /// Removes the workers and orders of a template that has exited.
+    pub(super) fn end_generation(&mut self, generation: u64) {
+        for slot in &mut self.slots {
+            slot.worker = slot.worker.filter(|worker| worker.generation != generation);
+            slot.order = slot.order.filter(|order| order.generation != generation);
+        }
+    }
+
+    /// Time at which a slot may need a worker although no event happens.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let places = self.all.iter().filter(|place| place.asked.is_none()).map(|place| place.due);
+        let slots = self.slots.iter().filter(|slot| slot.order.is_none()).map(|slot| slot.due);
         let ages = self
-            .live()
-            .filter(|(_, live)| live.outworn.is_none())
-            .filter_map(|(_, live)| live.until);
-        // What is due already waits for something else.
-        places.filter(|due| *due > now).chain(ages).min()
+            .workers()
+            .filter(|(_, worker)| worker.limit_reached.is_none())
+            .filter_map(|(_, worker)| worker.expires);
+        // A slot that is due already waits for something else.
+        slots.filter(|due| *due > now).chain(ages).min()
+    }
+
+    fn slot_of(&mut self, order: WorkerOrder) -> Option<&mut Slot> {
+        self.slots.iter_mut().find(|slot| slot.order == Some(order))
     }
 }
 
-impl Place {
-    /// Its worker failed at the beginning: the next waits.
-    pub(super) fn put_off(&mut self) {
+impl Slot {
+    fn count_failure(&mut self, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        self.due = running_clock::instant() + wait_after(self.failures);
+        self.due = now + retry_pause(self.failures);
     }
 
-    /// Is it empty until a wait is over?
-    fn is_put_off(&self, now: Instant) -> bool {
+    fn is_delayed(&self, now: Instant) -> bool {
         self.worker.is_none() && self.failures > 0 && self.due > now
     }
 }
 
-/// Twice as long after each failure in a row.
-pub(super) fn wait_after(failures: u32) -> Duration {
-    Duration::from_millis(50).saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT)
+impl Worker {
+    /// Does the worker have to be replaced, if `generation` is the current one?
+    pub(super) fn is_stale(&self, generation: u64) -> bool {
+        self.generation != generation || self.limit_reached.is_some()
+    }
+}
+
+/// Pause after so many failures in a row: each is twice as long as the one before.
+pub(super) fn retry_pause(failures: u32) -> Duration {
+    MIN_RETRY_PAUSE.saturating_mul(1 << failures.min(16)).min(MAX_RETRY_PAUSE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settled(places: &mut Places, generation: u64, pid: i32, board: &Scoreboard) -> usize {
-        let wanting = places.wanting(generation, places.all.len(), running_clock::instant());
-        let slot = places.take_slot(generation).unwrap();
-        let asked = Asked { generation, slot };
-        places.all[wanting[0]].asked = Some(asked);
-        places.settle(asked, Pid::from_raw(pid).unwrap(), board).unwrap()
+    fn worker(pid: i32, order: WorkerOrder, now: Instant) -> Worker {
+        Worker {
+            pid: Pid::from_raw(pid).unwrap(),
+            generation: order.generation,
+            block: order.block,
+            started: now,
+            expires: None,
+            limit_reached: None,
+            idle_before: Duration::ZERO,
+        }
+    }
+
+    fn order(generation: u64, block: u32) -> WorkerOrder {
+        WorkerOrder { generation, block }
     }
 
     #[test]
-    fn as_many_places_want_a_worker_as_are_wanted() {
-        let (board, _descriptor) = Scoreboard::create(8).unwrap();
-        let mut places = Places::new(4, 2, 1, None);
-        let now = running_clock::instant();
-        assert_eq!(places.wanting(1, 0, now), [0; 0]);
-        assert_eq!(places.wanting(1, 2, now), [0, 1]);
-        assert_eq!(settled(&mut places, 1, 100, &board), 0);
-        assert_eq!(places.wanting(1, 2, now), [1]);
-        // New code: the worker that is there is replaced, and the missing one comes.
-        assert_eq!(places.wanting(2, 2, now), [0, 1]);
-        places.all[0].worker.as_mut().unwrap().outworn = Some(Outworn::Age);
-        assert_eq!(places.wanting(1, 1, now), [0]);
+    fn as_many_slots_need_a_worker_as_are_wanted() {
+        let now = Instant::now();
+        let mut slots = Slots::new(4, now);
+        assert_eq!(slots.in_need(1, 0, now), [0; 0]);
+        assert_eq!(slots.in_need(1, 2, now), [0, 1]);
+        slots.order(0, order(1, 0));
+        assert!(slots.fill(order(1, 0), worker(100, order(1, 0), now)));
+        assert_eq!(slots.in_need(1, 2, now), [1]);
+        // New code: the running worker is replaced, and the missing one is started.
+        assert_eq!(slots.in_need(2, 2, now), [0, 1]);
+        slots.check_limits(|_| Some(LimitReached::Age));
+        assert_eq!(slots.in_need(1, 1, now), [0]);
     }
 
     #[test]
-    fn where_workers_fail_they_are_tried_again_and_nowhere_else() {
-        let mut places = Places::new(4, 2, 1, None);
-        places.all[2].put_off();
-        let (now, later) = (running_clock::instant(), running_clock::instant() + LONGEST_WAIT);
-        assert_eq!(places.wanting(1, 1, now), [0; 0]);
-        assert_eq!(places.wanting(1, 1, later), [2]);
-        assert_eq!(places.wanting(1, 2, later), [2, 0]);
-        assert!(wait_after(1) < wait_after(2) && wait_after(u32::MAX) == LONGEST_WAIT);
+    fn a_slot_whose_workers_fail_is_tried_first_and_after_a_pause() {
+        let now = Instant::now();
+        let mut slots = Slots::new(4, now);
+        slots.order(2, order(1, 0));
+        slots.start_failed(order(1, 0), now);
+        assert_eq!((slots.max_failures(), slots.is_delayed(now)), (1, true));
+        assert_eq!(slots.in_need(1, 1, now), [0; 0]);
+        let later = now + MAX_RETRY_PAUSE;
+        assert_eq!(slots.in_need(1, 1, later), [2]);
+        assert_eq!(slots.in_need(1, 2, later), [2, 0]);
+        assert!(retry_pause(1) < retry_pause(2) && retry_pause(u32::MAX) == MAX_RETRY_PAUSE);
     }
 
     #[test]
-    fn slots_are_given_once_and_come_back_with_the_end_of_their_template() {
-        let (board, _descriptor) = Scoreboard::create(4).unwrap();
-        let mut places = Places::new(2, 2, 1, None);
-        let taken: Vec<_> =
-            [1, 1, 2, 2].map(|generation| places.take_slot(generation).unwrap()).to_vec();
-        assert_eq!((taken, places.take_slot(3)), (vec![0, 1, 2, 3], None));
-        places.end_generation(1, &board);
-        assert_eq!(
-            (places.take_slot(3), places.take_slot(3), places.take_slot(3)),
-            (Some(0), Some(1), None)
-        );
-        places.free_slot(3, &board);
-        assert_eq!(places.take_slot(3), Some(3));
+    fn an_ordered_worker_replaces_the_one_in_its_slot() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, now);
+        let (old, new) = (order(1, 0), order(2, 1));
+        slots.order(0, old);
+        assert!(slots.fill(old, worker(100, old, now)));
+        slots.order(0, new);
+        assert_eq!(slots.in_need(2, 1, now), [0; 0], "it was ordered already");
+        assert_eq!(slots.unreplaced().count(), 0);
+        assert_eq!(slots.replaced_by(new), Some(worker(100, old, now)));
+        assert!(slots.fill(new, worker(200, new, now)));
+        assert!(!slots.fill(new, worker(300, new, now)), "nobody has ordered that");
+        assert_eq!(slots.vacate(0), Some(worker(200, new, now)));
+        assert!(slots.are_empty());
     }
 
     #[test]
-    fn a_worker_is_idle_when_all_its_threads_are() {
-        let (board, _descriptor) = Scoreboard::create(4).unwrap();
-        let mut places = Places::new(1, 2, 2, None);
-        settled(&mut places, 1, 100, &board);
-        let live = places.all[0].worker.unwrap();
-        assert!(
-            places.expect_one(&board, running_clock::instant())
-                && places.idle_for(&live, &board).is_none()
-        );
-        (0..2).for_each(|line| board.line(line).unwrap().claim(100, 0));
-        assert!(
-            !places.expect_one(&board, running_clock::instant())
-                && places.idle_for(&live, &board).is_some()
-        );
-        board.line(1).unwrap().begin("request");
-        assert!(places.idle_for(&live, &board).is_none());
-        board.line(1).unwrap().mark_missing();
-        assert!(places.idle_for(&live, &board).is_some(), "there is no such thread");
-        board.line(1).unwrap().leave();
-        assert!(places.idle_for(&live, &board).is_none());
+    fn the_end_of_a_template_ends_its_workers_and_orders_only() {
+        let now = Instant::now();
+        let mut slots = Slots::new(3, now);
+        for (number, order) in [order(1, 0), order(2, 1)].into_iter().enumerate() {
+            slots.order(number, order);
+            assert!(slots.fill(order, worker(100 + order.block.cast_signed(), order, now)));
+        }
+        slots.order(2, order(1, 2));
+        slots.end_generation(1);
+        assert_eq!(slots.workers().map(|(number, _)| number).collect::<Vec<_>>(), [1]);
+        assert!(!slots.has_order());
     }
 
     #[test]
-    fn a_worker_that_was_replaced_while_it_was_idle_leaves_that_to_the_next() {
-        let (board, _descriptor) = Scoreboard::create(2).unwrap();
-        let mut places = Places::new(1, 2, 1, None);
-        settled(&mut places, 1, 100, &board);
-        board.line(0).unwrap().claim(100, 0);
-        places.all[0].worker.as_mut().unwrap().idle_before = Duration::from_secs(100);
-        settled(&mut places, 2, 200, &board);
-        board.line(1).unwrap().claim(200, 0);
-        let live = places.all[0].worker.unwrap();
-        assert!(places.idle_for(&live, &board).unwrap() >= Duration::from_secs(100));
-        board.line(1).unwrap().begin("request");
-        board.line(1).unwrap().end();
-        assert!(places.idle_for(&live, &board).unwrap() < Duration::from_secs(100));
+    fn a_success_forgets_the_failures_of_its_slot() {
+        let now = Instant::now();
+        let mut slots = Slots::new(1, now);
+        slots.on_exit(0, true, now);
+        slots.on_exit(0, true, now);
+        assert_eq!(slots.total_failures(), 2);
+        assert_eq!(slots.next_due(now), Some(now + retry_pause(2)));
+        slots.on_exit(0, false, now);
+        assert_eq!(slots.total_failures(), 0);
     }
 }

@@ -1,293 +1,401 @@
-//! Workers come, end, and are asked to stop.
+//! Owner of the workers: slots, scaling, and workers that were asked to stop.
 
 use std::{
-    os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
-use diagnostics::message::{Code, LogMessage};
-use rustix::process::{Pid, Signal, kill_process};
-use wire::running_clock;
+use rustix::process::{Pid, Signal};
+use wire::{jitter::with_jitter, running_clock, scoreboard::Scoreboard};
 
-use crate::{
-    pool::supervisor::{
-        Supervisor,
-        display::How,
-        slots::{Asked, LONGEST_WAIT, Leaving, Live, Outworn},
+use crate::pool::{
+    pool_status::WorkerStatus,
+    supervisor::{
+        action::{Action, WorkerEvent},
+        blocks::Blocks,
+        config::PoolConfig,
+        leaving::LeavingWorkers,
+        messages,
+        scaling::{Crowd, Scale},
+        slots::{LimitReached, Slots, Worker, WorkerOrder},
     },
-    system::signals,
 };
 
-/// A worker that lived shorter than this and has served nothing failed at its beginning.
-const INFANCY: Duration = Duration::from_secs(1);
+/// A worker that exits earlier than this and has served no request failed at its start.
+const START_TIME: Duration = Duration::from_secs(1);
 
-/// Wait until a template that takes no more orders is asked again.
-const A_MOMENT: Duration = Duration::from_millis(50);
+/// Pause after an order that could not be sent.
+const ORDER_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-impl Supervisor<'_> {
-    /// Asks for workers where they are missing, or are to be replaced; has a template loaded for
-    /// them if there is none.
-    pub(super) fn fill_places(&mut self) {
-        if !self.phase.may_fork() {
-            return;
+/// All workers of a pool.
+pub(super) struct Workers {
+    slots: Slots,
+    blocks: Blocks,
+    scale: Scale,
+    leaving: LeavingWorkers,
+    /// No worker is replaced or started any more.
+    is_stopping: bool,
+    /// A replacement runs before its predecessor stops. Otherwise there is never one process more.
+    has_spare_blocks: bool,
+    /// Web servers kill the gateways of this pool, and gateways kill its workers.
+    is_warm: bool,
+    drain: Duration,
+    linger: Duration,
+    max_age: Option<Duration>,
+    /// Limit of a worker's memory in bytes.
+    max_memory: Option<u64>,
+}
+
+impl Workers {
+    /// The workers of a pool that is starting.
+    pub(super) fn new(config: &PoolConfig, scoreboard: Rc<Scoreboard>) -> Self {
+        let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
+        let service = &config.service;
+        let max = number(service.workers);
+        let blocks = max * number(config.blocks_per_worker);
+        Self {
+            slots: Slots::new(max, running_clock::instant()),
+            blocks: Blocks::new(blocks, number(service.threads), scoreboard),
+            scale: Scale::new(number(config.min_workers), max, config.idle),
+            leaving: LeavingWorkers::default(),
+            is_stopping: false,
+            has_spare_blocks: config.blocks_per_worker > 1,
+            is_warm: service.warm,
+            drain: config.drain,
+            linger: config.linger,
+            max_age: Some(service.max_age).filter(|&seconds| seconds > 0).map(Duration::from_secs),
+            max_memory: Some(service.max_rss).filter(|&bytes| bytes > 0),
         }
+    }
+
+    /// Updates the state for `event`.
+    pub(super) fn on_event(&mut self, event: WorkerEvent) -> Vec<Action> {
         let now = running_clock::instant();
-        if self.lacks_template() && now >= self.templates.due {
-            self.load(self.templates.preload);
-        }
-        let Some(template) = &mut self.templates.current else {
-            return;
-        };
-        for number in self.places.wanting(template.generation, self.size.wanted, now) {
-            // Without one they wait for a worker that ends.
-            let Some(slot) = self.places.take_slot(template.generation) else {
-                return self.make_room();
-            };
-            if template.fork(slot) {
-                self.places.all[number].asked =
-                    Some(Asked { generation: template.generation, slot });
-            } else {
-                self.places.free_slot(slot, &self.scoreboard);
-                self.places.all[number].due = now + A_MOMENT;
+        match event {
+            WorkerEvent::Started(order, pid) => self.on_started(order, pid, now),
+            WorkerEvent::NotOrdered(order) => {
+                self.blocks.free(order.block);
+                self.slots.delay(order, now + ORDER_RETRY_PAUSE);
+                Vec::new()
+            }
+            WorkerEvent::ForkFailed(order) => {
+                self.blocks.free(order.block);
+                self.slots.start_failed(order, now);
+                vec![Action::Log(messages::fork_failed())]
+            }
+            WorkerEvent::StartFailed(order) => {
+                self.blocks.free(order.block);
+                self.slots.start_failed(order, now);
+                vec![Action::NoteLoadFailure]
+            }
+            WorkerEvent::Exited(pid, status) => self.on_exited(pid, status, now),
+            WorkerEvent::TemplateExited { generation } => {
+                self.slots.end_generation(generation);
+                self.leaving.remove_blocks(&self.blocks.free_generation(generation));
+                Vec::new()
+            }
+            WorkerEvent::PoolStops => {
+                self.is_stopping = true;
+                let workers = self.slots.vacate_all();
+                workers.iter().flat_map(|worker| self.stop(worker.pid, worker.block)).collect()
             }
         }
     }
 
-    /// Where no process more may come than there are, those that are to be replaced go first: idle
-    /// ones one after the other, and those that serve when they have served.
-    fn make_room(&mut self) {
-        let is_busy = |slot| {
-            let mut lines =
-                self.places.lines(slot).filter_map(|line| self.scoreboard.line(line)?.read());
-            lines.any(|reading| reading.busy)
-        };
-        // One that is about to be gone makes room enough.
-        if self.terms.slots > 1 || self.places.leaving.iter().any(|leaving| !is_busy(leaving.slot))
-        {
-            return;
-        }
-        let generation = self.templates.current.as_ref().map(|template| template.generation);
-        let is_stale = |live: &Live| Some(live.generation) != generation || live.outworn.is_some();
-        let stale = self.places.live().filter(|(_, live)| is_stale(live));
-        let chosen =
-            stale.min_by_key(|(_, live)| self.places.idle_for(live, &self.scoreboard).is_none());
-        if let Some((number, live)) = chosen.map(|(number, live)| (number, *live)) {
-            self.say_why(&live);
-            self.dismiss(number);
-        }
-    }
-
-    /// Is a template wanted that is not there, nor being loaded?
-    pub(super) fn lacks_template(&self) -> bool {
-        self.size.wanted > 0 && self.templates.current.is_none() && self.templates.next.is_none()
-    }
-
-    /// A worker was forked.
-    pub(super) fn born(&mut self, asked: Asked, pid: Pid) {
-        let old = self
-            .places
-            .all
-            .iter()
-            .find(|place| place.asked == Some(asked))
-            .and_then(|place| place.worker);
-        if !self.phase.may_fork() || self.places.settle(asked, pid, &self.scoreboard).is_none() {
-            return self.let_go(pid, asked.slot);
-        }
-        self.refusing.note_success();
-        // The old one ends when the new one is there, so that the pool is never smaller.
-        if let Some(old) = old {
-            self.say_why(&old);
-            self.let_go(old.pid, old.slot);
-        }
-    }
-
-    /// A worker could not be forked.
-    pub(super) fn unborn(&mut self, asked: Asked) {
-        self.put_off(asked);
-        self.log(&LogMessage::error(Code::ForkFailed, "no worker could be forked").hint(
-            "this user has as many processes as it may have, or memory is short; the pool tries \
-             again",
-        ));
-    }
-
-    /// A worker did not come to be, and the log says why: its place waits as after any failed
-    /// beginning.
-    pub(super) fn put_off(&mut self, asked: Asked) {
-        self.places.free_slot(asked.slot, &self.scoreboard);
-        if let Some(place) = self.places.all.iter_mut().find(|place| place.asked == Some(asked)) {
-            place.asked = None;
-            place.put_off();
-        }
-    }
-
-    /// A worker has ended.
-    pub(super) fn gone(&mut self, pid: i32, status: ExitStatus) {
-        let Some(pid) = Pid::from_raw(pid) else {
-            return;
-        };
-        if let Some(position) = self.places.leaving.iter().position(|leaving| leaving.pid == pid) {
-            let leaving = self.places.leaving.swap_remove(position);
-            return self.places.free_slot(leaving.slot, &self.scoreboard);
-        }
-        let Some((number, live)) =
-            self.places.live().find(|(_, live)| live.pid == pid).map(|(n, live)| (n, *live))
-        else {
-            return;
-        };
-        let (requests, has_served) = (self.last_requests(pid), self.has_served(pid));
-        if has_served {
-            self.activity.note();
-        }
-        self.places.free_slot(live.slot, &self.scoreboard);
-        let lived = running_clock::elapsed(live.since);
-        let place = &mut self.places.all[number];
-        place.worker = None;
-        if status.success() && requests.is_empty() && (has_served || lived >= INFANCY) {
-            // It has served as many requests as it may, or was asked to stop. Amid a request, or
-            // before the first, it is the application that ends its process.
-            place.failures = 0;
-            return;
-        }
-        // One that has served at all is no failure of its beginning: whoever kills workers, or asks
-        // for what crashes them, is not to leave others without a pool.
-        if lived < INFANCY && !has_served {
-            place.put_off();
-            // Where nobody waits for it, nothing is tried again.
-            self.size.wanted = self.size.wanted.saturating_sub(1).max(self.size.least);
-        } else {
-            place.failures = 0;
-        }
-        let sentence =
-            format!("worker {number} {} after {:.1} s", How(status), lived.as_secs_f32());
-        // Its gateway says so itself, unless that was ended by the web server.
-        let may_be_abandoned =
-            self.activity.is_limited() && status.signal() == Some(Signal::KILL.as_raw());
-        let entry = if may_be_abandoned {
-            LogMessage::warning(Code::WorkerDied, sentence).hint(
-                "the web server has ended the request since its client left, unless an error of \
-                 that request says otherwise: then look in the system's log",
-            )
-        } else {
-            LogMessage::error(Code::WorkerDied, sentence).hint(
-                status.signal().and_then(signals::cause).unwrap_or(
-                    "its place is filled again; look for its last words just above, and in the \
-                     system's log",
-                ),
-            )
-        };
-        self.log(&entry.detail(requests));
-    }
-
-    /// Tells the worker in a place to end; the place is free then.
-    pub(super) fn dismiss(&mut self, place: usize) {
-        if let Some(live) = self.places.all[place].worker.take() {
-            self.let_go(live.pid, live.slot);
-        }
-    }
-
-    /// Tells a worker to end, and gives it some time for that.
-    fn let_go(&mut self, pid: Pid, slot: u32) {
-        // It may have ended a moment ago.
-        let _ = kill_process(pid, Signal::TERM);
-        // As systemd does: one that is stopped would not see it.
-        let _ = kill_process(pid, Signal::CONT);
-        self.places.leaving.push(Leaving {
-            pid,
-            slot,
-            due: running_clock::instant() + self.terms.drain,
-            killed: false,
+    fn on_started(&mut self, order: WorkerOrder, pid: Pid, now: Instant) -> Vec<Action> {
+        let replaced = self.slots.replaced_by(order);
+        let idle_before = replaced.and_then(|worker| self.blocks.idle_for(&worker));
+        let max_age = self.max_age.map(|age| {
+            Duration::from_millis(with_jitter(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
         });
-    }
-
-    /// Kills workers that serve nobody any more and have not ended, so that they keep no place from
-    /// others. Gives who they were.
-    fn kill_those_who_linger(&mut self, now: Instant) -> Vec<Pid> {
-        let (places, scoreboard, linger) = (&mut self.places, &self.scoreboard, self.terms.linger);
-        for number in 0..places.all.len() {
-            let has_left = |live: &mut Live| {
-                places.left_for(live.pid, live.slot, scoreboard).is_some_and(|left| left >= linger)
-            };
-            let mut worker = places.all[number].worker;
-            if let Some(live) = worker.take_if(has_left) {
-                places.all[number].worker = None;
-                // No request of its is waited for.
-                places.leaving.push(Leaving {
-                    pid: live.pid,
-                    slot: live.slot,
-                    due: now + linger,
-                    killed: false,
-                });
-            }
-        }
-        let late: Vec<Pid> = places
-            .leaving
-            .iter()
-            .filter(|leaving| !leaving.killed)
-            .filter(|leaving| {
-                places
-                    .left_for(leaving.pid, leaving.slot, scoreboard)
-                    .is_some_and(|left| left >= linger)
-            })
-            .map(|leaving| leaving.pid)
-            .collect();
-        for leaving in places.leaving.iter_mut().filter(|leaving| late.contains(&leaving.pid)) {
-            leaving.due = now;
-        }
-        late
-    }
-
-    /// Kills workers and templates whose time to end is over.
-    pub(super) fn kill_those_who_stay(&mut self) {
-        let now = running_clock::instant();
-        for pid in self.kill_those_who_linger(now).into_iter().filter(|pid| !has_ended(*pid)) {
-            self.log(
-                &LogMessage::warning(
-                    Code::WorkerNotExiting,
-                    format!(
-                        "worker {pid} has served its last request and did not end; it is killed"
-                    ),
-                )
-                .hint("an exit handler or a thread of the application may be what it waits for"),
-            );
-        }
-        for leaving in self.places.leaving.iter_mut().filter(|leaving| leaving.due <= now) {
-            let _ = kill_process(leaving.pid, Signal::KILL);
-            (leaving.due, leaving.killed) = (now + LONGEST_WAIT, true);
-        }
-        for _ in 0..self.templates.kill_those_who_stay() {
-            self.log(
-                &LogMessage::warning(
-                    Code::TemplateDied,
-                    "a template that was to end did not, and is killed",
-                )
-                .hint(
-                    "an exit handler or a thread that the application has begun while it was \
-                     loaded may be what it waits for",
-                ),
-            );
-        }
-    }
-
-    /// Says why a worker was replaced, if that was for its own sake.
-    fn say_why(&self, live: &Live) {
-        let why = match live.outworn {
-            None => return,
-            Some(Outworn::Age) => {
-                format!("it is {:.0} s old", running_clock::elapsed(live.since).as_secs_f32())
-            }
-            Some(Outworn::Memory(resident)) => format!("it has {} MiB of memory", resident >> 20),
+        let worker = Worker {
+            pid,
+            generation: order.generation,
+            block: order.block,
+            started: now,
+            expires: max_age.and_then(|age| now.checked_add(age)),
+            limit_reached: None,
+            idle_before: idle_before.unwrap_or_default(),
         };
-        let pid = live.pid.as_raw_nonzero();
-        self.log(&LogMessage::notice(
-            Code::WorkerReplaced,
-            format!("worker {pid} makes way for another: {why}"),
-        ));
+        if self.is_stopping || !self.slots.fill(order, worker) {
+            return self.stop(pid, order.block);
+        }
+        // The old worker stops when the new one is running, so that the pool never shrinks.
+        let mut actions = vec![Action::NoteLoadSuccess];
+        if let Some(old) = replaced {
+            actions.extend(self.replace(&old, now));
+        }
+        actions
+    }
+
+    fn on_exited(&mut self, pid: Pid, status: ExitStatus, now: Instant) -> Vec<Action> {
+        if let Some(block) = self.leaving.remove(pid) {
+            self.blocks.free(block);
+            return Vec::new();
+        }
+        let found = self.slots.workers().find(|(_, worker)| worker.pid == pid);
+        let Some((slot, worker)) = found.map(|(slot, worker)| (slot, *worker)) else {
+            return Vec::new();
+        };
+        let (requests, has_served) = (self.blocks.requests_of(pid), self.blocks.has_served(pid));
+        let mut actions = Vec::new();
+        if has_served {
+            actions.push(Action::NoteRequest);
+        }
+        self.blocks.free(worker.block);
+        let age = now.saturating_duration_since(worker.started);
+        // A worker that has served a request did not fail at its start. Otherwise a client that
+        // crashes workers could leave the others without a pool.
+        let failed_at_start = age < START_TIME && !has_served;
+        self.slots.on_exit(slot, failed_at_start, now);
+        // After --max-requests, or when asked to stop by somebody else. During a request, or before
+        // the first, the application has ended the process.
+        let is_orderly = status.success() && requests.is_empty() && !failed_at_start;
+        if !is_orderly {
+            if failed_at_start {
+                self.scale.on_failed_start();
+            }
+            let message = messages::worker_died(slot, status, age, &requests, self.is_warm);
+            actions.push(Action::Log(message));
+        }
+        actions
+    }
+
+    /// Orders workers of `generation` for slots that need one.
+    pub(super) fn fill_slots(&mut self, generation: u64) -> Vec<Action> {
+        let now = running_clock::instant();
+        let mut actions = Vec::new();
+        for slot in self.slots.in_need(generation, self.scale.wanted(), now) {
+            let Some(block) = self.blocks.take(generation) else {
+                // The slot waits for a worker that exits.
+                actions.extend(self.make_room(generation, now));
+                break;
+            };
+            let order = WorkerOrder { generation, block };
+            self.slots.order(slot, order);
+            actions.push(Action::Fork(order));
+        }
+        actions
+    }
+
+    /// Stops a stale worker if there may be no process more: an idle one, or else a busy one after
+    /// its request.
+    fn make_room(&mut self, generation: u64, now: Instant) -> Vec<Action> {
+        // A leaving worker that is idle exits soon, which makes room enough.
+        let is_leaving_idle =
+            self.leaving.iter().any(|leaving| !self.blocks.is_busy(leaving.block));
+        if self.has_spare_blocks || is_leaving_idle {
+            return Vec::new();
+        }
+        let stale = self.slots.workers().filter(|(_, worker)| worker.is_stale(generation));
+        let chosen = stale.min_by_key(|(_, worker)| self.blocks.idle_for(worker).is_none());
+        let chosen = chosen.map(|(slot, _)| slot).and_then(|slot| self.slots.vacate(slot));
+        chosen.map(|worker| self.replace(&worker, now)).unwrap_or_default()
+    }
+
+    fn replace(&mut self, worker: &Worker, now: Instant) -> Vec<Action> {
+        let age = now.saturating_duration_since(worker.started);
+        let message =
+            worker.limit_reached.map(|limit| messages::worker_replaced(worker.pid, limit, age));
+        let mut actions: Vec<Action> = message.map(Action::Log).into_iter().collect();
+        actions.extend(self.stop(worker.pid, worker.block));
+        actions
+    }
+
+    /// Asks a worker to stop, and gives it `--drain` for its requests.
+    fn stop(&mut self, pid: Pid, block: u32) -> Vec<Action> {
+        self.leaving.add(pid, block, running_clock::instant() + self.drain);
+        // A stopped process does not receive SIGTERM before SIGCONT (systemd does the same).
+        vec![Action::Signal(pid, Signal::TERM), Action::Signal(pid, Signal::CONT)]
+    }
+
+    /// Forgets what the last check of the scale has found out.
+    pub(super) fn begin_check(&mut self) {
+        self.scale.begin_check();
+        self.blocks.cancel_bell();
+    }
+
+    /// Decides how many workers there are to be, and stops those that are not needed. `may_rest`
+    /// says whether the template could be released, `connections_wait` whether accept queues are
+    /// not empty; it is told whether there is a worker.
+    pub(super) fn check_scale(
+        &mut self,
+        may_rest: bool,
+        connections_wait: impl FnOnce(bool) -> bool,
+    ) -> Vec<Action> {
+        let now = running_clock::instant();
+        self.slots.check_limits(|worker| {
+            if worker.expires.is_some_and(|expires| expires <= now) {
+                return Some(LimitReached::Age);
+            }
+            let limit = self.max_memory?;
+            self.blocks
+                .memory(worker.block)
+                .filter(|&bytes| bytes > limit)
+                .map(LimitReached::Memory)
+        });
+        if self.scale.is_fixed() {
+            return Vec::new();
+        }
+        let (mut actions, longest) = self.stop_idle();
+        if self.scale.rests(may_rest && self.slots.are_empty(), now) {
+            actions.push(Action::Rest);
+        }
+        if self.scale.may_grow(self.slots.workers().count()) && !self.is_start_pending(now) {
+            self.check_crowd(connections_wait, now);
+        }
+        self.scale.end_check(longest, now);
+        actions
+    }
+
+    /// Stops workers that have been idle for long, the longest first. Returns how long the longest
+    /// idle worker that stays has been idle, too.
+    fn stop_idle(&mut self) -> (Vec<Action>, Option<Duration>) {
+        let idle = self.slots.unreplaced();
+        let idle = idle.filter_map(|(slot, worker)| Some((self.blocks.idle_for(worker)?, slot)));
+        let mut idle: Vec<(Duration, usize)> = idle.collect();
+        idle.sort_unstable();
+        let mut actions = Vec::new();
+        while let Some((longest, slot)) = idle.pop() {
+            if !self.scale.stops_idle_worker(longest) {
+                return (actions, Some(longest));
+            }
+            if let Some(worker) = self.slots.vacate(slot) {
+                actions.extend(self.stop(worker.pid, worker.block));
+            }
+        }
+        (actions, None)
+    }
+
+    /// Is a worker starting, or is a slot waiting after a failure? Then no more are ordered.
+    fn is_start_pending(&self, now: Instant) -> bool {
+        self.slots.has_order()
+            || self.slots.is_delayed(now)
+            || self.slots.workers().any(|(_, worker)| !self.blocks.has_begun(worker))
+    }
+
+    fn check_crowd(&mut self, connections_wait: impl FnOnce(bool) -> bool, now: Instant) {
+        if self.blocks.has_idle_or_asks_for_bell() {
+            return self.scale.on_idle_thread();
+        }
+        let has_worker = self.has_worker();
+        if self.scale.on_crowd(has_worker, now) == Crowd::Lasting {
+            self.scale.on_lasting_crowd(connections_wait(has_worker), now);
+        }
+    }
+
+    /// Wants no more workers than the minimum.
+    pub(super) fn shrink_to_min(&mut self) {
+        self.scale.shrink_to_min();
+    }
+
+    /// Kills workers that did not exit in time.
+    pub(super) fn kill_overdue(&mut self) -> Vec<Action> {
+        let now = running_clock::instant();
+        let staying = self.expire_staying(now);
+        let logged = staying.into_iter().filter(|&pid| !has_exited(pid));
+        let mut actions: Vec<Action> =
+            logged.map(|pid| Action::Log(messages::worker_stays(pid))).collect();
+        let overdue = self.leaving.take_overdue(now);
+        actions.extend(overdue.into_iter().map(|pid| Action::Signal(pid, Signal::KILL)));
+        actions
+    }
+
+    /// Makes the workers overdue that have stopped serving for `linger` and did not exit, so that
+    /// they do not occupy a slot. Returns their pids.
+    fn expire_staying(&mut self, now: Instant) -> Vec<Pid> {
+        let has_lingered =
+            |pid, block| self.blocks.left_for(pid, block).is_some_and(|time| time >= self.linger);
+        let done =
+            self.slots.workers().filter(|(_, worker)| has_lingered(worker.pid, worker.block));
+        let done: Vec<usize> = done.map(|(slot, _)| slot).collect();
+        let leaving = self.leaving.iter().filter(|leaving| !leaving.is_killed);
+        let leaving = leaving.filter(|leaving| has_lingered(leaving.pid, leaving.block));
+        let mut staying: Vec<Pid> = leaving.map(|leaving| leaving.pid).collect();
+        for worker in done.into_iter().filter_map(|slot| self.slots.vacate(slot)) {
+            staying.push(worker.pid);
+            self.leaving.add(worker.pid, worker.block, now);
+        }
+        self.leaving.expire(&staying, now);
+        staying
+    }
+
+    /// Time at which workers may have to be killed.
+    pub(super) fn next_kill(&self, now: Instant) -> Option<Instant> {
+        let serving = self.slots.workers().map(|(_, worker)| (worker.pid, worker.block));
+        let leaving = self.leaving.iter().filter(|leaving| !leaving.is_killed);
+        let leaving = leaving.map(|leaving| (leaving.pid, leaving.block));
+        let left =
+            serving.chain(leaving).filter_map(|(pid, block)| self.blocks.left_for(pid, block));
+        let lingering = left.filter_map(|time| now.checked_add(self.linger.saturating_sub(time)));
+        lingering.chain(self.leaving.next_due()).min()
+    }
+
+    /// Time at which a worker may be needed although no event happens.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        self.slots.next_due(now).into_iter().chain(self.scale.next_check()).min()
+    }
+
+    /// The scale.
+    pub(super) fn scale(&self) -> &Scale {
+        &self.scale
+    }
+
+    /// Is there a worker that serves?
+    pub(super) fn has_worker(&self) -> bool {
+        self.slots.workers().next().is_some()
+    }
+
+    /// Number of workers that serve.
+    pub(super) fn count(&self) -> usize {
+        self.slots.workers().count()
+    }
+
+    /// Does any worker serve, or finish its requests?
+    pub(super) fn are_running(&self) -> bool {
+        self.has_worker() || !self.leaving.are_none()
+    }
+
+    /// Has a worker been ordered that is not running yet?
+    pub(super) fn has_order(&self) -> bool {
+        self.slots.has_order()
+    }
+
+    /// Failures in a row of the slot with the most of them.
+    pub(super) fn max_failures(&self) -> u32 {
+        self.slots.max_failures()
+    }
+
+    /// Failures in a row of all slots together.
+    pub(super) fn total_failures(&self) -> u32 {
+        self.slots.total_failures()
+    }
+
+    /// Is `pid` one of the workers? Otherwise the number may belong to another process.
+    pub(super) fn contains(&self, pid: Pid) -> bool {
+        self.slots.workers().any(|(_, worker)| worker.pid == pid) || self.leaving.contains(pid)
+    }
+
+    /// How long ago a request was served; zero if one is being served.
+    pub(super) fn last_request(&self) -> Option<Duration> {
+        self.blocks.last_request()
+    }
+
+    /// Number of requests since the start of the pool.
+    pub(super) fn served(&self) -> u64 {
+        self.blocks.served()
+    }
+
+    /// Status of all threads.
+    pub(super) fn status(&self) -> Vec<WorkerStatus> {
+        self.blocks.status(|pid| self.contains(pid), |pid| self.leaving.contains(pid))
     }
 }
 
-/// Has a process ended that nobody has asked how yet? Its template does that, which may be stopped.
-fn has_ended(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+/// Has the process exited? Its template, which is to report that, may be stopped.
+fn has_exited(pid: Pid) -> bool {
+    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
 }

@@ -1,5 +1,7 @@
-//! Who makes the files of a pool, its sockets and logs: this user; where root starts the pool for
-//! another user, that user, and root itself only where nobody else can lead it astray.
+//! Creates the sockets and logs of a pool with the right owner.
+//!
+//! A pool that root starts for another user creates them with that user's rights. Root's rights are
+//! used only in directories where no other user can redirect the path.
 
 use std::{
     fs, io,
@@ -18,28 +20,28 @@ use crate::system::{
     trusted_path::{LastLink, TrustedPath, Untrusted, is_real_root, resolve},
 };
 
-/// Makes files.
+/// Creates files for a pool.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Maker<'a> {
+pub(super) struct FileCreator<'a> {
     account: Option<&'a Account>,
 }
 
-/// With whose rights a file was made.
+/// Rights with which a file is created.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rights<'a> {
-    /// Those of this process, which is not root.
+    /// Rights of this process, which is not root.
     Own,
-    /// Those of the user that the pool will serve as.
+    /// Rights of the user that the pool will run as.
     Account(&'a Account),
-    /// Root's.
+    /// Rights of root.
     Root,
 }
 
 impl Rights<'_> {
-    /// Does `act` with these.
+    /// Runs `act` with these rights.
     ///
     /// # Errors
-    /// That of `act`.
+    /// The error of `act`.
     pub(super) fn act<T>(self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match self {
             Self::Own | Self::Root => act(),
@@ -48,22 +50,22 @@ impl Rights<'_> {
     }
 }
 
-impl<'a> Maker<'a> {
-    /// For a pool that will serve as `account`, or as the user that this process has.
+impl<'a> FileCreator<'a> {
+    /// A creator for a pool that will run as `account`, or as the current user.
     pub(super) fn new(account: Option<&'a Account>) -> Self {
         Self { account: account.filter(|account| is_real_root() && account.uid != 0) }
     }
 
-    /// User and group that a file of root's is handed to.
+    /// User and group that own a file which root creates.
     pub(super) fn owner(&self) -> (Option<u32>, Option<u32>) {
         (self.account.map(|account| account.uid), self.account.map(|account| account.gid))
     }
 
-    /// Makes by `act` what is to be at `path`. For root that has another path, if links lead there.
+    /// Creates a file at `path` by `act`. Root gets the path with its links resolved.
     ///
     /// # Errors
-    /// That of `act`, or [`Untrusted`].
-    pub(super) fn make<T>(
+    /// The error of `act`, or [`Untrusted`].
+    pub(super) fn create<T>(
         &self,
         path: &Path,
         last: LastLink,
@@ -76,24 +78,24 @@ impl<'a> Maker<'a> {
         if let Some(account) = self.account {
             let rights = Rights::Account(account);
             match rights.act(|| act(&plain, rights)) {
-                // Where that user may not, root may, unless somebody else may as well.
+                // Where that user may not write, root does, unless other users can write there, too.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-                made => return Ok((made?, rights)),
+                created => return Ok((created?, rights)),
             }
         }
         Ok((act(&resolve(path, last)?, Rights::Root)?, Rights::Root))
     }
 
-    /// Opens the log file at `path`, which is made if it is not there.
+    /// Opens the log file at `path`, and creates it if it is missing.
     ///
     /// # Errors
-    /// If it cannot be opened, or root must not write there.
+    /// If the file cannot be opened, or root must not write there.
     pub(super) fn open_log(&self, path: &Path) -> io::Result<OwnedFd> {
         let open = |place: &TrustedPath, rights: Rights<'_>| match rights {
             Rights::Own | Rights::Account(_) => open_file(place.path.as_os_str().as_bytes()),
             Rights::Root => self.open_as_root(place),
         };
-        self.make(path, LastLink::Followed, open).map(|(file, _)| file)
+        self.create(path, LastLink::Followed, open).map(|(file, _)| file)
     }
 
     fn open_as_root(&self, place: &TrustedPath) -> io::Result<OwnedFd> {
@@ -101,15 +103,15 @@ impl<'a> Maker<'a> {
         if place.is_descriptor {
             return open_file(path);
         }
-        let made = open_file_with(path, OFlags::NOFOLLOW | OFlags::EXCL);
-        let file = match made {
+        let created = open_file_with(path, OFlags::NOFOLLOW | OFlags::EXCL);
+        let file = match created {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 open_file_with(path, OFlags::NOFOLLOW)?
             }
-            made => {
-                let file = made?;
+            created => {
+                let file = created?;
                 if let (Some(user), Some(group)) = self.owner() {
-                    // The pool opens it again after a rotation, as that user.
+                    // The pool reopens the log after a rotation, as that user.
                     fchown(&file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
                 }
                 file

@@ -1,0 +1,214 @@
+//! Server side of the control socket, for the pool's own user and for root.
+//!
+//! The socket is in the user's runtime directory, and the peer's user is checked, too. The
+//! supervisor never blocks on a client: a command is one short line, and answers are sent as they
+//! are read, for [`ANSWER_TIMEOUT`] at most.
+
+use std::{
+    fs, io,
+    io::{Read as _, Write as _},
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    net::sockopt,
+    process::geteuid,
+};
+
+use crate::{
+    pool::{
+        control_protocol::{ControlCommand, SOCKET_SUFFIX, connect_within},
+        pool_name::check_name,
+    },
+    system::runtime_directory,
+};
+
+/// Most connections without a command. For one more, the oldest is closed.
+const MAX_SILENT_CONNECTIONS: usize = 64;
+
+/// Most answers that are being sent. For one more, the oldest is cut.
+const MAX_PENDING_ANSWERS: usize = 64;
+
+/// How long a client may take to read its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that are accepted in one turn of the supervisor's loop.
+const MAX_ACCEPTS_PER_TURN: usize = 64;
+
+/// How long nothing is accepted after file descriptors ran out; also how long a new pool waits for
+/// an older one of its name.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The control socket of a pool.
+pub(super) struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Connections that have sent no command yet.
+    silent: Vec<UnixStream>,
+    answers: Vec<PendingAnswer>,
+    /// End of the pause after file descriptors ran out.
+    pause_end: Option<Instant>,
+}
+
+/// Answer that is being sent.
+struct PendingAnswer {
+    stream: UnixStream,
+    text: Rc<str>,
+    sent: usize,
+    due: Instant,
+}
+
+impl ControlSocket {
+    /// Creates the control socket of the pool `name`.
+    ///
+    /// # Errors
+    /// If the runtime directory is unusable, or a pool with this name is running.
+    pub(super) fn create(name: &str) -> Result<Self> {
+        let path = path_of(name)?;
+        // A pool whose accept queue is full is running, too.
+        if matches!(connect_within(&path, PAUSE), Ok(_) | Err(Errno::AGAIN)) {
+            bail!("a pool named `{name}` is already running");
+        }
+        let draft = path.with_extension(format!("{}.new", std::process::id()));
+        // A file of this name can only be a leftover of a process that had our pid.
+        let _ = fs::remove_file(&draft);
+        let listener = UnixListener::bind(&draft)
+            .with_context(|| format!("cannot create `{}`", draft.display()))?;
+        listener.set_nonblocking(true)?;
+        if let Err(error) = fs::rename(&draft, &path) {
+            let _ = fs::remove_file(&draft);
+            bail!("cannot replace `{}`: {error}", path.display());
+        }
+        Ok(Self { listener, path, silent: Vec::new(), answers: Vec::new(), pause_end: None })
+    }
+
+    /// Renames the pool.
+    ///
+    /// # Errors
+    /// If the socket's file cannot be renamed.
+    pub(super) fn rename(&mut self, name: &str) -> Result<()> {
+        let path = path_of(name)?;
+        fs::rename(&self.path, &path)?;
+        self.path = path;
+        Ok(())
+    }
+
+    /// File descriptors to poll.
+    pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let is_pausing = self.pause_end.is_some_and(|end| Instant::now() < end);
+        let readers =
+            self.silent.iter().map(AsFd::as_fd).chain((!is_pausing).then(|| self.listener.as_fd()));
+        let readers = readers.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        readers.chain(self.answers.iter().map(|answer| PollFd::new(&answer.stream, PollFlags::OUT)))
+    }
+
+    /// Time of the next timeout.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let pause = self.pause_end.filter(|end| *end > Instant::now());
+        self.answers.iter().map(|answer| answer.due).chain(pause).min()
+    }
+
+    /// Sends `text` to a client, without blocking.
+    pub(super) fn answer(&mut self, stream: UnixStream, text: Rc<str>) {
+        if self.answers.len() == MAX_PENDING_ANSWERS {
+            self.answers.remove(0);
+        }
+        let due = Instant::now() + ANSWER_TIMEOUT;
+        self.answers.push(PendingAnswer { stream, text, sent: 0, due });
+        self.send_answers();
+    }
+
+    /// Sends the rest of the pending answers, as far as that does not block.
+    pub(super) fn send_answers(&mut self) {
+        let now = Instant::now();
+        self.answers.retain_mut(|answer| answer.due > now && answer.send());
+    }
+
+    /// Commands that have arrived, each with the connection to answer on.
+    pub(super) fn commands(&mut self) -> Vec<(ControlCommand, UnixStream)> {
+        let mut commands = Vec::new();
+        self.accept(&mut commands);
+        self.read_into(&mut commands);
+        commands
+    }
+
+    fn accept(&mut self, commands: &mut Vec<(ControlCommand, UnixStream)>) {
+        for _ in 0..MAX_ACCEPTS_PER_TURN {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Most likely no file descriptor is free. Closing a silent connection frees one.
+                Err(_) if self.silent.is_empty() => {
+                    self.pause_end = Some(Instant::now() + PAUSE);
+                    return;
+                }
+                Err(_) => {
+                    self.silent.remove(0);
+                    continue;
+                }
+            };
+            let peer = sockopt::socket_peercred(&stream).map(|peer| peer.uid);
+            let is_allowed = peer.is_ok_and(|uid| uid == geteuid() || uid.is_root());
+            if is_allowed && stream.set_nonblocking(true).is_ok() {
+                if self.silent.len() == MAX_SILENT_CONNECTIONS {
+                    // Clients that have sent a command are not silent: read before closing one.
+                    self.read_into(commands);
+                }
+                if self.silent.len() == MAX_SILENT_CONNECTIONS {
+                    self.silent.remove(0);
+                }
+                self.silent.push(stream);
+            }
+        }
+    }
+
+    fn read_into(&mut self, commands: &mut Vec<(ControlCommand, UnixStream)>) {
+        for mut stream in std::mem::take(&mut self.silent) {
+            let mut line = [0; 16];
+            match stream.read(&mut line) {
+                Ok(length) => {
+                    let command = ControlCommand::from_line(&line[..length]);
+                    commands.extend(command.map(|command| (command, stream)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.silent.push(stream),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl PendingAnswer {
+    /// Sends what fits without blocking. Returns whether a rest is left.
+    fn send(&mut self) -> bool {
+        while self.sent < self.text.len() {
+            match self.stream.write(&self.text.as_bytes()[self.sent..]) {
+                Ok(0) => return false,
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        false
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // Somebody else may have removed the file already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn path_of(name: &str) -> Result<PathBuf> {
+    check_name(name).map_err(anyhow::Error::msg)?;
+    Ok(runtime_directory::open()?.join(format!("{name}{SOCKET_SUFFIX}")))
+}

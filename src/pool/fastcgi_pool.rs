@@ -1,0 +1,225 @@
+//! `wsgate fastcgi`: opens sockets and logs, and starts the supervisor of a FastCGI pool.
+
+use std::{os::fd::AsRawFd as _, rc::Rc, thread, time::Duration};
+
+use diagnostics::message::{Code, LogMessage};
+use rustix::event::{EventfdFlags, eventfd};
+use wire::{connection_queue::ConnectionQueue, launch::Service, scoreboard::Scoreboard};
+
+use crate::{
+    config::settings::{Settings, default_pool_name},
+    exit::{CommandError, Exit},
+    pool::{
+        address::Address,
+        allowed_addresses,
+        args::{FastcgiArgs, PoolOptions},
+        code_source::CodeSource,
+        file_creator::FileCreator,
+        inherited_sockets::InheritedSockets,
+        listeners::Listener,
+        logs::{self, Logs},
+        lone_worker::become_worker,
+        service::{cannot_start, service},
+        startup_warnings::{close_unused, log, warn_of_root},
+        supervisor::{PoolConfig, PoolResources, Sockets, Supervisor},
+        unix_listener::SocketAccess,
+    },
+    request::Request,
+    system::{
+        account::Account,
+        runtime_directory,
+        trusted_path::{Untrusted, is_real_root},
+    },
+};
+
+/// Scoreboard blocks per worker: its own, and that of its replacement.
+const BLOCKS_PER_WORKER: u32 = 2;
+
+/// Least time that a worker gets for its exit after its last request.
+const MIN_LINGER: Duration = Duration::from_secs(1);
+
+/// Runs a pool until it is asked to stop.
+///
+/// # Errors
+/// If the pool cannot start.
+pub(crate) fn run(args: &FastcgiArgs) -> Result<Exit, CommandError> {
+    let options = &args.pool;
+    let code = CodeSource::new(&args.app, &args.script_options()).map_err(CommandError::usage)?;
+    let account = options.user.as_deref().map(|user| Account::find(user, options.group.as_deref()));
+    let account = account.transpose().map_err(CommandError::settings)?;
+    let creator = FileCreator::new(account.as_ref());
+    let mut inherited = InheritedSockets::take_over(&options.listen).map_err(bad_listener)?;
+    let addresses = inherited.addresses(&options.listen);
+    let listeners = open_listeners(options, &addresses, creator, &mut inherited)?;
+    let mut logs = Logs::open(&args.logs, creator).map_err(CommandError::settings)?;
+    // Root's work is done, and nothing of the application was read yet.
+    let mut code = match &account {
+        Some(account) => assume(account, code)?,
+        None => code,
+    };
+    let mut settings = code.resolve().map_err(CommandError::settings)?;
+    let plan = Plan::new(options, &settings, &addresses)?;
+    let has_socket_file = addresses.iter().any(|address| matches!(address, Address::Unix(_)));
+    if let Some(message) = args.first_without_effect(!plan.is_lone_worker, has_socket_file) {
+        return Err(CommandError::usage(
+            LogMessage::error(Code::BadSetting, message)
+                .hint("remove the option, or see `wsgate fastcgi --help`"),
+        ));
+    }
+    if !plan.is_lone_worker {
+        logs.create_bell().map_err(cannot_start)?;
+    }
+    let (scoreboard, scoreboard_fd) =
+        Scoreboard::create(plan.scoreboard_lines(options.threads)).map_err(cannot_start)?;
+    logs.redirect_stderr().map_err(cannot_start)?;
+    close_unused(&settings, inherited);
+    if let Some(message) =
+        allowed_addresses::check(&settings, &listeners).map_err(CommandError::settings)?
+    {
+        log(&settings, &message);
+    }
+    if account.is_none() && is_real_root() {
+        let hint = "add --user with the pool's user, such as `--user www-data`, or `--user root` \
+            if root is intended";
+        warn_of_root(&settings, hint);
+    }
+    let mut service = Service {
+        workers: plan.max_workers,
+        threads: options.threads,
+        preload: options.preload.into(),
+        reload: plan.reload,
+        drain_seconds: options.drain,
+        ..service(&settings, &listeners, &scoreboard_fd)
+    };
+    let slow = settings.fastcgi.slow;
+    if plan.is_lone_worker {
+        service.logs = logs.for_launch(&scoreboard);
+        service.slow_seconds = slow.unwrap_or(0);
+        return Err(become_worker(&settings, service, &listeners, &scoreboard_fd, &logs));
+    }
+    code.hold_engine(&mut settings);
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|error| cannot_start(error.into()))?;
+    let queue = ConnectionQueue::create().map_err(cannot_start)?;
+    service.bell_fd = Some(bell.as_raw_fd());
+    service.connection_queue = Some(queue.fds());
+    let drain = Duration::from_secs(options.drain);
+    let config = PoolConfig {
+        service,
+        min_workers: plan.min_workers,
+        idle: Duration::from_secs(options.idle),
+        name: options.name.clone().unwrap_or_else(|| default_pool_name(&settings.app)),
+        drain,
+        linger: drain.max(MIN_LINGER),
+        reload_on: plan.reload_on,
+        code,
+        slow: slow.filter(|&seconds| seconds > 0).map(Duration::from_secs),
+        blocks_per_worker: BLOCKS_PER_WORKER,
+        on_demand: None,
+    };
+    let resources = PoolResources {
+        scoreboard: Rc::new(scoreboard),
+        scoreboard_fd,
+        bell,
+        sockets: Sockets::new(listeners, Some(queue)),
+        logs,
+        request: Request::synthetic("pool", &settings.app.to_string(), Vec::new()),
+    };
+    Supervisor::new(&settings, config, resources).map_err(cannot_start)?.run()
+}
+
+fn open_listeners(
+    options: &PoolOptions,
+    addresses: &[Address],
+    creator: FileCreator<'_>,
+    inherited: &mut InheritedSockets,
+) -> Result<Vec<Listener>, CommandError> {
+    let access = SocketAccess::new(options.socket_mode.0, options.socket_owner.as_deref())
+        .map_err(|error| {
+            CommandError::settings(
+                LogMessage::error(Code::BadListener, format!("{error:#}"))
+                    .hint("`getent passwd` and `getent group` list the users and groups"),
+            )
+        })?;
+    let listeners =
+        addresses.iter().map(|address| Listener::open(address, &access, creator, inherited));
+    listeners.collect::<Result<Vec<_>, _>>().map_err(bad_listener)
+}
+
+fn bad_listener(error: anyhow::Error) -> CommandError {
+    if error.downcast_ref().is_some_and(Untrusted::is_cause_of) {
+        return CommandError::settings(logs::untrusted(format!("{error:#}")));
+    }
+    CommandError::settings(
+        LogMessage::error(Code::BadListener, format!("{error:#}"))
+            .hint("`wsgate fastcgi --help` shows the forms of --listen"),
+    )
+}
+
+/// Makes this process run as `account`.
+fn assume(account: &Account, code: CodeSource) -> Result<CodeSource, CommandError> {
+    if is_real_root() && account.uid != 0 {
+        runtime_directory::create_for(account);
+    }
+    account.assume().map_err(CommandError::settings)?;
+    Ok(code.with_variables(account.variables()))
+}
+
+/// Number of workers, and whether they need a supervisor.
+struct Plan {
+    min_workers: u32,
+    max_workers: u32,
+    is_lone_worker: bool,
+    reload: bool,
+    reload_on: Vec<std::path::PathBuf>,
+}
+
+impl Plan {
+    fn new(
+        options: &PoolOptions,
+        settings: &Settings,
+        addresses: &[Address],
+    ) -> Result<Self, CommandError> {
+        // A FastCGI process manager puts its socket on standard input, and starts more processes
+        // itself. A service manager passes sockets in other ways.
+        let is_managed = addresses.iter().all(|address| *address == Address::STANDARD_INPUT);
+        let workers = options.workers.unwrap_or_else(|| if is_managed { 1 } else { processors() });
+        let max_workers = options.max.unwrap_or(workers);
+        let min_workers = if options.max.is_some() { options.min } else { max_workers };
+        if min_workers > max_workers {
+            return Err(CommandError::settings(
+                LogMessage::error(
+                    Code::BadSetting,
+                    format!("--min {min_workers} is more than --max {max_workers}"),
+                )
+                .hint("--min is the number of workers that stay when the pool is idle"),
+            ));
+        }
+        let reload = settings.fastcgi.reload;
+        let reload_on = settings.fastcgi.reload_on.clone();
+        // Some process managers do not replace a worker that exits, so that a lone worker must not
+        // exit for a reload. A pool with reloads gets a supervisor.
+        let is_lone_worker = is_managed
+            && max_workers == 1
+            && options.max.is_none()
+            && !reload
+            && reload_on.is_empty();
+        Ok(Self { min_workers, max_workers, is_lone_worker, reload, reload_on })
+    }
+
+    fn scoreboard_lines(&self, threads: u32) -> usize {
+        let blocks = if self.is_lone_worker {
+            1
+        } else {
+            u64::from(self.max_workers) * u64::from(BLOCKS_PER_WORKER)
+        };
+        usize::try_from(blocks * u64::from(threads)).unwrap_or(1)
+    }
+}
+
+fn processors() -> u32 {
+    thread::available_parallelism()
+        .ok()
+        .and_then(|count| u32::try_from(count.get()).ok())
+        .unwrap_or(1)
+}

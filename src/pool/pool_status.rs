@@ -1,0 +1,75 @@
+//! Status of a pool, as `wsgate status --json` shows it and as it is sent on the control socket.
+
+use serde::{Deserialize, Serialize};
+
+/// Protocol that a pool serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PoolMode {
+    /// FastCGI.
+    #[default]
+    Fastcgi,
+    /// Warm CGI: each process serves one request.
+    Warm,
+    /// Resident CGI: each process serves many requests.
+    Resident,
+}
+
+/// Status of a pool. A pool of an older build leaves the defaulted fields out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PoolStatus {
+    /// Name of the pool.
+    pub(super) name: String,
+    /// The application, as the argument APP.
+    pub(super) app: String,
+    /// Process id of the supervisor.
+    pub(super) pid: i32,
+    /// Listening addresses.
+    pub(super) listen: Vec<String>,
+    /// How often code was loaded.
+    pub(super) generation: u64,
+    /// Whether the template loads the application: `yes`, `no`, or `auto` until that is known.
+    pub(super) preload: String,
+    /// Minimum number of workers.
+    pub(super) min: usize,
+    /// Maximum number of workers.
+    pub(super) max: usize,
+    /// A reload is in progress.
+    pub(super) reloading: bool,
+    /// A template is loading code.
+    pub(super) loading: bool,
+    /// No Python process is running; the next connection starts one.
+    pub(super) resting: bool,
+    /// Protocol of the pool.
+    #[serde(default)]
+    pub(super) mode: PoolMode,
+    /// Age of the pool in seconds.
+    #[serde(default)]
+    pub(super) seconds: u64,
+    /// Number of requests since the start, including those in progress.
+    #[serde(default)]
+    pub(super) served: u64,
+    /// Number of requests whose web server disconnected before the response was complete.
+    pub(super) abandoned: u64,
+    /// The pool is stopping.
+    pub(super) ending: bool,
+    /// Threads of all workers.
+    pub(super) workers: Vec<WorkerStatus>,
+}
+
+/// Status of one thread of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WorkerStatus {
+    /// Process id of the worker.
+    pub(super) pid: i32,
+    /// The thread is serving a request.
+    pub(super) busy: bool,
+    /// The worker was asked to stop, and accepts no more connections.
+    pub(super) leaving: bool,
+    /// How long the thread has been busy or idle.
+    pub(super) milliseconds: u64,
+    /// Number of requests that the thread has served.
+    pub(super) served: u64,
+    /// Id, method and target of the current request, or of the last one.
+    pub(super) request: String,
+}

@@ -1,0 +1,39 @@
+//! Warnings at the start of a pool, before its error log is used.
+
+use diagnostics::message::{Code, LogMessage};
+
+use crate::{
+    config::settings::Settings, pool::inherited_sockets::InheritedSockets, request::Request,
+};
+
+/// Logs `message` about the application of a pool that is starting.
+pub(super) fn log(settings: &Settings, message: &LogMessage) {
+    Request::synthetic("pool", &settings.app.to_string(), Vec::new()).log(message);
+}
+
+/// Warns that the pool runs as root: a break-in to the application is one to the machine.
+pub(super) fn warn_of_root(settings: &Settings, hint: &str) {
+    let message = LogMessage::warning(
+        Code::ServesAsRoot,
+        "the pool runs as root: the application may do anything on this machine",
+    );
+    log(settings, &message.hint(hint));
+}
+
+/// Closes passed sockets that are not listened at, and warns about each: clients that connect to
+/// them would wait forever.
+pub(super) fn close_unused(settings: &Settings, inherited: InheritedSockets) {
+    for number in inherited.unused() {
+        let sentence = format!(
+            "closing file descriptor `{number}`: a service manager passed it, and no --listen \
+             names it"
+        );
+        let message = LogMessage::warning(Code::SocketLeft, sentence);
+        log(
+            settings,
+            &message.hint(
+                "omit --listen to serve all passed sockets, or add `--listen fd:N` for this one",
+            ),
+        );
+    }
+}

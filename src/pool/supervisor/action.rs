@@ -1,0 +1,68 @@
+//! Actions that the owners of the supervisor's state want done outside their state, and the events
+//! that the owners get.
+
+use std::process::ExitStatus;
+
+use diagnostics::message::LogMessage;
+use rustix::process::{Pid, Signal};
+use wire::launch::Preload;
+
+use crate::{
+    pool::supervisor::{lifecycle::Event, slots::WorkerOrder},
+    request::Request,
+};
+
+/// Action that the supervisor carries out.
+pub(super) enum Action {
+    /// Write a log message about the pool.
+    Log(LogMessage),
+    /// Write a log message about a request.
+    LogRequest(LogMessage, Box<Request>),
+    /// Pass an event to the lifecycle of the pool.
+    Raise(Event),
+    /// Pass an event to the workers.
+    Worker(WorkerEvent),
+    /// Send a signal to a process.
+    Signal(Pid, Signal),
+    /// Have a worker write the stacks of its threads to the error log, unless the log's reader is
+    /// behind: the worker would block then.
+    DumpStacks(Pid),
+    /// TemplateCommand a worker from the current template.
+    Fork(WorkerOrder),
+    /// Load the code in a new template.
+    Load(Preload),
+    /// Release the current template: the pool is idle.
+    Rest,
+    /// Stop growing: no request waits for another attempt to load the code.
+    ShrinkToMin,
+    /// Record that a request was served.
+    NoteRequest,
+    /// Record that code could be loaded, by a template or a worker.
+    NoteLoadSuccess,
+    /// Record that code could not be loaded.
+    NoteLoadFailure,
+    /// Keep gateways from starting another warm pool for this code.
+    ForbidWarm,
+}
+
+/// Event in the life of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WorkerEvent {
+    /// An ordered worker is running.
+    Started(WorkerOrder, Pid),
+    /// The order could not be sent to the template.
+    NotOrdered(WorkerOrder),
+    /// The template could not fork the worker.
+    ForkFailed(WorkerOrder),
+    /// The worker exited before it had loaded the application. The log says why.
+    StartFailed(WorkerOrder),
+    /// A worker exited.
+    Exited(Pid, ExitStatus),
+    /// A template exited, and its workers with it.
+    TemplateExited {
+        /// Generation of the template.
+        generation: u64,
+    },
+    /// The pool stops.
+    PoolStops,
+}

@@ -1,0 +1,244 @@
+//! Blocks of scoreboard lines, one for each worker process, and what their lines say.
+
+use std::{ops::Range, rc::Rc, time::Duration};
+
+use diagnostics::escape;
+use rustix::process::Pid;
+use wire::scoreboard::{Scoreboard, ScoreboardLine, ThreadStatus};
+
+use crate::pool::{pool_status::WorkerStatus, supervisor::slots::Worker};
+
+/// All blocks of a pool. A block has one line for each thread of a worker.
+pub(super) struct Blocks {
+    /// The generation of the template that each block was given to.
+    holders: Vec<Option<u64>>,
+    /// Lines of a block.
+    threads: usize,
+    /// Requests that were served by workers whose blocks are free again.
+    served: u64,
+    scoreboard: Rc<Scoreboard>,
+}
+
+impl Blocks {
+    /// Creates `count` blocks, for workers with this number of threads.
+    pub(super) fn new(count: usize, threads: usize, scoreboard: Rc<Scoreboard>) -> Self {
+        Self { holders: vec![None; count], threads, served: 0, scoreboard }
+    }
+
+    /// Takes a free block for a worker of `generation`; `None` if all are in use.
+    pub(super) fn take(&mut self, generation: u64) -> Option<u32> {
+        let block = self.holders.iter().position(Option::is_none)?;
+        self.holders[block] = Some(generation);
+        u32::try_from(block).ok()
+    }
+
+    /// Frees a block, and counts the requests of its worker.
+    pub(super) fn free(&mut self, block: u32) {
+        let holder = usize::try_from(block).ok().and_then(|block| self.holders.get_mut(block));
+        if let Some(holder) = holder {
+            *holder = None;
+            let lines = self.lines(block).filter_map(|line| self.scoreboard.line(line));
+            self.served += lines.map(ScoreboardLine::release).sum::<u64>();
+        }
+    }
+
+    /// Frees the blocks of all workers of `generation`. Returns their numbers.
+    pub(super) fn free_generation(&mut self, generation: u64) -> Vec<u32> {
+        let freed: Vec<u32> = (0..)
+            .zip(&self.holders)
+            .filter(|(_, holder)| **holder == Some(generation))
+            .map(|(block, _)| block)
+            .collect();
+        for &block in &freed {
+            self.free(block);
+        }
+        freed
+    }
+
+    /// Number of requests since the start of the pool, including those in progress.
+    pub(super) fn served(&self) -> u64 {
+        self.served + self.all_readings().map(|reading| reading.served).sum::<u64>()
+    }
+
+    /// How long ago a request was served; zero if one is being served.
+    pub(super) fn last_request(&self) -> Option<Duration> {
+        let served = self.all_readings().filter(|line| line.pid != 0 && line.served > 0);
+        served.map(|line| if line.busy { Duration::ZERO } else { line.elapsed() }).min()
+    }
+
+    /// Status of all threads of processes that are workers; some of these are leaving.
+    pub(super) fn status(
+        &self,
+        is_worker: impl Fn(Pid) -> bool,
+        is_leaving: impl Fn(Pid) -> bool,
+    ) -> Vec<WorkerStatus> {
+        let readings = self.all_readings().filter(|reading| !reading.missing);
+        let readings = readings.filter_map(|reading| Some((Pid::from_raw(reading.pid)?, reading)));
+        readings
+            .filter(|(pid, _)| is_worker(*pid))
+            .map(|(pid, reading)| WorkerStatus {
+                pid: reading.pid,
+                busy: reading.busy,
+                leaving: is_leaving(pid),
+                milliseconds: u64::try_from(reading.elapsed().as_millis()).unwrap_or(u64::MAX),
+                served: reading.served,
+                request: escape::visible(&reading.request),
+            })
+            .collect()
+    }
+
+    fn all_readings(&self) -> impl Iterator<Item = ThreadStatus> {
+        (0..self.scoreboard.lines()).filter_map(|number| self.scoreboard.line(number)?.read())
+    }
+
+    /// Is a thread of the block's worker busy?
+    pub(super) fn is_busy(&self, block: u32) -> bool {
+        self.readings(block).any(|reading| reading.busy)
+    }
+
+    /// The memory in bytes that the block's worker has measured.
+    pub(super) fn memory(&self, block: u32) -> Option<u64> {
+        self.readings(block).map(|reading| reading.resident).max()
+    }
+
+    /// Has the worker taken its first line?
+    pub(super) fn has_begun(&self, worker: &Worker) -> bool {
+        let line =
+            self.scoreboard.line(self.lines(worker.block).start).and_then(ScoreboardLine::read);
+        line.is_some_and(|reading| reading.pid == number_of(worker.pid))
+    }
+
+    /// How long all threads of a worker have been idle; `None` if a thread is busy or is leaving.
+    pub(super) fn idle_for(&self, worker: &Worker) -> Option<Duration> {
+        let (mut least, mut served) = (Duration::MAX, 0);
+        for line in self.lines(worker.block) {
+            let reading = self.scoreboard.line(line)?.read()?;
+            if reading.pid != number_of(worker.pid) || reading.busy || reading.leaving {
+                return None;
+            }
+            if reading.missing {
+                continue;
+            }
+            least = least.min(reading.elapsed());
+            served += reading.served;
+        }
+        Some(if served == 0 { least.saturating_add(worker.idle_before) } else { least })
+    }
+
+    /// How long ago the last thread of a worker has left: no request is served since then.
+    pub(super) fn left_for(&self, pid: Pid, block: u32) -> Option<Duration> {
+        let each = self
+            .lines(block)
+            .map(|line| self.scoreboard.line(line)?.left_for(number_of(pid)))
+            .collect::<Option<Vec<_>>>();
+        each?.into_iter().min()
+    }
+
+    /// Has the worker with this pid served a request?
+    pub(super) fn has_served(&self, pid: Pid) -> bool {
+        self.all_readings().any(|reading| reading.pid == number_of(pid) && reading.served > 0)
+    }
+
+    /// The requests that the worker with this pid is serving.
+    pub(super) fn requests_of(&self, pid: Pid) -> Vec<String> {
+        self.all_readings()
+            .filter(|reading| reading.busy && reading.pid == number_of(pid))
+            .map(|reading| escape::visible(&reading.request))
+            .collect()
+    }
+
+    /// Is a thread of any worker idle? If none is, the next thread that finds none idle rings the
+    /// bell. Asking first and looking second leaves no gap.
+    pub(super) fn has_idle_or_asks_for_bell(&self) -> bool {
+        self.scoreboard.want_wakeup(true);
+        let has_idle = self.scoreboard.has_idle();
+        if !has_idle {
+            self.scoreboard.want_wakeup(false);
+        }
+        has_idle
+    }
+
+    /// Cancels the request for the bell.
+    pub(super) fn cancel_bell(&self) {
+        self.scoreboard.want_wakeup(false);
+    }
+
+    fn readings(&self, block: u32) -> impl Iterator<Item = ThreadStatus> {
+        self.lines(block).filter_map(|line| self.scoreboard.line(line)?.read())
+    }
+
+    fn lines(&self, block: u32) -> Range<usize> {
+        let first = usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(self.threads);
+        first..first.saturating_add(self.threads)
+    }
+}
+
+fn number_of(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn blocks(count: usize, threads: usize) -> Blocks {
+        let (scoreboard, _descriptor) = Scoreboard::create(count * threads).unwrap();
+        Blocks::new(count, threads, Rc::new(scoreboard))
+    }
+
+    fn worker(pid: i32, block: u32) -> Worker {
+        Worker {
+            pid: Pid::from_raw(pid).unwrap(),
+            generation: 1,
+            block,
+            started: Instant::now(),
+            expires: None,
+            limit_reached: None,
+            idle_before: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn blocks_are_given_once_and_come_back_with_the_end_of_their_template() {
+        let mut blocks = blocks(4, 1);
+        let taken = [1, 1, 2, 2].map(|generation| blocks.take(generation).unwrap());
+        assert_eq!((taken, blocks.take(3)), ([0, 1, 2, 3], None));
+        assert_eq!(blocks.free_generation(1), [0, 1]);
+        assert_eq!((blocks.take(3), blocks.take(3), blocks.take(3)), (Some(0), Some(1), None));
+        blocks.free(3);
+        assert_eq!(blocks.take(3), Some(3));
+    }
+
+    #[test]
+    fn a_worker_is_idle_when_all_its_threads_are() {
+        let mut blocks = blocks(2, 2);
+        let worker = worker(100, blocks.take(1).unwrap());
+        let line = |number| blocks.scoreboard.line(number).unwrap();
+        assert!(!blocks.has_begun(&worker) && blocks.idle_for(&worker).is_none());
+        (0..2).for_each(|number| line(number).claim(100, 0));
+        assert!(blocks.has_begun(&worker) && blocks.idle_for(&worker).is_some());
+        line(1).begin("request");
+        assert!(blocks.is_busy(worker.block) && blocks.idle_for(&worker).is_none());
+        assert_eq!(blocks.requests_of(worker.pid), ["request"]);
+        line(1).mark_missing();
+        assert!(blocks.idle_for(&worker).is_some(), "there is no such thread");
+        line(1).leave();
+        assert!(blocks.idle_for(&worker).is_none());
+    }
+
+    #[test]
+    fn the_idle_time_of_a_predecessor_counts_until_the_first_request() {
+        let mut blocks = blocks(1, 1);
+        let mut worker = worker(200, blocks.take(1).unwrap());
+        worker.idle_before = Duration::from_secs(100);
+        let line = blocks.scoreboard.line(0).unwrap();
+        line.claim(200, 0);
+        assert!(blocks.idle_for(&worker).unwrap() >= Duration::from_secs(100));
+        line.begin("request");
+        line.end();
+        assert!(blocks.idle_for(&worker).unwrap() < Duration::from_secs(100));
+        assert!(blocks.has_served(worker.pid) && blocks.served() == 1);
+    }
+}

@@ -1,0 +1,370 @@
+//! Owner of the code: its source, the template processes that load it, changed files, and retries
+//! after failures.
+
+use std::{
+    ffi::OsStr,
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt as _},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use diagnostics::message::{Code as LogCode, LogMessage};
+use wire::{app::Source, launch::Preload, running_clock};
+
+use crate::{
+    config::settings::Settings,
+    guard::start_error,
+    pool::{
+        code_source::CodeSource,
+        file_changes::FileChanges,
+        supervisor::{
+            action::{Action, WorkerEvent},
+            lifecycle::Event,
+            messages,
+            slots::{WorkerOrder, retry_pause},
+            templates::{Templates, read_news},
+        },
+        template::{Loading, Template, TemplateLaunch},
+    },
+};
+
+/// The code of a pool.
+pub(super) struct Code<'a> {
+    /// Settings at the start of the pool.
+    settings: &'a Settings,
+    source: CodeSource,
+    templates: Templates,
+    changes: FileChanges,
+    /// The preload instruction of the command line.
+    configured_preload: Preload,
+    /// The preload instruction for another template with the current code.
+    preload: Preload,
+    /// Failures in a row of templates.
+    failures: u32,
+    /// Earliest time of the next template.
+    due: Instant,
+    /// A warm pool is not kept when its code changes or cannot be loaded.
+    is_warm: bool,
+}
+
+/// Which templates to poll.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    /// The one that is loading.
+    Next,
+    /// The one that workers are forked from.
+    Current,
+    /// Those that exit after their workers.
+    Retired,
+}
+
+impl<'a> Code<'a> {
+    /// The code from `source`, with no template yet. The script and the paths of `reload_on` are
+    /// watched for changes.
+    pub(super) fn new(
+        settings: &'a Settings,
+        source: CodeSource,
+        reload_on: Vec<PathBuf>,
+        templates: Templates,
+        configured_preload: Preload,
+        is_warm: bool,
+    ) -> Self {
+        let script = match &settings.app.source {
+            Source::File(path) => Some(Path::new(OsStr::from_bytes(path)).to_owned()),
+            Source::Module(_) => None,
+        };
+        Self {
+            settings,
+            source,
+            templates,
+            changes: FileChanges::new(script.into_iter().chain(reload_on)),
+            configured_preload,
+            preload: configured_preload,
+            failures: 0,
+            due: running_clock::instant(),
+            is_warm,
+        }
+    }
+
+    /// The preload instruction for new code: it may be of another kind than the old code.
+    pub(super) fn configured_preload(&self) -> Preload {
+        self.configured_preload
+    }
+
+    /// Starts the first template, with the settings of the start of the pool.
+    ///
+    /// # Errors
+    /// The log message, if the process cannot be started.
+    pub(super) fn start_first(&mut self, launch: &TemplateLaunch<'_>) -> Result<(), LogMessage> {
+        let generation = self.templates.count();
+        let template = Template::start(self.settings.clone(), launch, generation)
+            .map_err(|error| start_error::message(self.settings, &error))?;
+        self.templates.set_next(template);
+        Ok(())
+    }
+
+    /// Loads the code as it is now in a new template, in place of one that is still loading.
+    pub(super) fn load(&mut self, launch: &TemplateLaunch<'_>) -> Vec<Action> {
+        self.changes.record();
+        match self.start(launch) {
+            Ok(()) => Vec::new(),
+            Err(message) => vec![Action::Log(message), Action::Raise(Event::NotLoaded)],
+        }
+    }
+
+    fn start(&mut self, launch: &TemplateLaunch<'_>) -> Result<(), LogMessage> {
+        // The supervisor applies --timeout itself, with its value at the start of the pool.
+        let settings = Settings { timeout: self.settings.timeout, ..self.source.resolve()? };
+        self.templates.kill_next();
+        let generation = self.templates.count();
+        let template = Template::start(settings, launch, generation).map_err(|error| {
+            let (reason, hint) = start_error::reason_and_hint(self.settings, &error);
+            LogMessage::error(
+                LogCode::TemplateDied,
+                format!("cannot start a template process: {reason}"),
+            )
+            .hint(hint)
+        })?;
+        self.templates.set_next(template);
+        Ok(())
+    }
+
+    /// Loads the code again if `wanted` workers are to be forked and no template is there for them.
+    pub(super) fn load_if_missing(&self, wanted: usize) -> Option<Action> {
+        let is_missing = self.is_missing(wanted) && running_clock::instant() >= self.due;
+        is_missing.then_some(Action::Load(self.preload))
+    }
+
+    /// Checks the watched files and the installed engine for changes.
+    pub(super) fn check_changes(&mut self) -> Vec<Action> {
+        if self.changes.is_due() && self.is_warm && self.source.is_engine_replaced() {
+            let message = LogMessage::notice(
+                LogCode::EngineReplaced,
+                "stopping the pool: another build of wsgate was installed; the next request starts \
+                 a pool of that build",
+            );
+            return vec![Action::Log(message), Action::Raise(Event::Stop)];
+        }
+        let Some(path) = self.changes.poll() else { return Vec::new() };
+        let reaction = if self.is_warm { "stopping the pool" } else { "loading the new code" };
+        let message = LogMessage::notice(
+            LogCode::ChangeSeen,
+            format!("`{}` has changed; {reaction}", path.display()),
+        );
+        let event = if self.is_warm { Event::Stop } else { Event::Reload };
+        vec![Action::Log(message), Action::Raise(event)]
+    }
+
+    /// A log message if another build of wsgate was installed: the administrator who reloads a pool
+    /// after an upgrade may expect the new build.
+    pub(super) fn check_engine(&self) -> Option<Action> {
+        self.source.is_engine_replaced().then(|| {
+            let message = LogMessage::notice(
+                LogCode::EngineReplaced,
+                "another build of wsgate was installed; this pool keeps using its own build",
+            );
+            Action::Log(message.hint("restart the pool to use the new build"))
+        })
+    }
+
+    /// Reads the news of templates, and notices exits.
+    pub(super) fn poll(&mut self, role: Role) -> Vec<Action> {
+        match role {
+            Role::Next => self.poll_next(),
+            Role::Current => self.poll_current(),
+            Role::Retired => self.poll_retired(),
+        }
+    }
+
+    fn poll_next(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(mut template) = self.templates.take_next() else { return actions };
+        let result = read_news(&mut template, &mut actions);
+        if let Loading::NotForkable { is_for_one_process } = template.loading() {
+            template.kill_leftovers();
+            if template.exit_status().is_some() {
+                actions.extend(self.on_not_forkable(template.preload(), is_for_one_process));
+            } else {
+                template.kill_if_overdue(running_clock::instant());
+                self.templates.set_next(template);
+            }
+            return actions;
+        }
+        let status = template.exit_status();
+        match if status.is_some() { Some(Event::NotLoaded) } else { result } {
+            Some(Event::NotLoaded) => {
+                actions.extend(messages::template_died(&template, status).map(Action::Log));
+                self.templates.kill(template);
+                actions.push(Action::Raise(Event::NotLoaded));
+            }
+            result => {
+                self.templates.set_next(template);
+                actions.extend(result.map(Action::Raise));
+            }
+        }
+        actions
+    }
+
+    /// A template that loaded the application but must not be forked has exited, so that everything
+    /// it had open is free again. The next template traces which code is the reason, and the one
+    /// after that leaves loading to the workers. A warm pool is given up if only one process at a
+    /// time may have what the application opens: requests that fall back to cold CGI need that, too.
+    fn on_not_forkable(&self, preload: Preload, is_for_one_process: bool) -> Vec<Action> {
+        match preload {
+            Preload::Auto => vec![Action::Load(Preload::Trace)],
+            _ if is_for_one_process && self.is_warm => {
+                vec![Action::ForbidWarm, Action::Raise(Event::NotLoaded)]
+            }
+            _ => vec![Action::Load(Preload::No)],
+        }
+    }
+
+    fn poll_current(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(mut template) = self.templates.take_current() else { return actions };
+        read_news(&mut template, &mut actions);
+        match template.exit_status() {
+            None => self.templates.set_current(template),
+            Some(status) => {
+                // The kernel has killed its workers with it.
+                let generation = template.generation();
+                actions.push(Action::Worker(WorkerEvent::TemplateExited { generation }));
+                actions.extend(messages::template_died(&template, Some(status)).map(Action::Log));
+                actions.push(Action::Raise(Event::Died));
+            }
+        }
+        actions
+    }
+
+    fn poll_retired(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mut retired = self.templates.take_retired();
+        retired.retain_mut(|template| {
+            read_news(template, &mut actions);
+            let is_running = template.exit_status().is_none();
+            if !is_running {
+                // Workers that it had left were killed with it.
+                let generation = template.generation();
+                actions.push(Action::Worker(WorkerEvent::TemplateExited { generation }));
+            }
+            is_running
+        });
+        self.templates.retire(retired);
+        if self.templates.are_none() {
+            actions.push(Action::Raise(Event::Empty));
+        }
+        actions
+    }
+
+    /// Makes the template that is ready the current one.
+    pub(super) fn promote_next(&mut self) {
+        self.failures = 0;
+        if let Some(current) = self.templates.promote_next() {
+            self.preload = current.preload();
+        }
+    }
+
+    /// Delays the next template after a failure: the code could not be loaded, or the template died.
+    pub(super) fn retry_later(&mut self, could_not_load: bool) -> Option<Action> {
+        self.failures = self.failures.saturating_add(1);
+        self.due = running_clock::instant() + retry_pause(self.failures);
+        match self.templates.current() {
+            Some(_) => None,
+            // Requests would wait for a process of this pool before they fall back to cold CGI.
+            None if could_not_load && self.is_warm => Some(Action::Raise(Event::Stop)),
+            // Without a waiting connection there is no need to try again.
+            None => Some(Action::ShrinkToMin),
+        }
+    }
+
+    /// The log message about new code that cannot be loaded.
+    pub(super) fn reload_failed(&self) -> LogMessage {
+        let hint = if self.templates.current().is_some() {
+            "the pool keeps serving the old code; fix the cause above, and reload again"
+        } else {
+            "no code is loaded; fix the cause above, and the next connection loads it"
+        };
+        LogMessage::error(LogCode::ReloadFailed, "cannot load the new code").hint(hint)
+    }
+
+    /// Orders a worker from the current template. Returns whether the order was sent.
+    pub(super) fn fork(&mut self, order: WorkerOrder) -> bool {
+        let current = self.templates.current_mut();
+        current.is_some_and(|it| it.generation() == order.generation && it.fork(order.block))
+    }
+
+    /// Retires the current template: the pool rests.
+    pub(super) fn rest(&mut self) -> Action {
+        self.templates.retire_current();
+        Action::Log(LogMessage::notice(
+            LogCode::PoolIdle,
+            "the pool is idle: its last Python process exits, and the next connection starts \
+             another",
+        ))
+    }
+
+    /// Retires all templates: the pool stops.
+    pub(super) fn stop(&mut self) {
+        self.templates.stop_all();
+    }
+
+    /// Kills all templates, and the kernel their workers.
+    pub(super) fn kill_all(&mut self) {
+        self.templates.kill_retired();
+    }
+
+    /// Kills templates that did not exit in time.
+    pub(super) fn kill_overdue(&mut self) -> Vec<Action> {
+        let killed = 0..self.templates.kill_overdue();
+        killed.map(|_| Action::Log(messages::template_stays())).collect()
+    }
+
+    /// Has all templates reopen their logs.
+    pub(super) fn reopen_logs(&self) {
+        self.templates.all().for_each(Template::reopen_logs);
+    }
+
+    /// The template that workers are forked from.
+    pub(super) fn current(&self) -> Option<&Template> {
+        self.templates.current()
+    }
+
+    /// How often code was loaded when the current template was started; 0 without one.
+    pub(super) fn generation(&self) -> u64 {
+        self.current().map_or(0, Template::generation)
+    }
+
+    /// Is a template loading the code?
+    pub(super) fn is_loading(&self) -> bool {
+        self.templates.is_loading()
+    }
+
+    /// Which process loads the application, as `--preload` names it.
+    pub(super) fn preload_name(&self) -> &'static str {
+        match self.current().map_or(self.preload, Template::effective_preload) {
+            Preload::Auto | Preload::Trace => "auto",
+            Preload::Yes => "yes",
+            Preload::No => "no",
+        }
+    }
+
+    /// Channels that are readable when there is news.
+    pub(super) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.templates.all().filter_map(Template::channel)
+    }
+
+    /// Time at which a template may have to be killed.
+    pub(super) fn next_kill(&self) -> Option<Instant> {
+        self.templates.next_due()
+    }
+
+    /// Time at which files are checked, or the code may be loaded again for `wanted` workers.
+    pub(super) fn next_due(&self, wanted: usize) -> Option<Instant> {
+        let load = self.is_missing(wanted).then_some(self.due);
+        load.into_iter().chain(self.changes.next_due()).min()
+    }
+
+    fn is_missing(&self, wanted: usize) -> bool {
+        wanted > 0 && self.templates.current().is_none() && !self.templates.is_loading()
+    }
+}

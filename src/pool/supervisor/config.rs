@@ -1,0 +1,98 @@
+//! Configuration of a pool, and the resources that its processes share.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
+
+use wire::{
+    launch::{Preload, Service},
+    scoreboard::Scoreboard,
+};
+
+use crate::{
+    pool::{
+        code_source::CodeSource, logs::Logs, supervisor::sockets::Sockets, template::TemplateLaunch,
+    },
+    request::Request,
+};
+
+/// Configuration of a pool.
+#[derive(Debug)]
+pub(in crate::pool) struct PoolConfig {
+    /// Name of the pool.
+    pub(in crate::pool) name: String,
+    /// What each worker is to do, and how many of them there may be.
+    pub(in crate::pool) service: Service,
+    /// Source of the application's code.
+    pub(in crate::pool) code: CodeSource,
+    /// Paths that trigger a reload when they change, beside the script.
+    pub(in crate::pool) reload_on: Vec<PathBuf>,
+    /// Minimum number of workers.
+    pub(in crate::pool) min_workers: u32,
+    /// How long an idle worker stays that is not needed.
+    pub(in crate::pool) idle: Duration,
+    /// How long a worker that was asked to stop may take for its requests.
+    pub(in crate::pool) drain: Duration,
+    /// How long a process may take to exit after its last request.
+    pub(in crate::pool) linger: Duration,
+    /// Age at which a request is logged as slow.
+    pub(in crate::pool) slow: Option<Duration>,
+    /// Scoreboard blocks per worker. With two, a replacement runs before its predecessor stops; with
+    /// one, there is never one process more than the maximum.
+    pub(in crate::pool) blocks_per_worker: u32,
+    /// Limits of a warm pool, which requests start.
+    pub(in crate::pool) on_demand: Option<OnDemand>,
+}
+
+/// Limits of a pool that requests start, and that stops by itself.
+#[derive(Clone, Debug)]
+pub(in crate::pool) struct OnDemand {
+    /// How long the pool stays without a request.
+    pub(in crate::pool) idle: Duration,
+    /// Maximum age of the pool.
+    pub(in crate::pool) max_age: Option<Duration>,
+    /// Path of the pool's lock file, which is open as standard input.
+    pub(in crate::pool) lock: PathBuf,
+}
+
+/// Resources that the processes of a pool inherit.
+pub(in crate::pool) struct PoolResources {
+    /// Status of all workers.
+    pub(in crate::pool) scoreboard: Rc<Scoreboard>,
+    /// The scoreboard's memory.
+    pub(in crate::pool) scoreboard_fd: OwnedFd,
+    /// eventfd by which workers wake the supervisor.
+    pub(in crate::pool) bell: OwnedFd,
+    /// Sockets that requests come through.
+    pub(in crate::pool) sockets: Sockets,
+    /// Log files.
+    pub(in crate::pool) logs: Logs,
+    /// The pool's own pseudo-request, which names messages at the start of a template.
+    pub(in crate::pool) request: Request,
+}
+
+impl PoolResources {
+    /// What a template process needs that is told `preload`, for workers that do `service`.
+    pub(super) fn launch(&self, service: &Service, preload: Preload) -> TemplateLaunch<'_> {
+        let shared = [self.scoreboard_fd.as_fd(), self.bell.as_fd()];
+        let inherited = self.sockets.inherited().chain(shared).chain(self.logs.inherited());
+        TemplateLaunch {
+            service: Service {
+                logs: self.logs.for_launch(&self.scoreboard),
+                preload,
+                ..service.clone()
+            },
+            request: &self.request,
+            inherited: inherited.collect(),
+        }
+    }
+
+    /// Resets the bell.
+    pub(super) fn clear_bell(&self) {
+        // Reading fails if the bell has not rung.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    }
+}

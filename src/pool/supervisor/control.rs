@@ -1,0 +1,163 @@
+//! Owner of the pool's contact with people and programs: control socket, service manager, and
+//! clients that wait for a result.
+
+use std::{
+    io::Write as _,
+    os::unix::net::UnixStream,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use diagnostics::message::{Code, LogMessage};
+use rustix::event::PollFd;
+
+use crate::pool::{
+    control_protocol::{ControlCommand, ReloadResult},
+    control_socket::ControlSocket,
+    notify::{ManagedState, Notifier},
+    pool_status::PoolStatus,
+    supervisor::{action::Action, lifecycle::Event},
+};
+
+/// Most clients that wait for the end of a reload, or of the pool. For one more, the oldest is
+/// disconnected.
+const MAX_WAITING_CLIENTS: usize = 256;
+
+/// Contact of a pool with its administrator and service manager.
+pub(super) struct Control {
+    name: String,
+    /// `None` if the socket could not be created.
+    socket: Option<ControlSocket>,
+    notifier: Notifier,
+    /// Clients whose status is due in this turn.
+    status_clients: Vec<UnixStream>,
+    /// Clients that wait for the end of a reload.
+    reload_clients: Vec<UnixStream>,
+    /// Clients that wait for the end of the pool. Closing the connection is the answer.
+    stop_clients: Vec<UnixStream>,
+}
+
+impl Control {
+    /// Contact of the pool `name`, without a control socket yet.
+    pub(super) fn new(name: String, drain: Duration) -> Self {
+        Self {
+            name,
+            socket: None,
+            notifier: Notifier::from_environment(drain),
+            status_clients: Vec::new(),
+            reload_clients: Vec::new(),
+            stop_clients: Vec::new(),
+        }
+    }
+
+    /// Creates the control socket. Returns a log message if that fails: the pool serves without it.
+    pub(super) fn create_socket(&mut self) -> Option<LogMessage> {
+        match ControlSocket::create(&self.name) {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                None
+            }
+            Err(error) => Some(
+                LogMessage::warning(
+                    Code::NoControlSocket,
+                    format!("cannot create the control socket: {error:#}"),
+                )
+                .hint(
+                    "set another --name, or WSGATE_RUNTIME_DIR; SIGHUP (reload) and SIGTERM (stop) \
+                     work without the socket",
+                ),
+            ),
+        }
+    }
+
+    /// Name of the pool.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Renames the pool, while its socket is still found.
+    pub(super) fn rename(&mut self, name: String) {
+        if self.socket.as_mut().is_some_and(|socket| socket.rename(&name).is_ok()) {
+            self.name = name;
+        }
+    }
+
+    /// Reads the commands that have arrived.
+    pub(super) fn poll(&mut self, mut is_stopping: bool) -> Vec<Action> {
+        let Some(socket) = &mut self.socket else { return Vec::new() };
+        socket.send_answers();
+        let mut actions = Vec::new();
+        let mut reloads = false;
+        for (command, client) in socket.commands() {
+            match command {
+                ControlCommand::Status => self.status_clients.push(client),
+                // The pool closes the connection, which is the answer.
+                ControlCommand::Reload if is_stopping => {}
+                ControlCommand::Reload => {
+                    push_bounded(&mut self.reload_clients, client);
+                    reloads = true;
+                }
+                ControlCommand::Stop => {
+                    push_bounded(&mut self.stop_clients, client);
+                    is_stopping = true;
+                    actions.push(Action::Raise(Event::Stop));
+                }
+            }
+        }
+        actions.extend(reloads.then_some(Action::Raise(Event::Reload)));
+        actions
+    }
+
+    /// Does a client wait for the status?
+    pub(super) fn wants_status(&self) -> bool {
+        !self.status_clients.is_empty()
+    }
+
+    /// Sends the status to all clients that wait for it.
+    pub(super) fn send_status(&mut self, status: &PoolStatus) {
+        // The types of a status cannot make serialization fail.
+        let text: Rc<str> = serde_json::to_string(status).unwrap_or_default().into();
+        if let Some(socket) = &mut self.socket {
+            for client in self.status_clients.drain(..) {
+                socket.answer(client, text.clone());
+            }
+        }
+    }
+
+    /// Announces a reload to the service manager.
+    pub(super) fn announce_reload(&mut self) {
+        self.notifier.announce_reload();
+    }
+
+    /// Reports the result of a reload, or of the first load, to the service manager and to clients.
+    pub(super) fn report_load(&mut self, result: ReloadResult) {
+        self.notifier.announce_reloaded(result == ReloadResult::Done);
+        for mut client in self.reload_clients.drain(..) {
+            // One line always fits into the socket's buffer. The client may have disconnected.
+            let _ = client.write_all(result.line().as_bytes());
+        }
+    }
+
+    /// Tells the service manager what has changed.
+    pub(super) fn update(&mut self, state: ManagedState) -> Option<Action> {
+        self.notifier.update(state).map(Action::Log)
+    }
+
+    /// File descriptors to poll.
+    pub(super) fn watched(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.socket.iter().flat_map(ControlSocket::watched)
+    }
+
+    /// Time of the next timeout or watchdog message.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let socket = self.socket.as_ref().and_then(ControlSocket::next_due);
+        socket.into_iter().chain(self.notifier.next_due()).min()
+    }
+}
+
+fn push_bounded(clients: &mut Vec<UnixStream>, client: UnixStream) {
+    if clients.len() == MAX_WAITING_CLIENTS {
+        clients.remove(0);
+    }
+    clients.push(client);
+}

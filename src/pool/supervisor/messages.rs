@@ -1,0 +1,125 @@
+//! Log messages of the supervisor about its processes.
+
+use std::{fmt, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
+
+use diagnostics::{
+    message::{Code, LogMessage},
+    process_exit::ExitText,
+};
+use rustix::process::{Pid, Signal};
+
+use crate::{
+    pool::{
+        listeners::Listener,
+        supervisor::slots::LimitReached,
+        template::{Loading, Template},
+    },
+    python::engine,
+    system::signals,
+};
+
+/// Addresses of a pool.
+pub(super) struct Addresses<'a>(pub(super) &'a [Listener]);
+
+impl fmt::Display for Addresses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, listener) in self.0.iter().enumerate() {
+            write!(f, "{}`{}`", if position > 0 { ", " } else { "" }, listener.address)?;
+        }
+        Ok(())
+    }
+}
+
+/// A worker exited although it was not asked to stop. `may_be_abandoned`: when a client disconnects,
+/// the web server may kill the gateway, and the gateway its worker.
+pub(super) fn worker_died(
+    slot: usize,
+    status: ExitStatus,
+    age: Duration,
+    requests: &[String],
+    may_be_abandoned: bool,
+) -> LogMessage {
+    let sentence = format!("worker {slot} {} after {:.1} s", ExitText(status), age.as_secs_f32());
+    let message = if may_be_abandoned && status.signal() == Some(Signal::KILL.as_raw()) {
+        LogMessage::warning(Code::WorkerDied, sentence).hint(
+            "most likely the client disconnected and the web server ended the request; an error \
+             message about that request means otherwise: look in the system's log then",
+        )
+    } else {
+        LogMessage::error(Code::WorkerDied, sentence).hint(
+            status.signal().and_then(signals::cause).unwrap_or(
+                "the pool starts another worker; look for the cause just above, and in the \
+                 system's log",
+            ),
+        )
+    };
+    let detail = requests.iter().map(|request| format!("it was serving `{request}`\n"));
+    message.detail(detail.collect::<String>())
+}
+
+/// No worker could be forked.
+pub(super) fn fork_failed() -> LogMessage {
+    LogMessage::error(Code::ForkFailed, "cannot fork a worker").hint(
+        "the limit of processes of this user is reached (`ulimit -u`), or memory is short; the \
+         pool tries again",
+    )
+}
+
+/// A worker is killed since it did not exit after its last request.
+pub(super) fn worker_stays(pid: Pid) -> LogMessage {
+    LogMessage::warning(
+        Code::WorkerNotExiting,
+        format!("killing worker {}: it did not exit after its last request", pid.as_raw_nonzero()),
+    )
+    .hint("it may wait for an exit handler or a thread of the application")
+}
+
+/// A worker is replaced since it has reached a limit.
+pub(super) fn worker_replaced(pid: Pid, limit: LimitReached, age: Duration) -> LogMessage {
+    let reason = match limit {
+        LimitReached::Age => format!("--max-age reached (it is {:.0} s old)", age.as_secs_f32()),
+        LimitReached::Memory(bytes) => {
+            format!("--max-rss reached (it has {} MiB of memory)", bytes >> 20)
+        }
+    };
+    LogMessage::notice(
+        Code::WorkerReplaced,
+        format!("replacing worker {}: {reason}", pid.as_raw_nonzero()),
+    )
+}
+
+/// A template is killed since it did not exit in time.
+pub(super) fn template_stays() -> LogMessage {
+    LogMessage::warning(
+        Code::TemplateDied,
+        "killing a template process: it did not exit when asked to stop",
+    )
+    .hint(
+        "it may wait for an exit handler, or for a thread that the application started while it \
+         was loaded",
+    )
+}
+
+/// Why a template has exited or cannot be used; `None` if it has logged the reason itself.
+pub(super) fn template_died(template: &Template, status: Option<ExitStatus>) -> Option<LogMessage> {
+    let settings = template.settings();
+    let (engine, python) = (&settings.engine, &settings.interpreter.program);
+    if let Some(reason) = template.engine_error() {
+        return Some(engine::unfit(engine, python, reason));
+    }
+    if template.loading() == Loading::Failed {
+        return None;
+    }
+    let status = ExitText(status?);
+    let message = |sentence| LogMessage::error(Code::TemplateDied, sentence);
+    if template.loading() == Loading::Ready {
+        return Some(
+            message(format!("the template process {status}"))
+                .hint("its workers exited with it; the pool starts another template process"),
+        );
+    }
+    Some(engine::damaged(engine, python).unwrap_or_else(|| {
+        message(format!("the template process {status} while it loaded the application"))
+            .hint("look for the cause just above, and in the system's log")
+    }))
+}

@@ -1,0 +1,84 @@
+//! What the supervisor waits for.
+
+use std::{
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use diagnostics::message::{Code as LogCode, LogMessage};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
+use wire::running_clock;
+
+use crate::pool::supervisor::{Supervisor, lifecycle::Phase, refusals::Ability};
+
+/// Shortest wait for a deadline.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+
+impl Supervisor<'_> {
+    /// Waits for an event or the next deadline.
+    pub(super) fn wait(&mut self) {
+        let now = running_clock::instant();
+        let timeout =
+            self.next_due(now).map(|due| due.saturating_duration_since(now).max(MIN_WAIT));
+        let polls_sockets =
+            self.workers.scale().is_listening() || self.refusals.is_accepting(self.ability());
+        let sockets = self.resources.sockets.watched().filter(|_| polls_sockets);
+        let mut watched: Vec<PollFd<'_>> = self
+            .code
+            .watched()
+            .chain(self.signals.watched())
+            .chain([self.resources.bell.as_fd()])
+            .chain(sockets)
+            .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
+            .chain(self.control.watched())
+            .chain(self.refusals.watched())
+            .chain(self.log.watched().map(|log| PollFd::from_borrowed_fd(log, PollFlags::OUT)))
+            .collect();
+        let polled = running_clock::wait(timeout, |timeout| {
+            let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+            poll(&mut watched, timeout.as_ref())
+        });
+        match polled {
+            Ok(_) | Err(Errno::INTR) => {}
+            // Only a lack of memory causes this, which passes or ends the process.
+            Err(error) => {
+                let sentence = format!("the supervisor cannot wait for events: {error}");
+                self.log.log(&LogMessage::error(LogCode::Internal, sentence));
+            }
+        }
+    }
+
+    /// The next deadline.
+    fn next_due(&self, now: Instant) -> Option<Instant> {
+        let always = [
+            self.workers.next_kill(now),
+            self.code.next_kill(),
+            self.control.next_due(),
+            self.timeouts.next_due(),
+            self.refusals.next_due(),
+        ];
+        let while_serving = [
+            self.workers.next_due(now),
+            self.code.next_due(self.workers.scale().wanted()),
+            self.lifetime.next_due(),
+        ];
+        let may_fork = self.lifecycle.phase().may_fork();
+        let while_serving = while_serving.into_iter().filter(|_| may_fork);
+        always.into_iter().chain(while_serving).flatten().min()
+    }
+
+    /// Whether the pool can serve requests.
+    pub(super) fn ability(&self) -> Ability {
+        // The first load may hang, so that requests are refused while the pool starts, too.
+        let phase = self.lifecycle.phase();
+        let may_have_worker = (phase.may_fork() || phase == Phase::Starting) && !self.service.warm;
+        Ability {
+            lacks_worker: may_have_worker && !self.workers.has_worker(),
+            is_attempting: self.code.is_loading() || self.workers.has_order(),
+            failures: self.workers.max_failures(),
+        }
+    }
+}
